@@ -1,0 +1,43 @@
+"""Named random streams, the same on every machine.
+
+A stream is a 64-bit key; the n-th number of a stream is a hash of (key, n), so any part of a random structure can be
+made without making what comes before it, in any order and by any number of workers. The hash is SplitMix64 (Steele,
+Lea and Flood, "Fast splittable pseudorandom number generators", OOPSLA 2014): integers only, hence bit-identical
+everywhere, which numpy's `Generator` methods do not promise between versions.
+"""
+
+from __future__ import annotations
+
+import hashlib
+
+import numpy as np
+import numpy.typing as npt
+
+_GOLDEN = np.uint64(0x9E3779B97F4A7C15)
+_MIX1 = np.uint64(0xBF58476D1CE4E5B9)
+_MIX2 = np.uint64(0x94D049BB133111EB)
+
+
+def stream(seed: int, *names: object) -> np.uint64:
+    """Return the key of the stream called *names* under *seed*."""
+    text = "\x1f".join(str(name) for name in (seed, *names))
+    return np.uint64(int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest(), "little"))
+
+
+def mix(key: npt.NDArray[np.uint64]) -> npt.NDArray[np.uint64]:
+    """SplitMix64's finaliser: an array of keys to an array of well-spread 64-bit numbers."""
+    z = (key ^ (key >> np.uint64(30))) * _MIX1
+    z = (z ^ (z >> np.uint64(27))) * _MIX2
+    return z ^ (z >> np.uint64(31))
+
+
+def uniform(key: np.uint64, count: int) -> npt.NDArray[np.float64]:
+    """Return the first *count* numbers of a stream, uniform in [0, 1), [count]."""
+    with np.errstate(over="ignore"):
+        counters = key + _GOLDEN * np.arange(1, count + 1, dtype=np.uint64)
+        return (mix(counters) >> np.uint64(11)).astype(np.float64) * 2.0**-53
+
+
+def permutation(key: np.uint64, count: int) -> npt.NDArray[np.int64]:
+    """Return a random order of range(count), [count]; equal numbers keep their order."""
+    return np.argsort(uniform(key, count), kind="stable")
