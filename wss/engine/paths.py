@@ -1,0 +1,89 @@
+"""Which resources a read uses, how much of each, and to which account it is booked.
+
+Resources are numbered HBM of die 0, 1, ... and then link 0, 1, ... Each has two accounts: bytes read from an HBM and
+bytes written to it; data over a link and requests over it.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from wss.hardware.wafer import Wafer
+from wss.records import Carried, FloatArray, IntArray
+
+
+class Paths:
+    """The resources of every read that has been asked for so far, a row each.
+
+    Attributes
+    ----------
+    capacity
+        B/s of each resource, [resources].
+    latency
+        Seconds from the issue of a read to its joining the network, [source, die].
+    """
+
+    def __init__(self, wafer: Wafer) -> None:
+        hbm, llc, link = wafer.spec.die.hbm, wafer.spec.die.llc, wafer.spec.link
+        self._wafer = wafer
+        self._request_share = link.request / link.granule
+        one_way = np.where(wafer.routes >= 0, wafer.link_latency[wafer.routes], 0.0).sum(axis=2)
+        self.latency: FloatArray = llc.miss + hbm.latency + one_way + one_way.T
+        self.capacity: FloatArray = np.concatenate([np.full(wafer.num_dies, hbm.bandwidth), wafer.link_bandwidth])
+        longest = 2 + 2 * wafer.routes.shape[2]
+        self._rows: dict[tuple[int, int, bool], int] = {}
+        self._resources: IntArray = np.zeros((64, longest), np.int64)
+        self._weights: FloatArray = np.zeros((64, longest))
+        self._accounts: IntArray = np.zeros((64, longest), np.int64)
+        self._lengths: IntArray = np.zeros(64, np.int64)
+
+    @property
+    def num_accounts(self) -> int:
+        """Two a resource."""
+        return 2 * len(self.capacity)
+
+    @property
+    def tables(self) -> tuple[IntArray, FloatArray, IntArray, IntArray]:
+        """Resources, weights, lengths and accounts of the rows; good until `row` is next called."""
+        return self._resources, self._weights, self._lengths, self._accounts
+
+    def row(self, source: int, die: int, copy: bool) -> int:
+        """Return the row of a read from *source* to *die* that is written to the die's HBM if *copy*."""
+        key = (source, die, copy)
+        row = self._rows.get(key)
+        if row is None:
+            row = self._rows[key] = len(self._rows)
+            self._fill(row, *key)
+        return row
+
+    def carried(self, moved: FloatArray, busy: FloatArray) -> Carried:
+        """Split the accounts *moved* [accounts] and *busy* [resources] by kind; the arrays are copied."""
+        dies, resources = self._wafer.num_dies, len(self.capacity)
+        first, second = moved[:resources], moved[resources:]
+        return Carried(
+            hbm_read=first[:dies].copy(),
+            hbm_written=second[:dies].copy(),
+            link_data=first[dies:].copy(),
+            link_request=second[dies:].copy(),
+            link_busy=busy[dies:].copy(),
+        )
+
+    def _fill(self, row: int, source: int, die: int, copy: bool) -> None:
+        if row == len(self._lengths):
+            self._resources, self._weights, self._accounts, self._lengths = (
+                np.concatenate([table, np.zeros_like(table)])
+                for table in (self._resources, self._weights, self._accounts, self._lengths)
+            )
+        dies, resources = self._wafer.num_dies, len(self.capacity)
+        there, back = (
+            dies + route[route >= 0] for route in (self._wafer.routes[source, die], self._wafer.routes[die, source])
+        )
+        uses = [(source, 1.0, source)]
+        uses += [(link, 1.0, link) for link in there]
+        if self._request_share > 0:
+            uses += [(link, self._request_share, resources + link) for link in back]
+        if copy:
+            uses.append((die, 1.0, resources + die))
+        for k, (resource, weight, account) in enumerate(uses):
+            self._resources[row, k], self._weights[row, k], self._accounts[row, k] = resource, weight, account
+        self._lengths[row] = len(uses)

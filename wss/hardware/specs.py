@@ -1,0 +1,114 @@
+"""The datasheet of a wafer: what a user writes down about its dies, memories and links.
+
+All numbers are SI here; a configuration gives them with units. The presets carry the source of their figures.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Annotated
+
+from annotated_types import Ge, Lt
+
+from wss.units import Bytes, BytesOrZero, BytesPerSecond, FlopPerSecond, Seconds
+
+_CHECKED = {"extra": "forbid", "strict": True, "allow_inf_nan": False}
+
+
+@dataclass(frozen=True, kw_only=True)
+class HbmSpec:
+    """The HBM of one die; *reserve* is the share of its size that weights and copies may not use."""
+
+    __pydantic_config__ = _CHECKED
+
+    bandwidth: BytesPerSecond
+    size: Bytes
+    latency: Seconds = 300e-9
+    reserve: Annotated[float, Ge(0), Lt(1)] = 0.1
+
+
+@dataclass(frozen=True, kw_only=True)
+class LlcSpec:
+    """The last-level cache of one die."""
+
+    __pydantic_config__ = _CHECKED
+
+    size: BytesOrZero = 64.0 * 2**20
+    hit: Seconds = 100e-9
+    miss: Seconds = 110e-9
+    write: Seconds = 30e-9
+
+
+@dataclass(frozen=True, kw_only=True)
+class DieSpec:
+    """One GPU die: peak FLOP/s by precision, HBM and LLC."""
+
+    __pydantic_config__ = _CHECKED
+
+    flops: dict[str, FlopPerSecond]
+    hbm: HbmSpec
+    llc: LlcSpec = field(default_factory=LlcSpec)
+
+
+@dataclass(frozen=True, kw_only=True)
+class LinkSpec:
+    """One D2D link, in one direction. A read asks for its data in granules, each with a request of its own."""
+
+    __pydantic_config__ = _CHECKED
+
+    bandwidth: BytesPerSecond
+    latency: Seconds = 200e-9
+    request: BytesOrZero = 16.0
+    granule: Bytes = 64.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class WaferSpec:
+    """A mesh of X x Y equal dies joined by D2D links; die (x, y) has the number y + x·Y."""
+
+    __pydantic_config__ = _CHECKED
+
+    name: str = "given in the configuration"
+    mesh: tuple[Annotated[int, Ge(1)], Annotated[int, Ge(1)]]
+    die: DieSpec
+    link: LinkSpec
+    source: str = "given in the configuration"
+
+    def __post_init__(self) -> None:
+        if self.mesh[0] * self.mesh[1] > 1024:
+            raise ValueError(f"mesh {self.mesh[0]} x {self.mesh[1]} has more than 1024 dies; give a smaller mesh")
+
+
+_H100_LIKE = DieSpec(
+    flops={"fp16": 989e12, "fp8": 1979e12},
+    hbm=HbmSpec(bandwidth=3.35e12, size=80e9),
+)
+_D2D = LinkSpec(bandwidth=1.7e12)
+_PAPER = "arXiv 2510.05497, hardware table"
+
+WAFERS: dict[str, WaferSpec] = {
+    "dojo": WaferSpec(
+        name="dojo",
+        mesh=(5, 5),
+        die=_H100_LIKE,
+        link=_D2D,
+        source=f"{_PAPER}: Dojo-like 5 x 5; FP8 peak from the H100 SXM datasheet",
+    ),
+    "tsmc_sow": WaferSpec(
+        name="tsmc_sow",
+        mesh=(3, 8),
+        die=_H100_LIKE,
+        link=_D2D,
+        source=f"{_PAPER}: TSMC-SoW-like 3 x 8; FP8 peak from the H100 SXM datasheet",
+    ),
+    "dojo_enhanced": WaferSpec(
+        name="dojo_enhanced",
+        mesh=(5, 5),
+        die=DieSpec(
+            flops={"fp16": 4500e12, "fp8": 9000e12, "fp4": 18000e12},
+            hbm=HbmSpec(bandwidth=8e12, size=180e9),
+        ),
+        link=LinkSpec(bandwidth=2e12),
+        source=f"{_PAPER}: Dojo-Enhanced, B300-like; the FP8 and FP4 peaks double the paper's FP16 figure (ours)",
+    ),
+}

@@ -1,0 +1,96 @@
+"""The wafer as the simulator uses it: built once from the graph, then sealed into read-only arrays.
+
+Dies are numbered y + x·Y. Links are numbered in order of (source die, target die).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from itertools import pairwise
+
+import numpy as np
+import numpy.typing as npt
+
+from wss.hardware import topology
+from wss.hardware.routing import xy
+from wss.hardware.specs import WaferSpec
+
+IntArray = npt.NDArray[np.int64]
+FloatArray = npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True, eq=False)
+class Wafer:
+    """A sealed wafer.
+
+    Attributes
+    ----------
+    spec
+        The datasheet it was built from.
+    coordinates
+        x and y of each die, [dies, 2].
+    links
+        Source and target die of each D2D link, [links, 2].
+    link_bandwidth, link_latency
+        B/s and s of each link, [links].
+    hops
+        Links on the route from one die to another, [dies, dies].
+    routes
+        The link numbers of the route, first link first, -1 after the last, [dies, dies, longest route].
+    """
+
+    spec: WaferSpec
+    coordinates: IntArray
+    links: IntArray
+    link_bandwidth: FloatArray
+    link_latency: FloatArray
+    hops: IntArray
+    routes: IntArray
+
+    @property
+    def num_dies(self) -> int:
+        """How many dies there are."""
+        return len(self.coordinates)
+
+    @property
+    def num_links(self) -> int:
+        """How many directed D2D links there are."""
+        return len(self.links)
+
+    @property
+    def usable_hbm(self) -> float:
+        """Bytes of one die's HBM that weights and copies may use."""
+        return self.spec.die.hbm.size * (1.0 - self.spec.die.hbm.reserve)
+
+
+def build(spec: WaferSpec) -> Wafer:
+    """Build the wafer of *spec*: graph, routes, sealed arrays."""
+    graph = topology.mesh(spec)
+    dies = sorted(graph.nodes)
+    number = {die: i for i, die in enumerate(dies)}
+    links = sorted((number[a], number[b]) for a, b in graph.edges)
+    link_number = {link: i for i, link in enumerate(links)}
+
+    def along(path: list[topology.Coordinate]) -> list[int]:
+        return [link_number[number[a], number[b]] for a, b in pairwise(path)]
+
+    paths = [[along(xy(source, target)) for target in dies] for source in dies]
+    hops = np.array([[len(path) for path in row] for row in paths], dtype=np.int64)
+    routes = np.full((len(dies), len(dies), int(hops.max())), -1, dtype=np.int64)
+    for source, row in enumerate(paths):
+        for target, path in enumerate(row):
+            routes[source, target, : len(path)] = path
+
+    edges = [graph.edges[dies[a], dies[b]] for a, b in links]
+    wafer = Wafer(
+        spec=spec,
+        coordinates=np.array(dies, dtype=np.int64),
+        links=np.array(links, dtype=np.int64).reshape(-1, 2),
+        link_bandwidth=np.array([edge["bandwidth"] for edge in edges], dtype=np.float64),
+        link_latency=np.array([edge["latency"] for edge in edges], dtype=np.float64),
+        hops=hops,
+        routes=routes,
+    )
+    for array in (wafer.coordinates, wafer.links, wafer.link_bandwidth, wafer.link_latency, wafer.hops, wafer.routes):
+        array.flags.writeable = False
+    return wafer

@@ -1,0 +1,106 @@
+"""What the parts hand one another: the plan of a kernel, and what happened when it ran."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+IntArray = npt.NDArray[np.int64]
+FloatArray = npt.NDArray[np.float64]
+BoolArray = npt.NDArray[np.bool_]
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Plan:
+    """The tasks of one MoE kernel, [tasks]; a die runs its own in the order in which they stand here.
+
+    A task computes *tokens* tokens of one *expert* on one *die*, which reads the expert's weights from the HBM of
+    *source*, and where *copy* is set writes them to its own HBM as they arrive. No (expert, die) comes twice.
+    """
+
+    expert: IntArray
+    die: IntArray
+    tokens: IntArray
+    source: IntArray
+    copy: BoolArray
+
+    @property
+    def remote(self) -> BoolArray:
+        """Which tasks read over D2D links, [tasks]."""
+        return self.source != self.die
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Carried:
+    """What the memories and links carried in one kernel, as the network counted it.
+
+    Attributes
+    ----------
+    hbm_read, hbm_written
+        Bytes out of and into each HBM, [dies].
+    link_data, link_request
+        Bytes of weights and of read requests over each link, [links].
+    link_busy
+        Seconds during which each link carried anything, [links].
+    """
+
+    hbm_read: FloatArray
+    hbm_written: FloatArray
+    link_data: FloatArray
+    link_request: FloatArray
+    link_busy: FloatArray
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class KernelRun:
+    """What happened in one kernel; times in seconds from its start.
+
+    Attributes
+    ----------
+    issue, read_end, end
+        When each task issued its read, had its weights, and was done, [tasks].
+    die_end
+        When each die was done, [dies].
+    carried
+        What memories and links carried.
+    """
+
+    issue: FloatArray
+    read_end: FloatArray
+    end: FloatArray
+    die_end: FloatArray
+    carried: Carried
+
+    @property
+    def time(self) -> float:
+        """The kernel's time: the last die's."""
+        return float(self.die_end.max())
+
+
+@dataclass(frozen=True, kw_only=True)
+class KernelRow:
+    """One row of kernels.parquet: a kernel's time and traffic. Step 0 is prefill; *layer* is absolute."""
+
+    policy: str
+    phase: str
+    step: int
+    layer: int
+    tokens: int
+    active_experts: int
+    max_expert_tokens: int
+    tasks: int
+    time_s: float
+    lower_bound_s: float
+    mean_die_time_s: float
+    compute_time_s: float
+    remote_reads: int
+    hops: int
+    byte_hops: float
+    remote_read_bytes: float
+    local_read_bytes: float
+    local_write_bytes: float
+    request_bytes: float
+    max_link_bytes: float
+    evictions: int

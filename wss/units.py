@@ -1,0 +1,106 @@
+"""Physical quantities at the border: text such as ``1.7 TB/s`` in, SI numbers inside, and text out again.
+
+Decimal and binary prefixes are kept apart (kB is 10^3 bytes, KiB 2^10), and only ``B`` (byte) and ``bit`` are taken:
+a bare ``b`` has misled too many readers. A field of a specification carries its dimension in its type, as in
+``bandwidth: BytesPerSecond``; a number without a unit is refused there, except zero, which is the same in every unit.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Annotated, Any
+
+_DECIMAL = {"": 1.0, "k": 1e3, "M": 1e6, "G": 1e9, "T": 1e12, "P": 1e15}
+_BINARY = {"Ki": 2.0**10, "Mi": 2.0**20, "Gi": 2.0**30, "Ti": 2.0**40}
+_SECONDS = {"s": 1.0, "ms": 1e-3, "us": 1e-6, "µs": 1e-6, "μs": 1e-6, "ns": 1e-9, "ps": 1e-12}
+_SIZES = {
+    **{prefix + "B": factor for prefix, factor in (_DECIMAL | _BINARY).items()},
+    **{prefix + "bit": factor / 8 for prefix, factor in (_DECIMAL | _BINARY).items()},
+}
+
+_UNITS: dict[str, dict[str, float]] = {
+    "time": _SECONDS,
+    "size": _SIZES,
+    "bandwidth": {size + "/s": factor for size, factor in _SIZES.items()},
+    "compute rate": {prefix + name: factor for prefix, factor in _DECIMAL.items() for name in ("FLOPS", "FLOP/s")},
+}
+_EXAMPLES = {"time": "200 ns", "size": "64 MiB", "bandwidth": "1.7 TB/s", "compute rate": "989 TFLOPS"}
+
+_QUANTITY = re.compile(r"\s*([+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?)\s*([^\s\d]\S*)?\s*")
+
+
+def parse(value: object, dimension: str) -> float:
+    """Return *value*, text such as ``200 ns``, in SI.
+
+    Raises
+    ------
+    ValueError
+        If it is not a number with a unit of *dimension*; the message says what would be right.
+    """
+    example = _EXAMPLES[dimension]
+    if not isinstance(value, bool) and isinstance(value, int | float) and value == 0:
+        return 0.0
+    if not isinstance(value, str):
+        raise ValueError(f"{value!r} is not a {dimension}; give a number and a unit, such as '{example}'")
+    match = _QUANTITY.fullmatch(value)
+    if match is None:
+        raise ValueError(f"'{value}' is not a {dimension}; give a number and a unit, such as '{example}'")
+    number, unit = float(match[1]), match[2]
+    if unit is None:
+        raise ValueError(f"'{value}' has no unit; give one of a {dimension}, such as '{example}'")
+    if unit not in _UNITS[dimension]:
+        others = [name for name, units in _UNITS.items() if unit in units]
+        what = f"is a unit of {others[0]}" if others else "is not a known unit"
+        raise ValueError(f"'{unit}' {what}; give a {dimension}, such as '{example}'")
+    result = number * _UNITS[dimension][unit]
+    if not math.isfinite(result):
+        raise ValueError(f"'{value}' is not finite; give a {dimension}, such as '{example}'")
+    return result
+
+
+def show(value: float, dimension: str, digits: int = 4) -> str:
+    """Return an SI number as text with the decimal prefix that leaves 1 to 999 before the point."""
+    if dimension == "time":
+        steps = [(1.0, "s"), (1e-3, "ms"), (1e-6, "us"), (1e-9, "ns")]
+    else:
+        suffix = {"size": "B", "bandwidth": "B/s", "compute rate": "FLOPS"}[dimension]
+        steps = [(factor, prefix + suffix) for prefix, factor in reversed(_DECIMAL.items())]
+    factor, unit = next((step for step in steps if abs(value) >= step[0]), steps[-1])
+    return f"{value / factor:.{digits}g} {unit}"
+
+
+@dataclass(frozen=True)
+class Quantity:
+    """The dimension of a field, and whether it may be zero; carried by the types below.
+
+    The two double-underscore methods are what pydantic looks for in a type's annotations. They speak in plain
+    dictionaries, so that this module needs nothing but the standard library.
+    """
+
+    dimension: str
+    zero: bool = False
+
+    def parse(self, value: object) -> float:
+        """Return *value* in SI, or raise ValueError."""
+        number = parse(value, self.dimension)
+        if number < 0 or (number == 0 and not self.zero):
+            bound = "at least 0" if self.zero else "more than 0"
+            raise ValueError(f"{value!r} is out of range; a {self.dimension} here is {bound}")
+        return number
+
+    def __get_pydantic_core_schema__(self, source: Any, handler: Callable[[Any], Any]) -> dict[str, Any]:
+        function = {"type": "no-info", "function": self.parse}
+        return {"type": "function-before", "function": function, "schema": handler(source)}
+
+    def __get_pydantic_json_schema__(self, schema: Any, handler: Callable[[Any], Any]) -> dict[str, Any]:
+        return {"type": "string", "description": f"a {self.dimension} with its unit", "examples": [_EXAMPLES[self.dimension]]}
+
+
+Seconds = Annotated[float, Quantity("time", zero=True)]
+Bytes = Annotated[float, Quantity("size")]
+BytesOrZero = Annotated[float, Quantity("size", zero=True)]
+BytesPerSecond = Annotated[float, Quantity("bandwidth")]
+FlopPerSecond = Annotated[float, Quantity("compute rate")]
