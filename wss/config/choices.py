@@ -1,0 +1,146 @@
+"""How one value of a configuration becomes an object: by a name from a table, written out, or a preset with changes.
+
+Every reader takes the document, the place and the value there, and returns the object; or it notes the faults in the
+document and returns None.
+"""
+
+from __future__ import annotations
+
+import importlib
+import json
+import sys
+from collections.abc import Mapping
+from dataclasses import fields, is_dataclass, replace
+from typing import Any, TypeVar, get_type_hints
+
+from pydantic import TypeAdapter, ValidationError
+
+from wss.config.nodes import Document, Place
+from wss.errors import did_you_mean
+
+T = TypeVar("T")
+
+
+def build(document: Document, place: Place, value: Any, hint: Any) -> Any:
+    """Check *value* against the type *hint*, a dataclass or an annotated type, and return the object."""
+    try:
+        return TypeAdapter(hint).validate_json(json.dumps(value), strict=True)
+    except ValidationError as error:
+        for fault in error.errors(include_url=False):
+            where = (*place, *fault["loc"])
+            document.fault(where, _explain(fault, _hint_at(hint, fault["loc"][:-1])))
+        return None
+
+
+def _explain(fault: Any, parent: Any) -> str:
+    """Say a pydantic fault in our form: what; what would be right."""
+    kind = fault["type"]
+    if kind == "value_error":
+        return str(fault["ctx"]["error"])
+    if kind.startswith("missing"):
+        return "is missing; give it"
+    if kind == "unexpected_keyword_argument":
+        return f"is not a key here; {did_you_mean(fault['loc'][-1], _keys(parent))}"
+    if kind.startswith("dataclass"):
+        return f"{fault['input']!r} is not right; give a mapping with the keys {', '.join(_keys(parent))}"
+    rule = fault["msg"].removeprefix("Input should be ")
+    shown = repr(fault["input"])
+    return f"{shown if len(shown) < 60 else shown[:57] + '...'} is not right; it should be {rule}"
+
+
+def _keys(hint: Any) -> list[str]:
+    return [field.name for field in fields(hint)] if is_dataclass(hint) else []
+
+
+def _hint_at(hint: Any, loc: tuple[Any, ...]) -> Any:
+    """Return the type at *loc* inside *hint*, as far as dataclasses go."""
+    for step in loc:
+        if not is_dataclass(hint):
+            return None
+        hint = get_type_hints(hint).get(str(step))
+    return hint
+
+
+def named(document: Document, place: Place, value: Any, table: Mapping[str, T], cls: type[T]) -> T | None:
+    """Read a preset's name, an object written out, or ``{preset: name, ...changes}``."""
+    if isinstance(value, str):
+        if value in table:
+            return table[value]
+        document.fault(place, f"'{value}' is not known; {did_you_mean(value, table)}")
+        return None
+    if isinstance(value, dict) and "preset" in value:
+        preset = named(document, (*place, "preset"), value["preset"], table, cls)
+        changes = {key: change for key, change in value.items() if key != "preset"}
+        if preset is None or not changes:
+            return preset
+        changed = _overlay(document, place, changes, preset)
+        if hasattr(changed, "name") and "name" not in changes:
+            changed = replace(changed, name=f"{changed.name} (modified)")  # type: ignore[type-var]
+        return changed
+    if not isinstance(value, dict):
+        document.fault(place, f"{value!r} is not right; give a name ({did_you_mean(value, table)}) or a mapping")
+        return None
+    built: T | None = build(document, place, value, cls)
+    return built
+
+
+def _overlay(document: Document, place: Place, changes: Mapping[str, Any], base: T) -> T:
+    """Return *base*, a dataclass, with *changes* applied, field by field."""
+    hints = get_type_hints(type(base), include_extras=True)
+    keys = [key for key in hints if not key.startswith("_")]
+    new: dict[str, Any] = {}
+    before = len(document.faults)
+    for key, change in changes.items():
+        here = (*place, key)
+        if key not in keys:
+            document.fault(here, f"is not a key here; {did_you_mean(key, keys)}")
+        elif isinstance(change, dict) and is_dataclass(getattr(base, key)):
+            new[key] = _overlay(document, here, change, getattr(base, key))
+        else:
+            new[key] = build(document, here, change, hints[key])
+    if len(document.faults) == before:
+        try:
+            return replace(base, **new)  # type: ignore[type-var]
+        except ValueError as error:
+            document.fault(place, str(error))
+    return base
+
+
+def kinded(document: Document, place: Place, value: Any, table: Mapping[str, type[T]], what: str) -> T | None:
+    """Read a class of *table*, or a user's ``package.module:Class``: by name, or ``{kind: name, ...parameters}``."""
+    if isinstance(value, dict):
+        kind = value.get("kind")
+        parameters = {key: item for key, item in value.items() if key != "kind"}
+        if kind is None:
+            document.fault(place, f"has no kind; {did_you_mean(kind, table)}")
+            return None
+        where = (*place, "kind")
+    else:
+        kind, parameters, where = value, {}, place
+    if not isinstance(kind, str):
+        document.fault(where, f"{kind!r} is not right; give a name: {did_you_mean(kind, table)}")
+        return None
+    cls = table.get(kind) or (_import(document, where, kind) if ":" in kind else None)
+    if cls is None:
+        if ":" not in kind:
+            hint = f"{did_you_mean(kind, table)} (or package.module:Class)"
+            document.fault(where, f"'{kind}' is not a known {what}; {hint}")
+        return None
+    built: T | None = build(document, place, parameters, cls)
+    return built
+
+
+def _import(document: Document, place: Place, name: str) -> Any:
+    """Return the class of the text ``package.module:Class``, which must be a dataclass."""
+    module, _, attribute = name.partition(":")
+    if "" not in sys.path:
+        sys.path.insert(0, "")
+    try:
+        cls = getattr(importlib.import_module(module), attribute)
+    except Exception as error:  # a user's module may raise anything while it is imported
+        document.fault(place, f"'{name}' cannot be imported ({type(error).__name__}: {error}); give package.module:Class")
+        return None
+    if not (isinstance(cls, type) and is_dataclass(cls)):
+        document.fault(place, f"'{name}' is not a dataclass; make it one, frozen, its parameters as fields")
+        return None
+    return cls

@@ -1,0 +1,77 @@
+"""One experiment, checked and frozen: all that a run depends on."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields, is_dataclass
+from typing import Any, Literal
+
+from wss.engine import NETWORKS
+from wss.hardware import WaferSpec
+from wss.models import ModelShape, Precision
+from wss.policies import ALLOCATIONS, CACHINGS, PLACEMENTS, PREDICTIONS, Policy
+from wss.traces.synth import SynthSpec
+
+
+@dataclass(frozen=True, kw_only=True)
+class TraceFile:
+    """Routing from a Parquet trace; order `string` sorts requests by their number as text, as the paper's simulator does."""
+
+    path: str
+    order: Literal["file", "string"] = "file"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Experiment:
+    """What to run. Field names are the keys of the configuration."""
+
+    model: ModelShape
+    wafer: WaferSpec
+    trace: SynthSpec | TraceFile
+    precision: Precision = "fp16"
+    batch: int = 4096
+    steps: int | Literal["all"] = 4
+    layers: tuple[int, ...] | Literal["all"] = "all"
+    network: str = "fluid"
+    gemm: str = "ideal"
+    window: int = 2
+    policies: tuple[Policy, ...]
+    baseline: str = "base"
+    seed: int = 0
+
+    @property
+    def layers_run(self) -> tuple[int, ...]:
+        """Absolute numbers of the MoE layers to run."""
+        return self.model.moe_layers if self.layers == "all" else self.layers
+
+    def plain(self) -> dict[str, Any]:
+        """Return the whole experiment as plain data in SI units, policies sorted by name."""
+        plain: dict[str, Any] = {field.name: _plain(getattr(self, field.name)) for field in fields(self)}
+        plain["policies"] = sorted(plain["policies"], key=lambda policy: str(policy["name"]))
+        return plain
+
+
+def _plain(value: Any) -> Any:
+    if is_dataclass(value) and not isinstance(value, type):
+        result = {field.name: _plain(getattr(value, field.name)) for field in fields(value)}
+        kind = _kind(value)
+        return {"kind": kind, **result} if kind else result
+    if isinstance(value, dict):
+        return {key: _plain(item) for key, item in value.items()}
+    if isinstance(value, tuple | list):
+        return [_plain(item) for item in value]
+    return value
+
+
+def _kind(value: object) -> str | None:
+    """Return what a configuration calls the class of a policy's part; None for other values."""
+    if isinstance(value, SynthSpec):
+        return "synth"
+    if isinstance(value, TraceFile):
+        return "path"
+    if isinstance(value, ModelShape | WaferSpec | Policy) or type(value).__module__.startswith("wss.hardware"):
+        return None
+    for table in (PLACEMENTS, ALLOCATIONS, PREDICTIONS, CACHINGS, NETWORKS):
+        for name, cls in table.items():
+            if type(value) is cls:
+                return name
+    return f"{type(value).__module__}:{type(value).__qualname__}"

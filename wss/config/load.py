@@ -1,0 +1,245 @@
+"""From a YAML file and settings on the command line to one frozen Experiment, or to every fault at once."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import fields
+from pathlib import Path
+from typing import Annotated, Any, Literal, get_args
+
+from annotated_types import Ge, Le, MinLen
+
+from wss.config import nodes
+from wss.config.choices import build, kinded, named
+from wss.config.experiment import Experiment, TraceFile
+from wss.config.nodes import Document, Place
+from wss.engine import NETWORKS
+from wss.errors import ConfigError, did_you_mean
+from wss.hardware import GEMMS, WAFERS, WaferSpec
+from wss.models import MODELS, ModelShape, Precision
+from wss.policies import ALLOCATIONS, CACHINGS, PLACEMENTS, POLICIES, PREDICTIONS, Policy
+from wss.traces.synth import SYNTHS, SynthSpec
+
+Reader = Callable[[Document, Place, Any], Any]
+
+Count = Annotated[int, Ge(1), Le(10**7)]
+SEAMS: dict[str, tuple[dict[str, Any], str]] = {
+    "placement": (PLACEMENTS, "placement"),
+    "allocation": (ALLOCATIONS, "allocation"),
+    "prediction": (PREDICTIONS, "prediction"),
+    "caching": (CACHINGS, "caching"),
+}
+
+
+def load(path: Path, settings: Sequence[str] = ()) -> Experiment:
+    """Read the experiment of *path*, changed by *settings* such as ``batch=1024``.
+
+    Raises
+    ------
+    ConfigError
+        With one line for each fault: ``file:line:col: path: what; what would be right``.
+    """
+    document = nodes.read(path)
+    if document.value is None:
+        raise ConfigError(f"{path}: is empty; give at least model, wafer, trace and policies")
+    if not isinstance(document.value, dict):
+        raise ConfigError(f"{path}:1:1: is not a mapping; write keys and values, such as 'model: deepseek_v3'")
+    for setting in settings:
+        _set(document, setting)
+    return _experiment(document)
+
+
+def _experiment(document: Document) -> Experiment:
+    """Read every key, then what must hold between them."""
+    values: dict[str, Any] = {}
+    for key, value in document.value.items():
+        if key not in READERS:
+            document.fault((key,), f"is not a key here; {did_you_mean(key, READERS)}")
+            continue
+        values[key] = READERS[key](document, (key,), value)
+    for key in ("model", "wafer", "trace", "policies"):
+        if key not in document.value:
+            document.fault((key,), "is missing; give it")
+    broken = {place[0] for place in document.faulty if place}
+    given = {key: value for key, value in values.items() if key not in broken}
+    _check_together(document, given)
+    document.raise_faults()
+    return Experiment(**values)
+
+
+def _check_together(document: Document, given: dict[str, Any]) -> None:
+    """Note what is wrong between sound values of different keys."""
+    default = {field.name: field.default for field in fields(Experiment)}
+    precision = given.get("precision", default["precision"])
+    if "wafer" in given and ("precision" in given or "precision" not in document.value):
+        known = given["wafer"].die.flops
+        if precision not in known:
+            what = f"the die has no peak for '{precision}'; it has one for {', '.join(sorted(known))}: add wafer.die.flops.{precision}"
+            document.fault(("precision",), what)
+    if "policies" in given:
+        names = [policy.name for policy in given["policies"]]
+        baseline = given.get("baseline", default["baseline"])
+        if baseline not in names:
+            document.fault(("baseline",), f"'{baseline}' is not among the policies; give one of {', '.join(names)}")
+    if given.get("layers", "all") != "all" and "model" in given:
+        stray = [layer for layer in given["layers"] if layer not in given["model"].moe_layers]
+        if stray:
+            moe = given["model"].moe_layers
+            document.fault(("layers",), f"{stray} are not MoE layers of the model; it has {len(moe)} in {moe[0]}..{moe[-1]}")
+
+
+def _model(document: Document, place: Place, value: Any) -> Any:
+    return named(document, place, value, MODELS, ModelShape)
+
+
+def _wafer(document: Document, place: Place, value: Any) -> Any:
+    return named(document, place, value, WAFERS, WaferSpec)
+
+
+def _trace(document: Document, place: Place, value: Any) -> Any:
+    if not isinstance(value, dict) or len({"synth", "path"} & set(value)) != 1:
+        document.fault(place, "holds not exactly one of synth and path; give {synth: deepseek_v3} or {path: my.parquet}")
+        return None
+    if "path" in value:
+        return build(document, place, value, TraceFile)
+    for key in set(value) - {"synth"}:
+        document.fault((*place, key), f"is not a key beside synth; {did_you_mean(key, ['synth'])}")
+    return named(document, (*place, "synth"), value["synth"], SYNTHS, SynthSpec)
+
+
+def _steps(document: Document, place: Place, value: Any) -> Any:
+    if value == "all":
+        return value
+    if not isinstance(value, int) or isinstance(value, bool):
+        document.fault(place, f"{value!r} is not right; it should be 'all' or a whole number of decode steps")
+        return None
+    return build(document, place, value, Count)
+
+
+def _layers(document: Document, place: Place, value: Any) -> Any:
+    if value == "all":
+        return value
+    if not isinstance(value, list):
+        document.fault(place, f"{value!r} is not right; it should be 'all' or a list of MoE layers, such as [3, 4]")
+        return None
+    layers = build(document, place, value, Annotated[tuple[int, ...], MinLen(1)])
+    if layers is not None and sorted(set(layers)) != list(layers):
+        document.fault(place, f"{value} is not ascending; list each layer once, lowest first")
+    return layers
+
+
+def _policies(document: Document, place: Place, value: Any) -> Any:
+    if not isinstance(value, list) or not value:
+        document.fault(place, f"{value!r} is not right; give a list of policies, such as [base, allo_pred]")
+        return None
+    policies = [_policy(document, (*place, i), item) for i, item in enumerate(value)]
+    seen: set[str] = set()
+    for i, policy in enumerate(policies):
+        if policy is not None and policy.name in seen:
+            document.fault((*place, i), f"'{policy.name}' is there twice; give each policy a name of its own")
+        seen |= {policy.name} if policy is not None else set()
+    return tuple(policies)
+
+
+def _policy(document: Document, place: Place, value: Any) -> Policy | None:
+    """Read a policy: a preset's name, or ``{name, preset, placement, allocation, prediction, caching}``."""
+    if not isinstance(value, dict):
+        return named(document, place, value, POLICIES, Policy)
+    parts: dict[str, Any] = {}
+    if "preset" in value:
+        preset = named(document, (*place, "preset"), value["preset"], POLICIES, Policy)
+        if preset is not None:
+            parts = {seam: getattr(preset, seam) for seam in SEAMS}
+    for key, item in value.items():
+        here = (*place, key)
+        if key in SEAMS:
+            parts[key] = kinded(document, here, item, *SEAMS[key])
+        elif key not in ("name", "preset"):
+            document.fault(here, f"is not a key here; {did_you_mean(key, ['name', 'preset', *SEAMS])}")
+    name = value.get("name")
+    if not isinstance(name, str) or not name:
+        document.fault((*place, "name"), "is missing or not text; give the policy a name")
+    if "allocation" not in parts and "preset" not in value:
+        document.fault((*place, "allocation"), "is missing; give it, or a preset to start from")
+    if any(at[: len(place)] == place for at in document.faulty):
+        return None
+    return Policy(name=str(name), **parts)
+
+
+def _network(document: Document, place: Place, value: Any) -> Any:
+    if isinstance(value, dict) and set(value) == {"kind"}:
+        place, value = (*place, "kind"), value["kind"]
+    if not isinstance(value, str) or value not in NETWORKS:
+        document.fault(place, f"{value!r} is not a known network; {did_you_mean(value, NETWORKS)}")
+        return None
+    return value
+
+
+def _gemm(document: Document, place: Place, value: Any) -> Any:
+    if not isinstance(value, str) or value not in GEMMS:
+        document.fault(place, f"{value!r} is not a known GEMM model; {did_you_mean(value, GEMMS)}")
+        return None
+    return value
+
+
+def _of(hint: Any) -> Reader:
+    return lambda document, place, value: build(document, place, value, hint)
+
+
+READERS: dict[str, Reader] = {
+    "model": _model,
+    "wafer": _wafer,
+    "precision": _of(Literal[get_args(Precision)]),
+    "trace": _trace,
+    "batch": _of(Count),
+    "steps": _steps,
+    "layers": _layers,
+    "network": _network,
+    "gemm": _gemm,
+    "window": _of(Annotated[int, Ge(1), Le(4096)]),
+    "policies": _policies,
+    "baseline": _of(str),
+    "seed": _of(Annotated[int, Ge(0), Le(2**63 - 1)]),
+}
+
+# Keys of which a value holds just one: setting one replaces the whole value.
+_EITHER_OR = {("trace", "path"), ("trace", "synth"), ("layers", "sample"), ("network", "kind")}
+
+
+def _set(document: Document, setting: str) -> None:
+    """Apply one ``a.b=value`` to the document; a preset's name on the way becomes ``{preset: name}``."""
+    key, equals, text = setting.partition("=")
+    steps = key.split(".")
+    source = f"--set {setting}"
+    if not equals or not all(steps):
+        raise ConfigError(f"{source}: is not a setting; write --set a.b=value")
+    parsed = nodes.parse(text, source)
+    parsed.raise_faults()
+    at = document.value
+    place: Place = ()
+    for step in steps[:-1]:
+        place = (*place, step)
+        inside = at.get(step)
+        other = step == "trace" and isinstance(inside, dict) and _loses(inside, steps)
+        if isinstance(inside, str) and step in ("model", "wafer", "synth"):
+            inside = {"preset": inside}
+        elif inside is None or other or (not isinstance(inside, dict) and (step, steps[len(place)]) in _EITHER_OR):
+            inside = {}
+        if not isinstance(inside, dict):
+            raise ConfigError(f"{source}: {'.'.join(map(str, place))} is not a mapping there; set it whole")
+        at[step] = inside
+        at = inside
+    place = (*place, steps[-1])
+    if place in _EITHER_OR:
+        document.value[steps[0]] = at = {}
+    at[steps[-1]] = parsed.value
+    for old in [old for old in document.where if old[: len(place)] == place]:
+        del document.where[old]
+    for new in parsed.where:
+        document.where[(*place, *new)] = source
+    document.where[place] = source
+
+
+def _loses(inside: dict[str, Any], steps: list[str]) -> bool:
+    """Whether a setting below trace.path or trace.synth throws out the other one."""
+    return len(steps) > 1 and (steps[0], steps[1]) in _EITHER_OR and steps[1] not in inside

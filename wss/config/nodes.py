@@ -1,0 +1,165 @@
+"""YAML as plain values, with the line and column of each, and none of YAML's surprises.
+
+Plain scalars are read by a short list of rules: ``null``, ``true`` and ``false``, whole numbers, numbers (``1e9`` is
+one), and text for all the rest: ``on``, ``no``, ``12:30:45`` and dates stay what was written. Duplicate keys, tags and
+merge keys are refused.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from wss.errors import ConfigError
+
+Place = tuple[str | int, ...]
+
+_MAX_NODES = 100_000
+_INT = re.compile(r"[-+]?\d+")
+_FLOAT = re.compile(r"[-+]?(?:\d+\.\d*|\.\d+|\d+(?=[eE]))(?:[eE][-+]?\d+)?")
+_WORDS: dict[str, Any] = {
+    "": None,
+    "~": None,
+    "null": None,
+    "true": True,
+    "false": False,
+    ".inf": float("inf"),
+    "-.inf": float("-inf"),
+    ".nan": float("nan"),
+}
+
+
+@dataclass
+class Document:
+    """Values, where each was written, and what is wrong so far.
+
+    Attributes
+    ----------
+    name
+        What to call it in messages.
+    value
+        The values: dict, list, str, int, float, bool or None.
+    where
+        Of each place in *value*, such as ``("wafer", "link")``, the text ``file:line:column``.
+    faults
+        One line each.
+    """
+
+    name: str
+    value: Any = None
+    where: dict[Place, str] = field(default_factory=dict)
+    faults: list[str] = field(default_factory=list)
+    faulty: set[Place] = field(default_factory=set)
+
+    def fault(self, place: Place, what: str) -> None:
+        """Note a fault at *place*: what is wrong; what would be right."""
+        at = place
+        while at and at not in self.where:
+            at = at[:-1]
+        path = ".".join(str(step) for step in place)
+        prefix = f"{self.where.get(at, self.name)}: "
+        self.faults.append(prefix + (f"{path}: " if path else "") + " ".join(what.split()))
+        self.faulty.add(place)
+
+    def raise_faults(self) -> None:
+        """Raise all faults at once, if there are any, in the order of the file."""
+        if self.faults:
+            raise ConfigError(*dict.fromkeys(self.faults))
+
+
+def read(path: Path) -> Document:
+    """Read the YAML file *path*.
+
+    Raises
+    ------
+    ConfigError
+        If it cannot be read or is not YAML; faults of other kinds are collected in the document.
+    """
+    try:
+        text = path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        raise ConfigError(f"{path}: there is no such file; give the path of an experiment, such as configs/deepseek_v3.yaml") from None
+    except UnicodeDecodeError as error:
+        raise ConfigError(f"{path}: byte {error.start} is not UTF-8; save the file as UTF-8 text") from None
+    except OSError as error:
+        raise ConfigError(f"{path}: cannot be read ({error.strerror}); give a readable YAML file") from None
+    return parse(text, str(path))
+
+
+def parse(text: str, name: str) -> Document:
+    """Parse YAML *text*; *name* is what messages call it. Raises ConfigError if it is not YAML."""
+    try:
+        root = yaml.compose(text, Loader=yaml.BaseLoader)
+        document = Document(name)
+        _Reader(document).read(root, ())
+    except yaml.MarkedYAMLError as error:
+        mark = error.problem_mark or error.context_mark
+        at = f"{name}:{mark.line + 1}:{mark.column + 1}" if mark else name
+        what = error.problem or error.context or "is not YAML"
+        raise ConfigError(f"{at}: not YAML: {' '.join(what.split())}; mend the syntax at or before this place") from None
+    except yaml.YAMLError as error:
+        raise ConfigError(f"{name}: not YAML: {' '.join(str(error).split())}; save plain text as UTF-8") from None
+    except RecursionError:
+        raise ConfigError(f"{name}: nested too deeply or within itself; an experiment needs five levels") from None
+    return document
+
+
+class _Reader:
+    """Turns nodes into values, noting places."""
+
+    def __init__(self, document: Document) -> None:
+        self._document = document
+        self._nodes = 0
+
+    def read(self, node: yaml.Node | None, place: Place) -> None:
+        self._document.value = self._value(node, place)
+
+    def _value(self, node: yaml.Node | None, place: Place) -> Any:
+        if node is None:
+            return None
+        self._nodes += 1
+        if self._nodes > _MAX_NODES:
+            raise ConfigError(f"{self._document.name}: more than {_MAX_NODES} values; an experiment needs a few dozen")
+        self._note(node, place)
+        if not node.tag.startswith("tag:yaml.org,2002:") or "python" in node.tag:
+            self._document.fault(place, f"tag '{node.tag}' is not used here; write the plain value")
+            return None
+        if isinstance(node, yaml.MappingNode):
+            return self._mapping(node, place)
+        if isinstance(node, yaml.SequenceNode):
+            return [self._value(item, (*place, i)) for i, item in enumerate(node.value)]
+        return node.value if node.style else scalar(node.value)
+
+    def _mapping(self, node: yaml.MappingNode, place: Place) -> dict[str, Any]:
+        result: dict[str, Any] = {}
+        for key_node, value_node in node.value:
+            if not isinstance(key_node, yaml.ScalarNode):
+                self._document.fault(place, "a key is a list or a mapping; write a plain word")
+                continue
+            key = key_node.value
+            if key in result:
+                self._note(key_node, (*place, key))
+                self._document.fault((*place, key), "is given twice; keep one")
+                continue
+            result[key] = self._value(value_node, (*place, key))
+            self._note(key_node, (*place, key))
+        return result
+
+    def _note(self, node: yaml.Node, place: Place) -> None:
+        mark = node.start_mark
+        self._document.where[place] = f"{self._document.name}:{mark.line + 1}:{mark.column + 1}"
+
+
+def scalar(text: str) -> Any:
+    """Return the value of a plain scalar."""
+    if text.lower() in _WORDS:
+        return _WORDS[text.lower()]
+    if _INT.fullmatch(text):
+        return int(text)
+    if _FLOAT.fullmatch(text):
+        return float(text)
+    return text

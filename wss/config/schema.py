@@ -1,0 +1,79 @@
+"""The JSON Schema of a configuration, for editors."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+from pydantic import TypeAdapter
+
+from wss.config.load import SEAMS
+from wss.engine import NETWORKS
+from wss.hardware import GEMMS, WAFERS, WaferSpec
+from wss.models import MODELS, ModelShape
+from wss.policies import POLICIES
+from wss.traces.synth import SYNTHS, SynthSpec
+
+
+def json_schema() -> dict[str, Any]:
+    """Return the schema (draft 2020-12); where a preset's name is taken, its names are listed."""
+    definitions: dict[str, Any] = {}
+
+    def whole(cls: Any) -> dict[str, Any]:
+        schema = TypeAdapter(cls).json_schema()
+        definitions.update(schema.pop("$defs", {}))
+        definitions[cls.__name__] = schema
+        return {"$ref": f"#/$defs/{cls.__name__}"}
+
+    def preset_of(cls: Any, table: Iterable[str]) -> dict[str, Any]:
+        names = {"enum": sorted(table)}
+        changed = {"type": "object", "properties": {"preset": names}, "required": ["preset"]}
+        return {"anyOf": [names, changed, whole(cls)]}
+
+    def kind_of(table: dict[str, Any]) -> dict[str, Any]:
+        forms: list[dict[str, Any]] = [{"enum": sorted(table)}, {"type": "string", "pattern": ":"}]
+        for name, cls in sorted(table.items()):
+            schema = TypeAdapter(cls).json_schema()
+            properties = {"kind": {"const": name}, **schema.get("properties", {})}
+            forms.append({"type": "object", "properties": properties, "required": ["kind"], "additionalProperties": False})
+        user = {"type": "object", "properties": {"kind": {"type": "string", "pattern": ":"}}, "required": ["kind"]}
+        return {"anyOf": [*forms, user]}
+
+    seams = {seam: kind_of(table) for seam, (table, _) in SEAMS.items()}
+    policy = {
+        "type": "object",
+        "properties": {"name": {"type": "string"}, "preset": {"enum": sorted(POLICIES)}, **seams},
+        "required": ["name"],
+        "additionalProperties": False,
+    }
+    count = {"type": "integer", "minimum": 1}
+    properties = {
+        "model": preset_of(ModelShape, MODELS),
+        "wafer": preset_of(WaferSpec, WAFERS),
+        "precision": {"enum": ["fp16", "fp8", "fp4"], "default": "fp16"},
+        "trace": {
+            "anyOf": [
+                _object({"synth": preset_of(SynthSpec, SYNTHS)}, ["synth"]),
+                _object({"path": {"type": "string"}, "order": {"enum": ["file", "string"]}}, ["path"]),
+            ]
+        },
+        "batch": {**count, "default": 4096},
+        "steps": {"anyOf": [{"const": "all"}, count], "default": 4},
+        "layers": {"anyOf": [{"const": "all"}, {"type": "array", "items": {"type": "integer"}}], "default": "all"},
+        "network": {"enum": sorted(NETWORKS), "default": "fluid"},
+        "gemm": {"enum": sorted(GEMMS), "default": "ideal"},
+        "window": {**count, "default": 2},
+        "policies": {"type": "array", "items": {"anyOf": [{"enum": sorted(POLICIES)}, policy]}, "minItems": 1},
+        "baseline": {"type": "string", "default": "base"},
+        "seed": {"type": "integer", "minimum": 0, "default": 0},
+    }
+    return {
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        "title": "wss experiment",
+        **_object(properties, ["model", "wafer", "trace", "policies"]),
+        "$defs": definitions,
+    }
+
+
+def _object(properties: dict[str, Any], required: list[str]) -> dict[str, Any]:
+    return {"type": "object", "properties": properties, "required": required, "additionalProperties": False}

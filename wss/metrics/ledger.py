@@ -1,0 +1,63 @@
+"""The ledger of a run: a row for each kernel, and per link what it carried in decode."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+
+import numpy as np
+
+from wss.hardware.wafer import Wafer
+from wss.metrics.bounds import kernel_bound
+from wss.metrics.traffic import check_conservation, traffic
+from wss.models.shape import ModelShape, Precision
+from wss.records import FloatArray, IntArray, KernelRow, KernelRun, Plan
+
+
+class Ledger:
+    """Rows of one policy's kernels, and sums over its decode kernels by link and by die."""
+
+    def __init__(self, policy: str, model: ModelShape, wafer: Wafer, precision: Precision) -> None:
+        self.policy = policy
+        self.rows: list[KernelRow] = []
+        self.link_data: FloatArray = np.zeros(wafer.num_links)
+        self.link_request: FloatArray = np.zeros(wafer.num_links)
+        self.link_busy: FloatArray = np.zeros(wafer.num_links)
+        self.die_compute: FloatArray = np.zeros(wafer.num_dies)
+        self._model, self._wafer, self._precision = model, wafer, precision
+
+    def enter(
+        self, step: int, layer: int, counts: IntArray, plan: Plan, compute: FloatArray, run: KernelRun, evictions: int
+    ) -> None:
+        """Check that the kernel kept all bytes and its bound, and enter its row; *layer* is absolute."""
+        expert_bytes = self._model.expert_bytes(self._precision)
+        check_conservation(plan, run, self._wafer, expert_bytes)
+        bound = kernel_bound(counts, self._model, self._wafer, self._precision)
+        if run.time < bound * (1 - 1e-12):
+            raise AssertionError(f"step {step}, layer {layer}: {run.time} s beats the lower bound of {bound} s")
+        die_compute = np.bincount(plan.die, compute, self._wafer.num_dies)
+        if step > 0:
+            self.link_data += run.carried.link_data
+            self.link_request += run.carried.link_request
+            self.link_busy += run.carried.link_busy
+            self.die_compute += die_compute
+        link_bytes = run.carried.link_data + run.carried.link_request
+        self.rows.append(
+            KernelRow(
+                policy=self.policy,
+                phase="decode" if step > 0 else "prefill",
+                step=step,
+                layer=layer,
+                tokens=int(counts.sum()),
+                active_experts=int((counts > 0).sum()),
+                max_expert_tokens=int(counts.max()),
+                tasks=len(plan.expert),
+                time_s=run.time,
+                lower_bound_s=bound,
+                mean_die_time_s=float(run.die_end.mean()),
+                compute_time_s=float(die_compute.max()),
+                request_bytes=float(run.carried.link_request.sum()),
+                max_link_bytes=float(link_bytes.max(initial=0.0)),
+                evictions=evictions,
+                **asdict(traffic(plan, self._wafer, expert_bytes)),
+            )
+        )

@@ -1,0 +1,84 @@
+"""From rows to the figures of a run: sums and ratios of sums over the decode kernels that were run.
+
+Nothing is extrapolated to layers or steps that were not run, and prefill is kept apart.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+import numpy as np
+
+from wss.hardware.wafer import Wafer
+from wss.metrics.ledger import Ledger
+from wss.records import FloatArray, KernelRow
+
+
+def summarise(ledger: Ledger, wafer: Wafer, decode_tokens: int | None) -> dict[str, Any]:
+    """Return the figures of one policy; names end in their unit.
+
+    Parameters
+    ----------
+    ledger
+        Of the policy.
+    wafer
+        It ran on.
+    decode_tokens
+        Tokens decoded, or None if not all layers were run: throughput is then unknown (None).
+    """
+    decode = [row for row in ledger.rows if row.phase == "decode"]
+    prefill = [row for row in ledger.rows if row.phase == "prefill"]
+    time = total(decode, "time_s")
+    bound = total(decode, "lower_bound_s")
+    step_times = np.bincount([row.step for row in decode], [row.time_s for row in decode])[1:]
+    link_bytes = ledger.link_data + ledger.link_request
+    utilization = link_bytes / (wafer.link_bandwidth * time)
+    p50, p95, p99 = np.percentile(step_times, [50, 95, 99])
+    return {
+        "kernels": len(decode),
+        "decode_time_s": time,
+        "prefill_time_s": total(prefill, "time_s"),
+        "step_time_mean_s": float(step_times.mean()),
+        "step_time_p50_s": float(p50),
+        "step_time_p95_s": float(p95),
+        "step_time_p99_s": float(p99),
+        "throughput_tokens_per_s": None if decode_tokens is None else decode_tokens / time,
+        "remote_reads": int(total(decode, "remote_reads")),
+        "hops": int(total(decode, "hops")),
+        "byte_hops": total(decode, "byte_hops"),
+        "link_bytes": float(link_bytes.sum()),
+        "request_bytes": total(decode, "request_bytes"),
+        "remote_read_bytes": total(decode, "remote_read_bytes"),
+        "local_read_bytes": total(decode, "local_read_bytes"),
+        "local_write_bytes": total(decode, "local_write_bytes"),
+        "max_link_utilization": float(utilization.max(initial=0.0)),
+        "mean_link_utilization": float(utilization.mean()) if len(utilization) else 0.0,
+        "link_gini": gini(link_bytes),
+        "busiest_link": name_link(wafer, int(utilization.argmax())) if utilization.any() else None,
+        "compute_share": float(ledger.die_compute.mean() / time),
+        "imbalance": time / total(decode, "mean_die_time_s"),
+        "evictions": int(total(decode, "evictions")),
+        "lower_bound_s": bound,
+        "bound_ratio": time / bound,
+    }
+
+
+def total(rows: Iterable[KernelRow], column: str) -> float:
+    """Sum a column."""
+    return float(sum(getattr(row, column) for row in rows))
+
+
+def gini(amounts: FloatArray) -> float:
+    """Return the Gini coefficient of *amounts* [n]: 0 when all are equal, near 1 when one has everything."""
+    if not amounts.sum():
+        return 0.0
+    ascending = np.sort(amounts)
+    rank = np.arange(1, len(ascending) + 1)
+    return float(2 * (rank * ascending).sum() / (len(ascending) * ascending.sum()) - (len(ascending) + 1) / len(ascending))
+
+
+def name_link(wafer: Wafer, link: int) -> str:
+    """Return a link as its two dies, such as ``(0,0)->(1,0)``."""
+    source, target = (wafer.coordinates[die] for die in wafer.links[link])
+    return f"({source[0]},{source[1]})->({target[0]},{target[1]})"

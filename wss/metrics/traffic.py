@@ -1,0 +1,68 @@
+"""The traffic of a kernel: what the plan asks for, and a check that the network carried just that."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from wss.hardware.wafer import Wafer
+from wss.records import FloatArray, KernelRun, Plan
+
+# Rounding allowed between bytes planned and bytes integrated over changing rates, as a share of the largest.
+ROUNDING = 1e-9
+
+
+@dataclass(frozen=True, kw_only=True)
+class Traffic:
+    """Reads, hops and bytes of one kernel; byte_hops is the sum over remote reads of bytes times hops."""
+
+    remote_reads: int
+    hops: int
+    byte_hops: float
+    remote_read_bytes: float
+    local_read_bytes: float
+    local_write_bytes: float
+
+
+def traffic(plan: Plan, wafer: Wafer, expert_bytes: float) -> Traffic:
+    """Return the traffic that *plan* asks for."""
+    hops = int(wafer.hops[plan.source, plan.die].sum())
+    remote = int(plan.remote.sum())
+    return Traffic(
+        remote_reads=remote,
+        hops=hops,
+        byte_hops=hops * expert_bytes,
+        remote_read_bytes=remote * expert_bytes,
+        local_read_bytes=(len(plan.expert) - remote) * expert_bytes,
+        local_write_bytes=int(plan.copy.sum()) * expert_bytes,
+    )
+
+
+def check_conservation(plan: Plan, run: KernelRun, wafer: Wafer, expert_bytes: float) -> None:
+    """Check that every HBM and link carried exactly the bytes of *plan*, and that hops add up.
+
+    Raises
+    ------
+    AssertionError
+        If not: an error of wss, not of its user.
+    """
+    dies, links = wafer.num_dies, wafer.num_links
+    there = wafer.routes[plan.source, plan.die]
+    back = wafer.routes[plan.die, plan.source]
+    request = wafer.spec.link.request / wafer.spec.link.granule
+    expected = {
+        "hbm_read": np.bincount(plan.source, minlength=dies) * expert_bytes,
+        "hbm_written": np.bincount(plan.die[plan.copy], minlength=dies) * expert_bytes,
+        "link_data": np.bincount(there[there >= 0], minlength=links) * expert_bytes,
+        "link_request": np.bincount(back[back >= 0], minlength=links) * (expert_bytes * request),
+    }
+    for name, planned in expected.items():
+        carried: FloatArray = getattr(run.carried, name)
+        if planned.size and np.abs(carried - planned).max() > ROUNDING * max(planned.max(), expert_bytes):
+            worst = int(np.abs(carried - planned).argmax())
+            raise AssertionError(f"{name}[{worst}]: {carried[worst]} bytes carried, {planned[worst]} planned")
+    asked = traffic(plan, wafer, expert_bytes)
+    crossed = float(run.carried.link_data.sum())
+    if abs(crossed - asked.byte_hops) > ROUNDING * max(asked.byte_hops, expert_bytes):
+        raise AssertionError(f"{crossed} bytes over links, {asked.byte_hops} byte-hops planned")

@@ -1,0 +1,21 @@
+"""Policies over four seams: placement, allocation, prediction, caching."""
+
+from wss.policies.allocation import ALLOCATIONS
+from wss.policies.caching import CACHINGS
+from wss.policies.copies import Copies
+from wss.policies.placement import PLACEMENTS
+from wss.policies.prediction import PREDICTIONS
+from wss.policies.presets import POLICIES, Policy
+from wss.policies.view import Costs, KernelView
+
+__all__ = [
+    "ALLOCATIONS",
+    "CACHINGS",
+    "PLACEMENTS",
+    "POLICIES",
+    "PREDICTIONS",
+    "Copies",
+    "Costs",
+    "KernelView",
+    "Policy",
+]

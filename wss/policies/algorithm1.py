@@ -1,0 +1,129 @@
+"""The paper's Algorithm 1: hand out tokens in blocks to the die near the weights that is least delayed by them.
+
+Experts are taken in ascending token count. For one expert with n tokens,
+
+1. candidates are the dies that hold it and those up to `radius` hops from a holder;
+2. they are sorted by estimated time (ties: lower die first) and the first max(min_candidates, n // max(mean, block))
+   are kept, mean being the mean count of the experts that have tokens; if no holder is among them, the holder of least
+   estimated time takes the last one's place;
+3. blocks of `block` tokens go, one after another, to the candidate for which the larger of its own and its source's
+   estimated time would be least (ties: a holder, then fewer hops, then the lower die).
+
+The estimated time of a die is max(computing, reading from its HBM, receiving over its links). Each active expert is
+charged one read at its home beforehand, which its first read from there uses up. A die without the expert reads it
+from the nearest holder (ties: the home, then the lower die). The published description leaves the cost open ("DRAM +
+compute + D2D"); the larger-of-two rule and the charge beforehand follow the authors' simulator.
+
+Written once: `algorithm1` is compiled, `algorithm1.py_func` is the same lines as plain Python.
+"""
+
+from __future__ import annotations
+
+import numba
+import numpy as np
+
+
+@numba.njit(cache=True)
+def nearest_holder(die, home, holders, hops):  # type: ignore[no-untyped-def]
+    """Return the holder with the fewest hops from *die*; *holders* [dies], ties to the home, then the lower number."""
+    best = home
+    for other in range(holders.size):
+        if holders[other] and (hops[other, die] < hops[best, die] or not holders[best]):
+            best = other
+    return best
+
+
+@numba.njit(cache=True)
+def candidates_of(expert_holders, hops, estimate, keep, radius):  # type: ignore[no-untyped-def]
+    """Return the dies considered for an expert, least estimated time first, [candidates]."""
+    num_dies = expert_holders.size
+    near = np.zeros(num_dies, np.bool_)
+    for holder in range(num_dies):
+        if expert_holders[holder]:
+            for die in range(num_dies):
+                if hops[holder, die] <= radius:
+                    near[die] = True
+    found = np.flatnonzero(near)
+    found = found[np.argsort(estimate[found], kind="mergesort")]
+    kept = found[:keep].copy()
+    if not expert_holders[kept].any():
+        for die in found:
+            if expert_holders[die]:
+                kept[-1] = die
+                break
+    return kept
+
+
+@numba.njit(cache=True)
+def algorithm1(ascending, counts, home, holders, hops, costs, block, min_candidates, radius):  # type: ignore[no-untyped-def]
+    """Allocate one kernel.
+
+    Parameters
+    ----------
+    ascending
+        The experts with tokens, in the order they are handed out, [active experts].
+    counts, home, holders, hops
+        As in `KernelView`.
+    costs
+        Seconds of one HBM read, of one link read, of one hop, of one token, [4].
+    block, min_candidates, radius
+        As in `Algorithm1`.
+
+    Returns
+    -------
+    tuple of arrays
+        expert, die, tokens and source of each task, [tasks].
+    """
+    hbm_read, link_read, hop, token = costs
+    num_dies = hops.shape[0]
+    computing, reading, receiving = np.zeros(num_dies), np.zeros(num_dies), np.zeros(num_dies)
+    for expert in ascending:
+        reading[home[expert]] += hbm_read
+    mean = counts[ascending].sum() / max(1, ascending.size)
+
+    task_expert, task_die, task_tokens, task_source = [], [], [], []
+    for expert in ascending:
+        held = holders[expert]
+        estimate = np.maximum(np.maximum(computing, reading), receiving)
+        keep = max(min_candidates, int(counts[expert] // max(mean, block)))
+        kept = candidates_of(held, hops, estimate, keep, radius)
+        given = np.zeros(kept.size, np.int64)
+        source = np.array([nearest_holder(die, home[expert], held, hops) for die in kept])
+        charged = True  # the read that stands at the home beforehand
+        left = counts[expert]
+        while left > 0:
+            chunk = min(block, left)
+            best, best_score = -1, np.inf
+            for i in range(kept.size):
+                die, origin = kept[i], source[i]
+                first = given[i] == 0
+                new_read = hbm_read if first and not (charged and origin == home[expert]) else 0.0
+                new_receipt = link_read + hop * hops[origin, die] if first and origin != die else 0.0
+                own_reading = reading[die] + (new_read if origin == die else 0.0)
+                own = max(computing[die] + chunk * token, own_reading, receiving[die] + new_receipt)
+                far = max(computing[origin], reading[origin] + new_read, receiving[origin])
+                score = own if origin == die else max(own, far)
+                if best >= 0 and score == best_score:
+                    better = (hops[origin, die], die) < (hops[source[best], kept[best]], kept[best])
+                else:
+                    better = score < best_score
+                if better:
+                    best, best_score = i, score
+            die, origin = kept[best], source[best]
+            if given[best] == 0:
+                if charged and origin == home[expert]:
+                    charged = False
+                else:
+                    reading[origin] += hbm_read
+                if origin != die:
+                    receiving[die] += link_read + hop * hops[origin, die]
+            computing[die] += chunk * token
+            given[best] += chunk
+            left -= chunk
+        for i in range(kept.size):
+            if given[i] > 0:
+                task_expert.append(expert)
+                task_die.append(kept[i])
+                task_tokens.append(given[i])
+                task_source.append(source[i])
+    return np.array(task_expert), np.array(task_die), np.array(task_tokens), np.array(task_source)

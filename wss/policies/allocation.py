@@ -1,0 +1,131 @@
+"""Allocation: which die computes how many tokens of which expert, and from where it reads the weights."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Annotated, Protocol
+
+import numpy as np
+from annotated_types import Ge
+
+from wss.policies.algorithm1 import algorithm1
+from wss.policies.view import KernelView
+from wss.records import IntArray, Plan
+
+_CHECKED = {"extra": "forbid", "strict": True}
+
+
+class Allocation(Protocol):
+    """Hands out the tokens of one kernel; a pure function of what it sees."""
+
+    def allocate(self, view: KernelView) -> Plan:
+        """Return tasks that compute every token once, no (expert, die) twice; nothing is copied yet."""
+        ...
+
+
+def _plan(view: KernelView, expert: IntArray, die: IntArray, tokens: IntArray, source: IntArray) -> Plan:
+    """Make a plan that copies nothing; a die that holds the expert reads its own."""
+    own = view.holders[expert, die]
+    return Plan(
+        expert=expert,
+        die=die,
+        tokens=tokens,
+        source=np.where(own, die, source),
+        copy=np.zeros(len(expert), np.bool_),
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Home:
+    """Expert parallelism: every expert is computed where it was placed, and no weights move."""
+
+    __pydantic_config__ = _CHECKED
+
+    def allocate(self, view: KernelView) -> Plan:
+        """Return one task an expert."""
+        die = view.home[view.order]
+        return _plan(view, view.order, die, view.counts[view.order], die)
+
+
+@dataclass(frozen=True, kw_only=True)
+class InTurn:
+    """The location-oblivious GPU: whole experts in turn, the i-th first-seen expert on die (i + offset) mod D.
+
+    A die without the expert reads it from its home.
+    """
+
+    __pydantic_config__ = _CHECKED
+
+    offset: Annotated[int, Ge(0)] = 7
+
+    def allocate(self, view: KernelView) -> Plan:
+        """Return one task an expert."""
+        die = (np.arange(len(view.order)) + self.offset) % view.num_dies
+        return _plan(view, view.order, die, view.counts[view.order], view.home[view.order])
+
+
+@dataclass(frozen=True, kw_only=True)
+class Chunked:
+    """The location-oblivious GPU, cut by tokens: all tokens in first-seen expert order, an equal stretch a die.
+
+    Die d gets tokens d·T/D to (d+1)·T/D (rounded down) of T, and reads each expert in them from its home.
+    """
+
+    __pydantic_config__ = _CHECKED
+
+    def allocate(self, view: KernelView) -> Plan:
+        """Return a task for each expert that a die's stretch touches."""
+        ends = np.cumsum(view.counts[view.order])
+        cuts = np.arange(1, view.num_dies + 1) * ends[-1] // view.num_dies
+        stops = np.union1d(ends, cuts[cuts > 0])
+        tokens = np.diff(stops, prepend=0)
+        expert = view.order[np.searchsorted(ends, stops)]
+        die = np.searchsorted(cuts, stops)
+        return _plan(view, expert, die, tokens, view.home[expert])
+
+
+@dataclass(frozen=True, kw_only=True)
+class Algorithm1:
+    """The paper's placement-aware allocator; see `wss.policies.algorithm1`.
+
+    Parameters
+    ----------
+    block
+        Tokens handed out at a time.
+    min_candidates
+        At least so many dies are considered for an expert, if so many are near.
+    radius
+        Dies up to this many hops from a holder are candidates.
+    """
+
+    __pydantic_config__ = _CHECKED
+
+    block: Annotated[int, Ge(1)] = 50
+    min_candidates: Annotated[int, Ge(1)] = 5
+    radius: Annotated[int, Ge(0)] = 1
+
+    def allocate(self, view: KernelView) -> Plan:
+        """Return the tasks, expert by expert in ascending token count."""
+        ascending = np.sort(view.order)
+        ascending = ascending[np.argsort(view.counts[ascending], kind="stable")]
+        costs = view.costs
+        expert, die, tokens, source = algorithm1(
+            ascending,
+            view.counts,
+            view.home,
+            view.holders,
+            view.hops,
+            np.array([costs.hbm_read, costs.link_read, costs.hop, costs.token]),
+            self.block,
+            self.min_candidates,
+            self.radius,
+        )
+        return _plan(view, expert, die, tokens, source)
+
+
+ALLOCATIONS: dict[str, type[Allocation]] = {
+    "home": Home,
+    "in_turn": InTurn,
+    "chunked": Chunked,
+    "algorithm1": Algorithm1,
+}

@@ -1,0 +1,76 @@
+"""The copies of remote experts that the dies hold: room for them, age, and who holds what.
+
+This is the state that caching policies work on. A copy is a whole expert of one layer. Room is what is left of a die's
+usable HBM when its own experts are in it.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from wss.policies.caching import Caching
+from wss.records import BoolArray, FloatArray, IntArray, Plan
+
+
+class Copies:
+    """Who holds what, within capacity.
+
+    Parameters
+    ----------
+    placed
+        Which dies hold each expert from the start, [layers, experts, dies].
+    room
+        Bytes each die has for copies, [dies].
+    expert_bytes
+        Bytes of one expert.
+    caching
+        Chooses what to give up.
+    """
+
+    def __init__(self, placed: BoolArray, room: FloatArray, expert_bytes: float, caching: Caching) -> None:
+        self._placed = placed
+        self._caching = caching
+        self._last_use: IntArray = np.full((placed.shape[2], *placed.shape[:2]), -1, np.int64)
+        self._held: IntArray = np.zeros(placed.shape[2], np.int64)
+        self._kernel = 0
+        self.slots: IntArray = (room // expert_bytes).astype(np.int64)
+        self.evictions = 0
+
+    @property
+    def held(self) -> IntArray:
+        """How many copies each die holds, [dies]."""
+        return self._held.copy()
+
+    def holders(self, layer: int) -> BoolArray:
+        """Return which dies hold each expert of *layer*, placed or copied, [experts, dies]."""
+        return self._placed[layer] | (self._last_use[:, layer, :] >= 0).T
+
+    def admit(self, layer: int, plan: Plan, wanted: BoolArray) -> BoolArray:
+        """Note what the kernel *plan* of *layer* uses, make room, and return which tasks may keep a copy, [tasks].
+
+        The copies count as held at once; as a layer has one kernel a step, they serve from the next step on. What
+        this kernel reads is never given up for what it fetches: where room is short, the first tasks have it.
+        """
+        self._kernel += 1
+        used = ~plan.remote & ~self._placed[layer, plan.expert, plan.die]
+        self._last_use[plan.die[used], layer, plan.expert[used]] = self._kernel
+        admitted = np.zeros(len(plan.expert), np.bool_)
+        for die in np.unique(plan.die[wanted]):
+            tasks = np.flatnonzero(wanted & (plan.die == die))
+            admitted[tasks[: self._make_room(die, len(tasks))]] = True
+        self._last_use[plan.die[admitted], layer, plan.expert[admitted]] = self._kernel
+        np.add.at(self._held, plan.die[admitted], 1)
+        return admitted
+
+    def _make_room(self, die: int, count: int) -> int:
+        """Give up copies of *die* until *count* more fit, and return how many do."""
+        free = int(self.slots[die] - self._held[die])
+        if free < count:
+            ages = self._last_use[die].ravel()
+            may_go = np.flatnonzero((ages >= 0) & (ages < self._kernel))
+            gone = may_go[self._caching.victims(ages[may_go], min(count - free, len(may_go)))]
+            ages[gone] = -1
+            self._held[die] -= len(gone)
+            self.evictions += len(gone)
+            free += len(gone)
+        return min(free, count)

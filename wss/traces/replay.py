@@ -1,0 +1,128 @@
+"""Replay: a batch of requests decoding together, as one count of tokens per expert for each (step, layer).
+
+Step 0 is the prefill of the whole batch; step i >= 1 is the i-th decode token of every request that has one. A request
+that has ended contributes nothing further. Where the batch exceeds the requests, the list is repeated cyclically: a
+request then counts as often as it occurs.
+
+The routing that a kernel may know is what has happened when it is launched: its own layer's routing in this step, and
+all before. `Kernel.heat` holds exactly that.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from wss.records import IntArray
+from wss.traces.schema import RequestRouting
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Kernel:
+    """One MoE kernel to run.
+
+    Attributes
+    ----------
+    step, layer
+        Which; *layer* is an index into the trace's MoE layers.
+    counts
+        Tokens routed to each expert, [experts].
+    order
+        Experts with tokens, first seen first (request by request, token by token, rank by rank), [active experts].
+    heat
+        How often expert i was followed by expert j in the next token of the same request, in this layer, up to and
+        including this step, [experts, experts]. A view that the next step of the layer changes.
+    """
+
+    step: int
+    layer: int
+    counts: IntArray
+    order: IntArray
+    heat: IntArray
+
+
+class Replay:
+    """The kernels of a batch.
+
+    Parameters
+    ----------
+    requests
+        The requests of the batch, each once, in order; only their first *steps* decode tokens are used.
+    batch
+        How many requests decode together, at least ``len(requests)``.
+    steps
+        How many decode steps to replay.
+    layers
+        Which of the trace's MoE layers, ascending indices.
+    num_experts
+        Experts a layer.
+    """
+
+    def __init__(
+        self, requests: Sequence[RequestRouting], batch: int, steps: int, layers: Sequence[int], num_experts: int
+    ) -> None:
+        self.steps = steps
+        self.layers = tuple(layers)
+        self._num_experts = num_experts
+        repeats = np.full(len(requests), batch // len(requests), np.int64)
+        repeats[: batch % len(requests)] += 1
+
+        keep = np.array(self.layers)
+        rows = [request.experts[: request.num_prefill + steps, keep] for request in requests]
+        lengths = np.array([len(r) for r in rows])
+        self._experts: npt.NDArray[np.int16] = np.concatenate(rows)
+        self._times: IntArray = np.repeat(repeats, lengths)
+        self._step: IntArray = np.concatenate(
+            [np.maximum(np.arange(n) - r.num_prefill + 1, 0) for n, r in zip(lengths, requests, strict=True)]
+        )
+        positions = np.concatenate([r.position[:n] for n, r in zip(lengths, requests, strict=True)])
+        owner = np.repeat(np.arange(len(requests)), lengths)
+        self._follows = np.zeros(len(owner), np.bool_)
+        self._follows[1:] = (np.diff(positions) == 1) & (np.diff(owner) == 0)
+
+    @property
+    def has_prefill(self) -> bool:
+        """Whether any request brings prefill tokens."""
+        return bool((self._step == 0).any())
+
+    def tokens(self, step: int) -> int:
+        """How many tokens the batch has in *step*."""
+        return int(self._times[self._step == step].sum())
+
+    def kernels(self) -> Iterator[Kernel]:
+        """Yield every kernel in the order of time: by step, then by layer; step 0 only where there is prefill."""
+        heat = np.zeros((len(self.layers), self._num_experts, self._num_experts), np.int64)
+        for step in range(0 if self.has_prefill else 1, self.steps + 1):
+            now = np.flatnonzero(self._step == step)
+            times, experts = self._times[now], self._experts[now]
+            later = now[self._follows[now]]
+            before, after, pair_times = self._experts[later - 1], self._experts[later], self._times[later]
+            for layer in range(len(self.layers)):
+                self._heat_up(heat[layer], before[:, layer], after[:, layer], pair_times)
+                counts, order = self._count(experts[:, layer], times)
+                yield Kernel(step=step, layer=layer, counts=counts, order=order, heat=heat[layer])
+
+    def _count(self, experts: npt.NDArray[np.int16], times: IntArray) -> tuple[IntArray, IntArray]:
+        """Count tokens per expert and list the experts as first seen; *experts* is [tokens, top_k]."""
+        flat = experts.ravel().astype(np.int64)
+        weights = np.repeat(times, experts.shape[1])
+        counts = np.bincount(flat, weights, self._num_experts).astype(np.int64)
+        first = np.full(self._num_experts, flat.size)
+        np.minimum.at(first, flat, np.arange(flat.size))
+        return counts, np.argsort(first, kind="stable")[: np.count_nonzero(counts)]
+
+    def _heat_up(
+        self,
+        heat: IntArray,
+        before: npt.NDArray[np.int16],
+        after: npt.NDArray[np.int16],
+        times: IntArray,
+    ) -> None:
+        """Add the pairs of adjacent tokens, each [tokens, top_k], to *heat*, in place."""
+        size = self._num_experts
+        cells = (before.astype(np.int64)[:, :, None] * size + after[:, None, :]).ravel()
+        weights = np.repeat(times, before.shape[1] * after.shape[1])
+        heat += np.bincount(cells, weights, size * size).astype(np.int64).reshape(size, size)
