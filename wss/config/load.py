@@ -49,6 +49,23 @@ def load(path: Path, settings: Sequence[str] = ()) -> Experiment:
     return _experiment(document)
 
 
+def load_synth(preset: str, settings: Sequence[str] = ()) -> SynthSpec:
+    """Return the parameters of a synthetic trace: a preset, changed by *settings* such as ``skew=1.2``.
+
+    Raises
+    ------
+    ConfigError
+        With one line for each fault.
+    """
+    document = Document("synth", {"synth": preset})
+    for setting in settings:
+        _set(document, f"synth.{setting}")
+    spec: SynthSpec | None = named(document, ("synth",), document.value["synth"], SYNTHS, SynthSpec)
+    document.raise_faults()
+    assert spec is not None
+    return spec
+
+
 def _experiment(document: Document) -> Experiment:
     """Read every key, then what must hold between them."""
     values: dict[str, Any] = {}

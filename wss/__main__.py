@@ -1,0 +1,5 @@
+"""``python -m wss``."""
+
+from wss.cli import main
+
+main()

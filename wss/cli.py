@@ -1,0 +1,244 @@
+"""The command line: parse, call one function, print, exit.
+
+Exit codes: 0 done, 2 bad input (one line a fault on stderr), 130 interrupted. Data goes to stdout, the rest to stderr.
+Imports that cost time stand inside the commands that need them, so that ``--help`` is quick.
+"""
+
+# ruff: noqa: PLC0415
+from __future__ import annotations
+
+import json
+import os
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from wss import __version__
+from wss.errors import WssError, did_you_mean
+
+if TYPE_CHECKING:
+    from wss.models import ModelShape
+
+
+class _Group(click.Group):
+    """A group that suggests the closest command."""
+
+    def resolve_command(self, ctx: click.Context, args: list[str]) -> tuple[str | None, click.Command | None, list[str]]:
+        if args and self.get_command(ctx, args[0]) is None and not args[0].startswith("-"):
+            ctx.fail(f"no such command '{args[0]}'; {did_you_mean(args[0], self.list_commands(ctx))}")
+        return super().resolve_command(ctx, args)
+
+
+class _Bars:
+    """Progress bars on a terminal: one for each kind of long work, in turn; silent elsewhere or with --quiet."""
+
+    def __init__(self, quiet: bool) -> None:
+        self._quiet = quiet or not sys.stderr.isatty()
+        self._bar: Any = None
+        self._what = ""
+
+    def __call__(self, what: str, done: int, total: int) -> None:
+        if self._quiet:
+            return
+        if what != self._what:
+            from tqdm import tqdm
+
+            self.close()
+            self._what, self._bar = what, tqdm(total=total, desc=what, leave=False, disable=None)
+        self._bar.update(done - self._bar.n)
+
+    def close(self) -> None:
+        """Wipe the bar."""
+        if self._bar is not None:
+            self._bar.close()
+            self._bar, self._what = None, ""
+
+
+@click.group(cls=_Group, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="wss")
+def cli() -> None:
+    """Simulate wafer-scale GPU serving of Mixture-of-Experts LLMs."""
+
+
+@cli.command()
+@click.argument("config", type=click.Path(path_type=Path))
+@click.option("--out", type=click.Path(path_type=Path), help="Result folder  [default: a new number under results/]")
+@click.option("--force", is_flag=True, help="Replace the result folder --out if it exists.")
+@click.option("--set", "settings", multiple=True, metavar="KEY=VALUE", help="Change one setting, such as batch=1024.")
+@click.option("--quiet", is_flag=True, help="No progress bars.")
+@click.option("--json", "as_json", is_flag=True, help="Print summary.json on stdout and nothing else.")
+def run(config: Path, out: Path | None, force: bool, settings: tuple[str, ...], quiet: bool, as_json: bool) -> None:
+    """Compare the policies of CONFIG, a YAML file, on one wafer, model and trace."""
+    from wss.config import load
+    from wss.report import check_free, run_table, to_json, write_results
+    from wss.run import run as run_experiment
+
+    experiment = load(config, settings)
+    check_free(out, force)
+    bars = _Bars(quiet)
+    try:
+        result = run_experiment(experiment, bars)
+    finally:
+        bars.close()
+    folder = write_results(out, result.summary, result.ledgers, result.wafer, force)
+    if as_json:
+        click.echo(to_json(result.summary), nl=False)
+    else:
+        click.echo(run_table(result.summary, [policy.name for policy in experiment.policies]))
+        click.echo(f"\nwrote {folder}/: summary.json, kernels.parquet, links.parquet")
+
+
+@cli.group(cls=_Group)
+def trace() -> None:
+    """Bring routing traces in, make them up, and look into them."""
+
+
+def _free(out: Path, force: bool) -> None:
+    from wss.errors import OutputError
+
+    if out.is_dir():
+        raise OutputError(f"{out}: is a folder; give --out the name of a file")
+    if out.exists() and not force:
+        raise OutputError(f"{out}: exists; give another --out, or --force to replace it")
+    if not out.resolve().parent.is_dir():
+        raise OutputError(f"{out}: its folder does not exist; make it first, or give another --out")
+
+
+def _model(name: str | None) -> ModelShape | None:
+    from wss.errors import ConfigError
+    from wss.models import MODELS
+
+    if name is not None and name not in MODELS:
+        raise ConfigError(f"--model {name}: is not a known model; {did_you_mean(name, MODELS)}")
+    return MODELS[name] if name is not None else None
+
+
+@trace.command("import")
+@click.argument("source", type=click.Path(path_type=Path))
+@click.option("--out", type=click.Path(path_type=Path), required=True, help="The Parquet file to write.")
+@click.option("--model", help="Which model routed, where no folder says it (see `wss list`).")
+@click.option("--force", is_flag=True, help="Replace the file --out if it exists.")
+@click.option("--quiet", is_flag=True, help="No progress bar.")
+def import_(source: Path, out: Path, model: str | None, force: bool, quiet: bool) -> None:
+    """Import SOURCE, a file, folder or whole tree of the paper's JSON data set."""
+    from wss.traces import write_trace
+    from wss.traces.importers import open_paper_json
+
+    _free(out, force)
+    files = open_paper_json(source, _model(model))
+    bars = _Bars(quiet)
+    done = 0
+
+    def on_file(_: Path) -> None:
+        nonlocal done
+        done += 1
+        bars("importing", done, len(files.files))
+
+    try:
+        count = write_trace(out, files.meta, files.requests(on_file))
+    finally:
+        bars.close()
+    click.echo(f"wrote {out}: {count} requests of {files.meta.model}")
+
+
+@trace.command()
+@click.argument("model")
+@click.option("--out", type=click.Path(path_type=Path), required=True, help="The Parquet file to write.")
+@click.option("--preset", help="Parameters by name  [default: those of MODEL]")
+@click.option("--requests", type=click.IntRange(1, 10**6), help="How many requests  [default: the preset's]")
+@click.option("--decode-tokens", type=click.IntRange(1, 10**5), help="Of each request  [default: the preset's]")
+@click.option("--seed", type=click.IntRange(0, 2**63 - 1), default=0, show_default=True)
+@click.option("--set", "settings", multiple=True, metavar="KEY=VALUE", help="Change one parameter, such as skew=1.2.")
+@click.option("--force", is_flag=True, help="Replace the file --out if it exists.")
+@click.option("--quiet", is_flag=True, help="No progress bar.")
+def synth(
+    model: str,
+    out: Path,
+    preset: str | None,
+    requests: int | None,
+    decode_tokens: int | None,
+    seed: int,
+    settings: tuple[str, ...],
+    force: bool,
+    quiet: bool,
+) -> None:
+    """Make up a trace of MODEL, a name of `wss list`; it is labelled synthetic."""
+    from wss.config import load_synth
+    from wss.traces import write_trace
+    from wss.traces.synth import synth_meta, synthesise
+
+    _free(out, force)
+    shape = _model(model)
+    assert shape is not None
+    sizes = {"requests": requests, "decode_tokens": decode_tokens}
+    given = [f"{key}={value}" for key, value in sizes.items() if value is not None]
+    spec = load_synth(preset or model, (*settings, *given))
+    bars = _Bars(quiet)
+    done = 0
+
+    def on_request(_: Any) -> None:
+        nonlocal done
+        done += 1
+        bars("making the trace", done, spec.requests)
+
+    try:
+        meta = synth_meta(spec, shape, seed, spec.requests)
+        count = write_trace(out, meta, synthesise(spec, shape, seed), on_request=on_request)
+    finally:
+        bars.close()
+    click.echo(f"wrote {out}: {count} SYNTHETIC requests of {shape.name}")
+
+
+@trace.command()
+@click.argument("file", type=click.Path(path_type=Path))
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+def show(file: Path, as_json: bool) -> None:
+    """Say what is in the trace FILE: metadata, sizes, and the most popular expert of each layer."""
+    from wss.report.traces import describe, describe_text
+    from wss.traces import TraceReader
+
+    with TraceReader(file) as reader:
+        found = describe(reader)
+    click.echo(json.dumps(found, indent=1) if as_json else describe_text(found))
+
+
+@cli.command("list")
+def list_() -> None:
+    """List presets and policies by name, each with a line on what it is."""
+    from wss.report.catalogue import catalogue
+
+    click.echo(catalogue())
+
+
+@cli.command()
+def schema() -> None:
+    """Print the JSON Schema of a configuration, for editors."""
+    from wss.config import json_schema
+
+    click.echo(json.dumps(json_schema(), indent=1))
+
+
+def main() -> None:
+    """Run the command line; a user's mistake ends with code 2 and a line a fault, never with a traceback."""
+    try:
+        code = cli.main(prog_name="wss", standalone_mode=False)
+        sys.exit(code if isinstance(code, int) else 0)
+    except WssError as error:
+        for fault in error.faults:
+            click.echo(fault, err=True)
+        sys.exit(2)
+    except click.exceptions.NoArgsIsHelpError as error:
+        error.show()
+        sys.exit(2)
+    except click.ClickException as error:
+        hint = f" {error.ctx.command_path}:" if isinstance(error, click.UsageError) and error.ctx else ""
+        click.echo(f"{hint.strip() or 'wss:'} {error.format_message()}", err=True)
+        sys.exit(2)
+    except (KeyboardInterrupt, click.Abort):
+        click.echo("interrupted; nothing was written", err=True)
+        sys.exit(130)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(1)

@@ -1,0 +1,44 @@
+"""The presets and policies by name, each with a line on what it is."""
+
+from __future__ import annotations
+
+from wss.engine import NETWORKS
+from wss.hardware import GEMMS, WAFERS
+from wss.models import MODELS
+from wss.policies import ALLOCATIONS, CACHINGS, PLACEMENTS, POLICIES, PREDICTIONS
+from wss.traces.synth import SYNTHS
+from wss.units import show
+
+
+def catalogue() -> str:
+    """Return the list as text."""
+    tables = {
+        "models": {
+            name: f"{m.name}: {len(m.moe_layers)} MoE layers, {m.num_experts} experts, top-{m.top_k}, "
+            f"hidden {m.hidden_size}, intermediate {m.moe_intermediate_size} ({m.source})"
+            for name, m in MODELS.items()
+        },
+        "wafers": {
+            name: f"{w.mesh[0]} x {w.mesh[1]} dies, HBM {show(w.die.hbm.size, 'size')} at "
+            f"{show(w.die.hbm.bandwidth, 'bandwidth')}, D2D {show(w.link.bandwidth, 'bandwidth')}, "
+            f"FP16 {show(w.die.flops['fp16'], 'compute rate')} ({w.source})"
+            for name, w in WAFERS.items()
+        },
+        "policies": {name: policy.about for name, policy in POLICIES.items()},
+        "placement": _first_lines(PLACEMENTS),
+        "allocation": _first_lines(ALLOCATIONS),
+        "prediction": _first_lines(PREDICTIONS),
+        "caching": _first_lines(CACHINGS),
+        "network": _first_lines(NETWORKS),
+        "gemm": _first_lines(GEMMS),
+        "synth": {name: f"synthetic routing, plausible for {name}, not calibrated to it" for name in SYNTHS},
+    }
+    blocks = []
+    for heading, table in tables.items():
+        width = max(len(name) for name in table)
+        blocks.append("\n".join([heading, *(f"  {name.ljust(width)}  {line}" for name, line in sorted(table.items()))]))
+    return "\n\n".join(blocks)
+
+
+def _first_lines(table: dict[str, object]) -> dict[str, str]:
+    return {name: (thing.__doc__ or "").strip().split("\n")[0] for name, thing in table.items()}

@@ -1,0 +1,135 @@
+"""The result folder: summary.json, kernels.parquet, links.parquet; written whole or not at all."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Sequence
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from wss.errors import OutputError
+from wss.hardware import Wafer
+from wss.metrics import Ledger
+from wss.metrics.summary import name_link
+from wss.records import KernelRow
+
+RESULTS = Path("results")
+
+
+def to_json(summary: dict[str, Any]) -> str:
+    """Return the summary as JSON text with sorted keys and a final newline."""
+    return json.dumps(summary, indent=1, sort_keys=True, allow_nan=False) + "\n"
+
+
+def check_free(out: Path | None, force: bool) -> None:
+    """Check before a run that its result may be written.
+
+    Raises
+    ------
+    OutputError
+        If *out* exists and *force* is not given, or is no place for a folder.
+    """
+    if out is None:
+        parent = RESULTS if RESULTS.exists() else Path()
+    else:
+        if out.exists() and not force:
+            raise OutputError(f"{out}: exists; give another --out, or --force to replace it")
+        if out.exists() and not (out.is_dir() and ((out / "summary.json").exists() or not any(out.iterdir()))):
+            raise OutputError(f"{out}: is not a result folder, --force does not replace it; give another --out")
+        parent = out.resolve().parent
+    while not parent.exists():
+        parent = parent.parent
+    if not parent.is_dir():
+        raise OutputError(f"{parent}: is not a folder; give an --out inside one")
+    if not os.access(parent, os.W_OK | os.X_OK):
+        raise OutputError(f"{parent}: may not be written to; give an --out where you may write")
+
+
+def write_results(
+    out: Path | None, summary: dict[str, Any], ledgers: Sequence[Ledger], wafer: Wafer, force: bool
+) -> Path:
+    """Write a result folder and return its path; by default the next free number under ``results/``.
+
+    Everything is written to a temporary folder beside it, which becomes *out* by one rename.
+
+    Raises
+    ------
+    OutputError
+        If it cannot be written; nothing is left behind and what was there before stays.
+    """
+    target = out if out is not None else RESULTS
+    temporary: Path | None = None
+    try:
+        parent = target.parent if out is not None else RESULTS
+        parent.mkdir(parents=True, exist_ok=True)
+        temporary = Path(tempfile.mkdtemp(prefix=".wss-", dir=parent))
+        temporary.chmod(0o755)
+        (temporary / "summary.json").write_text(to_json(summary), encoding="utf-8")
+        pq.write_table(_kernels(ledgers), temporary / "kernels.parquet")
+        pq.write_table(_links(ledgers, wafer), temporary / "links.parquet")
+        return _move(temporary, out, force)
+    except OSError as error:
+        raise OutputError(f"{target}: cannot be written ({error.strerror or error}); give an --out with room where you may write") from None
+    finally:
+        if temporary is not None:
+            shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _move(temporary: Path, out: Path | None, force: bool) -> Path:
+    if out is None:
+        number = 1 + max((int(p.name) for p in RESULTS.iterdir() if p.name.isdecimal()), default=0)
+        while True:
+            try:
+                os.rename(temporary, RESULTS / f"{number:04d}")
+                return RESULTS / f"{number:04d}"
+            except OSError:
+                if not (RESULTS / f"{number:04d}").exists():
+                    raise
+                number += 1
+    if out.exists():
+        if not force:
+            raise OutputError(f"{out}: exists; give another --out, or --force to replace it")
+        old = out.with_name(f".{out.name}.{os.getpid()}.old")
+        os.rename(out, old)
+        os.rename(temporary, out)
+        shutil.rmtree(old, ignore_errors=True)
+    else:
+        os.rename(temporary, out)
+    return out
+
+
+def _kernels(ledgers: Sequence[Ledger]) -> pa.Table:
+    rows = [row for ledger in ledgers for row in ledger.rows]
+    return pa.table({field.name: [getattr(row, field.name) for row in rows] for field in fields(KernelRow)})
+
+
+def _links(ledgers: Sequence[Ledger], wafer: Wafer) -> pa.Table:
+    rows = [
+        {
+            "policy": ledger.policy,
+            "link": name_link(wafer, link),
+            "source_die": int(wafer.links[link, 0]),
+            "target_die": int(wafer.links[link, 1]),
+            "bytes": float(ledger.link_data[link] + ledger.link_request[link]),
+            "data_bytes": float(ledger.link_data[link]),
+            "request_bytes": float(ledger.link_request[link]),
+            "busy_s": float(ledger.link_busy[link]),
+            "utilization": float(
+                (ledger.link_data[link] + ledger.link_request[link])
+                / (wafer.link_bandwidth[link] * sum(row.time_s for row in ledger.rows if row.phase == "decode"))
+            ),
+        }
+        for ledger in ledgers
+        for link in range(wafer.num_links)
+    ]
+    names = ["policy", "link", "source_die", "target_die", "bytes", "data_bytes", "request_bytes", "busy_s", "utilization"]
+    return pa.table({name: [row[name] for row in rows] for name in names}) if rows else pa.table({n: [] for n in names})
+
+

@@ -1,0 +1,80 @@
+"""The result of a run on the terminal."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from wss.units import show
+
+COLUMNS: tuple[tuple[str, str], ...] = (
+    ("policy", "policy"),
+    ("step mean", "step_time_mean_s"),
+    ("p99", "step_time_p99_s"),
+    ("tokens/s", "throughput_tokens_per_s"),
+    ("speedup", "speedup"),
+    ("hops", "hops"),
+    ("link bytes", "link_bytes"),
+    ("busiest link", "max_link_utilization"),
+    ("DRAM local", "local_read_bytes"),
+    ("remote", "remote_read_bytes"),
+    ("written", "local_write_bytes"),
+    ("imbalance", "imbalance"),
+    ("x bound", "bound_ratio"),
+)
+
+
+def run_table(summary: dict[str, Any], order: Sequence[str]) -> str:
+    """Return the table of a run as text, its policies in *order*."""
+    runs = {run["policy"]: run for run in summary["runs"]}
+    cells = [[heading for heading, _ in COLUMNS]]
+    cells += [[_cell(key, runs[policy][key]) for _, key in COLUMNS] for policy in order]
+    widths = [max(len(row[i]) for row in cells) for i in range(len(COLUMNS))]
+    lines = [_line(row, widths) for row in cells]
+    lines.insert(1, "  ".join("-" * width for width in widths))
+    first = runs[order[0]]
+    return "\n".join([*_heading(summary, first), "", *lines, "", *_legend(first)])
+
+
+def _line(row: Sequence[str], widths: Sequence[int]) -> str:
+    cells = [row[0].ljust(widths[0]), *(cell.rjust(width) for cell, width in zip(row[1:], widths[1:], strict=True))]
+    return "  ".join(cells).rstrip()
+
+
+def _cell(key: str, value: Any) -> str:
+    if value is None:
+        return "-"
+    if key.endswith("_s") and key.startswith("step_time"):
+        return show(value, "time")
+    if key.endswith("_bytes"):
+        return show(value, "size") if value else "0"
+    if key == "throughput_tokens_per_s":
+        return f"{value:,.0f}"
+    if key in ("speedup", "imbalance", "bound_ratio"):
+        return f"{value:.2f}x"
+    if key == "max_link_utilization":
+        return f"{100 * value:.1f}%"
+    return f"{value:,}" if isinstance(value, int) else str(value)
+
+
+def _heading(summary: dict[str, Any], run: dict[str, Any]) -> list[str]:
+    config = summary["provenance"]["config"]
+    moe = len(config["model"]["moe_layers"])
+    layers = f"all {moe} MoE layers" if run["layers_run"] == moe else f"{run['layers_run']} of {moe} MoE layers"
+    kind = "SYNTHETIC routing" if run["synthetic"] else "recorded routing"
+    steps = f"{run['steps_run']} decode step{'s' if run['steps_run'] != 1 else ''}"
+    trace = summary["provenance"]["trace"]
+    return [
+        f"{run['model']} in {run['precision']} on {run['wafer']}, {run['network']} network, {run['gemm']} GEMM",
+        f"ran {layers} of {steps}, batch {run['batch']} ({run['unique_requests']} different requests)",
+        f"{kind}: {trace['source']}",
+        *(f"note: {note}" for note in summary["provenance"]["notes"]),
+    ]
+
+
+def _legend(run: dict[str, Any]) -> list[str]:
+    return [
+        "step: MoE layers of one decode step; tokens/s counts MoE time alone; speedup is over " + run["baseline"] + ";",
+        "hops, bytes: sums over all decode kernels; busiest link: its bytes over what it could carry in the decode time;",
+        "imbalance: kernel time over the mean die's; x bound: decode time over a lower bound that no policy can beat.",
+    ]

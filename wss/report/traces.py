@@ -1,0 +1,80 @@
+"""What is in a trace, at a glance."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import Any
+
+import numpy as np
+
+from wss.traces import TraceReader
+
+
+def describe(reader: TraceReader) -> dict[str, Any]:
+    """Read a trace through, checking it, and return its metadata, sizes and each layer's most popular expert.
+
+    The popularity is of the decode tokens, or of prefill where there are none.
+    """
+    meta = reader.meta
+    shape = (len(meta.moe_layers), meta.num_experts)
+    counts = {"prefill": np.zeros(shape, np.int64), "decode": np.zeros(shape, np.int64)}
+    prefill, decode = [], []
+    offset = np.arange(shape[0])[None, :, None] * meta.num_experts
+    for request in reader.requests():
+        cut = request.num_prefill
+        prefill.append(cut)
+        decode.append(request.num_decode)
+        for phase, experts in (("prefill", request.experts[:cut]), ("decode", request.experts[cut:])):
+            cells = (experts + offset).ravel()
+            counts[phase] += np.bincount(cells, minlength=shape[0] * shape[1]).reshape(shape)
+    phase = "decode" if sum(decode) else "prefill"
+    main = counts[phase]
+    return {
+        **{key: list(value) if isinstance(value, tuple) else value for key, value in asdict(meta).items()},
+        "synthetic": meta.synthetic,
+        "num_requests": len(decode),
+        "prefill_tokens": _spread(prefill),
+        "decode_tokens": _spread(decode),
+        "popularity_of": phase,
+        "layers": [
+            {
+                "layer": layer,
+                "hottest_expert": int(row.argmax()),
+                "hottest_share": float(row.max() / row.sum()),
+                "max_over_mean": float(row.max() / row.mean()),
+                "unused_experts": int((row == 0).sum()),
+            }
+            for layer, row in zip(meta.moe_layers, main, strict=True)
+        ],
+    }
+
+
+def _spread(lengths: list[int]) -> dict[str, float]:
+    return {
+        "total": int(np.sum(lengths)),
+        "min": int(np.min(lengths)),
+        "median": float(np.median(lengths)),
+        "max": int(np.max(lengths)),
+    }
+
+
+def describe_text(found: dict[str, Any]) -> str:
+    """Return what `describe` found as text."""
+    kind = "SYNTHETIC" if found["synthetic"] else "recorded"
+    lines = [
+        f"{found['model']} ({kind}), {found['benchmark']} / {found['subject']}",
+        f"source: {found['source']}",
+        f"note: {found['note']}",
+        f"{len(found['moe_layers'])} MoE layers of {found['num_layers']}, {found['num_experts']} experts, "
+        f"top-{found['top_k']}, {found['num_requests']} requests",
+    ]
+    for phase in ("prefill", "decode"):
+        spread = found[f"{phase}_tokens"]
+        lines.append(f"{phase}: {spread['total']} tokens, a request {spread['min']} to {spread['max']}, median {spread['median']:g}")
+    lines += ["", f"layer  hottest expert   share  max/mean  unused   ({found['popularity_of']})"]
+    for row in found["layers"]:
+        lines.append(
+            f"{row['layer']:5d}  {row['hottest_expert']:14d}  {100 * row['hottest_share']:5.1f}%  {row['max_over_mean']:8.2f}"
+            f"  {row['unused_experts']:6d}"
+        )
+    return "\n".join(lines)
