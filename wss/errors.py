@@ -9,6 +9,9 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable
 
+# How pydantic checks a specification (`__pydantic_config__`): no unknown keys, no conversions, no infinities.
+CHECKED = {"extra": "forbid", "strict": True, "allow_inf_nan": False}
+
 
 class WssError(Exception):
     """Something the user can mend; *faults* holds one line each."""

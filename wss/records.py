@@ -29,7 +29,8 @@ class Plan:
     @property
     def remote(self) -> BoolArray:
         """Which tasks read over D2D links, [tasks]."""
-        return self.source != self.die
+        remote: BoolArray = self.source != self.die
+        return remote
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)

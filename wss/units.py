@@ -96,7 +96,11 @@ class Quantity:
         return {"type": "function-before", "function": function, "schema": handler(source)}
 
     def __get_pydantic_json_schema__(self, schema: Any, handler: Callable[[Any], Any]) -> dict[str, Any]:
-        return {"type": "string", "description": f"a {self.dimension} with its unit", "examples": [_EXAMPLES[self.dimension]]}
+        return {
+            "type": "string",
+            "description": f"a {self.dimension} with its unit",
+            "examples": [_EXAMPLES[self.dimension]],
+        }
 
 
 Seconds = Annotated[float, Quantity("time", zero=True)]

@@ -138,7 +138,9 @@ def _import(document: Document, place: Place, name: str) -> Any:
     try:
         cls = getattr(importlib.import_module(module), attribute)
     except Exception as error:  # a user's module may raise anything while it is imported
-        document.fault(place, f"'{name}' cannot be imported ({type(error).__name__}: {error}); give package.module:Class")
+        document.fault(
+            place, f"'{name}' cannot be imported ({type(error).__name__}: {error}); give package.module:Class"
+        )
         return None
     if not (isinstance(cls, type) and is_dataclass(cls)):
         document.fault(place, f"'{name}' is not a dataclass; make it one, frozen, its parameters as fields")

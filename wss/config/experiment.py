@@ -14,7 +14,7 @@ from wss.traces.synth import SynthSpec
 
 @dataclass(frozen=True, kw_only=True)
 class TraceFile:
-    """Routing from a Parquet trace; order `string` sorts requests by their number as text, as the paper's simulator does."""
+    """Routing from a Parquet trace; order `string` sorts requests by number as text, as the paper's simulator does."""
 
     path: str
     order: Literal["file", "string"] = "file"

@@ -91,7 +91,8 @@ def _check_together(document: Document, given: dict[str, Any]) -> None:
     if "wafer" in given and ("precision" in given or "precision" not in document.value):
         known = given["wafer"].die.flops
         if precision not in known:
-            what = f"the die has no peak for '{precision}'; it has one for {', '.join(sorted(known))}: add wafer.die.flops.{precision}"
+            peaks = ", ".join(sorted(known))
+            what = f"the die has no peak for '{precision}', only for {peaks}; add wafer.die.flops.{precision}"
             document.fault(("precision",), what)
     if "policies" in given:
         names = [policy.name for policy in given["policies"]]
@@ -102,7 +103,9 @@ def _check_together(document: Document, given: dict[str, Any]) -> None:
         stray = [layer for layer in given["layers"] if layer not in given["model"].moe_layers]
         if stray:
             moe = given["model"].moe_layers
-            document.fault(("layers",), f"{stray} are not MoE layers of the model; it has {len(moe)} in {moe[0]}..{moe[-1]}")
+            document.fault(
+                ("layers",), f"{stray} are not MoE layers of the model; it has {len(moe)} in {moe[0]}..{moe[-1]}"
+            )
 
 
 def _model(document: Document, place: Place, value: Any) -> Any:
@@ -115,7 +118,9 @@ def _wafer(document: Document, place: Place, value: Any) -> Any:
 
 def _trace(document: Document, place: Place, value: Any) -> Any:
     if not isinstance(value, dict) or len({"synth", "path"} & set(value)) != 1:
-        document.fault(place, "holds not exactly one of synth and path; give {synth: deepseek_v3} or {path: my.parquet}")
+        document.fault(
+            place, "holds not exactly one of synth and path; give {synth: deepseek_v3} or {path: my.parquet}"
+        )
         return None
     if "path" in value:
         return build(document, place, value, TraceFile)

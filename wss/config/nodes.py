@@ -82,7 +82,9 @@ def read(path: Path) -> Document:
     try:
         text = path.read_text(encoding="utf-8")
     except FileNotFoundError:
-        raise ConfigError(f"{path}: there is no such file; give the path of an experiment, such as configs/deepseek_v3.yaml") from None
+        raise ConfigError(
+            f"{path}: there is no such file; give the path of an experiment, such as configs/deepseek_v3.yaml"
+        ) from None
     except UnicodeDecodeError as error:
         raise ConfigError(f"{path}: byte {error.start} is not UTF-8; save the file as UTF-8 text") from None
     except OSError as error:
@@ -100,7 +102,9 @@ def parse(text: str, name: str) -> Document:
         mark = error.problem_mark or error.context_mark
         at = f"{name}:{mark.line + 1}:{mark.column + 1}" if mark else name
         what = error.problem or error.context or "is not YAML"
-        raise ConfigError(f"{at}: not YAML: {' '.join(what.split())}; mend the syntax at or before this place") from None
+        raise ConfigError(
+            f"{at}: not YAML: {' '.join(what.split())}; mend the syntax at or before this place"
+        ) from None
     except yaml.YAMLError as error:
         raise ConfigError(f"{name}: not YAML: {' '.join(str(error).split())}; save plain text as UTF-8") from None
     except RecursionError:
@@ -132,6 +136,7 @@ class _Reader:
             return self._mapping(node, place)
         if isinstance(node, yaml.SequenceNode):
             return [self._value(item, (*place, i)) for i, item in enumerate(node.value)]
+        assert isinstance(node, yaml.ScalarNode)
         return node.value if node.style else scalar(node.value)
 
     def _mapping(self, node: yaml.MappingNode, place: Place) -> dict[str, Any]:

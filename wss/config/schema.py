@@ -35,7 +35,9 @@ def json_schema() -> dict[str, Any]:
         for name, cls in sorted(table.items()):
             schema = TypeAdapter(cls).json_schema()
             properties = {"kind": {"const": name}, **schema.get("properties", {})}
-            forms.append({"type": "object", "properties": properties, "required": ["kind"], "additionalProperties": False})
+            forms.append(
+                {"type": "object", "properties": properties, "required": ["kind"], "additionalProperties": False}
+            )
         user = {"type": "object", "properties": {"kind": {"type": "string", "pattern": ":"}}, "required": ["kind"]}
         return {"anyOf": [*forms, user]}
 

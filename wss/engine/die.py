@@ -8,7 +8,8 @@ stream in, so a task ends at
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Sequence
+from typing import Any
 
 import simpy
 
@@ -25,7 +26,7 @@ def work(
     compute: FloatArray,
     window: int,
     log: tuple[FloatArray, FloatArray, FloatArray],
-) -> Iterator[simpy.Event]:
+) -> Generator[simpy.Event, Any, None]:
     """Run the tasks *mine* of *plan*, in that order; write issue, read end and end into *log*, each [tasks]."""
     issue, read_end, end = log
     reads: list[simpy.Event] = []

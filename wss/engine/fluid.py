@@ -8,9 +8,12 @@ die's own HBM. Rates change whenever a read joins or ends; all that happens at o
 
 from __future__ import annotations
 
+from typing import cast
+
 import numba
 import numpy as np
 import simpy
+from simpy.events import EventPriority
 
 from wss.engine.maxmin import max_min
 from wss.engine.paths import Paths
@@ -20,7 +23,7 @@ from wss.records import Carried
 # Reads that end within this share of the time since the start end together; it only absorbs rounding.
 TIE = 1e-13
 # SimPy serves equal times by priority, then in order of scheduling; sharing is settled after everything else.
-LAST = 2
+LAST = EventPriority(2)
 
 
 @numba.njit(cache=True)
@@ -99,8 +102,7 @@ class Fluid:
         """Bring *nbytes* from the HBM of *source* to *die*; the event happens when the last byte is there."""
         slot = len(self._done)
         if slot == len(self._left):
-            self._left, self._rates, self._row = (np.resize(a, 2 * slot) for a in (self._left, self._rates, self._row))
-            self._finish = np.concatenate([self._finish, np.full(slot, np.inf)])
+            self._grow(slot)
         self._done.append(self._env.event())
         self._left[slot], self._rates[slot] = nbytes, 0.0
         self._row[slot] = self._paths.row(source, die, copy)
@@ -108,12 +110,18 @@ class Fluid:
         start.callbacks.append(self._join)
         return self._done[slot]
 
+    def _grow(self, more: int) -> None:
+        self._left = np.concatenate([self._left, np.zeros(more)])
+        self._rates = np.concatenate([self._rates, np.zeros(more)])
+        self._finish = np.concatenate([self._finish, np.full(more, np.inf)])
+        self._row = np.concatenate([self._row, np.zeros(more, np.int64)])
+
     def carried(self) -> Carried:
         """Return what has been carried up to the last change of rates."""
         return self._paths.carried(self._moved, self._busy)
 
     def _join(self, start: simpy.Event) -> None:
-        self._joining.append(start.value)
+        self._joining.append(cast("int", start.value))
         self._settle_soon()
 
     def _wake_up(self, wake: simpy.Event) -> None:

@@ -10,16 +10,15 @@ from typing import Annotated
 
 from annotated_types import Ge, Lt
 
+from wss.errors import CHECKED
 from wss.units import Bytes, BytesOrZero, BytesPerSecond, FlopPerSecond, Seconds
-
-_CHECKED = {"extra": "forbid", "strict": True, "allow_inf_nan": False}
 
 
 @dataclass(frozen=True, kw_only=True)
 class HbmSpec:
     """The HBM of one die; *reserve* is the share of its size that weights and copies may not use."""
 
-    __pydantic_config__ = _CHECKED
+    __pydantic_config__ = CHECKED
 
     bandwidth: BytesPerSecond
     size: Bytes
@@ -31,7 +30,7 @@ class HbmSpec:
 class LlcSpec:
     """The last-level cache of one die."""
 
-    __pydantic_config__ = _CHECKED
+    __pydantic_config__ = CHECKED
 
     size: BytesOrZero = 64.0 * 2**20
     hit: Seconds = 100e-9
@@ -43,7 +42,7 @@ class LlcSpec:
 class DieSpec:
     """One GPU die: peak FLOP/s by precision, HBM and LLC."""
 
-    __pydantic_config__ = _CHECKED
+    __pydantic_config__ = CHECKED
 
     flops: dict[str, FlopPerSecond]
     hbm: HbmSpec
@@ -54,7 +53,7 @@ class DieSpec:
 class LinkSpec:
     """One D2D link, in one direction. A read asks for its data in granules, each with a request of its own."""
 
-    __pydantic_config__ = _CHECKED
+    __pydantic_config__ = CHECKED
 
     bandwidth: BytesPerSecond
     latency: Seconds = 200e-9
@@ -66,7 +65,7 @@ class LinkSpec:
 class WaferSpec:
     """A mesh of X x Y equal dies joined by D2D links; die (x, y) has the number y + x·Y."""
 
-    __pydantic_config__ = _CHECKED
+    __pydantic_config__ = CHECKED
 
     name: str = "given in the configuration"
     mesh: tuple[Annotated[int, Ge(1)], Annotated[int, Ge(1)]]

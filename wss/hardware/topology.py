@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from typing import TypeAlias
+
 import networkx as nx
 
 from wss.hardware.specs import WaferSpec
 
 Coordinate = tuple[int, int]
-DieGraph = nx.DiGraph
+DieGraph: TypeAlias = "nx.DiGraph[Coordinate]"
 
 
 def mesh(spec: WaferSpec) -> DieGraph:
@@ -16,6 +18,6 @@ def mesh(spec: WaferSpec) -> DieGraph:
     Each edge has the attributes ``bandwidth`` (B/s) and ``latency`` (s).
     """
     grid = nx.grid_2d_graph(*spec.mesh).to_directed()
-    nx.set_edge_attributes(grid, spec.link.bandwidth, "bandwidth")
-    nx.set_edge_attributes(grid, spec.link.latency, "latency")
+    for _, _, attributes in grid.edges(data=True):
+        attributes.update(bandwidth=spec.link.bandwidth, latency=spec.link.latency)
     return grid

@@ -75,7 +75,9 @@ def gini(amounts: FloatArray) -> float:
         return 0.0
     ascending = np.sort(amounts)
     rank = np.arange(1, len(ascending) + 1)
-    return float(2 * (rank * ascending).sum() / (len(ascending) * ascending.sum()) - (len(ascending) + 1) / len(ascending))
+    return float(
+        2 * (rank * ascending).sum() / (len(ascending) * ascending.sum()) - (len(ascending) + 1) / len(ascending)
+    )
 
 
 def name_link(wafer: Wafer, link: int) -> str:

@@ -11,6 +11,8 @@ from typing import Annotated, Literal
 
 from annotated_types import Ge, MinLen
 
+from wss.errors import CHECKED
+
 Precision = Literal["fp16", "fp8", "fp4"]
 
 BYTES_PER_WEIGHT: dict[Precision, float] = {"fp16": 2.0, "fp8": 1.0, "fp4": 0.5}
@@ -26,7 +28,7 @@ class ModelShape:
         If top_k exceeds num_experts, or moe_layers are not ascending layers of the model.
     """
 
-    __pydantic_config__ = {"extra": "forbid", "strict": True, "allow_inf_nan": False}
+    __pydantic_config__ = CHECKED
 
     name: str
     num_layers: Annotated[int, Ge(1)]
@@ -39,7 +41,9 @@ class ModelShape:
 
     def __post_init__(self) -> None:
         if self.top_k > self.num_experts:
-            raise ValueError(f"top_k {self.top_k} exceeds num_experts {self.num_experts}; use at most {self.num_experts}")
+            raise ValueError(
+                f"top_k {self.top_k} exceeds num_experts {self.num_experts}; use at most {self.num_experts}"
+            )
         if self.num_experts > 32767:
             raise ValueError(f"num_experts {self.num_experts} exceeds 32767, the largest a trace can hold")
         if sorted(set(self.moe_layers)) != list(self.moe_layers):

@@ -26,7 +26,7 @@ import numpy as np
 @numba.njit(cache=True)
 def nearest_holder(die, home, holders, hops):  # type: ignore[no-untyped-def]
     """Return the holder with the fewest hops from *die*; *holders* [dies], ties to the home, then the lower number."""
-    best = home
+    best = int(home)
     for other in range(holders.size):
         if holders[other] and (hops[other, die] < hops[best, die] or not holders[best]):
             best = other
@@ -71,8 +71,8 @@ def algorithm1(ascending, counts, home, holders, hops, costs, block, min_candida
 
     Returns
     -------
-    tuple of arrays
-        expert, die, tokens and source of each task, [tasks].
+    array
+        expert, die, tokens and source of each task, [tasks, 4].
     """
     hbm_read, link_read, hop, token = costs
     num_dies = hops.shape[0]
@@ -81,7 +81,8 @@ def algorithm1(ascending, counts, home, holders, hops, costs, block, min_candida
         reading[home[expert]] += hbm_read
     mean = counts[ascending].sum() / max(1, ascending.size)
 
-    task_expert, task_die, task_tokens, task_source = [], [], [], []
+    tasks = np.empty((ascending.size * num_dies, 4), np.int64)
+    num_tasks = 0
     for expert in ascending:
         held = holders[expert]
         estimate = np.maximum(np.maximum(computing, reading), receiving)
@@ -122,8 +123,6 @@ def algorithm1(ascending, counts, home, holders, hops, costs, block, min_candida
             left -= chunk
         for i in range(kept.size):
             if given[i] > 0:
-                task_expert.append(expert)
-                task_die.append(kept[i])
-                task_tokens.append(given[i])
-                task_source.append(source[i])
-    return np.array(task_expert), np.array(task_die), np.array(task_tokens), np.array(task_source)
+                tasks[num_tasks] = (expert, kept[i], given[i], source[i])
+                num_tasks += 1
+    return tasks[:num_tasks]

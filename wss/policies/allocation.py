@@ -8,11 +8,10 @@ from typing import Annotated, Protocol
 import numpy as np
 from annotated_types import Ge
 
+from wss.errors import CHECKED
 from wss.policies.algorithm1 import algorithm1
 from wss.policies.view import KernelView
 from wss.records import IntArray, Plan
-
-_CHECKED = {"extra": "forbid", "strict": True}
 
 
 class Allocation(Protocol):
@@ -39,7 +38,7 @@ def _plan(view: KernelView, expert: IntArray, die: IntArray, tokens: IntArray, s
 class Home:
     """Expert parallelism: every expert is computed where it was placed, and no weights move."""
 
-    __pydantic_config__ = _CHECKED
+    __pydantic_config__ = CHECKED
 
     def allocate(self, view: KernelView) -> Plan:
         """Return one task an expert."""
@@ -54,7 +53,7 @@ class InTurn:
     A die without the expert reads it from its home.
     """
 
-    __pydantic_config__ = _CHECKED
+    __pydantic_config__ = CHECKED
 
     offset: Annotated[int, Ge(0)] = 7
 
@@ -71,7 +70,7 @@ class Chunked:
     Die d gets tokens d·T/D to (d+1)·T/D (rounded down) of T, and reads each expert in them from its home.
     """
 
-    __pydantic_config__ = _CHECKED
+    __pydantic_config__ = CHECKED
 
     def allocate(self, view: KernelView) -> Plan:
         """Return a task for each expert that a die's stretch touches."""
@@ -98,18 +97,18 @@ class Algorithm1:
         Dies up to this many hops from a holder are candidates.
     """
 
-    __pydantic_config__ = _CHECKED
+    __pydantic_config__ = CHECKED
 
     block: Annotated[int, Ge(1)] = 50
     min_candidates: Annotated[int, Ge(1)] = 5
     radius: Annotated[int, Ge(0)] = 1
 
     def allocate(self, view: KernelView) -> Plan:
-        """Return the tasks, expert by expert in ascending token count."""
+        """Return the tasks in first-seen order of their experts, in which every policy's dies run them."""
         ascending = np.sort(view.order)
         ascending = ascending[np.argsort(view.counts[ascending], kind="stable")]
         costs = view.costs
-        expert, die, tokens, source = algorithm1(
+        tasks = algorithm1(
             ascending,
             view.counts,
             view.home,
@@ -120,7 +119,9 @@ class Algorithm1:
             self.min_candidates,
             self.radius,
         )
-        return _plan(view, expert, die, tokens, source)
+        first_seen = np.empty(len(view.counts), np.int64)
+        first_seen[view.order] = np.arange(len(view.order))
+        return _plan(view, *tasks[np.argsort(first_seen[tasks[:, 0]], kind="stable")].T.copy())
 
 
 ALLOCATIONS: dict[str, type[Allocation]] = {

@@ -7,6 +7,7 @@ from typing import Protocol
 
 import numpy as np
 
+from wss.errors import CHECKED
 from wss.records import IntArray
 
 
@@ -25,7 +26,7 @@ class Caching(Protocol):
 class Lru:
     """Least recently used first; of equals the lower layer, then the lower expert."""
 
-    __pydantic_config__ = {"extra": "forbid", "strict": True}
+    __pydantic_config__ = CHECKED
 
     def victims(self, last_use: IntArray, count: int) -> IntArray:
         """Return the *count* places of smallest last use."""

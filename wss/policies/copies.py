@@ -43,7 +43,8 @@ class Copies:
 
     def holders(self, layer: int) -> BoolArray:
         """Return which dies hold each expert of *layer*, placed or copied, [experts, dies]."""
-        return self._placed[layer] | (self._last_use[:, layer, :] >= 0).T
+        holders: BoolArray = self._placed[layer] | (self._last_use[:, layer, :] >= 0).T
+        return holders
 
     def admit(self, layer: int, plan: Plan, wanted: BoolArray) -> BoolArray:
         """Note what the kernel *plan* of *layer* uses, make room, and return which tasks may keep a copy, [tasks].
@@ -66,7 +67,7 @@ class Copies:
         """Give up copies of *die* until *count* more fit, and return how many do."""
         free = int(self.slots[die] - self._held[die])
         if free < count:
-            ages = self._last_use[die].ravel()
+            ages = self._last_use[die].reshape(-1)  # a view
             may_go = np.flatnonzero((ages >= 0) & (ages < self._kernel))
             gone = may_go[self._caching.victims(ages[may_go], min(count - free, len(may_go)))]
             ages[gone] = -1

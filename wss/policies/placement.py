@@ -7,6 +7,7 @@ from typing import Protocol
 
 import numpy as np
 
+from wss.errors import CHECKED
 from wss.records import BoolArray, IntArray
 
 
@@ -26,7 +27,7 @@ class Contiguous:
     the layout of expert parallelism and of the paper's simulator.
     """
 
-    __pydantic_config__ = {"extra": "forbid", "strict": True}
+    __pydantic_config__ = CHECKED
 
     def place(self, num_layers: int, num_experts: int, hops: IntArray) -> BoolArray:
         """Return the layout, [layers, experts, dies]."""

@@ -9,9 +9,8 @@ from typing import Annotated, Protocol
 import numpy as np
 from annotated_types import Gt, Le
 
+from wss.errors import CHECKED
 from wss.records import BoolArray, IntArray, Plan
-
-_CHECKED = {"extra": "forbid", "strict": True, "allow_inf_nan": False}
 
 
 class Prediction(Protocol):
@@ -30,7 +29,7 @@ class Prediction(Protocol):
 class Never:
     """Keep nothing."""
 
-    __pydantic_config__ = _CHECKED
+    __pydantic_config__ = CHECKED
 
     def wanted(self, heat: IntArray, plan: Plan) -> BoolArray:
         """Return all False."""
@@ -48,7 +47,7 @@ class TokenHeatmap:
         follow are not wanted, whatever their rank; equal counts go to the lower expert.
     """
 
-    __pydantic_config__ = _CHECKED
+    __pydantic_config__ = CHECKED
 
     share: Annotated[float, Gt(0), Le(1)] = 0.2
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from wss.engine import NETWORKS
 from wss.hardware import GEMMS, WAFERS
 from wss.models import MODELS
@@ -40,5 +42,5 @@ def catalogue() -> str:
     return "\n\n".join(blocks)
 
 
-def _first_lines(table: dict[str, object]) -> dict[str, str]:
+def _first_lines(table: Mapping[str, object]) -> dict[str, str]:
     return {name: (thing.__doc__ or "").strip().split("\n")[0] for name, thing in table.items()}

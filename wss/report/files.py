@@ -76,7 +76,9 @@ def write_results(
         pq.write_table(_links(ledgers, wafer), temporary / "links.parquet")
         return _move(temporary, out, force)
     except OSError as error:
-        raise OutputError(f"{target}: cannot be written ({error.strerror or error}); give an --out with room where you may write") from None
+        raise OutputError(
+            f"{target}: cannot be written ({error.strerror or error}); give an --out with room where you may write"
+        ) from None
     finally:
         if temporary is not None:
             shutil.rmtree(temporary, ignore_errors=True)
@@ -129,7 +131,15 @@ def _links(ledgers: Sequence[Ledger], wafer: Wafer) -> pa.Table:
         for ledger in ledgers
         for link in range(wafer.num_links)
     ]
-    names = ["policy", "link", "source_die", "target_die", "bytes", "data_bytes", "request_bytes", "busy_s", "utilization"]
+    names = [
+        "policy",
+        "link",
+        "source_die",
+        "target_die",
+        "bytes",
+        "data_bytes",
+        "request_bytes",
+        "busy_s",
+        "utilization",
+    ]
     return pa.table({name: [row[name] for row in rows] for name in names}) if rows else pa.table({n: [] for n in names})
-
-

@@ -75,6 +75,6 @@ def _heading(summary: dict[str, Any], run: dict[str, Any]) -> list[str]:
 def _legend(run: dict[str, Any]) -> list[str]:
     return [
         "step: MoE layers of one decode step; tokens/s counts MoE time alone; speedup is over " + run["baseline"] + ";",
-        "hops, bytes: sums over all decode kernels; busiest link: its bytes over what it could carry in the decode time;",
+        "hops, bytes: sums over all decode kernels; busiest link: its bytes over what it could carry in that time;",
         "imbalance: kernel time over the mean die's; x bound: decode time over a lower bound that no policy can beat.",
     ]

@@ -70,11 +70,14 @@ def describe_text(found: dict[str, Any]) -> str:
     ]
     for phase in ("prefill", "decode"):
         spread = found[f"{phase}_tokens"]
-        lines.append(f"{phase}: {spread['total']} tokens, a request {spread['min']} to {spread['max']}, median {spread['median']:g}")
+        lines.append(
+            f"{phase}: {spread['total']} tokens, a request {spread['min']} to {spread['max']}, "
+            f"median {spread['median']:g}"
+        )
     lines += ["", f"layer  hottest expert   share  max/mean  unused   ({found['popularity_of']})"]
     for row in found["layers"]:
         lines.append(
-            f"{row['layer']:5d}  {row['hottest_expert']:14d}  {100 * row['hottest_share']:5.1f}%  {row['max_over_mean']:8.2f}"
-            f"  {row['unused_experts']:6d}"
+            f"{row['layer']:5d}  {row['hottest_expert']:14d}  {100 * row['hottest_share']:5.1f}%  "
+            f"{row['max_over_mean']:8.2f}  {row['unused_experts']:6d}"
         )
     return "\n".join(lines)

@@ -78,7 +78,9 @@ def open_paper_json(path: Path, model: ModelShape | None = None) -> JsonSource:
             raise TraceError(f"{path}: holds several models ({names}); import the folder of one at a time")
         folder = next(iter(folders))
         if folder is None:
-            raise TraceError(f"{path}: no folder above the files names a known model ({', '.join(MODEL_FOLDERS)}); give --model")
+            raise TraceError(
+                f"{path}: no folder above the files names a known model ({', '.join(MODEL_FOLDERS)}); give --model"
+            )
         model = MODELS[MODEL_FOLDERS[folder.name]]
     folder = next(iter(folders))
     name = f"{folder.parent.name}/{folder.name}" if folder else model.name
@@ -100,7 +102,7 @@ def open_paper_json(path: Path, model: ModelShape | None = None) -> JsonSource:
             top_k=top_k,
             num_requests=len(files),
             source="core12345/MoE_expert_selection_trace (arXiv 2510.05497)",
-            note="request = n of <n>.json; prefill rows are those of step 0 as recorded, which need not be the whole prompt",
+            note="request = n of <n>.json; prefill rows are those of step 0, which need not be the whole prompt",
         ),
     )
 
@@ -111,7 +113,9 @@ def _find(path: Path) -> tuple[Path, ...]:
     found = [path] if path.is_file() else [file for file in path.rglob("*.json") if file.is_file()]
     stray = [file for file in found if not (file.stem.isdecimal() and file.suffix == ".json")]
     if stray:
-        raise TraceError(*(f"{file}: is not named <n>.json, n a number; move it elsewhere" for file in sorted(stray)[:20]))
+        raise TraceError(
+            *(f"{file}: is not named <n>.json, n a number; move it elsewhere" for file in sorted(stray)[:20])
+        )
     if not found:
         raise TraceError(f"{path}: holds no <n>.json; give a folder of the data set")
     absolute = [file.resolve() for file in found]
@@ -136,7 +140,9 @@ def _decode(path: Path) -> list[Element]:
     except OSError as error:
         raise TraceError(f"{path}: cannot be read ({error.strerror}); give readable files") from None
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        raise TraceError(f"{path}: is not a request of the data set ({' '.join(str(error).split())}); fetch it anew") from None
+        raise TraceError(
+            f"{path}: is not a request of the data set ({' '.join(str(error).split())}); fetch it anew"
+        ) from None
     if not elements:
         raise TraceError(f"{path}: is an empty list; a request has a prefill element and its decode tokens")
     return elements
@@ -187,7 +193,9 @@ def _check_layers(path: Path, step: int, element: Element, meta: TraceMeta) -> N
     for layer in range(meta.num_layers):
         value = element.get(str(layer))
         if (value is not None) != (layer in meta.moe_layers):
-            wrong = "routes tokens but is a dense layer" if value is not None else "is missing or null but is a MoE layer"
+            wrong = (
+                "routes tokens but is a dense layer" if value is not None else "is missing or null but is a MoE layer"
+            )
             raise TraceError(f"{path}: step {step}, layer {layer}: {wrong} in the first file; fetch it anew")
     if len(element) > meta.num_layers:
         raise TraceError(f"{path}: step {step}: has {len(element)} layers; the first file has {meta.num_layers}")
@@ -209,5 +217,7 @@ def _tokens(
         want = each if each is not None else len(layers[0] or ())
         for layer, tokens in zip(meta.moe_layers, layers, strict=True):
             if tokens is None or not tokens or len(tokens) != want or any(len(ids) != meta.top_k for ids in tokens):
-                raise TraceError(f"{path}: step {step}, layer {layer}: should be {max(want, 1)} tokens of {meta.top_k} experts each")
+                raise TraceError(
+                    f"{path}: step {step}, layer {layer}: should be {max(want, 1)} tokens of {meta.top_k} experts each"
+                )
     raise TraceError(f"{path}: expert ids are not small whole numbers; fetch it anew")

@@ -7,6 +7,7 @@ layer-major; rows in request, then position order; the metadata of `TraceMeta` a
 from __future__ import annotations
 
 import hashlib
+import itertools
 import os
 from collections.abc import Callable, Collection, Iterable, Iterator
 from pathlib import Path
@@ -53,7 +54,9 @@ class TraceReader:
     def __enter__(self) -> TraceReader:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
+    ) -> None:
         self._file.close()
 
     @property
@@ -105,7 +108,10 @@ class TraceReader:
                     return
 
     def _check_schema(self) -> TraceMeta:
-        pairs = {key.decode(): value.decode("utf-8", "replace") for key, value in (self._file.schema_arrow.metadata or {}).items()}
+        pairs = {
+            key.decode(): value.decode("utf-8", "replace")
+            for key, value in (self._file.schema_arrow.metadata or {}).items()
+        }
         faults: list[str] = []
         meta = meta_from_strings(pairs, faults)
         schema = self._file.schema_arrow
@@ -138,7 +144,9 @@ class TraceReader:
             reason = " ".join(str(error).split())[:120]
             raise TraceError(f"{self.path}: is damaged ({reason}); make it anew") from None
 
-    def _whole_requests(self) -> Iterator[tuple[int, npt.NDArray[np.int32], npt.NDArray[np.bool_], npt.NDArray[np.int16]]]:
+    def _whole_requests(
+        self,
+    ) -> Iterator[tuple[int, npt.NDArray[np.int32], npt.NDArray[np.bool_], npt.NDArray[np.int16]]]:
         """Yield (request, positions, is decode, experts [tokens, width]), joining what straddles batches."""
         parts: list[tuple[npt.NDArray[np.int32], npt.NDArray[np.bool_], npt.NDArray[np.int16]]] = []
         current: int | None = None
@@ -146,7 +154,7 @@ class TraceReader:
             numbers = batch.column("request").to_numpy()
             columns = (batch.column("position").to_numpy(), self._is_decode(batch), self._experts(batch))
             starts = np.concatenate([[0], np.flatnonzero(np.diff(numbers)) + 1, [len(numbers)]])
-            for start, stop in zip(starts[:-1], starts[1:], strict=True):
+            for start, stop in itertools.pairwise(starts):
                 if current is not None and numbers[start] != current:
                     yield (current, *_joined(parts))
                     parts = []
@@ -250,14 +258,19 @@ def write_trace(
             raise TraceError(f"{path}: there is no request to write; a trace holds at least one")
         os.replace(temporary, path)
     except OSError as error:
-        raise OutputError(f"{path}: cannot be written ({error.strerror or error}); give a path with room that you may write") from None
+        raise OutputError(
+            f"{path}: cannot be written ({error.strerror or error}); give a path with room that you may write"
+        ) from None
     finally:
         temporary.unlink(missing_ok=True)
     return count
 
 
 def _write(
-    temporary: Path, meta: TraceMeta, requests: Iterable[RequestRouting], on_request: Callable[[RequestRouting], None] | None
+    temporary: Path,
+    meta: TraceMeta,
+    requests: Iterable[RequestRouting],
+    on_request: Callable[[RequestRouting], None] | None,
 ) -> int:
     schema = _schema(len(meta.moe_layers) * meta.top_k)
     used: set[int] = set()
@@ -301,7 +314,9 @@ def _schema(width: int) -> pa.Schema:
 
 def _batch(requests: list[RequestRouting], schema: pa.Schema) -> pa.RecordBatch:
     lengths = [len(request.position) for request in requests]
-    codes = np.concatenate([np.arange(n) >= r.num_prefill for n, r in zip(lengths, requests, strict=True)]).astype(np.int8)
+    codes = np.concatenate([np.arange(n) >= r.num_prefill for n, r in zip(lengths, requests, strict=True)]).astype(
+        np.int8
+    )
     flat = np.concatenate([request.experts.reshape(-1) for request in requests])
     columns = [
         pa.array(np.repeat(np.array([r.request for r in requests], np.int32), lengths)),

@@ -18,15 +18,16 @@ requests, is exactly the beginning of a longer one. Sampling is by whole numbers
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
-from typing import Annotated
+from typing import Annotated, Any
 
 import numba
 import numpy as np
 import numpy.typing as npt
 from annotated_types import Ge, Gt, Le
 
+from wss.errors import CHECKED
 from wss.models import ModelShape
 from wss.rng import mix, permutation, stream, uniform
 from wss.traces.schema import RequestRouting, TraceMeta
@@ -59,7 +60,7 @@ class SynthSpec:
         Size: requests, prefill tokens of a request (evenly spread), decode tokens of each.
     """
 
-    __pydantic_config__ = {"extra": "forbid", "strict": True, "allow_inf_nan": False}
+    __pydantic_config__ = CHECKED
 
     skew: Annotated[float, Ge(0), Le(8)] = 0.8
     skew_spread: Share = 0.3
@@ -154,7 +155,7 @@ def _popularity(spec: SynthSpec, model: ModelShape, seed: int, layer: int) -> In
     return np.cumsum(np.maximum(parts, 1), axis=2)
 
 
-_mix = numba.njit(cache=True)(mix)
+_mix: Callable[[Any], Any] = numba.njit(cache=True)(mix)
 
 
 @numba.njit(cache=True)

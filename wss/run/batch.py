@@ -1,0 +1,110 @@
+"""The requests of a batch: read from a trace or made up, no more of them than the run needs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from wss.config import Experiment, TraceFile
+from wss.errors import ConfigError, TraceError
+from wss.traces import RequestRouting, TraceMeta, TraceReader
+from wss.traces.synth import synth_meta, synthesise
+
+Progress = Callable[[str, int, int], None]
+
+SYNTHETIC = "the routing is synthetic: made up from named parameters, not recorded"
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Batch:
+    """The requests that decode together, each once, and what the output must say about them.
+
+    *digest* is the SHA-256 of the trace file, None for a synthetic trace made on the spot.
+    """
+
+    meta: TraceMeta
+    digest: str | None
+    requests: list[RequestRouting]
+    steps: int
+    notes: tuple[str, ...]
+
+
+def open_batch(experiment: Experiment, progress: Progress) -> Batch:
+    """Read or make the requests of the batch, no more of them than it needs."""
+    if isinstance(experiment.trace, TraceFile):
+        return _read_batch(experiment, experiment.trace)
+    spec = experiment.trace
+    steps = spec.decode_tokens if experiment.steps == "all" else experiment.steps
+    if steps > spec.decode_tokens:
+        raise ConfigError(
+            f"steps: {steps} are more than the synthetic trace has; give at most {spec.decode_tokens}, "
+            "or set trace.synth.decode_tokens"
+        )
+    count = min(experiment.batch, spec.requests)
+    requests = []
+    for request in synthesise(spec, experiment.model, experiment.seed, requests=count, decode_tokens=steps):
+        requests.append(request)
+        progress("making the synthetic trace", len(requests), count)
+    meta = synth_meta(spec, experiment.model, experiment.seed, count)
+    notes = ["the routing is synthetic: made up from named parameters, not recorded"]
+    return Batch(meta=meta, digest=None, requests=requests, steps=steps, notes=(*notes, *_repeats(experiment, count)))
+
+
+def _read_batch(experiment: Experiment, source: TraceFile) -> Batch:
+    with TraceReader(Path(source.path)) as reader:
+        notes = _fit(experiment, reader)
+        ids = reader.request_ids().tolist()
+        if source.order == "string":
+            ids.sort(key=str)
+        chosen = ids[: experiment.batch]
+        by_id = {request.request: request for request in reader.requests(set(chosen), len(chosen))}
+        requests = [by_id[number] for number in chosen]
+        longest = max(request.num_decode for request in requests)
+        if longest == 0:
+            raise TraceError(
+                f"{source.path}: its first {len(requests)} requests have no decode tokens; decode is what is simulated"
+            )
+        if experiment.steps != "all" and experiment.steps > longest:
+            raise ConfigError(
+                f"steps: {experiment.steps} are more than the longest request of {source.path} decodes; "
+                f"give at most {longest}"
+            )
+        if reader.meta.synthetic:
+            notes.append("the routing is synthetic: made up from named parameters, not recorded")
+        return Batch(
+            meta=reader.meta,
+            digest=reader.digest(),
+            requests=requests,
+            steps=longest if experiment.steps == "all" else experiment.steps,
+            notes=(*notes, *_repeats(experiment, len(requests))),
+        )
+
+
+def _fit(experiment: Experiment, reader: TraceReader) -> list[str]:
+    """Check that the trace is of the model's shape; return a warning if it is of another model's name."""
+    meta, model = reader.meta, experiment.model
+    faults = [
+        f"{reader.path}: has {key} {_short(getattr(meta, key))}, "
+        f"the model {model.name} has {_short(getattr(model, key))}; give a trace of this model"
+        for key in ("num_experts", "top_k", "moe_layers")
+        if getattr(meta, key) != getattr(model, key)
+    ]
+    if faults:
+        raise TraceError(*faults)
+    return (
+        []
+        if meta.model == model.name
+        else [f"the trace is of {meta.model}, the model is {model.name}; their shapes agree"]
+    )
+
+
+def _short(value: Any) -> str:
+    return f"{len(value)} layers in {value[0]}..{value[-1]}" if isinstance(value, tuple) else str(value)
+
+
+def _repeats(experiment: Experiment, unique: int) -> list[str]:
+    if unique >= experiment.batch:
+        return []
+    return [f"the batch of {experiment.batch} repeats the {unique} requests of the trace cyclically"]

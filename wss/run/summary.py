@@ -1,0 +1,67 @@
+"""summary.json: the figures of every policy, and where they came from."""
+
+from __future__ import annotations
+
+import platform
+from importlib.metadata import version
+from typing import Any
+
+from wss import __version__
+from wss.config import Experiment
+from wss.hardware import Wafer
+from wss.metrics import Ledger, summarise
+from wss.run.batch import Batch
+from wss.traces import Replay
+
+
+def summary_of(
+    experiment: Experiment,
+    batch: Batch,
+    replay: Replay,
+    ledgers: list[Ledger],
+    wafer: Wafer,
+    notes: tuple[str, ...],
+    times: dict[str, Any],
+) -> dict[str, Any]:
+    """Put together summary.json."""
+    all_layers = experiment.layers_run == experiment.model.moe_layers
+    tokens = sum(replay.tokens(step) for step in range(1, batch.steps + 1)) if all_layers else None
+    figures = {ledger.policy: summarise(ledger, wafer, tokens) for ledger in ledgers}
+    baseline = figures[experiment.baseline]["decode_time_s"]
+    common = {
+        "model": experiment.model.name,
+        "wafer": experiment.wafer.name,
+        "network": experiment.network,
+        "gemm": experiment.gemm,
+        "precision": experiment.precision,
+        "synthetic": batch.meta.synthetic,
+        "batch": experiment.batch,
+        "unique_requests": len(batch.requests),
+        "layers_run": len(replay.layers),
+        "steps_run": batch.steps,
+        "baseline": experiment.baseline,
+    }
+    runs = [{"policy": name, **common, "speedup": baseline / f["decode_time_s"], **f} for name, f in figures.items()]
+    packages = ("networkx", "numba", "numpy", "pyarrow", "simpy")
+    return {
+        "schema": "wss-summary/1",
+        "provenance": {
+            "version": __version__,
+            "config": experiment.plain(),
+            "seed": experiment.seed,
+            "trace": {
+                "sha256": batch.digest,
+                "model": batch.meta.model,
+                "source": batch.meta.source,
+                "note": batch.meta.note,
+            },
+            "notes": list(notes),
+            "host": {
+                "python": platform.python_version(),
+                "platform": platform.platform(),
+                "packages": {name: version(name) for name in packages},
+            },
+            "times": times,
+        },
+        "runs": runs,
+    }

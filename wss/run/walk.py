@@ -1,0 +1,63 @@
+"""The whole walk: one experiment in, one result out."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+from wss import hardware
+from wss.config import Experiment
+from wss.hardware import Wafer
+from wss.metrics import Ledger
+from wss.run.batch import Progress, open_batch
+from wss.run.site import Site, layer_indices
+from wss.run.summary import summary_of
+from wss.traces import Replay
+
+
+def _quiet(what: str, done: int, total: int) -> None:
+    """Tell nobody."""
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Result:
+    """What a run found: the summary as it is written, and the ledgers behind it, by policy name."""
+
+    summary: dict[str, Any]
+    ledgers: tuple[Ledger, ...]
+    wafer: Wafer
+    notes: tuple[str, ...]
+
+
+def run(experiment: Experiment, progress: Progress = _quiet) -> Result:
+    """Run *experiment*.
+
+    Raises
+    ------
+    CapacityError
+        If the weights do not fit the wafer.
+    TraceError, ConfigError
+        If the trace cannot be read, does not fit the model, or is shorter than the experiment.
+    """
+    started, wall, cpu = datetime.now(UTC), time.perf_counter(), time.process_time()
+    wafer = hardware.build(experiment.wafer)
+    policies = sorted(experiment.policies, key=lambda policy: policy.name)
+    sites = [Site(experiment, wafer, policy) for policy in policies]
+    batch = open_batch(experiment, progress)
+    replay = Replay(
+        batch.requests, experiment.batch, batch.steps, layer_indices(experiment), experiment.model.num_experts
+    )
+    total = (batch.steps + replay.has_prefill) * len(replay.layers) * len(sites)
+    done = 0
+    for kernel in replay.kernels():
+        for site in sites:
+            site.run(kernel)
+            done += 1
+            progress("simulating", done, total)
+
+    times = {"start": started.isoformat(), "wall_s": time.perf_counter() - wall, "cpu_s": time.process_time() - cpu}
+    notes = batch.notes if replay.has_prefill else (*batch.notes, "the trace has no prefill: heatmaps start empty")
+    summary = summary_of(experiment, batch, replay, [site.ledger for site in sites], wafer, notes, times)
+    return Result(summary=summary, ledgers=tuple(site.ledger for site in sites), wafer=wafer, notes=notes)
