@@ -99,7 +99,7 @@ class Fluid:
         self._wake: simpy.Event | None = None
 
     def read(self, source: int, die: int, nbytes: float, copy: bool) -> simpy.Event:
-        """Bring *nbytes* from the HBM of *source* to *die*; the event happens when the last byte is there."""
+        """Bring *nbytes* from the HBM of *source* to *die*; the event's value is when the last byte is there."""
         slot = len(self._done)
         if slot == len(self._left):
             self._grow(slot)
@@ -156,7 +156,7 @@ class Fluid:
         )
         self._settled_at = now
         for slot in ended.tolist():
-            self._done[slot].succeed()
+            self._done[slot].succeed(now)
         if len(self._flows):
             self._wake = self._env.timeout(soonest - now)
             self._wake.callbacks.append(self._wake_up)

@@ -15,7 +15,10 @@ class Network(Protocol):
     """A network at work, bound to one clock."""
 
     def read(self, source: int, die: int, nbytes: float, copy: bool) -> simpy.Event:
-        """Bring *nbytes* from the HBM of *source* to *die*, written to its HBM too if *copy*; an event at the end."""
+        """Bring *nbytes* from the HBM of *source* to *die*, written to its HBM too if *copy*.
+
+        The event happens when the last byte is there; its value is that time.
+        """
         ...
 
     def carried(self) -> Carried:

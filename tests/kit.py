@@ -1,0 +1,73 @@
+"""Small wafers, plans and views for the tests."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from wss.engine import NETWORKS, simulate_kernel
+from wss.hardware import Wafer, WaferSpec, build
+from wss.hardware.specs import DieSpec, HbmSpec, LinkSpec, LlcSpec
+from wss.policies import Costs, KernelView
+from wss.records import KernelRun, Plan
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+def shared(*parts: str) -> Path:
+    """A path in the shared data, or a skip that says why."""
+    base = Path(os.environ.get("WSS_SHARED", ROOT.parent / "shared"))
+    path = base.joinpath(*parts)
+    if not path.exists():
+        pytest.skip(f"{path} is absent: real traces and references are not shipped; set WSS_SHARED to their folder")
+    return path
+
+
+def wafer_of(
+    mesh: tuple[int, int] = (5, 5),
+    *,
+    hbm: float = 3.35e12,
+    link: float = 1.7e12,
+    hop: float = 200e-9,
+    start: float = 410e-9,
+    flops: float = 989e12,
+    hbm_size: float = 80e9,
+) -> Wafer:
+    """A wafer whose reads start *start* seconds after their issue, hops apart."""
+    die = DieSpec(
+        flops={"fp16": flops},
+        hbm=HbmSpec(bandwidth=hbm, size=hbm_size, latency=start),
+        llc=LlcSpec(miss=0.0),
+    )
+    return build(WaferSpec(mesh=mesh, die=die, link=LinkSpec(bandwidth=link, latency=hop)))
+
+
+def plan_of(*tasks: tuple[int, int, int, int] | tuple[int, int, int, int, bool]) -> Plan:
+    """Tasks as (expert, die, tokens, source) or (expert, die, tokens, source, copy)."""
+    columns = [np.array([task[i] for task in tasks], np.int64) for i in range(4)]
+    copy = np.array([len(task) > 4 and task[4] for task in tasks], np.bool_)
+    return Plan(expert=columns[0], die=columns[1], tokens=columns[2], source=columns[3], copy=copy)
+
+
+def simulate(
+    wafer: Wafer, plan: Plan, nbytes: float, compute: float | list[float] | np.ndarray = 0.0, window: int = 2
+) -> KernelRun:
+    """Run one kernel under the fluid network; *compute* is seconds a task."""
+    seconds = np.broadcast_to(np.asarray(compute, np.float64), len(plan.expert))
+    return simulate_kernel(NETWORKS["fluid"](wafer), wafer.num_dies, plan, nbytes, seconds, window)
+
+
+def view_of(wafer: Wafer, counts: np.ndarray, holders: np.ndarray, order: np.ndarray | None = None) -> KernelView:
+    """A kernel on *wafer*; experts are first seen in *order*, by default that of their numbers."""
+    return KernelView(
+        layer=0,
+        counts=counts,
+        order=np.flatnonzero(counts) if order is None else order,
+        home=holders.argmax(axis=1),
+        holders=holders,
+        hops=wafer.hops,
+        costs=Costs(hbm_read=26e-6, link_read=52e-6, hop=0.4e-6, token=0.09e-6),
+    )

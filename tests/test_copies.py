@@ -1,0 +1,94 @@
+"""Copies stay within capacity, are given up least recently used first, and serve from the next step on."""
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from kit import plan_of
+
+from wss.policies import Copies
+from wss.policies.caching import Lru
+
+
+def copies_of(slots, num_layers=2, num_experts=6, num_dies=2):
+    """All experts live on die 0; die 1 has room for *slots* copies of 10 bytes, and 9 bytes to spare."""
+    placed = np.zeros((num_layers, num_experts, num_dies), np.bool_)
+    placed[:, :, 0] = True
+    return Copies(placed, np.array([0.0, 10.0 * slots + 9]), 10.0, Lru())
+
+
+def fetch(copies, layer, *experts):
+    """Die 1 reads *experts* from die 0 and would keep all."""
+    plan = plan_of(*((e, 1, 1, 0) for e in experts))
+    return copies.admit(layer, plan, np.ones(len(experts), np.bool_)).tolist()
+
+
+def use(copies, layer, *experts):
+    plan = plan_of(*((e, 1, 1, 1) for e in experts))
+    copies.admit(layer, plan, np.zeros(len(experts), np.bool_))
+
+
+def held(copies, layer):
+    return np.flatnonzero(copies.holders(layer)[:, 1]).tolist()
+
+
+def test_what_is_fetched_and_wanted_is_held_next():
+    copies = copies_of(3)
+    assert held(copies, 0) == []
+    assert fetch(copies, 0, 4, 1) == [True, True]
+    assert held(copies, 0) == [1, 4]
+    assert held(copies, 1) == []
+    assert copies.held.tolist() == [0, 2]
+
+
+def test_the_least_recently_used_goes_first_whatever_its_layer():
+    copies = copies_of(3)
+    fetch(copies, 0, 0)
+    fetch(copies, 1, 1)
+    fetch(copies, 0, 2)
+    use(copies, 0, 0)
+    fetch(copies, 1, 3)
+    assert (held(copies, 0), held(copies, 1)) == ([0, 2], [3])
+    fetch(copies, 1, 4)
+    assert (held(copies, 0), held(copies, 1)) == ([0], [3, 4])
+    assert copies.evictions == 2
+
+
+def test_what_the_kernel_itself_reads_is_not_given_up_for_what_it_fetches():
+    copies = copies_of(2)
+    fetch(copies, 0, 0, 1)
+    plan = plan_of((0, 1, 1, 1), (1, 1, 1, 1), (2, 1, 1, 0))
+    assert copies.admit(0, plan, np.array([False, False, True])).tolist() == [False, False, False]
+    assert held(copies, 0) == [0, 1]
+
+
+def test_a_kernel_that_fetches_more_than_fits_keeps_the_first():
+    assert fetch(copies_of(2), 0, 5, 3, 1) == [True, True, False]
+
+
+def test_without_room_nothing_is_kept():
+    copies = copies_of(0)
+    assert fetch(copies, 0, 1) == [False]
+    assert copies.holders(0)[:, 1].sum() == 0
+
+
+@given(
+    st.integers(0, 4),
+    st.lists(st.tuples(st.integers(0, 1), st.lists(st.integers(0, 5), min_size=1, max_size=6, unique=True)), max_size=30),
+)
+def test_capacity_is_never_exceeded_and_the_count_is_right(slots, kernels):
+    copies = copies_of(slots)
+    for layer, experts in kernels:
+        own = copies.holders(layer)[experts, 1]
+        plan = plan_of(*((e, 1, 1, 1 if o else 0) for e, o in zip(experts, own, strict=True)))
+        admitted = copies.admit(layer, plan, plan.remote)
+        assert not admitted[~plan.remote].any()
+        assert copies.holders(layer)[np.array(experts)[admitted | own], 1].all()
+        now = sum(len(held(copies, at)) for at in (0, 1))
+        assert now == copies.held[1] <= slots
+
+
+def test_slots_are_whole_experts():
+    assert copies_of(3).slots.tolist() == [0, 3]
+    with pytest.raises(IndexError):
+        copies_of(1).holders(5)

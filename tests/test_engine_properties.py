@@ -1,0 +1,112 @@
+"""What holds for every kernel."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from kit import plan_of, simulate, wafer_of
+
+from wss.engine import fluid
+from wss.hardware import WAFERS, build
+from wss.hardware.specs import LinkSpec
+from wss.metrics.traffic import check_conservation, traffic
+
+
+@st.composite
+def kernels(draw):
+    """A mesh, a plan on it with at most one task an (expert, die), computing times and a window."""
+    mesh = (draw(st.integers(1, 4)), draw(st.integers(1, 4)))
+    dies = mesh[0] * mesh[1]
+    pairs = draw(
+        st.lists(st.tuples(st.integers(0, 9), st.integers(0, dies - 1)), min_size=1, max_size=24, unique=True)
+    )
+    tasks = []
+    for expert, die in pairs:
+        source = draw(st.integers(0, dies - 1))
+        tasks.append((expert, die, 1, source, source != die and draw(st.booleans())))
+    compute = draw(st.lists(st.floats(0, 1e-4), min_size=len(tasks), max_size=len(tasks)))
+    return mesh, plan_of(*tasks), np.array(compute), draw(st.integers(1, 4))
+
+
+@given(kernels())
+def test_bytes_in_are_bytes_out(kernel):
+    mesh, plan, compute, window = kernel
+    wafer = wafer_of(mesh)
+    run = simulate(wafer, plan, 88e6, compute, window)
+    check_conservation(plan, run, wafer, 88e6)
+    assert run.carried.link_data.sum() == pytest.approx(traffic(plan, wafer, 88e6).byte_hops)
+    capacity = wafer.link_bandwidth * run.time * (1 + 1e-9)
+    assert (run.carried.link_data + run.carried.link_request <= capacity).all()
+    assert (run.carried.hbm_read + run.carried.hbm_written <= wafer.spec.die.hbm.bandwidth * run.time * (1 + 1e-9)).all()
+    assert (run.carried.link_busy <= run.time * (1 + 1e-9)).all()
+
+
+def test_the_conservation_check_can_fail():
+    wafer = wafer_of((1, 2))
+    run = simulate(wafer, plan_of((0, 1, 1, 0)), 88e6)
+    with pytest.raises(AssertionError, match="hbm_read"):
+        check_conservation(plan_of((0, 1, 1, 1)), run, wafer, 88e6)
+    with pytest.raises(AssertionError, match="hbm_written"):
+        check_conservation(plan_of((0, 1, 1, 0, True)), run, wafer, 88e6)
+
+
+@given(kernels(), st.sampled_from([1.0, 1.5, 2.0, 3.7, 10.0]))
+def test_a_machine_c_times_as_fast_takes_a_cth_of_the_time(kernel, c):
+    mesh, plan, compute, window = kernel
+    slow = simulate(wafer_of(mesh), plan, 88e6, compute, window)
+    fast_wafer = wafer_of(mesh, hbm=3.35e12 * c, link=1.7e12 * c, hop=200e-9 / c, start=410e-9 / c)
+    fast = simulate(fast_wafer, plan, 88e6, compute / c, window)
+    for name in ("issue", "read_end", "end", "die_end"):
+        assert getattr(fast, name) * c == pytest.approx(getattr(slow, name), rel=1e-10, abs=1e-18)
+
+
+@given(kernels(), st.booleans())
+def test_a_mirrored_wafer_takes_the_same_time(kernel, in_x):
+    mesh, plan, compute, window = kernel
+    wafer = wafer_of(mesh)
+    x, y = wafer.coordinates.T
+    mirror = (mesh[0] - 1 - x) * mesh[1] + y if in_x else x * mesh[1] + (mesh[1] - 1 - y)
+    mirrored = replace(plan, die=mirror[plan.die], source=mirror[plan.source])
+    here, there = (simulate(wafer, p, 88e6, compute, window) for p in (plan, mirrored))
+    assert there.time == pytest.approx(here.time, rel=1e-12)
+    assert there.end == pytest.approx(here.end, rel=1e-12)
+
+
+@given(st.integers(0, 24), st.integers(0, 24), st.sampled_from(["hbm", "link"]), st.floats(1, 10))
+def test_one_read_alone_is_never_slower_on_a_faster_machine(source, die, part, c):
+    base = {"hbm": 3.35e12, "link": 1.7e12}
+    faster = {**base, part: base[part] * c}
+    plan = plan_of((0, die, 1, source))
+    assert simulate(wafer_of(**faster), plan, 88e6).time <= simulate(wafer_of(**base), plan, 88e6).time * (1 + 1e-12)
+
+
+@given(kernels())
+@settings(max_examples=30)
+def test_the_same_kernel_gives_the_same_bits(kernel):
+    mesh, plan, compute, window = kernel
+    first, second = (simulate(wafer_of(mesh), plan, 88e6, compute, window) for _ in range(2))
+    assert np.array_equal(first.end, second.end)
+    assert np.array_equal(first.carried.link_busy, second.carried.link_busy)
+
+
+@given(kernels())
+@settings(max_examples=20, deadline=None)
+def test_settle_and_its_readable_twin_agree_to_the_last_bit(kernel):
+    mesh, plan, compute, window = kernel
+    wafer = wafer_of(mesh)
+    compiled = simulate(wafer, plan, 88e6, compute, window)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(fluid, "settle", fluid.settle.py_func)
+        plain = simulate(wafer, plan, 88e6, compute, window)
+    assert np.array_equal(compiled.end, plain.end)
+    assert np.array_equal(compiled.carried.link_data, plain.carried.link_data)
+
+
+def test_a_link_without_requests_carries_data_alone():
+    spec = WAFERS["dojo"]
+    wafer = build(replace(spec, link=LinkSpec(bandwidth=1.7e12, request=0.0)))
+    run = simulate(wafer, plan_of((0, 24, 1, 0)), 88e6)
+    assert run.carried.link_request.sum() == 0
+    assert run.carried.link_data.sum() == pytest.approx(8 * 88e6)

@@ -1,0 +1,171 @@
+"""One contract for every policy of the tables, and what each promises beyond it."""
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from kit import view_of, wafer_of
+
+from wss.policies import ALLOCATIONS, CACHINGS, PLACEMENTS, POLICIES, PREDICTIONS
+from wss.policies.algorithm1 import algorithm1, candidates_of, nearest_holder
+from wss.policies.allocation import Algorithm1, Chunked, Home, InTurn
+from wss.policies.placement import Contiguous
+from wss.policies.prediction import TokenHeatmap, top_of_rows
+from wss.run.site import check_plan
+
+WAFERS = {mesh: wafer_of(mesh) for mesh in [(1, 1), (1, 3), (3, 8), (5, 5), (8, 8)]}
+
+
+@st.composite
+def views(draw):
+    """A kernel on one of the wafers, with copies here and there and experts first seen in any order."""
+    wafer = WAFERS[draw(st.sampled_from(sorted(WAFERS)))]
+    num_experts = draw(st.integers(1, 40))
+    counts = np.array(draw(st.lists(st.integers(0, 2000), min_size=num_experts, max_size=num_experts)), np.int64)
+    counts[draw(st.integers(0, num_experts - 1))] += 1
+    holders = Contiguous().place(1, num_experts, wafer.hops)[0]
+    for expert, die in draw(st.lists(st.tuples(st.integers(0, num_experts - 1), st.integers(0, wafer.num_dies - 1)))):
+        holders[expert, die] = True
+    order = np.array(draw(st.permutations(np.flatnonzero(counts).tolist())), np.int64)
+    view = view_of(wafer, counts, holders, order)
+    home = Contiguous().place(1, num_experts, wafer.hops)[0].argmax(axis=1)
+    object.__setattr__(view, "home", home)
+    for array in (view.counts, view.order, view.home, view.holders):
+        array.flags.writeable = False
+    return view
+
+
+@given(views(), st.sampled_from(sorted(ALLOCATIONS)))
+def test_every_allocation_conserves_tokens_and_reads_from_holders(view, name):
+    plan = ALLOCATIONS[name]().allocate(view)
+    check_plan(plan, view, name)
+    again = ALLOCATIONS[name]().allocate(view)
+    assert all(np.array_equal(getattr(plan, c), getattr(again, c)) for c in ("expert", "die", "tokens", "source"))
+    held = view.holders[plan.expert, plan.die]
+    assert not plan.remote[held].any(), "a die that holds the expert reads its own"
+
+
+@given(st.integers(1, 5), st.integers(1, 300), st.sampled_from(sorted(WAFERS)), st.sampled_from(sorted(PLACEMENTS)))
+def test_every_placement_puts_every_expert_somewhere(num_layers, num_experts, mesh, name):
+    holders = PLACEMENTS[name]().place(num_layers, num_experts, WAFERS[mesh].hops)
+    assert holders.shape == (num_layers, num_experts, WAFERS[mesh].num_dies)
+    assert holders.any(axis=2).all()
+
+
+@given(views(), st.sampled_from(sorted(PREDICTIONS)), st.integers(0, 10))
+def test_every_prediction_is_pure_and_of_the_plans_shape(view, name, seed):
+    num_experts = len(view.counts)
+    heat = np.random.default_rng(seed).integers(0, 5, (num_experts, num_experts))
+    heat.flags.writeable = False
+    plan = InTurn().allocate(view)
+    wanted = PREDICTIONS[name]().wanted(heat, plan)
+    assert wanted.shape == plan.expert.shape
+    assert wanted.dtype == np.bool_
+    assert not wanted[~plan.remote].any()
+
+
+@given(st.lists(st.integers(0, 20), min_size=1), st.data(), st.sampled_from(sorted(CACHINGS)))
+def test_every_caching_chooses_as_many_as_asked(last_use, data, name):
+    count = data.draw(st.integers(0, len(last_use)))
+    victims = CACHINGS[name]().victims(np.array(last_use), count)
+    assert len(set(victims.tolist())) == count
+
+
+def test_lru_gives_up_the_oldest():
+    assert CACHINGS["lru"]().victims(np.array([5, 2, 9, 2]), 3).tolist() == [1, 3, 0]
+
+
+def test_contiguous_is_the_layout_of_the_papers_simulator():
+    home = Contiguous().place(1, 256, np.zeros((25, 25), np.int64))[0].argmax(axis=1)
+    assert home[:11].tolist() == [0] * 10 + [1]
+    assert home[250:].tolist() == [0, 1, 2, 3, 4, 5]
+    few = Contiguous().place(1, 8, np.zeros((25, 25), np.int64))[0].argmax(axis=1)
+    assert few.tolist() == list(range(8))
+
+
+def kernel(counts, mesh=(5, 5), order=None):
+    wafer = WAFERS[mesh]
+    holders = Contiguous().place(1, len(counts), wafer.hops)[0]
+    return view_of(wafer, np.array(counts, np.int64), holders, order)
+
+
+def test_in_turn_puts_the_ith_first_seen_expert_on_die_i_plus_7():
+    plan = InTurn().allocate(kernel([3, 0, 5, 1], order=np.array([2, 3, 0])))
+    assert plan.expert.tolist() == [2, 3, 0]
+    assert plan.die.tolist() == [7, 8, 9]
+    assert plan.source.tolist() == [2, 3, 0]
+    assert plan.tokens.tolist() == [5, 1, 3]
+
+
+def test_chunked_gives_every_die_the_same_work():
+    plan = Chunked().allocate(kernel([10, 0, 20], mesh=(1, 3), order=np.array([2, 0])))
+    assert list(zip(plan.expert, plan.die, plan.tokens, strict=True)) == [(2, 0, 10), (2, 1, 10), (0, 2, 10)]
+
+
+def test_home_never_moves_weights():
+    assert not Home().allocate(kernel([7] * 40)).remote.any()
+
+
+def test_candidates_are_near_the_holders_least_loaded_first_and_a_holder_is_always_among_them():
+    hops = WAFERS[5, 5].hops
+    holders = np.zeros(25, np.bool_)
+    holders[12] = True
+    load = np.zeros(25)
+    load[12] = 9.0
+    load[7] = 1.0
+    assert candidates_of(holders, hops, load, 5, 1).tolist() == [11, 13, 17, 7, 12]
+    assert candidates_of(holders, hops, load, 3, 1).tolist() == [11, 13, 12]
+    assert set(candidates_of(holders, hops, load, 99, 2)) == set(np.flatnonzero(hops[12] <= 2))
+
+
+def test_the_nearest_holder_is_read_ties_going_to_the_home():
+    hops = WAFERS[5, 5].hops
+    holders = np.zeros(25, np.bool_)
+    holders[[0, 2, 24]] = True
+    assert nearest_holder(1, 2, holders, hops) == 2
+    assert nearest_holder(1, 0, holders, hops) == 0
+    assert nearest_holder(23, 0, holders, hops) == 24
+
+
+def test_algorithm1_splits_an_overfull_expert_over_its_neighbours():
+    """One expert of 5,000 tokens at the centre, 450 us of computing: four dies take 112 us each while the centre's HBM
+    is read for 4 x 26 us; a fifth would save computing, but keep that HBM busy for 130 us.
+    """
+    counts = np.zeros(25, np.int64)
+    counts[12] = 5000
+    plan = Algorithm1().allocate(kernel(counts))
+    assert plan.die.tolist() == [7, 11, 12, 13]
+    assert plan.tokens.sum() == 5000
+    assert plan.tokens.max() - plan.tokens.min() <= 2 * 50
+
+
+def test_algorithm1_leaves_small_experts_at_home():
+    plan = Algorithm1().allocate(kernel([8] * 25))
+    assert plan.die.tolist() == list(range(25))
+    assert not plan.remote.any()
+
+
+@given(views())
+def test_algorithm1_and_its_readable_twin_agree(view):
+    ascending = np.sort(view.order)
+    ascending = ascending[np.argsort(view.counts[ascending], kind="stable")]
+    arguments = (ascending, view.counts, view.home, view.holders, view.hops, np.array([26e-6, 52e-6, 4e-7, 9e-8]), 50, 5, 1)
+    assert np.array_equal(algorithm1(*arguments), algorithm1.py_func(*arguments))
+
+
+def test_the_top_of_a_row_is_its_largest_positive_entries():
+    heat = np.array([[0, 3, 3, 1], [0, 0, 0, 0], [5, 0, 0, 0], [1, 1, 1, 1]])
+    assert top_of_rows(heat, 2).astype(int).tolist() == [[0, 1, 1, 0], [0, 0, 0, 0], [1, 0, 0, 0], [1, 1, 0, 0]]
+
+
+def test_the_heatmap_keeps_what_follows_what_the_die_computes():
+    """Die 7 computes expert 0 and fetches it; expert 0 is followed by itself. Die 8 computes 1, which 1 never follows."""
+    heat = np.zeros((10, 10), np.int64)
+    heat[0, 0] = 4
+    heat[1, 3] = 4
+    plan = InTurn().allocate(kernel([1, 1, 0, 0, 0, 0, 0, 0, 0, 0]))
+    assert TokenHeatmap(share=0.1).wanted(heat, plan).tolist() == [True, False]
+
+
+def test_the_papers_five_policies_are_there():
+    assert list(POLICIES) == ["base", "ep", "pred", "allo", "allo_pred"]

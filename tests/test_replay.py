@@ -1,0 +1,80 @@
+"""A batch becomes kernels: counts, first-seen order, and a heatmap of the past alone."""
+
+import numpy as np
+from hypothesis import given
+from hypothesis import strategies as st
+
+from wss.traces import Replay, RequestRouting
+
+
+def request(number, prefill, *experts, first=0):
+    """One layer, top-1: *experts* one a token, the first *prefill* of them prefill."""
+    routing = np.array(experts, np.int16).reshape(-1, 1, 1)
+    return RequestRouting(
+        request=number,
+        position=np.arange(first, first + len(experts), dtype=np.int32),
+        num_prefill=prefill,
+        experts=routing,
+    )
+
+
+def kernels_of(requests, batch, steps, num_experts=4):
+    return [
+        (k.step, k.counts.tolist(), k.order.tolist(), k.heat.copy())
+        for k in Replay(requests, batch, steps, [0], num_experts).kernels()
+    ]
+
+
+def test_prefill_is_step_0_and_decode_follows():
+    requests = [request(0, 2, 3, 1, 0, 2), request(1, 1, 3, 2, 2)]
+    steps = kernels_of(requests, 2, 2)
+    assert [(step, counts) for step, counts, _, _ in steps] == [
+        (0, [0, 1, 0, 2]),
+        (1, [1, 0, 1, 0]),
+        (2, [0, 0, 2, 0]),
+    ]
+    assert steps[0][2] == [3, 1]
+    assert steps[1][2] == [0, 2]
+
+
+def test_heat_counts_adjacent_tokens_up_to_the_present_step():
+    steps = kernels_of([request(0, 2, 3, 1, 0, 2)], 1, 2)
+    assert [np.argwhere(heat).tolist() for *_, heat in steps] == [
+        [[3, 1]],
+        [[1, 0], [3, 1]],
+        [[0, 2], [1, 0], [3, 1]],
+    ]
+
+
+def test_tokens_that_are_not_neighbours_are_no_pair():
+    gap = RequestRouting(
+        request=0, position=np.array([0, 2], np.int32), num_prefill=1, experts=np.array([1, 2], np.int16).reshape(2, 1, 1)
+    )
+    assert kernels_of([gap], 1, 1)[1][3].sum() == 0
+
+
+def test_a_request_that_has_ended_contributes_nothing():
+    steps = kernels_of([request(0, 1, 0, 1), request(1, 1, 0, 2, 3)], 2, 2)
+    assert [counts for _, counts, _, _ in steps] == [[2, 0, 0, 0], [0, 1, 1, 0], [0, 0, 0, 1]]
+
+
+def test_a_larger_batch_repeats_the_requests_cyclically():
+    requests = [request(0, 1, 0, 1), request(1, 1, 0, 2)]
+    steps = kernels_of(requests, 5, 1)
+    assert steps[1][1] == [0, 3, 2, 0]
+    assert steps[1][3].tolist() == [[0, 3, 2, 0], [0] * 4, [0] * 4, [0] * 4]
+
+
+def test_without_prefill_there_is_no_step_0():
+    replay = Replay([request(0, 0, 1, 2, first=9)], 1, 2, [0], 4)
+    assert not replay.has_prefill
+    assert [k.step for k in replay.kernels()] == [1, 2]
+
+
+@given(st.lists(st.lists(st.integers(0, 3), min_size=3, max_size=6), min_size=1, max_size=5), st.integers(1, 12))
+def test_repeating_is_the_same_as_writing_the_requests_out(experts, batch):
+    requests = [request(i, 1, *row) for i, row in enumerate(experts)][: batch]
+    written_out = [request(i, 1, *experts[i % len(requests)]) for i in range(batch)]
+    for short, long in zip(kernels_of(requests, batch, 2), kernels_of(written_out, batch, 2), strict=True):
+        assert short[:3] == long[:3]
+        assert np.array_equal(short[3], long[3])
