@@ -134,7 +134,7 @@ def test_algorithm1_splits_an_overfull_expert_over_its_neighbours():
     counts = np.zeros(25, np.int64)
     counts[12] = 5000
     plan = Algorithm1().allocate(kernel(counts))
-    assert plan.die.tolist() == [7, 11, 12, 13]
+    assert sorted(plan.die) == [7, 11, 12, 13]
     assert plan.tokens.sum() == 5000
     assert plan.tokens.max() - plan.tokens.min() <= 2 * 50
 
