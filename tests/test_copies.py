@@ -74,7 +74,9 @@ def test_without_room_nothing_is_kept():
 
 @given(
     st.integers(0, 4),
-    st.lists(st.tuples(st.integers(0, 1), st.lists(st.integers(0, 5), min_size=1, max_size=6, unique=True)), max_size=30),
+    st.lists(
+        st.tuples(st.integers(0, 1), st.lists(st.integers(0, 5), min_size=1, max_size=6, unique=True)), max_size=30
+    ),
 )
 def test_capacity_is_never_exceeded_and_the_count_is_right(slots, kernels):
     copies = copies_of(slots)

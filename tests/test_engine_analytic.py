@@ -1,9 +1,12 @@
 """The engine against schedules worked out by hand."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from kit import plan_of, simulate, wafer_of
 
+from wss.engine import fluid
 from wss.hardware import WAFERS, build
 from wss.models import MODELS
 
@@ -68,7 +71,9 @@ ALONE = {"mesh": (1, 1), "hbm": MB / US, "start": 0.5 * US}
 
 def test_window_one_reads_after_the_task_before_has_ended():
     """Reads take 0.5 + 1 us. Computing 1, 3, 1 us: ends 1.5; issue 1.5, end 1.5 + 3; issue 4.5, end 4.5 + 1.5."""
-    run = simulate(wafer_of(**ALONE), plan_of((0, 0, 1, 0), (1, 0, 1, 0), (2, 0, 1, 0)), MB, [1 * US, 3 * US, 1 * US], 1)
+    run = simulate(
+        wafer_of(**ALONE), plan_of((0, 0, 1, 0), (1, 0, 1, 0), (2, 0, 1, 0)), MB, [1 * US, 3 * US, 1 * US], 1
+    )
     assert run.issue == pytest.approx([0, 1.5 * US, 4.5 * US])
     assert run.read_end == pytest.approx([1.5 * US, 3.0 * US, 6.0 * US])
     assert run.end == pytest.approx([1.5 * US, 4.5 * US, 6.0 * US])
@@ -78,7 +83,9 @@ def test_window_two_overlaps_the_next_read_with_computing():
     """Two reads share the HBM from 0.5 to 2.5. Task 0 computes 1 us from 0: ends 2.5 with its read. Task 1, 3 us, from
     2.5 to 5.5; read 2 is issued at 2.5 and done at 4.0. Task 2, 1 us, from 5.5 to 6.5.
     """
-    run = simulate(wafer_of(**ALONE), plan_of((0, 0, 1, 0), (1, 0, 1, 0), (2, 0, 1, 0)), MB, [1 * US, 3 * US, 1 * US], 2)
+    run = simulate(
+        wafer_of(**ALONE), plan_of((0, 0, 1, 0), (1, 0, 1, 0), (2, 0, 1, 0)), MB, [1 * US, 3 * US, 1 * US], 2
+    )
     assert run.issue == pytest.approx([0, 0, 2.5 * US])
     assert run.read_end == pytest.approx([2.5 * US, 2.5 * US, 4.0 * US])
     assert run.end == pytest.approx([2.5 * US, 5.5 * US, 6.5 * US])
@@ -121,11 +128,15 @@ def test_expert_parallelism_takes_what_the_slowest_die_takes():
     assert run.carried.link_data.sum() == 0
 
 
-def test_reads_that_join_and_end_together_are_settled_together():
-    """Symmetric reads need one settling to join and one to end, however many they are: events are counted, not seconds."""
+def test_reads_that_join_and_end_together_are_settled_together(monkeypatch):
+    """Symmetric reads need one settling to join and one to end, however many they are: events are counted."""
+    calls = []
+    settle = fluid.settle
+    monkeypatch.setattr(fluid, "settle", lambda *arguments: calls.append(1) or settle(*arguments))
     wafer = wafer_of((1, 4), hbm=MB / US)
     run = simulate(wafer, plan_of(*((d, d, 1, d) for d in range(4))), MB)
     assert len(set(run.read_end.tolist())) == 1
+    assert len(calls) == 2
 
 
 def test_without_any_latency_the_engine_still_moves_on():
@@ -133,3 +144,14 @@ def test_without_any_latency_the_engine_still_moves_on():
     run = simulate(wafer, plan_of((0, 0, 1, 0), (1, 1, 1, 0), (2, 3, 1, 0)), MB)
     assert run.time == pytest.approx(3 * US)
     assert np.isfinite(run.end).all()
+
+
+def test_a_faster_link_can_slow_a_kernel():
+    """The case of docs/model.md: under max-min, a read that ends earlier lets a rival in earlier."""
+    plan = plan_of((0, 0, 1, 2), (1, 1, 1, 1), (2, 0, 1, 1), (3, 0, 1, 1))
+    wafer = wafer_of((1, 3), hbm=MB / US, link=MB / US, hop=0.0, start=0.0)
+    (link,) = np.flatnonzero((wafer.links == (1, 0)).all(axis=1))
+    faster = wafer.link_bandwidth.copy()
+    faster[link] *= 2
+    times = [simulate(w, plan, MB, [0, 1 * US, 0, 2 * US]).time for w in (wafer, replace(wafer, link_bandwidth=faster))]
+    assert times == pytest.approx([4.0 * US, 4.5 * US])

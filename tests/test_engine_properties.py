@@ -19,9 +19,7 @@ def kernels(draw):
     """A mesh, a plan on it with at most one task an (expert, die), computing times and a window."""
     mesh = (draw(st.integers(1, 4)), draw(st.integers(1, 4)))
     dies = mesh[0] * mesh[1]
-    pairs = draw(
-        st.lists(st.tuples(st.integers(0, 9), st.integers(0, dies - 1)), min_size=1, max_size=24, unique=True)
-    )
+    pairs = draw(st.lists(st.tuples(st.integers(0, 9), st.integers(0, dies - 1)), min_size=1, max_size=24, unique=True))
     tasks = []
     for expert, die in pairs:
         source = draw(st.integers(0, dies - 1))
@@ -39,7 +37,9 @@ def test_bytes_in_are_bytes_out(kernel):
     assert run.carried.link_data.sum() == pytest.approx(traffic(plan, wafer, 88e6).byte_hops)
     capacity = wafer.link_bandwidth * run.time * (1 + 1e-9)
     assert (run.carried.link_data + run.carried.link_request <= capacity).all()
-    assert (run.carried.hbm_read + run.carried.hbm_written <= wafer.spec.die.hbm.bandwidth * run.time * (1 + 1e-9)).all()
+    assert (
+        run.carried.hbm_read + run.carried.hbm_written <= wafer.spec.die.hbm.bandwidth * run.time * (1 + 1e-9)
+    ).all()
     assert (run.carried.link_busy <= run.time * (1 + 1e-9)).all()
 
 

@@ -1,7 +1,6 @@
 """One contract for every policy of the tables, and what each promises beyond it."""
 
 import numpy as np
-import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from kit import view_of, wafer_of
@@ -149,7 +148,17 @@ def test_algorithm1_leaves_small_experts_at_home():
 def test_algorithm1_and_its_readable_twin_agree(view):
     ascending = np.sort(view.order)
     ascending = ascending[np.argsort(view.counts[ascending], kind="stable")]
-    arguments = (ascending, view.counts, view.home, view.holders, view.hops, np.array([26e-6, 52e-6, 4e-7, 9e-8]), 50, 5, 1)
+    arguments = (
+        ascending,
+        view.counts,
+        view.home,
+        view.holders,
+        view.hops,
+        np.array([26e-6, 52e-6, 4e-7, 9e-8]),
+        50,
+        5,
+        1,
+    )
     assert np.array_equal(algorithm1(*arguments), algorithm1.py_func(*arguments))
 
 
@@ -159,7 +168,7 @@ def test_the_top_of_a_row_is_its_largest_positive_entries():
 
 
 def test_the_heatmap_keeps_what_follows_what_the_die_computes():
-    """Die 7 computes expert 0 and fetches it; expert 0 is followed by itself. Die 8 computes 1, which 1 never follows."""
+    """Die 7 computes and fetches expert 0, which follows itself; die 8 computes 1, which does not."""
     heat = np.zeros((10, 10), np.int64)
     heat[0, 0] = 4
     heat[1, 3] = 4

@@ -48,7 +48,10 @@ def test_heat_counts_adjacent_tokens_up_to_the_present_step():
 
 def test_tokens_that_are_not_neighbours_are_no_pair():
     gap = RequestRouting(
-        request=0, position=np.array([0, 2], np.int32), num_prefill=1, experts=np.array([1, 2], np.int16).reshape(2, 1, 1)
+        request=0,
+        position=np.array([0, 2], np.int32),
+        num_prefill=1,
+        experts=np.array([1, 2], np.int16).reshape(2, 1, 1),
     )
     assert kernels_of([gap], 1, 1)[1][3].sum() == 0
 
@@ -73,7 +76,7 @@ def test_without_prefill_there_is_no_step_0():
 
 @given(st.lists(st.lists(st.integers(0, 3), min_size=3, max_size=6), min_size=1, max_size=5), st.integers(1, 12))
 def test_repeating_is_the_same_as_writing_the_requests_out(experts, batch):
-    requests = [request(i, 1, *row) for i, row in enumerate(experts)][: batch]
+    requests = [request(i, 1, *row) for i, row in enumerate(experts)][:batch]
     written_out = [request(i, 1, *experts[i % len(requests)]) for i in range(batch)]
     for short, long in zip(kernels_of(requests, batch, 2), kernels_of(written_out, batch, 2), strict=True):
         assert short[:3] == long[:3]

@@ -139,7 +139,7 @@ def import_(source: Path, out: Path, model: str | None, force: bool, quiet: bool
         bars("importing", done, len(files.files))
 
     try:
-        count = write_trace(out, files.meta, files.requests(on_file))
+        count = write_trace(out, files.meta, files.requests(on_file), finish=files.finish)
     finally:
         bars.close()
     click.echo(f"wrote {out}: {count} requests of {files.meta.model}")
@@ -241,6 +241,11 @@ def main() -> None:
     except (KeyboardInterrupt, click.Abort):
         click.echo("interrupted; nothing was written", err=True)
         sys.exit(130)
-    except BrokenPipeError:
+    except BrokenPipeError:  # whoever read our output has gone
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(1)
+    except OSError as error:  # such as a disk that fills up under numba's cache
+        click.echo(
+            f"{error.filename or 'wss'}: {error.strerror or error}; make room, or free the way, and run again", err=True
+        )
+        sys.exit(2)

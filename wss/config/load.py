@@ -73,7 +73,8 @@ def _experiment(document: Document) -> Experiment:
         if key not in READERS:
             document.fault((key,), f"is not a key here; {did_you_mean(key, READERS)}")
             continue
-        values[key] = READERS[key](document, (key,), value)
+        if not any(place[:1] == (key,) for place in document.faulty):
+            values[key] = READERS[key](document, (key,), value)
     for key in ("model", "wafer", "trace", "policies"):
         if key not in document.value:
             document.fault((key,), "is missing; give it")

@@ -7,12 +7,13 @@ Experts are taken in ascending token count. For one expert with n tokens,
    are kept, mean being the mean count of the experts that have tokens; if no holder is among them, the holder of least
    estimated time takes the last one's place;
 3. blocks of `block` tokens go, one after another, to the candidate for which the larger of its own and its source's
-   estimated time would be least (ties: a holder, then fewer hops, then the lower die).
+   estimated time would be least (ties: the home, another holder, fewer hops, the lower die).
 
 The estimated time of a die is max(computing, reading from its HBM, receiving over its links). Each active expert is
-charged one read at its home beforehand, which its first read from there uses up. A die without the expert reads it
-from the nearest holder (ties: the home, then the lower die). The published description leaves the cost open ("DRAM +
-compute + D2D"); the larger-of-two rule and the charge beforehand follow the authors' simulator.
+charged one read at its home beforehand, which its first read from there uses up; it is given back if there is none. A
+die without the expert reads it from the nearest holder (ties: the home, then the lower die). The published description
+leaves the cost open ("DRAM + compute + D2D"); the larger-of-two rule and the charge beforehand follow the authors'
+simulator.
 
 Written once: `algorithm1` is compiled, `algorithm1.py_func` is the same lines as plain Python.
 """
@@ -26,7 +27,7 @@ import numpy as np
 @numba.njit(cache=True)
 def nearest_holder(die, home, holders, hops):  # type: ignore[no-untyped-def]
     """Return the holder with the fewest hops from *die*; *holders* [dies], ties to the home, then the lower number."""
-    best = int(home)
+    best = home
     for other in range(holders.size):
         if holders[other] and (hops[other, die] < hops[best, die] or not holders[best]):
             best = other
@@ -47,10 +48,7 @@ def candidates_of(expert_holders, hops, estimate, keep, radius):  # type: ignore
     found = found[np.argsort(estimate[found], kind="mergesort")]
     kept = found[:keep].copy()
     if not expert_holders[kept].any():
-        for die in found:
-            if expert_holders[die]:
-                kept[-1] = die
-                break
+        kept[-1] = found[expert_holders[found]][0]
     return kept
 
 
@@ -94,7 +92,7 @@ def algorithm1(ascending, counts, home, holders, hops, costs, block, min_candida
         left = counts[expert]
         while left > 0:
             chunk = min(block, left)
-            best, best_score = -1, np.inf
+            best, best_rank = -1, (np.inf, True, 0, 0)
             for i in range(kept.size):
                 die, origin = kept[i], source[i]
                 first = given[i] == 0
@@ -104,12 +102,9 @@ def algorithm1(ascending, counts, home, holders, hops, costs, block, min_candida
                 own = max(computing[die] + chunk * token, own_reading, receiving[die] + new_receipt)
                 far = max(computing[origin], reading[origin] + new_read, receiving[origin])
                 score = own if origin == die else max(own, far)
-                if best >= 0 and score == best_score:
-                    better = (hops[origin, die], die) < (hops[source[best], kept[best]], kept[best])
-                else:
-                    better = score < best_score
-                if better:
-                    best, best_score = i, score
+                rank = (score, die != home[expert], hops[origin, die], die)
+                if best < 0 or rank < best_rank:
+                    best, best_rank = i, rank
             die, origin = kept[best], source[best]
             if given[best] == 0:
                 if charged and origin == home[expert]:
@@ -121,6 +116,8 @@ def algorithm1(ascending, counts, home, holders, hops, costs, block, min_candida
             computing[die] += chunk * token
             given[best] += chunk
             left -= chunk
+        if charged:
+            reading[home[expert]] -= hbm_read
         for i in range(kept.size):
             if given[i] > 0:
                 tasks[num_tasks] = (expert, kept[i], given[i], source[i])

@@ -1,15 +1,16 @@
 """Importers of routing traces that others recorded.
 
-The paper's data set (core12345/MoE_expert_selection_trace): ``<org>/<model>/<benchmark>/<subject>/<n>.json``, a file a
-request. A file is a list; element 0 is the prefill, each later one a decode token. An element maps every layer's number
-to null (a dense layer) or to a list over tokens of lists of expert ids. The last decode element may lack its highest
-layers; that token is dropped. Anything else out of shape is an error.
+The paper's data set (core12345/MoE_expert_selection_trace) has a file a request, ``<n>.json`` below
+``<org>/<model>/<benchmark>/<subject>/``. A file is a list: element 0 is the prefill, each later one a decode token. An
+element maps every layer's number to null (a dense layer) or to a list over tokens of lists of expert ids. The last
+decode element may lack its highest layers; that token is dropped and the drop noted. Anything else is an error.
 """
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import msgspec
@@ -18,7 +19,7 @@ import numpy.typing as npt
 
 from wss.errors import TraceError
 from wss.models import MODELS, ModelShape
-from wss.traces.schema import RequestRouting, TraceMeta
+from wss.traces.schema import LARGEST_NUMBER, RequestRouting, TraceMeta, repeated
 
 # The data set's folder of a model -> the preset whose number of experts it has (the files do not say it).
 MODEL_FOLDERS = {
@@ -34,10 +35,20 @@ _DECODER = msgspec.json.Decoder(list[Element])
 
 @dataclass(frozen=True, kw_only=True)
 class JsonSource:
-    """Files of the paper's data set, in the order they are read: by folder, then by number."""
+    """Files of the paper's data set in the order they are read: by benchmark, subject and number.
+
+    Attributes
+    ----------
+    files, meta, model
+        The files, the metadata known before reading them, and the sizes that they must have.
+    dropped
+        Files, of those read so far, whose last decode token was cut off and is left out.
+    """
 
     files: tuple[Path, ...]
     meta: TraceMeta
+    model: ModelShape
+    dropped: list[Path] = field(default_factory=list)
 
     def requests(self, on_file: Callable[[Path], None] | None = None) -> Iterator[RequestRouting]:
         """Yield a request a file; *on_file* is told of each file that has been read.
@@ -45,25 +56,39 @@ class JsonSource:
         Raises
         ------
         TraceError
-            If a file is not as it should be; step and layer are named.
+            If a file is not as it should be; file, step and layer are named.
         """
+        self.dropped.clear()
         for path in self.files:
-            experts, num_prefill = _read(path, self.meta)
+            elements = _elements(path)
+            if len(elements) > 1 and _cut_off(elements[-1], self.model):
+                elements.pop()
+                self.dropped.append(path)
+            prefill, decode = _routing(path, elements, self.model)
+            experts = np.concatenate([prefill, decode])
             position = np.arange(len(experts), dtype=np.int32)
-            yield RequestRouting(request=int(path.stem), position=position, num_prefill=num_prefill, experts=experts)
+            yield RequestRouting(
+                request=int(path.stem), position=position, num_prefill=len(prefill), experts=experts.astype(np.int16)
+            )
             if on_file is not None:
                 on_file(path)
 
+    def finish(self, meta: TraceMeta) -> TraceMeta:
+        """Return *meta* with what is known once all files are read: how many last tokens were dropped."""
+        if not self.dropped:
+            return meta
+        return replace(meta, note=f"{meta.note}; {len(self.dropped)} last decode tokens dropped, being cut off")
+
 
 def open_paper_json(path: Path, model: ModelShape | None = None) -> JsonSource:
-    """Find the files of *path*, a file, a folder or a whole tree of one model, and read the layout off the first.
+    """Find the files of *path*: one file, a folder, or a whole tree of one model.
 
     Parameters
     ----------
     path
-        A ``<n>.json`` or a folder with such files at any depth.
+        A ``<n>.json``, or a folder with such files at any depth.
     model
-        Which model routed; by default it is told by the folder of the data set.
+        Which model routed; by default the folder that names it says so.
 
     Raises
     ------
@@ -71,59 +96,81 @@ def open_paper_json(path: Path, model: ModelShape | None = None) -> JsonSource:
         If there is no such file, several models, or an unknown one.
     """
     files = _find(path)
-    folders = {_model_folder(file) for file in files}
+    folders = {_model_folder(file, path) for file in files}
+    if len(folders) > 1:
+        names = ", ".join(sorted(_name(folder) if folder else "one without a name" for folder in folders))
+        raise TraceError(f"{path}: holds several models ({names}); import the folder of one at a time")
+    folder = folders.pop()
     if model is None:
-        if len(folders) > 1:
-            names = ", ".join(sorted(str(folder.name) if folder else "an unnamed one" for folder in folders))
-            raise TraceError(f"{path}: holds several models ({names}); import the folder of one at a time")
-        folder = next(iter(folders))
-        if folder is None:
+        if folder is None or folder.name not in MODEL_FOLDERS:
+            found = f"'{_name(folder)}' is not a known model" if folder else "no folder names the model"
             raise TraceError(
-                f"{path}: no folder above the files names a known model ({', '.join(MODEL_FOLDERS)}); give --model"
+                f"{path}: {found}; give --model, or keep the data set's folders: {', '.join(MODEL_FOLDERS)}"
             )
         model = MODELS[MODEL_FOLDERS[folder.name]]
-    folder = next(iter(folders))
-    name = f"{folder.parent.name}/{folder.name}" if folder else model.name
-    num_layers, moe_layers, top_k = _layout(files[0])
-    expected = (model.num_layers, model.moe_layers, model.top_k)
-    if (num_layers, moe_layers, top_k) != expected:
-        found = f"{num_layers} layers, {len(moe_layers)} of them MoE, top-{top_k}"
-        right = f"{model.num_layers}, {len(model.moe_layers)}, top-{model.top_k}"
-        raise TraceError(f"{files[0]}: has {found}; {model.name} has {right}: give the right --model")
-    return JsonSource(
-        files=files,
-        meta=TraceMeta(
-            model=name,
-            benchmark=_shared_name(files, folder, 0),
-            subject=_shared_name(files, folder, 1),
-            moe_layers=moe_layers,
-            num_layers=num_layers,
-            num_experts=model.num_experts,
-            top_k=top_k,
-            num_requests=len(files),
-            source="core12345/MoE_expert_selection_trace (arXiv 2510.05497)",
-            note="request = n of <n>.json; prefill rows are those of step 0, which need not be the whole prompt",
-        ),
+    meta = TraceMeta(
+        model=_name(folder) if folder else model.name,
+        benchmark=_shared_name(files, folder, 0),
+        subject=_shared_name(files, folder, 1),
+        moe_layers=model.moe_layers,
+        num_layers=model.num_layers,
+        num_experts=model.num_experts,
+        top_k=model.top_k,
+        num_requests=len(files),
+        source="core12345/MoE_expert_selection_trace (arXiv 2510.05497)",
+        note="request = n of <n>.json; prefill rows are those of step 0 as recorded, which may be less than the prompt",
     )
+    return JsonSource(files=files, meta=meta, model=model)
 
 
 def _find(path: Path) -> tuple[Path, ...]:
     if not path.exists():
         raise TraceError(f"{path}: there is no such file or folder; give <n>.json or a folder of them")
-    found = [path] if path.is_file() else [file for file in path.rglob("*.json") if file.is_file()]
-    stray = [file for file in found if not (file.stem.isdecimal() and file.suffix == ".json")]
+    found = [path] if path.is_file() else list(_walk(path))
+    numbered = [file for file in found if _is_numbered(file)]
+    folders = {file.parent for file in numbered}
+    stray = [file for file in found if not _is_numbered(file) and (file.parent in folders or file == path)]
     if stray:
-        raise TraceError(
-            *(f"{file}: is not named <n>.json, n a number; move it elsewhere" for file in sorted(stray)[:20])
-        )
-    if not found:
+        what = f"is not named <n>.json with n in 0..{LARGEST_NUMBER}; move it elsewhere"
+        raise TraceError(*(f"{file}: {what}" for file in sorted(stray)[:20]))
+    if not numbered:
         raise TraceError(f"{path}: holds no <n>.json; give a folder of the data set")
-    absolute = [file.resolve() for file in found]
-    return tuple(sorted(absolute, key=lambda file: (file.parent, int(file.stem))))
+    # Not Path.resolve(): a downloaded data set may be links to files of other names.
+    absolute = [Path(os.path.abspath(file)) for file in numbered]
+    return tuple(sorted(absolute, key=lambda file: (file.parent, int(file.stem), file.name)))
 
 
-def _model_folder(file: Path) -> Path | None:
-    return next((folder for folder in file.parents if folder.name in MODEL_FOLDERS), None)
+def _walk(path: Path) -> Iterator[Path]:
+    """Yield the JSON files below *path*, links followed, hidden folders left out."""
+    seen: set[str] = set()
+
+    def stop(error: OSError) -> None:
+        raise TraceError(f"{error.filename}: cannot be listed ({error.strerror}); give readable folders") from error
+
+    for folder, below, names in os.walk(path, onerror=stop, followlinks=True):
+        real = os.path.realpath(folder)
+        below[:] = [] if real in seen else [name for name in below if not name.startswith(".")]
+        if real not in seen:
+            yield from (Path(folder, name) for name in names if name.endswith(".json") and not name.startswith("."))
+        seen.add(real)
+
+
+def _is_numbered(file: Path) -> bool:
+    stem = file.stem
+    return (
+        file.suffix == ".json" and stem.isascii() and stem.isdigit() and len(stem) < 20 and int(stem) <= LARGEST_NUMBER
+    )
+
+
+def _model_folder(file: Path, root: Path) -> Path | None:
+    """Return the folder that names the model: a known one, else the third above a file deep enough below *root*."""
+    known = next((folder for folder in file.parents if folder.name in MODEL_FOLDERS), None)
+    depth = len(file.parts) - len(Path(os.path.abspath(root)).parts)
+    return known or (file.parents[2] if depth >= 4 else None)
+
+
+def _name(folder: Path) -> str:
+    return f"{folder.parent.name}/{folder.name}"
 
 
 def _shared_name(files: tuple[Path, ...], folder: Path | None, depth: int) -> str:
@@ -134,90 +181,80 @@ def _shared_name(files: tuple[Path, ...], folder: Path | None, depth: int) -> st
     return names.pop() if len(names) == 1 else "*"
 
 
-def _decode(path: Path) -> list[Element]:
+def _elements(path: Path) -> list[Element]:
     try:
         elements = _DECODER.decode(path.read_bytes())
     except OSError as error:
-        raise TraceError(f"{path}: cannot be read ({error.strerror}); give readable files") from None
+        raise TraceError(f"{path}: cannot be read ({error.strerror}); give readable files") from error
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        raise TraceError(
-            f"{path}: is not a request of the data set ({' '.join(str(error).split())}); fetch it anew"
-        ) from None
+        reason = " ".join(str(error).split())
+        raise TraceError(f"{path}: is not a request of the data set ({reason}); fetch it anew") from error
     if not elements:
         raise TraceError(f"{path}: is an empty list; a request has a prefill element and its decode tokens")
     return elements
 
 
-def _layout(path: Path) -> tuple[int, tuple[int, ...], int]:
-    """Return the number of layers, the MoE layers and top-k, by the prefill element of *path*."""
-    prefill = _decode(path)[0]
-    if list(prefill) != [str(layer) for layer in range(len(prefill))]:
-        raise TraceError(f"{path}: step 0 does not have the layers 0, 1, 2, ... in order; fetch it anew")
-    moe = tuple(layer for layer in range(len(prefill)) if prefill[str(layer)] is not None)
-    first = prefill[str(moe[0])] if moe else None
-    if not first or not first[0]:
-        raise TraceError(f"{path}: step 0 routes no token; a request has at least one prefill token")
-    return len(prefill), moe, len(first[0])
-
-
-def _read(path: Path, meta: TraceMeta) -> tuple[npt.NDArray[np.int16], int]:
-    """Return the experts of all tokens, [tokens, moe_layers, top_k], and how many tokens are prefill."""
-    elements = _decode(path)
-    keys = [str(layer) for layer in meta.moe_layers]
-    if len(elements) > 1 and _truncated(elements[-1], keys):
-        elements.pop()
-    for step, element in enumerate(elements):
-        _check_layers(path, step, element, meta)
-    prefill = _tokens(path, 0, [[elements[0][key] for key in keys]], None, meta)
-    decode = _tokens(path, 1, [[element[key] for key in keys] for element in elements[1:]], 1, meta)
-    # [steps, layers, tokens, k] -> [tokens, layers, k]
-    experts = np.concatenate([prefill[0].transpose(1, 0, 2), decode[:, :, 0, :]])
-    wrong = (experts < 0) | (experts >= meta.num_experts)
-    if wrong.any():
-        token, layer, _ = np.argwhere(wrong)[0]
-        step = max(0, int(token) - prefill.shape[2] + 1)
-        bad = int(experts[wrong][0])
-        raise TraceError(
-            f"{path}: step {step}, layer {meta.moe_layers[layer]}: expert {bad} is not one of 0..{meta.num_experts - 1}"
-        )
-    return experts.astype(np.int16), prefill.shape[2]
-
-
-def _truncated(element: Element, keys: list[str]) -> bool:
-    """Whether just the highest layers of an element are absent or null."""
-    there = [element.get(key) is not None for key in keys]
+def _cut_off(element: Element, model: ModelShape) -> bool:
+    """Whether the highest MoE layers of an element are absent or null, and only those."""
+    there = [element.get(str(layer)) is not None for layer in model.moe_layers]
     return not all(there) and there == sorted(there, reverse=True)
 
 
-def _check_layers(path: Path, step: int, element: Element, meta: TraceMeta) -> None:
-    for layer in range(meta.num_layers):
-        value = element.get(str(layer))
-        if (value is not None) != (layer in meta.moe_layers):
-            wrong = (
-                "routes tokens but is a dense layer" if value is not None else "is missing or null but is a MoE layer"
-            )
-            raise TraceError(f"{path}: step {step}, layer {layer}: {wrong} in the first file; fetch it anew")
-    if len(element) > meta.num_layers:
-        raise TraceError(f"{path}: step {step}: has {len(element)} layers; the first file has {meta.num_layers}")
-
-
-def _tokens(
-    path: Path, first: int, steps: list[list[list[list[int]] | None]], each: int | None, meta: TraceMeta
-) -> npt.NDArray[np.int64]:
-    """Return nested lists as an array [steps, layers, tokens, top_k]; *each* is how many tokens a step must have."""
-    if not steps:
-        return np.zeros((0, len(meta.moe_layers), 1, meta.top_k), np.int64)
+def _routing(
+    path: Path, elements: list[Element], model: ModelShape
+) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+    """Return prefill and decode, each [tokens, moe_layers, top_k]; on any doubt, look for the fault one by one."""
+    keys = [str(layer) for layer in model.moe_layers]
+    size = (len(keys), model.top_k)
     try:
-        array = np.array(steps, np.int64)
-    except (ValueError, OverflowError):
-        array = np.zeros(0, np.int64)
-    if array.ndim == 4 and array.shape[2] >= 1 and array.shape[3] == meta.top_k and each in (None, array.shape[2]):
-        return array
-    for step, layers in enumerate(steps, first):
-        want = each if each is not None else len(layers[0] or ())
-        for layer, tokens in zip(meta.moe_layers, layers, strict=True):
-            if tokens is None or not tokens or len(tokens) != want or any(len(ids) != meta.top_k for ids in tokens):
-                raise TraceError(
-                    f"{path}: step {step}, layer {layer}: should be {max(want, 1)} tokens of {meta.top_k} experts each"
+        prefill = np.array([elements[0][key] for key in keys], np.int64).transpose(1, 0, 2)
+        steps = [[element[key] for key in keys] for element in elements[1:]]
+        decode = np.array(steps, np.int64).reshape(len(steps), *size)
+        layers = all(len(element) == model.num_layers for element in elements)
+        dense = {str(layer) for layer in range(model.num_layers)}.difference(keys)
+        layers = layers and all(element.get(key, 0) is None for element in elements for key in dense)
+        fits = layers and len(prefill) > 0 and prefill.shape[1:] == size
+    except (KeyError, TypeError, ValueError, OverflowError):
+        fits = False
+    if fits:
+        experts = np.concatenate([prefill, decode])
+        if experts.min() >= 0 and experts.max() < model.num_experts and not repeated(experts).any():
+            return prefill, decode
+    fault = next(_faults(elements, model), "is not as it should be")
+    raise TraceError(f"{path}: {fault}; fetch it anew, or give the --model that routed")
+
+
+def _faults(elements: list[Element], model: ModelShape) -> Iterator[str]:
+    """Say what is wrong with a file, step by step and layer by layer; the plain twin of `_routing`."""
+    moe = set(model.moe_layers)
+    for step, element in enumerate(elements):
+        for layer in range(model.num_layers):
+            where = f"step {step}, layer {layer}"
+            tokens = element.get(str(layer))
+            if str(layer) not in element:
+                yield f"{where}: is missing; {model.name} has layers 0..{model.num_layers - 1}"
+            elif layer not in moe:
+                if tokens is not None:
+                    yield f"{where}: routes tokens, but is a dense layer of {model.name} and must be null"
+            elif not tokens:
+                yield f"{where}: routes no token, but is a MoE layer of {model.name}"
+            else:
+                first = element.get(str(model.moe_layers[0])) or []
+                yield from (
+                    f"{where}: {fault}" for fault in _layer_faults(tokens, len(first) if step == 0 else 1, model)
                 )
-    raise TraceError(f"{path}: expert ids are not small whole numbers; fetch it anew")
+        if extra := set(element) - {str(layer) for layer in range(model.num_layers)}:
+            yield f"step {step}: has a layer '{min(extra)}'; {model.name} has layers 0..{model.num_layers - 1}"
+
+
+def _layer_faults(tokens: list[list[int]], count: int, model: ModelShape) -> Iterator[str]:
+    if len(tokens) != count:
+        yield f"has {len(tokens)} tokens; it must have {count}"
+    for place, ids in enumerate(tokens):
+        if len(ids) != model.top_k:
+            yield f"token {place} has {len(ids)} experts; {model.name} routes to {model.top_k}"
+        for expert in ids:
+            if not 0 <= expert < model.num_experts:
+                yield f"token {place} has expert {expert}; ids lie in 0..{model.num_experts - 1}"
+        if len(set(ids)) != len(ids):
+            yield f"token {place} has experts {ids}; they must be distinct"

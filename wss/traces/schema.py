@@ -1,24 +1,49 @@
-"""What a routing trace is: metadata, and for each request the experts of each token in each MoE layer."""
+"""What a routing trace is: its metadata, one request of it, and what makes a request valid.
+
+A trace is a list of requests; a request is a list of tokens, prefill before decode; a token has *top_k* distinct
+experts in every MoE layer. Layers are absolute numbers (as in the checkpoint), experts count from 0 in each layer.
+"""
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 
+import msgspec
 import numpy as np
 import numpy.typing as npt
 
+from wss.errors import TraceError
+
 FORMAT = "moe-routing-trace/1"
 MAX_EXPERTS = 32767
+LARGEST_NUMBER = 2**31 - 1  # of a request
 
-_WHOLE = ("num_layers", "num_experts", "top_k", "num_requests")
-_TEXT = ("model", "benchmark", "subject", "source", "note")
+_TEXTS = ("model", "benchmark", "subject", "source", "note")
+_NUMBERS = ("num_layers", "num_experts", "top_k", "num_requests")
+_LAYERS = msgspec.json.Decoder(list[int])
 
 
 @dataclass(frozen=True, kw_only=True)
 class TraceMeta:
-    """The key/value metadata of a trace; layer numbers are absolute."""
+    """What the trace was recorded from.
+
+    Attributes
+    ----------
+    model, benchmark, subject
+        Names; subject is ``*`` where there are several.
+    moe_layers
+        Absolute numbers of the MoE layers, ascending.
+    num_layers
+        All layers of the model, dense ones included.
+    num_experts, top_k
+        Routed experts a layer, and how many of them a token uses.
+    num_requests
+        Requests in the trace.
+    source, note
+        Where it comes from, and what a reader should know about it.
+    """
 
     model: str
     benchmark: str
@@ -33,78 +58,99 @@ class TraceMeta:
 
     @property
     def synthetic(self) -> bool:
-        """Whether the trace was made up, not recorded."""
+        """Whether the trace was made up rather than recorded."""
         return self.source.startswith("synthetic")
 
-    def to_strings(self) -> dict[str, str]:
-        """Return the metadata as the key/value strings of a file."""
-        numbers = {key: str(getattr(self, key)) for key in _WHOLE}
-        texts = {key: str(getattr(self, key)) for key in _TEXT}
-        return {"format": FORMAT, **texts, "moe_layers": json.dumps(list(self.moe_layers)), **numbers}
+    def to_keys(self) -> dict[str, str]:
+        """Return the key/value metadata of a trace file."""
+        texts = {name: getattr(self, name) for name in _TEXTS}
+        numbers = {name: str(getattr(self, name)) for name in _NUMBERS}
+        layers = msgspec.json.encode(self.moe_layers).decode()
+        return {"format": FORMAT, **texts, "moe_layers": layers, **numbers}
+
+    @classmethod
+    def from_keys(cls, keys: Mapping[str, str], path: Path) -> TraceMeta:
+        """Return the metadata that a trace file's key/value pairs describe; unknown keys are ignored.
+
+        Raises
+        ------
+        TraceError
+            With every fault of *keys*, each beginning with *path*.
+        """
+        if keys.get("format") != FORMAT:
+            found = f"its format is '{keys['format']}'" if "format" in keys else "it names no format"
+            raise TraceError(f"{path}: is not a routing trace ({found}); the metadata key 'format' must be '{FORMAT}'")
+        faults = [
+            f"metadata key '{name}' is missing; add it"
+            for name in (*_TEXTS, "moe_layers", *_NUMBERS)
+            if name not in keys
+        ]
+        numbers = {name: _number(name, keys[name], faults) for name in _NUMBERS if name in keys}
+        layers = _layers(keys["moe_layers"], faults) if "moe_layers" in keys else ()
+        if not faults:
+            faults = _contradictions(layers, numbers)
+        if faults:
+            raise TraceError(*(f"{path}: {fault}" for fault in faults))
+        return cls(
+            model=keys["model"],
+            benchmark=keys["benchmark"],
+            subject=keys["subject"],
+            moe_layers=layers,
+            num_layers=numbers["num_layers"],
+            num_experts=numbers["num_experts"],
+            top_k=numbers["top_k"],
+            num_requests=numbers["num_requests"],
+            source=keys["source"],
+            note=keys["note"],
+        )
 
 
-def meta_from_strings(pairs: Mapping[str, str], faults: list[str]) -> TraceMeta | None:
-    """Read a file's key/value strings; None with every fault appended to *faults* if they are not right."""
-    before = len(faults)
-    if pairs.get("format") != FORMAT:
-        found = f"'{pairs['format']}'" if "format" in pairs else "absent"
-        faults.append(f"metadata format is {found}; it should be '{FORMAT}' (see `wss trace import`)")
-        return None
-    numbers: dict[str, int] = {}
-    for key in _WHOLE:
-        text = pairs.get(key, "")
-        if text.isdecimal():
-            numbers[key] = int(text)
-        else:
-            faults.append(f"metadata {key} is '{text}'; it should be a whole number")
-    for key in ("model", "source"):
-        if key not in pairs:
-            faults.append(f"metadata {key} is missing; it should say what the trace is of")
-    layers = _layers(pairs.get("moe_layers", ""), faults)
-    if len(faults) == before:
-        faults.extend(_inconsistent(numbers, layers))
-    if len(faults) > before:
-        return None
-    return TraceMeta(**{key: pairs.get(key, "") for key in _TEXT}, moe_layers=layers, **numbers)
+def _number(name: str, text: str, faults: list[str]) -> int:
+    if not (text.isascii() and text.isdigit() and len(text) < 10 and int(text) >= 1):
+        faults.append(f"metadata key '{name}' is '{text}'; it must be a whole number, at least 1")
+        return 0
+    return int(text)
 
 
 def _layers(text: str, faults: list[str]) -> tuple[int, ...]:
     try:
-        layers = json.loads(text)
-    except ValueError:
-        layers = None
-    if not isinstance(layers, list) or not all(isinstance(layer, int) for layer in layers):
-        faults.append(f"metadata moe_layers is '{text[:40]}'; it should be a JSON list of layer numbers")
-        return ()
+        layers = _LAYERS.decode(text)
+    except msgspec.DecodeError:
+        layers = []
+    if not layers:
+        faults.append(f"metadata key 'moe_layers' is '{text}'; it must be a JSON list of layer numbers, such as [1, 3]")
     return tuple(layers)
 
 
-def _inconsistent(numbers: Mapping[str, int], layers: tuple[int, ...]) -> list[str]:
+def _contradictions(layers: tuple[int, ...], numbers: Mapping[str, int]) -> list[str]:
+    """What is wrong between values that are each well formed."""
     faults = []
-    if not 1 <= numbers["num_experts"] <= MAX_EXPERTS:
-        faults.append(f"metadata num_experts is {numbers['num_experts']}; it should be 1 to {MAX_EXPERTS}")
-    if not 1 <= numbers["top_k"] <= numbers["num_experts"]:
-        faults.append(f"metadata top_k is {numbers['top_k']}; it should be 1 to num_experts {numbers['num_experts']}")
-    ascending = list(layers) == sorted(set(layers))
-    if not layers or not ascending or layers[0] < 0 or layers[-1] >= numbers["num_layers"]:
-        faults.append(f"metadata moe_layers should be ascending layers of 0..{numbers['num_layers'] - 1}, at least one")
+    last = numbers["num_layers"] - 1
+    if list(layers) != sorted(set(layers)):
+        faults.append("moe_layers are not ascending and distinct; list each MoE layer once, lowest first")
+    if min(layers) < 0 or max(layers) > last:
+        faults.append(f"moe_layers leave the model of {last + 1} layers; they must lie in 0..{last}")
+    if numbers["top_k"] > numbers["num_experts"]:
+        faults.append(f"top_k {numbers['top_k']} exceeds num_experts; it must be at most {numbers['num_experts']}")
+    if numbers["num_experts"] > MAX_EXPERTS:
+        faults.append(f"num_experts {numbers['num_experts']} exceeds what a trace can hold; at most {MAX_EXPERTS}")
     return faults
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class RequestRouting:
-    """One request.
+    """The experts of every token of one request.
 
     Attributes
     ----------
     request
         Its number.
     position
-        Of each token in the sequence, ascending, int32 [tokens].
+        Place of each token in its sequence, ascending, int32 [tokens].
     num_prefill
-        So many of the first tokens are prefill; the rest are decode.
+        The first so many tokens are prefill, the rest decode.
     experts
-        The experts of each token in each MoE layer, int16 [tokens, moe_layers, top_k].
+        Expert ids, int16 [tokens, moe_layers, top_k].
     """
 
     request: int
@@ -114,5 +160,44 @@ class RequestRouting:
 
     @property
     def num_decode(self) -> int:
-        """How many decode tokens there are."""
+        """How many decode tokens the request has."""
         return len(self.position) - self.num_prefill
+
+
+def fault_of(routing: RequestRouting, meta: TraceMeta) -> str | None:
+    """Return what is wrong with a request in a trace of *meta*, the first fault only, or None."""
+    where = f"request {routing.request}"
+    if not 0 <= routing.request <= LARGEST_NUMBER:
+        return f"{where}: its number is out of range; numbers lie in 0..{LARGEST_NUMBER}"
+    tokens = len(routing.position)
+    shape = (tokens, len(meta.moe_layers), meta.top_k)
+    if tokens == 0 or not 0 <= routing.num_prefill <= tokens:
+        return f"{where} has {tokens} tokens, {routing.num_prefill} of them prefill; it must have 1 or more"
+    if routing.experts.shape != shape:
+        return f"{where} has experts of shape {routing.experts.shape}; [tokens, moe_layers, top_k] here is {shape}"
+    steps = np.diff(routing.position.astype(np.int64), prepend=-1)
+    if (steps <= 0).any():
+        place = int(np.argmax(steps <= 0))
+        before = "is negative" if place == 0 else f"follows {routing.position[place - 1]}"
+        return f"{where}, position {routing.position[place]}: {before}; positions count up from 0 within a request"
+    return _expert_fault(routing, meta, where)
+
+
+def _expert_fault(routing: RequestRouting, meta: TraceMeta, where: str) -> str | None:
+    experts = routing.experts
+    if experts.min() < 0 or experts.max() >= meta.num_experts:
+        token, layer, k = np.argwhere((experts < 0) | (experts >= meta.num_experts))[0]
+        what = f"expert {experts[token, layer, k]} does not exist; ids lie in 0..{meta.num_experts - 1}"
+    elif meta.top_k > 1 and (twice := repeated(experts)).any():
+        token, layer = np.argwhere(twice)[0]
+        what = f"experts {experts[token, layer].tolist()} repeat; a token's experts in a layer are distinct"
+    else:
+        return None
+    return f"{where}, position {routing.position[token]}, layer {meta.moe_layers[layer]}: {what}"
+
+
+def repeated(experts: npt.NDArray[np.int16]) -> npt.NDArray[np.bool_]:
+    """Return where an expert occurs twice, [...], of *experts* [..., top_k]."""
+    ordered = np.sort(experts, axis=-1)
+    twice: npt.NDArray[np.bool_] = (ordered[..., 1:] == ordered[..., :-1]).any(axis=-1)
+    return twice

@@ -1,327 +1,286 @@
-"""Routing traces on disk: Parquet, a row a token, read and written in batches.
+"""Trace files: Parquet, one row a token, read as a stream of requests (and written as one, in `writer`).
 
-Columns: request int32, position int32, phase ('prefill' or 'decode', a dictionary), experts int16 [moe_layers · top_k],
-layer-major; rows in request, then position order; the metadata of `TraceMeta` as key/value pairs.
+A file may be larger than memory: no more than some thousand rows are held beside the request at hand. What a reader
+yields has been checked, so that nothing behind it needs to doubt an expert id.
 """
 
 from __future__ import annotations
 
 import hashlib
-import itertools
-import os
-from collections.abc import Callable, Collection, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from wss.errors import OutputError, TraceError
-from wss.traces.schema import RequestRouting, TraceMeta, meta_from_strings
+from wss.errors import TraceError
+from wss.traces.schema import RequestRouting, TraceMeta, fault_of
+from wss.traces.writer import COLUMNS, PHASES, ROWS, reason, write_trace
 
-ROWS_A_GROUP = 4096
-PHASES = ("prefill", "decode")
+__all__ = ["TraceReader", "write_trace"]
+
+_Int32s = npt.NDArray[np.int32]
+_Int16s = npt.NDArray[np.int16]
+_Bools = npt.NDArray[np.bool_]
 
 
 class TraceReader:
-    """An open trace; use it in a ``with`` block.
+    """A trace file, open for reading; use it in a ``with`` statement.
+
+    Attributes
+    ----------
+    path, meta, num_rows
+        The file, its metadata, and its number of tokens.
 
     Raises
     ------
     TraceError
-        If the file is not there, not readable, not Parquet, or not of this format: one line a fault.
+        If there is no such file, or it is not a routing trace; one line a fault.
     """
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        if path.is_dir():
-            raise TraceError(f"{path}: is a folder; give a Parquet file, or make one with `wss trace import {path}`")
+        with _reading(path, "cannot be opened"):
+            if not path.exists():
+                raise TraceError(f"{path}: does not exist; give the path of a trace file (Parquet)")
+            if not path.is_file():
+                raise TraceError(f"{path}: is not a file; give the path of a trace file (Parquet)")
+            path.open("rb").close()
+        with _reading(path, "is not a whole Parquet file"):
+            self._file = pq.ParquetFile(path, pre_buffer=False, buffer_size=1 << 20, page_checksum_verification=True)
         try:
-            self._file = pq.ParquetFile(path)
-        except FileNotFoundError:
-            raise TraceError(f"{path}: there is no such file; give a Parquet trace") from None
-        except (pa.ArrowException, OSError) as error:
-            reason = " ".join(str(error).split())[:120]
-            raise TraceError(f"{path}: is not a whole, readable Parquet file ({reason}); make it anew") from None
-        try:
-            self.meta = self._check_schema()
-        except TraceError:
-            self._file.close()
+            self.meta = TraceMeta.from_keys(_keys(self._file, path), path)
+            _check_columns(self._file, self.meta, path)
+        except BaseException:
+            self.close()
             raise
+        self.num_rows: int = self._file.metadata.num_rows
+
+    def close(self) -> None:
+        """Close the file; doing it twice does no harm."""
+        self._file.close()
 
     def __enter__(self) -> TraceReader:
         return self
 
     def __exit__(
-        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._file.close()
-
-    @property
-    def num_rows(self) -> int:
-        """How many tokens the file holds."""
-        return int(self._file.metadata.num_rows)
+        self.close()
 
     def digest(self) -> str:
-        """Return the SHA-256 of the file, in hexadecimal."""
-        with self.path.open("rb") as file:
+        """Return the SHA-256 of the file's content, in hexadecimal."""
+        with _reading(self.path, "cannot be read"), self.path.open("rb") as file:
             return hashlib.file_digest(file, "sha256").hexdigest()
 
     def request_ids(self) -> npt.NDArray[np.int32]:
-        """Return the number of each request, in file order, [requests]; reads no other column."""
-        ids: list[npt.NDArray[np.int32]] = []
-        for batch in self._batches(["request"]):
-            numbers = batch.column("request").to_numpy()
-            changed = np.flatnonzero(np.diff(numbers)) + 1
-            ids.append(numbers[np.concatenate([[0], changed])])
-        joined = np.concatenate(ids)
-        again = np.concatenate([[False], joined[1:] == joined[:-1]])
-        return joined[~again]
-
-    def requests(self, only: Collection[int] | None = None, limit: int | None = None) -> Iterator[RequestRouting]:
-        """Yield the requests in file order, checked, without ever holding the whole file.
-
-        Parameters
-        ----------
-        only
-            Yield just these request numbers.
-        limit
-            Stop after so many.
+        """Return the number of every request in file order, int32 [requests]; reads no other column.
 
         Raises
         ------
         TraceError
-            If a row is not right: the request, the position and the layer are named.
+            If the file is damaged, or the rows of a request are not together.
         """
-        given = 0
+        ids: dict[int, None] = {}
+        last = None
+        for batch, row in self._batches(["request"]):
+            numbers = self._column(batch, "request", row)
+            for number in numbers[_starts(numbers)].tolist():
+                if number != last:
+                    self._check_new(number, ids)
+                    ids[number] = None
+                last = number
+        self._check_count(len(ids))
+        return np.fromiter(ids, np.int32, len(ids))
+
+    def requests(self, only: Collection[int] | None = None, limit: int | None = None) -> Iterator[RequestRouting]:
+        """Yield requests in file order, each checked, in bounded memory.
+
+        Parameters
+        ----------
+        only
+            The numbers of the requests to yield; all when None.
+        limit
+            Yield at most so many, and read no further.
+
+        Raises
+        ------
+        TraceError
+            If a row that is read is damaged or invalid, or a request of *only* is not in the file.
+        """
+        wanted = None if only is None else set(only)
+        found = self.num_rows if wanted is None else len(wanted)
+        left = found if limit is None else min(limit, found)
+        if left <= 0:
+            return
         seen: set[int] = set()
-        for request, position, decode, experts in self._whole_requests():
-            if request in seen:
-                raise TraceError(f"{self.path}: request {request} comes back after another; keep its rows together")
-            seen.add(request)
-            if only is None or request in only:
-                yield self._checked(request, position, decode, experts)
-                given += 1
-                if given == limit:
-                    return
+        for number, decode, position, experts in self._whole_requests():
+            self._check_new(number, seen)
+            seen.add(number)
+            if wanted is None or number in wanted:
+                yield self._routing(number, decode, position, experts)
+                left -= 1
+            if left == 0:
+                return
+        if wanted is None:
+            self._check_count(len(seen))
+        else:
+            missing = min(wanted - seen)
+            raise TraceError(f"{self.path}: has no request {missing}; it holds {len(seen)} requests with other numbers")
 
-    def _check_schema(self) -> TraceMeta:
-        pairs = {
-            key.decode(): value.decode("utf-8", "replace")
-            for key, value in (self._file.schema_arrow.metadata or {}).items()
-        }
-        faults: list[str] = []
-        meta = meta_from_strings(pairs, faults)
-        schema = self._file.schema_arrow
-        for name in ("request", "position", "phase", "experts"):
-            if name not in schema.names:
-                faults.append(f"column {name} is missing; a trace has request, position, phase and experts")
-            elif not _type_fits(name, schema.field(name).type):
-                faults.append(f"column {name} has type {schema.field(name).type}; it should be {_RIGHT_TYPE[name]}")
-        if meta is not None and not faults:
-            width = schema.field("experts").type.list_size
-            if width != len(meta.moe_layers) * meta.top_k:
-                right = f"{len(meta.moe_layers)} MoE layers x top-{meta.top_k} = {len(meta.moe_layers) * meta.top_k}"
-                faults.append(f"column experts holds {width} a token; metadata says {right}")
-            if self.num_rows == 0:
-                faults.append("has no rows; a trace holds at least one token")
-        if faults or meta is None:
-            raise TraceError(*(f"{self.path}: {fault}" for fault in faults))
-        return meta
-
-    def _batches(self, columns: list[str]) -> Iterator[pa.RecordBatch]:
-        """Yield batches of rows, turning what Parquet finds broken on the way into a TraceError."""
-        try:
-            for batch in self._file.iter_batches(batch_size=ROWS_A_GROUP, columns=columns):
-                for name in columns:
-                    if batch.column(name).null_count:
-                        raise TraceError(f"{self.path}: column {name} has nulls; every token has a value")
-                if batch.num_rows:
-                    yield batch
-        except (pa.ArrowException, OSError) as error:
-            reason = " ".join(str(error).split())[:120]
-            raise TraceError(f"{self.path}: is damaged ({reason}); make it anew") from None
-
-    def _whole_requests(
-        self,
-    ) -> Iterator[tuple[int, npt.NDArray[np.int32], npt.NDArray[np.bool_], npt.NDArray[np.int16]]]:
-        """Yield (request, positions, is decode, experts [tokens, width]), joining what straddles batches."""
-        parts: list[tuple[npt.NDArray[np.int32], npt.NDArray[np.bool_], npt.NDArray[np.int16]]] = []
-        current: int | None = None
-        for batch in self._batches(["request", "position", "phase", "experts"]):
-            numbers = batch.column("request").to_numpy()
-            columns = (batch.column("position").to_numpy(), self._is_decode(batch), self._experts(batch))
-            starts = np.concatenate([[0], np.flatnonzero(np.diff(numbers)) + 1, [len(numbers)]])
-            for start, stop in itertools.pairwise(starts):
-                if current is not None and numbers[start] != current:
-                    yield (current, *_joined(parts))
+    def _whole_requests(self) -> Iterator[tuple[int, _Bools, _Int32s, _Int16s]]:
+        """Gather each request's rows from the batches they are spread over: number, decode, position, experts."""
+        number = -1
+        parts: list[tuple[_Bools, _Int32s, _Int16s]] = []
+        for request, decode, position, experts in self._rows():
+            starts = _starts(request)
+            for start, end in zip(starts, [*starts[1:], len(request)], strict=True):
+                if parts and request[start] != number:
+                    yield number, *_joined(parts)
                     parts = []
-                current = int(numbers[start])
-                parts.append((columns[0][start:stop], columns[1][start:stop], columns[2][start:stop]))
-        if current is not None:
-            yield (current, *_joined(parts))
+                number = int(request[start])
+                parts.append((decode[start:end], position[start:end], experts[start:end]))
+        if parts:
+            yield number, *_joined(parts)
 
-    def _is_decode(self, batch: pa.RecordBatch) -> npt.NDArray[np.bool_]:
+    def _rows(self) -> Iterator[tuple[_Int32s, _Bools, _Int32s, _Int16s]]:
+        """Read the file: request, decode, position [rows], experts [rows, moe_layers · top_k]."""
+        for batch, row in self._batches(COLUMNS):
+            request = self._column(batch, "request", row)
+            position = self._column(batch, "position", row)
+            self._check_nulls(batch.column("experts"), "experts", row, 1)
+            flat = batch.column("experts").flatten()
+            width = len(self.meta.moe_layers) * self.meta.top_k
+            self._check_nulls(flat, "experts", row, width)
+            yield request, self._decode(batch, row), position, flat.to_numpy().reshape(-1, width)
+
+    def _batches(self, columns: list[str]) -> Iterator[tuple[pa.RecordBatch, int]]:
+        """Read the file in batches of rows, each with the number of its first row."""
+        row = 0
+        with _reading(self.path, "is damaged"):
+            batches = self._file.iter_batches(ROWS, columns=columns, use_threads=False)
+        while True:
+            with _reading(self.path, "is damaged"):
+                batch = next(batches, None)
+            if batch is None:
+                return
+            yield batch, row
+            row += len(batch)
+
+    def _column(self, batch: pa.RecordBatch, name: str, row: int) -> _Int32s:
+        self._check_nulls(batch.column(name), name, row, 1)
+        values: _Int32s = batch.column(name).to_numpy()
+        return values
+
+    def _decode(self, batch: pa.RecordBatch, row: int) -> _Bools:
+        """Which rows are decode, [rows]; compared as bytes, since a damaged file may hold any."""
         phase = batch.column("phase")
-        if not pa.types.is_dictionary(phase.type):
-            phase = phase.dictionary_encode()
-        names = phase.dictionary.to_pylist()
-        codes = phase.indices.to_numpy()
-        for code in np.unique(codes):
-            if names[code] not in PHASES:
-                raise TraceError(f"{self.path}: phase '{names[code]}' is not known; it is prefill or decode")
-        return np.array([name == "decode" for name in names], np.bool_)[codes]
+        if pa.types.is_dictionary(phase.type):
+            phase = phase.dictionary_decode()
+        phase = phase.cast(pa.large_binary())
+        self._check_nulls(phase, "phase", row, 1)
+        prefill, decode = (pc.equal(phase, name.encode()).to_numpy(zero_copy_only=False) for name in PHASES)
+        unknown = np.flatnonzero(~(prefill | decode))
+        if unknown.size:
+            place = int(unknown[0])
+            where = f"request {batch.column('request')[place]}, position {batch.column('position')[place]}"
+            text = phase[place].as_py().decode(errors="backslashreplace")
+            raise TraceError(f"{self.path}: {where}: phase {text!r} is not known; it must be 'prefill' or 'decode'")
+        is_decode: _Bools = decode
+        return is_decode
 
-    def _experts(self, batch: pa.RecordBatch) -> npt.NDArray[np.int16]:
-        values = batch.column("experts").flatten()
-        if values.null_count:
-            raise TraceError(f"{self.path}: column experts has nulls inside; every rank of every layer has an expert")
-        flat: npt.NDArray[np.int16] = values.to_numpy()
-        return flat.reshape(batch.num_rows, -1)
+    def _check_nulls(self, column: pa.Array, name: str, row: int, width: int) -> None:
+        if column.null_count:
+            place = row + pc.index(column.is_null(), True).as_py() // width
+            raise TraceError(f"{self.path}: row {place}: column '{name}' holds a null; every row must have a value")
 
-    def _checked(
-        self, request: int, position: npt.NDArray[np.int32], decode: npt.NDArray[np.bool_], flat: npt.NDArray[np.int16]
-    ) -> RequestRouting:
-        """Make one request of its columns; see `requests` for the errors."""
-        meta = self.meta
-        name = f"{self.path}: request {request}"
-        if (np.diff(position) <= 0).any():
-            at = position[int(np.argmax(np.diff(position) <= 0)) + 1]
-            raise TraceError(f"{name}, position {at}: does not come after the one before; sort its rows by position")
-        if (np.diff(decode.astype(np.int8)) < 0).any():
-            raise TraceError(f"{name}: has prefill after decode; prefill comes first")
-        experts = flat.reshape(len(position), len(meta.moe_layers), meta.top_k)
-        wrong = (experts < 0) | (experts >= meta.num_experts)
-        if wrong.any():
-            token, layer, rank = np.argwhere(wrong)[0]
-            where = f"{name}, position {position[token]}, layer {meta.moe_layers[layer]}"
-            raise TraceError(f"{where}: expert {experts[token, layer, rank]} is not one of 0..{meta.num_experts - 1}")
-        if meta.top_k > 1:
-            ordered = np.sort(experts, axis=2)
-            twice = (ordered[:, :, 1:] == ordered[:, :, :-1]).any(axis=2)
-            if twice.any():
-                token, layer = np.argwhere(twice)[0]
-                where = f"{name}, position {position[token]}, layer {meta.moe_layers[layer]}"
-                raise TraceError(f"{where}: an expert comes twice; the top-{meta.top_k} of a token are distinct")
-        return RequestRouting(request=request, position=position, num_prefill=int((~decode).sum()), experts=experts)
+    def _routing(self, number: int, decode: _Bools, position: _Int32s, experts: _Int16s) -> RequestRouting:
+        """Make a request of its rows, or say what is wrong with them."""
+        num_prefill = int(np.count_nonzero(~decode))
+        if decode[:num_prefill].any():
+            place = position[np.flatnonzero(~decode)[-1]]
+            what = "a prefill row follows decode rows; a request's prefill must come first"
+            raise TraceError(f"{self.path}: request {number}, position {place}: {what}")
+        shape = (len(position), len(self.meta.moe_layers), self.meta.top_k)
+        routing = RequestRouting(
+            request=number, position=position, num_prefill=num_prefill, experts=experts.reshape(shape)
+        )
+        if fault := fault_of(routing, self.meta):
+            raise TraceError(f"{self.path}: {fault}")
+        return routing
 
+    def _check_new(self, number: int, seen: Collection[int]) -> None:
+        if number in seen:
+            what = "its rows are not together; a request's rows must follow one another"
+            raise TraceError(f"{self.path}: request {number}: {what}")
 
-_RIGHT_TYPE = {
-    "request": "int32",
-    "position": "int32",
-    "phase": "a dictionary of strings",
-    "experts": "fixed_size_list<int16>[moe_layers x top_k]",
-}
+    def _check_count(self, count: int) -> None:
+        if count != self.meta.num_requests:
+            what = f"holds {count} requests, but its metadata says {self.meta.num_requests}"
+            raise TraceError(f"{self.path}: {what}; metadata key 'num_requests' must be {count}")
 
 
-def _type_fits(name: str, kind: pa.DataType) -> bool:
-    if name in ("request", "position"):
-        return kind == pa.int32()
-    if name == "phase":
-        text = kind.value_type if pa.types.is_dictionary(kind) else kind
-        return bool(pa.types.is_string(text) or pa.types.is_large_string(text))
-    return bool(pa.types.is_fixed_size_list(kind) and kind.value_type == pa.int16())
-
-
-def _joined(
-    parts: list[tuple[npt.NDArray[np.int32], npt.NDArray[np.bool_], npt.NDArray[np.int16]]],
-) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.bool_], npt.NDArray[np.int16]]:
-    positions, decodes, experts = zip(*parts, strict=True)
-    return np.concatenate(positions), np.concatenate(decodes), np.concatenate(experts)
-
-
-def write_trace(
-    path: Path,
-    meta: TraceMeta,
-    requests: Iterable[RequestRouting],
-    *,
-    on_request: Callable[[RequestRouting], None] | None = None,
-) -> int:
-    """Write a trace, streamed, to a temporary name that becomes *path* at the end; return how many requests it holds.
-
-    A request whose number is taken gets the next number above all so far. ``num_requests`` in the file is what was
-    written, whatever *meta* says.
-
-    Raises
-    ------
-    OutputError
-        If the file cannot be written; nothing is left behind.
-    TraceError
-        If there is no request at all.
-    """
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
+@contextmanager
+def _reading(path: Path, what: str) -> Iterator[None]:
+    """Turn the errors of the system and of pyarrow into one line each."""
     try:
-        count = _write(temporary, meta, requests, on_request)
-        if count == 0:
-            raise TraceError(f"{path}: there is no request to write; a trace holds at least one")
-        os.replace(temporary, path)
-    except OSError as error:
-        raise OutputError(
-            f"{path}: cannot be written ({error.strerror or error}); give a path with room that you may write"
-        ) from None
-    finally:
-        temporary.unlink(missing_ok=True)
-    return count
+        yield
+    except (OSError, pa.ArrowException) as error:
+        raise TraceError(f"{path}: {what} ({reason(error)}); give a readable, complete trace file") from error
 
 
-def _write(
-    temporary: Path,
-    meta: TraceMeta,
-    requests: Iterable[RequestRouting],
-    on_request: Callable[[RequestRouting], None] | None,
-) -> int:
-    schema = _schema(len(meta.moe_layers) * meta.top_k)
-    used: set[int] = set()
-    highest = -1
-    waiting: list[RequestRouting] = []
-    rows = 0
-    with pq.ParquetWriter(temporary, schema, compression="zstd", compression_level=3, use_dictionary=True) as writer:
-        for request in requests:
-            number = request.request if request.request not in used else highest + 1
-            used.add(number)
-            highest = max(highest, number)
-            waiting.append(
-                RequestRouting(
-                    request=number, position=request.position, num_prefill=request.num_prefill, experts=request.experts
-                )
-            )
-            rows += len(request.position)
-            if rows >= ROWS_A_GROUP:
-                writer.write_batch(_batch(waiting, schema))
-                waiting, rows = [], 0
-            if on_request is not None:
-                on_request(request)
-        if waiting:
-            writer.write_batch(_batch(waiting, schema))
-        writer.add_key_value_metadata({**meta.to_strings(), "num_requests": str(len(used))})
-    return len(used)
+def _starts(numbers: _Int32s) -> npt.NDArray[np.intp]:
+    """Where a new number begins, [runs]."""
+    return np.flatnonzero(np.diff(numbers, prepend=numbers[0] ^ 1)) if len(numbers) else np.empty(0, np.intp)
 
 
-def _schema(width: int) -> pa.Schema:
-    experts = pa.list_(pa.field("element", pa.int16(), nullable=False), width)
-    phase = pa.dictionary(pa.int8(), pa.string())
-    return pa.schema(
-        [
-            pa.field("request", pa.int32(), nullable=False),
-            pa.field("position", pa.int32(), nullable=False),
-            pa.field("phase", phase, nullable=False),
-            pa.field("experts", experts, nullable=False),
-        ]
-    )
+def _joined(parts: list[tuple[_Bools, _Int32s, _Int16s]]) -> tuple[_Bools, _Int32s, _Int16s]:
+    """Join a request's parts, column by column; always a copy, so that no batch stays in memory for its sake."""
+    decode, position, experts = zip(*parts, strict=True)
+    return np.concatenate(decode), np.concatenate(position), np.concatenate(experts)
 
 
-def _batch(requests: list[RequestRouting], schema: pa.Schema) -> pa.RecordBatch:
-    lengths = [len(request.position) for request in requests]
-    codes = np.concatenate([np.arange(n) >= r.num_prefill for n, r in zip(lengths, requests, strict=True)]).astype(
-        np.int8
-    )
-    flat = np.concatenate([request.experts.reshape(-1) for request in requests])
-    columns = [
-        pa.array(np.repeat(np.array([r.request for r in requests], np.int32), lengths)),
-        pa.array(np.concatenate([r.position for r in requests]).astype(np.int32)),
-        pa.DictionaryArray.from_arrays(pa.array(codes), pa.array(PHASES)),
-        pa.FixedSizeListArray.from_arrays(pa.array(flat.astype(np.int16)), type=schema.field("experts").type),
-    ]
-    return pa.RecordBatch.from_arrays(columns, schema=schema)
+def _keys(file: pq.ParquetFile, path: Path) -> dict[str, str]:
+    """Read the key/value metadata as text; the Arrow schema among it is not ours."""
+    raw = file.metadata.metadata or {}
+    try:
+        return {key.decode(): value.decode() for key, value in raw.items() if key != b"ARROW:schema"}
+    except UnicodeDecodeError as error:
+        raise TraceError(f"{path}: its metadata is not UTF-8 text; write it again as UTF-8") from error
+
+
+def _check_columns(file: pq.ParquetFile, meta: TraceMeta, path: Path) -> None:
+    """Compare the columns with what the metadata calls for, and refuse a file without rows."""
+    width = len(meta.moe_layers) * meta.top_k
+    wanted: dict[str, tuple[str, Callable[[pa.DataType], bool]]] = {
+        "request": ("int32", pa.types.is_int32),
+        "position": ("int32", pa.types.is_int32),
+        "phase": ("string, or a dictionary of strings", _is_text),
+        "experts": (f"fixed_size_list<int16>[{width}]", lambda kind: _is_experts(kind, width)),
+    }
+    schema = file.schema_arrow
+    faults = []
+    for name, (right, fits) in wanted.items():
+        kinds = [column.type for column in schema if column.name == name]
+        if len(kinds) != 1:
+            faults.append(f"{path}: has {len(kinds)} columns '{name}'; it must have one, of type {right}")
+        elif not fits(kinds[0]):
+            faults.append(f"{path}: column '{name}' is {kinds[0]}; it must be {right}")
+    if file.metadata.num_rows == 0:
+        faults.append(f"{path}: holds no rows; a trace has one token or more")
+    if faults:
+        raise TraceError(*faults)
+
+
+def _is_text(kind: pa.DataType) -> bool:
+    value = kind.value_type if pa.types.is_dictionary(kind) else kind
+    return bool(pa.types.is_string(value) or pa.types.is_large_string(value))
+
+
+def _is_experts(kind: pa.DataType, width: int) -> bool:
+    return bool(pa.types.is_fixed_size_list(kind) and pa.types.is_int16(kind.value_type) and kind.list_size == width)

@@ -2,44 +2,45 @@
 
 The model, for each MoE layer l on its own:
 
-* popularity: expert of rank r has weight 1 / (r + shift)^a_l; the ranks are a random order of the experts, and the
-  exponents a_l lie evenly spread over skew · (1 ± skew_spread), in random order over the layers;
-* subjects: a request is of one subject; its popularity is (1 - subject_share) · common + subject_share · the subject's
-  own, of the same form with another order of ranks;
+* popularity: the expert of rank r = 0, 1, ... has weight 1 / (r + shift)^a_l; the ranks are a random order of the
+  experts, and the exponents a_l lie evenly spread over skew · (1 ± skew_spread), in random order over the layers;
 * prefill and decode: decode's popularity is agreement · prefill's + (1 - agreement) · another of the same form;
+* subjects: a request is of one subject; its popularity is (1 - subject_share) · that + subject_share · the subject's
+  own, of the same form with another order of ranks;
 * stickiness: each of a token's k experts is kept by the next token of the request with a probability that grows
   linearly with depth from sticky_first to sticky_last; what is not kept is drawn from the popularity, distinct.
 
 Layers are independent of one another. The parameters of the presets are plausible, not calibrated.
 
 Every draw is a hash of (seed, request, position, layer, number of the draw), so a shorter trace, or one of fewer
-requests, is exactly the beginning of a longer one. Sampling is by whole numbers only: equal on every machine.
+requests, is exactly the beginning of a longer one. It is equal on every machine: sampling is by whole numbers only,
+and the popularity comes from `powers`, which rounds the same everywhere.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass
-from typing import Annotated, Any
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, replace
+from typing import Annotated
 
-import numba
 import numpy as np
 import numpy.typing as npt
 from annotated_types import Ge, Gt, Le
 
-from wss.errors import CHECKED
+from wss.errors import CHECKED, ConfigError
 from wss.models import ModelShape
-from wss.rng import mix, permutation, stream, uniform
+from wss.rng import permutation, stream, uniform
+from wss.traces.routing import WHOLE, route
 from wss.traces.schema import RequestRouting, TraceMeta
 
 Share = Annotated[float, Ge(0), Le(1)]
 Tokens = Annotated[int, Ge(1), Le(100_000)]
 
-_ONE = 1 << 24  # popularity is counted in parts of this
-_CHUNK = 256  # requests made at a time
-_MAX_DRAWS = 1000  # then the most popular experts left are taken
+_CHUNK = 4_000_000  # expert ids made at a time, unless one request has more
+_BITS = 40  # binary digits of a logarithm and of an exponent
 
 IntArray = npt.NDArray[np.int64]
+FloatArray = npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -89,9 +90,10 @@ SYNTHS: dict[str, SynthSpec] = {
 }
 
 
-def synth_meta(spec: SynthSpec, model: ModelShape, seed: int, requests: int) -> TraceMeta:
+def synth_meta(spec: SynthSpec, model: ModelShape, seed: int, requests: int | None = None) -> TraceMeta:
     """Return the metadata of a synthetic trace; its source says that it is synthetic, and all parameters."""
-    parameters = ", ".join(f"{key}={value}" for key, value in asdict(spec).items())
+    actual = replace(spec, requests=spec.requests if requests is None else requests)
+    parameters = ", ".join(f"{key}={value}" for key, value in asdict(actual).items())
     return TraceMeta(
         model=model.name,
         benchmark="synthetic",
@@ -100,111 +102,118 @@ def synth_meta(spec: SynthSpec, model: ModelShape, seed: int, requests: int) -> 
         num_layers=model.num_layers,
         num_experts=model.num_experts,
         top_k=model.top_k,
-        num_requests=requests,
+        num_requests=actual.requests,
         source=f"synthetic: wss trace synth, seed {seed}",
-        note=f"made up, not recorded; {parameters}",
+        note=f"made up, not recorded; the parameters are plausible, not calibrated to a recorded trace: {parameters}",
     )
 
 
 def synthesise(
     spec: SynthSpec, model: ModelShape, seed: int, *, requests: int | None = None, decode_tokens: int | None = None
 ) -> Iterator[RequestRouting]:
-    """Yield the requests of a synthetic trace, by default all of *spec*; fewer are the beginning of the same trace."""
+    """Return the requests of a synthetic trace, numbered from 0, made in chunks as they are asked for.
+
+    Parameters
+    ----------
+    spec, model, seed
+        What the trace is a function of.
+    requests, decode_tokens
+        How many, by default those of *spec*; fewer of either give exactly the beginning of the same trace.
+
+    Raises
+    ------
+    ConfigError
+        If *requests* or *decode_tokens* is not at least 1.
+    """
     count = spec.requests if requests is None else requests
     decode = spec.decode_tokens if decode_tokens is None else decode_tokens
-    tables = np.stack([_popularity(spec, model, seed, layer) for layer in range(len(model.moe_layers))])
-    sticky = np.linspace(spec.sticky_first, spec.sticky_last, len(model.moe_layers))
-    keep = np.rint(sticky * _ONE).astype(np.int64)
-    key = stream(seed, "synth", "routing")
-    subject = (uniform(stream(seed, "synth", "subject"), count) * spec.subjects).astype(np.int64)
-    spread = spec.prompt_max - spec.prompt_min + 1
-    prompt = spec.prompt_min + (uniform(stream(seed, "synth", "prompt"), count) * spread).astype(np.int64)
-    for first in range(0, count, _CHUNK):
-        numbers = np.arange(first, min(first + _CHUNK, count))
-        lengths = prompt[numbers] + decode
-        offsets = np.concatenate([[0], np.cumsum(lengths)])
-        experts = np.zeros((offsets[-1], len(model.moe_layers), model.top_k), np.int16)
-        route(key, numbers, offsets, prompt[numbers], subject[numbers], tables, keep, experts)
+    if count < 1 or decode < 1:
+        raise ConfigError(f"trace.synth: {count} requests of {decode} decode tokens; give at least 1 of both")
+    return _requests(spec, model, seed, count, decode)
+
+
+def _requests(spec: SynthSpec, model: ModelShape, seed: int, count: int, decode: int) -> Iterator[RequestRouting]:
+    num_layers = len(model.moe_layers)
+    tables = np.stack([_popularity(spec, model, seed, layer) for layer in range(num_layers)])
+    depth = np.arange(num_layers) / max(num_layers - 1, 1)
+    keep = np.floor((spec.sticky_first + (spec.sticky_last - spec.sticky_first) * depth) * WHOLE).astype(np.int64)
+    layers = np.array(model.moe_layers, np.int64)
+    subject = _below(stream(seed, "synth", "subject"), count, spec.subjects)
+    prompt = spec.prompt_min + _below(stream(seed, "synth", "prompt"), count, spec.prompt_max - spec.prompt_min + 1)
+    chunk = max(1, _CHUNK // ((spec.prompt_max + decode) * num_layers * model.top_k))
+    for first in range(0, count, chunk):
+        numbers = np.arange(first, min(first + chunk, count))
+        offsets = np.concatenate([[0], np.cumsum(prompt[numbers] + decode)])
+        experts = np.full((offsets[-1], num_layers, model.top_k), -1, np.int16)
+        key = stream(seed, "synth", "routing")
+        route(key, numbers, offsets, prompt[numbers], subject[numbers], layers, tables, keep, experts)
         for i, number in enumerate(numbers.tolist()):
             yield RequestRouting(
                 request=number,
-                position=np.arange(lengths[i], dtype=np.int32),
+                position=np.arange(prompt[number] + decode, dtype=np.int32),
                 num_prefill=int(prompt[number]),
-                experts=experts[offsets[i] : offsets[i + 1]],
+                experts=experts[offsets[i] : offsets[i + 1]].copy(),
             )
 
 
+def _below(key: np.uint64, count: int, bound: int) -> IntArray:
+    """Return *count* whole numbers, uniform in 0..bound-1, [count]."""
+    return (uniform(key, count) * bound).astype(np.int64)
+
+
 def _popularity(spec: SynthSpec, model: ModelShape, seed: int, layer: int) -> IntArray:
-    """Return one layer's popularity, cumulated in parts of 2^24, [phases, subjects, experts]."""
-    place = permutation(stream(seed, "synth", "skew"), len(model.moe_layers))[layer]
-    across = 2.0 * (place + 0.5) / len(model.moe_layers) - 1.0
-    exponent = spec.skew * (1.0 + spec.skew_spread * across)
-    weight = (np.arange(model.num_experts) + spec.shift) ** -exponent
-    weight /= weight.sum()
+    """Return one layer's popularity, cumulated in parts of `WHOLE`, [phases, subjects, experts]."""
+    num_layers = len(model.moe_layers)
+    place = int(permutation(stream(seed, "synth", "skew"), num_layers)[layer])
+    exponent = spec.skew * (1.0 + spec.skew_spread * ((2 * place + 1) / num_layers - 1.0))
+    rank = np.arange(model.num_experts, dtype=np.float64)
+    weight = powers((rank + spec.shift) / spec.shift, -exponent)
 
-    def shuffled(*names: object) -> npt.NDArray[np.float64]:
-        return weight[permutation(stream(seed, "synth", "popularity", layer, *names), model.num_experts)]
+    def shuffled(*names: object) -> FloatArray:
+        order = permutation(stream(seed, "synth", "popularity", layer, *names), model.num_experts)
+        mine: FloatArray = weight[order]
+        return mine
 
-    common = shuffled("common")
-    drifted = shuffled("decode")
-    phases = []
-    for base in (common, spec.agreement * common + (1 - spec.agreement) * drifted):
-        own = [shuffled("subject", s) for s in range(spec.subjects)]
-        phases.append([(1 - spec.subject_share) * base + spec.subject_share * mine for mine in own])
-    parts = np.rint(np.array(phases) * _ONE).astype(np.int64)
-    return np.cumsum(np.maximum(parts, 1), axis=2)
+    prefill = shuffled("prefill")
+    decode = spec.agreement * prefill + (1.0 - spec.agreement) * shuffled("decode")
+    tables = np.empty((2, spec.subjects, model.num_experts), np.int64)
+    for subject in range(spec.subjects):
+        own = spec.subject_share * shuffled("subject", subject)
+        for phase, common in enumerate((prefill, decode)):
+            tables[phase, subject] = _cumulated((1.0 - spec.subject_share) * common + own)
+    return tables
 
 
-_mix: Callable[[Any], Any] = numba.njit(cache=True)(mix)
+def _cumulated(weight: FloatArray) -> IntArray:
+    """Return running sums of *weight*, at most 1 each, in whole parts of exactly `WHOLE`, each at least 1, [experts].
 
-
-@numba.njit(cache=True)
-def route(key, numbers, offsets, prompt, subject, tables, keep, experts):  # type: ignore[no-untyped-def]
-    """Fill in *experts* [tokens, layers, k] for the requests *numbers* [requests].
-
-    Token t of request i is row offsets[i] + t; the first prompt[i] are prefill. *tables* is cumulated popularity,
-    [layers, phases, subjects, experts]; *keep* is the chance of each layer that an expert is kept, of 2^24, [layers].
-    `route.py_func` is the same in plain Python.
+    Sums are of whole numbers: the order in which floats are summed differs between machines.
     """
-    num_layers, top_k, num_experts = experts.shape[1], experts.shape[2], tables.shape[3]
-    golden = np.uint64(0x9E3779B97F4A7C15)
-    low = np.uint64(24)
-    taken = np.zeros(num_experts, np.int64)
-    mark = 0
-    for i in range(numbers.size):
-        for layer in range(num_layers):
-            own = _mix(key ^ _mix(np.uint64(numbers[i]) * np.uint64(1000003) + np.uint64(layer) * golden))
-            for t in range(offsets[i + 1] - offsets[i]):
-                row = offsets[i] + t
-                table = tables[layer, 1 if t >= prompt[i] else 0, subject[i]]
-                whole = np.uint64(table[num_experts - 1])
-                token = _mix(own + np.uint64(t + 1) * golden)
-                mark += 1
-                found = 0
-                draw = np.uint64(0)
-                if t > 0:
-                    for k in range(top_k):
-                        draw += np.uint64(1)
-                        before = experts[row - 1, layer, k]
-                        if np.int64(_mix(token + draw * golden) >> np.uint64(40)) < keep[layer]:
-                            experts[row, layer, found] = before
-                            taken[before] = mark
-                            found += 1
-                while found < top_k and draw < np.uint64(_MAX_DRAWS):
-                    draw += np.uint64(1)
-                    # a number below 2^40 scaled to the table: high bits, so that the scaling is even to one in 2^16
-                    at = ((_mix(token + draw * golden) >> low) * whole) >> np.uint64(40)
-                    expert = np.searchsorted(table, np.int64(at), side="right")
-                    if taken[expert] != mark:
-                        experts[row, layer, found] = expert
-                        taken[expert] = mark
-                        found += 1
-                while found < top_k:
-                    best, most = -1, -1
-                    for expert in range(num_experts):
-                        part = table[expert] - (table[expert - 1] if expert > 0 else 0)
-                        if taken[expert] != mark and part > most:
-                            best, most = expert, part
-                    experts[row, layer, found] = best
-                    taken[best] = mark
-                    found += 1
+    fine = (weight * 2.0**36).astype(np.int64) + 1
+    parts = 1 + (fine * (2**62 // int(fine.sum())) >> 38) * (WHOLE - len(weight)) // WHOLE
+    parts[np.argmax(parts)] += WHOLE - int(parts.sum())
+    return np.cumsum(parts)
+
+
+def powers(base: FloatArray, exponent: float) -> FloatArray:
+    """Return base^exponent for *base* >= 1 and *exponent* <= 0, [...], to about 10 digits.
+
+    Only steps that IEEE 754 rounds the same on every machine are used (multiplication, square root, scaling by two);
+    numpy's and C's own powers differ between machines in the last digit.
+    """
+    mantissa, log = np.frexp(base)
+    log2 = log.astype(np.float64)
+    for digit in range(1, _BITS + 1):
+        mantissa = mantissa * mantissa
+        low = mantissa < 0.5
+        mantissa = np.where(low, mantissa * 2.0, mantissa)
+        log2 = log2 - np.where(low, 2.0**-digit, 0.0)
+    target = log2 * exponent
+    whole = np.floor(target)
+    rest, result, root = target - whole, np.ones_like(target), 2.0
+    for _ in range(_BITS):
+        root, rest = float(np.sqrt(root)), rest * 2.0
+        high = rest >= 1.0
+        result = np.where(high, result * root, result)
+        rest = np.where(high, rest - 1.0, rest)
+    return np.ldexp(result, whole.astype(np.int64))

@@ -1,0 +1,225 @@
+"""The command line: exit codes, one line a fault, nothing half-written."""
+
+import errno
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from wss import cli
+from wss.report import files
+from wss.traces import writer
+
+from test_run import SMALL  # isort: skip
+
+
+@pytest.fixture(autouse=True)
+def folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "small.yaml").write_text(SMALL, encoding="utf-8")
+    return tmp_path
+
+
+@pytest.fixture
+def wss(monkeypatch, capsys):
+    def wss(*arguments):
+        monkeypatch.setattr(sys, "argv", ["wss", *map(str, arguments)])
+        with pytest.raises(SystemExit) as done:
+            cli.main()
+        printed = capsys.readouterr()
+        return done.value.code, printed.out, printed.err
+
+    return wss
+
+
+def test_run_prints_a_table_and_writes_a_folder(wss, folder):
+    code, out, err = wss("run", "small.yaml")
+    assert (code, err) == (0, "")
+    for part in ("all 3 MoE layers of 3 decode steps", "SYNTHETIC", "speedup", "x bound", "allo_pred", "results/0001/"):
+        assert part in out
+    assert sorted(p.name for p in (folder / "results" / "0001").iterdir()) == [
+        "kernels.parquet",
+        "links.parquet",
+        "summary.json",
+    ]
+    assert (
+        wss("run", "small.yaml")[1]
+        .rstrip()
+        .endswith("wrote results/0002/: summary.json, kernels.parquet, links.parquet")
+    )
+
+
+def test_json_prints_the_summary_and_nothing_else(wss, folder):
+    code, out, err = wss("run", "small.yaml", "--json", "--out", "r")
+    assert (code, err) == (0, "")
+    assert out == (folder / "r" / "summary.json").read_text()
+    assert json.loads(out)["schema"] == "wss-summary/1"
+
+
+def test_an_existing_result_is_kept_without_force_and_replaced_with_it(wss, folder):
+    assert wss("run", "small.yaml", "--out", "r")[0] == 0
+    before = (folder / "r" / "summary.json").read_text()
+    code, out, err = wss("run", "small.yaml", "--out", "r", "--set", "steps=1")
+    assert (code, out) == (2, "")
+    assert err == "r: exists; give another --out, or --force to replace it\n"
+    assert (folder / "r" / "summary.json").read_text() == before
+    assert wss("run", "small.yaml", "--out", "r", "--set", "steps=1", "--force")[0] == 0
+    assert json.loads((folder / "r" / "summary.json").read_text())["runs"][0]["steps_run"] == 1
+    assert [p.name for p in folder.iterdir() if p.name.startswith(".")] == []
+
+
+def test_force_does_not_replace_what_is_no_result(wss, folder):
+    (folder / "thesis").mkdir()
+    (folder / "thesis" / "chapter1").write_text("precious")
+    code, _, err = wss("run", "small.yaml", "--out", "thesis", "--force")
+    assert (code, err.count("\n")) == (2, 1)
+    assert (folder / "thesis" / "chapter1").read_text() == "precious"
+
+
+def interrupt(*_):
+    raise KeyboardInterrupt
+
+
+def test_ctrl_c_leaves_no_result(wss, folder, monkeypatch):
+    monkeypatch.setattr(cli._Bars, "__call__", interrupt)
+    code, out, err = wss("run", "small.yaml", "--out", "r")
+    assert (code, out, err.strip()) == (130, "", "interrupted; nothing was written")
+    assert sorted(p.name for p in folder.iterdir()) == ["small.yaml"]
+
+
+def test_ctrl_c_while_writing_leaves_no_result(wss, folder, monkeypatch):
+    monkeypatch.setattr(files.pq, "write_table", interrupt)
+    assert wss("run", "small.yaml", "--out", "r")[0] == 130
+    assert sorted(p.name for p in folder.iterdir()) == ["small.yaml"]
+
+
+def test_ctrl_c_leaves_no_trace_file(wss, folder, monkeypatch):
+    monkeypatch.setattr(cli._Bars, "__call__", interrupt)
+    assert wss("trace", "synth", "gpt_oss_20b", "--requests", 3, "--out", "t.parquet")[0] == 130
+    assert sorted(p.name for p in folder.iterdir()) == ["small.yaml"]
+
+
+def full_disk(*_, **__):
+    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+
+def test_a_full_disk_leaves_no_result_and_says_so(wss, folder, monkeypatch):
+    monkeypatch.setattr(files.pq, "write_table", full_disk)
+    code, out, err = wss("run", "small.yaml", "--out", "r")
+    assert (code, out) == (2, "")
+    assert err == "r: cannot be written (No space left on device); give an --out with room where you may write\n"
+    assert sorted(p.name for p in folder.iterdir()) == ["small.yaml"]
+
+
+def test_a_full_disk_keeps_the_old_trace(wss, folder, monkeypatch):
+    (folder / "t.parquet").write_text("old")
+    monkeypatch.setattr(writer.pq.ParquetWriter, "write_table", full_disk)
+    code, _, err = wss("trace", "synth", "gpt_oss_20b", "--requests", 3, "--out", "t.parquet", "--force")
+    assert (code, err.count("\n")) == (2, 1)
+    assert "No space left" in err
+    assert (folder / "t.parquet").read_text() == "old"
+    assert sorted(p.name for p in folder.iterdir()) == ["small.yaml", "t.parquet"]
+
+
+def test_a_file_size_limit_of_the_system_is_met_cleanly(folder):
+    """The real thing, in a process of its own: no file may grow beyond 1 KiB."""
+    program = (
+        "import resource, sys; from wss import cli; from wss.models import MODELS; from wss.traces import synth;"
+        "list(synth.synthesise(synth.SYNTHS['gpt_oss_20b'], MODELS['gpt_oss_20b'], 0, requests=1));"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (1024, 1024));"
+        "sys.argv = ['wss', 'trace', 'synth', 'gpt_oss_20b', '--requests', '50', '--out', 't.parquet'];"
+        "cli.main()"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+    assert done.returncode == 2
+    assert done.stderr.startswith("t.parquet: cannot be written (")
+    assert done.stderr.count("\n") == 1
+    assert not list(folder.glob("*t.parquet*"))
+
+
+BAD_COMMANDS = {
+    "no such command": (["rum"], "no such command 'rum'; did you mean 'run'?"),
+    "no such trace command": (["trace", "shw"], "no such command 'shw'; did you mean 'show'?"),
+    "no config": (["run"], "Missing argument 'CONFIG'"),
+    "no such option": (["run", "small.yaml", "--otu", "x"], "No such option '--otu'"),
+    "no such config": (["run", "no.yaml"], "no.yaml: there is no such file"),
+    "a bad setting": (["run", "small.yaml", "--set", "batch=many"], "--set batch=many: batch: 'many'"),
+    "out below a file": (["run", "small.yaml", "--out", "small.yaml/x"], "is not a folder"),
+    "out a file": (["run", "small.yaml", "--out", "small.yaml", "--force"], "is not a result folder"),
+    "out that may not be": (["run", "small.yaml", "--out", "/proc/x"], "/proc"),
+    "a trace that is not there": (
+        ["run", "small.yaml", "--set", "trace.path=no.parquet"],
+        "no.parquet: does not exist",
+    ),
+    "a trace that is a folder": (["run", "small.yaml", "--set", "trace.path=."], "is not a file"),
+    "a trace that is no Parquet": (["run", "small.yaml", "--set", "trace.path=small.yaml"], "small.yaml: is not"),
+    "show what is not there": (["trace", "show", "no.parquet"], "no.parquet: does not exist"),
+    "import what is not there": (["trace", "import", "no", "--out", "t.parquet"], "no: there is no such file"),
+    "import nothing": (["trace", "import", "empty", "--out", "t.parquet"], "holds no <n>.json"),
+    "import without a known model": (["trace", "import", "some", "--out", "t.parquet"], "give --model"),
+    "import as an unknown model": (["trace", "import", "some", "--out", "t.parquet", "--model", "x"], "--model x"),
+    "import over a file": (["trace", "import", "some", "--out", "small.yaml"], "small.yaml: exists"),
+    "synth of an unknown model": (["trace", "synth", "gpt", "--out", "t.parquet"], "gpt: is not a known model"),
+    "synth from an unknown preset": (["trace", "synth", "kimi_k2", "--preset", "x", "--out", "t"], "'x' is not known"),
+    "synth with a bad parameter": (["trace", "synth", "kimi_k2", "--set", "skew=-1", "--out", "t"], "-1 is not right"),
+    "synth with an unknown parameter": (["trace", "synth", "kimi_k2", "--set", "skw=1", "--out", "t"], "did you mean"),
+    "synth of no requests": (["trace", "synth", "kimi_k2", "--requests", "0", "--out", "t"], "'--requests'"),
+    "synth into no folder": (["trace", "synth", "kimi_k2", "--out", "no/t.parquet"], "its folder does not exist"),
+    "synth into a folder": (["trace", "synth", "kimi_k2", "--out", "empty"], "empty: is a folder"),
+}
+
+
+@pytest.mark.parametrize("case", sorted(BAD_COMMANDS))
+def test_a_mistake_ends_with_code_2_one_line_and_nothing_written(wss, folder, case):
+    (folder / "empty").mkdir()
+    (folder / "some").mkdir()
+    (folder / "some" / "0.json").write_text('[{"0": [[1]]}]')
+    before = sorted(folder.rglob("*"))
+    arguments, expected = BAD_COMMANDS[case]
+    code, out, err = wss(*arguments)
+    assert (code, out) == (2, "")
+    assert expected in err
+    assert err.count("\n") == 1
+    assert "Traceback" not in err
+    assert sorted(folder.rglob("*")) == before
+
+
+def test_capacity_is_refused_before_anything_is_made(wss, folder):
+    config = Path(__file__).parents[1] / "configs" / "kimi_k2.yaml"
+    code, out, err = wss("run", config, "--set", "precision=fp16")
+    assert (code, out) == (2, "")
+    assert "short by 229372047360 bytes" in err
+    assert sorted(p.name for p in folder.iterdir()) == ["small.yaml"]
+
+
+def test_synth_and_show(wss, folder):
+    code, out, _ = wss("trace", "synth", "gpt_oss_20b", "--requests", 20, "--decode-tokens", 3, "--out", "t.parquet")
+    assert (code, out) == (0, "wrote t.parquet: 20 SYNTHETIC requests of openai/gpt-oss-20b\n")
+    code, out, _ = wss("trace", "show", "t.parquet")
+    assert code == 0
+    assert "(SYNTHETIC)" in out
+    assert "decode: 60 tokens, a request 3 to 3" in out
+    found = json.loads(wss("trace", "show", "t.parquet", "--json")[1])
+    assert (found["num_requests"], found["synthetic"], len(found["layers"])) == (20, True, 24)
+
+
+def test_list_names_presets_and_policies(wss):
+    code, out, _ = wss("list")
+    assert code == 0
+    for name in ("deepseek_v3", "tsmc_sow", "allo_pred", "algorithm1", "token_heatmap", "lru", "fluid", "ideal"):
+        assert name in out
+
+
+def test_schema_is_json(wss):
+    code, out, _ = wss("schema")
+    assert code == 0
+    assert json.loads(out)["title"] == "wss experiment"
+
+
+def test_help_and_version(wss):
+    assert wss("--help")[0] == 0
+    assert "trace" in wss("-h")[1]
+    assert wss("--version")[1].startswith("wss")

@@ -1,0 +1,76 @@
+"""What README and docs say is executed: every configuration, every command, every name of a file or figure."""
+
+import json
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from wss.config import load
+from wss.run import run
+
+ROOT = Path(__file__).parents[1]
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+CONFIGS = sorted(path.stem for path in (ROOT / "configs").glob("*.yaml"))
+
+
+@pytest.mark.parametrize("name", CONFIGS)
+def test_every_config_runs_small(name):
+    path = ROOT / "configs" / f"{name}.yaml"
+    layers = load(path).model.moe_layers[:2]
+    result = run(load(path, ["batch=64", "steps=1", "precision=fp8", f"layers={list(layers)}"]))
+    assert {r["policy"] for r in result.summary["runs"]} == {"base", "ep", "pred", "allo", "allo_pred"}
+
+
+def commands(text):
+    """The wss commands of a text's shell blocks."""
+    blocks = re.findall(r"```sh\n(.*?)```", text, re.S)
+    lines = "\n".join(blocks).replace("\\\n", " ").splitlines()
+    return [line for line in lines if line.startswith("python -m wss")]
+
+
+def test_the_two_set_up_commands_are_there():
+    assert "python -m pip install -e . && python -m wss run configs/deepseek_v3.yaml" in README
+    assert "python -m pip install -e '.[test]' && python -m pytest" in README
+
+
+# what makes a README command small enough for a test
+SMALLER = ["--set", "batch=64", "--set", "steps=1", "--quiet"]
+
+
+def test_every_command_of_the_readme_works_in_order(tmp_path):
+    (tmp_path / "configs").symlink_to(ROOT / "configs")
+    found = commands(README)
+    assert len(found) >= 8
+    for line in found:
+        words = shlex.split(line, comments=True)[1:]
+        if words[2] == "run":
+            words += SMALLER
+        done = subprocess.run([sys.executable, *words], cwd=tmp_path, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, (line, done.stderr)
+
+
+def test_every_yaml_block_of_the_readme_is_sound(tmp_path):
+    blocks = re.findall(r"```yaml\n(.*?)```", README, re.S)
+    assert blocks
+    for i, block in enumerate(blocks):
+        path = tmp_path / f"{i}.yaml"
+        path.write_text(block, encoding="utf-8")
+        load(path)
+
+
+def test_every_file_the_texts_link_to_is_there():
+    for text in [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]:
+        for target in re.findall(r"\]\(([^)#:]+)\)", text.read_text(encoding="utf-8")):
+            assert (text.parent / target).exists(), (text, target)
+
+
+def test_the_readme_explains_every_figure_of_the_summary(tmp_path):
+    path = ROOT / "configs" / "gpt_oss_20b.yaml"
+    summary = run(load(path, ["batch=64", "steps=1", "layers=[0]"])).summary
+    figures = (ROOT / "docs" / "results.md").read_text(encoding="utf-8")
+    for key in json.loads(json.dumps(summary))["runs"][0]:
+        assert f"`{key}`" in figures, key

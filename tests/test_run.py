@@ -1,0 +1,283 @@
+"""The whole walk on small experiments: what is conserved, what is reproducible, what may be known."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+from kit import shared
+
+from wss.config import load
+from wss.errors import CapacityError, ConfigError, TraceError
+from wss.metrics.summary import gini
+from wss.policies.allocation import Home
+from wss.report import to_json, write_results
+from wss.run import batch as batch_module
+from wss.run import run
+from wss.traces import RequestRouting, TraceReader, write_trace
+from wss.traces.synth import synth_meta, synthesise
+
+SMALL = """\
+model:
+  name: tiny
+  num_layers: 4
+  moe_layers: [1, 2, 3]
+  num_experts: 12
+  top_k: 2
+  hidden_size: 1024
+  moe_intermediate_size: 2048
+wafer: {preset: dojo, mesh: [2, 3]}
+trace: {synth: {skew: 1.2, requests: 40, decode_tokens: 6, prompt_min: 2, prompt_max: 5}}
+batch: 40
+steps: 3
+policies: [base, ep, pred, allo, allo_pred]
+"""
+
+
+@pytest.fixture
+def small(tmp_path):
+    path = tmp_path / "small.yaml"
+    path.write_text(SMALL, encoding="utf-8")
+    return path
+
+
+def without_host(summary):
+    summary = json.loads(json.dumps(summary))
+    del summary["provenance"]["host"], summary["provenance"]["times"]
+    return summary
+
+
+def test_the_summary_adds_up(small):
+    result = run(load(small))
+    assert result.summary["schema"] == "wss-summary/1"
+    runs = {r["policy"]: r for r in result.summary["runs"]}
+    assert list(runs) == sorted(runs)
+    for ledger in result.ledgers:
+        own = runs[ledger.policy]
+        decode = [row for row in ledger.rows if row.step > 0]
+        assert own["kernels"] == len(decode) == 9
+        assert own["decode_time_s"] == pytest.approx(sum(row.time_s for row in decode))
+        assert own["hops"] == sum(row.hops for row in decode)
+        assert own["speedup"] == pytest.approx(runs["base"]["decode_time_s"] / own["decode_time_s"])
+        assert own["bound_ratio"] == pytest.approx(own["decode_time_s"] / own["lower_bound_s"])
+        assert own["bound_ratio"] >= 1
+        assert own["imbalance"] >= 1
+        assert own["throughput_tokens_per_s"] == pytest.approx(3 * 40 / own["decode_time_s"])
+        assert own["step_time_mean_s"] * 3 == pytest.approx(own["decode_time_s"])
+        assert own["link_bytes"] == pytest.approx(own["byte_hops"] * 1.25)
+        assert own["prefill_time_s"] > 0
+        assert all(row.time_s >= row.lower_bound_s for row in ledger.rows)
+    assert runs["ep"]["hops"] == runs["ep"]["remote_read_bytes"] == 0
+    assert runs["base"]["local_write_bytes"] == 0
+    assert runs["pred"]["local_write_bytes"] > 0
+    reads = {r["local_read_bytes"] + r["remote_read_bytes"] for r in (runs["base"], runs["ep"], runs["pred"])}
+    assert len(reads) == 1, "whole experts are read once each, wherever"
+
+
+def test_kernels_and_links_are_written_beside_the_summary(small, tmp_path):
+    result = run(load(small))
+    out = write_results(tmp_path / "out", result.summary, result.ledgers, result.wafer, force=False)
+    kernels = pq.read_table(out / "kernels.parquet").to_pydict()
+    assert len(kernels["time_s"]) == 5 * 3 * 4
+    assert set(kernels["phase"]) == {"prefill", "decode"}
+    assert set(kernels["layer"]) == {1, 2, 3}
+    links = pq.read_table(out / "links.parquet").to_pydict()
+    for own in result.summary["runs"]:
+        rows = [i for i, policy in enumerate(links["policy"]) if policy == own["policy"]]
+        assert len(rows) == 14
+        assert sum(links["bytes"][i] for i in rows) == pytest.approx(own["link_bytes"])
+        assert max(links["utilization"][i] for i in rows) == pytest.approx(own["max_link_utilization"])
+        assert max(links["busy_s"][i] for i in rows) <= own["decode_time_s"] * (1 + 1e-9)
+    assert json.loads((out / "summary.json").read_text()) == result.summary
+
+
+def test_the_same_experiment_gives_the_same_bytes_in_any_order_of_policies(small):
+    first = run(load(small))
+    again = run(load(small))
+    turned = run(load(small, ["policies=[allo_pred, pred, ep, allo, base]"]))
+    assert to_json(without_host(first.summary)) == to_json(without_host(again.summary))
+    assert to_json(without_host(first.summary)) == to_json(without_host(turned.summary))
+
+
+def test_another_seed_gives_another_result(small):
+    times = [run(load(small, [f"seed={seed}"])).summary["runs"][0]["decode_time_s"] for seed in (0, 1)]
+    assert times[0] != times[1]
+
+
+def test_a_synthetic_trace_on_disk_runs_as_the_one_made_on_the_spot(small, tmp_path):
+    experiment = load(small)
+    path = tmp_path / "t.parquet"
+    spec = experiment.trace
+    write_trace(path, synth_meta(spec, experiment.model, 0, 40), synthesise(spec, experiment.model, 0))
+    on_the_spot = run(experiment).summary["runs"]
+    from_disk = run(load(small, [f"trace.path={path}"])).summary["runs"]
+    assert from_disk == on_the_spot
+    assert all(r["synthetic"] for r in from_disk)
+
+
+@pytest.mark.parametrize("cut", [1, 2])
+def test_no_policy_sees_the_future(small, monkeypatch, cut):
+    """Routing after step *cut* is replaced: no row up to that step may change, and some row after it must."""
+    experiment = load(small, ["steps=4"])
+    before = run(experiment)
+
+    def with_another_future(spec, model, seed, **sizes):
+        for request in synthesise(spec, model, seed, **sizes):
+            experts = request.experts.copy()
+            later = slice(request.num_prefill + cut, None)
+            experts[later] = (experts[later] + 5) % model.num_experts
+            yield RequestRouting(
+                request=request.request, position=request.position, num_prefill=request.num_prefill, experts=experts
+            )
+
+    monkeypatch.setattr(batch_module, "synthesise", with_another_future)
+    after = run(experiment)
+    for old, new in zip(before.ledgers, after.ledgers, strict=True):
+        past = [row for row in old.rows if row.step <= cut]
+        assert past == [row for row in new.rows if row.step <= cut]
+        assert old.rows != new.rows
+
+
+def test_fewer_steps_are_the_beginning_of_more(small):
+    short, long = run(load(small, ["steps=2"])), run(load(small, ["steps=4"]))
+    for few, many in zip(short.ledgers, long.ledgers, strict=True):
+        assert few.rows == many.rows[: len(few.rows)]
+
+
+def test_layers_do_not_meet(small):
+    """Copies apart, a layer runs alone as it runs with the others; throughput is then unknown."""
+    whole, part = run(load(small)), run(load(small, ["layers=[2]"]))
+    for name in ("base", "ep", "allo"):
+        all_rows = next(ledger.rows for ledger in whole.ledgers if ledger.policy == name)
+        rows = next(ledger.rows for ledger in part.ledgers if ledger.policy == name)
+        assert rows == [row for row in all_rows if row.layer == 2]
+    assert all(r["throughput_tokens_per_s"] is None for r in part.summary["runs"])
+    assert part.summary["runs"][0]["layers_run"] == 1
+
+
+def test_what_does_not_fit_is_refused_with_the_shortfall_and_a_way_out():
+    configs = Path(__file__).parents[1] / "configs"
+    with pytest.raises(CapacityError) as error:
+        run(load(configs / "kimi_k2.yaml", ["precision=fp16"]))
+    weights, usable = 60 * 384 * 3 * 7168 * 2048 * 2, 25 * 72e9
+    (fault,) = error.value.faults
+    for part in (
+        f"{weights} bytes",
+        f"{usable:.0f} bytes",
+        f"short by {weights - usable:.0f} bytes",
+        "precision fp8 fits",
+    ):
+        assert part in fault
+
+
+class Cheat:
+    """Allocations that break the rules, one each."""
+
+    def __init__(self, breach):
+        self._breach = breach
+
+    def allocate(self, view):
+        plan = Home().allocate(view)
+        changed = {
+            "half the tokens": {"tokens": plan.tokens // 2 + 0},
+            "a die too many": {"die": plan.die * 0 + view.num_dies},
+            "not a holder": {"source": (plan.source + 1) % view.num_dies},
+        }[self._breach]
+        return replace(plan, **changed)
+
+
+@pytest.mark.parametrize("breach", ["half the tokens", "a die too many", "not a holder"])
+def test_a_policy_that_breaks_the_rules_is_refused(small, breach):
+    experiment = load(small)
+    policy = replace(experiment.policies[1], name="base", allocation=Cheat(breach))
+    with pytest.raises(ConfigError, match="policy base: its plan"):
+        run(replace(experiment, policies=(policy,)))
+
+
+def test_a_policy_cannot_write_to_what_it_sees(small):
+    class Vandal:
+        def allocate(self, view):
+            view.counts[0] = 0
+            return Home().allocate(view)
+
+    experiment = load(small)
+    with pytest.raises(ValueError, match="read-only"):
+        run(replace(experiment, policies=(replace(experiment.policies[0], allocation=Vandal()),)))
+
+
+def test_a_batch_beyond_the_trace_repeats_it_and_says_so(small):
+    result = run(load(small, ["batch=100"]))
+    assert result.summary["runs"][0]["unique_requests"] == 40
+    assert result.summary["runs"][0]["batch"] == 100
+    assert any("repeats the 40 requests" in note for note in result.notes)
+
+
+def tiny_trace(path, experiment, **changes):
+    spec = replace(experiment.trace, requests=12)
+    meta = replace(synth_meta(spec, experiment.model, 0, 12), **changes)
+    write_trace(path, meta, synthesise(spec, experiment.model, 0))
+
+
+def test_a_trace_of_another_shape_is_refused_and_of_another_name_is_noted(small, tmp_path):
+    experiment = load(small)
+    path = tmp_path / "t.parquet"
+    tiny_trace(path, experiment, num_experts=13, moe_layers=(0, 2, 3))
+    with pytest.raises(TraceError) as error:
+        run(load(small, [f"trace.path={path}"]))
+    assert [fault.split(": ")[1].split(",")[0] for fault in error.value.faults] == [
+        "has num_experts 13",
+        "has moe_layers 3 layers in 0..3",
+    ]
+    tiny_trace(path, experiment, model="cousin")
+    notes = run(load(small, [f"trace.path={path}"])).notes
+    assert any("the trace is of cousin" in note for note in notes)
+
+
+def test_steps_beyond_the_longest_request_are_refused(small, tmp_path):
+    path = tmp_path / "t.parquet"
+    tiny_trace(path, load(small))
+    with pytest.raises(ConfigError, match="give at most 6"):
+        run(load(small, [f"trace.path={path}", "steps=7"]))
+    with pytest.raises(ConfigError, match="give at most 6"):
+        run(load(small, ["steps=7"]))
+    assert run(load(small, ["steps=all"])).summary["runs"][0]["steps_run"] == 6
+
+
+def test_requests_can_be_taken_in_the_order_of_their_names(small, tmp_path):
+    """Of requests 0..11, the first three as text are 0, 1, 10: base sees their experts in that order."""
+    path = tmp_path / "t.parquet"
+    tiny_trace(path, load(small))
+    by_name = run(load(small, [f"trace.path={path}", "trace.order=string", "batch=3"]))
+    with TraceReader(path) as reader:
+        chosen = list(reader.requests({0, 1, 10}))
+        meta = reader.meta
+    write_trace(path, meta, chosen)
+    by_file = run(load(small, [f"trace.path={path}", "batch=3"]))
+    assert by_name.summary["runs"] == by_file.summary["runs"]
+
+
+def test_gini():
+    assert gini(np.array([1.0, 1.0, 1.0])) == pytest.approx(0)
+    assert gini(np.array([0.0, 0.0, 0.0, 8.0])) == pytest.approx(0.75)
+
+
+def test_real_llama4_layer_45_sends_nearly_all_to_one_expert_and_runs(tmp_path):
+    subject = shared("traces", "parquet", "meta-llama__Llama-4-Maverick-17B-128E-Instruct__mmlu__anatomy.parquet")
+    configs = Path(__file__).parents[1] / "configs"
+    settings = [f"trace.path={subject}", "layers=[43, 45]", "steps=2", "batch=135"]
+    result = run(load(configs / "llama4_maverick.yaml", settings))
+    rows = [row for row in result.ledgers[0].rows if row.phase == "decode"]
+    hot = [row.max_expert_tokens / row.tokens for row in rows if row.layer == 45]
+    assert min(hot) > 0.98
+    assert max(row.max_expert_tokens / row.tokens for row in rows if row.layer == 43) < 0.9
+    assert not result.summary["runs"][0]["synthetic"]
+
+
+def test_real_gpt_oss_starts_without_prefill(tmp_path):
+    path = shared("traces", "parquet", "openai__gpt-oss-20b__mmlu_test.parquet")
+    configs = Path(__file__).parents[1] / "configs"
+    result = run(load(configs / "gpt_oss_20b.yaml", [f"trace.path={path}", "layers=[0, 12]", "steps=1"]))
+    assert any("no prefill" in note for note in result.notes)
+    assert all(r["prefill_time_s"] == 0 for r in result.summary["runs"])

@@ -1,0 +1,334 @@
+"""Synthetic routing: each parameter does what it says, and the trace is the same however much of it is made."""
+
+import hashlib
+import time
+from collections.abc import Iterable
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from wss import rng
+from wss.errors import ConfigError
+from wss.models import MODELS, ModelShape
+from wss.traces import RequestRouting, routing
+from wss.traces import synth as module
+from wss.traces.schema import fault_of
+from wss.traces.store import TraceReader, write_trace
+from wss.traces.synth import SYNTHS, SynthSpec, powers, synth_meta, synthesise
+
+SHAPE = ModelShape(
+    name="org/tiny",
+    num_layers=9,
+    moe_layers=(1, 3, 4, 8),
+    num_experts=16,
+    top_k=2,
+    hidden_size=8,
+    moe_intermediate_size=8,
+)
+ONE = replace(SHAPE, top_k=1)
+# Neither skewed nor sticky nor split: a background on which one parameter at a time is seen.
+FLAT = SynthSpec(
+    skew=0.0,
+    skew_spread=0.0,
+    sticky_first=0.0,
+    sticky_last=0.0,
+    agreement=1.0,
+    subjects=1,
+    subject_share=0.0,
+    requests=300,
+    prompt_min=20,
+    prompt_max=20,
+    decode_tokens=20,
+)
+
+
+def made(spec: SynthSpec, shape: ModelShape = SHAPE, seed: int = 0) -> list[RequestRouting]:
+    return list(synthesise(spec, shape, seed))
+
+
+def counts(requests: Iterable[RequestRouting], shape: ModelShape, phase: str = "all") -> np.ndarray:
+    """Tokens of each expert, [layers, experts]."""
+    total = np.zeros((len(shape.moe_layers), shape.num_experts), np.int64)
+    for r in requests:
+        rows = {"all": r.experts, "prefill": r.experts[: r.num_prefill], "decode": r.experts[r.num_prefill :]}[phase]
+        for layer in range(len(total)):
+            total[layer] += np.bincount(rows[:, layer].ravel(), minlength=shape.num_experts)
+    return total
+
+
+def peaks(spec: SynthSpec, shape: ModelShape = ONE, seed: int = 0) -> np.ndarray:
+    """Largest count over mean, [layers]."""
+    found = counts(made(spec, shape, seed), shape)
+    return found.max(axis=1) / found.mean(axis=1)
+
+
+def kept(spec: SynthSpec, shape: ModelShape) -> np.ndarray:
+    """Share of a token's experts that the next token of the request has too, [layers]."""
+    shares = []
+    for r in made(spec, shape):
+        before, after = r.experts[:-1, :, :, None], r.experts[1:, :, None, :]
+        shares.append((before == after).any(axis=3).mean(axis=(0, 2)))
+    return np.mean(shares, axis=0)
+
+
+def likeness(left: np.ndarray, right: np.ndarray) -> float:
+    """Mean rank correlation over layers."""
+    ranks = [np.argsort(np.argsort(x, axis=1), axis=1) for x in (left, right)]
+    return float(np.mean([np.corrcoef(a, b)[0, 1] for a, b in zip(*ranks, strict=True)]))
+
+
+# -- the same however much is made -------------------------------------------------------------------------------------
+
+specs = st.builds(
+    SynthSpec,
+    skew=st.floats(0, 8),
+    skew_spread=st.floats(0, 1),
+    shift=st.floats(0.01, 100),
+    sticky_first=st.floats(0, 1),
+    sticky_last=st.floats(0, 1),
+    agreement=st.floats(0, 1),
+    subjects=st.integers(1, 4),
+    subject_share=st.floats(0, 1),
+    requests=st.just(8),
+    prompt_min=st.integers(1, 3),
+    prompt_max=st.integers(3, 6),
+    decode_tokens=st.integers(1, 6),
+)
+shapes = st.builds(
+    lambda experts, k: replace(SHAPE, num_experts=experts, top_k=min(k, experts)),
+    st.integers(1, 20),
+    st.integers(1, 20),
+)
+
+
+@settings(deadline=None, max_examples=60)
+@given(spec=specs, shape=shapes, seed=st.integers(0, 2**63 - 1), chunk=st.integers(1, 2000), data=st.data())
+def test_less_is_the_beginning_of_more(spec, shape, seed, chunk, data):
+    whole = made(spec, shape, seed)
+    count, decode = data.draw(st.integers(1, 8)), data.draw(st.integers(1, spec.decode_tokens))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(module, "_CHUNK", chunk)
+        part = list(synthesise(spec, shape, seed, requests=count, decode_tokens=decode))
+    assert [r.request for r in part] == list(range(count))
+    for short, long in zip(part, whole, strict=False):
+        tokens = long.num_prefill + decode
+        assert short.num_prefill == long.num_prefill
+        assert np.array_equal(short.position, long.position[:tokens])
+        assert np.array_equal(short.experts, long.experts[:tokens])
+
+
+@settings(deadline=None, max_examples=60)
+@given(spec=specs, shape=shapes, seed=st.integers(0, 2**32))
+def test_every_request_is_valid(spec, shape, seed):
+    meta = synth_meta(spec, shape, seed)
+    for r in synthesise(spec, shape, seed):
+        assert fault_of(r, meta) is None
+        assert r.experts.dtype == np.int16
+        assert r.position.dtype == np.int32
+        assert spec.prompt_min <= r.num_prefill <= spec.prompt_max
+        assert r.num_decode == spec.decode_tokens
+
+
+@pytest.mark.parametrize(
+    "spec", [SynthSpec(requests=3, decode_tokens=4), SynthSpec(skew=8.0, requests=2, decode_tokens=2)]
+)
+def test_the_compiled_loop_is_the_plain_one(monkeypatch, spec):
+    """Bit-equal; the second is so skewed that the draw from what is left is taken."""
+    shape = replace(SHAPE, top_k=6)
+    compiled = made(spec, shape)
+    with monkeypatch.context() as patch:
+        patch.setattr(module, "route", routing.route.py_func)
+        for name in ("_hash", "_find", "_is_in", "_draw_rest", "_choose"):
+            patch.setattr(routing, name, getattr(routing, name).py_func)
+        patch.setattr(routing, "_mix", rng.mix)
+        with np.errstate(over="ignore"):
+            plain = made(spec, shape)
+    assert all(np.array_equal(a.experts, b.experts) for a, b in zip(compiled, plain, strict=True))
+
+
+def test_known_bits():
+    """Made on x86-64 with numpy 2.4 and numba 0.68 by this test; any other machine must give the same."""
+    digest = hashlib.sha256()
+    for name in sorted(SYNTHS):
+        for r in synthesise(SYNTHS[name], MODELS[name], 1, requests=3, decode_tokens=2):
+            digest.update(r.experts.astype("<i2").tobytes())
+    assert digest.hexdigest()[:16] == "35ce7ea62d95bb98"
+
+
+def test_seeds_differ():
+    assert not np.array_equal(made(FLAT, seed=0)[0].experts, made(FLAT, seed=1)[0].experts)
+
+
+def test_requests_and_layers_differ():
+    a, b = made(FLAT)[:2]
+    assert not np.array_equal(a.experts, b.experts)
+    assert not np.array_equal(a.experts[:, 0], a.experts[:, 1])
+
+
+# -- each parameter does what it says ----------------------------------------------------------------------------------
+
+
+def test_without_skew_all_experts_are_alike():
+    """By the binomial law a count lies within 5 deviations of its mean."""
+    found = counts(made(FLAT, ONE), ONE)
+    mean = found.sum(axis=1)[0] / 16
+    assert abs(found - mean).max() < 5 * np.sqrt(mean)
+
+
+def test_popularity_is_the_power_law():
+    """The shares of ranks 0, 1 and 3 of 1 / (r + 1)^1 among 16 experts are 1, 1/2 and 1/4 of the first."""
+    shares = np.sort(counts(made(replace(FLAT, skew=1.0, shift=1.0), ONE), ONE), axis=1)[:, ::-1] / (300 * 40)
+    first = 1 / np.sum(1 / np.arange(1, 17))
+    assert shares[:, 0] == pytest.approx(first, rel=0.08)
+    assert shares[:, 1] == pytest.approx(first / 2, rel=0.12)
+    assert shares[:, 3] == pytest.approx(first / 4, rel=0.15)
+
+
+def test_skew_raises_the_peak_and_shift_lowers_it():
+    low, middle, high = (peaks(replace(FLAT, skew=skew, shift=1.0)).mean() for skew in (0.3, 0.8, 1.5))
+    assert low < middle < high
+    assert peaks(replace(FLAT, skew=1.5, shift=5.0)).mean() < 0.7 * high
+
+
+def test_spread_makes_layers_differ():
+    even = peaks(replace(FLAT, skew=1.0, shift=1.0))
+    uneven = peaks(replace(FLAT, skew=1.0, shift=1.0, skew_spread=0.8))
+    assert np.ptp(even) < 0.6
+    assert np.ptp(uneven) > 2.0
+
+
+def test_stickiness_is_linear_in_depth():
+    """With one of 16 equally popular experts: kept with s, or drawn again with (1 - s) / 16."""
+    sticky = np.linspace(0.1, 0.7, 4)
+    found = kept(replace(FLAT, sticky_first=0.1, sticky_last=0.7), ONE)
+    assert found == pytest.approx(sticky + (1 - sticky) / 16, abs=0.02)
+
+
+def test_stickiness_keeps_the_popularity():
+    loose, sticky = (peaks(replace(FLAT, skew=1.0, sticky_first=s, sticky_last=s)).mean() for s in (0.0, 0.6))
+    assert sticky == pytest.approx(loose, rel=0.15)
+
+
+@pytest.mark.parametrize("shape", [ONE, SHAPE])
+def test_all_kept_or_none(shape):
+    assert (kept(replace(FLAT, sticky_first=1.0, sticky_last=1.0), shape) == 1.0).all()
+
+
+def test_agreement_ties_decode_to_prefill():
+    def agreement(value: float) -> float:
+        requests = made(replace(FLAT, skew=1.0, shift=1.0, agreement=value))
+        return likeness(counts(requests, SHAPE, "prefill"), counts(requests, SHAPE, "decode"))
+
+    none, half, full = map(agreement, (0.0, 0.6, 1.0))
+    assert abs(none) < 0.5
+    assert none + 0.2 < half < full
+    assert full > 0.95
+
+
+def test_subjects_differ_by_their_share():
+    def likeness_of_requests(share: float) -> float:
+        spec = replace(FLAT, skew=1.5, shift=1.0, subjects=5, subject_share=share, requests=40, decode_tokens=200)
+        each = [counts([r], SHAPE) for r in made(spec)]
+        return float(np.mean([likeness(each[i], each[i + 1]) for i in range(0, 40, 2)]))
+
+    same, mixed, apart = map(likeness_of_requests, (0.0, 0.5, 1.0))
+    assert same > mixed + 0.05
+    assert mixed > apart + 0.05
+
+
+def test_number_of_subjects():
+    """With subjects wholly apart, requests fall into as many kinds as there are subjects."""
+    spec = replace(FLAT, skew=8.0, shift=1.0, subjects=3, subject_share=1.0, requests=60)
+    kinds = {tuple(counts([r], ONE).argmax(axis=1)) for r in made(spec, ONE)}
+    assert len(kinds) == 3
+
+
+def test_prompts_are_spread_evenly():
+    spec = replace(FLAT, prompt_min=3, prompt_max=6, requests=2000, decode_tokens=1)
+    found = np.bincount([r.num_prefill for r in made(spec)], minlength=7)
+    assert found[:3].tolist() == [0, 0, 0]
+    assert found[3:] == pytest.approx(500, abs=100)
+
+
+@pytest.mark.parametrize("name", SYNTHS)
+def test_presets_fit_their_models(name):
+    """Plausible bounds, from DeepSeek's 5.6-8 and Llama-4's 30; the presets are not calibrated."""
+    shape, low, high = MODELS[name], *BOUNDS[name]
+    requests = list(synthesise(SYNTHS[name], shape, 0, requests=400, decode_tokens=8))
+    found = counts(requests, shape)
+    assert low < (found.max(axis=1) / found.mean(axis=1)).mean() < high
+
+
+BOUNDS = {
+    "deepseek_v3": (3, 12),
+    "gpt_oss_20b": (1.5, 5),
+    "kimi_k2": (3, 15),
+    "llama4_maverick": (15, 45),
+    "qwen3_235b": (3, 12),
+}
+
+
+# -- the parts ---------------------------------------------------------------------------------------------------------
+
+
+@settings(deadline=None)
+@given(base=st.lists(st.floats(1, 1e6), min_size=1, max_size=5), exponent=st.floats(-14, 0))
+def test_powers(base, exponent):
+    assert powers(np.array(base), exponent) == pytest.approx(np.array(base) ** exponent, rel=1e-8)
+
+
+@given(weights=st.lists(st.floats(0, 1), min_size=1, max_size=400))
+def test_popularity_has_a_whole_total_and_no_zero(weights):
+    sums = module._cumulated(np.array(weights))
+    assert sums[-1] == routing.WHOLE
+    assert np.diff(sums, prepend=0).min() >= 1
+
+
+def test_one_expert_more_than_chosen_when_all_weight_is_on_one():
+    shape = replace(SHAPE, num_experts=6, top_k=5)
+    assert len(made(replace(FLAT, skew=8.0, shift=0.01, requests=5), shape)) == 5
+
+
+# -- metadata and errors -----------------------------------------------------------------------------------------------
+
+
+def test_it_says_that_it_is_synthetic(tmp_path):
+    spec = replace(FLAT, requests=5, skew=0.25)
+    path = tmp_path / "t.parquet"
+    write_trace(path, synth_meta(spec, SHAPE, 42), synthesise(spec, SHAPE, 42))
+    with TraceReader(path) as reader:
+        assert reader.meta.synthetic
+        assert reader.meta.source == "synthetic: wss trace synth, seed 42"
+        assert "skew=0.25, " in reader.meta.note
+        assert "requests=5" in reader.meta.note
+        assert (reader.meta.model, reader.meta.moe_layers) == (SHAPE.name, SHAPE.moe_layers)
+        assert len(list(reader.requests())) == 5
+    assert "requests=3" in synth_meta(spec, SHAPE, 42, 3).note
+
+
+def test_a_range_upside_down():
+    with pytest.raises(ValueError, match="prompt_min 30 exceeds prompt_max 24"):
+        SynthSpec(prompt_min=30)
+
+
+@pytest.mark.parametrize("sizes", [{"requests": 0}, {"decode_tokens": 0}, {"requests": -1}])
+def test_nothing_asked_for_is_refused_at_once(sizes):
+    with pytest.raises(ConfigError, match="at least 1"):
+        synthesise(FLAT, SHAPE, 0, **sizes)
+
+
+def test_presets_are_named_after_models():
+    assert set(SYNTHS) == set(MODELS)
+
+
+def test_speed_and_memory():
+    """4096 requests of DeepSeek-V3, about 20 tokens each: 38 million draws; 2 s where this was written."""
+    shape = MODELS["deepseek_v3"]
+    next(synthesise(SYNTHS["deepseek_v3"], shape, 0, requests=1, decode_tokens=4))  # compiles
+    start = time.process_time()
+    largest = max(r.experts.nbytes for r in synthesise(SYNTHS["deepseek_v3"], shape, 0, decode_tokens=4))
+    assert time.process_time() - start < 12  # a wide margin: only a loop that is not compiled fails
+    assert largest == (24 + 4) * 58 * 8 * 2
