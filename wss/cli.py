@@ -206,6 +206,34 @@ def show(file: Path, as_json: bool) -> None:
     click.echo(json.dumps(found, indent=1) if as_json else describe_text(found))
 
 
+@cli.command()
+@click.argument("size", nargs=-1, type=click.IntRange(1, 10**9), metavar="[M N K]")
+@click.option("--rows", type=click.Path(path_type=Path), help="A JSON file of measurements to predict.")
+@click.option("--wafer", default="dojo", show_default=True, help="Whose die computes (see `wss list`).")
+@click.option("--precision", type=click.Choice(["fp16", "fp8", "fp4"]), default="fp8", show_default=True)
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+def gemm(size: tuple[int, ...], rows: Path | None, wafer: str, precision: Any, as_json: bool) -> None:
+    """Predict the time of one GEMM, M x K by K x N, or of those in a file, by the H800 model."""
+    from wss.errors import ConfigError
+    from wss.hardware import WAFERS
+    from wss.report.gemm import predict, predict_rows, read_rows, rows_text
+
+    if wafer not in WAFERS:
+        raise ConfigError(f"--wafer {wafer}: is not a known wafer; {did_you_mean(wafer, WAFERS)}")
+    die = WAFERS[wafer].die
+    if precision not in die.flops:
+        raise ConfigError(f"--precision {precision}: the die has no such peak; it has {', '.join(sorted(die.flops))}")
+    if (rows is None) == (not size) or len(size) not in (0, 3):
+        raise ConfigError("gemm: give either M N K or --rows FILE, such as `wss gemm 128 7168 2048`")
+    if rows is not None:
+        found = predict_rows(read_rows(rows), die, precision)
+        click.echo(json.dumps(found, indent=1) if as_json else rows_text(found))
+        return
+    m, n, k = size
+    seconds = predict(m, n, k, die, precision)
+    click.echo(json.dumps({"predicted_seconds": seconds}) if as_json else f"{1e6 * seconds:.2f} us")
+
+
 @cli.command("list")
 def list_() -> None:
     """List presets and policies by name, each with a line on what it is."""

@@ -40,11 +40,12 @@ class LlcSpec:
 
 @dataclass(frozen=True, kw_only=True)
 class DieSpec:
-    """One GPU die: peak FLOP/s by precision, HBM and LLC."""
+    """One GPU die: peak FLOP/s by precision, SMs (on which tiles of a GEMM run), HBM and LLC."""
 
     __pydantic_config__ = CHECKED
 
     flops: dict[str, FlopPerSecond]
+    sms: Annotated[int, Ge(1)] = 132
     hbm: HbmSpec
     llc: LlcSpec = field(default_factory=LlcSpec)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from wss.engine import NETWORKS
-from wss.hardware import GEMMS, WAFERS
+from wss.hardware import WAFERS
 from wss.models import MODELS
 from wss.policies import ALLOCATIONS, CACHINGS, PLACEMENTS, POLICIES, PREDICTIONS
 from wss.traces.synth import SYNTHS
@@ -32,7 +32,7 @@ def catalogue() -> str:
         "prediction": _first_lines(PREDICTIONS),
         "caching": _first_lines(CACHINGS),
         "network": _first_lines(NETWORKS),
-        "gemm": _first_lines(GEMMS),
+        "gemm": {"h800": "fitted to GEMMs measured on an H800, scaled by peaks", "ideal": "FLOP over peak FLOP/s"},
         "synth": {name: f"synthetic routing, plausible for {name}, not calibrated to it" for name in SYNTHS},
     }
     blocks = []

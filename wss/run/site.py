@@ -16,6 +16,9 @@ from wss.policies import Copies, Costs, KernelView, Policy
 from wss.records import BoolArray, FloatArray, Plan
 from wss.traces import Kernel
 
+# Policies weigh with one price a token; GEMM models that are not linear are taken at this many.
+TYPICAL_TOKENS = 512.0
+
 
 class Site:
     """One policy at work on the wafer: its copies, its network, its ledger."""
@@ -25,9 +28,8 @@ class Site:
         self._policy, self._wafer, self._window = policy, wafer, experiment.window
         self._layers = experiment.layers_run
         self._bytes = model.expert_bytes(precision)
-        self._peak = experiment.wafer.die.flops[precision]
-        self._flop = model.flop_per_token
         self._gemm = GEMMS[experiment.gemm]
+        self._shape = (model.hidden_size, model.moe_intermediate_size, experiment.wafer.die, precision)
         self._network: NetworkModel = NETWORKS[experiment.network](wafer)
         placed = policy.placement.place(len(model.moe_layers), model.num_experts, wafer.hops)
         room = _room(placed, experiment, wafer)
@@ -39,7 +41,7 @@ class Site:
             hbm_read=self._bytes / experiment.wafer.die.hbm.bandwidth,
             link_read=self._bytes / link.bandwidth,
             hop=2 * link.latency,
-            token=self._flop / self._peak,
+            token=float(self._gemm.seconds(np.array([TYPICAL_TOKENS]), *self._shape)[0]) / TYPICAL_TOKENS,
         )
         self.ledger = Ledger(policy.name, model, wafer, precision)
 
@@ -65,7 +67,8 @@ class Site:
             source=plan.source,
             copy=self._copies.admit(kernel.layer, plan, wanted),
         )
-        compute = self._gemm(plan.tokens.astype(np.float64), self._flop, self._peak)
+        compute = self._gemm.seconds(plan.tokens.astype(np.float64), *self._shape)
+        compute[np.unique(plan.die, return_index=True)[1]] += self._gemm.launch()
         outcome = simulate_kernel(self._network, self._wafer.num_dies, plan, self._bytes, compute, self._window)
         evicted = self._copies.evictions - before
         self.ledger.enter(kernel.step, self._layers[kernel.layer], kernel.counts, plan, compute, outcome, evicted)
