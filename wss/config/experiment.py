@@ -6,7 +6,7 @@ from dataclasses import dataclass, fields, is_dataclass
 from typing import Any, Literal
 
 from wss.engine import NETWORKS
-from wss.hardware import WaferSpec
+from wss.hardware import FaultSpec, WaferSpec
 from wss.models import ModelShape, Precision
 from wss.policies import ALLOCATIONS, CACHINGS, PLACEMENTS, PREDICTIONS, Policy
 from wss.traces.synth import SynthSpec
@@ -37,6 +37,7 @@ class Experiment:
     policies: tuple[Policy, ...]
     baseline: str = "base"
     seed: int = 0
+    faults: FaultSpec | None = None
 
     @property
     def layers_run(self) -> tuple[int, ...]:
@@ -68,7 +69,7 @@ def _kind(value: object) -> str | None:
         return "synth"
     if isinstance(value, TraceFile):
         return "path"
-    if isinstance(value, ModelShape | WaferSpec | Policy) or type(value).__module__.startswith("wss.hardware"):
+    if isinstance(value, ModelShape | Policy) or type(value).__module__.startswith("wss.hardware"):
         return None
     for table in (PLACEMENTS, ALLOCATIONS, PREDICTIONS, CACHINGS, NETWORKS):
         for name, cls in table.items():

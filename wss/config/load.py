@@ -15,7 +15,9 @@ from wss.config.experiment import Experiment, TraceFile
 from wss.config.nodes import Document, Place
 from wss.engine import NETWORKS
 from wss.errors import ConfigError, did_you_mean
-from wss.hardware import GEMMS, WAFERS, WaferSpec
+from wss.hardware import GEMMS, WAFERS, FaultSpec, WaferSpec
+from wss.hardware.faults import faults_of
+from wss.hardware.topology import mesh
 from wss.models import MODELS, ModelShape, Precision
 from wss.policies import ALLOCATIONS, CACHINGS, PLACEMENTS, POLICIES, PREDICTIONS, Policy
 from wss.traces.synth import SYNTHS, SynthSpec
@@ -100,6 +102,9 @@ def _check_together(document: Document, given: dict[str, Any]) -> None:
         baseline = given.get("baseline", default["baseline"])
         if baseline not in names:
             document.fault(("baseline",), f"'{baseline}' is not among the policies; give one of {', '.join(names)}")
+    if given.get("faults") is not None and "wafer" in given:
+        for line in faults_of(given["faults"], mesh(given["wafer"])):
+            document.fault(("faults",), line)
     if given.get("layers", "all") != "all" and "model" in given:
         stray = [layer for layer in given["layers"] if layer not in given["model"].moe_layers]
         if stray:
@@ -205,6 +210,13 @@ def _gemm(document: Document, place: Place, value: Any) -> Any:
     return value
 
 
+def _faults(document: Document, place: Place, value: Any) -> Any:
+    """Read dead dies and links; ``yield`` is a word of Python, hence the field's other name."""
+    if isinstance(value, dict) and "yield" in value:
+        value = {("die_yield" if key == "yield" else key): item for key, item in value.items()}
+    return None if value is None else build(document, place, value, FaultSpec)
+
+
 def _of(hint: Any) -> Reader:
     return lambda document, place, value: build(document, place, value, hint)
 
@@ -223,6 +235,7 @@ READERS: dict[str, Reader] = {
     "policies": _policies,
     "baseline": _of(str),
     "seed": _of(Annotated[int, Ge(0), Le(2**63 - 1)]),
+    "faults": _faults,
 }
 
 # Keys of which a value holds just one: setting one replaces the whole value.

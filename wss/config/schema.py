@@ -68,6 +68,15 @@ def json_schema() -> dict[str, Any]:
         "policies": {"type": "array", "items": {"anyOf": [{"enum": sorted(POLICIES)}, policy]}, "minItems": 1},
         "baseline": {"type": "string", "default": "base"},
         "seed": {"type": "integer", "minimum": 0, "default": 0},
+        "faults": _object(
+            {
+                "dies": _list_of(_list_of({"type": "integer"})),
+                "links": _list_of(_list_of(_list_of({"type": "integer"}))),
+                "yield": {"type": "number", "exclusiveMinimum": 0, "maximum": 1},
+                "seed": {"type": "integer", "minimum": 0},
+            },
+            [],
+        ),
     }
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
@@ -75,6 +84,10 @@ def json_schema() -> dict[str, Any]:
         **_object(properties, ["model", "wafer", "trace", "policies"]),
         "$defs": definitions,
     }
+
+
+def _list_of(items: dict[str, Any]) -> dict[str, Any]:
+    return {"type": "array", "items": items}
 
 
 def _object(properties: dict[str, Any], required: list[str]) -> dict[str, Any]:

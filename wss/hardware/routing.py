@@ -1,14 +1,31 @@
-"""Which way a transfer goes: XY routing on the mesh, X first.
+"""Which way a transfer goes: XY on a healthy mesh, short live ways round dead parts, never a possible deadlock.
 
-Dimension order makes the channel-dependency graph acyclic, so the network cannot deadlock (Dally and Seitz, 1987).
+The network cannot deadlock if the channel-dependency graph is acyclic: its nodes are links, its edges the turns from
+link to link that routes take (Dally and Seitz, 1987). XY routing, X first, has that property.
+
+On a damaged mesh the allowed turns are, to begin with, those of XY on live links; every other turn is then allowed if
+it closes no cycle with those allowed before it, turns near the damage first. If some pair of dies cannot reach one
+another by allowed turns, the turns to begin with are instead those of up*/down* routing (Schroeder et al., Autonet,
+1991), which reaches all pairs of a connected network: links towards the root of a breadth-first tree, then links away
+from it. A pair keeps its XY route where that is live and allowed, and else takes a shortest way by allowed turns.
 """
 
 from __future__ import annotations
 
-from wss.hardware.topology import Coordinate
+from collections import deque
+from collections.abc import Callable
+from itertools import pairwise
+
+import networkx as nx
+
+from wss.hardware.topology import Coordinate, DieGraph
+
+Link = tuple[Coordinate, Coordinate]
+Path = list[Coordinate]
+Turns = dict[Link, list[Link]]
 
 
-def xy(source: Coordinate, target: Coordinate) -> list[Coordinate]:
+def xy(source: Coordinate, target: Coordinate) -> Path:
     """Return the dies on the way from *source* to *target*, both included: along X first, then along Y."""
     x, y = source
     path = [source]
@@ -19,3 +36,108 @@ def xy(source: Coordinate, target: Coordinate) -> list[Coordinate]:
         y += 1 if target[1] > y else -1
         path.append((x, y))
     return path
+
+
+def xy_routes(graph: DieGraph) -> dict[Coordinate, dict[Coordinate, Path]]:
+    """Return the route of every pair of a healthy mesh."""
+    return {source: {target: xy(source, target) for target in graph} for source in graph}
+
+
+def live_routes(graph: DieGraph) -> dict[Coordinate, dict[Coordinate, Path]]:
+    """Return a route for every pair of a damaged, connected mesh, deadlock-free and short."""
+    for first in (_is_xy, _up_down(graph)):
+        turns = allowed_turns(graph, first)
+        routes = {source: _routes_from(graph, source, turns) for source in graph}
+        if all(len(found) == len(graph) for found in routes.values()):
+            return routes
+    raise AssertionError("up*/down* routing reaches every pair of a connected network")
+
+
+def allowed_turns(graph: DieGraph, first: Callable[[Link, Link], bool]) -> Turns:
+    """Return, for each link, the links a route may take next: those of *first*, and all that close no cycle."""
+    links = sorted(graph.edges)
+    number = {link: i for i, link in enumerate(links)}
+    turns: Turns = {link: [] for link in links}
+    after = [0] * len(links)  # bit j of after[i]: link j can follow link i, by however many turns
+
+    def allow(a: Link, b: Link) -> None:
+        i, j = number[a], number[b]
+        if after[j] >> i & 1:
+            return
+        gained = after[j] | 1 << j
+        for k in range(len(links)):
+            if k == i or after[k] >> i & 1:
+                after[k] |= gained
+        turns[a].append(b)
+
+    every = [(a, (a[1], end)) for a in links for end in sorted(graph.successors(a[1])) if end != a[0]]
+    far = _distance_to_damage(graph)
+    every.sort(key=lambda turn: (not first(*turn), far[turn[0][1]]))
+    for a, b in every:
+        allow(a, b)
+    return turns
+
+
+def _distance_to_damage(graph: DieGraph) -> dict[Coordinate, float]:
+    """Return how many links each die is from one that lacks a neighbour of the mesh."""
+    last = (max(x for x, _ in graph), max(y for _, y in graph))
+
+    def lacks_one(die: Coordinate) -> bool:
+        x, y = die
+        around = [(x - 1, y), (x + 1, y), (x, y - 1), (x, y + 1)]
+        inside = [other for other in around if 0 <= other[0] <= last[0] and 0 <= other[1] <= last[1]]
+        return any(not graph.has_edge(die, other) for other in inside)
+
+    damaged = [die for die in graph if lacks_one(die)]
+    far: dict[Coordinate, float] = dict.fromkeys(graph, 0.0)
+    if damaged:
+        far.update(nx.multi_source_dijkstra_path_length(graph, damaged, weight=None))
+    return far
+
+
+def _is_xy(a: Link, b: Link) -> bool:
+    """Whether XY routing turns from *a* to *b*: straight on, or from X to Y."""
+    along_y = [link[0][0] == link[1][0] for link in (a, b)]
+    return along_y[1] or not along_y[0]
+
+
+def _up_down(graph: DieGraph) -> Callable[[Link, Link], bool]:
+    """Return whether up*/down* routing may turn from a link to a link: never up after down."""
+    root = min(nx.center(graph.to_undirected()))
+    depth = nx.single_source_shortest_path_length(graph, root)
+
+    def is_up(link: Link) -> bool:
+        return (depth[link[1]], link[1]) < (depth[link[0]], link[0])
+
+    return lambda a, b: is_up(a) or not is_up(b)
+
+
+def _routes_from(graph: DieGraph, source: Coordinate, turns: Turns) -> dict[Coordinate, Path]:
+    """Return the routes from *source* to all dies that allowed turns reach, breadth first over links."""
+    before: dict[Link, Link | None] = {(source, end): None for end in sorted(graph.successors(source))}
+    arrival: dict[Coordinate, Link] = {}
+    waiting = deque(before)
+    while waiting:
+        link = waiting.popleft()
+        arrival.setdefault(link[1], link)
+        for following in turns[link]:
+            if following not in before:
+                before[following] = link
+                waiting.append(following)
+
+    def walk_back(target: Coordinate) -> Path:
+        path: Path = [target]
+        link: Link | None = arrival[target]
+        while link is not None:
+            path.append(link[0])
+            link = before[link]
+        return path[::-1]
+
+    routes = {target: walk_back(target) for target in graph if target in arrival and target != source}
+    routes[source] = [source]
+    for target in graph:
+        straight = xy(source, target)
+        steps = list(pairwise(straight))
+        if all(graph.has_edge(*step) for step in steps) and all(b in turns[a] for a, b in pairwise(steps)):
+            routes[target] = straight
+    return routes

@@ -1,6 +1,7 @@
 """The wafer as the simulator uses it: built once from the graph, then sealed into read-only arrays.
 
-Dies are numbered y + x·Y. Links are numbered in order of (source die, target die).
+Dies are numbered in order of (x, y), dead ones left out: y + x·Y on a healthy wafer. Links are numbered in order of
+(source die, target die).
 """
 
 from __future__ import annotations
@@ -11,8 +12,10 @@ from itertools import pairwise
 import numpy as np
 import numpy.typing as npt
 
-from wss.hardware import topology
-from wss.hardware.routing import xy
+from wss.errors import ConfigError
+from wss.hardware import faults, topology
+from wss.hardware.faults import FaultSpec
+from wss.hardware.routing import live_routes, xy_routes
 from wss.hardware.specs import WaferSpec
 
 IntArray = npt.NDArray[np.int64]
@@ -63,9 +66,22 @@ class Wafer:
         return self.spec.die.hbm.size * (1.0 - self.spec.die.hbm.reserve)
 
 
-def build(spec: WaferSpec) -> Wafer:
-    """Build the wafer of *spec*: graph, routes, sealed arrays."""
-    graph = topology.mesh(spec)
+def build(spec: WaferSpec, fault_spec: FaultSpec | None = None) -> Wafer:
+    """Build the wafer of *spec*, with its faults: graph, routes, sealed arrays.
+
+    Raises
+    ------
+    ConfigError
+        If the faults are not on the mesh, or cut it into parts.
+    """
+    healthy = topology.mesh(spec)
+    graph = healthy
+    if fault_spec is not None:
+        if wrong := faults.faults_of(fault_spec, healthy):
+            raise ConfigError(*(f"faults: {line}" for line in wrong))
+        graph = faults.apply(fault_spec, healthy)
+    is_whole = graph.number_of_edges() == healthy.number_of_edges()
+    ways = xy_routes(graph) if is_whole else live_routes(graph)
     dies = sorted(graph.nodes)
     number = {die: i for i, die in enumerate(dies)}
     links = sorted((number[a], number[b]) for a, b in graph.edges)
@@ -74,7 +90,7 @@ def build(spec: WaferSpec) -> Wafer:
     def along(path: list[topology.Coordinate]) -> list[int]:
         return [link_number[number[a], number[b]] for a, b in pairwise(path)]
 
-    paths = [[along(xy(source, target)) for target in dies] for source in dies]
+    paths = [[along(ways[source][target]) for target in dies] for source in dies]
     hops = np.array([[len(path) for path in row] for row in paths], dtype=np.int64)
     routes = np.full((len(dies), len(dies), int(hops.max())), -1, dtype=np.int64)
     for source, row in enumerate(paths):

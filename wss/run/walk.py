@@ -42,7 +42,7 @@ def run(experiment: Experiment, progress: Progress = _quiet) -> Result:
         If the trace cannot be read, does not fit the model, or is shorter than the experiment.
     """
     started, wall, cpu = datetime.now(UTC), time.perf_counter(), time.process_time()
-    wafer = hardware.build(experiment.wafer)
+    wafer = hardware.build(experiment.wafer, experiment.faults)
     policies = sorted(experiment.policies, key=lambda policy: policy.name)
     sites = [Site(experiment, wafer, policy) for policy in policies]
     batch = open_batch(experiment, progress)
