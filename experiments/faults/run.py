@@ -1,6 +1,6 @@
 """What dead dies cost: step time and speedup of each policy against the yield of dies.
 
-    python experiments/faults/run.py
+python experiments/faults/run.py
 """
 
 from __future__ import annotations
