@@ -253,3 +253,20 @@ def test_gemm_refuses_in_one_line(wss, arguments, expected):
     code, out, err = wss("gemm", *arguments)
     assert (code, out, err.count("\n")) == (2, "", 1)
     assert expected in err
+
+
+def test_flows_prints_a_table_or_json(wss, folder):
+    content = {
+        "topology": {"x": 2, "y": 1},
+        "link_bandwidth_Bps": 1e12,
+        "hop_latency_s": 1e-7,
+        "flows": [{"id": 0, "src": [0, 0], "dst": [1, 0], "bytes": 4e6, "start_s": 0}],
+    }
+    (folder / "s.json").write_text(json.dumps(content))
+    assert "all done at 4.1 us" in wss("flows", "s.json")[1]
+    result = json.loads(wss("flows", "s.json", "--network", "packet", "--chunk", "1MB", "--json")[1])
+    assert result["flows"] == [{"id": 0, "finish_s": pytest.approx(4.1e-6)}]
+    assert result["settings"]["chunk_bytes"] == 1e6
+    for arguments in (["--chunk", "1"], ["--chunk", "0 B"], ["--window", "0"], ["--network", "ring"]):
+        code, out, err = wss("flows", "s.json", *arguments)
+        assert (code, out, err.count("\n")) == (2, "", 1)

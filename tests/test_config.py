@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import os
 
 import pytest
 
@@ -307,7 +308,9 @@ def test_a_bad_setting_is_named(write, setting, expected):
 
 def test_a_file_that_is_not_there_or_not_text(tmp_path):
     assert "there is no such file" in faults_of(tmp_path / "no.yaml")[0]
-    assert "cannot be read" in faults_of(tmp_path)[0]
+    assert "is not a file" in faults_of(tmp_path)[0]
+    os.mkfifo(tmp_path / "pipe")
+    assert "is not a file" in faults_of(tmp_path / "pipe")[0]
     (tmp_path / "x.yaml").write_bytes(b"model: \xff\xfe")
     assert "byte 7 is not UTF-8" in faults_of(tmp_path / "x.yaml")[0]
 

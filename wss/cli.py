@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -207,6 +208,28 @@ def show(file: Path, as_json: bool) -> None:
 
 
 @cli.command()
+@click.argument("scenario", type=click.Path(path_type=Path))
+@click.option("--network", type=click.Choice(["fluid", "packet", "circuit"]), default="fluid", show_default=True)
+@click.option("--chunk", default="1MiB", show_default=True, help="Bytes of a chunk (packet): 1MB is 10^6, 1MiB 2^20.")
+@click.option(
+    "--window", type=click.IntRange(1, 10**6), help="Chunks of a flow under way (packet)  [default: no limit]"
+)
+@click.option(
+    "--duplex", type=click.Choice(["full", "half"]), default="full", show_default=True, help="Links (circuit)."
+)
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+def flows(scenario: Path, network: str, chunk: str, window: int | None, duplex: str, as_json: bool) -> None:
+    """Run the transfers of SCENARIO, a JSON file, over one network: when each ends, and what each link carried."""
+    from wss.config import quantity
+    from wss.report.flows import flows_text
+    from wss.run.flows import read_scenario, run_flows
+
+    nbytes = quantity("--chunk", chunk, "size")
+    result = run_flows(read_scenario(scenario), network, nbytes, window or 0, duplex)
+    click.echo(json.dumps(result, indent=1) if as_json else flows_text(result))
+
+
+@cli.command()
 @click.argument("size", nargs=-1, type=click.IntRange(1, 10**9), metavar="[M N K]")
 @click.option("--rows", type=click.Path(path_type=Path), help="A JSON file of measurements to predict.")
 @click.option("--wafer", default="dojo", show_default=True, help="Whose die computes (see `wss list`).")
@@ -250,8 +273,14 @@ def schema() -> None:
     click.echo(json.dumps(json_schema(), indent=1))
 
 
+def _terminated(*_: Any) -> None:
+    """End as by Ctrl-C, so that what is half-written is removed."""
+    raise SystemExit(128 + signal.SIGTERM)
+
+
 def main() -> None:
     """Run the command line; a user's mistake ends with code 2 and a line a fault, never with a traceback."""
+    signal.signal(signal.SIGTERM, _terminated)
     try:
         code = cli.main(prog_name="wss", standalone_mode=False)
         sys.exit(code if isinstance(code, int) else 0)

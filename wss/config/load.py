@@ -21,6 +21,7 @@ from wss.hardware.topology import mesh
 from wss.models import MODELS, ModelShape, Precision
 from wss.policies import ALLOCATIONS, CACHINGS, PLACEMENTS, POLICIES, PREDICTIONS, Policy
 from wss.traces.synth import SYNTHS, SynthSpec
+from wss.units import Quantity
 
 Reader = Callable[[Document, Place, Any], Any]
 
@@ -49,6 +50,20 @@ def load(path: Path, settings: Sequence[str] = ()) -> Experiment:
     for setting in settings:
         _set(document, setting)
     return _experiment(document)
+
+
+def quantity(name: str, text: str, dimension: str) -> float:
+    """Return the option *name*'s *text*, such as ``1 MiB``, in SI; it must be above zero.
+
+    Raises
+    ------
+    ConfigError
+        If it is not a quantity of *dimension*.
+    """
+    try:
+        return Quantity(dimension).parse(text)
+    except ValueError as error:
+        raise ConfigError(f"{name}: {error}") from None
 
 
 def load_synth(preset: str, settings: Sequence[str] = ()) -> SynthSpec:

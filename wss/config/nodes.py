@@ -79,6 +79,8 @@ def read(path: Path) -> Document:
     ConfigError
         If it cannot be read or is not YAML; faults of other kinds are collected in the document.
     """
+    if path.exists() and not path.is_file():  # a pipe would be waited for
+        raise ConfigError(f"{path}: is not a file; give a YAML file, such as configs/deepseek_v3.yaml")
     try:
         text = path.read_text(encoding="utf-8")
     except FileNotFoundError:

@@ -1,0 +1,48 @@
+"""Transfers over links alone, in circuits: a transfer holds its whole route for as long as it takes.
+
+A transfer takes hops · latency + bytes / the slowest link's bandwidth. Each link serves transfers in order of start,
+then of the list, and none overtakes another on any link, even where the link is idle meanwhile (no backfill).
+
+Written once: `held_flows` is compiled, `held_flows.py_func` is the same lines as plain Python.
+"""
+
+from __future__ import annotations
+
+import numba
+import numpy as np
+
+
+@numba.njit(cache=True)
+def held_flows(start, nbytes, paths, lengths, resource, bandwidth, latency):  # type: ignore[no-untyped-def]
+    """Return when each transfer ends, and how long each link was held.
+
+    Parameters
+    ----------
+    start, nbytes, paths, lengths
+        As in `packet_flows`.
+    resource
+        What a link shares with others: with half duplex both directions are one, [links].
+    bandwidth, latency
+        B/s of each link [links], and s of a hop.
+
+    Returns
+    -------
+    tuple of arrays
+        finish [flows], seconds during which each link was held [links].
+    """
+    finish = start.copy()
+    free = np.zeros(bandwidth.size)
+    busy = np.zeros(bandwidth.size)
+    for f in np.argsort(start, kind="mergesort"):
+        if lengths[f] == 0:
+            continue
+        begin, slowest = start[f], np.inf
+        for k in range(lengths[f]):
+            begin = max(begin, free[resource[paths[f, k]]])
+            slowest = min(slowest, bandwidth[paths[f, k]])
+        takes = lengths[f] * latency + nbytes[f] / slowest
+        finish[f] = begin + takes
+        for k in range(lengths[f]):
+            free[resource[paths[f, k]]] = finish[f]
+            busy[paths[f, k]] += takes
+    return finish, busy
