@@ -104,4 +104,5 @@ class KernelRow:
     local_write_bytes: float
     request_bytes: float
     max_link_bytes: float
+    llc_hits: int
     evictions: int

@@ -33,6 +33,7 @@ class Experiment:
     layers: tuple[int, ...] | Literal["all"] = "all"
     network: str = "fluid"
     gemm: str = "ideal"
+    physics: Literal["wss", "paper_artifact"] = "wss"
     window: int = 2
     policies: tuple[Policy, ...]
     baseline: str = "base"

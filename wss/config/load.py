@@ -246,6 +246,7 @@ READERS: dict[str, Reader] = {
     "layers": _layers,
     "network": _network,
     "gemm": _gemm,
+    "physics": _of(Literal["wss", "paper_artifact"]),
     "window": _of(Annotated[int, Ge(1), Le(4096)]),
     "policies": _policies,
     "baseline": _of(str),

@@ -64,6 +64,7 @@ def json_schema() -> dict[str, Any]:
         "layers": {"anyOf": [{"const": "all"}, {"type": "array", "items": {"type": "integer"}}], "default": "all"},
         "network": {"enum": sorted(NETWORKS), "default": "fluid"},
         "gemm": {"enum": sorted(GEMMS), "default": "ideal"},
+        "physics": {"enum": ["wss", "paper_artifact"], "default": "wss"},
         "window": {**count, "default": 2},
         "policies": {"type": "array", "items": {"anyOf": [{"enum": sorted(POLICIES)}, policy]}, "minItems": 1},
         "baseline": {"type": "string", "default": "base"},

@@ -34,30 +34,41 @@ class Ledger:
         bound = kernel_bound(counts, self._model, self._wafer, self._precision)
         if run.time < bound * (1 - 1e-12):
             raise AssertionError(f"step {step}, layer {layer}: {run.time} s beats the lower bound of {bound} s")
-        die_compute = np.bincount(plan.die, compute, self._wafer.num_dies)
-        if step > 0:
-            self.link_data += run.carried.link_data
-            self.link_request += run.carried.link_request
-            self.link_busy += run.carried.link_busy
-            self.die_compute += die_compute
-        link_bytes = run.carried.link_data + run.carried.link_request
-        self.rows.append(
-            KernelRow(
-                policy=self.policy,
-                phase="decode" if step > 0 else "prefill",
-                step=step,
-                layer=layer,
-                tokens=int(counts.sum()),
-                active_experts=int((counts > 0).sum()),
-                max_expert_tokens=int(counts.max()),
-                tasks=len(plan.expert),
-                time_s=run.time,
-                lower_bound_s=bound,
-                mean_die_time_s=float(run.die_end.mean()),
-                compute_time_s=float(die_compute.max()),
-                request_bytes=float(run.carried.link_request.sum()),
-                max_link_bytes=float(link_bytes.max(initial=0.0)),
-                evictions=evictions,
-                **asdict(traffic(plan, self._wafer, expert_bytes)),
-            )
+        die_compute = np.bincount(plan.die, compute, self._wafer.num_dies).astype(np.float64)
+        carried = run.carried
+        row = KernelRow(
+            policy=self.policy,
+            phase="decode" if step > 0 else "prefill",
+            step=step,
+            layer=layer,
+            tokens=int(counts.sum()),
+            active_experts=int((counts > 0).sum()),
+            max_expert_tokens=int(counts.max()),
+            tasks=len(plan.expert),
+            time_s=run.time,
+            lower_bound_s=bound,
+            mean_die_time_s=float(run.die_end.mean()),
+            compute_time_s=float(die_compute.max()),
+            request_bytes=float(carried.link_request.sum()),
+            max_link_bytes=float((carried.link_data + carried.link_request).max(initial=0.0)),
+            llc_hits=0,
+            evictions=evictions,
+            **asdict(traffic(plan, self._wafer, expert_bytes)),
         )
+        self.add(row, carried.link_data, carried.link_request, carried.link_busy, die_compute)
+
+    def add(
+        self,
+        row: KernelRow,
+        link_data: FloatArray,
+        link_request: FloatArray,
+        link_busy: FloatArray,
+        compute: FloatArray,
+    ) -> None:
+        """Append a row, and in decode add what the links carried, [links], and how long the dies computed, [dies]."""
+        self.rows.append(row)
+        if row.phase == "decode":
+            self.link_data += link_data
+            self.link_request += link_request
+            self.link_busy += link_busy
+            self.die_compute += compute

@@ -65,12 +65,15 @@ class TokenHeatmap:
         return result
 
 
-def top_of_rows(heat: IntArray, count: int) -> BoolArray:
-    """Mark the *count* largest positive entries of each row, equal ones from the left, [experts, experts]."""
+def top_of_rows(heat: IntArray, count: int, *, only_seen: bool = True) -> BoolArray:
+    """Mark the *count* largest entries of each row, equal ones from the left, [experts, experts].
+
+    With *only_seen*, entries of zero are never marked.
+    """
     rank = np.argsort(-heat, axis=1, kind="stable")[:, :count]
     top = np.zeros(heat.shape, np.bool_)
     np.put_along_axis(top, rank, True, axis=1)
-    return top & (heat > 0)
+    return top & (heat > 0) if only_seen else top
 
 
 PREDICTIONS: dict[str, type[Prediction]] = {"never": Never, "token_heatmap": TokenHeatmap}

@@ -9,8 +9,10 @@ from typing import Any
 from wss import __version__
 from wss.config import Experiment
 from wss.hardware import Wafer
-from wss.metrics import Ledger, summarise
+from wss.metrics import summarise
+from wss.run.artifact import ArtifactSite
 from wss.run.batch import Batch
+from wss.run.site import Site
 from wss.traces import Replay
 
 
@@ -18,7 +20,7 @@ def summary_of(
     experiment: Experiment,
     batch: Batch,
     replay: Replay,
-    ledgers: list[Ledger],
+    sites: list[Site] | list[ArtifactSite],
     wafer: Wafer,
     notes: tuple[str, ...],
     times: dict[str, Any],
@@ -26,13 +28,20 @@ def summary_of(
     """Put together summary.json."""
     all_layers = experiment.layers_run == experiment.model.moe_layers
     tokens = sum(replay.tokens(step) for step in range(1, batch.steps + 1)) if all_layers else None
-    figures = {ledger.policy: summarise(ledger, wafer, tokens) for ledger in ledgers}
+    figures = {site.ledger.policy: summarise(site.ledger, wafer, tokens) for site in sites}
+    is_artifact = experiment.physics == "paper_artifact"
+    if is_artifact:
+        for site in sites:
+            own = figures[site.ledger.policy]
+            own["throughput_paper_tokens_per_s"] = experiment.batch * 128 / own["decode_time_s"]
+            own["hbm_excess_bytes"] = max(0.0, site.excess_bytes)
     baseline = figures[experiment.baseline]["decode_time_s"]
     common = {
         "model": experiment.model.name,
         "wafer": experiment.wafer.name,
-        "network": experiment.network,
-        "gemm": experiment.gemm,
+        "physics": experiment.physics,
+        "network": "circuit" if is_artifact else experiment.network,
+        "gemm": "paper_artifact" if is_artifact else experiment.gemm,
         "precision": experiment.precision,
         "synthetic": batch.meta.synthetic,
         "batch": experiment.batch,

@@ -11,6 +11,9 @@ from wss import hardware
 from wss.config import Experiment
 from wss.hardware import Wafer
 from wss.metrics import Ledger
+from wss.policies import Policy
+from wss.run.artifact import ArtifactSite
+from wss.run.artifact import check as check_artifact
 from wss.run.batch import Progress, open_batch
 from wss.run.site import Site, layer_indices
 from wss.run.summary import summary_of
@@ -31,6 +34,22 @@ class Result:
     notes: tuple[str, ...]
 
 
+def _sites(experiment: Experiment, wafer: Wafer, policies: list[Policy]) -> list[Site] | list[ArtifactSite]:
+    """Put each policy to work under the experiment's physics."""
+    if experiment.physics == "paper_artifact":
+        check_artifact(experiment)
+        return [ArtifactSite(experiment, wafer, policy) for policy in policies]
+    return [Site(experiment, wafer, policy) for policy in policies]
+
+
+def _excess(sites: list[Site] | list[ArtifactSite]) -> list[str]:
+    """Say by how much weights and copies exceed the HBM, where nothing keeps them within it."""
+    excess = max((site.excess_bytes, site.ledger.policy) for site in sites)
+    if excess[0] <= 0:
+        return []
+    return [f"no capacity limit here: weights and copies exceed the usable HBM by {excess[0]:.0f} bytes ({excess[1]})"]
+
+
 def run(experiment: Experiment, progress: Progress = _quiet) -> Result:
     """Run *experiment*.
 
@@ -44,10 +63,15 @@ def run(experiment: Experiment, progress: Progress = _quiet) -> Result:
     started, wall, cpu = datetime.now(UTC), time.perf_counter(), time.process_time()
     wafer = hardware.build(experiment.wafer, experiment.faults)
     policies = sorted(experiment.policies, key=lambda policy: policy.name)
-    sites = [Site(experiment, wafer, policy) for policy in policies]
+    sites = _sites(experiment, wafer, policies)
     batch = open_batch(experiment, progress)
     replay = Replay(
-        batch.requests, experiment.batch, batch.steps, layer_indices(experiment), experiment.model.num_experts
+        batch.requests,
+        experiment.batch,
+        batch.steps,
+        layer_indices(experiment),
+        experiment.model.num_experts,
+        across_phases=experiment.physics == "wss",
     )
     total = (batch.steps + replay.has_prefill) * len(replay.layers) * len(sites)
     done = 0
@@ -59,5 +83,6 @@ def run(experiment: Experiment, progress: Progress = _quiet) -> Result:
 
     times = {"start": started.isoformat(), "wall_s": time.perf_counter() - wall, "cpu_s": time.process_time() - cpu}
     notes = batch.notes if replay.has_prefill else (*batch.notes, "the trace has no prefill: heatmaps start empty")
-    summary = summary_of(experiment, batch, replay, [site.ledger for site in sites], wafer, notes, times)
+    notes = (*notes, *_excess(sites))
+    summary = summary_of(experiment, batch, replay, sites, wafer, notes, times)
     return Result(summary=summary, ledgers=tuple(site.ledger for site in sites), wafer=wafer, notes=notes)

@@ -59,10 +59,19 @@ class Replay:
         Which of the trace's MoE layers, ascending indices.
     num_experts
         Experts a layer.
+    across_phases
+        Whether the last prompt token and the first decode token count as a pair for `Kernel.heat`.
     """
 
     def __init__(
-        self, requests: Sequence[RequestRouting], batch: int, steps: int, layers: Sequence[int], num_experts: int
+        self,
+        requests: Sequence[RequestRouting],
+        batch: int,
+        steps: int,
+        layers: Sequence[int],
+        num_experts: int,
+        *,
+        across_phases: bool = True,
     ) -> None:
         self.steps = steps
         self.layers = tuple(layers)
@@ -82,6 +91,8 @@ class Replay:
         owner = np.repeat(np.arange(len(requests)), lengths)
         self._follows = np.zeros(len(owner), np.bool_)
         self._follows[1:] = (np.diff(positions) == 1) & (np.diff(owner) == 0)
+        if not across_phases:
+            self._follows[1:] &= (self._step[1:] != 1) | (self._step[:-1] != 0)
 
     @property
     def has_prefill(self) -> bool:

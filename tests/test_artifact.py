@@ -1,0 +1,202 @@
+"""`physics: paper_artifact` against the paper's own simulator, and its queueing rules by hand."""
+
+import json
+from pathlib import Path
+
+import pytest
+from kit import shared
+
+from wss.config import load
+from wss.engine.artifact import ArtifactKernel, Llc, Machine
+from wss.engine.circuit import Circuit
+from wss.errors import ConfigError
+from wss.run import run
+from wss.traces import TraceReader, write_trace
+
+CONFIG = Path(__file__).parents[1] / "configs" / "llama4_maverick.yaml"
+ARTIFACT = ["physics=paper_artifact", "layers=all"]
+
+
+@pytest.fixture(scope="module")
+def trace(tmp_path_factory):
+    """The 235 real requests in the order of the reference: by subject, then by number as text."""
+    requests, meta = [], None
+    for subject in ("abstract_algebra", "anatomy"):
+        name = f"meta-llama__Llama-4-Maverick-17B-128E-Instruct__mmlu__{subject}.parquet"
+        with TraceReader(shared("traces", "parquet", name)) as reader:
+            requests += sorted(reader.requests(), key=lambda request: str(request.request))
+            meta = reader.meta
+    path = tmp_path_factory.mktemp("artifact") / "t.parquet"
+    write_trace(path, meta, requests)
+    return path
+
+
+def rows():
+    try:
+        content = json.loads(shared("reference", "artifact.json").read_text())
+    except pytest.skip.Exception:
+        return []
+    return content["rows"]
+
+
+@pytest.mark.parametrize("wafer", ["dojo", "tsmc_sow"])
+@pytest.mark.parametrize("batch", [235, 4096])
+def test_it_agrees_with_the_papers_simulator(trace, wafer, batch):
+    found = [r for r in rows() if r["wafer"].startswith(wafer) and r["batch"] == batch]
+    if not found:
+        pytest.skip("no reference for this wafer and batch here")
+    policies = sorted({r["policy"] for r in found} | {"base"})
+    settings = [f"wafer={wafer}", f"batch={batch}", f"trace.path={trace}", "steps=15", f"policies={policies}"]
+    ours = {r["policy"]: r for r in run(load(CONFIG, [*ARTIFACT, *settings])).summary["runs"]}
+    for row in found:
+        own = ours[row["policy"]]
+        off = own["decode_time_s"] / row["decode_time_s"] - 1
+        assert abs(off) <= (0.0001 if row["policy"] == "ep" else 0.01), (row["policy"], off)
+        hops = own["hops"] + own["prefill_hops"]  # the reference counts all steps
+        assert abs(hops - row["hops"]) <= max(0.01 * row["hops"], 3), (row["policy"], hops)
+        assert own["remote_read_bytes"] <= 1.01 * row["remote_read_GiB"] * 2**30
+        assert abs(own["prefill_time_s"] / row["prefill_time_s"] - 1) <= 0.025
+
+
+def act(log, name, takes, then=None):
+    def acted(start):
+        log.append((name, start))
+        if then is not None:
+            then(start + takes)
+        return start + takes
+
+    return acted
+
+
+def test_a_resource_serves_one_at_a_time_in_order_of_arrival():
+    circuit, log = Circuit(1), []
+    for name in "abc":
+        circuit.submit(0, (0,), 0, act(log, name, 10))
+    assert circuit.run() == 30
+    assert log == [("a", 0), ("b", 10), ("c", 20)]
+    assert circuit.busy == [30]
+
+
+def test_higher_priority_goes_first_then_the_earlier_time():
+    circuit, log = Circuit(1), []
+    circuit.submit(0, (0,), 0, act(log, "first", 10))
+    circuit.submit(5, (0,), 0, act(log, "late", 10))
+    circuit.submit(3, (0,), 0, act(log, "early", 10))
+    circuit.submit(9, (0,), 1, act(log, "urgent", 10))
+    circuit.run()
+    assert [name for name, _ in log] == ["first", "urgent", "early", "late"]
+
+
+def test_what_is_admitted_holds_its_resources_before_it_starts():
+    circuit, log = Circuit(1), []
+    circuit.submit(100, (0,), 0, act(log, "later", 10))
+    circuit.submit(0, (0,), 0, act(log, "now", 10))
+    assert circuit.run() == 120
+    assert log == [("later", 100), ("now", 110)]
+
+
+def test_a_whole_set_is_held_and_nobody_overtakes_the_head():
+    """`both` waits for 0 and 1; `one` needs 1 alone, which is free from 10 on, but `both` stands before it."""
+    circuit, log = Circuit(2), []
+    circuit.submit(0, (0,), 0, act(log, "long", 50))
+    circuit.submit(0, (1,), 0, act(log, "short", 10))
+    circuit.submit(0, (0, 1), 0, act(log, "both", 5))
+    circuit.submit(0, (1,), 0, act(log, "one", 5))
+    circuit.run()
+    assert log == [("long", 0), ("short", 0), ("both", 50), ("one", 55)]
+
+
+def test_a_successor_is_submitted_before_its_predecessor_is_released():
+    circuit, log = Circuit(1), []
+    successor = act(log, "successor", 1)
+    circuit.submit(0, (0,), 0, act(log, "first", 10, lambda end: circuit.submit(end, (0,), 1, successor)))
+    circuit.submit(0, (0,), 0, act(log, "waiting", 1))
+    circuit.run()
+    assert [name for name, _ in log] == ["first", "successor", "waiting"]
+
+
+def machine(num_dies=2):
+    """Two dies, one edge; a slice is 2 · 1000 · 1000 B = 2 MB."""
+    edge = 3 * num_dies
+    return Machine(
+        hidden=1000,
+        intermediate=1000,
+        home=[0, 1],
+        routes=[[[], [edge]], [[edge], []]],
+        num_edges=1,
+        compute_shares=((float("inf"), 0.5),),
+        dram_share=1.0,
+    )
+
+
+def kernel(tasks, wanted=frozenset(), copies=None):
+    m = machine()
+    run = ArtifactKernel(
+        m, [Llc(m.llc_sets) for _ in range(2)], set() if copies is None else copies, 0, tasks, set(wanted)
+    )
+    return run.run()
+
+
+def test_a_local_chain_worked_out_by_hand():
+    """Three slices: look-ups end at 110, 220, 330; DRAM 300 + ceil(2,004,000 / 3350) = 899 each, one after another from
+    110; the last ends at 110 + 3 · 899 = 2807; computing one token of a slice takes 2e6 / 5e5 = 4 ns.
+    """
+    counts = kernel([(0, 0, 1)])
+    assert 300 + -(-2_004_000 // 3350) == 899
+    assert counts.time == max(110 + 3 * 899 + 4, 110 + 3 * 899 + 30)
+    assert (counts.accesses, counts.hops, counts.local_bytes) == (3, 0, 3 * 2_004_000)
+
+
+def test_a_remote_chain_worked_out_by_hand():
+    """Requests take 201 ns on the only edge, data 200 + ceil(2e6 / 1566.9) = 1477; DRAM 300 + 598 = 898.
+
+    Request 1 runs from 110 to 311. Request 2, submitted at 220, is admitted as request 1 is released and runs to 512;
+    it is before data 1 in the edge's queue. Then request 3 (330), from 512 to 713, and the data legs.
+    """
+    counts = kernel([(0, 1, 1)])
+    assert (counts.hops, counts.remote_bytes, counts.remote_slices) == (3, 6_000_000, [3])
+    data = -(-2_000_000 * 10 // 15669) + 200
+    assert data == 1477
+    first = 311 + 898
+    assert counts.time == max(first, 713) + 3 * data + 4
+
+
+def test_a_copy_is_written_to_dram_and_read_there_the_next_time():
+    copies = set()
+    first = kernel([(0, 1, 1)], {(1, 0)}, copies)
+    assert first.written_bytes == 6_000_000
+    assert len(copies) == 3
+    again = kernel([(0, 1, 1)], (), copies)
+    assert (again.hops, again.local_bytes) == (0, 3 * 2_004_000)
+
+
+def test_the_llc_keeps_two_slices_a_set_oldest_out():
+    llc = Llc(1)
+    for part in range(3):
+        llc.store((0, 0, part))
+    assert [llc.holds((0, 0, part)) for part in range(3)] == [False, True, True]
+    assert not llc.holds((1, 0, 2))
+
+
+def test_it_says_by_how_much_it_exceeds_capacity():
+    config = CONFIG.parent / "kimi_k2.yaml"
+    result = run(load(config, ["physics=paper_artifact", "layers=[1]", "batch=64", "steps=1"]))
+    weights, usable = 60 * 384 * 3 * 7168 * 2048 * 2, 25 * 72e9
+    assert result.summary["runs"][0]["hbm_excess_bytes"] >= weights - usable
+    assert any("exceed the usable HBM by" in note for note in result.notes)
+    assert all(r["bound_ratio"] >= 1 for r in result.summary["runs"])
+
+
+@pytest.mark.parametrize(
+    ("settings", "expected"),
+    [
+        (["model=gpt_oss_20b", "trace.synth=gpt_oss_20b"], "it has no compute times for openai/gpt-oss-20b"),
+        (["precision=fp8"], "it knows no fp8"),
+        (["faults={dies: [[2, 2]]}"], "it knows no faults"),
+        (["policies=[base, {name: mine, preset: allo}]"], "it has no policy 'mine'"),
+    ],
+)
+def test_what_it_has_not_is_refused(settings, expected):
+    with pytest.raises(ConfigError, match="physics: paper_artifact: ") as error:
+        run(load(CONFIG, [*ARTIFACT, *settings]))
+    assert expected in error.value.faults[0]

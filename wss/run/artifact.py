@@ -1,0 +1,181 @@
+"""One of the paper's five policies under the physics of the paper's own simulator (``physics: paper_artifact``)."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from wss.config import Experiment
+from wss.engine.artifact import (
+    DEEPSEEK,
+    DRAM_BYTES_PER_NS,
+    HOP_LATENCY,
+    LINK_BYTES_PER_NS,
+    LINK_SHARE,
+    LLAMA4,
+    QWEN,
+    REQUEST_BYTES,
+    SLICES,
+    WAYS,
+    ArtifactKernel,
+    Counts,
+    Llc,
+    Machine,
+    Shares,
+)
+from wss.errors import ConfigError
+from wss.hardware import Wafer
+from wss.metrics import Ledger
+from wss.models import MODELS
+from wss.policies import POLICIES, Policy
+from wss.policies.artifact import Prices, Task, allocate, at_home, in_turn, wanted_copies
+from wss.policies.placement import Contiguous
+from wss.records import FloatArray, IntArray, KernelRow
+from wss.traces import Kernel
+
+NS = 1e-9
+_SHARES: dict[str, tuple[Shares, float]] = {
+    MODELS["deepseek_v3"].name: (DEEPSEEK, 0.9),
+    MODELS["kimi_k2"].name: (DEEPSEEK, 0.9),
+    MODELS["qwen3_235b"].name: (QWEN, 0.9),
+    MODELS["llama4_maverick"].name: (LLAMA4, 0.85),
+}
+
+
+def check(experiment: Experiment) -> None:
+    """Check that the paper's simulator could run *experiment*.
+
+    Raises
+    ------
+    ConfigError
+        With one line for each thing that it has not.
+    """
+    faults = []
+    if experiment.model.name not in _SHARES:
+        known = ", ".join(name for name, model in MODELS.items() if model.name in _SHARES)
+        faults.append(f"it has no compute times for {experiment.model.name}; give one of {known}")
+    if experiment.precision != "fp16":
+        faults.append(f"it knows no {experiment.precision}; give precision: fp16")
+    if experiment.faults is not None:
+        faults.append("it knows no faults; leave them out")
+    for policy in experiment.policies:
+        if POLICIES.get(policy.name) != policy:
+            faults.append(f"it has no policy '{policy.name}'; give the presets {', '.join(POLICIES)}")
+    if faults:
+        raise ConfigError(*(f"physics: paper_artifact: {fault}" for fault in faults))
+
+
+def machine_of(experiment: Experiment, wafer: Wafer) -> Machine:
+    """Return the wafer and model as the artifact sees them: an edge of the mesh is one resource for both directions."""
+    pairs = [tuple(sorted(link)) for link in wafer.links.tolist()]
+    edges = {pair: i for i, pair in enumerate(dict.fromkeys(pairs))}
+    resource = [SLICES * wafer.num_dies + edges[pair] for pair in pairs]
+    routes = [[[resource[link] for link in route if link >= 0] for route in row] for row in wafer.routes.tolist()]
+    placed = Contiguous().place(1, experiment.model.num_experts, wafer.hops)[0]
+    shares, dram_share = _SHARES[experiment.model.name]
+    return Machine(
+        hidden=experiment.model.hidden_size,
+        intermediate=experiment.model.moe_intermediate_size,
+        home=placed.argmax(axis=1).tolist(),
+        routes=routes,
+        num_edges=len(edges),
+        compute_shares=shares,
+        dram_share=dram_share,
+    )
+
+
+class ArtifactSite:
+    """One policy at work: its caches, its copies (without limit), its ledger."""
+
+    def __init__(self, experiment: Experiment, wafer: Wafer, policy: Policy) -> None:
+        self._policy, self._wafer = policy.name, wafer
+        self._layers = experiment.layers_run
+        self._machine = machine_of(experiment, wafer)
+        self._llcs = [Llc(self._machine.llc_sets) for _ in range(wafer.num_dies)]
+        self._copies: set[tuple[int, int, int, int]] = set()
+        self._peak = experiment.wafer.die.flops["fp16"]
+        size = SLICES * self._machine.slice_bytes
+        rate = LINK_BYTES_PER_NS * LINK_SHARE
+        self._prices = Prices(
+            token=3 * 2 * self._machine.hidden * self._machine.intermediate / (1e6 * 0.7),
+            dram=size / (DRAM_BYTES_PER_NS * 0.9),
+            transfer=size / rate,
+            hop=2 * HOP_LATENCY,
+        )
+        self.ledger = Ledger(policy.name, experiment.model, wafer, "fp16")
+        self._weights = experiment.model.weight_bytes("fp16")
+
+    @property
+    def excess_bytes(self) -> float:
+        """By how much weights and copies exceed the usable HBM of all dies together; at most 0 if they fit."""
+        copies = len(self._copies) * self._machine.slice_bytes
+        return self._weights + copies - self._wafer.num_dies * self._wafer.usable_hbm
+
+    def run(self, kernel: Kernel) -> None:
+        """Plan the kernel, run it, and enter it in the ledger."""
+        tasks = self._plan(kernel)
+        copying = self._policy in ("pred", "allo_pred") and kernel.step > 0
+        wanted = wanted_copies(kernel.heat, tasks) if copying else set()
+        counts = ArtifactKernel(self._machine, self._llcs, self._copies, kernel.layer, tasks, wanted).run()
+        self._enter(kernel, tasks, counts)
+
+    def _plan(self, kernel: Kernel) -> list[Task]:
+        order, home = kernel.order.tolist(), self._machine.home
+        if self._policy in ("base", "pred"):
+            return in_turn(order, kernel.counts, self._wafer.num_dies)
+        if self._policy == "ep":
+            return at_home(order, kernel.counts, home)
+        held = {(expert, die) for layer, expert, _, die in self._copies if layer == kernel.layer}
+        return allocate(order, kernel.counts, home, self._wafer.hops, held, self._prices)
+
+    def _enter(self, kernel: Kernel, tasks: list[Task], counts: Counts) -> None:
+        """Enter the kernel's row, and in decode what the links carried."""
+        slice_bytes = self._machine.slice_bytes
+        data, request = np.zeros(self._wafer.num_links), np.zeros(self._wafer.num_links)
+        for (expert, die, _), slices in zip(tasks, counts.remote_slices, strict=True):
+            home = self._machine.home[expert]
+            for links, amounts, nbytes in (
+                (self._wafer.routes[home, die], data, slice_bytes),
+                (self._wafer.routes[die, home], request, REQUEST_BYTES),
+            ):
+                amounts[links[links >= 0]] += slices * nbytes
+        row = KernelRow(
+            policy=self._policy,
+            phase="decode" if kernel.step > 0 else "prefill",
+            step=kernel.step,
+            layer=self._layers[kernel.layer],
+            tokens=int(kernel.counts.sum()),
+            active_experts=len(kernel.order),
+            max_expert_tokens=int(kernel.counts.max()),
+            tasks=len(tasks),
+            time_s=counts.time * NS,
+            lower_bound_s=self._bound(kernel.counts),
+            mean_die_time_s=float(np.mean(counts.die_end)) * NS,
+            compute_time_s=max(counts.die_compute) * NS,
+            remote_reads=sum(counts.remote_slices),
+            hops=counts.hops,
+            byte_hops=float(data.sum()),
+            remote_read_bytes=float(counts.remote_bytes),
+            local_read_bytes=float(counts.local_bytes),
+            local_write_bytes=float(counts.written_bytes),
+            request_bytes=float(request.sum()),
+            max_link_bytes=float((data + request).max(initial=0.0)),
+            llc_hits=counts.llc_hits,
+            evictions=0,
+        )
+        self.ledger.add(row, data, request, self._busy(counts), np.array(counts.die_compute) * NS)
+
+    def _busy(self, counts: Counts) -> FloatArray:
+        """Return how long each link was held: as long as its edge, whose directions are one resource."""
+        edge = {pair: i for i, pair in enumerate(dict.fromkeys(tuple(sorted(p)) for p in self._wafer.links.tolist()))}
+        return np.array([counts.edge_busy[edge[tuple(sorted(p))]] for p in self._wafer.links.tolist()]) * NS
+
+    def _bound(self, counts: IntArray) -> float:
+        """Return a lower bound: as in `wss.metrics.bounds`, by slices, less those that the LLCs can hold."""
+        dies = self._wafer.num_dies
+        tokens, active = int(counts.sum()), int((counts > 0).sum())
+        flop = 6.0 * self._machine.hidden * self._machine.intermediate
+        compute = math.ceil(tokens / dies) * flop / self._peak
+        slices = max(0, SLICES * active - dies * WAYS * self._machine.llc_sets)
+        return max(compute, math.ceil(slices / dies) * self._machine.slice_bytes / (DRAM_BYTES_PER_NS / NS))
