@@ -53,11 +53,16 @@ def plan_of(*tasks: tuple[int, int, int, int] | tuple[int, int, int, int, bool])
 
 
 def simulate(
-    wafer: Wafer, plan: Plan, nbytes: float, compute: float | list[float] | np.ndarray = 0.0, window: int = 2
+    wafer: Wafer,
+    plan: Plan,
+    nbytes: float,
+    compute: float | list[float] | np.ndarray = 0.0,
+    window: int = 2,
+    network: str = "fluid",
 ) -> KernelRun:
-    """Run one kernel under the fluid network; *compute* is seconds a task."""
+    """Run one kernel; *compute* is seconds a task."""
     seconds = np.broadcast_to(np.asarray(compute, np.float64), len(plan.expert))
-    return simulate_kernel(NETWORKS["fluid"](wafer), wafer.num_dies, plan, nbytes, seconds, window)
+    return simulate_kernel(NETWORKS[network]().model(wafer), wafer.num_dies, plan, nbytes, seconds, window)
 
 
 def view_of(wafer: Wafer, counts: np.ndarray, holders: np.ndarray, order: np.ndarray | None = None) -> KernelView:

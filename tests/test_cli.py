@@ -74,6 +74,7 @@ def test_an_existing_result_is_kept_without_force_and_replaced_with_it(wss, fold
 def test_force_does_not_replace_what_is_no_result(wss, folder):
     (folder / "thesis").mkdir()
     (folder / "thesis" / "chapter1").write_text("precious")
+    (folder / "thesis" / "summary.json").write_text("{}")
     code, _, err = wss("run", "small.yaml", "--out", "thesis", "--force")
     assert (code, err.count("\n")) == (2, 1)
     assert (folder / "thesis" / "chapter1").read_text() == "precious"
@@ -148,7 +149,7 @@ BAD_COMMANDS = {
     "no such config": (["run", "no.yaml"], "no.yaml: there is no such file"),
     "a bad setting": (["run", "small.yaml", "--set", "batch=many"], "--set batch=many: batch: 'many'"),
     "out below a file": (["run", "small.yaml", "--out", "small.yaml/x"], "is not a folder"),
-    "out a file": (["run", "small.yaml", "--out", "small.yaml", "--force"], "is not a result folder"),
+    "out a file": (["run", "small.yaml", "--out", "small.yaml", "--force"], "is not just a result folder"),
     "out that may not be": (["run", "small.yaml", "--out", "/proc/x"], "/proc"),
     "a trace that is not there": (
         ["run", "small.yaml", "--set", "trace.path=no.parquet"],
@@ -270,3 +271,38 @@ def test_flows_prints_a_table_or_json(wss, folder):
     for arguments in (["--chunk", "1"], ["--chunk", "0 B"], ["--window", "0"], ["--network", "ring"]):
         code, out, err = wss("flows", "s.json", *arguments)
         assert (code, out, err.count("\n")) == (2, "", 1)
+
+
+def test_force_follows_no_links(wss, folder):
+    assert wss("run", "small.yaml", "--out", "r")[0] == 0
+    (folder / "link").symlink_to("r")
+    (folder / "t.parquet").symlink_to("elsewhere")
+    before = sorted(folder.rglob("*"))
+    for arguments in (
+        ["run", "small.yaml", "--out", "link", "--force"],
+        ["run", "small.yaml", "--out", ".", "--force"],
+        ["trace", "synth", "gpt_oss_20b", "--out", "t.parquet", "--force"],
+    ):
+        code, out, err = wss(*arguments)
+        assert (code, out, err.count("\n")) == (2, "", 1)
+    assert sorted(folder.rglob("*")) == before
+
+
+def test_a_run_that_is_terminated_leaves_nothing(folder):
+    program = (
+        "import os, signal, sys; from wss import cli\n"
+        "cli._Bars.__call__ = lambda *_: os.kill(os.getpid(), signal.SIGTERM)\n"
+        "sys.argv = ['wss', 'trace', 'synth', 'gpt_oss_20b', '--requests', '9', '--out', 't.parquet']; cli.main()"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (143, "")
+    assert sorted(p.name for p in folder.iterdir()) == ["small.yaml"]
+
+
+def test_stdout_that_is_full_does_not_hide_where_the_result_is(folder):
+    with open("/dev/full", "w") as full:
+        command = [sys.executable, "-m", "wss", "run", "small.yaml", "--out", "r"]
+        done = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True, check=False)
+    assert done.returncode == 2
+    assert done.stderr == "stdout: cannot be written (No space left on device); the result is in r/\n"
+    assert (folder / "r" / "summary.json").exists()

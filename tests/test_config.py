@@ -8,6 +8,7 @@ import pytest
 
 from wss.config import TraceFile, json_schema, load
 from wss.config.nodes import scalar
+from wss.engine import FluidSpec
 from wss.errors import ConfigError
 from wss.hardware import WAFERS
 from wss.models import MODELS
@@ -113,7 +114,7 @@ def test_a_preset_with_changes(write):
         (["trace.path=t.parquet", "trace.synth=qwen3_235b"], lambda e: e.trace is SYNTHS["qwen3_235b"]),
         (["trace.synth.requests=5"], lambda e: e.trace.requests == 5),
         (["policies=[ep]", "baseline=ep"], lambda e: e.policies == (POLICIES["ep"],)),
-        (["network.kind=fluid"], lambda e: e.network == "fluid"),
+        (["network.kind=fluid"], lambda e: e.network == FluidSpec()),
     ],
 )
 def test_settings_change_one_thing(write, settings, check):
@@ -321,3 +322,44 @@ def test_the_schema_names_every_key_and_every_preset():
     assert set(schema["properties"]) == {field.name for field in dataclasses.fields(load.__globals__["Experiment"])}
     assert schema["properties"]["wafer"]["anyOf"][0]["enum"] == sorted(WAFERS)
     assert "HbmSpec" in schema["$defs"]
+
+
+BEYOND = {
+    "a number of 5,000 digits": ("batch: " + "9" * 5000, "batch: "),
+    "a latency of 1e300 s": ("wafer: {preset: dojo, link: {latency: 1e300 s}}", "is beyond belief"),
+    "a bandwidth of nearly nothing": ("wafer: {preset: dojo, link: {bandwidth: 1e-300 B/s}}", "is beyond belief"),
+    "an unknown precision": ("wafer: {preset: dojo, die: {flops: {int8: 1 TFLOPS}}}", "wafer.die.flops.int8"),
+    "an endless block": (
+        "policies: [base, {name: a, preset: allo, allocation: {kind: algorithm1, block: 99999999999999999999}}]",
+        "policies.1.allocation.block: 99999999999999999999 is not right",
+    ),
+    "a part of the wrong seam": (
+        "policies: [base, {name: a, preset: allo, allocation: 'wss.policies.placement:Contiguous'}]",
+        "has no method 'allocate'; it is no allocation",
+    ),
+    "no layers": ("layers: []", "layers: [] is not right; it should have at least 1 item, not 0"),
+    "a policy's name of two lines": (
+        'policies: [base, {name: "a\\nb", preset: ep}]',
+        "policies.1.name: is missing or not plain",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", sorted(BEYOND))
+def test_what_is_beyond_belief_is_refused(write, case):
+    line, expected = BEYOND[case]
+    key = line.split(":")[0]
+    kept = [own for own in SOUND.splitlines() if not own.startswith(f"{key}:")]
+    (fault,) = faults_of(write("\n".join([*kept, line])))
+    assert expected in fault
+    assert "\n" not in fault
+
+
+def test_one_peak_can_be_changed_and_the_others_stay(write):
+    flops = load(write(SOUND), ["wafer.die.flops.fp8=5 PFLOPS"]).wafer.die.flops
+    assert flops == {"fp16": 989e12, "fp8": 5e15}
+
+
+def test_a_huge_file_is_not_read(tmp_path):
+    (tmp_path / "x.yaml").write_text("x" * 2_000_000)
+    assert "is larger than 1000000 bytes" in faults_of(tmp_path / "x.yaml")[0]

@@ -58,6 +58,18 @@ def test_every_command_of_the_readme_works_in_order(tmp_path):
         assert done.returncode == 0, (line, done.stderr)
 
 
+def test_the_policy_of_the_docs_runs_as_it_says(tmp_path):
+    text = (ROOT / "docs" / "policies.md").read_text(encoding="utf-8")
+    (tmp_path / "configs").symlink_to(ROOT / "configs")
+    (code,) = re.findall(r"```python\n(.*?)```", text, re.S)
+    (tmp_path / "my_policy.py").write_text(code, encoding="utf-8")
+    (line,) = commands(text)
+    line = line.replace("python", shlex.quote(sys.executable), 1) + " --set batch=64 --set steps=1 --quiet"
+    done = subprocess.run(line, shell=True, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert re.search(r"^mine +\d", done.stdout, re.M)
+
+
 def test_every_yaml_block_of_the_readme_is_sound(tmp_path):
     blocks = re.findall(r"```yaml\n(.*?)```", README, re.S)
     assert blocks

@@ -10,7 +10,7 @@ from wss.policies.algorithm1 import algorithm1, candidates_of, nearest_holder
 from wss.policies.allocation import Algorithm1, Chunked, Home, InTurn
 from wss.policies.placement import Contiguous
 from wss.policies.prediction import TokenHeatmap, top_of_rows
-from wss.run.site import check_plan
+from wss.run.guard import checked_plan
 
 WAFERS = {mesh: wafer_of(mesh) for mesh in [(1, 1), (1, 3), (3, 8), (5, 5), (8, 8)]}
 
@@ -37,7 +37,7 @@ def views(draw):
 @given(views(), st.sampled_from(sorted(ALLOCATIONS)))
 def test_every_allocation_conserves_tokens_and_reads_from_holders(view, name):
     plan = ALLOCATIONS[name]().allocate(view)
-    check_plan(plan, view, name)
+    checked_plan(plan, view, name)
     again = ALLOCATIONS[name]().allocate(view)
     assert all(np.array_equal(getattr(plan, c), getattr(again, c)) for c in ("expert", "die", "tokens", "source"))
     held = view.holders[plan.expert, plan.die]

@@ -203,8 +203,55 @@ def test_a_policy_cannot_write_to_what_it_sees(small):
             return Home().allocate(view)
 
     experiment = load(small)
-    with pytest.raises(ValueError, match="read-only"):
+    with pytest.raises(ConfigError, match=r"its allocation failed at test_run\.py:\d+ \(ValueError: .*read-only"):
         run(replace(experiment, policies=(replace(experiment.policies[0], allocation=Vandal()),)))
+
+
+class Broken:
+    """Parts that answer wrongly, one way each."""
+
+    def __init__(self, answer):
+        self._answer = answer
+
+    def allocate(self, view):
+        return self._answer(view)
+
+    def place(self, num_layers, num_experts, hops):
+        return self._answer(np.ones((num_layers, num_experts, len(hops)), np.bool_))
+
+    def wanted(self, heat, plan):
+        return self._answer(plan)
+
+
+def changed(**columns):
+    return lambda view: replace(Home().allocate(view), **{k: f(Home().allocate(view)) for k, f in columns.items()})
+
+
+WRONG = {
+    "no plan": ("allocation", lambda view: None, "is a NoneType"),
+    "fractions": ("allocation", changed(tokens=lambda p: p.tokens + 0.5), "it should have whole numbers"),
+    "lengths that differ": ("allocation", changed(die=lambda p: p.die[:-1]), "one length"),
+    "two dimensions": ("allocation", changed(die=lambda p: p.die[None]), "one length"),
+    "an expert too many": ("allocation", changed(expert=lambda p: p.expert + 9999), "uses experts that do not exist"),
+    "an error": ("allocation", lambda view: 1 / 0, "its allocation failed at test_run.py:"),
+    "nowhere": ("placement", lambda all_: all_ & False, "puts expert 0 of layer 0 on no die"),
+    "numbers": ("placement", lambda all_: all_ * 1.0, "its placement is float64"),
+    "a flat one": ("placement", lambda all_: all_[0], "its placement is bool [12, 6]"),
+    "counts": ("prediction", lambda plan: plan.tokens, "its prediction is int64"),
+    "one for all": ("prediction", lambda plan: np.True_, "its prediction is bool []"),
+    "a changed plan": ("prediction", lambda plan: plan.tokens.fill(1), "its prediction failed at test_run.py:"),
+}
+
+
+@pytest.mark.parametrize("case", sorted(WRONG))
+def test_a_part_that_answers_wrongly_is_named_in_one_line(small, case):
+    seam, answer, expected = WRONG[case]
+    experiment = load(small, ["policies=[base]"])
+    policy = replace(experiment.policies[0], **{seam: Broken(answer)})
+    with pytest.raises(ConfigError, match="policy base: ") as error:
+        run(replace(experiment, policies=(policy,)))
+    (fault,) = error.value.faults
+    assert expected in fault
 
 
 def test_a_batch_beyond_the_trace_repeats_it_and_says_so(small):

@@ -1,5 +1,10 @@
 """``python -m wss``."""
 
-from wss.cli import main
+import sys
+
+try:
+    from wss.cli import main
+except KeyboardInterrupt:
+    sys.exit(130)
 
 main()

@@ -11,13 +11,16 @@ import json
 import os
 import signal
 import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from wss import __version__
-from wss.errors import WssError, did_you_mean
+from wss.errors import OutputError, WssError, did_you_mean
 
 if TYPE_CHECKING:
     from wss.models import ModelShape
@@ -59,6 +62,20 @@ class _Bars:
             self._bar, self._what = None, ""
 
 
+@contextmanager
+def _uninterrupted() -> Iterator[None]:
+    """Put off Ctrl-C for the moment that it takes to write results, so that what it says of them is true."""
+    caught: list[int] = []
+    before = signal.signal(signal.SIGINT, lambda number, _: caught.append(number))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+    if caught:
+        click.echo("interrupted as the result was being written; it is whole", err=True)
+        sys.exit(130)
+
+
 @click.group(cls=_Group, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__, prog_name="wss")
 def cli() -> None:
@@ -85,12 +102,17 @@ def run(config: Path, out: Path | None, force: bool, settings: tuple[str, ...], 
         result = run_experiment(experiment, bars)
     finally:
         bars.close()
-    folder = write_results(out, result.summary, result.ledgers, result.wafer, force)
-    if as_json:
-        click.echo(to_json(result.summary), nl=False)
-    else:
-        click.echo(run_table(result.summary, [policy.name for policy in experiment.policies]))
-        click.echo(f"\nwrote {folder}/: summary.json, kernels.parquet, links.parquet")
+    with _uninterrupted():
+        folder = write_results(out, result.summary, result.ledgers, result.wafer, force)
+    text = to_json(result.summary) if as_json else run_table(result.summary, [p.name for p in experiment.policies])
+    if not as_json:
+        text += f"\n\nwrote {folder}/: summary.json, kernels.parquet, links.parquet\n"
+    try:
+        click.echo(text, nl=False)
+    except OSError as error:
+        if isinstance(error, BrokenPipeError):
+            raise
+        raise OutputError(f"stdout: cannot be written ({error.strerror}); the result is in {folder}/") from None
 
 
 @cli.group(cls=_Group)
@@ -99,22 +121,22 @@ def trace() -> None:
 
 
 def _free(out: Path, force: bool) -> None:
-    from wss.errors import OutputError
-
     if out.is_dir():
         raise OutputError(f"{out}: is a folder; give --out the name of a file")
-    if out.exists() and not force:
+    if os.path.lexists(out) and not force:
         raise OutputError(f"{out}: exists; give another --out, or --force to replace it")
+    if os.path.lexists(out) and (out.is_symlink() or not out.is_file()):
+        raise OutputError(f"{out}: is not a plain file, --force does not replace it; give another --out")
     if not out.resolve().parent.is_dir():
         raise OutputError(f"{out}: its folder does not exist; make it first, or give another --out")
 
 
-def _model(name: str | None) -> ModelShape | None:
+def _model(name: str | None, option: str = "--model ") -> ModelShape | None:
     from wss.errors import ConfigError
     from wss.models import MODELS
 
     if name is not None and name not in MODELS:
-        raise ConfigError(f"--model {name}: is not a known model; {did_you_mean(name, MODELS)}")
+        raise ConfigError(f"{option}{name}: is not a known model; {did_you_mean(name, MODELS)}")
     return MODELS[name] if name is not None else None
 
 
@@ -173,7 +195,7 @@ def synth(
     from wss.traces.synth import synth_meta, synthesise
 
     _free(out, force)
-    shape = _model(model)
+    shape = _model(model, "")
     assert shape is not None
     sizes = {"requests": requests, "decode_tokens": decode_tokens}
     given = [f"{key}={value}" for key, value in sizes.items() if value is not None]
@@ -273,14 +295,24 @@ def schema() -> None:
     click.echo(json.dumps(json_schema(), indent=1))
 
 
-def _terminated(*_: Any) -> None:
+def _terminated(number: int, _: Any) -> None:
     """End as by Ctrl-C, so that what is half-written is removed."""
-    raise SystemExit(128 + signal.SIGTERM)
+    raise SystemExit(128 + number)
+
+
+def _let_numba_cache() -> None:
+    """Give numba a place for compiled code where neither the package nor the home may be written to."""
+    home = Path(os.path.expanduser("~"))
+    package = Path(__file__).parent
+    if not any(os.access(folder, os.W_OK) for folder in (package, home)):
+        os.environ.setdefault("NUMBA_CACHE_DIR", os.path.join(tempfile.gettempdir(), f"wss-numba-{os.getuid()}"))
 
 
 def main() -> None:
     """Run the command line; a user's mistake ends with code 2 and a line a fault, never with a traceback."""
     signal.signal(signal.SIGTERM, _terminated)
+    signal.signal(signal.SIGHUP, _terminated)
+    _let_numba_cache()
     try:
         code = cli.main(prog_name="wss", standalone_mode=False)
         sys.exit(code if isinstance(code, int) else 0)

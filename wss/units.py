@@ -27,6 +27,8 @@ _UNITS: dict[str, dict[str, float]] = {
     "bandwidth": {size + "/s": factor for size, factor in _SIZES.items()},
     "compute rate": {prefix + name: factor for prefix, factor in _DECIMAL.items() for name in ("FLOPS", "FLOP/s")},
 }
+# What is beyond belief is a slip of the pen, and would overflow somewhere.
+_RANGES = {"time": (1e-15, 1e3), "size": (1e-3, 1e18), "bandwidth": (1.0, 1e18), "compute rate": (1.0, 1e24)}
 _EXAMPLES = {"time": "200 ns", "size": "64 MiB", "bandwidth": "1.7 TB/s", "compute rate": "989 TFLOPS"}
 
 _QUANTITY = re.compile(r"\s*([+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?)\s*([^\s\d]\S*)?\s*")
@@ -89,6 +91,9 @@ class Quantity:
         if number < 0 or (number == 0 and not self.zero):
             bound = "at least 0" if self.zero else "more than 0"
             raise ValueError(f"{value!r} is out of range; a {self.dimension} here is {bound}")
+        least, most = _RANGES[self.dimension]
+        if number and not least <= number <= most:
+            raise ValueError(f"{value!r} is beyond belief; a {self.dimension} lies in {least:g} to {most:g} (SI)")
         return number
 
     def __get_pydantic_core_schema__(self, source: Any, handler: Callable[[Any], Any]) -> dict[str, Any]:

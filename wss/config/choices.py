@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import importlib
 import json
+import re
 import sys
 from collections.abc import Mapping
 from dataclasses import fields, is_dataclass, replace
@@ -19,6 +20,8 @@ from wss.config.nodes import Document, Place
 from wss.errors import did_you_mean
 
 T = TypeVar("T")
+
+VERBS = ("place", "allocate", "wanted", "victims", "model")  # what a policy's part, or a network, is asked
 
 
 def build(document: Document, place: Place, value: Any, hint: Any) -> Any:
@@ -43,7 +46,10 @@ def _explain(fault: Any, parent: Any) -> str:
         return f"is not a key here; {did_you_mean(fault['loc'][-1], _keys(parent))}"
     if kind.startswith("dataclass"):
         return f"{fault['input']!r} is not right; give a mapping with the keys {', '.join(_keys(parent))}"
-    rule = fault["msg"].removeprefix("Input should be ")
+    rule = re.sub(r"^(Input should be|Tuple should|List should) ?", "", fault["msg"])
+    rule = rule.replace(" after validation", "").replace("array", "list")
+    if fault["msg"].startswith(("Tuple", "List")):
+        return f"{fault['input']!r} is not right; it should {rule}"
     shown = repr(fault["input"])
     return f"{shown if len(shown) < 60 else shown[:57] + '...'} is not right; it should be {rule}"
 
@@ -96,6 +102,9 @@ def _overlay(document: Document, place: Place, changes: Mapping[str, Any], base:
             document.fault(here, f"is not a key here; {did_you_mean(key, keys)}")
         elif isinstance(change, dict) and is_dataclass(getattr(base, key)):
             new[key] = _overlay(document, here, change, getattr(base, key))
+        elif isinstance(change, dict) and isinstance(getattr(base, key), dict):
+            built = build(document, here, change, hints[key])
+            new[key] = getattr(base, key) | (built or {})
         else:
             new[key] = build(document, here, change, hints[key])
     if len(document.faults) == before:
@@ -126,7 +135,19 @@ def kinded(document: Document, place: Place, value: Any, table: Mapping[str, typ
             hint = f"{did_you_mean(kind, table)} (or package.module:Class)"
             document.fault(where, f"'{kind}' is not a known {what}; {hint}")
         return None
-    built: T | None = build(document, place, parameters, cls)
+    built: T | None
+    if kind in table:
+        built = build(document, place, parameters, cls)
+        return built
+    try:
+        built = build(document, place, parameters, cls)
+    except Exception as error:  # a user's class may hold anything
+        document.fault(where, f"'{kind}' cannot be made ({type(error).__name__}: {error}); mend the class")
+        return None
+    verb = next(name for name in vars(next(iter(table.values()))) if not name.startswith("_") and name in VERBS)
+    if built is not None and not callable(getattr(built, verb, None)):
+        document.fault(where, f"'{kind}' has no method '{verb}'; it is no {what}")
+        return None
     return built
 
 
@@ -137,7 +158,7 @@ def _import(document: Document, place: Place, name: str) -> Any:
         sys.path.insert(0, "")
     try:
         cls = getattr(importlib.import_module(module), attribute)
-    except Exception as error:  # a user's module may raise anything while it is imported
+    except (Exception, SystemExit) as error:  # a user's module may raise anything while it is imported
         document.fault(
             place, f"'{name}' cannot be imported ({type(error).__name__}: {error}); give package.module:Class"
         )

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields, is_dataclass
+from dataclasses import dataclass, field, fields, is_dataclass
 from typing import Any, Literal
 
-from wss.engine import NETWORKS
+from wss.engine import NETWORKS, FluidSpec, NetworkSpec
 from wss.hardware import FaultSpec, WaferSpec
 from wss.models import ModelShape, Precision
 from wss.policies import ALLOCATIONS, CACHINGS, PLACEMENTS, PREDICTIONS, Policy
@@ -31,7 +31,7 @@ class Experiment:
     batch: int = 4096
     steps: int | Literal["all"] = 4
     layers: tuple[int, ...] | Literal["all"] = "all"
-    network: str = "fluid"
+    network: NetworkSpec = field(default_factory=FluidSpec)
     gemm: str = "ideal"
     physics: Literal["wss", "paper_artifact"] = "wss"
     window: int = 2
@@ -41,20 +41,25 @@ class Experiment:
     faults: FaultSpec | None = None
 
     @property
+    def network_kind(self) -> str:
+        """What a configuration calls the network."""
+        return _kind(self.network) or "fluid"
+
+    @property
     def layers_run(self) -> tuple[int, ...]:
         """Absolute numbers of the MoE layers to run."""
         return self.model.moe_layers if self.layers == "all" else self.layers
 
     def plain(self) -> dict[str, Any]:
         """Return the whole experiment as plain data in SI units, policies sorted by name."""
-        plain: dict[str, Any] = {field.name: _plain(getattr(self, field.name)) for field in fields(self)}
+        plain: dict[str, Any] = {f.name: _plain(getattr(self, f.name)) for f in fields(self)}
         plain["policies"] = sorted(plain["policies"], key=lambda policy: str(policy["name"]))
         return plain
 
 
 def _plain(value: Any) -> Any:
     if is_dataclass(value) and not isinstance(value, type):
-        result = {field.name: _plain(getattr(value, field.name)) for field in fields(value)}
+        result = {f.name: _plain(getattr(value, f.name)) for f in fields(value)}
         kind = _kind(value)
         return {"kind": kind, **result} if kind else result
     if isinstance(value, dict):

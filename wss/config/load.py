@@ -200,8 +200,8 @@ def _policy(document: Document, place: Place, value: Any) -> Policy | None:
         elif key not in ("name", "preset"):
             document.fault(here, f"is not a key here; {did_you_mean(key, ['name', 'preset', *SEAMS])}")
     name = value.get("name")
-    if not isinstance(name, str) or not name:
-        document.fault((*place, "name"), "is missing or not text; give the policy a name")
+    if not isinstance(name, str) or not name or not name.isprintable():
+        document.fault((*place, "name"), "is missing or not plain text; give the policy a name")
     if "allocation" not in parts and "preset" not in value:
         document.fault((*place, "allocation"), "is missing; give it, or a preset to start from")
     if any(at[: len(place)] == place for at in document.faulty):
@@ -210,12 +210,7 @@ def _policy(document: Document, place: Place, value: Any) -> Policy | None:
 
 
 def _network(document: Document, place: Place, value: Any) -> Any:
-    if isinstance(value, dict) and set(value) == {"kind"}:
-        place, value = (*place, "kind"), value["kind"]
-    if not isinstance(value, str) or value not in NETWORKS:
-        document.fault(place, f"{value!r} is not a known network; {did_you_mean(value, NETWORKS)}")
-        return None
-    return value
+    return kinded(document, place, value, NETWORKS, "network")
 
 
 def _gemm(document: Document, place: Place, value: Any) -> Any:

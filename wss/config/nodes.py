@@ -19,8 +19,9 @@ from wss.errors import ConfigError
 Place = tuple[str | int, ...]
 
 _MAX_NODES = 100_000
-_INT = re.compile(r"[-+]?\d+")
-_FLOAT = re.compile(r"[-+]?(?:\d+\.\d*|\.\d+|\d+(?=[eE]))(?:[eE][-+]?\d+)?")
+_MAX_BYTES = 1_000_000
+_INT = re.compile(r"[-+]?[0-9]{1,300}")
+_FLOAT = re.compile(r"[-+]?(?:[0-9]+\.[0-9]*|\.[0-9]+|[0-9]+(?=[eE]))(?:[eE][-+]?[0-9]+)?")
 _WORDS: dict[str, Any] = {
     "": None,
     "~": None,
@@ -82,6 +83,8 @@ def read(path: Path) -> Document:
     if path.exists() and not path.is_file():  # a pipe would be waited for
         raise ConfigError(f"{path}: is not a file; give a YAML file, such as configs/deepseek_v3.yaml")
     try:
+        if path.stat().st_size > _MAX_BYTES:
+            raise ConfigError(f"{path}: is larger than {_MAX_BYTES} bytes; an experiment needs a few hundred")
         text = path.read_text(encoding="utf-8")
     except FileNotFoundError:
         raise ConfigError(
@@ -139,6 +142,9 @@ class _Reader:
         if isinstance(node, yaml.SequenceNode):
             return [self._value(item, (*place, i)) for i, item in enumerate(node.value)]
         assert isinstance(node, yaml.ScalarNode)
+        if not node.value.isascii() and any("\ud800" <= c <= "\udfff" for c in node.value):
+            self._document.fault(place, "holds half a surrogate pair, which is no character; write whole characters")
+            return None
         return node.value if node.style else scalar(node.value)
 
     def _mapping(self, node: yaml.MappingNode, place: Place) -> dict[str, Any]:

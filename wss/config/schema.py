@@ -62,7 +62,7 @@ def json_schema() -> dict[str, Any]:
         "batch": {**count, "default": 4096},
         "steps": {"anyOf": [{"const": "all"}, count], "default": 4},
         "layers": {"anyOf": [{"const": "all"}, {"type": "array", "items": {"type": "integer"}}], "default": "all"},
-        "network": {"enum": sorted(NETWORKS), "default": "fluid"},
+        "network": kind_of(NETWORKS),
         "gemm": {"enum": sorted(GEMMS), "default": "ideal"},
         "physics": {"enum": ["wss", "paper_artifact"], "default": "wss"},
         "window": {**count, "default": 2},

@@ -1,6 +1,6 @@
 """The discrete-event engine: one MoE kernel on a wafer, under a network, on SimPy."""
 
-from wss.engine.network import NETWORKS, NetworkModel
+from wss.engine.network import NETWORKS, FluidSpec, NetworkModel, NetworkSpec
 from wss.engine.simulate import simulate_kernel
 
-__all__ = ["NETWORKS", "NetworkModel", "simulate_kernel"]
+__all__ = ["NETWORKS", "FluidSpec", "NetworkModel", "NetworkSpec", "simulate_kernel"]

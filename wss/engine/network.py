@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
-from typing import Protocol
+from dataclasses import dataclass
+from typing import Annotated, Literal, Protocol
 
 import simpy
+from annotated_types import Ge, Le
 
+from wss.engine.circuits import CircuitModel
 from wss.engine.fluid import FluidModel
+from wss.engine.packets import PacketModel
+from wss.errors import CHECKED
 from wss.hardware.wafer import Wafer
 from wss.records import Carried
+from wss.units import Bytes
 
 
 class Network(Protocol):
@@ -29,11 +35,55 @@ class Network(Protocol):
 class NetworkModel(Protocol):
     """A network at rest: what depends on the wafer alone, made once."""
 
-    def __init__(self, wafer: Wafer) -> None: ...
-
     def start(self, env: simpy.Environment) -> Network:
         """Put the network to work under the clock *env*."""
         ...
 
 
-NETWORKS: dict[str, type[NetworkModel]] = {"fluid": FluidModel}
+class NetworkSpec(Protocol):
+    """What a configuration says of a network: its kind, and its parameters."""
+
+    def model(self, wafer: Wafer) -> NetworkModel:
+        """Return the network of *wafer*."""
+        ...
+
+
+@dataclass(frozen=True, kw_only=True)
+class FluidSpec:
+    """Reads in flight share HBM ports and links max-min fairly."""
+
+    __pydantic_config__ = CHECKED
+
+    def model(self, wafer: Wafer) -> NetworkModel:
+        """Return the network of *wafer*."""
+        return FluidModel(wafer)
+
+
+@dataclass(frozen=True, kw_only=True)
+class PacketSpec:
+    """Chunks queue first come, first served at each resource; a window of them is under way for each read."""
+
+    __pydantic_config__ = CHECKED
+
+    chunk: Bytes = 64.0 * 2**10
+    window: Annotated[int, Ge(1), Le(10**6)] = 32
+
+    def model(self, wafer: Wafer) -> NetworkModel:
+        """Return the network of *wafer*."""
+        return PacketModel(wafer, self.chunk, self.window)
+
+
+@dataclass(frozen=True, kw_only=True)
+class CircuitSpec:
+    """A read holds its whole route; with half duplex, both directions of its links."""
+
+    __pydantic_config__ = CHECKED
+
+    duplex: Literal["full", "half"] = "full"
+
+    def model(self, wafer: Wafer) -> NetworkModel:
+        """Return the network of *wafer*."""
+        return CircuitModel(wafer, self.duplex)
+
+
+NETWORKS: dict[str, type[NetworkSpec]] = {"fluid": FluidSpec, "packet": PacketSpec, "circuit": CircuitSpec}

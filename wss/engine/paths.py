@@ -87,3 +87,78 @@ class Paths:
         for k, (resource, weight, account) in enumerate(uses):
             self._resources[row, k], self._weights[row, k], self._accounts[row, k] = resource, weight, account
         self._lengths[row] = len(uses)
+
+
+class Stages:
+    """The servers that a chunk of each read passes, one after another, a row a read that has been asked for so far.
+
+    Attributes
+    ----------
+    capacity
+        B/s of each resource, numbered as in `Paths`, [resources].
+    """
+
+    def __init__(self, wafer: Wafer) -> None:
+        self._paths = Paths(wafer)
+        self._wafer = wafer
+        self.capacity = self._paths.capacity
+        longest = 2 + 2 * wafer.routes.shape[2]
+        self._rows: dict[tuple[int, int, bool], int] = {}
+        self._resources, self._accounts = np.zeros((64, longest), np.int64), np.zeros((64, longest), np.int64)
+        self._shares, self._after = np.zeros((64, longest)), np.zeros((64, longest))
+        self._lengths, self._first = np.zeros(64, np.int64), np.zeros(64)
+
+    @property
+    def tables(self) -> tuple[IntArray, FloatArray, IntArray, FloatArray, IntArray, FloatArray]:
+        """Resources, shares of a chunk, accounts, latencies after each stage; stages, latency before the first."""
+        return self._resources, self._shares, self._accounts, self._after, self._lengths, self._first
+
+    def row(self, source: int, die: int, copy: bool) -> int:
+        """Return the row of a read from *source* to *die* that is written to the die's HBM if *copy*."""
+        key = (source, die, copy)
+        row = self._rows.get(key)
+        if row is None:
+            row = self._rows[key] = len(self._rows)
+            if row == len(self._lengths):
+                self._grow()
+            self._fill(row, *key)
+        return row
+
+    def carried(self, moved: FloatArray, busy: FloatArray) -> Carried:
+        """Split accounts and busy times by kind, as `Paths.carried`."""
+        return self._paths.carried(moved, busy)
+
+    def _grow(self) -> None:
+        for name in ("_resources", "_shares", "_accounts", "_after", "_lengths", "_first"):
+            table = getattr(self, name)
+            setattr(self, name, np.concatenate([table, np.zeros_like(table)]))
+
+    def _fill(self, row: int, source: int, die: int, copy: bool) -> None:
+        wafer, resources = self._wafer, len(self.capacity)
+        access = wafer.spec.die.llc.miss + wafer.spec.die.hbm.latency
+        request = wafer.spec.link.request / wafer.spec.link.granule
+        there, back = (
+            [int(link) for link in route if link >= 0]
+            for route in (wafer.routes[source, die], wafer.routes[die, source])
+        )
+        # (resource, share of the bytes, account, latency after)
+        stages: list[tuple[int, float, int, float]] = []
+        before = access
+        if request > 0:
+            for link in back:
+                at = wafer.num_dies + link
+                stages.append((at, request, resources + at, float(wafer.link_latency[link])))
+            if back:
+                at, share, account, after = stages[-1]
+                stages[-1] = (at, share, account, after + access)
+                before = 0.0
+        else:
+            before += float(wafer.link_latency[back].sum())
+        stages.append((source, 1.0, source, 0.0))
+        stages += [(wafer.num_dies + a, 1.0, wafer.num_dies + a, float(wafer.link_latency[a])) for a in there]
+        if copy:
+            stages.append((die, 1.0, resources + die, 0.0))
+        for k, (resource, share, account, after) in enumerate(stages):
+            self._resources[row, k], self._shares[row, k] = resource, share
+            self._accounts[row, k], self._after[row, k] = account, after
+        self._lengths[row], self._first[row] = len(stages), before

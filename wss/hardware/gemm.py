@@ -20,7 +20,7 @@ from typing import Protocol
 import numpy as np
 import numpy.typing as npt
 
-from wss.hardware.specs import DieSpec
+from wss.hardware.specs import DieSpec, Precision
 
 FloatArray = npt.NDArray[np.float64]
 
@@ -31,7 +31,9 @@ CORNER = 3.0
 class GemmModel(Protocol):
     """Says how long an expert's GEMMs compute; reading the weights is the network's business."""
 
-    def seconds(self, tokens: FloatArray, hidden: int, intermediate: int, die: DieSpec, precision: str) -> FloatArray:
+    def seconds(
+        self, tokens: FloatArray, hidden: int, intermediate: int, die: DieSpec, precision: Precision
+    ) -> FloatArray:
         """Return how long *tokens* [tasks] of one expert each compute, [tasks]."""
         ...
 
@@ -44,7 +46,9 @@ class GemmModel(Protocol):
 class Ideal:
     """FLOP over peak FLOP/s: no launch cost, no tiles, no waves."""
 
-    def seconds(self, tokens: FloatArray, hidden: int, intermediate: int, die: DieSpec, precision: str) -> FloatArray:
+    def seconds(
+        self, tokens: FloatArray, hidden: int, intermediate: int, die: DieSpec, precision: Precision
+    ) -> FloatArray:
         """Return 6 · hidden · intermediate FLOP a token over the peak, [tasks]."""
         return tokens * (6.0 * hidden * intermediate / die.flops[precision])
 
@@ -76,7 +80,7 @@ class Measured:
     part_wave: float
 
     def compute_s(
-        self, m: FloatArray, n: float, k: float, die: DieSpec, precision: str, groups: float = 1
+        self, m: FloatArray, n: float, k: float, die: DieSpec, precision: Precision, groups: float = 1
     ) -> FloatArray:
         """Return the compute term c of GEMMs of *m* rows, [gemms]."""
         waves = groups * np.ceil(m / TILE_M) * np.ceil(n / TILE_N) / die.sms
@@ -86,7 +90,7 @@ class Measured:
         return result
 
     def gemm_s(
-        self, m: FloatArray, n: float, k: float, die: DieSpec, precision: str, bytes_in: float, groups: float = 1
+        self, m: FloatArray, n: float, k: float, die: DieSpec, precision: Precision, bytes_in: float, groups: float = 1
     ) -> FloatArray:
         """Return the whole time of GEMMs that read their operands from HBM at *bytes_in* an element, [gemms].
 
@@ -98,7 +102,9 @@ class Measured:
         result: FloatArray = self.launch_s + (compute**CORNER + memory**CORNER) ** (1 / CORNER)
         return result
 
-    def seconds(self, tokens: FloatArray, hidden: int, intermediate: int, die: DieSpec, precision: str) -> FloatArray:
+    def seconds(
+        self, tokens: FloatArray, hidden: int, intermediate: int, die: DieSpec, precision: Precision
+    ) -> FloatArray:
         """Return the compute terms of gate and up together and of down, [tasks]."""
         gate_up = self.compute_s(tokens, 2 * intermediate, hidden, die, precision)
         return gate_up + self.compute_s(tokens, hidden, intermediate, die, precision)

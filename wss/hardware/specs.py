@@ -6,12 +6,14 @@ All numbers are SI here; a configuration gives them with units. The presets carr
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Annotated
+from typing import Annotated, Literal
 
 from annotated_types import Ge, Lt
 
 from wss.errors import CHECKED
 from wss.units import Bytes, BytesOrZero, BytesPerSecond, FlopPerSecond, Seconds
+
+Precision = Literal["fp16", "fp8", "fp4"]  # as in wss.models, which hardware does not know
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,7 +46,7 @@ class DieSpec:
 
     __pydantic_config__ = CHECKED
 
-    flops: dict[str, FlopPerSecond]
+    flops: dict[Precision, FlopPerSecond]
     sms: Annotated[int, Ge(1)] = 132
     hbm: HbmSpec
     llc: LlcSpec = field(default_factory=LlcSpec)

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Annotated, Protocol
 
 import numpy as np
-from annotated_types import Ge
+from annotated_types import Ge, Le
 
 from wss.errors import CHECKED
 from wss.policies.algorithm1 import algorithm1
@@ -55,7 +55,7 @@ class InTurn:
 
     __pydantic_config__ = CHECKED
 
-    offset: Annotated[int, Ge(0)] = 7
+    offset: Annotated[int, Ge(0), Le(10**6)] = 7
 
     def allocate(self, view: KernelView) -> Plan:
         """Return one task an expert."""
@@ -99,9 +99,9 @@ class Algorithm1:
 
     __pydantic_config__ = CHECKED
 
-    block: Annotated[int, Ge(1)] = 50
-    min_candidates: Annotated[int, Ge(1)] = 5
-    radius: Annotated[int, Ge(0)] = 1
+    block: Annotated[int, Ge(1), Le(10**9)] = 50
+    min_candidates: Annotated[int, Ge(1), Le(10**6)] = 5
+    radius: Annotated[int, Ge(0), Le(10**6)] = 1
 
     def allocate(self, view: KernelView) -> Plan:
         """Return the tasks in first-seen order of their experts, in which every policy's dies run them."""

@@ -21,6 +21,7 @@ from wss.metrics.summary import name_link
 from wss.records import KernelRow
 
 RESULTS = Path("results")
+FILES = {"summary.json", "kernels.parquet", "links.parquet"}
 
 
 def to_json(summary: dict[str, Any]) -> str:
@@ -39,10 +40,10 @@ def check_free(out: Path | None, force: bool) -> None:
     if out is None:
         parent = RESULTS if RESULTS.exists() else Path()
     else:
-        if out.exists() and not force:
+        if os.path.lexists(out) and not force:
             raise OutputError(f"{out}: exists; give another --out, or --force to replace it")
-        if out.exists() and not (out.is_dir() and ((out / "summary.json").exists() or not any(out.iterdir()))):
-            raise OutputError(f"{out}: is not a result folder, --force does not replace it; give another --out")
+        if os.path.lexists(out) and not _is_result(out):
+            raise OutputError(f"{out}: is not just a result folder, --force does not replace it; give another --out")
         parent = out.resolve().parent
     while not parent.exists():
         parent = parent.parent
@@ -50,6 +51,11 @@ def check_free(out: Path | None, force: bool) -> None:
         raise OutputError(f"{parent}: is not a folder; give an --out inside one")
     if not os.access(parent, os.W_OK | os.X_OK):
         raise OutputError(f"{parent}: may not be written to; give an --out where you may write")
+
+
+def _is_result(out: Path) -> bool:
+    """Whether *out* is a folder that holds a result, or nothing, and no files of anybody else's."""
+    return out.is_dir() and not out.is_symlink() and out.name != "" and {p.name for p in out.iterdir()} <= FILES
 
 
 def write_results(
@@ -86,7 +92,7 @@ def write_results(
 
 def _move(temporary: Path, out: Path | None, force: bool) -> Path:
     if out is None:
-        number = 1 + max((int(p.name) for p in RESULTS.iterdir() if p.name.isdecimal()), default=0)
+        number = 1 + max((int(p.name) for p in RESULTS.iterdir() if p.name.isdecimal() and len(p.name) < 9), default=0)
         while True:
             try:
                 os.rename(temporary, RESULTS / f"{number:04d}")
@@ -95,8 +101,8 @@ def _move(temporary: Path, out: Path | None, force: bool) -> Path:
                 if not (RESULTS / f"{number:04d}").exists():
                     raise
                 number += 1
-    if out.exists():
-        if not force:
+    if os.path.lexists(out):
+        if not force or not _is_result(out):
             raise OutputError(f"{out}: exists; give another --out, or --force to replace it")
         old = out.with_name(f".{out.name}.{os.getpid()}.old")
         os.rename(out, old)
@@ -109,7 +115,9 @@ def _move(temporary: Path, out: Path | None, force: bool) -> Path:
 
 def _kernels(ledgers: Sequence[Ledger]) -> pa.Table:
     rows = [row for ledger in ledgers for row in ledger.rows]
-    return pa.table({field.name: [getattr(row, field.name) for row in rows] for field in fields(KernelRow)})
+    kinds = {"str": pa.string(), "int": pa.int64(), "float": pa.float64()}
+    schema = pa.schema([(field.name, kinds[str(field.type)]) for field in fields(KernelRow)])
+    return pa.table({name: [getattr(row, name) for row in rows] for name in schema.names}, schema=schema)
 
 
 def _links(ledgers: Sequence[Ledger], wafer: Wafer) -> pa.Table:
@@ -131,15 +139,7 @@ def _links(ledgers: Sequence[Ledger], wafer: Wafer) -> pa.Table:
         for ledger in ledgers
         for link in range(wafer.num_links)
     ]
-    names = [
-        "policy",
-        "link",
-        "source_die",
-        "target_die",
-        "bytes",
-        "data_bytes",
-        "request_bytes",
-        "busy_s",
-        "utilization",
-    ]
-    return pa.table({name: [row[name] for row in rows] for name in names}) if rows else pa.table({n: [] for n in names})
+    whole, real = pa.int64(), pa.float64()
+    kinds = {"policy": pa.string(), "link": pa.string(), "source_die": whole, "target_die": whole}
+    amounts = ("bytes", "data_bytes", "request_bytes", "busy_s", "utilization")
+    return pa.Table.from_pylist(rows, schema=pa.schema([*kinds.items(), *((name, real) for name in amounts)]))

@@ -33,7 +33,8 @@ def run_table(summary: dict[str, Any], order: Sequence[str]) -> str:
     lines = [_line(row, widths) for row in cells]
     lines.insert(1, "  ".join("-" * width for width in widths))
     first = runs[order[0]]
-    return "\n".join([*_heading(summary, first), "", *lines, "", *_legend(first)])
+    heading = ["".join(c if c.isprintable() else "?" for c in line) for line in _heading(summary, first)]
+    return "\n".join([*heading, "", *lines, "", *_legend(first)])
 
 
 def _line(row: Sequence[str], widths: Sequence[int]) -> str:

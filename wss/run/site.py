@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-from typing import Any
+from dataclasses import replace
 
 import numpy as np
 
 from wss.config import Experiment
-from wss.engine import NETWORKS, NetworkModel, simulate_kernel
-from wss.errors import CapacityError, ConfigError
+from wss.engine import NetworkModel, simulate_kernel
+from wss.errors import CapacityError
 from wss.hardware import GEMMS, Wafer
 from wss.metrics import Ledger
 from wss.models.shape import BYTES_PER_WEIGHT
 from wss.policies import Copies, Costs, KernelView, Policy
-from wss.records import BoolArray, FloatArray, Plan
+from wss.records import BoolArray, FloatArray, IntArray
+from wss.run.guard import ask, checked_placement, checked_plan, checked_wanted, sealed
 from wss.traces import Kernel
 
 # Policies weigh with one price a token; GEMM models that are not linear are taken at this many.
@@ -30,8 +31,10 @@ class Site:
         self._bytes = model.expert_bytes(precision)
         self._gemm = GEMMS[experiment.gemm]
         self._shape = (model.hidden_size, model.moe_intermediate_size, experiment.wafer.die, precision)
-        self._network: NetworkModel = NETWORKS[experiment.network](wafer)
-        placed = policy.placement.place(len(model.moe_layers), model.num_experts, wafer.hops)
+        self._network: NetworkModel = experiment.network.model(wafer)
+        shape = (len(model.moe_layers), model.num_experts)
+        placed = ask(policy.name, "placement", policy.placement.place, *shape, sealed(wafer.hops))
+        placed = checked_placement(placed, (*shape, wafer.num_dies), policy.name)
         room = _room(placed, experiment, wafer)
         kept = placed[list(layer_indices(experiment))]
         self._home = kept.argmax(axis=2)
@@ -52,26 +55,21 @@ class Site:
 
     def run(self, kernel: Kernel) -> None:
         """Plan the kernel, decide what to copy, simulate it, and enter it in the ledger."""
+        name = self._policy.name
         view = KernelView(
             layer=kernel.layer,
-            counts=_sealed(kernel.counts),
-            order=_sealed(kernel.order),
-            home=_sealed(self._home[kernel.layer]),
-            holders=_sealed(self._copies.holders(kernel.layer)),
-            hops=self._wafer.hops,
+            counts=sealed(kernel.counts),
+            order=sealed(kernel.order),
+            home=sealed(self._home[kernel.layer]),
+            holders=sealed(self._copies.holders(kernel.layer)),
+            hops=sealed(self._wafer.hops),
             costs=self._costs,
         )
-        plan = self._policy.allocation.allocate(view)
-        check_plan(plan, view, self._policy.name)
-        wanted = self._policy.prediction.wanted(_sealed(kernel.heat), plan) & plan.remote
+        plan = checked_plan(ask(name, "allocation", self._policy.allocation.allocate, view), view, name)
+        wanted = ask(name, "prediction", self._policy.prediction.wanted, _read_only(kernel.heat), plan)
+        wanted = checked_wanted(wanted, len(plan.expert), name) & plan.remote
         before = self._copies.evictions
-        plan = Plan(
-            expert=plan.expert,
-            die=plan.die,
-            tokens=plan.tokens,
-            source=plan.source,
-            copy=self._copies.admit(kernel.layer, plan, wanted),
-        )
+        plan = replace(plan, copy=ask(name, "caching", self._copies.admit, kernel.layer, plan, wanted))
         compute = self._gemm.seconds(plan.tokens.astype(np.float64), *self._shape)
         compute[np.unique(plan.die, return_index=True)[1]] += self._gemm.launch()
         outcome = simulate_kernel(self._network, self._wafer.num_dies, plan, self._bytes, compute, self._window)
@@ -79,35 +77,11 @@ class Site:
         self.ledger.enter(kernel.step, self._layers[kernel.layer], kernel.counts, plan, compute, outcome, evicted)
 
 
-def _sealed(array: Any) -> Any:
+def _read_only(array: IntArray) -> IntArray:
     """Return a view of *array* that cannot be written to."""
     view = array.view()
     view.flags.writeable = False
     return view
-
-
-def check_plan(plan: Plan, view: KernelView, policy: str) -> None:
-    """Check that a plan computes every token once, on dies that exist, from dies that hold the weights.
-
-    Raises
-    ------
-    ConfigError
-        If not; a user's own policy can be at fault.
-    """
-    faults = []
-    dies = (plan.die >= 0) & (plan.die < view.num_dies) & (plan.source >= 0) & (plan.source < view.num_dies)
-    if not dies.all():
-        faults.append(f"uses dies that do not exist; there are 0..{view.num_dies - 1}")
-    elif not view.holders[plan.expert, plan.source].all():
-        faults.append("reads an expert from a die that does not hold it; use view.holders")
-    if (plan.tokens <= 0).any():
-        faults.append("has a task without tokens; leave it out")
-    if not np.array_equal(np.bincount(plan.expert, plan.tokens, len(view.counts)).astype(np.int64), view.counts):
-        faults.append("does not compute every token once; hand out view.counts")
-    if len(np.unique(plan.expert * view.num_dies + plan.die)) != len(plan.expert):
-        faults.append("has an (expert, die) twice; merge the tasks")
-    if faults:
-        raise ConfigError(*(f"policy {policy}: its plan of layer {view.layer} {fault}" for fault in faults))
 
 
 def _room(placed: BoolArray, experiment: Experiment, wafer: Wafer) -> FloatArray:
@@ -122,16 +96,17 @@ def _room(placed: BoolArray, experiment: Experiment, wafer: Wafer) -> FloatArray
     fitting = [
         name
         for name in experiment.wafer.die.flops
-        if need.max() * experiment.model.expert_bytes(name) / expert_bytes <= wafer.usable_hbm  # type: ignore[arg-type]
+        if need.max() * experiment.model.expert_bytes(name) / expert_bytes <= wafer.usable_hbm
     ]
     advice = f"precision {' or '.join(fitting)} fits" if fitting else "no precision of this die fits"
-    dies = int(np.ceil(total / wafer.usable_hbm))
+    a_die = int(wafer.usable_hbm // (len(experiment.model.moe_layers) * expert_bytes))  # experts, of every layer
+    dies = f"or at least {-(-experiment.model.num_experts // a_die)} such dies" if a_die else "or dies with more HBM"
     raise CapacityError(
         f"{experiment.model.name} in {experiment.precision} does not fit {experiment.wafer.name}: its routed experts "
         f"are {total:.0f} bytes ({BYTES_PER_WEIGHT[experiment.precision]:g} B a weight), "
         f"usable HBM is {usable:.0f} bytes, "
         f"short by {max(total - usable, 0):.0f} bytes in all and {short:.0f} bytes on the fullest die; {advice}, "
-        f"or at least {dies} such dies"
+        f"{dies}"
     )
 
 

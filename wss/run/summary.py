@@ -40,7 +40,7 @@ def summary_of(
         "model": experiment.model.name,
         "wafer": experiment.wafer.name,
         "physics": experiment.physics,
-        "network": "circuit" if is_artifact else experiment.network,
+        "network": "circuit" if is_artifact else experiment.network_kind,
         "gemm": "paper_artifact" if is_artifact else experiment.gemm,
         "precision": experiment.precision,
         "synthetic": batch.meta.synthetic,

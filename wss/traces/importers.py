@@ -130,6 +130,9 @@ def _find(path: Path) -> tuple[Path, ...]:
     numbered = [file for file in found if _is_numbered(file)]
     folders = {file.parent for file in numbered}
     stray = [file for file in found if not _is_numbered(file) and (file.parent in folders or file == path)]
+    pipes = [file for file in numbered if not file.is_file()]
+    if pipes:
+        raise TraceError(*(f"{file}: is not a plain file; move it elsewhere" for file in sorted(pipes)[:20]))
     if stray:
         what = f"is not named <n>.json with n in 0..{LARGEST_NUMBER}; move it elsewhere"
         raise TraceError(*(f"{file}: {what}" for file in sorted(stray)[:20]))

@@ -1,0 +1,92 @@
+"""One contract for every network a run can use, and how far they differ."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from kit import plan_of, simulate, wafer_of
+from test_engine_properties import kernels
+
+from wss.config import load
+from wss.engine import NETWORKS
+from wss.engine.network import CircuitSpec, PacketSpec
+from wss.engine.simulate import simulate_kernel
+from wss.metrics.traffic import check_conservation
+from wss.run import run
+
+CONFIGS = Path(__file__).parents[1] / "configs"
+MB, US = 1e6, 1e-6
+
+
+@given(kernels(), st.sampled_from(sorted(NETWORKS)))
+@settings(max_examples=60)
+def test_every_network_conserves_bytes_and_is_no_faster_than_a_read_alone(kernel, network):
+    mesh, plan, compute, window = kernel
+    wafer = wafer_of(mesh)
+    run = simulate(wafer, plan, 5e6, compute, window, network=network)
+    check_conservation(plan, run, wafer, 5e6)
+    hops = wafer.hops[plan.source, plan.die]
+    alone = 410e-9 + 2 * hops * 200e-9 + 5e6 / np.where(hops > 0, 1.7e12, 3.35e12)
+    assert (run.read_end - run.issue >= alone * (1 - 1e-9)).all()
+    assert (run.end >= run.read_end * (1 - 1e-12)).all()
+    assert (run.carried.link_busy <= run.time * (1 + 1e-9)).all()
+
+
+@pytest.mark.parametrize("network", sorted(NETWORKS))
+def test_every_network_gives_the_same_bits_again(network):
+    wafer = wafer_of((3, 3))
+    plan = plan_of(*((e, (e + 4) % 9, 1, e % 9) for e in range(30)))
+    first, second = (simulate(wafer, plan, 5e6, 1e-6, network=network) for _ in range(2))
+    assert np.array_equal(first.end, second.end)
+
+
+@pytest.mark.parametrize(("source", "die"), [(0, 0), (0, 1), (0, 8)])
+def test_one_read_alone_in_small_chunks_is_nearly_fluid(source, die):
+    """Chunks of 64 KiB are stored and forwarded at each hop: a chunk's time more for each. The window must cover the
+    round trip: with 32 chunks of 64 KiB, four hops away, it does not.
+    """
+    wafer = wafer_of((3, 3))
+    plan = plan_of((0, die, 1, source))
+    fluid = simulate(wafer, plan, 88e6).time
+    wide, narrow = (
+        simulate_kernel(PacketSpec(window=window).model(wafer), 9, plan, 88e6, np.zeros(1), 1).time
+        for window in (256, 32)
+    )
+    assert fluid * (1 - 1e-12) <= wide <= fluid * 1.02
+    assert (narrow > 1.5 * fluid) is (wafer.hops[source, die] == 4)
+
+
+def test_one_packet_read_worked_out_by_hand():
+    """One chunk of 1 MB, one hop: the request, 0.25 MB at 1 MB/us, and 0.1 us; 0.5 us of access; the HBM 0.5 us at
+    2 MB/us; the link 1 us and 0.1 us.
+    """
+    wafer = wafer_of((1, 2), hbm=2 * MB / US, link=MB / US, hop=0.1 * US, start=0.5 * US)
+    model = PacketSpec(chunk=2 * MB, window=1).model(wafer)
+    run = simulate_kernel(model, 2, plan_of((0, 1, 1, 0)), MB, np.zeros(1), 1)
+    assert run.time == pytest.approx((0.25 + 0.1 + 0.5 + 0.5 + 1.0 + 0.1) * US)
+
+
+def test_circuits_hold_and_half_duplex_holds_both_ways():
+    """Reads of 1 MB at 1 MB/us either way over one link: side by side, or one after another."""
+    wafer = wafer_of((1, 2), hbm=10 * MB / US, link=MB / US, hop=0.0, start=0.0)
+    plan = plan_of((0, 1, 1, 0), (1, 0, 1, 1))
+    times = [
+        simulate_kernel(CircuitSpec(duplex=duplex).model(wafer), 2, plan, MB, np.zeros(2), 2).time
+        for duplex in ("full", "half")
+    ]
+    assert times == pytest.approx([1 * US, 2 * US])
+
+
+@pytest.mark.parametrize("name", ["deepseek_v3", "qwen3_235b", "llama4_maverick", "kimi_k2"])
+def test_fluid_and_windowed_packet_differ_by_less_than_a_tenth(name):
+    """A whole MoE kernel of each model, for base, ep and allo."""
+    layer = load(CONFIGS / f"{name}.yaml").model.moe_layers[5]
+    settings = ["policies=[base, ep, allo]", "steps=1", f"layers=[{layer}]", "precision=fp8"]
+    times = [
+        {r["policy"]: r["decode_time_s"] for r in run(load(CONFIGS / f"{name}.yaml", [*settings, s])).summary["runs"]}
+        for s in ("network=fluid", "network={kind: packet, chunk: 1 MiB, window: 8}")
+    ]
+    for policy, fluid in times[0].items():
+        assert times[1][policy] == pytest.approx(fluid, rel=0.1), policy

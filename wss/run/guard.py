@@ -1,0 +1,123 @@
+"""Asking policies, which may be a user's own: every answer is checked before anything is done with it.
+
+What a policy is shown cannot be written to, and what it answers is copied before it is used.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+import numpy as np
+
+from wss.errors import ConfigError, WssError
+from wss.policies import KernelView
+from wss.records import BoolArray, Plan
+
+T = TypeVar("T")
+
+
+def sealed(array: Any) -> Any:
+    """Return a copy of *array* that cannot be written to, nor can what it is a copy of."""
+    copy = np.array(array)
+    copy.flags.writeable = False
+    return copy
+
+
+def ask(policy: str, what: str, question: Callable[..., T], *arguments: Any) -> T:
+    """Ask a policy's part, and turn whatever it raises into one line.
+
+    Raises
+    ------
+    ConfigError
+        If it raises anything; the line names the place.
+    """
+    try:
+        return question(*arguments)
+    except WssError:
+        raise
+    except Exception as error:
+        at = error.__traceback__
+        while at is not None and at.tb_next is not None:
+            at = at.tb_next
+        where = f"{Path(at.tb_frame.f_code.co_filename).name}:{at.tb_lineno}" if at is not None else "somewhere"
+        reason = " ".join(str(error).split())[:200]
+        raise ConfigError(
+            f"policy {policy}: its {what} failed at {where} ({type(error).__name__}: {reason}); mend it"
+        ) from error
+
+
+def checked_placement(placed: Any, shape: tuple[int, int, int], policy: str) -> BoolArray:
+    """Return a placement as bool [layers, experts, dies], or raise ConfigError if it is none."""
+    array = np.asarray(placed)
+    fault = None
+    if array.shape != shape or array.dtype != np.bool_:
+        fault = f"is {array.dtype} {list(array.shape)}; it should be bool {list(shape)}, [layers, experts, dies]"
+    elif not array.any(axis=2).all():
+        layer, expert = np.argwhere(~array.any(axis=2))[0]
+        fault = f"puts expert {expert} of layer {layer} on no die; put each on at least one"
+    if fault:
+        raise ConfigError(f"policy {policy}: its placement {fault}")
+    result: BoolArray = sealed(array)
+    return result
+
+
+def checked_wanted(wanted: Any, num_tasks: int, policy: str) -> BoolArray:
+    """Return a prediction as bool [tasks], or raise ConfigError if it is none."""
+    array = np.asarray(wanted)
+    if array.shape != (num_tasks,) or array.dtype != np.bool_:
+        what = f"is {array.dtype} {list(array.shape)}; it should be bool [{num_tasks}], one a task"
+        raise ConfigError(f"policy {policy}: its prediction {what}")
+    result: BoolArray = array
+    return result
+
+
+def checked_plan(plan: Any, view: KernelView, policy: str) -> Plan:
+    """Return a sealed copy of *plan*, which copies nothing yet, or refuse it.
+
+    Raises
+    ------
+    ConfigError
+        If it does not compute every token once, on dies that exist, from dies that hold the weights: a line a fault.
+    """
+    start = f"policy {policy}: its plan of layer {view.layer}"
+    if not isinstance(plan, Plan):
+        raise ConfigError(f"{start} is a {type(plan).__name__}; it should be a wss.records.Plan")
+    columns = {name: np.asarray(getattr(plan, name)) for name in ("expert", "die", "tokens", "source")}
+    sizes = {array.shape for array in columns.values()}
+    whole = all(np.issubdtype(array.dtype, np.integer) for array in columns.values())
+    if not whole or len(sizes) != 1 or len(next(iter(sizes))) != 1:
+        kinds = ", ".join(f"{name} {array.dtype} {list(array.shape)}" for name, array in columns.items())
+        raise ConfigError(f"{start} has {kinds}; it should have whole numbers [tasks], one length")
+    expert, die, tokens, source = (sealed(array.astype(np.int64)) for array in columns.values())
+    ranges = (
+        ("experts", expert, len(view.counts)),
+        ("dies", die, view.num_dies),
+        ("source dies", source, view.num_dies),
+    )
+    faults = [
+        f"uses {name} that do not exist; there are 0..{most - 1}"
+        for name, array, most in ranges
+        if ((array < 0) | (array >= most)).any()
+    ]
+    if not faults:
+        faults = _broken_rules(expert, die, tokens, source, view)
+    if faults:
+        raise ConfigError(*(f"{start} {fault}" for fault in faults))
+    return Plan(expert=expert, die=die, tokens=tokens, source=source, copy=sealed(np.zeros(len(expert), np.bool_)))
+
+
+def _broken_rules(expert: Any, die: Any, tokens: Any, source: Any, view: KernelView) -> list[str]:
+    faults = []
+    if not view.holders[expert, source].all():
+        faults.append("reads an expert from a die that does not hold it; use view.holders")
+    if (tokens <= 0).any():
+        faults.append("has a task without tokens; leave it out")
+    given = np.zeros(len(view.counts), np.int64)
+    np.add.at(given, expert, tokens)
+    if not np.array_equal(given, view.counts):
+        faults.append("does not compute every token once; hand out view.counts")
+    if len(np.unique(expert * view.num_dies + die)) != len(expert):
+        faults.append("has an (expert, die) twice; merge the tasks")
+    return faults
