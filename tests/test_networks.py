@@ -55,7 +55,7 @@ def test_one_read_alone_in_small_chunks_is_nearly_fluid(source, die):
         for window in (256, 32)
     )
     assert fluid * (1 - 1e-12) <= wide <= fluid * 1.02
-    assert (narrow > 1.5 * fluid) is (wafer.hops[source, die] == 4)
+    assert (narrow > 1.5 * fluid) == (wafer.hops[source, die] == 4)
 
 
 def test_one_packet_read_worked_out_by_hand():
