@@ -1,0 +1,161 @@
+"""Compare wss with other simulators and published measurements, and write docs/validation.md.
+
+    python experiments/validate.py FOLDER
+
+FOLDER holds ``reference/`` (network scenarios and results, gemm_h800.json, artifact.json) and ``traces/parquet/``;
+these data are others' and do not ship with wss.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import tempfile
+from pathlib import Path
+
+import numpy as np
+
+from wss.config import load
+from wss.hardware import WAFERS
+from wss.report.gemm import predict_rows, read_rows
+from wss.run import run
+from wss.run.flows import read_scenario, run_flows
+from wss.traces import TraceReader, write_trace
+
+ROOT = Path(__file__).parents[1]
+SIMULATORS = (
+    ("fluid", 1e6, "simgrid-latfirst", "SimGrid 3.32"),
+    ("packet", 1e6, "nspy-chunk1MB", "ns.py, 1 MB"),
+    ("packet", 1e6, "astra-chunk1MB", "ASTRA-sim, 1 MB"),
+    ("packet", 65536.0, "astra-chunk64KiB", "ASTRA-sim, 64 KiB"),
+)
+HEAD = """# Validation
+
+Made by `python experiments/validate.py FOLDER`; do not edit. The reference data are results of programs and measurements that are
+not ours, and nothing in wss was fitted to them, except the five parameters of the GEMM model to its table. What is **not** validated:
+no wafer of GPU dies exists to be measured, so absolute times of a wafer are not; nor are LLC effects, which are not modelled, nor the
+GEMM model beyond FP8 on an H800; nor the contention of HBM ports with links, beyond hand-worked cases and conservation.
+"""
+
+
+def network_tables(folder: Path) -> list[str]:
+    """Return the comparison of `wss flows` with other simulators, flow by flow."""
+    lines = ["## Networks, links alone", "", "Worst difference of a flow's finish, in microseconds:", ""]
+    lines += ["| scenario | flows | " + " | ".join(f"{n} / {name}" for n, _, _, name in SIMULATORS) + " |"]
+    lines += ["|---|---|" + "---|" * len(SIMULATORS)]
+    for path in sorted((folder / "reference/network/scenarios").glob("*.json")):
+        scenario = read_scenario(path)
+        cells = []
+        for network, chunk, simulator, _ in SIMULATORS:
+            reference = json.loads((folder / f"reference/network/results/{path.stem}.{simulator}.json").read_text())
+            ours = run_flows(scenario, network, chunk, 0, "full")
+            off = [abs(a["finish_s"] - b["finish_s"]) for a, b in zip(ours["flows"], reference["flows"], strict=True)]
+            cells.append(f"{1e6 * max(off):.2g}")
+        lines.append(f"| {path.stem} | {len(scenario.ids)} | " + " | ".join(cells) + " |")
+    lines += [
+        "",
+        "Differences above 0.1 us come from chunks that reach a link at the same instant, which the simulators serve in different",
+        "orders (they differ from one another by 0.6 to 1.8 us there), and with 64 KiB chunks from ASTRA-sim's whole picoseconds.",
+    ]
+    return lines
+
+
+def gemm_table(folder: Path) -> list[str]:
+    """Return measured and predicted GEMM times."""
+    found = predict_rows(read_rows(folder / "reference/gemm_h800.json"), WAFERS["dojo"].die, "fp8")
+    lines = ["## GEMMs on an H800 (`gemm: h800`)", ""]
+    lines += [
+        f"{len(found['rows'])} FP8 GEMMs of the DeepGEMM README (2025-02): mean absolute error "
+        f"{100 * found['mean_abs_error']:.1f}%, worst {100 * found['worst_abs_error']:.1f}%.",
+        "",
+        "| groups | m | n | k | measured us | predicted us | error |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    for row in found["rows"]:
+        lines.append(
+            f"| {row['groups']} | {row['m_per_group']} | {row['n']} | {row['k']} | {1e6 * row['measured_seconds']:.1f} | "
+            f"{1e6 * row['predicted_seconds']:.1f} | {100 * row['error']:+.1f}% |"
+        )
+    return lines
+
+
+def artifact_table(folder: Path) -> list[str]:
+    """Return `physics: paper_artifact` beside the paper's own simulator."""
+    rows = json.loads((folder / "reference/artifact.json").read_text())["rows"]
+    lines = ["## The paper's own simulator (`physics: paper_artifact`)", ""]
+    lines += [
+        "Llama-4-Maverick, FP16, 235 real requests, prefill and 15 decode steps; batch 4096 repeats the requests. The queue key of the copy that",
+        "was measured is not frozen at insertion, which makes its base a little faster than the proper rule, which is ours.",
+        "",
+        "| policy | wafer | batch | decode theirs | ours | error | hops theirs | ours | prefill error |",
+        "|---|---|---|---|---|---|---|---|---|",
+    ]
+    with tempfile.TemporaryDirectory() as temporary:
+        trace = Path(temporary) / "t.parquet"
+        _real_requests(folder, trace)
+        for wafer, name in (("dojo", "dojo (5x5)"), ("tsmc_sow", "tsmc_sow (x=3, y=8)")):
+            for batch in (235, 4096):
+                found = {r["policy"]: r for r in rows if r["wafer"] == name and r["batch"] == batch}
+                if found:
+                    policies = sorted({*found, "base"})
+                    settings = [f"wafer={wafer}", f"batch={batch}", f"trace.path={trace}", f"policies={policies}"]
+                    config = ROOT / "configs/llama4_maverick.yaml"
+                    ours = run(load(config, [*settings, "physics=paper_artifact", "steps=15"])).summary["runs"]
+                    lines += [_artifact_row(found[r["policy"]], r, wafer) for r in ours if r["policy"] in found]
+    return lines
+
+
+def _artifact_row(theirs: dict, ours: dict, wafer: str) -> str:
+    decode = ours["decode_time_s"] / theirs["decode_time_s"] - 1
+    prefill = ours["prefill_time_s"] / theirs["prefill_time_s"] - 1
+    return (
+        f"| {ours['policy']} | {wafer} | {ours['batch']} | {1e3 * theirs['decode_time_s']:.3f} ms | "
+        f"{1e3 * ours['decode_time_s']:.3f} ms | {100 * decode:+.2f}% | {theirs['hops']} | "
+        f"{ours['hops'] + ours['prefill_hops']} | {100 * prefill:+.2f}% |"
+    )
+
+
+def _real_requests(folder: Path, path: Path) -> None:
+    """Write the requests in the reference's order: by subject, then by number as text."""
+    requests, meta = [], None
+    for subject in ("abstract_algebra", "anatomy"):
+        (source,) = (folder / "traces/parquet").glob(f"*Llama-4*{subject}.parquet")
+        with TraceReader(source) as reader:
+            requests += sorted(reader.requests(), key=lambda request: str(request.request))
+            meta = reader.meta
+    write_trace(path, meta, requests)
+
+
+def kernel_table() -> list[str]:
+    """Return how far packet differs from fluid on whole MoE kernels."""
+    lines = ["## Fluid against packet on whole MoE kernels", ""]
+    lines += [
+        "Synthetic routing, FP8, batch 4096, Dojo-like wafer; packet with 8 chunks of 1 MiB under way for each read. Packet's kernel time over fluid's,",
+        "of four layers a model, in one decode step:",
+        "",
+        "| model | policy | least | median | most |",
+        "|---|---|---|---|---|",
+    ]
+    for model in ("deepseek_v3", "qwen3_235b", "llama4_maverick", "kimi_k2"):
+        path = ROOT / f"configs/{model}.yaml"
+        moe = load(path).model.moe_layers
+        layers = [moe[i * (len(moe) - 1) // 3] for i in range(4)]
+        settings = ["policies=[base, ep, allo]", "steps=1", f"layers={layers}", "precision=fp8"]
+        networks = ("fluid", "{kind: packet, chunk: 1 MiB, window: 8}")
+        fluid, packet = (run(load(path, [*settings, f"network={network}"])).ledgers for network in networks)
+        for a, b in zip(fluid, packet, strict=True):
+            ratio = [y.time_s / x.time_s for x, y in zip(a.rows, b.rows, strict=True) if x.step > 0]
+            low, middle, high = np.percentile(ratio, [0, 50, 100])
+            lines.append(f"| {model} | {a.policy} | {low:.3f} | {middle:.3f} | {high:.3f} |")
+    return lines
+
+
+def main(folder: Path) -> None:
+    """Write docs/validation.md."""
+    tables = [network_tables(folder), gemm_table(folder), artifact_table(folder), kernel_table()]
+    text = "\n".join([HEAD, *("\n".join([*table, ""]) for table in tables)])
+    (ROOT / "docs/validation.md").write_text(text, encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))
