@@ -2,9 +2,12 @@
 
 A flow is cut into chunks of equal size, the last one shorter. A link is busy for bytes / bandwidth with a chunk, which
 arrives hop latency later, whole, at the next link. All chunks of a flow queue at its first link at its start, unless a
-window limits how many may be under way: the next one then starts when one has been delivered. Chunks of flows that
-start together take turns, in the order of the flows. Chunks that reach a link at the same instant are served in the
-order in which they were sent on.
+window limits how many may be under way: the next one then starts when one has been delivered. A flow of no bytes is
+one empty chunk.
+
+Ties are part of the model. Times are compared as whole ticks, so that rounding decides nothing. At one instant flows
+start first, and those that start together take turns, a chunk each, in the order of the flows; then what was scheduled
+first happens first, where the service of a chunk schedules its arrival and then its own end. That is ASTRA-sim's order.
 
 Written once: `packet_flows` is compiled, `packet_flows.py_func` is the same lines as plain Python.
 """
@@ -42,22 +45,36 @@ def packet_flows(start, nbytes, chunk, window, paths, lengths, bandwidth, latenc
     """
     num_flows = start.size
     finish = start.copy()
-    free = np.zeros(bandwidth.size)  # when each link falls idle
     busy = np.zeros(bandwidth.size)
-    chunks = np.ceil(nbytes / chunk).astype(np.int64)
+    chunks = np.zeros(num_flows, np.int64)
+    first = np.zeros(num_flows + 1, np.int64)  # the number of each flow's first chunk
+    longest = 1e-9
     for f in range(num_flows):
-        if lengths[f] == 0:
-            chunks[f] = 0
-        elif chunks[f] == 0:  # a flow of no bytes still takes its hops
-            finish[f] = start[f] + lengths[f] * latency
+        if lengths[f] > 0:
+            chunks[f] = max(1, np.int64(np.ceil(nbytes[f] / chunk)))
+        first[f + 1] = first[f] + chunks[f]
+        longest = max(longest, start[f])
+    for f in range(num_flows):
+        longest += lengths[f] * (nbytes[f] / bandwidth[0] + latency)
+    ticks = min(1e15, 1e14 / longest)  # of a second: femtoseconds, or longer in a long scenario
     sent = np.zeros(num_flows, np.int64)  # chunks given to the first link so far
+
+    serving = np.zeros(bandwidth.size, np.bool_)
+    free = np.zeros(bandwidth.size)  # when the service in progress ends
+    head, tail = np.full(bandwidth.size, -1), np.full(bandwidth.size, -1)  # the chunks that wait at each link
+    behind = np.full(first[-1], -1)  # by chunk: which one waits behind it
+    came = np.zeros(first[-1])  # by chunk: since when it waits
+    owner = np.zeros(first[-1], np.int64)  # by chunk: its flow, and its place on the route
+    where = np.zeros(first[-1], np.int64)
+
     order = np.argsort(start, kind="mergesort")
     due = 0
+    early = -(1 << 62)  # starts are scheduled before everything else
     serial = 0
-    # (time, order of sending, flow, chunk, place on the route)
-    events: list[Any] = [(np.inf, 0, 0, 0, 0)]
+    # (time in ticks, order of scheduling, time, flow or -1 - the link whose service ends, chunk, place on the route)
+    events: list[Any] = [(np.int64(1 << 62), 0, np.inf, 0, 0, 0)]
     while True:
-        if due < num_flows and start[order[due]] <= events[0][0]:
+        if due < num_flows and np.int64(np.rint(start[order[due]] * ticks)) <= events[0][0]:
             last = due
             while last < num_flows and start[order[last]] == start[order[due]]:
                 last += 1
@@ -67,28 +84,48 @@ def packet_flows(start, nbytes, chunk, window, paths, lengths, bandwidth, latenc
                 for i in range(due, last):
                     f = order[i]
                     if turn < chunks[f] and (window == 0 or turn < window):
-                        serial += 1
-                        heapq.heappush(events, (start[f], serial, f, turn, 0))
+                        early += 1
+                        heapq.heappush(events, (np.int64(np.rint(start[f] * ticks)), early, start[f], f, turn, 0))
                         sent[f] += 1
                         some = True
                 turn += 1
             due = last
             continue
-        now, _, f, c, place = heapq.heappop(events)
+
+        _, _, now, f, c, place = heapq.heappop(events)
         if now == np.inf:
             break
-        if place == lengths[f]:
+        if f < 0:  # a service ends: the next one in the queue
+            link = -1 - f
+            serving[link] = False
+            waiting = head[link]
+            if waiting < 0:
+                continue
+            head[link] = behind[waiting]
+            f, place, now = owner[waiting], where[waiting], max(now, came[waiting])
+            c = waiting - first[f]
+        elif place == lengths[f]:  # delivered: the next one sets out, if a window held it back
             finish[f] = max(finish[f], now)
-            if window > 0 and sent[f] < chunks[f]:
-                serial += 1
-                heapq.heappush(events, (now, serial, f, sent[f], 0))
-                sent[f] += 1
-            continue
+            if sent[f] == chunks[f]:
+                continue
+            c, place = sent[f], 0
+            sent[f] += 1
         link = paths[f, place]
-        size = min(chunk, nbytes[f] - c * chunk)
-        takes = size / bandwidth[link]
+        if serving[link]:
+            this = first[f] + c
+            owner[this], where[this], came[this], behind[this] = f, place, now, -1
+            if head[link] < 0:
+                head[link] = this
+            else:
+                behind[tail[link]] = this
+            tail[link] = this
+            continue
+        takes = min(chunk, nbytes[f] - c * chunk) / bandwidth[link]
         free[link] = max(now, free[link]) + takes
+        serving[link] = True
         busy[link] += takes
-        serial += 1
-        heapq.heappush(events, (free[link] + latency, serial, f, c, place + 1))
+        there = free[link] + latency
+        heapq.heappush(events, (np.int64(np.rint(there * ticks)), serial, there, f, c, place + 1))
+        heapq.heappush(events, (np.int64(np.rint(free[link] * ticks)), serial + 1, free[link], -1 - link, 0, 0))
+        serial += 2
     return finish, busy
