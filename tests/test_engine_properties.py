@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from kit import plan_of, simulate, wafer_of
+from naive import kernel_ends
 
 from wss.engine import fluid
 from wss.hardware import WAFERS, build
@@ -110,3 +111,12 @@ def test_a_link_without_requests_carries_data_alone():
     run = simulate(wafer, plan_of((0, 24, 1, 0)), 88e6)
     assert run.carried.link_request.sum() == 0
     assert run.carried.link_data.sum() == pytest.approx(8 * 88e6)
+
+
+@given(kernels())
+@settings(max_examples=60)
+def test_the_engine_agrees_with_one_written_from_the_documentation(kernel):
+    mesh, plan, compute, window = kernel
+    wafer = wafer_of(mesh)
+    run = simulate(wafer, plan, 88e6, compute, window)
+    assert run.end == pytest.approx(kernel_ends(wafer, plan, 88e6, compute.tolist(), window), rel=1e-9)
