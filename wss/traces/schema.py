@@ -40,7 +40,7 @@ class TraceMeta:
     num_experts, top_k
         Routed experts a layer, and how many of them a token uses.
     num_requests
-        Requests in the trace.
+        Requests in the trace as its maker counted them; a part of a trace may still have the number of the whole.
     source, note
         Where it comes from, and what a reader should know about it.
     """
@@ -82,7 +82,7 @@ class TraceMeta:
             raise TraceError(f"{path}: is not a routing trace ({found}); the metadata key 'format' must be '{FORMAT}'")
         faults = [
             f"metadata key '{name}' is missing; add it"
-            for name in (*_TEXTS, "moe_layers", *_NUMBERS)
+            for name in ("model", "source", "moe_layers", *_NUMBERS)
             if name not in keys
         ]
         numbers = {name: _number(name, keys[name], faults) for name in _NUMBERS if name in keys}
@@ -93,15 +93,15 @@ class TraceMeta:
             raise TraceError(*(f"{path}: {fault}" for fault in faults))
         return cls(
             model=keys["model"],
-            benchmark=keys["benchmark"],
-            subject=keys["subject"],
+            benchmark=keys.get("benchmark", "*"),
+            subject=keys.get("subject", "*"),
             moe_layers=layers,
             num_layers=numbers["num_layers"],
             num_experts=numbers["num_experts"],
             top_k=numbers["top_k"],
             num_requests=numbers["num_requests"],
             source=keys["source"],
-            note=keys["note"],
+            note=keys.get("note", ""),
         )
 
 

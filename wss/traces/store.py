@@ -95,7 +95,6 @@ class TraceReader:
                     self._check_new(number, ids)
                     ids[number] = None
                 last = number
-        self._check_count(len(ids))
         return np.fromiter(ids, np.int32, len(ids))
 
     def requests(self, only: Collection[int] | None = None, limit: int | None = None) -> Iterator[RequestRouting]:
@@ -127,9 +126,7 @@ class TraceReader:
                 left -= 1
             if left == 0:
                 return
-        if wanted is None:
-            self._check_count(len(seen))
-        else:
+        if wanted is not None:
             missing = min(wanted - seen)
             raise TraceError(f"{self.path}: has no request {missing}; it holds {len(seen)} requests with other numbers")
 
@@ -218,11 +215,6 @@ class TraceReader:
         if number in seen:
             what = "its rows are not together; a request's rows must follow one another"
             raise TraceError(f"{self.path}: request {number}: {what}")
-
-    def _check_count(self, count: int) -> None:
-        if count != self.meta.num_requests:
-            what = f"holds {count} requests, but its metadata says {self.meta.num_requests}"
-            raise TraceError(f"{self.path}: {what}; metadata key 'num_requests' must be {count}")
 
 
 @contextmanager
