@@ -10,8 +10,8 @@ from wss.config import load
 from wss.engine.artifact import ArtifactKernel, Llc, Machine
 from wss.engine.circuit import Circuit
 from wss.errors import ConfigError
-from wss.run import run
-from wss.traces import TraceReader, write_trace
+from wss.run import run, walk
+from wss.traces import Replay, TraceReader, write_trace
 
 CONFIG = Path(__file__).parents[1] / "configs" / "llama4_maverick.yaml"
 ARTIFACT = ["physics=paper_artifact", "layers=all"]
@@ -176,6 +176,14 @@ def test_the_llc_keeps_two_slices_a_set_oldest_out():
         llc.store((0, 0, part))
     assert [llc.holds((0, 0, part)) for part in range(3)] == [False, True, True]
     assert not llc.holds((1, 0, 2))
+
+
+@pytest.mark.parametrize(("physics", "across"), [("wss", True), ("paper_artifact", False)])
+def test_each_physics_has_its_own_idea_of_which_tokens_are_neighbours(monkeypatch, physics, across):
+    seen = []
+    monkeypatch.setattr(walk, "Replay", lambda *a, **k: seen.append(k["across_phases"]) or Replay(*a, **k))
+    run(load(CONFIG, [f"physics={physics}", "layers=[1]", "batch=8", "steps=1"]))
+    assert seen == [across]
 
 
 def test_it_says_by_how_much_it_exceeds_capacity():

@@ -155,3 +155,15 @@ def test_a_faster_link_can_slow_a_kernel():
     faster[link] *= 2
     times = [simulate(w, plan, MB, [0, 1 * US, 0, 2 * US]).time for w in (wafer, replace(wafer, link_bandwidth=faster))]
     assert times == pytest.approx([4.0 * US, 4.5 * US])
+
+
+def test_a_link_is_busy_while_it_carries_anything():
+    """Die 2 reads 2 MB from die 0 (from 0.5 to 2.5 us), die 1 from die 0 too, over the first link alone, shared: both
+    end at 4.5 us; the second link carries the one read all that time.
+    """
+    wafer = wafer_of((1, 3), hbm=10 * MB / US, link=MB / US, hop=0.0, start=0.5 * US)
+    run = simulate(wafer, plan_of((0, 2, 1, 0), (1, 1, 1, 0)), 2 * MB)
+    busy = {tuple(link): run.carried.link_busy[i] for i, link in enumerate(wafer.links.tolist())}
+    assert busy[0, 1] == pytest.approx(4 * US)
+    assert busy[1, 2] == pytest.approx(4 * US)
+    assert busy[1, 0] == pytest.approx(4 * US), "the requests of both"

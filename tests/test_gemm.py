@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -9,10 +10,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from kit import shared
 
+from wss.config import load
 from wss.errors import ConfigError
 from wss.hardware import GEMMS, WAFERS
 from wss.hardware.gemm import H800
 from wss.report.gemm import predict_rows, read_rows
+from wss.run import run
 
 DIE = WAFERS["dojo"].die
 
@@ -84,3 +87,22 @@ def test_predictions_stand_beside_measurements(tmp_path):
     assert found["rows"][0]["kind"] == "dense"
     assert found["rows"][0]["error"] == pytest.approx(found["rows"][0]["predicted_seconds"] / 1e-5 - 1)
     assert "error" not in found["rows"][1]
+
+
+def test_an_expert_is_gate_and_up_together_and_down():
+    tokens = np.array([7.0, 300.0])
+    parts = H800.compute_s(tokens, 4096, 7168, DIE, "fp16") + H800.compute_s(tokens, 7168, 2048, DIE, "fp16")
+    assert H800.seconds(tokens, 7168, 2048, DIE, "fp16") == pytest.approx(parts, rel=1e-15)
+
+
+def test_a_die_pays_two_launches_a_kernel_in_a_run():
+    """One die with memory beyond measure: its kernel is its experts' compute times and two launches."""
+    config = Path(__file__).parents[1] / "configs" / "gpt_oss_20b.yaml"
+    wafer = "wafer={preset: dojo, mesh: [1, 1], die: {hbm: {bandwidth: 1000000 TB/s, latency: 0, size: 1 TB}}}"
+    settings = [wafer, "gemm=h800", "policies=[ep]", "baseline=ep", "layers=[3]", "steps=1", "batch=64"]
+    experiment = load(config, settings)
+    (row,) = [row for row in run(experiment).ledgers[0].rows if row.step == 1]
+    per_task = row.compute_time_s - 2 * H800.launch_s
+    assert row.time_s == pytest.approx(row.compute_time_s, rel=1e-9)
+    least = row.active_experts * H800.seconds(np.array([1.0]), 2880, 2880, experiment.wafer.die, "fp16")[0]
+    assert least * (1 - 1e-9) <= per_task <= 1.2 * least

@@ -178,3 +178,40 @@ def test_the_heatmap_keeps_what_follows_what_the_die_computes():
 
 def test_the_papers_five_policies_are_there():
     assert list(POLICIES) == ["base", "ep", "pred", "allo", "allo_pred"]
+
+
+def test_algorithm1_considers_more_dies_for_a_popular_expert():
+    """5,000 tokens among experts of one: 5000 // max(201, 50) = 24 candidates, so all 13 within two hops."""
+    counts = np.ones(25, np.int64)
+    counts[12] = 5000
+    few = Algorithm1(min_candidates=1, radius=2).allocate(kernel(np.full(25, 1000)))
+    many = Algorithm1(min_candidates=1, radius=2).allocate(kernel(counts))
+    assert len(few.die) == 25, "1000 // 1000: one candidate each"
+    assert (many.expert == 12).sum() > 2
+
+
+def test_algorithm1_gives_a_home_back_the_read_that_it_did_not_serve():
+    """Both experts live on die 0, charged 2 reads. Expert 0 goes to its copy on die 2; that leaves die 0 with one, no
+    more than expert 1's copy on die 1 would have, and a tie goes to the home.
+    """
+    wafer = WAFERS[1, 3]
+    holders = np.array([[True, False, True], [True, True, False]])
+    plan = algorithm1(
+        np.array([0, 1]),
+        np.array([1, 2]),
+        np.array([0, 0]),
+        holders,
+        wafer.hops,
+        np.array([1.0, 100.0, 0.0, 0.0]),
+        50,
+        5,
+        1,
+    )
+    assert plan.tolist() == [[0, 2, 1, 2], [1, 0, 2, 0]]
+
+
+def test_a_die_runs_its_tasks_in_first_seen_order_whatever_the_policy():
+    order = np.array([3, 0, 2, 1])
+    for allocation in (Algorithm1(), Home(), InTurn(), Chunked()):
+        plan = allocation.allocate(kernel([40, 30, 20, 10], order=order))
+        assert list(dict.fromkeys(plan.expert.tolist())) == order.tolist()

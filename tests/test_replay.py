@@ -81,3 +81,8 @@ def test_repeating_is_the_same_as_writing_the_requests_out(experts, batch):
     for short, long in zip(kernels_of(requests, batch, 2), kernels_of(written_out, batch, 2), strict=True):
         assert short[:3] == long[:3]
         assert np.array_equal(short[3], long[3])
+
+
+def test_the_step_from_prompt_to_decode_can_be_left_out_of_the_heat():
+    replay = Replay([request(0, 2, 3, 1, 0, 2)], 1, 2, [0], 4, across_phases=False)
+    assert [np.argwhere(k.heat).tolist() for k in replay.kernels()][-1] == [[0, 2], [3, 1]]

@@ -63,7 +63,9 @@ def test_the_summary_adds_up(small):
         assert own["speedup"] == pytest.approx(runs["base"]["decode_time_s"] / own["decode_time_s"])
         assert own["bound_ratio"] == pytest.approx(own["decode_time_s"] / own["lower_bound_s"])
         assert own["bound_ratio"] >= 1
-        assert own["imbalance"] >= 1
+        assert own["imbalance"] == pytest.approx(own["decode_time_s"] / sum(row.mean_die_time_s for row in decode))
+        flop = 6 * 1024 * 2048 * sum(row.tokens for row in decode)
+        assert own["compute_share"] == pytest.approx(flop / (6 * 989e12) / own["decode_time_s"])
         assert own["throughput_tokens_per_s"] == pytest.approx(3 * 40 / own["decode_time_s"])
         assert own["step_time_mean_s"] * 3 == pytest.approx(own["decode_time_s"])
         assert own["link_bytes"] == pytest.approx(own["byte_hops"] * 1.25)

@@ -49,7 +49,7 @@ def settle(now, elapsed, flows, left, rates, finish, row, tables, capacity, move
         amount = left[f] if done else min(left[f], rates[f] * elapsed)
         for k in range(lengths[row[f]]):
             moved[accounts[row[f], k]] += weights[row[f], k] * amount
-            seen[paths[row[f], k]] = True
+            seen[paths[row[f], k]] |= rates[f] > 0.0  # what joins now has not moved yet
         left[f] -= amount
         if done:
             ended[num_ended] = f
