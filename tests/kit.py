@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from wss.engine import NETWORKS, simulate_kernel
+from wss.engine import NETWORKS, Llcs, NetworkModel, simulate_kernel
 from wss.hardware import Wafer, WaferSpec, build
 from wss.hardware.specs import DieSpec, HbmSpec, LinkSpec, LlcSpec
 from wss.policies import Costs, KernelView
@@ -35,12 +35,13 @@ def wafer_of(
     start: float = 410e-9,
     flops: float = 989e12,
     hbm_size: float = 80e9,
+    llc: float = 0.0,
 ) -> Wafer:
     """A wafer whose reads start *start* seconds after their issue, hops apart."""
     die = DieSpec(
         flops={"fp16": flops},
         hbm=HbmSpec(bandwidth=hbm, size=hbm_size, latency=start),
-        llc=LlcSpec(miss=0.0),
+        llc=LlcSpec(size=llc, miss=0.0),
     )
     return build(WaferSpec(mesh=mesh, die=die, link=LinkSpec(bandwidth=link, latency=hop)))
 
@@ -62,7 +63,14 @@ def simulate(
 ) -> KernelRun:
     """Run one kernel; *compute* is seconds a task."""
     seconds = np.broadcast_to(np.asarray(compute, np.float64), len(plan.expert))
-    return simulate_kernel(NETWORKS[network]().model(wafer), wafer.num_dies, plan, nbytes, seconds, window)
+    return run_kernel(NETWORKS[network]().model(wafer), wafer, plan, nbytes, seconds, window)
+
+
+def run_kernel(
+    model: NetworkModel, wafer: Wafer, plan: Plan, nbytes: float, seconds: np.ndarray, window: int
+) -> KernelRun:
+    """Run one kernel with empty LLCs over *model*."""
+    return simulate_kernel(model, Llcs(wafer.spec.die.llc, wafer.num_dies), 0, plan, nbytes, seconds, window)
 
 
 def view_of(wafer: Wafer, counts: np.ndarray, holders: np.ndarray, order: np.ndarray | None = None) -> KernelView:

@@ -6,6 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from kit import plan_of
 
+from wss.errors import CapacityError
 from wss.policies import Copies
 from wss.policies.caching import Lru
 
@@ -20,12 +21,12 @@ def copies_of(slots, num_layers=2, num_experts=6, num_dies=2):
 def fetch(copies, layer, *experts):
     """Die 1 reads *experts* from die 0 and would keep all."""
     plan = plan_of(*((e, 1, 1, 0) for e in experts))
-    return copies.admit(layer, plan, np.ones(len(experts), np.bool_)).tolist()
+    return copies.admit(layer, plan, np.ones(len(experts), np.bool_), np.zeros(2)).tolist()
 
 
 def use(copies, layer, *experts):
     plan = plan_of(*((e, 1, 1, 1) for e in experts))
-    copies.admit(layer, plan, np.zeros(len(experts), np.bool_))
+    copies.admit(layer, plan, np.zeros(len(experts), np.bool_), np.zeros(2))
 
 
 def held(copies, layer):
@@ -58,7 +59,7 @@ def test_what_the_kernel_itself_reads_is_not_given_up_for_what_it_fetches():
     copies = copies_of(2)
     fetch(copies, 0, 0, 1)
     plan = plan_of((0, 1, 1, 1), (1, 1, 1, 1), (2, 1, 1, 0))
-    assert copies.admit(0, plan, np.array([False, False, True])).tolist() == [False, False, False]
+    assert copies.admit(0, plan, np.array([False, False, True]), np.zeros(2)).tolist() == [False, False, False]
     assert held(copies, 0) == [0, 1]
 
 
@@ -83,7 +84,7 @@ def test_capacity_is_never_exceeded_and_the_count_is_right(slots, kernels):
     for layer, experts in kernels:
         own = copies.holders(layer)[experts, 1]
         plan = plan_of(*((e, 1, 1, 1 if o else 0) for e, o in zip(experts, own, strict=True)))
-        admitted = copies.admit(layer, plan, plan.remote)
+        admitted = copies.admit(layer, plan, plan.remote, np.zeros(2))
         assert not admitted[~plan.remote].any()
         assert copies.holders(layer)[np.array(experts)[admitted | own], 1].all()
         now = sum(len(held(copies, at)) for at in (0, 1))
@@ -94,3 +95,21 @@ def test_slots_are_whole_experts():
     assert copies_of(3).slots.tolist() == [0, 3]
     with pytest.raises(IndexError):
         copies_of(1).holders(5)
+
+
+def test_activation_buffers_push_copies_out_oldest_first_and_what_is_read_stays():
+    copies = copies_of(3)
+    fetch(copies, 0, 0, 1, 2)
+    use(copies, 0, 2)
+    plan = plan_of((0, 1, 1, 1))
+    copies.admit(0, plan, np.zeros(1, np.bool_), np.array([0.0, 15.0]))
+    assert (held(copies, 0), copies.evictions, copies.slots[1]) == ([0, 2], 1, 2)
+    copies.admit(0, plan, np.zeros(1, np.bool_), np.array([0.0, 29.0]))
+    assert held(copies, 0) == [0]
+    with pytest.raises(CapacityError, match="die 1: 31 bytes of activation buffers and 10 bytes of copies"):
+        copies.admit(0, plan, np.zeros(1, np.bool_), np.array([0.0, 31.0]))
+
+
+def test_buffers_that_do_not_fit_beside_the_weights_are_refused():
+    with pytest.raises(CapacityError, match="die 1: 10 bytes of activation buffers and 0 bytes"):
+        copies_of(0).admit(0, plan_of((0, 1, 1, 0)), np.zeros(1, np.bool_), np.array([0.0, 10.0]))

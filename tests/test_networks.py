@@ -6,13 +6,12 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from kit import plan_of, simulate, wafer_of
+from kit import plan_of, run_kernel, simulate, wafer_of
 from test_engine_properties import kernels
 
 from wss.config import load
 from wss.engine import NETWORKS
 from wss.engine.network import CircuitSpec, PacketSpec
-from wss.engine.simulate import simulate_kernel
 from wss.metrics.traffic import check_conservation
 from wss.run import run
 
@@ -51,7 +50,7 @@ def test_one_read_alone_in_small_chunks_is_nearly_fluid(source, die):
     plan = plan_of((0, die, 1, source))
     fluid = simulate(wafer, plan, 88e6).time
     wide, narrow = (
-        simulate_kernel(PacketSpec(window=window).model(wafer), 9, plan, 88e6, np.zeros(1), 1).time
+        run_kernel(PacketSpec(window=window).model(wafer), wafer, plan, 88e6, np.zeros(1), 1).time
         for window in (256, 32)
     )
     assert fluid * (1 - 1e-12) <= wide <= fluid * 1.02
@@ -64,7 +63,7 @@ def test_one_packet_read_worked_out_by_hand():
     """
     wafer = wafer_of((1, 2), hbm=2 * MB / US, link=MB / US, hop=0.1 * US, start=0.5 * US)
     model = PacketSpec(chunk=2 * MB, window=1).model(wafer)
-    run = simulate_kernel(model, 2, plan_of((0, 1, 1, 0)), MB, np.zeros(1), 1)
+    run = run_kernel(model, wafer, plan_of((0, 1, 1, 0)), MB, np.zeros(1), 1)
     assert run.time == pytest.approx((0.25 + 0.1 + 0.5 + 0.5 + 1.0 + 0.1) * US)
 
 
@@ -73,7 +72,7 @@ def test_circuits_hold_and_half_duplex_holds_both_ways():
     wafer = wafer_of((1, 2), hbm=10 * MB / US, link=MB / US, hop=0.0, start=0.0)
     plan = plan_of((0, 1, 1, 0), (1, 0, 1, 1))
     times = [
-        simulate_kernel(CircuitSpec(duplex=duplex).model(wafer), 2, plan, MB, np.zeros(2), 2).time
+        run_kernel(CircuitSpec(duplex=duplex).model(wafer), wafer, plan, MB, np.zeros(2), 2).time
         for duplex in ("full", "half")
     ]
     assert times == pytest.approx([1 * US, 2 * US])
@@ -90,3 +89,11 @@ def test_fluid_and_windowed_packet_differ_by_less_than_a_tenth(name):
     ]
     for policy, fluid in times[0].items():
         assert times[1][policy] == pytest.approx(fluid, rel=0.1), policy
+
+
+def test_a_circuit_achieves_its_shares_of_bandwidth():
+    """1 MB from an HBM of 10 MB/us over a link of 1 MB/us: half of the link counts, or a twentieth of the HBM."""
+    wafer = wafer_of((1, 2), hbm=10 * MB / US, link=MB / US, hop=0.0, start=0.0)
+    for shares, expected in (({"link_share": 0.5}, 2 * US), ({"hbm_share": 0.05}, 2 * US), ({}, US)):
+        run = run_kernel(CircuitSpec(**shares).model(wafer), wafer, plan_of((0, 1, 1, 0)), MB, np.zeros(1), 1)
+        assert run.time == pytest.approx(expected)

@@ -149,8 +149,9 @@ def test_fewer_steps_are_the_beginning_of_more(small):
 
 
 def test_layers_do_not_meet(small):
-    """Copies apart, a layer runs alone as it runs with the others; throughput is then unknown."""
-    whole, part = run(load(small)), run(load(small, ["layers=[2]"]))
+    """Copies and LLCs apart, a layer runs alone as it runs with the others; throughput is then unknown."""
+    no_llc = "wafer.die.llc.size=0 B"
+    whole, part = run(load(small, [no_llc])), run(load(small, [no_llc, "layers=[2]"]))
     for name in ("base", "ep", "allo"):
         all_rows = next(ledger.rows for ledger in whole.ledgers if ledger.policy == name)
         rows = next(ledger.rows for ledger in part.ledgers if ledger.policy == name)
@@ -224,6 +225,9 @@ class Broken:
     def wanted(self, heat, plan):
         return self._answer(plan)
 
+    def ahead(self, seen, holders, slots):
+        return self._answer(seen)
+
 
 def changed(**columns):
     return lambda view: replace(Home().allocate(view), **{k: f(Home().allocate(view)) for k, f in columns.items()})
@@ -241,6 +245,13 @@ WRONG = {
     "a flat one": ("placement", lambda all_: all_[0], "its placement is bool [12, 6]"),
     "counts": ("prediction", lambda plan: plan.tokens, "its prediction is int64"),
     "one for all": ("prediction", lambda plan: np.True_, "its prediction is bool []"),
+    "a flat prefetch": ("prefetching", lambda seen: seen, "its prefetching is int64"),
+    "what no die holds": (
+        "prefetching",
+        lambda seen: np.full((6, 1), 11),
+        "its prefetching wants what",
+    ),
+    "expert 99": ("prefetching", lambda seen: np.full((6, 1), 99), "its prefetching names experts that do not exist"),
     "a changed plan": ("prediction", lambda plan: plan.tokens.fill(1), "its prediction failed at test_run.py:"),
 }
 

@@ -41,6 +41,8 @@ class Carried:
     ----------
     hbm_read, hbm_written
         Bytes out of and into each HBM, [dies].
+    llc_read
+        Bytes out of each LLC, [dies].
     link_data, link_request
         Bytes of weights and of read requests over each link, [links].
     link_busy
@@ -49,6 +51,7 @@ class Carried:
 
     hbm_read: FloatArray
     hbm_written: FloatArray
+    llc_read: FloatArray
     link_data: FloatArray
     link_request: FloatArray
     link_busy: FloatArray
@@ -62,6 +65,10 @@ class KernelRun:
     ----------
     issue, read_end, end
         When each task issued its read, had its weights, and was done, [tasks].
+    hit
+        Which tasks found their weights in the LLC of the die they read from, [tasks].
+    prefetched
+        How many experts each die read from its own HBM for the layer to come, [dies].
     die_end
         When each die was done, [dies].
     carried
@@ -71,6 +78,8 @@ class KernelRun:
     issue: FloatArray
     read_end: FloatArray
     end: FloatArray
+    hit: BoolArray
+    prefetched: IntArray
     die_end: FloatArray
     carried: Carried
 
@@ -105,4 +114,7 @@ class KernelRow:
     request_bytes: float
     max_link_bytes: float
     llc_hits: int
+    llc_hit_bytes: float
+    prefetched_bytes: float
     evictions: int
+    hbm_used_bytes: float

@@ -8,7 +8,7 @@ from typing import Any, Literal
 from wss.engine import NETWORKS, FluidSpec, NetworkSpec
 from wss.hardware import FaultSpec, WaferSpec
 from wss.models import ModelShape, Precision
-from wss.policies import ALLOCATIONS, CACHINGS, PLACEMENTS, PREDICTIONS, Policy
+from wss.policies import ALLOCATIONS, CACHINGS, PLACEMENTS, PREDICTIONS, PREFETCHINGS, Policy
 from wss.traces.synth import SynthSpec
 
 
@@ -77,7 +77,7 @@ def _kind(value: object) -> str | None:
         return "path"
     if isinstance(value, ModelShape | Policy) or type(value).__module__.startswith("wss.hardware"):
         return None
-    for table in (PLACEMENTS, ALLOCATIONS, PREDICTIONS, CACHINGS, NETWORKS):
+    for table in (PLACEMENTS, ALLOCATIONS, PREDICTIONS, CACHINGS, PREFETCHINGS, NETWORKS):
         for name, cls in table.items():
             if type(value) is cls:
                 return name

@@ -19,7 +19,7 @@ from wss.hardware import GEMMS, WAFERS, FaultSpec, WaferSpec
 from wss.hardware.faults import faults_of
 from wss.hardware.topology import mesh
 from wss.models import MODELS, ModelShape, Precision
-from wss.policies import ALLOCATIONS, CACHINGS, PLACEMENTS, POLICIES, PREDICTIONS, Policy
+from wss.policies import ALLOCATIONS, CACHINGS, PLACEMENTS, POLICIES, PREDICTIONS, PREFETCHINGS, Policy
 from wss.traces.synth import SYNTHS, SynthSpec
 from wss.units import Quantity
 
@@ -31,6 +31,7 @@ SEAMS: dict[str, tuple[dict[str, Any], str]] = {
     "allocation": (ALLOCATIONS, "allocation"),
     "prediction": (PREDICTIONS, "prediction"),
     "caching": (CACHINGS, "caching"),
+    "prefetching": (PREFETCHINGS, "prefetching"),
 }
 
 
@@ -185,7 +186,7 @@ def _policies(document: Document, place: Place, value: Any) -> Any:
 
 
 def _policy(document: Document, place: Place, value: Any) -> Policy | None:
-    """Read a policy: a preset's name, or ``{name, preset, placement, allocation, prediction, caching}``."""
+    """Read a policy: a preset's name, or ``{name, preset, and the seams}``."""
     if not isinstance(value, dict):
         return named(document, place, value, POLICIES, Policy)
     parts: dict[str, Any] = {}

@@ -1,8 +1,8 @@
 """The circuit network in a run: a read holds the source's HBM and its whole route for as long as it takes.
 
-A read takes LLC miss + HBM latency + 2 · hops · link latency + bytes / the slowest resource it holds. Reads are served
-in the order of their issue and none overtakes another on any resource, even one that is idle meanwhile. With half
-duplex both directions of a link are one resource. Requests have no bandwidth of their own.
+A read takes its start latency plus bytes over the slowest resource it holds, of whose bandwidth it achieves a share.
+Reads are served in the order of their issue and none overtakes another on any resource, even one that is idle
+meanwhile. With half duplex both directions of a link are one resource. Requests have no bandwidth of their own.
 """
 
 from __future__ import annotations
@@ -14,14 +14,20 @@ import simpy
 
 from wss.engine.paths import Paths
 from wss.hardware.wafer import Wafer
-from wss.records import Carried, IntArray
+from wss.records import Carried, FloatArray, IntArray
 
 
 class CircuitModel:
     """The circuit network at rest."""
 
-    def __init__(self, wafer: Wafer, duplex: Literal["full", "half"]) -> None:
+    def __init__(
+        self, wafer: Wafer, duplex: Literal["full", "half"], hbm_share: float = 1.0, link_share: float = 1.0
+    ) -> None:
         self.paths = Paths(wafer)
+        dies = wafer.num_dies
+        self.achieved: FloatArray = self.paths.capacity.copy()
+        self.achieved[:dies] *= hbm_share
+        self.achieved[dies:-dies] *= link_share
         self.shared: IntArray = np.arange(len(self.paths.capacity))
         if duplex == "half":
             number = {tuple(link): wafer.num_dies + i for i, link in enumerate(wafer.links.tolist())}
@@ -38,18 +44,19 @@ class Circuits:
 
     def __init__(self, env: simpy.Environment, model: CircuitModel) -> None:
         self._env, self._paths, self._shared = env, model.paths, model.shared
+        self._achieved = model.achieved
         self._free = np.zeros(len(model.paths.capacity))
         self._busy = np.zeros(len(model.paths.capacity))
         self._moved = np.zeros(model.paths.num_accounts)
 
-    def read(self, source: int, die: int, nbytes: float, copy: bool) -> simpy.Event:
-        """Bring *nbytes* from the HBM of *source* to *die*; the event's value is when the last byte is there."""
-        row = self._paths.row(source, die, copy)
+    def read(self, source: int, die: int, nbytes: float, copy: bool, hit: bool = False) -> simpy.Event:
+        """Bring *nbytes* from HBM or LLC of *source* to *die*; the event's value is when the last byte is there."""
+        row = self._paths.row(source, die, copy, hit)
         resources, weights, lengths, accounts = self._paths.tables
         used = slice(0, int(lengths[row]))
         self._moved[accounts[row, used]] += weights[row, used] * nbytes
         held = resources[row, used][weights[row, used] == 1.0]
-        takes = float(self._paths.latency[source, die]) + nbytes / float(self._paths.capacity[held].min())
+        takes = float(self._paths.latency[int(hit), source, die]) + nbytes / float(self._achieved[held].min())
         servers = self._shared[held]
         end = max(self._env.now, float(self._free[servers].max())) + takes
         self._free[servers] = end

@@ -4,39 +4,100 @@ A slot of the window is taken when a task's read is issued and freed when that t
 stream in, so a task ends at
 
     end = max(read done, max(read issued, end of the task before) + compute time).
+
+A read looks in the LLC of the die it reads from when it is issued. A die that is done reads, one after another, what it
+was told to have in its LLC for the next layer, until the last die is done; what is then under way is read in vain.
 """
 
 from __future__ import annotations
 
 from collections.abc import Generator, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
 import simpy
 
+from wss.engine.llc import Key, Llcs
 from wss.engine.network import Network
-from wss.records import FloatArray, Plan
+from wss.records import BoolArray, FloatArray, IntArray, Plan
 
 
-def work(
-    env: simpy.Environment,
-    network: Network,
-    plan: Plan,
-    mine: Sequence[int],
-    nbytes: float,
-    compute: FloatArray,
-    window: int,
-    log: tuple[FloatArray, FloatArray, FloatArray],
-) -> Generator[simpy.Event, Any, None]:
-    """Run the tasks *mine* of *plan*, in that order; write issue, read end and end into *log*, each [tasks]."""
-    issue, read_end, end = log
-    reads: list[simpy.Event] = []
-    previous = env.now
-    for i, task in enumerate(mine):
-        for ahead in mine[len(reads) : i + window]:
-            issue[ahead] = env.now
-            reads.append(network.read(int(plan.source[ahead]), int(plan.die[ahead]), nbytes, bool(plan.copy[ahead])))
-        read_end[task] = yield reads[i]
-        previous = max(env.now, max(issue[task], previous) + compute[task])
-        if previous > env.now:
-            yield env.timeout(previous - env.now)
-        end[task] = previous
+@dataclass(frozen=True, kw_only=True)
+class Ahead:
+    """What to prefetch: experts of the next kernel's *layer* for each die, most wanted first, [dies] lists."""
+
+    layer: int
+    experts: Sequence[Sequence[int]]
+
+
+@dataclass(eq=False, kw_only=True)
+class Work:
+    """One kernel at work: what all dies share, and the log of what happens, [tasks] and [dies]."""
+
+    env: simpy.Environment
+    network: Network
+    plan: Plan
+    layer: int
+    nbytes: float
+    compute: FloatArray
+    window: int
+    llcs: Llcs
+    ahead: Ahead | None
+    working: int  # dies that are not done
+    issue: FloatArray = field(init=False)
+    read_end: FloatArray = field(init=False)
+    end: FloatArray = field(init=False)
+    hit: BoolArray = field(init=False)
+    prefetched: IntArray = field(init=False)
+
+    def __post_init__(self) -> None:
+        tasks = len(self.plan.expert)
+        self.issue, self.read_end, self.end = np.zeros(tasks), np.zeros(tasks), np.zeros(tasks)
+        self.hit = np.zeros(tasks, np.bool_)
+        self.prefetched = np.zeros(self.llcs.num_dies, np.int64)
+
+    def die(self, die: int, mine: Sequence[int]) -> Generator[simpy.Event, Any, None]:
+        """Run the tasks *mine* of the plan on *die*, in that order."""
+        env = self.env
+        reads: list[simpy.Event] = []
+        previous = env.now
+        for i, task in enumerate(mine):
+            for ahead in mine[len(reads) : i + self.window]:
+                self.issue[ahead] = env.now
+                reads.append(self._read(ahead))
+            self.read_end[task] = yield reads[i]
+            previous = max(env.now, max(self.issue[task], previous) + self.compute[task])
+            if previous > env.now:
+                yield env.timeout(previous - env.now)
+            self.end[task] = previous
+        self.working -= 1
+        if self.ahead is not None:
+            yield from self._prefetch(die, self.ahead)
+
+    def _read(self, task: int) -> simpy.Event:
+        plan = self.plan
+        source, key = int(plan.source[task]), (self.layer, int(plan.expert[task]))
+        llc = self.llcs[source]
+        hit = llc.look_up(key, self.env.now)
+        read = self.network.read(source, int(plan.die[task]), self.nbytes, bool(plan.copy[task]), hit)
+        self.hit[task] = hit
+        if not hit and self.nbytes <= self.llcs.spec.size:
+            assert read.callbacks is not None
+            read.callbacks.append(lambda _: self._store(source, key))
+        return read
+
+    def _store(self, die: int, key: Key, *, keep: bool = False) -> None:
+        self.llcs[die].store(key, self.nbytes, self.env.now + self.llcs.spec.write, keep=keep)
+
+    def _prefetch(self, die: int, ahead: Ahead) -> Generator[simpy.Event, Any, None]:
+        llc, spec = self.llcs[die], self.llcs.spec
+        for expert in ahead.experts[die][: int(spec.size // self.nbytes)]:
+            if not self.working:
+                return
+            if llc.look_up((ahead.layer, expert), np.inf):
+                continue
+            self.prefetched[die] += 1
+            yield self.network.read(die, die, self.nbytes, False, False)
+            if self.working:
+                self._store(die, (ahead.layer, expert), keep=True)

@@ -98,15 +98,15 @@ class Fluid:
         self._settling = False
         self._wake: simpy.Event | None = None
 
-    def read(self, source: int, die: int, nbytes: float, copy: bool) -> simpy.Event:
-        """Bring *nbytes* from the HBM of *source* to *die*; the event's value is when the last byte is there."""
+    def read(self, source: int, die: int, nbytes: float, copy: bool, hit: bool = False) -> simpy.Event:
+        """Bring *nbytes* from HBM or LLC of *source* to *die*; the event's value is when the last byte is there."""
         slot = len(self._done)
         if slot == len(self._left):
             self._grow(slot)
         self._done.append(self._env.event())
         self._left[slot], self._rates[slot] = nbytes, 0.0
-        self._row[slot] = self._paths.row(source, die, copy)
-        start = self._env.timeout(self._paths.latency[source, die], slot)
+        self._row[slot] = self._paths.row(source, die, copy, hit)
+        start = self._env.timeout(self._paths.latency[int(hit), source, die], slot)
         start.callbacks.append(self._join)
         return self._done[slot]
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Annotated, Literal, Protocol
 
 import simpy
-from annotated_types import Ge, Le
+from annotated_types import Ge, Gt, Le
 
 from wss.engine.circuits import CircuitModel
 from wss.engine.fluid import FluidModel
@@ -20,8 +20,8 @@ from wss.units import Bytes
 class Network(Protocol):
     """A network at work, bound to one clock."""
 
-    def read(self, source: int, die: int, nbytes: float, copy: bool) -> simpy.Event:
-        """Bring *nbytes* from the HBM of *source* to *die*, written to its HBM too if *copy*.
+    def read(self, source: int, die: int, nbytes: float, copy: bool, hit: bool = False) -> simpy.Event:
+        """Bring *nbytes* from the HBM of *source*, or from its LLC if *hit*, to *die*; into its HBM too if *copy*.
 
         The event happens when the last byte is there; its value is that time.
         """
@@ -75,15 +75,20 @@ class PacketSpec:
 
 @dataclass(frozen=True, kw_only=True)
 class CircuitSpec:
-    """A read holds its whole route; with half duplex, both directions of its links."""
+    """A read holds its whole route; with half duplex, both directions of its links.
+
+    Of the bandwidth of HBMs and links a read achieves the shares *hbm_share* and *link_share*.
+    """
 
     __pydantic_config__ = CHECKED
 
     duplex: Literal["full", "half"] = "full"
+    hbm_share: Annotated[float, Gt(0), Le(1)] = 1.0
+    link_share: Annotated[float, Gt(0), Le(1)] = 1.0
 
     def model(self, wafer: Wafer) -> NetworkModel:
         """Return the network of *wafer*."""
-        return CircuitModel(wafer, self.duplex)
+        return CircuitModel(wafer, self.duplex, self.hbm_share, self.link_share)
 
 
 NETWORKS: dict[str, type[NetworkSpec]] = {"fluid": FluidSpec, "packet": PacketSpec, "circuit": CircuitSpec}

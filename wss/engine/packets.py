@@ -147,8 +147,8 @@ class Packets:
         self._load: IntArray = np.zeros((256, 3), np.int64)
         self._pumping = False
 
-    def read(self, source: int, die: int, nbytes: float, copy: bool) -> simpy.Event:
-        """Bring *nbytes* from the HBM of *source* to *die*; the event's value is when the last byte is there."""
+    def read(self, source: int, die: int, nbytes: float, copy: bool, hit: bool = False) -> simpy.Event:
+        """Bring *nbytes* from HBM or LLC of *source* to *die*; the event's value is when the last byte is there."""
         read = len(self._done)
         if read == len(self._bytes):
             self._bytes = _doubled(self._bytes)
@@ -156,7 +156,7 @@ class Packets:
                 _doubled, (self._row, self._chunks, self._sent, self._delivered)
             )
         self._done.append(self._env.event())
-        row = self._model.stages.row(source, die, copy)
+        row = self._model.stages.row(source, die, copy, hit)
         chunks = max(1, int(np.ceil(nbytes / self._model.chunk)))
         self._row[read], self._bytes[read], self._chunks[read] = row, nbytes, chunks
         self._sent[read] = min(self._model.window, chunks)

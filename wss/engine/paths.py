@@ -1,7 +1,7 @@
 """Which resources a read uses, how much of each, and to which account it is booked.
 
-Resources are numbered HBM of die 0, 1, ... and then link 0, 1, ... Each has two accounts: bytes read from an HBM and
-bytes written to it; data over a link and requests over it.
+Resources are numbered HBM of die 0, 1, ..., then link 0, 1, ..., then LLC of die 0, 1, ... Each has two accounts: bytes
+read from an HBM and bytes written to it; data over a link and requests over it; bytes read from an LLC and nothing.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ class Paths:
     capacity
         B/s of each resource, [resources].
     latency
-        Seconds from the issue of a read to its joining the network, [source, die].
+        Seconds from the issue of a read to its joining the network: from HBM and from LLC, [2, source, die].
     """
 
     def __init__(self, wafer: Wafer) -> None:
@@ -28,10 +28,13 @@ class Paths:
         self._wafer = wafer
         self._request_share = link.request / link.granule
         one_way = np.where(wafer.routes >= 0, wafer.link_latency[wafer.routes], 0.0).sum(axis=2)
-        self.latency: FloatArray = llc.miss + hbm.latency + one_way + one_way.T
-        self.capacity: FloatArray = np.concatenate([np.full(wafer.num_dies, hbm.bandwidth), wafer.link_bandwidth])
+        self.latency: FloatArray = np.stack([llc.miss + hbm.latency + one_way, llc.hit + one_way]) + one_way.T
+        dies = wafer.num_dies
+        self.capacity: FloatArray = np.concatenate(
+            [np.full(dies, hbm.bandwidth), wafer.link_bandwidth, np.full(dies, llc.bandwidth)]
+        )
         longest = 2 + 2 * wafer.routes.shape[2]
-        self._rows: dict[tuple[int, int, bool], int] = {}
+        self._rows: dict[tuple[int, int, bool, bool], int] = {}
         self._resources: IntArray = np.zeros((64, longest), np.int64)
         self._weights: FloatArray = np.zeros((64, longest))
         self._accounts: IntArray = np.zeros((64, longest), np.int64)
@@ -47,9 +50,9 @@ class Paths:
         """Resources, weights, lengths and accounts of the rows; good until `row` is next called."""
         return self._resources, self._weights, self._lengths, self._accounts
 
-    def row(self, source: int, die: int, copy: bool) -> int:
-        """Return the row of a read from *source* to *die* that is written to the die's HBM if *copy*."""
-        key = (source, die, copy)
+    def row(self, source: int, die: int, copy: bool, hit: bool) -> int:
+        """Return the row of a read from *source*, from its LLC if *hit*, to *die*, into the die's HBM if *copy*."""
+        key = (source, die, copy, hit)
         row = self._rows.get(key)
         if row is None:
             row = self._rows[key] = len(self._rows)
@@ -63,12 +66,17 @@ class Paths:
         return Carried(
             hbm_read=first[:dies].copy(),
             hbm_written=second[:dies].copy(),
-            link_data=first[dies:].copy(),
-            link_request=second[dies:].copy(),
-            link_busy=busy[dies:].copy(),
+            llc_read=first[-dies:].copy(),
+            link_data=first[dies:-dies].copy(),
+            link_request=second[dies:-dies].copy(),
+            link_busy=busy[dies:-dies].copy(),
         )
 
-    def _fill(self, row: int, source: int, die: int, copy: bool) -> None:
+    def server(self, source: int, hit: bool) -> int:
+        """Return the resource that a read from *source* comes from: its HBM, or its LLC if *hit*."""
+        return len(self.capacity) - self._wafer.num_dies + source if hit else source
+
+    def _fill(self, row: int, source: int, die: int, copy: bool, hit: bool) -> None:
         if row == len(self._lengths):
             self._resources, self._weights, self._accounts, self._lengths = (
                 np.concatenate([table, np.zeros_like(table)])
@@ -78,7 +86,8 @@ class Paths:
         there, back = (
             dies + route[route >= 0] for route in (self._wafer.routes[source, die], self._wafer.routes[die, source])
         )
-        uses = [(source, 1.0, source)]
+        server = self.server(source, hit)
+        uses = [(server, 1.0, server)]
         uses += [(link, 1.0, link) for link in there]
         if self._request_share > 0:
             uses += [(link, self._request_share, resources + link) for link in back]
@@ -103,7 +112,7 @@ class Stages:
         self._wafer = wafer
         self.capacity = self._paths.capacity
         longest = 2 + 2 * wafer.routes.shape[2]
-        self._rows: dict[tuple[int, int, bool], int] = {}
+        self._rows: dict[tuple[int, int, bool, bool], int] = {}
         self._resources, self._accounts = np.zeros((64, longest), np.int64), np.zeros((64, longest), np.int64)
         self._shares, self._after = np.zeros((64, longest)), np.zeros((64, longest))
         self._lengths, self._first = np.zeros(64, np.int64), np.zeros(64)
@@ -113,9 +122,9 @@ class Stages:
         """Resources, shares of a chunk, accounts, latencies after each stage; stages, latency before the first."""
         return self._resources, self._shares, self._accounts, self._after, self._lengths, self._first
 
-    def row(self, source: int, die: int, copy: bool) -> int:
-        """Return the row of a read from *source* to *die* that is written to the die's HBM if *copy*."""
-        key = (source, die, copy)
+    def row(self, source: int, die: int, copy: bool, hit: bool) -> int:
+        """Return the row of a read from *source*, from its LLC if *hit*, to *die*, into the die's HBM if *copy*."""
+        key = (source, die, copy, hit)
         row = self._rows.get(key)
         if row is None:
             row = self._rows[key] = len(self._rows)
@@ -133,9 +142,10 @@ class Stages:
             table = getattr(self, name)
             setattr(self, name, np.concatenate([table, np.zeros_like(table)]))
 
-    def _fill(self, row: int, source: int, die: int, copy: bool) -> None:
+    def _fill(self, row: int, source: int, die: int, copy: bool, hit: bool) -> None:
         wafer, resources = self._wafer, len(self.capacity)
-        access = wafer.spec.die.llc.miss + wafer.spec.die.hbm.latency
+        llc = wafer.spec.die.llc
+        access = llc.hit if hit else llc.miss + wafer.spec.die.hbm.latency
         request = wafer.spec.link.request / wafer.spec.link.granule
         there, back = (
             [int(link) for link in route if link >= 0]
@@ -154,7 +164,8 @@ class Stages:
                 before = 0.0
         else:
             before += float(wafer.link_latency[back].sum())
-        stages.append((source, 1.0, source, 0.0))
+        server = self._paths.server(source, hit)
+        stages.append((server, 1.0, server, 0.0))
         stages += [(wafer.num_dies + a, 1.0, wafer.num_dies + a, float(wafer.link_latency[a])) for a in there]
         if copy:
             stages.append((die, 1.0, resources + die, 0.0))

@@ -4,11 +4,11 @@ Take D dies, T tokens on A active experts, experts of B bytes. Whatever the plac
 
 * compute: some die computes at least ceil(T/D) tokens, and a die computes at most at its peak:
   time >= ceil(T/D) · FLOP per token / peak;
-* HBM: each active expert is read, whole, from some HBM at least once, so some HBM serves at least ceil(A/D) reads; none
-  of them moves a byte before its start latency (LLC miss and HBM) is over:
-  time >= LLC miss + HBM latency + ceil(A/D) · B / HBM bandwidth.
-
-The engine keeps no weights in an LLC from one kernel to the next, so nothing is taken off for LLC hits.
+* HBM: each active expert is read, whole, at least once, and the first read of it comes from an LLC only if it lay in
+  one when the kernel began. The LLCs hold floor(LLC / B) experts each, so R = max(0, A - D · floor(LLC / B)) experts
+  are read from some HBM, and some HBM serves at least ceil(R/D) of these reads; none of them moves a byte before its
+  start latency (LLC miss and HBM) is over:
+  time >= LLC miss + HBM latency + ceil(R/D) · B / HBM bandwidth, if R > 0.
 """
 
 from __future__ import annotations
@@ -25,5 +25,9 @@ def kernel_bound(counts: IntArray, model: ModelShape, wafer: Wafer, precision: P
     die = wafer.spec.die
     tokens, active = int(counts.sum()), int((counts > 0).sum())
     compute = math.ceil(tokens / wafer.num_dies) * model.flop_per_token / die.flops[precision]
-    reads = math.ceil(active / wafer.num_dies) * model.expert_bytes(precision) / die.hbm.bandwidth
+    nbytes = model.expert_bytes(precision)
+    cached = wafer.num_dies * int(die.llc.size // nbytes)
+    if active <= cached:
+        return compute
+    reads = math.ceil((active - cached) / wafer.num_dies) * nbytes / die.hbm.bandwidth
     return max(compute, die.llc.miss + die.hbm.latency + reads)

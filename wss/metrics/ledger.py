@@ -26,9 +26,21 @@ class Ledger:
         self._model, self._wafer, self._precision = model, wafer, precision
 
     def enter(
-        self, step: int, layer: int, counts: IntArray, plan: Plan, compute: FloatArray, run: KernelRun, evictions: int
+        self,
+        step: int,
+        layer: int,
+        counts: IntArray,
+        plan: Plan,
+        compute: FloatArray,
+        run: KernelRun,
+        *,
+        evictions: int,
+        hbm_used: float,
     ) -> None:
-        """Check that the kernel kept all bytes and its bound, and enter its row; *layer* is absolute."""
+        """Check that the kernel kept all bytes and its bound, and enter its row; *layer* is absolute.
+
+        *hbm_used* is the bytes in the fullest die's HBM: its experts, copies and activation buffers.
+        """
         expert_bytes = self._model.expert_bytes(self._precision)
         check_conservation(plan, run, self._wafer, expert_bytes)
         bound = kernel_bound(counts, self._model, self._wafer, self._precision)
@@ -51,9 +63,9 @@ class Ledger:
             compute_time_s=float(die_compute.max()),
             request_bytes=float(carried.link_request.sum()),
             max_link_bytes=float((carried.link_data + carried.link_request).max(initial=0.0)),
-            llc_hits=0,
             evictions=evictions,
-            **asdict(traffic(plan, self._wafer, expert_bytes)),
+            hbm_used_bytes=hbm_used,
+            **asdict(traffic(plan, run, self._wafer, expert_bytes)),
         )
         self.add(row, carried.link_data, carried.link_request, carried.link_busy, die_compute)
 

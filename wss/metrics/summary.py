@@ -60,7 +60,10 @@ def summarise(ledger: Ledger, wafer: Wafer, decode_tokens: int | None) -> dict[s
         "compute_share": float(ledger.die_compute.mean() / time),
         "imbalance": time / total(decode, "mean_die_time_s"),
         "llc_hits": int(total(decode, "llc_hits")),
+        "llc_hit_bytes": total(decode, "llc_hit_bytes"),
+        "prefetched_bytes": total(decode, "prefetched_bytes"),
         "evictions": int(total(decode, "evictions")),
+        "hbm_peak_bytes": max(row.hbm_used_bytes for row in ledger.rows),
         "lower_bound_s": bound,
         "bound_ratio": time / bound,
     }

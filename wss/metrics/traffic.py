@@ -1,4 +1,4 @@
-"""The traffic of a kernel: what the plan asks for, and a check that the network carried just that."""
+"""The traffic of a kernel: what the plan asks for, and a check that network and memories carried just that."""
 
 from __future__ import annotations
 
@@ -15,7 +15,11 @@ ROUNDING = 1e-9
 
 @dataclass(frozen=True, kw_only=True)
 class Traffic:
-    """Reads, hops and bytes of one kernel; byte_hops is the sum over remote reads of bytes times hops."""
+    """Reads, hops and bytes of one kernel.
+
+    Remote and local reads are by where they come from, HBM or LLC; *llc_hit_bytes* of both came out of an LLC, and
+    *prefetched_bytes* come on top. byte_hops is the sum over remote reads of bytes times hops.
+    """
 
     remote_reads: int
     hops: int
@@ -23,10 +27,13 @@ class Traffic:
     remote_read_bytes: float
     local_read_bytes: float
     local_write_bytes: float
+    llc_hits: int
+    llc_hit_bytes: float
+    prefetched_bytes: float
 
 
-def traffic(plan: Plan, wafer: Wafer, expert_bytes: float) -> Traffic:
-    """Return the traffic that *plan* asks for."""
+def traffic(plan: Plan, run: KernelRun, wafer: Wafer, expert_bytes: float) -> Traffic:
+    """Return the traffic that *plan* asks for, its hits and prefetches as *run* found them."""
     hops = int(wafer.hops[plan.source, plan.die].sum())
     remote = int(plan.remote.sum())
     return Traffic(
@@ -36,6 +43,9 @@ def traffic(plan: Plan, wafer: Wafer, expert_bytes: float) -> Traffic:
         remote_read_bytes=remote * expert_bytes,
         local_read_bytes=(len(plan.expert) - remote) * expert_bytes,
         local_write_bytes=int(plan.copy.sum()) * expert_bytes,
+        llc_hits=int(run.hit.sum()),
+        llc_hit_bytes=int(run.hit.sum()) * expert_bytes,
+        prefetched_bytes=int(run.prefetched.sum()) * expert_bytes,
     )
 
 
@@ -52,7 +62,8 @@ def check_conservation(plan: Plan, run: KernelRun, wafer: Wafer, expert_bytes: f
     back = wafer.routes[plan.die, plan.source]
     request = wafer.spec.link.request / wafer.spec.link.granule
     expected = {
-        "hbm_read": np.bincount(plan.source, minlength=dies) * expert_bytes,
+        "hbm_read": (np.bincount(plan.source[~run.hit], minlength=dies) + run.prefetched) * expert_bytes,
+        "llc_read": np.bincount(plan.source[run.hit], minlength=dies) * expert_bytes,
         "hbm_written": np.bincount(plan.die[plan.copy], minlength=dies) * expert_bytes,
         "link_data": np.bincount(there[there >= 0], minlength=links) * expert_bytes,
         "link_request": np.bincount(back[back >= 0], minlength=links) * (expert_bytes * request),
@@ -62,7 +73,7 @@ def check_conservation(plan: Plan, run: KernelRun, wafer: Wafer, expert_bytes: f
         if planned.size and np.abs(carried - planned).max() > ROUNDING * max(planned.max(), expert_bytes):
             worst = int(np.abs(carried - planned).argmax())
             raise AssertionError(f"{name}[{worst}]: {carried[worst]} bytes carried, {planned[worst]} planned")
-    asked = traffic(plan, wafer, expert_bytes)
+    asked = traffic(plan, run, wafer, expert_bytes)
     crossed = float(run.carried.link_data.sum())
     if abs(crossed - asked.byte_hops) > ROUNDING * max(asked.byte_hops, expert_bytes):
         raise AssertionError(f"{crossed} bytes over links, {asked.byte_hops} byte-hops planned")

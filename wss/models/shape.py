@@ -58,6 +58,15 @@ class ModelShape:
         """Bytes of one routed expert's weights."""
         return 3.0 * self.hidden_size * self.moe_intermediate_size * BYTES_PER_WEIGHT[precision]
 
+    @property
+    def activation_bytes(self) -> float:
+        """Bytes of buffers that one token takes on a die that computes one of its experts.
+
+        Input and output (hidden) and what gate and up give (intermediate each), at 2 bytes an element whatever the
+        precision of the weights.
+        """
+        return 2.0 * (2 * self.hidden_size + 2 * self.moe_intermediate_size)
+
     def weight_bytes(self, precision: Precision) -> float:
         """Bytes of all routed experts of all MoE layers."""
         return len(self.moe_layers) * self.num_experts * self.expert_bytes(precision)

@@ -1,10 +1,11 @@
-"""Policies over four seams: placement, allocation, prediction, caching."""
+"""Policies over five seams: placement, allocation, prediction, caching, prefetching."""
 
 from wss.policies.allocation import ALLOCATIONS
 from wss.policies.caching import CACHINGS
 from wss.policies.copies import Copies
 from wss.policies.placement import PLACEMENTS
 from wss.policies.prediction import PREDICTIONS
+from wss.policies.prefetching import PREFETCHINGS
 from wss.policies.presets import POLICIES, Policy
 from wss.policies.view import Costs, KernelView
 
@@ -14,6 +15,7 @@ __all__ = [
     "PLACEMENTS",
     "POLICIES",
     "PREDICTIONS",
+    "PREFETCHINGS",
     "Copies",
     "Costs",
     "KernelView",

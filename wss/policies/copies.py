@@ -1,13 +1,14 @@
 """The copies of remote experts that the dies hold: room for them, age, and who holds what.
 
 This is the state that caching policies work on. A copy is a whole expert of one layer. Room is what is left of a die's
-usable HBM when its own experts are in it.
+usable HBM when its own experts are in it; the activation buffers of a kernel come out of it first.
 """
 
 from __future__ import annotations
 
 import numpy as np
 
+from wss.errors import CapacityError
 from wss.policies.caching import Caching
 from wss.records import BoolArray, FloatArray, IntArray, Plan
 
@@ -20,7 +21,7 @@ class Copies:
     placed
         Which dies hold each expert from the start, [layers, experts, dies].
     room
-        Bytes each die has for copies, [dies].
+        Bytes each die has for copies and activation buffers, [dies].
     expert_bytes
         Bytes of one expert.
     caching
@@ -33,7 +34,8 @@ class Copies:
         self._last_use: IntArray = np.full((placed.shape[2], *placed.shape[:2]), -1, np.int64)
         self._held: IntArray = np.zeros(placed.shape[2], np.int64)
         self._kernel = 0
-        self.slots: IntArray = (room // expert_bytes).astype(np.int64)
+        self._room, self._expert_bytes = room, expert_bytes
+        self._slots: IntArray = (room // expert_bytes).astype(np.int64)
         self.evictions = 0
 
     @property
@@ -46,15 +48,36 @@ class Copies:
         holders: BoolArray = self._placed[layer] | (self._last_use[:, layer, :] >= 0).T
         return holders
 
-    def admit(self, layer: int, plan: Plan, wanted: BoolArray) -> BoolArray:
+    @property
+    def slots(self) -> IntArray:
+        """How many copies each die has room for beside the buffers of the last kernel, [dies]."""
+        return self._slots.copy()
+
+    def admit(self, layer: int, plan: Plan, wanted: BoolArray, buffers: FloatArray) -> BoolArray:
         """Note what the kernel *plan* of *layer* uses, make room, and return which tasks may keep a copy, [tasks].
 
         The copies count as held at once; as a layer has one kernel a step, they serve from the next step on. What
-        this kernel reads is never given up for what it fetches: where room is short, the first tasks have it.
+        this kernel reads is never given up for what it fetches: where room is short, the first tasks have it. Its
+        activation *buffers* (bytes, [dies]) push copies out.
+
+        Raises
+        ------
+        CapacityError
+            If the buffers do not fit beside the die's own experts and the copies that this kernel reads.
         """
         self._kernel += 1
         used = ~plan.remote & ~self._placed[layer, plan.expert, plan.die]
         self._last_use[plan.die[used], layer, plan.expert[used]] = self._kernel
+        self._slots = np.floor((self._room - buffers) / self._expert_bytes).astype(np.int64)
+        for die in np.flatnonzero(self._held > self._slots):
+            self._make_room(int(die), 0)
+            if self._held[die] > self._slots[die]:
+                taken = self._held[die] * self._expert_bytes
+                raise CapacityError(
+                    f"die {die}: {buffers[die]:.0f} bytes of activation buffers and {taken:.0f} bytes of copies that "
+                    f"the kernel reads do not fit the {self._room[die]:.0f} bytes that experts and reserve leave of "
+                    "its HBM; give a smaller batch, or a policy that spreads tokens more evenly"
+                )
         admitted = np.zeros(len(plan.expert), np.bool_)
         for die in np.unique(plan.die[wanted]):
             tasks = np.flatnonzero(wanted & (plan.die == die))
@@ -65,7 +88,7 @@ class Copies:
 
     def _make_room(self, die: int, count: int) -> int:
         """Give up copies of *die* until *count* more fit, and return how many do."""
-        free = int(self.slots[die] - self._held[die])
+        free = int(self._slots[die] - self._held[die])
         if free < count:
             ages = self._last_use[die].reshape(-1)  # a view
             may_go = np.flatnonzero((ages >= 0) & (ages < self._kernel))
@@ -74,4 +97,4 @@ class Copies:
             self._held[die] -= len(gone)
             self.evictions += len(gone)
             free += len(gone)
-        return min(free, count)
+        return max(0, min(free, count))

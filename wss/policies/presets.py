@@ -1,4 +1,4 @@
-"""A policy is four values, one for each question; the paper's five by name."""
+"""A policy is five values, one for each question; the paper's five by name."""
 
 from __future__ import annotations
 
@@ -8,17 +8,19 @@ from wss.policies.allocation import Algorithm1, Allocation, Home, InTurn
 from wss.policies.caching import Caching, Lru
 from wss.policies.placement import Contiguous, Placement
 from wss.policies.prediction import Never, Prediction, TokenHeatmap
+from wss.policies.prefetching import NoPrefetch, Prefetching
 
 
 @dataclass(frozen=True, kw_only=True)
 class Policy:
-    """Where experts live, who computes them, what is worth a copy, and what is given up for it."""
+    """Where experts live, who computes them, what is worth a copy, what is given up for it, what is read ahead."""
 
     name: str
     placement: Placement = field(default_factory=Contiguous)
     allocation: Allocation
     prediction: Prediction = field(default_factory=Never)
     caching: Caching = field(default_factory=Lru)
+    prefetching: Prefetching = field(default_factory=NoPrefetch)
     about: str = "given in the configuration"
 
 

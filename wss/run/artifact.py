@@ -104,6 +104,7 @@ class ArtifactSite:
             hop=2 * HOP_LATENCY,
         )
         self.ledger = Ledger(policy.name, experiment.model, wafer, "fp16")
+        self._expert_bytes = len(experiment.model.moe_layers) * experiment.model.expert_bytes("fp16")
         self._weights = experiment.model.weight_bytes("fp16")
 
     @property
@@ -111,6 +112,12 @@ class ArtifactSite:
         """By how much weights and copies exceed the usable HBM of all dies together; at most 0 if they fit."""
         copies = len(self._copies) * self._machine.slice_bytes
         return self._weights + copies - self._wafer.num_dies * self._wafer.usable_hbm
+
+    def _fullest(self) -> float:
+        """Return the bytes of experts of all layers and copies on the fullest die."""
+        per_die = np.bincount(self._machine.home, minlength=self._wafer.num_dies) * float(self._expert_bytes)
+        copies = np.bincount([copy[3] for copy in self._copies], minlength=self._wafer.num_dies)
+        return float((per_die + copies * self._machine.slice_bytes).max())
 
     def run(self, kernel: Kernel) -> None:
         """Plan the kernel, run it, and enter it in the ledger."""
@@ -162,7 +169,10 @@ class ArtifactSite:
             request_bytes=float(request.sum()),
             max_link_bytes=float((data + request).max(initial=0.0)),
             llc_hits=counts.llc_hits,
+            llc_hit_bytes=counts.llc_hits * float(self._machine.slice_bytes),
+            prefetched_bytes=0.0,
             evictions=0,
+            hbm_used_bytes=self._fullest(),
         )
         self.ledger.add(row, data, request, self._busy(counts), np.array(counts.die_compute) * NS)
 

@@ -73,6 +73,22 @@ def checked_wanted(wanted: Any, num_tasks: int, policy: str) -> BoolArray:
     return result
 
 
+def checked_ahead(ahead: Any, holders: BoolArray, policy: str) -> list[list[int]]:
+    """Return what to prefetch as a list of experts for each die, or raise ConfigError if it is no such thing."""
+    array = np.asarray(ahead)
+    experts, dies = holders.shape
+    fault = None
+    if array.ndim != 2 or len(array) != dies or not np.issubdtype(array.dtype, np.integer):
+        fault = f"is {array.dtype} {list(array.shape)}; it should be whole numbers [{dies}, any], experts of each die"
+    elif ((array < -1) | (array >= experts)).any():
+        fault = f"names experts that do not exist; there are 0..{experts - 1}, and -1 for none"
+    elif not (holders.T[np.arange(dies)[:, None], array] | (array < 0)).all():
+        fault = "wants what the die does not hold; use holders"
+    if fault:
+        raise ConfigError(f"policy {policy}: its prefetching {fault}")
+    return [[expert for expert in row if expert >= 0] for row in array.tolist()]
+
+
 def checked_plan(plan: Any, view: KernelView, policy: str) -> Plan:
     """Return a sealed copy of *plan*, which copies nothing yet, or refuse it.
 

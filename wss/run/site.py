@@ -7,14 +7,15 @@ from dataclasses import replace
 import numpy as np
 
 from wss.config import Experiment
-from wss.engine import NetworkModel, simulate_kernel
+from wss.engine import Ahead, Llcs, NetworkModel, simulate_kernel
 from wss.errors import CapacityError
 from wss.hardware import GEMMS, Wafer
 from wss.metrics import Ledger
 from wss.models.shape import BYTES_PER_WEIGHT
 from wss.policies import Copies, Costs, KernelView, Policy
-from wss.records import BoolArray, FloatArray, IntArray
-from wss.run.guard import ask, checked_placement, checked_plan, checked_wanted, sealed
+from wss.policies.prefetching import NoPrefetch
+from wss.records import BoolArray, FloatArray, IntArray, Plan
+from wss.run.guard import ask, checked_ahead, checked_placement, checked_plan, checked_wanted, sealed
 from wss.traces import Kernel
 
 # Policies weigh with one price a token; GEMM models that are not linear are taken at this many.
@@ -28,6 +29,11 @@ class Site:
         model, precision = experiment.model, experiment.precision
         self._policy, self._wafer, self._window = policy, wafer, experiment.window
         self._layers = experiment.layers_run
+        self._places = layer_indices(experiment)
+        self._num_layers = len(model.moe_layers)
+        self._before = -1  # the place of the layer that ran last
+        self._llcs = Llcs(experiment.wafer.die.llc, wafer.num_dies)
+        self._slots = int(experiment.wafer.die.llc.size // model.expert_bytes(precision))
         self._bytes = model.expert_bytes(precision)
         self._gemm = GEMMS[experiment.gemm]
         self._shape = (model.hidden_size, model.moe_intermediate_size, experiment.wafer.die, precision)
@@ -36,7 +42,10 @@ class Site:
         placed = ask(policy.name, "placement", policy.placement.place, *shape, sealed(wafer.hops))
         placed = checked_placement(placed, (*shape, wafer.num_dies), policy.name)
         room = _room(placed, experiment, wafer)
-        kept = placed[list(layer_indices(experiment))]
+        self._token_bytes = model.activation_bytes
+        self._most_tokens = experiment.batch * model.top_k
+        self._weights = wafer.usable_hbm - room
+        kept = placed[list(self._places)]
         self._home = kept.argmax(axis=2)
         self._copies = Copies(kept, room, self._bytes, policy.caching)
         link = experiment.wafer.link
@@ -69,12 +78,46 @@ class Site:
         wanted = ask(name, "prediction", self._policy.prediction.wanted, _read_only(kernel.heat), plan)
         wanted = checked_wanted(wanted, len(plan.expert), name) & plan.remote
         before = self._copies.evictions
-        plan = replace(plan, copy=ask(name, "caching", self._copies.admit, kernel.layer, plan, wanted))
+        buffers = self._buffers(plan)
+        plan = replace(plan, copy=ask(name, "caching", self._copies.admit, kernel.layer, plan, wanted, buffers))
+        used = self._weights + self._copies.held * self._bytes + buffers
         compute = self._gemm.seconds(plan.tokens.astype(np.float64), *self._shape)
         compute[np.unique(plan.die, return_index=True)[1]] += self._gemm.launch()
-        outcome = simulate_kernel(self._network, self._wafer.num_dies, plan, self._bytes, compute, self._window)
-        evicted = self._copies.evictions - before
-        self.ledger.enter(kernel.step, self._layers[kernel.layer], kernel.counts, plan, compute, outcome, evicted)
+        place = self._places[kernel.layer]
+        self._llcs.begin(flushed=(place - self._before) % self._num_layers != 1 % self._num_layers)
+        self._before = place
+        outcome = simulate_kernel(
+            self._network, self._llcs, place, plan, self._bytes, compute, self._window, self._ahead(kernel)
+        )
+        self.ledger.enter(
+            kernel.step,
+            self._layers[kernel.layer],
+            kernel.counts,
+            plan,
+            compute,
+            outcome,
+            evictions=self._copies.evictions - before,
+            hbm_used=float(used.max()),
+        )
+
+    def _buffers(self, plan: Plan) -> FloatArray:
+        """Return the bytes of activation buffers on each die, [dies].
+
+        Prefill goes in chunks of the batch's size: no die ever has more tokens before it than one decode step brings.
+        """
+        tokens = np.bincount(plan.die, plan.tokens, self._wafer.num_dies)
+        buffers: FloatArray = np.minimum(tokens, self._most_tokens) * self._token_bytes
+        return buffers
+
+    def _ahead(self, kernel: Kernel) -> Ahead | None:
+        """Ask what to prefetch for the next kernel; None for nothing."""
+        if self._slots == 0 or isinstance(self._policy.prefetching, NoPrefetch):
+            return None
+        holders = sealed(self._copies.holders(kernel.next_layer))
+        question = self._policy.prefetching.ahead
+        answer = ask(self._policy.name, "prefetching", question, sealed(kernel.next_seen), holders, self._slots)
+        experts = checked_ahead(answer, holders, self._policy.name)
+        return Ahead(layer=self._places[kernel.next_layer], experts=experts)
 
 
 def _read_only(array: IntArray) -> IntArray:

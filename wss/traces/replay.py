@@ -35,6 +35,8 @@ class Kernel:
     heat
         How often expert i was followed by expert j in the next token of the same request, in this layer, up to and
         including this step, [experts, experts]. A view that the next step of the layer changes.
+    next_layer, next_seen
+        The layer of the next kernel, and the tokens that each of its experts has had so far, [experts]. A view too.
     """
 
     step: int
@@ -42,6 +44,8 @@ class Kernel:
     counts: IntArray
     order: IntArray
     heat: IntArray
+    next_layer: int
+    next_seen: IntArray
 
 
 class Replay:
@@ -106,6 +110,7 @@ class Replay:
     def kernels(self) -> Iterator[Kernel]:
         """Yield every kernel in the order of time: by step, then by layer; step 0 only where there is prefill."""
         heat = np.zeros((len(self.layers), self._num_experts, self._num_experts), np.int64)
+        seen = np.zeros((len(self.layers), self._num_experts), np.int64)
         for step in range(0 if self.has_prefill else 1, self.steps + 1):
             now = np.flatnonzero(self._step == step)
             times, experts = self._times[now], self._experts[now]
@@ -114,7 +119,17 @@ class Replay:
             for layer in range(len(self.layers)):
                 self._heat_up(heat[layer], before[:, layer], after[:, layer], pair_times)
                 counts, order = self._count(experts[:, layer], times)
-                yield Kernel(step=step, layer=layer, counts=counts, order=order, heat=heat[layer])
+                seen[layer] += counts
+                then = (layer + 1) % len(self.layers)
+                yield Kernel(
+                    step=step,
+                    layer=layer,
+                    counts=counts,
+                    order=order,
+                    heat=heat[layer],
+                    next_layer=then,
+                    next_seen=seen[then],
+                )
 
     def _count(self, experts: npt.NDArray[np.int16], times: IntArray) -> tuple[IntArray, IntArray]:
         """Count tokens per expert and list the experts as first seen; *experts* is [tokens, top_k]."""

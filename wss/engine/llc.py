@@ -1,0 +1,92 @@
+"""The last-level caches: whole experts, least recently used out first, one cache a die in front of its HBM.
+
+A cache stands on the memory's side: whoever reads an expert from a die's HBM, near or far, looks in that die's LLC, and
+what was read from the HBM is stored there, *write* seconds after the read has ended. An expert larger than the cache is
+never stored: it would push its own beginning out before anyone came back for it. What is prefetched stays until it has
+been read once, or until the kernel it was meant for is over.
+"""
+
+from __future__ import annotations
+
+from wss.hardware.specs import LlcSpec
+
+Key = tuple[int, int]  # layer, expert
+
+
+class Llc:
+    """One die's cache. Sizes in bytes, times in seconds of the kernel's clock."""
+
+    def __init__(self, size: float) -> None:
+        self._size = size
+        self._ready: dict[Key, float] = {}  # when it may be read; in order of use, the oldest first
+        self._bytes: dict[Key, float] = {}
+        self._kept: dict[Key, int] = {}  # prefetched and not yet read: kernels until it may go
+
+    @property
+    def used(self) -> float:
+        """Bytes that the cached experts take."""
+        return sum(self._bytes.values())
+
+    def begin(self, flushed: bool) -> None:
+        """Start a kernel: its clock is at zero, and all that is here may be read; if *flushed*, only prefetches are."""
+        stay = self._kept if flushed else self._ready
+        self._ready = {key: 0.0 for key in self._ready if key in stay}
+        self._bytes = {key: self._bytes[key] for key in self._ready}
+        self._kept = {key: kernels - 1 for key, kernels in self._kept.items() if kernels > 0}
+
+    def look_up(self, key: Key, now: float) -> bool:
+        """Whether *key* can be read at *now*; if so it is the most recently used."""
+        ready = self._ready.get(key)
+        if ready is None or ready > now:
+            return False
+        del self._ready[key]
+        self._ready[key] = ready
+        self._kept.pop(key, None)
+        return True
+
+    def store(self, key: Key, nbytes: float, ready: float, *, keep: bool = False) -> bool:
+        """Put *key* in from *ready* on, others out as it needs, as a prefetch if *keep*. False if it has no room."""
+        if key in self._ready:
+            return True
+        goes: list[Key] = []
+        free = self._size - self.used
+        for old in self._ready:
+            if free >= nbytes:
+                break
+            if old not in self._kept:
+                goes.append(old)
+                free += self._bytes[old]
+        if free < nbytes:
+            return False
+        for old in goes:
+            del self._ready[old], self._bytes[old]
+        self._ready[key], self._bytes[key] = ready, nbytes
+        if keep:
+            self._kept[key] = 1
+        return True
+
+
+class Llcs:
+    """The caches of all dies, which outlive a kernel.
+
+    Parameters
+    ----------
+    spec
+        Their size and latencies.
+    num_dies
+        How many there are.
+    """
+
+    def __init__(self, spec: LlcSpec, num_dies: int) -> None:
+        self.spec = spec
+        self.num_dies = num_dies
+        self._llcs = [Llc(spec.size) for _ in range(num_dies)]
+
+    def __getitem__(self, die: int) -> Llc:
+        """Return the cache of *die*."""
+        return self._llcs[die]
+
+    def begin(self, *, flushed: bool) -> None:
+        """Start a kernel; *flushed* says that layers which are not simulated have used the caches in between."""
+        for llc in self._llcs:
+            llc.begin(flushed)
