@@ -42,16 +42,29 @@ SIZES = st.integers(1, 8192)
 @given(st.sampled_from(sorted(GEMMS)), SIZES, SIZES, st.sampled_from([1024, 4096, 7168]), st.sampled_from([1536, 2048]))
 def test_every_model_grows_with_tokens_and_never_beats_the_peak(name, few, more, hidden, intermediate):
     few, more = sorted((few, more))
-    seconds = GEMMS[name].seconds(np.array([float(few), float(more)]), hidden, intermediate, DIE, "fp16")
-    assert 0 < seconds[0] <= seconds[1]
+    seconds = GEMMS[name].seconds(np.array([few, more]) * 1.0, np.array([0, 1]), hidden, intermediate, DIE, "fp16")
+    assert 0 < seconds[0] <= seconds[1] * (1 + 1e-12)
     assert (seconds >= np.array([few, more]) * 6 * hidden * intermediate / 989e12 * (1 - 1e-12)).all()
-    assert GEMMS[name].launch() >= 0
+    assert GEMMS[name].token_s(hidden, intermediate, DIE, "fp16") > 0
+    assert 0 < GEMMS[name].hbm_share() <= 1
+
+
+@given(st.sampled_from(sorted(GEMMS)), st.lists(SIZES, min_size=1, max_size=20), st.integers(1, 5), st.randoms())
+def test_no_share_out_of_tokens_beats_least_seconds(name, tokens, num_dies, random):
+    dies = np.array([random.randrange(num_dies) for _ in tokens])
+    shape = (7168, 2048, DIE, "fp16")
+    seconds = GEMMS[name].seconds(np.array(tokens, np.float64), dies, *shape)
+    for die in np.unique(dies):
+        mine = dies == die
+        assert seconds[mine].sum() >= GEMMS[name].least_seconds(np.array(tokens)[mine].sum(), *shape) * (1 - 1e-12)
 
 
 @given(st.sampled_from(sorted(GEMMS)), SIZES, st.floats(1, 10))
 def test_every_model_scales_with_the_peak(name, tokens, c):
+    """Launches apart."""
     fast = replace(DIE, flops={"fp16": 989e12 * c})
-    here, there = (GEMMS[name].seconds(np.array([float(tokens)]), 7168, 2048, die, "fp16")[0] for die in (DIE, fast))
+    two = np.array([float(tokens)] * 2), np.array([0, 0])
+    here, there = (GEMMS[name].seconds(*two, 7168, 2048, die, "fp16")[1] for die in (DIE, fast))
     assert there * c == pytest.approx(here, rel=1e-12)
 
 
@@ -89,10 +102,16 @@ def test_predictions_stand_beside_measurements(tmp_path):
     assert "error" not in found["rows"][1]
 
 
-def test_an_expert_is_gate_and_up_together_and_down():
-    tokens = np.array([7.0, 300.0])
-    parts = H800.compute_s(tokens, 4096, 7168, DIE, "fp16") + H800.compute_s(tokens, 7168, 2048, DIE, "fp16")
-    assert H800.seconds(tokens, 7168, 2048, DIE, "fp16") == pytest.approx(parts, rel=1e-15)
+def test_a_dies_experts_are_one_grouped_gemm_for_gate_and_up_and_one_for_down():
+    """The first task bears the launches, the last one the part-full waves."""
+    tokens, dies = np.array([64.0, 128.0, 640.0]), np.array([0, 0, 1])
+    waves = [np.array([1, 2, 10]) * tiles / 132 for tiles in (32, 56)]  # gate and up: 4096 / 128; down: 7168 / 128
+    spare = [[np.ceil(w[:2].sum()) - w[:2].sum(), np.ceil(w[2]) - w[2]] for w in waves]
+    wave_s = [132 * 64 * 128 * 2 * (k + 626) / (0.707 * 989e12) for k in (7168, 2048)]
+    expected = sum(w * s for w, s in zip(waves, wave_s, strict=True))
+    expected[[1, 2]] += sum(0.475 * np.array(lost) * s for lost, s in zip(spare, wave_s, strict=True))
+    expected[[0, 2]] += 2 * 2.16e-6
+    assert H800.seconds(tokens, dies, 7168, 2048, DIE, "fp16") == pytest.approx(expected, rel=1e-12)
 
 
 def test_a_die_pays_two_launches_a_kernel_in_a_run():
@@ -104,5 +123,6 @@ def test_a_die_pays_two_launches_a_kernel_in_a_run():
     (row,) = [row for row in run(experiment).ledgers[0].rows if row.step == 1]
     per_task = row.compute_time_s - 2 * H800.launch_s
     assert row.time_s == pytest.approx(row.compute_time_s, rel=1e-9)
-    least = row.active_experts * H800.seconds(np.array([1.0]), 2880, 2880, experiment.wafer.die, "fp16")[0]
+    one_each = np.ones(row.active_experts), np.zeros(row.active_experts, np.int64)
+    least = H800.seconds(*one_each, 2880, 2880, experiment.wafer.die, "fp16").sum() - 2 * H800.launch_s
     assert least * (1 - 1e-9) <= per_task <= 1.2 * least

@@ -153,7 +153,7 @@ def test_popular_prefetches_what_the_die_holds_and_tokens_went_to():
 
 
 def test_a_run_prefetches_and_hits(tmp_path):
-    """Experts of 38 MB on Qwen3: an LLC holds one. The die that ends last never prefetches: only the others are faster."""
+    """Experts of 38 MB on Qwen3: an LLC holds one. The die that ends last never prefetches; the others are faster."""
     path = tmp_path / "e.yaml"
     path.write_text(
         "{model: qwen3_235b, wafer: dojo, trace: {synth: {preset: qwen3_235b, requests: 64}}, batch: 64, steps: 2,"

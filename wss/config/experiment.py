@@ -32,7 +32,7 @@ class Experiment:
     steps: int | Literal["all"] = 4
     layers: tuple[int, ...] | Literal["all"] = "all"
     network: NetworkSpec = field(default_factory=FluidSpec)
-    gemm: str = "ideal"
+    gemm: str = "h800"
     physics: Literal["wss", "paper_artifact"] = "wss"
     window: int = 2
     policies: tuple[Policy, ...]

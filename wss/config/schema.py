@@ -63,7 +63,7 @@ def json_schema() -> dict[str, Any]:
         "steps": {"anyOf": [{"const": "all"}, count], "default": 4},
         "layers": {"anyOf": [{"const": "all"}, {"type": "array", "items": {"type": "integer"}}], "default": "all"},
         "network": kind_of(NETWORKS),
-        "gemm": {"enum": sorted(GEMMS), "default": "ideal"},
+        "gemm": {"enum": sorted(GEMMS), "default": "h800"},
         "physics": {"enum": ["wss", "paper_artifact"], "default": "wss"},
         "window": {**count, "default": 2},
         "policies": {"type": "array", "items": {"anyOf": [{"enum": sorted(POLICIES)}, policy]}, "minItems": 1},

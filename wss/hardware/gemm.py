@@ -23,22 +23,34 @@ import numpy.typing as npt
 from wss.hardware.specs import DieSpec, Precision
 
 FloatArray = npt.NDArray[np.float64]
+IntArray = npt.NDArray[np.int64]
 
 TILE_M, TILE_N = 64, 128
 CORNER = 3.0
 
 
 class GemmModel(Protocol):
-    """Says how long an expert's GEMMs compute; reading the weights is the network's business."""
+    """Says how long the experts' GEMMs compute; reading the weights is the network's business."""
 
     def seconds(
-        self, tokens: FloatArray, hidden: int, intermediate: int, die: DieSpec, precision: Precision
+        self, tokens: FloatArray, dies: IntArray, hidden: int, intermediate: int, die: DieSpec, precision: Precision
     ) -> FloatArray:
-        """Return how long *tokens* [tasks] of one expert each compute, [tasks]."""
+        """Return how long each task of a kernel computes, [tasks].
+
+        A task is one expert with *tokens* [tasks] on one of the *dies* [tasks]; a die runs its own in this order.
+        """
         ...
 
-    def launch(self) -> float:
-        """Return the seconds that a die spends once a kernel on launching it."""
+    def least_seconds(self, tokens: float, hidden: int, intermediate: int, die: DieSpec, precision: Precision) -> float:
+        """Return what *tokens* token-experts on one die take at least, however they are shared out among experts."""
+        ...
+
+    def token_s(self, hidden: int, intermediate: int, die: DieSpec, precision: Precision) -> float:
+        """Return what one token more of an expert costs at best, which policies may weigh with."""
+        ...
+
+    def hbm_share(self) -> float:
+        """Return the share of peak HBM bandwidth that streaming weights achieves."""
         ...
 
 
@@ -47,14 +59,22 @@ class Ideal:
     """FLOP over peak FLOP/s: no launch cost, no tiles, no waves."""
 
     def seconds(
-        self, tokens: FloatArray, hidden: int, intermediate: int, die: DieSpec, precision: Precision
+        self, tokens: FloatArray, dies: IntArray, hidden: int, intermediate: int, die: DieSpec, precision: Precision
     ) -> FloatArray:
         """Return 6 · hidden · intermediate FLOP a token over the peak, [tasks]."""
-        return tokens * (6.0 * hidden * intermediate / die.flops[precision])
+        return tokens * self.token_s(hidden, intermediate, die, precision)
 
-    def launch(self) -> float:
-        """Return 0."""
-        return 0.0
+    def least_seconds(self, tokens: float, hidden: int, intermediate: int, die: DieSpec, precision: Precision) -> float:
+        """Return the same."""
+        return tokens * self.token_s(hidden, intermediate, die, precision)
+
+    def token_s(self, hidden: int, intermediate: int, die: DieSpec, precision: Precision) -> float:
+        """Return the same for one token."""
+        return 6.0 * hidden * intermediate / die.flops[precision]
+
+    def hbm_share(self) -> float:
+        """Return 1."""
+        return 1.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -85,9 +105,13 @@ class Measured:
         """Return the compute term c of GEMMs of *m* rows, [gemms]."""
         waves = groups * np.ceil(m / TILE_M) * np.ceil(n / TILE_N) / die.sms
         waves = waves + self.part_wave * (np.ceil(waves) - waves)
-        flop = waves * die.sms * TILE_M * TILE_N * 2.0 * (k + self.tile_overhead)
-        result: FloatArray = flop / (self.compute_share * die.flops[precision])
+        result: FloatArray = waves * self._wave_s(k, die, precision)
         return result
+
+    def _wave_s(self, k: float, die: DieSpec, precision: Precision) -> float:
+        """Return the seconds of one wave: a tile on each SM."""
+        flop = die.sms * TILE_M * TILE_N * 2.0 * (k + self.tile_overhead)
+        return flop / (self.compute_share * die.flops[precision])
 
     def gemm_s(
         self, m: FloatArray, n: float, k: float, die: DieSpec, precision: Precision, bytes_in: float, groups: float = 1
@@ -103,15 +127,37 @@ class Measured:
         return result
 
     def seconds(
-        self, tokens: FloatArray, hidden: int, intermediate: int, die: DieSpec, precision: Precision
+        self, tokens: FloatArray, dies: IntArray, hidden: int, intermediate: int, die: DieSpec, precision: Precision
     ) -> FloatArray:
-        """Return the compute terms of gate and up together and of down, [tasks]."""
-        gate_up = self.compute_s(tokens, 2 * intermediate, hidden, die, precision)
-        return gate_up + self.compute_s(tokens, hidden, intermediate, die, precision)
+        """Return the compute terms of gate and up together and of down, [tasks].
 
-    def launch(self) -> float:
-        """Return two launches: gate and up, and down, each one grouped GEMM over the die's experts."""
-        return 2 * self.launch_s
+        All tasks of a die are one grouped GEMM for gate and up and one for down, whose tiles fill waves together: the
+        die's first task bears both launches, its last one what the part-full waves at the end lose.
+        """
+        result = np.zeros(len(tokens))
+        first, last = np.unique(dies, return_index=True)[1], len(dies) - 1 - np.unique(dies[::-1], return_index=True)[1]
+        for n, k in ((2 * intermediate, hidden), (hidden, intermediate)):
+            waves = np.ceil(tokens / TILE_M) * np.ceil(n / TILE_N) / die.sms
+            a_die = np.bincount(dies, waves)[dies[last]]
+            lost = self.part_wave * (np.ceil(a_die) - a_die)
+            waves[last] += lost
+            result += waves * self._wave_s(k, die, precision)
+        result[first] += 2 * self.launch_s
+        return result
+
+    def least_seconds(self, tokens: float, hidden: int, intermediate: int, die: DieSpec, precision: Precision) -> float:
+        """Return the launches, and the compute terms as if all tiles and waves were full."""
+        return 2 * self.launch_s + tokens * self.token_s(hidden, intermediate, die, precision)
+
+    def token_s(self, hidden: int, intermediate: int, die: DieSpec, precision: Precision) -> float:
+        """Return a token's part of full tiles and waves."""
+        gate_up = 4.0 * intermediate * (hidden + self.tile_overhead)
+        down = 2.0 * hidden * (intermediate + self.tile_overhead)
+        return (gate_up + down) / (self.compute_share * die.flops[precision])
+
+    def hbm_share(self) -> float:
+        """Return the fitted share of bandwidth."""
+        return self.bandwidth_share
 
 
 # Fitted to 20 FP8 GEMMs on an H800, dense and grouped (DeepGEMM README, first release, 2025-02); experiments/gemm.

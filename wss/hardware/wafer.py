@@ -6,7 +6,7 @@ Dies are numbered in order of (x, y), dead ones left out: y + x·Y on a healthy 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 
 import numpy as np
@@ -64,6 +64,11 @@ class Wafer:
     def usable_hbm(self) -> float:
         """Bytes of one die's HBM that weights and copies may use."""
         return self.spec.die.hbm.size * (1.0 - self.spec.die.hbm.reserve)
+
+    def achieving(self, hbm_share: float) -> Wafer:
+        """Return this wafer with HBMs that give *hbm_share* of their bandwidth."""
+        hbm = replace(self.spec.die.hbm, bandwidth=self.spec.die.hbm.bandwidth * hbm_share)
+        return replace(self, spec=replace(self.spec, die=replace(self.spec.die, hbm=hbm)))
 
 
 def build(spec: WaferSpec, fault_spec: FaultSpec | None = None) -> Wafer:

@@ -6,6 +6,7 @@ from dataclasses import asdict
 
 import numpy as np
 
+from wss.hardware.gemm import GemmModel
 from wss.hardware.wafer import Wafer
 from wss.metrics.bounds import kernel_bound
 from wss.metrics.traffic import check_conservation, traffic
@@ -16,14 +17,14 @@ from wss.records import FloatArray, IntArray, KernelRow, KernelRun, Plan
 class Ledger:
     """Rows of one policy's kernels, and sums over its decode kernels by link and by die."""
 
-    def __init__(self, policy: str, model: ModelShape, wafer: Wafer, precision: Precision) -> None:
+    def __init__(self, policy: str, model: ModelShape, wafer: Wafer, precision: Precision, gemm: GemmModel) -> None:
         self.policy = policy
         self.rows: list[KernelRow] = []
         self.link_data: FloatArray = np.zeros(wafer.num_links)
         self.link_request: FloatArray = np.zeros(wafer.num_links)
         self.link_busy: FloatArray = np.zeros(wafer.num_links)
         self.die_compute: FloatArray = np.zeros(wafer.num_dies)
-        self._model, self._wafer, self._precision = model, wafer, precision
+        self._model, self._wafer, self._precision, self._gemm = model, wafer, precision, gemm
 
     def enter(
         self,
@@ -43,7 +44,7 @@ class Ledger:
         """
         expert_bytes = self._model.expert_bytes(self._precision)
         check_conservation(plan, run, self._wafer, expert_bytes)
-        bound = kernel_bound(counts, self._model, self._wafer, self._precision)
+        bound = kernel_bound(counts, self._model, self._wafer, self._precision, self._gemm)
         if run.time < bound * (1 - 1e-12):
             raise AssertionError(f"step {step}, layer {layer}: {run.time} s beats the lower bound of {bound} s")
         die_compute = np.bincount(plan.die, compute, self._wafer.num_dies).astype(np.float64)

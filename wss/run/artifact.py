@@ -25,7 +25,7 @@ from wss.engine.artifact import (
     Shares,
 )
 from wss.errors import ConfigError
-from wss.hardware import Wafer
+from wss.hardware import GEMMS, Wafer
 from wss.metrics import Ledger
 from wss.models import MODELS
 from wss.policies import POLICIES, Policy
@@ -103,7 +103,7 @@ class ArtifactSite:
             transfer=size / rate,
             hop=2 * HOP_LATENCY,
         )
-        self.ledger = Ledger(policy.name, experiment.model, wafer, "fp16")
+        self.ledger = Ledger(policy.name, experiment.model, wafer, "fp16", GEMMS["ideal"])
         self._expert_bytes = len(experiment.model.moe_layers) * experiment.model.expert_bytes("fp16")
         self._weights = experiment.model.weight_bytes("fp16")
 

@@ -18,15 +18,14 @@ from wss.records import BoolArray, FloatArray, IntArray, Plan
 from wss.run.guard import ask, checked_ahead, checked_placement, checked_plan, checked_wanted, sealed
 from wss.traces import Kernel
 
-# Policies weigh with one price a token; GEMM models that are not linear are taken at this many.
-TYPICAL_TOKENS = 512.0
-
 
 class Site:
     """One policy at work on the wafer: its copies, its network, its ledger."""
 
     def __init__(self, experiment: Experiment, wafer: Wafer, policy: Policy) -> None:
         model, precision = experiment.model, experiment.precision
+        self._gemm = GEMMS[experiment.gemm]
+        wafer = wafer.achieving(self._gemm.hbm_share())
         self._policy, self._wafer, self._window = policy, wafer, experiment.window
         self._layers = experiment.layers_run
         self._places = layer_indices(experiment)
@@ -35,7 +34,6 @@ class Site:
         self._llcs = Llcs(experiment.wafer.die.llc, wafer.num_dies)
         self._slots = int(experiment.wafer.die.llc.size // model.expert_bytes(precision))
         self._bytes = model.expert_bytes(precision)
-        self._gemm = GEMMS[experiment.gemm]
         self._shape = (model.hidden_size, model.moe_intermediate_size, experiment.wafer.die, precision)
         self._network: NetworkModel = experiment.network.model(wafer)
         shape = (len(model.moe_layers), model.num_experts)
@@ -50,12 +48,12 @@ class Site:
         self._copies = Copies(kept, room, self._bytes, policy.caching)
         link = experiment.wafer.link
         self._costs = Costs(
-            hbm_read=self._bytes / experiment.wafer.die.hbm.bandwidth,
+            hbm_read=self._bytes / wafer.spec.die.hbm.bandwidth,
             link_read=self._bytes / link.bandwidth,
             hop=2 * link.latency,
-            token=float(self._gemm.seconds(np.array([TYPICAL_TOKENS]), *self._shape)[0]) / TYPICAL_TOKENS,
+            token=self._gemm.token_s(*self._shape),
         )
-        self.ledger = Ledger(policy.name, model, wafer, precision)
+        self.ledger = Ledger(policy.name, model, wafer, precision, self._gemm)
 
     @property
     def excess_bytes(self) -> float:
@@ -81,8 +79,7 @@ class Site:
         buffers = self._buffers(plan)
         plan = replace(plan, copy=ask(name, "caching", self._copies.admit, kernel.layer, plan, wanted, buffers))
         used = self._weights + self._copies.held * self._bytes + buffers
-        compute = self._gemm.seconds(plan.tokens.astype(np.float64), *self._shape)
-        compute[np.unique(plan.die, return_index=True)[1]] += self._gemm.launch()
+        compute = self._gemm.seconds(plan.tokens.astype(np.float64), plan.die, *self._shape)
         place = self._places[kernel.layer]
         self._llcs.begin(flushed=(place - self._before) % self._num_layers != 1 % self._num_layers)
         self._before = place
