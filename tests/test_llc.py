@@ -163,5 +163,5 @@ def test_a_run_prefetches_and_hits(tmp_path):
     assert runs["ep"]["llc_hits"] == runs["ep"]["prefetched_bytes"] == 0
     assert runs["ahead"]["llc_hits"] > 0
     assert runs["ahead"]["prefetched_bytes"] >= runs["ahead"]["llc_hit_bytes"] > 0
-    assert runs["ahead"]["decode_time_s"] <= runs["ep"]["decode_time_s"]
+    assert runs["ahead"]["decode_time_s"] <= runs["ep"]["decode_time_s"] * (1 + 1e-12)
     assert runs["ahead"]["imbalance"] > runs["ep"]["imbalance"]

@@ -32,6 +32,7 @@ wafer: {preset: dojo, mesh: [2, 3]}
 trace: {synth: {skew: 1.2, requests: 40, decode_tokens: 6, prompt_min: 2, prompt_max: 5}}
 batch: 40
 steps: 3
+gemm: ideal
 policies: [base, ep, pred, allo, allo_pred]
 """
 
