@@ -69,6 +69,7 @@ def _heading(summary: dict[str, Any], run: dict[str, Any]) -> list[str]:
         f"{run['model']} in {run['precision']} on {run['wafer']}, {run['network']} network, {run['gemm']} GEMM",
         f"ran {layers} of {steps}, batch {run['batch']} ({run['unique_requests']} different requests)",
         f"{kind}: {trace['source']}",
+        *(["hops count prefill too, as the paper's simulator does"] if run["physics"] == "paper_artifact" else []),
         *(f"note: {note}" for note in summary["provenance"]["notes"]),
     ]
 

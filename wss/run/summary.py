@@ -33,6 +33,8 @@ def summary_of(
     if is_artifact:
         for site in sites:
             own = figures[site.ledger.policy]
+            own["decode_hops"] = own["hops"]
+            own["hops"] += own["prefill_hops"]  # their count is over all steps
             own["throughput_paper_tokens_per_s"] = experiment.batch * 128 / own["decode_time_s"]
             own["hbm_excess_bytes"] = max(0.0, site.excess_bytes)
     baseline = figures[experiment.baseline]["decode_time_s"]
