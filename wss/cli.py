@@ -229,6 +229,26 @@ def show(file: Path, as_json: bool) -> None:
     click.echo(json.dumps(found, indent=1) if as_json else describe_text(found))
 
 
+@trace.command()
+@click.argument("files", nargs=-1, required=True, type=click.Path(path_type=Path))
+@click.option("--json", "as_json", is_flag=True, help="Print JSON, with the figures of every layer.")
+@click.option("--layers", "per_layer", is_flag=True, help="Show the main figures of every layer.")
+@click.option("--plot", type=click.Path(path_type=Path), help="A folder for pictures (extra `plot`).")
+@click.option("--format", "kind", type=click.Choice(["png", "svg"]), default="png", show_default=True, help="Of them.")
+def stats(files: tuple[Path, ...], as_json: bool, per_layer: bool, plot: Path | None, kind: str) -> None:
+    """Say how predictable and how skewed the routing of traces is; FILES may also be tables of expert loads."""
+    from wss.report.stats import stats_text, trace_statistics
+
+    found, counted = trace_statistics(files)
+    if plot is not None:
+        from wss.report.plots import write_plots
+
+        for path, counts in counted:
+            for picture in write_plots(counts, plot, path.stem, kind):
+                click.echo(f"wrote {picture}", err=True)
+    click.echo(json.dumps(found, indent=1) if as_json else stats_text(found, per_layer))
+
+
 @cli.command()
 @click.argument("scenario", type=click.Path(path_type=Path))
 @click.option("--network", type=click.Choice(["fluid", "packet", "circuit"]), default="fluid", show_default=True)

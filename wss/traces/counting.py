@@ -1,0 +1,179 @@
+"""Counting a trace: how often experts are used, follow one another and meet, in one pass and bounded memory.
+
+For each MoE layer l and token t let S(l, t) be the token's experts. Rows of a request whose positions differ by one are
+adjacent. The main phase is decode where a trace has it, else prefill. Pairs are counted apart for the requests at even
+and at odd places of the trace, so that what is chosen on one half can be measured on the other.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+import numba
+import numpy as np
+
+from wss.records import FloatArray, IntArray
+from wss.traces.schema import RequestRouting, TraceMeta
+
+LONGEST_REUSE = 256  # distances beyond are counted together
+
+
+@numba.njit(cache=True)
+def count_request(experts, first, last, adjacent, freq, token, layer, pairs):  # type: ignore[no-untyped-def]
+    """Add the rows *first* to *last* - 1 of one request, all of one phase.
+
+    Parameters
+    ----------
+    experts
+        [rows, layers, k].
+    adjacent
+        Whether row t + 1 follows row t, [rows].
+    freq, token, layer, pairs
+        Added to: uses [layers, experts]; pairs with the next row, with the next layer (none for the last), and within
+        the token (i < j), each [layers, experts, experts].
+    """
+    _, num_layers, k = experts.shape
+    for t in range(first, last):
+        follows = t + 1 < last and adjacent[t]
+        for at in range(num_layers):
+            for a in range(k):
+                i = experts[t, at, a]
+                freq[at, i] += 1
+                if follows:
+                    for b in range(k):
+                        token[at, i, experts[t + 1, at, b]] += 1
+                if at + 1 < num_layers:
+                    for b in range(k):
+                        layer[at, i, experts[t, at + 1, b]] += 1
+                for b in range(a + 1, k):
+                    j = experts[t, at, b]
+                    pairs[at, min(i, j), max(i, j)] += 1
+
+
+@numba.njit(cache=True)
+def count_use(experts, last_use, reuse, distinct):  # type: ignore[no-untyped-def]
+    """Add one request's reuse distances [layers, distances] and distinct experts [layers]; *last_use* is scratch."""
+    rows, num_layers, k = experts.shape
+    last_use[:] = -1
+    for t in range(rows):
+        for at in range(num_layers):
+            for a in range(k):
+                i = experts[t, at, a]
+                if last_use[at, i] < 0:
+                    distinct[at] += 1
+                else:
+                    reuse[at, min(t - last_use[at, i], reuse.shape[1]) - 1] += 1
+                last_use[at, i] = t
+
+
+@dataclass(eq=False)
+class Phase:
+    """Counts of one phase; pairs by half of the requests where they are [2, layers, experts, experts]."""
+
+    tokens: int
+    adjacent: int
+    freq: IntArray  # [layers, experts]
+    token: IntArray  # [2, layers, experts, experts]
+    layer: IntArray  # [2, layers, experts, experts]
+    pairs: IntArray  # [layers, experts, experts], i < j
+
+
+@dataclass(eq=False)
+class Counts:
+    """All counts of a trace.
+
+    Attributes
+    ----------
+    prefill, decode
+        Of each phase.
+    by_group
+        Uses in the main phase by subject, {subject: [layers, experts]}.
+    reuse
+        How many tokens later an expert is used again in its request, [layers, distances 1..].
+    distinct
+        Distinct experts a request uses, summed over requests, [layers].
+    requests
+        How many there are.
+    """
+
+    meta: TraceMeta
+    prefill: Phase
+    decode: Phase
+    reuse: IntArray
+    distinct: IntArray
+    by_group: dict[str, IntArray] = field(default_factory=dict)
+    requests: int = 0
+
+    @property
+    def main(self) -> Phase:
+        """The main phase."""
+        return self.decode if self.decode.tokens else self.prefill
+
+    @property
+    def main_name(self) -> str:
+        """What the main phase is called."""
+        return "decode" if self.decode.tokens else "prefill"
+
+
+def count_trace(meta: TraceMeta, requests: Iterable[RequestRouting], subjects: dict[int, str]) -> Counts:
+    """Count a trace; *subjects* names the subject of each request, the trace's own where it does not."""
+    num_layers, num_experts = len(meta.moe_layers), meta.num_experts
+    square = (num_layers, num_experts, num_experts)
+
+    def phase() -> Phase:
+        return Phase(
+            tokens=0,
+            adjacent=0,
+            freq=np.zeros((num_layers, num_experts), np.int64),
+            token=np.zeros((2, *square), np.int64),
+            layer=np.zeros((2, *square), np.int64),
+            pairs=np.zeros(square, np.int64),
+        )
+
+    counts = Counts(
+        meta=meta,
+        prefill=phase(),
+        decode=phase(),
+        reuse=np.zeros((num_layers, LONGEST_REUSE), np.int64),
+        distinct=np.zeros(num_layers, np.int64),
+    )
+    by_group: dict[str, list[IntArray]] = {}
+    scratch = np.zeros((num_layers, num_experts), np.int64)
+    for place, request in enumerate(requests):
+        half = place % 2
+        adjacent = np.append(np.diff(request.position) == 1, False)
+        cut, rows = request.num_prefill, len(request.position)
+        own = by_group.setdefault(
+            subjects.get(request.request, meta.subject),
+            [np.zeros((num_layers, num_experts), np.int64), np.zeros((num_layers, num_experts), np.int64)],
+        )
+        for i, (to, first, last) in enumerate(((counts.prefill, 0, cut), (counts.decode, cut, rows))):
+            if first == last:
+                continue
+            before = to.freq.copy()
+            count_request(request.experts, first, last, adjacent, to.freq, to.token[half], to.layer[half], to.pairs)
+            own[i] += to.freq - before
+            to.tokens += last - first
+            to.adjacent += int(adjacent[first : last - 1].sum())
+        count_use(request.experts, scratch, counts.reuse, counts.distinct)
+        counts.requests += 1
+    which = 1 if counts.decode.tokens else 0
+    counts.by_group = {name: pair[which] for name, pair in by_group.items()}
+    return counts
+
+
+def ranks(values: FloatArray | IntArray) -> FloatArray:
+    """Return the ranks of *values* [n], from 0, equal ones sharing the mean of theirs, [n]."""
+    _, inverse, count = np.unique(values, return_inverse=True, return_counts=True)
+    ends = np.cumsum(count)
+    result: FloatArray = (ends - (count + 1) / 2)[inverse]
+    return result
+
+
+def spearman(x: FloatArray | IntArray, y: FloatArray | IntArray) -> float:
+    """Return Spearman's rank correlation of *x* and *y* [n]; not a number if one of them is constant."""
+    a, b = ranks(x), ranks(y)
+    a, b = a - a.mean(), b - b.mean()
+    norm = float(np.sqrt((a * a).sum() * (b * b).sum()))
+    return float((a * b).sum()) / norm if norm else float("nan")

@@ -1,0 +1,128 @@
+"""Expert loads: how many tokens each expert had, without saying which token; what a serving system's counters give.
+
+Two forms are read: a Parquet table with the columns dump, phase, input_len, output_len, layer and logical_count (a list
+over experts), a row a layer; and SGLang's ``{"logical_count": [[tokens of each expert] of each layer]}`` (JSON), whose
+dense layers are all zero.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import msgspec
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from wss.errors import TraceError
+from wss.records import FloatArray
+from wss.traces.writer import reason
+
+COLUMNS = {"dump", "phase", "layer", "logical_count"}
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Loads:
+    """The loads of one dump.
+
+    Attributes
+    ----------
+    name, phase
+        What it is called, and what it counted; ``""`` if unknown.
+    layers
+        Absolute numbers of the MoE layers.
+    counts
+        Tokens of each expert, [layers, experts].
+    top_k
+        Experts of a token; 0 if unknown.
+    """
+
+    name: str
+    phase: str
+    layers: tuple[int, ...]
+    counts: FloatArray
+    top_k: int
+
+
+def is_loads(path: Path) -> bool:
+    """Whether *path* is a file of loads rather than a trace; False for what cannot be read."""
+    if path.suffix == ".json":
+        try:
+            with path.open("rb") as file:
+                return b'"logical_count"' in file.read(256)
+        except OSError:
+            return False
+    try:
+        return set(pq.read_schema(path).names) >= COLUMNS
+    except (OSError, pa.ArrowException):
+        return False
+
+
+def read_loads(path: Path) -> list[Loads]:
+    """Read all dumps of a file.
+
+    Raises
+    ------
+    TraceError
+        If it is damaged, or holds anything but finite counts.
+    """
+    found = _from_json(path) if path.suffix == ".json" else _from_parquet(path)
+    for loads in found:
+        if not (np.isfinite(loads.counts).all() and (loads.counts >= 0).all()):
+            raise TraceError(f"{path}: {loads.name}: a count is negative or not finite; give numbers of tokens")
+    return found
+
+
+def _from_json(path: Path) -> list[Loads]:
+    try:
+        counts = msgspec.json.decode(path.read_bytes(), type=dict[str, list[list[float]]])["logical_count"]
+        array = np.array(counts, np.float64)
+    except OSError as error:
+        raise TraceError(f"{path}: cannot be read ({error.strerror}); give a readable file") from error
+    except (msgspec.DecodeError, KeyError, ValueError) as error:
+        what = " ".join(str(error).split())
+        raise TraceError(
+            f'{path}: is no {{"logical_count": [[tokens of each expert] of each layer]}} ({what})'
+        ) from error
+    return [of_all_layers(path.stem, array, path)]
+
+
+def of_all_layers(name: str, counts: FloatArray, path: Path) -> Loads:
+    """Return loads of *counts* [all layers, experts], whose dense layers are all zero.
+
+    Raises
+    ------
+    TraceError
+        If it has not two dimensions, or no layer with tokens.
+    """
+    if counts.ndim != 2 or not counts.any():
+        raise TraceError(f"{path}: has counts of shape {list(counts.shape)}; give [layers, experts], not all zero")
+    moe = np.flatnonzero(counts.any(axis=1))
+    return Loads(name=name, phase="", layers=tuple(moe.tolist()), counts=counts[moe], top_k=0)
+
+
+def _from_parquet(path: Path) -> list[Loads]:
+    try:
+        table = pq.read_table(path)
+        columns = {name: table.column(name).to_pylist() for name in COLUMNS}
+        counts = np.array(columns["logical_count"], np.float64)
+        top_k = int((table.schema.metadata or {}).get(b"top_k", b"0"))
+    except (OSError, pa.ArrowException) as error:
+        raise TraceError(f"{path}: cannot be read ({reason(error)}); give a whole table of loads") from error
+    except (ValueError, TypeError) as error:
+        raise TraceError(f"{path}: its logical_count is no table of numbers ({error}); give a list a row") from error
+    names = np.array([str(name) for name in columns["dump"]])
+    result = []
+    for name in dict.fromkeys(names.tolist()):
+        rows = np.flatnonzero(names == name)
+        result.append(
+            Loads(
+                name=name,
+                phase=str(columns["phase"][rows[0]]),
+                layers=tuple(int(columns["layer"][row]) for row in rows),
+                counts=counts[rows],
+                top_k=top_k,
+            )
+        )
+    return result
