@@ -113,3 +113,33 @@ def test_activation_buffers_push_copies_out_oldest_first_and_what_is_read_stays(
 def test_buffers_that_do_not_fit_beside_the_weights_are_refused():
     with pytest.raises(CapacityError, match="die 1: 10 bytes of activation buffers and 0 bytes"):
         copies_of(0).admit(0, plan_of((0, 1, 1, 0)), np.zeros(1, np.bool_), np.array([0.0, 10.0]))
+
+
+def test_a_copy_that_another_die_reads_is_used_and_stays():
+    """Die 1 has room for two; die 0 reads expert 0 from it in the kernel in which die 1 fetches another."""
+    placed = np.zeros((1, 4, 3), np.bool_)
+    placed[0, :, 2] = True
+    copies = Copies(placed, np.array([0.0, 20.0, 0.0]), 10.0, Lru())
+    copies.admit(0, plan_of((0, 1, 1, 2)), np.array([True]), np.zeros(3))
+    copies.admit(0, plan_of((1, 1, 1, 2)), np.array([True]), np.zeros(3))
+    plan = plan_of((0, 0, 1, 1), (2, 1, 1, 2))
+    assert copies.admit(0, plan, np.array([False, True]), np.zeros(3)).tolist() == [False, True]
+    assert held(copies, 0) == [0, 2]
+
+
+def test_what_a_die_holds_is_not_copied_again():
+    copies = copies_of(3)
+    assert fetch(copies, 0, 1) == [True]
+    assert fetch(copies, 0, 1) == [False]
+    assert copies.held.tolist() == [0, 1]
+
+
+def test_a_caching_that_gives_up_one_copy_twice_is_refused():
+    class Twice:
+        def victims(self, last_use, count):
+            return np.zeros(count, np.int64)
+
+    copies = Copies(copies_of(2)._placed, np.array([0.0, 20.0]), 10.0, Twice())
+    fetch(copies, 0, 0, 1)
+    with pytest.raises(ValueError, match="2 different places"):
+        fetch(copies, 0, 2, 3)

@@ -132,6 +132,25 @@ def test_a_flush_leaves_only_what_was_prefetched():
     assert [llc.look_up((0, 0), 0.0), llc.look_up((1, 1), 0.0), llc.used] == [False, True, 1.0]
 
 
+def test_a_prefetch_whose_kernel_is_over_does_not_survive_a_flush():
+    llc = Llc(1.0)
+    llc.store((1, 0), 1.0, 0.0, keep=True)
+    llc.begin(flushed=True)
+    llc.begin(flushed=True)
+    assert llc.used == 0
+
+
+def test_what_is_there_already_is_kept_without_reading_it():
+    """Die 0 has read expert 7 of layer 1 before: it stays through a flush, and nothing is read for it."""
+    wafer, llcs = slow_wafer(4 * MB)
+    llcs[0].store((1, 7), MB, 0.0)
+    ahead = Ahead(layer=1, experts=[[7], []])
+    done = kernel(wafer, llcs, (0, 0, 1, 0), (1, 1, 1, 1), compute=5 * US, ahead=ahead)
+    assert done.prefetched.tolist() == [0, 0]
+    llcs.begin(flushed=True)
+    assert llcs[0].look_up((1, 7), 0.0)
+
+
 def test_a_die_that_is_done_prefetches_until_the_barrier():
     """Die 0 is done at 2 us and reads ahead for 2 us each: one is there at 4 us, one is under way at the end, 5 us."""
     wafer, llcs = slow_wafer(4 * MB)

@@ -1,5 +1,6 @@
 """One contract for every network a run can use, and how far they differ."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +13,7 @@ from test_engine_properties import kernels
 from wss.config import load
 from wss.engine import NETWORKS
 from wss.engine.network import CircuitSpec, PacketSpec
+from wss.hardware import build
 from wss.metrics.traffic import check_conservation
 from wss.run import run
 
@@ -98,3 +100,11 @@ def test_a_circuit_achieves_its_shares_of_bandwidth():
     for shares, expected in (({"link_share": 0.5}, 2 * US), ({"hbm_share": 0.05}, 2 * US), ({}, US)):
         run = run_kernel(CircuitSpec(**shares).model(wafer), wafer, plan_of((0, 1, 1, 0)), MB, np.zeros(1), 1)
         assert run.time == pytest.approx(expected)
+
+
+def test_a_circuit_holds_no_link_for_requests_even_where_they_weigh_as_much_as_data():
+    wafer = wafer_of((1, 2), hbm=10 * MB / US, link=MB / US, hop=0.0, start=0.0)
+    link = replace(wafer.spec.link, request=64.0, granule=64.0)
+    wafer = build(replace(wafer.spec, link=link))
+    plan = plan_of((0, 1, 1, 0), (1, 0, 1, 1))
+    assert run_kernel(CircuitSpec().model(wafer), wafer, plan, MB, np.zeros(2), 2).time == pytest.approx(US)

@@ -253,6 +253,8 @@ WRONG = {
         "its prefetching wants what",
     ),
     "expert 99": ("prefetching", lambda seen: np.full((6, 1), 99), "its prefetching names experts that do not exist"),
+    "a ragged prefetch": ("prefetching", lambda seen: [[1], [2, 3]], "its prefetching is no array"),
+    "a ragged plan": ("allocation", changed(tokens=lambda p: [[1], [2, 3]]), "its tokens is no array"),
     "a changed plan": ("prediction", lambda plan: plan.tokens.fill(1), "its prediction failed at test_run.py:"),
 }
 
@@ -342,3 +344,9 @@ def test_real_gpt_oss_starts_without_prefill(tmp_path):
     result = run(load(configs / "gpt_oss_20b.yaml", [f"trace.path={path}", "layers=[0, 12]", "steps=1"]))
     assert any("no prefill" in note for note in result.notes)
     assert all(r["prefill_time_s"] == 0 for r in result.summary["runs"])
+
+
+def test_the_fullest_hbm_holds_experts_and_the_buffers_of_one_chunk_of_prefill(small):
+    """One die: 36 experts of 12.6 MB, and 80 token-experts of 2 · (2 · 1024 + 2 · 2048) bytes however long the prompts."""
+    (one,) = run(load(small, ["wafer.mesh=[1, 1]", "policies=[ep]", "baseline=ep"])).summary["runs"]
+    assert one["hbm_peak_bytes"] == 36 * 3 * 1024 * 2048 * 2 + 80 * 2 * (2 * 1024 + 2 * 2048)

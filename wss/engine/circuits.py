@@ -28,6 +28,8 @@ class CircuitModel:
         self.achieved: FloatArray = self.paths.capacity.copy()
         self.achieved[:dies] *= hbm_share
         self.achieved[dies:-dies] *= link_share
+        self.is_link = np.zeros(len(self.achieved), np.bool_)
+        self.is_link[dies:-dies] = True
         self.shared: IntArray = np.arange(len(self.paths.capacity))
         if duplex == "half":
             number = {tuple(link): wafer.num_dies + i for i, link in enumerate(wafer.links.tolist())}
@@ -44,7 +46,7 @@ class Circuits:
 
     def __init__(self, env: simpy.Environment, model: CircuitModel) -> None:
         self._env, self._paths, self._shared = env, model.paths, model.shared
-        self._achieved = model.achieved
+        self._achieved, self._is_link = model.achieved, model.is_link
         self._free = np.zeros(len(model.paths.capacity))
         self._busy = np.zeros(len(model.paths.capacity))
         self._moved = np.zeros(model.paths.num_accounts)
@@ -55,7 +57,8 @@ class Circuits:
         resources, weights, lengths, accounts = self._paths.tables
         used = slice(0, int(lengths[row]))
         self._moved[accounts[row, used]] += weights[row, used] * nbytes
-        held = resources[row, used][weights[row, used] == 1.0]
+        is_request = (accounts[row, used] >= len(self._busy)) & self._is_link[resources[row, used]]
+        held = resources[row, used][~is_request]
         takes = float(self._paths.latency[int(hit), source, die]) + nbytes / float(self._achieved[held].min())
         servers = self._shared[held]
         end = max(self._env.now, float(self._free[servers].max())) + takes

@@ -95,7 +95,7 @@ class Work:
         for expert in ahead.experts[die][: int(spec.size // self.nbytes)]:
             if not self.working:
                 return
-            if llc.look_up((ahead.layer, expert), np.inf):
+            if llc.keep((ahead.layer, expert)):
                 continue
             self.prefetched[die] += 1
             yield self.network.read(die, die, self.nbytes, False, False)

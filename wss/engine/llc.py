@@ -29,7 +29,7 @@ class Llc:
 
     def begin(self, flushed: bool) -> None:
         """Start a kernel: its clock is at zero, and all that is here may be read; if *flushed*, only prefetches are."""
-        stay = self._kept if flushed else self._ready
+        stay = {key for key, kernels in self._kept.items() if kernels > 0} if flushed else self._ready
         self._ready = {key: 0.0 for key in self._ready if key in stay}
         self._bytes = {key: self._bytes[key] for key in self._ready}
         self._kept = {key: kernels - 1 for key, kernels in self._kept.items() if kernels > 0}
@@ -42,6 +42,13 @@ class Llc:
         del self._ready[key]
         self._ready[key] = ready
         self._kept.pop(key, None)
+        return True
+
+    def keep(self, key: Key) -> bool:
+        """Whether *key* is here already; if so it is kept as a prefetch."""
+        if key not in self._ready:
+            return False
+        self._kept[key] = 1
         return True
 
     def store(self, key: Key, nbytes: float, ready: float, *, keep: bool = False) -> bool:

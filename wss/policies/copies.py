@@ -66,8 +66,9 @@ class Copies:
             If the buffers do not fit beside the die's own experts and the copies that this kernel reads.
         """
         self._kernel += 1
-        used = ~plan.remote & ~self._placed[layer, plan.expert, plan.die]
-        self._last_use[plan.die[used], layer, plan.expert[used]] = self._kernel
+        used = ~self._placed[layer, plan.expert, plan.source]
+        self._last_use[plan.source[used], layer, plan.expert[used]] = self._kernel
+        wanted = wanted & ~self.holders(layer)[plan.expert, plan.die]
         self._slots = np.floor((self._room - buffers) / self._expert_bytes).astype(np.int64)
         for die in np.flatnonzero(self._held > self._slots):
             self._make_room(int(die), 0)
@@ -92,7 +93,11 @@ class Copies:
         if free < count:
             ages = self._last_use[die].reshape(-1)  # a view
             may_go = np.flatnonzero((ages >= 0) & (ages < self._kernel))
-            gone = may_go[self._caching.victims(ages[may_go], min(count - free, len(may_go)))]
+            most = min(count - free, len(may_go))
+            chosen = np.asarray(self._caching.victims(ages[may_go], most))
+            if len(np.unique(chosen)) != len(chosen) or len(chosen) != most:
+                raise ValueError(f"gave up {chosen.tolist()}; it should be {most} different places")
+            gone = may_go[chosen]
             ages[gone] = -1
             self._held[die] -= len(gone)
             self.evictions += len(gone)

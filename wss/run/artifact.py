@@ -10,6 +10,7 @@ from wss.config import Experiment
 from wss.engine.artifact import (
     DEEPSEEK,
     DRAM_BYTES_PER_NS,
+    FLOP_PER_NS,
     HOP_LATENCY,
     LINK_BYTES_PER_NS,
     LINK_SHARE,
@@ -94,7 +95,7 @@ class ArtifactSite:
         self._machine = machine_of(experiment, wafer)
         self._llcs = [Llc(self._machine.llc_sets) for _ in range(wafer.num_dies)]
         self._copies: set[tuple[int, int, int, int]] = set()
-        self._peak = experiment.wafer.die.flops["fp16"]
+        self._peak = FLOP_PER_NS / NS
         size = SLICES * self._machine.slice_bytes
         rate = LINK_BYTES_PER_NS * LINK_SHARE
         self._prices = Prices(

@@ -48,9 +48,17 @@ def ask(policy: str, what: str, question: Callable[..., T], *arguments: Any) -> 
         ) from error
 
 
+def _array(value: Any, what: str) -> Any:
+    """Return *value* as an array, or raise ConfigError if it is none, as ragged lists are."""
+    try:
+        return np.asarray(value)
+    except ValueError as error:
+        raise ConfigError(f"{what} is no array ({error}); give all rows one length") from None
+
+
 def checked_placement(placed: Any, shape: tuple[int, int, int], policy: str) -> BoolArray:
     """Return a placement as bool [layers, experts, dies], or raise ConfigError if it is none."""
-    array = np.asarray(placed)
+    array = _array(placed, f"policy {policy}: its placement")
     fault = None
     if array.shape != shape or array.dtype != np.bool_:
         fault = f"is {array.dtype} {list(array.shape)}; it should be bool {list(shape)}, [layers, experts, dies]"
@@ -65,7 +73,7 @@ def checked_placement(placed: Any, shape: tuple[int, int, int], policy: str) -> 
 
 def checked_wanted(wanted: Any, num_tasks: int, policy: str) -> BoolArray:
     """Return a prediction as bool [tasks], or raise ConfigError if it is none."""
-    array = np.asarray(wanted)
+    array = _array(wanted, f"policy {policy}: its prediction")
     if array.shape != (num_tasks,) or array.dtype != np.bool_:
         what = f"is {array.dtype} {list(array.shape)}; it should be bool [{num_tasks}], one a task"
         raise ConfigError(f"policy {policy}: its prediction {what}")
@@ -75,7 +83,7 @@ def checked_wanted(wanted: Any, num_tasks: int, policy: str) -> BoolArray:
 
 def checked_ahead(ahead: Any, holders: BoolArray, policy: str) -> list[list[int]]:
     """Return what to prefetch as a list of experts for each die, or raise ConfigError if it is no such thing."""
-    array = np.asarray(ahead)
+    array = _array(ahead, f"policy {policy}: its prefetching")
     experts, dies = holders.shape
     fault = None
     if array.ndim != 2 or len(array) != dies or not np.issubdtype(array.dtype, np.integer):
@@ -100,7 +108,9 @@ def checked_plan(plan: Any, view: KernelView, policy: str) -> Plan:
     start = f"policy {policy}: its plan of layer {view.layer}"
     if not isinstance(plan, Plan):
         raise ConfigError(f"{start} is a {type(plan).__name__}; it should be a wss.records.Plan")
-    columns = {name: np.asarray(getattr(plan, name)) for name in ("expert", "die", "tokens", "source")}
+    columns = {
+        name: _array(getattr(plan, name), f"{start}: its {name}") for name in ("expert", "die", "tokens", "source")
+    }
     sizes = {array.shape for array in columns.values()}
     whole = all(np.issubdtype(array.dtype, np.integer) for array in columns.values())
     if not whole or len(sizes) != 1 or len(next(iter(sizes))) != 1:

@@ -100,10 +100,10 @@ class Site:
     def _buffers(self, plan: Plan) -> FloatArray:
         """Return the bytes of activation buffers on each die, [dies].
 
-        Prefill goes in chunks of the batch's size: no die ever has more tokens before it than one decode step brings.
+        Prefill goes in chunks of the batch's size, each of which is spread over the dies as the whole is.
         """
         tokens = np.bincount(plan.die, plan.tokens, self._wafer.num_dies)
-        buffers: FloatArray = np.minimum(tokens, self._most_tokens) * self._token_bytes
+        buffers: FloatArray = tokens * min(1.0, self._most_tokens / tokens.sum()) * self._token_bytes
         return buffers
 
     def _ahead(self, kernel: Kernel) -> Ahead | None:
