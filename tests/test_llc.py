@@ -11,6 +11,7 @@ from kit import plan_of, wafer_of
 from wss.config import load
 from wss.engine import NETWORKS, Ahead, Llcs, simulate_kernel
 from wss.engine.llc import Llc
+from wss.engine.network import CircuitSpec
 from wss.hardware import build
 from wss.hardware.specs import LlcSpec
 from wss.metrics.traffic import check_conservation
@@ -50,6 +51,15 @@ def test_what_was_read_before_comes_out_of_the_llc(network):
     assert afar.hit.tolist() == [True]
     if network != "packet":  # whose chunks go one after another
         assert afar.time == pytest.approx((0.2 + 2 * 0.1 + 0.5) * US)
+
+
+def test_a_circuits_shares_are_of_hbms_and_links_not_of_llcs():
+    wafer, llcs = slow_wafer(2 * MB)
+    model = CircuitSpec(link_share=0.1, hbm_share=0.1).model(wafer)
+    for expected in (1 + 10, 0.2 + 0.5):
+        llcs.begin(flushed=False)
+        done = simulate_kernel(model, llcs, 0, plan_of((0, 0, 1, 0)), MB, np.zeros(1), 1)
+        assert done.time == pytest.approx(expected * US)
 
 
 def test_a_read_hits_once_the_read_before_it_is_stored():

@@ -63,7 +63,9 @@ def test_one_packet_read_worked_out_by_hand():
     """One chunk of 1 MB, one hop: the request, 0.25 MB at 1 MB/us, and 0.1 us; 0.5 us of access; the HBM 0.5 us at
     2 MB/us; the link 1 us and 0.1 us.
     """
-    wafer = wafer_of((1, 2), hbm=2 * MB / US, link=MB / US, hop=0.1 * US, start=0.5 * US)
+    wafer = wafer_of((1, 2), hbm=2 * MB / US, link=MB / US, hop=0.1 * US, start=0.3 * US)
+    llc = replace(wafer.spec.die.llc, miss=0.2 * US)
+    wafer = build(replace(wafer.spec, die=replace(wafer.spec.die, llc=llc)))
     model = PacketSpec(chunk=2 * MB, window=1).model(wafer)
     run = run_kernel(model, wafer, plan_of((0, 1, 1, 0)), MB, np.zeros(1), 1)
     assert run.time == pytest.approx((0.25 + 0.1 + 0.5 + 0.5 + 1.0 + 0.1) * US)

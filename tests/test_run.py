@@ -347,6 +347,29 @@ def test_real_gpt_oss_starts_without_prefill(tmp_path):
 
 
 def test_the_fullest_hbm_holds_experts_and_the_buffers_of_one_chunk_of_prefill(small):
-    """One die: 36 experts of 12.6 MB, and 80 token-experts of 2 · (2 · 1024 + 2 · 2048) bytes however long the prompts."""
+    """One die: 36 experts of 12.6 MB, and buffers of 80 token-experts however long the prompts are."""
     (one,) = run(load(small, ["wafer.mesh=[1, 1]", "policies=[ep]", "baseline=ep"])).summary["runs"]
     assert one["hbm_peak_bytes"] == 36 * 3 * 1024 * 2048 * 2 + 80 * 2 * (2 * 1024 + 2 * 2048)
+
+
+def test_layers_that_are_not_run_flush_the_llcs_and_those_next_to_each_other_do_not(small):
+    """Six LLCs with room for all experts: they stay from step to step, but for what other layers would have used."""
+    everything, one = (
+        run(load(small, ["policies=[ep]", "baseline=ep", "wafer.die.llc.size=500 MB", *more])).summary["runs"][0]
+        for more in ([], ["layers=[2]"])
+    )
+    assert everything["llc_hits"] > 0
+    assert one["llc_hits"] == 0
+
+
+def test_what_is_prefetched_is_for_the_next_layer_that_is_run(small):
+    """Layers 1 and 3: prefetched in one, hit in the other, though layer 2 is left out between them."""
+    ahead = "policies=[{name: ahead, preset: ep, prefetching: popular}]"
+    (one,) = run(load(small, [ahead, "baseline=ahead", "layers=[1, 3]"])).summary["runs"]
+    assert one["llc_hits"] > 0
+
+
+def test_a_kernel_that_beats_its_bound_is_an_error_of_ours(small, monkeypatch):
+    monkeypatch.setattr("wss.metrics.ledger.kernel_bound", lambda *_: 1.0)
+    with pytest.raises(AssertionError, match=r"beats the lower bound of 1\.0 s"):
+        run(load(small))

@@ -143,29 +143,74 @@ def _model(name: str | None, option: str = "--model ") -> ModelShape | None:
 @trace.command("import")
 @click.argument("source", type=click.Path(path_type=Path))
 @click.option("--out", type=click.Path(path_type=Path), required=True, help="The Parquet file to write.")
+@click.option("--format", "kind", help="paper, sglang, vllm, logits, fingerprints, csv, jsonl  [default: as it looks]")
 @click.option("--model", help="Which model routed, where no folder says it (see `wss list`).")
+@click.option("--experts", type=click.IntRange(1, 32767), help="Experts a layer, for a model without a preset.")
+@click.option("--top-k", type=click.IntRange(1, 32767), help="Experts of a token (logits, sglang).")
+@click.option("--moe-layers", help="Numbers of the MoE layers, such as 3-60 or 1,3,5, for a model without a preset.")
+@click.option("--skip-bad", is_flag=True, help="Leave files out that cannot be read; they are named and counted.")
+@click.option("--workers", type=click.IntRange(1, 256), help="Processes  [default: one a core]")
 @click.option("--force", is_flag=True, help="Replace the file --out if it exists.")
 @click.option("--quiet", is_flag=True, help="No progress bar.")
-def import_(source: Path, out: Path, model: str | None, force: bool, quiet: bool) -> None:
-    """Import SOURCE, a file, folder or whole tree of the paper's JSON data set."""
-    from wss.traces import write_trace
-    from wss.traces.importers import open_paper_json
+def import_(
+    source: Path,
+    out: Path,
+    kind: str | None,
+    model: str | None,
+    experts: int | None,
+    top_k: int | None,
+    moe_layers: str | None,
+    skip_bad: bool,
+    workers: int | None,
+    force: bool,
+    quiet: bool,
+) -> None:
+    """Import SOURCE, a file or folder of recorded routing. Killed, it goes on where it stopped."""
+    from wss.traces.importers import Hints, open_source
+    from wss.traces.importing import import_source
+    from wss.traces.loads import is_loads, read_loads, write_loads
 
     _free(out, force)
-    files = open_paper_json(source, _model(model))
+    if kind is None and source.is_file() and is_loads(source):
+        write_loads(out, read_loads(source))
+        click.echo(f"wrote {out}: expert loads, not tokens; see them with `wss trace stats`")
+        return
+    hints = Hints(model=_model(model), num_experts=experts, top_k=top_k, moe_layers=_layers(moe_layers))
+    opened = open_source(source, kind, hints)
     bars = _Bars(quiet)
-    done = 0
-
-    def on_file(_: Path) -> None:
-        nonlocal done
-        done += 1
-        bars("importing", done, len(files.files))
-
     try:
-        count = write_trace(out, files.meta, files.requests(on_file), finish=files.finish)
+        done = import_source(
+            out,
+            opened,
+            workers=workers or os.cpu_count() or 1,
+            skip_bad=skip_bad,
+            on_files=lambda count: bars("importing", count, len(opened.files)),
+        )
     finally:
         bars.close()
-    click.echo(f"wrote {out}: {count} requests of {files.meta.model}")
+    for fault in done.skipped:
+        click.echo(f"skipped: {fault}", err=True)
+    extra = f"; {len(done.skipped)} bad files skipped" if done.skipped else ""
+    extra += f"; {done.resumed} files had been read before" if done.resumed else ""
+    click.echo(f"wrote {out}: {done.requests} requests of {opened.meta.model}{extra}")
+
+
+def _layers(text: str | None) -> tuple[int, ...] | None:
+    """Read layer numbers such as ``3-60`` or ``1,3,5``."""
+    from wss.errors import ConfigError
+
+    if text is None:
+        return None
+    layers: list[int] = []
+    for piece in text.split(","):
+        first, dash, last = piece.partition("-")
+        ends = (first, last) if dash else (first, first)
+        if not all(end.strip().isascii() and end.strip().isdigit() and len(end.strip()) < 6 for end in ends):
+            raise ConfigError(f"--moe-layers {text}: '{piece}' is not a layer; write such as 3-60 or 1,3,5")
+        layers.extend(range(int(ends[0]), int(ends[1]) + 1))
+    if not layers or sorted(set(layers)) != layers:
+        raise ConfigError(f"--moe-layers {text}: is not ascending; list each layer once, lowest first")
+    return tuple(layers)
 
 
 @trace.command()
@@ -227,6 +272,20 @@ def show(file: Path, as_json: bool) -> None:
     with TraceReader(file) as reader:
         found = describe(reader)
     click.echo(json.dumps(found, indent=1) if as_json else describe_text(found))
+
+
+@trace.command()
+@click.argument("file", type=click.Path(path_type=Path))
+@click.option("--format", "kind", type=click.Choice(["hf-json"]), required=True, help="The paper's JSON data set.")
+@click.option("--out", type=click.Path(path_type=Path), required=True, help="A new folder.")
+def export(file: Path, kind: str, out: Path) -> None:
+    """Write the trace FILE as the files of the paper's data set."""
+    from wss.traces import TraceReader
+    from wss.traces.exporting import export_paper_json
+
+    with TraceReader(file) as reader:
+        count = export_paper_json(reader, out)
+    click.echo(f"wrote {out}/: {count} files")
 
 
 @trace.command()

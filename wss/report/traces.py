@@ -30,7 +30,11 @@ def describe(reader: TraceReader) -> dict[str, Any]:
     phase = "decode" if sum(decode) else "prefill"
     main = counts[phase]
     return {
-        **{key: list(value) if isinstance(value, tuple) else value for key, value in asdict(meta).items()},
+        **{
+            key: list(value) if isinstance(value, tuple) else value
+            for key, value in asdict(meta).items()
+            if key != "requests"
+        },
         "synthetic": meta.synthetic,
         "num_requests": len(decode),
         "prefill_tokens": _spread(prefill),

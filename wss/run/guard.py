@@ -86,6 +86,8 @@ def checked_ahead(ahead: Any, holders: BoolArray, policy: str) -> list[list[int]
     array = _array(ahead, f"policy {policy}: its prefetching")
     experts, dies = holders.shape
     fault = None
+    if array.size == 0 and len(array) in (0, dies):
+        return [[] for _ in range(dies)]
     if array.ndim != 2 or len(array) != dies or not np.issubdtype(array.dtype, np.integer):
         fault = f"is {array.dtype} {list(array.shape)}; it should be whole numbers [{dies}, any], experts of each die"
     elif ((array < -1) | (array >= experts)).any():

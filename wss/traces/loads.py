@@ -7,6 +7,7 @@ dense layers are all zero.
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,7 +16,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from wss.errors import TraceError
+from wss.errors import OutputError, TraceError
 from wss.records import FloatArray
 from wss.traces.writer import reason
 
@@ -86,6 +87,32 @@ def _from_json(path: Path) -> list[Loads]:
             f'{path}: is no {{"logical_count": [[tokens of each expert] of each layer]}} ({what})'
         ) from error
     return [of_all_layers(path.stem, array, path)]
+
+
+def write_loads(out: Path, dumps: list[Loads]) -> None:
+    """Write *dumps* as a table, whole or not at all.
+
+    Raises
+    ------
+    OutputError
+        If it cannot be written.
+    """
+    rows = [(loads, layer, counts) for loads in dumps for layer, counts in zip(loads.layers, loads.counts, strict=True)]
+    table = pa.table(
+        {
+            "dump": [loads.name for loads, _, _ in rows],
+            "phase": [loads.phase for loads, _, _ in rows],
+            "layer": pa.array([layer for _, layer, _ in rows], pa.int16()),
+            "logical_count": [counts.tolist() for _, _, counts in rows],
+        }
+    ).replace_schema_metadata({"top_k": str(dumps[0].top_k)})
+    temporary = out.with_name(f".{out.name}.{os.getpid()}.part")
+    try:
+        pq.write_table(table, temporary)
+        os.replace(temporary, out)
+    except (OSError, pa.ArrowException) as error:
+        temporary.unlink(missing_ok=True)
+        raise OutputError(f"{out}: cannot be written ({reason(error)}); give a path where you may write") from error
 
 
 def of_all_layers(name: str, counts: FloatArray, path: Path) -> Loads:

@@ -25,6 +25,17 @@ _NUMBERS = ("num_layers", "num_experts", "top_k", "num_requests")
 _LAYERS = msgspec.json.Decoder(list[int])
 
 
+class Label(msgspec.Struct, frozen=True):
+    """Where one request of several subjects comes from."""
+
+    request: int
+    benchmark: str = ""
+    subject: str = ""
+
+
+_LABELS = msgspec.json.Decoder(tuple[Label, ...])
+
+
 @dataclass(frozen=True, kw_only=True)
 class TraceMeta:
     """What the trace was recorded from.
@@ -43,6 +54,8 @@ class TraceMeta:
         Requests in the trace as its maker counted them; a part of a trace may still have the number of the whole.
     source, note
         Where it comes from, and what a reader should know about it.
+    requests
+        Benchmark and subject of each request, where there are several; empty otherwise.
     """
 
     model: str
@@ -55,6 +68,7 @@ class TraceMeta:
     num_requests: int
     source: str
     note: str
+    requests: tuple[Label, ...] = ()
 
     @property
     def synthetic(self) -> bool:
@@ -66,7 +80,8 @@ class TraceMeta:
         texts = {name: getattr(self, name) for name in _TEXTS}
         numbers = {name: str(getattr(self, name)) for name in _NUMBERS}
         layers = msgspec.json.encode(self.moe_layers).decode()
-        return {"format": FORMAT, **texts, "moe_layers": layers, **numbers}
+        labels = {"requests": msgspec.json.encode(self.requests).decode()} if self.requests else {}
+        return {"format": FORMAT, **texts, "moe_layers": layers, **numbers, **labels}
 
     @classmethod
     def from_keys(cls, keys: Mapping[str, str], path: Path) -> TraceMeta:
@@ -102,6 +117,7 @@ class TraceMeta:
             num_requests=numbers["num_requests"],
             source=keys["source"],
             note=keys.get("note", ""),
+            requests=_labels(keys.get("requests", "[]")),
         )
 
 
@@ -110,6 +126,14 @@ def _number(name: str, text: str, faults: list[str]) -> int:
         faults.append(f"metadata key '{name}' is '{text}'; it must be a whole number, at least 1")
         return 0
     return int(text)
+
+
+def _labels(text: str) -> tuple[Label, ...]:
+    """Read the labels of requests; a list of another form says nothing to us."""
+    try:
+        return _LABELS.decode(text)
+    except msgspec.DecodeError:
+        return ()
 
 
 def _layers(text: str, faults: list[str]) -> tuple[int, ...]:

@@ -12,7 +12,6 @@ from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
 
-import msgspec
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
@@ -28,13 +27,6 @@ __all__ = ["TraceReader", "write_trace"]
 _Int32s = npt.NDArray[np.int32]
 _Int16s = npt.NDArray[np.int16]
 _Bools = npt.NDArray[np.bool_]
-
-
-class _Listed(msgspec.Struct):
-    """What the metadata of a trace may say of one request."""
-
-    request: int
-    subject: str = ""
 
 
 class TraceReader:
@@ -87,13 +79,8 @@ class TraceReader:
             return hashlib.file_digest(file, "sha256").hexdigest()
 
     def subjects(self) -> dict[int, str]:
-        """Return the subject of each request, as far as the metadata key ``requests`` (a JSON list) names them."""
-        listed = _keys(self._file, self.path).get("requests", "[]")
-        try:
-            rows = msgspec.json.decode(listed, type=list[_Listed])
-        except msgspec.DecodeError:
-            return {}
-        return {row.request: row.subject for row in rows if row.subject}
+        """Return the subject of each request, as far as the metadata names them."""
+        return {label.request: label.subject for label in self.meta.requests if label.subject}
 
     def request_ids(self) -> npt.NDArray[np.int32]:
         """Return the number of every request in file order, int32 [requests]; reads no other column.

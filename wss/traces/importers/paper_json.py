@@ -1,16 +1,16 @@
-"""Importers of routing traces that others recorded.
+"""The paper's data set (core12345/MoE_expert_selection_trace): a JSON file a request.
 
-The paper's data set (core12345/MoE_expert_selection_trace) has a file a request, ``<n>.json`` below
-``<org>/<model>/<benchmark>/<subject>/``. A file is a list: element 0 is the prefill, each later one a decode token. An
-element maps every layer's number to null (a dense layer) or to a list over tokens of lists of expert ids. The last
-decode element may lack its highest layers; that token is dropped and the drop noted. Anything else is an error.
+``<n>.json`` lies below ``<org>/<model>/<benchmark>/<subject>/``. A file is a list: element 0 is the prefill, each later
+one a decode token. An element maps every layer's number to null (a dense layer) or to a list over tokens of lists of
+expert ids. The last decode element may lack its highest layers; that token is dropped and the drop noted. Anything else
+is an error. Numbers may have gaps, and archives beside the folders are left alone.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field, replace
+from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import msgspec
@@ -19,6 +19,8 @@ import numpy.typing as npt
 
 from wss.errors import TraceError
 from wss.models import MODELS, ModelShape
+from wss.traces.importers.scan import read_usual
+from wss.traces.importers.source import Read, Source
 from wss.traces.schema import LARGEST_NUMBER, RequestRouting, TraceMeta, repeated
 
 # The data set's folder of a model -> the preset whose number of experts it has (the files do not say it).
@@ -30,57 +32,11 @@ MODEL_FOLDERS = {
 }
 
 Element = dict[str, list[list[int]] | None]
+DROPPED = "last decode tokens dropped, being cut off"
 _DECODER = msgspec.json.Decoder(list[Element])
 
 
-@dataclass(frozen=True, kw_only=True)
-class JsonSource:
-    """Files of the paper's data set in the order they are read: by benchmark, subject and number.
-
-    Attributes
-    ----------
-    files, meta, model
-        The files, the metadata known before reading them, and the sizes that they must have.
-    dropped
-        Files, of those read so far, whose last decode token was cut off and is left out.
-    """
-
-    files: tuple[Path, ...]
-    meta: TraceMeta
-    model: ModelShape
-    dropped: list[Path] = field(default_factory=list)
-
-    def requests(self, on_file: Callable[[Path], None] | None = None) -> Iterator[RequestRouting]:
-        """Yield a request a file; *on_file* is told of each file that has been read.
-
-        Raises
-        ------
-        TraceError
-            If a file is not as it should be; file, step and layer are named.
-        """
-        self.dropped.clear()
-        for path in self.files:
-            elements = _elements(path)
-            if len(elements) > 1 and _cut_off(elements[-1], self.model):
-                elements.pop()
-                self.dropped.append(path)
-            prefill, decode = _routing(path, elements, self.model)
-            experts = np.concatenate([prefill, decode])
-            position = np.arange(len(experts), dtype=np.int32)
-            yield RequestRouting(
-                request=int(path.stem), position=position, num_prefill=len(prefill), experts=experts.astype(np.int16)
-            )
-            if on_file is not None:
-                on_file(path)
-
-    def finish(self, meta: TraceMeta) -> TraceMeta:
-        """Return *meta* with what is known once all files are read: how many last tokens were dropped."""
-        if not self.dropped:
-            return meta
-        return replace(meta, note=f"{meta.note}; {len(self.dropped)} last decode tokens dropped, being cut off")
-
-
-def open_paper_json(path: Path, model: ModelShape | None = None) -> JsonSource:
+def open_paper_json(path: Path, model: ModelShape | None = None) -> Source:
     """Find the files of *path*: one file, a folder, or a whole tree of one model.
 
     Parameters
@@ -120,7 +76,45 @@ def open_paper_json(path: Path, model: ModelShape | None = None) -> JsonSource:
         source="core12345/MoE_expert_selection_trace (arXiv 2510.05497)",
         note="request = n of <n>.json; prefill rows are those of step 0 as recorded, which may be less than the prompt",
     )
-    return JsonSource(files=files, meta=meta, model=model)
+    return Source(files=files, meta=meta, read=partial(read_file, model=model))
+
+
+def read_file(path: Path, model: ModelShape) -> Read:
+    """Read one file.
+
+    Raises
+    ------
+    TraceError
+        If it is not as it should be; file, step and layer are named.
+    """
+    try:
+        raw = path.read_bytes()
+    except OSError as error:
+        raise TraceError(f"{path}: cannot be read ({error.strerror}); give readable files") from error
+    is_moe = np.zeros(model.num_layers, np.bool_)
+    is_moe[list(model.moe_layers)] = True
+    usual = read_usual(raw, is_moe, model.top_k, model.num_experts)
+    if usual is not None:
+        return Read([_request(path, *usual)], [], *_labels(path))
+    elements = _elements(path, raw)
+    dropped = len(elements) > 1 and _cut_off(elements[-1], model)
+    if dropped:
+        elements.pop()
+    prefill, decode = _routing(path, elements, model)
+    experts = np.concatenate([prefill, decode]).astype(np.int16)
+    return Read([_request(path, experts, len(prefill))], [DROPPED] if dropped else [], *_labels(path))
+
+
+def _labels(path: Path) -> tuple[str, str]:
+    """Return benchmark and subject, as the folders name them; empty if the file stands in no such folders."""
+    known = next((folder for folder in path.parents if folder.name in MODEL_FOLDERS), None)
+    parts = path.relative_to(known).parts if known is not None else path.parts[-3:] if len(path.parts) > 5 else ()
+    return (parts[0], parts[1]) if len(parts) == 3 else ("", "")
+
+
+def _request(path: Path, experts: npt.NDArray[np.int16], num_prefill: int) -> RequestRouting:
+    position = np.arange(len(experts), dtype=np.int32)
+    return RequestRouting(request=int(path.stem), position=position, num_prefill=num_prefill, experts=experts)
 
 
 def _find(path: Path) -> tuple[Path, ...]:
@@ -184,11 +178,9 @@ def _shared_name(files: tuple[Path, ...], folder: Path | None, depth: int) -> st
     return names.pop() if len(names) == 1 else "*"
 
 
-def _elements(path: Path) -> list[Element]:
+def _elements(path: Path, raw: bytes) -> list[Element]:
     try:
-        elements = _DECODER.decode(path.read_bytes())
-    except OSError as error:
-        raise TraceError(f"{path}: cannot be read ({error.strerror}); give readable files") from error
+        elements = _DECODER.decode(raw)
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         reason = " ".join(str(error).split())
         raise TraceError(f"{path}: is not a request of the data set ({reason}); fetch it anew") from error

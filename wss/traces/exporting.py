@@ -1,0 +1,80 @@
+"""Exporting a trace to the paper's JSON data set: a file a request, as `importers.paper_json` reads them."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from pathlib import Path
+
+from wss.errors import OutputError, TraceError
+from wss.traces.schema import RequestRouting, TraceMeta
+from wss.traces.store import TraceReader
+
+
+def export_paper_json(reader: TraceReader, out: Path) -> int:
+    """Write ``<org>/<model>/<benchmark>/<subject>/<n>.json`` below the new folder *out*; return how many files.
+
+    The text is that of the data set: four blanks a level, no final newline.
+
+    Raises
+    ------
+    TraceError
+        If a request has no prefill, which is the first element of a file.
+    OutputError
+        If *out* exists or cannot be written; then nothing is left behind.
+    """
+    if os.path.lexists(out):
+        raise OutputError(f"{out}: exists; give --out a new folder")
+    meta = reader.meta
+    labels = {label.request: label for label in meta.requests}
+    temporary = out.with_name(f".{out.name}.{os.getpid()}.part")
+    count = 0
+    try:
+        for request in reader.requests():
+            if not request.num_prefill > 0:
+                raise TraceError(
+                    f"{reader.path}: request {request.request} has no prefill; a file of the set begins with it"
+                )
+            label = labels.get(request.request)
+            benchmark, subject = (label.benchmark, label.subject) if label else ("", "")
+            folder = temporary.joinpath(
+                *(_safe(part) for part in meta.model.split("/")),
+                _safe(benchmark or meta.benchmark),
+                _safe(subject or meta.subject),
+            )
+            folder.mkdir(parents=True, exist_ok=True)
+            (folder / f"{request.request}.json").write_text(as_json(request, meta), encoding="utf-8")
+            count += 1
+        temporary.replace(out)
+    except OSError as error:
+        raise OutputError(f"{out}: cannot be written ({error.strerror}); give --out where there is room") from error
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+    return count
+
+
+def _safe(name: str) -> str:
+    """Return *name* as the name of a folder."""
+    plain = name.replace("/", "_").replace("\0", "_")
+    return plain if plain.strip(".") and plain != "*" else "all"
+
+
+def as_json(request: RequestRouting, meta: TraceMeta) -> str:
+    """Return the text of a request's file."""
+    place = {layer: at for at, layer in enumerate(meta.moe_layers)}
+    steps = [(0, request.num_prefill), *((t, t + 1) for t in range(request.num_prefill, len(request.position)))]
+    elements = []
+    for first, last in steps:
+        layers = []
+        for layer in range(meta.num_layers):
+            if layer not in place:
+                layers.append(f'        "{layer}": null')
+                continue
+            tokens = request.experts[first:last, place[layer]].tolist()
+            lists = ",\n".join(
+                "            [\n" + ",\n".join(f"                {expert}" for expert in ids) + "\n            ]"
+                for ids in tokens
+            )
+            layers.append(f'        "{layer}": [\n{lists}\n        ]')
+        elements.append("    {\n" + ",\n".join(layers) + "\n    }")
+    return "[\n" + ",\n".join(elements) + "\n]"

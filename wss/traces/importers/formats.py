@@ -1,0 +1,89 @@
+"""The formats of recorded routing by name, and how each is told from the others."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from wss.errors import TraceError, did_you_mean
+from wss.traces.importers.arrays import load_arrays, open_logits, open_vllm
+from wss.traces.importers.paper_json import open_paper_json
+from wss.traces.importers.sglang import open_sglang
+from wss.traces.importers.source import Hints, Source
+from wss.traces.importers.tables import open_csv, open_fingerprints, open_jsonl
+
+BEGINNING = 4096  # bytes of a file that are looked at
+
+
+@dataclass(frozen=True, kw_only=True)
+class Format:
+    """One format: what it is, and the function that opens a file or folder of it."""
+
+    about: str
+    open: Callable[[Path, Hints], Source]
+
+
+FORMATS: dict[str, Format] = {
+    "paper": Format(
+        about="the paper's data set: <n>.json below <org>/<model>/<benchmark>/<subject>/",
+        open=lambda path, hints: open_paper_json(path, hints.model),
+    ),
+    "sglang": Format(about="SGLang's expert distribution recorder, per_token (.pt)", open=open_sglang),
+    "vllm": Format(about="vLLM's routed experts (.npy, .npz)", open=open_vllm),
+    "logits": Format(about="router logits of HF transformers (.npy, .npz, .pt)", open=open_logits),
+    "fingerprints": Format(about="gpt-oss expert fingerprints (.json)", open=open_fingerprints),
+    "csv": Format(about="moe-beyond tables of activations (.csv)", open=open_csv),
+    "jsonl": Format(about="route logs, a JSON object a line (.jsonl)", open=open_jsonl),
+}
+
+
+def open_source(path: Path, kind: str | None = None, hints: Hints | None = None) -> Source:
+    """Open recorded routing of the format *kind*, or of the one that it looks like.
+
+    Raises
+    ------
+    TraceError
+        If there is no such file or format, or it looks like none.
+    """
+    kind = kind or detect(path)
+    if kind not in FORMATS:
+        raise TraceError(f"--format {kind}: is not a known format; {did_you_mean(kind, FORMATS)}")
+    return FORMATS[kind].open(path, hints or Hints())
+
+
+def detect(path: Path) -> str:
+    """Return the format that a file, or the first file of a folder, looks like.
+
+    Raises
+    ------
+    TraceError
+        If it looks like none.
+    """
+    if not path.exists():
+        raise TraceError(f"{path}: there is no such file or folder; give recorded routing")
+    suffixes = (".json", ".pt", ".npy", ".npz", ".csv", ".jsonl")
+    if path.is_file():
+        files = [path]
+    else:
+        files = sorted(f for f in path.rglob("*") if f.suffix in suffixes and f.name[0] != "." and f.is_file())
+    # a vLLM array may have a JSON file beside it
+    first = next((f for f in files if f.suffix in (".npy", ".npz")), files[0] if files else None)
+    if first is None:
+        return "paper"  # which says what it misses
+    if first.suffix in (".csv", ".jsonl"):
+        return first.suffix[1:]
+    if first.suffix == ".pt":
+        return "sglang" if b"records" in _beginning(first) else "logits"
+    if first.suffix in (".npy", ".npz"):
+        arrays = load_arrays(first)
+        return "logits" if all(array.dtype.kind == "f" for array in arrays.values()) else "vllm"
+    return "fingerprints" if b'"router_data"' in _beginning(first) else "paper"
+
+
+def _beginning(path: Path) -> bytes:
+    try:
+        with path.open("rb") as file:
+            return file.read(BEGINNING)
+    except OSError as error:
+        raise TraceError(f"{path}: cannot be read ({error.strerror}); give a readable file") from error

@@ -1,0 +1,109 @@
+"""Reading ``.pt`` files (torch.save) without torch, and without running anything that stands in them.
+
+A ``.pt`` file is a zip archive with a pickle and, apart from it, the bytes of each tensor. The pickle is read by an
+unpickler that knows five names: how a tensor is put together, its storages, and ordered dictionaries. Every other name
+becomes an inert `Opaque`: it takes any arguments, and does nothing.
+"""
+
+from __future__ import annotations
+
+import pickle
+import zipfile
+from collections import OrderedDict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from wss.errors import TraceError
+
+_DTYPES = {
+    "DoubleStorage": np.float64,
+    "FloatStorage": np.float32,
+    "HalfStorage": np.float16,
+    "LongStorage": np.int64,
+    "IntStorage": np.int32,
+    "ShortStorage": np.int16,
+    "CharStorage": np.int8,
+    "ByteStorage": np.uint8,
+    "BoolStorage": np.bool_,
+}
+
+
+class Opaque:
+    """Whatever a pickle holds beside tensors and plain data."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        self.args = args
+
+    def __setstate__(self, state: Any) -> None:
+        """Take no state."""
+
+
+class _Storage:
+    """The kind of a tensor's storage, by its torch name."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+
+
+def _tensor(storage: npt.NDArray[Any], offset: Any, size: Any, stride: Any, *_: Any) -> npt.NDArray[Any]:
+    """Return a tensor of *size* and *stride* (in elements) over *storage*, checked to lie within it."""
+    offset, size, stride = int(offset), [int(n) for n in size], [int(n) for n in stride]
+    if len(size) != len(stride) or offset < 0 or min([0, *size, *stride]) < 0:
+        raise pickle.UnpicklingError(f"a tensor of size {size}, stride {stride} is impossible")
+    last = offset + sum((n - 1) * step for n, step in zip(size, stride, strict=True)) if all(size) else offset - 1
+    if last >= storage.size:
+        raise pickle.UnpicklingError(f"a tensor of size {size} is larger than its storage")
+    strides = [n * storage.itemsize for n in stride]
+    return np.lib.stride_tricks.as_strided(storage[offset:], size, strides, writeable=False).copy()
+
+
+class _Unpickler(pickle.Unpickler):
+    def __init__(self, archive: zipfile.ZipFile, folder: str) -> None:
+        super().__init__(archive.open(f"{folder}/data.pkl"))
+        self._archive, self._folder = archive, folder
+
+    def find_class(self, module: str, name: str) -> Any:
+        if (module, name) == ("torch._utils", "_rebuild_tensor_v2"):
+            return _tensor
+        if (module, name) == ("collections", "OrderedDict"):
+            return OrderedDict
+        if module in ("torch", "torch.storage") and name in (*_DTYPES, "BFloat16Storage"):
+            return _Storage(name)
+        return Opaque
+
+    def persistent_load(self, pid: Any) -> npt.NDArray[Any]:
+        if not (isinstance(pid, tuple) and len(pid) >= 5 and pid[0] == "storage" and isinstance(pid[1], _Storage)):
+            raise pickle.UnpicklingError("a storage is not as torch writes it")
+        raw = self._archive.read(f"{self._folder}/data/{pid[2]}")
+        if pid[1].name == "BFloat16Storage":
+            wide = np.frombuffer(raw, np.uint16).astype(np.uint32) << 16
+            return wide.view(np.float32)
+        return np.frombuffer(raw, _DTYPES[pid[1].name])
+
+
+def load_pt(path: Path) -> Any:
+    """Return the plain data of a ``.pt`` file, its tensors as numpy arrays.
+
+    Raises
+    ------
+    TraceError
+        If it is no such file, or damaged.
+    """
+    try:
+        with zipfile.ZipFile(path) as archive:
+            pickles = [name for name in archive.namelist() if name.endswith("/data.pkl")]
+            if len(pickles) != 1:
+                raise TraceError(
+                    f"{path}: is not a .pt file (a zip archive with one data.pkl); save it with torch.save"
+                )
+            return _Unpickler(archive, pickles[0].removesuffix("/data.pkl")).load()
+    except TraceError:
+        raise
+    except OSError as error:
+        raise TraceError(f"{path}: cannot be read ({error.strerror or error}); give a readable file") from error
+    except Exception as error:  # a damaged pickle may raise anything
+        what = f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
+        raise TraceError(f"{path}: is not a whole .pt file ({what}); save it with torch.save") from None

@@ -1,0 +1,233 @@
+"""Importing a folder of recorded routing: in parallel, in bounded memory, and from where a killed import stopped.
+
+Files are read in blocks, each by one process, which writes the block to a part (a trace file of its own) in a folder
+beside the result; then the parts are joined in order. A part appears whole or not at all, so an import that is started
+again takes the parts that are there. The result does not depend on how many processes there are.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+from collections import Counter
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import dataclass, replace
+from multiprocessing import get_context
+from pathlib import Path
+
+import msgspec
+
+from wss.errors import OutputError, TraceError
+from wss.traces.importers.source import Read, Source
+from wss.traces.schema import Label, RequestRouting, TraceMeta
+from wss.traces.store import TraceReader
+from wss.traces.writer import write_trace
+
+BLOCK_BYTES = 32 * 2**20  # of files read by one process at a time
+SMALL_BYTES = 64 * 2**20  # imports up to here are done by this process alone
+MOST_FAULTS = 20
+SKIPPED = "bad files skipped"
+
+
+class _Report(msgspec.Struct):
+    """What is known of a part beside its routing."""
+
+    numbers: list[int]
+    labels: list[tuple[str, str]]
+    remarks: dict[str, int]
+    faults: list[str]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Imported:
+    """What an import did."""
+
+    requests: int
+    skipped: tuple[str, ...]
+    resumed: int  # files that an earlier import had read
+
+
+def import_source(
+    out: Path,
+    source: Source,
+    *,
+    workers: int = 1,
+    skip_bad: bool = False,
+    on_files: Callable[[int], None] | None = None,
+) -> Imported:
+    """Write *source* to *out*, with *workers* processes; *on_files* is told how many files are done.
+
+    With *skip_bad*, files that cannot be read are left out, and their faults returned.
+
+    Raises
+    ------
+    TraceError
+        If a file is bad: a line for each of the first, and how many there are. What has been read is kept for the next
+        attempt.
+    OutputError
+        If something cannot be written.
+    """
+    blocks = _blocks(source.files)
+    folder = out.with_name(f".{out.name}.parts-{_key(source)}")
+    parts = [folder / f"{number:05d}.parquet" for number in range(len(blocks))]
+    try:
+        folder.mkdir(exist_ok=True)
+    except OSError as error:
+        raise OutputError(f"{folder}: cannot be made ({error.strerror}); give --out where you may write") from error
+    try:
+        return _import(out, source, blocks, parts, workers, skip_bad, on_files)
+    except BaseException:
+        if sum(map(_size, source.files)) <= SMALL_BYTES:  # not worth keeping for another attempt
+            shutil.rmtree(folder, ignore_errors=True)
+        raise
+
+
+def _import(
+    out: Path,
+    source: Source,
+    blocks: list[list[Path]],
+    parts: list[Path],
+    workers: int,
+    skip_bad: bool,
+    on_files: Callable[[int], None] | None,
+) -> Imported:
+    """Read what is missing, then join the parts."""
+    todo = [i for i, part in enumerate(parts) if not _report_path(part).exists()]
+    resumed = sum(len(blocks[i]) for i in set(range(len(blocks))) - set(todo))
+    done = resumed
+    if on_files is not None and done:
+        on_files(done)
+    size = sum(_size(file) for i in todo for file in blocks[i])
+    for i in _read_all([(source, blocks[i], parts[i]) for i in todo], workers if size > SMALL_BYTES else 1):
+        done += len(blocks[todo[i]])
+        if on_files is not None:
+            on_files(done)
+    reports = [msgspec.json.decode(_report_path(part).read_bytes(), type=_Report) for part in parts]
+    faults = [fault for report in reports for fault in report.faults]
+    if faults and not skip_bad:
+        for part, report in zip(parts, reports, strict=True):
+            if report.faults:  # they may be mended before the next attempt
+                _report_path(part).unlink()
+        more = f"; {len(faults)} of {len(source.files)} files are bad, --skip-bad leaves them out"
+        shown = faults[:MOST_FAULTS]
+        raise TraceError(*shown[:-1], shown[-1] + more)
+    remarks: Counter[str] = Counter()
+    for report in reports:
+        remarks.update(report.remarks)
+    if faults:
+        remarks[SKIPPED] = len(faults)
+    source.remarks.clear()
+    source.remarks.update(remarks)
+    if not any(report.numbers for report in reports):
+        raise TraceError(f"{source.files[0].parent}: no file can be read; {faults[0]}")
+    full = [(part, report.numbers) for part, report in zip(parts, reports, strict=True) if report.numbers]
+    labels = [label for report in reports for label in report.labels]
+    several = len(set(labels)) > 1
+    written: list[Label] = []
+
+    def on_request(request: RequestRouting) -> None:
+        if several:
+            written.append(Label(request.request, *labels[len(written)]))
+
+    def finish(meta: TraceMeta) -> TraceMeta:
+        return replace(source.finish(meta), requests=tuple(written))
+
+    count = write_trace(out, source.meta, _joined(full), on_request=on_request, finish=finish)
+    shutil.rmtree(parts[0].parent, ignore_errors=True)
+    return Imported(requests=count, skipped=tuple(faults), resumed=resumed)
+
+
+def _blocks(files: tuple[Path, ...]) -> list[list[Path]]:
+    """Group files in order, up to about `BLOCK_BYTES` each."""
+    blocks: list[list[Path]] = [[]]
+    filled = 0
+    for file in files:
+        size = _size(file)
+        if blocks[-1] and filled + size > BLOCK_BYTES:
+            blocks.append([])
+            filled = 0
+        blocks[-1].append(file)
+        filled += size
+    return blocks
+
+
+def _size(file: Path) -> int:
+    try:
+        return file.stat().st_size
+    except OSError:
+        return 0
+
+
+def _key(source: Source) -> str:
+    """Return a name for what an import reads: parts of another state of the files, or model, are not taken."""
+    digest = hashlib.sha256(msgspec.json.encode(source.meta.to_keys()))
+    for file in source.files:
+        stamp = file.stat().st_mtime_ns if file.exists() else 0
+        digest.update(f"{file}\0{_size(file)}\0{stamp}\n".encode(errors="surrogateescape"))
+    return digest.hexdigest()[:16]
+
+
+def _report_path(part: Path) -> Path:
+    return part.with_suffix(".json")
+
+
+def _read_all(tasks: list[tuple[Source, list[Path], Path]], workers: int) -> Iterator[int]:
+    """Read every task, and yield its place when it is done."""
+    if workers <= 1 or len(tasks) <= 1:
+        for place, (source, block, part) in enumerate(tasks):
+            _read_block(source.read, source.meta, block, part)
+            yield place
+        return
+    pool = ProcessPoolExecutor(min(workers, len(tasks)), mp_context=get_context("spawn"))
+    try:
+        futures: dict[Future[None], int] = {
+            pool.submit(_read_block, source.read, source.meta, block, part): place
+            for place, (source, block, part) in enumerate(tasks)
+        }
+        for future in as_completed(futures):
+            future.result()
+            yield futures[future]
+    except BrokenProcessPool as error:
+        raise OutputError(
+            "an importing process was killed; run the same command again, it goes on from there"
+        ) from error
+    finally:
+        pool.shutdown(wait=True, cancel_futures=True)
+
+
+def _read_block(read: Callable[[Path], Read], meta: TraceMeta, files: list[Path], part: Path) -> None:
+    """Read *files* into the trace file *part*, and say beside it what was found; bad files are reported, not raised."""
+    remarks: Counter[str] = Counter()
+    faults: list[str] = []
+    labels: list[tuple[str, str]] = []
+    requests: list[RequestRouting] = []
+    for file in files:
+        try:
+            found = read(file)
+        except TraceError as error:
+            faults.extend(error.faults[:1])
+            continue
+        remarks.update(found.remarks)
+        requests.extend(found.requests)
+        labels.extend([(found.benchmark, found.subject)] * len(found.requests))
+    if requests:
+        # a number may be taken twice; that is settled when the parts are joined
+        write_trace(part, meta, (replace(request, request=i) for i, request in enumerate(requests)))
+    report = _Report([request.request for request in requests], labels, dict(remarks), faults)
+    temporary = part.with_suffix(f".{os.getpid()}.tmp")
+    try:
+        temporary.write_bytes(msgspec.json.encode(report))
+        temporary.replace(_report_path(part))
+    except OSError as error:
+        raise OutputError(f"{part}: cannot be written ({error.strerror}); make room and run again") from error
+
+
+def _joined(parts: list[tuple[Path, list[int]]]) -> Iterator[RequestRouting]:
+    """Yield the requests of all parts under their own numbers."""
+    for part, numbers in parts:
+        with TraceReader(part) as reader:
+            for request, number in zip(reader.requests(), numbers, strict=True):
+                yield replace(request, request=number)
