@@ -1,7 +1,7 @@
 """The sampling loop of synthetic routing: whole numbers only, no state but what it writes.
 
-Each function is written once. The compiled form is called; ``route.py_func`` (with `_choose.py_func` and so on in
-place of the compiled helpers) is the same as plain Python: the readable twin, equal to the last bit.
+Each function is written once. The compiled form is called; ``route.py_func`` (with the helpers' ``py_func`` in place)
+is the same as plain Python: the readable twin, equal to the last bit.
 """
 
 from __future__ import annotations
@@ -13,8 +13,7 @@ import numpy as np
 
 from wss import rng
 
-WHOLE = 1 << 24  # a popularity is counted in parts of this
-TRIES = 64  # draws of one expert before it is drawn from what is left
+WHOLE = 1 << 24  # a chance is counted in parts of this
 
 _GOLDEN = np.uint64(0x9E3779B97F4A7C15)
 _ONE = np.uint64(1)
@@ -29,9 +28,15 @@ def _hash(key, number):  # type: ignore[no-untyped-def]
 
 
 @numba.njit(cache=True)
-def _find(table, part):  # type: ignore[no-untyped-def]
-    """Return the first expert whose running sum exceeds *part*."""
-    low, high = 0, table.size - 1
+def _part(key, number):  # type: ignore[no-untyped-def]
+    """Return the *number*-th hash of *key* as one of the parts of `WHOLE`."""
+    return np.int64(_hash(key, number) >> _HIGH)
+
+
+@numba.njit(cache=True)
+def _find(table, part, low):  # type: ignore[no-untyped-def]
+    """Return the first place from *low* on whose running sum exceeds *part*."""
+    high = table.size - 1
     while low < high:
         middle = (low + high) // 2
         if table[middle] > part:
@@ -42,56 +47,19 @@ def _find(table, part):  # type: ignore[no-untyped-def]
 
 
 @numba.njit(cache=True)
-def _is_in(expert, chosen):  # type: ignore[no-untyped-def]
-    for other in chosen:  # noqa: SIM110 - numba compiles no generator here
-        if other == expert:
-            return True
-    return False
+def _choose(sums, order, part, chosen):  # type: ignore[no-untyped-def]
+    """Fill in *chosen* [k] by systematic sampling: the experts at part, part + WHOLE, ... of the running sums.
 
-
-@numba.njit(cache=True)
-def _draw_rest(token, draw, table, chosen):  # type: ignore[no-untyped-def]
-    """Return an expert drawn from the popularity of those not in *chosen*, by walking through all."""
-    left = 0
-    for expert in range(table.size):
-        if not _is_in(expert, chosen):
-            left += table[expert] - (table[expert - 1] if expert > 0 else 0)
-    part = np.int64(_hash(token, draw) >> _ONE) % left
-    for expert in range(table.size):
-        if not _is_in(expert, chosen):
-            part -= table[expert] - (table[expert - 1] if expert > 0 else 0)
-            if part < 0:
-                return expert
-    return -1
-
-
-@numba.njit(cache=True)
-def _choose(token, table, keep, before, chosen):  # type: ignore[no-untyped-def]
-    """Fill in *chosen* [k], which holds -1: some of *before* [k] stay where they are, the rest are drawn.
-
-    Draw r of rank r says whether it keeps its expert; the draws after those are of new experts.
+    As no expert has more than WHOLE, none comes twice, and each comes just as often as its parts say.
     """
-    top_k = chosen.size
-    if keep > 0:
-        for rank in range(before.size):
-            if np.int64(_hash(token, rank) >> _HIGH) < keep:
-                chosen[rank] = before[rank]
-    draw = top_k
-    for rank in range(top_k):
-        tries = 0
-        while chosen[rank] < 0:
-            if tries < TRIES:
-                expert = _find(table, np.int64(_hash(token, draw) >> _HIGH))
-                if not _is_in(expert, chosen):
-                    chosen[rank] = expert
-            else:
-                chosen[rank] = _draw_rest(token, draw, table, chosen)
-            draw += 1
-            tries += 1
+    place = 0
+    for rank in range(chosen.size):
+        place = _find(sums, part + rank * WHOLE, place)
+        chosen[rank] = order[place]
 
 
 @numba.njit(cache=True)
-def route(key, numbers, offsets, prompt, subject, layers, tables, keep, experts):  # type: ignore[no-untyped-def]
+def route(key, numbers, offsets, prompt, subject, layers, clusters, sums, orders, sticky, carry, experts):  # type: ignore[no-untyped-def]
     """Fill in the experts of whole requests.
 
     Parameters
@@ -104,19 +72,31 @@ def route(key, numbers, offsets, prompt, subject, layers, tables, keep, experts)
         Request i has the rows offsets[i] to offsets[i + 1] - 1, [requests + 1].
     layers
         The absolute number of each MoE layer, [layers].
-    tables
-        Cumulated popularity in parts of `WHOLE`, [layers, phases, subjects, experts].
-    keep
-        Chance of each layer that an expert is kept, in parts of `WHOLE`, [layers].
+    clusters, sums, orders
+        As `popularity.tables_of` returns them.
+    sticky
+        Chance of each layer that a token repeats the choice of the one before, in parts of `WHOLE`, [layers].
+    carry
+        Chance that a token is of the same cluster as in the layer before, in parts of `WHOLE`.
     experts
-        Written; holds -1 everywhere, [rows, layers, k].
+        Written, [rows, layers, k].
     """
     for i in range(numbers.size):
         request = _hash(key, numbers[i])
+        rows = offsets[i + 1] - offsets[i]
+        cluster = np.zeros(rows, np.int64)  # of each token, in the layer at hand
         for layer in range(layers.size):
             own = _hash(request, layers[layer])
-            for t in range(offsets[i + 1] - offsets[i]):
+            for t in range(rows):
                 row = offsets[i] + t
-                before = experts[row - 1, layer] if t > 0 else experts[row, layer, :0]
-                table = tables[layer, 1 if t >= prompt[i] else 0, subject[i]]
-                _choose(_hash(own, t), table, keep[layer], before, experts[row, layer])
+                token = _hash(own, t)
+                if t > 0 and _part(token, 0) < sticky[layer]:
+                    cluster[t] = cluster[t - 1]
+                    for rank in range(experts.shape[2]):
+                        experts[row, layer, rank] = experts[row - 1, layer, rank]
+                    continue
+                if layer == 0 or _part(token, 1) >= carry:
+                    phase = 1 if t >= prompt[i] else 0
+                    cluster[t] = _find(clusters[phase, subject[i]], _part(token, 2), 0)
+                c = cluster[t]
+                _choose(sums[layer, c], orders[layer, c], _part(token, 3), experts[row, layer])

@@ -1,20 +1,20 @@
 """Synthetic routing: a trace of any model from a few named parameters, for when no real one is at hand.
 
-The model, for each MoE layer l on its own:
+A token has, in each MoE layer, a hidden *cluster*, which stands for what kind of token it is there:
 
-* popularity: the expert of rank r = 0, 1, ... has weight 1 / (r + shift)^a_l; the ranks are a random order of the
-  experts, and the exponents a_l lie evenly spread over skew · (1 ± skew_spread), in random order over the layers;
-* prefill and decode: decode's popularity is agreement · prefill's + (1 - agreement) · another of the same form;
-* subjects: a request is of one subject; its popularity is (1 - subject_share) · that + subject_share · the subject's
-  own, of the same form with another order of ranks;
-* stickiness: each of a token's k experts is kept by the next token of the request with a probability that grows
-  linearly with depth from sticky_first to sticky_last; what is not kept is drawn from the popularity, distinct.
+* with a chance that grows linearly with depth from sticky_first to sticky_last, it repeats cluster and experts of the
+  token before it in the request;
+* else, with chance carry, it has the cluster of the same token in the layer before;
+* else a cluster is drawn: those of the request's subject are preferred, by subject_share; in prefill the preferences
+  are agreement · decode's + (1 - agreement) · others;
+* from the cluster's own popularity of experts (`popularity`) k distinct ones are drawn at once, such that each comes as
+  often as it should. Over all clusters, experts are as popular as the rank-frequency curve says.
 
-Layers are independent of one another. The parameters of the presets are plausible, not calibrated.
+Parameters of the presets are fitted by experiments/traces/fit.py; see docs/traces.md for what they reproduce.
 
 Every draw is a hash of (seed, request, position, layer, number of the draw), so a shorter trace, or one of fewer
 requests, is exactly the beginning of a longer one. It is equal on every machine: sampling is by whole numbers only,
-and the popularity comes from `powers`, which rounds the same everywhere.
+and the tables come from steps that are rounded the same everywhere.
 """
 
 from __future__ import annotations
@@ -24,23 +24,22 @@ from dataclasses import asdict, dataclass, replace
 from typing import Annotated
 
 import numpy as np
-import numpy.typing as npt
-from annotated_types import Ge, Gt, Le
+from annotated_types import Ge, Le, Len
 
 from wss.errors import CHECKED, ConfigError
 from wss.models import ModelShape
-from wss.rng import permutation, stream, uniform
+from wss.rng import stream
+from wss.traces.popularity import KNOTS, spread, tables_of
 from wss.traces.routing import WHOLE, route
 from wss.traces.schema import RequestRouting, TraceMeta
 
 Share = Annotated[float, Ge(0), Le(1)]
 Tokens = Annotated[int, Ge(1), Le(100_000)]
 
-_CHUNK = 4_000_000  # expert ids made at a time, unless one request has more
-_BITS = 40  # binary digits of a logarithm and of an exponent
+# Mean over the 58 layers and 12 workloads of recorded DeepSeek-V3 loads (SGLang issue 6017); experiments/traces/fit.py.
+LOADS_OF_DEEPSEEK_V3 = (2.73, 2.44, 2.13, 1.74, 1.13, 0.65, 0.10, -0.34, -0.79, -1.25, -1.71, -2.16, -2.87)
 
-IntArray = npt.NDArray[np.int64]
-FloatArray = npt.NDArray[np.float64]
+_CHUNK = 4_000_000  # expert ids made at a time, unless one request has more
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,25 +48,38 @@ class SynthSpec:
 
     Attributes
     ----------
-    skew, skew_spread, shift
-        Exponent of the popularity, its relative spread over layers, and the shift of the ranks.
+    curve
+        Log2 of an expert's share over the mean, at the ranks `popularity.KNOTS`, falling.
+    skew, skew_spread
+        Factor of the curve, and its relative spread over layers.
+    clusters, focus
+        Kinds of tokens, and how strongly each prefers experts of its own, in powers of two.
+    groups, group_limit
+        Groups of experts, and to how many of them a token is limited.
+    carry
+        Chance that a token is of the same cluster in the next layer.
     sticky_first, sticky_last
-        Chance that an expert is kept by the next token, at the first and the last MoE layer.
+        Chance that a token repeats the choice of the one before, at the first and the last MoE layer.
     agreement
-        Share of prefill's popularity in decode's.
+        Share of decode's preferences in prefill's.
     subjects, subject_share
-        How many subjects there are, and how much of a request's popularity is its subject's own.
+        How many subjects there are, and how much of a request's preferences is its subject's own.
     requests, prompt_min, prompt_max, decode_tokens
         Size: requests, prefill tokens of a request (evenly spread), decode tokens of each.
     """
 
     __pydantic_config__ = CHECKED
 
-    skew: Annotated[float, Ge(0), Le(8)] = 0.8
+    curve: Annotated[tuple[Annotated[float, Ge(-30), Le(30)], ...], Len(len(KNOTS), len(KNOTS))] = LOADS_OF_DEEPSEEK_V3
+    skew: Annotated[float, Ge(0), Le(8)] = 1.0
     skew_spread: Share = 0.3
-    shift: Annotated[float, Gt(0), Le(1000)] = 2.0
-    sticky_first: Share = 0.05
-    sticky_last: Share = 0.3
+    clusters: Annotated[int, Ge(1), Le(1024)] = 64
+    focus: Annotated[float, Ge(0), Le(20)] = 2.0
+    groups: Annotated[int, Ge(1), Le(1024)] = 1
+    group_limit: Annotated[int, Ge(1), Le(1024)] = 1
+    carry: Share = 0.1
+    sticky_first: Share = 0.02
+    sticky_last: Share = 0.1
     agreement: Share = 0.8
     subjects: Annotated[int, Ge(1), Le(1000)] = 8
     subject_share: Share = 0.3
@@ -82,11 +94,17 @@ class SynthSpec:
 
 
 SYNTHS: dict[str, SynthSpec] = {
-    "deepseek_v3": SynthSpec(),
-    "gpt_oss_20b": SynthSpec(skew=0.7, subjects=6),
-    "kimi_k2": SynthSpec(skew=0.8),
-    "llama4_maverick": SynthSpec(skew=1.6, skew_spread=0.6, shift=1.0, sticky_last=0.4, subject_share=0.2),
-    "qwen3_235b": SynthSpec(skew=0.9, skew_spread=0.4),
+    "deepseek_v3": SynthSpec(
+        focus=3.2, groups=8, group_limit=4, carry=0.5, sticky_first=0.01, sticky_last=0.05, agreement=0.32
+    ),
+    "gpt_oss_20b": SynthSpec(skew=0.8, clusters=24, subjects=6, sticky_first=0.05, sticky_last=0.2),
+    "kimi_k2": SynthSpec(skew=1.2, clusters=32, carry=0.95, sticky_first=0.02, sticky_last=0.1, agreement=0.05),
+    "llama4_maverick": SynthSpec(
+        skew=1.88, clusters=24, focus=4.0, carry=0.95, sticky_first=0.04, sticky_last=0.5, agreement=0.3
+    ),
+    "qwen3_235b": SynthSpec(
+        skew=1.58, skew_spread=0.15, clusters=24, focus=3.3, carry=0.95, sticky_first=0.02, sticky_last=0.1, agreement=0.05
+    ),
 }
 
 
@@ -134,19 +152,33 @@ def synthesise(
 
 def _requests(spec: SynthSpec, model: ModelShape, seed: int, count: int, decode: int) -> Iterator[RequestRouting]:
     num_layers = len(model.moe_layers)
-    tables = np.stack([_popularity(spec, model, seed, layer) for layer in range(num_layers)])
+    clusters, sums, orders = tables_of(spec, model, seed)
     depth = np.arange(num_layers) / max(num_layers - 1, 1)
-    keep = np.floor((spec.sticky_first + (spec.sticky_last - spec.sticky_first) * depth) * WHOLE).astype(np.int64)
+    sticky = np.floor((spec.sticky_first + (spec.sticky_last - spec.sticky_first) * depth) * WHOLE).astype(np.int64)
+    carry = int(spec.carry * WHOLE)
     layers = np.array(model.moe_layers, np.int64)
-    subject = _below(stream(seed, "synth", "subject"), count, spec.subjects)
-    prompt = spec.prompt_min + _below(stream(seed, "synth", "prompt"), count, spec.prompt_max - spec.prompt_min + 1)
+    subject = spread(stream(seed, "synth", "subject"), count, spec.subjects)
+    prompt = spec.prompt_min + spread(stream(seed, "synth", "prompt"), count, spec.prompt_max - spec.prompt_min + 1)
     chunk = max(1, _CHUNK // ((spec.prompt_max + decode) * num_layers * model.top_k))
     for first in range(0, count, chunk):
         numbers = np.arange(first, min(first + chunk, count))
         offsets = np.concatenate([[0], np.cumsum(prompt[numbers] + decode)])
         experts = np.full((offsets[-1], num_layers, model.top_k), -1, np.int16)
         key = stream(seed, "synth", "routing")
-        route(key, numbers, offsets, prompt[numbers], subject[numbers], layers, tables, keep, experts)
+        route(
+            key,
+            numbers,
+            offsets,
+            prompt[numbers],
+            subject[numbers],
+            layers,
+            clusters,
+            sums,
+            orders,
+            sticky,
+            carry,
+            experts,
+        )
         for i, number in enumerate(numbers.tolist()):
             yield RequestRouting(
                 request=number,
@@ -154,66 +186,3 @@ def _requests(spec: SynthSpec, model: ModelShape, seed: int, count: int, decode:
                 num_prefill=int(prompt[number]),
                 experts=experts[offsets[i] : offsets[i + 1]].copy(),
             )
-
-
-def _below(key: np.uint64, count: int, bound: int) -> IntArray:
-    """Return *count* whole numbers, uniform in 0..bound-1, [count]."""
-    return (uniform(key, count) * bound).astype(np.int64)
-
-
-def _popularity(spec: SynthSpec, model: ModelShape, seed: int, layer: int) -> IntArray:
-    """Return one layer's popularity, cumulated in parts of `WHOLE`, [phases, subjects, experts]."""
-    num_layers = len(model.moe_layers)
-    place = int(permutation(stream(seed, "synth", "skew"), num_layers)[layer])
-    exponent = spec.skew * (1.0 + spec.skew_spread * ((2 * place + 1) / num_layers - 1.0))
-    rank = np.arange(model.num_experts, dtype=np.float64)
-    weight = powers((rank + spec.shift) / spec.shift, -exponent)
-
-    def shuffled(*names: object) -> FloatArray:
-        order = permutation(stream(seed, "synth", "popularity", layer, *names), model.num_experts)
-        mine: FloatArray = weight[order]
-        return mine
-
-    prefill = shuffled("prefill")
-    decode = spec.agreement * prefill + (1.0 - spec.agreement) * shuffled("decode")
-    tables = np.empty((2, spec.subjects, model.num_experts), np.int64)
-    for subject in range(spec.subjects):
-        own = spec.subject_share * shuffled("subject", subject)
-        for phase, common in enumerate((prefill, decode)):
-            tables[phase, subject] = _cumulated((1.0 - spec.subject_share) * common + own)
-    return tables
-
-
-def _cumulated(weight: FloatArray) -> IntArray:
-    """Return running sums of *weight*, at most 1 each, in whole parts of exactly `WHOLE`, each at least 1, [experts].
-
-    Sums are of whole numbers: the order in which floats are summed differs between machines.
-    """
-    fine = (weight * 2.0**36).astype(np.int64) + 1
-    parts = 1 + (fine * (2**62 // int(fine.sum())) >> 38) * (WHOLE - len(weight)) // WHOLE
-    parts[np.argmax(parts)] += WHOLE - int(parts.sum())
-    return np.cumsum(parts)
-
-
-def powers(base: FloatArray, exponent: float) -> FloatArray:
-    """Return base^exponent for *base* >= 1 and *exponent* <= 0, [...], to about 10 digits.
-
-    Only steps that IEEE 754 rounds the same on every machine are used (multiplication, square root, scaling by two);
-    numpy's and C's own powers differ between machines in the last digit.
-    """
-    mantissa, log = np.frexp(base)
-    log2 = log.astype(np.float64)
-    for digit in range(1, _BITS + 1):
-        mantissa = mantissa * mantissa
-        low = mantissa < 0.5
-        mantissa = np.where(low, mantissa * 2.0, mantissa)
-        log2 = log2 - np.where(low, 2.0**-digit, 0.0)
-    target = log2 * exponent
-    whole = np.floor(target)
-    rest, result, root = target - whole, np.ones_like(target), 2.0
-    for _ in range(_BITS):
-        root, rest = float(np.sqrt(root)), rest * 2.0
-        high = rest >= 1.0
-        result = np.where(high, result * root, result)
-        rest = np.where(high, rest - 1.0, rest)
-    return np.ldexp(result, whole.astype(np.int64))

@@ -1,0 +1,199 @@
+"""What synthetic routing draws from: for every layer and cluster, how often a token of it takes each expert.
+
+Of each MoE layer:
+
+* the rank-frequency curve gives log2 of an expert's share over the mean, at the ranks of `KNOTS`; a layer's curve is
+  that, times skew · (1 ± skew_spread), and which expert has which rank is random;
+* each cluster likes each expert 2^(focus · z) times, z random with spread 1, within `group_limit` of the model's
+  `groups` of experts (DeepSeek's group-limited routing);
+* the shares of clusters in experts are scaled until clusters are as frequent as they are, experts as popular as the
+  curve says, and no token takes an expert twice (Sinkhorn's iteration, entries capped).
+
+Everything here is rounded the same on every machine: sums run in one order, and powers are made by steps that IEEE 754
+rounds the same everywhere.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numba
+import numpy as np
+import numpy.typing as npt
+
+from wss.models import ModelShape
+from wss.records import FloatArray, IntArray
+from wss.rng import permutation, stream, uniform
+from wss.traces.routing import WHOLE
+
+if TYPE_CHECKING:
+    from wss.traces.synth import SynthSpec
+
+# Ranks, as shares of all experts (the hottest first), at which a curve is given; straight lines between them.
+KNOTS = (0.002, 0.006, 0.014, 0.03, 0.08, 0.16, 0.32, 0.5, 0.7, 0.86, 0.95, 0.985, 0.998)
+ROUNDS = 60  # of the scaling
+_BITS = 40  # binary digits of an exponent
+
+
+def exp2(x: FloatArray) -> FloatArray:
+    """Return 2^x, [...], to about 10 digits, the same on every machine: square roots and products alone."""
+    whole = np.floor(x)
+    rest, result, root = x - whole, np.ones_like(x), 2.0
+    for _ in range(_BITS):
+        root, rest = float(np.sqrt(root)), rest * 2.0
+        high = rest >= 1.0
+        result = np.where(high, result * root, result)
+        rest = np.where(high, rest - 1.0, rest)
+    return np.ldexp(result, np.clip(whole, -1000, 1000).astype(np.int64))
+
+
+def curve_at(curve: tuple[float, ...], num_experts: int) -> FloatArray:
+    """Return log2 of share over mean at each rank, [experts], by the knots; level beyond the first and last."""
+    rank = (np.arange(num_experts) + 0.5) / num_experts
+    knots, values = np.array(KNOTS), np.array(curve)
+    right = np.clip(np.searchsorted(knots, rank), 1, len(knots) - 1)
+    x0, x1, y0, y1 = knots[right - 1], knots[right], values[right - 1], values[right]
+    part = np.clip((rank - x0) / (x1 - x0), 0.0, 1.0)
+    result: FloatArray = y0 + part * (y1 - y0)
+    return result
+
+
+def layer_shares(spec: SynthSpec, model: ModelShape, seed: int, layer: int) -> FloatArray:
+    """Return the share of each expert in one layer, [experts], sum 1."""
+    num_layers = len(model.moe_layers)
+    place = int(permutation(stream(seed, "synth", "skew"), num_layers)[layer])
+    factor = spec.skew * (1.0 + spec.skew_spread * ((2 * place + 1) / num_layers - 1.0))
+    weight = exp2(curve_at(spec.curve, model.num_experts) * factor)
+    order = permutation(stream(seed, "synth", "popularity", layer), model.num_experts)
+    mine = weight[order]
+    result: FloatArray = mine / _sum(mine)
+    return result
+
+
+@numba.njit(cache=True)
+def _sum(values):  # type: ignore[no-untyped-def]
+    """Sum from left to right."""
+    total = 0.0
+    for value in values:
+        total += value
+    return total
+
+
+@numba.njit(cache=True)
+def scaled(base, rows, columns, top_k, rounds):  # type: ignore[no-untyped-def]
+    """Scale *base* [clusters, experts] in place to row sums *rows* and, as far as caps let it, column sums *columns*.
+
+    An entry is at most rows / k: a token takes an expert once. After the last round rows are exact.
+    """
+    num_rows, num_columns = base.shape
+    for _ in range(rounds):
+        for e in range(num_columns):
+            total = 0.0
+            for c in range(num_rows):
+                total += base[c, e]
+            if total > 0.0:
+                for c in range(num_rows):
+                    base[c, e] *= columns[e] / total
+        for c in range(num_rows):
+            cap = rows[c] / top_k
+            factor = rows[c] / _sum(base[c])
+            for _again in range(top_k + 1):  # capping some entries raises the others
+                over = False
+                held, free = 0.0, 0.0
+                for e in range(num_columns):
+                    base[c, e] = min(base[c, e] * factor, cap) if base[c, e] < cap or _again == 0 else cap
+                    if base[c, e] >= cap:
+                        held += cap
+                    else:
+                        free += base[c, e]
+                if free <= 0.0:
+                    break
+                factor = max(0.0, rows[c] - held) / free
+                over = factor > 1.0 + 1e-12
+                if not over:
+                    break
+
+
+def tables_of(
+    spec: SynthSpec, model: ModelShape, seed: int
+) -> tuple[IntArray, npt.NDArray[np.int32], npt.NDArray[np.int16]]:
+    """Return what `route` draws from.
+
+    Returns
+    -------
+    tuple
+        Clusters, running sums in parts of `WHOLE`, [phases, subjects, clusters]; of each layer's clusters, running sums
+        of the experts' inclusion in parts of `WHOLE`, k · WHOLE in all, [layers, clusters, experts]; and the experts in
+        that order, [layers, clusters, experts].
+    """
+    weights = _cluster_weights(spec, seed)
+    chosen = np.stack([[_in_parts(row, 1) for row in phase] for phase in weights])
+    frequent = np.array([_sum(np.ascontiguousarray(column)) for column in weights[1].T]) / spec.subjects
+    num_layers, size, k = len(model.moe_layers), model.num_experts, model.top_k
+    sums = np.empty((num_layers, spec.clusters, size), np.int32)
+    orders = np.empty((num_layers, spec.clusters, size), np.int16)
+    for layer in range(num_layers):
+        base = _affinity(spec, model, seed, layer)
+        scaled(base, frequent, layer_shares(spec, model, seed, layer), k, ROUNDS)
+        for cluster in range(spec.clusters):
+            order = permutation(stream(seed, "synth", "order", layer, cluster), size)
+            sums[layer, cluster] = np.cumsum(_in_parts(base[cluster][order], k))
+            orders[layer, cluster] = order
+    return np.cumsum(chosen, axis=2), sums, orders
+
+
+def _cluster_weights(spec: SynthSpec, seed: int) -> FloatArray:
+    """Return the share of each cluster, [phases, subjects, clusters]; phase 1 is decode."""
+    own_curve = exp2(-10.0 * np.arange(spec.clusters) / spec.clusters)
+
+    def shuffled(*names: object) -> FloatArray:
+        mine = own_curve[permutation(stream(seed, "synth", "clusters", *names), spec.clusters)]
+        result: FloatArray = mine / _sum(mine)
+        return result
+
+    weights = np.empty((2, spec.subjects, spec.clusters))
+    for subject in range(spec.subjects):
+        own = spec.subject_share * shuffled("subject", subject)
+        weights[1, subject] = (1.0 - spec.subject_share) / spec.clusters + own
+        drift = shuffled("prefill")
+        weights[0, subject] = spec.agreement * weights[1, subject] + (1.0 - spec.agreement) * drift
+    return weights
+
+
+def _affinity(spec: SynthSpec, model: ModelShape, seed: int, layer: int) -> FloatArray:
+    """Return how much each cluster likes each expert, before scaling, [clusters, experts]."""
+    size = model.num_experts
+    groups = min(spec.groups, size)
+    base = np.zeros((spec.clusters, size))
+    group = np.arange(size) * groups // size
+    for cluster in range(spec.clusters):
+        allowed = permutation(stream(seed, "synth", "groups", layer, cluster), groups)[: spec.group_limit]
+        inside = np.isin(group, allowed)
+        if inside.sum() < model.top_k:
+            inside[:] = True
+        # twice the sum of three uniform numbers, about their mean: spread 1, nearly normal
+        draws = uniform(stream(seed, "synth", "liking", layer, cluster), 3 * size).reshape(3, size)
+        liking = 2.0 * (draws[0] + draws[1] + draws[2] - 1.5)
+        base[cluster, inside] = exp2(spec.focus * liking)[inside]
+    base[:, ~base.any(axis=0)] = 1.0  # what no cluster may go to belongs to all
+    return base
+
+
+def _in_parts(shares: FloatArray, k: int) -> npt.NDArray[np.int32]:
+    """Return *shares* as whole parts of `WHOLE`, k · WHOLE in all and none above WHOLE."""
+    total = _sum(np.ascontiguousarray(shares))
+    parts = np.minimum((shares * (k / total) * WHOLE).astype(np.int64), WHOLE)
+    rest = k * WHOLE - int(parts.sum())
+    for place in np.argsort(-parts, kind="stable"):
+        more = min(rest, WHOLE - int(parts[place]))
+        parts[place] += more
+        rest -= more
+        if rest == 0:
+            break
+    result: npt.NDArray[np.int32] = parts.astype(np.int32)
+    return result
+
+
+def spread(key: np.uint64, count: int, bound: int) -> IntArray:
+    """Return *count* whole numbers, uniform in 0..bound-1, [count]."""
+    return (uniform(key, count) * bound).astype(np.int64)
