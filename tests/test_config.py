@@ -363,3 +363,28 @@ def test_one_peak_can_be_changed_and_the_others_stay(write):
 def test_a_huge_file_is_not_read(tmp_path):
     (tmp_path / "x.yaml").write_text("x" * 2_000_000)
     assert "is larger than 1000000 bytes" in faults_of(tmp_path / "x.yaml")[0]
+
+
+def test_a_parameter_that_a_users_class_has_not_is_refused(tmp_path, monkeypatch):
+    (tmp_path / "their_policy.py").write_text(
+        "from dataclasses import dataclass\n\n\n@dataclass(frozen=True)\nclass Near:\n    radius: int = 2\n\n"
+        "    def allocate(self, view):\n        ...\n"
+    )
+    monkeypatch.chdir(tmp_path)
+    path = tmp_path / "e.yaml"
+    path.write_text(
+        "{model: qwen3_235b, wafer: dojo, trace: {synth: qwen3_235b}, baseline: near,"
+        " policies: [{name: near, allocation: {kind: 'their_policy:Near', radiuss: 0}}]}"
+    )
+    with pytest.raises(ConfigError, match=r"radiuss: is not a parameter of 'their_policy:Near'; did you mean 'radius'"):
+        load(path)
+
+
+def test_packets_too_small_are_refused(tmp_path):
+    path = tmp_path / "e.yaml"
+    path.write_text(
+        "{model: qwen3_235b, wafer: dojo, trace: {synth: qwen3_235b}, baseline: ep, policies: [ep],"
+        " network: {kind: packet, chunk: 1 B}}"
+    )
+    with pytest.raises(ConfigError, match=r"network\.chunk: cuts an expert into 37748736 chunks"):
+        load(path)

@@ -69,6 +69,8 @@ def test_every_model_scales_with_the_peak(name, tokens, c):
 
 
 BAD = {
+    "half a row": ('{"rows": [{"m_per_group": 1, "n": 1, "k": 1.5}]}', "rows.0.k: 1.5 is not right"),
+    "a size beyond floats": ('{"rows": [{"m_per_group": 1, "n": 1, "k": 1' + "0" * 400 + "}]}", "rows.0.k: 1000"),
     "not JSON": ("{", "is not readable JSON"),
     "no rows": ("{}", "has no rows"),
     "rows of numbers": ('{"rows": [1]}', "has no rows"),

@@ -369,6 +369,31 @@ def test_what_is_prefetched_is_for_the_next_layer_that_is_run(small):
     assert one["llc_hits"] > 0
 
 
+def test_prefetching_where_no_expert_fits_an_llc_is_said_to_do_nothing(small):
+    ahead = "policies=[{name: ahead, preset: ep, prefetching: popular}]"
+    notes = [
+        run(load(small, [ahead, "baseline=ahead", f"wafer.die.llc.size={size}"])).summary["provenance"]["notes"]
+        for size in ("12 MB", "13 MB")
+    ]
+    assert any("ahead prefetches nothing: an expert of 12582912 bytes" in note for note in notes[0])
+    assert not any("prefetches nothing" in note for note in notes[1])
+
+
+def test_buffers_that_do_not_fit_name_policy_step_and_layer(small):
+    with pytest.raises(CapacityError, match=r"^policy base, prefill, layer 1: die \d: \d+ bytes of activation buffers"):
+        run(load(small, ["wafer.die.hbm.size=84 MB", "policies=[base]"]))
+
+
+def test_a_policy_that_tries_to_leave_is_refused(small):
+    class Leaver:
+        def allocate(self, view):
+            raise SystemExit(0)
+
+    experiment = load(small, ["policies=[base]"])
+    with pytest.raises(ConfigError, match="its allocation failed"):
+        run(replace(experiment, policies=(replace(experiment.policies[0], allocation=Leaver()),)))
+
+
 def test_a_kernel_that_beats_its_bound_is_an_error_of_ours(small, monkeypatch):
     monkeypatch.setattr("wss.metrics.ledger.kernel_bound", lambda *_: 1.0)
     with pytest.raises(AssertionError, match=r"beats the lower bound of 1\.0 s"):

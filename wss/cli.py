@@ -217,6 +217,7 @@ def _layers(text: str | None) -> tuple[int, ...] | None:
 @click.argument("model")
 @click.option("--out", type=click.Path(path_type=Path), required=True, help="The Parquet file to write.")
 @click.option("--preset", help="Parameters by name  [default: those of MODEL]")
+@click.option("--like", type=click.Path(path_type=Path), help="A recorded trace to fit the parameters to.")
 @click.option("--requests", type=click.IntRange(1, 10**6), help="How many requests  [default: the preset's]")
 @click.option("--decode-tokens", type=click.IntRange(1, 10**5), help="Of each request  [default: the preset's]")
 @click.option("--seed", type=click.IntRange(0, 2**63 - 1), default=0, show_default=True)
@@ -227,6 +228,7 @@ def synth(
     model: str,
     out: Path,
     preset: str | None,
+    like: Path | None,
     requests: int | None,
     decode_tokens: int | None,
     seed: int,
@@ -244,8 +246,10 @@ def synth(
     assert shape is not None
     sizes = {"requests": requests, "decode_tokens": decode_tokens}
     given = [f"{key}={value}" for key, value in sizes.items() if value is not None]
-    spec = load_synth(preset or model, (*settings, *given))
     bars = _Bars(quiet)
+    spec = load_synth(preset or model, (*settings, *given))
+    if like is not None:
+        spec = _like(like, shape, seed, bars, spec, {*(key.partition("=")[0] for key in (*settings, *given))})
     done = 0
 
     def on_request(_: Any) -> None:
@@ -261,6 +265,34 @@ def synth(
     click.echo(f"wrote {out}: {count} SYNTHETIC requests of {shape.name}")
 
 
+def _like(like: Path, shape: ModelShape, seed: int, bars: _Bars, given: Any, keep: set[str]) -> Any:
+    """Return parameters fitted to the trace *like*, but those of *given* that the user set."""
+    from dataclasses import replace
+
+    from wss.errors import TraceError
+    from wss.traces import TraceReader
+    from wss.traces.counting import count_trace
+    from wss.traces.fitting import fit_to_counts
+
+    with TraceReader(like) as reader:
+        meta = reader.meta
+        if (meta.num_experts, meta.top_k) != (shape.num_experts, shape.top_k):
+            ours = f"{shape.num_experts} experts, top-{shape.top_k}"
+            raise TraceError(
+                f"{like}: has {meta.num_experts} experts, top-{meta.top_k}; {shape.name} has {ours}; give a like model"
+            )
+        counts = count_trace(meta, reader.requests(), reader.subjects())
+    try:
+        fitted = fit_to_counts(counts, shape, seed=seed, on_step=lambda done, of: bars("fitting", done, of))
+    finally:
+        bars.close()
+    fitted = replace(fitted, **{key: getattr(given, key) for key in keep})
+    chosen = {key: value for key, value in vars(fitted).items() if key != "curve"}
+    click.echo(f"fitted to {like}: " + ", ".join(f"{key}={value}" for key, value in chosen.items()), err=True)
+    click.echo("curve: " + ", ".join(map(str, fitted.curve)), err=True)
+    return fitted
+
+
 @trace.command()
 @click.argument("file", type=click.Path(path_type=Path))
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
@@ -272,6 +304,31 @@ def show(file: Path, as_json: bool) -> None:
     with TraceReader(file) as reader:
         found = describe(reader)
     click.echo(json.dumps(found, indent=1) if as_json else describe_text(found))
+
+
+@trace.command()
+@click.argument("file", type=click.Path(path_type=Path))
+@click.option(
+    "--budget",
+    "budgets",
+    multiple=True,
+    type=click.FloatRange(0, 1, min_open=True),
+    help="Share of a layer's experts to keep.",
+)
+@click.option("--precision", type=click.Choice(["fp16", "fp8", "fp4"]), default="fp16", show_default=True)
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+def predict(file: Path, budgets: tuple[float, ...], precision: Any, as_json: bool) -> None:
+    """Say how well predictors tell the experts of the next decode token, cross-validated by request."""
+    from wss.models import MODELS
+    from wss.report.traces import prediction_text
+    from wss.traces import TraceReader
+    from wss.traces.predicting import evaluate
+
+    with TraceReader(file) as reader:
+        shape = next((m for m in MODELS.values() if m.name == reader.meta.model), None)
+        nbytes = shape.expert_bytes(precision) if shape else None
+        found = evaluate(reader.meta, reader.requests, budgets or (0.05, 0.1, 0.2, 0.4), nbytes)
+    click.echo(json.dumps(found, indent=1) if as_json else prediction_text(found))
 
 
 @trace.command()

@@ -139,6 +139,12 @@ def kinded(document: Document, place: Place, value: Any, table: Mapping[str, typ
     if kind in table:
         built = build(document, place, parameters, cls)
         return built
+    known = _keys(cls)
+    unknown = [key for key in parameters if key not in known]
+    for key in unknown:
+        document.fault((*place, key), f"is not a parameter of '{kind}'; {did_you_mean(key, known)}")
+    if unknown:
+        return None
     try:
         built = build(document, place, parameters, cls)
     except Exception as error:  # a user's class may hold anything

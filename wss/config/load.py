@@ -14,17 +14,20 @@ from wss.config.choices import build, kinded, named
 from wss.config.experiment import Experiment, TraceFile
 from wss.config.nodes import Document, Place
 from wss.engine import NETWORKS
+from wss.engine.network import PacketSpec
 from wss.errors import ConfigError, did_you_mean
 from wss.hardware import GEMMS, WAFERS, FaultSpec, WaferSpec
 from wss.hardware.faults import faults_of
 from wss.hardware.topology import mesh
 from wss.models import MODELS, ModelShape, Precision
+from wss.models.shape import BYTES_PER_WEIGHT
 from wss.policies import ALLOCATIONS, CACHINGS, PLACEMENTS, POLICIES, PREDICTIONS, PREFETCHINGS, Policy
 from wss.traces.synth import SYNTHS, SynthSpec
 from wss.units import Quantity
 
 Reader = Callable[[Document, Place, Any], Any]
 
+MOST_CHUNKS = 100_000  # of an expert in the packet network
 Count = Annotated[int, Ge(1), Le(10**7)]
 SEAMS: dict[str, tuple[dict[str, Any], str]] = {
     "placement": (PLACEMENTS, "placement"),
@@ -118,6 +121,13 @@ def _check_together(document: Document, given: dict[str, Any]) -> None:
         baseline = given.get("baseline", default["baseline"])
         if baseline not in names:
             document.fault(("baseline",), f"'{baseline}' is not among the policies; give one of {', '.join(names)}")
+    network, model = given.get("network"), given.get("model")
+    if isinstance(network, PacketSpec) and model is not None and precision in BYTES_PER_WEIGHT:
+        chunks = model.expert_bytes(precision) / network.chunk
+        if chunks > MOST_CHUNKS:
+            least = model.expert_bytes(precision) / MOST_CHUNKS
+            what = f"cuts an expert into {chunks:.0f} chunks, {MOST_CHUNKS} at most; give {least:.0f} B or more"
+            document.fault(("network", "chunk"), what)
     if given.get("faults") is not None and "wafer" in given:
         for line in faults_of(given["faults"], mesh(given["wafer"])):
             document.fault(("faults",), line)

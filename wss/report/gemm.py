@@ -14,6 +14,7 @@ from wss.hardware.gemm import H800
 from wss.hardware.specs import DieSpec
 from wss.models.shape import BYTES_PER_WEIGHT, Precision
 
+LARGEST = 10**9  # rows, columns or groups of a GEMM
 NEEDED = ("m_per_group", "n", "k")
 
 
@@ -47,13 +48,21 @@ def read_rows(path: Path) -> list[dict[str, Any]]:
 
 
 def _faults(where: str, row: dict[str, Any]) -> list[str]:
-    wrong = [key for key in NEEDED if not _positive(row.get(key))]
-    wrong += [key for key in ("groups", "measured_seconds") if key in row and not _positive(row[key])]
-    return [f"{where}.{key}: {row.get(key)!r} is not right; it should be a number above 0" for key in wrong]
+    faults = [
+        f"{where}.{key}: {repr(row.get(key))[:40]} is not right; it should be a whole number, 1 to {LARGEST}"
+        for key in (*NEEDED, "groups")
+        if (key in row or key in NEEDED) and not (_positive(row.get(key)) and row[key] == int(row[key]) <= LARGEST)
+    ]
+    if "measured_seconds" in row and not _positive(row["measured_seconds"]):
+        shown = repr(row["measured_seconds"])[:40]
+        faults.append(f"{where}.measured_seconds: {shown} is not right; it should be a number above 0")
+    return faults
 
 
 def _positive(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value) and value > 0
+    if not isinstance(value, int | float) or isinstance(value, bool) or value <= 0:
+        return False
+    return value < 1e300 and math.isfinite(value)
 
 
 def predict_rows(rows: list[dict[str, Any]], die: DieSpec, precision: Precision) -> dict[str, Any]:

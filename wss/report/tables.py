@@ -66,12 +66,22 @@ def _heading(summary: dict[str, Any], run: dict[str, Any]) -> list[str]:
     steps = f"{run['steps_run']} decode step{'s' if run['steps_run'] != 1 else ''}"
     trace = summary["provenance"]["trace"]
     return [
-        f"{run['model']} in {run['precision']} on {run['wafer']}, {run['network']} network, {run['gemm']} GEMM",
+        f"{run['model']} in {run['precision']} on {run['wafer']}, {_network(run, config)} network, {run['gemm']} GEMM",
         f"ran {layers} of {steps}, batch {run['batch']} ({run['unique_requests']} different requests)",
         f"{kind}: {trace['source']}",
         *(["hops count prefill too, as the paper's simulator does"] if run["physics"] == "paper_artifact" else []),
         *(f"note: {note}" for note in summary["provenance"]["notes"]),
     ]
+
+
+def _network(run: dict[str, Any], config: dict[str, Any]) -> str:
+    """Return the network's kind and parameters."""
+    if run["physics"] != "wss":
+        return str(run["network"])
+    said = [
+        f"{key} {value:g}" if isinstance(value, float) else f"{key} {value}" for key, value in config["network"].items()
+    ]
+    return f"{run['network']}" + (f" ({', '.join(said[1:])})" if said[1:] else "")
 
 
 def _legend(run: dict[str, Any]) -> list[str]:

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from wss.traces import TraceReader
+from wss.units import show
 
 
 def describe(reader: TraceReader) -> dict[str, Any]:
@@ -84,4 +85,24 @@ def describe_text(found: dict[str, Any]) -> str:
             f"{row['layer']:5d}  {row['hottest_expert']:14d}  {100 * row['hottest_share']:5.1f}%  "
             f"{row['max_over_mean']:8.2f}  {row['unused_experts']:6d}"
         )
+    return "\n".join(lines)
+
+
+def prediction_text(found: dict[str, Any]) -> str:
+    """Return how well predictors do as text."""
+    first = next(iter(found["predictors"].values()))
+    heads = [f"{100 * row['budget_share']:g}% ({row['experts']})" for row in first]
+    lines = [
+        f"{found['tokens']} decode tokens; of the experts that a token uses, how many are among the n that a predictor",
+        "names for its layer (recall, cross-validated by request), for n as a share of the layer's experts",
+        "",
+        f"{'predictor':14}" + "".join(f"{head:>14}" for head in heads),
+    ]
+    for name, rows in found["predictors"].items():
+        lines.append(f"{name:14}" + "".join(f"{100 * row['recall']:13.1f}%" for row in rows))
+    if first[0]["bytes_saved_per_token"] is not None:
+        lines += ["", "bytes of weights a token finds at hand, of all MoE layers"]
+        for name, rows in found["predictors"].items():
+            cells = "".join(f"{show(row['bytes_saved_per_token'], 'size'):>14}" for row in rows)
+            lines.append(f"{name:14}" + cells)
     return "\n".join(lines)

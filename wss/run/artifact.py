@@ -114,6 +114,11 @@ class ArtifactSite:
         copies = len(self._copies) * self._machine.slice_bytes
         return self._weights + copies - self._wafer.num_dies * self._wafer.usable_hbm
 
+    @property
+    def notes(self) -> list[str]:
+        """Nothing more."""
+        return []
+
     def _fullest(self) -> float:
         """Return the bytes of experts of all layers and copies on the fullest die."""
         per_die = np.bincount(self._machine.home, minlength=self._wafer.num_dies) * float(self._expert_bytes)

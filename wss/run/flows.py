@@ -8,7 +8,6 @@ taken, and where they start together served, in the order of their ids.
 from __future__ import annotations
 
 import json
-import math
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
@@ -63,6 +62,9 @@ class Scenario:
     latency: float
 
 
+SCHEMA = "netref-scenario-1"
+
+
 def read_scenario(path: Path) -> Scenario:
     """Read the scenario of *path*.
 
@@ -96,6 +98,13 @@ def _faults(content: Any) -> list[str]:
     if not all(_whole(n) and n >= 1 for n in size) or size[0] * size[1] > MAX_DIES:
         faults.append(f"topology: x and y are {size}; they should be whole numbers from 1, {MAX_DIES} dies at most")
         size = [MAX_DIES, MAX_DIES]
+    kind = topology.get("kind", "mesh2d") if isinstance(topology, dict) else "mesh2d"
+    if kind != "mesh2d":
+        faults.append(f"topology: kind is {kind!r}; flows run on a mesh2d")
+    if not str(content.get("routing", "XY")).startswith("XY"):
+        faults.append(f"routing: {content['routing']!r} is not known; flows are routed XY, x first")
+    if content.get("schema", SCHEMA) != SCHEMA:
+        faults.append(f"schema: {content['schema']!r} is not known; it should be {SCHEMA!r}")
     if not _number(content.get("link_bandwidth_Bps")) or content["link_bandwidth_Bps"] <= 0:
         faults.append(f"link_bandwidth_Bps: {content.get('link_bandwidth_Bps')!r} should be a number above 0, in B/s")
     if not _number(content.get("hop_latency_s")) or content["hop_latency_s"] < 0:
@@ -135,7 +144,7 @@ def _flow_faults(flow: dict[str, Any], size: list[int], seen: set[Any]) -> list[
 
 
 def _number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+    return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < 1e300
 
 
 def _whole(value: Any) -> bool:

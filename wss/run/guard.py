@@ -37,7 +37,7 @@ def ask(policy: str, what: str, question: Callable[..., T], *arguments: Any) -> 
         return question(*arguments)
     except WssError:
         raise
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         at = error.__traceback__
         while at is not None and at.tb_next is not None:
             at = at.tb_next

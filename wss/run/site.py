@@ -60,6 +60,13 @@ class Site:
         """By how much weights and copies exceed the usable HBM: never, here."""
         return 0.0
 
+    @property
+    def notes(self) -> list[str]:
+        """What a reader of the result should know."""
+        if self._slots or isinstance(self._policy.prefetching, NoPrefetch):
+            return []
+        return [f"{self._policy.name} prefetches nothing: an expert of {self._bytes:.0f} bytes does not fit an LLC"]
+
     def run(self, kernel: Kernel) -> None:
         """Plan the kernel, decide what to copy, simulate it, and enter it in the ledger."""
         name = self._policy.name
@@ -77,7 +84,13 @@ class Site:
         wanted = checked_wanted(wanted, len(plan.expert), name) & plan.remote
         before = self._copies.evictions
         buffers = self._buffers(plan)
-        plan = replace(plan, copy=ask(name, "caching", self._copies.admit, kernel.layer, plan, wanted, buffers))
+        try:
+            copy = ask(name, "caching", self._copies.admit, kernel.layer, plan, wanted, buffers)
+        except CapacityError as error:
+            where = f"policy {name}, {'prefill' if kernel.step == 0 else f'step {kernel.step}'}"
+            where += f", layer {self._layers[kernel.layer]}"
+            raise CapacityError(*(f"{where}: {fault}" for fault in error.faults)) from None
+        plan = replace(plan, copy=copy)
         used = self._weights + self._copies.held * self._bytes + buffers
         compute = self._gemm.seconds(plan.tokens.astype(np.float64), plan.die, *self._shape)
         place = self._places[kernel.layer]

@@ -83,6 +83,6 @@ def run(experiment: Experiment, progress: Progress = _quiet) -> Result:
 
     times = {"start": started.isoformat(), "wall_s": time.perf_counter() - wall, "cpu_s": time.process_time() - cpu}
     notes = batch.notes if replay.has_prefill else (*batch.notes, "the trace has no prefill: heatmaps start empty")
-    notes = (*notes, *_excess(sites))
+    notes = (*notes, *_excess(sites), *(note for site in sites for note in site.notes))
     summary = summary_of(experiment, batch, replay, sites, wafer, notes, times)
     return Result(summary=summary, ledgers=tuple(site.ledger for site in sites), wafer=wafer, notes=notes)

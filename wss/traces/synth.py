@@ -103,7 +103,14 @@ SYNTHS: dict[str, SynthSpec] = {
         skew=1.88, clusters=24, focus=4.0, carry=0.95, sticky_first=0.04, sticky_last=0.5, agreement=0.3
     ),
     "qwen3_235b": SynthSpec(
-        skew=1.58, skew_spread=0.15, clusters=24, focus=3.3, carry=0.95, sticky_first=0.02, sticky_last=0.1, agreement=0.05
+        skew=1.58,
+        skew_spread=0.15,
+        clusters=24,
+        focus=3.3,
+        carry=0.95,
+        sticky_first=0.02,
+        sticky_last=0.1,
+        agreement=0.05,
     ),
 }
 
