@@ -198,7 +198,7 @@ def test_compiled_and_plain_agree_to_the_last_bit(tmp_path_factory, flows, windo
 
 GOOD = flow(0, (0, 0), (1, 0))
 BAD = {
-    "a torus": ({"topology": {"kind": "torus2d", "x": 3, "y": 3}}, "kind is 'torus2d'"),
+    "a torus": ({"topology": {"kind": "torus2d", "x": 3, "y": 3}}, "topology: kind is 'torus2d'"),
     "another routing": ({"routing": "YX"}, "routing: 'YX' is not known"),
     "another schema": ({"schema": "netref-scenario-99"}, "schema: 'netref-scenario-99'"),
     "bytes beyond floats": ({"flows": [GOOD | {"bytes": 10**400}]}, "flows.0.bytes"),

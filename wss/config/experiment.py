@@ -14,10 +14,15 @@ from wss.traces.synth import SynthSpec
 
 @dataclass(frozen=True, kw_only=True)
 class TraceFile:
-    """Routing from a Parquet trace; order `string` sorts requests by number as text, as the paper's simulator does."""
+    """Routing from a Parquet trace.
+
+    Requests are taken in the order of the file, of their numbers as text as the paper's simulator does, or mixed by the
+    seed. A batch holds the first of them; if continuous, the next one comes in as one ends.
+    """
 
     path: str
-    order: Literal["file", "string"] = "file"
+    order: Literal["file", "string", "mixed"] = "file"
+    replay: Literal["batch", "continuous"] = "batch"
 
 
 @dataclass(frozen=True, kw_only=True)

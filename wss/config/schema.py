@@ -56,7 +56,14 @@ def json_schema() -> dict[str, Any]:
         "trace": {
             "anyOf": [
                 _object({"synth": preset_of(SynthSpec, SYNTHS)}, ["synth"]),
-                _object({"path": {"type": "string"}, "order": {"enum": ["file", "string"]}}, ["path"]),
+                _object(
+                    {
+                        "path": {"type": "string"},
+                        "order": {"enum": ["file", "string", "mixed"]},
+                        "replay": {"enum": ["batch", "continuous"]},
+                    },
+                    ["path"],
+                ),
             ]
         },
         "batch": {**count, "default": 4096},

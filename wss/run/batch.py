@@ -9,6 +9,7 @@ from typing import Any
 
 from wss.config import Experiment, TraceFile
 from wss.errors import ConfigError, TraceError
+from wss.rng import permutation, stream
 from wss.traces import RequestRouting, TraceMeta, TraceReader
 from wss.traces.synth import synth_meta, synthesise
 
@@ -58,7 +59,10 @@ def _read_batch(experiment: Experiment, source: TraceFile) -> Batch:
         ids = reader.request_ids().tolist()
         if source.order == "string":
             ids.sort(key=str)
-        chosen = ids[: experiment.batch]
+        if source.order == "mixed":
+            ids = [ids[i] for i in permutation(stream(experiment.seed, "trace", "order"), len(ids)).tolist()]
+        continuous = source.replay == "continuous"
+        chosen = ids if continuous else ids[: experiment.batch]
         by_id = {request.request: request for request in reader.requests(set(chosen), len(chosen))}
         requests = [by_id[number] for number in chosen]
         longest = max(request.num_decode for request in requests)
@@ -66,7 +70,9 @@ def _read_batch(experiment: Experiment, source: TraceFile) -> Batch:
             raise TraceError(
                 f"{source.path}: its first {len(requests)} requests have no decode tokens; decode is what is simulated"
             )
-        if experiment.steps != "all" and experiment.steps > longest:
+        if continuous and experiment.steps == "all":
+            raise ConfigError("steps: 'all' has no end where requests come in as others end; give a number of steps")
+        if experiment.steps != "all" and experiment.steps > longest and not continuous:
             raise ConfigError(
                 f"steps: {experiment.steps} are more than the longest request of {source.path} decodes; "
                 f"give at most {longest}"

@@ -9,9 +9,11 @@ from typing import Any
 
 from wss import hardware
 from wss.config import Experiment
+from wss.config.experiment import TraceFile
 from wss.hardware import Wafer
 from wss.metrics import Ledger
 from wss.policies import Policy
+from wss.policies.prediction import Never
 from wss.run.artifact import ArtifactSite
 from wss.run.artifact import check as check_artifact
 from wss.run.batch import Progress, open_batch
@@ -72,6 +74,8 @@ def run(experiment: Experiment, progress: Progress = _quiet) -> Result:
         layer_indices(experiment),
         experiment.model.num_experts,
         across_phases=experiment.physics == "wss",
+        continuous=isinstance(experiment.trace, TraceFile) and experiment.trace.replay == "continuous",
+        heats=any(not isinstance(policy.prediction, Never) for policy in policies),
     )
     total = (batch.steps + replay.has_prefill) * len(replay.layers) * len(sites)
     done = 0

@@ -10,9 +10,11 @@ all before. `Kernel.heat` holds exactly that.
 
 from __future__ import annotations
 
+import heapq
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
+import numba
 import numpy as np
 import numpy.typing as npt
 
@@ -65,6 +67,11 @@ class Replay:
         Experts a layer.
     across_phases
         Whether the last prompt token and the first decode token count as a pair for `Kernel.heat`.
+    continuous
+        Where there are more requests than the batch holds, let the next one in as soon as one has ended. The prefill of
+        those that come in later is done elsewhere: it is neither run nor seen.
+    heats
+        Whether `Kernel.heat` is kept; else it stays zero.
     """
 
     def __init__(
@@ -76,20 +83,26 @@ class Replay:
         num_experts: int,
         *,
         across_phases: bool = True,
+        continuous: bool = False,
+        heats: bool = True,
     ) -> None:
         self.steps = steps
+        self._heats = heats
         self.layers = tuple(layers)
         self._num_experts = num_experts
-        repeats = np.full(len(requests), batch // len(requests), np.int64)
-        repeats[: batch % len(requests)] += 1
+        starts = _starts(requests, batch, steps) if continuous else np.zeros(len(requests), np.int64)
+        requests, starts = requests[: len(starts)], starts[: len(requests)]
+        repeats = np.full(len(requests), max(1, batch // len(requests)), np.int64)
+        if batch > len(requests):
+            repeats[: batch % len(requests)] += 1
 
         keep = np.array(self.layers)
-        rows = [request.experts[: request.num_prefill + steps, keep] for request in requests]
+        rows = [r.experts[: r.num_prefill + steps - s, keep] for r, s in zip(requests, starts.tolist(), strict=True)]
         lengths = np.array([len(r) for r in rows])
         self._experts: npt.NDArray[np.int16] = np.concatenate(rows)
         self._times: IntArray = np.repeat(repeats, lengths)
         self._step: IntArray = np.concatenate(
-            [np.maximum(np.arange(n) - r.num_prefill + 1, 0) for n, r in zip(lengths, requests, strict=True)]
+            [_steps_of(int(n), r.num_prefill, s) for n, r, s in zip(lengths, requests, starts.tolist(), strict=True)]
         )
         positions = np.concatenate([r.position[:n] for n, r in zip(lengths, requests, strict=True)])
         owner = np.repeat(np.arange(len(requests)), lengths)
@@ -109,7 +122,7 @@ class Replay:
 
     def kernels(self) -> Iterator[Kernel]:
         """Yield every kernel in the order of time: by step, then by layer; step 0 only where there is prefill."""
-        heat = np.zeros((len(self.layers), self._num_experts, self._num_experts), np.int64)
+        heat = np.zeros((len(self.layers) if self._heats else 1, self._num_experts, self._num_experts), np.int64)
         seen = np.zeros((len(self.layers), self._num_experts), np.int64)
         for step in range(0 if self.has_prefill else 1, self.steps + 1):
             now = np.flatnonzero(self._step == step)
@@ -117,8 +130,9 @@ class Replay:
             later = now[self._follows[now]]
             before, after, pair_times = self._experts[later - 1], self._experts[later], self._times[later]
             for layer in range(len(self.layers)):
-                self._heat_up(heat[layer], before[:, layer], after[:, layer], pair_times)
-                counts, order = self._count(experts[:, layer], times)
+                if self._heats:
+                    _heat_up(heat[layer], before[:, layer], after[:, layer], pair_times)
+                counts, order = _count(experts[:, layer], times, self._num_experts)
                 seen[layer] += counts
                 then = (layer + 1) % len(self.layers)
                 yield Kernel(
@@ -126,29 +140,56 @@ class Replay:
                     layer=layer,
                     counts=counts,
                     order=order,
-                    heat=heat[layer],
+                    heat=heat[layer if self._heats else 0],
                     next_layer=then,
                     next_seen=seen[then],
                 )
 
-    def _count(self, experts: npt.NDArray[np.int16], times: IntArray) -> tuple[IntArray, IntArray]:
-        """Count tokens per expert and list the experts as first seen; *experts* is [tokens, top_k]."""
-        flat = experts.ravel().astype(np.int64)
-        weights = np.repeat(times, experts.shape[1])
-        counts = np.bincount(flat, weights, self._num_experts).astype(np.int64)
-        first = np.full(self._num_experts, flat.size)
-        np.minimum.at(first, flat, np.arange(flat.size))
-        return counts, np.argsort(first, kind="stable")[: np.count_nonzero(counts)]
 
-    def _heat_up(
-        self,
-        heat: IntArray,
-        before: npt.NDArray[np.int16],
-        after: npt.NDArray[np.int16],
-        times: IntArray,
-    ) -> None:
-        """Add the pairs of adjacent tokens, each [tokens, top_k], to *heat*, in place."""
-        size = self._num_experts
-        cells = (before.astype(np.int64)[:, :, None] * size + after[:, None, :]).ravel()
-        weights = np.repeat(times, before.shape[1] * after.shape[1])
-        heat += np.bincount(cells, weights, size * size).astype(np.int64).reshape(size, size)
+def _starts(requests: Sequence[RequestRouting], batch: int, steps: int) -> IntArray:
+    """Return after which step each request comes in, as far as they do within *steps*; in order, one as one ends."""
+    ends: list[int] = []
+    starts: list[int] = []
+    for request in requests:
+        start = 0 if len(ends) < batch else heapq.heappop(ends)
+        if start >= steps:
+            break
+        starts.append(start)
+        heapq.heappush(ends, start + request.num_decode)
+    return np.array(starts, np.int64)
+
+
+def _steps_of(rows: int, num_prefill: int, start: int) -> IntArray:
+    """Return in which step each of a request's rows is run, -1 for never."""
+    step = np.arange(rows) - num_prefill + 1
+    return np.where(step > 0, step + start, 0 if start == 0 else -1)
+
+
+@numba.njit(cache=True)
+def _counted(experts, times, counts, first):  # type: ignore[no-untyped-def]
+    """Add tokens per expert to *counts* and note in *first* which place an expert is first seen at; both [experts]."""
+    place = 0
+    for t in range(experts.shape[0]):
+        for k in range(experts.shape[1]):
+            expert = experts[t, k]
+            if counts[expert] == 0:
+                first[expert] = place
+            counts[expert] += times[t]
+            place += 1
+
+
+def _count(experts: npt.NDArray[np.int16], times: IntArray, num_experts: int) -> tuple[IntArray, IntArray]:
+    """Count tokens per expert and list the experts as first seen; *experts* is [tokens, top_k]."""
+    counts = np.zeros(num_experts, np.int64)
+    first = np.full(num_experts, experts.size)
+    _counted(experts, times, counts, first)
+    return counts, np.argsort(first, kind="stable")[: np.count_nonzero(counts)]
+
+
+@numba.njit(cache=True)
+def _heat_up(heat, before, after, times):  # type: ignore[no-untyped-def]
+    """Add the pairs of adjacent tokens, each [tokens, top_k], to *heat*, in place."""
+    for t in range(before.shape[0]):
+        for a in range(before.shape[1]):
+            for b in range(after.shape[1]):
+                heat[before[t, a], after[t, b]] += times[t]
