@@ -58,14 +58,12 @@ def main(folder: Path | None) -> None:
     took = cpu_s(lambda: list(synthesise(SPEC, MODEL, 0)))
     rng = np.random.default_rng(0)
     plain = cpu_s(lambda: rng.integers(0, 256, (tokens, 58, 8), np.int16))
-    print(
-        f"synthesis   {token_layers / took / 1e6:8.2f} M token-layers/s   ({took / plain:.1f} times numpy's integers)"
-    )
+    print(f"synthesis   {token_layers / took / 1e6:8.2f} M token-layers/s   ({took / plain:.0f} x numpy's integers)")
     with tempfile.TemporaryDirectory() as name:
         path = Path(name) / "t.parquet"
         took = cpu_s(lambda: write_trace(path, synth_meta(SPEC, MODEL, 0), requests))
         plain = cpu_s(lambda: np.save(Path(name) / "t.npy", np.concatenate([r.experts for r in requests])))
-        print(f"writing     {2 * ids / took / 1e6:8.1f} MB/s raw           ({took / plain:.1f} times numpy's save)")
+        print(f"writing     {2 * ids / took / 1e6:8.1f} MB/s raw           ({took / plain:.0f} x numpy's save)")
 
         def read() -> list[object]:
             with TraceReader(path) as reader:
@@ -88,9 +86,7 @@ def main(folder: Path | None) -> None:
         size = sum(file.stat().st_size for file in source.files)
         took = cpu_s(lambda: list(source.requests()))
         plain = cpu_s(lambda: [json.loads(file.read_bytes()) for file in source.files])
-        print(
-            f"JSON        {size / took / 1e6:8.1f} MB/s               ({plain / took:.1f} times as fast as json.loads)"
-        )
+        print(f"JSON        {size / took / 1e6:8.1f} MB/s               ({plain / took:.1f} x as fast as json.loads)")
     print("memory     ", ", ".join(f"{count:,} requests {memory_of(count):.0f} MB" for count in (1024, 4096, 16384)))
 
 

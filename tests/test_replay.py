@@ -86,3 +86,25 @@ def test_repeating_is_the_same_as_writing_the_requests_out(experts, batch):
 def test_the_step_from_prompt_to_decode_can_be_left_out_of_the_heat():
     replay = Replay([request(0, 2, 3, 1, 0, 2)], 1, 2, [0], 4, across_phases=False)
     assert [np.argwhere(k.heat).tolist() for k in replay.kernels()][-1] == [[0, 2], [3, 1]]
+
+
+def test_continuous_replay_lets_the_next_request_in_as_one_ends():
+    """Two slots; requests decode 1, 3 and 2 tokens; the third takes the first's place after step 1."""
+    requests = [request(0, 1, 0, 1), request(1, 1, 0, 2, 2, 2), request(2, 2, 0, 0, 3, 3), request(3, 1, 0, 1)]
+    replay = Replay(requests, 2, 3, [0], 4, continuous=True)
+    assert [(k.step, k.counts.tolist()) for k in replay.kernels()] == [
+        (0, [2, 0, 0, 0]),
+        (1, [0, 1, 1, 0]),
+        (2, [0, 0, 1, 1]),
+        (3, [0, 0, 1, 1]),
+    ]
+    assert [replay.tokens(step) for step in (1, 2, 3)] == [2, 2, 2]
+
+
+def test_without_heats_counts_and_order_are_the_same():
+    requests = [request(0, 2, 3, 1, 0, 2), request(1, 1, 3, 2, 2)]
+    with_, without = (list(Replay(requests, 2, 2, [0], 4, heats=heats).kernels()) for heats in (True, False))
+    for a, b in zip(with_, without, strict=True):
+        assert a.counts.tolist() == b.counts.tolist()
+        assert a.order.tolist() == b.order.tolist()
+        assert b.heat.sum() == 0

@@ -398,3 +398,24 @@ def test_a_kernel_that_beats_its_bound_is_an_error_of_ours(small, monkeypatch):
     monkeypatch.setattr("wss.metrics.ledger.kernel_bound", lambda *_: 1.0)
     with pytest.raises(AssertionError, match=r"beats the lower bound of 1\.0 s"):
         run(load(small))
+
+
+def test_requests_can_be_mixed_by_the_seed_and_come_in_as_others_end(small, tmp_path):
+    experiment = load(small)
+    path = tmp_path / "t.parquet"
+    write_trace(
+        path, synth_meta(experiment.trace, experiment.model, 0), synthesise(experiment.trace, experiment.model, 0)
+    )
+
+    def time_of(*settings):
+        common = [f"trace={{path: {path}}}", "batch=10", "policies=[ep]", "baseline=ep", "steps=6"]
+        (one,) = run(load(small, [*common, *settings])).summary["runs"]
+        return one["decode_time_s"], one["steps_run"]
+
+    in_order, mixed, other = time_of(), time_of("trace.order=mixed"), time_of("trace.order=mixed", "seed=5")
+    assert len({in_order, mixed, other}) == 3
+    longer = [*[f"trace={{path: {path}, replay: continuous}}"], "batch=10", "policies=[ep]", "baseline=ep", "steps=20"]
+    (one,) = run(load(small, longer)).summary["runs"]
+    assert one["steps_run"] == 20
+    with pytest.raises(ConfigError, match="has no end"):
+        run(load(small, [*longer[:-1], "steps=all"]))

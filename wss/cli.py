@@ -140,6 +140,42 @@ def _model(name: str | None, option: str = "--model ") -> ModelShape | None:
     return MODELS[name] if name is not None else None
 
 
+@trace.command()
+@click.option("--out", type=click.Path(path_type=Path), required=True, help="Folder for the files.")
+@click.option("--model", help="A name of `wss list`, or of the model's folder  [default: all]")
+@click.option("--benchmark", help="Such as mmlu  [default: all]")
+@click.option("--subject", help="Such as anatomy  [default: all]")
+@click.option("--count", type=click.IntRange(1), help="Requests of each subject  [default: all]")
+@click.option("--revision", default="main", show_default=True, help="Of the data set.")
+@click.option("--quiet", is_flag=True, help="No progress bar.")
+def fetch(
+    out: Path,
+    model: str | None,
+    benchmark: str | None,
+    subject: str | None,
+    count: int | None,
+    revision: str,
+    quiet: bool,
+) -> None:
+    """Fetch part of the paper's data set from the Hugging Face hub (extra `hf`); goes on where it stopped."""
+    from wss.traces.fetching import fetch as fetch_files
+
+    bars = _Bars(quiet)
+    try:
+        found = fetch_files(
+            out,
+            model=model,
+            benchmark=benchmark,
+            subject=subject,
+            count=count,
+            revision=revision,
+            on_file=lambda done, of: bars("fetching", done, of),
+        )
+    finally:
+        bars.close()
+    click.echo(f"{found} files are in {out}/; bring them in with `wss trace import {out} --out FILE`")
+
+
 @trace.command("import")
 @click.argument("source", type=click.Path(path_type=Path))
 @click.option("--out", type=click.Path(path_type=Path), required=True, help="The Parquet file to write.")

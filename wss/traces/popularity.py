@@ -32,19 +32,31 @@ if TYPE_CHECKING:
 # Ranks, as shares of all experts (the hottest first), at which a curve is given; straight lines between them.
 KNOTS = (0.002, 0.006, 0.014, 0.03, 0.08, 0.16, 0.32, 0.5, 0.7, 0.86, 0.95, 0.985, 0.998)
 ROUNDS = 60  # of the scaling
-_BITS = 40  # binary digits of an exponent
+_ROOTS = np.empty(40)  # one for each binary digit of an exponent
+_root = 2.0
+for _digit in range(_ROOTS.size):
+    _root = _ROOTS[_digit] = float(np.sqrt(_root))
 
 
 def exp2(x: FloatArray) -> FloatArray:
     """Return 2^x, [...], to about 10 digits, the same on every machine: square roots and products alone."""
     whole = np.floor(x)
-    rest, result, root = x - whole, np.ones_like(x), 2.0
-    for _ in range(_BITS):
-        root, rest = float(np.sqrt(root)), rest * 2.0
-        high = rest >= 1.0
-        result = np.where(high, result * root, result)
-        rest = np.where(high, rest - 1.0, rest)
+    result = np.ones_like(x)
+    _binary(np.ascontiguousarray(x - whole).ravel(), _ROOTS, result.ravel())
     return np.ldexp(result, np.clip(whole, -1000, 1000).astype(np.int64))
+
+
+@numba.njit(cache=True)
+def _binary(rest, roots, result):  # type: ignore[no-untyped-def]
+    """Multiply *result* by 2^rest, digit by digit of *rest* in 0..1; *roots* are 2^(1/2), 2^(1/4), ..."""
+    for i in range(rest.size):
+        left, power = rest[i], 1.0
+        for root in roots:
+            left *= 2.0
+            if left >= 1.0:
+                left -= 1.0
+                power *= root
+        result[i] = power
 
 
 def curve_at(curve: tuple[float, ...], num_experts: int) -> FloatArray:

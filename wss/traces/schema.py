@@ -9,8 +9,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import msgspec
+import numba
 import numpy as np
 import numpy.typing as npt
 
@@ -220,8 +222,18 @@ def _expert_fault(routing: RequestRouting, meta: TraceMeta, where: str) -> str |
     return f"{where}, position {routing.position[token]}, layer {meta.moe_layers[layer]}: {what}"
 
 
-def repeated(experts: npt.NDArray[np.int16]) -> npt.NDArray[np.bool_]:
+def repeated(experts: npt.NDArray[Any]) -> npt.NDArray[np.bool_]:
     """Return where an expert occurs twice, [...], of *experts* [..., top_k]."""
-    ordered = np.sort(experts, axis=-1)
-    twice: npt.NDArray[np.bool_] = (ordered[..., 1:] == ordered[..., :-1]).any(axis=-1)
-    return twice
+    rows = np.ascontiguousarray(experts).reshape(-1, experts.shape[-1])
+    twice = np.zeros(len(rows), np.bool_)
+    _mark_repeats(rows, twice)
+    return twice.reshape(experts.shape[:-1])
+
+
+@numba.njit(cache=True)
+def _mark_repeats(rows, twice):  # type: ignore[no-untyped-def]
+    for i in range(rows.shape[0]):
+        for a in range(1, rows.shape[1]):
+            for b in range(a):
+                if rows[i, a] == rows[i, b]:
+                    twice[i] = True

@@ -1,0 +1,120 @@
+"""Fetching part of the paper's data set from the Hugging Face hub; needs the extra ``hf``.
+
+The set is gated: its terms have to be accepted once on its page, and the hub has to know who asks (a token).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from wss.errors import ConfigError, OutputError, TraceError
+from wss.traces.importers.paper_json import MODEL_FOLDERS
+
+REPOSITORY = "core12345/MoE_expert_selection_trace"
+
+
+def _hub() -> Any:
+    try:
+        import huggingface_hub  # noqa: PLC0415 - an extra
+    except ImportError:
+        raise ConfigError("trace fetch: needs huggingface_hub; install wss with the extra 'hf'") from None
+    return huggingface_hub
+
+
+def choose(
+    files: list[str], model: str | None, benchmark: str | None, subject: str | None, count: int | None
+) -> list[str]:
+    """Return which of the set's *files* are asked for, by benchmark, subject and number; *count* of each subject.
+
+    *model* is a preset's name, or that of the model's folder.
+
+    Raises
+    ------
+    TraceError
+        If there is none; the line says what there is.
+    """
+    folders = {preset: folder for folder, preset in MODEL_FOLDERS.items()}
+    wanted = (folders.get(model or "", model), benchmark, subject)
+    found: dict[tuple[str, ...], list[str]] = {}
+    for name in files:
+        parts = name.split("/")
+        if len(parts) == 5 and parts[4].endswith(".json") and parts[4][:-5].isdigit():
+            found.setdefault(tuple(parts[1:4]), []).append(name)
+    left = found
+    for place, (what, want) in enumerate(zip(("model", "benchmark", "subject"), wanted, strict=True)):
+        here = {key: names for key, names in left.items() if want is None or key[place] == want}
+        if not here:
+            there = ", ".join(sorted({key[place] for key in left})[:20]) or "nothing"
+            raise TraceError(f"trace fetch: the data set has no {what} '{want}'; it has {there}")
+        left = here
+    return [
+        name
+        for key in sorted(left)
+        for name in sorted(left[key], key=lambda name: int(name.rsplit("/", 1)[1][:-5]))[:count]
+    ]
+
+
+def fetch(
+    out: Path,
+    *,
+    model: str | None,
+    benchmark: str | None,
+    subject: str | None,
+    count: int | None,
+    revision: str = "main",
+    on_file: Callable[[int, int], None] | None = None,
+) -> int:
+    """Bring the chosen files into the folder *out*, in the set's layout; what is there is not fetched again.
+
+    Raises
+    ------
+    ConfigError
+        If huggingface_hub is not installed, the terms are not accepted, or the hub cannot be reached.
+    TraceError
+        If nothing fits.
+    OutputError
+        If *out* cannot be written.
+    """
+    hub = _hub()
+    names: list[str] = _asking(lambda: hub.HfApi().list_repo_files(REPOSITORY, repo_type="dataset", revision=revision))
+    chosen = choose(names, model, benchmark, subject, count)
+    for done, name in enumerate(chosen):
+        if not (out / name).is_file():  # the hub's client resumes what it had begun, and moves files in whole
+            try:
+                _asking(
+                    lambda name=name: hub.hf_hub_download(  # type: ignore[misc]
+                        REPOSITORY, name, repo_type="dataset", revision=revision, local_dir=str(out)
+                    )
+                )
+            except OSError as error:
+                raise OutputError(
+                    f"{out / name}: cannot be written ({error.strerror or error}); make room and run again"
+                ) from error
+        if on_file is not None:
+            on_file(done + 1, len(chosen))
+    return len(chosen)
+
+
+def _asking(question: Callable[[], Any]) -> Any:
+    """Ask the hub, and turn its errors into one line each; plain errors of writing files pass."""
+    try:
+        return question()
+    except Exception as error:
+        names = {kind.__name__ for kind in type(error).__mro__}
+        said = " ".join(str(error).split())[:200]
+        if "GatedRepoError" in names or " 401 " in f" {said} " or " 403 " in f" {said} ":
+            raise ConfigError(
+                f"trace fetch: {REPOSITORY} is gated and you have no access; accept its terms on its page, then log in "
+                "with `hf auth login`"
+            ) from None
+        if "RepositoryNotFoundError" in names or "RevisionNotFoundError" in names:
+            raise ConfigError(
+                f"trace fetch: {REPOSITORY} or its revision is not there ({said}); check --revision"
+            ) from None
+        if isinstance(error, OSError) and error.errno is not None and not isinstance(error, ConnectionError):
+            raise
+        raise ConfigError(
+            f"trace fetch: the hub cannot be reached ({type(error).__name__}: {said}); run again, it goes on from there"
+        ) from None
