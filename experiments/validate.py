@@ -158,7 +158,7 @@ def kernel_table() -> list[str]:
         "",
         "Where they differ, and why. Under `ep` and `allo` dies read mostly their own HBM, and both networks serve it at its full rate. Under `base` a few links",
         "are full, and FIFO queues share a full link in proportion to the chunks each read has waiting there (its window over its round trip), not equally: who",
-        "comes from near gets more. The bytes over the full links are the same, so the mean die changes less (-10% to +2%); but a kernel ends with its last die, and which die",
+        "comes from near gets more. The bytes over the full links are the same, so the mean die changes less (-7% to +3%); but a kernel ends with its last die, and which die",
         "that is, and how late, changes by some percent either way. More chunks in flight make it better or worse by chance, fewer than bandwidth times round trip",
         "(6 MB over 8 hops) starve reads: with 2 x 1 MiB kernels take 40% to 70% longer. Prefer differences between policies that are larger than this.",
     ]
