@@ -63,6 +63,17 @@ def make_logits(folder):
     return folder / "logits_0.npy"
 
 
+def make_paper(folder):
+    """Four prompt tokens, then three elements of a token each, of the model TINY."""
+    layers = {layer: at for at, layer in enumerate(TINY.moe_layers)}
+    elements = [
+        {str(n): ROWS[first:last, layers[n]].tolist() if n in layers else None for n in range(TINY.num_layers)}
+        for first, last in ((0, 4), (4, 5), (5, 6), (6, 7))
+    ]
+    (folder / "7.json").write_text(json.dumps(elements, indent=4))
+    return folder / "7.json"
+
+
 MAKERS = {
     "sglang": make_sglang,
     "vllm": make_vllm,
@@ -262,17 +273,17 @@ def mutated(raw: bytes, rng: random.Random) -> bytes:
     return bytes(data)
 
 
-@pytest.mark.parametrize("kind", sorted(MAKERS))
+@pytest.mark.parametrize("kind", [*sorted(MAKERS), "paper"])
 def test_a_damaged_file_is_read_right_or_refused_by_name(tmp_path, kind):
     """Never anything but a TraceError, and never a request that is not valid."""
     rounds = int(os.environ.get("WSS_FUZZ", "200"))
-    path = MAKERS[kind](tmp_path)
+    path, hints = (MAKERS[kind](tmp_path), HINTS) if kind != "paper" else (make_paper(tmp_path), Hints(model=TINY))
     raw, rng = path.read_bytes(), random.Random(7)
     refused: list[str] = []
     for _ in range(rounds):
         path.write_bytes(mutated(raw, rng))
         try:
-            requests, source = taken(path, kind)
+            requests, source = taken(path, kind, hints)
             assert all(r.experts.min() >= 0 and r.experts.max() < source.meta.num_experts for r in requests)
         except TraceError as error:
             refused.append(str(error.faults))

@@ -494,3 +494,14 @@ def test_a_part_of_a_trace_may_keep_the_metadata_of_the_whole(tmp_path, meta):
         assert reader.request_ids().tolist() == [1]
         assert len(list(reader.requests())) == 1
         assert (reader.meta.num_requests, reader.meta.note) == (3, "")
+
+
+def test_what_we_write_opens_elsewhere(tmp_path, meta, three):
+    path = tmp_path / "t.parquet"
+    write_trace(path, meta, three)
+    rows = sum(len(r.position) for r in three)
+    assert pq.read_table(path).num_rows == rows
+    polars = pytest.importorskip("polars", reason="polars is not installed")
+    assert polars.read_parquet(path).height == rows
+    duckdb = pytest.importorskip("duckdb", reason="duckdb is not installed")
+    assert duckdb.sql(f"select count(*) from '{path}'").fetchall() == [(rows,)]
