@@ -19,7 +19,7 @@ from pathlib import Path
 import numpy as np
 
 from wss.models import MODELS
-from wss.traces import Replay, TraceReader, write_trace
+from wss.traces import CountedReplay, TraceReader, write_trace
 from wss.traces.importers import open_paper_json
 from wss.traces.synth import SYNTHS, synth_meta, synthesise
 
@@ -74,10 +74,7 @@ def main(folder: Path | None) -> None:
 
         def count() -> None:
             with TraceReader(path) as reader:
-                whole = list(reader.requests())
-            replay = Replay(whole, len(whole), SPEC.decode_tokens, range(58), 256, heats=False)
-            for _ in replay.kernels():
-                pass
+                CountedReplay(reader.requests(), 512, 512, SPEC.decode_tokens, range(58), 256)
 
         took = cpu_s(count)
         print(f"counting    {ids / took / 1e6:8.1f} M expert ids/s     from Parquet to counts of every (step, layer)")

@@ -4,7 +4,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from wss.traces import Replay, RequestRouting
+from wss.traces import CountedReplay, Replay, RequestRouting
 
 
 def request(number, prefill, *experts, first=0):
@@ -101,10 +101,20 @@ def test_continuous_replay_lets_the_next_request_in_as_one_ends():
     assert [replay.tokens(step) for step in (1, 2, 3)] == [2, 2, 2]
 
 
-def test_without_heats_counts_and_order_are_the_same():
-    requests = [request(0, 2, 3, 1, 0, 2), request(1, 1, 3, 2, 2)]
-    with_, without = (list(Replay(requests, 2, 2, [0], 4, heats=heats).kernels()) for heats in (True, False))
-    for a, b in zip(with_, without, strict=True):
+@given(
+    st.lists(st.tuples(st.integers(0, 3), st.lists(st.integers(0, 5), min_size=4, max_size=9)), min_size=1, max_size=6),
+    st.integers(0, 9),
+    st.integers(1, 6),
+)
+def test_counting_a_stream_gives_the_same_kernels(drawn, more, steps):
+    requests = [request(i, prefill, *experts) for i, (prefill, experts) in enumerate(drawn)]
+    batch = len(requests) + more
+    held = Replay(requests, batch, steps, [0], 6)
+    counted = CountedReplay(iter(requests), len(requests), batch, steps, [0], 6)
+    assert held.has_prefill == counted.has_prefill
+    assert [held.tokens(step) for step in range(steps + 1)] == [counted.tokens(step) for step in range(steps + 1)]
+    for a, b in zip(held.kernels(), counted.kernels(), strict=True):
+        assert (a.step, a.layer, a.next_layer) == (b.step, b.layer, b.next_layer)
         assert a.counts.tolist() == b.counts.tolist()
         assert a.order.tolist() == b.order.tolist()
-        assert b.heat.sum() == 0
+        assert a.next_seen.tolist() == b.next_seen.tolist()

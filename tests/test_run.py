@@ -419,3 +419,10 @@ def test_requests_can_be_mixed_by_the_seed_and_come_in_as_others_end(small, tmp_
     assert one["steps_run"] == 20
     with pytest.raises(ConfigError, match="has no end"):
         run(load(small, [*longer[:-1], "steps=all"]))
+
+
+def test_a_policy_runs_alike_beside_one_that_predicts(small):
+    """Alone it is fed counts of a stream; beside a predictor, of requests that are held."""
+    alone = run(load(small, ["policies=[base]"])).ledgers[0].rows
+    beside = next(led.rows for led in run(load(small, ["policies=[base, pred]"])).ledgers if led.policy == "base")
+    assert alone == beside

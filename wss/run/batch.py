@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,18 +22,20 @@ SYNTHETIC = "the routing is synthetic: made up from named parameters, not record
 class Batch:
     """The requests that decode together, each once, and what the output must say about them.
 
-    *digest* is the SHA-256 of the trace file, None for a synthetic trace made on the spot.
+    *digest* is the SHA-256 of the trace file, None for a synthetic trace made on the spot. *requests* is a
+    stream, to be read once, if they need not be held.
     """
 
     meta: TraceMeta
     digest: str | None
-    requests: list[RequestRouting]
+    requests: Sequence[RequestRouting] | Iterator[RequestRouting]
+    num_requests: int
     steps: int
     notes: tuple[str, ...]
 
 
-def open_batch(experiment: Experiment, progress: Progress) -> Batch:
-    """Read or make the requests of the batch, no more of them than it needs."""
+def open_batch(experiment: Experiment, progress: Progress, hold: bool = True) -> Batch:
+    """Read or make the requests of the batch, no more of them than it needs; as a list if they are to be held."""
     if isinstance(experiment.trace, TraceFile):
         return _read_batch(experiment, experiment.trace)
     spec = experiment.trace
@@ -44,13 +46,23 @@ def open_batch(experiment: Experiment, progress: Progress) -> Batch:
             "or set trace.synth.decode_tokens"
         )
     count = min(experiment.batch, spec.requests)
-    requests = []
-    for request in synthesise(spec, experiment.model, experiment.seed, requests=count, decode_tokens=steps):
-        requests.append(request)
-        progress("making the synthetic trace", len(requests), count)
+
+    def made() -> Iterator[RequestRouting]:
+        stream_ = synthesise(spec, experiment.model, experiment.seed, requests=count, decode_tokens=steps)
+        for done, request in enumerate(stream_, 1):
+            yield request
+            progress("making the synthetic trace", done, count)
+
     meta = synth_meta(spec, experiment.model, experiment.seed, count)
     notes = ["the routing is synthetic: made up from named parameters, not recorded"]
-    return Batch(meta=meta, digest=None, requests=requests, steps=steps, notes=(*notes, *_repeats(experiment, count)))
+    return Batch(
+        meta=meta,
+        digest=None,
+        requests=list(made()) if hold else made(),
+        num_requests=count,
+        steps=steps,
+        notes=(*notes, *_repeats(experiment, count)),
+    )
 
 
 def _read_batch(experiment: Experiment, source: TraceFile) -> Batch:
@@ -83,6 +95,7 @@ def _read_batch(experiment: Experiment, source: TraceFile) -> Batch:
             meta=reader.meta,
             digest=reader.digest(),
             requests=requests,
+            num_requests=len(requests),
             steps=longest if experiment.steps == "all" else experiment.steps,
             notes=(*notes, *_repeats(experiment, len(requests))),
         )

@@ -13,13 +13,13 @@ from wss.metrics import summarise
 from wss.run.artifact import ArtifactSite
 from wss.run.batch import Batch
 from wss.run.site import Site
-from wss.traces import Replay
+from wss.traces import CountedReplay, Replay
 
 
 def summary_of(
     experiment: Experiment,
     batch: Batch,
-    replay: Replay,
+    replay: Replay | CountedReplay,
     sites: list[Site] | list[ArtifactSite],
     wafer: Wafer,
     notes: tuple[str, ...],
@@ -47,7 +47,7 @@ def summary_of(
         "precision": experiment.precision,
         "synthetic": batch.meta.synthetic,
         "batch": experiment.batch,
-        "unique_requests": len(batch.requests),
+        "unique_requests": batch.num_requests,
         "layers_run": len(replay.layers),
         "steps_run": batch.steps,
         "baseline": experiment.baseline,

@@ -16,10 +16,10 @@ from wss.policies import Policy
 from wss.policies.prediction import Never
 from wss.run.artifact import ArtifactSite
 from wss.run.artifact import check as check_artifact
-from wss.run.batch import Progress, open_batch
+from wss.run.batch import Batch, Progress, open_batch
 from wss.run.site import Site, layer_indices
 from wss.run.summary import summary_of
-from wss.traces import Replay
+from wss.traces import CountedReplay, Replay
 
 
 def _quiet(what: str, done: int, total: int) -> None:
@@ -52,6 +52,18 @@ def _excess(sites: list[Site] | list[ArtifactSite]) -> list[str]:
     return [f"no capacity limit here: weights and copies exceed the usable HBM by {excess[0]:.0f} bytes ({excess[1]})"]
 
 
+def _replay(experiment: Experiment, policies: list[Policy], progress: Progress) -> tuple[Batch, Replay | CountedReplay]:
+    """Open the batch, and replay it: by counts alone where no policy asks what followed what."""
+    continuous = isinstance(experiment.trace, TraceFile) and experiment.trace.replay == "continuous"
+    hold = continuous or any(not isinstance(policy.prediction, Never) for policy in policies)
+    batch = open_batch(experiment, progress, hold)
+    common = (experiment.batch, batch.steps, layer_indices(experiment), experiment.model.num_experts)
+    if not hold:
+        return batch, CountedReplay(batch.requests, batch.num_requests, *common)
+    replay = Replay(list(batch.requests), *common, across_phases=experiment.physics == "wss", continuous=continuous)
+    return batch, replay
+
+
 def run(experiment: Experiment, progress: Progress = _quiet) -> Result:
     """Run *experiment*.
 
@@ -66,17 +78,7 @@ def run(experiment: Experiment, progress: Progress = _quiet) -> Result:
     wafer = hardware.build(experiment.wafer, experiment.faults)
     policies = sorted(experiment.policies, key=lambda policy: policy.name)
     sites = _sites(experiment, wafer, policies)
-    batch = open_batch(experiment, progress)
-    replay = Replay(
-        batch.requests,
-        experiment.batch,
-        batch.steps,
-        layer_indices(experiment),
-        experiment.model.num_experts,
-        across_phases=experiment.physics == "wss",
-        continuous=isinstance(experiment.trace, TraceFile) and experiment.trace.replay == "continuous",
-        heats=any(not isinstance(policy.prediction, Never) for policy in policies),
-    )
+    batch, replay = _replay(experiment, policies, progress)
     total = (batch.steps + replay.has_prefill) * len(replay.layers) * len(sites)
     done = 0
     for kernel in replay.kernels():

@@ -70,8 +70,6 @@ class Replay:
     continuous
         Where there are more requests than the batch holds, let the next one in as soon as one has ended. The prefill of
         those that come in later is done elsewhere: it is neither run nor seen.
-    heats
-        Whether `Kernel.heat` is kept; else it stays zero.
     """
 
     def __init__(
@@ -84,10 +82,8 @@ class Replay:
         *,
         across_phases: bool = True,
         continuous: bool = False,
-        heats: bool = True,
     ) -> None:
         self.steps = steps
-        self._heats = heats
         self.layers = tuple(layers)
         self._num_experts = num_experts
         starts = _starts(requests, batch, steps) if continuous else np.zeros(len(requests), np.int64)
@@ -122,7 +118,7 @@ class Replay:
 
     def kernels(self) -> Iterator[Kernel]:
         """Yield every kernel in the order of time: by step, then by layer; step 0 only where there is prefill."""
-        heat = np.zeros((len(self.layers) if self._heats else 1, self._num_experts, self._num_experts), np.int64)
+        heat = np.zeros((len(self.layers), self._num_experts, self._num_experts), np.int64)
         seen = np.zeros((len(self.layers), self._num_experts), np.int64)
         for step in range(0 if self.has_prefill else 1, self.steps + 1):
             now = np.flatnonzero(self._step == step)
@@ -130,8 +126,7 @@ class Replay:
             later = now[self._follows[now]]
             before, after, pair_times = self._experts[later - 1], self._experts[later], self._times[later]
             for layer in range(len(self.layers)):
-                if self._heats:
-                    _heat_up(heat[layer], before[:, layer], after[:, layer], pair_times)
+                _heat_up(heat[layer], before[:, layer], after[:, layer], pair_times)
                 counts, order = _count(experts[:, layer], times, self._num_experts)
                 seen[layer] += counts
                 then = (layer + 1) % len(self.layers)
@@ -140,7 +135,7 @@ class Replay:
                     layer=layer,
                     counts=counts,
                     order=order,
-                    heat=heat[layer if self._heats else 0],
+                    heat=heat[layer],
                     next_layer=then,
                     next_seen=seen[then],
                 )
