@@ -34,7 +34,12 @@ def catalogue() -> str:
         "prefetching": _first_lines(PREFETCHINGS),
         "network": _first_lines(NETWORKS),
         "gemm": {"h800": "fitted to GEMMs measured on an H800, scaled by peaks", "ideal": "FLOP over peak FLOP/s"},
-        "synth": {name: f"synthetic routing, plausible for {name}, not calibrated to it" for name in SYNTHS},
+        "synth": {
+            name: "synthetic routing, plausible; nothing is reported to fit it to"
+            if name == "gpt_oss_20b"
+            else f"synthetic routing fitted to what is reported of {name} (docs/traces.md)"
+            for name in SYNTHS
+        },
     }
     blocks = []
     for heading, table in tables.items():

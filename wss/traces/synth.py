@@ -129,7 +129,7 @@ def synth_meta(spec: SynthSpec, model: ModelShape, seed: int, requests: int | No
         top_k=model.top_k,
         num_requests=actual.requests,
         source=f"synthetic: wss trace synth, seed {seed}",
-        note=f"made up, not recorded; the parameters are plausible, not calibrated to a recorded trace: {parameters}",
+        note=f"made up, not recorded: {parameters}",
     )
 
 
