@@ -265,7 +265,7 @@ MALFORMED = {
     ),
     "an unknown order": (
         SOUND.replace("{synth: deepseek_v3}", "{path: x, order: sorted}"),
-        ["trace.order: 'sorted' is not right; it should be 'file' or 'string'"],
+        ["trace.order: 'sorted' is not right; it should be 'file', 'string' or 'mixed'"],
     ),
     "four faults": (
         "model: x\nwafer: y\ntrace: {synth: z}\npolicies: [w]",

@@ -1,6 +1,7 @@
 """What holds for every kernel."""
 
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -9,10 +10,14 @@ from hypothesis import strategies as st
 from kit import plan_of, simulate, wafer_of
 from naive import kernel_ends
 
-from wss.engine import fluid
+from wss.config import load
+from wss.engine import compiled_kernel, fluid
+from wss.engine.fluid import FluidModel
+from wss.errors import ConfigError
 from wss.hardware import WAFERS, build
 from wss.hardware.specs import LinkSpec
 from wss.metrics.traffic import check_conservation, traffic
+from wss.run import run
 
 
 @st.composite
@@ -120,3 +125,49 @@ def test_the_engine_agrees_with_one_written_from_the_documentation(kernel):
     wafer = wafer_of(mesh)
     run = simulate(wafer, plan, 88e6, compute, window)
     assert run.end == pytest.approx(kernel_ends(wafer, plan, 88e6, compute.tolist(), window), rel=1e-9)
+
+
+def apart(a, b):
+    """The largest difference of two arrays, as a share of the largest value."""
+    return float(np.abs(a - b).max(initial=0.0) / max(np.abs(a).max(initial=0.0), 1e-30))
+
+
+@given(kernels(), st.sampled_from([0.0, 410e-9]), st.sampled_from([0.0, 200e-9]))
+def test_the_compiled_kernel_agrees_with_simpy(kernel, start, hop):
+    mesh, plan, compute, window = kernel
+    wafer = wafer_of(mesh, start=start, hop=hop)
+    ours = compiled_kernel(FluidModel(wafer), wafer.num_dies, plan, 88e6, compute, window)
+    check_conservation(plan, ours, wafer, 88e6)
+    reference = simulate(wafer, plan, 88e6, compute, window)
+    for name in ("issue", "read_end", "end", "die_end"):
+        assert apart(getattr(reference, name), getattr(ours, name)) < 1e-9, name
+    for name in ("hbm_read", "hbm_written", "link_data", "link_request", "link_busy"):
+        assert apart(getattr(reference.carried, name), getattr(ours.carried, name)) < 1e-9, name
+
+
+@pytest.mark.parametrize("name", ["deepseek_v3", "llama4_maverick", "qwen3_235b", "kimi_k2"])
+@pytest.mark.parametrize("wafer", ["dojo", "tsmc_sow"])
+def test_whole_runs_agree_in_every_policy(name, wafer):
+    config = Path(__file__).parents[1] / "configs" / f"{name}.yaml"
+    settings_ = [f"wafer={{preset: {wafer}, die: {{llc: {{size: 0 B}}}}}}", "batch=512", "steps=2", "precision=fp8"]
+    layer = load(config).model.moe_layers[7]
+    rows = [
+        [
+            row
+            for ledger in run(load(config, [*settings_, f"layers=[{layer}]", f"engine={engine}"])).ledgers
+            for row in ledger.rows
+        ]
+        for engine in ("simpy", "compiled")
+    ]
+    for a, b in zip(*rows, strict=True):
+        assert (a.policy, a.step, a.hops) == (b.policy, b.step, b.hops)
+        assert b.time_s == pytest.approx(a.time_s, rel=1e-9)
+        assert b.mean_die_time_s == pytest.approx(a.mean_die_time_s, rel=1e-9)
+
+
+def test_the_compiled_engine_says_what_it_does_not_know():
+    config = Path(__file__).parents[1] / "configs" / "qwen3_235b.yaml"
+    with pytest.raises(ConfigError, match="knows the fluid network alone"):
+        load(config, ["engine=compiled", "network=circuit"])
+    with pytest.raises(ConfigError, match="an LLC has room for an expert"):
+        run(load(config, ["engine=compiled", "steps=1", "layers=[3]", "batch=64"]))

@@ -38,6 +38,7 @@ class Experiment:
     layers: tuple[int, ...] | Literal["all"] = "all"
     network: NetworkSpec = field(default_factory=FluidSpec)
     gemm: str = "h800"
+    engine: Literal["auto", "simpy", "compiled"] = "auto"
     physics: Literal["wss", "paper_artifact"] = "wss"
     window: int = 2
     policies: tuple[Policy, ...]

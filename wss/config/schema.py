@@ -70,6 +70,7 @@ def json_schema() -> dict[str, Any]:
         "steps": {"anyOf": [{"const": "all"}, count], "default": 4},
         "layers": {"anyOf": [{"const": "all"}, {"type": "array", "items": {"type": "integer"}}], "default": "all"},
         "network": kind_of(NETWORKS),
+        "engine": {"enum": ["auto", "simpy", "compiled"], "default": "auto"},
         "gemm": {"enum": sorted(GEMMS), "default": "h800"},
         "physics": {"enum": ["wss", "paper_artifact"], "default": "wss"},
         "window": {**count, "default": 2},

@@ -1,8 +1,18 @@
 """The discrete-event engine: one MoE kernel on a wafer, under a network, on SimPy."""
 
+from wss.engine.compiled import compiled_kernel
 from wss.engine.die import Ahead
 from wss.engine.llc import Llcs
 from wss.engine.network import NETWORKS, FluidSpec, NetworkModel, NetworkSpec
 from wss.engine.simulate import simulate_kernel
 
-__all__ = ["NETWORKS", "Ahead", "FluidSpec", "Llcs", "NetworkModel", "NetworkSpec", "simulate_kernel"]
+__all__ = [
+    "NETWORKS",
+    "Ahead",
+    "FluidSpec",
+    "Llcs",
+    "NetworkModel",
+    "NetworkSpec",
+    "compiled_kernel",
+    "simulate_kernel",
+]

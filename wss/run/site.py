@@ -7,8 +7,9 @@ from dataclasses import replace
 import numpy as np
 
 from wss.config import Experiment
-from wss.engine import Ahead, Llcs, NetworkModel, simulate_kernel
-from wss.errors import CapacityError
+from wss.engine import Ahead, Llcs, NetworkModel, compiled_kernel, simulate_kernel
+from wss.engine.fluid import FluidModel
+from wss.errors import CapacityError, ConfigError
 from wss.hardware import GEMMS, Wafer
 from wss.metrics import Ledger
 from wss.models.shape import BYTES_PER_WEIGHT
@@ -36,6 +37,7 @@ class Site:
         self._bytes = model.expert_bytes(precision)
         self._shape = (model.hidden_size, model.moe_intermediate_size, experiment.wafer.die, precision)
         self._network: NetworkModel = experiment.network.model(wafer)
+        self._compiled = _fast_twin(experiment, self._network, self._slots)
         shape = (len(model.moe_layers), model.num_experts)
         placed = ask(policy.name, "placement", policy.placement.place, *shape, sealed(wafer.hops))
         placed = checked_placement(placed, (*shape, wafer.num_dies), policy.name)
@@ -96,9 +98,13 @@ class Site:
         place = self._places[kernel.layer]
         self._llcs.begin(flushed=(place - self._before) % self._num_layers != 1 % self._num_layers)
         self._before = place
-        outcome = simulate_kernel(
-            self._network, self._llcs, place, plan, self._bytes, compute, self._window, self._ahead(kernel)
-        )
+        if self._compiled is not None:
+            dies = self._wafer.num_dies
+            outcome = compiled_kernel(self._compiled, dies, plan, self._bytes, compute, self._window)
+        else:
+            outcome = simulate_kernel(
+                self._network, self._llcs, place, plan, self._bytes, compute, self._window, self._ahead(kernel)
+            )
         self.ledger.enter(
             kernel.step,
             self._layers[kernel.layer],
@@ -128,6 +134,24 @@ class Site:
         answer = ask(self._policy.name, "prefetching", question, sealed(kernel.next_seen), holders, self._slots)
         experts = checked_ahead(answer, holders, self._policy.name)
         return Ahead(layer=self._places[kernel.next_layer], experts=experts)
+
+
+def _fast_twin(experiment: Experiment, network: NetworkModel, slots: int) -> FluidModel | None:
+    """Return the network if kernels can be run by compiled code: the fluid one, where no LLC holds an expert.
+
+    Raises
+    ------
+    ConfigError
+        If compiled code is asked for and cannot run them.
+    """
+    if experiment.engine == "simpy":
+        return None
+    if isinstance(network, FluidModel) and slots == 0:
+        return network
+    if experiment.engine == "compiled":
+        what = "an LLC has room for an expert, which the compiled engine does not know"
+        raise ConfigError(f"engine: {what}; give engine: auto, or wafer.die.llc.size: 0 B")
+    return None
 
 
 def _read_only(array: IntArray) -> IntArray:
