@@ -11,7 +11,7 @@ from kit import plan_of, simulate, wafer_of
 from naive import kernel_ends
 
 from wss.config import load
-from wss.engine import compiled_kernel, fluid
+from wss.engine import Llcs, compiled_kernel, fluid, simulate_kernel
 from wss.engine.fluid import FluidModel
 from wss.errors import ConfigError
 from wss.hardware import WAFERS, build
@@ -132,24 +132,39 @@ def apart(a, b):
     return float(np.abs(a - b).max(initial=0.0) / max(np.abs(a).max(initial=0.0), 1e-30))
 
 
-@given(kernels(), st.sampled_from([0.0, 410e-9]), st.sampled_from([0.0, 200e-9]))
-def test_the_compiled_kernel_agrees_with_simpy(kernel, start, hop):
-    mesh, plan, compute, window = kernel
-    wafer = wafer_of(mesh, start=start, hop=hop)
-    ours = compiled_kernel(FluidModel(wafer), wafer.num_dies, plan, 88e6, compute, window)
-    check_conservation(plan, ours, wafer, 88e6)
-    reference = simulate(wafer, plan, 88e6, compute, window)
-    for name in ("issue", "read_end", "end", "die_end"):
-        assert apart(getattr(reference, name), getattr(ours, name)) < 1e-9, name
-    for name in ("hbm_read", "hbm_written", "link_data", "link_request", "link_busy"):
-        assert apart(getattr(reference.carried, name), getattr(ours.carried, name)) < 1e-9, name
+@given(
+    st.lists(kernels(), min_size=1, max_size=3),
+    st.sampled_from([0.0, 410e-9]),
+    st.sampled_from([0.0, 200e-9]),
+    st.integers(0, 3),
+)
+def test_the_compiled_kernel_agrees_with_simpy(some, start, hop, places):
+    """Kernels one after another on one wafer, whose LLCs hold some experts from one to the next."""
+    mesh = some[0][0]
+    wafer = wafer_of(mesh, start=start, hop=hop, llc=places * 88e6)
+    model, caches = FluidModel(wafer), [Llcs(wafer.spec.die.llc, wafer.num_dies) for _ in range(2)]
+    for drawn_mesh, plan, compute, window in some:
+        if drawn_mesh != mesh:
+            continue
+        for llcs in caches:
+            llcs.begin(flushed=False)
+        reference = simulate_kernel(model, caches[0], 0, plan, 88e6, compute, window)
+        ours = compiled_kernel(model, caches[1], 0, plan, 88e6, compute, window)
+        check_conservation(plan, ours, wafer, 88e6)
+        assert ours.hit.tolist() == reference.hit.tolist()
+        for name in ("issue", "read_end", "end", "die_end"):
+            assert apart(getattr(reference, name), getattr(ours, name)) < 1e-9, name
+        for name in ("hbm_read", "hbm_written", "llc_read", "link_data", "link_request", "link_busy"):
+            assert apart(getattr(reference.carried, name), getattr(ours.carried, name)) < 1e-9, name
+        for die in range(wafer.num_dies):
+            assert list(caches[0][die].content()) == list(caches[1][die].content())
 
 
 @pytest.mark.parametrize("name", ["deepseek_v3", "llama4_maverick", "qwen3_235b", "kimi_k2"])
 @pytest.mark.parametrize("wafer", ["dojo", "tsmc_sow"])
 def test_whole_runs_agree_in_every_policy(name, wafer):
     config = Path(__file__).parents[1] / "configs" / f"{name}.yaml"
-    settings_ = [f"wafer={{preset: {wafer}, die: {{llc: {{size: 0 B}}}}}}", "batch=512", "steps=2", "precision=fp8"]
+    settings_ = [f"wafer={wafer}", "batch=512", "steps=2", "precision=fp8"]
     layer = load(config).model.moe_layers[7]
     rows = [
         [
@@ -169,5 +184,6 @@ def test_the_compiled_engine_says_what_it_does_not_know():
     config = Path(__file__).parents[1] / "configs" / "qwen3_235b.yaml"
     with pytest.raises(ConfigError, match="knows the fluid network alone"):
         load(config, ["engine=compiled", "network=circuit"])
-    with pytest.raises(ConfigError, match="an LLC has room for an expert"):
-        run(load(config, ["engine=compiled", "steps=1", "layers=[3]", "batch=64"]))
+    ahead = "policies=[{name: ahead, preset: ep, prefetching: popular}]"
+    with pytest.raises(ConfigError, match="does not prefetch, as policy ahead does"):
+        run(load(config, ["engine=compiled", "steps=1", "layers=[3]", "batch=64", ahead, "baseline=ahead"]))

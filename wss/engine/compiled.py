@@ -2,8 +2,7 @@
 
 It follows the same rules with the same sharing (`fluid.settle`), but for a die keeps where it stands instead of a
 process, and for the clock the least of three times: when the next read joins, when the next task ends, when the next
-read ends. It agrees with the SimPy engine to rounding (tests hold it to 1e-9). It knows no LLC hits and no prefetching;
-where an LLC could hold an expert, the SimPy engine is taken.
+read ends. It agrees with the SimPy engine to rounding (tests hold it to 1e-9). It does not prefetch.
 """
 
 from __future__ import annotations
@@ -12,132 +11,197 @@ import numba
 import numpy as np
 
 from wss.engine.fluid import FluidModel, settle
+from wss.engine.llc import Llcs
 from wss.records import FloatArray, IntArray, KernelRun, Plan
+
+EMPTY = -1  # of a place in an LLC
 
 
 @numba.njit(cache=True)
-def run_dies(tasks, bounds, row, latency, compute, nbytes, window, tables, capacity, log, moved, busy):  # type: ignore[no-untyped-def]
+def _look_up(keys, ready, key, now):  # type: ignore[no-untyped-def]
+    """Whether *key* may be read from one LLC at *now*; then it moves to the end, as the most recently used."""
+    for i in range(keys.size):
+        if keys[i] == key and ready[i] <= now:
+            since = ready[i]
+            last = i
+            while last + 1 < keys.size and keys[last + 1] != EMPTY:
+                keys[last], ready[last] = keys[last + 1], ready[last + 1]
+                last += 1
+            keys[last], ready[last] = key, since
+            return True
+    return False
+
+
+@numba.njit(cache=True)
+def _store(keys, ready, key, since):  # type: ignore[no-untyped-def]
+    """Put *key* into one LLC, the oldest out if it is full."""
+    for i in range(keys.size):
+        if keys[i] == key:
+            return
+        if keys[i] == EMPTY:
+            keys[i], ready[i] = key, since
+            return
+    for i in range(keys.size - 1):
+        keys[i], ready[i] = keys[i + 1], ready[i + 1]
+    keys[keys.size - 1], ready[keys.size - 1] = key, since
+
+
+@numba.njit(cache=True)
+def _go_on(d, now, window, plan, reads, dies, log, waiting, llcs):  # type: ignore[no-untyped-def]
+    """Let die *d* issue reads and end tasks as far as it can at *now*."""
+    tasks, bounds, source, key, compute = plan
+    rows, latencies, row, joins, is_read, hit = reads
+    at, issued, previous, computes = dies
+    issue, _, end = log
+    keys, ready = llcs
+    while at[d] < bounds[d + 1]:
+        while issued[d] < min(at[d] + window, bounds[d + 1]):
+            task = tasks[issued[d]]
+            issue[task] = now
+            s = source[task]
+            hit[task] = _look_up(keys[s], ready[s], key[task], now)
+            row[task] = rows[int(hit[task]), task]
+            joins[task] = now + latencies[int(hit[task]), task]
+            waiting[0] += 1
+            waiting[waiting[0]] = task
+            issued[d] += 1
+        task = tasks[at[d]]
+        if not is_read[task]:
+            return
+        previous[d] = max(now, max(issue[task], previous[d]) + compute[task])
+        if previous[d] > now:
+            computes[d] = previous[d]
+            return
+        end[task] = previous[d]
+        at[d] += 1
+
+
+@numba.njit(cache=True)
+def run_dies(plan, rows, latencies, nbytes, window, write, tables, capacity, llcs, hit, log, moved, busy):  # type: ignore[no-untyped-def]
     """Run all tasks.
 
     Parameters
     ----------
-    tasks, bounds
-        Tasks by die: those of die d are tasks[bounds[d]:bounds[d + 1]], in order.
-    row, latency, compute
-        Of each task: its read's row of the tables, s from issue to joining, s of computing, [tasks].
-    nbytes, window
-        Bytes of an expert; reads in flight of a die.
+    plan
+        Tasks by die, where each die's begin and end in them [dies + 1], and of each task source, key of the expert and
+        s of computing.
+    rows, latencies
+        Row of the tables, and s from issue to joining, of each read from HBM and from LLC, [2, tasks].
+    nbytes, window, write
+        Bytes of an expert; reads in flight of a die; s until what has been read is in the LLC.
     tables, capacity, moved, busy
         As `fluid.settle` takes them.
-    log
-        Written: issue, read end and end of each task, [3, tasks].
+    llcs
+        Keys, oldest first, `EMPTY` behind the last, and since when they may be read, [dies, places]; changed.
+    hit, log
+        Written: whether an LLC was hit, [tasks]; issue, read end and end, [3, tasks].
     """
-    issue, read_end, end = log[0], log[1], log[2]
+    tasks, bounds, source, key, _ = plan
     num_tasks, num_dies = tasks.size, bounds.size - 1
+    row = np.zeros(num_tasks, np.int64)
     left, rates = np.full(num_tasks, nbytes), np.zeros(num_tasks)
-    finish = np.full(num_tasks, np.inf)
-    joins = np.full(num_tasks, np.inf)  # when a read that is issued will join
+    finish, joins = np.full(num_tasks, np.inf), np.full(num_tasks, np.inf)
     is_read = np.zeros(num_tasks, np.bool_)
-    at, issued = bounds[:-1].copy(), bounds[:-1].copy()  # places in tasks: of the task at hand, behind the last issued
-    previous = np.zeros(num_dies)  # end of the task before, or of the one that is computed
-    computes = np.full(num_dies, np.inf)  # when the task at hand ends, if its read is done
-    wakes = np.ones(num_dies, np.bool_)  # dies that may go on
+    # of each die: places in tasks of the one at hand and behind the last issued; end of the task before (or of the one
+    # that is computed); when the task at hand ends, if its read is done
+    at, issued = bounds[:-1].copy(), bounds[:-1].copy()
+    previous, computes = np.zeros(num_dies), np.full(num_dies, np.inf)
+    die_of = np.zeros(num_tasks, np.int64)
+    for d in range(num_dies):
+        for place in range(bounds[d], bounds[d + 1]):
+            die_of[tasks[place]] = d
+    reads, dies = (rows, latencies, row, joins, is_read, hit), (at, issued, previous, computes)
+    times = (log[0], log[1], log[2])
+    waiting = np.zeros(num_tasks + 1, np.int64)  # how many reads have been issued and not joined, and which
     flows = np.zeros(0, np.int64)
-    waiting = np.zeros(num_tasks, np.int64)  # reads that have been issued and not joined
-    num_waiting = 0
     now, settled, soonest = 0.0, 0.0, np.inf
+    for d in range(num_dies):
+        _go_on(d, now, window, plan, reads, dies, times, waiting, llcs)
     while True:
-        again = True
-        while again:  # all that happens at this instant before rates change
-            again = False
-            for d in range(num_dies):
-                if computes[d] <= now:
-                    end[tasks[at[d]]] = previous[d]
-                    computes[d] = np.inf
-                    at[d] += 1
-                    wakes[d] = True
-                while wakes[d]:
-                    wakes[d] = False
-                    if at[d] == bounds[d + 1]:
-                        break
-                    while issued[d] < min(at[d] + window, bounds[d + 1]):
-                        task = tasks[issued[d]]
-                        issue[task] = now
-                        joins[task] = now + latency[task]
-                        waiting[num_waiting] = task
-                        num_waiting += 1
-                        issued[d] += 1
-                    task = tasks[at[d]]
-                    if is_read[task]:
-                        previous[d] = max(now, max(issue[task], previous[d]) + compute[task])
-                        if previous[d] > now:
-                            computes[d] = previous[d]
-                        else:
-                            end[task] = previous[d]
-                            at[d] += 1
-                            wakes[d] = True
-        joining = 0
-        for i in range(num_waiting):
-            if joins[waiting[i]] <= now:
-                joining += 1
-        if joining > 0 or soonest <= now:
-            before = flows
-            flows = np.empty(before.size + joining, np.int64)
-            flows[: before.size] = before
-            kept, new = 0, before.size
-            for i in range(num_waiting):
-                if joins[waiting[i]] <= now:
-                    flows[new] = waiting[i]
-                    new += 1
-                else:
-                    waiting[kept] = waiting[i]
-                    kept += 1
-            num_waiting = kept
-            flows, ended, soonest = settle(
-                now, now - settled, flows, left, rates, finish, row, tables, capacity, moved, busy
-            )
-            settled = now
-            for task in ended:
-                is_read[task] = True
-                read_end[task] = now
-            for d in range(num_dies):
-                if at[d] < issued[d] and computes[d] == np.inf and is_read[tasks[at[d]]]:
-                    wakes[d] = True
-                    again = True
-        if again:
-            continue
         then = soonest
-        for i in range(num_waiting):
+        for i in range(1, waiting[0] + 1):
             then = min(then, joins[waiting[i]])
         for d in range(num_dies):
             then = min(then, computes[d])
         if then == np.inf:
             return
         now = then
+        for d in range(num_dies):
+            if computes[d] <= now:
+                times[2][tasks[at[d]]] = previous[d]
+                computes[d] = np.inf
+                at[d] += 1
+                _go_on(d, now, window, plan, reads, dies, times, waiting, llcs)
+        joining = 0
+        for i in range(1, waiting[0] + 1):
+            if joins[waiting[i]] <= now:
+                joining += 1
+        if joining == 0 and soonest > now:
+            continue
+        grown = np.empty(flows.size + joining, np.int64)
+        grown[: flows.size] = flows
+        kept, new = 0, flows.size
+        for i in range(1, waiting[0] + 1):
+            if joins[waiting[i]] <= now:
+                grown[new] = waiting[i]
+                new += 1
+            else:
+                kept += 1
+                waiting[kept] = waiting[i]
+        waiting[0] = kept
+        flows, ended, soonest = settle(
+            now, now - settled, grown, left, rates, finish, row, tables, capacity, moved, busy
+        )
+        settled = now
+        for task in ended:
+            is_read[task] = True
+            times[1][task] = now
+            s = source[task]
+            if llcs[0].shape[1] > 0 and not hit[task]:
+                _store(llcs[0][s], llcs[1][s], key[task], now + write)
+            d = die_of[task]
+            if tasks[at[d]] == task and computes[d] == np.inf:
+                _go_on(d, now, window, plan, reads, dies, times, waiting, llcs)
 
 
 def compiled_kernel(
-    model: FluidModel, num_dies: int, plan: Plan, nbytes: float, compute: FloatArray, window: int
+    model: FluidModel, llcs: Llcs, layer: int, plan: Plan, nbytes: float, compute: FloatArray, window: int
 ) -> KernelRun:
-    """Run *plan* over the fluid network *model*, as `simulate_kernel` does where no LLC holds an expert."""
-    paths = model.paths
-    reads = zip(plan.source.tolist(), plan.die.tolist(), plan.copy.tolist(), strict=True)
-    row: IntArray = np.array([paths.row(source, die, copy, False) for source, die, copy in reads], np.int64)
+    """Run *plan* over the fluid network *model*, as `simulate_kernel` does without prefetching."""
+    paths, num_dies = model.paths, llcs.num_dies
+    reads = list(zip(plan.source.tolist(), plan.die.tolist(), plan.copy.tolist(), strict=True))
+    places = int(llcs.spec.size // nbytes)
+    rows: IntArray = np.array(
+        [[paths.row(*read, hit) for read in reads] for hit in ((False, True) if places else (False, False))], np.int64
+    )
     order = np.argsort(plan.die, kind="stable")
     bounds = np.searchsorted(plan.die[order], np.arange(num_dies + 1))
-    log = np.zeros((3, len(row)))
+    log, hit = np.zeros((3, len(reads))), np.zeros(len(reads), np.bool_)
     moved, busy = np.zeros(paths.num_accounts), np.zeros(len(paths.capacity))
-    latency = paths.latency[0][plan.source, plan.die]
+    keys, ready = llcs.as_arrays(places)
     run_dies(
-        order, bounds, row, latency, compute, float(nbytes), window, paths.tables, paths.capacity, log, moved, busy
+        (order, bounds, plan.source, llcs.keys(layer, plan.expert), compute),
+        rows,
+        np.ascontiguousarray(paths.latency[:, plan.source, plan.die]),
+        float(nbytes),
+        window,
+        llcs.spec.write,
+        paths.tables,
+        paths.capacity,
+        (keys, ready),
+        hit,
+        log,
+        moved,
+        busy,
     )
+    llcs.from_arrays(keys, ready, nbytes)
     die_end = np.zeros(num_dies)
     np.maximum.at(die_end, plan.die, log[2])
     return KernelRun(
         issue=log[0],
         read_end=log[1],
         end=log[2],
-        hit=np.zeros(len(row), np.bool_),
+        hit=hit,
         prefetched=np.zeros(num_dies, np.int64),
         die_end=die_end,
         carried=paths.carried(moved, busy),

@@ -8,9 +8,13 @@ been read once, or until the kernel it was meant for is over.
 
 from __future__ import annotations
 
+import numpy as np
+
 from wss.hardware.specs import LlcSpec
+from wss.records import FloatArray, IntArray
 
 Key = tuple[int, int]  # layer, expert
+MOST_EXPERTS = 1 << 20  # of a layer, where keys are whole numbers
 
 
 class Llc:
@@ -26,6 +30,14 @@ class Llc:
     def used(self) -> float:
         """Bytes that the cached experts take."""
         return sum(self._bytes.values())
+
+    def content(self) -> dict[Key, float]:
+        """Return what lies here, the oldest first, and since when it may be read."""
+        return self._ready
+
+    def fill(self, content: dict[Key, float], nbytes: float) -> None:
+        """Hold *content* and nothing else."""
+        self._ready, self._bytes = content, dict.fromkeys(content, nbytes)
 
     def begin(self, flushed: bool) -> None:
         """Start a kernel: its clock is at zero, and all that is here may be read; if *flushed*, only prefetches are."""
@@ -97,3 +109,21 @@ class Llcs:
         """Start a kernel; *flushed* says that layers which are not simulated have used the caches in between."""
         for llc in self._llcs:
             llc.begin(flushed)
+
+    @staticmethod
+    def keys(layer: int, experts: IntArray) -> IntArray:
+        """Return the keys of *experts* of *layer* as whole numbers, [experts]."""
+        return layer * MOST_EXPERTS + experts
+
+    def as_arrays(self, places: int) -> tuple[IntArray, FloatArray]:
+        """Return what lies in the caches: keys, oldest first, -1 behind them, and since when, [dies, places]."""
+        keys, ready = np.full((self.num_dies, places), -1, np.int64), np.zeros((self.num_dies, places))
+        for die, llc in enumerate(self._llcs):
+            for i, ((layer, expert), since) in enumerate(llc.content().items()):
+                keys[die, i], ready[die, i] = layer * MOST_EXPERTS + expert, since
+        return keys, ready
+
+    def from_arrays(self, keys: IntArray, ready: FloatArray, nbytes: float) -> None:
+        """Take back what `as_arrays` gave out; every entry has *nbytes*."""
+        for llc, row, since in zip(self._llcs, keys.tolist(), ready.tolist(), strict=True):
+            llc.fill({divmod(key, MOST_EXPERTS): at for key, at in zip(row, since, strict=True) if key >= 0}, nbytes)

@@ -37,7 +37,7 @@ class Site:
         self._bytes = model.expert_bytes(precision)
         self._shape = (model.hidden_size, model.moe_intermediate_size, experiment.wafer.die, precision)
         self._network: NetworkModel = experiment.network.model(wafer)
-        self._compiled = _fast_twin(experiment, self._network, self._slots)
+        self._compiled = _fast_twin(experiment, self._network, policy)
         shape = (len(model.moe_layers), model.num_experts)
         placed = ask(policy.name, "placement", policy.placement.place, *shape, sealed(wafer.hops))
         placed = checked_placement(placed, (*shape, wafer.num_dies), policy.name)
@@ -99,8 +99,7 @@ class Site:
         self._llcs.begin(flushed=(place - self._before) % self._num_layers != 1 % self._num_layers)
         self._before = place
         if self._compiled is not None:
-            dies = self._wafer.num_dies
-            outcome = compiled_kernel(self._compiled, dies, plan, self._bytes, compute, self._window)
+            outcome = compiled_kernel(self._compiled, self._llcs, place, plan, self._bytes, compute, self._window)
         else:
             outcome = simulate_kernel(
                 self._network, self._llcs, place, plan, self._bytes, compute, self._window, self._ahead(kernel)
@@ -136,8 +135,8 @@ class Site:
         return Ahead(layer=self._places[kernel.next_layer], experts=experts)
 
 
-def _fast_twin(experiment: Experiment, network: NetworkModel, slots: int) -> FluidModel | None:
-    """Return the network if kernels can be run by compiled code: the fluid one, where no LLC holds an expert.
+def _fast_twin(experiment: Experiment, network: NetworkModel, policy: Policy) -> FluidModel | None:
+    """Return the network if kernels can be run by compiled code: the fluid one, without prefetching.
 
     Raises
     ------
@@ -146,11 +145,10 @@ def _fast_twin(experiment: Experiment, network: NetworkModel, slots: int) -> Flu
     """
     if experiment.engine == "simpy":
         return None
-    if isinstance(network, FluidModel) and slots == 0:
+    if isinstance(network, FluidModel) and isinstance(policy.prefetching, NoPrefetch):
         return network
     if experiment.engine == "compiled":
-        what = "an LLC has room for an expert, which the compiled engine does not know"
-        raise ConfigError(f"engine: {what}; give engine: auto, or wafer.die.llc.size: 0 B")
+        raise ConfigError(f"engine: compiled does not prefetch, as policy {policy.name} does; give engine: auto")
     return None
 
 
