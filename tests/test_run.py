@@ -417,6 +417,8 @@ def test_requests_can_be_mixed_by_the_seed_and_come_in_as_others_end(small, tmp_
     longer = [*[f"trace={{path: {path}, replay: continuous}}"], "batch=10", "policies=[ep]", "baseline=ep", "steps=20"]
     (one,) = run(load(small, longer)).summary["runs"]
     assert one["steps_run"] == 20
+    with pytest.raises(ConfigError, match="give at most 24"):
+        run(load(small, [*longer[:-1], "steps=25"]))
     with pytest.raises(ConfigError, match="has no end"):
         run(load(small, [*longer[:-1], "steps=all"]))
 

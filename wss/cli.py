@@ -202,6 +202,7 @@ def import_(
     quiet: bool,
 ) -> None:
     """Import SOURCE, a file or folder of recorded routing. Killed, it goes on where it stopped."""
+    from wss.traces import TraceReader
     from wss.traces.importers import Hints, open_source
     from wss.traces.importing import import_source
     from wss.traces.loads import is_loads, read_loads, write_loads
@@ -222,6 +223,10 @@ def import_(
             skip_bad=skip_bad,
             on_files=lambda count: bars("importing", count, len(opened.files)),
         )
+    except KeyboardInterrupt:
+        bars.close()
+        click.echo("interrupted; the same command goes on from there", err=True)
+        sys.exit(130)
     finally:
         bars.close()
     for fault in done.skipped:
@@ -229,6 +234,9 @@ def import_(
     extra = f"; {len(done.skipped)} bad files skipped" if done.skipped else ""
     extra += f"; {done.resumed} files had been read before" if done.resumed else ""
     click.echo(f"wrote {out}: {done.requests} requests of {opened.meta.model}{extra}")
+    with TraceReader(out) as reader:
+        meta = reader.meta
+    click.echo(f"{len(meta.moe_layers)} MoE layers, {meta.num_experts} experts, top-{meta.top_k}; {meta.note}")
 
 
 def _layers(text: str | None) -> tuple[int, ...] | None:
@@ -294,7 +302,7 @@ def synth(
         bars("making the trace", done, spec.requests)
 
     try:
-        meta = synth_meta(spec, shape, seed, spec.requests)
+        meta = synth_meta(spec, shape, seed, spec.requests, like.name if like is not None else "")
         count = write_trace(out, meta, synthesise(spec, shape, seed), on_request=on_request)
     finally:
         bars.close()

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from test_stats import meta_of, request_of
 
+from wss.errors import TraceError
 from wss.traces import write_trace
 from wss.traces.predicting import PREDICTORS, evaluate
 
@@ -51,6 +52,11 @@ def test_more_room_never_hurts_and_all_room_hits_all():
         assert values == sorted(values)
         assert values[-1] == 1.0
         assert values[0] <= recall(found, "oracle")[0]
+
+
+def test_a_trace_without_decode_is_refused():
+    with pytest.raises(TraceError, match="no decode tokens"):
+        of([[[[3], [3]]] * 6], num_prefill=6)
 
 
 def test_the_command(tmp_path):

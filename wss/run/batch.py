@@ -11,6 +11,7 @@ from wss.config import Experiment, TraceFile
 from wss.errors import ConfigError, TraceError
 from wss.rng import permutation, stream
 from wss.traces import RequestRouting, TraceMeta, TraceReader
+from wss.traces.replay import last_step
 from wss.traces.synth import synth_meta, synthesise
 
 Progress = Callable[[str, int, int], None]
@@ -84,10 +85,11 @@ def _read_batch(experiment: Experiment, source: TraceFile) -> Batch:
             )
         if continuous and experiment.steps == "all":
             raise ConfigError("steps: 'all' has no end where requests come in as others end; give a number of steps")
-        if experiment.steps != "all" and experiment.steps > longest and not continuous:
+        if continuous:
+            longest = last_step(requests, experiment.batch)
+        if experiment.steps != "all" and experiment.steps > longest:
             raise ConfigError(
-                f"steps: {experiment.steps} are more than the longest request of {source.path} decodes; "
-                f"give at most {longest}"
+                f"steps: {experiment.steps} are more than the requests of {source.path} decode; give at most {longest}"
             )
         if reader.meta.synthetic:
             notes.append("the routing is synthetic: made up from named parameters, not recorded")

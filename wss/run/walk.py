@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import time
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -61,7 +62,7 @@ def _replay(experiment: Experiment, policies: list[Policy], progress: Progress) 
     if not hold:
         return batch, CountedReplay(batch.requests, batch.num_requests, *common)
     replay = Replay(list(batch.requests), *common, across_phases=experiment.physics == "wss", continuous=continuous)
-    return batch, replay
+    return dataclasses.replace(batch, num_requests=replay.num_requests), replay
 
 
 def run(experiment: Experiment, progress: Progress = _quiet) -> Result:

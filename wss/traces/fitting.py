@@ -110,7 +110,10 @@ def curve_of(shares: FloatArray) -> tuple[float, ...]:
 def fit_to_counts(
     counts: Counts, model: ModelShape, *, seed: int = 0, on_step: Callable[[int, int], None] | None = None
 ) -> SynthSpec:
-    """Return parameters fitted to a recorded trace: its curve, stickiness by depth, sizes and figures."""
+    """Return parameters fitted to a recorded trace: its curve, stickiness by depth, sizes and figures.
+
+    Popularity is the curve's, skew stays 1: token coverage is what comes of it and of the other figures.
+    """
     found = statistics(counts)
     pooled, rows = found["pooled"], found["layers"]
     shares = counts.main.freq / counts.main.freq.sum(axis=1, keepdims=True)
@@ -134,7 +137,7 @@ def fit_to_counts(
     )
     targets = {
         key: pooled[key]
-        for key in ("token_coverage", "pairs_top_10_percent_hold", "layer_coverage", "spearman_frequency")
+        for key in ("pairs_top_10_percent_hold", "layer_coverage", "same_adjacent", "spearman_frequency")
         if pooled[key] is not None
     }
     return fit(start, model, targets, seed=seed, on_step=on_step)

@@ -10,6 +10,8 @@ from __future__ import annotations
 import hashlib
 import os
 import shutil
+import threading
+import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor, as_completed
@@ -181,7 +183,9 @@ def _read_all(tasks: list[tuple[Source, list[Path], Path]], workers: int) -> Ite
             _read_block(source.read, source.meta, block, part)
             yield place
         return
-    pool = ProcessPoolExecutor(min(workers, len(tasks)), mp_context=get_context("spawn"))
+    pool = ProcessPoolExecutor(
+        min(workers, len(tasks)), mp_context=get_context("spawn"), initializer=_end_with, initargs=(os.getpid(),)
+    )
     try:
         futures: dict[Future[None], int] = {
             pool.submit(_read_block, source.read, source.meta, block, part): place
@@ -196,6 +200,17 @@ def _read_all(tasks: list[tuple[Source, list[Path], Path]], workers: int) -> Ite
         ) from error
     finally:
         pool.shutdown(wait=True, cancel_futures=True)
+
+
+def _end_with(parent: int) -> None:
+    """Let this process end when its parent has: a parent that is killed tells nobody."""
+
+    def watch() -> None:
+        while os.getppid() == parent:
+            time.sleep(0.5)
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
 
 
 def _read_block(read: Callable[[Path], Read], meta: TraceMeta, files: list[Path], part: Path) -> None:

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from wss.errors import TraceError
 from wss.records import FloatArray, IntArray
 from wss.traces.counting import Counts, count_trace
 from wss.traces.schema import RequestRouting, TraceMeta
@@ -115,6 +116,11 @@ def evaluate(
     expert_bytes
         Bytes of an expert, for the bytes that need not be fetched a token; None if the model is not known.
 
+    Raises
+    ------
+    TraceError
+        If the trace has no decode tokens.
+
     Notes
     -----
     recall is hits / experts used, precision hits / experts named, hit_rate the share of tokens with any hit.
@@ -137,6 +143,8 @@ def evaluate(
                 hits = np.cumsum(np.take_along_axis(used, order, axis=1), axis=1)
                 for i, size in enumerate(sizes):
                     sums[name][i] += hits[:, size - 1].sum(), (hits[:, size - 1] > 0).sum()
+    if not tokens:
+        raise TraceError("the trace has no decode tokens; there is nothing to predict")
     cells = max(tokens * len(meta.moe_layers), 1)
     return {
         "tokens": tokens,

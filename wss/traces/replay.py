@@ -11,6 +11,7 @@ all before. `Kernel.heat` holds exactly that.
 from __future__ import annotations
 
 import heapq
+import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
@@ -88,6 +89,7 @@ class Replay:
         self._num_experts = num_experts
         starts = _starts(requests, batch, steps) if continuous else np.zeros(len(requests), np.int64)
         requests, starts = requests[: len(starts)], starts[: len(requests)]
+        self.num_requests = len(requests)
         repeats = np.full(len(requests), max(1, batch // len(requests)), np.int64)
         if batch > len(requests):
             repeats[: batch % len(requests)] += 1
@@ -139,6 +141,12 @@ class Replay:
                     next_layer=then,
                     next_seen=seen[then],
                 )
+
+
+def last_step(requests: Sequence[RequestRouting], batch: int) -> int:
+    """Return the step in which the last request ends, if the next one comes in as one ends."""
+    starts = _starts(requests, batch, sys.maxsize)
+    return int(max(start + r.num_decode for start, r in zip(starts.tolist(), requests, strict=True)))
 
 
 def _starts(requests: Sequence[RequestRouting], batch: int, steps: int) -> IntArray:

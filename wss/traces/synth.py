@@ -115,7 +115,7 @@ SYNTHS: dict[str, SynthSpec] = {
 }
 
 
-def synth_meta(spec: SynthSpec, model: ModelShape, seed: int, requests: int | None = None) -> TraceMeta:
+def synth_meta(spec: SynthSpec, model: ModelShape, seed: int, requests: int | None = None, like: str = "") -> TraceMeta:
     """Return the metadata of a synthetic trace; its source says that it is synthetic, and all parameters."""
     actual = replace(spec, requests=spec.requests if requests is None else requests)
     parameters = ", ".join(f"{key}={value}" for key, value in asdict(actual).items())
@@ -129,7 +129,7 @@ def synth_meta(spec: SynthSpec, model: ModelShape, seed: int, requests: int | No
         top_k=model.top_k,
         num_requests=actual.requests,
         source=f"synthetic: wss trace synth, seed {seed}",
-        note=f"made up, not recorded: {parameters}",
+        note=f"made up, not recorded{like and f', fitted to {like}'}: {parameters}",
     )
 
 

@@ -171,7 +171,7 @@ def _logits(path: Path) -> Array:
     elif arrays and all(array.ndim == 2 and array.shape == arrays[0].shape for array in arrays):
         logits = np.stack(arrays)
     else:
-        shapes = ", ".join(str(list(array.shape)) for array in arrays[:4])
+        shapes = ", ".join(dict.fromkeys(str(list(array.shape)) for array in arrays))[:200]
         raise TraceError(
             f"{path}: holds arrays of shapes {shapes}; give [tokens, experts] of each MoE layer, all alike"
         )

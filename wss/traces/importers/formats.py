@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from wss.errors import TraceError, did_you_mean
+from wss.models import ModelShape
 from wss.traces.importers.arrays import load_arrays, open_logits, open_vllm
 from wss.traces.importers.paper_json import open_paper_json
 from wss.traces.importers.sglang import open_sglang
@@ -27,7 +28,7 @@ class Format:
 FORMATS: dict[str, Format] = {
     "paper": Format(
         about="the paper's data set: <n>.json below <org>/<model>/<benchmark>/<subject>/",
-        open=lambda path, hints: open_paper_json(path, hints.model),
+        open=lambda path, hints: open_paper_json(path, _only_model(path, hints)),
     ),
     "sglang": Format(about="SGLang's expert distribution recorder, per_token (.pt)", open=open_sglang),
     "vllm": Format(about="vLLM's routed experts (.npy, .npz)", open=open_vllm),
@@ -36,6 +37,13 @@ FORMATS: dict[str, Format] = {
     "csv": Format(about="moe-beyond tables of activations (.csv)", open=open_csv),
     "jsonl": Format(about="route logs, a JSON object a line (.jsonl)", open=open_jsonl),
 }
+
+
+def _only_model(path: Path, hints: Hints) -> ModelShape | None:
+    """Return the model of *hints*; the paper's files leave nothing else to be said."""
+    if hints.num_experts or hints.top_k or hints.moe_layers:
+        raise TraceError(f"{path}: --experts, --top-k and --moe-layers do not go with the paper's format; give --model")
+    return hints.model
 
 
 def open_source(path: Path, kind: str | None = None, hints: Hints | None = None) -> Source:
@@ -67,10 +75,20 @@ def detect(path: Path) -> str:
         files = [path]
     else:
         files = sorted(f for f in path.rglob("*") if f.suffix in suffixes and f.name[0] != "." and f.is_file())
+    known = {f.suffix for f in files} & set(suffixes)
+    if path.is_file() and not known:
+        raise TraceError(f"{path}: is of no format that is known by its looks; give --format: {', '.join(FORMATS)}")
+    if len(known - {".json"}) > 1 and not known <= {".npy", ".npz", ".json"}:
+        there = ", ".join(sorted(known))
+        raise TraceError(f"{path}: holds files of several formats ({there}); give --format, or a folder of one")
     # a vLLM array may have a JSON file beside it
     first = next((f for f in files if f.suffix in (".npy", ".npz")), files[0] if files else None)
     if first is None:
         return "paper"  # which says what it misses
+    if path.suffix == ".parquet":
+        raise TraceError(
+            f"{path}: is Parquet; a trace needs no import, and no recorder writes other Parquet that is known"
+        )
     if first.suffix in (".csv", ".jsonl"):
         return first.suffix[1:]
     if first.suffix == ".pt":

@@ -129,6 +129,9 @@ def meta_of(
     TraceError
         If the model has another shape.
     """
+    for option, said, found in (("--top-k", hints.top_k, top_k), ("--experts", hints.num_experts, num_experts)):
+        if said is not None and said != found:
+            raise TraceError(f"{path}: {option} {said} was given; the files have {found}")
     if hints.moe_layers is not None:
         if len(hints.moe_layers) != len(layers):
             what = f"has {len(layers)} MoE layers; --moe-layers names {len(hints.moe_layers)}"
