@@ -132,7 +132,8 @@ def test_sglang_goes_on_with_a_prompt_in_chunks_counts_guesses_and_ends_requests
         (3, [0, 1, 2, 3]),
         (0, [9]),
     ]
-    assert source.remarks.total() == 1
+    assert source.remarks.total() == 2
+    assert "1 chunks taken for the continuation" in source.finish(source.meta).note
     assert "1 decode tokens given to one of several" in source.finish(source.meta).note
 
 
@@ -342,3 +343,34 @@ def test_layers_can_be_named(tmp_path):
     for wrong in ("3", "x", "5,3,4", "1-2-3"):
         done = subprocess.run([*command, "--force", "--moe-layers", wrong], capture_output=True, text=True, check=False)
         assert (done.returncode, done.stderr.count("\n")) == (2, 1), wrong
+
+
+def test_ranks_that_recorded_the_same_tokens_are_taken_once(tmp_path):
+    path = make_sglang(tmp_path)
+    (tmp_path / "expert_distribution_recorder_1_1.pt").write_bytes(path.read_bytes())
+    requests, source = taken(tmp_path, "sglang")
+    assert len(requests) == 2
+    assert "1 ranks with the tokens of another left out" in source.meta.note
+
+
+def test_a_bad_first_file_can_be_skipped(tmp_path):
+    (tmp_path / "0.npy").write_bytes(b"no")
+    np.save(tmp_path / "1.npy", ROWS.astype(np.uint8))
+    done = import_source(tmp_path / "t", open_source(tmp_path, "vllm", HINTS), skip_bad=True)
+    assert (done.requests, len(done.skipped)) == (1, 1)
+
+
+def test_several_formats_in_a_folder_and_unknown_ones_are_refused(tmp_path):
+    MAKERS["csv"](tmp_path)
+    MAKERS["jsonl"](tmp_path)
+    with pytest.raises(TraceError, match="several formats"):
+        detect(tmp_path)
+    (tmp_path / "x.txt").write_text("x")
+    with pytest.raises(TraceError, match="of no format that is known"):
+        detect(tmp_path / "x.txt")
+    with pytest.raises(TraceError, match="--experts 7 was given; the files have 6"):
+        open_source(MAKERS["logits"](tmp_path), "logits", Hints(num_experts=7, top_k=K))
+    with pytest.raises(TraceError, match="--top-k 3 was given; the files have 2"):
+        open_source(MAKERS["vllm"](tmp_path), "vllm", Hints(num_experts=E, top_k=3))
+    with pytest.raises(TraceError, match="do not go with the paper's format"):
+        open_source(make_paper(tmp_path), "paper", HINTS)

@@ -20,7 +20,7 @@ from wss.errors import TraceError
 from wss.models import MODELS
 from wss.traces import RequestRouting, TraceReader, importing, write_trace
 from wss.traces.exporting import as_json, export_paper_json
-from wss.traces.importers import open_paper_json, paper_json
+from wss.traces.importers import open_paper_json, open_source, paper_json
 from wss.traces.importers.scan import read_usual
 from wss.traces.schema import TraceMeta
 
@@ -171,3 +171,37 @@ def test_the_scanner_accepts_nothing_that_the_parser_refuses(folder):
         assert np.array_equal(found[0], expected)
     assert taken > 0
     assert np.array_equal(read_usual(raw, is_moe, 1, 128)[0], request_of(0).experts)
+
+
+def test_what_is_exported_from_a_synthetic_trace_is_known_as_synthetic(tmp_path):
+    write_trace(tmp_path / "t", replace(meta(), source="synthetic: by hand"), [request_of(0)])
+    with TraceReader(tmp_path / "t") as reader:
+        export_paper_json(reader, tmp_path / "back")
+    importing.import_source(tmp_path / "again", open_paper_json(tmp_path / "back", MODEL))
+    with TraceReader(tmp_path / "again") as reader:
+        assert reader.meta.synthetic
+
+
+def test_parts_of_an_import_are_no_source(folder, tmp_path, monkeypatch):
+    """An import into its own folder that was killed goes on."""
+    monkeypatch.setattr(importing, "SMALL_BYTES", 0)
+
+    def stop(done):
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        importing.import_source(folder / "t", open_paper_json(folder), on_files=stop)
+    assert importing.import_source(folder / "t", open_source(folder)).resumed == 12
+
+
+def test_only_the_block_of_a_mended_file_is_read_again(folder, tmp_path, monkeypatch):
+    monkeypatch.setattr(importing, "SMALL_BYTES", 0)
+    monkeypatch.setattr(importing, "BLOCK_BYTES", 1)
+    bad = next(folder.rglob("3.json"))
+    text = bad.read_text()
+    bad.write_text("[")
+    with pytest.raises(TraceError, match="1 of 12 files are bad"):
+        importing.import_source(tmp_path / "t", open_paper_json(folder))
+    bad.write_text(text)
+    assert importing.import_source(tmp_path / "t", open_paper_json(folder)).resumed == 11
+    assert not [p for p in tmp_path.iterdir() if "parts" in p.name]

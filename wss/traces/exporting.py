@@ -7,6 +7,7 @@ import shutil
 from pathlib import Path
 
 from wss.errors import OutputError, TraceError
+from wss.traces.importers.paper_json import MARK
 from wss.traces.schema import RequestRouting, TraceMeta
 from wss.traces.store import TraceReader
 
@@ -14,7 +15,8 @@ from wss.traces.store import TraceReader
 def export_paper_json(reader: TraceReader, out: Path) -> int:
     """Write ``<org>/<model>/<benchmark>/<subject>/<n>.json`` below the new folder *out*; return how many files.
 
-    The text is that of the data set: four blanks a level, no final newline.
+    The text is that of the data set: four blanks a level, no final newline. Made-up requests have a file SYNTHETIC
+    beside them, by which an import knows them.
 
     Raises
     ------
@@ -45,6 +47,8 @@ def export_paper_json(reader: TraceReader, out: Path) -> int:
             folder.mkdir(parents=True, exist_ok=True)
             (folder / f"{request.request}.json").write_text(as_json(request, meta), encoding="utf-8")
             count += 1
+        if meta.synthetic:
+            (temporary / MARK).write_text(f"{meta.source}\n{meta.note}\n", encoding="utf-8")
         temporary.replace(out)
     except OSError as error:
         raise OutputError(f"{out}: cannot be written ({error.strerror}); give --out where there is room") from error

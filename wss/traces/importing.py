@@ -41,6 +41,7 @@ class _Report(msgspec.Struct):
     labels: list[tuple[str, str]]
     remarks: dict[str, int]
     faults: list[str]
+    stamps: list[str]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -97,7 +98,7 @@ def _import(
     on_files: Callable[[int], None] | None,
 ) -> Imported:
     """Read what is missing, then join the parts."""
-    todo = [i for i, part in enumerate(parts) if not _report_path(part).exists()]
+    todo = [i for i, part in enumerate(parts) if not _is_done(part, blocks[i])]
     resumed = sum(len(blocks[i]) for i in set(range(len(blocks))) - set(todo))
     done = resumed
     if on_files is not None and done:
@@ -164,12 +165,33 @@ def _size(file: Path) -> int:
 
 
 def _key(source: Source) -> str:
-    """Return a name for what an import reads: parts of another state of the files, or model, are not taken."""
+    """Return a name for what an import reads: parts of other files, or for another model, are not taken."""
     digest = hashlib.sha256(msgspec.json.encode(source.meta.to_keys()))
     for file in source.files:
-        stamp = file.stat().st_mtime_ns if file.exists() else 0
-        digest.update(f"{file}\0{_size(file)}\0{stamp}\n".encode(errors="surrogateescape"))
+        digest.update(f"{file}\n".encode(errors="surrogateescape"))
     return digest.hexdigest()[:16]
+
+
+def _stamps(files: list[Path]) -> list[str]:
+    """Return size and time of each file and of what may be told of it in a JSON file beside it."""
+
+    def stamp(file: Path) -> str:
+        try:
+            found = file.stat()
+        except OSError:
+            return "-"
+        return f"{found.st_size} {found.st_mtime_ns}"
+
+    return [f"{stamp(file)} {stamp(file.with_suffix('.json'))}" for file in files]
+
+
+def _is_done(part: Path, files: list[Path]) -> bool:
+    """Whether an earlier import has read *files*, as they now are, into *part*."""
+    try:
+        report = msgspec.json.decode(_report_path(part).read_bytes(), type=_Report)
+    except (OSError, msgspec.DecodeError):
+        return False
+    return report.stamps == _stamps(files)
 
 
 def _report_path(part: Path) -> Path:
@@ -215,6 +237,7 @@ def _end_with(parent: int) -> None:
 
 def _read_block(read: Callable[[Path], Read], meta: TraceMeta, files: list[Path], part: Path) -> None:
     """Read *files* into the trace file *part*, and say beside it what was found; bad files are reported, not raised."""
+    stamps = _stamps(files)
     remarks: Counter[str] = Counter()
     faults: list[str] = []
     labels: list[tuple[str, str]] = []
@@ -231,7 +254,7 @@ def _read_block(read: Callable[[Path], Read], meta: TraceMeta, files: list[Path]
     if requests:
         # a number may be taken twice; that is settled when the parts are joined
         write_trace(part, meta, (replace(request, request=i) for i, request in enumerate(requests)))
-    report = _Report([request.request for request in requests], labels, dict(remarks), faults)
+    report = _Report([request.request for request in requests], labels, dict(remarks), faults, stamps)
     temporary = part.with_suffix(f".{os.getpid()}.tmp")
     try:
         temporary.write_bytes(msgspec.json.encode(report))

@@ -70,6 +70,8 @@ def read_loads(path: Path) -> list[Loads]:
     """
     found = _from_json(path) if path.suffix == ".json" else _from_parquet(path)
     for loads in found:
+        if loads.counts.ndim != 2 or not loads.counts.any(axis=1).all():
+            raise TraceError(f"{path}: {loads.name}: a layer has no tokens; leave it out")
         if not (np.isfinite(loads.counts).all() and (loads.counts >= 0).all()):
             raise TraceError(f"{path}: {loads.name}: a count is negative or not finite; give numbers of tokens")
     return found
@@ -81,7 +83,7 @@ def _from_json(path: Path) -> list[Loads]:
         array = np.array(counts, np.float64)
     except OSError as error:
         raise TraceError(f"{path}: cannot be read ({error.strerror}); give a readable file") from error
-    except (msgspec.DecodeError, KeyError, ValueError) as error:
+    except (msgspec.DecodeError, KeyError, ValueError, RecursionError) as error:
         what = " ".join(str(error).split())
         raise TraceError(
             f'{path}: is no {{"logical_count": [[tokens of each expert] of each layer]}} ({what})'

@@ -21,7 +21,7 @@ import numpy.typing as npt
 from wss.errors import TraceError
 from wss.records import IntArray
 from wss.traces.importers.pt import load_pt
-from wss.traces.importers.source import Hints, Read, Source, file_number, found_files, meta_of, routing_of
+from wss.traces.importers.source import Hints, Read, Source, file_number, first_good, found_files, meta_of, routing_of
 from wss.traces.schema import TraceMeta, fault_of
 
 Array = npt.NDArray[Any]
@@ -68,7 +68,7 @@ def open_vllm(path: Path, hints: Hints) -> Source:
     files = found_files(path, (".npy", ".npz"), "vLLM's routed experts (.npy or .npz)")
     if hints.experts is None:
         raise TraceError(f"{path}: does not say how many experts there are; give --model, or --experts")
-    rows, _ = _vllm_rows(files[0])
+    rows, _ = first_good(files, _vllm_rows)
     axis, top_k = rows.shape[1:]
     layers, num_layers = tuple(range(axis)), axis
     if hints.moe_layers is not None and len(hints.moe_layers) != axis and hints.moe_layers[-1] < axis:
@@ -147,7 +147,7 @@ def open_logits(path: Path, hints: Hints) -> Source:
     top_k = hints.top_k or (hints.model.top_k if hints.model else None)
     if top_k is None:
         raise TraceError(f"{path}: does not say how many experts a token uses; give --model, or --top-k")
-    layers, _, experts = _logits(files[0]).shape
+    layers, _, experts = first_good(files, _logits).shape
     if not 1 <= top_k <= experts:
         raise TraceError(f"{path}: has logits of {experts} experts; --top-k {top_k} is not within 1..{experts}")
     meta = meta_of(

@@ -11,7 +11,7 @@ from wss.models import ModelShape
 from wss.traces.importers.arrays import load_arrays, open_logits, open_vllm
 from wss.traces.importers.paper_json import open_paper_json
 from wss.traces.importers.sglang import open_sglang
-from wss.traces.importers.source import Hints, Source
+from wss.traces.importers.source import Hints, Source, visible
 from wss.traces.importers.tables import open_csv, open_fingerprints, open_jsonl
 
 BEGINNING = 4096  # bytes of a file that are looked at
@@ -71,10 +71,7 @@ def detect(path: Path) -> str:
     if not path.exists():
         raise TraceError(f"{path}: there is no such file or folder; give recorded routing")
     suffixes = (".json", ".pt", ".npy", ".npz", ".csv", ".jsonl")
-    if path.is_file():
-        files = [path]
-    else:
-        files = sorted(f for f in path.rglob("*") if f.suffix in suffixes and f.name[0] != "." and f.is_file())
+    files = [path] if path.is_file() else sorted(f for f in visible(path) if f.suffix in suffixes)
     known = {f.suffix for f in files} & set(suffixes)
     if path.is_file() and not known:
         raise TraceError(f"{path}: is of no format that is known by its looks; give --format: {', '.join(FORMATS)}")

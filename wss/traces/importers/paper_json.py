@@ -32,6 +32,8 @@ MODEL_FOLDERS = {
 }
 
 Element = dict[str, list[list[int]] | None]
+MARK = "SYNTHETIC"  # a file beside made-up requests
+SYNTHETIC = "synthetic: as the file SYNTHETIC beside it says"
 DROPPED = "last decode tokens dropped, being cut off"
 _DECODER = msgspec.json.Decoder(list[Element])
 
@@ -73,7 +75,7 @@ def open_paper_json(path: Path, model: ModelShape | None = None) -> Source:
         num_experts=model.num_experts,
         top_k=model.top_k,
         num_requests=len(files),
-        source="core12345/MoE_expert_selection_trace (arXiv 2510.05497)",
+        source=SYNTHETIC if _is_made_up(path) else "core12345/MoE_expert_selection_trace (arXiv 2510.05497)",
         note="request = n of <n>.json; prefill rows are those of step 0 as recorded, which may be less than the prompt",
     )
     return Source(files=files, meta=meta, read=partial(read_file, model=model))
@@ -103,6 +105,12 @@ def read_file(path: Path, model: ModelShape) -> Read:
     prefill, decode = _routing(path, elements, model)
     experts = np.concatenate([prefill, decode]).astype(np.int16)
     return Read([_request(path, experts, len(prefill))], [DROPPED] if dropped else [], *_labels(path))
+
+
+def _is_made_up(path: Path) -> bool:
+    """Whether the files were exported from a synthetic trace: a file at the root of an export says so."""
+    here = Path(os.path.abspath(path))
+    return any((folder / MARK).is_file() for folder in (here, *here.parents[:5]))
 
 
 def _labels(path: Path) -> tuple[str, str]:
@@ -181,7 +189,7 @@ def _shared_name(files: tuple[Path, ...], folder: Path | None, depth: int) -> st
 def _elements(path: Path, raw: bytes) -> list[Element]:
     try:
         elements = _DECODER.decode(raw)
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         reason = " ".join(str(error).split())
         raise TraceError(f"{path}: is not a request of the data set ({reason}); fetch it anew") from error
     if not elements:

@@ -7,6 +7,7 @@ becomes an inert `Opaque`: it takes any arguments, and does nothing.
 
 from __future__ import annotations
 
+import io
 import pickle
 import zipfile
 from collections import OrderedDict
@@ -62,7 +63,7 @@ def _tensor(storage: npt.NDArray[Any], offset: Any, size: Any, stride: Any, *_: 
 
 class _Unpickler(pickle.Unpickler):
     def __init__(self, archive: zipfile.ZipFile, folder: str) -> None:
-        super().__init__(archive.open(f"{folder}/data.pkl"))
+        super().__init__(io.BytesIO(archive.read(f"{folder}/data.pkl")))
         self._archive, self._folder = archive, folder
 
     def find_class(self, module: str, name: str) -> Any:

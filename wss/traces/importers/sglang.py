@@ -17,10 +17,11 @@ import numpy as np
 from wss.errors import TraceError
 from wss.records import IntArray
 from wss.traces.importers.pt import load_pt
-from wss.traces.importers.source import Hints, Read, Source, found_files, meta_of, routing_of
+from wss.traces.importers.source import Hints, Read, Source, first_good, found_files, meta_of, routing_of
 from wss.traces.schema import TraceMeta, fault_of
 
 UNSET = -1
+GLUED = "chunks taken for the continuation of the prompt that ends where they begin"
 GUESSED = "decode tokens given to one of several requests at the same position"
 
 
@@ -33,11 +34,14 @@ def open_sglang(path: Path, hints: Hints) -> Source:
         If a file is no such recording.
     """
     files = found_files(path, (".pt",), "files of SGLang's recorder, mode per_token (.pt)")
-    experts = _passes(files[0])[0][2]
+    first_file, experts = first_good(files, lambda file: (file, np.concatenate([p[2] for p in _passes(file)])))
+    files, twins = _distinct(files)
     layers = tuple(np.flatnonzero((experts >= 0).any(axis=(0, 2))).tolist())
+    if not layers:
+        raise TraceError(f"{first_file}: routes no token in any layer; record it anew")
     first = experts[:, list(layers)]
     top_k = hints.top_k or (hints.model.top_k if hints.model else int((first >= 0).any(axis=(0, 1)).sum()))
-    known = hints.experts or _num_logical(files[0])
+    known = hints.experts or _num_logical(first_file)
     meta = meta_of(
         hints,
         layers=layers,
@@ -45,10 +49,24 @@ def open_sglang(path: Path, hints: Hints) -> Source:
         num_experts=known,
         top_k=top_k,
         source=f"SGLang expert distribution recorder (per_token): {path.name}",
-        note="requests told apart by positions; physical expert ids mapped to logical ones",
+        note="requests told apart by positions; physical expert ids mapped to logical ones"
+        + (f"; {twins} ranks with the tokens of another left out" if twins else ""),
         path=path,
     )
     return Source(files=files, meta=meta, read=partial(read_file, meta=meta))
+
+
+def _distinct(files: tuple[Path, ...]) -> tuple[tuple[Path, ...], int]:
+    """Leave out ranks that recorded the tokens of another (tensor parallelism); bad files stay, to be named."""
+    kept: dict[bytes, Path] = {}
+    for file in files:
+        try:
+            first = _passes(file)[0]
+            key = first[0].tobytes() + first[2].tobytes()
+        except TraceError:
+            key = str(file).encode()
+        kept.setdefault(key, file)
+    return tuple(kept.values()), len(files) - len(kept)
 
 
 def _content(path: Path) -> dict[str, Any]:
@@ -115,7 +133,7 @@ def read_file(path: Path, meta: TraceMeta) -> Read:
     layers = list(meta.moe_layers)
     requests: list[_Request] = []
     running: list[_Request] = []
-    guessed = 0
+    guessed, glued = 0, 0
     for position, lengths, all_experts in _passes(path):
         if all_experts.shape[1] <= layers[-1]:
             raise TraceError(f"{path}: has {all_experts.shape[1]} layers; the trace has a MoE layer {layers[-1]}")
@@ -131,6 +149,7 @@ def read_file(path: Path, meta: TraceMeta) -> Read:
             request = next(
                 (r for r in running if r.num_prefill == len(r.position) and r.position[-1] + 1 == position[first]), None
             )
+            glued += request is not None
             if request is None:
                 request = _Request()
                 requests.append(request)
@@ -144,7 +163,7 @@ def read_file(path: Path, meta: TraceMeta) -> Read:
         if fault := fault_of(routing, meta):
             raise TraceError(f"{path}: {fault}")
         result.append(routing)
-    return Read(result, [GUESSED] * guessed)
+    return Read(result, [GUESSED] * guessed + [GLUED] * glued)
 
 
 def _decode(position: IntArray, experts: IntArray, requests: list[_Request], running: list[_Request]) -> int:

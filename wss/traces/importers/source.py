@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -14,6 +14,8 @@ import numpy.typing as npt
 from wss.errors import TraceError
 from wss.models import ModelShape
 from wss.traces.schema import LARGEST_NUMBER, RequestRouting, TraceMeta
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -95,10 +97,37 @@ def found_files(path: Path, endings: tuple[str, ...], what: str) -> tuple[Path, 
         raise TraceError(f"{path}: there is no such file or folder; give {what}")
     if path.is_file():
         return (path,)
-    files = [file for file in path.rglob("*") if file.suffix in endings and file.is_file() and file.name[0] != "."]
+    files = [file for file in visible(path) if file.suffix in endings]
     if not files:
         raise TraceError(f"{path}: holds no {what}; give a folder with files that end in {' or '.join(endings)}")
     return tuple(sorted(files, key=lambda file: (file.parent, _number(file), file.name)))
+
+
+def visible(folder: Path) -> list[Path]:
+    """Return the files below *folder*, but for hidden ones and those in hidden folders, such as parts of an import."""
+    return [
+        file
+        for file in folder.rglob("*")
+        if file.is_file() and not any(part.startswith(".") for part in file.relative_to(folder).parts)
+    ]
+
+
+def first_good(files: tuple[Path, ...], look: Callable[[Path], T]) -> T:
+    """Return what *look* finds in the first file that is not bad: the others are dealt with as they are read.
+
+    Raises
+    ------
+    TraceError
+        That of the first file, if all are bad.
+    """
+    first: TraceError | None = None
+    for file in files:
+        try:
+            return look(file)
+        except TraceError as error:
+            first = first or error
+    assert first is not None
+    raise first
 
 
 def _number(file: Path) -> int:

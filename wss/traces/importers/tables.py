@@ -21,7 +21,7 @@ import msgspec
 import numpy as np
 
 from wss.errors import TraceError
-from wss.traces.importers.source import Hints, Read, Source, found_files, meta_of, routing_of
+from wss.traces.importers.source import Hints, Read, Source, first_good, found_files, meta_of, routing_of
 from wss.traces.schema import LARGEST_NUMBER, RequestRouting, TraceMeta, fault_of
 
 Routes = dict[Any, dict[int, dict[int, list[int]]]]  # request -> position -> layer -> experts
@@ -52,7 +52,7 @@ def open_jsonl(path: Path, hints: Hints) -> Source:
 
 def _open(path: Path, hints: Hints, endings: tuple[str, ...], kind: str, note: str) -> Source:
     files = found_files(path, endings, f"{kind} ({', '.join(endings)})")
-    routes, _ = _routes(files[0], kind)
+    routes, _ = first_good(files, lambda file: _routes(file, kind))
     some = [experts for tokens in routes.values() for layers in tokens.values() for experts in layers.values()]
     layers = sorted({layer for tokens in routes.values() for at in tokens.values() for layer in at})
     if hints.experts is None:
@@ -117,7 +117,7 @@ def _routes(path: Path, kind: str) -> tuple[Routes, list[str]]:
             token[layer] = experts
     except OSError as error:
         raise TraceError(f"{path}: cannot be read ({error.strerror}); give a readable file") from error
-    except (_BadError, msgspec.DecodeError, UnicodeDecodeError, csv.Error) as error:
+    except (_BadError, RecursionError, msgspec.DecodeError, UnicodeDecodeError, csv.Error) as error:
         right = "; give a whole file" if not isinstance(error, _BadError) else ""
         raise TraceError(f"{path}: {' '.join(str(error).split())[:300]}{right}") from None
     if not routes:
