@@ -7,6 +7,7 @@ import sys
 
 import numpy as np
 import pytest
+from formats import save_pt
 from hypothesis import given
 from hypothesis import strategies as st
 from kit import shared
@@ -170,6 +171,15 @@ def test_loads_as_json_and_what_is_wrong_with_them(tmp_path):
     (row,) = trace_statistics([path])[0]["files"][0]["dumps"]
     assert [layer["layer"] for layer in row["layers"]] == [1, 2]
     assert row["layers"][0]["max_over_mean"] == pytest.approx(1.5)
+
+
+def test_loads_of_sglangs_recorder_are_summed_over_steps(tmp_path):
+    counts = np.zeros((3, 2, 4), np.int32)
+    counts[:2, 1] = [1, 2, 3, 0], [1, 0, 1, 0]
+    path = save_pt(tmp_path / "r.pt", {"rank": 0, "logical_count": counts})
+    (row,) = trace_statistics([path])[0]["files"][0]["dumps"]
+    assert [layer["layer"] for layer in row["layers"]] == [1]
+    assert row["layers"][0]["hottest_share"] == pytest.approx(4 / 8)
 
 
 BAD_LOADS = (

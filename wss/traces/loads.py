@@ -1,8 +1,8 @@
 """Expert loads: how many tokens each expert had, without saying which token; what a serving system's counters give.
 
-Two forms are read: a Parquet table with the columns dump, phase, input_len, output_len, layer and logical_count (a list
-over experts), a row a layer; and SGLang's ``{"logical_count": [[tokens of each expert] of each layer]}`` (JSON), whose
-dense layers are all zero.
+Three forms are read: a Parquet table with the columns dump, phase, layer and logical_count (a list over experts), a
+row a layer; SGLang's ``{"logical_count": [[tokens of each expert] of each layer]}`` (JSON), whose dense layers are all
+zero; and the ``.pt`` file of SGLang's recorder in mode ``stat``, its steps summed.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ import pyarrow.parquet as pq
 
 from wss.errors import OutputError, TraceError
 from wss.records import FloatArray
+from wss.traces.importers.pt import load_pt
 from wss.traces.writer import reason
 
 COLUMNS = {"dump", "phase", "layer", "logical_count"}
@@ -48,12 +49,13 @@ class Loads:
 
 def is_loads(path: Path) -> bool:
     """Whether *path* is a file of loads rather than a trace; False for what cannot be read."""
-    if path.suffix == ".json":
+    if path.suffix in (".json", ".pt"):
         try:
             with path.open("rb") as file:
-                return b'"logical_count"' in file.read(256)
+                beginning = file.read(4096)
         except OSError:
             return False
+        return b"logical_count" in beginning and b"records" not in beginning
     try:
         return set(pq.read_schema(path).names) >= COLUMNS
     except (OSError, pa.ArrowException):
@@ -68,13 +70,22 @@ def read_loads(path: Path) -> list[Loads]:
     TraceError
         If it is damaged, or holds anything but finite counts.
     """
-    found = _from_json(path) if path.suffix == ".json" else _from_parquet(path)
+    read = {".json": _from_json, ".pt": _from_pt}.get(path.suffix, _from_parquet)
+    found = read(path)
     for loads in found:
         if loads.counts.ndim != 2 or not loads.counts.any(axis=1).all():
             raise TraceError(f"{path}: {loads.name}: a layer has no tokens; leave it out")
         if not (np.isfinite(loads.counts).all() and (loads.counts >= 0).all()):
             raise TraceError(f"{path}: {loads.name}: a count is negative or not finite; give numbers of tokens")
     return found
+
+
+def _from_pt(path: Path) -> list[Loads]:
+    content = load_pt(path)
+    counts = content.get("logical_count") if isinstance(content, dict) else None
+    if not isinstance(counts, np.ndarray) or counts.ndim != 3:
+        raise TraceError(f"{path}: has no logical_count [steps, layers, experts]; record in mode stat")
+    return [of_all_layers(path.stem, counts.astype(np.float64).sum(axis=0), path)]
 
 
 def _from_json(path: Path) -> list[Loads]:
