@@ -374,3 +374,14 @@ def test_several_formats_in_a_folder_and_unknown_ones_are_refused(tmp_path):
         open_source(MAKERS["vllm"](tmp_path), "vllm", Hints(num_experts=E, top_k=3))
     with pytest.raises(TraceError, match="do not go with the paper's format"):
         open_source(make_paper(tmp_path), "paper", HINTS)
+
+
+def test_requests_that_begin_in_one_pass_are_not_glued_together(tmp_path):
+    """A cached prefix as long as another's prompt; and a prompt that goes on after a decode pass of others."""
+    to_logical, rows = np.tile(np.arange(E), (1, 1)), experts_of(12, 1, K, E)
+    passes = [([0, 1, 2, 3, 4, 5, 6], [4, 3], rows[:7])]
+    requests, _ = taken(save_sglang(tmp_path / "a_0.pt", passes, to_logical))
+    assert [r.position.tolist() for r in requests] == [[0, 1, 2, 3], [4, 5, 6]]
+    passes = [([0, 1], [2], rows[:2]), ([7], None, rows[2:3]), ([2, 3], [2], rows[3:5])]
+    requests, _ = taken(save_sglang(tmp_path / "a_0.pt", passes, to_logical))
+    assert [r.position.tolist() for r in requests] == [[0, 1, 2, 3], [7]]

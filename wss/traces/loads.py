@@ -152,6 +152,8 @@ def _from_parquet(path: Path) -> list[Loads]:
         raise TraceError(f"{path}: cannot be read ({reason(error)}); give a whole table of loads") from error
     except (ValueError, TypeError) as error:
         raise TraceError(f"{path}: its logical_count is no table of numbers ({error}); give a list a row") from error
+    if counts.ndim != 2 or None in columns["layer"]:
+        raise TraceError(f"{path}: is no table of loads; give a row a layer, with its number and tokens of each expert")
     names = np.array([str(name) for name in columns["dump"]])
     result = []
     for name in dict.fromkeys(names.tolist()):

@@ -116,7 +116,7 @@ def _told_prompt(path: Path, rows: int) -> int | None:
         return None
     try:
         content = msgspec.json.decode(beside.read_bytes(), type=dict[str, Any])
-    except (OSError, msgspec.DecodeError) as error:
+    except (OSError, RecursionError, msgspec.DecodeError) as error:
         raise TraceError(
             f"{beside}: is not readable JSON ({' '.join(str(error).split())}); mend or remove it"
         ) from error

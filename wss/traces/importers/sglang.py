@@ -142,14 +142,17 @@ def read_file(path: Path, meta: TraceMeta) -> Read:
             guessed += _decode(position, experts, requests, running)
             continue
         end = np.cumsum(lengths)
+        before = list(running)  # what is extended in this pass goes on in a later one
         for first, last in zip(end - lengths, end, strict=True):
             if first == last:
                 continue
             # a later chunk of a prompt goes on where the request stands that has had nothing but prefill
             request = next(
-                (r for r in running if r.num_prefill == len(r.position) and r.position[-1] + 1 == position[first]), None
+                (r for r in before if r.num_prefill == len(r.position) and r.position[-1] + 1 == position[first]), None
             )
-            glued += request is not None
+            if request is not None:
+                glued += 1
+                before.remove(request)
             if request is None:
                 request = _Request()
                 requests.append(request)
@@ -182,5 +185,6 @@ def _decode(position: IntArray, experts: IntArray, requests: list[_Request], run
             requests.append(request)
         request.add(place, experts[row])
         taken.append(request)
-    running[:] = taken  # who got no token in a decode pass has ended
+    # who got no token in a decode pass has ended, unless its prompt may go on
+    running[:] = taken + [r for r in running if r not in taken and r.num_prefill == len(r.position)]
     return guessed
