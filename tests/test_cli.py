@@ -85,7 +85,7 @@ def interrupt(*_):
 
 
 def test_ctrl_c_leaves_no_result(wss, folder, monkeypatch):
-    monkeypatch.setattr(cli._Bars, "__call__", interrupt)
+    monkeypatch.setattr(cli.Bars, "__call__", interrupt)
     code, out, err = wss("run", "small.yaml", "--out", "r")
     assert (code, out, err.strip()) == (130, "", "interrupted; nothing was written")
     assert sorted(p.name for p in folder.iterdir()) == ["small.yaml"]
@@ -98,7 +98,7 @@ def test_ctrl_c_while_writing_leaves_no_result(wss, folder, monkeypatch):
 
 
 def test_ctrl_c_leaves_no_trace_file(wss, folder, monkeypatch):
-    monkeypatch.setattr(cli._Bars, "__call__", interrupt)
+    monkeypatch.setattr(cli.Bars, "__call__", interrupt)
     assert wss("trace", "synth", "gpt_oss_20b", "--requests", 3, "--out", "t.parquet")[0] == 130
     assert sorted(p.name for p in folder.iterdir()) == ["small.yaml"]
 
@@ -291,7 +291,7 @@ def test_force_follows_no_links(wss, folder):
 def test_a_run_that_is_terminated_leaves_nothing(folder):
     program = (
         "import os, signal, sys; from wss import cli\n"
-        "cli._Bars.__call__ = lambda *_: os.kill(os.getpid(), signal.SIGTERM)\n"
+        "cli.Bars.__call__ = lambda *_: os.kill(os.getpid(), signal.SIGTERM)\n"
         "sys.argv = ['wss', 'trace', 'synth', 'gpt_oss_20b', '--requests', '9', '--out', 't.parquet']; cli.main()"
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)

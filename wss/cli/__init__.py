@@ -1,0 +1,176 @@
+"""The command line: parse, call one function, print, exit.
+
+Exit codes: 0 done, 2 bad input (one line a fault on stderr), 130 interrupted. Data goes to stdout, the rest to stderr.
+Imports that cost time stand inside the commands that need them, so that ``--help`` is quick.
+"""
+
+# ruff: noqa: PLC0415
+from __future__ import annotations
+
+import json
+import os
+import signal
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import click
+
+from wss import __version__
+from wss.cli.shared import Bars, Group, uninterrupted
+from wss.cli.traces import trace
+from wss.errors import OutputError, WssError, did_you_mean
+
+
+@click.group(cls=Group, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="wss")
+def cli() -> None:
+    """Simulate wafer-scale GPU serving of Mixture-of-Experts LLMs."""
+
+
+cli.add_command(trace)
+
+
+@cli.command()
+@click.argument("config", type=click.Path(path_type=Path))
+@click.option("--out", type=click.Path(path_type=Path), help="Result folder  [default: a new number under results/]")
+@click.option("--force", is_flag=True, help="Replace the result folder --out if it exists.")
+@click.option("--set", "settings", multiple=True, metavar="KEY=VALUE", help="Change one setting, such as batch=1024.")
+@click.option("--quiet", is_flag=True, help="No progress bars.")
+@click.option("--json", "as_json", is_flag=True, help="Print summary.json on stdout and nothing else.")
+def run(config: Path, out: Path | None, force: bool, settings: tuple[str, ...], quiet: bool, as_json: bool) -> None:
+    """Compare the policies of CONFIG, a YAML file, on one wafer, model and trace."""
+    from wss.config import load
+    from wss.report import check_free, run_table, to_json, write_results
+    from wss.run import run as run_experiment
+
+    experiment = load(config, settings)
+    check_free(out, force)
+    bars = Bars(quiet)
+    try:
+        result = run_experiment(experiment, bars)
+    finally:
+        bars.close()
+    with uninterrupted():
+        folder = write_results(out, result.summary, result.ledgers, result.wafer, force)
+    text = to_json(result.summary) if as_json else run_table(result.summary, [p.name for p in experiment.policies])
+    if not as_json:
+        text += f"\n\nwrote {folder}/: summary.json, kernels.parquet, links.parquet\n"
+    try:
+        click.echo(text, nl=False)
+    except OSError as error:
+        if isinstance(error, BrokenPipeError):
+            raise
+        raise OutputError(f"stdout: cannot be written ({error.strerror}); the result is in {folder}/") from None
+
+
+@cli.command()
+@click.argument("scenario", type=click.Path(path_type=Path))
+@click.option("--network", type=click.Choice(["fluid", "packet", "circuit"]), default="fluid", show_default=True)
+@click.option("--chunk", default="1MiB", show_default=True, help="Bytes of a chunk (packet): 1MB is 10^6, 1MiB 2^20.")
+@click.option(
+    "--window", type=click.IntRange(1, 10**6), help="Chunks of a flow under way (packet)  [default: no limit]"
+)
+@click.option(
+    "--duplex", type=click.Choice(["full", "half"]), default="full", show_default=True, help="Links (circuit)."
+)
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+def flows(scenario: Path, network: str, chunk: str, window: int | None, duplex: str, as_json: bool) -> None:
+    """Run the transfers of SCENARIO, a JSON file, over one network: when each ends, and what each link carried."""
+    from wss.config import quantity
+    from wss.report.flows import flows_text
+    from wss.run.flows import read_scenario, run_flows
+
+    nbytes = quantity("--chunk", chunk, "size")
+    result = run_flows(read_scenario(scenario), network, nbytes, window or 0, duplex)
+    click.echo(json.dumps(result, indent=1) if as_json else flows_text(result))
+
+
+@cli.command()
+@click.argument("size", nargs=-1, type=click.IntRange(1, 10**9), metavar="[M N K]")
+@click.option("--rows", type=click.Path(path_type=Path), help="A JSON file of measurements to predict.")
+@click.option("--wafer", default="dojo", show_default=True, help="Whose die computes (see `wss list`).")
+@click.option("--precision", type=click.Choice(["fp16", "fp8", "fp4"]), default="fp8", show_default=True)
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+def gemm(size: tuple[int, ...], rows: Path | None, wafer: str, precision: Any, as_json: bool) -> None:
+    """Predict the time of one GEMM, M x K by K x N, or of those in a file, by the H800 model."""
+    from wss.errors import ConfigError
+    from wss.hardware import WAFERS
+    from wss.report.gemm import predict, predict_rows, read_rows, rows_text
+
+    if wafer not in WAFERS:
+        raise ConfigError(f"--wafer {wafer}: is not a known wafer; {did_you_mean(wafer, WAFERS)}")
+    die = WAFERS[wafer].die
+    if precision not in die.flops:
+        raise ConfigError(f"--precision {precision}: the die has no such peak; it has {', '.join(sorted(die.flops))}")
+    if (rows is None) == (not size) or len(size) not in (0, 3):
+        raise ConfigError("gemm: give either M N K or --rows FILE, such as `wss gemm 128 7168 2048`")
+    if rows is not None:
+        found = predict_rows(read_rows(rows), die, precision)
+        click.echo(json.dumps(found, indent=1) if as_json else rows_text(found))
+        return
+    m, n, k = size
+    seconds = predict(m, n, k, die, precision)
+    click.echo(json.dumps({"predicted_seconds": seconds}) if as_json else f"{1e6 * seconds:.2f} us")
+
+
+@cli.command("list")
+def list_() -> None:
+    """List presets and policies by name, each with a line on what it is."""
+    from wss.report.catalogue import catalogue
+
+    click.echo(catalogue())
+
+
+@cli.command()
+def schema() -> None:
+    """Print the JSON Schema of a configuration, for editors."""
+    from wss.config import json_schema
+
+    click.echo(json.dumps(json_schema(), indent=1))
+
+
+def _terminated(number: int, _: Any) -> None:
+    """End as by Ctrl-C, so that what is half-written is removed."""
+    raise SystemExit(128 + number)
+
+
+def _let_numba_cache() -> None:
+    """Give numba a place for compiled code where neither the package nor the home may be written to."""
+    home = Path(os.path.expanduser("~"))
+    package = Path(__file__).parents[1]
+    if not any(os.access(folder, os.W_OK) for folder in (package, home)):
+        os.environ.setdefault("NUMBA_CACHE_DIR", os.path.join(tempfile.gettempdir(), f"wss-numba-{os.getuid()}"))
+
+
+def main() -> None:
+    """Run the command line; a user's mistake ends with code 2 and a line a fault, never with a traceback."""
+    signal.signal(signal.SIGTERM, _terminated)
+    signal.signal(signal.SIGHUP, _terminated)
+    _let_numba_cache()
+    try:
+        code = cli.main(prog_name="wss", standalone_mode=False)
+        sys.exit(code if isinstance(code, int) else 0)
+    except WssError as error:
+        for fault in error.faults:
+            click.echo(fault, err=True)
+        sys.exit(2)
+    except click.exceptions.NoArgsIsHelpError as error:
+        error.show()
+        sys.exit(2)
+    except click.ClickException as error:
+        hint = f" {error.ctx.command_path}:" if isinstance(error, click.UsageError) and error.ctx else ""
+        click.echo(f"{hint.strip() or 'wss:'} {error.format_message()}", err=True)
+        sys.exit(2)
+    except (KeyboardInterrupt, click.Abort):
+        click.echo("interrupted; nothing was written", err=True)
+        sys.exit(130)
+    except BrokenPipeError:  # whoever read our output has gone
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(1)
+    except OSError as error:  # such as a disk that fills up under numba's cache
+        click.echo(
+            f"{error.filename or 'wss'}: {error.strerror or error}; make room, or free the way, and run again", err=True
+        )
+        sys.exit(2)

@@ -1,0 +1,65 @@
+"""What the commands share: suggestions for misspelt ones, progress bars, and a moment without Ctrl-C."""
+
+from __future__ import annotations
+
+import signal
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import click
+
+from wss.errors import did_you_mean
+
+
+class Group(click.Group):
+    """A group that suggests the closest command."""
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """Return the command, or say which is nearest."""
+        if args and self.get_command(ctx, args[0]) is None and not args[0].startswith("-"):
+            ctx.fail(f"no such command '{args[0]}'; {did_you_mean(args[0], self.list_commands(ctx))}")
+        return super().resolve_command(ctx, args)
+
+
+class Bars:
+    """Progress bars on a terminal: one for each kind of long work, in turn; silent elsewhere or with --quiet."""
+
+    def __init__(self, quiet: bool) -> None:
+        self._quiet = quiet or not sys.stderr.isatty()
+        self._bar: Any = None
+        self._what = ""
+
+    def __call__(self, what: str, done: int, total: int) -> None:
+        """Show that *done* of *total* of the work *what* are done."""
+        if self._quiet:
+            return
+        if what != self._what:
+            from tqdm import tqdm  # noqa: PLC0415
+
+            self.close()
+            self._what, self._bar = what, tqdm(total=total, desc=what, leave=False, disable=None)
+        self._bar.update(done - self._bar.n)
+
+    def close(self) -> None:
+        """Wipe the bar."""
+        if self._bar is not None:
+            self._bar.close()
+            self._bar, self._what = None, ""
+
+
+@contextmanager
+def uninterrupted() -> Iterator[None]:
+    """Put off Ctrl-C for the moment that it takes to write results, so that what it says of them is true."""
+    caught: list[int] = []
+    before = signal.signal(signal.SIGINT, lambda number, _: caught.append(number))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+    if caught:
+        click.echo("interrupted as the result was being written; it is whole", err=True)
+        sys.exit(130)
