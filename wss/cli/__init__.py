@@ -1,6 +1,7 @@
 """The command line: parse, call one function, print, exit.
 
-Exit codes: 0 done, 2 bad input (one line a fault on stderr), 130 interrupted. Data goes to stdout, the rest to stderr.
+Exit codes: 0 done, 1 a check failed, 2 bad input (one line a fault on stderr), 130 interrupted. Data goes to stdout,
+the rest to stderr.
 Imports that cost time stand inside the commands that need them, so that ``--help`` is quick.
 """
 
@@ -19,6 +20,7 @@ import click
 
 from wss import __version__
 from wss.cli.shared import Bars, Group, uninterrupted
+from wss.cli.sweeps import check, sweep
 from wss.cli.traces import trace
 from wss.errors import OutputError, WssError, did_you_mean
 
@@ -29,7 +31,8 @@ def cli() -> None:
     """Simulate wafer-scale GPU serving of Mixture-of-Experts LLMs."""
 
 
-cli.add_command(trace)
+for command in (trace, sweep, check):
+    cli.add_command(command)
 
 
 @cli.command()

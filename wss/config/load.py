@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import fields
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
@@ -46,14 +46,20 @@ def load(path: Path, settings: Sequence[str] = ()) -> Experiment:
     ConfigError
         With one line for each fault: ``file:line:col: path: what; what would be right``.
     """
+    document = read_mapping(path, "model, wafer, trace and policies")
+    for setting in settings:
+        apply_setting(document, setting)
+    return experiment_of(document)
+
+
+def read_mapping(path: Path, needs: str) -> Document:
+    """Read the YAML file *path*, which must be a mapping with the keys *needs*."""
     document = nodes.read(path)
     if document.value is None:
-        raise ConfigError(f"{path}: is empty; give at least model, wafer, trace and policies")
+        raise ConfigError(f"{path}: is empty; give at least {needs}")
     if not isinstance(document.value, dict):
         raise ConfigError(f"{path}:1:1: is not a mapping; write keys and values, such as 'model: deepseek_v3'")
-    for setting in settings:
-        _set(document, setting)
-    return _experiment(document)
+    return document
 
 
 def quantity(name: str, text: str, dimension: str) -> float:
@@ -80,15 +86,15 @@ def load_synth(preset: str, settings: Sequence[str] = ()) -> SynthSpec:
     """
     document = Document("synth", {"synth": preset})
     for setting in settings:
-        _set(document, f"synth.{setting}")
+        apply_setting(document, f"synth.{setting}")
     spec: SynthSpec | None = named(document, ("synth",), document.value["synth"], SYNTHS, SynthSpec)
     document.raise_faults()
     assert spec is not None
     return spec
 
 
-def _experiment(document: Document) -> Experiment:
-    """Read every key, then what must hold between them."""
+def experiment_of(document: Document) -> Experiment:
+    """Read every key, then what must hold between them; raise ConfigError with all faults."""
     values: dict[str, Any] = {}
     for key, value in document.value.items():
         if key not in READERS:
@@ -267,8 +273,8 @@ READERS: dict[str, Reader] = {
 _EITHER_OR = {("trace", "path"), ("trace", "synth"), ("layers", "sample"), ("network", "kind")}
 
 
-def _set(document: Document, setting: str) -> None:
-    """Apply one ``a.b=value`` to the document; a preset's name on the way becomes ``{preset: name}``."""
+def apply_setting(document: Document, setting: str) -> None:
+    """Apply one ``a.b=value`` to the document."""
     key, equals, text = setting.partition("=")
     steps = key.split(".")
     source = f"--set {setting}"
@@ -276,12 +282,25 @@ def _set(document: Document, setting: str) -> None:
         raise ConfigError(f"{source}: is not a setting; write --set a.b=value")
     parsed = nodes.parse(text, source)
     parsed.raise_faults()
+    put(document, tuple(steps), parsed.value, dict.fromkeys(parsed.where, source), source)
+
+
+def put(document: Document, steps: tuple[str, ...], value: Any, where: Mapping[Place, str], source: str) -> None:
+    """Put *value* at *steps* of the document; *where* says of each place in the value where it was written.
+
+    A preset's name on the way becomes ``{preset: name}``; what can only be there instead of another goes in its place.
+
+    Raises
+    ------
+    ConfigError
+        If the way leads through something that is no mapping; *source* is what the line calls the setting.
+    """
     at = document.value
     place: Place = ()
     for step in steps[:-1]:
         place = (*place, step)
         inside = at.get(step)
-        other = step == "trace" and isinstance(inside, dict) and _loses(inside, steps)
+        other = step == "trace" and isinstance(inside, dict) and _loses(inside, list(steps))
         if isinstance(inside, str) and step in ("model", "wafer", "synth"):
             inside = {"preset": inside}
         elif inside is None or other or (not isinstance(inside, dict) and (step, steps[len(place)]) in _EITHER_OR):
@@ -293,12 +312,12 @@ def _set(document: Document, setting: str) -> None:
     place = (*place, steps[-1])
     if place in _EITHER_OR:
         document.value[steps[0]] = at = {}
-    at[steps[-1]] = parsed.value
+    at[steps[-1]] = value
     for old in [old for old in document.where if old[: len(place)] == place]:
         del document.where[old]
-    for new in parsed.where:
-        document.where[(*place, *new)] = source
-    document.where[place] = source
+    for new, text in where.items():
+        document.where[(*place, *new)] = text
+    document.where.setdefault(place, source)
 
 
 def _loses(inside: dict[str, Any], steps: list[str]) -> bool:

@@ -29,17 +29,22 @@ def run_table(summary: dict[str, Any], order: Sequence[str]) -> str:
     runs = {run["policy"]: run for run in summary["runs"]}
     cells = [[heading for heading, _ in COLUMNS]]
     cells += [[_cell(key, runs[policy][key]) for _, key in COLUMNS] for policy in order]
-    widths = [max(len(row[i]) for row in cells) for i in range(len(COLUMNS))]
-    lines = [_line(row, widths) for row in cells]
-    lines.insert(1, "  ".join("-" * width for width in widths))
     first = runs[order[0]]
     heading = ["".join(c if c.isprintable() else "?" for c in line) for line in _heading(summary, first)]
-    return "\n".join([*heading, "", *lines, "", *_legend(first)])
+    return "\n".join([*heading, "", aligned(cells), "", *_legend(first)])
 
 
-def _line(row: Sequence[str], widths: Sequence[int]) -> str:
-    cells = [row[0].ljust(widths[0]), *(cell.rjust(width) for cell, width in zip(row[1:], widths[1:], strict=True))]
-    return "  ".join(cells).rstrip()
+def aligned(cells: Sequence[Sequence[str]], left: int = 1) -> str:
+    """Return rows of *cells*, the headings first, as text in columns; the first *left* columns stand to the left."""
+    widths = [max(len(row[i]) for row in cells) for i in range(len(cells[0]))]
+    lines = [
+        "  ".join(
+            c.ljust(w) if i < left else c.rjust(w) for i, (c, w) in enumerate(zip(row, widths, strict=True))
+        ).rstrip()
+        for row in cells
+    ]
+    lines.insert(1, "  ".join("-" * width for width in widths))
+    return "\n".join(lines)
 
 
 def _cell(key: str, value: Any) -> str:

@@ -1,5 +1,6 @@
-"""The walk from an experiment to its result; the only place where all parts meet."""
+"""The walk: experiment in, result out."""
 
+from wss.run.group import check, simulate
 from wss.run.walk import Result, run
 
-__all__ = ["Result", "run"]
+__all__ = ["Result", "check", "run", "simulate"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import platform
+from collections.abc import Sequence
 from importlib.metadata import version
 from typing import Any
 
@@ -20,7 +21,7 @@ def summary_of(
     experiment: Experiment,
     batch: Batch,
     replay: Replay | CountedReplay,
-    sites: list[Site] | list[ArtifactSite],
+    sites: Sequence[Site | ArtifactSite],
     wafer: Wafer,
     notes: tuple[str, ...],
     times: dict[str, Any],

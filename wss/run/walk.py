@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -22,6 +23,8 @@ from wss.run.site import Site, layer_indices
 from wss.run.summary import summary_of
 from wss.traces import CountedReplay, Replay
 
+AnySite = Site | ArtifactSite
+
 
 def _quiet(what: str, done: int, total: int) -> None:
     """Tell nobody."""
@@ -37,7 +40,7 @@ class Result:
     notes: tuple[str, ...]
 
 
-def _sites(experiment: Experiment, wafer: Wafer, policies: list[Policy]) -> list[Site] | list[ArtifactSite]:
+def sites_of(experiment: Experiment, wafer: Wafer, policies: Sequence[Policy]) -> list[Site] | list[ArtifactSite]:
     """Put each policy to work under the experiment's physics."""
     if experiment.physics == "paper_artifact":
         check_artifact(experiment)
@@ -45,7 +48,7 @@ def _sites(experiment: Experiment, wafer: Wafer, policies: list[Policy]) -> list
     return [Site(experiment, wafer, policy) for policy in policies]
 
 
-def _excess(sites: list[Site] | list[ArtifactSite]) -> list[str]:
+def _excess(sites: Sequence[AnySite]) -> list[str]:
     """Say by how much weights and copies exceed the HBM, where nothing keeps them within it."""
     excess = max((site.excess_bytes, site.ledger.policy) for site in sites)
     if excess[0] <= 0:
@@ -53,7 +56,9 @@ def _excess(sites: list[Site] | list[ArtifactSite]) -> list[str]:
     return [f"no capacity limit here: weights and copies exceed the usable HBM by {excess[0]:.0f} bytes ({excess[1]})"]
 
 
-def _replay(experiment: Experiment, policies: list[Policy], progress: Progress) -> tuple[Batch, Replay | CountedReplay]:
+def replay_of(
+    experiment: Experiment, policies: Sequence[Policy], progress: Progress
+) -> tuple[Batch, Replay | CountedReplay]:
     """Open the batch, and replay it: by counts alone where no policy asks what followed what."""
     continuous = isinstance(experiment.trace, TraceFile) and experiment.trace.replay == "continuous"
     hold = continuous or any(not isinstance(policy.prediction, Never) for policy in policies)
@@ -63,6 +68,12 @@ def _replay(experiment: Experiment, policies: list[Policy], progress: Progress) 
         return batch, CountedReplay(batch.requests, batch.num_requests, *common)
     replay = Replay(list(batch.requests), *common, across_phases=experiment.physics == "wss", continuous=continuous)
     return dataclasses.replace(batch, num_requests=replay.num_requests), replay
+
+
+def notes_of(batch: Batch, replay: Replay | CountedReplay, sites: Sequence[AnySite]) -> tuple[str, ...]:
+    """Return what a reader of the results should know."""
+    notes = batch.notes if replay.has_prefill else (*batch.notes, "the trace has no prefill: heatmaps start empty")
+    return (*notes, *_excess(sites), *(note for site in sites for note in site.notes))
 
 
 def run(experiment: Experiment, progress: Progress = _quiet) -> Result:
@@ -78,8 +89,8 @@ def run(experiment: Experiment, progress: Progress = _quiet) -> Result:
     started, wall, cpu = datetime.now(UTC), time.perf_counter(), time.process_time()
     wafer = hardware.build(experiment.wafer, experiment.faults)
     policies = sorted(experiment.policies, key=lambda policy: policy.name)
-    sites = _sites(experiment, wafer, policies)
-    batch, replay = _replay(experiment, policies, progress)
+    sites = sites_of(experiment, wafer, policies)
+    batch, replay = replay_of(experiment, policies, progress)
     total = (batch.steps + replay.has_prefill) * len(replay.layers) * len(sites)
     done = 0
     for kernel in replay.kernels():
@@ -89,7 +100,6 @@ def run(experiment: Experiment, progress: Progress = _quiet) -> Result:
             progress("simulating", done, total)
 
     times = {"start": started.isoformat(), "wall_s": time.perf_counter() - wall, "cpu_s": time.process_time() - cpu}
-    notes = batch.notes if replay.has_prefill else (*batch.notes, "the trace has no prefill: heatmaps start empty")
-    notes = (*notes, *_excess(sites), *(note for site in sites for note in site.notes))
+    notes = notes_of(batch, replay, sites)
     summary = summary_of(experiment, batch, replay, sites, wafer, notes, times)
     return Result(summary=summary, ledgers=tuple(site.ledger for site in sites), wafer=wafer, notes=notes)

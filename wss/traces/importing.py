@@ -10,19 +10,17 @@ from __future__ import annotations
 import hashlib
 import os
 import shutil
-import threading
-import time
 from collections import Counter
 from collections.abc import Callable, Iterator
-from concurrent.futures import Future, ProcessPoolExecutor, as_completed
+from concurrent.futures import Future, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass, replace
-from multiprocessing import get_context
 from pathlib import Path
 
 import msgspec
 
 from wss.errors import OutputError, TraceError
+from wss.processes import process_pool
 from wss.traces.importers.source import Read, Source
 from wss.traces.schema import Label, RequestRouting, TraceMeta
 from wss.traces.store import TraceReader
@@ -205,9 +203,7 @@ def _read_all(tasks: list[tuple[Source, list[Path], Path]], workers: int) -> Ite
             _read_block(source.read, source.meta, block, part)
             yield place
         return
-    pool = ProcessPoolExecutor(
-        min(workers, len(tasks)), mp_context=get_context("spawn"), initializer=_end_with, initargs=(os.getpid(),)
-    )
+    pool = process_pool(min(workers, len(tasks)))
     try:
         futures: dict[Future[None], int] = {
             pool.submit(_read_block, source.read, source.meta, block, part): place
@@ -222,17 +218,6 @@ def _read_all(tasks: list[tuple[Source, list[Path], Path]], workers: int) -> Ite
         ) from error
     finally:
         pool.shutdown(wait=True, cancel_futures=True)
-
-
-def _end_with(parent: int) -> None:
-    """Let this process end when its parent has: a parent that is killed tells nobody."""
-
-    def watch() -> None:
-        while os.getppid() == parent:
-            time.sleep(0.5)
-        os._exit(1)
-
-    threading.Thread(target=watch, daemon=True).start()
 
 
 def _read_block(read: Callable[[Path], Read], meta: TraceMeta, files: list[Path], part: Path) -> None:

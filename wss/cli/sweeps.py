@@ -1,0 +1,160 @@
+"""The commands of sweeps: run one, draw one, check one."""
+
+# ruff: noqa: PLC0415
+from __future__ import annotations
+
+import os
+import sys
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from wss.cli.shared import Bars, uninterrupted
+from wss.errors import ConfigError
+
+if TYPE_CHECKING:
+    from wss.config.grid import Sweep
+    from wss.sweep import Folder, Task
+
+_SHARED = (
+    click.argument("experiment", type=click.Path(path_type=Path)),
+    click.option(
+        "--out",
+        type=click.Path(path_type=Path),
+        help="Folder, which may hold an unfinished sweep  [default: results/NAME]",
+    ),
+    click.option(
+        "--set", "settings", multiple=True, metavar="KEY=VALUE", help="Change what all points share, such as steps=8."
+    ),
+    click.option("--workers", type=click.IntRange(1, 1024), help="Processes  [default: one a core]"),
+    click.option("--dask", metavar="ADDRESS", help="Run on the workers of this dask scheduler instead."),
+    click.option("--quiet", is_flag=True, help="No progress bar."),
+)
+
+
+def _shared(command: Any) -> Any:
+    for decorate in reversed(_SHARED):
+        command = decorate(command)
+    return command
+
+
+@click.command()
+@_shared
+def sweep(
+    experiment: Path, out: Path | None, settings: tuple[str, ...], workers: int | None, dask: str | None, quiet: bool
+) -> None:
+    """Run all points of EXPERIMENT, a YAML file, in parallel; what has been done is kept and not run again."""
+    from wss.report.sweeps import sweep_table
+
+    plan, _, rows, folder = _run(experiment, out, settings, workers, dask, quiet)
+    click.echo(sweep_table(plan.axes, rows))
+    click.echo(f"\nwrote {folder.path}/: results.parquet, results.csv, links.parquet, sweep.json", err=True)
+
+
+def _run(
+    experiment: Path, out: Path | None, settings: tuple[str, ...], workers: int | None, dask: str | None, quiet: bool
+) -> tuple[Sweep, list[list[Task]], list[dict[str, Any]], Folder]:
+    """Run a sweep, write its tables, and return it with its tasks, rows and folder."""
+    from wss.config.grid import load_sweep
+    from wss.report.sweeps import write_sweep
+    from wss.run import check
+    from wss.sweep import Folder, run_sweep, tasks_of
+    from wss.sweep.collect import links_of, provenance_of, rows_of
+    from wss.sweep.execute import as_json
+    from wss.sweep.folder import write_whole
+
+    if workers is not None and dask is not None:
+        raise ConfigError("--workers: are not started with --dask, whose workers are used; give one of the two")
+    plan = load_sweep(experiment, settings)
+    faults = [fault for point in plan.points for fault in _faults(check, point)]
+    if faults:
+        raise ConfigError(*dict.fromkeys(faults))
+    tasks = tasks_of(plan)
+    folder = Folder(out if out is not None else Path("results") / plan.name)
+    started, bars = time.time(), Bars(quiet)
+    try:
+        run = run_sweep([t for own in tasks for t in own], folder, workers or os.cpu_count() or 1, dask, bars)
+    except (KeyboardInterrupt, SystemExit):
+        kept = len({t.key for own in tasks for t in own if folder.read(t.key) is not None})
+        click.echo(f"interrupted: {kept} tasks are done and kept; run the same command again to go on", err=True)
+        sys.exit(130)
+    finally:
+        bars.close()
+    rows = rows_of(plan, tasks, folder)
+    times = {"started": started, "wall_s": time.time() - started, "tasks_run": run}
+    with uninterrupted():
+        write_sweep(folder.path, rows, links_of(plan, tasks, folder))
+        write_whole(folder.path / "sweep.json", as_json(provenance_of(plan, tasks, folder, times)))
+    total = len({t.key for own in tasks for t in own})
+    click.echo(
+        f"{len(plan.points)} points, {total} tasks: {run} run in {time.time() - started:.0f} s, {total - run} kept",
+        err=True,
+    )
+    return plan, tasks, rows, folder
+
+
+def _faults(check: Any, point: Any) -> list[str]:
+    """Return why a point cannot be run, as lines that name it."""
+    from wss.errors import WssError
+
+    where = ", ".join(f"{axis} {label}" for axis, label in point.labels.items())
+    try:
+        check(point.experiment)
+    except WssError as error:
+        return [f"{where}: {fault}" for fault in error.faults]
+    return []
+
+
+@click.command()
+@_shared
+@click.option("--update", is_flag=True, help="Write what is found now as what is expected from now on.")
+@click.option(
+    "--expected", type=click.Path(path_type=Path), help="The file of expected figures  [default: expected/NAME.json]"
+)
+def check(
+    experiment: Path,
+    out: Path | None,
+    settings: tuple[str, ...],
+    workers: int | None,
+    dask: str | None,
+    quiet: bool,
+    update: bool,
+    expected: Path | None,
+) -> None:
+    """Do the figures of EXPERIMENT still hold? Exit code 1 and a table of what moved if not."""
+    from wss.report.sweeps import moved_table
+    from wss.sweep import compare, expected_of, expected_path
+    from wss.sweep.check import identity_of, read_expected
+    from wss.sweep.execute import as_json
+    from wss.sweep.folder import write_whole
+
+    path = expected
+    before: dict[str, Any] = {}
+    if not update:
+        from wss.config.grid import load_sweep
+
+        path = path or expected_path(experiment, load_sweep(experiment, settings).name)
+        before = read_expected(path)
+    plan, tasks, rows, _ = _run(experiment, out, settings, workers, dask, quiet)
+    path = path or expected_path(experiment, plan.name)
+    identity = identity_of(plan, tasks)
+    count = len(rows) * len(plan.check.figures)
+    if update:
+        content = expected_of(plan, identity, rows, experiment)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_whole(path, as_json(content))
+        click.echo(f"{path}: {count} figures are expected from now on, within {plan.check.tolerance:.2%}")
+        return
+    moved = compare(before, identity, plan, rows)
+    if not moved:
+        click.echo(f"{path}: all {count} figures hold, within {before['tolerance']:.2%}")
+        return
+    click.echo(moved_table(plan.axes, moved))
+    click.echo(
+        f"\n{len(moved)} of {count} figures moved by more than {before['tolerance']:.2%} "
+        f"(expected since commit {before['commit']});"
+    )
+    click.echo(f"if that is meant: {before['renew']}")
+    sys.exit(1)

@@ -1,0 +1,117 @@
+"""The files of a sweep: results and links as Parquet, results as CSV too; and the table on the terminal."""
+
+from __future__ import annotations
+
+import csv
+import io
+import os
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from wss.errors import OutputError
+from wss.report.tables import aligned
+
+Rows = Sequence[dict[str, Any]]
+
+FIGURES: tuple[tuple[str, str, str], ...] = (  # heading, column, format
+    ("decode time", "decode_time_s", "{:.4g} s"),
+    ("speedup", "speedup", "{:.3g}x"),
+    ("hops", "hops", "{:,}"),
+    ("busiest link", "max_link_utilization", "{:.1%}"),
+    ("x bound", "bound_ratio", "{:.2f}x"),
+)
+
+
+def write_sweep(folder: Path, rows: Rows, links: Rows) -> None:
+    """Write results.parquet, results.csv and links.parquet into *folder*, each whole or not at all.
+
+    Raises
+    ------
+    OutputError
+        If one cannot be written.
+    """
+    table = _table(rows)
+    _whole(folder / "results.parquet", lambda part: pq.write_table(table, part))
+    _whole(folder / "links.parquet", lambda part: pq.write_table(_table(links), part))
+    text = _csv(table)
+    _whole(folder / "results.csv", lambda part: part.write_text(text, encoding="utf-8", newline=""))
+
+
+def read_sweep(folder: Path) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+    """Return the rows of results and links that `write_sweep` wrote."""
+    try:
+        results, links = (pq.read_table(folder / f"{name}.parquet").to_pylist() for name in ("results", "links"))
+        return results, links
+    except (OSError, pa.ArrowInvalid) as error:
+        raise OutputError(f"{folder}: its results cannot be read ({error}); run the sweep again") from None
+
+
+def _whole(path: Path, write: Callable[[Path], Any]) -> None:
+    part = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        write(part)
+        part.replace(path)
+    except OSError as error:
+        part.unlink(missing_ok=True)
+        reason = error.strerror or error
+        raise OutputError(f"{path}: cannot be written ({reason}); make room and run the same command again") from None
+
+
+def _table(rows: Rows) -> pa.Table:
+    """Return rows as a table; a column is whole numbers, numbers, yes and no, or else text."""
+    names = list(dict.fromkeys(name for row in rows for name in row))
+    columns = {}
+    for name in names:
+        values = [row.get(name) for row in rows]
+        there = {type(value) for value in values if value is not None}
+        if there <= {bool}:
+            columns[name] = pa.array(values, pa.bool_())
+        elif there <= {int}:
+            columns[name] = pa.array(values, pa.int64())
+        elif there <= {int, float}:
+            columns[name] = pa.array([None if v is None else float(v) for v in values], pa.float64())
+        else:
+            columns[name] = pa.array([None if v is None else str(v) for v in values], pa.string())
+    return pa.table(columns)
+
+
+def _csv(table: pa.Table) -> str:
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(table.column_names)
+    writer.writerows(
+        ["" if v is None else repr(v) if isinstance(v, float) else v for v in row.values()] for row in table.to_pylist()
+    )
+    return text.getvalue()
+
+
+def sweep_table(axes: Sequence[str], rows: Rows) -> str:
+    """Return the main figures of a sweep as text, a row for each policy on each point."""
+    shown = [(heading, key, form) for heading, key, form in FIGURES if key in rows[0]]
+    cells = [[*axes, "policy", *(heading for heading, _, _ in shown)]]
+    for row in rows:
+        cells.append(
+            [*(str(row[axis]) for axis in axes), row["policy"], *(_cell(row, key, form) for _, key, form in shown)]
+        )
+    return aligned(cells, left=len(axes) + 1)
+
+
+def _cell(row: dict[str, Any], key: str, form: str) -> str:
+    text = form.format(row[key]) if row[key] is not None else "-"
+    if f"{key}_low" in row and row[f"{key}_low"] is not None and key == "speedup":
+        text += f" [{row[f'{key}_low']:.3g}, {row[f'{key}_high']:.3g}]"
+    return text
+
+
+def moved_table(axes: Sequence[str], moved: Sequence[Any]) -> str:
+    """Return what has moved as text, a row for each figure."""
+    cells = [[*axes, "policy", "figure", "expected", "found", "moved by", ""]]
+    for m in moved:
+        labels = [str(m.labels[axis]) for axis in axes]
+        change = (m.found - m.expected) / m.expected if m.expected else float("inf")
+        cells.append([*labels, m.policy, m.figure, f"{m.expected:.6g}", f"{m.found:.6g}", f"{change:+.2%}", m.verdict])
+    return aligned(cells, left=len(axes) + 2)

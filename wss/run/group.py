@@ -1,0 +1,91 @@
+"""Many experiments over one routing: the trace is read or made once, and every kernel of it is run by all of them."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from typing import Any
+
+from wss import hardware
+from wss.config import Experiment
+from wss.metrics.summary import name_link
+from wss.run.batch import Progress
+from wss.run.summary import summary_of
+from wss.run.walk import AnySite, notes_of, replay_of, sites_of
+
+
+def check(experiment: Experiment) -> None:
+    """Check, without running it, that *experiment* can be put to work.
+
+    Raises
+    ------
+    WssError
+        If its weights do not fit, its faults cut the wafer, or its physics does not know what it asks for.
+    """
+    sites_of(experiment, hardware.build(experiment.wafer, experiment.faults), list(experiment.policies))
+
+
+def simulate(experiments: Sequence[Experiment], progress: Progress) -> list[dict[str, Any]]:
+    """Run *experiments*, each with one policy, which share model, trace, batch, steps, layers, seed and physics.
+
+    Returns
+    -------
+    list of dict
+        Of each experiment its ``figures``, as in summary.json but for baseline and speedup; ``links``, columns with a
+        value a link; ``notes``; and ``times``, which alone depend on where it ran.
+    """
+    began = time.process_time()
+    wafers = [hardware.build(experiment.wafer, experiment.faults) for experiment in experiments]
+    policies = [experiment.policies[0] for experiment in experiments]
+    sites: list[AnySite] = [
+        site
+        for experiment, wafer in zip(experiments, wafers, strict=True)
+        for site in sites_of(experiment, wafer, list(experiment.policies))
+    ]
+    batch, replay = replay_of(experiments[0], policies, progress)
+    total = (batch.steps + replay.has_prefill) * len(replay.layers) * len(sites)
+    spent = [0.0] * len(sites)
+    done = 0
+    for kernel in replay.kernels():
+        for at, site in enumerate(sites):
+            start = time.process_time()
+            site.run(kernel)
+            spent[at] += time.process_time() - start
+            done += 1
+            progress("simulating", done, total)
+    shared = (time.process_time() - began - sum(spent)) / len(sites)
+    results = []
+    for experiment, site, wafer, seconds in zip(experiments, sites, wafers, spent, strict=True):
+        summary = summary_of(experiment, batch, replay, [site], wafer, notes_of(batch, replay, [site]), {})
+        figures = {
+            key: value for key, value in summary["runs"][0].items() if key not in ("policy", "speedup", "baseline")
+        }
+        results.append(
+            {
+                "figures": figures,
+                "links": _links(site, wafer),
+                "notes": summary["provenance"]["notes"],
+                "times": {"kernels_cpu_s": seconds, "trace_cpu_s": shared},
+            }
+        )
+    return results
+
+
+def _links(site: AnySite, wafer: hardware.Wafer) -> dict[str, list[Any]]:
+    """Return the columns of links.parquet."""
+    ledger = site.ledger
+    nbytes = ledger.link_data + ledger.link_request
+    decode = sum(row.time_s for row in ledger.rows if row.phase == "decode")
+    ends = wafer.coordinates[wafer.links]
+    return {
+        "link": [name_link(wafer, link) for link in range(wafer.num_links)],
+        "source_x": ends[:, 0, 0].tolist(),
+        "source_y": ends[:, 0, 1].tolist(),
+        "target_x": ends[:, 1, 0].tolist(),
+        "target_y": ends[:, 1, 1].tolist(),
+        "bytes": nbytes.tolist(),
+        "data_bytes": ledger.link_data.tolist(),
+        "request_bytes": ledger.link_request.tolist(),
+        "busy_s": ledger.link_busy.tolist(),
+        "utilization": (nbytes / (wafer.link_bandwidth * decode)).tolist(),
+    }

@@ -1,0 +1,18 @@
+"""Sweeps: many experiments, in parallel, resumable, each task with a file of its own."""
+
+from wss.sweep.check import Moved, compare, expected_of, expected_path
+from wss.sweep.execute import Progress, run_sweep
+from wss.sweep.folder import Folder
+from wss.sweep.tasks import Task, tasks_of
+
+__all__ = [
+    "Folder",
+    "Moved",
+    "Progress",
+    "Task",
+    "compare",
+    "expected_of",
+    "expected_path",
+    "run_sweep",
+    "tasks_of",
+]

@@ -1,0 +1,84 @@
+"""From the results of tasks to one tidy table: a row for each policy on each point."""
+
+from __future__ import annotations
+
+import platform
+from collections.abc import Sequence
+from importlib.metadata import version
+from typing import Any
+
+from wss import __version__
+from wss.config.grid import Sweep
+from wss.sweep.folder import Folder
+from wss.sweep.tasks import Task
+
+PACKAGES = ("networkx", "numba", "numpy", "pyarrow", "simpy")
+
+
+def rows_of(sweep: Sweep, tasks: Sequence[Sequence[Task]], folder: Folder) -> list[dict[str, Any]]:
+    """Return the rows: labels of the axes, policy, figures; `speedup` is the baseline's decode time over the row's.
+
+    A figure whose name is that of an axis gives way to the axis' label.
+    """
+    rows = []
+    for point, own in zip(sweep.points, tasks, strict=True):
+        results = {task.experiment.policies[0].name: (task.key, folder.read(task.key)) for task in own}
+        _, base = results[point.experiment.baseline]
+        assert base is not None, "collected before it was done"
+        for policy, (key, result) in results.items():
+            assert result is not None, "collected before it was done"
+            figures = {**result["figures"], **speedup_of(result, base)}
+            figures["baseline"] = point.experiment.baseline
+            kept = {name: value for name, value in figures.items() if name not in point.labels}
+            rows.append({**point.labels, "policy": policy, **kept, "task": key})
+    return rows
+
+
+def speedup_of(own: dict[str, Any], base: dict[str, Any]) -> dict[str, Any]:
+    """Return the speedup of one result over another, with its interval where layers were sampled."""
+    return {"speedup": base["figures"]["decode_time_s"] / own["figures"]["decode_time_s"]}
+
+
+def links_of(sweep: Sweep, tasks: Sequence[Sequence[Task]], folder: Folder) -> list[dict[str, Any]]:
+    """Return a row for each link: labels, policy, the dies at both ends, bytes, busy seconds, utilisation."""
+    rows = []
+    for point, own in zip(sweep.points, tasks, strict=True):
+        for task in own:
+            result = folder.read(task.key)
+            assert result is not None, "collected before it was done"
+            start = {**point.labels, "policy": task.experiment.policies[0].name}
+            columns = result["links"]
+            rows += [start | dict(zip(columns, values, strict=True)) for values in zip(*columns.values(), strict=True)]
+    return rows
+
+
+def provenance_of(
+    sweep: Sweep, tasks: Sequence[Sequence[Task]], folder: Folder, times: dict[str, Any]
+) -> dict[str, Any]:
+    """Return sweep.json: every point's configuration and tasks; host and times apart, under those two keys."""
+    notes: dict[str, None] = {}
+    cpu: dict[str, Any] = {}
+    for task in (task for own in tasks for task in own):
+        result = folder.read(task.key)
+        assert result is not None, "collected before it was done"
+        notes |= dict.fromkeys(result["notes"])
+        cpu[task.key] = result["times"]
+    return {
+        "schema": "wss-sweep/1",
+        "name": sweep.name,
+        "about": sweep.about,
+        "axes": list(sweep.axes),
+        "settings": list(sweep.settings),
+        "version": __version__,
+        "notes": list(notes),
+        "points": [
+            {"labels": point.labels, "tasks": [task.key for task in own], "config": point.experiment.plain()}
+            for point, own in zip(sweep.points, tasks, strict=True)
+        ],
+        "host": {
+            "python": platform.python_version(),
+            "platform": platform.platform(),
+            "packages": {name: version(name) for name in PACKAGES},
+        },
+        "times": {**times, "tasks": cpu},
+    }

@@ -1,0 +1,200 @@
+"""Running the tasks of a sweep on any executor: in this process, in processes of its own, or on a dask cluster.
+
+Workers compute and this process alone writes, so a worker that dies loses what it had at hand and nothing else, and a
+sweep that is killed goes on from the files that are there.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import FIRST_COMPLETED, Executor, Future, wait
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
+from dataclasses import dataclass
+from multiprocessing import get_context
+from typing import Any
+
+from wss.errors import ConfigError, OutputError, WssError
+from wss.processes import process_pool
+from wss.run import simulate
+from wss.sweep.folder import Folder
+from wss.sweep.tasks import Task, chunks_of
+
+Progress = Callable[[str, int, int], None]
+Results = list[tuple[str, dict[str, Any]]]
+
+ATTEMPTS = 4  # pools that are started, as long as workers die
+POLL_S = 0.5
+
+
+@dataclass(frozen=True)
+class _Place:
+    """Where a chunk says how many kernels it has run: a number shared between processes, if there is one."""
+
+    number: int
+
+    def __call__(self, what: str, done: int, total: int) -> None:
+        """Note *done* kernels."""
+        if _COUNTS is not None and what == "simulating":
+            _COUNTS[self.number] = done
+
+
+_COUNTS: Any = None  # in a worker: kernels that each chunk has run
+
+
+def _share(counts: Any, path: Sequence[str]) -> None:
+    """Prepare a worker: counts shared with the parent, and the same modules to be found."""
+    global _COUNTS
+    _COUNTS = counts
+    sys.path[:] = path
+
+
+def run_chunk(chunk: Sequence[Task], place: int, path: Sequence[str]) -> Results:
+    """Run tasks that share their routing, and return the key and the result of each."""
+    sys.path.extend(entry for entry in path if entry not in sys.path)
+    outcomes = simulate([task.experiment for task in chunk], _Place(place))
+    return [(task.key, outcome) for task, outcome in zip(chunk, outcomes, strict=True)]
+
+
+def run_sweep(tasks: Sequence[Task], folder: Folder, workers: int, dask: str | None, progress: Progress) -> int:
+    """Run the tasks that *folder* does not hold, and return how many those were.
+
+    Parameters
+    ----------
+    tasks
+        All tasks of the sweep.
+    folder
+        Where results are kept.
+    workers
+        Processes; with one, tasks are run in this one.
+    dask
+        The address of a dask scheduler, to run tasks on its workers instead.
+    progress
+        Told how many kernels of how many have been run, those of earlier results not among them.
+
+    Raises
+    ------
+    WssError
+        If tasks fail, with the lines of each of them; the others are done and kept.
+    OutputError
+        If a result cannot be written, or workers keep dying; what is done is kept.
+    """
+    missing = {task.key: task for task in tasks if folder.read(task.key) is None}
+    count = len(missing)
+    if dask is not None:
+        with _dask_executor(dask) as (executor, size):
+            _finish(executor, chunks_of(list(missing.values()), size), folder, progress, None)
+        return count
+    if workers <= 1:
+        _here(chunks_of(list(missing.values()), 1), folder, progress)
+        return count
+    for _ in range(ATTEMPTS):
+        chunks = chunks_of(list(missing.values()), workers)
+        if not chunks:
+            return count
+        counts = get_context("spawn").Array("q", len(chunks), lock=False)
+        with process_pool(min(workers, len(chunks)), _share, counts, sys.path) as pool:
+            try:
+                _finish(pool, chunks, folder, progress, counts)
+            except BrokenProcessPool:
+                pass  # a worker was killed; go on with what is missing
+            except BaseException:
+                _kill(pool)
+                raise
+        missing = {key: task for key, task in missing.items() if folder.read(key) is None}
+    if missing:
+        raise OutputError(
+            f"worker processes were killed {ATTEMPTS} times, {len(missing)} tasks are left "
+            "(is there too little memory? try fewer --workers); run the same command again, it goes on from there"
+        )
+    return count
+
+
+def _kill(pool: Any) -> None:
+    """End the workers at once: their results are not wanted any more."""
+    for process in list(pool._processes.values()):
+        process.kill()
+
+
+def _here(chunks: list[list[Task]], folder: Folder, progress: Progress) -> None:
+    """Run the chunks in this process."""
+    total = sum(task.kernels for chunk in chunks for task in chunk)
+    before = 0
+    faults: list[str] = []
+    for chunk in chunks:
+
+        def told(what: str, done: int, _: int, before: int = before) -> None:
+            if what == "simulating":
+                progress("sweep", min(before + done, total), total)
+
+        try:
+            for task, result in zip(chunk, simulate([task.experiment for task in chunk], told), strict=True):
+                folder.write(task.key, result)
+        except OutputError:
+            raise
+        except WssError as error:
+            faults += error.faults
+        before += sum(task.kernels for task in chunk)
+        progress("sweep", before, total)
+    _raise(faults)
+
+
+def _finish(executor: Executor, chunks: list[list[Task]], folder: Folder, progress: Progress, counts: Any) -> None:
+    """Run the chunks on *executor*, and keep each result as it comes."""
+    total = sum(task.kernels for chunk in chunks for task in chunk)
+    futures: dict[Future[Results], list[Task]] = {
+        executor.submit(run_chunk, chunk, place, sys.path): chunk for place, chunk in enumerate(chunks)
+    }
+    place = {future: i for i, future in enumerate(futures)}
+    left, done, faults = set(futures), 0, list[str]()
+    try:
+        while left:
+            ended, left = wait(left, timeout=POLL_S, return_when=FIRST_COMPLETED)
+            for future in ended:
+                try:
+                    for key, result in future.result():
+                        folder.write(key, result)
+                except OutputError:
+                    raise
+                except WssError as error:
+                    faults += error.faults
+                done += sum(task.kernels for task in futures[future])
+            under_way = 0 if counts is None else sum(counts[place[future]] for future in left)
+            progress("sweep", min(done + under_way, total), total)
+    finally:
+        for future in left:
+            future.cancel()
+    _raise(faults)
+
+
+def _raise(faults: list[str]) -> None:
+    if faults:
+        raise ConfigError(*dict.fromkeys(faults))
+
+
+@contextmanager
+def _dask_executor(address: str) -> Iterator[tuple[Executor, int]]:
+    """Return an executor of the cluster at *address*, and how many threads its workers have."""
+    try:
+        from distributed import Client  # noqa: PLC0415 - an extra
+    except ImportError:
+        raise ConfigError("--dask: needs dask.distributed; install wss with the extra 'dask'") from None
+    try:
+        client: Any = Client(address, timeout="10s")  # type: ignore[no-untyped-call]
+    except (OSError, ValueError, TimeoutError) as error:
+        reason = " ".join(str(error).split())[:100]
+        raise ConfigError(
+            f"--dask {address}: no scheduler answers there ({reason}); start one, or use --workers"
+        ) from None
+    with client:
+        size = sum(client.nthreads().values())
+        if not size:
+            raise ConfigError(f"--dask {address}: has no workers; start some with `dask worker {address}`")
+        yield client.get_executor(pure=False), size
+
+
+def as_json(value: Any) -> bytes:
+    """Return *value* as JSON text, the same for the same value."""
+    return (json.dumps(value, indent=1, sort_keys=True, allow_nan=False) + "\n").encode()
