@@ -20,7 +20,7 @@ import click
 
 from wss import __version__
 from wss.cli.shared import Bars, Group, uninterrupted
-from wss.cli.sweeps import check, sweep
+from wss.cli.sweeps import check, report, sweep
 from wss.cli.traces import trace
 from wss.errors import OutputError, WssError, did_you_mean
 
@@ -31,7 +31,7 @@ def cli() -> None:
     """Simulate wafer-scale GPU serving of Mixture-of-Experts LLMs."""
 
 
-for command in (trace, sweep, check):
+for command in (trace, sweep, check, report):
     cli.add_command(command)
 
 

@@ -158,3 +158,15 @@ def check(
     )
     click.echo(f"if that is meant: {before['renew']}")
     sys.exit(1)
+
+
+@click.command()
+@click.argument("results", type=click.Path(path_type=Path))
+@click.option("--out", type=click.Path(path_type=Path), help="Folder  [default: RESULTS/report]")
+@click.option("--format", "kind", type=click.Choice(["png", "svg"]), default="png", show_default=True)
+def report(results: Path, out: Path | None, kind: str) -> None:
+    """Draw RESULTS, the folder of a sweep or a run: bars, heat maps of the links, and a Markdown table."""
+    from wss.report.results import read_results, write_report
+
+    for path in write_report(read_results(results), out or results / "report", kind):
+        click.echo(path)

@@ -2,35 +2,19 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from wss.errors import ConfigError, OutputError
 from wss.records import FloatArray, IntArray
+from wss.report.canvas import COLOURS, HEAT, pyplot, save
 from wss.traces.counting import Counts, spearman
 from wss.traces.stats import TOPS, top_overlap
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
-
-# Okabe and Ito's colours, which colour-blind readers can tell apart.
-COLOURS = ("#0072B2", "#E69F00", "#009E73", "#D55E00", "#CC79A7", "#56B4E9")
-HEAT = "cividis"
-
-
-def _pyplot() -> Any:
-    try:
-        import matplotlib  # noqa: PLC0415 - an extra
-
-        matplotlib.use("Agg")
-        from matplotlib import pyplot  # noqa: PLC0415
-    except ImportError:
-        raise ConfigError("--plot: needs matplotlib; install wss with the extra 'plot'") from None
-    return pyplot
 
 
 def write_plots(counts: Counts, folder: Path, name: str, kind: str) -> list[Path]:
@@ -43,33 +27,21 @@ def write_plots(counts: Counts, folder: Path, name: str, kind: str) -> list[Path
     OutputError
         If a figure cannot be written.
     """
-    pyplot = _pyplot()
+    plt = pyplot("--plot")
     label = f"{counts.meta.model.split('/')[-1]}, {counts.meta.subject}, {counts.main_name}"
     if counts.meta.synthetic:
         label += " (SYNTHETIC)"
     written = []
     for figure, draw in FIGURES.items():
-        fig, axes = pyplot.subplots(1, 3, figsize=(13, 4), layout="constrained")
+        fig, axes = plt.subplots(1, 3, figsize=(13, 4), layout="constrained")
         try:
             drawn = draw(axes, counts)
             if drawn:
                 fig.suptitle(f"{drawn}: {label}")
-                written.append(_save(fig, folder / f"{name}_{figure}.{kind}"))
+                written.append(save(fig, folder / f"{name}_{figure}.{kind}"))
         finally:
-            pyplot.close(fig)
+            plt.close(fig)
     return written
-
-
-def _save(fig: Any, path: Path) -> Path:
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        fig.savefig(part, format=path.suffix[1:], dpi=120, metadata={"Date": None} if path.suffix == ".svg" else None)
-        part.replace(path)
-    except OSError as error:
-        part.unlink(missing_ok=True)
-        raise OutputError(f"{path}: cannot be written ({error.strerror}); give --plot a folder with room") from error
-    return path
 
 
 def _heat(axis: Axes, table: IntArray, title: str, x: str, y: str) -> None:

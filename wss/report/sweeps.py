@@ -95,12 +95,13 @@ def sweep_table(axes: Sequence[str], rows: Rows) -> str:
     cells = [[*axes, "policy", *(heading for heading, _, _ in shown)]]
     for row in rows:
         cells.append(
-            [*(str(row[axis]) for axis in axes), row["policy"], *(_cell(row, key, form) for _, key, form in shown)]
+            [*(str(row[axis]) for axis in axes), row["policy"], *(cell(row, key, form) for _, key, form in shown)]
         )
     return aligned(cells, left=len(axes) + 1)
 
 
-def _cell(row: dict[str, Any], key: str, form: str) -> str:
+def cell(row: dict[str, Any], key: str, form: str) -> str:
+    """Return a figure of *row* as text, with its interval where it is a sampled speedup."""
     text = form.format(row[key]) if row[key] is not None else "-"
     if f"{key}_low" in row and row[f"{key}_low"] is not None and key == "speedup":
         text += f" [{row[f'{key}_low']:.3g}, {row[f'{key}_high']:.3g}]"

@@ -1,0 +1,61 @@
+"""The figures of a sweep or a run as Markdown: every row, and means of the speedups."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+from wss.report.sweeps import FIGURES, cell
+from wss.report.tornado import ranges
+
+Row = dict[str, Any]
+
+
+def table(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """Return a Markdown table; the last columns, of numbers, are aligned by the reader's program."""
+    lines = ["| " + " | ".join(headings) + " |", "|" + "---|" * len(headings)]
+    lines += ["| " + " | ".join(text.replace("|", "\\|") for text in row) + " |" for row in rows]
+    return "\n".join(lines)
+
+
+def rows_table(axes: Sequence[str], rows: Sequence[Row]) -> str:
+    """Return all rows with their main figures."""
+    shown = [figure for figure in FIGURES if figure[1] in rows[0]]
+    headings = [*axes, "policy", *(heading for heading, _, _ in shown)]
+    body = [
+        [*(str(row[axis]) for axis in axes), row["policy"], *(cell(row, key, form) for _, key, form in shown)]
+        for row in rows
+    ]
+    return table(headings, body)
+
+
+def means_table(axes: Sequence[str], rows: Sequence[Row]) -> str:
+    """Return the mean speedup of each policy, by each label of each axis and over all points."""
+    policies = list(dict.fromkeys(row["policy"] for row in rows))
+    groups: list[tuple[str, list[Row]]] = [
+        (f"{axis} {label}", [row for row in rows if row[axis] == label])
+        for axis in axes
+        for label in dict.fromkeys(row[axis] for row in rows)
+    ]
+    body = []
+    for name, group in [*groups, ("all", list(rows))]:
+        speedups = {policy: [row["speedup"] for row in group if row["policy"] == policy] for policy in policies}
+        body.append([name, *(_mean(values) for values in speedups.values())])
+    return table(["arithmetic (geometric) mean of speedups", *policies], body)
+
+
+def _mean(values: Sequence[float]) -> str:
+    arithmetic = sum(values) / len(values)
+    geometric = math.exp(sum(math.log(value) for value in values) / len(values))
+    return f"{arithmetic:.3g}x ({geometric:.3g}x)"
+
+
+def tornado_table(rows: Sequence[Row], policy: str) -> str:
+    """Return what is varied, the least and the greatest speedup of *policy*, and for which choice."""
+    body = []
+    for varied, choices in ranges([row for row in rows if row["policy"] == policy]).items():
+        low, high = min(choices, key=lambda c: c[1]), max(choices, key=lambda c: c[1])
+        every = ", ".join(f"{label} {value:.3g}x" for label, value in choices)
+        body.append([varied, f"{low[1]:.3g}x", f"{high[1]:.3g}x", every])
+    return table(["varied", "least", "most", "all choices"], body)

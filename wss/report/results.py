@@ -1,0 +1,131 @@
+"""`wss report`: a finished sweep or run as pictures and Markdown."""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import dataclass
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+import pyarrow.parquet as pq
+
+from wss.errors import ConfigError, OutputError
+from wss.report.bars import write_bars
+from wss.report.markdown import means_table, rows_table, table, tornado_table
+from wss.report.meshmap import write_meshmap
+from wss.report.sweeps import read_sweep
+from wss.report.tornado import write_tornado
+
+MOST_MAPS = 6
+Row = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Results:
+    """What a folder of results holds."""
+
+    title: str
+    axes: tuple[str, ...]
+    rows: list[Row]
+    links: list[Row]
+    notes: list[str]
+
+
+def read_results(folder: Path) -> Results:
+    """Read the folder of a sweep or of a run.
+
+    Raises
+    ------
+    ConfigError
+        If it is neither.
+    """
+    try:
+        if (folder / "sweep.json").is_file():
+            about = json.loads((folder / "sweep.json").read_text(encoding="utf-8"))
+            rows, links = read_sweep(folder)
+            return Results(about["name"], tuple(about["axes"]), rows, links, about["notes"])
+        if (folder / "summary.json").is_file():
+            summary = json.loads((folder / "summary.json").read_text(encoding="utf-8"))
+            links = [_placed(row) for row in pq.read_table(folder / "links.parquet").to_pylist()]
+            run = summary["runs"][0]
+            title = f"{run['model']} on {run['wafer']}, batch {run['batch']}, {run['network']}"
+            return Results(title, (), summary["runs"], links, summary["provenance"]["notes"])
+    except (OSError, ValueError, KeyError) as error:
+        raise ConfigError(f"{folder}: its results are damaged ({error}); run it again") from None
+    raise ConfigError(f"{folder}: holds no result (no sweep.json, no summary.json); give a folder that wss wrote")
+
+
+def _placed(row: Row) -> Row:
+    """Give a link of a run its ends' coordinates, which its name has."""
+    numbers = [int(number) for number in re.findall(r"\d+", row["link"])]
+    return {**row, **dict(zip(("source_x", "source_y", "target_x", "target_y"), numbers, strict=True))}
+
+
+def write_report(results: Results, folder: Path, kind: str) -> list[Path]:
+    """Write pictures and report.md into *folder*, and return the paths; *kind* is png or svg.
+
+    Raises
+    ------
+    OutputError
+        If something cannot be written.
+    """
+    rows, axes = results.rows, results.axes
+    varied = "varied" in axes
+    fixed = [axis for axis in axes if axis not in ("varied", "to")]
+    written: list[Path] = []
+    text = [f"# {results.title}", *results.notes]
+    if varied:
+        for labels in _labels(rows, fixed):
+            own = [row for row in rows if all(row[axis] == labels[axis] for axis in fixed)]
+            policy = next(row["policy"] for row in reversed(own) if row["policy"] != row["baseline"])
+            name = "_".join(["tornado", *(str(label) for label in labels.values())])
+            title = ", ".join([results.title, *(f"{axis} {label}" for axis, label in labels.items())])
+            written.append(write_tornado(own, policy, title, folder / f"{_file(name)}.{kind}"))
+            text += [f"## {title}, {policy}", f"![{name}]({written[-1].name})", tornado_table(own, policy)]
+    else:
+        written += write_bars(rows, axes, results.title, folder, kind)
+        text += [f"![{path.stem}]({path.name})" for path in written]
+        text += ["## Means", means_table(axes, rows)] if axes else []
+        written += _maps(results, folder, kind)
+        text += ["## Links", *(f"![{path.stem}]({path.name})" for path in written if path.stem.startswith("links"))]
+    text += ["## All rows", rows_table(axes, rows)]
+    report = folder / "report.md"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        report.write_text("\n\n".join(text) + "\n", encoding="utf-8")
+    except OSError as error:
+        raise OutputError(f"{report}: cannot be written ({error.strerror}); give an --out with room") from None
+    return [*written, report]
+
+
+def _labels(rows: list[Row], axes: list[str]) -> list[dict[str, Any]]:
+    """Return every combination of labels that there is, in order."""
+    found = {tuple(row[axis] for axis in axes) for row in rows}
+    choices = [list(dict.fromkeys(row[axis] for row in rows)) for axis in axes]
+    return [dict(zip(axes, labels, strict=True)) for labels in product(*choices) if labels in found]
+
+
+def _maps(results: Results, folder: Path, kind: str) -> list[Path]:
+    """Draw the links of every point; of many points, the first of each label of the first axis."""
+    if not results.links:
+        return []
+    points = _labels(results.rows, list(results.axes))
+    if len(points) > MOST_MAPS:
+        first = {point[results.axes[0]]: point for point in reversed(points)}
+        points = [point for point in points if first[point[results.axes[0]]] == point][:MOST_MAPS]
+    written = []
+    for point in points:
+        own = [link for link in results.links if all(link[axis] == label for axis, label in point.items())]
+        title = ", ".join(f"{axis} {label}" for axis, label in point.items()) or results.title
+        name = "_".join(["links", *(str(label) for label in point.values())])
+        written.append(write_meshmap(own, title, folder / f"{_file(name)}.{kind}"))
+    return written
+
+
+def _file(name: str) -> str:
+    return re.sub(r"[^A-Za-z0-9_.-]+", "-", name)
+
+
+__all__ = ["Results", "read_results", "table", "write_report"]
