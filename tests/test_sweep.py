@@ -1,0 +1,442 @@
+"""Sweeps: what a file says, what is run, what is kept, and the same bytes however it is run."""
+
+import csv
+import errno
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+
+from wss.cli import cli
+from wss.config import load
+from wss.config.grid import load_sweep
+from wss.errors import ConfigError, OutputError
+from wss.report.sweeps import write_sweep
+from wss.run import run
+from wss.run.site import Site
+from wss.sweep import Folder, run_sweep, tasks_of
+from wss.sweep.collect import links_of, rows_of
+from wss.sweep.tasks import chunks_of
+
+TINY = """
+config:
+  model: {name: tiny, num_layers: 3, moe_layers: [0, 1, 2], num_experts: 8, top_k: 2, hidden_size: 512,
+          moe_intermediate_size: 256, source: made up}
+  wafer: {preset: dojo, mesh: [2, 2]}
+  trace: {synth: {requests: 8, prompt_min: 2, prompt_max: 4, decode_tokens: 3, clusters: 4, subjects: 2}}
+  batch: 8
+  steps: 2
+  policies: [base, ep, pred, allo, allo_pred]
+"""
+FEW = TINY + "grid:\n  batch: [8, 16]\n  seed: [0, 1]\n"
+MANY = TINY + "grid:\n  seed: [0, 1, 2, 3, 4, 5, 6, 7, 8, 9]\n  batch: [8, 16]\n  window: [1, 2]\n"  # 200 tasks
+FILES = ("results.parquet", "results.csv", "links.parquet")
+
+
+def quiet(what, done, total):
+    pass
+
+
+def sweep_file(tmp_path, text=FEW, name="tiny.yaml"):
+    path = tmp_path / name
+    path.write_text(text)
+    return path
+
+
+def do(path, out, workers=1, dask=None):
+    """Run a sweep, write its files, and return how many tasks were run."""
+    sweep = load_sweep(path)
+    tasks = tasks_of(sweep)
+    folder = Folder(out)
+    count = run_sweep([t for own in tasks for t in own], folder, workers, dask, quiet)
+    write_sweep(out, rows_of(sweep, tasks, folder), links_of(sweep, tasks, folder))
+    return count
+
+
+def content(out):
+    return {name: (out / name).read_bytes() for name in FILES}
+
+
+def tasks_in(out):
+    return sorted(path.name for path in (out / "tasks").iterdir())
+
+
+# --- what a file says -------------------------------------------------------------------------------------------------
+
+
+def test_a_grid_is_every_combination_and_vary_is_one_change_at_a_time(tmp_path):
+    sweep = load_sweep(sweep_file(tmp_path))
+    assert [point.labels for point in sweep.points] == [{"batch": b, "seed": s} for b in (8, 16) for s in (0, 1)]
+    assert [(p.experiment.batch, p.experiment.seed) for p in sweep.points] == [(8, 0), (8, 1), (16, 0), (16, 1)]
+    text = TINY + (
+        "grid: {seed: [0, 1]}\nvary:\n  window: [1, 3]\n  net:\n    half: {network: {kind: circuit, duplex: half}}\n"
+    )
+    sweep = load_sweep(sweep_file(tmp_path, text))
+    assert sweep.axes == ("seed", "varied", "to")
+    found = [(p.labels["varied"], p.labels["to"], p.experiment.window, p.experiment.network_kind) for p in sweep.points]
+    centre = [("-", "-", 2, "fluid"), ("window", "1", 1, "fluid"), ("window", "3", 3, "fluid")]
+    assert found == [*centre, ("net", "half", 2, "circuit")] * 2
+
+
+def test_a_setting_below_a_preset_and_a_config_in_a_file_of_its_own(tmp_path):
+    sweep_file(
+        tmp_path, "model: llama4_maverick\nwafer: dojo\ntrace: {synth: llama4_maverick}\npolicies: [base]\n", "c.yaml"
+    )
+    path = sweep_file(
+        tmp_path,
+        "config: c.yaml\ngrid:\n  trace.synth.skew: [1.0, 2.0]\n  wafer.mesh:\n    3x3: {wafer.mesh: [3, 3]}\n",
+    )
+    sweep = load_sweep(path, ["batch=7"])
+    assert [p.experiment.trace.skew for p in sweep.points] == [1.0, 2.0]
+    assert {p.experiment.wafer.mesh for p in sweep.points} == {(3, 3)}
+    assert {p.experiment.batch for p in sweep.points} == {7}
+
+
+@pytest.mark.parametrize(
+    ("text", "line"),
+    [
+        (TINY, "has neither grid nor vary"),
+        (TINY + "grid: {batsh: [1, 2]}", "tiny.yaml:10:16: batsh: is not a key here; did you mean 'batch'?"),
+        (TINY + "grid: {batch: [1, no]}", "tiny.yaml:10:19: batch: 'no' is not right"),
+        (TINY + "grid: {batch: [1, 1]}", "has a value twice"),
+        (TINY + "grid: {batch: 3}", "give a list of values, or labels with settings"),
+        (TINY + "grid: {batch: [[1]]}", "is no plain value"),
+        (TINY + "grid: {batch: {a: 3}}", "grid.batch.a: is not right; give settings"),
+        (TINY + "grid: [1]", "give axes"),
+        (TINY + "grid: {policy: [1]}", "is a column of the results"),
+        (TINY + "grid: {batch: [1]}\nvary: {batch: [2]}", "is in grid too"),
+        (TINY + "grid: {batch: [1]}\ncheck: {tolerance: 2}", "check.tolerance: 2 is not right"),
+        (TINY + "grid: {batch: [1]}\nname: a/b", "without '/'"),
+        (TINY + "gird: {batch: [1]}", "gird: is not a key of a sweep; did you mean 'grid'?"),
+        ("grid: {batch: [1]}", "config: is missing"),
+        ("config: nowhere.yaml\ngrid: {batch: [1]}", "there is no such file"),
+        (
+            TINY
+            + "grid: {seed: ["
+            + ", ".join(map(str, range(101)))
+            + "], batch: ["
+            + ", ".join(map(str, range(1, 101)))
+            + "]}",
+            "makes 10100 points",
+        ),
+        ("", "is empty"),
+        ("3", "is not a mapping"),
+    ],
+)
+def test_a_fault_in_a_sweep_is_one_line_with_its_place(tmp_path, text, line):
+    with pytest.raises(ConfigError) as error:
+        load_sweep(sweep_file(tmp_path, text))
+    assert any(line in fault for fault in error.value.faults), error.value.faults
+    assert all("\n" not in fault for fault in error.value.faults)
+
+
+def test_a_setting_on_the_command_line_may_not_fight_an_axis(tmp_path):
+    with pytest.raises(ConfigError, match="the axis batch of"):
+        load_sweep(sweep_file(tmp_path), ["batch=3"])
+
+
+def test_weights_that_do_not_fit_are_refused_before_anything_runs(tmp_path):
+    text = TINY.replace("mesh: [2, 2]", "mesh: [2, 2], die: {hbm: {size: 1 MB}}") + "grid: {seed: [0]}"
+    done = CliRunner().invoke(cli, ["sweep", str(sweep_file(tmp_path, text)), "--out", str(tmp_path / "o")])
+    assert "does not fit" in str(done.exception)
+    assert not (tmp_path / "o").exists()
+
+
+# --- what is run, and what is kept ------------------------------------------------------------------------------------
+
+
+def test_what_is_done_is_kept_and_a_change_runs_only_what_it_touches(tmp_path):
+    path, out = sweep_file(tmp_path), tmp_path / "out"
+    assert do(path, out) == 20
+    before = content(out)
+    assert do(path, out) == 0
+    assert content(out) == before
+    path.write_text(FEW.replace("seed: [0, 1]", "seed: [0, 1, 2]"))
+    assert do(path, out) == 10
+    path.write_text(
+        FEW.replace("allo, allo_pred]", "allo, {name: mine, preset: allo, allocation: {kind: algorithm1, block: 9}}]")
+    )
+    assert do(path, out) == 4
+    path.write_text(FEW.replace("batch: [8, 16]", "batch: [8, 16]\n  window: [2]"))
+    assert do(path, out) == 0
+    path.write_text(FEW + "about: other words\n")
+    assert do(path, out) == 0
+    assert content(out) == before
+
+
+def test_a_changed_user_class_runs_anew(tmp_path, monkeypatch):
+    monkeypatch.syspath_prepend(str(tmp_path))
+    module = tmp_path / "changing_policy.py"
+    source = (
+        "from dataclasses import dataclass\nfrom wss.policies.allocation import Home\n"
+        "@dataclass(frozen=True, kw_only=True)\nclass Mine(Home):\n    pass\n"
+    )
+    module.write_text(source)
+    text = TINY.replace("[base, ep, pred, allo, allo_pred]", "[base, {name: mine, allocation: 'changing_policy:Mine'}]")
+    path, out = sweep_file(tmp_path, text + "grid: {seed: [0]}\n"), tmp_path / "out"
+    assert do(path, out) == 2
+    module.write_text(source + "# changed\n")
+    assert do(path, out) == 1
+    assert do(path, out) == 0
+
+
+def test_a_damaged_task_file_is_run_again(tmp_path):
+    path, out = sweep_file(tmp_path), tmp_path / "out"
+    do(path, out)
+    before = content(out)
+    files = sorted((out / "tasks").iterdir())
+    files[0].write_text("{")
+    files[1].write_text(files[2].read_text())
+    assert do(path, out) == 2
+    assert content(out) == before
+
+
+def test_rows_are_those_of_a_run(tmp_path):
+    path, out = sweep_file(tmp_path), tmp_path / "out"
+    do(path, out)
+    (tmp_path / "one.yaml").write_text(
+        "\n".join(line[2:] if line.startswith("  ") else "" for line in TINY.splitlines())
+    )
+    runs = {r["policy"]: r for r in run(load(tmp_path / "one.yaml", ["batch=16", "seed=1"])).summary["runs"]}
+    rows = [
+        row
+        for row in csv.DictReader((out / "results.csv").read_text().splitlines())
+        if (row["batch"], row["seed"]) == ("16", "1")
+    ]
+    assert [row["policy"] for row in rows] == ["base", "ep", "pred", "allo", "allo_pred"]
+    for row in rows:
+        for figure in ("decode_time_s", "speedup", "hops", "link_bytes", "bound_ratio", "prefill_time_s"):
+            assert float(row[figure]) == runs[row["policy"]][figure], figure
+
+
+def test_tasks_that_share_routing_are_one_chunk_and_all_workers_have_some(tmp_path):
+    tasks = [t for own in tasks_of(load_sweep(sweep_file(tmp_path))) for t in own]
+    assert [len(chunk) for chunk in chunks_of(tasks, 1)] == [5, 5, 5, 5]
+    assert all(len({task.routing for task in chunk}) == 1 for chunk in chunks_of(tasks, 1))
+    many = chunks_of(tasks, 7)
+    assert len(many) == 8
+    assert sorted(t.key for chunk in many for t in chunk) == sorted(t.key for t in tasks)
+
+
+def test_another_folder_is_not_taken(tmp_path):
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "thesis.txt").write_text("years of work")
+    with pytest.raises(OutputError, match="is no sweep's folder and not empty"):
+        Folder(tmp_path / "mine")
+
+
+# --- the same bytes ---------------------------------------------------------------------------------------------------
+
+
+def test_one_worker_and_two_give_the_same_bytes(tmp_path):
+    path = sweep_file(tmp_path)
+    for workers in (1, 2):
+        do(path, tmp_path / str(workers), workers)
+    assert content(tmp_path / "1") == content(tmp_path / "2")
+    assert tasks_in(tmp_path / "1") == tasks_in(tmp_path / "2")
+
+
+CLUSTER = """
+import sys, time
+from distributed import LocalCluster
+if __name__ == "__main__":
+    with LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=None, scheduler_port=0) as cluster:
+        print(cluster.scheduler_address, flush=True)
+        print(*(worker.pid for worker in cluster.workers.values()), flush=True)
+        sys.stdin.read()
+"""
+
+
+@pytest.fixture
+def cluster(tmp_path):
+    """The address of a dask cluster of two workers, in processes of its own."""
+    pytest.importorskip("distributed", reason="needs the extra 'dask'")
+    (tmp_path / "cluster.py").write_text(CLUSTER)
+    process = subprocess.Popen(
+        [sys.executable, "cluster.py"], cwd=tmp_path, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    )
+    yield process.stdout.readline().strip()
+    process.stdin.close()
+    process.stdout.close()
+    process.wait(30)
+
+
+def command(path, out, *more):
+    return [sys.executable, "-m", "wss", "sweep", str(path), "--out", str(out), "--quiet", *more]
+
+
+def test_dask_gives_the_same_bytes(tmp_path, cluster):
+    path = sweep_file(tmp_path)
+    do(path, tmp_path / "here")
+    done = subprocess.run(
+        command(path, tmp_path / "there", "--dask", cluster), capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert content(tmp_path / "there") == content(tmp_path / "here")
+    assert tasks_in(tmp_path / "there") == tasks_in(tmp_path / "here")
+
+
+# --- killed, and out of room ------------------------------------------------------------------------------------------
+
+MOMENTS = int(os.environ.get("WSS_KILLS", "2"))  # of each kind; 20 by hand
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("undisturbed")
+    path = sweep_file(folder, MANY)
+    started = time.monotonic()
+    assert do(path, folder / "out") == 200
+    return path, content(folder / "out"), tasks_in(folder / "out"), time.monotonic() - started
+
+
+def children(pid):
+    """Pids of the processes that *pid* has started."""
+    found = []
+    for entry in Path("/proc").glob("[0-9]*"):
+        try:
+            stat = (entry / "stat").read_text().rpartition(")")[2].split()
+        except OSError:
+            continue
+        if int(stat[1]) == pid:
+            found.append(int(entry.name))
+    return found
+
+
+@pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="finds worker processes in /proc")
+@pytest.mark.parametrize("victim", ["parent", "worker"])
+@pytest.mark.parametrize("moment", range(MOMENTS))
+def test_a_killed_sweep_goes_on_and_ends_the_same(tmp_path, undisturbed, victim, moment):
+    path, expected, names, takes = undisturbed
+    out = tmp_path / "out"
+    process = subprocess.Popen(
+        command(path, out, "--workers", "2"), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    )
+    time.sleep(random.Random(f"{victim} {moment}").uniform(0.3, 3.0 + takes))
+    if victim == "parent":
+        process.send_signal(signal.SIGKILL)
+    else:
+        for pid in children(process.pid)[-1:]:
+            os.kill(pid, signal.SIGKILL)
+    code = process.wait(120)
+    assert victim == "parent" or code == 0, "a lost worker is replaced"
+    done = subprocess.run(command(path, out, "--workers", "2"), capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert content(out) == expected
+    assert tasks_in(out) == names, "nothing twice, nothing lost, nothing half-written"
+
+
+@pytest.mark.parametrize("moment", range(MOMENTS))
+def test_a_full_disk_loses_nothing(tmp_path, undisturbed, monkeypatch, moment):
+    path, expected, names, _ = undisturbed
+    out = tmp_path / "out"
+    left = [random.Random(f"disk {moment}").randrange(200)]
+    write = Path.write_bytes
+
+    def full(self, data):
+        left[0] -= 1
+        if left[0] < 0:
+            write(self, data[: len(data) // 2])
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        return write(self, data)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "write_bytes", full)
+        with pytest.raises(OutputError, match="No space left on device"):
+            do(path, out)
+    assert all(name in names for name in tasks_in(out))
+    do(path, out)
+    assert content(out) == expected
+    assert tasks_in(out) == names
+
+
+def test_a_dask_worker_that_is_killed_is_made_up_for(tmp_path, undisturbed, cluster):
+    path, expected, names, _ = undisturbed
+    out = tmp_path / "out"
+    process = subprocess.Popen(
+        command(path, out, "--dask", cluster), stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
+    )
+    time.sleep(4)
+    nannies = [pid for pid in children(os.getpid()) if pid != process.pid]
+    for pid in [grandchild for nanny in nannies for grandchild in children(nanny)][-1:]:
+        os.kill(pid, signal.SIGKILL)
+    _, said = process.communicate(timeout=120)
+    assert process.returncode == 0, said
+    assert content(out) == expected
+    assert tasks_in(out) == names
+
+
+def test_ctrl_c_keeps_what_is_done_and_says_so(tmp_path, undisturbed):
+    path, expected, _, _ = undisturbed
+    out = tmp_path / "out"
+    process = subprocess.Popen(
+        command(path, out, "--workers", "1"), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    while not (out / "tasks").is_dir() or not any(p.suffix == ".json" for p in (out / "tasks").iterdir()):
+        time.sleep(0.02)
+    process.send_signal(signal.SIGINT)
+    printed, said = process.communicate(timeout=60)
+    if process.returncode != 0:  # it may have been done by then
+        assert process.returncode == 130
+        assert "tasks are done and kept" in said
+        assert not printed
+    assert do(path, out) < 200
+    assert content(out) == expected
+
+
+# --- what is expected -------------------------------------------------------------------------------------------------
+
+
+def invoke(*arguments):
+    return CliRunner().invoke(cli, [str(a) for a in arguments])
+
+
+def test_figures_that_hold_a_slowdown_and_a_changed_experiment(tmp_path, monkeypatch):
+    path = sweep_file(tmp_path)
+    common = ("check", path, "--workers", 1)
+    missing = invoke(*common)
+    assert "there is none yet" in str(missing.exception)
+    assert invoke(*common, "--out", tmp_path / "a", "--update").exit_code == 0
+    expected = json.loads((tmp_path / "expected" / "tiny.json").read_text())
+    assert expected["tolerance"] == 0.01
+    assert expected["renew"] == f"python -m wss check {path} --update"
+    assert {"wss", "commit", "python", "packages"} <= set(expected)
+    assert len(expected["values"]) == 20
+    held = invoke(*common, "--out", tmp_path / "a")
+    assert (held.exit_code, "all 60 figures hold" in held.output) == (0, True)
+
+    plain = Site.run
+
+    def slow(self, kernel):
+        plain(self, kernel)
+        if self.ledger.policy == "allo_pred":
+            row = self.ledger.rows[-1]
+            object.__setattr__(row, "time_s", 1.02 * row.time_s)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Site, "run", slow)
+        moved = invoke(*common, "--out", tmp_path / "b")
+    assert moved.exit_code == 1
+    lines = [line for line in moved.output.splitlines() if "allo_pred" in line]
+    assert len(lines) == 8
+    assert all("worse" in line for line in lines)
+    assert "+2.00%" in moved.output
+    assert "-1.96%" in moved.output
+    assert not any(policy in moved.output for policy in ("base ", "ep ", "allo  "))
+
+    path.write_text(FEW.replace("steps: 2", "steps: 1"))
+    changed = invoke(*common, "--out", tmp_path / "a")
+    assert "the experiment has changed" in str(changed.exception)
+
+
+def test_a_figure_that_is_none_is_refused(tmp_path):
+    path = sweep_file(tmp_path, FEW + "check: {figures: [speed]}\n")
+    done = invoke("check", path, "--workers", 1, "--out", tmp_path / "a", "--update")
+    assert "'speed' is no figure of this sweep" in str(done.exception)
