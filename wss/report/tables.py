@@ -100,8 +100,8 @@ def _network(run: dict[str, Any], config: dict[str, Any]) -> str:
 
 def _legend(run: dict[str, Any]) -> list[str]:
     sampled = [
-        "layers are a sample: steps, hops and bytes are sums over those that were run; speedup, busiest link, imbalance and",
-        "x bound are estimates for all layers, beside speedup its 95% interval (others: ci95 in summary.json);",
+        "layers are a sample: steps, hops and bytes are sums over those run; speedup, busiest link, imbalance and",
+        "x bound are estimates for all layers, the speedup with its 95% interval (of the others: summary.json);",
     ]
     return [
         *(sampled if "ci95" in run else []),

@@ -12,7 +12,7 @@ from wss import __version__
 from wss.config import Experiment
 from wss.hardware import Wafer
 from wss.metrics import Ledger, summarise
-from wss.metrics.by_layer import by_layer
+from wss.metrics.by_layer import Figure, by_layer
 from wss.metrics.sampling import Sample
 from wss.run.artifact import ArtifactSite
 from wss.run.batch import Batch
@@ -92,17 +92,17 @@ def _estimates(
 ) -> dict[str, dict[str, Any]]:
     """Return, for each policy, what all layers would give: estimates, and their 95% intervals."""
     all_layers = len(experiment.model.moe_layers)
-    pairs = {ledger.policy: by_layer(ledger, wafer, sample, all_layers, tokens) for ledger in ledgers}
-    baseline = pairs[experiment.baseline]["decode_time_s"][0]
+    by_policy = {ledger.policy: by_layer(ledger, wafer, sample, all_layers, tokens) for ledger in ledgers}
+    baseline = by_policy[experiment.baseline]["decode_time_s"].above
     found = {}
-    for policy, own in pairs.items():
-        time = own["decode_time_s"][0]
-        own["speedup"] = (baseline, time)
+    for policy, own in by_policy.items():
+        time = own["decode_time_s"].above
+        own["speedup"] = Figure(baseline, time)
         if experiment.physics == "paper_artifact":
             own["decode_hops"] = own["hops"]
-            own["hops"] = (own["hops"][0] + own["prefill_hops"][0], None)
-            own["throughput_paper_tokens_per_s"] = (np.full(len(time), experiment.batch * 128 / all_layers), time)
-        estimates = {key: sample.estimate(*pair) for key, pair in own.items()}
+            own["hops"] = Figure(own["hops"].above + own["prefill_hops"].above)
+            own["throughput_paper_tokens_per_s"] = Figure(np.full(len(time), experiment.batch * 128 / all_layers), time)
+        estimates = {key: sample.estimate(*figure) for key, figure in own.items()}
         found[policy] = {
             "estimate": {key: value for key, (value, _, _) in estimates.items()},
             "ci95": {key: [low, high] for key, (_, low, high) in estimates.items()},
