@@ -94,7 +94,7 @@ class Sample:
             value /= total
             deviation = (above - value * below) / total
         half = self._half(deviation)
-        value -= bias
+        value = max(0.0, value - bias)
         return value, max(0.0, value - half), value + half
 
     def _half(self, values: FloatArray) -> float:
@@ -115,8 +115,8 @@ class Sample:
 def draw(layers: Sequence[int], skew: FloatArray, count: int, seed: int) -> Sample:
     """Draw *count* of *layers*, at least `LEAST` and fewer than there are.
 
-    An eighth of them, at least one, are the most skewed; the others come from two strata of equally many layers, or from
-    one if they are fewer than six.
+    An eighth of them, at least one, are the most skewed; the others come from two strata of equally many layers, or
+    from one if they are fewer than six.
 
     Parameters
     ----------
