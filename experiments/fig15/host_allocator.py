@@ -37,8 +37,7 @@ def main(steps: int = 4, num_layers: int = 6) -> None:
                 nbytes = batch * experiment.model.top_k * 2 + tasks * TASK_BYTES
                 longer = "  ".join(f"{100 * (trip + nbytes / PCIE) / kernel:+9.1f}%" for trip in ROUND_TRIPS)
                 print(
-                    f"{wafer:14} {model:12} {batch:6} {1e6 * kernel:6.0f} us {nbytes / 1024:5.0f} KiB"
-                    f"{'':32}{longer}",
+                    f"{wafer:14} {model:12} {batch:6} {1e6 * kernel:6.0f} us {nbytes / 1024:5.0f} KiB{'':32}{longer}",
                     flush=True,
                 )
 

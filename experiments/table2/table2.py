@@ -43,7 +43,8 @@ def main() -> None:
         print(f"  {'together':42} {area:7.4f} mm2, {100 * area / (wafer.num_dies * DIE_MM2):.4f}% of the dies")
         print(
             f"  {'look-ups, every link busy all the time':42} {power:7.2f} W,   "
-            f"{100 * power / (wafer.num_dies * DIE_W):.4f}% ({show(lookups * wafer.spec.link.granule, 'bandwidth')} a link)"
+            f"{100 * power / (wafer.num_dies * DIE_W):.4f}% "
+            f"({show(lookups * wafer.spec.link.granule, 'bandwidth')} a link)"
         )
 
 

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, fields, is_dataclass
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
+
+from annotated_types import Ge
 
 from wss.engine import NETWORKS, FluidSpec, NetworkSpec
+from wss.errors import CHECKED
 from wss.hardware import FaultSpec, WaferSpec
+from wss.metrics.sampling import LEAST
 from wss.models import ModelShape, Precision
 from wss.policies import ALLOCATIONS, CACHINGS, PLACEMENTS, PREDICTIONS, PREFETCHINGS, Policy
 from wss.traces.synth import SynthSpec
@@ -26,6 +30,22 @@ class TraceFile:
 
 
 @dataclass(frozen=True, kw_only=True)
+class LayerSample:
+    """Run *sample* MoE layers, to be drawn when the run starts; all if there are no more."""
+
+    __pydantic_config__ = CHECKED
+
+    sample: Annotated[int, Ge(LEAST)]
+
+
+@dataclass(frozen=True, kw_only=True)
+class DrawnLayers(LayerSample):
+    """The sample, drawn: absolute numbers, ascending."""
+
+    layers: tuple[int, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
 class Experiment:
     """What to run. Field names are the keys of the configuration."""
 
@@ -35,7 +55,7 @@ class Experiment:
     precision: Precision = "fp16"
     batch: int = 4096
     steps: int | Literal["all"] = 4
-    layers: tuple[int, ...] | Literal["all"] = "all"
+    layers: tuple[int, ...] | LayerSample | Literal["all"] = "all"
     network: NetworkSpec = field(default_factory=FluidSpec)
     gemm: str = "h800"
     engine: Literal["auto", "simpy", "compiled"] = "auto"
@@ -53,8 +73,23 @@ class Experiment:
 
     @property
     def layers_run(self) -> tuple[int, ...]:
-        """Absolute numbers of the MoE layers to run."""
+        """Absolute numbers of the MoE layers to run.
+
+        Raises
+        ------
+        ValueError
+            If they are a sample that is still to be drawn.
+        """
+        if isinstance(self.layers, DrawnLayers):
+            return self.layers.layers
+        if isinstance(self.layers, LayerSample):
+            raise ValueError("which layers are sampled is drawn when the run starts")
         return self.model.moe_layers if self.layers == "all" else self.layers
+
+    @property
+    def layer_share(self) -> float:
+        """For what share of all MoE layers those that are run stand: below 1 where they are a sample of them."""
+        return len(self.layers_run) / len(self.model.moe_layers) if isinstance(self.layers, LayerSample) else 1.0
 
     def plain(self) -> dict[str, Any]:
         """Return the whole experiment as plain data in SI units, policies sorted by name."""
@@ -81,7 +116,7 @@ def _kind(value: object) -> str | None:
         return "synth"
     if isinstance(value, TraceFile):
         return "path"
-    if isinstance(value, ModelShape | Policy) or type(value).__module__.startswith("wss.hardware"):
+    if isinstance(value, ModelShape | Policy | LayerSample) or type(value).__module__.startswith("wss.hardware"):
         return None
     for table in (PLACEMENTS, ALLOCATIONS, PREDICTIONS, CACHINGS, PREFETCHINGS, NETWORKS):
         for name, cls in table.items():

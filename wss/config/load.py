@@ -11,7 +11,7 @@ from annotated_types import Ge, Le, MinLen
 
 from wss.config import nodes
 from wss.config.choices import build, kinded, named
-from wss.config.experiment import Experiment, TraceFile
+from wss.config.experiment import Experiment, LayerSample, TraceFile
 from wss.config.nodes import Document, Place
 from wss.engine import NETWORKS, FluidSpec
 from wss.engine.network import PacketSpec
@@ -139,7 +139,7 @@ def _check_together(document: Document, given: dict[str, Any]) -> None:
     if given.get("faults") is not None and "wafer" in given:
         for line in faults_of(given["faults"], mesh(given["wafer"])):
             document.fault(("faults",), line)
-    if given.get("layers", "all") != "all" and "model" in given:
+    if isinstance(given.get("layers"), tuple) and "model" in given:
         stray = [layer for layer in given["layers"] if layer not in given["model"].moe_layers]
         if stray:
             moe = given["model"].moe_layers
@@ -181,8 +181,11 @@ def _steps(document: Document, place: Place, value: Any) -> Any:
 def _layers(document: Document, place: Place, value: Any) -> Any:
     if value == "all":
         return value
+    if isinstance(value, dict):
+        return build(document, place, value, LayerSample)
     if not isinstance(value, list):
-        document.fault(place, f"{value!r} is not right; it should be 'all' or a list of MoE layers, such as [3, 4]")
+        what = "it should be 'all', a list of MoE layers, such as [3, 4], or {sample: 8}"
+        document.fault(place, f"{value!r} is not right; {what}")
         return None
     layers = build(document, place, value, Annotated[tuple[int, ...], MinLen(1)])
     if layers is not None and sorted(set(layers)) != list(layers):

@@ -10,6 +10,7 @@ from pydantic import TypeAdapter
 from wss.config.load import SEAMS
 from wss.engine import NETWORKS
 from wss.hardware import GEMMS, WAFERS, WaferSpec
+from wss.metrics.sampling import LEAST
 from wss.models import MODELS, ModelShape
 from wss.policies import POLICIES
 from wss.traces.synth import SYNTHS, SynthSpec
@@ -68,7 +69,14 @@ def json_schema() -> dict[str, Any]:
         },
         "batch": {**count, "default": 4096},
         "steps": {"anyOf": [{"const": "all"}, count], "default": 4},
-        "layers": {"anyOf": [{"const": "all"}, {"type": "array", "items": {"type": "integer"}}], "default": "all"},
+        "layers": {
+            "anyOf": [
+                {"const": "all"},
+                _list_of({"type": "integer"}),
+                _object({"sample": {"type": "integer", "minimum": LEAST}}, ["sample"]),
+            ],
+            "default": "all",
+        },
         "network": kind_of(NETWORKS),
         "engine": {"enum": ["auto", "simpy", "compiled"], "default": "auto"},
         "gemm": {"enum": sorted(GEMMS), "default": "h800"},

@@ -24,6 +24,8 @@ class Ledger:
         self.link_request: FloatArray = np.zeros(wafer.num_links)
         self.link_busy: FloatArray = np.zeros(wafer.num_links)
         self.die_compute: FloatArray = np.zeros(wafer.num_dies)
+        self.layer_links: dict[int, FloatArray] = {}  # bytes over each link in decode, by layer
+        self.layer_compute: dict[int, FloatArray] = {}  # seconds that each die computed in decode, by layer
         self._model, self._wafer, self._precision, self._gemm = model, wafer, precision, gemm
 
     def enter(
@@ -85,3 +87,7 @@ class Ledger:
             self.link_request += link_request
             self.link_busy += link_busy
             self.die_compute += compute
+            of_layer = self.layer_links.setdefault(row.layer, np.zeros_like(link_data))
+            of_layer += link_data + link_request
+            of_layer = self.layer_compute.setdefault(row.layer, np.zeros_like(compute))
+            of_layer += compute

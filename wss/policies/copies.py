@@ -23,7 +23,7 @@ class Copies:
     room
         Bytes each die has for copies and activation buffers, [dies].
     expert_bytes
-        Bytes of one expert.
+        Bytes of one expert, times the layers that each layer here stands for, if they are a sample.
     caching
         Chooses what to give up.
     """

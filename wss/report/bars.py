@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from wss.report.canvas import COLOURS, HATCHES, pyplot, save
+from wss.report.sweeps import best
 
 Row = dict[str, Any]
 
@@ -30,7 +31,7 @@ def write_bars(rows: Sequence[Row], axes: Sequence[str], title: str, folder: Pat
     plt = pyplot("report")
     written = []
     for name, column, what, logarithmic in BARS:
-        if any(row.get(column) for row in rows):
+        if all(column in row for row in rows) and any(best(row, column) for row in rows):
             fig = _panels(plt, rows, axes, lambda axis, own, c=column: _simple(axis, own, axes, c))
             for axis in fig.axes:
                 axis.set_yscale("symlog" if logarithmic else "linear")
@@ -84,7 +85,7 @@ def _simple(axis: Any, rows: Sequence[Row], axes: Sequence[str], column: str) ->
     for i, policy in enumerate(policies):
         own = [row for row in rows if row["policy"] == policy]
         at = [groups.index(group_of(row, axes)) - 0.4 + (i + 0.5) * width for row in own]
-        heights = [row.get(column) or 0 for row in own]
+        heights = [best(row, column) or 0 for row in own]
         axis.bar(
             at, heights, width, label=policy, color=COLOURS[i % 8], hatch=HATCHES[i % 8], edgecolor="white", lw=0.3
         )

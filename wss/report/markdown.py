@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
-from wss.report.sweeps import FIGURES, cell
+from wss.report.sweeps import FIGURES, best, cell
 from wss.report.tornado import ranges
 
 Row = dict[str, Any]
@@ -40,7 +40,7 @@ def means_table(axes: Sequence[str], rows: Sequence[Row]) -> str:
     ]
     body = []
     for name, group in [*groups, ("all", list(rows))]:
-        speedups = {policy: [row["speedup"] for row in group if row["policy"] == policy] for policy in policies}
+        speedups = {policy: [best(row, "speedup") for row in group if row["policy"] == policy] for policy in policies}
         body.append([name, *(_mean(values) for values in speedups.values())])
     return table(["arithmetic (geometric) mean of speedups", *policies], body)
 

@@ -13,7 +13,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from wss.errors import OutputError
-from wss.report.tables import aligned
+from wss.report.tables import RATIOS, aligned
 
 Rows = Sequence[dict[str, Any]]
 
@@ -102,10 +102,17 @@ def sweep_table(axes: Sequence[str], rows: Rows) -> str:
 
 def cell(row: dict[str, Any], key: str, form: str) -> str:
     """Return a figure of *row* as text, with its interval where it is a sampled speedup."""
-    text = form.format(row[key]) if row[key] is not None else "-"
-    if f"{key}_low" in row and row[f"{key}_low"] is not None and key == "speedup":
-        text += f" [{row[f'{key}_low']:.3g}, {row[f'{key}_high']:.3g}]"
+    value = best(row, key)
+    text = "-" if value is None else form.format(value)
+    if key == "speedup" and row.get("speedup_low") is not None:
+        text += f" [{row['speedup_low']:.3g}, {row['speedup_high']:.3g}]"
     return text
+
+
+def best(row: dict[str, Any], key: str) -> Any:
+    """Return a figure of *row*; of sampled layers, a ratio as all layers would give it."""
+    estimate = row.get(f"{key}_estimate") if key in RATIOS else None
+    return row[key] if estimate is None else estimate
 
 
 def moved_table(axes: Sequence[str], moved: Sequence[Any]) -> str:

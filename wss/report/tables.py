@@ -23,12 +23,15 @@ COLUMNS: tuple[tuple[str, str], ...] = (
     ("x bound", "bound_ratio"),
 )
 
+FACTORS = ("speedup", "imbalance", "bound_ratio")
+RATIOS = (*FACTORS, "max_link_utilization")
+
 
 def run_table(summary: dict[str, Any], order: Sequence[str]) -> str:
     """Return the table of a run as text, its policies in *order*."""
     runs = {run["policy"]: run for run in summary["runs"]}
     cells = [[heading for heading, _ in COLUMNS]]
-    cells += [[_cell(key, runs[policy][key]) for _, key in COLUMNS] for policy in order]
+    cells += [[_cell(key, runs[policy]) for _, key in COLUMNS] for policy in order]
     first = runs[order[0]]
     heading = ["".join(c if c.isprintable() else "?" for c in line) for line in _heading(summary, first)]
     return "\n".join([*heading, "", aligned(cells), "", *_legend(first)])
@@ -47,7 +50,12 @@ def aligned(cells: Sequence[Sequence[str]], left: int = 1) -> str:
     return "\n".join(lines)
 
 
-def _cell(key: str, value: Any) -> str:
+def _cell(key: str, run: dict[str, Any]) -> str:
+    """Return a figure of *run* as text; a ratio as all layers would give it, where they are sampled."""
+    if key == "speedup" and "ci95" in run:
+        low, high = run["ci95"][key]
+        return f"{run['estimate'][key]:.2f}x [{low:.2f}, {high:.2f}]"
+    value = run["estimate"][key] if key in RATIOS and "estimate" in run else run[key]
     if value is None:
         return "-"
     if key.endswith("_s") and key.startswith("step_time"):
@@ -56,7 +64,7 @@ def _cell(key: str, value: Any) -> str:
         return show(value, "size") if value else "0"
     if key == "throughput_tokens_per_s":
         return f"{value:,.0f}"
-    if key in ("speedup", "imbalance", "bound_ratio"):
+    if key in FACTORS:
         return f"{value:.2f}x"
     if key == "max_link_utilization":
         return f"{100 * value:.1f}%"
@@ -67,6 +75,8 @@ def _heading(summary: dict[str, Any], run: dict[str, Any]) -> list[str]:
     config = summary["provenance"]["config"]
     moe = len(config["model"]["moe_layers"])
     layers = f"all {moe} MoE layers" if run["layers_run"] == moe else f"{run['layers_run']} of {moe} MoE layers"
+    if "layers_sampled" in run:
+        layers += f", sampled: {_numbers(run['layers_sampled'])},"
     kind = "SYNTHETIC routing" if run["synthetic"] else "recorded routing"
     steps = f"{run['steps_run']} decode step{'s' if run['steps_run'] != 1 else ''}"
     trace = summary["provenance"]["trace"]
@@ -77,6 +87,10 @@ def _heading(summary: dict[str, Any], run: dict[str, Any]) -> list[str]:
         *(["hops count prefill too, as the paper's simulator does"] if run["physics"] == "paper_artifact" else []),
         *(f"note: {note}" for note in summary["provenance"]["notes"]),
     ]
+
+
+def _numbers(layers: Sequence[int]) -> str:
+    return ", ".join(map(str, layers[:12])) + (", ..." if len(layers) > 12 else "")
 
 
 def _network(run: dict[str, Any], config: dict[str, Any]) -> str:
@@ -90,7 +104,12 @@ def _network(run: dict[str, Any], config: dict[str, Any]) -> str:
 
 
 def _legend(run: dict[str, Any]) -> list[str]:
+    sampled = [
+        "layers are a sample: steps, hops and bytes are sums over those run; speedup, busiest link, imbalance and",
+        "x bound are estimates for all layers, the speedup with its 95% interval (of the others: summary.json);",
+    ]
     return [
+        *(sampled if "ci95" in run else []),
         "step: MoE layers of one decode step; tokens/s counts MoE time alone; speedup is over " + run["baseline"] + ";",
         "hops, bytes: sums over all decode kernels; busiest link: its bytes over what it could carry in that time;",
         "imbalance: kernel time over the mean die's; x bound: decode time over a lower bound that no policy can beat.",

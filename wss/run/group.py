@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from dataclasses import asdict, replace
 from typing import Any
 
 from wss import hardware
 from wss.config import Experiment
+from wss.config.experiment import LayerSample
+from wss.metrics.sampling import Sample
 from wss.metrics.summary import name_link
 from wss.run.batch import Progress
+from wss.run.sampling import draw_layers
 from wss.run.summary import summary_of
 from wss.run.walk import AnySite, notes_of, replay_of, sites_of
 
@@ -22,7 +26,8 @@ def check(experiment: Experiment) -> None:
     WssError
         If its weights do not fit, its faults cut the wafer, or its physics does not know what it asks for.
     """
-    sites_of(experiment, hardware.build(experiment.wafer, experiment.faults), list(experiment.policies))
+    everything = replace(experiment, layers="all") if isinstance(experiment.layers, LayerSample) else experiment
+    sites_of(everything, hardware.build(experiment.wafer, experiment.faults), list(experiment.policies))
 
 
 def simulate(experiments: Sequence[Experiment], progress: Progress) -> list[dict[str, Any]]:
@@ -31,10 +36,13 @@ def simulate(experiments: Sequence[Experiment], progress: Progress) -> list[dict
     Returns
     -------
     list of dict
-        Of each experiment its ``figures``, as in summary.json but for baseline and speedup; ``links``, columns with a
-        value a link; ``notes``; and ``times``, which alone depend on where it ran.
+        Of each experiment its ``figures``, as in summary.json but for baseline and speedup; ``sampled``, what a speedup
+        needs where layers are sampled; ``links``, columns with a value a link; ``notes``; and ``times``, which alone
+        depend on where it ran.
     """
     began = time.process_time()
+    asked = experiments
+    experiments, sample = _draw(asked, progress)
     wafers = [hardware.build(experiment.wafer, experiment.faults) for experiment in experiments]
     policies = [experiment.policies[0] for experiment in experiments]
     sites: list[AnySite] = [
@@ -55,20 +63,37 @@ def simulate(experiments: Sequence[Experiment], progress: Progress) -> list[dict
             progress("simulating", done, total)
     shared = (time.process_time() - began - sum(spent)) / len(sites)
     results = []
-    for experiment, site, wafer, seconds in zip(experiments, sites, wafers, spent, strict=True):
-        summary = summary_of(experiment, batch, replay, [site], wafer, notes_of(batch, replay, [site]), {})
+    for experiment, site, wafer, seconds in zip(asked, sites, wafers, spent, strict=True):
+        notes = notes_of(batch, replay, [site])
+        summary = summary_of(experiment, batch, replay, [site], wafer, notes, {}, sample)
         figures = {
             key: value for key, value in summary["runs"][0].items() if key not in ("policy", "speedup", "baseline")
         }
         results.append(
             {
                 "figures": figures,
+                "sampled": None if sample is None else _sampled(site, sample),
                 "links": _links(site, wafer),
                 "notes": summary["provenance"]["notes"],
                 "times": {"kernels_cpu_s": seconds, "trace_cpu_s": shared},
             }
         )
     return results
+
+
+def _draw(experiments: Sequence[Experiment], progress: Progress) -> tuple[list[Experiment], Sample | None]:
+    """Draw the sample of layers, if one is asked for: the same for all, as they share what it is drawn by."""
+    first, sample = draw_layers(experiments[0], lambda every: replay_of(every, [], progress)[1])
+    return [replace(experiment, layers=first.layers) for experiment in experiments], sample
+
+
+def _sampled(site: AnySite, sample: Sample) -> dict[str, Any]:
+    """Return what a speedup over another result with the same sample needs: the strata, and the time of each layer."""
+    by_layer = {layer: 0.0 for layer in sample.layers}
+    for row in site.ledger.rows:
+        if row.phase == "decode":
+            by_layer[row.layer] += row.time_s
+    return {"strata": [asdict(stratum) for stratum in sample.strata], "decode_time_s": list(by_layer.values())}
 
 
 def _links(site: AnySite, wafer: hardware.Wafer) -> dict[str, list[Any]]:

@@ -35,6 +35,7 @@ class Site:
         self._llcs = Llcs(experiment.wafer.die.llc, wafer.num_dies)
         self._slots = int(experiment.wafer.die.llc.size // model.expert_bytes(precision))
         self._bytes = model.expert_bytes(precision)
+        self._copy_bytes = self._bytes / experiment.layer_share  # where layers are sampled, one stands for several
         self._shape = (model.hidden_size, model.moe_intermediate_size, experiment.wafer.die, precision)
         self._network: NetworkModel = experiment.network.model(wafer)
         self._compiled = _fast_twin(experiment, self._network, policy)
@@ -47,7 +48,7 @@ class Site:
         self._weights = wafer.usable_hbm - room
         kept = placed[list(self._places)]
         self._home = kept.argmax(axis=2)
-        self._copies = Copies(kept, room, self._bytes, policy.caching)
+        self._copies = Copies(kept, room, self._copy_bytes, policy.caching)
         link = experiment.wafer.link
         self._costs = Costs(
             hbm_read=self._bytes / wafer.spec.die.hbm.bandwidth,
@@ -93,7 +94,7 @@ class Site:
             where += f", layer {self._layers[kernel.layer]}"
             raise CapacityError(*(f"{where}: {fault}" for fault in error.faults)) from None
         plan = replace(plan, copy=copy)
-        used = self._weights + self._copies.held * self._bytes + buffers
+        used = self._weights + self._copies.held * self._copy_bytes + buffers
         compute = self._gemm.seconds(plan.tokens.astype(np.float64), plan.die, *self._shape)
         place = self._places[kernel.layer]
         self._llcs.begin(flushed=(place - self._before) % self._num_layers != 1 % self._num_layers)

@@ -7,10 +7,14 @@ from collections.abc import Sequence
 from importlib.metadata import version
 from typing import Any
 
+import numpy as np
+
 from wss import __version__
 from wss.config import Experiment
 from wss.hardware import Wafer
-from wss.metrics import summarise
+from wss.metrics import Ledger, summarise
+from wss.metrics.by_layer import Figure, by_layer
+from wss.metrics.sampling import Sample
 from wss.run.artifact import ArtifactSite
 from wss.run.batch import Batch
 from wss.run.site import Site
@@ -25,11 +29,12 @@ def summary_of(
     wafer: Wafer,
     notes: tuple[str, ...],
     times: dict[str, Any],
+    sample: Sample | None = None,
 ) -> dict[str, Any]:
-    """Put together summary.json."""
-    all_layers = experiment.layers_run == experiment.model.moe_layers
-    tokens = sum(replay.tokens(step) for step in range(1, batch.steps + 1)) if all_layers else None
-    figures = {site.ledger.policy: summarise(site.ledger, wafer, tokens) for site in sites}
+    """Put together summary.json; *sample* is what was drawn where *experiment* asks for a sample of the layers."""
+    all_layers = len(replay.layers) == len(experiment.model.moe_layers)
+    tokens = sum(replay.tokens(step) for step in range(1, batch.steps + 1))
+    figures = {site.ledger.policy: summarise(site.ledger, wafer, tokens if all_layers else None) for site in sites}
     is_artifact = experiment.physics == "paper_artifact"
     if is_artifact:
         for site in sites:
@@ -53,6 +58,10 @@ def summary_of(
         "steps_run": batch.steps,
         "baseline": experiment.baseline,
     }
+    if sample is not None:
+        common["layers_sampled"] = list(sample.layers)
+        for name, estimates in _estimates(experiment, [site.ledger for site in sites], wafer, sample, tokens).items():
+            figures[name].update(estimates)
     runs = [{"policy": name, **common, "speedup": baseline / f["decode_time_s"], **f} for name, f in figures.items()]
     packages = ("networkx", "numba", "numpy", "pyarrow", "simpy")
     return {
@@ -77,3 +86,26 @@ def summary_of(
         },
         "runs": runs,
     }
+
+
+def _estimates(
+    experiment: Experiment, ledgers: list[Ledger], wafer: Wafer, sample: Sample, tokens: int
+) -> dict[str, dict[str, Any]]:
+    """Return, for each policy, what all layers would give: estimates, and their 95% intervals."""
+    all_layers = len(experiment.model.moe_layers)
+    by_policy = {ledger.policy: by_layer(ledger, wafer, sample, all_layers, tokens) for ledger in ledgers}
+    baseline = by_policy[experiment.baseline]["decode_time_s"].above
+    found = {}
+    for policy, own in by_policy.items():
+        time = own["decode_time_s"].above
+        own["speedup"] = Figure(baseline, time)
+        if experiment.physics == "paper_artifact":
+            own["decode_hops"] = own["hops"]
+            own["hops"] = Figure(own["hops"].above + own["prefill_hops"].above)
+            own["throughput_paper_tokens_per_s"] = Figure(np.full(len(time), experiment.batch * 128 / all_layers), time)
+        estimates = {key: sample.estimate(*figure) for key, figure in own.items()}
+        found[policy] = {
+            "estimate": {key: value for key, (value, _, _) in estimates.items()},
+            "ci95": {key: [low, high] for key, (_, low, high) in estimates.items()},
+        }
+    return found

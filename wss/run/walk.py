@@ -19,6 +19,7 @@ from wss.policies.prediction import Never
 from wss.run.artifact import ArtifactSite
 from wss.run.artifact import check as check_artifact
 from wss.run.batch import Batch, Progress, open_batch
+from wss.run.sampling import draw_layers
 from wss.run.site import Site, layer_indices
 from wss.run.summary import summary_of
 from wss.traces import CountedReplay, Replay
@@ -89,6 +90,7 @@ def run(experiment: Experiment, progress: Progress = _quiet) -> Result:
     started, wall, cpu = datetime.now(UTC), time.perf_counter(), time.process_time()
     wafer = hardware.build(experiment.wafer, experiment.faults)
     policies = sorted(experiment.policies, key=lambda policy: policy.name)
+    asked, (experiment, sample) = experiment, draw_layers(experiment, lambda every: replay_of(every, [], progress)[1])
     sites = sites_of(experiment, wafer, policies)
     batch, replay = replay_of(experiment, policies, progress)
     total = (batch.steps + replay.has_prefill) * len(replay.layers) * len(sites)
@@ -101,5 +103,5 @@ def run(experiment: Experiment, progress: Progress = _quiet) -> Result:
 
     times = {"start": started.isoformat(), "wall_s": time.perf_counter() - wall, "cpu_s": time.process_time() - cpu}
     notes = notes_of(batch, replay, sites)
-    summary = summary_of(experiment, batch, replay, sites, wafer, notes, times)
+    summary = summary_of(asked, batch, replay, sites, wafer, notes, times, sample)
     return Result(summary=summary, ledgers=tuple(site.ledger for site in sites), wafer=wafer, notes=notes)

@@ -7,11 +7,15 @@ from collections.abc import Sequence
 from importlib.metadata import version
 from typing import Any
 
+import numpy as np
+
 from wss import __version__
 from wss.config.grid import Sweep
+from wss.metrics.sampling import Sample, Stratum
 from wss.sweep.folder import Folder
 from wss.sweep.tasks import Task
 
+ENDS = ("estimate", "low", "high")  # of a figure where layers were sampled
 PACKAGES = ("networkx", "numba", "numpy", "pyarrow", "simpy")
 
 
@@ -27,7 +31,7 @@ def rows_of(sweep: Sweep, tasks: Sequence[Sequence[Task]], folder: Folder) -> li
         assert base is not None, "collected before it was done"
         for policy, (key, result) in results.items():
             assert result is not None, "collected before it was done"
-            figures = {**result["figures"], **speedup_of(result, base)}
+            figures = {**_flat(result["figures"]), **speedup_of(result, base)}
             figures["baseline"] = point.experiment.baseline
             kept = {name: value for name, value in figures.items() if name not in point.labels}
             rows.append({**point.labels, "policy": policy, **kept, "task": key})
@@ -36,7 +40,22 @@ def rows_of(sweep: Sweep, tasks: Sequence[Sequence[Task]], folder: Folder) -> li
 
 def speedup_of(own: dict[str, Any], base: dict[str, Any]) -> dict[str, Any]:
     """Return the speedup of one result over another, with its interval where layers were sampled."""
-    return {"speedup": base["figures"]["decode_time_s"] / own["figures"]["decode_time_s"]}
+    found = {"speedup": base["figures"]["decode_time_s"] / own["figures"]["decode_time_s"]}
+    if own["sampled"] is not None:
+        strata = own["sampled"]["strata"]
+        sample = Sample(tuple(Stratum(layers=tuple(each["layers"]), run=tuple(each["run"])) for each in strata))
+        before, now = (np.array(result["sampled"]["decode_time_s"]) for result in (base, own))
+        found |= dict(zip((f"speedup_{end}" for end in ENDS), sample.estimate(before, now), strict=True))
+    return found
+
+
+def _flat(figures: dict[str, Any]) -> dict[str, Any]:
+    """Return figures without mappings and lists: estimates and intervals, where layers were sampled, as columns."""
+    flat = {key: value for key, value in figures.items() if not isinstance(value, dict | list)}
+    for key, (low, high) in figures.get("ci95", {}).items():
+        if key != "speedup":
+            flat |= dict(zip((f"{key}_{end}" for end in ENDS), (figures["estimate"][key], low, high), strict=True))
+    return flat
 
 
 def links_of(sweep: Sweep, tasks: Sequence[Sequence[Task]], folder: Folder) -> list[dict[str, Any]]:

@@ -18,6 +18,7 @@ from typing import Any
 
 import wss
 from wss.config import Experiment, TraceFile
+from wss.config.experiment import LayerSample
 from wss.config.grid import Sweep
 from wss.errors import TraceError
 
@@ -39,7 +40,9 @@ class Task:
         """About how many kernels it runs, to reckon progress by."""
         experiment = self.experiment
         steps = experiment.steps if experiment.steps != "all" else 128
-        return (steps + 1) * len(experiment.layers_run)
+        sample = experiment.layers
+        layers = sample.sample if isinstance(sample, LayerSample) else len(experiment.layers_run)
+        return (steps + 1) * layers
 
 
 def tasks_of(sweep: Sweep) -> list[list[Task]]:

@@ -1,0 +1,232 @@
+"""A sample of the layers: who is drawn, what is estimated, and whether the intervals hold what they say."""
+
+import math
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from wss.config import load
+from wss.errors import ConfigError
+from wss.metrics.by_layer import WITHOUT
+from wss.metrics.sampling import LEAST, Sample, Stratum, draw
+from wss.report import run_table
+from wss.run import run
+from wss.traces import TraceReader, write_trace
+from wss.traces.popularity import layer_shares
+from wss.traces.synth import synth_meta, synthesise
+
+# 24 layers; LLCs of no size, so that layers meet in the room for copies alone, which is short.
+CONFIG = """\
+model:
+  name: small
+  num_layers: 24
+  moe_layers: [0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20, 21, 22, 23]
+  num_experts: 32
+  top_k: 2
+  hidden_size: 1024
+  moe_intermediate_size: 2048
+wafer: {preset: dojo, mesh: [3, 3], die: {llc: {size: 0 B}, hbm: {size: 2.1 GB}}}
+trace: {synth: {requests: 128, decode_tokens: 3, prompt_min: 1, prompt_max: 3, clusters: 8}}
+batch: 4096
+steps: 3
+policies: [base, ep, pred, allo, allo_pred]
+"""
+TRIALS = 50
+# What a run says of itself, beside its figures.
+LABELS = {"policy", "model", "wafer", "physics", "network", "gemm", "precision", "synthetic", "batch", "baseline"}
+LABELS |= {"unique_requests", "layers_run", "steps_run", "layers_sampled", "estimate", "ci95"}
+
+
+@pytest.fixture(scope="module")
+def config(tmp_path_factory):
+    """The configuration with its routing in a file, so that the seed draws layers and nothing else."""
+    folder = tmp_path_factory.mktemp("sampling")
+    path = folder / "small.yaml"
+    path.write_text(CONFIG, encoding="utf-8")
+    made = load(path)
+    trace = folder / "t.parquet"
+    write_trace(trace, synth_meta(made.trace, made.model, 0), synthesise(made.trace, made.model, 0))
+    return path, [f"trace.path={trace}"]
+
+
+@pytest.fixture(scope="module")
+def whole(config):
+    path, settings = config
+    return run(load(path, settings))
+
+
+def by_policy(result):
+    return {own["policy"]: own for own in result.summary["runs"]}
+
+
+def test_intervals_cover_what_all_layers_give_in_nine_of_ten_trials(config, whole):
+    """Every figure of every policy, over 50 draws of 8 of the 24 layers."""
+    path, settings = config
+    experiment, truth = load(path, [*settings, "layers.sample=8"]), by_policy(whole)
+    covered: dict[tuple[str, str], int] = {}
+    for seed in range(TRIALS):
+        for policy, own in by_policy(run(replace(experiment, seed=seed))).items():
+            for key, (low, high) in own["ci95"].items():
+                slack = 1e-9 * abs(truth[policy][key])
+                covered.setdefault((policy, key), 0)
+                covered[policy, key] += low - slack <= truth[policy][key] <= high + slack
+    assert len(covered) >= 5 * 25
+    assert {each: count for each, count in covered.items() if count < 0.9 * TRIALS} == {}
+
+
+def test_a_total_and_a_ratio_worked_out_by_hand():
+    """One layer for certain, and three of six: N (N - n) / n = 6, t of two degrees of freedom = 4.302653."""
+    sample = Sample((Stratum(layers=(4,), run=(4,)), Stratum(layers=(0, 1, 2, 3, 5, 6), run=(1, 3, 6))))
+    assert sample.layers == (1, 3, 4, 6)
+    assert sample.weights.tolist() == [2, 2, 1, 2]
+    y, x = np.array([1.0, 2.0, 10.0, 3.0]), np.array([1.0, 1.0, 2.0, 2.0])
+    half = 4.302653 * math.sqrt(6 * 1.0)
+    assert sample.estimate(y) == pytest.approx((22, 22 - half, 22 + half), rel=1e-6)
+    # R = 22 / 10; y - R x = -1.2, -0.2, (5.6), -1.4 over a total of 10; s² = 0.41333 / 100
+    half = 4.302653 * math.sqrt(6 * 0.41333333 / 100)
+    assert sample.estimate(y, x) == pytest.approx((2.2, 2.2 - half, 2.2 + half), rel=1e-6)
+
+
+def test_the_degrees_of_freedom_are_those_of_the_smallest_stratum():
+    sample = Sample((Stratum(layers=(0, 1, 2, 3), run=(0, 1)), Stratum(layers=(4, 5, 6, 7, 8, 9), run=(4, 5, 6, 7))))
+    values = np.array([1.0, 1.0, 0.0, 2.0, 0.0, 2.0])
+    half = 12.706205 * math.sqrt(6 * 2 / 4 * 4 / 3)  # t of one
+    assert sample.estimate(values)[2] - sample.estimate(values)[0] == pytest.approx(half, rel=1e-6)
+
+
+def test_intervals_do_not_go_below_zero_and_nothing_over_nothing_is_zero():
+    sample = Sample((Stratum(layers=(0, 1, 2, 3, 4), run=(0, 1, 2)),))
+    assert sample.estimate(np.array([0.0, 0.0, 1.0]))[1] == 0
+    assert sample.estimate(np.zeros(3), np.zeros(3)) == (0, 0, 0)
+
+
+def test_the_jackknife_takes_the_bias_off_a_square():
+    """Of the square of a mean, the bias is the variance of the mean, (1 - f) s² / n; the jackknife gives just that."""
+    sample = Sample((Stratum(layers=tuple(range(9)), run=(0, 4, 8)),))
+    y = np.array([1.0, 2.0, 6.0])
+    assert sample.bias(lambda weights: float(weights @ y / 9) ** 2) == pytest.approx(6 / 9 * y.var(ddof=1) / 3)
+
+
+@given(st.lists(st.sampled_from([1.0, 1.5, 2.0, 7.0]), min_size=5, max_size=90), st.data())
+def test_a_draw_is_stratified_and_holds_the_most_skewed(skews, data):
+    skew, layers = np.array(skews), [3 + 2 * i for i in range(len(skews))]
+    count = data.draw(st.integers(LEAST, len(skews) - 1))
+    seed = data.draw(st.integers(0, 10))
+    sample = draw(layers, skew, count, seed)
+    assert len(set(sample.layers)) == count
+    assert sorted(layer for stratum in sample.strata for layer in stratum.layers) == layers
+    assert sample.weights.sum() == pytest.approx(len(layers))
+    of = dict(zip(layers, skews, strict=True))
+    for first, second in zip(sample.strata, sample.strata[1:], strict=False):
+        assert min(of[layer] for layer in first.layers) >= max(of[layer] for layer in second.layers)
+        assert len(second.run) >= 3
+        assert set(second.run) <= set(second.layers)
+    assert sample.strata[0].run == sample.strata[0].layers
+    assert len(sample.strata[0].run) == max(1, count // 8)
+    assert draw(layers, skew, count, seed) == sample
+
+
+def test_every_layer_is_drawn_as_often_as_its_stratum_says():
+    """10 of 40 layers, 2,000 times; a layer of a stratum of n of N comes n / N of the time."""
+    skew, seen = np.arange(40.0)[::-1], np.zeros(40)
+    for seed in range(2000):
+        sample = draw(range(40), skew, 10, seed)
+        seen[list(sample.layers)] += 1
+    expected = np.concatenate([np.full(len(s.layers), len(s.run) / len(s.layers)) for s in sample.strata])
+    assert np.abs(seen / 2000 - expected).max() < 0.05
+
+
+def test_the_most_skewed_layer_of_a_recorded_trace_is_in(config):
+    path, settings = config
+    experiment = load(path, [*settings, "layers.sample=4", "batch=128", "steps=2", "policies=[base, ep]"])
+    with TraceReader(Path(experiment.trace.path)) as reader:
+        rows = np.concatenate([r.experts[r.num_prefill : r.num_prefill + 2] for r in reader.requests()])
+    most = [np.bincount(rows[:, layer].ravel(), minlength=32).max() for layer in range(24)]
+    drawn = [by_policy(run(replace(experiment, seed=seed)))["ep"]["layers_sampled"] for seed in range(5)]
+    assert all(int(np.argmax(most)) in layers for layers in drawn)
+    assert len({tuple(layers) for layers in drawn}) > 1
+
+
+def test_sums_are_of_the_layers_run_and_every_figure_has_its_interval(config, whole):
+    """Where no copies are kept, a layer runs in a sample just as it does among all."""
+    path, settings = config
+    result = run(load(path, [*settings, "layers={sample: 8}"]))
+    assert result.summary["provenance"]["config"]["layers"] == {"sample": 8}
+    rows = {ledger.policy: ledger.rows for ledger in whole.ledgers}
+    for ledger in result.ledgers:
+        own = by_policy(result)[ledger.policy]
+        assert own["layers_run"] == 8 == len(own["layers_sampled"])
+        assert {row.layer for row in ledger.rows} == set(own["layers_sampled"])
+        assert own["decode_time_s"] == pytest.approx(sum(row.time_s for row in ledger.rows if row.step > 0))
+        assert own["throughput_tokens_per_s"] is None
+        if ledger.policy in ("base", "ep", "allo"):
+            assert ledger.rows == [row for row in rows[ledger.policy] if row.layer in own["layers_sampled"]]
+        assert set(own) - LABELS - set(WITHOUT) == set(own["ci95"]) == set(own["estimate"])
+        for key, value in own["estimate"].items():
+            low, high = own["ci95"][key]
+            assert 0 <= low <= value <= high
+    assert by_policy(result)["base"]["ci95"]["speedup"] == [1, 1]
+    assert all("ci95" not in own for own in whole.summary["runs"])
+
+
+def test_no_fewer_than_all_layers_is_all_layers(config, whole):
+    path, settings = config
+    for count in (24, 25):
+        assert run(load(path, [*settings, f"layers.sample={count}"])).summary["runs"] == whole.summary["runs"]
+
+
+def test_sampled_layers_have_their_share_of_the_room_for_copies(config):
+    """With all of it, nothing would be given up."""
+    path, settings = config
+    sampled = by_policy(run(load(path, [*settings, "layers.sample=8"])))["pred"]
+    given_ = by_policy(run(load(path, [*settings, f"layers={sampled['layers_sampled']}"])))["pred"]
+    assert given_["evictions"] == 0 < sampled["evictions"]
+    assert sampled["hbm_peak_bytes"] <= 0.9 * 2.1e9
+
+
+def test_synthetic_routing_is_sampled_by_its_parameters(config):
+    path, _ = config
+    experiment = load(path, ["layers.sample=4", "batch=64", "policies=[base, ep]"])
+    share = [layer_shares(experiment.trace, experiment.model, 0, layer).max() for layer in range(24)]
+    own = by_policy(run(experiment))["ep"]
+    assert len(own["layers_sampled"]) == 4
+    assert int(np.argmax(share)) in own["layers_sampled"]
+
+
+def test_the_papers_physics_can_be_sampled():
+    configs = Path(__file__).parents[1] / "configs"
+    settings = ["physics=paper_artifact", "layers.sample=4", "batch=16", "steps=1", "policies=[base, ep]"]
+    own = by_policy(run(load(configs / "llama4_maverick.yaml", settings)))["base"]
+    assert set(own) - LABELS - set(WITHOUT) - {"hbm_excess_bytes"} == set(own["ci95"])
+    assert own["estimate"]["hops"] == pytest.approx(own["estimate"]["decode_hops"] + own["estimate"]["prefill_hops"])
+
+
+def test_the_table_shows_the_interval_and_says_what_is_estimated(config):
+    path, settings = config
+    summary = run(load(path, [*settings, "layers.sample=8", "policies=[base, ep]"])).summary
+    own = next(each for each in summary["runs"] if each["policy"] == "ep")
+    table = run_table(summary, ["base", "ep"])
+    low, high = own["ci95"]["speedup"]
+    assert f"{own['estimate']['speedup']:.2f}x [{low:.2f}, {high:.2f}]" in table
+    assert f"8 of 24 MoE layers, sampled: {', '.join(map(str, own['layers_sampled']))}" in table
+    assert "estimates for all layers" in table
+
+
+@pytest.mark.parametrize(
+    ("value", "said"),
+    [
+        ("{sample: 3}", "layers.sample: 3 is not right; it should be greater than or equal to 4"),
+        ("{sample: eight}", "layers.sample: 'eight' is not right; it should be a valid integer"),
+        ("{smaple: 8}", "layers.smaple: is not a key here; did you mean 'sample'?"),
+        ("8", "layers: 8 is not right; it should be 'all', a list of MoE layers, such as [3, 4], or {sample: 8}"),
+    ],
+)
+def test_what_is_no_sample_is_refused(config, value, said):
+    path, _ = config
+    with pytest.raises(ConfigError) as error:
+        load(path, [f"layers={value}"])
+    assert any(said in fault for fault in error.value.faults)

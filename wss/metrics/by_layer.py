@@ -1,0 +1,123 @@
+"""The figures of a run by layer: each a sum over layers, or a ratio of two, so that sampled layers can stand for all.
+
+Figures that are neither are taken to first order: which steps a percentile lies between, which link is the busiest and
+the order of the links in the Gini coefficient are as the estimate has them. As few layers use links less evenly than
+many do, the bias of the last two is taken off.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+
+from wss.hardware.wafer import Wafer
+from wss.metrics.ledger import Ledger
+from wss.metrics.sampling import Sample
+from wss.metrics.summary import gini
+from wss.records import FloatArray
+
+
+class Figure(NamedTuple):
+    """What is summed over layers, [layers run]; what that sum is divided by the sum of, if any; bias to take off."""
+
+    above: FloatArray
+    below: FloatArray | None = None
+    bias: float = 0.0
+
+
+# Figures of `summarise` that are no sum or ratio of sums over layers: they have no interval.
+WITHOUT = ("busiest_link", "hbm_peak_bytes", "kernels")
+_SUMS = (
+    "remote_reads",
+    "hops",
+    "byte_hops",
+    "request_bytes",
+    "remote_read_bytes",
+    "local_read_bytes",
+    "local_write_bytes",
+    "llc_hits",
+    "llc_hit_bytes",
+    "prefetched_bytes",
+    "evictions",
+    "lower_bound_s",
+)
+
+
+def by_layer(ledger: Ledger, wafer: Wafer, sample: Sample, all_layers: int, decode_tokens: int) -> dict[str, Figure]:
+    """Return each figure of `summarise` but those `WITHOUT` as what is summed and what divides it, [layers run] each.
+
+    Parameters
+    ----------
+    ledger
+        Of the policy.
+    wafer
+        It ran on.
+    sample
+        The layers that were run.
+    all_layers
+        How many layers the model has.
+    decode_tokens
+        Tokens decoded in the steps run.
+    """
+    decode = {name: _column(ledger, "decode", name, sample) for name in (*_SUMS, "time_s", "mean_die_time_s")}
+    time = decode["time_s"]
+    return {
+        **{name: Figure(decode[name]) for name in _SUMS},
+        "decode_time_s": Figure(time),
+        "prefill_time_s": Figure(_column(ledger, "prefill", "time_s", sample)),
+        "prefill_hops": Figure(_column(ledger, "prefill", "hops", sample)),
+        "throughput_tokens_per_s": Figure(np.full(len(time), decode_tokens / all_layers), time),
+        "imbalance": Figure(time, decode["mean_die_time_s"]),
+        "bound_ratio": Figure(time, decode["lower_bound_s"]),
+        "compute_share": Figure(np.array([ledger.layer_compute[layer].mean() for layer in sample.layers]), time),
+        **_steps(ledger, sample),
+        **_links(ledger, wafer, sample, time),
+    }
+
+
+def _column(ledger: Ledger, phase: str, name: str, sample: Sample) -> FloatArray:
+    """Sum a column of the rows of *phase* by layer, [layers run]."""
+    rows = [row for row in ledger.rows if row.phase == phase]
+    place = {layer: i for i, layer in enumerate(sample.layers)}
+    at = np.array([place[row.layer] for row in rows], np.int64)
+    return np.bincount(at, [getattr(row, name) for row in rows], len(place)).astype(np.float64)
+
+
+def _steps(ledger: Ledger, sample: Sample) -> dict[str, Figure]:
+    """Return mean and percentiles of the steps' times."""
+    place = {layer: i for i, layer in enumerate(sample.layers)}
+    rows = [row for row in ledger.rows if row.phase == "decode"]
+    times = np.zeros((max(row.step for row in rows), len(place)))
+    for row in rows:
+        times[row.step - 1, place[row.layer]] += row.time_s
+    ascending = times[np.argsort(times @ sample.weights, kind="stable")]
+    figures: dict[str, Figure] = {"step_time_mean_s": Figure(times.mean(axis=0))}
+    for percent in (50, 95, 99):
+        at = percent / 100 * (len(times) - 1)
+        low, high = ascending[int(at)], ascending[min(int(at) + 1, len(times) - 1)]
+        figures[f"step_time_p{percent}_s"] = Figure(low + (at - int(at)) * (high - low))
+    return figures
+
+
+def _links(ledger: Ledger, wafer: Wafer, sample: Sample, time: FloatArray) -> dict[str, Figure]:
+    """Return what the links carried, and how evenly."""
+    carried = np.array([ledger.layer_links[layer] for layer in sample.layers])
+    total = carried.sum(axis=1)
+    used = carried / wafer.link_bandwidth
+    links = carried.shape[1]
+    if links == 0:
+        nothing = np.zeros(len(time))
+        shares: dict[str, Figure] = dict.fromkeys(
+            ("max_link_utilization", "mean_link_utilization"), Figure(nothing, time)
+        )
+        return {"link_bytes": Figure(nothing), "link_gini": Figure(nothing, total), **shares}
+    rank = np.argsort(np.argsort(sample.weights @ carried, kind="stable"), kind="stable")
+    unevenness = sample.bias(lambda weights: gini(weights @ carried))
+    excess = sample.bias(lambda weights: float((weights @ used).max() / (weights @ time)))
+    return {
+        "link_bytes": Figure(total),
+        "max_link_utilization": Figure(used[:, int((sample.weights @ used).argmax())], time, excess),
+        "mean_link_utilization": Figure(used.mean(axis=1), time),
+        "link_gini": Figure(carried @ ((2 * rank + 1 - links) / links), total, unevenness),
+    }

@@ -1,0 +1,145 @@
+"""What all layers would give, from a stratified sample of them: drawing it, estimates, 95% intervals.
+
+Layers are sorted by skew, which is known before the run. The most skewed are always in; the others are cut into strata
+of similar skew, and in each of these layers are drawn at random, without replacement. After Cochran, Sampling
+Techniques, 3rd edition (1977), with N_h layers in stratum h and n_h of them run, of mean y_h:
+
+* total: Y = sum over strata of N_h · y_h, of variance sum of N_h (N_h - n_h) / n_h · s_h² (5.3, 5.4);
+* ratio: R = Y / X, both totals estimated so, the *combined* ratio estimate (6.11). Its variance is that of the total of
+  d = (y - R · x) / X, to first order;
+* 95%: Student's t, its degrees of freedom the smallest n_h - 1. Satterthwaite's (5.16) lie between that and the sum of
+  all n_h - 1, and are right for normal values; kernel times have a long tail, and a few large ones that are not drawn
+  leave the variance too small. In 1,000 draws of 8 layers each on four models, Satterthwaite's covered 92 to 96%;
+* bias of what is no sum or ratio of sums: by the jackknife, a layer left out at a time, sum over strata of
+  (N_h - n_h) / N_h · (n_h - 1) · (mean without one - value).
+
+A stratum that is run whole, such as that of the most skewed, adds no variance. The intervals tell what the choice of
+layers leaves open, nothing else: the steps are those that were run.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from wss.records import FloatArray
+from wss.rng import stream, uniform
+
+LEAST = 4  # layers in a sample: one that is always in, and three to tell a variance from
+_A_STRATUM = 3  # layers drawn at least
+
+
+@dataclass(frozen=True, kw_only=True)
+class Stratum:
+    """Layers of similar skew, and those of them that are run; absolute numbers, ascending."""
+
+    layers: tuple[int, ...]
+    run: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Sample:
+    """A stratified sample of layers. Figures by layer are arrays over `layers`."""
+
+    strata: tuple[Stratum, ...]
+
+    @property
+    def layers(self) -> tuple[int, ...]:
+        """The layers that are run, ascending."""
+        return tuple(sorted(layer for stratum in self.strata for layer in stratum.run))
+
+    @property
+    def weights(self) -> FloatArray:
+        """How many layers each one that is run stands for, [layers run]."""
+        stands = {layer: len(each.layers) / len(each.run) for each in self.strata for layer in each.run}
+        return np.array([stands[layer] for layer in self.layers])
+
+    def bias(self, figure: Callable[[FloatArray], float]) -> float:
+        """Return by how much *figure*, a function of weights [layers run], is over its value for all layers."""
+        weights, value, found = self.weights, figure(self.weights), 0.0
+        place = {layer: i for i, layer in enumerate(self.layers)}
+        for stratum in self.strata:
+            size, drawn = len(stratum.layers), len(stratum.run)
+            if drawn == size:
+                continue
+            own = np.array([place[layer] for layer in stratum.run])
+            for without in own.tolist():
+                fewer = weights.copy()
+                fewer[own] = size / (drawn - 1)
+                fewer[without] = 0.0
+                found += (size - drawn) / size * (drawn - 1) / drawn * (figure(fewer) - value)
+        return found
+
+    def estimate(
+        self, above: FloatArray, below: FloatArray | None = None, bias: float = 0.0
+    ) -> tuple[float, float, float]:
+        """Return value, low and high end of the 95% interval of a total over all layers, or of a ratio of totals.
+
+        Parameters
+        ----------
+        above, below
+            What is summed, and what that is divided by, both [layers run].
+        bias
+            What to take off the value.
+        """
+        value = float(self.weights @ above)
+        deviation = above
+        if below is not None:
+            total = float(self.weights @ below)
+            if total == 0:
+                return 0.0, 0.0, 0.0
+            value /= total
+            deviation = (above - value * below) / total
+        half = self._half(deviation)
+        value = max(0.0, value - bias)
+        return value, max(0.0, value - half), value + half
+
+    def _half(self, values: FloatArray) -> float:
+        """Return half the width of the 95% interval of the total of *values* [layers run]."""
+        from scipy.special import stdtrit  # noqa: PLC0415 - slow to import, and seldom needed
+
+        place = {layer: i for i, layer in enumerate(self.layers)}
+        variance, freedom = 0.0, len(place)
+        for stratum in self.strata:
+            size, drawn = len(stratum.layers), len(stratum.run)
+            if drawn < size:
+                spread = float(values[[place[layer] for layer in stratum.run]].var(ddof=1))
+                variance += size * (size - drawn) / drawn * spread
+                freedom = min(freedom, drawn - 1)
+        return float(stdtrit(freedom, 0.975)) * math.sqrt(variance)
+
+
+def draw(layers: Sequence[int], skew: FloatArray, count: int, seed: int) -> Sample:
+    """Draw *count* of *layers*, at least `LEAST` and fewer than there are.
+
+    An eighth of them, at least one, are the most skewed; the others come from two strata of equally many layers, or
+    from one if they are fewer than six.
+
+    Parameters
+    ----------
+    layers
+        Absolute numbers of all layers.
+    skew
+        Most over mean tokens of an expert, of each, [layers]; among equals the first counts as more skewed.
+    count
+        How many to draw.
+    seed
+        Of the draw.
+    """
+    order = np.array(layers)[np.argsort(-skew, kind="stable")]
+    chance = dict(zip(layers, uniform(stream(seed, "layers", "sample"), len(layers)).tolist(), strict=True))
+    certain = max(1, count // 8)
+    parts = 2 if count - certain >= 2 * _A_STRATUM else 1
+    sizes = [len(part) for part in np.array_split(np.arange(count - certain), parts)]
+    strata = [Stratum(layers=_ascending(order[:certain]), run=_ascending(order[:certain]))]
+    for part, size in zip(np.array_split(order[certain:], parts), sizes, strict=True):
+        chosen = sorted(part.tolist(), key=chance.__getitem__)[:size]
+        strata.append(Stratum(layers=_ascending(part), run=tuple(sorted(chosen))))
+    return Sample(tuple(strata))
+
+
+def _ascending(layers: np.typing.NDArray[np.int64]) -> tuple[int, ...]:
+    return tuple(sorted(layers.tolist()))
