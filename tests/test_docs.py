@@ -1,5 +1,6 @@
 """What README and docs say is executed: every configuration, every command, every name of a file or figure."""
 
+import importlib.util
 import json
 import re
 import shlex
@@ -10,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from wss.config import load
+from wss.config.grid import load_sweep
 from wss.report import run_table
 from wss.run import run
 
@@ -68,6 +70,35 @@ def test_the_policy_of_the_docs_runs_as_it_says(tmp_path):
     done = subprocess.run(line, shell=True, cwd=tmp_path, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert re.search(r"^mine +\d", done.stdout, re.M)
+
+
+@pytest.mark.skipif(importlib.util.find_spec("matplotlib") is None, reason="draws with the extra 'plot'")
+def test_the_tutorial_of_sweeps_works_as_it_says(tmp_path):
+    text = (ROOT / "docs" / "sweeps.md").read_text(encoding="utf-8")
+    (code,) = re.findall(r"```python\n(.*?)```", text, re.S)
+    first, mine = re.findall(r"```yaml\n(.*?)```", text, re.S)
+    for name, block in (("nearest_idle.py", code), ("first.yaml", first), ("mine.yaml", mine)):
+        (tmp_path / name).write_text(block, encoding="utf-8")
+    assert len(load_sweep(tmp_path / "first.yaml").points) == 16
+    said = []
+    for line in commands(text):
+        line = line.replace("python", shlex.quote(sys.executable), 1)
+        done = subprocess.run(line, shell=True, cwd=tmp_path, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, (line, done.stderr)
+        said.append(done)
+    assert re.search(r"^1024 +mine_3x +\d", said[0].stdout, re.M)
+    report = tmp_path / "results" / "mine" / "report"
+    assert (report / "speedup.png").stat().st_size > 10_000
+    assert "| 256 | mine |" in (report / "report.md").read_text()
+    assert "10 tasks: 0 run" in said[2].stderr
+    assert "all 20 figures hold" in said[3].stdout
+
+
+def test_every_sweep_in_experiments_is_sound():
+    found = sorted((ROOT / "experiments").glob("*/*.yaml"))
+    assert len(found) >= 6
+    for path in found:
+        assert load_sweep(path).about
 
 
 def test_every_yaml_block_of_the_readme_is_sound(tmp_path):
