@@ -8,10 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numba
 import numpy as np
-import numpy.typing as npt
 
 from wss.models import ModelShape
 from wss.records import IntArray
@@ -52,7 +52,7 @@ def _step_of(tokens: IntArray, repeats: IntArray, *, paired: bool) -> _Step:
     pairs = times.copy()
     if not paired:
         pairs[offsets[:-1] + 1] = 0
-    return _Step(offsets, tuple(zip(bounds[:-1], bounds[1:], strict=True)), times, pairs)
+    return _Step(offsets, tuple(pairwise(bounds)), times, pairs)
 
 
 class _Past:
@@ -196,9 +196,7 @@ class SynthReplay:
             counts, first, seen = np.zeros(self._num_experts, np.int64), np.zeros(self._num_experts, np.int64), 0
             for low, high in now.parts:
                 offsets = now.offsets[low : high + 1]
-                advance(
-                    draws, low, offsets, start, place, above, past.clusters[place], last, made
-                )
+                advance(draws, low, offsets, start, place, above, past.clusters[place], last, made)
                 if kept is None:
                     continue
                 these = slice(int(offsets[0]), int(offsets[-1]))
