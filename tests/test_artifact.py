@@ -11,7 +11,7 @@ from wss.engine.artifact import ArtifactKernel, Llc, Machine
 from wss.engine.circuit import Circuit
 from wss.errors import ConfigError
 from wss.run import run, walk
-from wss.traces import Replay, TraceReader, write_trace
+from wss.traces import SynthReplay, TraceReader, write_trace
 
 CONFIG = Path(__file__).parents[1] / "configs" / "llama4_maverick.yaml"
 ARTIFACT = ["physics=paper_artifact", "layers=all"]
@@ -182,7 +182,8 @@ def test_the_llc_keeps_two_slices_a_set_oldest_out():
 @pytest.mark.parametrize(("physics", "across"), [("wss", True), ("paper_artifact", False)])
 def test_each_physics_has_its_own_idea_of_which_tokens_are_neighbours(monkeypatch, physics, across):
     seen = []
-    monkeypatch.setattr(walk, "Replay", lambda *a, **k: seen.append(k["across_phases"]) or Replay(*a, **k))
+    make = lambda *a, **k: seen.append(k["across_phases"]) or SynthReplay(*a, **k)  # noqa: E731
+    monkeypatch.setattr(walk, "SynthReplay", make)
     run(load(CONFIG, [f"physics={physics}", "layers=[1]", "batch=8", "steps=1"]))
     assert seen == [across]
 

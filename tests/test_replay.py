@@ -1,10 +1,13 @@
 """A batch becomes kernels: counts, first-seen order, and a heatmap of the past alone."""
 
 import numpy as np
-from hypothesis import given
+import pytest
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from wss.traces import CountedReplay, Replay, RequestRouting
+from wss.models import MODELS, ModelShape
+from wss.traces import CountedReplay, Replay, RequestRouting, SynthReplay, stepped
+from wss.traces.synth import SYNTHS, SynthSpec, synthesise
 
 
 def request(number, prefill, *experts, first=0):
@@ -118,3 +121,61 @@ def test_counting_a_stream_gives_the_same_kernels(drawn, more, steps):
         assert a.counts.tolist() == b.counts.tolist()
         assert a.order.tolist() == b.order.tolist()
         assert a.next_seen.tolist() == b.next_seen.tolist()
+
+
+def assert_same_kernels(spec, shape, seed, requests, batch, steps, layers, **how):
+    """`SynthReplay` gives what `Replay` does of the whole trace; without heat, the same but for that."""
+    trace = list(synthesise(spec, shape, seed, requests=requests, decode_tokens=steps))
+    held = Replay(trace, batch, steps, layers, shape.num_experts, **how)
+    made, cold = (
+        SynthReplay(spec, shape, seed, requests, batch, steps, layers, heat=heat, **how) for heat in (True, False)
+    )
+    assert (made.has_prefill, made.num_requests, made.layers) == (held.has_prefill, held.num_requests, held.layers)
+    assert [held.tokens(step) for step in range(steps + 1)] == [made.tokens(step) for step in range(steps + 1)]
+    for a, b, c in zip(held.kernels(), made.kernels(), cold.kernels(), strict=True):
+        for other in (b, c):
+            assert (a.step, a.layer, a.next_layer) == (other.step, other.layer, other.next_layer)
+            assert a.counts.tolist() == other.counts.tolist()
+            assert a.order.tolist() == other.order.tolist()
+            assert a.next_seen.tolist() == other.next_seen.tolist()
+        assert np.array_equal(a.heat, b.heat)
+        assert not c.heat.any()
+
+
+@pytest.mark.parametrize("name", ["deepseek_v3", "qwen3_235b", "kimi_k2", "llama4_maverick"])
+def test_a_synthetic_trace_in_the_order_of_time_is_the_same(name):
+    """More tokens than are made at a time, and a batch that repeats some requests."""
+    assert_same_kernels(SYNTHS[name], MODELS[name], 3, 400, 500, 2, [0, 1, 7, len(MODELS[name].moe_layers) - 1])
+
+
+@settings(deadline=None, max_examples=100)
+@given(st.data())
+def test_any_synthetic_trace_in_the_order_of_time_is_the_same(data):
+    whole, share = st.integers(1, 6), st.sampled_from([0.0, 0.3, 1.0])
+    layers = data.draw(st.lists(st.integers(0, 4), min_size=1, unique=True).map(sorted))
+    experts, prompt = data.draw(st.integers(1, 12)), data.draw(whole)
+    spec = SynthSpec(
+        clusters=data.draw(whole),
+        carry=data.draw(share),
+        sticky_first=data.draw(share),
+        sticky_last=data.draw(share),
+        subjects=data.draw(whole),
+        prompt_min=prompt,
+        prompt_max=prompt + data.draw(st.integers(0, 4)),
+        decode_tokens=8,
+    )
+    shape = ModelShape(
+        name="org/tiny",
+        num_layers=9,
+        moe_layers=(1, 3, 4, 7, 8),
+        num_experts=experts,
+        top_k=min(experts, data.draw(whole)),
+        hidden_size=8,
+        moe_intermediate_size=8,
+    )
+    requests, steps = data.draw(st.integers(1, 9)), data.draw(st.integers(1, 5))
+    batch = requests + data.draw(st.integers(0, 20))
+    across = data.draw(st.booleans())
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(stepped, "_ROWS", data.draw(st.integers(1, 30)))
+        assert_same_kernels(spec, shape, 5, requests, batch, steps, layers, across_phases=across)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,7 +12,7 @@ from wss.errors import ConfigError, TraceError
 from wss.rng import permutation, stream
 from wss.traces import RequestRouting, TraceMeta, TraceReader
 from wss.traces.replay import last_step
-from wss.traces.synth import synth_meta, synthesise
+from wss.traces.synth import SynthSpec, synth_meta
 
 Progress = Callable[[str, int, int], None]
 
@@ -21,25 +21,20 @@ SYNTHETIC = "the routing is synthetic: made up from named parameters, not record
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class Batch:
-    """The requests that decode together, each once, and what the output must say about them.
+    """The requests that decode together, and what the output must say about them.
 
-    *digest* is the SHA-256 of the trace file, None for a synthetic trace made on the spot. *requests* is a
-    stream, to be read once, if they need not be held.
+    *digest* is the SHA-256 of the trace file, None for a synthetic trace made on the spot.
     """
 
     meta: TraceMeta
     digest: str | None
-    requests: Sequence[RequestRouting] | Iterator[RequestRouting]
     num_requests: int
     steps: int
     notes: tuple[str, ...]
 
 
-def open_batch(experiment: Experiment, progress: Progress, hold: bool = True) -> Batch:
-    """Read or make the requests of the batch, no more of them than it needs; as a list if they are to be held."""
-    if isinstance(experiment.trace, TraceFile):
-        return _read_batch(experiment, experiment.trace)
-    spec = experiment.trace
+def made_batch(experiment: Experiment, spec: SynthSpec) -> Batch:
+    """Return what there is to say of a synthetic batch: no more requests than it needs, none of them made yet."""
     steps = spec.decode_tokens if experiment.steps == "all" else experiment.steps
     if steps > spec.decode_tokens:
         raise ConfigError(
@@ -47,26 +42,17 @@ def open_batch(experiment: Experiment, progress: Progress, hold: bool = True) ->
             "or set trace.synth.decode_tokens"
         )
     count = min(experiment.batch, spec.requests)
-
-    def made() -> Iterator[RequestRouting]:
-        stream_ = synthesise(spec, experiment.model, experiment.seed, requests=count, decode_tokens=steps)
-        for done, request in enumerate(stream_, 1):
-            yield request
-            progress("making the synthetic trace", done, count)
-
-    meta = synth_meta(spec, experiment.model, experiment.seed, count)
-    notes = ["the routing is synthetic: made up from named parameters, not recorded"]
     return Batch(
-        meta=meta,
+        meta=synth_meta(spec, experiment.model, experiment.seed, count),
         digest=None,
-        requests=list(made()) if hold else made(),
         num_requests=count,
         steps=steps,
-        notes=(*notes, *_repeats(experiment, count)),
+        notes=(SYNTHETIC, *_repeats(experiment, count)),
     )
 
 
-def _read_batch(experiment: Experiment, source: TraceFile) -> Batch:
+def read_batch(experiment: Experiment, source: TraceFile) -> tuple[Batch, list[RequestRouting]]:
+    """Read a recorded batch, and its requests, each once; no more of them than it needs."""
     with TraceReader(Path(source.path)) as reader:
         notes = _fit(experiment, reader)
         ids = reader.request_ids().tolist()
@@ -92,15 +78,15 @@ def _read_batch(experiment: Experiment, source: TraceFile) -> Batch:
                 f"steps: {experiment.steps} are more than the requests of {source.path} decode; give at most {longest}"
             )
         if reader.meta.synthetic:
-            notes.append("the routing is synthetic: made up from named parameters, not recorded")
-        return Batch(
+            notes.append(SYNTHETIC)
+        batch = Batch(
             meta=reader.meta,
             digest=reader.digest(),
-            requests=requests,
             num_requests=len(requests),
             steps=longest if experiment.steps == "all" else experiment.steps,
             notes=(*notes, *_repeats(experiment, len(requests))),
         )
+        return batch, requests
 
 
 def _fit(experiment: Experiment, reader: TraceReader) -> list[str]:

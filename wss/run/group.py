@@ -42,7 +42,7 @@ def simulate(experiments: Sequence[Experiment], progress: Progress) -> list[dict
     """
     began = time.process_time()
     asked = experiments
-    experiments, sample = _draw(asked, progress)
+    experiments, sample = _draw(asked)
     wafers = [hardware.build(experiment.wafer, experiment.faults) for experiment in experiments]
     policies = [experiment.policies[0] for experiment in experiments]
     sites: list[AnySite] = [
@@ -50,7 +50,7 @@ def simulate(experiments: Sequence[Experiment], progress: Progress) -> list[dict
         for experiment, wafer in zip(experiments, wafers, strict=True)
         for site in sites_of(experiment, wafer, list(experiment.policies))
     ]
-    batch, replay = replay_of(experiments[0], policies, progress)
+    batch, replay = replay_of(experiments[0], policies)
     total = (batch.steps + replay.has_prefill) * len(replay.layers) * len(sites)
     spent = [0.0] * len(sites)
     done = 0
@@ -81,9 +81,9 @@ def simulate(experiments: Sequence[Experiment], progress: Progress) -> list[dict
     return results
 
 
-def _draw(experiments: Sequence[Experiment], progress: Progress) -> tuple[list[Experiment], Sample | None]:
+def _draw(experiments: Sequence[Experiment]) -> tuple[list[Experiment], Sample | None]:
     """Draw the sample of layers, if one is asked for: the same for all, as they share what it is drawn by."""
-    first, sample = draw_layers(experiments[0], lambda every: replay_of(every, [], progress)[1])
+    first, sample = draw_layers(experiments[0], lambda every: replay_of(every, [])[1])
     return [replace(experiment, layers=first.layers) for experiment in experiments], sample
 
 

@@ -11,10 +11,10 @@ from wss.config import Experiment, TraceFile
 from wss.config.experiment import DrawnLayers, LayerSample
 from wss.metrics.sampling import Sample, draw
 from wss.records import FloatArray
-from wss.traces import CountedReplay, Replay
+from wss.traces import Kernels
 from wss.traces.popularity import layer_shares
 
-Replayed = Callable[[Experiment], Replay | CountedReplay]
+Replayed = Callable[[Experiment], Kernels]
 
 
 def draw_layers(experiment: Experiment, replayed: Replayed) -> tuple[Experiment, Sample | None]:

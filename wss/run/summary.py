@@ -18,13 +18,13 @@ from wss.metrics.sampling import Sample
 from wss.run.artifact import ArtifactSite
 from wss.run.batch import Batch
 from wss.run.site import Site
-from wss.traces import CountedReplay, Replay
+from wss.traces import Kernels
 
 
 def summary_of(
     experiment: Experiment,
     batch: Batch,
-    replay: Replay | CountedReplay,
+    replay: Kernels,
     sites: Sequence[Site | ArtifactSite],
     wafer: Wafer,
     notes: tuple[str, ...],

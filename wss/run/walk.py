@@ -18,11 +18,11 @@ from wss.policies import Policy
 from wss.policies.prediction import Never
 from wss.run.artifact import ArtifactSite
 from wss.run.artifact import check as check_artifact
-from wss.run.batch import Batch, Progress, open_batch
+from wss.run.batch import Batch, Progress, made_batch, read_batch
 from wss.run.sampling import draw_layers
 from wss.run.site import Site, layer_indices
 from wss.run.summary import summary_of
-from wss.traces import CountedReplay, Replay
+from wss.traces import CountedReplay, Kernels, Replay, SynthReplay
 
 AnySite = Site | ArtifactSite
 
@@ -57,21 +57,26 @@ def _excess(sites: Sequence[AnySite]) -> list[str]:
     return [f"no capacity limit here: weights and copies exceed the usable HBM by {excess[0]:.0f} bytes ({excess[1]})"]
 
 
-def replay_of(
-    experiment: Experiment, policies: Sequence[Policy], progress: Progress
-) -> tuple[Batch, Replay | CountedReplay]:
+def replay_of(experiment: Experiment, policies: Sequence[Policy]) -> tuple[Batch, Kernels]:
     """Open the batch, and replay it: by counts alone where no policy asks what followed what."""
-    continuous = isinstance(experiment.trace, TraceFile) and experiment.trace.replay == "continuous"
-    hold = continuous or any(not isinstance(policy.prediction, Never) for policy in policies)
-    batch = open_batch(experiment, progress, hold)
-    common = (experiment.batch, batch.steps, layer_indices(experiment), experiment.model.num_experts)
-    if not hold:
-        return batch, CountedReplay(batch.requests, batch.num_requests, *common)
-    replay = Replay(list(batch.requests), *common, across_phases=experiment.physics == "wss", continuous=continuous)
+    trace, num_experts = experiment.trace, experiment.model.num_experts
+    heat = any(not isinstance(policy.prediction, Never) for policy in policies)
+    across = experiment.physics == "wss"
+    if not isinstance(trace, TraceFile):
+        batch = made_batch(experiment, trace)
+        source = (trace, experiment.model, experiment.seed, batch.num_requests)
+        common = (experiment.batch, batch.steps, layer_indices(experiment))
+        return batch, SynthReplay(*source, *common, across_phases=across, heat=heat)
+    batch, requests = read_batch(experiment, trace)
+    common = (experiment.batch, batch.steps, layer_indices(experiment))
+    continuous = trace.replay == "continuous"
+    if not (heat or continuous):
+        return batch, CountedReplay(requests, len(requests), *common, num_experts)
+    replay = Replay(requests, *common, num_experts, across_phases=across, continuous=continuous)
     return dataclasses.replace(batch, num_requests=replay.num_requests), replay
 
 
-def notes_of(batch: Batch, replay: Replay | CountedReplay, sites: Sequence[AnySite]) -> tuple[str, ...]:
+def notes_of(batch: Batch, replay: Kernels, sites: Sequence[AnySite]) -> tuple[str, ...]:
     """Return what a reader of the results should know."""
     notes = batch.notes if replay.has_prefill else (*batch.notes, "the trace has no prefill: heatmaps start empty")
     return (*notes, *_excess(sites), *(note for site in sites for note in site.notes))
@@ -90,9 +95,9 @@ def run(experiment: Experiment, progress: Progress = _quiet) -> Result:
     started, wall, cpu = datetime.now(UTC), time.perf_counter(), time.process_time()
     wafer = hardware.build(experiment.wafer, experiment.faults)
     policies = sorted(experiment.policies, key=lambda policy: policy.name)
-    asked, (experiment, sample) = experiment, draw_layers(experiment, lambda every: replay_of(every, [], progress)[1])
+    asked, (experiment, sample) = experiment, draw_layers(experiment, lambda every: replay_of(every, [])[1])
     sites = sites_of(experiment, wafer, policies)
-    batch, replay = replay_of(experiment, policies, progress)
+    batch, replay = replay_of(experiment, policies)
     total = (batch.steps + replay.has_prefill) * len(replay.layers) * len(sites)
     done = 0
     for kernel in replay.kernels():

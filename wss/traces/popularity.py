@@ -24,7 +24,7 @@ import numpy.typing as npt
 from wss.models import ModelShape
 from wss.records import FloatArray, IntArray
 from wss.rng import permutation, stream, uniform
-from wss.traces.routing import WHOLE
+from wss.traces.routing import WHOLE, Tables, guide_of
 
 if TYPE_CHECKING:
     from wss.traces.synth import SynthSpec
@@ -98,14 +98,17 @@ def scaled(base, rows, columns, top_k, rounds):  # type: ignore[no-untyped-def]
     An entry is at most rows / k: a token takes an expert once. After the last round rows are exact.
     """
     num_rows, num_columns = base.shape
+    totals = np.empty(num_columns)
     for _ in range(rounds):
+        totals[:] = 0.0
+        for c in range(num_rows):
+            for e in range(num_columns):
+                totals[e] += base[c, e]
         for e in range(num_columns):
-            total = 0.0
-            for c in range(num_rows):
-                total += base[c, e]
-            if total > 0.0:
-                for c in range(num_rows):
-                    base[c, e] *= columns[e] / total
+            totals[e] = columns[e] / totals[e] if totals[e] > 0.0 else 1.0
+        for c in range(num_rows):
+            for e in range(num_columns):
+                base[c, e] *= totals[e]
         for c in range(num_rows):
             cap = rows[c] / top_k
             factor = rows[c] / _sum(base[c])
@@ -126,20 +129,10 @@ def scaled(base, rows, columns, top_k, rounds):  # type: ignore[no-untyped-def]
                     break
 
 
-def tables_of(
-    spec: SynthSpec, model: ModelShape, seed: int
-) -> tuple[IntArray, npt.NDArray[np.int32], npt.NDArray[np.int16]]:
-    """Return what `route` draws from.
-
-    Returns
-    -------
-    tuple
-        Clusters, running sums in parts of `WHOLE`, [phases, subjects, clusters]; of each layer's clusters, running sums
-        of the experts' inclusion in parts of `WHOLE`, k · WHOLE in all, [layers, clusters, experts]; and the experts in
-        that order, [layers, clusters, experts].
-    """
+def tables_of(spec: SynthSpec, model: ModelShape, seed: int) -> Tables:
+    """Return what synthetic routing draws from."""
     weights = _cluster_weights(spec, seed)
-    chosen = np.stack([[_in_parts(row, 1) for row in phase] for phase in weights])
+    clusters = np.cumsum(np.stack([[_in_parts(row, 1) for row in phase] for phase in weights]), axis=2, dtype=np.int64)
     frequent = np.array([_sum(np.ascontiguousarray(column)) for column in weights[1].T]) / spec.subjects
     num_layers, size, k = len(model.moe_layers), model.num_experts, model.top_k
     sums = np.empty((num_layers, spec.clusters, size), np.int32)
@@ -151,7 +144,7 @@ def tables_of(
             order = permutation(stream(seed, "synth", "order", layer, cluster), size)
             sums[layer, cluster] = np.cumsum(_in_parts(base[cluster][order], k))
             orders[layer, cluster] = order
-    return np.cumsum(chosen, axis=2), sums, orders
+    return Tables(clusters, sums, orders, guide_of(clusters), guide_of(sums))
 
 
 def _cluster_weights(spec: SynthSpec, seed: int) -> FloatArray:
@@ -180,13 +173,15 @@ def _affinity(spec: SynthSpec, model: ModelShape, seed: int, layer: int) -> Floa
     group = np.arange(size) * groups // size
     for cluster in range(spec.clusters):
         allowed = permutation(stream(seed, "synth", "groups", layer, cluster), groups)[: spec.group_limit]
-        inside = np.isin(group, allowed)
+        chosen = np.zeros(groups, np.bool_)
+        chosen[allowed] = True
+        inside = chosen[group]
         if inside.sum() < model.top_k:
             inside[:] = True
         # twice the sum of three uniform numbers, about their mean: spread 1, nearly normal
         draws = uniform(stream(seed, "synth", "liking", layer, cluster), 3 * size).reshape(3, size)
         liking = 2.0 * (draws[0] + draws[1] + draws[2] - 1.5)
-        base[cluster, inside] = exp2(spec.focus * liking)[inside]
+        base[cluster, inside] = exp2(spec.focus * liking[inside])
     base[:, ~base.any(axis=0)] = 1.0  # what no cluster may go to belongs to all
     return base
 

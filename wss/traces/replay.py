@@ -14,6 +14,7 @@ import heapq
 import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 import numba
 import numpy as np
@@ -49,6 +50,26 @@ class Kernel:
     heat: IntArray
     next_layer: int
     next_seen: IntArray
+
+
+class Kernels(Protocol):
+    """The kernels of a batch, however they are made; *steps* decode steps of *layers* (see `Replay`)."""
+
+    steps: int
+    layers: tuple[int, ...]
+
+    @property
+    def has_prefill(self) -> bool:
+        """Whether any request brings prefill tokens."""
+        ...
+
+    def tokens(self, step: int) -> int:
+        """How many tokens the batch has in *step*."""
+        ...
+
+    def kernels(self) -> Iterator[Kernel]:
+        """Yield every kernel in the order of time: by step, then by layer; step 0 only where there is prefill."""
+        ...
 
 
 class Replay:

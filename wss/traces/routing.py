@@ -6,18 +6,94 @@ is the same as plain Python: the readable twin, equal to the last bit.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import numba
 import numpy as np
+import numpy.typing as npt
 
 from wss import rng
+from wss.records import IntArray
 
 WHOLE = 1 << 24  # a chance is counted in parts of this
+
+_CELL = 18  # a guide has one cell for every 2^18 parts
 
 _GOLDEN = np.uint64(0x9E3779B97F4A7C15)
 _ONE = np.uint64(1)
 _HIGH = np.uint64(40)  # leaves 24 bits of 64
+
+
+class Tables(NamedTuple):
+    """What is drawn from, in running sums of parts of `WHOLE`.
+
+    A guide says for each cell of its running sums where the first sum above the cell's lower end stands.
+
+    Attributes
+    ----------
+    clusters, cluster_guide
+        Of the clusters, [phases, subjects, clusters], one WHOLE in all; [phases, subjects, cells].
+    sums, guide
+        Of each layer's clusters, how often each expert is in, k · WHOLE in all, [layers, clusters, experts];
+        [layers, clusters, cells].
+    orders
+        The experts in the order of *sums*, [layers, clusters, experts].
+    """
+
+    clusters: IntArray
+    sums: npt.NDArray[np.int32]
+    orders: npt.NDArray[np.int16]
+    cluster_guide: npt.NDArray[np.int16]
+    guide: npt.NDArray[np.int16]
+
+
+class Draws(NamedTuple):
+    """What a trace is drawn from.
+
+    Attributes
+    ----------
+    key
+        Of the random stream.
+    layers
+        The absolute number of each MoE layer, [layers].
+    tables
+        `Tables`.
+    sticky
+        Chance of each layer that a token repeats the choice of the one before, in parts of `WHOLE`, [layers].
+    carry
+        Chance that a token is of the same cluster as in the layer before, in parts of `WHOLE`.
+    prompt, subject
+        Prefill tokens and subject of each request, [requests].
+    """
+
+    key: np.uint64
+    layers: IntArray
+    tables: Tables
+    sticky: IntArray
+    carry: int
+    prompt: IntArray
+    subject: IntArray
+
+
+def guide_of(sums: npt.NDArray[np.integer[Any]]) -> npt.NDArray[np.int16]:
+    """Return the guide of running sums of whole multiples of `WHOLE`, [..., places] to [..., cells]."""
+    cells = int(sums.flat[-1]) >> _CELL
+    guide = np.empty((sums.size // sums.shape[-1], cells), np.int16)
+    _guide(sums.reshape(len(guide), -1), guide)
+    return guide.reshape(*sums.shape[:-1], cells)
+
+
+@numba.njit(cache=True)
+def _guide(sums, guide):  # type: ignore[no-untyped-def]
+    """Fill in *guide* [tables, cells] of *sums* [tables, places]."""
+    for table in range(guide.shape[0]):
+        place = 0
+        for cell in range(guide.shape[1]):
+            while sums[table, place] <= cell << _CELL:
+                place += 1
+            guide[table, cell] = place
+
+
 _mix: Any = numba.njit(cache=True)(rng.mix)
 
 
@@ -34,69 +110,107 @@ def _part(key, number):  # type: ignore[no-untyped-def]
 
 
 @numba.njit(cache=True)
-def _find(table, part, low):  # type: ignore[no-untyped-def]
-    """Return the first place from *low* on whose running sum exceeds *part*."""
-    high = table.size - 1
-    while low < high:
-        middle = (low + high) // 2
-        if table[middle] > part:
-            high = middle
-        else:
-            low = middle + 1
-    return low
+def _find(table, guide, part):  # type: ignore[no-untyped-def]
+    """Return the first place whose running sum exceeds *part*."""
+    place = guide[part >> _CELL]
+    while table[place] <= part:
+        place += 1
+    return place
 
 
 @numba.njit(cache=True)
-def _choose(sums, order, part, chosen):  # type: ignore[no-untyped-def]
+def _choose(sums, guide, order, part, chosen):  # type: ignore[no-untyped-def]
     """Fill in *chosen* [k] by systematic sampling: the experts at part, part + WHOLE, ... of the running sums.
 
     As no expert has more than WHOLE, none comes twice, and each comes just as often as its parts say.
     """
-    place = 0
     for rank in range(chosen.size):
-        place = _find(sums, part + rank * WHOLE, place)
-        chosen[rank] = order[place]
+        chosen[rank] = order[_find(sums, guide, part + rank * WHOLE)]
 
 
 @numba.njit(cache=True)
-def route(key, numbers, offsets, prompt, subject, layers, clusters, sums, orders, sticky, carry, experts):  # type: ignore[no-untyped-def]
+def _draw(draws, i, layer, t, token, above, chosen):  # type: ignore[no-untyped-def]
+    """Draw the experts *chosen* [k] of a token that repeats nothing, and return its cluster.
+
+    It is token *t* of request *i*, in that place among the layers; *above* is its cluster in the layer before.
+    """
+    tables = draws.tables
+    c = above
+    if layer == 0 or _part(token, 1) >= draws.carry:
+        phase = 1 if t >= draws.prompt[i] else 0
+        subject = draws.subject[i]
+        c = _find(tables.clusters[phase, subject], tables.cluster_guide[phase, subject], _part(token, 2))
+    _choose(tables.sums[layer, c], tables.guide[layer, c], tables.orders[layer, c], _part(token, 3), chosen)
+    return c
+
+
+@numba.njit(cache=True)
+def route(draws, low, offsets, experts):  # type: ignore[no-untyped-def]
     """Fill in the experts of whole requests.
 
     Parameters
     ----------
-    key
-        Of the random stream.
-    numbers, prompt, subject
-        Number, prefill tokens and subject of each request, [requests].
-    offsets
-        Request i has the rows offsets[i] to offsets[i + 1] - 1, [requests + 1].
-    layers
-        The absolute number of each MoE layer, [layers].
-    clusters, sums, orders
-        As `popularity.tables_of` returns them.
-    sticky
-        Chance of each layer that a token repeats the choice of the one before, in parts of `WHOLE`, [layers].
-    carry
-        Chance that a token is of the same cluster as in the layer before, in parts of `WHOLE`.
+    draws
+        `Draws`.
+    low, offsets
+        Number of the first request; number low + i has the rows offsets[i] to offsets[i + 1] - 1, [requests + 1].
     experts
         Written, [rows, layers, k].
     """
-    for i in range(numbers.size):
-        request = _hash(key, numbers[i])
+    for i in range(offsets.size - 1):
+        request = _hash(draws.key, low + i)
         rows = offsets[i + 1] - offsets[i]
-        cluster = np.zeros(rows, np.int64)  # of each token, in the layer at hand
-        for layer in range(layers.size):
-            own = _hash(request, layers[layer])
+        cluster = np.zeros(rows, np.int16)  # of each token, in the layer at hand
+        for layer in range(draws.layers.size):
+            own = _hash(request, draws.layers[layer])
             for t in range(rows):
                 row = offsets[i] + t
                 token = _hash(own, t)
-                if t > 0 and _part(token, 0) < sticky[layer]:
+                if t > 0 and _part(token, 0) < draws.sticky[layer]:
                     cluster[t] = cluster[t - 1]
                     for rank in range(experts.shape[2]):
                         experts[row, layer, rank] = experts[row - 1, layer, rank]
-                    continue
-                if layer == 0 or _part(token, 1) >= carry:
-                    phase = 1 if t >= prompt[i] else 0
-                    cluster[t] = _find(clusters[phase, subject[i]], _part(token, 2), 0)
-                c = cluster[t]
-                _choose(sums[layer, c], orders[layer, c], _part(token, 3), experts[row, layer])
+                else:
+                    cluster[t] = _draw(draws, low + i, layer, t, token, cluster[t], experts[row, layer])
+
+
+@numba.njit(cache=True)
+def advance(draws, low, offsets, start, layer, above, cluster, last, experts):  # type: ignore[no-untyped-def]
+    """Route the next tokens of some requests in one layer: what `route` does, but in the order of time.
+
+    Parameters
+    ----------
+    draws, low
+        As for `route`.
+    offsets
+        Request low + i has the rows offsets[i] to offsets[i + 1] - 1 of *above*: the token before, and those to come,
+        [requests + 1].
+    start
+        The position of the first token to come, of each request, [all requests].
+    layer
+        The place among the MoE layers.
+    above
+        Clusters in the layer before, overwritten by those in this one, [all rows].
+    cluster, last
+        Cluster and experts of each request's last token in this layer, overwritten, [all requests], [all requests, k];
+        with a k of 0 clusters alone are found.
+    experts
+        Of the rows of these requests, written, [rows or more, k].
+    """
+    for i in range(low, low + offsets.size - 1):
+        own = _hash(_hash(draws.key, i), draws.layers[layer])
+        at = offsets[i - low]
+        row = at - offsets[0]
+        experts[row] = last[i]
+        above[at] = cluster[i]
+        for t in range(start[i], start[i] + offsets[i - low + 1] - at - 1):
+            at += 1
+            row += 1
+            token = _hash(own, t)
+            if t > 0 and _part(token, 0) < draws.sticky[layer]:
+                above[at] = above[at - 1]
+                experts[row] = experts[row - 1]
+            else:
+                above[at] = _draw(draws, i, layer, t, token, above[at], experts[row])
+        cluster[i] = above[at]
+        last[i] = experts[row]

@@ -30,7 +30,7 @@ from wss.errors import CHECKED, ConfigError
 from wss.models import ModelShape
 from wss.rng import stream
 from wss.traces.popularity import KNOTS, spread, tables_of
-from wss.traces.routing import WHOLE, route
+from wss.traces.routing import WHOLE, Draws, route
 from wss.traces.schema import RequestRouting, TraceMeta
 
 Share = Annotated[float, Ge(0), Le(1)]
@@ -157,39 +157,37 @@ def synthesise(
     return _requests(spec, model, seed, count, decode)
 
 
-def _requests(spec: SynthSpec, model: ModelShape, seed: int, count: int, decode: int) -> Iterator[RequestRouting]:
+def draws_of(spec: SynthSpec, model: ModelShape, seed: int, count: int) -> Draws:
+    """Return what the first *count* requests of a trace are drawn from."""
     num_layers = len(model.moe_layers)
-    clusters, sums, orders = tables_of(spec, model, seed)
     depth = np.arange(num_layers) / max(num_layers - 1, 1)
     sticky = np.floor((spec.sticky_first + (spec.sticky_last - spec.sticky_first) * depth) * WHOLE).astype(np.int64)
-    carry = int(spec.carry * WHOLE)
-    layers = np.array(model.moe_layers, np.int64)
-    subject = spread(stream(seed, "synth", "subject"), count, spec.subjects)
-    prompt = spec.prompt_min + spread(stream(seed, "synth", "prompt"), count, spec.prompt_max - spec.prompt_min + 1)
+    prompts = spread(stream(seed, "synth", "prompt"), count, spec.prompt_max - spec.prompt_min + 1)
+    return Draws(
+        key=stream(seed, "synth", "routing"),
+        layers=np.array(model.moe_layers, np.int64),
+        tables=tables_of(spec, model, seed),
+        sticky=sticky,
+        carry=int(spec.carry * WHOLE),
+        prompt=spec.prompt_min + prompts,
+        subject=spread(stream(seed, "synth", "subject"), count, spec.subjects),
+    )
+
+
+def _requests(spec: SynthSpec, model: ModelShape, seed: int, count: int, decode: int) -> Iterator[RequestRouting]:
+    draws = draws_of(spec, model, seed, count)
+    num_layers = len(model.moe_layers)
     chunk = max(1, _CHUNK // ((spec.prompt_max + decode) * num_layers * model.top_k))
     for first in range(0, count, chunk):
         numbers = np.arange(first, min(first + chunk, count))
-        offsets = np.concatenate([[0], np.cumsum(prompt[numbers] + decode)])
+        offsets = np.concatenate([[0], np.cumsum(draws.prompt[numbers] + decode)])
         experts = np.full((offsets[-1], num_layers, model.top_k), -1, np.int16)
-        key = stream(seed, "synth", "routing")
-        route(
-            key,
-            numbers,
-            offsets,
-            prompt[numbers],
-            subject[numbers],
-            layers,
-            clusters,
-            sums,
-            orders,
-            sticky,
-            carry,
-            experts,
-        )
+        route(draws, first, offsets, experts)
         for i, number in enumerate(numbers.tolist()):
+            num_prefill = int(draws.prompt[number])
             yield RequestRouting(
                 request=number,
-                position=np.arange(prompt[number] + decode, dtype=np.int32),
-                num_prefill=int(prompt[number]),
+                position=np.arange(num_prefill + decode, dtype=np.int32),
+                num_prefill=num_prefill,
                 experts=experts[offsets[i] : offsets[i + 1]].copy(),
             )
