@@ -11,11 +11,9 @@ import numba
 import numpy as np
 
 from wss.engine.fluid import FluidModel, settle
-from wss.engine.llc import Llcs
+from wss.engine.llc import EMPTY, Llcs
 from wss.engine.maxmin import scratch
 from wss.records import FloatArray, IntArray, KernelRun, Plan
-
-EMPTY = -1  # of a place in an LLC
 
 
 @numba.njit(cache=True)
@@ -166,14 +164,11 @@ def compiled_kernel(
 ) -> KernelRun:
     """Run *plan* over the fluid network *model*, as `simulate_kernel` does without prefetching."""
     paths, num_dies = model.paths, llcs.num_dies
-    reads = list(zip(plan.source.tolist(), plan.die.tolist(), plan.copy.tolist(), strict=True))
     places = int(llcs.spec.size // nbytes)
-    rows: IntArray = np.array(
-        [[paths.row(*read, hit) for read in reads] for hit in ((False, True) if places else (False, False))], np.int64
-    )
+    rows: IntArray = np.stack([paths.rows(plan, hit) for hit in (False, places > 0)])
     order = np.argsort(plan.die, kind="stable")
     bounds = np.searchsorted(plan.die[order], np.arange(num_dies + 1))
-    log, hit = np.zeros((3, len(reads))), np.zeros(len(reads), np.bool_)
+    log, hit = np.zeros((3, len(plan.expert))), np.zeros(len(plan.expert), np.bool_)
     moved, busy = np.zeros(paths.num_accounts), np.zeros(len(paths.capacity))
     keys, ready = llcs.as_arrays(places)
     run_dies(
