@@ -11,10 +11,9 @@ import numba
 import numpy as np
 
 from wss.engine.fluid import FluidModel, settle
-from wss.engine.llc import Llcs
+from wss.engine.llc import EMPTY, Llcs
+from wss.engine.maxmin import scratch
 from wss.records import FloatArray, IntArray, KernelRun, Plan
-
-EMPTY = -1  # of a place in an LLC
 
 
 @numba.njit(cache=True)
@@ -113,7 +112,8 @@ def run_dies(plan, rows, latencies, nbytes, window, write, tables, capacity, llc
     reads, dies = (rows, latencies, row, joins, is_read, hit), (at, issued, previous, computes)
     times = (log[0], log[1], log[2])
     waiting = np.zeros(num_tasks + 1, np.int64)  # how many reads have been issued and not joined, and which
-    flows = np.zeros(0, np.int64)
+    flows, num_flows = np.zeros(num_tasks, np.int64), 0
+    ended, room = np.zeros(num_tasks, np.int64), scratch(num_tasks, capacity.size)
     now, settled, soonest = 0.0, 0.0, np.inf
     for d in range(num_dies):
         _go_on(d, now, window, plan, reads, dies, times, waiting, llcs)
@@ -132,28 +132,23 @@ def run_dies(plan, rows, latencies, nbytes, window, write, tables, capacity, llc
                 computes[d] = np.inf
                 at[d] += 1
                 _go_on(d, now, window, plan, reads, dies, times, waiting, llcs)
-        joining = 0
+        kept = 0
+        joined = num_flows
         for i in range(1, waiting[0] + 1):
             if joins[waiting[i]] <= now:
-                joining += 1
-        if joining == 0 and soonest > now:
-            continue
-        grown = np.empty(flows.size + joining, np.int64)
-        grown[: flows.size] = flows
-        kept, new = 0, flows.size
-        for i in range(1, waiting[0] + 1):
-            if joins[waiting[i]] <= now:
-                grown[new] = waiting[i]
-                new += 1
+                flows[joined] = waiting[i]
+                joined += 1
             else:
                 kept += 1
                 waiting[kept] = waiting[i]
         waiting[0] = kept
-        flows, ended, soonest = settle(
-            now, now - settled, grown, left, rates, finish, row, tables, capacity, moved, busy
+        if joined == num_flows and soonest > now:
+            continue
+        num_flows, num_ended, soonest = settle(
+            now, now - settled, flows[:joined], left, rates, finish, row, tables, capacity, moved, busy, ended, room
         )
         settled = now
-        for task in ended:
+        for task in ended[:num_ended]:
             is_read[task] = True
             times[1][task] = now
             s = source[task]
@@ -169,14 +164,11 @@ def compiled_kernel(
 ) -> KernelRun:
     """Run *plan* over the fluid network *model*, as `simulate_kernel` does without prefetching."""
     paths, num_dies = model.paths, llcs.num_dies
-    reads = list(zip(plan.source.tolist(), plan.die.tolist(), plan.copy.tolist(), strict=True))
     places = int(llcs.spec.size // nbytes)
-    rows: IntArray = np.array(
-        [[paths.row(*read, hit) for read in reads] for hit in ((False, True) if places else (False, False))], np.int64
-    )
+    rows: IntArray = np.stack([paths.rows(plan, hit) for hit in (False, places > 0)])
     order = np.argsort(plan.die, kind="stable")
     bounds = np.searchsorted(plan.die[order], np.arange(num_dies + 1))
-    log, hit = np.zeros((3, len(reads))), np.zeros(len(reads), np.bool_)
+    log, hit = np.zeros((3, len(plan.expert))), np.zeros(len(plan.expert), np.bool_)
     moved, busy = np.zeros(paths.num_accounts), np.zeros(len(paths.capacity))
     keys, ready = llcs.as_arrays(places)
     run_dies(

@@ -15,7 +15,7 @@ import numpy as np
 import simpy
 from simpy.events import EventPriority
 
-from wss.engine.maxmin import max_min
+from wss.engine.maxmin import max_min, scratch
 from wss.engine.paths import Paths
 from wss.hardware.wafer import Wafer
 from wss.records import Carried
@@ -27,47 +27,48 @@ LAST = EventPriority(2)
 
 
 @numba.njit(cache=True)
-def settle(now, elapsed, flows, left, rates, finish, row, tables, capacity, moved, busy):  # type: ignore[no-untyped-def]
+def settle(now, elapsed, flows, left, rates, finish, row, tables, capacity, moved, busy, ended, room):  # type: ignore[no-untyped-def]
     """Move all *flows* on by *elapsed* seconds, drop those that end, share anew.
 
     Arrays by slot: *left* (bytes), *rates* (B/s), *finish* (s), *row* (of the tables). *tables* are the paths, weights
     and lengths of `max_min` and the accounts, [rows, longest], to which bytes are booked in *moved*, [accounts].
+    *flows* is put together anew, those still in progress first; *ended*, as long, takes the slots that ended; *room*
+    is what `maxmin.scratch` gave out.
 
     Returns
     -------
     tuple
-        The slots still in progress, the slots that ended, and when the next will end (infinite if none).
+        How many flows are in progress, how many ended, and when the next will end (infinite if none).
     """
     paths, weights, lengths, accounts = tables
-    seen = np.zeros(busy.size, np.bool_)
-    going = np.empty_like(flows)
-    ended = np.empty_like(flows)
-    num_going = 0
-    num_ended = 0
+    seen = room[3]
+    seen[:] = False
+    num_going, num_ended = 0, 0
     for f in flows:
         done = finish[f] <= now * (1.0 + TIE)
         amount = left[f] if done else min(left[f], rates[f] * elapsed)
-        for k in range(lengths[row[f]]):
-            moved[accounts[row[f], k]] += weights[row[f], k] * amount
-            seen[paths[row[f], k]] |= rates[f] > 0.0  # what joins now has not moved yet
+        if rates[f] > 0.0:  # what joins now has not moved yet
+            for k in range(lengths[row[f]]):
+                moved[accounts[row[f], k]] += weights[row[f], k] * amount
+                seen[paths[row[f], k]] = True
         left[f] -= amount
         if done:
             ended[num_ended] = f
             num_ended += 1
         else:
-            going[num_going] = f
+            flows[num_going] = f
             num_going += 1
     for r in range(busy.size):
         if seen[r]:
             busy[r] += elapsed
 
-    going = going[:num_going]
-    max_min(going, row, paths, weights, lengths, capacity, rates)
+    going = flows[:num_going]
+    max_min(going, row, paths, weights, lengths, capacity, rates, room)
     soonest = np.inf
     for f in going:
         finish[f] = now + left[f] / rates[f]
         soonest = min(soonest, finish[f])
-    return going, ended[:num_ended], soonest
+    return num_going, num_ended, soonest
 
 
 class FluidModel:
@@ -141,7 +142,8 @@ class Fluid:
         flows = np.concatenate([self._flows, np.array(self._joining, np.int64)])
         self._joining.clear()
         self._settling = False
-        self._flows, ended, soonest = settle(
+        ended = np.empty_like(flows)
+        num_going, num_ended, soonest = settle(
             now,
             now - self._settled_at,
             flows,
@@ -153,9 +155,11 @@ class Fluid:
             self._paths.capacity,
             self._moved,
             self._busy,
+            ended,
+            scratch(len(flows), len(self._busy)),
         )
-        self._settled_at = now
-        for slot in ended.tolist():
+        self._flows, self._settled_at = flows[:num_going], now
+        for slot in ended[:num_ended].tolist():
             self._done[slot].succeed(now)
         if len(self._flows):
             self._wake = self._env.timeout(soonest - now)

@@ -15,6 +15,7 @@ from wss.records import FloatArray, IntArray
 
 Key = tuple[int, int]  # layer, expert
 MOST_EXPERTS = 1 << 20  # of a layer, where keys are whole numbers
+EMPTY = -1  # in place of a key, where an LLC holds nothing
 
 
 class Llc:
@@ -100,15 +101,24 @@ class Llcs:
         self.spec = spec
         self.num_dies = num_dies
         self._llcs = [Llc(spec.size) for _ in range(num_dies)]
+        self._arrays: tuple[IntArray, FloatArray, float] | None = None  # what lies there instead, given as arrays
 
     def __getitem__(self, die: int) -> Llc:
         """Return the cache of *die*."""
+        if self._arrays is not None:
+            self._unpack(*self._arrays)
         return self._llcs[die]
 
     def begin(self, *, flushed: bool) -> None:
         """Start a kernel; *flushed* says that layers which are not simulated have used the caches in between."""
-        for llc in self._llcs:
-            llc.begin(flushed)
+        if self._arrays is None:
+            for llc in self._llcs:
+                llc.begin(flushed)
+            return
+        keys, ready, _ = self._arrays
+        ready[:] = 0.0
+        if flushed:
+            keys[:] = EMPTY
 
     @staticmethod
     def keys(layer: int, experts: IntArray) -> IntArray:
@@ -116,14 +126,21 @@ class Llcs:
         return layer * MOST_EXPERTS + experts
 
     def as_arrays(self, places: int) -> tuple[IntArray, FloatArray]:
-        """Return what lies in the caches: keys, oldest first, -1 behind them, and since when, [dies, places]."""
-        keys, ready = np.full((self.num_dies, places), -1, np.int64), np.zeros((self.num_dies, places))
-        for die, llc in enumerate(self._llcs):
-            for i, ((layer, expert), since) in enumerate(llc.content().items()):
+        """Return what lies in the caches: keys, oldest first, `EMPTY` behind them, and since when, [dies, places]."""
+        if self._arrays is not None and self._arrays[0].shape[1] == places:
+            return self._arrays[:2]
+        keys, ready = np.full((self.num_dies, places), EMPTY, np.int64), np.zeros((self.num_dies, places))
+        for die in range(self.num_dies):
+            for i, ((layer, expert), since) in enumerate(self[die].content().items()):
                 keys[die, i], ready[die, i] = layer * MOST_EXPERTS + expert, since
         return keys, ready
 
     def from_arrays(self, keys: IntArray, ready: FloatArray, nbytes: float) -> None:
-        """Take back what `as_arrays` gave out; every entry has *nbytes*."""
+        """Take back what `as_arrays` gave out; every entry has *nbytes*, and none is a prefetch."""
+        self._arrays = (keys, ready, nbytes)
+
+    def _unpack(self, keys: IntArray, ready: FloatArray, nbytes: float) -> None:
+        """Put into each die's cache what the arrays hold."""
+        self._arrays = None
         for llc, row, since in zip(self._llcs, keys.tolist(), ready.tolist(), strict=True):
-            llc.fill({divmod(key, MOST_EXPERTS): at for key, at in zip(row, since, strict=True) if key >= 0}, nbytes)
+            llc.fill({divmod(key, MOST_EXPERTS): at for key, at in zip(row, since, strict=True) if key != EMPTY}, nbytes)

@@ -21,7 +21,15 @@ TIE = 1e-12
 
 
 @numba.njit(cache=True)
-def max_min(flows, row, paths, weights, lengths, capacity, rates):  # type: ignore[no-untyped-def]
+def scratch(num_flows, num_resources):  # type: ignore[no-untyped-def]
+    """Return the arrays that `max_min` works in, for as many flows and resources at most."""
+    left, load = np.empty(num_resources), np.empty(num_resources)
+    users, full = np.empty(num_resources, np.int64), np.empty(num_resources, np.bool_)
+    return left, load, users, full, np.empty(num_resources, np.int64), np.empty(num_flows, np.int64)
+
+
+@numba.njit(cache=True)
+def max_min(flows, row, paths, weights, lengths, capacity, rates, room):  # type: ignore[no-untyped-def]
     """Fill in the rates of *flows*.
 
     Parameters
@@ -37,27 +45,37 @@ def max_min(flows, row, paths, weights, lengths, capacity, rates):  # type: igno
         B/s of each resource, [resources].
     rates
         Written: B/s of each flow's slot, [slots].
+    room
+        What `scratch` gave out; whatever is in it does not matter.
     """
-    num_resources = capacity.size
-    left = capacity.copy()
-    load = np.zeros(num_resources)
-    users = np.zeros(num_resources, np.int64)
+    left, load, users, full, used, growing = room
+    left[:], load[:], users[:], full[:] = capacity, 0.0, 0, False
     for f in flows:
         for k in range(lengths[row[f]]):
             r = paths[row[f], k]
             load[r] += weights[row[f], k]
             users[r] += 1
+    num_used = 0
+    for r in range(capacity.size):
+        if users[r] > 0:
+            used[num_used] = r
+            num_used += 1
 
-    growing = flows.copy()
-    num_growing = growing.size
-    full = np.zeros(num_resources, np.bool_)
+    num_growing = flows.size
+    growing[:num_growing] = flows
     while num_growing > 0:
         share = np.inf
-        for r in range(num_resources):
-            if users[r] > 0 and left[r] < share * load[r]:
-                share = left[r] / load[r]
-        for r in range(num_resources):
-            full[r] = users[r] > 0 and left[r] <= share * (1.0 + TIE) * load[r]
+        still_used = 0
+        for i in range(num_used):
+            r = used[i]
+            if users[r] > 0:
+                used[still_used] = r
+                still_used += 1
+                if left[r] < share * load[r]:
+                    share = left[r] / load[r]
+        num_used = still_used
+        for r in used[:num_used]:
+            full[r] = left[r] <= share * (1.0 + TIE) * load[r]  # then it has no users any more when the round is over
 
         still_growing = 0
         for i in range(num_growing):

@@ -9,7 +9,7 @@ from __future__ import annotations
 import numpy as np
 
 from wss.hardware.wafer import Wafer
-from wss.records import Carried, FloatArray, IntArray
+from wss.records import Carried, FloatArray, IntArray, Plan
 
 
 class Paths:
@@ -34,7 +34,8 @@ class Paths:
             [np.full(dies, hbm.bandwidth), wafer.link_bandwidth, np.full(dies, llc.bandwidth)]
         )
         longest = 2 + 2 * wafer.routes.shape[2]
-        self._rows: dict[tuple[int, int, bool, bool], int] = {}
+        self._num_rows = 0
+        self._rows: IntArray = np.full((2, 2, dies, dies), -1, np.int64)  # [hit, copy, source, die]
         self._resources: IntArray = np.zeros((64, longest), np.int64)
         self._weights: FloatArray = np.zeros((64, longest))
         self._accounts: IntArray = np.zeros((64, longest), np.int64)
@@ -52,12 +53,20 @@ class Paths:
 
     def row(self, source: int, die: int, copy: bool, hit: bool) -> int:
         """Return the row of a read from *source*, from its LLC if *hit*, to *die*, into the die's HBM if *copy*."""
-        key = (source, die, copy, hit)
-        row = self._rows.get(key)
-        if row is None:
-            row = self._rows[key] = len(self._rows)
-            self._fill(row, *key)
+        row = int(self._rows[int(hit), int(copy), source, die])
+        if row < 0:
+            row = self._num_rows
+            self._rows[int(hit), int(copy), source, die] = row
+            self._num_rows += 1
+            self._fill(row, source, die, copy, hit)
         return row
+
+    def rows(self, plan: Plan, hit: bool) -> IntArray:
+        """Return the rows of the reads of *plan*, from LLCs if *hit*, [tasks]."""
+        rows: IntArray = self._rows[int(hit), plan.copy.astype(np.int64), plan.source, plan.die]
+        for task in np.flatnonzero(rows < 0).tolist():
+            rows[task] = self.row(int(plan.source[task]), int(plan.die[task]), bool(plan.copy[task]), hit)
+        return rows
 
     def carried(self, moved: FloatArray, busy: FloatArray) -> Carried:
         """Split the accounts *moved* [accounts] and *busy* [resources] by kind; the arrays are copied."""

@@ -54,6 +54,14 @@ class GemmModel(Protocol):
         ...
 
 
+def _ends(dies: IntArray) -> tuple[IntArray, IntArray]:
+    """Return the first and the last task of each die that has any."""
+    first, last = np.full((2, int(dies.max(initial=-1)) + 1), -1)
+    task = np.arange(len(dies))
+    first[dies[::-1]], last[dies] = task[::-1], task  # of equal dies the last assignment stands
+    return first[first >= 0], last[last >= 0]
+
+
 @dataclass(frozen=True)
 class Ideal:
     """FLOP over peak FLOP/s: no launch cost, no tiles, no waves."""
@@ -135,7 +143,7 @@ class Measured:
         die's first task bears both launches, its last one what the part-full waves at the end lose.
         """
         result = np.zeros(len(tokens))
-        first, last = np.unique(dies, return_index=True)[1], len(dies) - 1 - np.unique(dies[::-1], return_index=True)[1]
+        first, last = _ends(dies)
         for n, k in ((2 * intermediate, hidden), (hidden, intermediate)):
             waves = np.ceil(tokens / TILE_M) * np.ceil(n / TILE_N) / die.sms
             a_die = np.bincount(dies, waves)[dies[last]]

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
-
 import numpy as np
 
 from wss.hardware.gemm import GemmModel
@@ -68,7 +66,7 @@ class Ledger:
             max_link_bytes=float((carried.link_data + carried.link_request).max(initial=0.0)),
             evictions=evictions,
             hbm_used_bytes=hbm_used,
-            **asdict(traffic(plan, run, self._wafer, expert_bytes)),
+            **vars(traffic(plan, run, self._wafer, expert_bytes)),
         )
         self.add(row, carried.link_data, carried.link_request, carried.link_busy, die_compute)
 

@@ -31,7 +31,10 @@ class Copies:
     def __init__(self, placed: BoolArray, room: FloatArray, expert_bytes: float, caching: Caching) -> None:
         self._placed = placed
         self._caching = caching
-        self._last_use: IntArray = np.full((placed.shape[2], *placed.shape[:2]), -1, np.int64)
+        layers, experts, dies = placed.shape
+        self._last_use: IntArray = np.full((dies, layers * experts), -1, np.int64)
+        self._kept: list[IntArray] = [np.zeros(0, np.int64)] * dies  # places in the row of last uses, ascending
+        self._holds: BoolArray = placed.copy()
         self._held: IntArray = np.zeros(placed.shape[2], np.int64)
         self._kernel = 0
         self._room, self._expert_bytes = room, expert_bytes
@@ -45,8 +48,7 @@ class Copies:
 
     def holders(self, layer: int) -> BoolArray:
         """Return which dies hold each expert of *layer*, placed or copied, [experts, dies]."""
-        holders: BoolArray = self._placed[layer] | (self._last_use[:, layer, :] >= 0).T
-        return holders
+        return self._holds[layer].copy()
 
     @property
     def slots(self) -> IntArray:
@@ -67,8 +69,9 @@ class Copies:
         """
         self._kernel += 1
         used = ~self._placed[layer, plan.expert, plan.source]
-        self._last_use[plan.source[used], layer, plan.expert[used]] = self._kernel
-        wanted = wanted & ~self.holders(layer)[plan.expert, plan.die]
+        place = layer * self._placed.shape[1] + plan.expert
+        self._last_use[plan.source[used], place[used]] = self._kernel
+        wanted = wanted & ~self._holds[layer, plan.expert, plan.die]
         self._slots = np.floor((self._room - buffers) / self._expert_bytes).astype(np.int64)
         for die in np.flatnonzero(self._held > self._slots):
             self._make_room(int(die), 0)
@@ -80,25 +83,37 @@ class Copies:
                     "its HBM; give a smaller batch, or a policy that spreads tokens more evenly"
                 )
         admitted = np.zeros(len(plan.expert), np.bool_)
-        for die in np.unique(plan.die[wanted]):
-            tasks = np.flatnonzero(wanted & (plan.die == die))
-            admitted[tasks[: self._make_room(die, len(tasks))]] = True
-        self._last_use[plan.die[admitted], layer, plan.expert[admitted]] = self._kernel
-        np.add.at(self._held, plan.die[admitted], 1)
+        asking = np.flatnonzero(wanted)
+        asking = asking[np.argsort(plan.die[asking], kind="stable")]
+        dies = np.flatnonzero(np.bincount(plan.die[asking], minlength=len(self._held)))
+        starts = np.searchsorted(plan.die[asking], dies)
+        for die, tasks in zip(dies.tolist(), np.split(asking, starts[1:]), strict=False):
+            taken = tasks[: self._make_room(die, len(tasks))]
+            admitted[taken] = True
+            self._keep(die, place[taken])
         return admitted
+
+    def _keep(self, die: int, places: IntArray) -> None:
+        """Note that *die* holds copies of the experts at *places*, used now."""
+        self._last_use[die, places] = self._kernel
+        self._holds.reshape(-1, len(self._held))[places, die] = True
+        self._kept[die] = np.sort(np.concatenate([self._kept[die], places]))
+        self._held[die] += len(places)
 
     def _make_room(self, die: int, count: int) -> int:
         """Give up copies of *die* until *count* more fit, and return how many do."""
         free = int(self._slots[die] - self._held[die])
         if free < count:
-            ages = self._last_use[die].reshape(-1)  # a view
-            may_go = np.flatnonzero((ages >= 0) & (ages < self._kernel))
+            kept, ages = self._kept[die], self._last_use[die]
+            may_go = kept[ages[kept] < self._kernel]
             most = min(count - free, len(may_go))
             chosen = np.asarray(self._caching.victims(ages[may_go], most))
-            if len(np.unique(chosen)) != len(chosen) or len(chosen) != most:
+            if len(set(chosen.tolist())) != len(chosen) or len(chosen) != most:
                 raise ValueError(f"gave up {chosen.tolist()}; it should be {most} different places")
             gone = may_go[chosen]
             ages[gone] = -1
+            self._holds.reshape(-1, len(self._held))[gone, die] = False
+            self._kept[die] = kept[ages[kept] >= 0]
             self._held[die] -= len(gone)
             self.evictions += len(gone)
             free += len(gone)

@@ -6,6 +6,7 @@ import math
 from dataclasses import dataclass
 from typing import Annotated, Protocol
 
+import numba
 import numpy as np
 from annotated_types import Gt, Le
 
@@ -53,16 +54,26 @@ class TokenHeatmap:
 
     def wanted(self, heat: IntArray, plan: Plan) -> BoolArray:
         """Return the remote tasks whose expert is in the union of their die's rows' tops."""
-        result = np.zeros(len(plan.expert), np.bool_)
-        remote = np.flatnonzero(plan.remote)
-        if remote.size == 0:
-            return result
+        remote = plan.remote
+        if not remote.any():
+            return remote
         top = top_of_rows(heat, math.ceil(self.share * len(heat)))
-        for die in np.unique(plan.die[remote]):
-            fetched = remote[plan.die[remote] == die]
-            rows = plan.expert[plan.die == die]
-            result[fetched] = top[rows][:, plan.expert[fetched]].any(axis=0)
-        return result
+        wanted: BoolArray = _in_tops(top, plan.expert, plan.die, remote)
+        return wanted
+
+
+@numba.njit(cache=True)
+def _in_tops(top, expert, die, remote):  # type: ignore[no-untyped-def]
+    """Return which of the *remote* tasks have an expert in the *top* of any row that their die computes, [tasks]."""
+    num_experts = top.shape[0]
+    union = np.zeros((die.max() + 1, num_experts), np.bool_)
+    for task in range(expert.size):
+        for j in range(num_experts):
+            union[die[task], j] |= top[expert[task], j]
+    result = np.zeros(expert.size, np.bool_)
+    for task in range(expert.size):
+        result[task] = remote[task] and union[die[task], expert[task]]
+    return result
 
 
 def top_of_rows(heat: IntArray, count: int, *, only_seen: bool = True) -> BoolArray:
@@ -70,10 +81,30 @@ def top_of_rows(heat: IntArray, count: int, *, only_seen: bool = True) -> BoolAr
 
     With *only_seen*, entries of zero are never marked.
     """
-    rank = np.argsort(-heat, axis=1, kind="stable")[:, :count]
+    top: BoolArray = _tops(heat, count, 1 if only_seen else np.iinfo(np.int64).min)
+    return top
+
+
+@numba.njit(cache=True)
+def _tops(heat, count, least):  # type: ignore[no-untyped-def]
+    """Mark the *count* largest entries of each row, equal ones from the left, where they are *least* or more."""
+    rows, columns = heat.shape
     top = np.zeros(heat.shape, np.bool_)
-    np.put_along_axis(top, rank, True, axis=1)
-    return top & (heat > 0) if only_seen else top
+    count = min(count, columns)
+    for i in range(rows):
+        if count == 0:
+            break
+        edge = np.partition(heat[i], columns - count)[columns - count]  # the smallest entry among the largest
+        equal = count
+        for j in range(columns):
+            if heat[i, j] > edge:
+                top[i, j] = heat[i, j] >= least
+                equal -= 1
+        for j in range(columns):
+            if heat[i, j] == edge and equal > 0:
+                top[i, j] = edge >= least
+                equal -= 1
+    return top
 
 
 PREDICTIONS: dict[str, type[Prediction]] = {"never": Never, "token_heatmap": TokenHeatmap}

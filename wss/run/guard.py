@@ -9,6 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
 
+import numba
 import numpy as np
 
 from wss.errors import ConfigError, WssError
@@ -114,7 +115,7 @@ def checked_plan(plan: Any, view: KernelView, policy: str) -> Plan:
         name: _array(getattr(plan, name), f"{start}: its {name}") for name in ("expert", "die", "tokens", "source")
     }
     sizes = {array.shape for array in columns.values()}
-    whole = all(np.issubdtype(array.dtype, np.integer) for array in columns.values())
+    whole = all(array.dtype.kind in "iu" for array in columns.values())
     if not whole or len(sizes) != 1 or len(next(iter(sizes))) != 1:
         kinds = ", ".join(f"{name} {array.dtype} {list(array.shape)}" for name, array in columns.items())
         raise ConfigError(f"{start} has {kinds}; it should have whole numbers [tasks], one length")
@@ -127,7 +128,7 @@ def checked_plan(plan: Any, view: KernelView, policy: str) -> Plan:
     faults = [
         f"uses {name} that do not exist; there are 0..{most - 1}"
         for name, array, most in ranges
-        if ((array < 0) | (array >= most)).any()
+        if array.size and (array.min() < 0 or array.max() >= most)
     ]
     if not faults:
         faults = _broken_rules(expert, die, tokens, source, view)
@@ -137,15 +138,31 @@ def checked_plan(plan: Any, view: KernelView, policy: str) -> Plan:
 
 
 def _broken_rules(expert: Any, die: Any, tokens: Any, source: Any, view: KernelView) -> list[str]:
-    faults = []
-    if not view.holders[expert, source].all():
-        faults.append("reads an expert from a die that does not hold it; use view.holders")
-    if (tokens <= 0).any():
-        faults.append("has a task without tokens; leave it out")
-    given = np.zeros(len(view.counts), np.int64)
-    np.add.at(given, expert, tokens)
-    if not np.array_equal(given, view.counts):
-        faults.append("does not compute every token once; hand out view.counts")
-    if len(np.unique(expert * view.num_dies + die)) != len(expert):
-        faults.append("has an (expert, die) twice; merge the tasks")
-    return faults
+    broken = _broken(expert, die, tokens, source, view.holders, view.counts)
+    return [line for line, is_broken in zip(RULES, broken, strict=True) if is_broken]
+
+
+RULES = (
+    "reads an expert from a die that does not hold it; use view.holders",
+    "has a task without tokens; leave it out",
+    "does not compute every token once; hand out view.counts",
+    "has an (expert, die) twice; merge the tasks",
+)
+
+
+@numba.njit(cache=True)
+def _broken(expert, die, tokens, source, holders, counts):  # type: ignore[no-untyped-def]
+    """Say which of the `RULES` a plan breaks whose numbers are in range."""
+    stray, empty, wrong, twice = False, False, False, False
+    left = counts.astype(np.int64)
+    taken = np.zeros(holders.shape, np.bool_)
+    for task in range(expert.size):
+        e, d = expert[task], die[task]
+        stray |= not holders[e, source[task]]
+        empty |= tokens[task] <= 0
+        twice |= taken[e, d]
+        taken[e, d] = True
+        left[e] -= tokens[task]
+    for e in range(left.size):
+        wrong |= left[e] != 0
+    return stray, empty, wrong, twice
