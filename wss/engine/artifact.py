@@ -29,8 +29,9 @@ class ArtifactKernel:
         """Set up *tasks* (expert, die, tokens), [tasks, 3], run in that order; *wanted*: worth a copy, [tasks]."""
         self._machine, self._memories, self._layer = machine, memories, layer
         self._tasks, self._wanted = tasks.tolist(), wanted.tolist()
-        self._read_bytes = machine.read_bytes(tasks[:, 2]).tolist()
-        self._compute_ns = machine.compute_ns(tasks[:, 2]).tolist()
+        read_bytes = machine.read_bytes(tasks[:, 2])
+        self._read_bytes, self._read_ns = read_bytes.tolist(), machine.dram_ns(read_bytes).tolist()
+        self._compute_ns: list[int] = machine.compute_ns(tasks[:, 2]).tolist()
         self._circuit = Circuit(machine.num_resources)
         self.counts = Counts(
             remote_slices=np.zeros(len(tasks), np.int64),
@@ -84,9 +85,9 @@ class ArtifactKernel:
         return end
 
     def _read_local(self, start: int, k: int, part: int) -> int:
-        die, nbytes = self._tasks[k][1], self._read_bytes[k]
-        end = start + int(self._machine.dram_ns(nbytes))
-        self.counts.local_bytes += nbytes
+        die = self._tasks[k][1]
+        end = start + int(self._read_ns[k])
+        self.counts.local_bytes += self._read_bytes[k]
         self._submit(end, (self._port(die),), k, part, self._store_local)
         self._submit(end, (self._compute_unit(die),), k, part, self._compute)
         return end
@@ -111,7 +112,7 @@ class ArtifactKernel:
 
     def _read_at_home(self, start: int, k: int, part: int) -> int:
         home = self._machine.home[self._tasks[k][0]]
-        end = start + int(self._machine.dram_ns(self._machine.slice_bytes))
+        end = start + self._machine.slice_ns
         self.counts.remote_bytes += self._machine.slice_bytes
         self._submit(end, (self._port(home),), k, part, self._store_at_home)
         self._send(end, k, part)
@@ -134,7 +135,7 @@ class ArtifactKernel:
         expert, die, _ = self._tasks[k]
         self.counts.written_bytes += self._machine.slice_bytes
         self._memories.copy(self._layer, expert, part, die)
-        return start + int(self._machine.dram_ns(self._machine.slice_bytes))
+        return start + self._machine.slice_ns
 
     def _store_local(self, start: int, k: int, part: int) -> int:
         return self._store(start, k, part, self._tasks[k][1])

@@ -1,18 +1,23 @@
 """`circuit.Circuit` in compiled code: the same queueing rules, over arrays.
 
-An event is a number; what an action does is its caller's (`artifact_compiled`), who pops, acts, submits, releases. All
-times are whole nanoseconds. A queue is a binary heap of entries (key, tie, event) in a stretch of one array: one for
-each resource, by (time, away tasks first; number), and behind them the agenda of admitted events, by (time, admission).
+An event is a number; what an action does is its caller's (`artifact_compiled`), who takes the next event, acts, submits
+and releases. All times are whole nanoseconds. A queue is a binary heap of entries (key, tie, event) in a stretch of one
+array: one for each resource, by (time, away tasks first; number), and behind them the agenda of admitted events, by
+(time, admission). What all functions take is
+
+    needs       resources, in stretches that events hold
+    events      `EVENT` records, as many as are ever submitted
+    entries     `ENTRY` records of the heaps, one heap after the other
+    resources   `RESOURCE` records, the last one for the agenda
+    numbers     how many events and admissions there have been, and behind them room for the heads of queues
+
+as arguments of their own: a tuple of arrays would be counted in and out at every use, which takes most of the time.
 """
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
 import numba
 import numpy as np
-
-from wss.records import BoolArray, IntArray
 
 EVENT = np.dtype(
     [
@@ -22,70 +27,40 @@ EVENT = np.dtype(
         ("last", np.int32),
         ("chain", np.int32),
         ("kind", np.int32),
-        ("waits", np.int32),
-    ],
-    align=True,
+        ("waits", np.int64),
+    ]
 )
-ENTRY = np.dtype([("key", np.int64), ("tie", np.int32), ("event", np.int32)], align=True)
+RESOURCE = np.dtype(
+    [
+        ("free_at", np.int64),
+        ("busy", np.int64),  # how long it has been held
+        ("begin", np.int64),  # its queue: entries[begin : begin + size]
+        ("size", np.int64),
+        ("held", np.int64),
+    ]
+)
+ENTRY = np.dtype([("key", np.int64), ("tie", np.int32), ("event", np.int32)])
 BEHIND = 1 << 60  # added to the key of an event without priority
-EVENTS, ADMISSIONS = 0, 1
-
-
-class Circuit(NamedTuple):
-    """The clock and the resources.
-
-    Attributes
-    ----------
-    needs
-        Resources, in stretches that events hold.
-    events
-        `EVENT` records, as many as are ever submitted.
-    entries, begins, sizes
-        The heaps, one after the other: `ENTRY` records; where each begins, and how many it has, [resources + 1].
-    held, free_at, busy
-        Whether each resource is held, when it falls free, and how long it has been held, [resources].
-    heads
-        Room for the heads that a release tries, [resources].
-    numbers
-        How many events and admissions there have been, [2].
-    """
-
-    needs: IntArray
-    events: np.ndarray  # type: ignore[type-arg]
-    entries: np.ndarray  # type: ignore[type-arg]
-    begins: IntArray
-    sizes: IntArray
-    held: BoolArray
-    free_at: IntArray
-    busy: IntArray
-    heads: IntArray
-    numbers: IntArray
+EVENTS, ADMISSIONS, HEADS = 0, 1, 2
 
 
 @numba.njit(cache=True)
-def circuit_of(needs, events, most):  # type: ignore[no-untyped-def]
-    """Return a circuit for at most *events* events, of which *most* [resources] may ever wait for each resource."""
-    resources = most.size
-    begins = np.zeros(resources + 1, np.int64)
-    begins[1:] = np.cumsum(most)
-    return Circuit(
-        needs,
-        np.empty(events, EVENT),
-        np.empty(begins[-1] + resources, ENTRY),  # an admitted event holds a resource: there are no more of them
-        begins,
-        np.zeros(resources + 1, np.int64),
-        np.zeros(resources, np.bool_),
-        np.zeros(resources, np.int64),
-        np.zeros(resources, np.int64),
-        np.zeros(resources, np.int64),
-        np.zeros(2, np.int64),
-    )
+def resources_of(most):  # type: ignore[no-untyped-def]
+    """Return free resources, of which *most* [resources] events may ever wait for each, and the agenda behind them."""
+    resources = np.zeros(most.size + 1, RESOURCE)
+    begin = 0
+    for r in range(most.size):
+        resources[r].begin = begin
+        begin += most[r]
+    resources[most.size].begin = begin
+    return resources
 
 
 @numba.njit(cache=True)
-def _push(entries, begin, size, key, tie, event):  # type: ignore[no-untyped-def]
-    """Add an entry to the heap of *size* entries from *begin* on."""
-    place = size
+def _push(entries, resource, key, tie, event):  # type: ignore[no-untyped-def]
+    """Add an entry to the heap of *resource*."""
+    begin, place = resource.begin, resource.size
+    resource.size = place + 1
     while place > 0:
         above = (place - 1) >> 1
         other = entries[begin + above]
@@ -94,17 +69,21 @@ def _push(entries, begin, size, key, tie, event):  # type: ignore[no-untyped-def
         entries[begin + place] = other
         place = above
     entry = entries[begin + place]
-    entry.key, entry.tie, entry.event = key, tie, event
+    entry.key = key
+    entry.tie = tie
+    entry.event = event
 
 
 @numba.njit(cache=True)
-def _pop(entries, begin, size):  # type: ignore[no-untyped-def]
-    """Remove the least entry of the heap of *size* entries from *begin* on, and return its event."""
+def _pop(entries, resource):  # type: ignore[no-untyped-def]
+    """Remove the least entry of the heap of *resource*, and return its event."""
+    begin, size = resource.begin, resource.size - 1
+    resource.size = size
     least = entries[begin].event
-    last = entries[begin + size - 1]
+    last = entries[begin + size]
     place, below = 0, 1
-    while below < size - 1:
-        if below + 1 < size - 1:
+    while below < size:
+        if below + 1 < size:
             a, b = entries[begin + below], entries[begin + below + 1]
             if b.key < a.key or (b.key == a.key and b.tie < a.tie):
                 below += 1
@@ -118,59 +97,58 @@ def _pop(entries, begin, size):  # type: ignore[no-untyped-def]
 
 
 @numba.njit(cache=True)
-def submit(circuit, time, first, last, away, chain, kind):  # type: ignore[no-untyped-def]
-    """Ask for ``needs[first:last]`` from *time* on; *away* goes first in queues."""
-    e = circuit.numbers[EVENTS]
-    circuit.numbers[EVENTS] += 1
-    event = circuit.events[e]
-    event.time, event.asked, event.first, event.last = time, time, first, last
-    event.chain, event.kind, event.waits = chain, kind, 0
-    if not _any_held(circuit, event):
-        _admit(circuit, e)
+def submit(needs, events, entries, resources, numbers, time, first, last, away, chain, kind):  # type: ignore[no-untyped-def]
+    """Ask for ``needs[first:last]`` from *time* on; what is *away* (1, else 0) goes first in queues."""
+    e = numbers[EVENTS]
+    numbers[EVENTS] = e + 1
+    event = events[e]
+    event.time = time
+    event.asked = time
+    event.first = first
+    event.last = last
+    event.chain = chain
+    event.kind = kind
+    event.waits = 0
+    if not _any_held(needs, resources, event):
+        _admit(needs, events, entries, resources, numbers, e)
         return
     event.waits = 1
-    key = time if away else time + BEHIND
+    key = time + (1 - away) * BEHIND
     for i in range(first, last):
-        r = circuit.needs[i]
-        _push(circuit.entries, circuit.begins[r], circuit.sizes[r], key, e, e)
-        circuit.sizes[r] += 1
+        _push(entries, resources[needs[i]], key, e, e)
 
 
 @numba.njit(cache=True)
-def next_event(circuit):  # type: ignore[no-untyped-def]
+def next_event(entries, resources):  # type: ignore[no-untyped-def]
     """Take the next event off the agenda; -1 if there is none."""
-    agenda = circuit.held.size
-    if circuit.sizes[agenda] == 0:
-        return -1
-    event = _pop(circuit.entries, circuit.begins[agenda], circuit.sizes[agenda])
-    circuit.sizes[agenda] -= 1
-    return event
+    agenda = resources[resources.size - 1]
+    return _pop(entries, agenda) if agenda.size > 0 else -1
 
 
 @numba.njit(cache=True)
-def release(circuit, e, end):  # type: ignore[no-untyped-def]
+def release(needs, events, entries, resources, numbers, e, end):  # type: ignore[no-untyped-def]
     """End event *e* at *end*: free what it held, and try the head of each queue, the earliest first."""
-    event, needs, events = circuit.events[e], circuit.needs, circuit.events
+    event = events[e]
     for i in range(event.first, event.last):
-        r = needs[i]
-        circuit.busy[r] += end - event.time
-        circuit.held[r] = False
-        circuit.free_at[r] = max(circuit.free_at[r], end)
-    heads, found = circuit.heads, 0
+        resource = resources[needs[i]]
+        resource.busy += end - event.time
+        resource.held = 0
+        resource.free_at = max(resource.free_at, end)
+    found = HEADS
     for i in range(event.first, event.last):
-        head = _head(circuit, needs[i])
+        head = _head(events, entries, resources[needs[i]])
         if head < 0:
             continue
         place = found
-        while place > 0 and _earlier(events, head, heads[place - 1]):
-            heads[place] = heads[place - 1]
+        while place > HEADS and _earlier(events, head, numbers[place - 1]):
+            numbers[place] = numbers[place - 1]
             place -= 1
-        heads[place] = head
+        numbers[place] = head
         found += 1
-    for i in range(found):
-        head = heads[i]
-        if events[head].waits and not _any_held(circuit, events[head]):
-            _admit(circuit, head)
+    for i in range(HEADS, found):
+        head = numbers[i]
+        if events[head].waits and not _any_held(needs, resources, events[head]):
+            _admit(needs, events, entries, resources, numbers, head)
 
 
 @numba.njit(cache=True)
@@ -180,38 +158,35 @@ def _earlier(events, a, b):  # type: ignore[no-untyped-def]
 
 
 @numba.njit(cache=True)
-def _head(circuit, r):  # type: ignore[no-untyped-def]
-    """Return the head of a resource's queue, the entries of those admitted already taken off; -1 if it is empty."""
-    begin = circuit.begins[r]
-    while circuit.sizes[r] > 0:
-        head = circuit.entries[begin].event
-        if circuit.events[head].waits:
+def _head(events, entries, resource):  # type: ignore[no-untyped-def]
+    """Return the head of a queue, the entries of those admitted already taken off; -1 if it is empty."""
+    while resource.size > 0:
+        head = entries[resource.begin].event
+        if events[head].waits:
             return head
-        _pop(circuit.entries, begin, circuit.sizes[r])
-        circuit.sizes[r] -= 1
+        _pop(entries, resource)
     return -1
 
 
 @numba.njit(cache=True)
-def _any_held(circuit, event):  # type: ignore[no-untyped-def]
+def _any_held(needs, resources, event):  # type: ignore[no-untyped-def]
     """Whether anything that *event* needs is held."""
     for i in range(event.first, event.last):  # noqa: SIM110 (compiled code knows no any())
-        if circuit.held[circuit.needs[i]]:
+        if resources[needs[i]].held:
             return True
     return False
 
 
 @numba.njit(cache=True)
-def _admit(circuit, e):  # type: ignore[no-untyped-def]
+def _admit(needs, events, entries, resources, numbers, e):  # type: ignore[no-untyped-def]
     """Hold what event *e* needs, from when it is free."""
-    event = circuit.events[e]
+    event = events[e]
     time = event.time
     for i in range(event.first, event.last):
-        r = circuit.needs[i]
-        circuit.held[r] = True
-        time = max(time, circuit.free_at[r])
-    event.time, event.waits = time, 0
-    circuit.numbers[ADMISSIONS] += 1
-    agenda = circuit.held.size
-    _push(circuit.entries, circuit.begins[agenda], circuit.sizes[agenda], time, circuit.numbers[ADMISSIONS], e)
-    circuit.sizes[agenda] += 1
+        resource = resources[needs[i]]
+        resource.held = 1
+        time = max(time, resource.free_at)
+    event.time = time
+    event.waits = 0
+    numbers[ADMISSIONS] += 1
+    _push(entries, resources[resources.size - 1], time, numbers[ADMISSIONS], e)

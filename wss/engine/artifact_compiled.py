@@ -5,12 +5,10 @@ The chains are those that stand there, and the integers that come out are the sa
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
 import numba
 import numpy as np
 
-from wss.engine.artifact_circuit import circuit_of, next_event, release, submit
+from wss.engine.artifact_circuit import ENTRY, EVENT, HEADS, next_event, release, resources_of, submit
 from wss.engine.artifact_machine import (
     EMPTY,
     HIT,
@@ -27,234 +25,250 @@ from wss.engine.artifact_machine import (
 from wss.records import BoolArray, IntArray
 
 # What an event does: the steps of a chain.
-LOOK_UP, READ_LOCAL, STORE_LOCAL, COMPUTE, REQUEST, HIT_AT_HOME, READ_AT_HOME, STORE_AT_HOME, DATA, WRITE = range(10)
+LOOK_UP, READ_LOCAL, STORE_LOCAL, COMPUTE = range(4)
+REQUEST, HIT_AT_HOME, READ_AT_HOME, STORE_AT_HOME, DATA, WRITE, NONE = range(4, 11)
 MOST_EVENTS = 7  # of a chain: look-up, request, read, store, data, compute, write
-# Places in the totals.
-ACCESSES, HITS, HOPS, LOCAL, REMOTE, WRITTEN, TIME = range(7)
-
-
-class Tasks(NamedTuple):
-    """The tasks, [tasks]; *read_bytes*, *read_ns* and *compute_ns* of one slice."""
-
-    expert: IntArray
-    die: IntArray
-    home: IntArray
-    wanted: BoolArray
-    read_bytes: IntArray
-    read_ns: IntArray
-    compute_ns: IntArray
-
-
-class Setting(NamedTuple):
-    """What is the same for all tasks: ns of a DRAM access, and of transfers without hops; where routes begin."""
-
-    layer: int
-    slice_bytes: int
-    slice_ns: int
-    request_ns: int
-    data_ns: int
-    route: IntArray
-
-
-class State(NamedTuple):
-    """What chains change: as in `Memories`, and as in `Counts`, the single figures by place in *totals*."""
-
-    copies: BoolArray
-    num_copies: IntArray
-    llc: IntArray
-    remote_slices: IntArray
-    die_end: IntArray
-    die_compute: IntArray
-    totals: IntArray
+TASK = np.dtype(
+    [
+        ("expert", np.int64),
+        ("die", np.int64),
+        ("home", np.int64),
+        ("away", np.int64),  # 1 if the die is not the home
+        ("wanted", np.int64),  # 1 if worth a copy
+        ("set", np.int64),  # of the LLCs
+        ("key", np.int64),  # of the first slice in the LLCs
+        ("hops_out", np.int64),
+        ("request", np.int64),  # where the route of the request begins in needs
+        ("hops_back", np.int64),
+        ("data", np.int64),  # where the route of the data begins
+        ("read_bytes", np.int64),  # of a slice with its activations
+        ("read_ns", np.int64),
+        ("compute_ns", np.int64),
+        ("remote_slices", np.int64),  # counted
+    ]
+)
+SETTING = np.dtype(
+    [
+        ("slice_bytes", np.int64),
+        ("slice_ns", np.int64),  # of a DRAM access
+        ("request_ns", np.int64),  # without hops
+        ("data_ns", np.int64),  # without hops
+    ]
+)
+TOTAL = np.dtype([(name, np.int64) for name in ("accesses", "hits", "hops", "local", "remote", "written", "time")])
+DIE = np.dtype([(name, np.int64) for name in ("end", "compute", "copied")])
 
 
 @numba.njit(cache=True)
-def _key(state, setting, expert, part):  # type: ignore[no-untyped-def]
-    """Return a slice as a whole number."""
-    return (setting.layer * state.copies.shape[1] + expert) * SLICES + part
-
-
-@numba.njit(cache=True)
-def _holds(state, setting, expert, part, die):  # type: ignore[no-untyped-def]
+def _holds(llc, task, part, die):  # type: ignore[no-untyped-def]
     """Whether the LLC of *die* holds a slice."""
-    key = _key(state, setting, expert, part)
-    row = expert % state.llc.shape[1]
-    return state.llc[die, row, 0] == key or state.llc[die, row, 1] == key
+    key = task.key + part
+    return llc[die, task.set, 0] == key or llc[die, task.set, 1] == key
 
 
 @numba.njit(cache=True)
-def _store(state, setting, expert, part, die):  # type: ignore[no-untyped-def]
+def _store(llc, task, part, die):  # type: ignore[no-untyped-def]
     """Put a slice in the LLC of *die*, and the oldest of its set, which has two ways, out."""
-    key = _key(state, setting, expert, part)
-    row = expert % state.llc.shape[1]
-    if state.llc[die, row, 0] == EMPTY:
-        state.llc[die, row, 0] = key
-    elif state.llc[die, row, 1] == EMPTY:
-        if state.llc[die, row, 0] != key:
-            state.llc[die, row, 1] = key
-    elif state.llc[die, row, 1] != key:
-        state.llc[die, row, 0], state.llc[die, row, 1] = state.llc[die, row, 1], key
+    key, row = task.key + part, task.set
+    if llc[die, row, 0] == EMPTY:
+        llc[die, row, 0] = key
+    elif llc[die, row, 1] == EMPTY:
+        if llc[die, row, 0] != key:
+            llc[die, row, 1] = key
+    elif llc[die, row, 1] != key:
+        llc[die, row, 0] = llc[die, row, 1]
+        llc[die, row, 1] = key
 
 
 @numba.njit(cache=True)
-def _ask(circuit, time, resource, away, chain, kind):  # type: ignore[no-untyped-def]
-    """Submit an event that holds one resource."""
-    submit(circuit, time, resource, resource + 1, away, chain, kind)
-
-
-@numba.njit(cache=True)
-def _travel(circuit, setting, time, source, target, chain, kind):  # type: ignore[no-untyped-def]
-    """Submit an event that holds the route from die *source* to die *target*; only what is away travels."""
-    submit(circuit, time, setting.route[source, target], setting.route[source, target + 1], True, chain, kind)
-
-
-@numba.njit(cache=True)
-def _begin(circuit, setting, tasks, state, start, chain, kind):  # type: ignore[no-untyped-def]
-    """Act as an event at a die that computes, up to the request: return its end."""
-    k, part, dies = chain // SLICES, chain % SLICES, state.die_end.size
-    expert, die, home = tasks.expert[k], tasks.die[k], tasks.home[k]
-    away = die != home
-    if kind == LOOK_UP:
-        state.totals[ACCESSES] += 1
-        if _holds(state, setting, expert, part, die):
-            state.totals[HITS] += 1
-            _ask(circuit, start + HIT, die, away, chain, COMPUTE)
-            return start + HIT
-        end = start + MISS
-        if not away or state.copies[setting.layer, expert, part, die]:
-            _ask(circuit, end, dies + die, away, chain, READ_LOCAL)
-        else:
-            _travel(circuit, setting, end, die, home, chain, REQUEST)
-        return end
-    if kind == READ_LOCAL:
-        end = start + tasks.read_ns[k]
-        state.totals[LOCAL] += tasks.read_bytes[k]
-        _ask(circuit, end, 2 * dies + die, away, chain, STORE_LOCAL)
-        _ask(circuit, end, die, away, chain, COMPUTE)
-        return end
-    if kind == STORE_LOCAL:
-        _store(state, setting, expert, part, die)
-        return start + STORE
-    state.die_compute[die] += tasks.compute_ns[k]
-    return start + tasks.compute_ns[k]
-
-
-@numba.njit(cache=True)
-def _go_on(circuit, setting, tasks, state, start, chain, kind):  # type: ignore[no-untyped-def]
-    """Act as an event of a remote read, from the request on: return its end."""
-    k, part, dies = chain // SLICES, chain % SLICES, state.die_end.size
-    expert, die, home = tasks.expert[k], tasks.die[k], tasks.home[k]
+def _needs_of(kind, task, dies):  # type: ignore[no-untyped-def]
+    """Return which stretch of needs an event of *kind* holds, first and last."""
     if kind == REQUEST:
-        hops = setting.route[die, home + 1] - setting.route[die, home]
-        state.totals[HOPS] += hops
-        state.remote_slices[k] += 1
-        end = start + HOP_LATENCY * hops + setting.request_ns
-        if _holds(state, setting, expert, part, home):
-            state.totals[HITS] += 1
-            _ask(circuit, end, 2 * dies + home, True, chain, HIT_AT_HOME)
-        else:
-            _ask(circuit, end, dies + home, True, chain, READ_AT_HOME)
-    elif kind == HIT_AT_HOME:
-        end = start + HIT
-        _travel(circuit, setting, end, home, die, chain, DATA)
+        return task.request, task.request + task.hops_out
+    if kind == DATA:
+        return task.data, task.data + task.hops_back
+    if kind == COMPUTE:
+        unit = task.die
+    elif kind in (READ_LOCAL, WRITE):
+        unit = dies + task.die
     elif kind == READ_AT_HOME:
-        end = start + setting.slice_ns
-        state.totals[REMOTE] += setting.slice_bytes
-        _ask(circuit, end, 2 * dies + home, True, chain, STORE_AT_HOME)
-        _travel(circuit, setting, end, home, die, chain, DATA)
-    elif kind == STORE_AT_HOME:
-        _store(state, setting, expert, part, home)
-        end = start + STORE
-    elif kind == DATA:
-        hops = setting.route[home, die + 1] - setting.route[home, die]
-        end = start + HOP_LATENCY * hops + setting.data_ns
-        _ask(circuit, end, die, True, chain, COMPUTE)
-        if tasks.wanted[k]:
-            _ask(circuit, end, dies + die, True, chain, WRITE)
+        unit = dies + task.home
+    elif kind in (LOOK_UP, STORE_LOCAL):
+        unit = 2 * dies + task.die
     else:
-        end = start + setting.slice_ns
-        state.totals[WRITTEN] += setting.slice_bytes
-        state.num_copies[die] += not state.copies[setting.layer, expert, part, die]
-        state.copies[setting.layer, expert, part, die] = True
-    return end
+        unit = 2 * dies + task.home
+    return unit, unit + 1
 
 
 @numba.njit(cache=True)
-def _most_waiting(setting, tasks, needs, resources, dies):  # type: ignore[no-untyped-def]
-    """Return how many events may ever need each resource, at most, [resources]."""
+def _at_die(kind, start, task, part, total, die, copies, llc):  # type: ignore[no-untyped-def]
+    """Act as an event at the die that computes, up to the request: return its end and the kinds that follow then."""
+    if kind == LOOK_UP:
+        total.accesses += 1
+        if _holds(llc, task, part, task.die):
+            total.hits += 1
+            return start + HIT, COMPUTE, NONE
+        is_here = task.away == 0 or copies[task.expert, part, task.die]
+        return start + MISS, READ_LOCAL if is_here else REQUEST, NONE
+    if kind == READ_LOCAL:
+        total.local += task.read_bytes
+        return start + task.read_ns, STORE_LOCAL, COMPUTE
+    if kind == STORE_LOCAL:
+        _store(llc, task, part, task.die)
+        return start + STORE, NONE, NONE
+    die.compute += task.compute_ns
+    return start + task.compute_ns, NONE, NONE
+
+
+@numba.njit(cache=True)
+def _remote(kind, start, task, part, setting, total, die, copies, llc):  # type: ignore[no-untyped-def]
+    """Act as an event of a remote read, from the request on: return its end and the kinds that follow then."""
+    if kind == REQUEST:
+        total.hops += task.hops_out
+        task.remote_slices += 1
+        hit = _holds(llc, task, part, task.home)
+        total.hits += hit
+        end = start + HOP_LATENCY * task.hops_out + setting.request_ns
+        return end, HIT_AT_HOME if hit else READ_AT_HOME, NONE
+    if kind == HIT_AT_HOME:
+        return start + HIT, DATA, NONE
+    if kind == READ_AT_HOME:
+        total.remote += setting.slice_bytes
+        return start + setting.slice_ns, STORE_AT_HOME, DATA
+    if kind == STORE_AT_HOME:
+        _store(llc, task, part, task.home)
+        return start + STORE, NONE, NONE
+    if kind == DATA:
+        end = start + HOP_LATENCY * task.hops_back + setting.data_ns
+        return end, COMPUTE, WRITE if task.wanted else NONE
+    total.written += setting.slice_bytes
+    die.copied += not copies[task.expert, part, task.die]
+    copies[task.expert, part, task.die] = True
+    return start + setting.slice_ns, NONE, NONE
+
+
+@numba.njit(cache=True)
+def _most_waiting(tasks, needs, dies, resources):  # type: ignore[no-untyped-def]
+    """Return how many events may ever wait for each resource, at most, [resources]."""
     most = np.zeros(resources, np.int64)
-    for k in range(tasks.die.size):
-        die, home = tasks.die[k], tasks.home[k]
-        most[die] += SLICES
-        most[dies + die] += SLICES
-        most[2 * dies + die] += 2 * SLICES
-        if die != home:
-            most[dies + home] += SLICES
-            most[2 * dies + home] += SLICES
-            for source, target in ((die, home), (home, die)):
-                for i in range(setting.route[source, target], setting.route[source, target + 1]):
+    for k in range(tasks.size):
+        task = tasks[k]
+        for kind in range(NONE):
+            if task.away or kind <= COMPUTE:
+                first, last = _needs_of(kind, task, dies)
+                for i in range(first, last):
                     most[needs[i]] += SLICES
     return most
 
 
 @numba.njit(cache=True)
-def run_chains(setting, tasks, state, needs, resources):  # type: ignore[no-untyped-def]
-    """Run all chains, and return how long each resource was held, [resources]; *state* is changed."""
-    dies = state.die_end.size
-    chains = SLICES * tasks.die.size
-    circuit = circuit_of(needs, MOST_EVENTS * chains, _most_waiting(setting, tasks, needs, resources, dies))
+def _tasks_of(tasks, wanted, layer, home, sets, route, costs):  # type: ignore[no-untyped-def]
+    """Return *tasks* [tasks, 3] as `TASK` records."""
+    records = np.empty(len(tasks), TASK)
+    for k in range(len(tasks)):
+        task = records[k]
+        expert, die = tasks[k, 0], tasks[k, 1]
+        at = home[expert]
+        task.expert = expert
+        task.die = die
+        task.home = at
+        task.away = die != at
+        task.wanted = wanted[k]
+        task.set = expert % sets
+        task.key = (layer * home.size + expert) * SLICES
+        task.request = route[die, at]
+        task.hops_out = route[die, at + 1] - route[die, at]
+        task.data = route[at, die]
+        task.hops_back = route[at, die + 1] - route[at, die]
+        task.read_bytes = costs[0, k]
+        task.read_ns = costs[1, k]
+        task.compute_ns = costs[2, k]
+        task.remote_slices = 0
+    return records
+
+
+@numba.njit(cache=True)
+def _run(tasks, fixed, total, dies, copies, llc, needs, most):  # type: ignore[no-untyped-def]
+    """Run all chains over *most* resources, counting in *tasks*, *total* and *dies*; return how long each was held."""
+    chains = SLICES * tasks.size
+    waiting = _most_waiting(tasks, needs, dies.size, most)
+    resources = resources_of(waiting)
+    # an admitted event holds a resource: there are never more of them
+    events, entries = np.empty(MOST_EVENTS * chains, EVENT), np.empty(waiting.sum() + most, ENTRY)
+    numbers = np.zeros(HEADS + most, np.int64)
     for chain in range(chains):
-        die = tasks.die[chain // SLICES]
-        _ask(circuit, 0, 2 * dies + die, die != tasks.home[chain // SLICES], chain, LOOK_UP)
+        task = tasks[chain // SLICES]
+        first, last = _needs_of(LOOK_UP, task, dies.size)
+        submit(needs, events, entries, resources, numbers, 0, first, last, task.away, chain, LOOK_UP)
     while True:
-        e = next_event(circuit)
+        e = next_event(entries, resources)
         if e < 0:
-            return circuit.busy
-        event = circuit.events[e]
-        chain, kind = event.chain, event.kind
+            return resources["busy"][:most].copy()
+        kind, start, chain = events[e].kind, events[e].time, events[e].chain
+        task, part = tasks[chain // SLICES], chain % SLICES
+        die = dies[task.die]
         if kind <= COMPUTE:
-            end = _begin(circuit, setting, tasks, state, event.time, chain, kind)
+            end, then, also = _at_die(kind, start, task, part, total, die, copies, llc)
         else:
-            end = _go_on(circuit, setting, tasks, state, event.time, chain, kind)
-        die = tasks.die[chain // SLICES]
-        state.die_end[die] = max(state.die_end[die], end)
-        state.totals[TIME] = max(state.totals[TIME], end)
-        release(circuit, e, end)
+            end, then, also = _remote(kind, start, task, part, fixed, total, die, copies, llc)
+        for following in (then, also):
+            if following != NONE:
+                first, last = _needs_of(following, task, dies.size)
+                submit(needs, events, entries, resources, numbers, end, first, last, task.away, chain, following)
+        die.end = max(die.end, end)
+        total.time = max(total.time, end)
+        release(needs, events, entries, resources, numbers, e, end)
+
+
+@numba.njit(cache=True)
+def run_chains(tasks, wanted, costs, setting, layer, home, needs, route, most, copies, num_copies, llc):  # type: ignore[no-untyped-def]
+    """Run all chains.
+
+    Parameters
+    ----------
+    tasks, wanted
+        Expert, die and tokens of each, [tasks, 3]; whether its expert is worth a copy, [tasks].
+    costs
+        Bytes and ns of a local read of a slice, ns of computing it, [3, tasks].
+    setting
+        Bytes of a slice, ns of its DRAM access, ns of a request and of data without hops, [4].
+    layer, home, needs, route, most
+        Which layer; home, needs and routes as in `Machine`; how many resources there are.
+    copies, num_copies, llc
+        As in `Memories`; changed.
+
+    Returns
+    -------
+    Slices read remotely, [tasks]; end, compute and new copies of each die, [dies]; how long each resource was held,
+    [resources]; the totals in the order of `TOTAL`.
+    """
+    records = _tasks_of(tasks, wanted, layer, home, llc.shape[1], route, costs)
+    fixed = np.empty(1, SETTING)[0]
+    fixed.slice_bytes, fixed.slice_ns, fixed.request_ns, fixed.data_ns = setting
+    total, dies = np.zeros(1, TOTAL)[0], np.zeros(num_copies.size, DIE)
+    busy = _run(records, fixed, total, dies, copies[layer], llc, needs, most)
+    num_copies += dies["copied"]
+    totals = (total.accesses, total.hits, total.hops, total.local, total.remote, total.written, total.time)
+    return records["remote_slices"].copy(), dies["end"].copy(), dies["compute"].copy(), busy, totals
 
 
 def compiled_artifact(machine: Machine, memories: Memories, layer: int, tasks: IntArray, wanted: BoolArray) -> Counts:
     """Run *tasks* (expert, die, tokens), [tasks, 3], in that order; *wanted*: worth a copy, [tasks]."""
-    expert, die, tokens = np.ascontiguousarray(tasks.T)
-    nbytes = machine.read_bytes(tokens)
+    costs = np.empty((3, len(tasks)), np.int64)
+    costs[0] = machine.read_bytes(tasks[:, 2])
+    costs[1], costs[2] = machine.dram_ns(costs[0]), machine.compute_ns(tasks[:, 2])
+    nbytes = machine.slice_bytes
+    setting = (nbytes, machine.slice_ns, link_ns(0, REQUEST_BYTES), link_ns(0, nbytes))
     needs, route = machine.needs
-    setting = Setting(
-        layer=layer,
-        slice_bytes=machine.slice_bytes,
-        slice_ns=int(machine.dram_ns(machine.slice_bytes)),
-        request_ns=link_ns(0, REQUEST_BYTES),
-        data_ns=link_ns(0, machine.slice_bytes),
-        route=route,
-    )
-    columns = Tasks(
-        expert, die, machine.homes[expert], wanted, nbytes, machine.dram_ns(nbytes), machine.compute_ns(tokens)
-    )
-    dies = machine.num_dies
-    state = State(
-        copies=memories.copies,
-        num_copies=memories.num_copies,
-        llc=memories.llc,
-        remote_slices=np.zeros(len(tasks), np.int64),
-        die_end=np.zeros(dies, np.int64),
-        die_compute=np.zeros(dies, np.int64),
-        totals=np.zeros(TIME + 1, np.int64),
-    )
-    busy = run_chains(setting, columns, state, needs, machine.num_resources)
-    accesses, hits, hops, local, remote, written, time = state.totals.tolist()
+    places = (layer, machine.homes, needs, route, machine.num_resources)
+    outlives = (memories.copies, memories.num_copies, memories.llc)
+    remote_slices, die_end, die_compute, busy, totals = run_chains(tasks, wanted, costs, setting, *places, *outlives)
+    accesses, hits, hops, local, remote, written, time = totals
     return Counts(
-        remote_slices=state.remote_slices,
-        die_end=state.die_end,
-        die_compute=state.die_compute,
-        edge_busy=busy[SLICES * dies :],
+        remote_slices=remote_slices,
+        die_end=die_end,
+        die_compute=die_compute,
+        edge_busy=busy[SLICES * machine.num_dies :],
         time=time,
         accesses=accesses,
         llc_hits=hits,

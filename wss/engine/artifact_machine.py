@@ -13,7 +13,7 @@ from functools import cached_property
 
 import numpy as np
 
-from wss.records import BoolArray, IntArray
+from wss.records import BoolArray, FloatArray, IntArray
 
 LLC_BYTES = 64 * 2**20
 HIT, MISS, STORE = 100, 110, 30
@@ -103,22 +103,33 @@ class Machine:
         needs = np.array([*range(self.num_resources), *edges], np.int64)
         return needs, np.column_stack((ends[:, 0] - lengths[:, 0], ends))
 
+    @cached_property
+    def slice_ns(self) -> int:
+        """Time of a DRAM access of a slice alone."""
+        return int(self.dram_ns(np.array(self.slice_bytes)))
+
+    @cached_property
+    def _shares(self) -> tuple[FloatArray, FloatArray]:
+        """Bounds and shares of the compute shares as arrays."""
+        bounds, shares = np.array(self.compute_shares).T
+        return bounds, shares
+
     def read_bytes(self, tokens: IntArray) -> IntArray:
         """Return the bytes of a slice and of the activations of *tokens*, [tasks]."""
         return self.slice_bytes + tokens * (self.hidden + self.intermediate) * 2
 
-    def dram_ns(self, nbytes: IntArray | int) -> IntArray:
-        """Return the time of DRAM accesses of *nbytes*, [tasks] or one."""
-        return DRAM_LATENCY + np.ceil(nbytes / (DRAM_BYTES_PER_NS * self.dram_share)).astype(np.int64)
+    def dram_ns(self, nbytes: IntArray) -> IntArray:
+        """Return the time of DRAM accesses of *nbytes*, [tasks]."""
+        took: IntArray = np.ceil(nbytes / (DRAM_BYTES_PER_NS * self.dram_share)).astype(np.int64)
+        return DRAM_LATENCY + took
 
     def compute_ns(self, tokens: IntArray) -> IntArray:
         """Return the time to compute *tokens* of one slice, [tasks]."""
-        bounds, shares = np.array(self.compute_shares).T
+        bounds, shares = self._shares
         share = shares[np.searchsorted(bounds, tokens)]
-        result: IntArray = np.ceil(2 * self.hidden * self.intermediate * tokens / (FLOP_PER_NS * share)).astype(
-            np.int64
-        )
-        return result
+        flop = 2 * self.hidden * self.intermediate * tokens
+        took: IntArray = np.ceil(flop / (FLOP_PER_NS * share)).astype(np.int64)
+        return took
 
 
 def link_ns(hops: int, nbytes: int) -> int:
@@ -162,7 +173,8 @@ class Memories:
         ways[: len(kept)] = kept
 
     def _key(self, layer: int, expert: int, part: int) -> int:
-        return (layer * self.copies.shape[1] + expert) * SLICES + part
+        num_experts: int = self.copies.shape[1]
+        return (layer * num_experts + expert) * SLICES + part
 
     def _ways(self, expert: int, die: int) -> IntArray:
         ways: IntArray = self.llc[die, expert % self.llc.shape[1]]

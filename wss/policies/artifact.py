@@ -164,7 +164,8 @@ def wanted_copies(heat: IntArray, tasks: IntArray, num_dies: int, fetched: BoolA
         Which tasks are asked about, [tasks]; the answer for others is no. All, if not given.
     """
     asked = np.ones(len(tasks), np.bool_) if fetched is None else fetched
-    return _wanted(heat, tasks[:, 0], tasks[:, 1], asked, num_dies, math.ceil(TOP_SHARE * len(heat)))
+    wanted: BoolArray = _wanted(heat, tasks[:, 0], tasks[:, 1], asked, num_dies, math.ceil(TOP_SHARE * len(heat)))
+    return wanted
 
 
 @numba.njit(cache=True)

@@ -34,7 +34,7 @@ from wss.models import MODELS
 from wss.policies import POLICIES, Policy
 from wss.policies.artifact import Prices, allocate, at_home, in_turn, wanted_copies
 from wss.policies.placement import Contiguous
-from wss.records import BoolArray, IntArray, KernelRow
+from wss.records import BoolArray, FloatArray, IntArray, KernelRow
 from wss.traces import Kernel
 
 NS = 1e-9
@@ -174,6 +174,8 @@ class ArtifactSite:
         home, die = self._machine.homes[tasks[:, 0]], tasks[:, 1]
         data = _carried(self._wafer.routes, home, die, slices * slice_bytes, self._wafer.num_links)
         request = _carried(self._wafer.routes, die, home, slices * REQUEST_BYTES, self._wafer.num_links)
+        busy: FloatArray = np.multiply(counts.edge_busy[self._edges], NS)
+        compute: FloatArray = np.multiply(counts.die_compute, NS)
         row = KernelRow(
             policy=self._policy,
             phase="decode" if kernel.step > 0 else "prefill",
@@ -201,7 +203,7 @@ class ArtifactSite:
             evictions=0,
             hbm_used_bytes=self._fullest(),
         )
-        self.ledger.add(row, data, request, counts.edge_busy[self._edges] * NS, counts.die_compute * NS)
+        self.ledger.add(row, data, request, busy, compute)
 
     def _bound(self, counts: IntArray) -> float:
         """Return a lower bound: as in `wss.metrics.bounds`, by slices, less those that the LLCs can hold."""
