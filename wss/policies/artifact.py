@@ -1,23 +1,20 @@
 """The five policies as the paper's own simulator plans them; for ``physics: paper_artifact`` alone.
 
-Tasks are (expert, die, tokens), sorted by expert. The allocator works with whole experts and with utilisations of its
-own (0.7 of compute, 0.9 of DRAM and links). It differs from `wss.policies.algorithm1` in its blocks (512 tokens; below
-1,024 left all go together), in charging links for every block, and in its estimate of a die: max(local compute, DRAM,
-links in) + remote compute.
+Tasks are (expert, die, tokens), [tasks, 3], sorted by expert, then die. The allocator works with whole experts and with
+utilisations of its own (0.7 of compute, 0.9 of DRAM and links). It differs from `wss.policies.algorithm1` in its blocks
+(512 tokens; below 1,024 left all go together), in charging links for every block, and in its estimate of a die:
+max(local compute, DRAM, links in) + remote compute.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Sequence
-from dataclasses import dataclass
+from typing import NamedTuple
 
+import numba
 import numpy as np
 
-from wss.policies.prediction import top_of_rows
-from wss.records import IntArray
-
-Task = tuple[int, int, int]
+from wss.records import BoolArray, FloatArray, IntArray
 
 OFFSET = 7
 BLOCK = 512
@@ -25,18 +22,20 @@ MIN_CANDIDATES = 5
 TOP_SHARE = 0.2
 
 
-def in_turn(order: Sequence[int], counts: IntArray, num_dies: int) -> list[Task]:
+def in_turn(order: IntArray, counts: IntArray, num_dies: int) -> IntArray:
     """Return base's tasks: the i-th first-seen expert on die (i + 7) mod D."""
-    return sorted((int(e), (i + OFFSET) % num_dies, int(counts[e])) for i, e in enumerate(order))
+    turn = np.argsort(order)
+    experts = order[turn]
+    return np.stack((experts, (turn + OFFSET) % num_dies, counts[experts]), axis=1)
 
 
-def at_home(order: Sequence[int], counts: IntArray, home: Sequence[int]) -> list[Task]:
+def at_home(order: IntArray, counts: IntArray, home: IntArray) -> IntArray:
     """Return expert parallelism's tasks."""
-    return sorted((int(e), home[int(e)], int(counts[e])) for e in order)
+    experts = np.sort(order)
+    return np.stack((experts, home[experts], counts[experts]), axis=1)
 
 
-@dataclass(frozen=True, kw_only=True)
-class Prices:
+class Prices(NamedTuple):
     """What the allocator reckons with, in ns: a token's compute, a whole expert's DRAM read and transfer, a hop."""
 
     token: float
@@ -45,94 +44,165 @@ class Prices:
     hop: float
 
 
-class _Load:
-    """The allocator's estimate of every die."""
+class _Load(NamedTuple):
+    """The allocator's estimate of every die, [dies] each."""
 
-    def __init__(self, num_dies: int) -> None:
-        self.compute_local, self.compute_remote = [0.0] * num_dies, [0.0] * num_dies
-        self.dram, self.links_in = [0.0] * num_dies, [0.0] * num_dies
-
-    def of(self, die: int, local: float = 0.0, remote: float = 0.0, dram: float = 0.0, links: float = 0.0) -> float:
-        """Return the estimate of *die* with something added."""
-        return (
-            max(self.compute_local[die] + local, self.dram[die] + dram, self.links_in[die] + links)
-            + self.compute_remote[die]
-            + remote
-        )
+    compute_local: FloatArray
+    compute_remote: FloatArray
+    dram: FloatArray
+    links_in: FloatArray
 
 
 def allocate(
-    order: Sequence[int],
-    counts: IntArray,
-    home: Sequence[int],
-    hops: IntArray,
-    copies: Collection[tuple[int, int]],
-    prices: Prices,
-) -> list[Task]:
-    """Return the allocator's tasks; *copies* holds the (expert, die) of which a die has any slice."""
-    load = _Load(len(hops))
-    active = [int(e) for e in order]
-    for expert in active:
-        load.dram[home[expert]] += prices.dram
-    mean = counts[active].sum() / len(active)
-    tasks: list[Task] = []
-    for expert in sorted(active, key=lambda e: (counts[e], e)):
-        holders = {home[expert]} | {die for e, die in copies if e == expert}
-        tasks += _hand_out(expert, int(counts[expert]), mean, home[expert], holders, hops, load, prices)
-    return sorted(tasks)
+    order: IntArray, counts: IntArray, home: IntArray, hops: IntArray, copies: BoolArray, prices: Prices
+) -> IntArray:
+    """Return the allocator's tasks; *copies* says which slices of this layer dies hold, [experts, slices, dies]."""
+    experts = np.sort(order)
+    experts = experts[np.argsort(counts[experts], kind="stable")]
+    given = _hand_out_all(experts, counts, home, hops, copies, prices)
+    expert, die = np.nonzero(given)
+    return np.stack((expert, die, given[expert, die]), axis=1)
 
 
-def _hand_out(
-    expert: int,
-    count: int,
-    mean: float,
-    home: int,
-    holders: set[int],
-    hops: IntArray,
-    load: _Load,
-    prices: Prices,
-) -> list[Task]:
-    """Hand out one expert's tokens in blocks, each to the candidate that it delays least."""
+@numba.njit(cache=True)
+def _hand_out_all(experts, counts, home, hops, copies, prices):  # type: ignore[no-untyped-def]
+    """Hand out the tokens of *experts*, one after the other, and return who got how many, [experts, dies]."""
+    dies = len(hops)
+    load = _Load(np.zeros(dies), np.zeros(dies), np.zeros(dies), np.zeros(dies))
+    tokens = 0
+    for e in experts:
+        load.dram[home[e]] += prices.dram
+        tokens += counts[e]
+    mean = tokens / len(experts)
+    given = np.zeros((len(counts), dies), np.int64)
+    holds = np.zeros(dies, np.bool_)
+    for e in experts:
+        for die in range(dies):
+            holds[die] = die == home[e]
+            for part in range(copies.shape[1]):
+                holds[die] |= copies[e, part, die]
+        most = max(MIN_CANDIDATES, int(counts[e] // max(mean, BLOCK)))
+        candidates = _candidates(home[e], holds, hops, load, prices, most)
+        _hand_out(counts[e], home[e], holds, candidates, hops, load, prices, given[e])
+    return given
 
-    def transfer(die: int) -> float:
-        return prices.hop * float(hops[home, die]) + prices.transfer
 
-    near = [die for die in range(len(hops)) if die in holders or hops[home, die] == 1]
-    near.sort(key=lambda die: (load.of(die) + (0.0 if die in holders else transfer(die)), die))
-    kept = near[: max(MIN_CANDIDATES, int(count // max(mean, BLOCK)))]
-    given: dict[int, int] = {}
+@numba.njit(cache=True)
+def _estimate(load, die, local, remote, dram, links):  # type: ignore[no-untyped-def]
+    """Return the estimate of *die* with something added."""
+    busiest = max(load.compute_local[die] + local, load.dram[die] + dram, load.links_in[die] + links)
+    return busiest + load.compute_remote[die] + remote
+
+
+@numba.njit(cache=True)
+def _transfer(prices, hops, home, die):  # type: ignore[no-untyped-def]
+    """Return the time to bring an expert from *home* to *die*."""
+    return prices.hop * hops[home, die] + prices.transfer
+
+
+@numba.njit(cache=True)
+def _candidates(home, holds, hops, load, prices, most):  # type: ignore[no-untyped-def]
+    """Return the *most* dies, least loaded first, of those that hold the expert or are next to its home."""
+    near = np.empty(len(hops), np.int64)
+    delay = np.empty(len(hops))
+    found = 0
+    for die in range(len(hops)):
+        if holds[die] or hops[home, die] == 1:
+            own = _estimate(load, die, 0.0, 0.0, 0.0, 0.0)
+            own += 0.0 if holds[die] else _transfer(prices, hops, home, die)
+            place = found
+            while place > 0 and delay[place - 1] > own:
+                near[place], delay[place] = near[place - 1], delay[place - 1]
+                place -= 1
+            near[place], delay[place] = die, own
+            found += 1
+    return near[: min(found, most)]
+
+
+@numba.njit(cache=True)
+def _hand_out(count, home, holds, candidates, hops, load, prices, given):  # type: ignore[no-untyped-def]
+    """Hand out one expert's tokens in blocks, each to the candidate that it delays least; *given* is [dies].
+
+    Of equal ones, one that holds the expert goes before one that does not, then the earlier candidate.
+    """
     left = count
     while left > 0:
         block = left if left < 2 * BLOCK else BLOCK
         work = block * prices.token
-
-        def score(die: int, work: float = work) -> tuple[float, bool]:
-            read = 0.0 if die in given else prices.dram
-            if die in holders:
-                return load.of(die, local=work, dram=0.0 if die == home else read), False
-            own = load.of(die, remote=work, links=transfer(die))
-            return max(own, load.of(home, dram=read)), True
-
-        die = min(kept, key=score)
-        first = die not in given
-        if die in holders:
-            load.compute_local[die] += work
-            load.dram[die] += prices.dram if first and die != home else 0.0
+        best, least, away = -1, np.inf, True
+        for die in candidates:
+            read = 0.0 if given[die] > 0 else prices.dram
+            if holds[die]:
+                score = _estimate(load, die, work, 0.0, 0.0 if die == home else read, 0.0)
+            else:
+                own = _estimate(load, die, 0.0, work, 0.0, _transfer(prices, hops, home, die))
+                score = max(own, _estimate(load, home, 0.0, 0.0, read, 0.0))
+            if best < 0 or score < least or (score == least and away and holds[die]):
+                best, least, away = die, score, not holds[die]
+        read = 0.0 if given[best] > 0 else prices.dram
+        if holds[best]:
+            load.compute_local[best] += work
+            load.dram[best] += 0.0 if best == home else read
         else:
-            load.compute_remote[die] += work
-            load.links_in[die] += transfer(die)
-            load.dram[home] += prices.dram if first else 0.0
-        given[die] = given.get(die, 0) + block
+            load.compute_remote[best] += work
+            load.links_in[best] += _transfer(prices, hops, home, best)
+            load.dram[home] += read
+        given[best] += block
         left -= block
-    return [(expert, die, tokens) for die, tokens in given.items()]
 
 
-def wanted_copies(heat: IntArray, tasks: Sequence[Task]) -> set[tuple[int, int]]:
-    """Return the (die, expert) worth a copy: in the top 20% of the row of any expert that the die computes now."""
-    top = top_of_rows(heat, math.ceil(TOP_SHARE * len(heat)), only_seen=False)
-    by_die: dict[int, list[int]] = {}
-    for expert, die, _ in tasks:
-        by_die.setdefault(die, []).append(expert)
-    return {
-        (die, int(expert)) for die, experts in by_die.items() for expert in np.flatnonzero(top[experts].any(axis=0))
-    }
+def wanted_copies(heat: IntArray, tasks: IntArray, num_dies: int, fetched: BoolArray | None = None) -> BoolArray:
+    """Return which tasks' experts are worth a copy: in the top 20% of the row of any expert that the die computes now.
+
+    Parameters
+    ----------
+    heat
+        How often an expert was followed by another, [experts, experts]. Of equal ones the lower comes first.
+    tasks, num_dies
+        The tasks, and how many dies there are.
+    fetched
+        Which tasks are asked about, [tasks]; the answer for others is no. All, if not given.
+    """
+    asked = np.ones(len(tasks), np.bool_) if fetched is None else fetched
+    wanted: BoolArray = _wanted(heat, tasks[:, 0], tasks[:, 1], asked, num_dies, math.ceil(TOP_SHARE * len(heat)))
+    return wanted
+
+
+@numba.njit(cache=True)
+def _wanted(heat, expert, die, asked, num_dies, count):  # type: ignore[no-untyped-def]
+    """Mark the tasks asked about whose expert is among the *count* first of a row of their die, [tasks]."""
+    experts = len(heat)
+    top = np.zeros((num_dies, experts), np.bool_)
+    asks = np.zeros(num_dies, np.bool_)
+    for k in range(len(die)):
+        asks[die[k]] |= asked[k]
+    marks = np.zeros((experts, experts), np.bool_)
+    is_marked = np.zeros(experts, np.bool_)
+    for k in range(len(die)):
+        e, d = expert[k], die[k]
+        if not asks[d]:
+            continue
+        if not is_marked[e]:
+            _mark_top(heat[e], count, marks[e])
+            is_marked[e] = True
+        for other in range(experts):
+            top[d, other] |= marks[e, other]
+    wanted = np.zeros(len(die), np.bool_)
+    for k in range(len(die)):
+        wanted[k] = asked[k] and top[die[k], expert[k]]
+    return wanted
+
+
+@numba.njit(cache=True)
+def _mark_top(row, count, marks):  # type: ignore[no-untyped-def]
+    """Mark the *count* largest of *row*, equal ones from the left."""
+    least = np.partition(row, row.size - count)[row.size - count]
+    left = count
+    for i in range(row.size):
+        if row[i] > least:
+            marks[i] = True
+            left -= 1
+    for i in range(row.size):
+        if left > 0 and row[i] == least:
+            marks[i] = True
+            left -= 1

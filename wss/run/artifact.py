@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import math
 
+import numba
 import numpy as np
 
 from wss.config import Experiment
-from wss.engine.artifact import (
+from wss.engine.artifact import ArtifactKernel
+from wss.engine.artifact_compiled import compiled_artifact
+from wss.engine.artifact_machine import (
     DEEPSEEK,
     DRAM_BYTES_PER_NS,
     FLOP_PER_NS,
@@ -19,10 +22,9 @@ from wss.engine.artifact import (
     REQUEST_BYTES,
     SLICES,
     WAYS,
-    ArtifactKernel,
     Counts,
-    Llc,
     Machine,
+    Memories,
     Shares,
 )
 from wss.errors import ConfigError
@@ -30,9 +32,9 @@ from wss.hardware import GEMMS, Wafer
 from wss.metrics import Ledger
 from wss.models import MODELS
 from wss.policies import POLICIES, Policy
-from wss.policies.artifact import Prices, Task, allocate, at_home, in_turn, wanted_copies
+from wss.policies.artifact import Prices, allocate, at_home, in_turn, wanted_copies
 from wss.policies.placement import Contiguous
-from wss.records import FloatArray, IntArray, KernelRow
+from wss.records import BoolArray, FloatArray, IntArray, KernelRow
 from wss.traces import Kernel
 
 NS = 1e-9
@@ -67,11 +69,17 @@ def check(experiment: Experiment) -> None:
         raise ConfigError(*(f"physics: paper_artifact: {fault}" for fault in faults))
 
 
-def machine_of(experiment: Experiment, wafer: Wafer) -> Machine:
-    """Return the wafer and model as the artifact sees them: an edge of the mesh is one resource for both directions."""
+def _edges(wafer: Wafer) -> IntArray:
+    """Return the edge of each link, [links]: both directions are one resource."""
     pairs = [tuple(sorted(link)) for link in wafer.links.tolist()]
-    edges = {pair: i for i, pair in enumerate(dict.fromkeys(pairs))}
-    resource = [SLICES * wafer.num_dies + edges[pair] for pair in pairs]
+    number = {pair: i for i, pair in enumerate(dict.fromkeys(pairs))}
+    return np.array([number[pair] for pair in pairs], np.int64)
+
+
+def machine_of(experiment: Experiment, wafer: Wafer) -> Machine:
+    """Return the wafer and model as the artifact sees them."""
+    edges = _edges(wafer)
+    resource = (SLICES * wafer.num_dies + edges).tolist()
     routes = [[[resource[link] for link in route if link >= 0] for route in row] for row in wafer.routes.tolist()]
     placed = Contiguous().place(1, experiment.model.num_experts, wafer.hops)[0]
     shares, dram_share = _SHARES[experiment.model.name]
@@ -80,10 +88,22 @@ def machine_of(experiment: Experiment, wafer: Wafer) -> Machine:
         intermediate=experiment.model.moe_intermediate_size,
         home=placed.argmax(axis=1).tolist(),
         routes=routes,
-        num_edges=len(edges),
+        num_edges=len(np.unique(edges)),
         compute_shares=shares,
         dram_share=dram_share,
     )
+
+
+@numba.njit(cache=True)
+def _carried(routes, source, target, nbytes, num_links):  # type: ignore[no-untyped-def]
+    """Return the sum of *nbytes* [tasks] over the routes from *source* to *target* [tasks], by link."""
+    amounts = np.zeros(num_links)
+    for k in range(source.size):
+        for link in routes[source[k], target[k]]:
+            if link < 0:
+                break
+            amounts[link] += nbytes[k]
+    return amounts
 
 
 class ArtifactSite:
@@ -93,8 +113,9 @@ class ArtifactSite:
         self._policy, self._wafer = policy.name, wafer
         self._layers = experiment.layers_run
         self._machine = machine_of(experiment, wafer)
-        self._llcs = [Llc(self._machine.llc_sets) for _ in range(wafer.num_dies)]
-        self._copies: set[tuple[int, int, int, int]] = set()
+        self._memories = Memories(self._machine, len(self._layers))
+        self._kernel = _in_python if experiment.engine == "simpy" else compiled_artifact
+        self._edges = _edges(wafer)
         self._peak = FLOP_PER_NS / NS
         size = SLICES * self._machine.slice_bytes
         rate = LINK_BYTES_PER_NS * LINK_SHARE
@@ -105,13 +126,14 @@ class ArtifactSite:
             hop=2 * HOP_LATENCY,
         )
         self.ledger = Ledger(policy.name, experiment.model, wafer, "fp16", GEMMS["ideal"])
-        self._expert_bytes = len(experiment.model.moe_layers) * experiment.model.expert_bytes("fp16")
+        expert_bytes = len(experiment.model.moe_layers) * float(experiment.model.expert_bytes("fp16"))
+        self._placed = np.bincount(self._machine.homes, minlength=wafer.num_dies) * expert_bytes
         self._weights = experiment.model.weight_bytes("fp16")
 
     @property
     def excess_bytes(self) -> float:
         """By how much weights and copies exceed the usable HBM of all dies together; at most 0 if they fit."""
-        copies = len(self._copies) * self._machine.slice_bytes
+        copies = int(self._memories.num_copies.sum()) * self._machine.slice_bytes
         return self._weights + copies - self._wafer.num_dies * self._wafer.usable_hbm
 
     @property
@@ -121,38 +143,39 @@ class ArtifactSite:
 
     def _fullest(self) -> float:
         """Return the bytes of experts of all layers and copies on the fullest die."""
-        per_die = np.bincount(self._machine.home, minlength=self._wafer.num_dies) * float(self._expert_bytes)
-        copies = np.bincount([copy[3] for copy in self._copies], minlength=self._wafer.num_dies)
-        return float((per_die + copies * self._machine.slice_bytes).max())
+        return float((self._placed + self._memories.num_copies * self._machine.slice_bytes).max())
 
     def run(self, kernel: Kernel) -> None:
         """Plan the kernel, run it, and enter it in the ledger."""
         tasks = self._plan(kernel)
-        copying = self._policy in ("pred", "allo_pred") and kernel.step > 0
-        wanted = wanted_copies(kernel.heat, tasks) if copying else set()
-        counts = ArtifactKernel(self._machine, self._llcs, self._copies, kernel.layer, tasks, wanted).run()
-        self._enter(kernel, tasks, counts)
+        wanted = self._wanted(kernel, tasks)
+        self._enter(kernel, tasks, self._kernel(self._machine, self._memories, kernel.layer, tasks, wanted))
 
-    def _plan(self, kernel: Kernel) -> list[Task]:
-        order, home = kernel.order.tolist(), self._machine.home
+    def _plan(self, kernel: Kernel) -> IntArray:
+        home = self._machine.homes
         if self._policy in ("base", "pred"):
-            return in_turn(order, kernel.counts, self._wafer.num_dies)
+            return in_turn(kernel.order, kernel.counts, self._wafer.num_dies)
         if self._policy == "ep":
-            return at_home(order, kernel.counts, home)
-        held = {(expert, die) for layer, expert, _, die in self._copies if layer == kernel.layer}
-        return allocate(order, kernel.counts, home, self._wafer.hops, held, self._prices)
+            return at_home(kernel.order, kernel.counts, home)
+        copies = self._memories.copies[kernel.layer]
+        return allocate(kernel.order, kernel.counts, home, self._wafer.hops, copies, self._prices)
 
-    def _enter(self, kernel: Kernel, tasks: list[Task], counts: Counts) -> None:
+    def _wanted(self, kernel: Kernel, tasks: IntArray) -> BoolArray:
+        """Return which tasks' experts are worth a copy, [tasks], as far as any slice would still be fetched."""
+        if self._policy not in ("pred", "allo_pred") or kernel.step == 0:
+            return np.zeros(len(tasks), np.bool_)
+        expert, die = tasks[:, 0], tasks[:, 1]
+        held = self._memories.copies[kernel.layer, expert, :, die].all(axis=1)
+        return wanted_copies(kernel.heat, tasks, self._wafer.num_dies, (self._machine.homes[expert] != die) & ~held)
+
+    def _enter(self, kernel: Kernel, tasks: IntArray, counts: Counts) -> None:
         """Enter the kernel's row, and in decode what the links carried."""
-        slice_bytes = self._machine.slice_bytes
-        data, request = np.zeros(self._wafer.num_links), np.zeros(self._wafer.num_links)
-        for (expert, die, _), slices in zip(tasks, counts.remote_slices, strict=True):
-            home = self._machine.home[expert]
-            for links, amounts, nbytes in (
-                (self._wafer.routes[home, die], data, slice_bytes),
-                (self._wafer.routes[die, home], request, REQUEST_BYTES),
-            ):
-                amounts[links[links >= 0]] += slices * nbytes
+        slice_bytes, slices = self._machine.slice_bytes, counts.remote_slices
+        home, die = self._machine.homes[tasks[:, 0]], tasks[:, 1]
+        data = _carried(self._wafer.routes, home, die, slices * slice_bytes, self._wafer.num_links)
+        request = _carried(self._wafer.routes, die, home, slices * REQUEST_BYTES, self._wafer.num_links)
+        busy: FloatArray = np.multiply(counts.edge_busy[self._edges], NS)
+        compute: FloatArray = np.multiply(counts.die_compute, NS)
         row = KernelRow(
             policy=self._policy,
             phase="decode" if kernel.step > 0 else "prefill",
@@ -164,9 +187,9 @@ class ArtifactSite:
             tasks=len(tasks),
             time_s=counts.time * NS,
             lower_bound_s=self._bound(kernel.counts),
-            mean_die_time_s=float(np.mean(counts.die_end)) * NS,
-            compute_time_s=max(counts.die_compute) * NS,
-            remote_reads=sum(counts.remote_slices),
+            mean_die_time_s=float(counts.die_end.mean()) * NS,
+            compute_time_s=int(counts.die_compute.max()) * NS,
+            remote_reads=int(counts.remote_slices.sum()),
             hops=counts.hops,
             byte_hops=float(data.sum()),
             remote_read_bytes=float(counts.remote_bytes),
@@ -175,17 +198,12 @@ class ArtifactSite:
             request_bytes=float(request.sum()),
             max_link_bytes=float((data + request).max(initial=0.0)),
             llc_hits=counts.llc_hits,
-            llc_hit_bytes=counts.llc_hits * float(self._machine.slice_bytes),
+            llc_hit_bytes=counts.llc_hits * float(slice_bytes),
             prefetched_bytes=0.0,
             evictions=0,
             hbm_used_bytes=self._fullest(),
         )
-        self.ledger.add(row, data, request, self._busy(counts), np.array(counts.die_compute) * NS)
-
-    def _busy(self, counts: Counts) -> FloatArray:
-        """Return how long each link was held: as long as its edge, whose directions are one resource."""
-        edge = {pair: i for i, pair in enumerate(dict.fromkeys(tuple(sorted(p)) for p in self._wafer.links.tolist()))}
-        return np.array([counts.edge_busy[edge[tuple(sorted(p))]] for p in self._wafer.links.tolist()]) * NS
+        self.ledger.add(row, data, request, busy, compute)
 
     def _bound(self, counts: IntArray) -> float:
         """Return a lower bound: as in `wss.metrics.bounds`, by slices, less those that the LLCs can hold."""
@@ -195,3 +213,8 @@ class ArtifactSite:
         compute = math.ceil(tokens / dies) * flop / self._peak
         slices = max(0, SLICES * active - dies * WAYS * self._machine.llc_sets)
         return max(compute, math.ceil(slices / dies) * self._machine.slice_bytes / (DRAM_BYTES_PER_NS / NS))
+
+
+def _in_python(machine: Machine, memories: Memories, layer: int, tasks: IntArray, wanted: BoolArray) -> Counts:
+    """Run a kernel as `compiled_artifact` does, on the engine that is there to be read."""
+    return ArtifactKernel(machine, memories, layer, tasks, wanted).run()

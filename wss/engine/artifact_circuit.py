@@ -1,0 +1,192 @@
+"""`circuit.Circuit` in compiled code: the same queueing rules, over arrays.
+
+An event is a number; what an action does is its caller's (`artifact_compiled`), who takes the next event, acts, submits
+and releases. All times are whole nanoseconds. A queue is a binary heap of entries (key, tie, event) in a stretch of one
+array: one for each resource, by (time, away tasks first; number), and behind them the agenda of admitted events, by
+(time, admission). What all functions take is
+
+    needs       resources, in stretches that events hold
+    events      `EVENT` records, as many as are ever submitted
+    entries     `ENTRY` records of the heaps, one heap after the other
+    resources   `RESOURCE` records, the last one for the agenda
+    numbers     how many events and admissions there have been, and behind them room for the heads of queues
+
+as arguments of their own: a tuple of arrays would be counted in and out at every use, which takes most of the time.
+"""
+
+from __future__ import annotations
+
+import numba
+import numpy as np
+
+EVENT = np.dtype(
+    [
+        ("time", np.int64),  # when it may start, and once admitted when it does
+        ("asked", np.int64),  # when it was submitted to start: its place in a queue never changes
+        ("first", np.int32),  # what it holds: needs[first:last]
+        ("last", np.int32),
+        ("chain", np.int32),
+        ("kind", np.int32),
+        ("waits", np.int64),
+    ]
+)
+RESOURCE = np.dtype(
+    [
+        ("free_at", np.int64),
+        ("busy", np.int64),  # how long it has been held
+        ("begin", np.int64),  # its queue: entries[begin : begin + size]
+        ("size", np.int64),
+        ("held", np.int64),
+    ]
+)
+ENTRY = np.dtype([("key", np.int64), ("tie", np.int32), ("event", np.int32)])
+BEHIND = 1 << 60  # added to the key of an event without priority
+EVENTS, ADMISSIONS, HEADS = 0, 1, 2
+
+
+@numba.njit(cache=True)
+def resources_of(most):  # type: ignore[no-untyped-def]
+    """Return free resources, of which *most* [resources] events may ever wait for each, and the agenda behind them."""
+    resources = np.zeros(most.size + 1, RESOURCE)
+    begin = 0
+    for r in range(most.size):
+        resources[r].begin = begin
+        begin += most[r]
+    resources[most.size].begin = begin
+    return resources
+
+
+@numba.njit(cache=True)
+def _push(entries, resource, key, tie, event):  # type: ignore[no-untyped-def]
+    """Add an entry to the heap of *resource*."""
+    begin, place = resource.begin, resource.size
+    resource.size = place + 1
+    while place > 0:
+        above = (place - 1) >> 1
+        other = entries[begin + above]
+        if other.key < key or (other.key == key and other.tie < tie):
+            break
+        entries[begin + place] = other
+        place = above
+    entry = entries[begin + place]
+    entry.key = key
+    entry.tie = tie
+    entry.event = event
+
+
+@numba.njit(cache=True)
+def _pop(entries, resource):  # type: ignore[no-untyped-def]
+    """Remove the least entry of the heap of *resource*, and return its event."""
+    begin, size = resource.begin, resource.size - 1
+    resource.size = size
+    least = entries[begin].event
+    last = entries[begin + size]
+    place, below = 0, 1
+    while below < size:
+        if below + 1 < size:
+            a, b = entries[begin + below], entries[begin + below + 1]
+            if b.key < a.key or (b.key == a.key and b.tie < a.tie):
+                below += 1
+        other = entries[begin + below]
+        if last.key < other.key or (last.key == other.key and last.tie < other.tie):
+            break
+        entries[begin + place] = other
+        place, below = below, 2 * below + 1
+    entries[begin + place] = last
+    return least
+
+
+@numba.njit(cache=True)
+def submit(needs, events, entries, resources, numbers, time, first, last, away, chain, kind):  # type: ignore[no-untyped-def]
+    """Ask for ``needs[first:last]`` from *time* on; what is *away* (1, else 0) goes first in queues."""
+    e = numbers[EVENTS]
+    numbers[EVENTS] = e + 1
+    event = events[e]
+    event.time = time
+    event.asked = time
+    event.first = first
+    event.last = last
+    event.chain = chain
+    event.kind = kind
+    event.waits = 0
+    if not _any_held(needs, resources, event):
+        _admit(needs, events, entries, resources, numbers, e)
+        return
+    event.waits = 1
+    key = time + (1 - away) * BEHIND
+    for i in range(first, last):
+        _push(entries, resources[needs[i]], key, e, e)
+
+
+@numba.njit(cache=True)
+def next_event(entries, resources):  # type: ignore[no-untyped-def]
+    """Take the next event off the agenda; -1 if there is none."""
+    agenda = resources[resources.size - 1]
+    return _pop(entries, agenda) if agenda.size > 0 else -1
+
+
+@numba.njit(cache=True)
+def release(needs, events, entries, resources, numbers, e, end):  # type: ignore[no-untyped-def]
+    """End event *e* at *end*: free what it held, and try the head of each queue, the earliest first."""
+    event = events[e]
+    for i in range(event.first, event.last):
+        resource = resources[needs[i]]
+        resource.busy += end - event.time
+        resource.held = 0
+        resource.free_at = max(resource.free_at, end)
+    found = HEADS
+    for i in range(event.first, event.last):
+        head = _head(events, entries, resources[needs[i]])
+        if head < 0:
+            continue
+        place = found
+        while place > HEADS and _earlier(events, head, numbers[place - 1]):
+            numbers[place] = numbers[place - 1]
+            place -= 1
+        numbers[place] = head
+        found += 1
+    for i in range(HEADS, found):
+        head = numbers[i]
+        if events[head].waits and not _any_held(needs, resources, events[head]):
+            _admit(needs, events, entries, resources, numbers, head)
+
+
+@numba.njit(cache=True)
+def _earlier(events, a, b):  # type: ignore[no-untyped-def]
+    """Whether *a* asked before *b*."""
+    return events[a].asked < events[b].asked or (events[a].asked == events[b].asked and a < b)
+
+
+@numba.njit(cache=True)
+def _head(events, entries, resource):  # type: ignore[no-untyped-def]
+    """Return the head of a queue, the entries of those admitted already taken off; -1 if it is empty."""
+    while resource.size > 0:
+        head = entries[resource.begin].event
+        if events[head].waits:
+            return head
+        _pop(entries, resource)
+    return -1
+
+
+@numba.njit(cache=True)
+def _any_held(needs, resources, event):  # type: ignore[no-untyped-def]
+    """Whether anything that *event* needs is held."""
+    for i in range(event.first, event.last):  # noqa: SIM110 (compiled code knows no any())
+        if resources[needs[i]].held:
+            return True
+    return False
+
+
+@numba.njit(cache=True)
+def _admit(needs, events, entries, resources, numbers, e):  # type: ignore[no-untyped-def]
+    """Hold what event *e* needs, from when it is free."""
+    event = events[e]
+    time = event.time
+    for i in range(event.first, event.last):
+        resource = resources[needs[i]]
+        resource.held = 1
+        time = max(time, resource.free_at)
+    event.time = time
+    event.waits = 0
+    numbers[ADMISSIONS] += 1
+    _push(entries, resources[resources.size - 1], time, numbers[ADMISSIONS], e)

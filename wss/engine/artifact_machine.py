@@ -1,0 +1,214 @@
+"""The machine of the paper's own simulator: its numbers, what outlives a kernel, and what a kernel reports.
+
+The numbers are those of the published artifact, whatever the configured wafer's are; only the mesh is taken from it.
+Times are whole nanoseconds, rounded up as there.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+
+from wss.records import BoolArray, FloatArray, IntArray
+
+LLC_BYTES = 64 * 2**20
+HIT, MISS, STORE = 100, 110, 30
+DRAM_LATENCY, DRAM_BYTES_PER_NS = 300, 3350.0
+HOP_LATENCY, LINK_BYTES_PER_NS, LINK_SHARE = 200, 1741.0, 0.9
+REQUEST_BYTES = 16
+FLOP_PER_NS = 1e6
+SLICES = 3
+WAYS = 2
+EMPTY = -1  # of a way of an LLC
+
+# Share of peak by tokens: up to each bound, the last one beyond them all.
+Shares = tuple[tuple[float, float], ...]
+DEEPSEEK: Shares = ((128, 0.5), (256, 0.53), (512, 0.68), (1024, 0.7), (math.inf, 0.69))
+QWEN: Shares = ((128, 0.7), (256, 0.6), (1024, 0.7), (2048, 0.69), (4096, 0.71), (math.inf, 0.70))
+LLAMA4: Shares = ((256, 0.65), (512, 0.72), (1024, 0.7), (math.inf, 0.65))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Machine:
+    """The wafer and the model as the artifact sees them.
+
+    Resources are numbered: compute units by die, then DRAMs by die, then ports by die, then edges.
+
+    Attributes
+    ----------
+    hidden, intermediate
+        Sizes of an expert's matrices.
+    home
+        The die of each expert, [experts].
+    routes
+        Resources of the route from die to die, [dies][dies]: edges, numbered from 3 · dies.
+    num_edges
+        How many edges there are.
+    compute_shares, dram_share
+        Achieved shares of peak FLOP/s, by tokens, and of DRAM bandwidth.
+    """
+
+    hidden: int
+    intermediate: int
+    home: Sequence[int]
+    routes: Sequence[Sequence[Sequence[int]]]
+    num_edges: int
+    compute_shares: Shares
+    dram_share: float
+
+    @property
+    def num_dies(self) -> int:
+        """How many dies there are."""
+        return len(self.routes)
+
+    @property
+    def num_experts(self) -> int:
+        """Experts a layer."""
+        return len(self.home)
+
+    @property
+    def num_resources(self) -> int:
+        """How many resources there are."""
+        return SLICES * self.num_dies + self.num_edges
+
+    @property
+    def slice_bytes(self) -> int:
+        """Bytes of one matrix in FP16."""
+        return self.hidden * self.intermediate * 2
+
+    @property
+    def llc_sets(self) -> int:
+        """Sets of the two-way LLC that holds slices."""
+        return max(1, LLC_BYTES // (WAYS * self.slice_bytes))
+
+    @cached_property
+    def homes(self) -> IntArray:
+        """The die of each expert as an array, [experts]."""
+        return np.array(self.home, np.int64)
+
+    @cached_property
+    def needs(self) -> tuple[IntArray, IntArray]:
+        """What events hold: every resource alone, then all routes one after the other; and where each route begins.
+
+        The route from die a to die b is ``needs[first[a, b]:first[a, b + 1]]``; *first* is [dies, dies + 1].
+        """
+        dies = self.num_dies
+        lengths = np.array([[len(route) for route in row] for row in self.routes], np.int64).reshape(dies, dies)
+        ends = self.num_resources + np.cumsum(lengths).reshape(dies, dies)
+        edges = [edge for row in self.routes for route in row for edge in route]
+        needs = np.array([*range(self.num_resources), *edges], np.int64)
+        return needs, np.column_stack((ends[:, 0] - lengths[:, 0], ends))
+
+    @cached_property
+    def slice_ns(self) -> int:
+        """Time of a DRAM access of a slice alone."""
+        return int(self.dram_ns(np.array(self.slice_bytes)))
+
+    @cached_property
+    def _shares(self) -> tuple[FloatArray, FloatArray]:
+        """Bounds and shares of the compute shares as arrays."""
+        bounds, shares = np.array(self.compute_shares).T
+        return bounds, shares
+
+    def read_bytes(self, tokens: IntArray) -> IntArray:
+        """Return the bytes of a slice and of the activations of *tokens*, [tasks]."""
+        return self.slice_bytes + tokens * (self.hidden + self.intermediate) * 2
+
+    def dram_ns(self, nbytes: IntArray) -> IntArray:
+        """Return the time of DRAM accesses of *nbytes*, [tasks]."""
+        took: IntArray = np.ceil(nbytes / (DRAM_BYTES_PER_NS * self.dram_share)).astype(np.int64)
+        return DRAM_LATENCY + took
+
+    def compute_ns(self, tokens: IntArray) -> IntArray:
+        """Return the time to compute *tokens* of one slice, [tasks]."""
+        bounds, shares = self._shares
+        share = shares[np.searchsorted(bounds, tokens)]
+        flop = 2 * self.hidden * self.intermediate * tokens
+        took: IntArray = np.ceil(flop / (FLOP_PER_NS * share)).astype(np.int64)
+        return took
+
+
+def link_ns(hops: int, nbytes: int) -> int:
+    """Time of a transfer over *hops* links, all held."""
+    return HOP_LATENCY * hops + math.ceil(nbytes / (LINK_BYTES_PER_NS * LINK_SHARE))
+
+
+class Memories:
+    """What outlives a kernel: which copies the DRAMs hold, without limit, and which slices lie in the LLCs.
+
+    Attributes
+    ----------
+    copies
+        Whether a die has a copy of a slice, [layers, experts, slices, dies].
+    num_copies
+        Slices copied to each die, [dies].
+    llc
+        Keys of the slices in each LLC, [dies, sets, ways]: the least recently stored first, `EMPTY` behind the last.
+        Looking up does not touch the order.
+    """
+
+    def __init__(self, machine: Machine, num_layers: int) -> None:
+        shape = (num_layers, machine.num_experts, SLICES, machine.num_dies)
+        self.copies: BoolArray = np.zeros(shape, np.bool_)
+        self.num_copies: IntArray = np.zeros(machine.num_dies, np.int64)
+        self.llc: IntArray = np.full((machine.num_dies, machine.llc_sets, WAYS), EMPTY, np.int64)
+
+    def copy(self, layer: int, expert: int, part: int, die: int) -> None:
+        """Copy a slice to *die*."""
+        self.num_copies[die] += not self.copies[layer, expert, part, die]
+        self.copies[layer, expert, part, die] = True
+
+    def holds(self, layer: int, expert: int, part: int, die: int) -> bool:
+        """Whether the LLC of *die* holds a slice."""
+        return self._key(layer, expert, part) in self._ways(expert, die).tolist()
+
+    def store(self, layer: int, expert: int, part: int, die: int) -> None:
+        """Put a slice in the LLC of *die*, and the oldest of its set out."""
+        key, ways = self._key(layer, expert, part), self._ways(expert, die)
+        kept = [*(other for other in ways.tolist() if other not in (key, EMPTY)), key][-WAYS:]
+        ways[: len(kept)] = kept
+
+    def _key(self, layer: int, expert: int, part: int) -> int:
+        num_experts: int = self.copies.shape[1]
+        return (layer * num_experts + expert) * SLICES + part
+
+    def _ways(self, expert: int, die: int) -> IntArray:
+        ways: IntArray = self.llc[die, expert % self.llc.shape[1]]
+        return ways
+
+
+@dataclass(eq=False, kw_only=True)
+class Counts:
+    """What one kernel did; times in ns.
+
+    Attributes
+    ----------
+    remote_slices
+        Slices that each task read from another die, [tasks].
+    die_end, die_compute
+        When each die was done, and how long it computed, [dies].
+    edge_busy
+        How long each edge was held, [edges].
+    time
+        When all was done.
+    accesses, llc_hits, hops
+        Look-ups at the dies that compute; hits there and at home; links that requests crossed.
+    local_bytes, remote_bytes, written_bytes
+        Read from DRAM for the own die and for another, and written as copies.
+    """
+
+    remote_slices: IntArray
+    die_end: IntArray
+    die_compute: IntArray
+    edge_busy: IntArray
+    time: int = 0
+    accesses: int = 0
+    llc_hits: int = 0
+    hops: int = 0
+    local_bytes: int = 0
+    remote_bytes: int = 0
+    written_bytes: int = 0
