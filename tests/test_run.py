@@ -14,7 +14,6 @@ from wss.errors import CapacityError, ConfigError, TraceError
 from wss.metrics.summary import gini
 from wss.policies.allocation import Home
 from wss.report import to_json, write_results
-from wss.run import batch as batch_module
 from wss.run import run
 from wss.traces import RequestRouting, TraceReader, write_trace
 from wss.traces.synth import synth_meta, synthesise
@@ -121,13 +120,14 @@ def test_a_synthetic_trace_on_disk_runs_as_the_one_made_on_the_spot(small, tmp_p
 
 
 @pytest.mark.parametrize("cut", [1, 2])
-def test_no_policy_sees_the_future(small, monkeypatch, cut):
+def test_no_policy_sees_the_future(small, tmp_path, cut):
     """Routing after step *cut* is replaced: no row up to that step may change, and some row after it must."""
     experiment = load(small, ["steps=4"])
     before = run(experiment)
+    spec, model = experiment.trace, experiment.model
 
-    def with_another_future(spec, model, seed, **sizes):
-        for request in synthesise(spec, model, seed, **sizes):
+    def with_another_future():
+        for request in synthesise(spec, model, 0):
             experts = request.experts.copy()
             later = slice(request.num_prefill + cut, None)
             experts[later] = (experts[later] + 5) % model.num_experts
@@ -135,8 +135,9 @@ def test_no_policy_sees_the_future(small, monkeypatch, cut):
                 request=request.request, position=request.position, num_prefill=request.num_prefill, experts=experts
             )
 
-    monkeypatch.setattr(batch_module, "synthesise", with_another_future)
-    after = run(experiment)
+    path = tmp_path / "t.parquet"
+    write_trace(path, synth_meta(spec, model, 0), with_another_future())
+    after = run(load(small, ["steps=4", f"trace.path={path}"]))
     for old, new in zip(before.ledgers, after.ledgers, strict=True):
         past = [row for row in old.rows if row.step <= cut]
         assert past == [row for row in new.rows if row.step <= cut]
