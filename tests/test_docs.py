@@ -49,7 +49,8 @@ def test_the_readme_shows_what_the_main_job_prints():
 
 
 def test_every_command_of_the_readme_works_in_order(tmp_path):
-    (tmp_path / "configs").symlink_to(ROOT / "configs")
+    for folder in ("configs", "experiments"):
+        (tmp_path / folder).symlink_to(ROOT / folder)
     found = commands(README)
     assert len(found) >= 8
     for line in found:

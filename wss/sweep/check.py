@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import platform
 import shutil
 import subprocess
@@ -55,7 +56,7 @@ def expected_path(experiment: Path, name: str) -> Path:
     """
     above = experiment.resolve().parent.parent / "expected"
     folder = above if above.is_dir() else experiment.parent / "expected"
-    return folder / f"{name}.json"
+    return Path(os.path.relpath(folder / f"{name}.json"))
 
 
 def identity_of(sweep: Sweep, tasks: Sequence[Sequence[Task]]) -> str:
