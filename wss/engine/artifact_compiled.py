@@ -256,9 +256,7 @@ def run_chains(tasks, wanted, costs, setting, layer, home, needs, route, most, c
 
 def compiled_artifact(machine: Machine, memories: Memories, layer: int, tasks: IntArray, wanted: BoolArray) -> Counts:
     """Run *tasks* (expert, die, tokens), [tasks, 3], in that order; *wanted*: worth a copy, [tasks]."""
-    costs = np.empty((3, len(tasks)), np.int64)
-    costs[0] = machine.read_bytes(tasks[:, 2])
-    costs[1], costs[2] = machine.dram_ns(costs[0]), machine.compute_ns(tasks[:, 2])
+    costs = machine.costs(tasks[:, 2])
     nbytes = machine.slice_bytes
     setting = (nbytes, machine.slice_ns, link_ns(0, REQUEST_BYTES), link_ns(0, nbytes))
     needs, route = machine.needs
