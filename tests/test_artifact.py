@@ -1,13 +1,17 @@
 """`physics: paper_artifact` against the paper's own simulator, and its queueing rules by hand."""
 
+import dataclasses
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 from kit import shared
 
 from wss.config import load
-from wss.engine.artifact import ArtifactKernel, Llc, Machine
+from wss.engine.artifact import ArtifactKernel
+from wss.engine.artifact_compiled import compiled_artifact
+from wss.engine.artifact_machine import Machine, Memories
 from wss.engine.circuit import Circuit
 from wss.errors import ConfigError
 from wss.run import run, walk
@@ -130,53 +134,61 @@ def machine(num_dies=2):
     )
 
 
-def kernel(tasks, wanted=frozenset(), copies=None):
+def in_python(*arguments):
+    return ArtifactKernel(*arguments).run()
+
+
+ENGINES = pytest.mark.parametrize("engine", [in_python, compiled_artifact])
+
+
+def kernel(engine, task, wanted=False, memories=None):
     m = machine()
-    run = ArtifactKernel(
-        m, [Llc(m.llc_sets) for _ in range(2)], set() if copies is None else copies, 0, tasks, set(wanted)
-    )
-    return run.run()
+    return engine(m, memories or Memories(m, 1), 0, np.array([task]), np.array([wanted]))
 
 
-def test_a_local_chain_worked_out_by_hand():
+@ENGINES
+def test_a_local_chain_worked_out_by_hand(engine):
     """Three slices: look-ups end at 110, 220, 330; DRAM 300 + ceil(2,004,000 / 3350) = 899 each, one after another from
     110; the last ends at 110 + 3 · 899 = 2807; computing one token of a slice takes 2e6 / 5e5 = 4 ns.
     """
-    counts = kernel([(0, 0, 1)])
+    counts = kernel(engine, (0, 0, 1))
     assert 300 + -(-2_004_000 // 3350) == 899
     assert counts.time == max(110 + 3 * 899 + 4, 110 + 3 * 899 + 30)
     assert (counts.accesses, counts.hops, counts.local_bytes) == (3, 0, 3 * 2_004_000)
 
 
-def test_a_remote_chain_worked_out_by_hand():
+@ENGINES
+def test_a_remote_chain_worked_out_by_hand(engine):
     """Requests take 201 ns on the only edge, data 200 + ceil(2e6 / 1566.9) = 1477; DRAM 300 + 598 = 898.
 
     Request 1 runs from 110 to 311. Request 2, submitted at 220, is admitted as request 1 is released and runs to 512;
     it is before data 1 in the edge's queue. Then request 3 (330), from 512 to 713, and the data legs.
     """
-    counts = kernel([(0, 1, 1)])
-    assert (counts.hops, counts.remote_bytes, counts.remote_slices) == (3, 6_000_000, [3])
+    counts = kernel(engine, (0, 1, 1))
+    assert (counts.hops, counts.remote_bytes, counts.remote_slices.tolist()) == (3, 6_000_000, [3])
     data = -(-2_000_000 * 10 // 15669) + 200
     assert data == 1477
     first = 311 + 898
     assert counts.time == max(first, 713) + 3 * data + 4
 
 
-def test_a_copy_is_written_to_dram_and_read_there_the_next_time():
-    copies = set()
-    first = kernel([(0, 1, 1)], {(1, 0)}, copies)
+@ENGINES
+def test_a_copy_is_written_to_dram_and_read_there_the_next_time(engine):
+    memories = Memories(machine(), 1)
+    first = kernel(engine, (0, 1, 1), True, memories)
     assert first.written_bytes == 6_000_000
-    assert len(copies) == 3
-    again = kernel([(0, 1, 1)], (), copies)
+    assert memories.num_copies.tolist() == [0, 3]
+    again = kernel(engine, (0, 1, 1), False, memories)
     assert (again.hops, again.local_bytes) == (0, 3 * 2_004_000)
 
 
 def test_the_llc_keeps_two_slices_a_set_oldest_out():
-    llc = Llc(1)
-    for part in range(3):
-        llc.store((0, 0, part))
-    assert [llc.holds((0, 0, part)) for part in range(3)] == [False, True, True]
-    assert not llc.holds((1, 0, 2))
+    memories = Memories(dataclasses.replace(machine(), hidden=8192, intermediate=5120), 2)
+    for part in (0, 1, 0, 2):
+        memories.store(0, 0, part, 1)
+    assert [memories.holds(0, 0, part, 1) for part in range(3)] == [True, False, True]
+    assert not memories.holds(1, 0, 2, 1)
+    assert not memories.holds(0, 0, 2, 0)
 
 
 @pytest.mark.parametrize(("physics", "across"), [("wss", True), ("paper_artifact", False)])

@@ -29,9 +29,8 @@ class ArtifactKernel:
         """Set up *tasks* (expert, die, tokens), [tasks, 3], run in that order; *wanted*: worth a copy, [tasks]."""
         self._machine, self._memories, self._layer = machine, memories, layer
         self._tasks, self._wanted = tasks.tolist(), wanted.tolist()
-        read_bytes = machine.read_bytes(tasks[:, 2])
-        self._read_bytes, self._read_ns = read_bytes.tolist(), machine.dram_ns(read_bytes).tolist()
-        self._compute_ns: list[int] = machine.compute_ns(tasks[:, 2]).tolist()
+        costs: list[list[int]] = machine.costs(tasks[:, 2]).tolist()
+        self._read_bytes, self._read_ns, self._compute_ns = costs
         self._circuit = Circuit(machine.num_resources)
         self.counts = Counts(
             remote_slices=np.zeros(len(tasks), np.int64),
@@ -86,7 +85,7 @@ class ArtifactKernel:
 
     def _read_local(self, start: int, k: int, part: int) -> int:
         die = self._tasks[k][1]
-        end = start + int(self._read_ns[k])
+        end = start + self._read_ns[k]
         self.counts.local_bytes += self._read_bytes[k]
         self._submit(end, (self._port(die),), k, part, self._store_local)
         self._submit(end, (self._compute_unit(die),), k, part, self._compute)

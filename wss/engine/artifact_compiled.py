@@ -188,8 +188,12 @@ def _tasks_of(tasks, wanted, layer, home, sets, route, costs):  # type: ignore[n
 
 
 @numba.njit(cache=True)
-def _run(tasks, fixed, total, dies, copies, llc, needs, most):  # type: ignore[no-untyped-def]
-    """Run all chains over *most* resources, counting in *tasks*, *total* and *dies*; return how long each was held."""
+def _run(tasks, setting, totals, dies, copies, llc, needs, most):  # type: ignore[no-untyped-def]
+    """Run all chains over *most* resources, counting in *tasks*, *totals* and *dies*; return how long each was held.
+
+    A record does not keep its array alive: *setting* and *totals* [1] are whole arrays, which the caller holds.
+    """
+    fixed, total = setting[0], totals[0]
     chains = SLICES * tasks.size
     waiting = _most_waiting(tasks, needs, dies.size, most)
     resources = resources_of(waiting)
@@ -243,27 +247,23 @@ def run_chains(tasks, wanted, costs, setting, layer, home, needs, route, most, c
     [resources]; the totals in the order of `TOTAL`.
     """
     records = _tasks_of(tasks, wanted, layer, home, llc.shape[1], route, costs)
-    fixed = np.empty(1, SETTING)[0]
-    fixed.slice_bytes, fixed.slice_ns, fixed.request_ns, fixed.data_ns = setting
-    total, dies = np.zeros(1, TOTAL)[0], np.zeros(num_copies.size, DIE)
-    busy = _run(records, fixed, total, dies, copies[layer], llc, needs, most)
+    fixed, totals, dies = np.empty(1, SETTING), np.zeros(1, TOTAL), np.zeros(num_copies.size, DIE)
+    fixed[0].slice_bytes, fixed[0].slice_ns, fixed[0].request_ns, fixed[0].data_ns = setting
+    busy = _run(records, fixed, totals, dies, copies[layer], llc, needs, most)
     num_copies += dies["copied"]
-    totals = (total.accesses, total.hits, total.hops, total.local, total.remote, total.written, total.time)
-    return records["remote_slices"].copy(), dies["end"].copy(), dies["compute"].copy(), busy, totals
+    return records["remote_slices"].copy(), dies["end"].copy(), dies["compute"].copy(), busy, totals.view(np.int64)
 
 
 def compiled_artifact(machine: Machine, memories: Memories, layer: int, tasks: IntArray, wanted: BoolArray) -> Counts:
     """Run *tasks* (expert, die, tokens), [tasks, 3], in that order; *wanted*: worth a copy, [tasks]."""
-    costs = np.empty((3, len(tasks)), np.int64)
-    costs[0] = machine.read_bytes(tasks[:, 2])
-    costs[1], costs[2] = machine.dram_ns(costs[0]), machine.compute_ns(tasks[:, 2])
+    costs = machine.costs(tasks[:, 2])
     nbytes = machine.slice_bytes
     setting = (nbytes, machine.slice_ns, link_ns(0, REQUEST_BYTES), link_ns(0, nbytes))
     needs, route = machine.needs
     places = (layer, machine.homes, needs, route, machine.num_resources)
     outlives = (memories.copies, memories.num_copies, memories.llc)
     remote_slices, die_end, die_compute, busy, totals = run_chains(tasks, wanted, costs, setting, *places, *outlives)
-    accesses, hits, hops, local, remote, written, time = totals
+    accesses, hits, hops, local, remote, written, time = totals.tolist()
     return Counts(
         remote_slices=remote_slices,
         die_end=die_end,

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
+import numba
 import numpy as np
 
 from wss.records import BoolArray, FloatArray, IntArray
@@ -106,30 +107,35 @@ class Machine:
     @cached_property
     def slice_ns(self) -> int:
         """Time of a DRAM access of a slice alone."""
-        return int(self.dram_ns(np.array(self.slice_bytes)))
+        return DRAM_LATENCY + math.ceil(self.slice_bytes / (DRAM_BYTES_PER_NS * self.dram_share))
 
     @cached_property
-    def _shares(self) -> tuple[FloatArray, FloatArray]:
-        """Bounds and shares of the compute shares as arrays."""
-        bounds, shares = np.array(self.compute_shares).T
-        return bounds, shares
+    def _shares(self) -> FloatArray:
+        """Bounds and shares of the compute shares, [bounds, 2]."""
+        return np.array(self.compute_shares)
 
-    def read_bytes(self, tokens: IntArray) -> IntArray:
-        """Return the bytes of a slice and of the activations of *tokens*, [tasks]."""
-        return self.slice_bytes + tokens * (self.hidden + self.intermediate) * 2
+    def costs(self, tokens: IntArray) -> IntArray:
+        """Return what *tokens* [tasks] of one slice cost: bytes and ns of its local read, ns of computing, [3, tasks].
 
-    def dram_ns(self, nbytes: IntArray) -> IntArray:
-        """Return the time of DRAM accesses of *nbytes*, [tasks]."""
-        took: IntArray = np.ceil(nbytes / (DRAM_BYTES_PER_NS * self.dram_share)).astype(np.int64)
-        return DRAM_LATENCY + took
+        A local read brings the activations too.
+        """
+        rate = DRAM_BYTES_PER_NS * self.dram_share
+        result: IntArray = _costs(tokens, self.hidden, self.intermediate, self._shares, rate)
+        return result
 
-    def compute_ns(self, tokens: IntArray) -> IntArray:
-        """Return the time to compute *tokens* of one slice, [tasks]."""
-        bounds, shares = self._shares
-        share = shares[np.searchsorted(bounds, tokens)]
-        flop = 2 * self.hidden * self.intermediate * tokens
-        took: IntArray = np.ceil(flop / (FLOP_PER_NS * share)).astype(np.int64)
-        return took
+
+@numba.njit(cache=True)
+def _costs(tokens, hidden, intermediate, shares, rate):  # type: ignore[no-untyped-def]
+    """Return `Machine.costs`; *rate* is bytes of DRAM a ns."""
+    costs = np.empty((3, len(tokens)), np.int64)
+    for k in range(len(tokens)):
+        place = 0
+        while tokens[k] > shares[place, 0]:
+            place += 1
+        costs[0, k] = hidden * intermediate * 2 + tokens[k] * (hidden + intermediate) * 2
+        costs[1, k] = DRAM_LATENCY + math.ceil(costs[0, k] / rate)
+        costs[2, k] = math.ceil(2 * hidden * intermediate * tokens[k] / (FLOP_PER_NS * shares[place, 1]))
+    return costs
 
 
 def link_ns(hops: int, nbytes: int) -> int:

@@ -196,7 +196,7 @@ def _wanted(heat, expert, die, asked, num_dies, count):  # type: ignore[no-untyp
 @numba.njit(cache=True)
 def _mark_top(row, count, marks):  # type: ignore[no-untyped-def]
     """Mark the *count* largest of *row*, equal ones from the left."""
-    least = np.partition(row, row.size - count)[row.size - count]
+    least = _ranked(row.copy(), row.size - count)
     left = count
     for i in range(row.size):
         if row[i] > least:
@@ -206,3 +206,28 @@ def _mark_top(row, count, marks):  # type: ignore[no-untyped-def]
         if left > 0 and row[i] == least:
             marks[i] = True
             left -= 1
+
+
+@numba.njit(cache=True)
+def _ranked(values, place):  # type: ignore[no-untyped-def]
+    """Return what stands at *place* once *values* are sorted; their order is changed."""
+    low, high = 0, values.size - 1
+    while low < high:
+        pivot = values[(low + high) >> 1]
+        i, j = low, high
+        while i <= j:
+            while values[i] < pivot:
+                i += 1
+            while values[j] > pivot:
+                j -= 1
+            if i <= j:
+                values[i], values[j] = values[j], values[i]
+                i += 1
+                j -= 1
+        if place <= j:
+            high = j
+        elif place >= i:
+            low = i
+        else:
+            break
+    return values[place]

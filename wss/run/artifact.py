@@ -95,14 +95,24 @@ def machine_of(experiment: Experiment, wafer: Wafer) -> Machine:
 
 
 @numba.njit(cache=True)
-def _carried(routes, source, target, nbytes, num_links):  # type: ignore[no-untyped-def]
-    """Return the sum of *nbytes* [tasks] over the routes from *source* to *target* [tasks], by link."""
+def _fetched(tasks, home, copies):  # type: ignore[no-untyped-def]
+    """Return which *tasks* are neither at home nor have copies of all slices, [tasks]; *copies* is of the layer."""
+    fetched = np.zeros(len(tasks), np.bool_)
+    for k in range(len(tasks)):
+        expert, die = tasks[k, 0], tasks[k, 1]
+        fetched[k] = die != home[expert] and not copies[expert, :, die].all()
+    return fetched
+
+
+@numba.njit(cache=True)
+def _carried(routes, source, target, slices, nbytes, num_links):  # type: ignore[no-untyped-def]
+    """Return the bytes by link of *slices* times *nbytes* over the routes from *source* to *target*, each [tasks]."""
     amounts = np.zeros(num_links)
     for k in range(source.size):
         for link in routes[source[k], target[k]]:
             if link < 0:
                 break
-            amounts[link] += nbytes[k]
+            amounts[link] += slices[k] * nbytes
     return amounts
 
 
@@ -164,32 +174,33 @@ class ArtifactSite:
         """Return which tasks' experts are worth a copy, [tasks], as far as any slice would still be fetched."""
         if self._policy not in ("pred", "allo_pred") or kernel.step == 0:
             return np.zeros(len(tasks), np.bool_)
-        expert, die = tasks[:, 0], tasks[:, 1]
-        held = self._memories.copies[kernel.layer, expert, :, die].all(axis=1)
-        return wanted_copies(kernel.heat, tasks, self._wafer.num_dies, (self._machine.homes[expert] != die) & ~held)
+        fetched = _fetched(tasks, self._machine.homes, self._memories.copies[kernel.layer])
+        return wanted_copies(kernel.heat, tasks, self._wafer.num_dies, fetched)
 
     def _enter(self, kernel: Kernel, tasks: IntArray, counts: Counts) -> None:
         """Enter the kernel's row, and in decode what the links carried."""
         slice_bytes, slices = self._machine.slice_bytes, counts.remote_slices
         home, die = self._machine.homes[tasks[:, 0]], tasks[:, 1]
-        data = _carried(self._wafer.routes, home, die, slices * slice_bytes, self._wafer.num_links)
-        request = _carried(self._wafer.routes, die, home, slices * REQUEST_BYTES, self._wafer.num_links)
+        data = _carried(self._wafer.routes, home, die, slices, slice_bytes, self._wafer.num_links)
+        request = _carried(self._wafer.routes, die, home, slices, REQUEST_BYTES, self._wafer.num_links)
         busy: FloatArray = np.multiply(counts.edge_busy[self._edges], NS)
         compute: FloatArray = np.multiply(counts.die_compute, NS)
+        ends, computes = counts.die_end.tolist(), counts.die_compute.tolist()
+        tokens, active = int(kernel.counts.sum()), len(kernel.order)
         row = KernelRow(
             policy=self._policy,
             phase="decode" if kernel.step > 0 else "prefill",
             step=kernel.step,
             layer=self._layers[kernel.layer],
-            tokens=int(kernel.counts.sum()),
-            active_experts=len(kernel.order),
+            tokens=tokens,
+            active_experts=active,
             max_expert_tokens=int(kernel.counts.max()),
             tasks=len(tasks),
             time_s=counts.time * NS,
-            lower_bound_s=self._bound(kernel.counts),
-            mean_die_time_s=float(counts.die_end.mean()) * NS,
-            compute_time_s=int(counts.die_compute.max()) * NS,
-            remote_reads=int(counts.remote_slices.sum()),
+            lower_bound_s=self._bound(tokens, active),
+            mean_die_time_s=sum(ends) / len(ends) * NS,
+            compute_time_s=max(computes) * NS,
+            remote_reads=int(slices.sum()),
             hops=counts.hops,
             byte_hops=float(data.sum()),
             remote_read_bytes=float(counts.remote_bytes),
@@ -205,10 +216,9 @@ class ArtifactSite:
         )
         self.ledger.add(row, data, request, busy, compute)
 
-    def _bound(self, counts: IntArray) -> float:
+    def _bound(self, tokens: int, active: int) -> float:
         """Return a lower bound: as in `wss.metrics.bounds`, by slices, less those that the LLCs can hold."""
         dies = self._wafer.num_dies
-        tokens, active = int(counts.sum()), int((counts > 0).sum())
         flop = 6.0 * self._machine.hidden * self._machine.intermediate
         compute = math.ceil(tokens / dies) * flop / self._peak
         slices = max(0, SLICES * active - dies * WAYS * self._machine.llc_sets)

@@ -1,0 +1,183 @@
+"""The compiled code of `physics: paper_artifact` against what it stands for: the same integers, to the last."""
+
+import dataclasses
+import math
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from kit import wafer_of
+
+from wss.config import load
+from wss.engine.artifact import ArtifactKernel
+from wss.engine.artifact_compiled import compiled_artifact
+from wss.engine.artifact_machine import LLAMA4, Machine, Memories
+from wss.policies.artifact import Prices, allocate, at_home, in_turn, wanted_copies
+from wss.policies.prediction import top_of_rows
+from wss.run import run
+from wss.run.artifact import machine_of
+
+CONFIGS = Path(__file__).parents[1] / "configs"
+LAYERS, EXPERTS = 2, 12
+SIZES = ((1000, 1000), (2048, 7168), (5120, 8192))  # 16, 1 and 1 sets of the LLC
+
+
+@st.composite
+def machines(draw):
+    """A mesh of up to 16 dies, with experts of which some lie anywhere."""
+    wafer = wafer_of((draw(st.integers(1, 4)), draw(st.integers(1, 4))))
+    experiment = load(CONFIGS / "llama4_maverick.yaml")
+    model = dataclasses.replace(experiment.model, num_experts=EXPERTS)
+    made = machine_of(dataclasses.replace(experiment, model=model), wafer)
+    hidden, intermediate = draw(st.sampled_from(SIZES))
+    home = draw(st.lists(st.integers(0, wafer.num_dies - 1), min_size=EXPERTS, max_size=EXPERTS))
+    return dataclasses.replace(made, hidden=hidden, intermediate=intermediate, home=home, compute_shares=LLAMA4)
+
+
+@st.composite
+def kernels(draw, num_dies):
+    """A layer, tasks in any order, and which are worth a copy; few sizes, so that times fall together."""
+    pairs = st.tuples(st.integers(0, EXPERTS - 1), st.integers(0, num_dies - 1))
+    chosen = draw(st.lists(pairs, min_size=1, max_size=30, unique=True))
+    tokens = draw(st.lists(st.sampled_from((1, 2, 600)), min_size=len(chosen), max_size=len(chosen)))
+    tasks = np.array([(*pair, count) for pair, count in zip(chosen, tokens, strict=True)])
+    wanted = draw(st.lists(st.booleans(), min_size=len(chosen), max_size=len(chosen)))
+    return draw(st.integers(0, LAYERS - 1)), tasks, np.array(wanted)
+
+
+def plain(thing):
+    return {name: np.asarray(value).tolist() for name, value in vars(thing).items()}
+
+
+@settings(max_examples=150, deadline=None)
+@given(st.data())
+def test_kernels_run_to_the_same_integers(data):
+    machine: Machine = data.draw(machines())
+    ours, theirs = Memories(machine, LAYERS), Memories(machine, LAYERS)
+    for layer, tasks, wanted in data.draw(st.lists(kernels(machine.num_dies), min_size=1, max_size=4)):
+        compiled = compiled_artifact(machine, ours, layer, tasks, wanted)
+        read = ArtifactKernel(machine, theirs, layer, tasks, wanted).run()
+        assert plain(compiled) == plain(read)
+        assert plain(ours) == plain(theirs)
+
+
+@pytest.mark.parametrize("wafer", ["dojo", "tsmc_sow"])
+@pytest.mark.parametrize("model", ["llama4_maverick", "deepseek_v3", "qwen3_235b", "kimi_k2"])
+def test_whole_runs_are_the_same(model, wafer):
+    experiment = load(CONFIGS / f"{model}.yaml")
+    layers = list(experiment.layers_run[:2])
+    common = ["physics=paper_artifact", f"wafer={wafer}", "batch=24", "steps=2", f"layers={layers}"]
+    compiled, read = (run(load(CONFIGS / f"{model}.yaml", [*common, f"engine={e}"])) for e in ("compiled", "simpy"))
+    assert compiled.summary["runs"] == read.summary["runs"]
+    assert [ledger.rows for ledger in compiled.ledgers] == [ledger.rows for ledger in read.ledgers]
+    for a, b in zip(compiled.ledgers, read.ledgers, strict=True):
+        assert a.link_busy.tolist() == b.link_busy.tolist()
+
+
+def test_each_engine_is_the_one_that_was_asked_for(monkeypatch):
+    seen = []
+    monkeypatch.setattr(
+        "wss.run.artifact.compiled_artifact", lambda *a: seen.append("compiled") or compiled_artifact(*a)
+    )
+    settings = ["physics=paper_artifact", "layers=[1]", "batch=8", "steps=1", "policies=[base]"]
+    for engine, is_compiled in (("simpy", False), ("auto", True), ("compiled", True)):
+        run(load(CONFIGS / "llama4_maverick.yaml", [*settings, f"engine={engine}"]))
+        assert bool(seen) == is_compiled
+        seen.clear()
+
+
+class Estimate:
+    """The allocator's estimate of every die, in plain Python."""
+
+    def __init__(self, num_dies):
+        self.local, self.remote, self.dram, self.links = ([0.0] * num_dies for _ in range(4))
+
+    def of(self, die, local=0.0, remote=0.0, dram=0.0, links=0.0):
+        busiest = max(self.local[die] + local, self.dram[die] + dram, self.links[die] + links)
+        return busiest + self.remote[die] + remote
+
+
+def plain_allocate(order, counts, home, hops, copies, prices):
+    """`allocate` in plain Python, candidate by candidate."""
+    load, tasks = Estimate(len(hops)), []
+    for e in order:
+        load.dram[home[e]] += prices.dram
+    mean = sum(counts[e] for e in order) / len(order)
+    for e in sorted(order, key=lambda e: (counts[e], e)):
+        holders = {home[e]} | {die for die in range(len(hops)) if copies[e, :, die].any()}
+
+        def transfer(die, e=e):
+            return prices.hop * float(hops[home[e], die]) + prices.transfer
+
+        near = [die for die in range(len(hops)) if die in holders or hops[home[e], die] == 1]
+        near.sort(key=lambda die: (load.of(die) + (0.0 if die in holders else transfer(die)), die))
+        kept = near[: max(5, int(counts[e] // max(mean, 512)))]
+        given, left = {}, counts[e]
+        while left > 0:
+            block = left if left < 1024 else 512
+            work = block * prices.token
+
+            def score(die, e=e, work=work, given=given, holders=holders):
+                read = 0.0 if die in given else prices.dram
+                if die in holders:
+                    return load.of(die, local=work, dram=0.0 if die == home[e] else read), False
+                return max(load.of(die, remote=work, links=transfer(die)), load.of(home[e], dram=read)), True
+
+            die = min(kept, key=score)
+            read = 0.0 if die in given else prices.dram
+            if die in holders:
+                load.local[die] += work
+                load.dram[die] += 0.0 if die == home[e] else read
+            else:
+                load.remote[die] += work
+                load.links[die] += transfer(die)
+                load.dram[home[e]] += read
+            given[die] = given.get(die, 0) + block
+            left -= block
+        tasks += [(e, die, tokens) for die, tokens in given.items()]
+    return sorted(tasks)
+
+
+@settings(max_examples=150, deadline=None)
+@given(st.data())
+def test_the_allocator_hands_out_as_plain_python_does(data):
+    wafer = wafer_of((data.draw(st.integers(1, 4)), data.draw(st.integers(1, 5))))
+    order = data.draw(st.permutations(range(EXPERTS)))[: data.draw(st.integers(1, EXPERTS))]
+    counts = np.zeros(EXPERTS, np.int64)
+    for e in order:
+        counts[e] = data.draw(st.sampled_from((1, 1, 511, 512, 1023, 1024, 5000, 40_000)))
+    home = np.array([data.draw(st.integers(0, wafer.num_dies - 1)) for _ in range(EXPERTS)])
+    rng = np.random.default_rng(data.draw(st.integers(0, 99)))
+    copies = rng.random((EXPERTS, 3, wafer.num_dies)) < data.draw(st.sampled_from((0.0, 0.05, 0.3)))
+    prices = Prices(*data.draw(st.sampled_from(((0.36, 27e3, 56e3, 400.0), (1.0, 512.0, 512.0, 0.0)))))
+    found = allocate(np.array(order), counts, home, wafer.hops, copies, prices)
+    expected = plain_allocate(order, counts.tolist(), home.tolist(), wafer.hops, copies, prices)
+    assert [tuple(task) for task in found.tolist()] == expected
+
+
+def test_base_deals_in_turn_and_expert_parallelism_stays_at_home():
+    order, counts = np.array([3, 0, 2]), np.array([5, 0, 7, 9])
+    assert in_turn(order, counts, 8).tolist() == [[0, 0, 5], [2, 1, 7], [3, 7, 9]]
+    assert at_home(order, counts, np.array([1, 1, 4, 6])).tolist() == [[0, 1, 5], [2, 4, 7], [3, 6, 9]]
+
+
+@settings(max_examples=150, deadline=None)
+@given(
+    st.integers(1, 40),
+    st.integers(1, 5),
+    st.sampled_from((1, 3, 1000)),
+    st.sampled_from((np.int64, np.int32)),
+    st.integers(0, 999),
+)
+def test_wanted_copies_are_those_of_the_whole_rows(experts, dies, most, dtype, seed):
+    rng = np.random.default_rng(seed)
+    heat = rng.integers(0, most + 1, (experts, experts)).astype(dtype)
+    pairs = np.unique(rng.integers(0, (experts, dies), (experts, 2)), axis=0)
+    tasks = np.column_stack((pairs, np.ones(len(pairs), np.int64)))
+    fetched = rng.random(len(tasks)) < 0.5
+    top = top_of_rows(heat, math.ceil(0.2 * experts), only_seen=False)
+    expected = [top[[e for e, d in pairs if d == die], expert].any() for expert, die in pairs]
+    assert wanted_copies(heat, tasks, dies).tolist() == expected
+    assert wanted_copies(heat, tasks, dies, fetched).tolist() == (np.array(expected) & fetched).tolist()
