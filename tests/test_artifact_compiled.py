@@ -12,7 +12,7 @@ from kit import wafer_of
 
 from wss.config import load
 from wss.engine.artifact import ArtifactKernel
-from wss.engine.artifact_compiled import compiled_artifact
+from wss.engine.artifact_compiled import TASK, compiled_artifact, store
 from wss.engine.artifact_machine import LLAMA4, Machine, Memories
 from wss.policies.artifact import Prices, allocate, at_home, in_turn, wanted_copies
 from wss.policies.prediction import top_of_rows
@@ -61,6 +61,23 @@ def test_kernels_run_to_the_same_integers(data):
         read = ArtifactKernel(machine, theirs, layer, tasks, wanted).run()
         assert plain(compiled) == plain(read)
         assert plain(ours) == plain(theirs)
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.lists(st.tuples(st.sampled_from((0, 1, 16)), st.integers(0, 2)), max_size=8))
+def test_llcs_store_alike(stores):
+    """With 16 sets experts 0 and 16 share one."""
+    machine = Machine(
+        hidden=1000, intermediate=1000, home=[0] * 17, routes=[[[]]], num_edges=0, compute_shares=LLAMA4, dram_share=1.0
+    )
+    ours, theirs = Memories(machine, 1), Memories(machine, 1)
+    for expert, part in stores:
+        task = np.zeros(1, TASK)
+        task["set"], task["key"] = expert % machine.llc_sets, 3 * expert
+        store(ours.llc, task[0], part, 0)
+        theirs.store(0, expert, part, 0)
+        assert ours.llc.tolist() == theirs.llc.tolist()
+    assert ours.llc.shape == (1, 16, 2)
 
 
 @pytest.mark.parametrize("wafer", ["dojo", "tsmc_sow"])

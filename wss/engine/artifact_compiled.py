@@ -67,7 +67,7 @@ def _holds(llc, task, part, die):  # type: ignore[no-untyped-def]
 
 
 @numba.njit(cache=True)
-def _store(llc, task, part, die):  # type: ignore[no-untyped-def]
+def store(llc, task, part, die):  # type: ignore[no-untyped-def]
     """Put a slice in the LLC of *die*, and the oldest of its set, which has two ways, out."""
     key, row = task.key + part, task.set
     if llc[die, row, 0] == EMPTY:
@@ -114,7 +114,7 @@ def _at_die(kind, start, task, part, total, die, copies, llc):  # type: ignore[n
         total.local += task.read_bytes
         return start + task.read_ns, STORE_LOCAL, COMPUTE
     if kind == STORE_LOCAL:
-        _store(llc, task, part, task.die)
+        store(llc, task, part, task.die)
         return start + STORE, NONE, NONE
     die.compute += task.compute_ns
     return start + task.compute_ns, NONE, NONE
@@ -136,7 +136,7 @@ def _remote(kind, start, task, part, setting, total, die, copies, llc):  # type:
         total.remote += setting.slice_bytes
         return start + setting.slice_ns, STORE_AT_HOME, DATA
     if kind == STORE_AT_HOME:
-        _store(llc, task, part, task.home)
+        store(llc, task, part, task.home)
         return start + STORE, NONE, NONE
     if kind == DATA:
         end = start + HOP_LATENCY * task.hops_back + setting.data_ns
