@@ -143,4 +143,6 @@ class Llcs:
         """Put into each die's cache what the arrays hold."""
         self._arrays = None
         for llc, row, since in zip(self._llcs, keys.tolist(), ready.tolist(), strict=True):
-            llc.fill({divmod(key, MOST_EXPERTS): at for key, at in zip(row, since, strict=True) if key != EMPTY}, nbytes)
+            llc.fill(
+                {divmod(key, MOST_EXPERTS): at for key, at in zip(row, since, strict=True) if key != EMPTY}, nbytes
+            )
