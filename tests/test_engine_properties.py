@@ -11,7 +11,8 @@ from kit import plan_of, simulate, wafer_of
 from naive import kernel_ends
 
 from wss.config import load
-from wss.engine import Llcs, compiled_kernel, fluid, simulate_kernel
+from wss.engine import Llcs, compiled_circuit_kernel, compiled_kernel, fluid, simulate_kernel
+from wss.engine.circuits import CircuitModel
 from wss.engine.fluid import FluidModel
 from wss.errors import ConfigError
 from wss.hardware import WAFERS, build
@@ -139,17 +140,33 @@ def apart(a, b):
     st.integers(0, 3),
 )
 def test_the_compiled_kernel_agrees_with_simpy(some, start, hop, places):
-    """Kernels one after another on one wafer, whose LLCs hold some experts from one to the next."""
+    wafer = wafer_of(some[0][0], start=start, hop=hop, llc=places * 88e6)
+    check_twin(compiled_kernel, FluidModel(wafer), wafer, some)
+
+
+@given(
+    st.lists(kernels(), min_size=1, max_size=3),
+    st.sampled_from([0.0, 200e-9]),
+    st.integers(0, 3),
+    st.sampled_from(["full", "half"]),
+    st.sampled_from([(1.0, 1.0), (0.7, 1.0), (0.9, 0.3)]),
+)
+def test_the_compiled_circuits_agree_with_simpy(some, hop, places, duplex, shares):
+    wafer = wafer_of(some[0][0], hop=hop, llc=places * 88e6)
+    check_twin(compiled_circuit_kernel, CircuitModel(wafer, duplex, *shares), wafer, some)
+
+
+def check_twin(run_compiled, model, wafer, some):
+    """Run kernels one after another on one wafer, whose LLCs hold some experts from one to the next."""
     mesh = some[0][0]
-    wafer = wafer_of(mesh, start=start, hop=hop, llc=places * 88e6)
-    model, caches = FluidModel(wafer), [Llcs(wafer.spec.die.llc, wafer.num_dies) for _ in range(2)]
+    caches = [Llcs(wafer.spec.die.llc, wafer.num_dies) for _ in range(2)]
     for drawn_mesh, plan, compute, window in some:
         if drawn_mesh != mesh:
             continue
         for llcs in caches:
             llcs.begin(flushed=False)
         reference = simulate_kernel(model, caches[0], 0, plan, 88e6, compute, window)
-        ours = compiled_kernel(model, caches[1], 0, plan, 88e6, compute, window)
+        ours = run_compiled(model, caches[1], 0, plan, 88e6, compute, window)
         check_conservation(plan, ours, wafer, 88e6)
         assert ours.hit.tolist() == reference.hit.tolist()
         for name in ("issue", "read_end", "end", "die_end"):
@@ -162,9 +179,10 @@ def test_the_compiled_kernel_agrees_with_simpy(some, start, hop, places):
 
 @pytest.mark.parametrize("name", ["deepseek_v3", "llama4_maverick", "qwen3_235b", "kimi_k2"])
 @pytest.mark.parametrize("wafer", ["dojo", "tsmc_sow"])
-def test_whole_runs_agree_in_every_policy(name, wafer):
+@pytest.mark.parametrize("network", ["fluid", "circuit", "{kind: circuit, duplex: half, hbm_share: 0.8}"])
+def test_whole_runs_agree_in_every_policy(name, wafer, network):
     config = Path(__file__).parents[1] / "configs" / f"{name}.yaml"
-    settings_ = [f"wafer={wafer}", "batch=512", "steps=2", "precision=fp8"]
+    settings_ = [f"wafer={wafer}", "batch=512", "steps=2", "precision=fp8", f"network={network}"]
     layer = load(config).model.moe_layers[7]
     rows = [
         [
@@ -182,8 +200,9 @@ def test_whole_runs_agree_in_every_policy(name, wafer):
 
 def test_the_compiled_engine_says_what_it_does_not_know():
     config = Path(__file__).parents[1] / "configs" / "qwen3_235b.yaml"
-    with pytest.raises(ConfigError, match="knows the fluid network alone"):
-        load(config, ["engine=compiled", "network=circuit"])
+    with pytest.raises(ConfigError, match="does not know the packet network"):
+        load(config, ["engine=compiled", "network=packet"])
+    assert load(config, ["engine=compiled", "network=circuit"]).engine == "compiled"
     ahead = "policies=[{name: ahead, preset: ep, prefetching: popular}]"
     with pytest.raises(ConfigError, match="does not prefetch, as policy ahead does"):
         run(load(config, ["engine=compiled", "steps=1", "layers=[3]", "batch=64", ahead, "baseline=ahead"]))

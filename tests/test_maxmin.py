@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from wss.engine.maxmin import max_min
+from wss.engine.maxmin import max_min, scratch
 
 
 def rates_of(capacity, flows, solve=max_min):
@@ -19,7 +19,8 @@ def rates_of(capacity, flows, solve=max_min):
     lengths = np.array([len(flow) for flow in flows])
     rates = np.zeros(len(flows))
     every = np.arange(len(flows))
-    solve(every, every, paths, weights, lengths, np.asarray(capacity, np.float64), rates)
+    room = scratch(len(flows), len(capacity))
+    solve(every, every, paths, weights, lengths, np.asarray(capacity, np.float64), rates, room)
     return rates
 
 

@@ -13,7 +13,7 @@ from wss.config import nodes
 from wss.config.choices import build, kinded, named
 from wss.config.experiment import Experiment, LayerSample, TraceFile
 from wss.config.nodes import Document, Place
-from wss.engine import NETWORKS, FluidSpec
+from wss.engine import NETWORKS
 from wss.engine.network import PacketSpec
 from wss.errors import ConfigError, did_you_mean
 from wss.hardware import GEMMS, WAFERS, FaultSpec, WaferSpec
@@ -134,8 +134,8 @@ def _check_together(document: Document, given: dict[str, Any]) -> None:
             least = model.expert_bytes(precision) / MOST_CHUNKS
             what = f"cuts an expert into {chunks:.0f} chunks, {MOST_CHUNKS} at most; give {least:.0f} B or more"
             document.fault(("network", "chunk"), what)
-    if given.get("engine") == "compiled" and not isinstance(given.get("network", FluidSpec()), FluidSpec):
-        document.fault(("engine",), "'compiled' knows the fluid network alone; give engine: auto, or network: fluid")
+    if given.get("engine") == "compiled" and isinstance(network, PacketSpec):
+        document.fault(("engine",), "'compiled' does not know the packet network; give engine: auto or another network")
     if given.get("faults") is not None and "wafer" in given:
         for line in faults_of(given["faults"], mesh(given["wafer"])):
             document.fault(("faults",), line)

@@ -1,6 +1,7 @@
 """The discrete-event engine: one MoE kernel on a wafer, under a network, on SimPy."""
 
 from wss.engine.compiled import compiled_kernel
+from wss.engine.compiled_circuit import compiled_circuit_kernel
 from wss.engine.die import Ahead
 from wss.engine.llc import Llcs
 from wss.engine.network import NETWORKS, FluidSpec, NetworkModel, NetworkSpec
@@ -13,6 +14,7 @@ __all__ = [
     "Llcs",
     "NetworkModel",
     "NetworkSpec",
+    "compiled_circuit_kernel",
     "compiled_kernel",
     "simulate_kernel",
 ]

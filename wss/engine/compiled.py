@@ -10,39 +10,11 @@ from __future__ import annotations
 import numba
 import numpy as np
 
+from wss.engine.compiled_tasks import Tasks, look_up, store
 from wss.engine.fluid import FluidModel, settle
-from wss.engine.llc import EMPTY, Llcs
+from wss.engine.llc import Llcs
 from wss.engine.maxmin import scratch
-from wss.records import FloatArray, IntArray, KernelRun, Plan
-
-
-@numba.njit(cache=True)
-def _look_up(keys, ready, key, now):  # type: ignore[no-untyped-def]
-    """Whether *key* may be read from one LLC at *now*; then it moves to the end, as the most recently used."""
-    for i in range(keys.size):
-        if keys[i] == key and ready[i] <= now:
-            since = ready[i]
-            last = i
-            while last + 1 < keys.size and keys[last + 1] != EMPTY:
-                keys[last], ready[last] = keys[last + 1], ready[last + 1]
-                last += 1
-            keys[last], ready[last] = key, since
-            return True
-    return False
-
-
-@numba.njit(cache=True)
-def _store(keys, ready, key, since):  # type: ignore[no-untyped-def]
-    """Put *key* into one LLC, the oldest out if it is full."""
-    for i in range(keys.size):
-        if keys[i] == key:
-            return
-        if keys[i] == EMPTY:
-            keys[i], ready[i] = key, since
-            return
-    for i in range(keys.size - 1):
-        keys[i], ready[i] = keys[i + 1], ready[i + 1]
-    keys[keys.size - 1], ready[keys.size - 1] = key, since
+from wss.records import FloatArray, KernelRun, Plan
 
 
 @numba.njit(cache=True)
@@ -58,7 +30,7 @@ def _go_on(d, now, window, plan, reads, dies, log, waiting, llcs):  # type: igno
             task = tasks[issued[d]]
             issue[task] = now
             s = source[task]
-            hit[task] = _look_up(keys[s], ready[s], key[task], now)
+            hit[task] = look_up(keys[s], ready[s], key[task], now)
             row[task] = rows[int(hit[task]), task]
             joins[task] = now + latencies[int(hit[task]), task]
             waiting[0] += 1
@@ -81,19 +53,12 @@ def run_dies(plan, rows, latencies, nbytes, window, write, tables, capacity, llc
 
     Parameters
     ----------
-    plan
-        Tasks by die, where each die's begin and end in them [dies + 1], and of each task source, key of the expert and
-        s of computing.
-    rows, latencies
-        Row of the tables, and s from issue to joining, of each read from HBM and from LLC, [2, tasks].
+    plan, rows, latencies, llcs, hit, log, moved, busy
+        As in `Tasks`; *llcs* is changed, the last four are written.
     nbytes, window, write
         Bytes of an expert; reads in flight of a die; s until what has been read is in the LLC.
-    tables, capacity, moved, busy
+    tables, capacity
         As `fluid.settle` takes them.
-    llcs
-        Keys, oldest first, `EMPTY` behind the last, and since when they may be read, [dies, places]; changed.
-    hit, log
-        Written: whether an LLC was hit, [tasks]; issue, read end and end, [3, tasks].
     """
     tasks, bounds, source, key, _ = plan
     num_tasks, num_dies = tasks.size, bounds.size - 1
@@ -153,7 +118,7 @@ def run_dies(plan, rows, latencies, nbytes, window, write, tables, capacity, llc
             times[1][task] = now
             s = source[task]
             if llcs[0].shape[1] > 0 and not hit[task]:
-                _store(llcs[0][s], llcs[1][s], key[task], now + write)
+                store(llcs[0][s], llcs[1][s], key[task], now + write)
             d = die_of[task]
             if tasks[at[d]] == task and computes[d] == np.inf:
                 _go_on(d, now, window, plan, reads, dies, times, waiting, llcs)
@@ -163,38 +128,20 @@ def compiled_kernel(
     model: FluidModel, llcs: Llcs, layer: int, plan: Plan, nbytes: float, compute: FloatArray, window: int
 ) -> KernelRun:
     """Run *plan* over the fluid network *model*, as `simulate_kernel` does without prefetching."""
-    paths, num_dies = model.paths, llcs.num_dies
-    places = int(llcs.spec.size // nbytes)
-    rows: IntArray = np.stack([paths.rows(plan, hit) for hit in (False, places > 0)])
-    order = np.argsort(plan.die, kind="stable")
-    bounds = np.searchsorted(plan.die[order], np.arange(num_dies + 1))
-    log, hit = np.zeros((3, len(plan.expert))), np.zeros(len(plan.expert), np.bool_)
-    moved, busy = np.zeros(paths.num_accounts), np.zeros(len(paths.capacity))
-    keys, ready = llcs.as_arrays(places)
+    tasks = Tasks(model.paths, llcs, layer, plan, nbytes, compute)
     run_dies(
-        (order, bounds, plan.source, llcs.keys(layer, plan.expert), compute),
-        rows,
-        np.ascontiguousarray(paths.latency[:, plan.source, plan.die]),
+        tasks.plan,
+        tasks.rows,
+        tasks.latencies,
         float(nbytes),
         window,
         llcs.spec.write,
-        paths.tables,
-        paths.capacity,
-        (keys, ready),
-        hit,
-        log,
-        moved,
-        busy,
+        model.paths.tables,
+        model.paths.capacity,
+        tasks.llcs,
+        tasks.hit,
+        tasks.log,
+        tasks.moved,
+        tasks.busy,
     )
-    llcs.from_arrays(keys, ready, nbytes)
-    die_end = np.zeros(num_dies)
-    np.maximum.at(die_end, plan.die, log[2])
-    return KernelRun(
-        issue=log[0],
-        read_end=log[1],
-        end=log[2],
-        hit=hit,
-        prefetched=np.zeros(num_dies, np.int64),
-        die_end=die_end,
-        carried=paths.carried(moved, busy),
-    )
+    return tasks.outcome()

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 
 from wss.config import Experiment
-from wss.engine import Ahead, Llcs, NetworkModel, compiled_kernel, simulate_kernel
+from wss.engine import Ahead, Llcs, NetworkModel, compiled_circuit_kernel, compiled_kernel, simulate_kernel
+from wss.engine.circuits import CircuitModel
 from wss.engine.fluid import FluidModel
 from wss.errors import CapacityError, ConfigError
 from wss.hardware import GEMMS, Wafer
@@ -15,7 +18,7 @@ from wss.metrics import Ledger
 from wss.models.shape import BYTES_PER_WEIGHT
 from wss.policies import Copies, Costs, KernelView, Policy
 from wss.policies.prefetching import NoPrefetch
-from wss.records import BoolArray, FloatArray, IntArray, Plan
+from wss.records import BoolArray, FloatArray, IntArray, KernelRun, Plan
 from wss.run.guard import ask, checked_ahead, checked_placement, checked_plan, checked_wanted, sealed
 from wss.traces import Kernel
 
@@ -100,7 +103,7 @@ class Site:
         self._llcs.begin(flushed=(place - self._before) % self._num_layers != 1 % self._num_layers)
         self._before = place
         if self._compiled is not None:
-            outcome = compiled_kernel(self._compiled, self._llcs, place, plan, self._bytes, compute, self._window)
+            outcome = self._compiled(self._llcs, place, plan, self._bytes, compute, self._window)
         else:
             outcome = simulate_kernel(
                 self._network, self._llcs, place, plan, self._bytes, compute, self._window, self._ahead(kernel)
@@ -136,8 +139,8 @@ class Site:
         return Ahead(layer=self._places[kernel.next_layer], experts=experts)
 
 
-def _fast_twin(experiment: Experiment, network: NetworkModel, policy: Policy) -> FluidModel | None:
-    """Return the network if kernels can be run by compiled code: the fluid one, without prefetching.
+def _fast_twin(experiment: Experiment, network: NetworkModel, policy: Policy) -> Callable[..., KernelRun] | None:
+    """Return what runs kernels in compiled code, over the fluid or the circuit network and without prefetching.
 
     Raises
     ------
@@ -146,8 +149,10 @@ def _fast_twin(experiment: Experiment, network: NetworkModel, policy: Policy) ->
     """
     if experiment.engine == "simpy":
         return None
-    if isinstance(network, FluidModel) and isinstance(policy.prefetching, NoPrefetch):
-        return network
+    if isinstance(policy.prefetching, NoPrefetch) and isinstance(network, FluidModel):
+        return partial(compiled_kernel, network)
+    if isinstance(policy.prefetching, NoPrefetch) and isinstance(network, CircuitModel):
+        return partial(compiled_circuit_kernel, network)
     if experiment.engine == "compiled":
         raise ConfigError(f"engine: compiled does not prefetch, as policy {policy.name} does; give engine: auto")
     return None

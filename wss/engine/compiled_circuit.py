@@ -1,0 +1,140 @@
+"""The circuit network's kernel in compiled code, without a SimPy process in it: the twin of `simulate` for long runs.
+
+When a read is issued, the circuits know already when it ends. So there are two kinds of events, a read that ends and a
+task that has been computed. They happen in the order of their times, equal ones in the order in which they were set,
+and times are added up, as in SimPy; so what ties there ties here, and is served in the same order. It does not
+prefetch.
+"""
+
+from __future__ import annotations
+
+from heapq import heappop, heappush
+
+import numba
+import numpy as np
+
+from wss.engine.circuits import CircuitModel
+from wss.engine.compiled_tasks import Tasks, look_up, store
+from wss.engine.llc import Llcs
+from wss.records import FloatArray, KernelRun, Plan
+
+COMPUTED = -1  # in place of a task, in the event that the task at hand of a die has been computed
+
+
+@numba.njit(cache=True)
+def _hold(now, row, latency, nbytes, tables, circuits, free, moved, busy):  # type: ignore[no-untyped-def]
+    """Hold what a read of *row* needs for as long as it takes, and return when it ends."""
+    resources, weights, lengths, accounts = tables
+    shared, achieved, is_link = circuits
+    held = np.empty(lengths[row], np.int64)
+    num_held = 0
+    begin, slowest = now, np.inf
+    for k in range(lengths[row]):
+        r, account = resources[row, k], accounts[row, k]
+        moved[account] += weights[row, k] * nbytes
+        if account < busy.size or not is_link[r]:  # requests hold nothing
+            held[num_held] = r
+            num_held += 1
+            begin, slowest = max(begin, free[shared[r]]), min(slowest, achieved[r])
+    takes = latency + nbytes / slowest
+    for r in held[:num_held]:
+        free[shared[r]] = begin + takes
+        busy[r] += takes
+    return begin + takes
+
+
+@numba.njit(cache=True)
+def _go_on(d, now, number, plan, reads, network, dies, log, llcs, events):  # type: ignore[no-untyped-def]
+    """Let die *d* issue reads and end tasks as far as it can at *now*; return the *number* of the next event."""
+    tasks, bounds, source, key, compute = plan
+    rows, latencies, nbytes, window, hit, is_read = reads
+    tables, circuits, free, moved, busy = network
+    at, issued, previous = dies
+    issue, read_end, end = log
+    keys, ready = llcs
+    while at[d] < bounds[d + 1]:
+        while issued[d] < min(at[d] + window, bounds[d + 1]):
+            task = tasks[issued[d]]
+            issue[task] = now
+            s = source[task]
+            hit[task] = look_up(keys[s], ready[s], key[task], now)
+            row, latency = rows[int(hit[task]), task], latencies[int(hit[task]), task]
+            read_end[task] = _hold(now, row, latency, nbytes, tables, circuits, free, moved, busy)
+            heappush(events, (now + (read_end[task] - now), number, d, task))
+            number += 1
+            issued[d] += 1
+        task = tasks[at[d]]
+        if not is_read[task]:
+            return number
+        previous[d] = max(now, max(issue[task], previous[d]) + compute[task])
+        if previous[d] > now:
+            heappush(events, (now + (previous[d] - now), number, d, COMPUTED))
+            return number + 1
+        end[task] = previous[d]
+        at[d] += 1
+    return number
+
+
+@numba.njit(cache=True)
+def run_circuits(plan, rows, latencies, nbytes, window, write, tables, circuits, llcs, hit, log, moved, busy):  # type: ignore[no-untyped-def]
+    """Run all tasks.
+
+    Parameters
+    ----------
+    plan, rows, latencies, llcs, hit, log, moved, busy
+        As in `Tasks`; *llcs* is changed, the last four are written.
+    nbytes, window, write
+        Bytes of an expert; reads in flight of a die; s until what has been read is in the LLC.
+    tables
+        As `Paths.tables`.
+    circuits
+        Of each resource the one that it is held as, B/s that a read achieves, and whether it is a link, [resources].
+    """
+    tasks, bounds, source, key, _ = plan
+    num_dies = bounds.size - 1
+    is_read = np.zeros(tasks.size, np.bool_)
+    reads = (rows, latencies, nbytes, window, hit, is_read)
+    network = (tables, circuits, np.zeros(busy.size), moved, busy)
+    # of each die: places in tasks of the one at hand and behind the last issued; end of the task before, or at hand
+    at, issued, previous = bounds[:-1].copy(), bounds[:-1].copy(), np.zeros(num_dies)
+    dies, times = (at, issued, previous), (log[0], log[1], log[2])
+    events = [(np.inf, 0, 0, COMPUTED)]  # time, number, die, and the task that has been read
+    number = 1
+    for d in range(num_dies):
+        number = _go_on(d, 0.0, number, plan, reads, network, dies, times, llcs, events)
+    while len(events) > 1:
+        now, _, d, task = heappop(events)
+        if task == COMPUTED:
+            times[2][tasks[at[d]]] = previous[d]
+            at[d] += 1
+        else:
+            is_read[task] = True
+            s = source[task]
+            if llcs[0].shape[1] > 0 and not hit[task]:
+                store(llcs[0][s], llcs[1][s], key[task], now + write)
+            if tasks[at[d]] != task:
+                continue
+        number = _go_on(d, now, number, plan, reads, network, dies, times, llcs, events)
+
+
+def compiled_circuit_kernel(
+    model: CircuitModel, llcs: Llcs, layer: int, plan: Plan, nbytes: float, compute: FloatArray, window: int
+) -> KernelRun:
+    """Run *plan* over the circuit network *model*, as `simulate_kernel` does without prefetching."""
+    tasks = Tasks(model.paths, llcs, layer, plan, nbytes, compute)
+    run_circuits(
+        tasks.plan,
+        tasks.rows,
+        tasks.latencies,
+        float(nbytes),
+        window,
+        llcs.spec.write,
+        model.paths.tables,
+        (model.shared, model.achieved, model.is_link),
+        tasks.llcs,
+        tasks.hit,
+        tasks.log,
+        tasks.moved,
+        tasks.busy,
+    )
+    return tasks.outcome()
