@@ -171,63 +171,26 @@ def wanted_copies(heat: IntArray, tasks: IntArray, num_dies: int, fetched: BoolA
 @numba.njit(cache=True)
 def _wanted(heat, expert, die, asked, num_dies, count):  # type: ignore[no-untyped-def]
     """Mark the tasks asked about whose expert is among the *count* first of a row of their die, [tasks]."""
-    experts = len(heat)
-    top = np.zeros((num_dies, experts), np.bool_)
-    asks = np.zeros(num_dies, np.bool_)
+    before = np.empty(len(die), np.int64)  # the task before of the same die, -1 for none
+    last = np.full(num_dies, -1)
     for k in range(len(die)):
-        asks[die[k]] |= asked[k]
-    marks = np.zeros((experts, experts), np.bool_)
-    is_marked = np.zeros(experts, np.bool_)
-    for k in range(len(die)):
-        e, d = expert[k], die[k]
-        if not asks[d]:
-            continue
-        if not is_marked[e]:
-            _mark_top(heat[e], count, marks[e])
-            is_marked[e] = True
-        for other in range(experts):
-            top[d, other] |= marks[e, other]
+        before[k] = last[die[k]]
+        last[die[k]] = k
     wanted = np.zeros(len(die), np.bool_)
     for k in range(len(die)):
-        wanted[k] = asked[k] and top[die[k], expert[k]]
+        other = last[die[k]] if asked[k] else -1
+        while other >= 0 and not wanted[k]:
+            wanted[k] = _rank(heat[expert[other]], expert[k]) < count
+            other = before[other]
     return wanted
 
 
 @numba.njit(cache=True)
-def _mark_top(row, count, marks):  # type: ignore[no-untyped-def]
-    """Mark the *count* largest of *row*, equal ones from the left."""
-    least = _ranked(row.copy(), row.size - count)
-    left = count
-    for i in range(row.size):
-        if row[i] > least:
-            marks[i] = True
-            left -= 1
-    for i in range(row.size):
-        if left > 0 and row[i] == least:
-            marks[i] = True
-            left -= 1
-
-
-@numba.njit(cache=True)
-def _ranked(values, place):  # type: ignore[no-untyped-def]
-    """Return what stands at *place* once *values* are sorted; their order is changed."""
-    low, high = 0, values.size - 1
-    while low < high:
-        pivot = values[(low + high) >> 1]
-        i, j = low, high
-        while i <= j:
-            while values[i] < pivot:
-                i += 1
-            while values[j] > pivot:
-                j -= 1
-            if i <= j:
-                values[i], values[j] = values[j], values[i]
-                i += 1
-                j -= 1
-        if place <= j:
-            high = j
-        elif place >= i:
-            low = i
-        else:
-            break
-    return values[place]
+def _rank(row, place):  # type: ignore[no-untyped-def]
+    """Return how many entries of *row* come before the one at *place*: larger ones, and equal ones to its left."""
+    value, rank = row[place], 0
+    for other in row[:place]:
+        rank += other >= value
+    for other in row[place:]:
+        rank += other > value
+    return rank
