@@ -48,7 +48,8 @@ class Copies:
 
     def holders(self, layer: int) -> BoolArray:
         """Return which dies hold each expert of *layer*, placed or copied, [experts, dies]."""
-        return self._holds[layer].copy()
+        holders: BoolArray = self._holds[layer].copy()
+        return holders
 
     @property
     def slots(self) -> IntArray:
@@ -73,8 +74,8 @@ class Copies:
         self._last_use[plan.source[used], place[used]] = self._kernel
         wanted = wanted & ~self._holds[layer, plan.expert, plan.die]
         self._slots = np.floor((self._room - buffers) / self._expert_bytes).astype(np.int64)
-        for die in np.flatnonzero(self._held > self._slots):
-            self._make_room(int(die), 0)
+        for die in np.flatnonzero(self._held > self._slots).tolist():
+            self._make_room(die, 0)
             if self._held[die] > self._slots[die]:
                 taken = self._held[die] * self._expert_bytes
                 raise CapacityError(
@@ -84,10 +85,9 @@ class Copies:
                 )
         admitted = np.zeros(len(plan.expert), np.bool_)
         asking = np.flatnonzero(wanted)
-        asking = asking[np.argsort(plan.die[asking], kind="stable")]
-        dies = np.flatnonzero(np.bincount(plan.die[asking], minlength=len(self._held)))
-        starts = np.searchsorted(plan.die[asking], dies)
-        for die, tasks in zip(dies.tolist(), np.split(asking, starts[1:]), strict=False):
+        die_of = plan.die[asking]
+        for die in np.flatnonzero(np.bincount(die_of)).tolist():
+            tasks = asking[die_of == die]
             taken = tasks[: self._make_room(die, len(tasks))]
             admitted[taken] = True
             self._keep(die, place[taken])
