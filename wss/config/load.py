@@ -134,7 +134,11 @@ def _check_together(document: Document, given: dict[str, Any]) -> None:
             least = model.expert_bytes(precision) / MOST_CHUNKS
             what = f"cuts an expert into {chunks:.0f} chunks, {MOST_CHUNKS} at most; give {least:.0f} B or more"
             document.fault(("network", "chunk"), what)
-    if given.get("engine") == "compiled" and isinstance(network, PacketSpec):
+    if (
+        given.get("engine") == "compiled"
+        and given.get("physics") != "paper_artifact"
+        and isinstance(network, PacketSpec)
+    ):
         document.fault(("engine",), "'compiled' does not know the packet network; give engine: auto or another network")
     if given.get("faults") is not None and "wafer" in given:
         for line in faults_of(given["faults"], mesh(given["wafer"])):

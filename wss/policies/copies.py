@@ -85,10 +85,9 @@ class Copies:
                 )
         admitted = np.zeros(len(plan.expert), np.bool_)
         asking = np.flatnonzero(wanted)
-        asking = asking[np.argsort(plan.die[asking], kind="stable")]
-        dies = np.flatnonzero(np.bincount(plan.die[asking], minlength=len(self._held)))
-        starts = np.searchsorted(plan.die[asking], dies)
-        for die, tasks in zip(dies.tolist(), np.split(asking, starts[1:]), strict=False):
+        die_of = plan.die[asking]
+        for die in np.flatnonzero(np.bincount(die_of)).tolist():
+            tasks = asking[die_of == die]
             kept = tasks[: self._make_room(die, len(tasks))]
             admitted[kept] = True
             self._keep(die, place[kept])
