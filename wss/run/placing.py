@@ -71,13 +71,13 @@ class Seen:
     def _pairs(self) -> IntArray:
         experiment, model, places = self._experiment, self._experiment.model, layer_indices(self._experiment)
         if isinstance(experiment.trace, TraceFile):
-            requests = iter(read_batch(experiment, experiment.trace)[1][: experiment.batch])
+            held = read_batch(experiment, experiment.trace)[1][: experiment.batch]
+            requests, count = iter(held), len(held)
         else:
             count = made_batch(experiment, experiment.trace).num_requests
             requests = synthesise(experiment.trace, model, experiment.seed, requests=count, decode_tokens=1)
-        held = list(requests)
         pairs = np.zeros((len(model.moe_layers), model.num_experts, model.num_experts), np.int64)
-        pairs[list(places)] = prefill_pairs(held, len(held), experiment.batch, places, model.num_experts)
+        pairs[list(places)] = prefill_pairs(requests, count, experiment.batch, places, model.num_experts)
         return pairs
 
 

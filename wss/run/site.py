@@ -62,10 +62,8 @@ class Site:
         """What a reader of the result should know."""
         if self._slots or isinstance(self._policy.prefetching, NoPrefetch):
             return self._placing_notes
-        return [
-            *self._placing_notes,
-            f"{self._policy.name} prefetches nothing: an expert of {self._bytes:.0f} bytes does not fit an LLC",
-        ]
+        too_large = f"an expert of {self._bytes:.0f} bytes does not fit an LLC"
+        return [*self._placing_notes, f"{self._policy.name} prefetches nothing: {too_large}"]
 
     def run(self, kernel: Kernel) -> None:
         """Plan the kernel, decide what to copy, simulate it, and enter it in the ledger."""

@@ -43,7 +43,7 @@ def duplicate(cost, held, free):  # type: ignore[no-untyped-def]
         load += held[e] * cost[e, held[e].sum()]
     for _ in range(free.sum()):
         worst = np.argmax(load)
-        best_expert, best_die = np.int64(-1), np.int64(-1)
+        best_expert, best_die = -1, -1
         best = (load.max(), (load**2).sum())
         for e in np.flatnonzero(held[:, worst]):
             now = held[e].sum()
@@ -52,7 +52,7 @@ def duplicate(cost, held, free):  # type: ignore[no-untyped-def]
                 then[d] += cost[e, now + 1]
                 score = (then.max(), (then**2).sum())
                 if score[0] < best[0] * (1 - 1e-12) or (score[0] <= best[0] and score[1] < best[1] * (1 - 1e-12)):
-                    best_expert, best_die, best = e, d, score
+                    best_expert, best_die, best = int(e), int(d), score
         if best_expert < 0:
             break
         now = held[best_expert].sum()
