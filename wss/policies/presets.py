@@ -86,9 +86,9 @@ POLICIES: dict[str, Policy] = {
         ),
         Policy(
             name="prefill_guided",
-            placement=Eplb(),
+            placement=Remap(),
             allocation=Algorithm1(),
-            about="Algorithm 1 on a layout that EPLB makes of the prefill",
+            about="Algorithm 1 on experts placed evenly by what the prefill asked for",
         ),
         Policy(
             name="near",

@@ -43,7 +43,7 @@ class Site:
         self._costs = costs_of(experiment, wafer)
         placed = place(experiment, wafer, policy, seen, self._costs)
         self._placing_notes = placing_notes(policy, placed, seen)
-        room = _room(placed, experiment, wafer)
+        room = room_of(placed, experiment, wafer)
         self._token_bytes = model.activation_bytes
         self._most_tokens = experiment.batch * model.top_k
         self._weights = wafer.usable_hbm - room
@@ -155,7 +155,7 @@ def _read_only(array: IntArray) -> IntArray:
     return view
 
 
-def _room(placed: BoolArray, experiment: Experiment, wafer: Wafer) -> FloatArray:
+def room_of(placed: BoolArray, experiment: Experiment, wafer: Wafer) -> FloatArray:
     """Return the bytes each die has left for copies, [dies]; placed experts of all layers count, run or not."""
     expert_bytes = experiment.model.expert_bytes(experiment.precision)
     need = placed.sum(axis=(0, 1)) * expert_bytes

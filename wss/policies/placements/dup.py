@@ -45,14 +45,14 @@ def duplicate(cost, held, free):  # type: ignore[no-untyped-def]
         worst = np.argmax(load)
         best_expert, best_die = -1, -1
         best = (load.max(), (load**2).sum())
-        for e in np.flatnonzero(held[:, worst]):
-            now = held[e].sum()
-            for d in np.flatnonzero((free > 0) & ~held[e]):
-                then = load + held[e] * (cost[e, now + 1] - cost[e, now])
-                then[d] += cost[e, now + 1]
+        for expert in np.flatnonzero(held[:, worst]):
+            now = held[expert].sum()
+            for die in np.flatnonzero((free > 0) & ~held[expert]):
+                then = load + held[expert] * (cost[expert, now + 1] - cost[expert, now])
+                then[die] += cost[expert, now + 1]
                 score = (then.max(), (then**2).sum())
                 if score[0] < best[0] * (1 - 1e-12) or (score[0] <= best[0] and score[1] < best[1] * (1 - 1e-12)):
-                    best_expert, best_die, best = int(e), int(d), score
+                    best_expert, best_die, best = int(expert), int(die), score
         if best_expert < 0:
             break
         now = held[best_expert].sum()
