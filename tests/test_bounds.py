@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from kit import simulate, contiguous, view_of, wafer_of
+from kit import contiguous, simulate, view_of, wafer_of
 
 from wss.hardware import GEMMS
 from wss.metrics.bounds import kernel_bound
