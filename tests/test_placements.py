@@ -7,7 +7,7 @@ from typing import ClassVar
 
 import numpy as np
 import pytest
-from kit import contiguous, history_of, shared, wafer_of
+from kit import ROOT, contiguous, history_of, shared, wafer_of
 
 from wss.config import load
 from wss.errors import ConfigError
@@ -416,3 +416,14 @@ def test_a_policys_layout_goes_out_and_runs_again_alike(small, tmp_path):
     assert again.summary["runs"] == run(experiment).summary["runs"]
     with pytest.raises(ConfigError, match="--policy mien: is not a policy here; did you mean 'mine'"):
         layout_of(experiment, "mien")
+
+
+def test_prefill_tells_where_to_put_experts_on_a_real_trace():
+    """The paper has Remap within 10% of an oracle, for Qwen3 on GPUs; this is Llama 4 on a wafer."""
+    path = shared("traces", "parquet", "meta-llama__Llama-4-Maverick-17B-128E-Instruct__mmlu__anatomy.parquet")
+    names = ["ep", "remap", "oracle_best", "oracle_worst"]
+    settings = [f"trace.path={path}", "batch=1024", "steps=8", "baseline=ep"]
+    result = run(load(ROOT / "configs" / "llama4_maverick.yaml", [*settings, f"policies={names}"]))
+    time = {r["policy"]: r["decode_time_s"] for r in result.summary["runs"]}
+    assert time["oracle_best"] < time["remap"] < time["ep"] < time["oracle_worst"]
+    assert time["remap"] < 1.1 * time["oracle_best"]
