@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -11,7 +12,8 @@ import pytest
 from wss.engine import NETWORKS, Llcs, NetworkModel, simulate_kernel
 from wss.hardware import Wafer, WaferSpec, build
 from wss.hardware.specs import DieSpec, HbmSpec, LinkSpec, LlcSpec
-from wss.policies import Costs, KernelView
+from wss.policies import Costs, History, KernelView
+from wss.policies.placement import contiguous_homes, holders_of
 from wss.records import KernelRun, Plan
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -71,6 +73,27 @@ def run_kernel(
 ) -> KernelRun:
     """Run one kernel with empty LLCs over *model*."""
     return simulate_kernel(model, Llcs(wafer.spec.die.llc, wafer.num_dies), 0, plan, nbytes, seconds, window)
+
+
+def history_of(wafer: Wafer, load: np.ndarray, room: int = 10**9, **changes: object) -> History:
+    """What is known after a prefill of *load*, [layers, experts]; a kernel has as many tokens as the first layer had.
+
+    An HBM read takes as long as 10 tokens.
+    """
+    known: dict[str, Any] = {
+        "layers": tuple(range(len(load))),
+        "load": load,
+        "tokens": int(load[0].sum()),
+        "room": room,
+        "coordinates": wafer.coordinates,
+        "costs": Costs(hbm_read=10.0, link_read=20.0, hop=1.0, token=1.0),
+    }
+    return History(**(known | changes))
+
+
+def contiguous(num_experts: int, num_dies: int) -> np.ndarray:
+    """The contiguous placement of one layer, [experts, dies]."""
+    return holders_of(contiguous_homes(num_experts, num_dies)[None], num_dies)[0]
 
 
 def view_of(wafer: Wafer, counts: np.ndarray, holders: np.ndarray, order: np.ndarray | None = None) -> KernelView:

@@ -4,13 +4,12 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from kit import simulate, view_of, wafer_of
+from kit import contiguous, simulate, view_of, wafer_of
 
 from wss.hardware import GEMMS
 from wss.metrics.bounds import kernel_bound
 from wss.models import MODELS
 from wss.policies import ALLOCATIONS
-from wss.policies.placement import Contiguous
 
 MODEL = MODELS["deepseek_v3"]
 READ = 3 * 7168 * 2048 * 2 / 3.35e12
@@ -49,7 +48,7 @@ def test_the_bound_with_measured_gemms():
 def test_no_policys_kernel_beats_it(counts, name):
     wafer = wafer_of((3, 3))
     counts = np.array(counts)
-    holders = Contiguous().place(1, len(counts), wafer.hops)[0]
+    holders = contiguous(len(counts), wafer.num_dies)
     plan = ALLOCATIONS[name]().allocate(view_of(wafer, counts, holders))
     run = simulate(wafer, plan, MODEL.expert_bytes("fp16"), plan.tokens * TOKEN)
     assert run.time >= kernel_bound(counts, MODEL, wafer, "fp16") * (1 - 1e-12)

@@ -306,3 +306,21 @@ def test_stdout_that_is_full_does_not_hide_where_the_result_is(folder):
     assert done.returncode == 2
     assert done.stderr == "stdout: cannot be written (No space left on device); the result is in r/\n"
     assert (folder / "r" / "summary.json").exists()
+
+
+def test_a_layout_is_written_whole_or_not_at_all(wss, folder):
+    code, out, err = wss("placement", "small.yaml", "--policy", "eplb", "--out", "layout.json")
+    assert (code, out) == (0, "wrote layout.json: 3 MoE layers, 12 experts on 6 dies, 3 slots a die and layer\n")
+    assert err.startswith("note: eplb: an expert is placed on 1.")
+    written = (folder / "layout.json").read_text()
+    assert wss("placement", "small.yaml", "--policy", "eplb")[1] == written
+    assert wss("placement", "small.yaml", "--policy", "ep", "--out", "layout.json")[0] == 2
+    assert (folder / "layout.json").read_text() == written
+    assert wss("placement", "small.yaml", "--policy", "ep", "--out", "layout.json", "--force")[0] == 0
+    assert (folder / "layout.json").read_text() != written
+    code, out, err = wss("placement", "small.yaml", "--policy", "epl")
+    assert (code, out, err) == (2, "", "--policy epl: is not a policy here; did you mean 'eplb'?\n")
+    policy = "policies=[base, {name: f, placement: {kind: file, path: none.json}, allocation: even}]"
+    code, out, err = wss("run", "small.yaml", "--set", policy)
+    assert (code, out, len(err.splitlines())) == (2, "", 1)
+    assert err.startswith("none.json: cannot be read (No such file or directory); ")

@@ -61,16 +61,21 @@ def test_every_command_of_the_readme_works_in_order(tmp_path):
         assert done.returncode == 0, (line, done.stderr)
 
 
-def test_the_policy_of_the_docs_runs_as_it_says(tmp_path):
+def test_the_policy_and_the_layout_of_the_docs_run_as_they_say(tmp_path):
     text = (ROOT / "docs" / "policies.md").read_text(encoding="utf-8")
     (tmp_path / "configs").symlink_to(ROOT / "configs")
     (code,) = re.findall(r"```python\n(.*?)```", text, re.S)
     (tmp_path / "my_policy.py").write_text(code, encoding="utf-8")
-    (line,) = commands(text)
-    line = line.replace("python", shlex.quote(sys.executable), 1) + " --set batch=64 --set steps=1 --quiet"
-    done = subprocess.run(line, shell=True, cwd=tmp_path, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
-    assert re.search(r"^mine +\d", done.stdout, re.M)
+    said = []
+    for line in commands(text):
+        line = line.replace("python", shlex.quote(sys.executable), 1) + " --set batch=64 --set steps=1"
+        done = subprocess.run(line, shell=True, cwd=tmp_path, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stderr
+        said.append(done.stdout)
+    mine, placement, placed = said
+    assert re.search(r"^mine +\d", mine, re.M)
+    assert placement.startswith("wrote layout.json: 24 MoE layers, 32 experts on 25 dies, 3 slots")
+    assert re.search(r"^mine +\d", placed, re.M)
 
 
 @pytest.mark.skipif(importlib.util.find_spec("matplotlib") is None, reason="draws with the extra 'plot'")

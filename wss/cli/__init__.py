@@ -19,6 +19,7 @@ from typing import Any
 import click
 
 from wss import __version__
+from wss.cli.placements import placement
 from wss.cli.shared import Bars, Group, uninterrupted
 from wss.cli.sweeps import check, report, sweep
 from wss.cli.traces import trace
@@ -31,7 +32,7 @@ def cli() -> None:
     """Simulate wafer-scale GPU serving of Mixture-of-Experts LLMs."""
 
 
-for command in (trace, sweep, check, report):
+for command in (trace, sweep, check, report, placement):
     cli.add_command(command)
 
 

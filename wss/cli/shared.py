@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import click
 
-from wss.errors import did_you_mean
+from wss.errors import OutputError, did_you_mean
 
 
 class Group(click.Group):
@@ -49,6 +51,24 @@ class Bars:
         if self._bar is not None:
             self._bar.close()
             self._bar, self._what = None, ""
+
+
+def free_file(out: Path, force: bool) -> None:
+    """Check that the file *out* can be written; with *force*, that it can be replaced.
+
+    Raises
+    ------
+    OutputError
+        If not.
+    """
+    if out.is_dir():
+        raise OutputError(f"{out}: is a folder; give --out the name of a file")
+    if os.path.lexists(out) and not force:
+        raise OutputError(f"{out}: exists; give another --out, or --force to replace it")
+    if os.path.lexists(out) and (out.is_symlink() or not out.is_file()):
+        raise OutputError(f"{out}: is not a plain file, --force does not replace it; give another --out")
+    if not out.resolve().parent.is_dir():
+        raise OutputError(f"{out}: its folder does not exist; make it first, or give another --out")
 
 
 @contextmanager

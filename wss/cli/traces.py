@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from wss.cli.shared import Bars, Group
-from wss.errors import OutputError, did_you_mean
+from wss.cli.shared import Bars, Group, free_file
+from wss.errors import did_you_mean
 
 if TYPE_CHECKING:
     from wss.models import ModelShape
@@ -21,17 +21,6 @@ if TYPE_CHECKING:
 @click.group(cls=Group)
 def trace() -> None:
     """Bring routing traces in, make them up, and look into them."""
-
-
-def _free(out: Path, force: bool) -> None:
-    if out.is_dir():
-        raise OutputError(f"{out}: is a folder; give --out the name of a file")
-    if os.path.lexists(out) and not force:
-        raise OutputError(f"{out}: exists; give another --out, or --force to replace it")
-    if os.path.lexists(out) and (out.is_symlink() or not out.is_file()):
-        raise OutputError(f"{out}: is not a plain file, --force does not replace it; give another --out")
-    if not out.resolve().parent.is_dir():
-        raise OutputError(f"{out}: its folder does not exist; make it first, or give another --out")
 
 
 def _model(name: str | None, option: str = "--model ") -> ModelShape | None:
@@ -110,7 +99,7 @@ def import_(
     from wss.traces.importing import import_source
     from wss.traces.loads import is_loads, read_loads, write_loads
 
-    _free(out, force)
+    free_file(out, force)
     if kind is None and source.is_file() and is_loads(source):
         write_loads(out, read_loads(source))
         click.echo(f"wrote {out}: expert loads, not tokens; see them with `wss trace stats`")
@@ -188,7 +177,7 @@ def synth(
     from wss.traces import write_trace
     from wss.traces.synth import synth_meta, synthesise
 
-    _free(out, force)
+    free_file(out, force)
     shape = _model(model, "")
     assert shape is not None
     sizes = {"requests": requests, "decode_tokens": decode_tokens}

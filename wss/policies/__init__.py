@@ -3,7 +3,8 @@
 from wss.policies.allocation import ALLOCATIONS
 from wss.policies.caching import CACHINGS
 from wss.policies.copies import Copies
-from wss.policies.placement import PLACEMENTS
+from wss.policies.history import History
+from wss.policies.placements import PLACEMENTS
 from wss.policies.prediction import PREDICTIONS
 from wss.policies.prefetching import PREFETCHINGS
 from wss.policies.presets import POLICIES, Policy
@@ -18,6 +19,7 @@ __all__ = [
     "PREFETCHINGS",
     "Copies",
     "Costs",
+    "History",
     "KernelView",
     "Policy",
 ]

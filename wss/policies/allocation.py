@@ -47,6 +47,24 @@ class Home:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Even:
+    """Expert parallelism with replicas: an expert's tokens split evenly over the dies that hold it.
+
+    What does not divide goes to the lowest dies, one token each; no weights move.
+    """
+
+    __pydantic_config__ = CHECKED
+
+    def allocate(self, view: KernelView) -> Plan:
+        """Return a task for each holder that has tokens."""
+        held = view.holders[view.order]
+        each, left = np.divmod(view.counts[view.order], held.sum(axis=1))
+        tokens = held * (each[:, None] + (held.cumsum(axis=1) <= left[:, None]))
+        place, die = np.nonzero(tokens)
+        return _plan(view, view.order[place], die, tokens[place, die], die)
+
+
+@dataclass(frozen=True, kw_only=True)
 class InTurn:
     """The location-oblivious GPU: whole experts in turn, the i-th first-seen expert on die (i + offset) mod D.
 
@@ -126,6 +144,7 @@ class Algorithm1:
 
 ALLOCATIONS: dict[str, type[Allocation]] = {
     "home": Home,
+    "even": Even,
     "in_turn": InTurn,
     "chunked": Chunked,
     "algorithm1": Algorithm1,

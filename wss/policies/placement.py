@@ -1,22 +1,44 @@
-"""Placement: on which dies the experts of each layer are put before the run."""
+"""Placement: on which dies the experts of each layer are put before the run; those that need no history."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Annotated, Protocol
 
 import numpy as np
+from annotated_types import Ge, Le
 
 from wss.errors import CHECKED
+from wss.policies.history import History
 from wss.records import BoolArray, IntArray
+from wss.rng import permutation, stream
+
+Extra = Annotated[int, Ge(0), Le(4096)]  # slots of a die and layer beyond the even share
 
 
 class Placement(Protocol):
-    """Puts every expert of every layer on at least one die."""
+    """Puts every expert of every layer on at least one die.
 
-    def place(self, num_layers: int, num_experts: int, hops: IntArray) -> BoolArray:
+    A class whose attribute ``needs`` is "prefill" is handed the loads of the prefill, with "pairs" its co-activations
+    too, with "decode" the loads of the decode to come, which only an oracle knows.
+    """
+
+    def place(self, history: History, hops: IntArray) -> BoolArray:
         """Return which dies hold each expert, [layers, experts, dies]; *hops* is [dies, dies]."""
         ...
+
+
+def holders_of(homes: IntArray, num_dies: int) -> BoolArray:
+    """Return the placement of experts on one die each; *homes* is [layers, experts]."""
+    holders: BoolArray = homes[:, :, None] == np.arange(num_dies)
+    return holders
+
+
+def contiguous_homes(num_experts: int, num_dies: int) -> IntArray:
+    """Return the die of each expert, [experts]: e // floor(E/D); those left over on e mod D."""
+    each = num_experts // num_dies
+    expert = np.arange(num_experts)
+    return np.where(expert < each * num_dies, expert // max(each, 1), expert % num_dies)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,15 +51,34 @@ class Contiguous:
 
     __pydantic_config__ = CHECKED
 
-    def place(self, num_layers: int, num_experts: int, hops: IntArray) -> BoolArray:
+    def place(self, history: History, hops: IntArray) -> BoolArray:
         """Return the layout, [layers, experts, dies]."""
-        num_dies = len(hops)
-        each = num_experts // num_dies
-        expert = np.arange(num_experts)
-        home = np.where(expert < each * num_dies, expert // max(each, 1), expert % num_dies)
-        holders = np.zeros((num_layers, num_experts, num_dies), np.bool_)
-        holders[:, expert, home] = True
-        return holders
+        homes = contiguous_homes(history.num_experts, len(hops))
+        return holders_of(np.tile(homes, (history.num_layers, 1)), len(hops))
 
 
-PLACEMENTS: dict[str, type[Placement]] = {"contiguous": Contiguous}
+@dataclass(frozen=True, kw_only=True)
+class Strided:
+    """Expert e on die e mod D, the same in every layer."""
+
+    __pydantic_config__ = CHECKED
+
+    def place(self, history: History, hops: IntArray) -> BoolArray:
+        """Return the layout, [layers, experts, dies]."""
+        homes = np.arange(history.num_experts) % len(hops)
+        return holders_of(np.tile(homes, (history.num_layers, 1)), len(hops))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Random:
+    """Equal numbers of experts a die, drawn anew for every layer; `seed` draws."""
+
+    __pydantic_config__ = CHECKED
+
+    seed: Annotated[int, Ge(0), Le(2**63 - 1)] = 0
+
+    def place(self, history: History, hops: IntArray) -> BoolArray:
+        """Return the layout, [layers, experts, dies]."""
+        keys = [stream(self.seed, "placement", layer) for layer in history.layers]
+        places = np.array([permutation(key, history.num_experts) for key in keys])
+        return holders_of(places % len(hops), len(hops))

@@ -1,12 +1,18 @@
-"""A policy is five values, one for each question; the paper's five by name."""
+"""A policy is five values, one for each question; the paper's five, and others, by name."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from wss.policies.allocation import Algorithm1, Allocation, Home, InTurn
+from wss.policies.allocation import Algorithm1, Allocation, Even, Home, InTurn
 from wss.policies.caching import Caching, Lru
 from wss.policies.placement import Contiguous, Placement
+from wss.policies.placements.dup import Dup
+from wss.policies.placements.eplb import Eplb
+from wss.policies.placements.near import Near
+from wss.policies.placements.popular import PopularEverywhere
+from wss.policies.placements.remap import OracleBest, OracleWorst, Remap
+from wss.policies.placements.separated import Separated
 from wss.policies.prediction import Never, Prediction, TokenHeatmap
 from wss.policies.prefetching import NoPrefetch, Prefetching
 
@@ -23,6 +29,8 @@ class Policy:
     prefetching: Prefetching = field(default_factory=NoPrefetch)
     about: str = "given in the configuration"
 
+
+PAPER = ("base", "ep", "pred", "allo", "allo_pred")
 
 POLICIES: dict[str, Policy] = {
     policy.name: policy
@@ -45,6 +53,60 @@ POLICIES: dict[str, Policy] = {
             allocation=Algorithm1(),
             prediction=TokenHeatmap(),
             about="Algorithm 1 that sees the copies of the predictor",
+        ),
+        Policy(
+            name="remap",
+            placement=Remap(),
+            allocation=Home(),
+            about="the paper's Remap: ep on experts placed evenly by what the prefill asked for",
+        ),
+        Policy(
+            name="dup",
+            placement=Dup(),
+            allocation=Even(),
+            about="the paper's Dup: ep with a copy a die of experts the prefill overloads a die with",
+        ),
+        Policy(
+            name="eplb",
+            placement=Eplb(),
+            allocation=Even(),
+            about="DeepSeek's EPLB on the prefill: popular experts replicated, all packed evenly",
+        ),
+        Policy(
+            name="popular",
+            placement=PopularEverywhere(),
+            allocation=Even(),
+            about="insight 4: ep, and the most popular expert of the prefill on every die",
+        ),
+        Policy(
+            name="separated",
+            placement=Separated(),
+            allocation=Home(),
+            about="insight 5: ep on experts placed apart from those they shared tokens of the prefill with",
+        ),
+        Policy(
+            name="prefill_guided",
+            placement=Remap(),
+            allocation=Algorithm1(),
+            about="Algorithm 1 on experts placed evenly by what the prefill asked for",
+        ),
+        Policy(
+            name="near",
+            placement=Near(),
+            allocation=Algorithm1(),
+            about="Algorithm 1, and replicas where the prefill says that they save most byte-hops",
+        ),
+        Policy(
+            name="oracle_best",
+            placement=OracleBest(),
+            allocation=Home(),
+            about="an oracle, no policy: Remap that knows the decode to come",
+        ),
+        Policy(
+            name="oracle_worst",
+            placement=OracleWorst(),
+            allocation=Home(),
+            about="an oracle, no policy: what the decode asks for most, all together on few dies",
         ),
     )
 }

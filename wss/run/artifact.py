@@ -33,7 +33,8 @@ from wss.metrics import Ledger
 from wss.models import MODELS
 from wss.policies import POLICIES, Policy
 from wss.policies.artifact import Prices, allocate, at_home, in_turn, wanted_copies
-from wss.policies.placement import Contiguous
+from wss.policies.placement import contiguous_homes
+from wss.policies.presets import PAPER
 from wss.records import BoolArray, FloatArray, IntArray, KernelRow
 from wss.traces import Kernel
 
@@ -63,8 +64,8 @@ def check(experiment: Experiment) -> None:
     if experiment.faults is not None:
         faults.append("it knows no faults; leave them out")
     for policy in experiment.policies:
-        if POLICIES.get(policy.name) != policy:
-            faults.append(f"it has no policy '{policy.name}'; give the presets {', '.join(POLICIES)}")
+        if policy.name not in PAPER or POLICIES[policy.name] != policy:
+            faults.append(f"it has no policy '{policy.name}'; give the presets {', '.join(PAPER)}")
     if faults:
         raise ConfigError(*(f"physics: paper_artifact: {fault}" for fault in faults))
 
@@ -81,12 +82,11 @@ def machine_of(experiment: Experiment, wafer: Wafer) -> Machine:
     edges = _edges(wafer)
     resource = (SLICES * wafer.num_dies + edges).tolist()
     routes = [[[resource[link] for link in route if link >= 0] for route in row] for row in wafer.routes.tolist()]
-    placed = Contiguous().place(1, experiment.model.num_experts, wafer.hops)[0]
     shares, dram_share = _SHARES[experiment.model.name]
     return Machine(
         hidden=experiment.model.hidden_size,
         intermediate=experiment.model.moe_intermediate_size,
-        home=placed.argmax(axis=1).tolist(),
+        home=contiguous_homes(experiment.model.num_experts, wafer.num_dies).tolist(),
         routes=routes,
         num_edges=len(np.unique(edges)),
         compute_shares=shares,

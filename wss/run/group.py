@@ -13,9 +13,10 @@ from wss.config.experiment import LayerSample
 from wss.metrics.sampling import Sample
 from wss.metrics.summary import name_link
 from wss.run.batch import Progress
+from wss.run.placing import Seen
 from wss.run.sampling import draw_layers
 from wss.run.summary import summary_of
-from wss.run.walk import AnySite, notes_of, replay_of, sites_of
+from wss.run.walk import AnySite, notes_of, replay_of, seen_of, sites_of
 
 
 def check(experiment: Experiment) -> None:
@@ -27,7 +28,8 @@ def check(experiment: Experiment) -> None:
         If its weights do not fit, its faults cut the wafer, or its physics does not know what it asks for.
     """
     everything = replace(experiment, layers="all") if isinstance(experiment.layers, LayerSample) else experiment
-    sites_of(everything, hardware.build(experiment.wafer, experiment.faults), list(experiment.policies))
+    wafer = hardware.build(experiment.wafer, experiment.faults)
+    sites_of(everything, wafer, list(experiment.policies), Seen(everything, None))
 
 
 def simulate(experiments: Sequence[Experiment], progress: Progress) -> list[dict[str, Any]]:
@@ -45,10 +47,11 @@ def simulate(experiments: Sequence[Experiment], progress: Progress) -> list[dict
     experiments, sample = _draw(asked)
     wafers = [hardware.build(experiment.wafer, experiment.faults) for experiment in experiments]
     policies = [experiment.policies[0] for experiment in experiments]
+    seen = seen_of(experiments[0])
     sites: list[AnySite] = [
         site
         for experiment, wafer in zip(experiments, wafers, strict=True)
-        for site in sites_of(experiment, wafer, list(experiment.policies))
+        for site in sites_of(experiment, wafer, list(experiment.policies), seen)
     ]
     batch, replay = replay_of(experiments[0], policies)
     total = (batch.steps + replay.has_prefill) * len(replay.layers) * len(sites)

@@ -16,17 +16,18 @@ from wss.errors import CapacityError, ConfigError
 from wss.hardware import GEMMS, Wafer
 from wss.metrics import Ledger
 from wss.models.shape import BYTES_PER_WEIGHT
-from wss.policies import Copies, Costs, KernelView, Policy
+from wss.policies import Copies, KernelView, Policy
 from wss.policies.prefetching import NoPrefetch
 from wss.records import BoolArray, FloatArray, IntArray, KernelRun, Plan
-from wss.run.guard import ask, checked_ahead, checked_placement, checked_plan, checked_wanted, sealed
+from wss.run.guard import ask, checked_ahead, checked_plan, checked_wanted, sealed
+from wss.run.placing import Seen, costs_of, layer_indices, place, placing_notes
 from wss.traces import Kernel
 
 
 class Site:
     """One policy at work on the wafer: its copies, its network, its ledger."""
 
-    def __init__(self, experiment: Experiment, wafer: Wafer, policy: Policy) -> None:
+    def __init__(self, experiment: Experiment, wafer: Wafer, policy: Policy, seen: Seen) -> None:
         model, precision = experiment.model, experiment.precision
         self._gemm = GEMMS[experiment.gemm]
         wafer = wafer.achieving(self._gemm.hbm_share())
@@ -42,23 +43,16 @@ class Site:
         self._shape = (model.hidden_size, model.moe_intermediate_size, experiment.wafer.die, precision)
         self._network: NetworkModel = experiment.network.model(wafer)
         self._compiled = _fast_twin(experiment, self._network, policy)
-        shape = (len(model.moe_layers), model.num_experts)
-        placed = ask(policy.name, "placement", policy.placement.place, *shape, sealed(wafer.hops))
-        placed = checked_placement(placed, (*shape, wafer.num_dies), policy.name)
-        room = _room(placed, experiment, wafer)
+        self._costs = costs_of(experiment, wafer)
+        placed = place(experiment, wafer, policy, seen, self._costs)
+        self._placing_notes = placing_notes(policy, placed, seen)
+        room = room_of(placed, experiment, wafer)
         self._token_bytes = model.activation_bytes
         self._most_tokens = experiment.batch * model.top_k
         self._weights = wafer.usable_hbm - room
         kept = placed[list(self._places)]
         self._home = kept.argmax(axis=2)
         self._copies = Copies(kept, room, self._copy_bytes, policy.caching)
-        link = experiment.wafer.link
-        self._costs = Costs(
-            hbm_read=self._bytes / wafer.spec.die.hbm.bandwidth,
-            link_read=self._bytes / link.bandwidth,
-            hop=2 * link.latency,
-            token=self._gemm.token_s(*self._shape),
-        )
         self.ledger = Ledger(policy.name, model, wafer, precision, self._gemm)
 
     @property
@@ -70,8 +64,9 @@ class Site:
     def notes(self) -> list[str]:
         """What a reader of the result should know."""
         if self._slots or isinstance(self._policy.prefetching, NoPrefetch):
-            return []
-        return [f"{self._policy.name} prefetches nothing: an expert of {self._bytes:.0f} bytes does not fit an LLC"]
+            return self._placing_notes
+        too_large = f"an expert of {self._bytes:.0f} bytes does not fit an LLC"
+        return [*self._placing_notes, f"{self._policy.name} prefetches nothing: {too_large}"]
 
     def run(self, kernel: Kernel) -> None:
         """Plan the kernel, decide what to copy, simulate it, and enter it in the ledger."""
@@ -165,7 +160,7 @@ def _read_only(array: IntArray) -> IntArray:
     return view
 
 
-def _room(placed: BoolArray, experiment: Experiment, wafer: Wafer) -> FloatArray:
+def room_of(placed: BoolArray, experiment: Experiment, wafer: Wafer) -> FloatArray:
     """Return the bytes each die has left for copies, [dies]; placed experts of all layers count, run or not."""
     expert_bytes = experiment.model.expert_bytes(experiment.precision)
     need = placed.sum(axis=(0, 1)) * expert_bytes
@@ -189,9 +184,3 @@ def _room(placed: BoolArray, experiment: Experiment, wafer: Wafer) -> FloatArray
         f"short by {max(total - usable, 0):.0f} bytes in all and {short:.0f} bytes on the fullest die; {advice}, "
         f"{dies}"
     )
-
-
-def layer_indices(experiment: Experiment) -> tuple[int, ...]:
-    """Return the places, among all MoE layers, of those that are run."""
-    place = {layer: i for i, layer in enumerate(experiment.model.moe_layers)}
-    return tuple(place[layer] for layer in experiment.layers_run)

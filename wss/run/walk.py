@@ -19,8 +19,9 @@ from wss.policies.prediction import Never
 from wss.run.artifact import ArtifactSite
 from wss.run.artifact import check as check_artifact
 from wss.run.batch import Batch, Progress, made_batch, read_batch
+from wss.run.placing import Seen, layer_indices
 from wss.run.sampling import draw_layers
-from wss.run.site import Site, layer_indices
+from wss.run.site import Site
 from wss.run.summary import summary_of
 from wss.traces import CountedReplay, Kernels, Replay, SynthReplay
 
@@ -41,12 +42,14 @@ class Result:
     notes: tuple[str, ...]
 
 
-def sites_of(experiment: Experiment, wafer: Wafer, policies: Sequence[Policy]) -> list[Site] | list[ArtifactSite]:
-    """Put each policy to work under the experiment's physics."""
+def sites_of(
+    experiment: Experiment, wafer: Wafer, policies: Sequence[Policy], seen: Seen
+) -> list[Site] | list[ArtifactSite]:
+    """Put each policy to work under the experiment's physics; placements that ask for it are told what was *seen*."""
     if experiment.physics == "paper_artifact":
         check_artifact(experiment)
         return [ArtifactSite(experiment, wafer, policy) for policy in policies]
-    return [Site(experiment, wafer, policy) for policy in policies]
+    return [Site(experiment, wafer, policy, seen) for policy in policies]
 
 
 def _excess(sites: Sequence[AnySite]) -> list[str]:
@@ -76,6 +79,11 @@ def replay_of(experiment: Experiment, policies: Sequence[Policy]) -> tuple[Batch
     return dataclasses.replace(batch, num_requests=replay.num_requests), replay
 
 
+def seen_of(experiment: Experiment) -> Seen:
+    """Return what placements may ask of the routing; the batch is replayed for it if one does."""
+    return Seen(experiment, lambda: replay_of(experiment, [])[1])
+
+
 def notes_of(batch: Batch, replay: Kernels, sites: Sequence[AnySite]) -> tuple[str, ...]:
     """Return what a reader of the results should know."""
     notes = batch.notes if replay.has_prefill else (*batch.notes, "the trace has no prefill: heatmaps start empty")
@@ -96,7 +104,7 @@ def run(experiment: Experiment, progress: Progress = _quiet) -> Result:
     wafer = hardware.build(experiment.wafer, experiment.faults)
     policies = sorted(experiment.policies, key=lambda policy: policy.name)
     asked, (experiment, sample) = experiment, draw_layers(experiment, lambda every: replay_of(every, [])[1])
-    sites = sites_of(experiment, wafer, policies)
+    sites = sites_of(experiment, wafer, policies, seen_of(experiment))
     batch, replay = replay_of(experiment, policies)
     total = (batch.steps + replay.has_prefill) * len(replay.layers) * len(sites)
     done = 0

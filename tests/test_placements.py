@@ -1,0 +1,429 @@
+"""One contract for every placement, each one's promise worked out by hand, EPLB's own results, files, whole runs."""
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import ClassVar
+
+import numpy as np
+import pytest
+from kit import ROOT, contiguous, history_of, shared, wafer_of
+
+from wss.config import load
+from wss.errors import ConfigError
+from wss.hardware import FaultSpec, build
+from wss.policies import PLACEMENTS
+from wss.policies.placement import Contiguous, Random, Strided
+from wss.policies.placements import layout_text
+from wss.policies.placements.dup import Dup
+from wss.policies.placements.eplb import Eplb, balance
+from wss.policies.placements.layouts import LayoutFile
+from wss.policies.placements.near import Near
+from wss.policies.placements.popular import PopularEverywhere
+from wss.policies.placements.remap import OracleBest, OracleWorst, Remap
+from wss.policies.placements.separated import Separated
+from wss.policies.presets import POLICIES
+from wss.run import layout_of, run, simulate
+from wss.run.guard import checked_placement, sealed
+from wss.traces import write_trace
+from wss.traces.synth import synth_meta, synthesise
+
+from test_run import SMALL  # isort: skip
+
+WAFERS = {mesh: wafer_of(mesh) for mesh in [(1, 1), (1, 2), (1, 3), (3, 8), (5, 5), (8, 8)]}
+DAMAGED = build(WAFERS[5, 5].spec, FaultSpec(dies=((0, 0), (2, 2)), links=(((3, 3), (4, 3)),)))
+
+
+def made(name, tmp_path, num_experts, num_dies):
+    """The placement *name* with its defaults; a file holds the contiguous layout of three layers."""
+    if name != "file":
+        return PLACEMENTS[name]()
+    path = tmp_path / "layout.json"
+    path.write_text(layout_text(np.array([contiguous(num_experts, num_dies)] * 3), (0, 1, 2), 3), encoding="utf-8")
+    return LayoutFile(path=str(path))
+
+
+@pytest.mark.parametrize("mesh", [(1, 1), (5, 5), (3, 8), (8, 8), "damaged"])
+@pytest.mark.parametrize("name", sorted(PLACEMENTS))
+def test_every_placement_keeps_the_contract(name, mesh, tmp_path):
+    """On 1, 7, 60 and 100 experts, with room for none, one or many more a layer; layer 1 has not been seen."""
+    wafer = DAMAGED if mesh == "damaged" else WAFERS[mesh]
+    hops = sealed(wafer.hops)
+    for num_experts in (1, 7, 60, 100):
+        draws = np.random.default_rng(num_experts)
+        seen = draws.zipf(1.3, (3, num_experts)).clip(0, 10**6) * [[1], [0], [1]]
+        meetings = draws.integers(0, 9, (3, num_experts, num_experts))
+        pairs = sealed((meetings + meetings.swapaxes(1, 2)) * (1 - np.eye(num_experts, dtype=np.int64)))
+        share = -(-num_experts // wafer.num_dies)
+        for room in (3 * share, 3 * share + 4, 10**6):
+            history = history_of(wafer, sealed(seen), room, pairs=pairs)
+            placement = made(name, tmp_path, num_experts, wafer.num_dies)
+            placed = placement.place(history, hops)
+            checked_placement(placed, (3, num_experts, wafer.num_dies), name)
+            assert placed.sum(axis=(0, 1)).max() <= room
+            assert np.array_equal(placed, placement.place(history_of(wafer, seen, room, pairs=pairs), wafer.hops))
+
+
+def test_strided_and_random_spread_experts_evenly():
+    history = history_of(WAFERS[5, 5], np.ones((2, 60), np.int64))
+    strided = Strided().place(history, WAFERS[5, 5].hops)
+    assert strided.argmax(axis=2)[1].tolist() == [e % 25 for e in range(60)]
+    drawn = [Random(seed=seed).place(history, WAFERS[5, 5].hops) for seed in (0, 1)]
+    for placed in drawn:
+        assert sorted(set(placed.sum(axis=1).ravel())) == [2, 3]
+        assert not np.array_equal(placed[0], placed[1]), "each layer is drawn anew"
+    assert not np.array_equal(*drawn)
+
+
+def reference():
+    """The cases of DeepSeek's own program."""
+    return json.loads(shared("reference", "eplb_reference.json").read_text(encoding="utf-8"))["cases"]
+
+
+def test_eplb_is_as_good_as_deepseeks_own():
+    cases = reference()
+    assert len(cases) == 8
+    for case in cases:
+        groups, nodes, gpus = case["num_groups"], case["num_nodes"], case["num_gpus"]
+        for layer, own in enumerate(case["load"]):
+            tokens = np.array(own, np.float64)
+            slots = balance(tokens, case["num_replicas"], groups, nodes, gpus)
+            replicas = np.bincount(slots, minlength=len(tokens))
+            assert replicas.tolist() == case["reference"]["logical_count"][layer], case["name"]
+            largest = (tokens / replicas)[slots].reshape(gpus, -1).sum(axis=1).max()
+            assert largest <= case["reference"]["max_gpu_load"][layer] * (1 + 1e-9), case["name"]
+
+
+def test_eplb_by_hand():
+    """Two GPUs of three slots: both replicas more go to the 60, which is then 20 a slot; they hold 54 and 46."""
+    assert balance(np.array([60.0, 30.0, 6.0, 4.0]), 6, 1, 1, 2).tolist() == [1, 0, 3, 0, 0, 2]
+
+
+def test_eplb_keeps_groups_together_on_a_row():
+    """24 dies are 8 rows of 3; a group of 4 experts of 32 stays on one, with 2 + 1 slots a die."""
+    wafer = WAFERS[3, 8]
+    tokens = np.random.default_rng(0).integers(1, 100, (2, 32))
+    placed = Eplb(nodes="rows", groups=8).place(history_of(wafer, tokens), wafer.hops)
+    rows = np.array([[set(wafer.coordinates[np.flatnonzero(e), 1].tolist()) for e in layer] for layer in placed])
+    for layer in rows:
+        of_group = [set.union(*layer[at : at + 4]) for at in range(0, 32, 4)]
+        assert all(len(own) == 1 for own in of_group)
+        assert len(set.union(*of_group)) == 8
+    assert (placed.sum(axis=1) > 1).all()
+    assert placed.sum(axis=1).max() == 3
+    columns = Eplb(nodes="columns", groups=3).place(history_of(wafer, tokens[:, :30]), wafer.hops)
+    for layer in columns:
+        assert [set(np.flatnonzero(layer[e : e + 10].any(axis=0)) // 8) for e in (0, 10, 20)].count({0}) == 1
+
+
+@pytest.mark.parametrize(
+    ("wafer", "placement", "what"),
+    [
+        (DAMAGED, Eplb(nodes="columns"), "the 23 dies do not make 5 nodes"),
+        (WAFERS[5, 5], Eplb(nodes=4), "the 25 dies do not make 4 nodes"),
+        (WAFERS[5, 5], Eplb(nodes=5), "40 experts in 8 groups do not spread evenly over 5 nodes"),
+        (WAFERS[5, 5], Eplb(nodes=5, groups=15), "40 experts in 15 groups do not"),
+    ],
+)
+def test_eplb_says_which_nodes_it_cannot_make(wafer, placement, what):
+    with pytest.raises(ConfigError, match=what):
+        placement.place(history_of(wafer, np.ones((1, 40), np.int64)), wafer.hops)
+
+
+def homes(placement, tokens, mesh=(1, 2), **known):
+    """The die of each expert of one layer."""
+    placed = placement.place(history_of(WAFERS[mesh], np.array([tokens]), **known), WAFERS[mesh].hops)
+    assert (placed.sum(axis=2) == 1).all()
+    return placed.argmax(axis=2)[0].tolist()
+
+
+def held(placement, tokens, mesh=(1, 3), **known):
+    """The dies of each expert of one layer."""
+    placed = placement.place(history_of(WAFERS[mesh], np.array([tokens]), **known), WAFERS[mesh].hops)
+    return [np.flatnonzero(row).tolist() for row in placed[0]]
+
+
+def test_remap_by_hand():
+    """Costs 40, 30, 20 and, as a read takes as long as 10 tokens, 10 for 4 tokens."""
+    assert homes(Remap(), [40, 30, 20, 4]) == [0, 1, 1, 0]
+    assert homes(Remap(), [12, 60, 11, 13]) == [1, 0, 0, 1], "the last one goes where there is room"
+    assert homes(Remap(), [3, 4, 2, 5]) == [0, 1, 1, 0], "all cost a read; most tokens first"
+
+
+def test_less_than_a_token_a_kernel_is_a_read_now_and_then():
+    history = history_of(WAFERS[1, 2], np.array([[8, 1, 1]]), tokens=2)
+    assert history.expected.tolist() == [[1.6, 0.2, 0.2]]
+    assert history.seconds(history.expected)[0].tolist() == pytest.approx([10, 2, 2])
+
+
+def test_dup_by_hand():
+    """Loads 60, 30, 12. Half of expert 0 on die 2 gives 30, 30, 42; expert 2's copy on die 0 then 40, 30, 40, as it
+    costs two reads; nothing on die 1 would lower the largest load.
+    """
+    assert held(Dup(), [60, 30, 12]) == [[0, 2], [1], [0, 2]]
+    assert held(Dup(extra=0), [60, 30, 12]) == [[0], [1], [2]]
+    assert held(Dup(extra=2), [600, 30, 12])[0] == [0, 1, 2]
+    assert held(Dup(), [600, 30, 12], room=1) == [[0], [1], [2]], "there is no room"
+
+
+def test_popular_puts_the_most_popular_on_every_die():
+    assert held(PopularEverywhere(), [5, 9, 7]) == [[0], [0, 1, 2], [2]]
+    assert held(PopularEverywhere(extra=2), [5, 9, 7]) == [[0], [0, 1, 2], [0, 1, 2]]
+    assert held(PopularEverywhere(extra=2), [5, 9, 7], room=2) == [[0], [0, 1, 2], [2]]
+
+
+def test_near_by_hand():
+    """In a row of three dies a copy of expert 0 on die 1 saves 10 · 2, then on die 2 10; on die 0 one of expert 2 2."""
+    assert held(Near(), [10, 1, 1]) == [[0, 1, 2], [1], [0, 2]]
+
+
+def test_separated_by_hand():
+    """Experts 0 and 2 met, and 1 and 3; and of those that never met, least tokens decide."""
+    met = np.zeros((1, 4, 4), np.int64)
+    met[0, [0, 2, 1, 3], [2, 0, 3, 1]] = 9
+    assert homes(Separated(), [4, 4, 4, 4], pairs=met) == [0, 1, 1, 0]
+    assert homes(Separated(), [4, 4, 4, 4], pairs=np.zeros((1, 4, 4), np.int64)) == [0, 1, 0, 1]
+    assert homes(Separated(), [9, 4, 3, 1]) == [0, 1, 1, 0]
+
+
+def test_the_oracles_are_the_evenest_and_the_unevenest():
+    assert homes(OracleBest(), [12, 50, 40, 13]) == [0, 0, 1, 1]
+    assert homes(OracleWorst(), [12, 50, 40, 13]) == [1, 0, 0, 1]
+    assert {OracleBest.needs, OracleWorst.needs} == {"decode"}
+    assert all("oracle" in POLICIES[name].about for name in ("oracle_best", "oracle_worst"))
+
+
+def test_files_go_out_and_in_again(tmp_path):
+    """Layers 1, 3 and 4 of 6, experts on one to three dies, dies that hold nothing."""
+    placed = np.random.default_rng(0).random((3, 12, 25)) < 0.1
+    placed[:, :, 7] |= ~placed.any(axis=2)
+    placed[:, :, 9] = False
+    placed[:, :, 8] |= ~placed.any(axis=2)
+    path = tmp_path / "layout.json"
+    path.write_text(layout_text(placed, (1, 3, 4), 6), encoding="utf-8")
+    table = json.loads(path.read_text())["physical_to_logical_map"]
+    assert len(table) == 6
+    assert {len(row) for row in table} == {25 * placed.sum(axis=1).max()}
+    history = history_of(WAFERS[5, 5], np.zeros((3, 12), np.int64), layers=(1, 3, 4), tokens=1)
+    assert np.array_equal(LayoutFile(path=str(path)).place(history, WAFERS[5, 5].hops), placed)
+    path.write_text(json.dumps({"physical_to_logical_map": [table[1], table[3], table[4]]}))
+    assert np.array_equal(LayoutFile(path=str(path)).place(history, WAFERS[5, 5].hops), placed)
+
+
+def test_deepseeks_own_layouts_can_be_read(tmp_path):
+    (case,) = (case for case in reference() if case["name"] == "wafer24")
+    history = history_of(WAFERS[3, 8], np.zeros((3, 256), np.int64), tokens=1)
+    path = tmp_path / "layout.json"
+    path.write_text(json.dumps({"physical_to_logical_map": case["reference"]["physical_to_logical"]}))
+    placed = LayoutFile(path=str(path)).place(history, WAFERS[3, 8].hops)
+    first = case["reference"]["physical_to_logical"][0][12:24]
+    assert np.flatnonzero(placed[0, :, 1]).tolist() == sorted(set(first))
+
+
+def test_a_file_of_loads_is_laid_out_by_eplb(tmp_path):
+    tokens = np.random.default_rng(0).integers(0, 99, (4, 2, 30))
+    path = tmp_path / "count.json"
+    path.write_text(json.dumps({"logical_count": tokens.tolist()}))
+    history = history_of(WAFERS[5, 5], tokens.sum(axis=0))
+    unknown = replace(history, load=np.zeros_like(history.load))
+    of_file = LayoutFile(path=str(path), extra=2).place(unknown, WAFERS[5, 5].hops)
+    assert np.array_equal(of_file, Eplb(extra=2).place(history, WAFERS[5, 5].hops))
+
+
+MAP, COUNT = "physical_to_logical_map", "logical_count"
+MALFORMED = {
+    "no file": (None, "cannot be read"),
+    "no JSON": ("{", "is no JSON"),
+    "a list": ("[1]", "has neither"),
+    "other keys": ('{"map": []}', "has neither"),
+    "ragged": (json.dumps({MAP: [[0, 1], [0]]}), "is no table of numbers"),
+    "text": (json.dumps({MAP: [["0", "1"]] * 3}), "is no table of numbers"),
+    "fractions": (json.dumps({MAP: [[0.5] * 6] * 3}), "is no table of numbers"),
+    "nothing": (json.dumps({MAP: []}), "is no table of numbers"),
+    "too few layers": (
+        json.dumps({MAP: [[0] * 6] * 2}),
+        "has 2 layers, the model has 3 MoE layers, the last one number 5",
+    ),
+    "uneven slots": (json.dumps({MAP: [[0] * 7] * 3}), "has 7 slots a layer, which 3 dies do not share evenly"),
+    "expert 4": (json.dumps({MAP: [[0, 1, 2, 3, 4, 0]] * 3}), "names expert 4; the model has 0..3"),
+    "expert -2": (json.dumps({MAP: [[0, 1, 2, 3, -2, 0]] * 3}), "names expert -2; the model has 0..3"),
+    "no expert 2": (json.dumps({MAP: [[0, 1, 3, -1, -1, 0]] * 3}), "has no slot for expert 2 of layer 1"),
+    "loads of others": (json.dumps({COUNT: [[1, 2, 3]] * 3}), "is not a load of each of 4 experts"),
+    "loads below 0": (json.dumps({COUNT: [[1, 2, 3, -1]] * 3}), "is not a load of each of 4 experts"),
+    "NaN": (f'{{"{COUNT}": [[1, 2, 3, NaN]]}}', "is no table of numbers"),
+}
+
+
+@pytest.mark.parametrize("case", sorted(MALFORMED))
+def test_a_malformed_file_is_refused_in_one_line(case, tmp_path):
+    text, what = MALFORMED[case]
+    path = tmp_path / "layout.json"
+    if text is not None:
+        path.write_text(text, encoding="utf-8")
+    history = history_of(WAFERS[1, 3], np.zeros((3, 4), np.int64), layers=(1, 3, 5), tokens=1)
+    with pytest.raises(ConfigError) as error:
+        LayoutFile(path=str(path)).place(history, WAFERS[1, 3].hops)
+    (fault,) = error.value.faults
+    assert fault.startswith(f"{path}: ")
+    assert what in fault
+
+
+@pytest.fixture
+def small(tmp_path):
+    path = tmp_path / "small.yaml"
+    path.write_text(SMALL, encoding="utf-8")
+    return path
+
+
+HISTORIES = []
+
+
+@dataclass(frozen=True, kw_only=True)
+class Spy:
+    """Contiguous, and keeps the history that it was handed."""
+
+    needs: ClassVar[str] = "nothing"
+
+    def place(self, history, hops):
+        HISTORIES.append(history)
+        return Contiguous().place(history, hops)
+
+
+class SpyOnPrefill(Spy):
+    needs = "prefill"
+
+
+class SpyOnPairs(Spy):
+    needs = "pairs"
+
+
+class SpyOnDecode(Spy):
+    needs = "decode"
+
+
+class Greedy(Spy):
+    needs = "tomorrow"
+
+
+def handed(experiment, spy: type, through: Callable):
+    """The history that a spy is handed in a whole run."""
+    HISTORIES.clear()
+    policy = replace(experiment.policies[0], placement=spy())
+    through(replace(experiment, policies=(policy,)))
+    (history,) = HISTORIES
+    return history
+
+
+def in_group(experiment):
+    return simulate([experiment], lambda *_: None)
+
+
+def counted(requests, repeats, rows_of):
+    """Tokens by expert and by pair in some rows of the requests, counted plainly, for all 3 layers of 12 experts."""
+    tokens, pairs = np.zeros((3, 12), np.int64), np.zeros((3, 12, 12), np.int64)
+    for request, times in zip(requests, repeats, strict=True):
+        for row in rows_of(request):
+            for layer, (a, b) in enumerate(row.tolist()):
+                tokens[layer, [a, b]] += times
+                pairs[layer, [a, b], [b, a]] += times
+    return tokens, pairs
+
+
+@pytest.mark.parametrize("through", [run, in_group])
+@pytest.mark.parametrize("recorded", [False, True])
+def test_a_placement_is_handed_what_it_needs_and_no_more(small, tmp_path, through, recorded):
+    """Layers 1 and 3 of 1 to 3 are run, 3 of 6 decode steps, a batch of 50 of 40 requests: the first 10 count twice."""
+    experiment = load(small, ["batch=50", "layers=[1, 3]"])
+    requests = list(synthesise(experiment.trace, experiment.model, 0, requests=40))
+    if recorded:
+        path = tmp_path / "t.parquet"
+        write_trace(path, synth_meta(experiment.trace, experiment.model, 0, 40), requests)
+        experiment = load(small, ["batch=50", "layers=[1, 3]", f"trace.path={path}"])
+    repeats = [2] * 10 + [1] * 30
+    prefill, pairs = counted(requests, repeats, lambda r: r.experts[: r.num_prefill])
+    decode, _ = counted(requests, repeats, lambda r: r.experts[r.num_prefill : r.num_prefill + 3])
+    prefill[1] = pairs[1] = decode[1] = 0
+    assert prefill.any()
+    assert not np.array_equal(prefill, decode)
+
+    history = handed(experiment, Spy, through)
+    assert (history.load.any(), history.pairs) == (False, None)
+    assert (history.layers, history.tokens, history.num_experts, history.num_dies) == ((1, 2, 3), 100, 12, 6)
+    history = handed(experiment, SpyOnPrefill, through)
+    assert np.array_equal(history.load, prefill)
+    assert history.pairs is None
+    assert history.expected[1].tolist() == pytest.approx([100 / 12] * 12)
+    assert history.expected.sum(axis=1).tolist() == pytest.approx([100] * 3)
+    history = handed(experiment, SpyOnPairs, through)
+    assert np.array_equal(history.load, prefill)
+    assert np.array_equal(history.pairs, pairs)
+    history = handed(experiment, SpyOnDecode, through)
+    assert np.array_equal(history.load, decode)
+    assert not history.load.flags.writeable
+
+
+def test_room_leaves_space_for_the_buffers_of_a_kernel(small):
+    """80 GB less 10%, less 8,000 tokens of 2 · (2 · 1,024 + 2 · 2,048) B: 5,718 experts of 12.6 MB, not 5,722."""
+    experiment = load(small, ["batch=4000", "trace.synth.requests=40"])
+    assert handed(experiment, Spy, run).room == (72_000_000_000 - 8000 * 12_288) // (6 * 1024 * 2048) == 5714
+
+
+def test_needs_are_prefill_pairs_or_decode(small):
+    with pytest.raises(ConfigError, match="policy base: its placement needs 'tomorrow'; it should be one of nothing, "):
+        handed(load(small), Greedy, run)
+
+
+def test_what_is_placed_by_what_is_said(small, tmp_path):
+    experiment = load(small, ["policies=[base, eplb, oracle_best, remap]"])
+    notes = run(experiment).notes
+    assert sum(note.startswith("oracle_best is an oracle, no policy") for note in notes) == 1
+    assert sum("eplb: an expert is placed on 1.4" in note for note in notes) == 1
+    assert not any("remap" in note or "no prefill" in note for note in notes)
+    path = tmp_path / "t.parquet"
+    requests = [
+        replace(r, num_prefill=0, experts=r.experts[r.num_prefill :], position=r.position[r.num_prefill :])
+        for r in synthesise(experiment.trace, experiment.model, 0, requests=40)
+    ]
+    write_trace(path, synth_meta(experiment.trace, experiment.model, 0, 40), requests)
+    result = run(load(small, [f"trace.path={path}", "policies=[base, ep, separated, remap, oracle_best]"]))
+    said = [note for note in result.notes if "no prefill to place experts by" in note]
+    assert [note.split(":")[0] for note in said] == ["remap", "separated"]
+
+
+PRESETS = ["remap", "dup", "eplb", "popular", "separated", "prefill_guided", "near", "oracle_best", "oracle_worst"]
+
+
+def test_every_preset_runs_whole_and_the_oracle_is_ahead_of_the_worst(small):
+    """With experts that are not read but computed, what counts is who has most tokens."""
+    settings = ["wafer.die.hbm.bandwidth=3000 TB/s", "wafer.die.flops.fp16=1 TFLOPS", "steps=1"]
+    runs = {r["policy"]: r for r in run(load(small, [*settings, f"policies={['base', *PRESETS]}"])).summary["runs"]}
+    assert set(runs) == {"base", *PRESETS}
+    ahead = [runs[name]["decode_time_s"] for name in ("oracle_best", "remap", "oracle_worst")]
+    assert ahead == sorted(ahead)
+    assert ahead[0] < 0.8 * ahead[2]
+    assert all(runs[name]["hops"] == 0 for name in ("remap", "dup", "eplb", "popular", "separated"))
+
+
+def test_a_policys_layout_goes_out_and_runs_again_alike(small, tmp_path):
+    experiment = load(small, ["layers=all", "policies=[base, {name: mine, preset: eplb}]"])
+    path = tmp_path / "layout.json"
+    layout = layout_of(experiment, "mine")
+    assert layout.text == layout_of(replace(experiment, layers=(1,)), "eplb").text, "all layers, whichever are run"
+    assert layout.about == "3 MoE layers, 12 experts on 6 dies, 3 slots a die and layer"
+    path.write_text(layout.text, encoding="utf-8")
+    mine = f"{{name: mine, placement: {{kind: file, path: {path}}}, allocation: even}}"
+    again = run(load(small, [f"policies=[base, {mine}]"]))
+    assert again.summary["runs"] == run(experiment).summary["runs"]
+    with pytest.raises(ConfigError, match="--policy mien: is not a policy here; did you mean 'mine'"):
+        layout_of(experiment, "mien")
+
+
+def test_prefill_tells_where_to_put_experts_on_a_real_trace():
+    """The paper has Remap within 10% of an oracle, for Qwen3 on GPUs; this is Llama 4 on a wafer."""
+    path = shared("traces", "parquet", "meta-llama__Llama-4-Maverick-17B-128E-Instruct__mmlu__anatomy.parquet")
+    names = ["ep", "remap", "oracle_best", "oracle_worst"]
+    settings = [f"trace.path={path}", "batch=1024", "steps=8", "baseline=ep"]
+    result = run(load(ROOT / "configs" / "llama4_maverick.yaml", [*settings, f"policies={names}"]))
+    time = {r["policy"]: r["decode_time_s"] for r in result.summary["runs"]}
+    assert time["oracle_best"] < time["remap"] < time["ep"] < time["oracle_worst"]
+    assert time["remap"] < 1.1 * time["oracle_best"]

@@ -1,0 +1,44 @@
+"""The command of placements: the layout of a policy as a file."""
+
+# ruff: noqa: PLC0415
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import click
+
+from wss.cli.shared import free_file
+from wss.errors import OutputError
+
+
+@click.command()
+@click.argument("config", type=click.Path(path_type=Path))
+@click.option("--policy", required=True, metavar="NAME", help="One of CONFIG, or of `wss list`.")
+@click.option("--out", type=click.Path(path_type=Path), help="The file  [default: stdout]")
+@click.option("--force", is_flag=True, help="Replace --out if it exists.")
+@click.option("--set", "settings", multiple=True, metavar="KEY=VALUE", help="Change one setting, such as batch=1024.")
+def placement(config: Path, policy: str, out: Path | None, force: bool, settings: tuple[str, ...]) -> None:
+    """Write where a policy puts the experts of CONFIG, as JSON for SGLang's --init-expert-location.
+
+    `placement: {kind: file, path: FILE}` reads it again.
+    """
+    from wss.config import load
+    from wss.run import layout_of
+
+    if out is not None:
+        free_file(out, force)
+    layout = layout_of(load(config, settings), policy)
+    for note in layout.notes:
+        click.echo(f"note: {note}", err=True)
+    if out is None:
+        click.echo(layout.text, nl=False)
+        return
+    temporary = out.with_name(f".{out.name}.{os.getpid()}.part")
+    try:
+        temporary.write_text(layout.text, encoding="utf-8")
+        temporary.replace(out)
+    except OSError as error:
+        temporary.unlink(missing_ok=True)
+        raise OutputError(f"{out}: cannot be written ({error.strerror}); give a path where you may write") from None
+    click.echo(f"wrote {out}: {layout.about}")

@@ -1,0 +1,89 @@
+"""The paper's Dup for GPUs: the contiguous layout, and copies where they lower the largest load most."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numba
+import numpy as np
+
+from wss.errors import CHECKED
+from wss.policies.history import History
+from wss.policies.placement import Contiguous, Extra
+from wss.records import BoolArray, IntArray
+
+
+def free_slots(history: History, held: BoolArray, extra: int) -> IntArray:
+    """Return how many more experts each die may hold in each layer, *extra* at most, as room is, [layers, dies]."""
+    room = history.room // history.num_layers
+    free: IntArray = np.clip(room - held.sum(axis=1), 0, extra)
+    return free
+
+
+@numba.njit(cache=True)
+def duplicate(cost, held, free):  # type: ignore[no-untyped-def]
+    """Add to *held* [experts, dies], in place, one (expert, die) after another while that lowers the largest load.
+
+    Each time the pair is taken that gives the smallest largest load; of equal ones that with the smallest sum of
+    squared loads, then the lower expert, then the lower die. It ends when neither would fall.
+
+    Parameters
+    ----------
+    cost
+        Seconds of each expert on each of its n holders, [experts, n], n = 0, 1, ... dies.
+    held
+        Who holds what, [experts, dies].
+    free
+        How many more experts each die may hold, [dies]; used up.
+    """
+    num_experts, num_dies = held.shape
+    load = np.zeros(num_dies)
+    for e in range(num_experts):
+        load += held[e] * cost[e, held[e].sum()]
+    for _ in range(free.sum()):
+        worst = np.argmax(load)
+        best_expert, best_die = -1, -1
+        best = (load.max(), (load**2).sum())
+        for expert in np.flatnonzero(held[:, worst]):
+            now = held[expert].sum()
+            for die in np.flatnonzero((free > 0) & ~held[expert]):
+                then = load + held[expert] * (cost[expert, now + 1] - cost[expert, now])
+                then[die] += cost[expert, now + 1]
+                score = (then.max(), (then**2).sum())
+                if score[0] < best[0] * (1 - 1e-12) or (score[0] <= best[0] and score[1] < best[1] * (1 - 1e-12)):
+                    best_expert, best_die, best = int(expert), int(die), score
+        if best_expert < 0:
+            break
+        now = held[best_expert].sum()
+        load += held[best_expert] * (cost[best_expert, now + 1] - cost[best_expert, now])
+        load[best_die] += cost[best_expert, now + 1]
+        held[best_expert, best_die] = True
+        free[best_die] -= 1
+
+
+@dataclass(frozen=True, kw_only=True)
+class Dup:
+    """The paper's Dup: contiguous, and R copies a die of what lowers the largest roofline cost of the prefill most.
+
+    A replicated expert's tokens count as evenly split. No copy is made that lowers nothing.
+
+    Parameters
+    ----------
+    extra
+        R: copies on each die in each layer, as far as there is room.
+    """
+
+    __pydantic_config__ = CHECKED
+    needs: ClassVar[str] = "prefill"
+
+    extra: Extra = 1
+
+    def place(self, history: History, hops: IntArray) -> BoolArray:
+        """Return the layout, [layers, experts, dies]."""
+        holders = Contiguous().place(history, hops)
+        free = free_slots(history, holders, self.extra)
+        parts = np.maximum(np.arange(len(hops) + 1), 1)
+        for layer, tokens in enumerate(history.expected):
+            duplicate(history.seconds(tokens[:, None] / parts), holders[layer], free[layer])
+        return holders

@@ -1,0 +1,129 @@
+"""DeepSeek's expert-parallel load balancer (EPLB), after its public description; checked against its results.
+
+Three steps: groups of experts are packed onto nodes; within a node, one replica after another goes to the expert with
+most load a replica, until all slots are filled; the replicas are packed onto the node's GPUs. The global form is the
+same with one group on one node. Packing takes the heaviest first and puts it where least lies, equal numbers to each.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Annotated, ClassVar, Literal
+
+import numba
+import numpy as np
+from annotated_types import Ge, Le
+
+from wss.errors import CHECKED, ConfigError
+from wss.policies.history import History
+from wss.policies.placement import Extra
+from wss.policies.placements.packing import heaviest_first, pack
+from wss.records import BoolArray, FloatArray, IntArray
+
+
+@numba.njit(cache=True)
+def replicate(load, num_slots):  # type: ignore[no-untyped-def]
+    """Return the expert in each of *num_slots* slots and the replicas of each, [slots], [experts].
+
+    Slot e < experts holds expert e; the others go, one by one, to the expert with most *load* [experts] a replica.
+    """
+    slots = np.arange(num_slots)
+    replicas = np.ones(load.size, np.int64)
+    for slot in range(load.size, num_slots):
+        expert = np.argmax(load / replicas)
+        slots[slot] = expert
+        replicas[expert] += 1
+    return slots, replicas
+
+
+def balance(load: FloatArray, num_slots: int, num_groups: int, num_nodes: int, num_gpus: int) -> IntArray:
+    """Return the expert in each slot of one layer, [num_slots]; slot s is on GPU s // (num_slots / num_gpus).
+
+    Parameters
+    ----------
+    load
+        Of each expert, [experts]; a group is so many neighbours in number.
+    num_slots, num_groups, num_nodes, num_gpus
+        GPUs divide slots, nodes divide GPUs and groups, groups divide experts.
+    """
+    groups = np.arange(load.size).reshape(num_groups, -1)
+    of_group = load[groups].sum(axis=1)
+    node_of = pack(of_group, heaviest_first(of_group), num_nodes, num_groups // num_nodes)
+    slots_a_node, gpus = num_slots // num_nodes, num_gpus // num_nodes
+    filled = []
+    for node in range(num_nodes):
+        experts = groups[node_of == node].ravel()
+        slots, replicas = replicate(load[experts], slots_a_node)
+        weight = load[experts[slots]] / replicas[slots]
+        order = heaviest_first(weight)
+        gpu = pack(weight, order, gpus, slots_a_node // gpus)
+        by_gpu = order[np.argsort(gpu[order], kind="stable")]
+        filled.append(experts[slots[by_gpu]])
+    return np.concatenate(filled)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Eplb:
+    """DeepSeek's EPLB on prefill loads: popular experts replicated, replicas packed evenly, global or by nodes.
+
+    Replicas of one expert that come to lie on one die are one there.
+
+    Parameters
+    ----------
+    extra
+        Slots of each die and layer beyond E/D rounded up, for replicas, as far as there is room.
+    nodes
+        1 for the global form; else a number of nodes of equally many dies, ``columns`` or ``rows`` of the mesh.
+    groups
+        Groups of experts, which stay together on a node; without nodes they do not matter.
+    """
+
+    __pydantic_config__ = CHECKED
+    needs: ClassVar[str] = "prefill"
+
+    extra: Extra = 1
+    nodes: Annotated[int, Ge(1), Le(10**6)] | Literal["columns", "rows"] = 1
+    groups: Annotated[int, Ge(1), Le(4096)] = 8
+
+    def place(self, history: History, hops: IntArray) -> BoolArray:
+        """Return the layout, [layers, experts, dies].
+
+        Raises
+        ------
+        ConfigError
+            If the dies do not make such nodes, or the experts such groups.
+        """
+        dies, num_nodes = self._nodes(history)
+        groups = 1 if num_nodes == 1 else self.groups
+        if groups % num_nodes or history.num_experts % groups:
+            raise ConfigError(
+                f"eplb: {history.num_experts} experts in {groups} groups do not spread evenly over {num_nodes} nodes; "
+                "give groups that divide the experts and nodes that divide the groups, or nodes: 1"
+            )
+        return self.spread(history.expected, history.slots(self.extra), groups, num_nodes, dies)
+
+    @staticmethod
+    def spread(load: FloatArray, slots: int, groups: int, num_nodes: int, dies: IntArray) -> BoolArray:
+        """Balance *load* [layers, experts] over *dies*, node by node, *slots* each; return [layers, experts, dies]."""
+        holders = np.zeros((*load.shape, len(dies)), np.bool_)
+        for layer, own in enumerate(load):
+            experts = balance(own, slots * len(dies), groups, num_nodes, len(dies))
+            holders[layer, experts, np.repeat(dies, slots)] = True
+        return holders
+
+    def _nodes(self, history: History) -> tuple[IntArray, int]:
+        """Return the dies, node by node, and how many nodes there are."""
+        dies = np.arange(history.num_dies)
+        if isinstance(self.nodes, int):
+            num_nodes, even = self.nodes, history.num_dies % self.nodes == 0
+        else:
+            line = history.coordinates[:, 0 if self.nodes == "columns" else 1]
+            dies = np.argsort(line, kind="stable")
+            sizes = np.unique(line, return_counts=True)[1]
+            num_nodes, even = len(sizes), len(set(sizes.tolist())) == 1
+        if not even:
+            raise ConfigError(
+                f"eplb: the {history.num_dies} dies do not make {num_nodes} nodes of equally many; "
+                "give other nodes, or nodes: 1"
+            )
+        return dies, num_nodes

@@ -1,0 +1,42 @@
+"""Packing: heavy things first, each where least lies so far."""
+
+from __future__ import annotations
+
+import numba
+import numpy as np
+
+from wss.records import FloatArray, IntArray
+
+
+def heaviest_first(weights: FloatArray) -> IntArray:
+    """Return the places of *weights* [items] in descending order; equal ones in the order they stand in."""
+    return np.argsort(-weights, kind="stable")
+
+
+@numba.njit(cache=True)
+def pack(weights, order, num_packs, room):  # type: ignore[no-untyped-def]
+    """Put each item, in *order*, into the lightest pack that holds fewer than *room*; of equal ones the lowest.
+
+    Parameters
+    ----------
+    weights, order
+        [items].
+    num_packs, room
+        They have room for all: num_packs · room >= items.
+
+    Returns
+    -------
+    array
+        The pack of each item, [items].
+    """
+    packs = np.empty(weights.size, np.int64)
+    load, held = np.zeros(num_packs), np.zeros(num_packs, np.int64)
+    for item in order:
+        best = -1
+        for p in range(num_packs):
+            if held[p] < room and (best < 0 or load[p] < load[best]):
+                best = p
+        packs[item] = best
+        load[best] += weights[item]
+        held[best] += 1
+    return packs

@@ -1,0 +1,49 @@
+"""The layout that a policy gives all MoE layers, without running it: for other programs, and to look at."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+from wss import hardware
+from wss.config import Experiment
+from wss.errors import ConfigError, did_you_mean
+from wss.hardware import GEMMS
+from wss.policies import POLICIES
+from wss.policies.placements import layout_text
+from wss.run.placing import costs_of, place, placing_notes
+from wss.run.site import room_of
+from wss.run.walk import seen_of
+
+
+@dataclass(frozen=True)
+class Layout:
+    """A layout as JSON (see `wss.policies.placements.layouts`), a line on it, and what a reader should know."""
+
+    text: str
+    about: str
+    notes: tuple[str, ...]
+
+
+def layout_of(experiment: Experiment, name: str) -> Layout:
+    """Place all MoE layers as the policy *name* does, one of the experiment's own or a preset.
+
+    Raises
+    ------
+    WssError
+        If there is no such policy, or it does not fit the wafer.
+    """
+    policies = POLICIES | {policy.name: policy for policy in experiment.policies}
+    if name not in policies:
+        raise ConfigError(f"--policy {name}: is not a policy here; {did_you_mean(name, policies)}")
+    policy, everything = policies[name], replace(experiment, layers="all")
+    wafer = hardware.build(experiment.wafer, experiment.faults).achieving(GEMMS[experiment.gemm].hbm_share())
+    seen = seen_of(everything)
+    placed = place(everything, wafer, policy, seen, costs_of(everything, wafer))
+    room_of(placed, everything, wafer)
+    layers, experts, dies = placed.shape
+    slots = placed.sum(axis=1).max()
+    return Layout(
+        text=layout_text(placed, experiment.model.moe_layers, experiment.model.num_layers),
+        about=f"{layers} MoE layers, {experts} experts on {dies} dies, {slots} slots a die and layer",
+        notes=tuple(placing_notes(policy, placed, seen)),
+    )

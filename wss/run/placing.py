@@ -1,0 +1,147 @@
+"""Placing experts: what a placement asks to know is counted before the sites are made, and its answer is checked."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import cached_property
+
+import numpy as np
+
+from wss.config import Experiment, TraceFile
+from wss.errors import ConfigError
+from wss.hardware import GEMMS, Wafer
+from wss.policies import Costs, History, Policy
+from wss.policies.history import NEEDS
+from wss.records import BoolArray, IntArray
+from wss.run.batch import made_batch, read_batch
+from wss.run.guard import ask, checked_placement, sealed
+from wss.traces import Kernels
+from wss.traces.synth import synthesise
+from wss.traces.together import prefill_pairs
+
+
+class Seen:
+    """What placements may ask of the routing, counted when one first does.
+
+    Parameters
+    ----------
+    experiment
+        Whose routing; its layers are drawn.
+    replayed
+        Replays its batch; None to know nothing, where placements are only tried.
+    """
+
+    def __init__(self, experiment: Experiment, replayed: Callable[[], Kernels] | None) -> None:
+        self._experiment, self._replayed = experiment, replayed
+
+    def load(self, needs: str) -> IntArray:
+        """Return the tokens of each expert that a placement which *needs* this may know, [all MoE layers, experts]."""
+        if needs == "nothing" or self._replayed is None:
+            return self._nothing
+        return self._decode if needs == "decode" else self._prefill
+
+    def pairs(self, needs: str) -> IntArray | None:
+        """Return how often two experts had the same prefill token, [all MoE layers, experts, experts], if asked for."""
+        return self._pairs if needs == "pairs" and self._replayed is not None else None
+
+    @property
+    def _nothing(self) -> IntArray:
+        return np.zeros((len(self._experiment.model.moe_layers), self._experiment.model.num_experts), np.int64)
+
+    @cached_property
+    def _prefill(self) -> IntArray:
+        return self._counted(decode=False)
+
+    @cached_property
+    def _decode(self) -> IntArray:
+        return self._counted(decode=True)
+
+    def _counted(self, *, decode: bool) -> IntArray:
+        """Count the kernels of the prefill, or those of the decode steps."""
+        load, places = self._nothing, layer_indices(self._experiment)
+        assert self._replayed is not None
+        for kernel in self._replayed().kernels():
+            if kernel.step > 0 and not decode:
+                break
+            if (kernel.step > 0) == decode:
+                load[places[kernel.layer]] += kernel.counts
+        return load
+
+    @cached_property
+    def _pairs(self) -> IntArray:
+        experiment, model, places = self._experiment, self._experiment.model, layer_indices(self._experiment)
+        if isinstance(experiment.trace, TraceFile):
+            held = read_batch(experiment, experiment.trace)[1][: experiment.batch]
+            requests, count = iter(held), len(held)
+        else:
+            count = made_batch(experiment, experiment.trace).num_requests
+            requests = synthesise(experiment.trace, model, experiment.seed, requests=count, decode_tokens=1)
+        pairs = np.zeros((len(model.moe_layers), model.num_experts, model.num_experts), np.int64)
+        pairs[list(places)] = prefill_pairs(requests, count, experiment.batch, places, model.num_experts)
+        return pairs
+
+
+def needs_of(policy: Policy) -> str:
+    """Return what the policy's placement needs to know."""
+    needs = getattr(policy.placement, "needs", "nothing")
+    if needs not in NEEDS:
+        raise ConfigError(
+            f"policy {policy.name}: its placement needs {needs!r}; it should be one of {', '.join(NEEDS)}"
+        )
+    return str(needs)
+
+
+def place(experiment: Experiment, wafer: Wafer, policy: Policy, seen: Seen, costs: Costs) -> BoolArray:
+    """Ask the policy where experts live, and return the checked answer, [all MoE layers, experts, dies].
+
+    Raises
+    ------
+    ConfigError
+        If it is none.
+    """
+    model, needs = experiment.model, needs_of(policy)
+    buffers = experiment.batch * model.top_k * model.activation_bytes
+    pairs = seen.pairs(needs)
+    history = History(
+        layers=model.moe_layers,
+        load=sealed(seen.load(needs)),
+        pairs=None if pairs is None else sealed(pairs),
+        tokens=experiment.batch * model.top_k,
+        room=max(0, int((wafer.usable_hbm - buffers) // model.expert_bytes(experiment.precision))),
+        coordinates=sealed(wafer.coordinates),
+        costs=costs,
+    )
+    placed = ask(policy.name, "placement", policy.placement.place, history, sealed(wafer.hops))
+    return checked_placement(placed, (len(model.moe_layers), model.num_experts, wafer.num_dies), policy.name)
+
+
+def placing_notes(policy: Policy, placed: BoolArray, seen: Seen) -> list[str]:
+    """Return what a reader of the results should know of the placement."""
+    needs, notes = needs_of(policy), []
+    if needs == "decode":
+        notes.append(f"{policy.name} is an oracle, no policy: its placement knows the decode steps that are run")
+    elif needs != "nothing" and not seen.load(needs).any():
+        notes.append(f"{policy.name}: there is no prefill to place experts by, so all are taken for alike")
+    each = placed.sum() / placed[:, :, 0].size
+    if each > 1:
+        notes.append(f"{policy.name}: an expert is placed on {each:.2f} dies on average, in all layers")
+    return notes
+
+
+def costs_of(experiment: Experiment, wafer: Wafer) -> Costs:
+    """Return what policies may weigh with; *wafer* has the HBMs that the GEMM model achieves."""
+    model, precision = experiment.model, experiment.precision
+    nbytes, link, die = model.expert_bytes(precision), experiment.wafer.link, experiment.wafer.die
+    token_s = GEMMS[experiment.gemm].token_s
+    return Costs(
+        hbm_read=nbytes / wafer.spec.die.hbm.bandwidth,
+        link_read=nbytes / link.bandwidth,
+        hop=2 * link.latency,
+        token=token_s(model.hidden_size, model.moe_intermediate_size, die, precision),
+    )
+
+
+def layer_indices(experiment: Experiment) -> tuple[int, ...]:
+    """Return the places, among all MoE layers, of those that are run."""
+    at = {layer: i for i, layer in enumerate(experiment.model.moe_layers)}
+    return tuple(at[layer] for layer in experiment.layers_run)
