@@ -1,7 +1,7 @@
 """What a sweep consists of: one policy on one point is a task, known by a hash of all that its result depends on.
 
-That is the point's configuration, the policy, the bytes of a recorded trace, the source of wss, and the source of
-the user's own classes. The baseline is not among it: speedups are worked out when results are collected. So a task
+That is the point's configuration, the policy, the bytes of a recorded trace or layout, the source of wss, and the source
+of the user's own classes. The baseline is not among it: speedups are worked out when results are collected. So a task
 that has been done serves every sweep that has it, and whatever is changed is run anew.
 """
 
@@ -21,6 +21,7 @@ from wss.config import Experiment, TraceFile
 from wss.config.experiment import LayerSample
 from wss.config.grid import Sweep
 from wss.errors import TraceError
+from wss.policies.placements.layouts import LayoutFile
 
 KEY_LENGTH = 24
 
@@ -65,7 +66,7 @@ def _task(experiment: Experiment, at: int, source: str, digests: dict[str, str])
     shared = ("model", "trace", "batch", "steps", "layers", "seed", "physics")
     routing = hash_of({key: plain[key] for key in shared} | {"recorded": recorded, "source": source})
     return Task(
-        key=hash_of([plain, routing, sorted(_user_sources(own))]), routing=routing, recorded=recorded, experiment=own
+        key=hash_of([plain, routing, sorted(_outside(own))]), routing=routing, recorded=recorded, experiment=own
     )
 
 
@@ -86,21 +87,23 @@ def _source_of(package: Path) -> str:
 
 
 def _digest(path: str) -> str:
-    """Return a hash of the file *path*, a trace."""
+    """Return a hash of the file *path*."""
     try:
         with open(path, "rb") as file:
             return hashlib.file_digest(file, "sha256").hexdigest()
     except OSError as error:
-        raise TraceError(f"{path}: cannot be read ({error.strerror}); give a trace's path") from None
+        raise TraceError(f"{path}: cannot be read ({error.strerror}); give the path of a file that is there") from None
 
 
-def _user_sources(value: Any) -> Iterable[str]:
-    """Return the texts of the modules whose classes *value* has in it, other than wss' own."""
+def _outside(value: Any) -> Iterable[str]:
+    """Return what *value* depends on outside of it: files of layouts, and modules of classes other than wss' own."""
     if isinstance(value, tuple):
-        return [text for item in value for text in _user_sources(item)]
+        return [text for item in value for text in _outside(item)]
     if not is_dataclass(value):
         return []
-    found = [text for field in fields(value) for text in _user_sources(getattr(value, field.name))]
+    found = [text for field in fields(value) for text in _outside(getattr(value, field.name))]
+    if isinstance(value, LayoutFile):
+        found.append(_digest(value.path))
     if not type(value).__module__.startswith("wss."):
         found.append(_text_of(type(value)))
     return found
