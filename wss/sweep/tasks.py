@@ -1,8 +1,8 @@
 """What a sweep consists of: one policy on one point is a task, known by a hash of all that its result depends on.
 
 That is the point's configuration, the policy, the bytes of a recorded trace or layout, the source of wss, and the
-source of the user's own classes. The baseline is not among it: speedups are worked out when results are collected. So a task
-that has been done serves every sweep that has it, and whatever is changed is run anew.
+source of the user's own classes. The baseline is not among it: speedups are worked out when results are collected.
+So a task that has been done serves every sweep that has it, and whatever is changed is run anew.
 """
 
 from __future__ import annotations
