@@ -22,8 +22,11 @@ from wss.report.sweeps import write_sweep
 from wss.run import run
 from wss.run.site import Site
 from wss.sweep import Folder, run_sweep, tasks_of
-from wss.sweep.collect import links_of, rows_of
-from wss.sweep.tasks import chunks_of
+from wss.sweep.check import identity_of
+from wss.sweep.collect import links_of, provenance_of, rows_of
+from wss.sweep.execute import as_json, run_chunk
+from wss.sweep.tasks import check_outside, chunks_of
+from wss.traces import TraceReader, write_trace
 
 TINY = """
 config:
@@ -55,8 +58,11 @@ def do(path, out, workers=1, dask=None):
     sweep = load_sweep(path)
     tasks = tasks_of(sweep)
     folder = Folder(out)
+    identity = identity_of(sweep, tasks)
+    folder.begin(identity, sweep.name)
     count = run_sweep([t for own in tasks for t in own], folder, workers, dask, quiet)
     write_sweep(out, rows_of(sweep, tasks, folder), links_of(sweep, tasks, folder))
+    (out / "sweep.json").write_bytes(as_json(provenance_of(sweep, tasks, folder, identity, {})))
     return count
 
 
@@ -106,6 +112,15 @@ def test_a_setting_below_a_preset_and_a_config_in_a_file_of_its_own(tmp_path):
         (TINY + "grid: {batsh: [1, 2]}", "tiny.yaml:10:16: batsh: is not a key here; did you mean 'batch'?"),
         (TINY + "grid: {batch: [1, no]}", "tiny.yaml:10:19: batch: 'no' is not right"),
         (TINY + "grid: {batch: [1, 1]}", "has a value twice"),
+        (TINY + "grid: {batch: [1, 1.0]}", "has a value twice"),
+        (TINY + "grid: {link: {a: {batch: 1}}}", "is a column of the results"),
+        (TINY + "grid: {batch: [1, 2], big: {x: {batch: 16}}}", "big.x.batch: is set by another axis too"),
+        (TINY + "grid: {network.duplex: [half], network.kind: [circuit]}", "would throw out 'network.duplex'"),
+        (
+            TINY + "grid: {trace.synth.skew: [1.0, 2.0], trace.synth: [qwen3_235b]}",
+            "would throw out 'trace.synth.skew'",
+        ),
+        (TINY + "grid: {batch: [1, 2]}\nvary: {big: {x: {batch: 16}}}", "vary.big.x.batch: is set by another axis too"),
         (TINY + "grid: {batch: 3}", "give a list of values, or labels with settings"),
         (TINY + "grid: {batch: [[1]]}", "is no plain value"),
         (TINY + "grid: {batch: {a: 3}}", "grid.batch.a: is not right; give settings"),
@@ -183,6 +198,7 @@ def test_a_changed_user_class_runs_anew(tmp_path, monkeypatch):
     path, out = sweep_file(tmp_path, text + "grid: {seed: [0]}\n"), tmp_path / "out"
     assert do(path, out) == 2
     module.write_text(source + "# changed\n")
+    monkeypatch.setattr("wss.sweep.tasks._LOADED", {})  # as in another process
     assert do(path, out) == 1
     assert do(path, out) == 0
 
@@ -214,6 +230,89 @@ def test_rows_are_those_of_a_run(tmp_path):
     for row in rows:
         for figure in ("decode_time_s", "speedup", "hops", "link_bytes", "bound_ratio", "prefill_time_s"):
             assert float(row[figure]) == runs[row["policy"]][figure], figure
+
+
+def test_a_policy_that_fails_does_not_take_the_others_with_it(tmp_path, monkeypatch):
+    monkeypatch.syspath_prepend(str(tmp_path))
+    (tmp_path / "failing_policy.py").write_text(
+        "from dataclasses import dataclass\n@dataclass(frozen=True, kw_only=True)\nclass Bad:\n"
+        "    def allocate(self, view):\n        raise RuntimeError('not today')\n"
+    )
+    text = TINY.replace(
+        "[base, ep, pred, allo, allo_pred]", "[base, {name: bad, allocation: 'failing_policy:Bad'}, ep]"
+    )
+    for workers in (1, 2):
+        out = tmp_path / str(workers)
+        with pytest.raises(ConfigError) as error:
+            do(sweep_file(tmp_path, text + "grid: {seed: [0, 1]}\n"), out, workers)
+        assert len(error.value.faults) == 2
+        assert all("bad on tiny" in fault and "not today" in fault for fault in error.value.faults)
+        assert len(tasks_in(out)) == 4
+        assert not (out / "results.csv").exists()
+
+
+def test_the_source_of_wss_and_a_recorded_trace_are_part_of_a_task(tmp_path, monkeypatch):
+    def keys():
+        return [task.key for own in tasks_of(load_sweep(path)) for task in own]
+
+    file = tmp_path / "t.parquet"
+    done = invoke("trace", "synth", "gpt_oss_20b", "--requests", 9, "--decode-tokens", 2, "--out", file)
+    assert done.exit_code == 0
+    text = f"config:\n  model: gpt_oss_20b\n  wafer: dojo\n  trace: {{path: {file}}}\n  steps: 1\n  policies: [base]\n"
+    path = sweep_file(tmp_path, text + "grid: {batch: [4, 8]}\n")
+    before = keys()
+    (tmp_path / "moved.parquet").write_bytes(file.read_bytes())
+    path.write_text(path.read_text().replace("t.parquet", "moved.parquet"))
+    assert keys() == before, "where a trace lies does not matter"
+    with TraceReader(file) as reader:
+        requests, meta = list(reader.requests()), reader.meta
+    write_trace(tmp_path / "moved.parquet", meta, requests[:-1])
+    assert not set(keys()) & set(before)
+    path.write_text(path.read_text().replace("moved.parquet", "t.parquet"))
+    assert keys() == before
+    monkeypatch.setattr("wss.sweep.tasks.software", lambda: "other")
+    assert not set(keys()) & set(before)
+
+
+def test_a_worker_that_has_something_else_refuses(tmp_path, monkeypatch):
+    task = tasks_of(load_sweep(sweep_file(tmp_path)))[0][0]
+    check_outside(task)
+    monkeypatch.setattr("wss.sweep.tasks.software", lambda: "other")
+    with pytest.raises(ConfigError, match="its wss is not the one of this sweep"):
+        check_outside(task)
+    with pytest.raises(ConfigError, match="cannot load the tasks"):
+        run_chunk(b"no pickle", 0, [])
+
+
+def test_tables_of_another_sweep_do_not_stay_for_those_of_this_one(tmp_path):
+    path, out = sweep_file(tmp_path), tmp_path / "out"
+    do(path, out)
+    sweep = load_sweep(path)
+    Folder(out).begin(identity_of(sweep, tasks_of(sweep)), sweep.name)
+    assert (out / "results.csv").exists()
+    with pytest.raises(OutputError, match="holds the sweep 'tiny'"):
+        Folder(out).begin("another", "other")
+    Folder(out).begin("another", "tiny")
+    assert not (out / "results.csv").exists()
+    assert not (out / "sweep.json").exists()
+
+
+def test_sampled_layers_carry_their_intervals(tmp_path):
+    text = TINY.replace("moe_layers: [0, 1, 2]", "moe_layers: [0, 1, 2, 3, 4, 5]").replace(
+        "num_layers: 3", "num_layers: 6"
+    )
+    path, out = sweep_file(tmp_path, text + "  layers: {sample: 4}\ngrid: {seed: [0]}\n"), tmp_path / "out"
+    do(path, out)
+    (tmp_path / "one.yaml").write_text(
+        "\n".join(line[2:] if line.startswith("  ") else "" for line in path.read_text().splitlines())
+    )
+    runs = {r["policy"]: r for r in run(load(tmp_path / "one.yaml", ["seed=0"])).summary["runs"]}
+    for row in csv.DictReader((out / "results.csv").read_text().splitlines()):
+        own = runs[row["policy"]]
+        for figure in ("speedup", "decode_time_s", "hops"):
+            assert float(row[figure]) == own[figure]
+            assert float(row[f"{figure}_estimate"]) == own["estimate"][figure]
+            assert [float(row[f"{figure}_low"]), float(row[f"{figure}_high"])] == own["ci95"][figure]
 
 
 def test_tasks_that_share_routing_are_one_chunk_and_all_workers_have_some(tmp_path):
@@ -436,7 +535,37 @@ def test_figures_that_hold_a_slowdown_and_a_changed_experiment(tmp_path, monkeyp
     assert "the experiment has changed" in str(changed.exception)
 
 
+def test_the_order_of_policies_and_of_the_axes_choices_does_not_matter_to_a_check(tmp_path):
+    path = sweep_file(tmp_path)
+    common = ("check", path, "--workers", 1, "--out", tmp_path / "a")
+    assert invoke(*common, "--update").exit_code == 0
+    path.write_text(FEW.replace("[base, ep, pred, allo, allo_pred]", "[allo_pred, allo, base, pred, ep]"))
+    assert "all 60 figures hold" in invoke(*common).output
+
+
+@pytest.mark.parametrize("damage", ["tolerance", "values", "schema"])
+def test_a_damaged_expected_file_is_one_line(tmp_path, damage):
+    path = sweep_file(tmp_path)
+    common = ("check", path, "--workers", 1, "--out", tmp_path / "a")
+    invoke(*common, "--update")
+    file = tmp_path / "expected" / "tiny.json"
+    expected = json.loads(file.read_text())
+    del expected[damage]
+    file.write_text(json.dumps(expected))
+    done = invoke(*common)
+    assert isinstance(done.exception, ConfigError)
+    assert "is no file of expected figures" in str(done.exception)
+    path.write_text(FEW + "check: {figures: [speedup]}\n")
+    del expected
+    assert isinstance(invoke(*common).exception, ConfigError)
+
+
 def test_a_figure_that_is_none_is_refused(tmp_path):
     path = sweep_file(tmp_path, FEW + "check: {figures: [speed]}\n")
     done = invoke("check", path, "--workers", 1, "--out", tmp_path / "a", "--update")
-    assert "'speed' is no figure of this sweep" in str(done.exception)
+    assert "'speed' is no figure of every point" in str(done.exception)
+
+
+def test_a_sweep_given_to_run_is_told_so(tmp_path):
+    with pytest.raises(ConfigError, match="is a sweep; run it with `wss sweep`"):
+        load(sweep_file(tmp_path))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import threading
 import time
 from collections.abc import Callable
@@ -22,7 +23,8 @@ def process_pool(workers: int, prepare: Callable[..., None] | None = None, *argu
 
 
 def _begin(parent: int, prepare: Callable[..., None] | None, arguments: tuple[Any, ...]) -> None:
-    """Let this process end when its parent has: a parent that is killed tells nobody."""
+    """Let this process end when its parent has, who may be killed and tell nobody, and leave Ctrl-C to the parent."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
 
     def watch() -> None:
         while os.getppid() == parent:

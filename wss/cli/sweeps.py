@@ -16,7 +16,7 @@ from wss.errors import ConfigError
 
 if TYPE_CHECKING:
     from wss.config.grid import Sweep
-    from wss.sweep import Folder, Task
+    from wss.sweep import Folder
 
 _SHARED = (
     click.argument("experiment", type=click.Path(path_type=Path)),
@@ -46,33 +46,51 @@ def sweep(
     experiment: Path, out: Path | None, settings: tuple[str, ...], workers: int | None, dask: str | None, quiet: bool
 ) -> None:
     """Run all points of EXPERIMENT, a YAML file, in parallel; what has been done is kept and not run again."""
-    from wss.report.sweeps import sweep_table
+    from wss.config.grid import load_sweep
+    from wss.report.sweeps import notes_in, sweep_legend, sweep_table
 
-    plan, _, rows, folder = _run(experiment, out, settings, workers, dask, quiet)
+    plan = load_sweep(experiment, settings)
+    _, rows, folder = _run(plan, out, workers, dask, quiet)
     click.echo(sweep_table(plan.axes, rows))
+    click.echo(sweep_legend(rows, notes_in(folder.path)))
     click.echo(f"\nwrote {folder.path}/: results.parquet, results.csv, links.parquet, sweep.json", err=True)
 
 
 def _run(
-    experiment: Path, out: Path | None, settings: tuple[str, ...], workers: int | None, dask: str | None, quiet: bool
-) -> tuple[Sweep, list[list[Task]], list[dict[str, Any]], Folder]:
-    """Run a sweep, write its tables, and return it with its tasks, rows and folder."""
-    from wss.config.grid import load_sweep
+    plan: Sweep,
+    out: Path | None,
+    workers: int | None,
+    dask: str | None,
+    quiet: bool,
+    expected: dict[str, Any] | None = None,
+) -> tuple[str, list[dict[str, Any]], Folder]:
+    """Run a sweep, write its tables, and return its identity, rows and folder; not if *expected* is of another one."""
     from wss.report.sweeps import write_sweep
     from wss.run import check
-    from wss.sweep import Folder, run_sweep, tasks_of
+    from wss.sweep import Folder, check_same, run_sweep, tasks_of
+    from wss.sweep.check import identity_of
     from wss.sweep.collect import links_of, provenance_of, rows_of
     from wss.sweep.execute import as_json
     from wss.sweep.folder import write_whole
 
     if workers is not None and dask is not None:
         raise ConfigError("--workers: are not started with --dask, whose workers are used; give one of the two")
-    plan = load_sweep(experiment, settings)
-    faults = [fault for point in plan.points for fault in _faults(check, point)]
+    tasks = tasks_of(plan)
+    identity = identity_of(plan, tasks)
+    if expected is not None:
+        check_same(expected, identity, plan)
+    place = out if out is not None else Path("results") / plan.name
+    folder = Folder(place) if place.exists() else None
+    faults = [
+        fault
+        for point, own in zip(plan.points, tasks, strict=True)
+        if folder is None or any(folder.read(task.key) is None for task in own)
+        for fault in _faults(check, point)
+    ]
     if faults:
         raise ConfigError(*dict.fromkeys(faults))
-    tasks = tasks_of(plan)
-    folder = Folder(out if out is not None else Path("results") / plan.name)
+    folder = folder or Folder(place)
+    folder.begin(identity, plan.name)
     started, bars = time.time(), Bars(quiet)
     try:
         run = run_sweep([t for own in tasks for t in own], folder, workers or os.cpu_count() or 1, dask, bars)
@@ -86,13 +104,13 @@ def _run(
     times = {"started": started, "wall_s": time.time() - started, "tasks_run": run}
     with uninterrupted():
         write_sweep(folder.path, rows, links_of(plan, tasks, folder))
-        write_whole(folder.path / "sweep.json", as_json(provenance_of(plan, tasks, folder, times)))
+        write_whole(folder.path / "sweep.json", as_json(provenance_of(plan, tasks, folder, identity, times)))
     total = len({t.key for own in tasks for t in own})
     click.echo(
         f"{len(plan.points)} points, {total} tasks: {run} run in {time.time() - started:.0f} s, {total - run} kept",
         err=True,
     )
-    return plan, tasks, rows, folder
+    return identity, rows, folder
 
 
 def _faults(check: Any, point: Any) -> list[str]:
@@ -124,30 +142,25 @@ def check(
     expected: Path | None,
 ) -> None:
     """Do the figures of EXPERIMENT still hold? Exit code 1 and a table of what moved if not."""
+    from wss.config.grid import load_sweep
     from wss.report.sweeps import moved_table
     from wss.sweep import compare, expected_of, expected_path
-    from wss.sweep.check import identity_of, read_expected
+    from wss.sweep.check import read_expected
     from wss.sweep.execute import as_json
     from wss.sweep.folder import write_whole
 
-    path = expected
-    before: dict[str, Any] = {}
-    if not update:
-        from wss.config.grid import load_sweep
-
-        path = path or expected_path(experiment, load_sweep(experiment, settings).name)
-        before = read_expected(path)
-    plan, tasks, rows, _ = _run(experiment, out, settings, workers, dask, quiet)
-    path = path or expected_path(experiment, plan.name)
-    identity = identity_of(plan, tasks)
+    plan = load_sweep(experiment, settings)
+    path = expected or expected_path(experiment, plan.name)
+    before = None if update else read_expected(path)
+    identity, rows, _ = _run(plan, out, workers, dask, quiet, before)
     count = len(rows) * len(plan.check.figures)
-    if update:
+    if before is None:
         content = expected_of(plan, identity, rows, experiment)
         path.parent.mkdir(parents=True, exist_ok=True)
         write_whole(path, as_json(content))
         click.echo(f"{path}: {count} figures are expected from now on, within {plan.check.tolerance:.2%}")
         return
-    moved = compare(before, identity, plan, rows)
+    moved = compare(before, plan, rows)
     if not moved:
         click.echo(f"{path}: all {count} figures hold, within {before['tolerance']:.2%}")
         return

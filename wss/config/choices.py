@@ -12,6 +12,7 @@ import re
 import sys
 from collections.abc import Mapping
 from dataclasses import fields, is_dataclass, replace
+from functools import cache
 from typing import Any, TypeVar, get_type_hints
 
 from pydantic import TypeAdapter, ValidationError
@@ -27,12 +28,18 @@ VERBS = ("place", "allocate", "wanted", "victims", "ahead", "model")  # what a p
 def build(document: Document, place: Place, value: Any, hint: Any) -> Any:
     """Check *value* against the type *hint*, a dataclass or an annotated type, and return the object."""
     try:
-        return TypeAdapter(hint).validate_json(json.dumps(value), strict=True)
+        return _adapter(hint).validate_json(json.dumps(value), strict=True)
     except ValidationError as error:
         for fault in error.errors(include_url=False):
             where = (*place, *fault["loc"])
             document.fault(where, _explain(fault, _hint_at(hint, fault["loc"][:-1])))
         return None
+
+
+@cache
+def _adapter(hint: Any) -> TypeAdapter[Any]:
+    """Return what checks the type *hint*; making one takes far longer than using it."""
+    return TypeAdapter(hint)
 
 
 def _explain(fault: Any, parent: Any) -> str:

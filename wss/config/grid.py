@@ -36,6 +36,8 @@ KEYS = ("name", "about", "config", "grid", "vary", "check")
 MOST_POINTS = 10_000
 VARIED, TO = "varied", "to"  # columns that say what is varied, and to what
 CENTRE = "-"  # in both, where nothing is
+TAKEN = {VARIED, TO, "policy", "task", "baseline", "speedup", "hops", "kernels", "link", "utilization"}
+TAKEN |= {f"{end}_{axis}" for end in ("source", "target") for axis in "xy"}
 
 Label = str | int | float | bool
 
@@ -99,6 +101,7 @@ def load_sweep(path: Path, settings: Sequence[str] = ()) -> Sweep:
         document.fault((), "has neither grid nor vary; give one, such as grid: {batch: [4096, 16384]}")
     for axis in set(grid) & set(vary):
         document.fault(("vary", axis), "is in grid too; keep one")
+    _check_puts(document, grid, vary)
     common = _common(document, path)
     document.raise_faults()
     for setting in settings:
@@ -140,6 +143,34 @@ def _common(document: Document, path: Path) -> Document:
     return Document(document.name, value, where)
 
 
+def _check_puts(document: Document, grid: dict[str, list[_Choice]], vary: dict[str, list[_Choice]]) -> None:
+    """Note settings that would wipe out what another axis, or another setting of the same choice, has put."""
+    before: list[str] = []  # what the axes so far may have put
+    for choices in grid.values():
+        for choice in choices:
+            _check_choice(document, choice, before)
+        before += [to for choice in choices for to, _, _ in choice.puts]
+    for choices in vary.values():  # one at a time
+        for choice in choices:
+            _check_choice(document, choice, before)
+
+
+def _check_choice(document: Document, choice: _Choice, before: list[str]) -> None:
+    for number, (to, _, place) in enumerate(choice.puts):
+        others = [*before, *(other for other, _, _ in choice.puts[:number])]
+        wiped = next((other for other in others if _wipes(to, other)), None)
+        if wiped is not None:
+            what = "is set by another axis too" if wiped == to else f"would throw out '{wiped}', which is set before it"
+            document.fault(place, f"{what}; put both into one choice")
+
+
+def _wipes(later: str, earlier: str) -> bool:
+    """Whether setting *later* throws out what *earlier* has set: it is the same, or replaces what holds it."""
+    parents = {"trace.synth": "trace", "trace.path": "trace", "network.kind": "network", "layers.sample": "layers"}
+    whole = parents.get(later, later)
+    return f"{earlier}.".startswith(f"{whole}.")
+
+
 def _axes(document: Document, key: str) -> dict[str, list[_Choice]]:
     """Read the axes under *key*."""
     value = document.value.get(key, {})
@@ -152,13 +183,13 @@ def _axes(document: Document, key: str) -> dict[str, list[_Choice]]:
 def _axis(document: Document, place: Place, items: Any) -> list[_Choice]:
     """Read one axis: a list of values, or a mapping of labels to settings."""
     axis = str(place[-1])
-    if axis in (VARIED, TO, "policy"):
+    if axis in TAKEN or axis.endswith(("_s", "_bytes", "_estimate", "_low", "_high")):
         document.fault(place, f"'{axis}' is a column of the results; give the axis another name")
     if isinstance(items, list) and items:
         for i, item in enumerate(items):
             if isinstance(item, list | dict) or item is None:
                 document.fault((*place, i), "is no plain value; give labels, such as half: {network.duplex: half}")
-        if len({str(item) for item in items}) < len(items):
+        if len({float(item) if isinstance(item, int | float) else str(item) for item in items}) < len(items):
             document.fault(place, "has a value twice; keep one")
         return [_Choice(axis, item, ((axis, item, (*place, i)),)) for i, item in enumerate(items)]
     if not isinstance(items, dict) or not items:

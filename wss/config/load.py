@@ -47,6 +47,8 @@ def load(path: Path, settings: Sequence[str] = ()) -> Experiment:
         With one line for each fault: ``file:line:col: path: what; what would be right``.
     """
     document = read_mapping(path, "model, wafer, trace and policies")
+    if "config" in document.value and {"grid", "vary"} & set(document.value):
+        raise ConfigError(f"{path}: is a sweep; run it with `wss sweep`")
     for setting in settings:
         apply_setting(document, setting)
     return experiment_of(document)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import json
 import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -98,6 +99,23 @@ def sweep_table(axes: Sequence[str], rows: Rows) -> str:
             [*(str(row[axis]) for axis in axes), row["policy"], *(cell(row, key, form) for _, key, form in shown)]
         )
     return aligned(cells, left=len(axes) + 1)
+
+
+def sweep_legend(rows: Rows, notes: Sequence[str]) -> str:
+    """Return what has to be said below the table: of sampled layers, the baseline, and the notes of the runs."""
+    baselines = ", ".join(dict.fromkeys(str(row["baseline"]) for row in rows))
+    lines = ["", f"decode time and hops: sums over all decode kernels; speedup is over {baselines};"]
+    if any(row.get("speedup_low") is not None for row in rows):
+        lines += [
+            "layers are a sample: decode time and hops are of those run; speedup, busiest link and x bound are estimates",
+            "for all layers, the speedup with its 95% interval;",
+        ]
+    return "\n".join([*lines, *(f"note: {note}" for note in notes)])
+
+
+def notes_in(folder: Path) -> list[str]:
+    """Return the notes that a sweep's provenance has."""
+    return [str(note) for note in json.loads((folder / "sweep.json").read_text(encoding="utf-8"))["notes"]]
 
 
 def cell(row: dict[str, Any], key: str, form: str) -> str:

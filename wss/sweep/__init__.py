@@ -1,6 +1,6 @@
 """Sweeps: many experiments, in parallel, resumable, each task with a file of its own."""
 
-from wss.sweep.check import Moved, compare, expected_of, expected_path
+from wss.sweep.check import Moved, check_same, compare, expected_of, expected_path
 from wss.sweep.execute import Progress, run_sweep
 from wss.sweep.folder import Folder
 from wss.sweep.tasks import Task, tasks_of
@@ -10,6 +10,7 @@ __all__ = [
     "Moved",
     "Progress",
     "Task",
+    "check_same",
     "compare",
     "expected_of",
     "expected_path",

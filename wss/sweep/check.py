@@ -10,6 +10,7 @@ import json
 import math
 import os
 import platform
+import shlex
 import shutil
 import subprocess
 from collections.abc import Sequence
@@ -21,8 +22,7 @@ from typing import Any
 from wss import __version__
 from wss.config.grid import Sweep
 from wss.errors import ConfigError
-from wss.sweep.collect import PACKAGES
-from wss.sweep.tasks import Task, hash_of
+from wss.sweep.tasks import PACKAGES, Task, hash_of, identity
 
 SCHEMA = "wss-expected/1"
 LESS_IS_BETTER = ("_s", "hops", "_bytes", "bound_ratio", "imbalance")
@@ -52,32 +52,37 @@ class Moved:
 def expected_path(experiment: Path, name: str) -> Path:
     """Return where the expected figures of the sweep *name* in the file *experiment* are kept.
 
-    That is ``expected/NAME.json`` beside the file, or beside its folder if there is a folder ``expected`` there.
+    That is ``expected/NAME.json`` beside the file, or beside its folder if it is there, or a folder ``expected`` is
+    there and none beside the file.
     """
-    above = experiment.resolve().parent.parent / "expected"
-    folder = above if above.is_dir() else experiment.parent / "expected"
+    beside, above = (folder / "expected" for folder in (experiment.parent, experiment.resolve().parent.parent))
+    for folder in (beside, above):
+        if (folder / f"{name}.json").is_file():
+            return Path(os.path.relpath(folder / f"{name}.json"))
+    folder = above if above.is_dir() and not beside.is_dir() else beside
     return Path(os.path.relpath(folder / f"{name}.json"))
 
 
 def identity_of(sweep: Sweep, tasks: Sequence[Sequence[Task]]) -> str:
-    """Return a hash of what the sweep is: points, labels and traces, and not the code that runs them."""
-    return hash_of(
-        [
-            [point.labels, point.experiment.plain(), [task.recorded for task in own]]
-            for point, own in zip(sweep.points, tasks, strict=True)
-        ]
-    )
+    """Return a hash of what the sweep is: points, labels, traces, what is compared; not of the code that runs it."""
+    points = [
+        [point.labels, identity(point.experiment), [task.outside.get("trace") for task in own]]
+        for point, own in zip(sweep.points, tasks, strict=True)
+    ]
+    return hash_of([points, list(sweep.check.figures), sweep.check.tolerance])
 
 
 def expected_of(sweep: Sweep, identity: str, rows: Sequence[dict[str, Any]], file: Path) -> dict[str, Any]:
     """Return what is to be expected of *sweep*, the YAML *file*, from now on."""
-    _known(sweep, rows[0])
+    _known(sweep, rows)
     return {
         "schema": SCHEMA,
         "experiment": sweep.name,
         "identity": identity,
         "tolerance": sweep.check.tolerance,
-        "renew": f"python -m wss check {file} --update",
+        "renew": shlex.join(
+            ["python", "-m", "wss", "check", str(file), *(f"--set={setting}" for setting in sweep.settings), "--update"]
+        ),
         "wss": __version__,
         "commit": _commit(file.resolve().parent),
         "python": platform.python_version(),
@@ -93,11 +98,16 @@ def expected_of(sweep: Sweep, identity: str, rows: Sequence[dict[str, Any]], fil
     }
 
 
-def _known(sweep: Sweep, row: dict[str, Any]) -> None:
+def _known(sweep: Sweep, rows: Sequence[dict[str, Any]]) -> None:
+    """Check that every figure that is to be compared is a number in every row."""
     for figure in sweep.check.figures:
-        if not isinstance(row.get(figure), int | float) or figure in sweep.axes:
-            numbers = [k for k, v in row.items() if isinstance(v, int | float) and k not in sweep.axes]
-            raise ConfigError(f"check.figures: '{figure}' is no figure of this sweep; known: {', '.join(numbers)}")
+        if not all(_is_number(row.get(figure)) for row in rows) or figure in sweep.axes:
+            numbers = [k for k in rows[0] if all(_is_number(row.get(k)) for row in rows) and k not in sweep.axes]
+            raise ConfigError(f"check.figures: '{figure}' is no figure of every point; known: {', '.join(numbers)}")
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
 
 
 def read_expected(path: Path) -> dict[str, Any]:
@@ -110,32 +120,51 @@ def read_expected(path: Path) -> dict[str, Any]:
     """
     try:
         content = json.loads(path.read_bytes())
-        if content["schema"] != SCHEMA or not isinstance(content["values"], list):
+        if content["schema"] != SCHEMA:
             raise ValueError("another schema")
+        float(content["tolerance"])
+        for key in ("identity", "commit", "renew"):
+            content[key]
+        _by_row(content["values"])
     except FileNotFoundError:
         raise ConfigError(f"{path}: there is none yet; `wss check` with --update writes it") from None
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise ConfigError(f"{path}: is no file of expected figures ({error}); renew it with --update") from None
+        reason = f"{type(error).__name__}: {error}"
+        raise ConfigError(f"{path}: is no file of expected figures ({reason}); renew it with --update") from None
     return dict(content)
 
 
-def compare(expected: dict[str, Any], identity: str, sweep: Sweep, rows: Sequence[dict[str, Any]]) -> list[Moved]:
-    """Return what has moved by more than the tolerance, furthest first.
+def _by_row(values: Sequence[dict[str, Any]]) -> dict[str, dict[str, Any]]:
+    """Return expected rows by their labels and policy."""
+    return {hash_of([row["labels"], row["policy"]]): row for row in values}
+
+
+def check_same(expected: dict[str, Any], identity: str, sweep: Sweep) -> None:
+    """Check that the experiment is the one whose figures were written down.
 
     Raises
     ------
     ConfigError
-        If the experiment is another one than when the figures were written.
+        If it is another one.
     """
-    if expected.get("identity") != identity:
+    if expected["identity"] != identity:
         raise ConfigError(
             f"{sweep.name}: the experiment has changed since its figures were written "
-            f"(commit {expected.get('commit')}); "
-            "if that is meant, look at the new figures and renew them with --update"
+            f"(commit {expected['commit']}); if that is meant, look at the new figures and renew them with --update"
         )
+
+
+def compare(expected: dict[str, Any], sweep: Sweep, rows: Sequence[dict[str, Any]]) -> list[Moved]:
+    """Return what has moved by more than the tolerance, furthest first."""
     moved = []
-    for row, before in zip(rows, expected["values"], strict=True):
+    before_by_row = _by_row(expected["values"])
+    for row in rows:
+        before = before_by_row.get(hash_of([{axis: row[axis] for axis in sweep.axes}, row["policy"]]))
         for figure in sweep.check.figures:
+            if before is None or figure not in before:
+                raise ConfigError(
+                    f"{sweep.name}: its expected figures lack some of {row['policy']}; renew them with --update"
+                )
             was, found = float(before[figure]), float(row[figure])
             share = abs(found - was) / abs(was) if was else (math.inf if found else 0.0)
             if share > float(expected["tolerance"]):

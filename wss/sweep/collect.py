@@ -13,10 +13,9 @@ from wss import __version__
 from wss.config.grid import Sweep
 from wss.metrics.sampling import Sample, Stratum
 from wss.sweep.folder import Folder
-from wss.sweep.tasks import Task
+from wss.sweep.tasks import PACKAGES, Task
 
 ENDS = ("estimate", "low", "high")  # of a figure where layers were sampled
-PACKAGES = ("networkx", "numba", "numpy", "pyarrow", "simpy")
 
 
 def rows_of(sweep: Sweep, tasks: Sequence[Sequence[Task]], folder: Folder) -> list[dict[str, Any]]:
@@ -72,7 +71,7 @@ def links_of(sweep: Sweep, tasks: Sequence[Sequence[Task]], folder: Folder) -> l
 
 
 def provenance_of(
-    sweep: Sweep, tasks: Sequence[Sequence[Task]], folder: Folder, times: dict[str, Any]
+    sweep: Sweep, tasks: Sequence[Sequence[Task]], folder: Folder, identity: str, times: dict[str, Any]
 ) -> dict[str, Any]:
     """Return sweep.json: every point's configuration and tasks; host and times apart, under those two keys."""
     notes: dict[str, None] = {}
@@ -84,6 +83,7 @@ def provenance_of(
         cpu[task.key] = result["times"]
     return {
         "schema": "wss-sweep/1",
+        "identity": identity,
         "name": sweep.name,
         "about": sweep.about,
         "axes": list(sweep.axes),

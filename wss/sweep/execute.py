@@ -7,6 +7,8 @@ sweep that is killed goes on from the files that are there.
 from __future__ import annotations
 
 import json
+import pickle
+import platform
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Executor, Future, wait
@@ -20,10 +22,10 @@ from wss.errors import ConfigError, OutputError, WssError
 from wss.processes import process_pool
 from wss.run import simulate
 from wss.sweep.folder import Folder
-from wss.sweep.tasks import Task, chunks_of
+from wss.sweep.tasks import Task, check_outside, chunks_of
 
 Progress = Callable[[str, int, int], None]
-Results = list[tuple[str, dict[str, Any]]]
+Results = list[tuple[str, dict[str, Any] | list[str]]]  # of each task the result, or its faults
 
 ATTEMPTS = 4  # pools that are started, as long as workers die
 POLL_S = 0.5
@@ -51,11 +53,34 @@ def _share(counts: Any, path: Sequence[str]) -> None:
     sys.path[:] = path
 
 
-def run_chunk(chunk: Sequence[Task], place: int, path: Sequence[str]) -> Results:
-    """Run tasks that share their routing, and return the key and the result of each."""
+def run_chunk(packed: bytes, place: int, path: Sequence[str]) -> Results:
+    """Run tasks that share their routing, pickled; return the key of each, and its result or the faults of its own.
+
+    Raises
+    ------
+    ConfigError
+        If this worker cannot load them, or would run something else.
+    """
     sys.path.extend(entry for entry in path if entry not in sys.path)
-    outcomes = simulate([task.experiment for task in chunk], _Place(place))
-    return [(task.key, outcome) for task, outcome in zip(chunk, outcomes, strict=True)]
+    try:
+        chunk: list[Task] = pickle.loads(packed)
+    except Exception as error:  # whatever a user's module raises
+        reason = f"{type(error).__name__}: {error}"
+        raise ConfigError(f"worker {platform.node()}: cannot load the tasks ({reason}); give it the modules") from None
+    for task in chunk:
+        check_outside(task)
+    return outcomes_of(chunk, _Place(place))
+
+
+def outcomes_of(chunk: Sequence[Task], progress: Progress) -> Results:
+    """Run tasks together; if that fails, one by one, so that one that fails does not take the others with it."""
+    try:
+        found = simulate([task.experiment for task in chunk], progress)
+        return [(task.key, outcome) for task, outcome in zip(chunk, found, strict=True)]
+    except WssError as error:
+        if len(chunk) == 1:
+            return [(chunk[0].key, [*error.faults])]
+        return [outcome for task in chunk for outcome in outcomes_of([task], progress)]
 
 
 def run_sweep(tasks: Sequence[Task], folder: Folder, workers: int, dask: str | None, progress: Progress) -> int:
@@ -85,7 +110,15 @@ def run_sweep(tasks: Sequence[Task], folder: Folder, workers: int, dask: str | N
     count = len(missing)
     if dask is not None:
         with _dask_executor(dask) as (executor, size):
-            _finish(executor, chunks_of(list(missing.values()), size), folder, progress, None)
+            try:
+                _finish(executor, chunks_of(list(missing.values()), size), folder, progress, None)
+            except WssError:
+                raise
+            except Exception as error:  # a scheduler that is gone, workers that keep dying, and the like
+                reason = f"{type(error).__name__}: {' '.join(str(error).split())[:150]}"
+                raise OutputError(
+                    f"--dask {dask}: the cluster gave up ({reason}); run the same command again, it goes on from there"
+                ) from error
         return count
     if workers <= 1:
         _here(chunks_of(list(missing.values()), 1), folder, progress)
@@ -118,60 +151,69 @@ def _kill(pool: Any) -> None:
         process.kill()
 
 
+class _Kept:
+    """Results as they come: written, and the faults of those that failed, a line each with the policy's name."""
+
+    def __init__(self, folder: Folder, chunks: Sequence[Sequence[Task]]) -> None:
+        self._folder = folder
+        self._tasks = {task.key: task for chunk in chunks for task in chunk}
+        self.total = sum(task.kernels for task in self._tasks.values())
+        self.done = 0
+        self.faults: list[str] = []
+
+    def keep(self, results: Results) -> None:
+        """Write the results of a chunk."""
+        for key, result in results:
+            self.done += self._tasks[key].kernels
+            if isinstance(result, list):
+                self.faults += [f"{_point_of(self._tasks[key])}: {fault}" for fault in result]
+            else:
+                self._folder.write(key, result)
+
+    def end(self) -> None:
+        """Raise the faults, if there are any."""
+        if self.faults:
+            raise ConfigError(*dict.fromkeys(self.faults))
+
+
+def _point_of(task: Task) -> str:
+    """Say which task it is."""
+    e = task.experiment
+    return f"{e.policies[0].name} on {e.model.name}, {e.wafer.name}, batch {e.batch}, seed {e.seed}"
+
+
 def _here(chunks: list[list[Task]], folder: Folder, progress: Progress) -> None:
     """Run the chunks in this process."""
-    total = sum(task.kernels for chunk in chunks for task in chunk)
-    before = 0
-    faults: list[str] = []
+    kept = _Kept(folder, chunks)
     for chunk in chunks:
 
-        def told(what: str, done: int, _: int, before: int = before) -> None:
+        def told(what: str, done: int, _: int) -> None:
             if what == "simulating":
-                progress("sweep", min(before + done, total), total)
+                progress("sweep", min(kept.done + done, kept.total), kept.total)
 
-        try:
-            for task, result in zip(chunk, simulate([task.experiment for task in chunk], told), strict=True):
-                folder.write(task.key, result)
-        except OutputError:
-            raise
-        except WssError as error:
-            faults += error.faults
-        before += sum(task.kernels for task in chunk)
-        progress("sweep", before, total)
-    _raise(faults)
+        kept.keep(outcomes_of(chunk, told))
+        progress("sweep", kept.done, kept.total)
+    kept.end()
 
 
 def _finish(executor: Executor, chunks: list[list[Task]], folder: Folder, progress: Progress, counts: Any) -> None:
     """Run the chunks on *executor*, and keep each result as it comes."""
-    total = sum(task.kernels for chunk in chunks for task in chunk)
-    futures: dict[Future[Results], list[Task]] = {
-        executor.submit(run_chunk, chunk, place, sys.path): chunk for place, chunk in enumerate(chunks)
+    kept = _Kept(folder, chunks)
+    path = list(sys.path)
+    futures: dict[Future[Results], int] = {
+        executor.submit(run_chunk, pickle.dumps(chunk), place, path): place for place, chunk in enumerate(chunks)
     }
-    place = {future: i for i, future in enumerate(futures)}
-    left, done, faults = set(futures), 0, list[str]()
-    try:
-        while left:
-            ended, left = wait(left, timeout=POLL_S, return_when=FIRST_COMPLETED)
-            for future in ended:
-                try:
-                    for key, result in future.result():
-                        folder.write(key, result)
-                except OutputError:
-                    raise
-                except WssError as error:
-                    faults += error.faults
-                done += sum(task.kernels for task in futures[future])
-            under_way = 0 if counts is None else sum(counts[place[future]] for future in left)
-            progress("sweep", min(done + under_way, total), total)
-    finally:
-        for future in left:
-            future.cancel()
-    _raise(faults)
-
-
-def _raise(faults: list[str]) -> None:
-    if faults:
-        raise ConfigError(*dict.fromkeys(faults))
+    left = set(futures)
+    while left:
+        ended, left = wait(left, timeout=POLL_S, return_when=FIRST_COMPLETED)
+        for future in ended:
+            try:
+                kept.keep(future.result())
+            except ConfigError as error:
+                kept.faults += error.faults
+        under_way = 0 if counts is None else sum(counts[futures[future]] for future in left)
+        progress("sweep", min(kept.done + under_way, kept.total), kept.total)
+    kept.end()
 
 
 @contextmanager

@@ -10,6 +10,8 @@ from typing import Any
 from wss.errors import OutputError
 
 TASKS = "tasks"
+PROVENANCE = "sweep.json"
+TABLES = (PROVENANCE, "results.parquet", "results.csv", "links.parquet")
 
 
 class Folder:
@@ -29,14 +31,35 @@ class Folder:
     def __init__(self, path: Path) -> None:
         self.path = path
         self._tasks = path / TASKS
-        if path.is_dir() and any(path.iterdir()) and not self._tasks.is_dir():
+        if path.is_dir() and not _is_ours(path):
             raise OutputError(f"{path}: is no sweep's folder and not empty; give another --out")
         try:
             self._tasks.mkdir(parents=True, exist_ok=True)
-            for left in self._tasks.glob(".*.part"):  # of a sweep that was killed
-                left.unlink(missing_ok=True)
+            for folder in (path, self._tasks):
+                for left in folder.glob(".*.part"):  # of a sweep that was killed
+                    if not _alive(left):
+                        left.unlink(missing_ok=True)
         except OSError as error:
             raise OutputError(f"{path}: cannot be written to ({error.strerror}); give another --out") from None
+
+    def begin(self, identity: str, name: str) -> None:
+        """Remove tables of an earlier form of this sweep, which would else be taken for its own until it is done.
+
+        Raises
+        ------
+        OutputError
+            If they are of a sweep of another name.
+        """
+        try:
+            before = json.loads((self.path / PROVENANCE).read_bytes())
+            other, identity_before = before["name"], before["identity"]
+        except (OSError, ValueError, KeyError, TypeError):
+            other, identity_before = name, None
+        if other != name:
+            raise OutputError(f"{self.path}: holds the sweep '{other}'; give another --out, or remove it")
+        if identity_before != identity:
+            for name in TABLES:
+                (self.path / name).unlink(missing_ok=True)
 
     def read(self, key: str) -> dict[str, Any] | None:
         """Return the result of a task; None if it has not been done, or its file is damaged."""
@@ -58,6 +81,28 @@ class Folder:
 
     def _file(self, key: str) -> Path:
         return self._tasks / f"{key}.json"
+
+
+def _is_ours(path: Path) -> bool:
+    """Whether *path* is empty, or holds a sweep and nothing that we would overwrite of anybody else's."""
+    names = {item.name for item in path.iterdir()}
+    tasks = path / TASKS
+    if not tasks.is_dir():
+        return not names
+    is_tasks = all(item.suffix == ".json" or item.name.startswith(".") for item in tasks.iterdir())
+    return is_tasks and (PROVENANCE in names or not names & set(TABLES))
+
+
+def _alive(part: Path) -> bool:
+    """Whether the process that writes *part*, whose number is in its name, is at work."""
+    number = part.name.split(".")[-2]
+    try:
+        os.kill(int(number), 0)
+    except (ValueError, ProcessLookupError):
+        return False
+    except OSError:
+        return True
+    return int(number) != os.getpid()
 
 
 def write_whole(path: Path, content: bytes) -> None:

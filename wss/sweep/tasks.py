@@ -10,9 +10,12 @@ from __future__ import annotations
 import hashlib
 import inspect
 import json
-from collections.abc import Iterable, Sequence
+import platform
+import sys
+from collections.abc import Sequence
 from dataclasses import dataclass, fields, is_dataclass, replace
 from functools import cache
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -20,20 +23,24 @@ import wss
 from wss.config import Experiment, TraceFile
 from wss.config.experiment import LayerSample
 from wss.config.grid import Sweep
-from wss.errors import TraceError
+from wss.errors import ConfigError, TraceError
 from wss.policies.placements.layouts import LayoutFile
 
 KEY_LENGTH = 24
+PACKAGES = ("networkx", "numba", "numpy", "pyarrow", "simpy")
+ROUTING = ("model", "trace", "batch", "steps", "layers", "seed", "physics")  # what tasks share that share trace work
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class Task:
-    """One policy on one point: *experiment* has that policy alone. *routing* names the trace work that it needs,
-    *recorded* is a hash of the trace's file."""
+    """One policy on one point: *experiment* has that policy alone. *routing* names the trace work that it needs.
+
+    *outside* holds hashes of all it depends on beside its configuration, by name; a worker compares them with its own.
+    """
 
     key: str
     routing: str
-    recorded: str | None
+    outside: dict[str, str]
     experiment: Experiment
 
     @property
@@ -48,26 +55,60 @@ class Task:
 
 def tasks_of(sweep: Sweep) -> list[list[Task]]:
     """Return the tasks of every point, in the order of its policies; equal ones of several points are equal."""
-    source = _source_of(Path(wss.__file__).parent)
     paths = {point.experiment.trace.path for point in sweep.points if isinstance(point.experiment.trace, TraceFile)}
     digests = {path: _digest(path) for path in paths}
-    return [
-        [_task(point.experiment, at, source, digests) for at in range(len(point.experiment.policies))]
-        for point in sweep.points
-    ]
+    return [_tasks(_at_home(point.experiment), digests) for point in sweep.points]
 
 
-def _task(experiment: Experiment, at: int, source: str, digests: dict[str, str]) -> Task:
-    policy = experiment.policies[at]
-    own = replace(experiment, policies=(policy,), baseline=policy.name)
-    plain = own.plain() | {"baseline": None}
+def _at_home(experiment: Experiment) -> Experiment:
+    """Return *experiment* with the trace's absolute path: a worker may be elsewhere."""
     trace = experiment.trace
-    recorded = digests[trace.path] if isinstance(trace, TraceFile) else None
-    shared = ("model", "trace", "batch", "steps", "layers", "seed", "physics")
-    routing = hash_of({key: plain[key] for key in shared} | {"recorded": recorded, "source": source})
-    return Task(
-        key=hash_of([plain, routing, sorted(_outside(own))]), routing=routing, recorded=recorded, experiment=own
-    )
+    if isinstance(trace, TraceFile):
+        return replace(experiment, trace=replace(trace, path=str(Path(trace.path).absolute())))
+    return experiment
+
+
+def _tasks(experiment: Experiment, digests: dict[str, str]) -> list[Task]:
+    """Return the tasks of one point. Where a trace lies is not part of what they are; what is in it is."""
+    trace = experiment.trace
+    common: dict[str, str] = {"wss": software()}
+    if isinstance(trace, TraceFile):
+        common["trace"] = digests.get(trace.path) or _digest(trace.path)
+    plain = identity(experiment)
+    policies = {policy["name"]: policy for policy in plain["policies"]}
+    routing = hash_of([{key: plain[key] for key in ROUTING}, common])
+    tasks = []
+    for policy in experiment.policies:
+        own = replace(experiment, policies=(policy,), baseline=policy.name)
+        outside = common | dict(sorted(_outside(own)))
+        what = [plain | {"policies": [policies[policy.name]], "baseline": None}, outside]
+        tasks.append(Task(key=hash_of(what), routing=routing, outside=outside, experiment=own))
+    return tasks
+
+
+def identity(experiment: Experiment) -> dict[str, Any]:
+    """Return all that *experiment* is as plain data, but for where its trace lies."""
+    plain = experiment.plain()
+    return plain | {"trace": {key: value for key, value in plain["trace"].items() if key != "path"}}
+
+
+def check_outside(task: Task) -> None:
+    """Check, on a worker, that it has the same software, trace and modules as whoever made *task*.
+
+    Raises
+    ------
+    ConfigError
+        If not: its result would be another's.
+    """
+    here = {"wss": software(), **dict(_outside(task.experiment))}
+    if isinstance(task.experiment.trace, TraceFile):
+        here["trace"] = _digest(task.experiment.trace.path)
+    for name, digest in task.outside.items():
+        if here.get(name) != digest:
+            raise ConfigError(
+                f"worker {platform.node()}: its {name} is not the one of this sweep; "
+                "give workers the same, and start them anew"
+            )
 
 
 def hash_of(value: Any) -> str:
@@ -77,9 +118,10 @@ def hash_of(value: Any) -> str:
 
 
 @cache
-def _source_of(package: Path) -> str:
-    """Return a hash of the Python files under *package*: other code may give other results."""
-    digest = hashlib.sha256()
+def software() -> str:
+    """Return a hash of the source of wss, of Python's version and of the packages': others may give other results."""
+    digest = hashlib.sha256(json.dumps([platform.python_version(), *(version(name) for name in PACKAGES)]).encode())
+    package = Path(wss.__file__).parent
     for file in sorted(package.rglob("*.py")):
         digest.update(f"{file.relative_to(package)}\0".encode())
         digest.update(file.read_bytes())
@@ -95,25 +137,32 @@ def _digest(path: str) -> str:
         raise TraceError(f"{path}: cannot be read ({error.strerror}); give the path of a file that is there") from None
 
 
-def _outside(value: Any) -> Iterable[str]:
-    """Return what *value* depends on outside of it: files of layouts, and modules of classes other than wss' own."""
+def _outside(value: Any) -> list[tuple[str, str]]:
+    """Return what *value* depends on outside of it, with hashes: layouts, modules of classes other than wss' own."""
     if isinstance(value, tuple):
-        return [text for item in value for text in _outside(item)]
+        return [pair for item in value for pair in _outside(item)]
     if not is_dataclass(value):
         return []
-    found = [text for field in fields(value) for text in _outside(getattr(value, field.name))]
+    found = [pair for field in fields(value) for pair in _outside(getattr(value, field.name))]
     if isinstance(value, LayoutFile):
-        found.append(_digest(value.path))
+        found.append((f"layout {value.path}", _digest(value.path)))
     if not type(value).__module__.startswith("wss."):
-        found.append(_text_of(type(value)))
+        found.append((f"module {type(value).__module__}", _module_hash(type(value).__module__)))
     return found
 
 
-def _text_of(cls: type) -> str:
-    try:
-        return Path(inspect.getfile(cls)).read_text(encoding="utf-8")
-    except (OSError, TypeError, UnicodeDecodeError):
-        return repr(cls)  # typed in by hand; nothing better is to be had
+_LOADED: dict[str, str] = {}  # hashes of modules as this process has them
+
+
+def _module_hash(name: str) -> str:
+    """Return a hash of the module *name* as this process first met it; what its file says later does not run here."""
+    if name not in _LOADED:
+        try:
+            text = Path(inspect.getfile(sys.modules[name])).read_bytes()
+        except (OSError, TypeError):
+            text = name.encode()  # typed in by hand; nothing better is to be had
+        _LOADED[name] = hashlib.sha256(text).hexdigest()[:KEY_LENGTH]
+    return _LOADED[name]
 
 
 def chunks_of(tasks: Sequence[Task], workers: int) -> list[list[Task]]:
