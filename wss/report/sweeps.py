@@ -107,7 +107,7 @@ def sweep_legend(rows: Rows, notes: Sequence[str]) -> str:
     lines = ["", f"decode time and hops: sums over all decode kernels; speedup is over {baselines};"]
     if any(row.get("speedup_low") is not None for row in rows):
         lines += [
-            "layers are a sample: decode time and hops are of those run; speedup, busiest link and x bound are estimates",
+            "layers are a sample: decode time and hops are of those run; speedup, busiest link and x bound estimates",
             "for all layers, the speedup with its 95% interval;",
         ]
     return "\n".join([*lines, *(f"note: {note}" for note in notes)])
