@@ -138,10 +138,11 @@ def apart(a, b):
     st.sampled_from([0.0, 410e-9]),
     st.sampled_from([0.0, 200e-9]),
     st.integers(0, 3),
+    st.booleans(),
 )
-def test_the_compiled_kernel_agrees_with_simpy(some, start, hop, places):
+def test_the_compiled_kernel_agrees_with_simpy(some, start, hop, places, flushed):
     wafer = wafer_of(some[0][0], start=start, hop=hop, llc=places * 88e6)
-    check_twin(compiled_kernel, FluidModel(wafer), wafer, some)
+    check_twin(compiled_kernel, FluidModel(wafer), wafer, some, flushed)
 
 
 @given(
@@ -150,21 +151,22 @@ def test_the_compiled_kernel_agrees_with_simpy(some, start, hop, places):
     st.integers(0, 3),
     st.sampled_from(["full", "half"]),
     st.sampled_from([(1.0, 1.0), (0.7, 1.0), (0.9, 0.3)]),
+    st.booleans(),
 )
-def test_the_compiled_circuits_agree_with_simpy(some, hop, places, duplex, shares):
+def test_the_compiled_circuits_agree_with_simpy(some, hop, places, duplex, shares, flushed):
     wafer = wafer_of(some[0][0], hop=hop, llc=places * 88e6)
-    check_twin(compiled_circuit_kernel, CircuitModel(wafer, duplex, *shares), wafer, some)
+    check_twin(compiled_circuit_kernel, CircuitModel(wafer, duplex, *shares), wafer, some, flushed)
 
 
-def check_twin(run_compiled, model, wafer, some):
-    """Run kernels one after another on one wafer, whose LLCs hold some experts from one to the next."""
+def check_twin(run_compiled, model, wafer, some, flushed):
+    """Run kernels one after another, twice over, on one wafer, whose LLCs, if not *flushed*, keep some experts."""
     mesh = some[0][0]
     caches = [Llcs(wafer.spec.die.llc, wafer.num_dies) for _ in range(2)]
-    for drawn_mesh, plan, compute, window in some:
+    for drawn_mesh, plan, compute, window in [*some, *some]:
         if drawn_mesh != mesh:
             continue
         for llcs in caches:
-            llcs.begin(flushed=False)
+            llcs.begin(flushed=flushed)
         reference = simulate_kernel(model, caches[0], 0, plan, 88e6, compute, window)
         ours = run_compiled(model, caches[1], 0, plan, 88e6, compute, window)
         check_conservation(plan, ours, wafer, 88e6)
@@ -173,8 +175,8 @@ def check_twin(run_compiled, model, wafer, some):
             assert apart(getattr(reference, name), getattr(ours, name)) < 1e-9, name
         for name in ("hbm_read", "hbm_written", "llc_read", "link_data", "link_request", "link_busy"):
             assert apart(getattr(reference.carried, name), getattr(ours.carried, name)) < 1e-9, name
-        for die in range(wafer.num_dies):
-            assert list(caches[0][die].content()) == list(caches[1][die].content())
+    for die in range(wafer.num_dies):
+        assert list(caches[0][die].content()) == list(caches[1][die].content())
 
 
 @pytest.mark.parametrize("name", ["deepseek_v3", "llama4_maverick", "qwen3_235b", "kimi_k2"])

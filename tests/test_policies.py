@@ -168,6 +168,20 @@ def test_the_top_of_a_row_is_its_largest_positive_entries():
     assert top_of_rows(heat, 2).astype(int).tolist() == [[0, 1, 1, 0], [0, 0, 0, 0], [1, 0, 0, 0], [1, 1, 0, 0]]
 
 
+@given(
+    st.integers(1, 8).flatmap(lambda n: st.lists(st.lists(st.integers(0, 4), min_size=n, max_size=n), min_size=1)),
+    st.integers(1, 9),
+    st.sampled_from([np.int32, np.int64]),
+)
+def test_the_top_of_a_row_is_what_a_stable_sort_puts_first(rows, count, kind):
+    heat = np.array(rows, kind)
+    first = np.argsort(-heat, axis=1, kind="stable")[:, :count]
+    expected = np.zeros(heat.shape, np.bool_)
+    np.put_along_axis(expected, first, True, axis=1)
+    assert np.array_equal(top_of_rows(heat, count, only_seen=False), expected)
+    assert np.array_equal(top_of_rows(heat, count), expected & (heat > 0))
+
+
 def test_the_heatmap_keeps_what_follows_what_the_die_computes():
     """Die 7 computes and fetches expert 0, which follows itself; die 8 computes 1, which does not."""
     heat = np.zeros((10, 10), np.int64)
