@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from wss.policies.allocation import Algorithm1, Allocation, Home, InTurn
+from wss.policies.balanced import Balanced
 from wss.policies.caching import Caching, Lru
 from wss.policies.placement import Contiguous, Placement
 from wss.policies.prediction import Never, Prediction, TokenHeatmap
@@ -45,6 +46,9 @@ POLICIES: dict[str, Policy] = {
             allocation=Algorithm1(),
             prediction=TokenHeatmap(),
             about="Algorithm 1 that sees the copies of the predictor",
+        ),
+        Policy(
+            name="balanced", allocation=Balanced(), about="ours: experts at home, only surplus tokens move, within budgets"
         ),
     )
 }

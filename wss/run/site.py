@@ -55,6 +55,9 @@ class Site:
             link_read=self._bytes / link.bandwidth,
             hop=2 * link.latency,
             token=self._gemm.token_s(*self._shape),
+            latency=experiment.wafer.die.llc.miss + experiment.wafer.die.hbm.latency,
+            tile=self._gemm.tile(),
+            request=link.request / link.granule,
         )
         self.ledger = Ledger(policy.name, model, wafer, precision, self._gemm)
 
@@ -80,6 +83,7 @@ class Site:
             home=sealed(self._home[kernel.layer]),
             holders=sealed(self._copies.holders(kernel.layer)),
             hops=sealed(self._wafer.hops),
+            routes=self._wafer.routes,
             costs=self._costs,
         )
         plan = checked_plan(ask(name, "allocation", self._policy.allocation.allocate, view), view, name)
