@@ -12,7 +12,7 @@ giver, the receiver is the one that can take most; of equals, the nearest to whe
 one with least to do. The expert is the one whose move shortens the giver's time most.
 
 The least G that can be reached is found by bisection, between an equal share of the work and what keeping every expert
-whole takes. Nothing moves for a gain below the latency of a read.
+whole takes. Nothing moves for a gain below what reading over one link takes.
 
 Written once: the functions are compiled, `surplus.py_func` is plain Python that calls them. They share three tuples:
 
@@ -249,7 +249,7 @@ def surplus(counts, num_links, view, costs):  # type: ignore[no-untyped-def]
     best = _start(counts, descending, num_links, 0.0, view, costs)
     reading, takes = best[2].max(), best[4].max()
     low, high = max(reading, counts.sum() / costs[5] * costs[4] / view[1].shape[0]), max(reading, takes)
-    worth = high - costs[3] - costs[2]
+    worth = high - (costs[1] + costs[2] + costs[3])
     for _ in range(HALVINGS):
         goal = min((low + high) / 2, worth)
         if goal < low:

@@ -12,6 +12,7 @@ from wss.engine.fluid import FluidModel
 from wss.errors import CapacityError, ConfigError
 from wss.hardware import GEMMS, Wafer
 from wss.metrics import Ledger
+from wss.metrics.bounds import Whereabouts
 from wss.models.shape import BYTES_PER_WEIGHT
 from wss.policies import Copies, Costs, KernelView, Policy
 from wss.policies.prefetching import NoPrefetch
@@ -103,6 +104,7 @@ class Site:
         place = self._places[kernel.layer]
         self._llcs.begin(flushed=(place - self._before) % self._num_layers != 1 % self._num_layers)
         self._before = place
+        where = Whereabouts(holders=view.holders, cached=self._llcs.lying(place, len(kernel.counts)))
         if self._compiled is not None:
             outcome = compiled_kernel(self._compiled, self._llcs, place, plan, self._bytes, compute, self._window)
         else:
@@ -116,6 +118,7 @@ class Site:
             plan,
             compute,
             outcome,
+            where=where,
             evictions=self._copies.evictions - before,
             hbm_used=float(used.max()),
         )
