@@ -105,5 +105,6 @@ def view_of(wafer: Wafer, counts: np.ndarray, holders: np.ndarray, order: np.nda
         home=holders.argmax(axis=1),
         holders=holders,
         hops=wafer.hops,
+        routes=wafer.routes,
         costs=Costs(hbm_read=26e-6, link_read=52e-6, hop=0.4e-6, token=0.09e-6),
     )

@@ -396,7 +396,7 @@ def test_a_policy_that_tries_to_leave_is_refused(small):
 
 
 def test_a_kernel_that_beats_its_bound_is_an_error_of_ours(small, monkeypatch):
-    monkeypatch.setattr("wss.metrics.ledger.kernel_bound", lambda *_: 1.0)
+    monkeypatch.setattr("wss.metrics.ledger.Bounds.of", lambda *_: 1.0)
     with pytest.raises(AssertionError, match=r"beats the lower bound of 1\.0 s"):
         run(load(small))
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 import numpy as np
 
 from wss.hardware.specs import LlcSpec
-from wss.records import FloatArray, IntArray
+from wss.records import BoolArray, FloatArray, IntArray
 
 Key = tuple[int, int]  # layer, expert
 MOST_EXPERTS = 1 << 20  # of a layer, where keys are whole numbers
@@ -119,6 +119,17 @@ class Llcs:
         ready[:] = 0.0
         if flushed:
             keys[:] = EMPTY
+
+    def lying(self, layer: int, num_experts: int) -> BoolArray:
+        """Return which experts of *layer* lie in any of the caches, [experts]."""
+        if self._arrays is not None:
+            held = self._arrays[0][self._arrays[0] // MOST_EXPERTS == layer] % MOST_EXPERTS
+        else:
+            here = [expert for llc in self._llcs for of, expert in llc.content() if of == layer]
+            held = np.array(here, np.int64)
+        lying = np.zeros(num_experts, np.bool_)
+        lying[held] = True
+        return lying
 
     @staticmethod
     def keys(layer: int, experts: IntArray) -> IntArray:

@@ -49,6 +49,10 @@ class GemmModel(Protocol):
         """Return what one token more of an expert costs at best, which policies may weigh with."""
         ...
 
+    def tile(self) -> int:
+        """Return how many tokens of one expert are computed together: fewer cost as much."""
+        ...
+
     def hbm_share(self) -> float:
         """Return the share of peak HBM bandwidth that streaming weights achieves."""
         ...
@@ -79,6 +83,10 @@ class Ideal:
     def token_s(self, hidden: int, intermediate: int, die: DieSpec, precision: Precision) -> float:
         """Return the same for one token."""
         return 6.0 * hidden * intermediate / die.flops[precision]
+
+    def tile(self) -> int:
+        """Return 1."""
+        return 1
 
     def hbm_share(self) -> float:
         """Return 1."""
@@ -162,6 +170,10 @@ class Measured:
         gate_up = 4.0 * intermediate * (hidden + self.tile_overhead)
         down = 2.0 * hidden * (intermediate + self.tile_overhead)
         return (gate_up + down) / (self.compute_share * die.flops[precision])
+
+    def tile(self) -> int:
+        """Return the rows of an output tile."""
+        return TILE_M
 
     def hbm_share(self) -> float:
         """Return the fitted share of bandwidth."""

@@ -1,38 +1,87 @@
-"""What no policy can beat: a lower bound on the time of one MoE kernel.
+"""What no plan can beat: a lower bound on the time of one MoE kernel, given where the experts' weights are.
 
-Take D dies, T tokens on A active experts, experts of B bytes. Whatever the placement and the plan:
-
-* compute: some die computes at least ceil(T/D) tokens, and takes at least what the GEMM model takes for them with all
-  tiles and waves full (with `gemm: ideal`, at its peak):
-  time >= least seconds of ceil(T/D) tokens;
-* HBM: each active expert is read, whole, at least once, and the first read of it comes from an LLC only if it lay in
-  one when the kernel began. The LLCs hold floor(LLC / B) experts each, so R = max(0, A - D · floor(LLC / B)) experts
-  are read from some HBM, and some HBM serves at least ceil(R/D) of these reads; none of them moves a byte before its
-  start latency (LLC miss and HBM) is over:
-  time >= LLC miss + HBM latency + ceil(R/D) · B / HBM bandwidth, if R > 0.
+The largest of four terms, each of which docs/bounds.md proves for every plan, network and order of tasks: tiles of
+tokens on D dies; reads of the dies' HBMs, all together and one by one; and for each expert the best that splitting it
+over any number of dies could do.
 """
 
 from __future__ import annotations
 
-import math
+from dataclasses import dataclass
+
+import numpy as np
 
 from wss.hardware.gemm import GEMMS, GemmModel
 from wss.hardware.wafer import Wafer
 from wss.models.shape import ModelShape, Precision
-from wss.records import IntArray
+from wss.records import BoolArray, FloatArray, IntArray
 
 
-def kernel_bound(
-    counts: IntArray, model: ModelShape, wafer: Wafer, precision: Precision, gemm: GemmModel = GEMMS["ideal"]
-) -> float:
-    """Return the lower bound in seconds; *counts* is tokens per expert, [experts]."""
-    die = wafer.spec.die
-    tokens, active = int(counts.sum()), int((counts > 0).sum())
-    a_die = math.ceil(tokens / wafer.num_dies)
-    compute = gemm.least_seconds(a_die, model.hidden_size, model.moe_intermediate_size, die, precision)
-    nbytes = model.expert_bytes(precision)
-    cached = wafer.num_dies * int(die.llc.size // nbytes)
-    if active <= cached:
-        return compute
-    reads = math.ceil((active - cached) / wafer.num_dies) * nbytes / die.hbm.bandwidth
-    return max(compute, die.llc.miss + die.hbm.latency + reads)
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Whereabouts:
+    """Where the weights of a layer are when its kernel begins.
+
+    Attributes
+    ----------
+    holders
+        Which dies hold each expert in their HBM, placed or copied, [experts, dies].
+    cached
+        Which experts lie in any LLC, [experts].
+    """
+
+    holders: BoolArray
+    cached: BoolArray
+
+
+class Bounds:
+    """Lower bounds on the kernels of one model on one wafer, with one GEMM model."""
+
+    def __init__(self, model: ModelShape, wafer: Wafer, precision: Precision, gemm: GemmModel = GEMMS["ideal"]) -> None:
+        die = wafer.spec.die
+        self._dies = wafer.num_dies
+        self._llc_experts = int(die.llc.size // model.expert_bytes(precision))
+        self._start = die.llc.miss + die.hbm.latency
+        self._read = model.expert_bytes(precision) / die.hbm.bandwidth
+        self._link = model.expert_bytes(precision) / wafer.link_bandwidth.max(initial=0.0) if wafer.num_links else 0.0
+        self._gemm, self._tile = gemm, gemm.tile()
+        self._shape = (model.hidden_size, model.moe_intermediate_size, die, precision)
+
+    def of(self, counts: IntArray, where: Whereabouts | None = None) -> float:
+        """Return the lower bound in seconds; *counts* is tokens per expert, [experts].
+
+        Where it is not known where weights are, they may be anywhere, and the LLCs full of what the kernel needs.
+        """
+        tiles = -(-counts // self._tile)
+        bound = self._compute(-(-int(tiles.sum()) // self._dies))
+        if where is None:
+            reads = int((counts > 0).sum()) - self._dies * self._llc_experts
+            return max(bound, self._reading(-(-reads // self._dies)))
+        must = (counts > 0) & ~where.cached
+        alone = where.holders[must & (where.holders.sum(axis=1) == 1)].sum(axis=0)  # reads that no other die can serve
+        bound = max(bound, self._reading(max(-(-int(must.sum()) // self._dies), int(alone.max(initial=0)))))
+        return max(bound, self._one_expert(tiles, must, alone, where))
+
+    def _compute(self, tiles: int) -> float:
+        """Return what one die takes at least for *tiles* of whatever experts."""
+        return self._gemm.least_seconds(tiles * self._tile, *self._shape)
+
+    def _reading(self, reads: int) -> float:
+        """Return what one HBM takes at least for *reads*."""
+        return self._start + reads * self._read if reads > 0 else 0.0
+
+    def _one_expert(self, tiles: IntArray, must: BoolArray, alone: IntArray, where: Whereabouts) -> float:
+        """Return the largest bound of a single expert; of those with equal holders, the one with most tiles matters."""
+        most: dict[bytes, int] = {}
+        for expert in np.flatnonzero(tiles).tolist():
+            key = where.holders[expert].tobytes()
+            if key not in most or tiles[expert] > tiles[most[key]]:
+                most[key] = expert
+        experts = np.array(list(most.values()))
+        split: FloatArray = np.arange(1, self._dies + 1)[:, None]
+        held = where.holders[experts].sum(axis=1)
+        compute = self._compute(0) + -(-tiles[experts] // split) * (self._compute(1) - self._compute(0))
+        moved = np.where(split > held, self._link, 0.0)
+        if self._llc_experts == 0:
+            others = np.where(held == 1, (alone * where.holders[experts]).max(axis=1) - 1, 0)
+            moved = np.maximum(moved, self._start + (others + -(-split // held)) * self._read)
+        return float(np.maximum(compute, moved).min(axis=0).max())

@@ -6,7 +6,7 @@ import numpy as np
 
 from wss.hardware.gemm import GemmModel
 from wss.hardware.wafer import Wafer
-from wss.metrics.bounds import kernel_bound
+from wss.metrics.bounds import Bounds, Whereabouts
 from wss.metrics.traffic import check_conservation, traffic
 from wss.models.shape import ModelShape, Precision
 from wss.records import FloatArray, IntArray, KernelRow, KernelRun, Plan
@@ -24,7 +24,8 @@ class Ledger:
         self.die_compute: FloatArray = np.zeros(wafer.num_dies)
         self.layer_links: dict[int, FloatArray] = {}  # bytes over each link in decode, by layer
         self.layer_compute: dict[int, FloatArray] = {}  # seconds that each die computed in decode, by layer
-        self._model, self._wafer, self._precision, self._gemm = model, wafer, precision, gemm
+        self._wafer, self._expert_bytes = wafer, model.expert_bytes(precision)
+        self._bounds = Bounds(model, wafer, precision, gemm)
 
     def enter(
         self,
@@ -35,16 +36,17 @@ class Ledger:
         compute: FloatArray,
         run: KernelRun,
         *,
+        where: Whereabouts,
         evictions: int,
         hbm_used: float,
     ) -> None:
         """Check that the kernel kept all bytes and its bound, and enter its row; *layer* is absolute.
 
+        *where* is where its experts' weights were when it began.
         *hbm_used* is the bytes in the fullest die's HBM: its experts, copies and activation buffers.
         """
-        expert_bytes = self._model.expert_bytes(self._precision)
-        check_conservation(plan, run, self._wafer, expert_bytes)
-        bound = kernel_bound(counts, self._model, self._wafer, self._precision, self._gemm)
+        check_conservation(plan, run, self._wafer, self._expert_bytes)
+        bound = self._bounds.of(counts, where)
         if run.time < bound * (1 - 1e-12):
             raise AssertionError(f"step {step}, layer {layer}: {run.time} s beats the lower bound of {bound} s")
         die_compute = np.bincount(plan.die, compute, self._wafer.num_dies).astype(np.float64)
@@ -66,7 +68,7 @@ class Ledger:
             max_link_bytes=float((carried.link_data + carried.link_request).max(initial=0.0)),
             evictions=evictions,
             hbm_used_bytes=hbm_used,
-            **vars(traffic(plan, run, self._wafer, expert_bytes)),
+            **vars(traffic(plan, run, self._wafer, self._expert_bytes)),
         )
         self.add(row, carried.link_data, carried.link_request, carried.link_busy, die_compute)
 

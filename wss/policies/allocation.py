@@ -10,6 +10,7 @@ from annotated_types import Ge, Le
 
 from wss.errors import CHECKED
 from wss.policies.algorithm1 import algorithm1
+from wss.policies.balanced import Balanced
 from wss.policies.view import KernelView
 from wss.records import IntArray, Plan
 
@@ -148,4 +149,5 @@ ALLOCATIONS: dict[str, type[Allocation]] = {
     "in_turn": InTurn,
     "chunked": Chunked,
     "algorithm1": Algorithm1,
+    "balanced": Balanced,
 }

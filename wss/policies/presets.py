@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from wss.policies.allocation import Algorithm1, Allocation, Even, Home, InTurn
+from wss.policies.balanced import Balanced
 from wss.policies.caching import Caching, Lru
 from wss.policies.placement import Contiguous, Placement
 from wss.policies.placements.dup import Dup
@@ -107,6 +108,11 @@ POLICIES: dict[str, Policy] = {
             placement=OracleWorst(),
             allocation=Home(),
             about="an oracle, no policy: what the decode asks for most, all together on few dies",
+        ),
+        Policy(
+            name="balanced",
+            allocation=Balanced(),
+            about="ours: experts at home, only surplus tokens move, within budgets",
         ),
     )
 }

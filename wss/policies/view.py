@@ -21,12 +21,21 @@ class Costs:
         Latency of one hop, there and back.
     token
         Computing one token of one expert.
+    latency
+        From the issue of a read from the own HBM to its first byte.
+    tile
+        Tokens of one expert are computed in whole tiles of so many.
+    request
+        Bytes of requests, against the stream, for each byte that is read over links.
     """
 
     hbm_read: float
     link_read: float
     hop: float
     token: float
+    latency: float = 0.0
+    tile: int = 1
+    request: float = 0.0
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -47,6 +56,8 @@ class KernelView:
         Which dies hold each expert in their HBM, placed or copied, [experts, dies].
     hops
         Links on the way from one die to another, [dies, dies].
+    routes
+        Numbers of these links, first link first, -1 after the last, [dies, dies, longest route].
     costs
         What a policy may weigh with.
     """
@@ -57,6 +68,7 @@ class KernelView:
     home: IntArray
     holders: BoolArray
     hops: IntArray
+    routes: IntArray
     costs: Costs
 
     @property

@@ -132,12 +132,15 @@ def costs_of(experiment: Experiment, wafer: Wafer) -> Costs:
     """Return what policies may weigh with; *wafer* has the HBMs that the GEMM model achieves."""
     model, precision = experiment.model, experiment.precision
     nbytes, link, die = model.expert_bytes(precision), experiment.wafer.link, experiment.wafer.die
-    token_s = GEMMS[experiment.gemm].token_s
+    gemm = GEMMS[experiment.gemm]
     return Costs(
         hbm_read=nbytes / wafer.spec.die.hbm.bandwidth,
         link_read=nbytes / link.bandwidth,
         hop=2 * link.latency,
-        token=token_s(model.hidden_size, model.moe_intermediate_size, die, precision),
+        token=gemm.token_s(model.hidden_size, model.moe_intermediate_size, die, precision),
+        latency=die.llc.miss + die.hbm.latency,
+        tile=gemm.tile(),
+        request=link.request / link.granule,
     )
 
 

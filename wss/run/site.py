@@ -15,6 +15,7 @@ from wss.engine.fluid import FluidModel
 from wss.errors import CapacityError, ConfigError
 from wss.hardware import GEMMS, Wafer
 from wss.metrics import Ledger
+from wss.metrics.bounds import Whereabouts
 from wss.models.shape import BYTES_PER_WEIGHT
 from wss.policies import Copies, KernelView, Policy
 from wss.policies.prefetching import NoPrefetch
@@ -78,6 +79,7 @@ class Site:
             home=sealed(self._home[kernel.layer]),
             holders=sealed(self._copies.holders(kernel.layer)),
             hops=sealed(self._wafer.hops),
+            routes=self._wafer.routes,
             costs=self._costs,
         )
         plan = checked_plan(ask(name, "allocation", self._policy.allocation.allocate, view), view, name)
@@ -97,6 +99,7 @@ class Site:
         place = self._places[kernel.layer]
         self._llcs.begin(flushed=(place - self._before) % self._num_layers != 1 % self._num_layers)
         self._before = place
+        where = Whereabouts(holders=view.holders, cached=self._llcs.lying(place, len(kernel.counts)))
         if self._compiled is not None:
             outcome = self._compiled(self._llcs, place, plan, self._bytes, compute, self._window)
         else:
@@ -110,6 +113,7 @@ class Site:
             plan,
             compute,
             outcome,
+            where=where,
             evictions=self._copies.evictions - before,
             hbm_used=float(used.max()),
         )
