@@ -39,7 +39,7 @@ def arguments(view):
 
 
 def estimate(view, plan):
-    """The kernel's estimated seconds: pairs of tasks on each die, reads of each HBM, load of each link, worked out anew."""
+    """The kernel's estimated seconds, worked out anew: pairs of tasks, reads of each HBM, load of each link."""
     costs = view.costs
     load = np.zeros(int(view.routes.max(initial=-1)) + 1)
     longest = 0.0
@@ -121,7 +121,7 @@ def test_readers_of_a_busy_hbm_take_turns():
 
 
 def test_a_pair_takes_its_computing_or_its_reads():
-    """Falling 100, 50, 20, 10 us with reads of 30 us: 100 + 10, then 50 + 20; of 50, 5 and 4: 60 for a pair, 30 alone."""
+    """100, 50, 20, 10 us with reads of 30 us: 100 + 10, then 50 + 20; of 50, 5 and 4: 60 for a pair, 30 alone."""
     assert span(np.array([100.0, 50.0, 20.0, 10.0]), 30.0) == 180.0
     assert span(np.array([50.0, 5.0, 4.0]), 30.0) == 90.0
     assert span(np.array([]), 30.0) == 0.0

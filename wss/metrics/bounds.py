@@ -36,9 +36,7 @@ class Whereabouts:
 class Bounds:
     """Lower bounds on the kernels of one model on one wafer, with one GEMM model."""
 
-    def __init__(
-        self, model: ModelShape, wafer: Wafer, precision: Precision, gemm: GemmModel = GEMMS["ideal"]
-    ) -> None:
+    def __init__(self, model: ModelShape, wafer: Wafer, precision: Precision, gemm: GemmModel = GEMMS["ideal"]) -> None:
         die = wafer.spec.die
         self._dies = wafer.num_dies
         self._llc_experts = int(die.llc.size // model.expert_bytes(precision))

@@ -48,7 +48,9 @@ POLICIES: dict[str, Policy] = {
             about="Algorithm 1 that sees the copies of the predictor",
         ),
         Policy(
-            name="balanced", allocation=Balanced(), about="ours: experts at home, only surplus tokens move, within budgets"
+            name="balanced",
+            allocation=Balanced(),
+            about="ours: experts at home, only surplus tokens move, within budgets",
         ),
     )
 }

@@ -25,8 +25,8 @@ def relaxed_optimum(view: KernelView) -> float:
     RuntimeError
         If the solver gives up.
     """
-    from scipy.optimize import linprog  # slow to import, and no run needs it
-    from scipy.sparse import coo_array
+    from scipy.optimize import linprog  # noqa: PLC0415  (slow, and no run needs it)
+    from scipy.sparse import coo_array  # noqa: PLC0415
 
     costs, num_dies = view.costs, view.num_dies
     num_links = int(view.routes.max(initial=-1)) + 1
