@@ -83,11 +83,11 @@ def test_whatever_moves_moves_in_whole_tiles(view):
 
 
 def test_a_hot_expert_is_shared_with_its_neighbours():
-    """6400 tokens, 100 tiles of 9.6 us, on the middle die of 3 x 3: cut so that nobody computes much above 107 us."""
+    """6400 tokens, 100 tiles of 9.6 us: at home 960 us, on nine dies nine reads from one HBM, 270 us; on six about 180."""
     plan = Balanced().allocate(kernel([6400], [4]))
     assert plan.tokens.sum() == 6400
     assert (plan.source == 4).all()
-    assert plan.tokens.max() * COSTS.token < 320e-6  # nine reads of 30 us from one HBM are 270 us; at home it takes 960
+    assert plan.tokens.max() * COSTS.token < 200e-6
 
 
 def test_what_hbm_bound_dies_do_not_gain_by_is_left_at_home():
@@ -98,7 +98,7 @@ def test_what_hbm_bound_dies_do_not_gain_by_is_left_at_home():
 
 
 def test_a_copy_is_used_before_anything_is_read_from_afar():
-    """Two experts of 384 us on one die, a copy of one of them on the far corner: it goes there, and nothing is read."""
+    """Two experts of 384 us on one die, a copy of one of them on the far corner, which then reads its own."""
     plan = Balanced().allocate(kernel([2560, 2560], [0, 0], copies=[(1, 8)]))
     assert set(zip(plan.expert.tolist(), plan.die.tolist(), strict=True)) >= {(0, 0), (1, 8)}
     assert (plan.source[plan.die == 8] == 8).all()

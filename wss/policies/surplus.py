@@ -8,8 +8,8 @@ what each link carries: weights one way, requests the other.
 For a goal G in seconds, every die that would take longer sheds tokens until it would not. A move takes whole tiles of
 one expert, or all it has there, to a die that still ends by G, and is allowed only if the HBM and the links of the read
 that it needs end by G too. Nothing is read anew for an expert that the receiver computes already. For each expert of
-the giver, the receiver is the one that can take most; of equals, the nearest to where the weights come from; of these, the
-one with least to do. The expert is the one whose move shortens the giver's time most.
+the giver, the receiver is the one that can take most; of equals, the nearest to where the weights come from; of these,
+the one with least to do. The expert is the one whose move shortens the giver's time most.
 
 The least G that can be reached is found by bisection, between an equal share of the work and what keeping every expert
 whole takes. Nothing moves for a gain below what reading over one link takes.
@@ -133,9 +133,9 @@ def _links_fit(origin, die, goal, state, view, costs):  # type: ignore[no-untype
     ends = goal - costs[3] - costs[2] * hops[origin, die]
     fits = True
     for link in routes[origin, die]:
-        fits &= link < 0 or load[link] + costs[1] <= ends
+        fits = fits and (link < 0 or load[link] + costs[1] <= ends)
     for link in routes[die, origin]:
-        fits &= link < 0 or load[link] + costs[6] * costs[1] <= ends
+        fits = fits and (link < 0 or load[link] + costs[6] * costs[1] <= ends)
     return fits
 
 
@@ -251,7 +251,7 @@ def surplus(counts, num_links, view, costs):  # type: ignore[no-untyped-def]
     worth = high - (costs[1] + costs[2] + costs[3])
     for _ in range(HALVINGS):
         goal = min((low + high) / 2, worth)
-        if goal < low:
+        if goal <= low:
             break
         trial = _start(counts, descending, num_links, goal, view, costs)
         if _reach(goal, trial, view, costs):
