@@ -83,7 +83,7 @@ def test_whatever_moves_moves_in_whole_tiles(view):
 
 
 def test_a_hot_expert_is_shared_with_its_neighbours():
-    """6400 tokens, 100 tiles of 9.6 us: at home 960 us, on nine dies nine reads from one HBM, 270 us; on six about 180."""
+    """6400 tokens, 100 tiles of 9.6 us: at home 960 us, nine reads from one HBM 270 us, on six dies about 180."""
     plan = Balanced().allocate(kernel([6400], [4]))
     assert plan.tokens.sum() == 6400
     assert (plan.source == 4).all()
