@@ -18,9 +18,9 @@ from wss.records import FloatArray, IntArray, Plan
 class Balanced:
     """Whole experts where they are held; what a die cannot finish in time moves in whole tiles.
 
-    A die takes its tasks in turn from both ends, the one with most tokens, the one with fewest, and so on: what computes
-    long hides the read of what computes briefly. Of an HBM that is busy most of the kernel, the remote readers take
-    turns instead: the one with most tokens reads first, the j-th of k when the die has done j/k of its tasks.
+    A die takes its tasks in turn from both ends, the one with most tokens, the one with fewest, and so on: what
+    computes long hides the read of what computes briefly. Of an HBM that is busy most of the kernel, the remote readers
+    take turns instead: the one with most tokens reads first, the j-th of k when its die has done j/k of its tasks.
 
     Parameters
     ----------

@@ -1,23 +1,23 @@
 """Surplus: whole experts stay where they are held, and only what a die cannot finish by a goal moves to others.
 
-What a die takes is estimated from its tasks alone: they are run in pairs, the one that computes longest with the one that
-computes least, and so on; a pair takes its computing, or its two reads from HBM if that is longer. An expert's computing
-goes by whole tiles of tokens. To this come, as ends of their own, what each HBM reads for whoever asks, and what each
-link carries: weights one way, requests the other.
+What a die takes is estimated from its tasks alone: they are run in pairs, the one that computes longest with the one
+that computes least, and so on; a pair takes its computing, or its two reads from HBM if that is longer. An expert's
+computing goes by whole tiles of tokens. To this come, as ends of their own, what each HBM reads for whoever asks, and
+what each link carries: weights one way, requests the other.
 
 For a goal G in seconds, every die that would take longer sheds tokens until it would not. A move takes whole tiles of
 one expert, or all it has there, to a die that still ends by G, and is allowed only if the HBM and the links of the read
-that it needs end by G too. Nothing is read anew for an expert that the receiver computes already. For each expert of the
-giver, the receiver is the one that can take most; of equals, the nearest to where the weights come from; of these, the
-one with least to do. The expert is the one whose move shortens the giver's time most.
+that it needs end by G too. Nothing is read anew for an expert that the receiver computes already. For each expert of
+the giver, the receiver is the one that can take most; of equals, the nearest to where the weights come from; of these,
+the one with least to do. The expert is the one whose move shortens the giver's time most.
 
 The least G that can be reached is found by bisection, between an equal share of the work and what keeping every expert
 whole takes. Nothing moves for a gain below what reading over one link takes.
 
 Written once: the functions are compiled, `surplus.py_func` is plain Python that calls them. They share three tuples:
 
-    state  tokens and source of each (die, expert), [dies, experts], -1 where nothing is read; seconds that each HBM reads
-           and that each link carries, [dies], [links]; estimated seconds, and tiles of one more expert that fit, [dies]
+    state  tokens and source of each (die, expert), [dies, experts], -1 where nothing is read; seconds that each HBM
+           reads and that each link carries, [dies], [links]; estimated seconds, and tiles of one more expert that fit
     view   holders [experts, dies], hops [dies, dies], routes [dies, dies, longest]
     costs  seconds of an HBM read, of a link read, of a hop there and back, before a read, of a tile; tokens of a tile;
            bytes of requests for a byte of weights
@@ -113,7 +113,7 @@ def _start(counts, descending, num_links, goal, view, costs):  # type: ignore[no
 
 @numba.njit(cache=True)
 def _origin(expert, die, state, view):  # type: ignore[no-untyped-def]
-    """Return whose HBM *die* would read *expert* from: its own, or the holder's with least to read, then the nearest."""
+    """Return whose HBM *die* would read *expert* from: its own, else the least busy holder's; of equals the nearest."""
     reading, holders, hops = state[2], view[0], view[1]
     if holders[expert, die]:
         return die
@@ -131,13 +131,12 @@ def _links_fit(origin, die, goal, state, view, costs):  # type: ignore[no-untype
     """Whether all links could carry one more read by *goal*."""
     load, hops, routes = state[3], view[1], view[2]
     ends = goal - costs[3] - costs[2] * hops[origin, die]
+    fits = True
     for link in routes[origin, die]:
-        if link >= 0 and load[link] + costs[1] > ends:
-            return False
+        fits = fits and (link < 0 or load[link] + costs[1] <= ends)
     for link in routes[die, origin]:
-        if link >= 0 and load[link] + costs[6] * costs[1] > ends:
-            return False
-    return True
+        fits = fits and (link < 0 or load[link] + costs[6] * costs[1] <= ends)
+    return fits
 
 
 @numba.njit(cache=True)
@@ -252,7 +251,7 @@ def surplus(counts, num_links, view, costs):  # type: ignore[no-untyped-def]
     worth = high - (costs[1] + costs[2] + costs[3])
     for _ in range(HALVINGS):
         goal = min((low + high) / 2, worth)
-        if goal < low:
+        if goal <= low:
             break
         trial = _start(counts, descending, num_links, goal, view, costs)
         if _reach(goal, trial, view, costs):

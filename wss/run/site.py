@@ -99,7 +99,7 @@ class Site:
         place = self._places[kernel.layer]
         self._llcs.begin(flushed=(place - self._before) % self._num_layers != 1 % self._num_layers)
         self._before = place
-        where = Whereabouts(holders=view.holders, cached=self._llcs.lying(place, len(kernel.counts)))
+        lying = Whereabouts(holders=view.holders, cached=self._llcs.lying(place, len(kernel.counts)))
         if self._compiled is not None:
             outcome = self._compiled(self._llcs, place, plan, self._bytes, compute, self._window)
         else:
@@ -113,7 +113,7 @@ class Site:
             plan,
             compute,
             outcome,
-            where=where,
+            where=lying,
             evictions=self._copies.evictions - before,
             hbm_used=float(used.max()),
         )

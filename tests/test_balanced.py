@@ -1,0 +1,150 @@
+"""The balanced allocation: what it promises, small cases by hand, and how far from a relaxed optimum it is."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from kit import view_of, wafer_of
+
+from wss.policies import Costs
+from wss.policies.allocation import Home
+from wss.policies.balanced import Balanced, in_turn_from_both_ends, turns
+from wss.policies.relaxed import relaxed_optimum
+from wss.policies.surplus import span, surplus
+from wss.run.guard import checked_plan
+
+COSTS = Costs(hbm_read=30e-6, link_read=52e-6, hop=0.4e-6, token=0.15e-6, latency=0.4e-6, tile=64, request=0.25)
+WAFER = wafer_of((3, 3))
+
+
+def kernel(counts, home, wafer=WAFER, copies=(), costs=COSTS):
+    """A kernel whose expert e is held by die home[e], and by those of *copies*, (expert, die)."""
+    holders = np.zeros((len(counts), wafer.num_dies), np.bool_)
+    holders[np.arange(len(counts)), home] = True
+    view = view_of(wafer, np.array(counts, np.int64), holders.copy())
+    for copy in copies:
+        holders[copy] = True
+    return dataclasses.replace(view, holders=holders, costs=costs)
+
+
+def arguments(view):
+    """What `surplus` takes."""
+    costs = view.costs
+    tile_s = costs.token * costs.tile
+    numbers = (costs.hbm_read, costs.link_read, costs.hop, costs.latency, tile_s, costs.tile, costs.request)
+    num_links = int(view.routes.max(initial=-1)) + 1
+    return view.counts, num_links, (view.holders, view.hops, view.routes), numbers
+
+
+def estimate(view, plan):
+    """The kernel's estimated seconds, worked out anew: pairs of tasks, reads of each HBM, load of each link."""
+    costs = view.costs
+    load = np.zeros(int(view.routes.max(initial=-1)) + 1)
+    longest = 0.0
+    for die in range(view.num_dies):
+        tiles = np.sort(-(-plan.tokens[plan.die == die] // costs.tile))[::-1]
+        longest = max(longest, span(tiles * costs.tile * costs.token, costs.hbm_read))
+        reads = np.count_nonzero(plan.source == die)
+        longest = max(longest, costs.latency + reads * costs.hbm_read if reads else 0.0)
+    for source, die in zip(plan.source[plan.remote], plan.die[plan.remote], strict=True):
+        for route, share in ((view.routes[source, die], 1.0), (view.routes[die, source], costs.request)):
+            load[route[route >= 0]] += share * costs.link_read
+    return max(longest, load.max(initial=0.0))
+
+
+@st.composite
+def kernels(draw, most=4000):
+    num_experts = draw(st.integers(1, 30))
+    counts = draw(st.lists(st.integers(0, most), min_size=num_experts, max_size=num_experts).filter(any))
+    dies = st.integers(0, WAFER.num_dies - 1)
+    return kernel(counts, draw(st.lists(dies, min_size=num_experts, max_size=num_experts)))
+
+
+@given(kernels())
+def test_its_estimate_is_kept_and_never_above_that_of_home(view):
+    plan = Balanced().allocate(view)
+    checked_plan(plan, view, "balanced")
+    home = Home().allocate(view)
+    _, _, seconds = surplus(*arguments(view))
+    assert estimate(view, plan) <= seconds * (1 + 1e-6)
+    assert seconds <= estimate(view, home) * (1 + 1e-6)
+    if plan.remote.any():
+        assert seconds <= estimate(view, home) - COSTS.link_read
+
+
+@given(kernels())
+def test_whatever_moves_moves_in_whole_tiles(view):
+    plan = Balanced().allocate(view)
+    for expert in view.order:
+        parts = plan.tokens[plan.expert == expert]
+        assert np.count_nonzero(parts % COSTS.tile) <= 1
+
+
+def test_a_hot_expert_is_shared_with_its_neighbours():
+    """6400 tokens, 100 tiles of 9.6 us: at home 960 us, nine reads from one HBM 270 us, on six dies about 180."""
+    plan = Balanced().allocate(kernel([6400], [4]))
+    assert plan.tokens.sum() == 6400
+    assert (plan.source == 4).all()
+    assert plan.tokens.max() * COSTS.token < 200e-6
+
+
+def test_what_hbm_bound_dies_do_not_gain_by_is_left_at_home():
+    """Ten experts a die, a tile each: the HBMs take 300 us whatever is moved."""
+    plan = Balanced().allocate(kernel([64] * 90, np.repeat(np.arange(9), 10)))
+    assert not plan.remote.any()
+    assert (plan.die == np.repeat(np.arange(9), 10)).all()
+
+
+def test_a_copy_is_used_before_anything_is_read_from_afar():
+    """Two experts of 384 us on one die, a copy of one of them on the far corner, which then reads its own."""
+    plan = Balanced().allocate(kernel([2560, 2560], [0, 0], copies=[(1, 8)]))
+    assert set(zip(plan.expert.tolist(), plan.die.tolist(), strict=True)) >= {(0, 0), (1, 8)}
+    assert (plan.source[plan.die == 8] == 8).all()
+
+
+def test_a_small_gain_is_not_worth_a_read():
+    """100 us on one die, nothing on the others: half of it elsewhere would gain less than a link read, 52 us."""
+    assert not Balanced().allocate(kernel([640], [4])).remote.any()
+    assert Balanced().allocate(kernel([1920, 1920], [4, 4])).remote.any()
+
+
+def test_tasks_in_turn_from_both_ends():
+    die, tokens = np.array([0, 0, 0, 0, 0, 1]), np.array([5, 9, 1, 3, 7, 2])
+    order = np.lexsort((in_turn_from_both_ends(die, tokens), die))
+    assert tokens[order].tolist() == [9, 1, 7, 3, 5, 2]
+
+
+def test_readers_of_a_busy_hbm_take_turns():
+    assert turns(np.array([3, 3, 1, 3]), np.array([10, 30, 5, 20])).tolist() == [2 / 3, 0.0, 0.0, 1 / 3]
+
+
+def test_a_pair_takes_its_computing_or_its_reads():
+    """100, 50, 20, 10 us with reads of 30 us: 100 + 10, then 50 + 20; of 50, 5 and 4: 60 for a pair, 30 alone."""
+    assert span(np.array([100.0, 50.0, 20.0, 10.0]), 30.0) == 180.0
+    assert span(np.array([50.0, 5.0, 4.0]), 30.0) == 90.0
+    assert span(np.array([]), 30.0) == 0.0
+
+
+def test_compiled_and_plain_agree():
+    view = kernel([3000, 200, 900, 64, 1500, 10], [4, 4, 4, 0, 1, 8])
+    compiled, plain = surplus(*arguments(view)), surplus.py_func(*arguments(view))
+    assert np.array_equal(compiled[0], plain[0])
+    assert np.array_equal(compiled[1], plain[1])
+    assert compiled[2] == plain[2]
+
+
+def test_the_relaxed_optimum_by_hand():
+    """One die: what it computes. Two dies, one expert of 1000 tokens: half each, as a read of half takes less."""
+    assert relaxed_optimum(kernel([1000], [0], wafer_of((1, 1)))) == pytest.approx(150e-6)
+    assert relaxed_optimum(kernel([1000], [0], wafer_of((1, 2)))) == pytest.approx(75e-6)
+    assert relaxed_optimum(kernel([8] * 4, [0] * 4, wafer_of((1, 2)))) == pytest.approx(0.4e-6 + 120e-6)
+
+
+@settings(max_examples=20, deadline=None)
+@given(kernels())
+def test_no_plan_is_estimated_below_the_relaxed_optimum(view):
+    least = relaxed_optimum(view)
+    for allocation in (Balanced(), Home()):
+        assert estimate(view, allocation.allocate(view)) >= least * (1 - 1e-7)

@@ -1,0 +1,67 @@
+"""What the best plan could reach if tokens and reads could be cut at will: a yardstick for planners, not a policy.
+
+For a kernel, a linear programme (scipy, HiGHS) finds the least T with
+
+    x[e, d]  share of expert e's tokens that die d computes, sum over d is 1
+    y[e, d, s]  reads of e by d from holder s, at least x[e, d] in all
+    computing of each die, reading of each HBM (its latency included), and load of each link (weights and requests) <= T
+
+As a whole plan with whole reads fulfils this, no plan's estimate is below T; it knows nothing of tiles, of windows, of
+order, or of what one read takes by itself. It takes seconds for more than about 30 experts on 25 dies.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from wss.policies.view import KernelView
+
+
+def relaxed_optimum(view: KernelView) -> float:
+    """Return T in seconds.
+
+    Raises
+    ------
+    RuntimeError
+        If the solver gives up.
+    """
+    from scipy.optimize import linprog  # noqa: PLC0415  (slow, and no run needs it)
+    from scipy.sparse import coo_array  # noqa: PLC0415
+
+    costs, num_dies = view.costs, view.num_dies
+    num_links = int(view.routes.max(initial=-1)) + 1
+    entries: list[tuple[int, int, float]] = []  # row, column, value of what is <= T
+    rows = 2 * num_dies + num_links  # computing, reading, links; below them, x[e, d] <= reads
+    column, demands, shares = 0, list[float](), list[tuple[int, int]]()
+    for expert in view.order.tolist():
+        computing = float(view.counts[expert]) * costs.token
+        for die in range(num_dies):
+            entries += [(die, column, computing), (rows + len(demands), column, 1.0)]
+            shares.append((expert, column))
+            demand = rows + len(demands)
+            demands.append(expert)
+            column += 1
+            for source in np.flatnonzero(view.holders[expert]).tolist():
+                entries += [(demand, column, -1.0), (num_dies + source, column, costs.hbm_read)]
+                for route, share in ((view.routes[source, die], 1.0), (view.routes[die, source], costs.request)):
+                    entries += [(2 * num_dies + int(k), column, share * costs.link_read) for k in route[route >= 0]]
+                column += 1
+    row, col, value = (np.array(part) for part in zip(*entries, strict=True))
+    limit = np.zeros(rows + len(demands))
+    limit[num_dies : 2 * num_dies] = -costs.latency
+    makespan = np.arange(rows)
+    at_most = coo_array(
+        (np.append(value, -np.ones(rows)), (np.append(row, makespan), np.append(col, np.full(rows, column)))),
+        shape=(len(limit), column + 1),
+    )
+    place = {expert: i for i, expert in enumerate(view.order.tolist())}
+    exactly = coo_array(
+        (np.ones(len(shares)), ([place[expert] for expert, _ in shares], [at for _, at in shares])),
+        shape=(len(place), column + 1),
+    )
+    goal = np.zeros(column + 1)
+    goal[column] = 1.0
+    found = linprog(goal, A_ub=at_most, b_ub=limit, A_eq=exactly, b_eq=np.ones(len(place)))
+    if found.status != 0:
+        raise RuntimeError(f"no optimum: {found.message}")
+    return float(found.fun)
