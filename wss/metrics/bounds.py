@@ -14,7 +14,7 @@ import numpy as np
 from wss.hardware.gemm import GEMMS, GemmModel
 from wss.hardware.wafer import Wafer
 from wss.models.shape import ModelShape, Precision
-from wss.records import BoolArray, FloatArray, IntArray
+from wss.records import BoolArray, IntArray
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
