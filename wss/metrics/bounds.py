@@ -14,7 +14,7 @@ import numpy as np
 from wss.hardware.gemm import GEMMS, GemmModel
 from wss.hardware.wafer import Wafer
 from wss.models.shape import ModelShape, Precision
-from wss.records import BoolArray, FloatArray, IntArray
+from wss.records import BoolArray, IntArray
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -77,7 +77,7 @@ class Bounds:
             if key not in most or tiles[expert] > tiles[most[key]]:
                 most[key] = expert
         experts = np.array(list(most.values()))
-        split: FloatArray = np.arange(1, self._dies + 1)[:, None]
+        split: IntArray = np.arange(1, self._dies + 1)[:, None]
         held = where.holders[experts].sum(axis=1)
         compute = self._compute(0) + -(-tiles[experts] // split) * (self._compute(1) - self._compute(0))
         moved = np.where(split > held, self._link, 0.0)
