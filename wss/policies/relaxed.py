@@ -32,7 +32,9 @@ def relaxed_optimum(view: KernelView) -> float:
     num_links = int(view.routes.max(initial=-1)) + 1
     entries: list[tuple[int, int, float]] = []  # row, column, value of what is <= T
     rows = 2 * num_dies + num_links  # computing, reading, links; below them, x[e, d] <= reads
-    column, demands, shares = 0, list[float](), list[tuple[int, int]]()
+    column = 0
+    demands: list[int] = []  # the expert of each x
+    shares: list[tuple[int, int]] = []  # the expert and the column of each x
     for expert in view.order.tolist():
         computing = float(view.counts[expert]) * costs.token
         for die in range(num_dies):
