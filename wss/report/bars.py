@@ -2,42 +2,91 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
+from textwrap import fill
 from typing import Any
 
-from wss.report.canvas import COLOURS, HATCHES, pyplot, save
-from wss.report.sweeps import best
+from wss.report.canvas import WIDTH, look, paper, save, shorten
+from wss.report.sweeps import estimated
+from wss.units import parse, show
 
 Row = dict[str, Any]
 
 # file, column, what it is, whether the scale is logarithmic
 BARS: tuple[tuple[str, str, str, bool], ...] = (
-    ("speedup", "speedup", "speedup over the baseline", False),
+    ("speedup", "speedup", "speedup over the baseline (x)", False),
     ("throughput", "throughput_tokens_per_s", "tokens/s of the MoE layers", False),
     ("paper_throughput", "throughput_paper_tokens_per_s", "tokens/s, as the paper counts", False),
-    ("hops", "hops", "hops", True),
-    ("bound", "bound_ratio", "decode time over the lower bound", False),
+    ("hops", "hops", "hops of all decode kernels", True),
+    ("bound", "bound_ratio", "decode time over the lower bound (x)", False),
 )
 DRAM = (
     ("local_read_bytes", "local reads"),
     ("remote_read_bytes", "remote reads"),
     ("local_write_bytes", "copies written"),
 )
+ROOM = WIDTH - 0.7  # inches, of the bars of a panel that has a row to itself
+CHARACTER = 0.058  # inches, of 7 points
+MOST_PANELS = 36
+THIN, NAMED = 0.06, 0.13  # inches, a bar at least; and one with its policy's name below it
+
+
+@dataclass(frozen=True)
+class Panel:
+    """A panel: its title, the groups of bars in it, and its rows."""
+
+    title: str
+    groups: list[str]
+    rows: list[Row]
+
+
+@dataclass(frozen=True)
+class Frame:
+    """How the bars of all pictures of one kind stand: panels, what is left out, policies, panels in a row, inches."""
+
+    panels: list[Panel]
+    left_out: int
+    policies: list[str]
+    across: int
+    wide: float
+    axes: Sequence[str]
+
+    @property
+    def bar(self) -> float:
+        """Width of a bar, where groups are 1 apart."""
+        return 0.84 / len(self.policies)
+
+    def at(self, panel: Panel, row: Row) -> float:
+        """Where the bar of *row* stands."""
+        number = self.policies.index(row["policy"])
+        return panel.groups.index(group_of(row, self.axes)) - 0.42 + (number + 0.5) * self.bar
 
 
 def write_bars(rows: Sequence[Row], axes: Sequence[str], title: str, folder: Path, kind: str) -> list[Path]:
     """Draw every figure that the rows have into *folder*, and return the paths; *kind* is png or svg."""
-    plt = pyplot("report")
     written = []
+    sampled = any(row.get("decode_time_s_estimate") is not None for row in rows)
+    suffix = ",\nestimated for all layers" if sampled else ""
+    frame = _frame(rows, axes, THIN)
     for name, column, what, logarithmic in BARS:
-        if all(column in row for row in rows) and any(best(row, column) for row in rows):
-            fig = _panels(plt, rows, axes, lambda axis, own, c=column: _simple(axis, own, axes, c))
-            for axis in fig.axes:
-                axis.set_yscale("symlog" if logarithmic else "linear")
-            written.append(_finish(plt, fig, what, title, folder / f"{name}.{kind}"))
-    fig = _panels(plt, rows, axes, lambda axis, own: _stacked(axis, own, axes))
-    written.append(_finish(plt, fig, "DRAM bytes of all decode kernels", title, folder / f"dram.{kind}"))
+        values = [value for row in rows if (value := estimated(row, column)[0]) is not None]
+        if any(values):
+            set_scale = _logarithmic(values) if logarithmic else _linear
+            with paper() as plt:
+                fig = _draw(plt, frame, partial(_simple, frame=frame, column=column), set_scale)
+                written.append(_finish(fig, frame, what + suffix, title, folder / f"{name}.{kind}"))
+    heights = [sum(estimated(row, column)[0] or 0 for column, _ in DRAM) for row in rows]
+    if any(heights):
+        frame = _frame(rows, axes, NAMED)
+        unit = show(max(heights), "size").split()[1]
+        scale = parse(f"1 {unit}", "size")
+        with paper() as plt:
+            fig = _draw(plt, frame, partial(_stacked, frame=frame, scale=scale), _linear)
+            what = f"DRAM traffic of all decode kernels ({unit}){suffix}"
+            written.append(_finish(fig, frame, what, title, folder / f"dram.{kind}"))
     return written
 
 
@@ -46,90 +95,140 @@ def group_of(row: Row, axes: Sequence[str]) -> str:
     return "\n".join(str(row[axis]) for axis in (axes[1:] if len(axes) > 1 else axes))
 
 
-def _panels(plt: Any, rows: Sequence[Row], axes: Sequence[str], draw: Any) -> Any:
-    """Return a figure whose panels *draw* fills, one for each label of the first of several axes."""
+def _frame(rows: Sequence[Row], axes: Sequence[str], bar: float) -> Frame:
+    """Return how bars of at least *bar* inches stand; groups that find no room in a panel go to one more."""
+    policies = list(dict.fromkeys(row["policy"] for row in rows))
+    per = max(1, int(ROOM / (bar * len(policies) / 0.84)))
     first = axes[0] if len(axes) > 1 else None
-    labels = list(dict.fromkeys(row[first] for row in rows)) if first else [None]
-    groups = len({group_of(row, axes) for row in rows})
-    policies = len({row["policy"] for row in rows})
-    wide = min(max(3.0, 0.16 * groups * policies + 1.2), 14.0)
-    across = min(len(labels), 2 if wide > 5 else 4)
-    down = -(-len(labels) // across)
+    panels = []
+    for label in dict.fromkeys(row[first] for row in rows) if first else [None]:
+        own = [row for row in rows if first is None or row[first] == label]
+        groups = list(dict.fromkeys(group_of(row, axes) for row in own))
+        for start in range(0, len(groups), per):
+            part = groups[start : start + per]
+            title = f"{first} {label}" if first else ""
+            panels.append(Panel(title, part, [row for row in own if group_of(row, axes) in part]))
+    most = max(len(panel.groups) for panel in panels)
+    need = 0.7 + most * max(1.5 * bar * len(policies), 0.12)
+    across = max(1, min(3, len(panels), int(WIDTH / max(need, 2.2))))
+    wide = WIDTH if across > 1 else max(WIDTH / 2, min(WIDTH, 2 * need))
+    return Frame(panels[:MOST_PANELS], len(panels[MOST_PANELS:]), policies, across, wide, axes)
+
+
+def _draw(plt: Any, frame: Frame, draw: Callable[[Any, Panel], None], scale: Callable[[Any], None]) -> Any:
+    """Return a figure whose panels *draw* fills; they share the *scale* of their y axes."""
+    down = -(-len(frame.panels) // frame.across)
     fig, grid = plt.subplots(
-        down, across, figsize=(wide * across, 3.0 * down + 0.6), layout="constrained", squeeze=False
+        down,
+        frame.across,
+        figsize=(frame.wide, 2.0 * down + 0.7),
+        layout="constrained",
+        squeeze=False,
+        sharey=True,
     )
-    for axis, label in zip(grid.flat, labels, strict=False):
-        draw(axis, [row for row in rows if first is None or row[first] == label])
-        if first:
-            axis.set_title(f"{first} {label}", fontsize=10)
-    for axis in grid.flat[len(labels) :]:
+    inches = frame.wide / frame.across - 0.5
+    for axis, panel in zip(grid.flat, frame.panels, strict=False):
+        draw(axis, panel)
+        axis.set_title(fill(shorten(panel.title, 80), max(20, int(inches / CHARACTER))))
+        axis.set_xlim(-0.55, len(panel.groups) - 0.45)
+        axis.grid(axis="y", lw=0.4, alpha=0.6)
+        axis.set_axisbelow(True)
+        scale(axis)
+    for axis in grid.flat[len(frame.panels) :]:
         axis.remove()
     return fig
 
 
-def _places(rows: Sequence[Row], axes: Sequence[str]) -> tuple[list[str], list[str], float]:
-    """Return groups, policies and the width of a bar."""
-    groups = list(dict.fromkeys(group_of(row, axes) for row in rows))
-    policies = list(dict.fromkeys(row["policy"] for row in rows))
-    return groups, policies, 0.8 / len(policies)
+def _name_groups(axis: Any, panel: Panel, frame: Frame) -> None:
+    """Put the groups' names at the ticks of x; upright where they have no room side by side."""
+    room = (frame.wide / frame.across - 0.7) / len(panel.groups)
+    longest = max(len(line) for group in panel.groups for line in group.split("\n"))
+    if longest * CHARACTER < room - 0.05:
+        axis.set_xticks(range(len(panel.groups)), panel.groups)
+    else:
+        names = [shorten(group.replace("\n", ", "), 40) for group in panel.groups]
+        axis.set_xticks(range(len(panel.groups)), names, rotation=90)
+    axis.tick_params(axis="x", length=0)
 
 
-def _look(number: int) -> dict[str, Any]:
-    """Return colour and hatch of the *number*-th kind of bar."""
-    at = number % len(COLOURS)
-    return {"color": COLOURS[at], "hatch": HATCHES[at], "edgecolor": "white", "lw": 0.3}
+def _simple(axis: Any, panel: Panel, frame: Frame, column: str) -> None:
+    """Draw a bar for each row whose figure is known, with its interval where there is one."""
+    for i, policy in enumerate(frame.policies):
+        own = [(row, *estimated(row, column)) for row in panel.rows if row["policy"] == policy]
+        own = [each for each in own if each[1] is not None]
+        if own:
+            at = [frame.at(panel, row) for row, *_ in own]
+            axis.bar(at, [value for _, value, _, _ in own], frame.bar, label=policy, **look(i))
+        for row, value, low, high in own:
+            if low is not None:
+                ends = [[max(0.0, value - low)], [max(0.0, high - value)]]
+                axis.errorbar(frame.at(panel, row), value, ends, fmt="none", ecolor="black", lw=0.8, capsize=1.5)
+    if column == "speedup":
+        axis.axhline(1, color="black", lw=0.6, ls=":")
+    _name_groups(axis, panel, frame)
 
 
-def _simple(axis: Any, rows: Sequence[Row], axes: Sequence[str], column: str) -> None:
-    groups, policies, width = _places(rows, axes)
-    for i, policy in enumerate(policies):
-        own = [row for row in rows if row["policy"] == policy]
-        at = [groups.index(group_of(row, axes)) - 0.4 + (i + 0.5) * width for row in own]
-        heights = [best(row, column) or 0 for row in own]
-        axis.bar(
-            at, heights, width, label=policy, color=COLOURS[i % 8], hatch=HATCHES[i % 8], edgecolor="white", lw=0.3
-        )
-        low, high = f"{column}_low", f"{column}_high"
-        if all(row.get(low) is not None for row in own):
-            below = [max(0.0, height - row[low]) for height, row in zip(heights, own, strict=True)]
-            above = [max(0.0, row[high] - height) for height, row in zip(heights, own, strict=True)]
-            axis.errorbar(at, heights, [below, above], fmt="none", ecolor="black", lw=0.8, capsize=1.5)
-    axis.set_xticks(range(len(groups)), groups, fontsize=8)
-    axis.grid(axis="y", lw=0.4, alpha=0.6)
-    axis.set_axisbelow(True)
+def _stacked(axis: Any, panel: Panel, frame: Frame, scale: float) -> None:
+    """Draw the kinds of bytes of each row upon each other, its policy below and its group above."""
+    at = [frame.at(panel, row) for row in panel.rows]
+    bottom = [0.0] * len(at)
+    for k, (column, what) in enumerate(DRAM):
+        heights = [(estimated(row, column)[0] or 0) / scale for row in panel.rows]
+        axis.bar(at, heights, 0.92 * frame.bar, bottom, label=what, **look(k))
+        bottom = [b + h for b, h in zip(bottom, heights, strict=True)]
+    axis.set_xticks(at, [shorten(row["policy"], 24) for row in panel.rows], rotation=90)
+    axis.tick_params(axis="x", length=0)
+    if any(panel.groups):
+        above = axis.secondary_xaxis("top")
+        _name_groups(above, panel, frame)
+        above.spines["top"].set_visible(False)
 
 
-def _stacked(axis: Any, rows: Sequence[Row], axes: Sequence[str]) -> None:
-    groups, policies, width = _places(rows, axes)
-    for i, policy in enumerate(policies):
-        own = [row for row in rows if row["policy"] == policy]
-        at = [groups.index(group_of(row, axes)) - 0.4 + (i + 0.5) * width for row in own]
-        bottom = [0.0] * len(own)
-        for k, (column, what) in enumerate(DRAM):
-            heights = [float(row[column]) for row in own]
-            axis.bar(
-                at,
-                heights,
-                0.92 * width,
-                bottom,
-                label=what if i == 0 else None,
-                color=COLOURS[k],
-                hatch=HATCHES[k],
-                edgecolor="white",
-                lw=0.3,
-            )
-            bottom = [b + h for b, h in zip(bottom, heights, strict=True)]
-        for x, top in zip(at, bottom, strict=True):
-            axis.text(x, top, f" {policy}", rotation=90, ha="center", va="bottom", fontsize=5)
-    axis.set_ylim(0, 1.25 * max(sum(float(row[column]) for column, _ in DRAM) for row in rows))
-    axis.set_xticks(range(len(groups)), groups, fontsize=8)
+def _linear(axis: Any) -> None:
+    axis.yaxis.set_major_formatter(lambda value, _: brief(value))
 
 
-def _finish(plt: Any, fig: Any, what: str, title: str, path: Path) -> Path:
-    try:
-        handles, labels = fig.axes[0].get_legend_handles_labels()
-        fig.legend(handles, labels, loc="outside lower center", ncols=8, fontsize=8, frameon=False)
-        fig.suptitle(f"{what} — {title}", fontsize=10)
-        return save(fig, path)
-    finally:
-        plt.close(fig)
+def _logarithmic(values: Sequence[float]) -> Callable[[Any], None]:
+    """Return what sets the logarithmic scale of *values*; with zeros among them it is linear below the least other."""
+    from matplotlib.ticker import LogLocator, NullFormatter  # noqa: PLC0415 - an extra
+
+    least, most = min(value for value in values if value > 0), max(values)
+    subs = (1.0, 2.0, 5.0) if most < 1e3 * least else (1.0,)
+
+    def apply(axis: Any) -> None:
+        if min(values) > 0:
+            axis.set_yscale("log")
+            axis.set_ylim(least / 2, most * 1.5)
+            axis.yaxis.set_major_locator(LogLocator(subs=subs))
+        else:
+            axis.set_yscale("symlog", linthresh=least)
+            axis.set_ylim(0, most * 1.5)
+        axis.yaxis.set_major_formatter(lambda value, _: brief(value))
+        axis.yaxis.set_minor_formatter(NullFormatter())
+
+    return apply
+
+
+def brief(value: float) -> str:
+    """Return a number as short text: 1.5, 20k, 3M, 4G."""
+    for factor, letter in ((1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k")):
+        if abs(value) >= factor:
+            return f"{value / factor:.4g}{letter}"
+    return f"{value:.4g}"
+
+
+def _finish(fig: Any, frame: Frame, what: str, title: str, path: Path) -> Path:
+    """Put labels and legend to a figure and write it."""
+    fig.supylabel(what, fontsize=7.5)
+    if frame.axes:
+        fig.supxlabel(", ".join(frame.axes[1:] if len(frame.axes) > 1 else frame.axes), fontsize=7.5)
+    found = {
+        label: handle for axis in fig.axes for handle, label in zip(*axis.get_legend_handles_labels(), strict=True)
+    }
+    order = [label for label in [*frame.policies, *(what for _, what in DRAM)] if label in found]
+    columns = max(1, int(frame.wide / (0.45 + CHARACTER * max(map(len, order)))))
+    handles = [found[label] for label in order]
+    fig.legend(handles, order, loc="outside lower center", ncols=columns, frameon=False)
+    note = f"; the first {len(frame.panels)} of {len(frame.panels) + frame.left_out} panels" if frame.left_out else ""
+    fig.suptitle(fill(title + note, int(frame.wide / 0.07)))
+    return save(fig, path)

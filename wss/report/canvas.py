@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import os
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +15,19 @@ from wss.errors import ConfigError, OutputError
 COLOURS = ("#0072B2", "#E69F00", "#009E73", "#D55E00", "#CC79A7", "#56B4E9", "#F0E442", "#000000")
 HATCHES = ("", "//", "..", "xx", "\\\\", "oo", "++", "--")
 HEAT = "cividis"
+WIDTH = 7.0  # inches, of the pictures of `wss report`: the text of a page in print
+PRINT = {
+    "font.size": 7.5,
+    "axes.titlesize": 8,
+    "axes.labelsize": 7.5,
+    "xtick.labelsize": 7,
+    "ytick.labelsize": 7,
+    "legend.fontsize": 7.5,
+    "figure.titlesize": 8.5,
+    "axes.linewidth": 0.6,
+    "hatch.linewidth": 0.6,
+    "text.parse_math": False,  # a user's label may hold a dollar
+}
 
 
 def pyplot(what: str) -> Any:
@@ -33,6 +49,37 @@ def pyplot(what: str) -> Any:
     return plt
 
 
+@contextmanager
+def paper() -> Iterator[Any]:
+    """Give pyplot, set for print at `WIDTH`; what is drawn inside is closed in the end.
+
+    Raises
+    ------
+    ConfigError
+        If matplotlib is not installed.
+    """
+    plt = pyplot("report")
+    before = set(plt.get_fignums())
+    with plt.rc_context(PRINT):
+        try:
+            yield plt
+        finally:
+            for number in set(plt.get_fignums()) - before:
+                plt.close(number)
+
+
+def look(number: int) -> dict[str, Any]:
+    """Return colour and hatch of the *number*-th kind of bar; the pairs differ for 64 of them."""
+    hatch = HATCHES[(number + number // len(COLOURS)) % len(HATCHES)]
+    return {"color": COLOURS[number % len(COLOURS)], "hatch": hatch, "edgecolor": "white", "lw": 0.3}
+
+
+def shorten(label: object, most: int) -> str:
+    """Return a label as text of at most *most* characters."""
+    text = str(label)
+    return text if len(text) <= most else text[: most - 1] + "…"
+
+
 def save(fig: Any, path: Path) -> Path:
     """Write *fig* to *path*, PNG or SVG by its suffix, and return it.
 
@@ -44,7 +91,11 @@ def save(fig: Any, path: Path) -> Path:
     part = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        fig.savefig(part, format=path.suffix[1:], dpi=120, metadata={"Date": None} if path.suffix == ".svg" else None)
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "Glyph .* missing", UserWarning)  # a label in a script without a font
+            fig.savefig(
+                part, format=path.suffix[1:], dpi=200, metadata={"Date": None} if path.suffix == ".svg" else None
+            )
         part.replace(path)
     except OSError as error:
         part.unlink(missing_ok=True)

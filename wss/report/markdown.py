@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
-from wss.report.sweeps import FIGURES, best, cell
+from wss.report.sweeps import FIGURES, best, estimated
 from wss.report.tornado import ranges
 
 Row = dict[str, Any]
@@ -14,24 +14,34 @@ Row = dict[str, Any]
 
 def table(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     """Return a Markdown table; the last columns, of numbers, are aligned by the reader's program."""
-    lines = ["| " + " | ".join(headings) + " |", "|" + "---|" * len(headings)]
-    lines += ["| " + " | ".join(text.replace("|", "\\|") for text in row) + " |" for row in rows]
-    return "\n".join(lines)
+    lines = ["| " + " | ".join(" ".join(text.replace("|", "\\|").split()) for text in row) + " |" for row in rows]
+    head = "| " + " | ".join(text.replace("|", "\\|") for text in headings) + " |"
+    return "\n".join([head, "|" + "---|" * len(headings), *lines])
 
 
 def rows_table(axes: Sequence[str], rows: Sequence[Row]) -> str:
-    """Return all rows with their main figures."""
+    """Return all rows with their main figures: estimates with intervals, where layers are sampled."""
     shown = [figure for figure in FIGURES if figure[1] in rows[0]]
     headings = [*axes, "policy", *(heading for heading, _, _ in shown)]
     body = [
-        [*(str(row[axis]) for axis in axes), row["policy"], *(cell(row, key, form) for _, key, form in shown)]
+        [*(str(row[axis]) for axis in axes), row["policy"], *(_cell(row, key, form) for _, key, form in shown)]
         for row in rows
     ]
     return table(headings, body)
 
 
+def _cell(row: Row, key: str, form: str) -> str:
+    value, low, high = estimated(row, key)
+    if value is None:
+        return "-"
+    if low is None:
+        return form.format(value)
+    form = form.replace("{:,}", "{:,.0f}")
+    return f"{form.format(value)} [{form.format(low)}, {form.format(high)}]"
+
+
 def means_table(axes: Sequence[str], rows: Sequence[Row]) -> str:
-    """Return the mean speedup of each policy, by each label of each axis and over all points."""
+    """Return the mean speedup of each policy, by each label of each axis and over all points that have the policy."""
     policies = list(dict.fromkeys(row["policy"] for row in rows))
     groups: list[tuple[str, list[Row]]] = [
         (f"{axis} {label}", [row for row in rows if row[axis] == label])
@@ -46,6 +56,8 @@ def means_table(axes: Sequence[str], rows: Sequence[Row]) -> str:
 
 
 def _mean(values: Sequence[float]) -> str:
+    if not values:
+        return "-"
     arithmetic = sum(values) / len(values)
     geometric = math.exp(sum(math.log(value) for value in values) / len(values))
     return f"{arithmetic:.3g}x ({geometric:.3g}x)"

@@ -4,64 +4,76 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from textwrap import fill
 from typing import Any
 
-from wss.report.canvas import HEAT, pyplot, save
+import numpy as np
+
+from wss.report.canvas import HEAT, WIDTH, paper, save, shorten
 
 Link = dict[str, Any]
 
-ARROW = {"arrowstyle": "-|>", "lw": 2.2, "shrinkA": 4, "shrinkB": 4}
+ACROSS = 3  # meshes in a row
 ASIDE = 0.13  # the two directions of a link stand beside each other
+SIDE = 0.32  # of a die; a link is 1 long
 
 
-def write_meshmap(links: Sequence[Link], title: str, path: Path) -> Path:
-    """Draw one mesh for each policy in *links*, rows of links.parquet, to *path*, and return it."""
-    plt = pyplot("report")
+def write_meshmap(links: Sequence[Link], title: str, path: Path, what: str = "link utilisation") -> Path:
+    """Draw one mesh for each policy in *links*, rows of links.parquet, to *path*, and return it.
+
+    *what* is the name of the scale. There has to be a link.
+    """
     policies = list(dict.fromkeys(link["policy"] for link in links))
-    most = max((link["utilization"] for link in links), default=0.0) or 1.0
+    most = max(link["utilization"] for link in links) or 1.0
     x, y = (max(max(link[f"source_{c}"], link[f"target_{c}"]) for link in links) + 1 for c in "xy")
-    size = (min(1.0 + 0.62 * x, 9.0), min(0.8 + 0.62 * y, 9.0))
-    fig, grid = plt.subplots(
-        1, len(policies), figsize=(size[0] * len(policies) + 1, size[1]), layout="constrained", squeeze=False
-    )
-    try:
+    across = min(len(policies), ACROSS)
+    down = -(-len(policies) // across)
+    wide = min((WIDTH - 0.8) / across, 3.2)
+    tall = min(wide * (y + 0.3) / (x + 0.3), 6.0)
+    with paper() as plt:
+        size = (max(wide * across + 0.8, WIDTH / 2), (tall + 0.25) * down + 0.4)
+        fig, grid = plt.subplots(down, across, figsize=size, layout="constrained", squeeze=False)
         scale = plt.Normalize(0, most)
-        colours = plt.get_cmap(HEAT)
-        for axis, policy in zip(grid[0], policies, strict=True):
+        for axis, policy in zip(grid.flat, policies, strict=False):
             own = [link for link in links if link["policy"] == policy]
-            _mesh(axis, own, lambda value: colours(scale(value)))
-            axis.set_title(f"{policy}, at most {max(link['utilization'] for link in own):.0%}", fontsize=8)
-        bar = plt.cm.ScalarMappable(scale, HEAT)
-        fig.colorbar(bar, ax=grid[0], label="link utilisation", format=lambda value, _: f"{value:.0%}")
-        fig.suptitle(title, fontsize=9)
+            _mesh(axis, own, scale, 72 * SIDE * min(wide / (x + 0.3), tall / (y + 0.3)))
+            busiest = max(link["utilization"] for link in own)
+            axis.set_title(f"{shorten(policy, 24)}, at most {busiest:.1%}")
+        for axis in grid.flat[len(policies) :]:
+            axis.remove()
+        bar = plt.cm.ScalarMappable(scale, f"{HEAT}_r")
+        digits = 0 if most >= 0.1 else 1 if most >= 0.01 else 2
+        fig.colorbar(bar, ax=grid, label=what, aspect=30, format=lambda value, _: f"{value:.{digits}%}")
+        fig.suptitle(fill(title, 100 if across > 1 else 55))
         return save(fig, path)
-    finally:
-        plt.close(fig)
 
 
-def _mesh(axis: Any, links: Sequence[Link], colour: Any) -> None:
-    dies = {(link[f"{end}_x"], link[f"{end}_y"]) for link in links for end in ("source", "target")}
-    for die in dies:
-        axis.scatter(*die, marker="s", s=60, color="#dddddd", edgecolor="black", lw=0.5, zorder=3)
-    for link in links:
-        begin, end = ((link[f"{side}_x"], link[f"{side}_y"]) for side in ("source", "target"))
-        along = (end[0] - begin[0], end[1] - begin[1])
-        far = max(abs(along[0]), abs(along[1]), 1)
-        aside = (-ASIDE * along[1] / far, ASIDE * along[0] / far)
-        axis.annotate(
-            "",
-            (end[0] + aside[0], end[1] + aside[1]),
-            (begin[0] + aside[0], begin[1] + aside[1]),
-            arrowprops={
-                "arrowstyle": "-|>",
-                "color": colour(link["utilization"]),
-                "lw": 2.2,
-                "shrinkA": 4,
-                "shrinkB": 4,
-            },
-        )
+def _mesh(axis: Any, links: Sequence[Link], scale: Any, side: float) -> None:
+    """Draw dies as squares of *side* points, and links as arrows, darker the more they carried."""
+    begin, end = (np.array([[link[f"{at}_{c}"] for c in "xy"] for link in links], float) for at in ("source", "target"))
+    dies = np.unique(np.concatenate([begin, end]), axis=0)
+    axis.scatter(*dies.T, marker="s", s=side**2, color="#dddddd", edgecolor="black", lw=0.5)
+    along = end - begin
+    unit = along / np.abs(along).max(axis=1, keepdims=True)
+    start = begin + 0.6 * SIDE * unit + ASIDE * np.stack([-unit[:, 1], unit[:, 0]], axis=1)
+    carried = [link["utilization"] for link in links]
+    axis.quiver(
+        *start.T,
+        *(along - 1.2 * SIDE * unit).T,
+        carried,
+        cmap=f"{HEAT}_r",
+        norm=scale,
+        angles="xy",
+        scale_units="xy",
+        scale=1,
+        units="xy",
+        width=0.07,
+        headwidth=2.8,
+        headlength=2.8,
+        headaxislength=2.8,
+    )
     axis.set(aspect="equal", xticks=[], yticks=[])
-    axis.margins(0.12)
-    axis.invert_yaxis()
+    axis.set_xlim(dies[:, 0].min() - 0.3, dies[:, 0].max() + 0.3)
+    axis.set_ylim(dies[:, 1].max() + 0.3, dies[:, 1].min() - 0.3)
     for spine in axis.spines.values():
         spine.set_visible(False)

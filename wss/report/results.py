@@ -15,10 +15,14 @@ from wss.errors import ConfigError, OutputError
 from wss.report.bars import write_bars
 from wss.report.markdown import means_table, rows_table, table, tornado_table
 from wss.report.meshmap import write_meshmap
-from wss.report.sweeps import read_sweep
-from wss.report.tornado import write_tornado
+from wss.report.sweeps import flat, read_sweep
+from wss.report.tornado import shown_policy, write_tornado
 
 MOST_MAPS = 6
+SAMPLED = (
+    "Layers are a sample: figures are estimates for all layers, with 95% intervals; the maps of links and the means "
+    "have none, and the maps show the layers run."
+)
 Row = dict[str, Any]
 
 
@@ -39,20 +43,25 @@ def read_results(folder: Path) -> Results:
     Raises
     ------
     ConfigError
-        If it is neither.
+        If it is neither, or damaged.
+    OutputError
+        If the tables of a sweep cannot be read.
     """
     try:
         if (folder / "sweep.json").is_file():
             about = json.loads((folder / "sweep.json").read_text(encoding="utf-8"))
             rows, links = read_sweep(folder)
-            return Results(about["name"], tuple(about["axes"]), rows, links, about["notes"])
+            axes = tuple(about["axes"])
+            if not rows or not all({*axes, "policy"} <= row.keys() for table in (rows, links) for row in table[:1]):
+                raise ConfigError(f"{folder}: sweep.json and the tables are of different sweeps; run the sweep again")
+            return Results(about["name"], axes, rows, links, about["notes"])
         if (folder / "summary.json").is_file():
             summary = json.loads((folder / "summary.json").read_text(encoding="utf-8"))
             links = [_placed(row) for row in pq.read_table(folder / "links.parquet").to_pylist()]
             run = summary["runs"][0]
             title = f"{run['model']} on {run['wafer']}, batch {run['batch']}, {run['network']}"
-            return Results(title, (), summary["runs"], links, summary["provenance"]["notes"])
-    except (OSError, ValueError, KeyError) as error:
+            return Results(title, (), [flat(each) for each in summary["runs"]], links, summary["provenance"]["notes"])
+    except (OSError, ValueError, KeyError, IndexError) as error:
         raise ConfigError(f"{folder}: its results are damaged ({error}); run it again") from None
     raise ConfigError(f"{folder}: holds no result (no sweep.json, no summary.json); give a folder that wss wrote")
 
@@ -72,24 +81,17 @@ def write_report(results: Results, folder: Path, kind: str) -> list[Path]:
         If something cannot be written.
     """
     rows, axes = results.rows, results.axes
-    varied = "varied" in axes
-    fixed = [axis for axis in axes if axis not in ("varied", "to")]
-    written: list[Path] = []
-    text = [f"# {results.title}", *results.notes]
-    if varied:
-        for labels in _labels(rows, fixed):
-            own = [row for row in rows if all(row[axis] == labels[axis] for axis in fixed)]
-            policy = next(row["policy"] for row in reversed(own) if row["policy"] != row["baseline"])
-            name = "_".join(["tornado", *(str(label) for label in labels.values())])
-            title = ", ".join([results.title, *(f"{axis} {label}" for axis, label in labels.items())])
-            written.append(write_tornado(own, policy, title, folder / f"{_file(name)}.{kind}"))
-            text += [f"## {title}, {policy}", f"![{name}]({written[-1].name})", tornado_table(own, policy)]
+    text = [f"# {results.title}", *results.notes, *([SAMPLED] if _sampled(rows) else [])]
+    if "varied" in axes:
+        written, drawn = _tornados(results, folder, kind)
+        text += drawn
     else:
-        written += write_bars(rows, axes, results.title, folder, kind)
+        written = write_bars(rows, axes, results.title, folder, kind)
         text += [f"![{path.stem}]({path.name})" for path in written]
         text += ["## Means", means_table(axes, rows)] if axes else []
-        written += _maps(results, folder, kind)
-        text += ["## Links", *(f"![{path.stem}]({path.name})" for path in written if path.stem.startswith("links"))]
+        maps = _maps(results, folder, kind)
+        text += ["## Links", *(f"![{path.stem}]({path.name})" for path in maps)] if maps else []
+        written += maps
     text += ["## All rows", rows_table(axes, rows)]
     report = folder / "report.md"
     try:
@@ -100,6 +102,30 @@ def write_report(results: Results, folder: Path, kind: str) -> list[Path]:
     return [*written, report]
 
 
+def _sampled(rows: list[Row]) -> bool:
+    return any(row.get("decode_time_s_estimate") is not None for row in rows)
+
+
+def _tornados(results: Results, folder: Path, kind: str) -> tuple[list[Path], list[str]]:
+    """Draw a tornado plot for every point of the grid; return the paths and the text with them."""
+    rows = results.rows
+    fixed = [axis for axis in results.axes if axis not in ("varied", "to")]
+    written: list[Path] = []
+    text: list[str] = []
+    taken: set[str] = set()
+    for labels in _labels(rows, fixed):
+        own = [row for row in rows if all(row[axis] == labels[axis] for axis in fixed)]
+        policy = shown_policy(own)
+        title = ", ".join([results.title, *(f"{axis} {label}" for axis, label in labels.items())])
+        if policy is None:
+            text += [f"## {title}", "No policy but the baseline is run both with nothing varied and with something."]
+            continue
+        name = _file("_".join(["tornado", *(str(label) for label in labels.values())]), taken)
+        written.append(write_tornado(own, policy, title, folder / f"{name}.{kind}"))
+        text += [f"## {title}, {policy}", f"![{name}]({written[-1].name})", tornado_table(own, policy)]
+    return written, text
+
+
 def _labels(rows: list[Row], axes: list[str]) -> list[dict[str, Any]]:
     """Return every combination of labels that there is, in order."""
     found = {tuple(row[axis] for axis in axes) for row in rows}
@@ -108,24 +134,31 @@ def _labels(rows: list[Row], axes: list[str]) -> list[dict[str, Any]]:
 
 
 def _maps(results: Results, folder: Path, kind: str) -> list[Path]:
-    """Draw the links of every point; of many points, the first of each label of the first axis."""
-    if not results.links:
-        return []
-    points = _labels(results.rows, list(results.axes))
+    """Draw the links of every point that has any; of many points, the first of each label of the first axis."""
+    linked = {tuple(link[axis] for axis in results.axes) for link in results.links}
+    points = [point for point in _labels(results.rows, list(results.axes)) if tuple(point.values()) in linked]
     if len(points) > MOST_MAPS:
         first = {point[results.axes[0]]: point for point in reversed(points)}
         points = [point for point in points if first[point[results.axes[0]]] == point][:MOST_MAPS]
-    written = []
+    what = "link utilisation, layers run" if _sampled(results.rows) else "link utilisation"
+    written, taken = [], set[str]()
     for point in points:
         own = [link for link in results.links if all(link[axis] == label for axis, label in point.items())]
         title = ", ".join(f"{axis} {label}" for axis, label in point.items()) or results.title
-        name = "_".join(["links", *(str(label) for label in point.values())])
-        written.append(write_meshmap(own, title, folder / f"{_file(name)}.{kind}"))
+        name = _file("_".join(["links", *(str(label) for label in point.values())]), taken)
+        written.append(write_meshmap(own, title, folder / f"{name}.{kind}", what))
     return written
 
 
-def _file(name: str) -> str:
-    return re.sub(r"[^A-Za-z0-9_.-]+", "-", name)
+def _file(name: str, taken: set[str]) -> str:
+    """Return *name* as that of a file, without its suffix, none of those *taken*, to which it is added."""
+    stem = re.sub(r"[^A-Za-z0-9_.-]+", "-", name)[:100]
+    found, number = stem, 1
+    while found.casefold() in taken:
+        number += 1
+        found = f"{stem}-{number}"
+    taken.add(found.casefold())
+    return found
 
 
 __all__ = ["Results", "read_results", "table", "write_report"]

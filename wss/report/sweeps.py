@@ -17,6 +17,7 @@ from wss.errors import OutputError
 from wss.report.tables import RATIOS, aligned
 
 Rows = Sequence[dict[str, Any]]
+ENDS = ("estimate", "low", "high")  # of a figure where layers were sampled
 
 FIGURES: tuple[tuple[str, str, str], ...] = (  # heading, column, format
     ("decode time", "decode_time_s", "{:.4g} s"),
@@ -131,6 +132,23 @@ def best(row: dict[str, Any], key: str) -> Any:
     """Return a figure of *row*; of sampled layers, a ratio as all layers would give it."""
     estimate = row.get(f"{key}_estimate") if key in RATIOS else None
     return row[key] if estimate is None else estimate
+
+
+def flat(figures: dict[str, Any]) -> dict[str, Any]:
+    """Return figures without mappings and lists: estimates and intervals, where layers were sampled, as columns."""
+    columns = {key: value for key, value in figures.items() if not isinstance(value, dict | list)}
+    for key, (low, high) in figures.get("ci95", {}).items():
+        columns |= dict(zip((f"{key}_{end}" for end in ENDS), (figures["estimate"][key], low, high), strict=True))
+    return columns
+
+
+def estimated(row: dict[str, Any], key: str) -> tuple[Any, Any, Any]:
+    """Return a figure of *row* and the ends of its interval; as all layers would give it, where they are sampled.
+
+    What is not known is None: the figure itself, or the ends where nothing was sampled.
+    """
+    value, low, high = (row.get(f"{key}_{end}") for end in ENDS)
+    return (row.get(key), None, None) if value is None else (value, low, high)
 
 
 def moved_table(axes: Sequence[str], moved: Sequence[Any]) -> str:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from textwrap import fill
 from typing import Any
 
-from wss.report.canvas import COLOURS, pyplot, save
+from wss.report.canvas import WIDTH, look, paper, save, shorten
 from wss.report.sweeps import best
 
 Row = dict[str, Any]
@@ -30,27 +31,34 @@ def ranges(rows: Sequence[Row]) -> dict[str, list[tuple[str, float]]]:
     return dict(sorted(found.items(), key=width))
 
 
+def shown_policy(rows: Sequence[Row]) -> str | None:
+    """Return the last policy, not the baseline, that is run both with nothing varied and with something; None if none.
+
+    The others that are run so are in the table of all rows.
+    """
+    varied = {row["policy"] for row in rows if row["varied"] != "-"}
+    found = [row["policy"] for row in rows if row["varied"] == "-" and row["policy"] != row.get("baseline")]
+    return next((policy for policy in reversed(found) if policy in varied), None)
+
+
 def write_tornado(rows: Sequence[Row], policy: str, title: str, path: Path) -> Path:
     """Draw the ranges of *policy*'s speedup to *path*, and return it."""
-    plt = pyplot("report")
     found = ranges([row for row in rows if row["policy"] == policy])
     centre = next(iter(found.values()))[0][1]
-    fig, axis = plt.subplots(figsize=(8, 0.5 * len(found) + 1.6), layout="constrained")
-    try:
+    with paper() as plt:
+        fig, axis = plt.subplots(figsize=(WIDTH, 0.32 * len(found) + 1.1), layout="constrained")
         for y, (_, choices) in enumerate(reversed(found.items())):
             low, high = min(choices, key=lambda c: c[1]), max(choices, key=lambda c: c[1])
-            axis.barh(y, centre - low[1], left=low[1], color=COLOURS[1], hatch="//", edgecolor="white")
-            axis.barh(y, high[1] - centre, left=centre, color=COLOURS[0], edgecolor="white")
+            axis.barh(y, centre - low[1], left=low[1], **look(1))
+            axis.barh(y, high[1] - centre, left=centre, **look(0))
             for (label, value), side, shift in ((low, "right", -4), (high, "left", 4)):
                 if value != centre:
                     where = {"textcoords": "offset points", "ha": side, "va": "center", "fontsize": 7}
-                    axis.annotate(f"{label}: {value:.3g}x", (value, y), (shift, 0), **where)
+                    axis.annotate(f"{shorten(label, 30)}: {value:.3g}x", (value, y), (shift, 0), **where)
         axis.axvline(centre, color="black", lw=1)
         axis.axvline(1, color="grey", lw=0.8, ls=":")
-        axis.set_yticks(range(len(found)), list(reversed(found)))
+        axis.set_yticks(range(len(found)), [shorten(name, 30) for name in reversed(found)])
         axis.margins(x=0.35)
-        axis.set_xlabel(f"speedup of {policy}; the line is {centre:.3g}x, with nothing varied")
-        axis.set_title(title, fontsize=10)
+        axis.set_xlabel(f"speedup of {policy} over the baseline; the line is {centre:.3g}x, with nothing varied")
+        axis.set_title(fill(title, 100))
         return save(fig, path)
-    finally:
-        plt.close(fig)
