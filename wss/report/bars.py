@@ -220,8 +220,6 @@ def brief(value: float) -> str:
 def _finish(fig: Any, frame: Frame, what: str, title: str, path: Path) -> Path:
     """Put labels and legend to a figure and write it."""
     fig.supylabel(what, fontsize=7.5)
-    if frame.axes:
-        fig.supxlabel(", ".join(frame.axes[1:] if len(frame.axes) > 1 else frame.axes), fontsize=7.5)
     found = {
         label: handle for axis in fig.axes for handle, label in zip(*axis.get_legend_handles_labels(), strict=True)
     }
@@ -230,5 +228,6 @@ def _finish(fig: Any, frame: Frame, what: str, title: str, path: Path) -> Path:
     handles = [found[label] for label in order]
     fig.legend(handles, order, loc="outside lower center", ncols=columns, frameon=False)
     note = f"; the first {len(frame.panels)} of {len(frame.panels) + frame.left_out} panels" if frame.left_out else ""
-    fig.suptitle(fill(title + note, int(frame.wide / 0.07)))
+    groups = ", ".join(frame.axes[1:] if len(frame.axes) > 1 else frame.axes)
+    fig.suptitle(fill(title + (f", by {groups}" if groups else "") + note, int(frame.wide / 0.07)))
     return save(fig, path)

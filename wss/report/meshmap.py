@@ -43,7 +43,13 @@ def write_meshmap(links: Sequence[Link], title: str, path: Path, what: str = "li
             axis.remove()
         bar = plt.cm.ScalarMappable(scale, f"{HEAT}_r")
         digits = 0 if most >= 0.1 else 1 if most >= 0.01 else 2
-        fig.colorbar(bar, ax=grid, label=what, aspect=30, format=lambda value, _: f"{value:.{digits}%}")
+        fig.colorbar(
+            bar,
+            ax=list(grid.flat[: len(policies)]),
+            label=what,
+            aspect=30,
+            format=lambda value, _: f"{value:.{digits}%}",
+        )
         fig.suptitle(fill(title, 100 if across > 1 else 55))
         return save(fig, path)
 
