@@ -1,0 +1,163 @@
+"""Reports: every kind of sweep and of run as pictures and Markdown."""
+
+import json
+import math
+import struct
+
+import pytest
+from click.testing import CliRunner
+from matplotlib.axes import Axes
+from test_sweep import TINY, do, sweep_file
+
+from wss.cli import cli
+from wss.errors import ConfigError
+from wss.report.markdown import means_table, table
+from wss.report.results import Results, read_results, write_report
+from wss.report.sweeps import estimated
+from wss.report.tornado import ranges, shown_policy
+
+FEW = TINY.replace("[base, ep, pred, allo, allo_pred]", "[base, ep]")
+LAYERS = ", ".join(map(str, range(8)))
+SAMPLED = FEW.replace("num_layers: 3, moe_layers: [0, 1, 2]", f"num_layers: 8, moe_layers: [{LAYERS}]")
+SAMPLED += "  layers: {sample: 4}\n"
+BARS = {"speedup", "throughput", "hops", "bound", "dram"}
+
+KINDS = {  # text, pictures that there are, pictures that there are not
+    "grid": (FEW + "grid: {batch: [8, 16], seed: [0, 1]}", BARS | {"links_8_0", "links_16_1"}, set()),
+    "one policy": (TINY.replace("[base, ep, pred, allo, allo_pred]", "[base]") + "grid: {batch: [8, 16]}", BARS, set()),
+    "policies": (FEW + "grid:\n  policies:\n    one: {policies: [base]}\n    two: {policies: [base, ep]}", BARS, set()),
+    "vary": (FEW + "vary: {batch: [16], seed: [1]}", {"tornado"}, {"speedup"}),
+    "vary, by grid": (FEW + "grid: {seed: [0, 1]}\nvary: {batch: [16]}", {"tornado_0", "tornado_1"}, {"tornado"}),
+    "vary one policy": (TINY.replace("[base, ep, pred, allo, allo_pred]", "[base]") + "vary: {batch: [16]}", set(),
+                        {"tornado"}),
+    "vary policies": (FEW + "vary:\n  batch: [16]\n  which:\n    other: {policies: [base, pred]}", {"tornado"}, set()),
+    "one die": (FEW + "grid: {wafer.mesh: {one: {wafer.mesh: [1, 1]}, two: {wafer.mesh: [1, 2]}}}",
+                {"links_two", "dram"}, {"links_one"}),
+    "one die alone": (FEW + "grid: {wafer.mesh: {one: {wafer.mesh: [1, 1]}}}", {"speedup"}, {"links_one", "hops"}),
+    "sampled": (SAMPLED + "grid: {batch: [8, 16]}", BARS, set()),
+    "labels": (FEW + "grid:\n  links:\n    α: {seed: 0}\n    β: {seed: 1}\n    '$\\frac{1}$ and $|': {seed: 2}\n",
+               {"links_-", "links_--2", "links_-frac-1-and-"}, set()),
+}  # fmt: skip
+
+
+def swept(tmp_path, text):
+    """Run a sweep, and return the folder of its results."""
+    path, out = sweep_file(tmp_path, text), tmp_path / "out"
+    do(path, out)
+    return out
+
+
+def pictures(folder):
+    """Return the names of the PNG files in *folder*, each of which is whole, not trivial and not too wide."""
+    for path in folder.glob("*.png"):
+        content = path.read_bytes()
+        assert content[:8] == b"\x89PNG\r\n\x1a\n"
+        assert len(content) > 5000
+        assert struct.unpack(">I", content[16:20])[0] <= 7 * 200
+    return {path.stem for path in folder.glob("*.png")}
+
+
+def rows_of(text):
+    """Return the cells of the rows of the last table in *text*."""
+    lines = text.split("## All rows")[1].strip().splitlines()
+    return [[cell.strip() for cell in line.replace("\\|", "/").strip("|").split("|")] for line in lines[2:]]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_sweep_is_drawn_with_every_row(tmp_path, kind):
+    text, there, absent = KINDS[kind]
+    results = read_results(swept(tmp_path, text))
+    written = write_report(results, tmp_path / "report", "png")
+    assert len(set(written)) == len(written)
+    assert {path.name for path in written} == {path.name for path in (tmp_path / "report").iterdir()}
+    found = pictures(tmp_path / "report")
+    assert there <= found
+    assert not absent & found
+    report = (tmp_path / "report" / "report.md").read_text()
+    assert all(f"]({name}.png)" in report for name in found)
+    keys = [[*(str(row[axis]).replace("|", "/") for axis in results.axes), row["policy"]] for row in results.rows]
+    assert [cells[: len(keys[0])] for cells in rows_of(report)] == keys
+
+
+@pytest.mark.parametrize("sampled", [False, True])
+def test_a_run_is_drawn_like_a_sweep_with_intervals_where_layers_are_sampled(tmp_path, sampled):
+    text = (SAMPLED if sampled else FEW).removeprefix("\nconfig:\n")
+    path = sweep_file(tmp_path, "\n".join(line[2:] for line in text.splitlines()), "run.yaml")
+    done = CliRunner().invoke(cli, ["run", str(path), "--out", str(tmp_path / "run"), "--quiet"])
+    assert done.exit_code == 0, done.output
+    results = read_results(tmp_path / "run")
+    write_report(results, tmp_path / "report", "png")
+    assert BARS | {"links"} == pictures(tmp_path / "report")
+    summary = json.loads((tmp_path / "run" / "summary.json").read_text())
+    lines = rows_of((tmp_path / "report" / "report.md").read_text())
+    for row, run, cells in zip(results.rows, summary["runs"], lines, strict=True):
+        for key in ("speedup", "hops", "max_link_utilization"):
+            value, ends = (run["estimate"][key], run["ci95"][key]) if sampled else (run[key], [None, None])
+            assert estimated(row, key) == (value, *ends)
+        speedup = f"{estimated(row, 'speedup')[0]:.3g}x"
+        assert cells[2].startswith(speedup)
+        assert ("[" in cells[2]) is sampled
+    assert not sampled or results.rows[0]["hops_estimate"] > results.rows[0]["hops"]
+
+
+def row(policy, speedup, **labels):
+    return {**labels, "policy": policy, "baseline": "base", "speedup": speedup}
+
+
+def test_means_are_of_the_points_that_have_the_policy():
+    rows = [
+        row("base", 1.0, n=1),
+        row("ep", 2.0, n=1),
+        row("base", 1.0, n=2),
+        row("ep", 8.0, n=2),
+        row("base", 1.0, n=3),
+    ]
+    lines = means_table(["n"], rows).splitlines()
+    assert lines[0].endswith("| base | ep |")
+    assert lines[2:] == [
+        "| n 1 | 1x (1x) | 2x (2x) |",
+        "| n 2 | 1x (1x) | 8x (8x) |",
+        "| n 3 | 1x (1x) | - |",
+        f"| all | 1x (1x) | 5x ({math.sqrt(16):.3g}x) |",
+    ]
+
+
+def test_ranges_are_from_least_to_most_with_the_centre_and_the_widest_first():
+    rows = [
+        row("ep", 2.0, varied="-", to="-"),
+        row("ep", 2.5, varied="a", to="1"),
+        row("ep", 3.0, varied="b", to="1"),
+        row("ep", 1.0, varied="b", to="2"),
+    ]
+    assert list(ranges(rows).items()) == [
+        ("b", [("as it is", 2.0), ("1", 3.0), ("2", 1.0)]),
+        ("a", [("as it is", 2.0), ("1", 2.5)]),
+    ]
+    centre_only = row("late", 9.0, varied="-", to="-")
+    varied_only = row("other", 9.0, varied="a", to="1")
+    assert shown_policy([*rows, centre_only, varied_only, row("base", 1.0, varied="-", to="-")]) == "ep"
+    assert shown_policy([row("base", 1.0, varied="-", to="-"), row("base", 1.0, varied="a", to="1")]) is None
+
+
+def test_what_is_not_known_has_no_bar(tmp_path, monkeypatch):
+    heights = []
+    draw = Axes.bar
+    monkeypatch.setattr(
+        Axes, "bar", lambda axis, at, height, *a, **k: heights.append(height) or draw(axis, at, height, *a, **k)
+    )
+    rows = [{**row("base", 1.0, n=n), "throughput_tokens_per_s": value} for n, value in ((1, None), (2, 50.0))]
+    write_report(Results("t", ("n",), rows, [], []), tmp_path, "png")
+    assert heights == [[1.0, 1.0], [50.0]]
+    assert pictures(tmp_path) == {"speedup", "throughput"}
+
+
+def test_tables_of_another_sweep_are_refused_in_one_line(tmp_path):
+    out = swept(tmp_path, FEW + "grid: {batch: [8]}")
+    about = json.loads((out / "sweep.json").read_text())
+    (out / "sweep.json").write_text(json.dumps({**about, "axes": ["seed"]}))
+    with pytest.raises(ConfigError, match="are of different sweeps"):
+        read_results(out)
+
+
+def test_a_table_keeps_bars_and_lines_in_their_cells():
+    assert table(["a|b"], [["c|d\ne"]]) == "| a\\|b |\n|---|\n| c\\|d e |"
