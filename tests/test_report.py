@@ -35,8 +35,8 @@ KINDS = {  # text, pictures that there are, pictures that there are not
                 {"links_two", "dram"}, {"links_one"}),
     "one die alone": (FEW + "grid: {wafer.mesh: {one: {wafer.mesh: [1, 1]}}}", {"speedup"}, {"links_one", "hops"}),
     "sampled": (SAMPLED + "grid: {batch: [8, 16]}", BARS, set()),
-    "labels": (FEW + "grid:\n  links:\n    α: {seed: 0}\n    β: {seed: 1}\n    '$\\frac{1}$ and $|': {seed: 2}\n",
-               {"links_-", "links_--2", "links_-frac-1-and-"}, set()),
+    "labels": (FEW + "grid:\n  links:\n    α: {seed: 0}\n    β: {seed: 1}\n    '$\\nope{1}$ a|b': {seed: 2}\n",
+               {"links_-", "links_--2", "links_-nope-1-a-b"}, set()),
 }  # fmt: skip
 
 

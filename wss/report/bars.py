@@ -72,11 +72,12 @@ def write_bars(rows: Sequence[Row], axes: Sequence[str], title: str, folder: Pat
     suffix = ",\nestimated for all layers" if sampled else ""
     frame = _frame(rows, axes, THIN)
     for name, column, what, logarithmic in BARS:
-        values = [value for row in rows if (value := estimated(row, column)[0]) is not None]
+        values = [value for row in rows for value in estimated(row, column)[::2] if value is not None]
         if any(values):
-            set_scale = _logarithmic(values) if logarithmic else _linear
+            set_scale = _logarithmic(values) if logarithmic else _linear(max(values))
             with paper() as plt:
                 fig = _draw(plt, frame, partial(_simple, frame=frame, column=column), set_scale)
+                _name_once(fig, frame)
                 written.append(_finish(fig, frame, what + suffix, title, folder / f"{name}.{kind}"))
     heights = [sum(estimated(row, column)[0] or 0 for column, _ in DRAM) for row in rows]
     if any(heights):
@@ -84,7 +85,7 @@ def write_bars(rows: Sequence[Row], axes: Sequence[str], title: str, folder: Pat
         unit = show(max(heights), "size").split()[1]
         scale = parse(f"1 {unit}", "size")
         with paper() as plt:
-            fig = _draw(plt, frame, partial(_stacked, frame=frame, scale=scale), _linear)
+            fig = _draw(plt, frame, partial(_stacked, frame=frame, scale=scale), _linear(max(heights) / scale))
             what = f"DRAM traffic of all decode kernels ({unit}){suffix}"
             written.append(_finish(fig, frame, what, title, folder / f"dram.{kind}"))
     return written
@@ -151,6 +152,13 @@ def _name_groups(axis: Any, panel: Panel, frame: Frame) -> None:
     axis.tick_params(axis="x", length=0)
 
 
+def _name_once(fig: Any, frame: Frame) -> None:
+    """Leave the groups' names to the lowest panel of each column, where all panels have the same groups."""
+    if all(panel.groups == frame.panels[0].groups for panel in frame.panels):
+        for axis in fig.axes[: len(frame.panels) - frame.across]:
+            axis.tick_params(axis="x", labelbottom=False)
+
+
 def _simple(axis: Any, panel: Panel, frame: Frame, column: str) -> None:
     """Draw a bar for each row whose figure is known, with its interval where there is one."""
     for i, policy in enumerate(frame.policies):
@@ -184,8 +192,14 @@ def _stacked(axis: Any, panel: Panel, frame: Frame, scale: float) -> None:
         above.spines["top"].set_visible(False)
 
 
-def _linear(axis: Any) -> None:
-    axis.yaxis.set_major_formatter(lambda value, _: brief(value))
+def _linear(most: float) -> Callable[[Any], None]:
+    """Return what sets a linear scale from zero to above *most*."""
+
+    def apply(axis: Any) -> None:
+        axis.set_ylim(0, 1.08 * most)
+        axis.yaxis.set_major_formatter(lambda value, _: brief(value))
+
+    return apply
 
 
 def _logarithmic(values: Sequence[float]) -> Callable[[Any], None]:

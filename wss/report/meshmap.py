@@ -15,6 +15,7 @@ Link = dict[str, Any]
 
 ACROSS = 3  # meshes in a row
 ASIDE = 0.13  # the two directions of a link stand beside each other
+LARGEST = 0.9  # inches from die to die
 SIDE = 0.32  # of a die; a link is 1 long
 
 
@@ -28,8 +29,8 @@ def write_meshmap(links: Sequence[Link], title: str, path: Path, what: str = "li
     x, y = (max(max(link[f"source_{c}"], link[f"target_{c}"]) for link in links) + 1 for c in "xy")
     across = min(len(policies), ACROSS)
     down = -(-len(policies) // across)
-    wide = min((WIDTH - 0.8) / across, 3.2)
-    tall = min(wide * (y + 0.3) / (x + 0.3), 6.0)
+    wide = min((WIDTH - 0.8) / across, 3.2, max(LARGEST * (x + 0.3), 1.6))
+    tall = min(wide * (y + 0.3) / (x + 0.3), 6.0, LARGEST * (y + 0.3))
     with paper() as plt:
         size = (max(wide * across + 0.8, WIDTH / 2), (tall + 0.25) * down + 0.4)
         fig, grid = plt.subplots(down, across, figsize=size, layout="constrained", squeeze=False)
@@ -38,17 +39,16 @@ def write_meshmap(links: Sequence[Link], title: str, path: Path, what: str = "li
             own = [link for link in links if link["policy"] == policy]
             _mesh(axis, own, scale, 72 * SIDE * min(wide / (x + 0.3), tall / (y + 0.3)))
             busiest = max(link["utilization"] for link in own)
-            axis.set_title(f"{shorten(policy, 24)}, at most {busiest:.1%}")
+            axis.set_title(f"{shorten(policy, 24)}, at most {100 * busiest:.2g}%")
         for axis in grid.flat[len(policies) :]:
             axis.remove()
         bar = plt.cm.ScalarMappable(scale, f"{HEAT}_r")
-        digits = 0 if most >= 0.1 else 1 if most >= 0.01 else 2
         fig.colorbar(
             bar,
             ax=list(grid.flat[: len(policies)]),
             label=what,
             aspect=30,
-            format=lambda value, _: f"{value:.{digits}%}",
+            format=lambda value, _: f"{100 * value:.3g}%",
         )
         fig.suptitle(fill(title, 100 if across > 1 else 55))
         return save(fig, path)

@@ -58,6 +58,7 @@ def write_tornado(rows: Sequence[Row], policy: str, title: str, path: Path) -> P
         axis.axvline(centre, color="black", lw=1)
         axis.axvline(1, color="grey", lw=0.8, ls=":")
         axis.set_yticks(range(len(found)), [shorten(name, 30) for name in reversed(found)])
+        axis.use_sticky_edges = False
         axis.margins(x=0.35)
         axis.set_xlabel(f"speedup of {policy} over the baseline; the line is {centre:.3g}x, with nothing varied")
         axis.set_title(fill(title, 100))
