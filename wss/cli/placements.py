@@ -3,13 +3,12 @@
 # ruff: noqa: PLC0415
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 import click
 
 from wss.cli.shared import free_file
-from wss.errors import OutputError
+from wss.files import write_whole
 
 
 @click.command()
@@ -34,11 +33,5 @@ def placement(config: Path, policy: str, out: Path | None, force: bool, settings
     if out is None:
         click.echo(layout.text, nl=False)
         return
-    temporary = out.with_name(f".{out.name}.{os.getpid()}.part")
-    try:
-        temporary.write_text(layout.text, encoding="utf-8")
-        temporary.replace(out)
-    except OSError as error:
-        temporary.unlink(missing_ok=True)
-        raise OutputError(f"{out}: cannot be written ({error.strerror}); give a path where you may write") from None
+    write_whole(out, lambda part: part.write_text(layout.text, encoding="utf-8"), "give a path where you may write")
     click.echo(f"wrote {out}: {layout.about}")

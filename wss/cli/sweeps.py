@@ -13,6 +13,7 @@ import click
 
 from wss.cli.shared import Bars, uninterrupted
 from wss.errors import ConfigError
+from wss.files import write_whole
 
 if TYPE_CHECKING:
     from wss.config.grid import Sweep
@@ -71,7 +72,7 @@ def _run(
     from wss.sweep.check import identity_of
     from wss.sweep.collect import links_of, provenance_of, rows_of
     from wss.sweep.execute import as_json
-    from wss.sweep.folder import write_whole
+    from wss.sweep.folder import AGAIN
 
     if workers is not None and dask is not None:
         raise ConfigError("--workers: are not started with --dask, whose workers are used; give one of the two")
@@ -104,7 +105,8 @@ def _run(
     times = {"started": started, "wall_s": time.time() - started, "tasks_run": run}
     with uninterrupted():
         write_sweep(folder.path, rows, links_of(plan, tasks, folder))
-        write_whole(folder.path / "sweep.json", as_json(provenance_of(plan, tasks, folder, identity, times)))
+        content = as_json(provenance_of(plan, tasks, folder, identity, times))
+        write_whole(folder.path / "sweep.json", lambda part: part.write_bytes(content), AGAIN)
     total = len({t.key for own in tasks for t in own})
     click.echo(
         f"{len(plan.points)} points, {total} tasks: {run} run in {time.time() - started:.0f} s, {total - run} kept",
@@ -147,7 +149,7 @@ def check(
     from wss.sweep import compare, expected_of, expected_path
     from wss.sweep.check import read_expected
     from wss.sweep.execute import as_json
-    from wss.sweep.folder import write_whole
+    from wss.sweep.folder import AGAIN
 
     plan = load_sweep(experiment, settings)
     path = expected or expected_path(experiment, plan.name)
@@ -155,9 +157,9 @@ def check(
     identity, rows, _ = _run(plan, out, workers, dask, quiet, before)
     count = len(rows) * len(plan.check.figures)
     if before is None:
-        content = expected_of(plan, identity, rows, experiment)
+        content = as_json(expected_of(plan, identity, rows, experiment))
         path.parent.mkdir(parents=True, exist_ok=True)
-        write_whole(path, as_json(content))
+        write_whole(path, lambda part: part.write_bytes(content), AGAIN)
         click.echo(f"{path}: {count} figures are expected from now on, within {plan.check.tolerance:.2%}")
         return
     moved = compare(before, plan, rows)

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import os
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from wss.errors import ConfigError, OutputError
+from wss.errors import ConfigError
+from wss.files import write_whole
 
 # Okabe and Ito's colours, which colour-blind readers can tell apart, and hatches for print in black and white.
 COLOURS = ("#0072B2", "#E69F00", "#009E73", "#D55E00", "#CC79A7", "#56B4E9", "#F0E442", "#000000")
@@ -88,16 +88,13 @@ def save(fig: Any, path: Path) -> Path:
     OutputError
         If it cannot be written.
     """
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
+    kind = path.suffix[1:]
+
+    def draw(part: Path) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", "Glyph .* missing", UserWarning)  # a label in a script without a font
-            fig.savefig(
-                part, format=path.suffix[1:], dpi=200, metadata={"Date": None} if path.suffix == ".svg" else None
-            )
-        part.replace(path)
-    except OSError as error:
-        part.unlink(missing_ok=True)
-        raise OutputError(f"{path}: cannot be written ({error.strerror}); give a folder with room") from error
+            fig.savefig(part, format=kind, dpi=200, metadata={"Date": None} if kind == "svg" else None)
+
+    write_whole(path, draw, "give a folder with room")
     return path

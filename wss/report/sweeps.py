@@ -5,8 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
-import os
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +13,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from wss.errors import OutputError
+from wss.files import write_whole
 from wss.report.tables import RATIOS, aligned
 
 Rows = Sequence[dict[str, Any]]
+AGAIN = "make room and run the same command again"
 ENDS = ("estimate", "low", "high")  # of a figure where layers were sampled
 
 FIGURES: tuple[tuple[str, str, str], ...] = (  # heading, column, format
@@ -37,10 +38,13 @@ def write_sweep(folder: Path, rows: Rows, links: Rows) -> None:
         If one cannot be written.
     """
     table = _table(rows)
-    _whole(folder / "results.parquet", lambda part: pq.write_table(table, part))
-    _whole(folder / "links.parquet", lambda part: pq.write_table(_table(links), part))
     text = _csv(table)
-    _whole(folder / "results.csv", lambda part: part.write_text(text, encoding="utf-8", newline=""))
+    for name, write in {
+        "results.parquet": lambda part: pq.write_table(table, part),
+        "links.parquet": lambda part: pq.write_table(_table(links), part),
+        "results.csv": lambda part: part.write_text(text, encoding="utf-8", newline=""),
+    }.items():
+        write_whole(folder / name, write, AGAIN)
 
 
 def read_sweep(folder: Path) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
@@ -50,17 +54,6 @@ def read_sweep(folder: Path) -> tuple[list[dict[str, Any]], list[dict[str, Any]]
         return results, links
     except (OSError, pa.ArrowInvalid) as error:
         raise OutputError(f"{folder}: its results cannot be read ({error}); run the sweep again") from None
-
-
-def _whole(path: Path, write: Callable[[Path], Any]) -> None:
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        write(part)
-        part.replace(path)
-    except OSError as error:
-        part.unlink(missing_ok=True)
-        reason = error.strerror or error
-        raise OutputError(f"{path}: cannot be written ({reason}); make room and run the same command again") from None
 
 
 def _table(rows: Rows) -> pa.Table:

@@ -12,10 +12,9 @@ import numpy as np
 from wss import __version__
 from wss.config.grid import Sweep
 from wss.metrics.sampling import Sample, Stratum
+from wss.report.sweeps import ENDS, flat
 from wss.sweep.folder import Folder
 from wss.sweep.tasks import PACKAGES, Task
-
-ENDS = ("estimate", "low", "high")  # of a figure where layers were sampled
 
 
 def rows_of(sweep: Sweep, tasks: Sequence[Sequence[Task]], folder: Folder) -> list[dict[str, Any]]:
@@ -30,7 +29,7 @@ def rows_of(sweep: Sweep, tasks: Sequence[Sequence[Task]], folder: Folder) -> li
         assert base is not None, "collected before it was done"
         for policy, (key, result) in results.items():
             assert result is not None, "collected before it was done"
-            figures = {**_flat(result["figures"]), **speedup_of(result, base)}
+            figures = {**flat(result["figures"]), **speedup_of(result, base)}
             figures["baseline"] = point.experiment.baseline
             kept = {name: value for name, value in figures.items() if name not in point.labels}
             rows.append({**point.labels, "policy": policy, **kept, "task": key})
@@ -46,15 +45,6 @@ def speedup_of(own: dict[str, Any], base: dict[str, Any]) -> dict[str, Any]:
         before, now = (np.array(result["sampled"]["decode_time_s"]) for result in (base, own))
         found |= dict(zip((f"speedup_{end}" for end in ENDS), sample.estimate(before, now), strict=True))
     return found
-
-
-def _flat(figures: dict[str, Any]) -> dict[str, Any]:
-    """Return figures without mappings and lists: estimates and intervals, where layers were sampled, as columns."""
-    flat = {key: value for key, value in figures.items() if not isinstance(value, dict | list)}
-    for key, (low, high) in figures.get("ci95", {}).items():
-        if key != "speedup":
-            flat |= dict(zip((f"{key}_{end}" for end in ENDS), (figures["estimate"][key], low, high), strict=True))
-    return flat
 
 
 def links_of(sweep: Sweep, tasks: Sequence[Sequence[Task]], folder: Folder) -> list[dict[str, Any]]:

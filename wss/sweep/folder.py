@@ -8,7 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from wss.errors import OutputError
+from wss.files import write_whole
 
+AGAIN = "make room and run the same command again, it goes on from there"
 TASKS = "tasks"
 PROVENANCE = "sweep.json"
 TABLES = (PROVENANCE, "results.parquet", "results.csv", "links.parquet")
@@ -77,7 +79,8 @@ class Folder:
         OutputError
             If it cannot be written; what was there stays, and nothing half-written is left.
         """
-        write_whole(self._file(key), json.dumps({"key": key, **result}, sort_keys=True, allow_nan=False).encode())
+        content = json.dumps({"key": key, **result}, sort_keys=True, allow_nan=False).encode()
+        write_whole(self._file(key), lambda part: part.write_bytes(content), AGAIN)
 
     def _file(self, key: str) -> Path:
         return self._tasks / f"{key}.json"
@@ -103,23 +106,3 @@ def _alive(part: Path) -> bool:
     except OSError:
         return True
     return int(number) != os.getpid()
-
-
-def write_whole(path: Path, content: bytes) -> None:
-    """Write *content* to a temporary name beside *path*, then rename it.
-
-    Raises
-    ------
-    OutputError
-        If it cannot be written.
-    """
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        part.write_bytes(content)
-        part.replace(path)
-    except OSError as error:
-        part.unlink(missing_ok=True)
-        raise OutputError(
-            f"{path}: cannot be written ({error.strerror}); "
-            "make room and run the same command again, it goes on from there"
-        ) from None
