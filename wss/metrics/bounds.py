@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import numba
 import numpy as np
 
 from wss.hardware.gemm import GEMMS, GemmModel
@@ -45,6 +46,9 @@ class Bounds:
         self._link = model.expert_bytes(precision) / wafer.link_bandwidth.max(initial=0.0) if wafer.num_links else 0.0
         self._gemm, self._tile = gemm, gemm.tile()
         self._shape = (model.hidden_size, model.moe_intermediate_size, die, precision)
+        nothing, tile = self._compute(0), self._compute(1) - self._compute(0)
+        reading = (0.0, 0.0) if self._llc_experts else (self._start, self._read)
+        self._costs = (nothing, tile, self._link, *reading)
 
     def of(self, counts: IntArray, where: Whereabouts | None = None) -> float:
         """Return the lower bound in seconds; *counts* is tokens per expert, [experts].
@@ -59,7 +63,7 @@ class Bounds:
         must = (counts > 0) & ~where.cached
         alone = where.holders[must & (where.holders.sum(axis=1) == 1)].sum(axis=0)  # reads that no other die can serve
         bound = max(bound, self._reading(max(-(-int(must.sum()) // self._dies), int(alone.max(initial=0)))))
-        return max(bound, self._one_expert(tiles, must, alone, where))
+        return max(bound, _one_expert(tiles, alone, where.holders, self._costs))
 
     def _compute(self, tiles: int) -> float:
         """Return what one die takes at least for *tiles* of whatever experts."""
@@ -69,19 +73,34 @@ class Bounds:
         """Return what one HBM takes at least for *reads*."""
         return self._start + reads * self._read if reads > 0 else 0.0
 
-    def _one_expert(self, tiles: IntArray, must: BoolArray, alone: IntArray, where: Whereabouts) -> float:
-        """Return the largest bound of a single expert; of those with equal holders, the one with most tiles matters."""
-        most: dict[bytes, int] = {}
-        for expert in np.flatnonzero(tiles).tolist():
-            key = where.holders[expert].tobytes()
-            if key not in most or tiles[expert] > tiles[most[key]]:
-                most[key] = expert
-        experts = np.array(list(most.values()))
-        split: IntArray = np.arange(1, self._dies + 1)[:, None]
-        held = where.holders[experts].sum(axis=1)
-        compute = self._compute(0) + -(-tiles[experts] // split) * (self._compute(1) - self._compute(0))
-        moved = np.where(split > held, self._link, 0.0)
-        if self._llc_experts == 0:
-            others = np.where(held == 1, (alone * where.holders[experts]).max(axis=1) - 1, 0)
-            moved = np.maximum(moved, self._start + (others + -(-split // held)) * self._read)
-        return float(np.maximum(compute, moved).min(axis=0).max())
+
+@numba.njit(cache=True)
+def _one_expert(tiles, alone, holders, costs):  # type: ignore[no-untyped-def]
+    """Return the largest bound of a single expert: of each, the least over how many dies it may be split over.
+
+    *tiles* is of tokens, [experts]; *alone*, reads that no other die can serve, [dies]; *holders* [experts, dies];
+    *costs*, seconds of computing nothing and of a tile, of a link read, before a read and of a read from HBM, the last
+    two zero where an LLC may hold the expert.
+    """
+    nothing, tile, link, start, read = costs
+    num_experts, num_dies = holders.shape
+    bound = 0.0
+    for expert in range(num_experts):
+        if tiles[expert] == 0:
+            continue
+        held, others = 0, 0
+        for die in range(num_dies):
+            if holders[expert, die]:
+                held += 1
+                others = alone[die] - 1
+        if held > 1:
+            others = 0
+        least = np.inf
+        for split in range(1, num_dies + 1):
+            seconds = nothing + -(-tiles[expert] // split) * tile
+            if split > held:
+                seconds = max(seconds, link)
+            seconds = max(seconds, start + (others + -(-split // held)) * read)
+            least = min(least, seconds)
+        bound = max(bound, least)
+    return bound
