@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import os
+from dataclasses import replace
 
 import pytest
 
@@ -14,6 +15,7 @@ from wss.hardware import WAFERS
 from wss.models import MODELS
 from wss.policies import POLICIES
 from wss.policies.allocation import Algorithm1, Chunked, Home
+from wss.policies.prediction import TokenHeatmap
 from wss.traces.synth import SYNTHS
 
 SOUND = """\
@@ -300,11 +302,24 @@ def test_malformed(write, case):
         ("wafer.mesh=[1", "not YAML"),
         ("batch.x=1", "batch is not a mapping there"),
         ("wafer.link.bandwidth=3 TB", "'TB' is a unit of size"),
+        ("policies.allo.allocation.block=8", "there is no policy 'allo'; known: base"),
+        ("policies.base.allocation.block=8", "policies.0.allocation.block: is not a key here"),
     ],
 )
 def test_a_bad_setting_is_named(write, setting, expected):
     (fault,) = faults_of(write(SOUND + "batch: 3"), setting)
     assert expected in fault
+
+
+def test_a_policys_parameter_is_set_by_its_name(write):
+    policies = "policies: [base, allo_pred, {name: mine, allocation: algorithm1}]"
+    path = write(SOUND.replace("policies: [base, ep]", policies))
+    settings = ("policies.allo_pred.allocation.block=8", "policies.allo_pred.prediction.share=0.1")
+    base, changed, mine = load(path, (*settings, "policies.mine.allocation.radius=2")).policies
+    assert changed == replace(
+        POLICIES["allo_pred"], about=changed.about, allocation=Algorithm1(block=8), prediction=TokenHeatmap(share=0.1)
+    )
+    assert (base, mine.allocation) == (POLICIES["base"], Algorithm1(radius=2))
 
 
 def test_a_file_that_is_not_there_or_not_text(tmp_path):

@@ -86,7 +86,7 @@ def named(document: Document, place: Place, value: Any, table: Mapping[str, T], 
         changes = {key: change for key, change in value.items() if key != "preset"}
         if preset is None or not changes:
             return preset
-        changed = _overlay(document, place, changes, preset)
+        changed = overlay(document, place, changes, preset)
         if hasattr(changed, "name") and "name" not in changes:
             changed = replace(changed, name=f"{changed.name} (modified)")  # type: ignore[type-var]
         return changed
@@ -97,7 +97,7 @@ def named(document: Document, place: Place, value: Any, table: Mapping[str, T], 
     return built
 
 
-def _overlay(document: Document, place: Place, changes: Mapping[str, Any], base: T) -> T:
+def overlay(document: Document, place: Place, changes: Mapping[str, Any], base: T) -> T:
     """Return *base*, a dataclass, with *changes* applied, field by field."""
     hints = get_type_hints(type(base), include_extras=True)
     keys = [key for key in hints if not key.startswith("_")]
@@ -108,7 +108,7 @@ def _overlay(document: Document, place: Place, changes: Mapping[str, Any], base:
         if key not in keys:
             document.fault(here, f"is not a key here; {did_you_mean(key, keys)}")
         elif isinstance(change, dict) and is_dataclass(getattr(base, key)):
-            new[key] = _overlay(document, here, change, getattr(base, key))
+            new[key] = overlay(document, here, change, getattr(base, key))
         elif isinstance(change, dict) and isinstance(getattr(base, key), dict):
             built = build(document, here, change, hints[key])
             new[key] = getattr(base, key) | (built or {})

@@ -28,8 +28,9 @@ from annotated_types import Ge, Le, Len
 
 from wss.config.choices import build
 from wss.config.experiment import Experiment
-from wss.config.load import apply_setting, experiment_of, put, read_mapping
+from wss.config.load import experiment_of, read_mapping
 from wss.config.nodes import Document, Place
+from wss.config.settings import apply_setting, put
 from wss.errors import CHECKED, ConfigError, did_you_mean
 
 KEYS = ("name", "about", "config", "grid", "vary", "check")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import fields
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
@@ -10,9 +10,10 @@ from typing import Annotated, Any, Literal, get_args
 from annotated_types import Ge, Le, MinLen
 
 from wss.config import nodes
-from wss.config.choices import build, kinded, named
+from wss.config.choices import build, kinded, named, overlay
 from wss.config.experiment import Experiment, LayerSample, TraceFile
 from wss.config.nodes import Document, Place
+from wss.config.settings import apply_setting
 from wss.engine import NETWORKS
 from wss.engine.network import PacketSpec
 from wss.errors import ConfigError, did_you_mean
@@ -223,7 +224,9 @@ def _policy(document: Document, place: Place, value: Any) -> Policy | None:
             parts = {seam: getattr(preset, seam) for seam in SEAMS}
     for key, item in value.items():
         here = (*place, key)
-        if key in SEAMS:
+        if key in parts and isinstance(item, dict) and "kind" not in item:
+            parts[key] = overlay(document, here, item, parts[key])
+        elif key in SEAMS:
             parts[key] = kinded(document, here, item, *SEAMS[key])
         elif key not in ("name", "preset"):
             document.fault(here, f"is not a key here; {did_you_mean(key, ['name', 'preset', *SEAMS])}")
@@ -277,58 +280,3 @@ READERS: dict[str, Reader] = {
     "seed": _of(Annotated[int, Ge(0), Le(2**63 - 1)]),
     "faults": _faults,
 }
-
-# Keys of which a value holds just one: setting one replaces the whole value.
-_EITHER_OR = {("trace", "path"), ("trace", "synth"), ("layers", "sample"), ("network", "kind")}
-
-
-def apply_setting(document: Document, setting: str) -> None:
-    """Apply one ``a.b=value`` to the document."""
-    key, equals, text = setting.partition("=")
-    steps = key.split(".")
-    source = f"--set {setting}"
-    if not equals or not all(steps):
-        raise ConfigError(f"{source}: is not a setting; write --set a.b=value")
-    parsed = nodes.parse(text, source)
-    parsed.raise_faults()
-    put(document, tuple(steps), parsed.value, dict.fromkeys(parsed.where, source), source)
-
-
-def put(document: Document, steps: tuple[str, ...], value: Any, where: Mapping[Place, str], source: str) -> None:
-    """Put *value* at *steps* of the document; *where* says of each place in the value where it was written.
-
-    A preset's name on the way becomes ``{preset: name}``; what can only be there instead of another goes in its place.
-
-    Raises
-    ------
-    ConfigError
-        If the way leads through something that is no mapping; *source* is what the line calls the setting.
-    """
-    at = document.value
-    place: Place = ()
-    for step in steps[:-1]:
-        place = (*place, step)
-        inside = at.get(step)
-        other = step == "trace" and isinstance(inside, dict) and _loses(inside, list(steps))
-        if isinstance(inside, str) and step in ("model", "wafer", "synth"):
-            inside = {"preset": inside}
-        elif inside is None or other or (not isinstance(inside, dict) and (step, steps[len(place)]) in _EITHER_OR):
-            inside = {}
-        if not isinstance(inside, dict):
-            raise ConfigError(f"{source}: {'.'.join(map(str, place))} is not a mapping there; set it whole")
-        at[step] = inside
-        at = inside
-    place = (*place, steps[-1])
-    if place in _EITHER_OR:
-        document.value[steps[0]] = at = {}
-    at[steps[-1]] = value
-    for old in [old for old in document.where if old[: len(place)] == place]:
-        del document.where[old]
-    for new, text in where.items():
-        document.where[(*place, *new)] = text
-    document.where.setdefault(place, source)
-
-
-def _loses(inside: dict[str, Any], steps: list[str]) -> bool:
-    """Whether a setting below trace.path or trace.synth throws out the other one."""
-    return len(steps) > 1 and (steps[0], steps[1]) in _EITHER_OR and steps[1] not in inside

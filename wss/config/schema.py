@@ -42,7 +42,8 @@ def json_schema() -> dict[str, Any]:
         user = {"type": "object", "properties": {"kind": {"type": "string", "pattern": ":"}}, "required": ["kind"]}
         return {"anyOf": [*forms, user]}
 
-    seams = {seam: kind_of(table) for seam, (table, _) in SEAMS.items()}
+    part_changed = {"type": "object", "not": {"required": ["kind"]}}  # of a preset's
+    seams = {seam: {"anyOf": [*kind_of(table)["anyOf"], part_changed]} for seam, (table, _) in SEAMS.items()}
     policy = {
         "type": "object",
         "properties": {"name": {"type": "string"}, "preset": {"enum": sorted(POLICIES)}, **seams},
