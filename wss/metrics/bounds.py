@@ -63,7 +63,7 @@ class Bounds:
         must = (counts > 0) & ~where.cached
         alone = where.holders[must & (where.holders.sum(axis=1) == 1)].sum(axis=0)  # reads that no other die can serve
         bound = max(bound, self._reading(max(-(-int(must.sum()) // self._dies), int(alone.max(initial=0)))))
-        return max(bound, _one_expert(tiles, alone, where.holders, self._costs))
+        return max(bound, float(_one_expert(tiles, alone, where.holders, self._costs)))
 
     def _compute(self, tiles: int) -> float:
         """Return what one die takes at least for *tiles* of whatever experts."""

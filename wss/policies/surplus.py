@@ -91,13 +91,15 @@ def _estimate(die, goal, state, costs):  # type: ignore[no-untyped-def]
 
 @numba.njit(cache=True)
 def _start(counts, descending, num_links, goal, view, costs):  # type: ignore[no-untyped-def]
-    """Return the state with every expert whole, on the holder with least to compute so far."""
+    """Return the state with every expert whole: those with one holder there, the others where least is to do so far."""
     holders, hops, _ = view
+    replicas = np.array([holders[expert].sum() for expert in descending])
+    order = descending[np.argsort(replicas > 1, kind="mergesort")]
     num_dies = hops.shape[0]
     tokens = np.zeros((num_dies, counts.size), np.int64)
     source = np.full((num_dies, counts.size), -1, np.int64)
     computing, reading = np.zeros(num_dies), np.full(num_dies, costs[3])
-    for expert in descending:
+    for expert in order:
         best = -1
         for die in range(num_dies):
             if holders[expert, die] and (best < 0 or computing[die] < computing[best]):
