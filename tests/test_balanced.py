@@ -148,3 +148,9 @@ def test_no_plan_is_estimated_below_the_relaxed_optimum(view):
     least = relaxed_optimum(view)
     for allocation in (Balanced(), Home()):
         assert estimate(view, allocation.allocate(view)) >= least * (1 - 1e-7)
+
+
+def test_what_may_be_read_anywhere_goes_where_what_must_be_read_is_not():
+    # expert 0, of most tokens, has a copy on die 1; the other three are on die 0 alone
+    plan = Balanced().allocate(kernel([64, 1, 1, 1], [0, 0, 0, 0], copies=[(0, 1)]))
+    assert plan.die[plan.expert == 0].tolist() == [1]

@@ -114,5 +114,11 @@ POLICIES: dict[str, Policy] = {
             allocation=Balanced(),
             about="ours: experts at home, only surplus tokens move, within budgets",
         ),
+        Policy(
+            name="balanced_pred",
+            allocation=Balanced(),
+            prediction=TokenHeatmap(),
+            about="ours: balanced that sees the copies of the predictor",
+        ),
     )
 }
