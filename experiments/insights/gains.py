@@ -1,0 +1,40 @@
+"""What each insight gains alone: the mean over seeds of the speedup of on over off, with its 95% interval.
+
+python experiments/insights/gains.py results/insights
+"""
+
+from __future__ import annotations
+
+import sys
+from math import sqrt
+from pathlib import Path
+from statistics import fmean, stdev
+
+from wss.report.markdown import table
+from wss.report.results import read_results
+from wss.report.sweeps import best
+
+T_95 = {2: 12.706, 3: 4.303, 4: 3.182, 5: 2.776, 6: 2.571, 8: 2.365, 10: 2.262}  # Student, by the number of seeds
+
+
+def main(folder: Path) -> None:
+    """Print a Markdown table: a row an insight, a column a model and batch."""
+    rows = [row for row in read_results(folder).rows if row["policy"] != row["baseline"]]
+    points = list(dict.fromkeys((row["model"], row["batch"]) for row in rows))
+    body = []
+    for insight in dict.fromkeys(row["insight"] for row in rows):
+        cells = []
+        for point in points:
+            gains = [
+                best(row, "speedup")
+                for row in rows
+                if row["insight"] == insight and (row["model"], row["batch"]) == point
+            ]
+            half = T_95[len(gains)] * stdev(gains) / sqrt(len(gains))
+            cells.append(f"{fmean(gains):.3f}x ±{half:.3f}")
+        body.append([insight, *cells])
+    print(table(["on over off", *(f"{model}, {batch}" for model, batch in points)], body))
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))
