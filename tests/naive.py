@@ -34,7 +34,7 @@ def uses(wafer: Wafer, source: int, die: int, copy: bool) -> dict[str, float]:
             use[f"link {link}"] = 1.0
     for link in wafer.routes[die, source]:
         if link >= 0:
-            use[f"link {link}"] = wafer.spec.link.request / wafer.spec.link.granule
+            use[f"link {link}"] = float(wafer.link_request[link])
     if copy:
         use[f"hbm {die}"] = 1.0
     return use

@@ -67,8 +67,9 @@ def read_results(folder: Path) -> Results:
 
 
 def _placed(row: Row) -> Row:
-    """Give a link of a run its ends' coordinates, which its name has."""
-    numbers = [int(number) for number in re.findall(r"\d+", row["link"])]
+    """Give a link of a run its ends' coordinates, which its name has where both are dies."""
+    between_dies = re.fullmatch(r"\((\d+),(\d+)\)->\((\d+),(\d+)\)", row["link"])
+    numbers = [None] * 4 if between_dies is None else [int(number) for number in between_dies.groups()]
     return {**row, **dict(zip(("source_x", "source_y", "target_x", "target_y"), numbers, strict=True))}
 
 
