@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,7 @@ import numpy as np
 import pytest
 
 from wss.engine import NETWORKS, Llcs, NetworkModel, simulate_kernel
-from wss.hardware import Wafer, WaferSpec, build
+from wss.hardware import WAFERS, SwitchedSpec, Wafer, WaferSpec, build
 from wss.hardware.specs import DieSpec, HbmSpec, LinkSpec, LlcSpec
 from wss.policies import Costs, History, KernelView
 from wss.policies.placement import contiguous_homes, holders_of
@@ -46,6 +47,14 @@ def wafer_of(
         llc=LlcSpec(size=llc, miss=0.0),
     )
     return build(WaferSpec(mesh=mesh, die=die, link=LinkSpec(bandwidth=link, latency=hop)))
+
+
+def nodes_of(nodes: int, gpus: int, *, llc: float = 0.0) -> Wafer:
+    """H100s in *nodes* of *gpus* each, whose LLCs hold *llc* bytes."""
+    spec = WAFERS["h100_nvl8"]
+    assert isinstance(spec, SwitchedSpec)
+    die = replace(spec.die, llc=replace(spec.die.llc, size=llc))
+    return build(replace(spec, nodes=nodes, gpus=gpus, die=die))
 
 
 def plan_of(*tasks: tuple[int, int, int, int] | tuple[int, int, int, int, bool]) -> Plan:

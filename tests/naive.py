@@ -34,7 +34,7 @@ def uses(wafer: Wafer, source: int, die: int, copy: bool) -> dict[str, float]:
             use[f"link {link}"] = 1.0
     for link in wafer.routes[die, source]:
         if link >= 0:
-            use[f"link {link}"] = wafer.spec.link.request / wafer.spec.link.granule
+            use[f"link {link}"] = float(wafer.link_request[link])
     if copy:
         use[f"hbm {die}"] = 1.0
     return use
@@ -53,8 +53,10 @@ def kernel_ends(wafer: Wafer, plan: Plan, nbytes: float, compute: list[float], w
     now = 0.0
 
     def joins(k: int) -> float:
-        hops = int(wafer.hops[plan.source[k], plan.die[k]])
-        return issued[k] + spec.die.llc.miss + spec.die.hbm.latency + 2 * hops * spec.link.latency
+        source, die = plan.source[k], plan.die[k]
+        crossed = [link for route in (wafer.routes[source, die], wafer.routes[die, source]) for link in route]
+        on_the_way = sum(float(wafer.link_latency[link]) for link in crossed if link >= 0)
+        return issued[k] + spec.die.llc.miss + spec.die.hbm.latency + on_the_way
 
     def end_of(k: int) -> float:
         """When task k ends, once its read is done and the task before has ended; infinite before."""

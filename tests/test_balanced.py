@@ -33,9 +33,8 @@ def arguments(view):
     """What `surplus` takes."""
     costs = view.costs
     tile_s = costs.token * costs.tile
-    numbers = (costs.hbm_read, costs.link_read, costs.hop, costs.latency, tile_s, costs.tile, costs.request)
-    num_links = int(view.routes.max(initial=-1)) + 1
-    return view.counts, num_links, (view.holders, view.hops, view.routes), numbers
+    numbers = (costs.hbm_read, view.link_reads, costs.hop, costs.latency, tile_s, costs.tile, costs.request)
+    return view.counts, (view.holders, view.hops, view.routes), numbers
 
 
 def estimate(view, plan):

@@ -23,7 +23,7 @@ def test_one_read_alone(name, source, die):
     run = simulate(wafer, plan_of((0, die, 1, source)), 88 * MB)
     hbm, link = wafer.spec.die.hbm.bandwidth, wafer.spec.link.bandwidth
     hops = wafer.hops[source, die]
-    expected = 110e-9 + 300e-9 + 2 * hops * 200e-9 + 88 * MB / (min(hbm, link) if hops else hbm)
+    expected = 110e-9 + 300e-9 + 2 * hops * wafer.spec.link.latency + 88 * MB / (min(hbm, link) if hops else hbm)
     assert run.time == pytest.approx(expected, rel=1e-12)
 
 

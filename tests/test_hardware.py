@@ -58,7 +58,7 @@ def test_a_built_wafer_is_sealed():
         wafer.hops[0, 0] = 1
 
 
-@pytest.mark.parametrize("name", sorted(WAFERS))
+@pytest.mark.parametrize("name", ["dojo", "tsmc_sow", "dojo_enhanced"])
 def test_presets_have_the_papers_figures(name):
     spec = WAFERS[name]
     paper = {

@@ -9,7 +9,7 @@ from annotated_types import Ge
 
 from wss.engine import NETWORKS, FluidSpec, NetworkSpec
 from wss.errors import CHECKED
-from wss.hardware import FaultSpec, WaferSpec
+from wss.hardware import FaultSpec, SystemSpec
 from wss.metrics.sampling import LEAST
 from wss.models import ModelShape, Precision
 from wss.policies import ALLOCATIONS, CACHINGS, PLACEMENTS, PREDICTIONS, PREFETCHINGS, Policy
@@ -50,7 +50,7 @@ class Experiment:
     """What to run. Field names are the keys of the configuration."""
 
     model: ModelShape
-    wafer: WaferSpec
+    wafer: SystemSpec
     trace: SynthSpec | TraceFile
     precision: Precision = "fp16"
     batch: int = 4096

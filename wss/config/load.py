@@ -17,9 +17,7 @@ from wss.config.settings import apply_setting
 from wss.engine import NETWORKS
 from wss.engine.network import PacketSpec
 from wss.errors import ConfigError, did_you_mean
-from wss.hardware import GEMMS, WAFERS, FaultSpec, WaferSpec
-from wss.hardware.faults import faults_of
-from wss.hardware.topology import mesh
+from wss.hardware import GEMMS, WAFERS, FaultSpec, SwitchedSpec, WaferSpec, faults_on
 from wss.models import MODELS, ModelShape, Precision
 from wss.models.shape import BYTES_PER_WEIGHT
 from wss.policies import ALLOCATIONS, CACHINGS, PLACEMENTS, POLICIES, PREDICTIONS, PREFETCHINGS, Policy
@@ -144,7 +142,7 @@ def _check_together(document: Document, given: dict[str, Any]) -> None:
     ):
         document.fault(("engine",), "'compiled' does not know the packet network; give engine: auto or another network")
     if given.get("faults") is not None and "wafer" in given:
-        for line in faults_of(given["faults"], mesh(given["wafer"])):
+        for line in faults_on(given["wafer"], given["faults"]):
             document.fault(("faults",), line)
     if isinstance(given.get("layers"), tuple) and "model" in given:
         stray = [layer for layer in given["layers"] if layer not in given["model"].moe_layers]
@@ -160,7 +158,8 @@ def _model(document: Document, place: Place, value: Any) -> Any:
 
 
 def _wafer(document: Document, place: Place, value: Any) -> Any:
-    return named(document, place, value, WAFERS, WaferSpec)
+    cls: Any = SwitchedSpec if isinstance(value, dict) and "gpus" in value else WaferSpec
+    return named(document, place, value, WAFERS, cls)
 
 
 def _trace(document: Document, place: Place, value: Any) -> Any:

@@ -9,7 +9,7 @@ from pydantic import TypeAdapter
 
 from wss.config.load import SEAMS
 from wss.engine import NETWORKS
-from wss.hardware import GEMMS, WAFERS, WaferSpec
+from wss.hardware import GEMMS, WAFERS, SwitchedSpec, WaferSpec
 from wss.metrics.sampling import LEAST
 from wss.models import MODELS, ModelShape
 from wss.policies import POLICIES
@@ -26,10 +26,10 @@ def json_schema() -> dict[str, Any]:
         definitions[cls.__name__] = schema
         return {"$ref": f"#/$defs/{cls.__name__}"}
 
-    def preset_of(cls: Any, table: Iterable[str]) -> dict[str, Any]:
+    def preset_of(table: Iterable[str], *classes: Any) -> dict[str, Any]:
         names = {"enum": sorted(table)}
         changed = {"type": "object", "properties": {"preset": names}, "required": ["preset"]}
-        return {"anyOf": [names, changed, whole(cls)]}
+        return {"anyOf": [names, changed, *map(whole, classes)]}
 
     def kind_of(table: dict[str, Any]) -> dict[str, Any]:
         forms: list[dict[str, Any]] = [{"enum": sorted(table)}, {"type": "string", "pattern": ":"}]
@@ -52,12 +52,12 @@ def json_schema() -> dict[str, Any]:
     }
     count = {"type": "integer", "minimum": 1}
     properties = {
-        "model": preset_of(ModelShape, MODELS),
-        "wafer": preset_of(WaferSpec, WAFERS),
+        "model": preset_of(MODELS, ModelShape),
+        "wafer": preset_of(WAFERS, WaferSpec, SwitchedSpec),
         "precision": {"enum": ["fp16", "fp8", "fp4"], "default": "fp16"},
         "trace": {
             "anyOf": [
-                _object({"synth": preset_of(SynthSpec, SYNTHS)}, ["synth"]),
+                _object({"synth": preset_of(SYNTHS, SynthSpec)}, ["synth"]),
                 _object(
                     {
                         "path": {"type": "string"},

@@ -24,9 +24,8 @@ class Paths:
     """
 
     def __init__(self, wafer: Wafer) -> None:
-        hbm, llc, link = wafer.spec.die.hbm, wafer.spec.die.llc, wafer.spec.link
+        hbm, llc = wafer.spec.die.hbm, wafer.spec.die.llc
         self._wafer = wafer
-        self._request_share = link.request / link.granule
         one_way = np.where(wafer.routes >= 0, wafer.link_latency[wafer.routes], 0.0).sum(axis=2)
         self.latency: FloatArray = np.stack([llc.miss + hbm.latency + one_way, llc.hit + one_way]) + one_way.T
         dies = wafer.num_dies
@@ -98,8 +97,8 @@ class Paths:
         server = self.server(source, hit)
         uses = [(server, 1.0, server)]
         uses += [(link, 1.0, link) for link in there]
-        if self._request_share > 0:
-            uses += [(link, self._request_share, resources + link) for link in back]
+        shares = self._wafer.link_request[back - dies].tolist()
+        uses += [(link, share, resources + link) for link, share in zip(back, shares, strict=True) if share > 0]
         if copy:
             uses.append((die, 1.0, resources + die))
         for k, (resource, weight, account) in enumerate(uses):
@@ -155,24 +154,24 @@ class Stages:
         wafer, resources = self._wafer, len(self.capacity)
         llc = wafer.spec.die.llc
         access = llc.hit if hit else llc.miss + wafer.spec.die.hbm.latency
-        request = wafer.spec.link.request / wafer.spec.link.granule
         there, back = (
             [int(link) for link in route if link >= 0]
             for route in (wafer.routes[source, die], wafer.routes[die, source])
         )
         # (resource, share of the bytes, account, latency after)
         stages: list[tuple[int, float, int, float]] = []
-        before = access
-        if request > 0:
-            for link in back:
-                at = wafer.num_dies + link
-                stages.append((at, request, resources + at, float(wafer.link_latency[link])))
-            if back:
-                at, share, account, after = stages[-1]
-                stages[-1] = (at, share, account, after + access)
-                before = 0.0
+        before = 0.0
+        for link in back:
+            at, share = wafer.num_dies + link, float(wafer.link_request[link])
+            if share > 0:
+                stages.append((at, share, resources + at, float(wafer.link_latency[link])))
+            else:
+                before += float(wafer.link_latency[link])
+        if stages:
+            at, share, account, after = stages[-1]
+            stages[-1] = (at, share, account, after + access)
         else:
-            before += float(wafer.link_latency[back].sum())
+            before += access
         server = self._paths.server(source, hit)
         stages.append((server, 1.0, server, 0.0))
         stages += [(wafer.num_dies + a, 1.0, wafer.num_dies + a, float(wafer.link_latency[a])) for a in there]

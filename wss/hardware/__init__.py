@@ -2,7 +2,7 @@
 
 from wss.hardware.faults import FaultSpec
 from wss.hardware.gemm import GEMMS
-from wss.hardware.specs import WAFERS, WaferSpec
-from wss.hardware.wafer import Wafer, build
+from wss.hardware.specs import WAFERS, SwitchedSpec, SystemSpec, WaferSpec
+from wss.hardware.wafer import Wafer, build, faults_on
 
-__all__ = ["GEMMS", "WAFERS", "FaultSpec", "Wafer", "WaferSpec", "build"]
+__all__ = ["GEMMS", "WAFERS", "FaultSpec", "SwitchedSpec", "SystemSpec", "Wafer", "WaferSpec", "build", "faults_on"]

@@ -1,5 +1,8 @@
 """Which way a transfer goes: XY on a healthy mesh, short live ways round dead parts, never a possible deadlock.
 
+Between GPUs there is one way, up to a switch and down again: through that of their node, or from one node to another
+through their network cards and the fabric. No link down waits for one up, so nothing there can deadlock either.
+
 The network cannot deadlock if the channel-dependency graph is acyclic: its nodes are links, its edges the turns from
 link to link that routes take (Dally and Seitz, 1987). XY routing, X first, has that property.
 
@@ -18,7 +21,7 @@ from itertools import pairwise
 
 import networkx as nx
 
-from wss.hardware.topology import Coordinate, DieGraph
+from wss.hardware.topology import FABRIC, Coordinate, DieGraph, End, nic_of, switch_of
 
 Link = tuple[Coordinate, Coordinate]
 Path = list[Coordinate]
@@ -41,6 +44,15 @@ def xy(source: Coordinate, target: Coordinate) -> Path:
 def xy_routes(graph: DieGraph) -> dict[Coordinate, dict[Coordinate, Path]]:
     """Return the route of every pair of a healthy mesh."""
     return {source: {target: xy(source, target) for target in graph} for source in graph}
+
+
+def switched_route(source: Coordinate, target: Coordinate) -> list[End]:
+    """Return the dies and switches on the way between two GPUs, both included."""
+    if source == target:
+        return [source]
+    if source[0] == target[0]:
+        return [source, switch_of(source), target]
+    return [source, nic_of(source), FABRIC, nic_of(target), target]
 
 
 def live_routes(graph: DieGraph) -> dict[Coordinate, dict[Coordinate, Path]]:

@@ -1,4 +1,4 @@
-"""The datasheet of a wafer: what a user writes down about its dies, memories and links.
+"""The datasheet of a wafer, or of a cluster of GPUs: what a user writes down about its dies, memories and links.
 
 All numbers are SI here; a configuration gives them with units. The presets carry the source of their figures.
 """
@@ -85,6 +85,45 @@ class WaferSpec:
             raise ValueError(f"mesh {self.mesh[0]} x {self.mesh[1]} has more than 1024 dies; give a smaller mesh")
 
 
+@dataclass(frozen=True, kw_only=True)
+class SwitchedSpec:
+    """Nodes of equal GPUs; GPU g of node n is the die (n, g) and has the number g + n·gpus.
+
+    Parameters
+    ----------
+    nodes, gpus
+        How many nodes there are, and how many GPUs each has.
+    die
+        A GPU.
+    link
+        A GPU's port to the switch of its node, in one direction; all that the GPU sends or gets inside the node
+        shares it.
+    nic
+        A GPU's port to the network card of its own, in one direction.
+    fabric
+        The card's port to the network between the nodes, which carries whatever the cards can send; with one node
+        there is none of either.
+    """
+
+    __pydantic_config__ = CHECKED
+
+    name: str = "given in the configuration"
+    nodes: Annotated[int, Ge(1)] = 1
+    gpus: Annotated[int, Ge(1)]
+    die: DieSpec
+    link: LinkSpec
+    nic: LinkSpec
+    fabric: LinkSpec
+    source: str = "given in the configuration"
+
+    def __post_init__(self) -> None:
+        if self.nodes * self.gpus > 1024:
+            raise ValueError(f"nodes {self.nodes} of {self.gpus} GPUs are more than 1024 dies; give fewer nodes")
+
+
+SystemSpec = WaferSpec | SwitchedSpec
+
+
 _H100_LIKE = DieSpec(
     flops={"fp16": 989e12, "fp8": 1979e12},
     hbm=HbmSpec(bandwidth=3.35e12, size=80e9),
@@ -92,7 +131,17 @@ _H100_LIKE = DieSpec(
 _D2D = LinkSpec(bandwidth=1.7e12)
 _PAPER = "arXiv 2510.05497, hardware table"
 
-WAFERS: dict[str, WaferSpec] = {
+# Bandwidths are the datasheets'; no latency of an idle read from another H100 is published: 1 us there and back in a
+# node and 2.4 us between nodes are assumed, and hardly matter beside the 84 us in which NVLink carries 38 MB.
+# A read over NVLink asks for cache lines of 128 B; one between nodes for messages of 1 MiB (assumed) with headers of
+# 42 B (InfiniBand: LRH 8, BTH 12, RETH 16, CRCs 6).
+_H100_SXM = DieSpec(
+    flops={"fp16": 989e12, "fp8": 1979e12},
+    hbm=HbmSpec(bandwidth=3.35e12, size=80e9),
+    llc=LlcSpec(size=50e6),
+)
+
+WAFERS: dict[str, SystemSpec] = {
     "dojo": WaferSpec(
         name="dojo",
         mesh=(5, 5),
@@ -118,5 +167,15 @@ WAFERS: dict[str, WaferSpec] = {
         link=LinkSpec(bandwidth=2e12),
         source=f"{_PAPER}: Dojo-Enhanced, B300-like; the FP8 and FP4 peaks double the paper's FP16 figure, "
         "the LLC is twice as fast (ours)",
+    ),
+    "h100_nvl8": SwitchedSpec(
+        name="h100_nvl8",
+        gpus=8,
+        die=_H100_SXM,
+        link=LinkSpec(bandwidth=450e9, latency=250e-9, granule=128.0),
+        nic=LinkSpec(bandwidth=63e9, latency=300e-9, request=42.0, granule=2.0**20),
+        fabric=LinkSpec(bandwidth=50e9, latency=300e-9, request=42.0, granule=2.0**20),
+        source="H100 SXM datasheet (80 GB at 3.35 TB/s, NVLink 900 GB/s both ways, L2 50 MB); DGX H100: a ConnectX-7 "
+        "of 400 Gb/s on PCIe 5.0 x16 for each GPU; latencies assumed",
     ),
 }

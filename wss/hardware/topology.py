@@ -1,23 +1,56 @@
-"""The wafer as a networkx graph: dies are nodes (x, y), D2D links are directed edges with bandwidth and latency."""
+"""The system as a networkx graph: dies and switches are nodes, links are directed edges.
+
+A die is its pair of coordinates, a switch or a network card its name. Each edge has the attributes ``bandwidth`` (B/s),
+``latency`` (s) and ``request`` (bytes of requests, the other way, for each byte that is read over it).
+"""
 
 from __future__ import annotations
 
+from itertools import product
 from typing import TypeAlias
 
 import networkx as nx
 
-from wss.hardware.specs import WaferSpec
+from wss.hardware.specs import LinkSpec, SwitchedSpec, WaferSpec
 
 Coordinate = tuple[int, int]
 DieGraph: TypeAlias = "nx.DiGraph[Coordinate]"
+End = Coordinate | str
+SystemGraph: TypeAlias = "nx.DiGraph[End]"
+
+FABRIC = "fabric"
 
 
 def mesh(spec: WaferSpec) -> DieGraph:
-    """Return the mesh of *spec*: a link each way between neighbouring dies.
-
-    Each edge has the attributes ``bandwidth`` (B/s) and ``latency`` (s).
-    """
+    """Return the mesh of *spec*: a link each way between neighbouring dies."""
     grid = nx.grid_2d_graph(*spec.mesh).to_directed()
     for _, _, attributes in grid.edges(data=True):
-        attributes.update(bandwidth=spec.link.bandwidth, latency=spec.link.latency)
+        attributes.update(_attributes(spec.link))
     return grid
+
+
+def switched(spec: SwitchedSpec) -> SystemGraph:
+    """Return the GPUs of *spec*, each joined to its node's switch; with several nodes, by a card to the fabric."""
+    graph: SystemGraph = nx.DiGraph()
+    for die in product(range(spec.nodes), range(spec.gpus)):
+        joined: list[tuple[End, End, LinkSpec]] = [(die, switch_of(die), spec.link)]
+        if spec.nodes > 1:
+            joined += [(die, nic_of(die), spec.nic), (nic_of(die), FABRIC, spec.fabric)]
+        for a, b, link in joined:
+            graph.add_edge(a, b, **_attributes(link))
+            graph.add_edge(b, a, **_attributes(link))
+    return graph
+
+
+def switch_of(die: Coordinate) -> str:
+    """Return the name of the switch of the node of *die*."""
+    return f"switch({die[0]})"
+
+
+def nic_of(die: Coordinate) -> str:
+    """Return the name of the network card of *die*."""
+    return f"nic({die[0]},{die[1]})"
+
+
+def _attributes(link: LinkSpec) -> dict[str, float]:
+    return {"bandwidth": link.bandwidth, "latency": link.latency, "request": link.request / link.granule}

@@ -1,11 +1,12 @@
 """The wafer as the simulator uses it: built once from the graph, then sealed into read-only arrays.
 
-Dies are numbered in order of (x, y), dead ones left out: y + x·Y on a healthy wafer. Links are numbered in order of
-(source die, target die).
+Dies are numbered in order of (x, y), dead ones left out: y + x·Y on a healthy wafer. After them come switches and
+network cards, in order of their names. Links are numbered in order of (source, target). Nodes of GPUs are a wafer too.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
 
@@ -15,8 +16,9 @@ import numpy.typing as npt
 from wss.errors import ConfigError
 from wss.hardware import faults, topology
 from wss.hardware.faults import FaultSpec
-from wss.hardware.routing import live_routes, xy_routes
-from wss.hardware.specs import WaferSpec
+from wss.hardware.routing import live_routes, switched_route, xy_routes
+from wss.hardware.specs import SwitchedSpec, SystemSpec, WaferSpec
+from wss.hardware.topology import Coordinate, DieGraph, End, SystemGraph
 
 IntArray = npt.NDArray[np.int64]
 FloatArray = npt.NDArray[np.float64]
@@ -31,22 +33,28 @@ class Wafer:
     spec
         The datasheet it was built from.
     coordinates
-        x and y of each die, [dies, 2].
+        x and y of each die, or node and GPU, [dies, 2].
+    switches
+        Names of the switches and network cards; on a mesh there are none.
     links
-        Source and target die of each D2D link, [links, 2].
+        Source and target of each link, [links, 2]: a die, or from the number of dies on a switch.
     link_bandwidth, link_latency
         B/s and s of each link, [links].
+    link_request
+        Bytes of requests over the links back for each byte that is read over a link, [links].
     hops
         Links on the route from one die to another, [dies, dies].
     routes
         The link numbers of the route, first link first, -1 after the last, [dies, dies, longest route].
     """
 
-    spec: WaferSpec
+    spec: SystemSpec
     coordinates: IntArray
+    switches: tuple[str, ...]
     links: IntArray
     link_bandwidth: FloatArray
     link_latency: FloatArray
+    link_request: FloatArray
     hops: IntArray
     routes: IntArray
 
@@ -57,8 +65,17 @@ class Wafer:
 
     @property
     def num_links(self) -> int:
-        """How many directed D2D links there are."""
+        """How many directed links there are."""
         return len(self.links)
+
+    def place(self, end: int) -> tuple[int, int] | None:
+        """Return the coordinates of what a link begins or ends at; None for a switch."""
+        return (int(self.coordinates[end, 0]), int(self.coordinates[end, 1])) if end < self.num_dies else None
+
+    def name(self, end: int) -> str:
+        """Return what a link begins or ends at as text, such as ``(0,1)`` or ``switch(0)``."""
+        die = self.place(end)
+        return self.switches[end - self.num_dies] if die is None else f"({die[0]},{die[1]})"
 
     @property
     def usable_hbm(self) -> float:
@@ -71,7 +88,14 @@ class Wafer:
         return replace(self, spec=replace(self.spec, die=replace(self.spec.die, hbm=hbm)))
 
 
-def build(spec: WaferSpec, fault_spec: FaultSpec | None = None) -> Wafer:
+def faults_on(spec: SystemSpec, fault_spec: FaultSpec) -> list[str]:
+    """Return what is wrong with *fault_spec* on the system of *spec*, a line each."""
+    if isinstance(spec, SwitchedSpec):
+        return ["GPUs behind switches have none here; leave faults out, or give a wafer that is a mesh"]
+    return faults.faults_of(fault_spec, topology.mesh(spec))
+
+
+def build(spec: SystemSpec, fault_spec: FaultSpec | None = None) -> Wafer:
     """Build the wafer of *spec*, with its faults: graph, routes, sealed arrays.
 
     Raises
@@ -79,39 +103,60 @@ def build(spec: WaferSpec, fault_spec: FaultSpec | None = None) -> Wafer:
     ConfigError
         If the faults are not on the mesh, or cut it into parts.
     """
-    healthy = topology.mesh(spec)
-    graph = healthy
-    if fault_spec is not None:
-        if wrong := faults.faults_of(fault_spec, healthy):
-            raise ConfigError(*(f"faults: {line}" for line in wrong))
-        graph = faults.apply(fault_spec, healthy)
-    is_whole = graph.number_of_edges() == healthy.number_of_edges()
-    ways = xy_routes(graph) if is_whole else live_routes(graph)
-    dies = sorted(graph.nodes)
-    number = {die: i for i, die in enumerate(dies)}
-    links = sorted((number[a], number[b]) for a, b in graph.edges)
-    link_number = {link: i for i, link in enumerate(links)}
+    if fault_spec is not None and (wrong := faults_on(spec, fault_spec)):
+        raise ConfigError(*(f"faults: {line}" for line in wrong))
+    if isinstance(spec, SwitchedSpec):
+        graph = topology.switched(spec)
+        return _seal(spec, graph, switched_route)
+    grid, ways = _mesh(spec, fault_spec)
+    return _seal(spec, grid, lambda source, target: ways[source][target])
 
-    def along(path: list[topology.Coordinate]) -> list[int]:
+
+def _mesh(
+    spec: WaferSpec, fault_spec: FaultSpec | None
+) -> tuple[DieGraph, dict[Coordinate, dict[Coordinate, list[Coordinate]]]]:
+    """Return the mesh without what is dead, and the route of every pair."""
+    healthy = topology.mesh(spec)
+    graph = healthy if fault_spec is None else faults.apply(fault_spec, healthy)
+    is_whole = graph.number_of_edges() == healthy.number_of_edges()
+    return graph, xy_routes(graph) if is_whole else live_routes(graph)
+
+
+def _seal(
+    spec: SystemSpec, graph: SystemGraph | DieGraph, route: Callable[[Coordinate, Coordinate], Sequence[End]]
+) -> Wafer:
+    """Number dies, switches and links of *graph*, and seal them with the *route* of every pair of dies."""
+    dies = sorted(end for end in graph if isinstance(end, tuple))
+    switches = sorted(end for end in graph if isinstance(end, str))
+    ends: list[End] = [*dies, *switches]
+    number = {end: i for i, end in enumerate(ends)}
+    edges = sorted(((number[a], number[b]), attributes) for a, b, attributes in graph.edges(data=True))
+    link_number = {ends: i for i, (ends, _) in enumerate(edges)}
+
+    def along(path: Sequence[End]) -> list[int]:
         return [link_number[number[a], number[b]] for a, b in pairwise(path)]
 
-    paths = [[along(ways[source][target]) for target in dies] for source in dies]
+    def each(attribute: str) -> FloatArray:
+        return np.array([attributes[attribute] for _, attributes in edges], dtype=np.float64)
+
+    paths = [[along(route(source, target)) for target in dies] for source in dies]
     hops = np.array([[len(path) for path in row] for row in paths], dtype=np.int64)
     routes = np.full((len(dies), len(dies), int(hops.max())), -1, dtype=np.int64)
     for source, row in enumerate(paths):
         for target, path in enumerate(row):
             routes[source, target, : len(path)] = path
-
-    edges = [graph.edges[dies[a], dies[b]] for a, b in links]
     wafer = Wafer(
         spec=spec,
         coordinates=np.array(dies, dtype=np.int64),
-        links=np.array(links, dtype=np.int64).reshape(-1, 2),
-        link_bandwidth=np.array([edge["bandwidth"] for edge in edges], dtype=np.float64),
-        link_latency=np.array([edge["latency"] for edge in edges], dtype=np.float64),
+        switches=tuple(switches),
+        links=np.array(list(link_number), dtype=np.int64).reshape(-1, 2),
+        link_bandwidth=each("bandwidth"),
+        link_latency=each("latency"),
+        link_request=each("request"),
         hops=hops,
         routes=routes,
     )
-    for array in (wafer.coordinates, wafer.links, wafer.link_bandwidth, wafer.link_latency, wafer.hops, wafer.routes):
-        array.flags.writeable = False
+    for array in vars(wafer).values():
+        if isinstance(array, np.ndarray):
+            array.flags.writeable = False
     return wafer

@@ -86,6 +86,6 @@ def gini(amounts: FloatArray) -> float:
 
 
 def name_link(wafer: Wafer, link: int) -> str:
-    """Return a link as its two dies, such as ``(0,0)->(1,0)``."""
-    source, target = (wafer.coordinates[die] for die in wafer.links[link])
-    return f"({source[0]},{source[1]})->({target[0]},{target[1]})"
+    """Return a link as its two ends, such as ``(0,0)->(1,0)`` or ``(0,3)->switch(0)``."""
+    source, target = wafer.links[link].tolist()
+    return f"{wafer.name(source)}->{wafer.name(target)}"

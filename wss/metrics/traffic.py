@@ -60,13 +60,12 @@ def check_conservation(plan: Plan, run: KernelRun, wafer: Wafer, expert_bytes: f
     dies, links = wafer.num_dies, wafer.num_links
     there = wafer.routes[plan.source, plan.die]
     back = wafer.routes[plan.die, plan.source]
-    request = wafer.spec.link.request / wafer.spec.link.granule
     expected = {
         "hbm_read": (np.bincount(plan.source[~run.hit], minlength=dies) + run.prefetched) * expert_bytes,
         "llc_read": np.bincount(plan.source[run.hit], minlength=dies) * expert_bytes,
         "hbm_written": np.bincount(plan.die[plan.copy], minlength=dies) * expert_bytes,
         "link_data": np.bincount(there[there >= 0], minlength=links) * expert_bytes,
-        "link_request": np.bincount(back[back >= 0], minlength=links) * (expert_bytes * request),
+        "link_request": np.bincount(back[back >= 0], minlength=links) * (expert_bytes * wafer.link_request),
     }
     for name, planned in expected.items():
         carried: FloatArray = getattr(run.carried, name)

@@ -2,7 +2,7 @@
 
 Experts are taken in ascending token count. For one expert with n tokens,
 
-1. candidates are the dies that hold it and those up to `radius` hops from a holder;
+1. candidates are the dies that hold it and those up to `radius` links from a holder;
 2. they are sorted by estimated time (ties: lower die first) and the first max(min_candidates, n // max(mean, block))
    are kept, mean being the mean count of the experts that have tokens; if no holder is among them, the holder of least
    estimated time takes the last one's place;
@@ -53,26 +53,28 @@ def candidates_of(expert_holders, hops, estimate, keep, radius):  # type: ignore
 
 
 @numba.njit(cache=True)
-def algorithm1(ascending, counts, home, holders, hops, costs, block, min_candidates, radius):  # type: ignore[no-untyped-def]
+def algorithm1(ascending, counts, home, holders, hops, transfers, costs, block, min_candidates, radius):  # type: ignore[no-untyped-def]
     """Allocate one kernel.
 
     Parameters
     ----------
     ascending
         The experts with tokens, in the order they are handed out, [active experts].
-    counts, home, holders, hops
+    counts, home, holders, hops, transfers
         As in `KernelView`.
     costs
-        Seconds of one HBM read, of one link read, of one hop, of one token, [4].
-    block, min_candidates, radius
+        Seconds of one HBM read and of one token, [2].
+    block, min_candidates
         As in `Algorithm1`.
+    radius
+        In links.
 
     Returns
     -------
     array
         expert, die, tokens and source of each task, [tasks, 4].
     """
-    hbm_read, link_read, hop, token = costs
+    hbm_read, token = costs
     num_dies = hops.shape[0]
     computing, reading, receiving = np.zeros(num_dies), np.zeros(num_dies), np.zeros(num_dies)
     for expert in ascending:
@@ -97,7 +99,7 @@ def algorithm1(ascending, counts, home, holders, hops, costs, block, min_candida
                 die, origin = kept[i], source[i]
                 first = given[i] == 0
                 new_read = hbm_read if first and not (charged and origin == home[expert]) else 0.0
-                new_receipt = link_read + hop * hops[origin, die] if first and origin != die else 0.0
+                new_receipt = transfers[origin, die] if first and origin != die else 0.0
                 own_reading = reading[die] + (new_read if origin == die else 0.0)
                 own = max(computing[die] + chunk * token, own_reading, receiving[die] + new_receipt)
                 far = max(computing[origin], reading[origin] + new_read, receiving[origin])
@@ -112,7 +114,7 @@ def algorithm1(ascending, counts, home, holders, hops, costs, block, min_candida
                 else:
                     reading[origin] += hbm_read
                 if origin != die:
-                    receiving[die] += link_read + hop * hops[origin, die]
+                    receiving[die] += transfers[origin, die]
             computing[die] += chunk * token
             given[best] += chunk
             left -= chunk

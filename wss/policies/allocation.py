@@ -113,7 +113,8 @@ class Algorithm1:
     min_candidates
         At least so many dies are considered for an expert, if so many are near.
     radius
-        Dies up to this many hops from a holder are candidates.
+        Dies up to this many times as far from a holder as the nearest die are candidates: with 1, the neighbours on a
+        mesh, all GPUs of a node behind a switch.
     """
 
     __pydantic_config__ = CHECKED
@@ -133,10 +134,11 @@ class Algorithm1:
             view.home,
             view.holders,
             view.hops,
-            np.array([costs.hbm_read, costs.link_read, costs.hop, costs.token]),
+            view.transfers,
+            np.array([costs.hbm_read, costs.token]),
             self.block,
             self.min_candidates,
-            self.radius,
+            self.radius * view.nearest,
         )
         first_seen = np.empty(len(view.counts), np.int64)
         first_seen[view.order] = np.arange(len(view.order))

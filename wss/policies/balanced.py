@@ -37,11 +37,10 @@ class Balanced:
         costs = view.costs
         tokens, source, seconds = surplus(
             view.counts,
-            int(view.routes.max(initial=-1)) + 1,
             (view.holders, view.hops, view.routes),
             (
                 costs.hbm_read,
-                costs.link_read,
+                view.link_reads,
                 costs.hop,
                 costs.latency,
                 costs.token * costs.tile,

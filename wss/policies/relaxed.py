@@ -29,7 +29,8 @@ def relaxed_optimum(view: KernelView) -> float:
     from scipy.sparse import coo_array  # noqa: PLC0415
 
     costs, num_dies = view.costs, view.num_dies
-    num_links = int(view.routes.max(initial=-1)) + 1
+    link_reads = view.link_reads
+    num_links = len(link_reads)
     entries: list[tuple[int, int, float]] = []  # row, column, value of what is <= T
     rows = 2 * num_dies + num_links  # computing, reading, links; below them, x[e, d] <= reads
     column = 0
@@ -46,7 +47,9 @@ def relaxed_optimum(view: KernelView) -> float:
             for source in np.flatnonzero(view.holders[expert]).tolist():
                 entries += [(demand, column, -1.0), (num_dies + source, column, costs.hbm_read)]
                 for route, share in ((view.routes[source, die], 1.0), (view.routes[die, source], costs.request)):
-                    entries += [(2 * num_dies + int(k), column, share * costs.link_read) for k in route[route >= 0]]
+                    entries += [
+                        (2 * num_dies + int(k), column, share * float(link_reads[k])) for k in route[route >= 0]
+                    ]
                 column += 1
     row, col, value = (np.array(part) for part in zip(*entries, strict=True))
     limit = np.zeros(rows + len(demands))

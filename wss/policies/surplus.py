@@ -19,8 +19,8 @@ Written once: the functions are compiled, `surplus.py_func` is plain Python that
     state  tokens and source of each (die, expert), [dies, experts], -1 where nothing is read; seconds that each HBM
            reads and that each link carries, [dies], [links]; estimated seconds, and tiles of one more expert that fit
     view   holders [experts, dies], hops [dies, dies], routes [dies, dies, longest]
-    costs  seconds of an HBM read, of a link read, of a hop there and back, before a read, of a tile; tokens of a tile;
-           bytes of requests for a byte of weights
+    costs  seconds of an HBM read, of a read over each link [links], of a hop there and back, before a read, of a tile;
+           tokens of a tile; bytes of requests for a byte of weights
 """
 
 from __future__ import annotations
@@ -90,7 +90,7 @@ def _estimate(die, goal, state, costs):  # type: ignore[no-untyped-def]
 
 
 @numba.njit(cache=True)
-def _start(counts, descending, num_links, goal, view, costs):  # type: ignore[no-untyped-def]
+def _start(counts, descending, goal, view, costs):  # type: ignore[no-untyped-def]
     """Return the state with every expert whole: those with one holder there, the others where least is to do so far."""
     holders, hops, _ = view
     replicas = np.array([holders[expert].sum() for expert in descending])
@@ -107,7 +107,7 @@ def _start(counts, descending, num_links, goal, view, costs):  # type: ignore[no
         tokens[best, expert], source[best, expert] = counts[expert], best
         computing[best] += max(costs[0], np.ceil(counts[expert] / costs[5]) * costs[4])
         reading[best] += costs[0]
-    state = tokens, source, reading, np.zeros(num_links), np.zeros(num_dies), np.zeros(num_dies, np.int64)
+    state = tokens, source, reading, np.zeros(costs[1].size), np.zeros(num_dies), np.zeros(num_dies, np.int64)
     for die in range(num_dies):
         _estimate(die, goal, state, costs)
     return state
@@ -135,9 +135,9 @@ def _links_fit(origin, die, goal, state, view, costs):  # type: ignore[no-untype
     ends = goal - costs[3] - costs[2] * hops[origin, die]
     fits = True
     for link in routes[origin, die]:
-        fits = fits and (link < 0 or load[link] + costs[1] <= ends)
+        fits = fits and (link < 0 or load[link] + costs[1][link] <= ends)
     for link in routes[die, origin]:
-        fits = fits and (link < 0 or load[link] + costs[6] * costs[1] <= ends)
+        fits = fits and (link < 0 or load[link] + costs[6] * costs[1][link] <= ends)
     return fits
 
 
@@ -147,10 +147,10 @@ def _book(origin, die, times, state, view, costs):  # type: ignore[no-untyped-de
     state[2][origin] += times * costs[0]
     for link in view[2][origin, die]:
         if link >= 0:
-            state[3][link] += times * costs[1]
+            state[3][link] += times * costs[1][link]
     for link in view[2][die, origin]:
         if link >= 0:
-            state[3][link] += times * costs[6] * costs[1]
+            state[3][link] += times * costs[6] * costs[1][link]
 
 
 @numba.njit(cache=True)
@@ -229,15 +229,13 @@ def _reach(goal, state, view, costs):  # type: ignore[no-untyped-def]
 
 
 @numba.njit(cache=True)
-def surplus(counts, num_links, view, costs):  # type: ignore[no-untyped-def]
+def surplus(counts, view, costs):  # type: ignore[no-untyped-def]
     """Share out one kernel.
 
     Parameters
     ----------
     counts
         Tokens of each expert, [experts].
-    num_links
-        How many links the routes name.
     view, costs
         As in the module's head.
 
@@ -247,15 +245,15 @@ def surplus(counts, num_links, view, costs):  # type: ignore[no-untyped-def]
         Tokens and source of each (die, expert), [dies, experts]; and the estimated seconds of the kernel.
     """
     descending = np.argsort(-counts, kind="mergesort")[: np.count_nonzero(counts)]
-    best = _start(counts, descending, num_links, 0.0, view, costs)
+    best = _start(counts, descending, 0.0, view, costs)
     reading, takes = best[2].max(), best[4].max()
     low, high = max(reading, counts.sum() / costs[5] * costs[4] / view[1].shape[0]), max(reading, takes)
-    worth = high - (costs[1] + costs[2] + costs[3])
+    worth = high - ((costs[1].min() if costs[1].size else 0.0) + costs[2] + costs[3])
     for _ in range(HALVINGS):
         goal = min((low + high) / 2, worth)
         if goal <= low:
             break
-        trial = _start(counts, descending, num_links, goal, view, costs)
+        trial = _start(counts, descending, goal, view, costs)
         if _reach(goal, trial, view, costs):
             best, high = trial, goal
         else:

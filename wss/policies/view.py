@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from wss.records import BoolArray, IntArray
+import numpy as np
+
+from wss.records import BoolArray, FloatArray, IntArray
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -16,7 +18,7 @@ class Costs:
     hbm_read
         Reading one expert from an HBM.
     link_read
-        Moving one expert over a D2D link.
+        Moving one expert over a D2D link, or through a node's switch.
     hop
         Latency of one hop, there and back.
     token
@@ -27,6 +29,11 @@ class Costs:
         Tokens of one expert are computed in whole tiles of so many.
     request
         Bytes of requests, against the stream, for each byte that is read over links.
+    link_reads
+        Moving one expert over each link, [links]; None where all links are alike (`link_read`).
+    transfers
+        Moving one expert from one die to another over idle links, requests and latency there and back included,
+        [dies, dies]; None where it is `link_read` and a `hop` for each hop.
     """
 
     hbm_read: float
@@ -36,6 +43,8 @@ class Costs:
     latency: float = 0.0
     tile: int = 1
     request: float = 0.0
+    link_reads: FloatArray | None = None
+    transfers: FloatArray | None = None
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -75,3 +84,22 @@ class KernelView:
     def num_dies(self) -> int:
         """How many dies there are."""
         return len(self.hops)
+
+    @property
+    def nearest(self) -> int:
+        """How many links the nearest other die is away: one on a mesh, two through a switch."""
+        return int(self.hops.min(where=self.hops > 0, initial=np.iinfo(np.int64).max)) if self.num_dies > 1 else 1
+
+    @property
+    def link_reads(self) -> FloatArray:
+        """Seconds that one expert takes each link, [links]."""
+        if self.costs.link_reads is not None:
+            return self.costs.link_reads
+        return np.full(int(self.routes.max(initial=-1)) + 1, self.costs.link_read)
+
+    @property
+    def transfers(self) -> FloatArray:
+        """Seconds of moving one expert from one die to another over idle links, [dies, dies]."""
+        if self.costs.transfers is not None:
+            return self.costs.transfers
+        return self.costs.link_read + self.costs.hop * self.hops.astype(np.float64)

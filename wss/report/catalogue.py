@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from wss.engine import NETWORKS
-from wss.hardware import WAFERS
+from wss.hardware import WAFERS, SwitchedSpec, SystemSpec
 from wss.models import MODELS
 from wss.policies import ALLOCATIONS, CACHINGS, PLACEMENTS, POLICIES, PREDICTIONS, PREFETCHINGS
 from wss.traces.synth import SYNTHS
@@ -21,8 +21,8 @@ def catalogue() -> str:
             for name, m in MODELS.items()
         },
         "wafers": {
-            name: f"{w.mesh[0]} x {w.mesh[1]} dies, HBM {show(w.die.hbm.size, 'size')} at "
-            f"{show(w.die.hbm.bandwidth, 'bandwidth')}, D2D {show(w.link.bandwidth, 'bandwidth')}, "
+            name: f"{_shape(w)}, HBM {show(w.die.hbm.size, 'size')} at "
+            f"{show(w.die.hbm.bandwidth, 'bandwidth')}, links {show(w.link.bandwidth, 'bandwidth')}, "
             f"FP16 {show(w.die.flops['fp16'], 'compute rate')} ({w.source})"
             for name, w in WAFERS.items()
         },
@@ -46,6 +46,12 @@ def catalogue() -> str:
         width = max(len(name) for name in table)
         blocks.append("\n".join([heading, *(f"  {name.ljust(width)}  {line}" for name, line in sorted(table.items()))]))
     return "\n\n".join(blocks)
+
+
+def _shape(wafer: SystemSpec) -> str:
+    if isinstance(wafer, SwitchedSpec):
+        return f"{wafer.gpus} GPUs behind a switch, any number of such nodes"
+    return f"{wafer.mesh[0]} x {wafer.mesh[1]} dies"
 
 
 def _first_lines(table: Mapping[str, object]) -> dict[str, str]:

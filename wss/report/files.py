@@ -125,8 +125,8 @@ def _links(ledgers: Sequence[Ledger], wafer: Wafer) -> pa.Table:
         {
             "policy": ledger.policy,
             "link": name_link(wafer, link),
-            "source_die": int(wafer.links[link, 0]),
-            "target_die": int(wafer.links[link, 1]),
+            "source_die": _die(wafer, 0, link),
+            "target_die": _die(wafer, 1, link),
             "bytes": float(ledger.link_data[link] + ledger.link_request[link]),
             "data_bytes": float(ledger.link_data[link]),
             "request_bytes": float(ledger.link_request[link]),
@@ -143,3 +143,9 @@ def _links(ledgers: Sequence[Ledger], wafer: Wafer) -> pa.Table:
     kinds = {"policy": pa.string(), "link": pa.string(), "source_die": whole, "target_die": whole}
     amounts = ("bytes", "data_bytes", "request_bytes", "busy_s", "utilization")
     return pa.Table.from_pylist(rows, schema=pa.schema([*kinds.items(), *((name, real) for name in amounts)]))
+
+
+def _die(wafer: Wafer, side: int, link: int) -> int | None:
+    """Return the die at one end of a link; None where a switch is."""
+    end = int(wafer.links[link, side])
+    return None if wafer.place(end) is None else end

@@ -67,8 +67,9 @@ def read_results(folder: Path) -> Results:
 
 
 def _placed(row: Row) -> Row:
-    """Give a link of a run its ends' coordinates, which its name has."""
-    numbers = [int(number) for number in re.findall(r"\d+", row["link"])]
+    """Give a link of a run its ends' coordinates, which its name has where both are dies."""
+    between_dies = re.fullmatch(r"\((\d+),(\d+)\)->\((\d+),(\d+)\)", row["link"])
+    numbers = [None] * 4 if between_dies is None else [int(number) for number in between_dies.groups()]
     return {**row, **dict(zip(("source_x", "source_y", "target_x", "target_y"), numbers, strict=True))}
 
 
@@ -134,8 +135,9 @@ def _labels(rows: list[Row], axes: list[str]) -> list[dict[str, Any]]:
 
 
 def _maps(results: Results, folder: Path, kind: str) -> list[Path]:
-    """Draw the links of every point that has any; of many points, the first of each label of the first axis."""
-    linked = {tuple(link[axis] for axis in results.axes) for link in results.links}
+    """Draw the links of every mesh that has any; of many points, the first of each label of the first axis."""
+    on_meshes = [link for link in results.links if None not in (link["source_x"], link["target_x"])]
+    linked = {tuple(link[axis] for axis in results.axes) for link in on_meshes}
     points = [point for point in _labels(results.rows, list(results.axes)) if tuple(point.values()) in linked]
     if len(points) > MOST_MAPS:
         first = {point[results.axes[0]]: point for point in reversed(points)}
@@ -143,7 +145,7 @@ def _maps(results: Results, folder: Path, kind: str) -> list[Path]:
     what = "link utilisation, layers run" if _sampled(results.rows) else "link utilisation"
     written, taken = [], set[str]()
     for point in points:
-        own = [link for link in results.links if all(link[axis] == label for axis, label in point.items())]
+        own = [link for link in on_meshes if all(link[axis] == label for axis, label in point.items())]
         title = ", ".join(f"{axis} {label}" for axis, label in point.items()) or results.title
         name = _file("_".join(["links", *(str(label) for label in point.values())]), taken)
         written.append(write_meshmap(own, title, folder / f"{name}.{kind}", what))

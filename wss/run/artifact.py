@@ -28,7 +28,7 @@ from wss.engine.artifact_machine import (
     Shares,
 )
 from wss.errors import ConfigError
-from wss.hardware import GEMMS, Wafer
+from wss.hardware import GEMMS, SwitchedSpec, Wafer
 from wss.metrics import Ledger
 from wss.models import MODELS
 from wss.policies import POLICIES, Policy
@@ -63,6 +63,8 @@ def check(experiment: Experiment) -> None:
         faults.append(f"it knows no {experiment.precision}; give precision: fp16")
     if experiment.faults is not None:
         faults.append("it knows no faults; leave them out")
+    if isinstance(experiment.wafer, SwitchedSpec):
+        faults.append("it knows no switches; give a wafer that is a mesh, such as dojo")
     for policy in experiment.policies:
         if policy.name not in PAPER or POLICIES[policy.name] != policy:
             faults.append(f"it has no policy '{policy.name}'; give the presets {', '.join(PAPER)}")

@@ -104,13 +104,13 @@ def _links(site: AnySite, wafer: hardware.Wafer) -> dict[str, list[Any]]:
     ledger = site.ledger
     nbytes = ledger.link_data + ledger.link_request
     decode = sum(row.time_s for row in ledger.rows if row.phase == "decode")
-    ends = wafer.coordinates[wafer.links]
+    begin, end = ([wafer.place(at) or (None, None) for at in ends] for ends in wafer.links.T.tolist())
     return {
         "link": [name_link(wafer, link) for link in range(wafer.num_links)],
-        "source_x": ends[:, 0, 0].tolist(),
-        "source_y": ends[:, 0, 1].tolist(),
-        "target_x": ends[:, 1, 0].tolist(),
-        "target_y": ends[:, 1, 1].tolist(),
+        "source_x": [x for x, _ in begin],
+        "source_y": [y for _, y in begin],
+        "target_x": [x for x, _ in end],
+        "target_y": [y for _, y in end],
         "bytes": nbytes.tolist(),
         "data_bytes": ledger.link_data.tolist(),
         "request_bytes": ledger.link_request.tolist(),

@@ -12,7 +12,7 @@ from wss.errors import ConfigError
 from wss.hardware import GEMMS, Wafer
 from wss.policies import Costs, History, Policy
 from wss.policies.history import NEEDS
-from wss.records import BoolArray, IntArray
+from wss.records import BoolArray, FloatArray, IntArray
 from wss.run.batch import made_batch, read_batch
 from wss.run.guard import ask, checked_placement, sealed
 from wss.traces import Kernels
@@ -141,7 +141,18 @@ def costs_of(experiment: Experiment, wafer: Wafer) -> Costs:
         latency=die.llc.miss + die.hbm.latency,
         tile=gemm.tile(),
         request=link.request / link.granule,
+        **_unlike(wafer, nbytes),
     )
+
+
+def _unlike(wafer: Wafer, nbytes: float) -> dict[str, FloatArray]:
+    """Return the costs of single links and of pairs of dies, where links are not all alike."""
+    if len(set(zip(wafer.link_bandwidth.tolist(), wafer.link_latency.tolist(), strict=True))) <= 1:
+        return {}
+    link_reads = nbytes / wafer.link_bandwidth
+    slowest, one_way = (np.where(wafer.routes >= 0, of[wafer.routes], 0.0) for of in (link_reads, wafer.link_latency))
+    latency = one_way.sum(axis=2)
+    return {"link_reads": sealed(link_reads), "transfers": sealed(slowest.max(axis=2) + latency + latency.T)}
 
 
 def layer_indices(experiment: Experiment) -> tuple[int, ...]:
