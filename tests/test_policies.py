@@ -3,7 +3,7 @@
 import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
-from kit import contiguous, view_of, wafer_of
+from kit import contiguous, pool_of, view_of, wafer_of
 
 from wss.policies import ALLOCATIONS, CACHINGS, POLICIES, PREDICTIONS
 from wss.policies.algorithm1 import algorithm1, candidates_of, nearest_holder
@@ -59,12 +59,12 @@ def test_every_prediction_is_pure_and_of_the_plans_shape(view, name, seed):
 @given(st.lists(st.integers(0, 20), min_size=1), st.data(), st.sampled_from(sorted(CACHINGS)))
 def test_every_caching_chooses_as_many_as_asked(last_use, data, name):
     count = data.draw(st.integers(0, len(last_use)))
-    victims = CACHINGS[name]().victims(np.array(last_use), count)
+    victims = CACHINGS[name]().victims(pool_of(last_use), count)
     assert len(set(victims.tolist())) == count
 
 
 def test_lru_gives_up_the_oldest():
-    assert CACHINGS["lru"]().victims(np.array([5, 2, 9, 2]), 3).tolist() == [1, 3, 0]
+    assert CACHINGS["lru"]().victims(pool_of([5, 2, 9, 2]), 3).tolist() == [1, 3, 0]
 
 
 def test_contiguous_is_the_layout_of_the_papers_simulator():
