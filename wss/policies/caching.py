@@ -19,7 +19,7 @@ CACHING_NEEDS = ("nothing", "expected", "next")
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class Pool:
-    """The copies that one die can keep or do without; none that the kernel at hand reads, [copies] each.
+    """The copies that one die can keep or do without, [copies] each.
 
     Those that it holds come first, by layer, then expert; then those it is about to write, its last task first.
 
@@ -44,7 +44,11 @@ class Pool:
 
 
 class Caching(Protocol):
-    """Chooses among the copies of one die; a pure function."""
+    """Chooses among the copies of one die; a pure function.
+
+    What the kernel at hand reads is in no pool: it cannot be overwritten meanwhile. A rule that is no policy but a
+    bound may have it there, with a class attribute `pins` of False.
+    """
 
     def victims(self, pool: Pool, count: int) -> IntArray:
         """Return the places in the *pool* of *count* copies to give up, or not to write."""
@@ -90,13 +94,16 @@ class Heatmap:
 class Belady:
     """What is used again last first; of equals what is new. An oracle: it knows the decode steps to come.
 
-    If a die's use of experts does not depend on who holds copies, and everything fetched is offered, no rule fetches
-    less often: Belady (1966), with what is fetched free not to be kept.
+    Where a die's use of experts does not depend on who holds copies, and all that is fetched is offered, no rule
+    fetches less often. A copy from one use to the next saves a fetch and takes a slot meanwhile: when more meet than
+    fit, giving up the one that ends last leaves most room to the others (Belady, 1966). For that it may give up what
+    the kernel at hand reads, which other rules must not.
     """
 
     __pydantic_config__ = CHECKED
 
     needs: ClassVar[str] = "next"
+    pins: ClassVar[bool] = False
 
     def victims(self, pool: Pool, count: int) -> IntArray:
         """Return the *count* places of latest next use."""

@@ -31,6 +31,7 @@ class Copies:
     def __init__(self, placed: BoolArray, room: FloatArray, expert_bytes: float, caching: Caching) -> None:
         self._placed = placed
         self._caching = caching
+        self._pins = bool(getattr(caching, "pins", True))
         layers, experts, dies = placed.shape
         self._last_use: IntArray = np.full((dies, layers * experts), -1, np.int64)
         self._uses: IntArray = np.zeros((dies, layers * experts), np.int64)
@@ -117,7 +118,7 @@ class Copies:
         if short <= 0:
             return admitted
         kept, ages = self._kept[die], self._last_use[die]
-        may_go = kept[ages[kept] < self._kernel]
+        may_go = kept[ages[kept] < self._kernel] if self._pins else kept
         places = np.concatenate([may_go, new[::-1]])
         count = min(short, len(places))
         victims = np.asarray(self._caching.victims(self._pool(die, places, len(may_go)), count))

@@ -134,7 +134,7 @@ class Foresight:
         parts = [part for part in ("prediction", "caching") if needs_of(self._policy, part) == "next"]
         if parts:
             notes.append(
-                f"{name} is an oracle, no policy: its {' and its '.join(parts)} see the decode steps to come, "
+                f"{name} is an oracle, no policy (its {' and '.join(parts)}): it sees the decode steps to come, "
                 "planned as if nobody held copies"
             )
         if self._heat_needs == "prefill" and not any(heat.any() for heat in self._kept.values()):
