@@ -14,6 +14,7 @@ from wss.engine import NETWORKS, Llcs, NetworkModel, simulate_kernel
 from wss.hardware import WAFERS, SwitchedSpec, Wafer, WaferSpec, build
 from wss.hardware.specs import DieSpec, HbmSpec, LinkSpec, LlcSpec
 from wss.policies import Costs, History, KernelView
+from wss.policies.caching import Pool
 from wss.policies.placement import contiguous_homes, holders_of
 from wss.records import KernelRun, Plan
 
@@ -82,6 +83,22 @@ def run_kernel(
 ) -> KernelRun:
     """Run one kernel with empty LLCs over *model*."""
     return simulate_kernel(model, Llcs(wafer.spec.die.llc, wafer.num_dies), 0, plan, nbytes, seconds, window)
+
+
+def pool_of(
+    last_use: list[int],
+    uses: list[int] | None = None,
+    foreseen: list[float] | None = None,
+    new: list[bool] | None = None,
+) -> Pool:
+    """Copies that one die may do without; by default all are held, used once, and nothing is foreseen."""
+    none = [0] * len(last_use)
+    return Pool(
+        new=np.array(new or none, np.bool_),
+        last_use=np.array(last_use, np.int64),
+        uses=np.array(uses or [1] * len(last_use), np.int64),
+        foreseen=np.array(foreseen or none, np.float64),
+    )
 
 
 def history_of(wafer: Wafer, load: np.ndarray, room: int = 10**9, **changes: object) -> History:

@@ -136,7 +136,7 @@ def test_what_a_die_holds_is_not_copied_again():
 
 def test_a_caching_that_gives_up_one_copy_twice_is_refused():
     class Twice:
-        def victims(self, last_use, count):
+        def victims(self, pool, count):
             return np.zeros(count, np.int64)
 
     copies = Copies(copies_of(2)._placed, np.array([0.0, 20.0]), 10.0, Twice())

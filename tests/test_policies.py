@@ -1,9 +1,10 @@
 """One contract for every policy of the tables, and what each promises beyond it."""
 
 import numpy as np
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from kit import contiguous, view_of, wafer_of
+from kit import contiguous, pool_of, view_of, wafer_of
 
 from wss.policies import ALLOCATIONS, CACHINGS, POLICIES, PREDICTIONS
 from wss.policies.algorithm1 import algorithm1, candidates_of, nearest_holder
@@ -47,24 +48,35 @@ def test_every_allocation_conserves_tokens_and_reads_from_holders(view, name):
 @given(views(), st.sampled_from(sorted(PREDICTIONS)), st.integers(0, 10))
 def test_every_prediction_is_pure_and_of_the_plans_shape(view, name, seed):
     num_experts = len(view.counts)
-    heat = np.random.default_rng(seed).integers(0, 5, (num_experts, num_experts))
+    prediction = PREDICTIONS[name]()
+    rows = view.num_dies if prediction.needs == "next" else num_experts
+    heat = np.random.default_rng(seed).integers(0, 5, (rows, num_experts))
+    if prediction.needs == "decayed":
+        heat = heat / 3
     heat.flags.writeable = False
     plan = InTurn().allocate(view)
-    wanted = PREDICTIONS[name]().wanted(heat, plan)
+    wanted = prediction.wanted(heat, plan)
     assert wanted.shape == plan.expert.shape
     assert wanted.dtype == np.bool_
     assert not wanted[~plan.remote].any()
+    if prediction.needs != "nothing":
+        expected = prediction.expected(heat, plan, view.num_dies)
+        assert expected.shape == (view.num_dies, num_experts)
+        assert (expected >= 0).all()
 
 
-@given(st.lists(st.integers(0, 20), min_size=1), st.data(), st.sampled_from(sorted(CACHINGS)))
-def test_every_caching_chooses_as_many_as_asked(last_use, data, name):
-    count = data.draw(st.integers(0, len(last_use)))
-    victims = CACHINGS[name]().victims(np.array(last_use), count)
-    assert len(set(victims.tolist())) == count
+@given(st.lists(st.tuples(st.integers(0, 20), st.integers(1, 3), st.booleans()), min_size=1), st.data())
+@pytest.mark.parametrize("name", sorted(CACHINGS))
+def test_every_caching_chooses_as_many_as_asked(name, copies, data):
+    last_use, uses, new = map(list, zip(*copies, strict=True))
+    count = data.draw(st.integers(0, len(copies)))
+    foreseen = data.draw(st.lists(st.sampled_from([0.0, 1.5, np.inf]), min_size=len(copies), max_size=len(copies)))
+    victims = CACHINGS[name]().victims(pool_of(last_use, uses, foreseen, new), count)
+    assert len(set(victims.tolist()) & set(range(len(copies)))) == count
 
 
 def test_lru_gives_up_the_oldest():
-    assert CACHINGS["lru"]().victims(np.array([5, 2, 9, 2]), 3).tolist() == [1, 3, 0]
+    assert CACHINGS["lru"]().victims(pool_of([5, 2, 9, 2]), 3).tolist() == [1, 3, 0]
 
 
 def test_contiguous_is_the_layout_of_the_papers_simulator():

@@ -104,6 +104,25 @@ def test_continuous_replay_lets_the_next_request_in_as_one_ends():
     assert [replay.tokens(step) for step in (1, 2, 3)] == [2, 2, 2]
 
 
+def test_what_followed_in_the_next_layer_is_counted_of_the_steps_before():
+    """One request, layer by layer: prefill 0 -> 2; decode 1 -> 2, then 1 -> 0; nothing follows the last layer."""
+    experts = np.array([[[0], [2]], [[1], [2]], [[1], [0]]])
+    told = RequestRouting(
+        request=0, position=np.arange(3, dtype=np.int32), num_prefill=1, experts=experts.astype(np.int16)
+    )
+    kernels = list(Replay([told], 5, 2, [0, 1], 3, layer_heat=True).kernels())
+    seen = []
+    for kernel in Replay([told], 5, 2, [0, 1], 3, layer_heat=True).kernels():
+        seen.append(kernel.next_heat.copy())
+    assert [heat.tolist() for heat in seen[::2]] == [
+        [[0, 0, 0]] * 3,
+        [[0, 0, 5], [0, 0, 0], [0, 0, 0]],
+        [[0, 0, 5], [0, 0, 5], [0, 0, 0]],
+    ]
+    assert not any(heat.any() for heat in seen[1::2])
+    assert [k.next_heat for k in Replay([told], 5, 2, [0, 1], 3).kernels()] == [None] * len(kernels)
+
+
 @given(
     st.lists(st.tuples(st.integers(0, 3), st.lists(st.integers(0, 5), min_size=4, max_size=9)), min_size=1, max_size=6),
     st.integers(0, 9),
@@ -126,9 +145,10 @@ def test_counting_a_stream_gives_the_same_kernels(drawn, more, steps):
 def assert_same_kernels(spec, shape, seed, requests, batch, steps, layers, **how):
     """`SynthReplay` gives what `Replay` does of the whole trace; without heat, the same but for that."""
     trace = list(synthesise(spec, shape, seed, requests=requests, decode_tokens=steps))
-    held = Replay(trace, batch, steps, layers, shape.num_experts, **how)
+    held = Replay(trace, batch, steps, layers, shape.num_experts, layer_heat=True, **how)
     made, cold = (
-        SynthReplay(spec, shape, seed, requests, batch, steps, layers, heat=heat, **how) for heat in (True, False)
+        SynthReplay(spec, shape, seed, requests, batch, steps, layers, heat=heat, layer_heat=heat, **how)
+        for heat in (True, False)
     )
     assert (made.has_prefill, made.num_requests, made.layers) == (held.has_prefill, held.num_requests, held.layers)
     assert [held.tokens(step) for step in range(steps + 1)] == [made.tokens(step) for step in range(steps + 1)]
@@ -139,7 +159,9 @@ def assert_same_kernels(spec, shape, seed, requests, batch, steps, layers, **how
             assert a.order.tolist() == other.order.tolist()
             assert a.next_seen.tolist() == other.next_seen.tolist()
         assert np.array_equal(a.heat, b.heat)
+        assert np.array_equal(a.next_heat, b.next_heat)
         assert not c.heat.any()
+        assert c.next_heat is None
 
 
 @pytest.mark.parametrize("name", ["deepseek_v3", "qwen3_235b", "kimi_k2", "llama4_maverick"])

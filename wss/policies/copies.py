@@ -9,7 +9,7 @@ from __future__ import annotations
 import numpy as np
 
 from wss.errors import CapacityError
-from wss.policies.caching import Caching
+from wss.policies.caching import Caching, Pool
 from wss.records import BoolArray, FloatArray, IntArray, Plan
 
 
@@ -31,8 +31,11 @@ class Copies:
     def __init__(self, placed: BoolArray, room: FloatArray, expert_bytes: float, caching: Caching) -> None:
         self._placed = placed
         self._caching = caching
+        self._pins = bool(getattr(caching, "pins", True))
         layers, experts, dies = placed.shape
         self._last_use: IntArray = np.full((dies, layers * experts), -1, np.int64)
+        self._uses: IntArray = np.zeros((dies, layers * experts), np.int64)
+        self._foreseen: FloatArray = np.zeros((dies, layers * experts))
         self._kept: list[IntArray] = [np.zeros(0, np.int64)] * dies  # places in the row of last uses, ascending
         self._holds: BoolArray = placed.copy()
         self._held: IntArray = np.zeros(placed.shape[2], np.int64)
@@ -56,12 +59,15 @@ class Copies:
         """How many copies each die has room for beside the buffers of the last kernel, [dies]."""
         return self._slots.copy()
 
-    def admit(self, layer: int, plan: Plan, wanted: BoolArray, buffers: FloatArray) -> BoolArray:
+    def admit(
+        self, layer: int, plan: Plan, wanted: BoolArray, buffers: FloatArray, foreseen: FloatArray | None = None
+    ) -> BoolArray:
         """Note what the kernel *plan* of *layer* uses, make room, and return which tasks may keep a copy, [tasks].
 
         The copies count as held at once; as a layer has one kernel a step, they serve from the next step on. What
-        this kernel reads is never given up for what it fetches: where room is short, the first tasks have it. Its
-        activation *buffers* (bytes, [dies]) push copies out.
+        this kernel reads is never given up for what it fetches: where room is short, the caching rule says which copies
+        go, or are not written. Its activation *buffers* (bytes, [dies]) push copies out. *foreseen* is what the rule
+        `needs` to know of this layer's experts, [dies, experts].
 
         Raises
         ------
@@ -69,13 +75,18 @@ class Copies:
             If the buffers do not fit beside the die's own experts and the copies that this kernel reads.
         """
         self._kernel += 1
+        experts = self._placed.shape[1]
         used = ~self._placed[layer, plan.expert, plan.source]
-        place = layer * self._placed.shape[1] + plan.expert
+        place = layer * experts + plan.expert
         self._last_use[plan.source[used], place[used]] = self._kernel
+        self._uses[np.concatenate([plan.die, plan.source]), np.tile(place, 2)] += 1  # once, also where both are one
+        if foreseen is not None:
+            self._foreseen[:, layer * experts : (layer + 1) * experts] = foreseen
         wanted = wanted & ~self._holds[layer, plan.expert, plan.die]
         self._slots = np.floor((self._room - buffers) / self._expert_bytes).astype(np.int64)
+        nothing = np.zeros(0, np.int64)
         for die in np.flatnonzero(self._held > self._slots).tolist():
-            self._make_room(die, 0)
+            self._choose(die, nothing)
             if self._held[die] > self._slots[die]:
                 taken = self._held[die] * self._expert_bytes
                 raise CapacityError(
@@ -88,7 +99,7 @@ class Copies:
         die_of = plan.die[asking]
         for die in np.flatnonzero(np.bincount(die_of)).tolist():
             tasks = asking[die_of == die]
-            kept = tasks[: self._make_room(die, len(tasks))]
+            kept = tasks[self._choose(die, place[tasks])]
             admitted[kept] = True
             self._keep(die, place[kept])
         return admitted
@@ -100,21 +111,40 @@ class Copies:
         self._kept[die] = np.sort(np.concatenate([self._kept[die], places]))
         self._held[die] += len(places)
 
-    def _make_room(self, die: int, count: int) -> int:
-        """Give up copies of *die* until *count* more fit, and return how many do."""
-        free = int(self._slots[die] - self._held[die])
-        if free < count:
-            kept, ages = self._kept[die], self._last_use[die]
-            may_go = kept[ages[kept] < self._kernel]
-            most = min(count - free, len(may_go))
-            chosen = np.asarray(self._caching.victims(ages[may_go], most))
-            if len(set(chosen.tolist())) != len(chosen) or len(chosen) != most:
-                raise ValueError(f"gave up {chosen.tolist()}; it should be {most} different places")
-            gone = may_go[chosen]
-            ages[gone] = -1
-            self._holds.reshape(-1, len(self._held))[gone, die] = False
-            self._kept[die] = kept[ages[kept] >= 0]
-            self._held[die] -= len(gone)
-            self.evictions += len(gone)
-            free += len(gone)
-        return max(0, min(free, count))
+    def _choose(self, die: int, new: IntArray) -> BoolArray:
+        """Give up copies of *die* as room is short for those at the places *new*, and return which of these fit."""
+        admitted = np.ones(len(new), np.bool_)
+        short = int(self._held[die] + len(new) - self._slots[die])
+        if short <= 0:
+            return admitted
+        kept, ages = self._kept[die], self._last_use[die]
+        may_go = kept[ages[kept] < self._kernel] if self._pins else kept
+        places = np.concatenate([may_go, new[::-1]])
+        count = min(short, len(places))
+        victims = np.asarray(self._caching.victims(self._pool(die, places, len(may_go)), count))
+        if len(victims) != count or len(set(victims.tolist()) & set(range(len(places)))) != count:
+            raise ValueError(f"gave up {victims.tolist()}; it should be {count} different places")
+        stays = np.ones(len(places), np.bool_)
+        stays[victims] = False
+        self._drop(die, may_go[~stays[: len(may_go)]])
+        admitted[:] = stays[len(may_go) :][::-1]
+        return admitted
+
+    def _pool(self, die: int, places: IntArray, held: int) -> Pool:
+        """Show what *die* may do without: copies at *places*, of which the first *held* are there, the others new."""
+        new = np.arange(len(places)) >= held
+        return Pool(
+            new=new,
+            last_use=np.where(new, self._kernel, self._last_use[die, places]),
+            uses=self._uses[die, places],
+            foreseen=self._foreseen[die, places],
+        )
+
+    def _drop(self, die: int, gone: IntArray) -> None:
+        """Note that *die* gives up the copies at the places *gone*."""
+        ages, kept = self._last_use[die], self._kept[die]
+        ages[gone] = -1
+        self._holds.reshape(-1, len(self._held))[gone, die] = False
+        self._kept[die] = kept[ages[kept] >= 0]
+        self._held[die] -= len(gone)
+        self.evictions += len(gone)

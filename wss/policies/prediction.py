@@ -4,25 +4,41 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Annotated, Protocol
+from typing import Annotated, ClassVar, Protocol
 
 import numba
 import numpy as np
 from annotated_types import Gt, Le
 
 from wss.errors import CHECKED
-from wss.records import BoolArray, IntArray, Plan
+from wss.records import BoolArray, FloatArray, IntArray, Plan
+
+PREDICTION_NEEDS = ("nothing", "pairs", "prefill", "decayed", "next")
 
 
 class Prediction(Protocol):
-    """Says which of the experts that a die reads now are worth keeping; a pure function."""
+    """Says which of the experts that a die reads now are worth keeping; a pure function.
 
-    def wanted(self, heat: IntArray, plan: Plan) -> BoolArray:
-        """Return which tasks fetch an expert that their die will want, [tasks].
+    What it is shown as *heat* is what the class says that it `needs`, a class attribute, "pairs" if there is none:
 
-        *heat*[i, j] counts how often, in this layer and up to this kernel, a token sent to expert i was followed by a
-        token of the same request sent to expert j, [experts, experts].
-        """
+    * "pairs": *heat*[i, j] counts how often, in this layer and up to this kernel, a token sent to expert i was followed
+      by a token of the same request sent to expert j, [experts, experts];
+    * "prefill": the same, of the prefill alone;
+    * "decayed": the same, a pair of n steps ago counting 2^(-n / half_life), an attribute;
+    * "next": which experts each die will compute in the layer's next kernel, [dies, experts], 0 or 1: an oracle;
+    * "nothing": zeros, [experts, experts].
+    """
+
+    def wanted(self, heat: IntArray | FloatArray, plan: Plan) -> BoolArray:
+        """Return which tasks fetch an expert that their die will want, [tasks]."""
+        ...
+
+
+class Expecting(Prediction, Protocol):
+    """A prediction that can tell a caching rule how much it expects of a copy."""
+
+    def expected(self, heat: IntArray | FloatArray, plan: Plan, num_dies: int) -> FloatArray:
+        """Return how much use is expected of each expert on each die in the layer's next kernel, [dies, experts]."""
         ...
 
 
@@ -32,9 +48,24 @@ class Never:
 
     __pydantic_config__ = CHECKED
 
-    def wanted(self, heat: IntArray, plan: Plan) -> BoolArray:
+    needs: ClassVar[str] = "nothing"
+
+    def wanted(self, heat: IntArray | FloatArray, plan: Plan) -> BoolArray:
         """Return all False."""
         return np.zeros(len(plan.expert), np.bool_)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Always:
+    """Keep all that is fetched: what stays is left to the caching rule."""
+
+    __pydantic_config__ = CHECKED
+
+    needs: ClassVar[str] = "nothing"
+
+    def wanted(self, heat: IntArray | FloatArray, plan: Plan) -> BoolArray:
+        """Return what is remote."""
+        return plan.remote
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,9 +81,11 @@ class TokenHeatmap:
 
     __pydantic_config__ = CHECKED
 
+    needs: ClassVar[str] = "pairs"
+
     share: Annotated[float, Gt(0), Le(1)] = 0.2
 
-    def wanted(self, heat: IntArray, plan: Plan) -> BoolArray:
+    def wanted(self, heat: IntArray | FloatArray, plan: Plan) -> BoolArray:
         """Return the remote tasks whose expert is in the union of their die's rows' tops."""
         remote = plan.remote
         if not remote.any():
@@ -60,6 +93,45 @@ class TokenHeatmap:
         top = top_of_rows(heat, math.ceil(self.share * len(heat)))
         wanted: BoolArray = _in_tops(top, plan.expert, plan.die, remote)
         return wanted
+
+    def expected(self, heat: IntArray | FloatArray, plan: Plan, num_dies: int) -> FloatArray:
+        """Return the tokens of each expert that should follow those which each die computes now, [dies, experts]."""
+        expected: FloatArray = _followers(heat, plan.expert, plan.die, plan.tokens, num_dies)
+        return expected
+
+
+@dataclass(frozen=True, kw_only=True)
+class PrefillHeatmap(TokenHeatmap):
+    """The token heatmap of the prefill, as it stands when decode begins (the paper's insight 1)."""
+
+    needs: ClassVar[str] = "prefill"
+
+
+@dataclass(frozen=True, kw_only=True)
+class DecayingHeatmap(TokenHeatmap):
+    """The token heatmap, in which what was seen *half_life* steps ago counts half; the prefill is one step."""
+
+    needs: ClassVar[str] = "decayed"
+
+    half_life: Annotated[float, Gt(0), Le(1e6)] = 4.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Oracle:
+    """What the die will compute again in the layer's next kernel; an oracle: it knows the next step's routing."""
+
+    __pydantic_config__ = CHECKED
+
+    needs: ClassVar[str] = "next"
+
+    def wanted(self, heat: IntArray | FloatArray, plan: Plan) -> BoolArray:
+        """Return the remote tasks whose expert their die computes in the next step."""
+        wanted: BoolArray = plan.remote & (heat[plan.die, plan.expert] > 0)
+        return wanted
+
+    def expected(self, heat: IntArray | FloatArray, plan: Plan, num_dies: int) -> FloatArray:
+        """Return 1 where the die computes the expert in the next step, else 0, [dies, experts]."""
+        return heat.astype(np.float64)
 
 
 @numba.njit(cache=True)
@@ -76,18 +148,33 @@ def _in_tops(top, expert, die, remote):  # type: ignore[no-untyped-def]
     return result
 
 
-def top_of_rows(heat: IntArray, count: int, *, only_seen: bool = True) -> BoolArray:
+@numba.njit(cache=True)
+def _followers(heat, expert, die, tokens, num_dies):  # type: ignore[no-untyped-def]
+    """Return, for each die, the sum over its tasks of tokens · heat row / the row's sum, [dies, experts]."""
+    num_experts = heat.shape[0]
+    expected = np.zeros((num_dies, num_experts))
+    for task in range(expert.size):
+        row = heat[expert[task]]
+        total = row.sum()
+        if total > 0:
+            each = tokens[task] / total
+            for j in range(num_experts):
+                expected[die[task], j] += each * row[j]
+    return expected
+
+
+def top_of_rows(heat: IntArray | FloatArray, count: int, *, only_seen: bool = True) -> BoolArray:
     """Mark the *count* largest entries of each row, equal ones from the left, [experts, experts].
 
     With *only_seen*, entries of zero are never marked.
     """
-    top: BoolArray = _tops(heat, count, 1 if only_seen else np.iinfo(np.int64).min)
+    top: BoolArray = _tops(heat, count, only_seen)
     return top
 
 
 @numba.njit(cache=True)
-def _tops(heat, count, least):  # type: ignore[no-untyped-def]
-    """Mark the *count* largest entries of each row, equal ones from the left, where they are *least* or more."""
+def _tops(heat, count, only_seen):  # type: ignore[no-untyped-def]
+    """Mark the *count* largest entries of each row, equal ones from the left; with *only_seen*, those above zero."""
     rows, columns = heat.shape
     top = np.zeros(heat.shape, np.bool_)
     count = min(count, columns)
@@ -98,13 +185,20 @@ def _tops(heat, count, least):  # type: ignore[no-untyped-def]
         equal = count
         for j in range(columns):
             if heat[i, j] > edge:
-                top[i, j] = heat[i, j] >= least
+                top[i, j] = heat[i, j] > 0 or not only_seen
                 equal -= 1
         for j in range(columns):
             if heat[i, j] == edge and equal > 0:
-                top[i, j] = edge >= least
+                top[i, j] = edge > 0 or not only_seen
                 equal -= 1
     return top
 
 
-PREDICTIONS: dict[str, type[Prediction]] = {"never": Never, "token_heatmap": TokenHeatmap}
+PREDICTIONS: dict[str, type[Prediction]] = {
+    "never": Never,
+    "always": Always,
+    "token_heatmap": TokenHeatmap,
+    "prefill_heatmap": PrefillHeatmap,
+    "decaying_heatmap": DecayingHeatmap,
+    "oracle": Oracle,
+}

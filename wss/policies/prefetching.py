@@ -3,24 +3,28 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Protocol
+from typing import ClassVar, Protocol
 
+import numba
 import numpy as np
 
 from wss.errors import CHECKED
-from wss.records import BoolArray, IntArray
+from wss.records import BoolArray, FloatArray, IntArray
+
+PREFETCHING_NEEDS = ("tokens", "layers")
 
 
 class Prefetching(Protocol):
     """Says which experts of the next layer a die should have in its LLC; a pure function."""
 
-    def ahead(self, seen: IntArray, holders: BoolArray, slots: int) -> IntArray:
+    def ahead(self, seen: IntArray | FloatArray, holders: BoolArray, slots: int) -> IntArray:
         """Return experts of the next layer for each die, most wanted first, -1 where there is none, [dies, any].
 
         Parameters
         ----------
         seen
-            Tokens that each expert of the next layer has had up to now, [experts].
+            Tokens that each expert of the next layer has had up to now, [experts]; if the class attribute `needs` is
+            "layers", tokens that are expected of each in the next kernel, by `followers`.
         holders
             Which dies hold each of them in their HBM, [experts, dies]; a die can only prefetch what it holds.
         slots
@@ -35,7 +39,7 @@ class NoPrefetch:
 
     __pydantic_config__ = CHECKED
 
-    def ahead(self, seen: IntArray, holders: BoolArray, slots: int) -> IntArray:
+    def ahead(self, seen: IntArray | FloatArray, holders: BoolArray, slots: int) -> IntArray:
         """Return nothing for any die."""
         return np.zeros((holders.shape[1], 0), np.int64)
 
@@ -46,11 +50,50 @@ class Popular:
 
     __pydantic_config__ = CHECKED
 
-    def ahead(self, seen: IntArray, holders: BoolArray, slots: int) -> IntArray:
+    def ahead(self, seen: IntArray | FloatArray, holders: BoolArray, slots: int) -> IntArray:
         """Return the *slots* most popular of what each die holds, [dies, slots]."""
         score = np.where(holders.T, seen, 0)
         best = np.argsort(-score, axis=1, kind="stable")[:, :slots]
         return np.where(np.take_along_axis(score, best, axis=1) > 0, best, -1)
 
 
-PREFETCHINGS: dict[str, type[Prefetching]] = {"none": NoPrefetch, "popular": Popular}
+@dataclass(frozen=True, kw_only=True)
+class LayerHeatmap(Popular):
+    """The experts of the die that this kernel's tokens should want next, from what followed in the next layer so far.
+
+    After the last layer, and where nothing has followed yet, the popular ones.
+    """
+
+    needs: ClassVar[str] = "layers"
+
+
+def followers(counts: IntArray, heat: IntArray, seen: IntArray) -> FloatArray:
+    """Return the tokens that each expert of the next layer should have, [experts].
+
+    Of the *counts*[i] tokens of expert i of this layer, heat[i, j] / sum of heat[i] go to expert j.
+
+    Parameters
+    ----------
+    counts
+        Tokens of each expert in this kernel, [experts].
+    heat
+        How often a token of expert i of this layer was sent to expert j of the next one, [experts, experts].
+    seen
+        Tokens that the next layer's experts have had; the answer where *heat* has nothing of any of *counts*.
+    """
+    expected: FloatArray = _followers(counts, heat)
+    return expected if expected.any() else seen.astype(np.float64)
+
+
+@numba.njit(cache=True)
+def _followers(counts, heat):  # type: ignore[no-untyped-def]
+    """Return the sum over i of counts[i] · heat[i] / the sum of heat[i], [experts]."""
+    expected = np.zeros(heat.shape[1])
+    for i in range(counts.size):
+        total = heat[i].sum()
+        if counts[i] > 0 and total > 0:
+            expected += counts[i] / total * heat[i]
+    return expected
+
+
+PREFETCHINGS: dict[str, type[Prefetching]] = {"none": NoPrefetch, "popular": Popular, "layer_heatmap": LayerHeatmap}

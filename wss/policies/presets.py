@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 from wss.policies.allocation import Algorithm1, Allocation, Even, Home, InTurn
 from wss.policies.balanced import Balanced
-from wss.policies.caching import Caching, Lru
+from wss.policies.caching import Belady, Caching, Heatmap, Lfu, Lru
 from wss.policies.placement import Contiguous, Placement
 from wss.policies.placements.dup import Dup
 from wss.policies.placements.eplb import Eplb
@@ -14,8 +14,16 @@ from wss.policies.placements.near import Near
 from wss.policies.placements.popular import PopularEverywhere
 from wss.policies.placements.remap import OracleBest, OracleWorst, Remap
 from wss.policies.placements.separated import Separated
-from wss.policies.prediction import Never, Prediction, TokenHeatmap
-from wss.policies.prefetching import NoPrefetch, Prefetching
+from wss.policies.prediction import (
+    Always,
+    DecayingHeatmap,
+    Never,
+    Oracle,
+    Prediction,
+    PrefillHeatmap,
+    TokenHeatmap,
+)
+from wss.policies.prefetching import LayerHeatmap, NoPrefetch, Prefetching
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -119,6 +127,53 @@ POLICIES: dict[str, Policy] = {
             allocation=Balanced(),
             prediction=TokenHeatmap(),
             about="ours: balanced that sees the copies of the predictor",
+        ),
+        Policy(
+            name="pred_prefill",
+            allocation=InTurn(),
+            prediction=PrefillHeatmap(),
+            about="insight 1: pred by the heatmap of the prefill alone",
+        ),
+        Policy(
+            name="pred_decaying",
+            allocation=InTurn(),
+            prediction=DecayingHeatmap(),
+            about="pred by a heatmap in which what was seen long ago counts less",
+        ),
+        Policy(
+            name="pred_lfu",
+            allocation=InTurn(),
+            prediction=TokenHeatmap(),
+            caching=Lfu(),
+            about="pred that does without what the die has used least, held or new",
+        ),
+        Policy(
+            name="pred_heatmap",
+            allocation=InTurn(),
+            prediction=TokenHeatmap(),
+            caching=Heatmap(),
+            about="pred that does without what the heatmap expects least of, held or new",
+        ),
+        Policy(
+            name="cross_hierarchy",
+            allocation=Algorithm1(),
+            prediction=TokenHeatmap(),
+            caching=Heatmap(),
+            prefetching=LayerHeatmap(),
+            about="insight 2: allo_pred with the token heatmap for the HBM, and the layer heatmap for the LLC",
+        ),
+        Policy(
+            name="pred_oracle",
+            allocation=InTurn(),
+            prediction=Oracle(),
+            about="an oracle, no policy: pred that keeps what its die computes again in the next step",
+        ),
+        Policy(
+            name="belady",
+            allocation=InTurn(),
+            prediction=Always(),
+            caching=Belady(),
+            about="an oracle, no policy: base with copies of what is used again soonest; no caching rule fetches less",
         ),
     )
 }

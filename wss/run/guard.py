@@ -14,7 +14,7 @@ import numpy as np
 
 from wss.errors import ConfigError, WssError
 from wss.policies import KernelView
-from wss.records import BoolArray, Plan
+from wss.records import BoolArray, FloatArray, Plan
 
 T = TypeVar("T")
 
@@ -79,6 +79,16 @@ def checked_wanted(wanted: Any, num_tasks: int, policy: str) -> BoolArray:
         what = f"is {array.dtype} {list(array.shape)}; it should be bool [{num_tasks}], one a task"
         raise ConfigError(f"policy {policy}: its prediction {what}")
     result: BoolArray = array
+    return result
+
+
+def checked_expected(expected: Any, shape: tuple[int, int], policy: str) -> FloatArray:
+    """Return what a prediction expects as floats [dies, experts], or raise ConfigError if it is no such thing."""
+    array = _array(expected, f"policy {policy}: what its prediction expects")
+    if array.shape != shape or array.dtype.kind not in "iuf" or not np.isfinite(array).all():
+        what = f"is {array.dtype} {list(array.shape)}; it should be finite numbers {list(shape)}, [dies, experts]"
+        raise ConfigError(f"policy {policy}: what its prediction expects {what}")
+    result: FloatArray = array.astype(np.float64)
     return result
 
 

@@ -15,7 +15,7 @@ from wss.policies.history import NEEDS
 from wss.records import BoolArray, FloatArray, IntArray
 from wss.run.batch import made_batch, read_batch
 from wss.run.guard import ask, checked_placement, sealed
-from wss.traces import Kernels
+from wss.traces import Kernel, Kernels
 from wss.traces.synth import synthesise
 from wss.traces.together import prefill_pairs
 
@@ -43,6 +43,12 @@ class Seen:
     def pairs(self, needs: str) -> IntArray | None:
         """Return how often two experts had the same prefill token, [all MoE layers, experts, experts], if asked for."""
         return self._pairs if needs == "pairs" and self._replayed is not None else None
+
+    @cached_property
+    def kernels(self) -> list[Kernel]:
+        """All kernels of the run, which oracles alone may know; their heat is not counted."""
+        assert self._replayed is not None
+        return list(self._replayed().kernels())
 
     @property
     def _nothing(self) -> IntArray:

@@ -19,7 +19,8 @@ from wss.metrics.bounds import Whereabouts
 from wss.models.shape import BYTES_PER_WEIGHT
 from wss.policies import Copies, KernelView, Policy
 from wss.policies.prefetching import NoPrefetch
-from wss.records import BoolArray, FloatArray, IntArray, KernelRun, Plan
+from wss.records import BoolArray, FloatArray, KernelRun, Plan
+from wss.run.foresight import Foresight, Future
 from wss.run.guard import ask, checked_ahead, checked_plan, checked_wanted, sealed
 from wss.run.placing import Seen, costs_of, layer_indices, place, placing_notes
 from wss.traces import Kernel
@@ -54,6 +55,8 @@ class Site:
         kept = placed[list(self._places)]
         self._home = kept.argmax(axis=2)
         self._copies = Copies(kept, room, self._copy_bytes, policy.caching)
+        self._placed, self._seen = kept, seen
+        self._foresight = Foresight(policy, len(self._layers), wafer.num_dies, self._future)
         self.ledger = Ledger(policy.name, model, wafer, precision, self._gemm)
 
     @property
@@ -64,31 +67,24 @@ class Site:
     @property
     def notes(self) -> list[str]:
         """What a reader of the result should know."""
+        notes = [*self._placing_notes, *self._foresight.notes(self._places)]
         if self._slots or isinstance(self._policy.prefetching, NoPrefetch):
-            return self._placing_notes
+            return notes
         too_large = f"an expert of {self._bytes:.0f} bytes does not fit an LLC"
-        return [*self._placing_notes, f"{self._policy.name} prefetches nothing: {too_large}"]
+        return [*notes, f"{self._policy.name} prefetches nothing: {too_large}"]
 
     def run(self, kernel: Kernel) -> None:
         """Plan the kernel, decide what to copy, simulate it, and enter it in the ledger."""
         name = self._policy.name
-        view = KernelView(
-            layer=kernel.layer,
-            counts=sealed(kernel.counts),
-            order=sealed(kernel.order),
-            home=sealed(self._home[kernel.layer]),
-            holders=sealed(self._copies.holders(kernel.layer)),
-            hops=sealed(self._wafer.hops),
-            routes=self._wafer.routes,
-            costs=self._costs,
-        )
-        plan = checked_plan(ask(name, "allocation", self._policy.allocation.allocate, view), view, name)
-        wanted = ask(name, "prediction", self._policy.prediction.wanted, _read_only(kernel.heat), plan)
+        view = self._view(kernel, self._copies.holders(kernel.layer))
+        plan = self._plan(view)
+        heat = self._foresight.heat(kernel)
+        wanted = ask(name, "prediction", self._policy.prediction.wanted, heat, plan)
         wanted = checked_wanted(wanted, len(plan.expert), name) & plan.remote
         before = self._copies.evictions
-        buffers = self._buffers(plan)
+        buffers, foreseen = self._buffers(plan), self._foresight.foreseen(kernel, plan, heat)
         try:
-            copy = ask(name, "caching", self._copies.admit, kernel.layer, plan, wanted, buffers)
+            copy = ask(name, "caching", self._copies.admit, kernel.layer, plan, wanted, buffers, foreseen)
         except CapacityError as error:
             where = f"policy {name}, {'prefill' if kernel.step == 0 else f'step {kernel.step}'}"
             where += f", layer {self._layers[kernel.layer]}"
@@ -118,6 +114,33 @@ class Site:
             hbm_used=float(used.max()),
         )
 
+    def _view(self, kernel: Kernel, holders: BoolArray) -> KernelView:
+        """Return what an allocation sees of *kernel* if *holders* hold its experts."""
+        return KernelView(
+            layer=kernel.layer,
+            counts=sealed(kernel.counts),
+            order=sealed(kernel.order),
+            home=sealed(self._home[kernel.layer]),
+            holders=sealed(holders),
+            hops=sealed(self._wafer.hops),
+            routes=self._wafer.routes,
+            costs=self._costs,
+        )
+
+    def _plan(self, view: KernelView) -> Plan:
+        """Ask for the plan of a kernel."""
+        name = self._policy.name
+        return checked_plan(ask(name, "allocation", self._policy.allocation.allocate, view), view, name)
+
+    def _future(self) -> Future:
+        """Plan all kernels to come, for oracles."""
+        return Future(
+            self._seen.kernels,
+            lambda kernel: self._plan(self._view(kernel, self._placed[kernel.layer])),
+            len(self._layers),
+            self._wafer.num_dies,
+        )
+
     def _buffers(self, plan: Plan) -> FloatArray:
         """Return the bytes of activation buffers on each die, [dies].
 
@@ -133,7 +156,9 @@ class Site:
             return None
         holders = sealed(self._copies.holders(kernel.next_layer))
         question = self._policy.prefetching.ahead
-        answer = ask(self._policy.name, "prefetching", question, sealed(kernel.next_seen), holders, self._slots)
+        answer = ask(
+            self._policy.name, "prefetching", question, sealed(self._foresight.next_layer(kernel)), holders, self._slots
+        )
         experts = checked_ahead(answer, holders, self._policy.name)
         return Ahead(layer=self._places[kernel.next_layer], experts=experts)
 
@@ -155,13 +180,6 @@ def _fast_twin(experiment: Experiment, network: NetworkModel, policy: Policy) ->
     if experiment.engine == "compiled":
         raise ConfigError(f"engine: compiled does not prefetch, as policy {policy.name} does; give engine: auto")
     return None
-
-
-def _read_only(array: IntArray) -> IntArray:
-    """Return a view of *array* that cannot be written to."""
-    view = array.view()
-    view.flags.writeable = False
-    return view
 
 
 def room_of(placed: BoolArray, experiment: Experiment, wafer: Wafer) -> FloatArray:

@@ -15,10 +15,10 @@ from wss.config.experiment import TraceFile
 from wss.hardware import Wafer
 from wss.metrics import Ledger
 from wss.policies import Policy
-from wss.policies.prediction import Never
 from wss.run.artifact import ArtifactSite
 from wss.run.artifact import check as check_artifact
 from wss.run.batch import Batch, Progress, made_batch, read_batch
+from wss.run.foresight import asks_for_layers, asks_for_pairs
 from wss.run.placing import Seen, layer_indices
 from wss.run.sampling import draw_layers
 from wss.run.site import Site
@@ -63,19 +63,19 @@ def _excess(sites: Sequence[AnySite]) -> list[str]:
 def replay_of(experiment: Experiment, policies: Sequence[Policy]) -> tuple[Batch, Kernels]:
     """Open the batch, and replay it: by counts alone where no policy asks what followed what."""
     trace, num_experts = experiment.trace, experiment.model.num_experts
-    heat = any(not isinstance(policy.prediction, Never) for policy in policies)
+    heat, layers = any(map(asks_for_pairs, policies)), any(map(asks_for_layers, policies))
     across = experiment.physics == "wss"
     if not isinstance(trace, TraceFile):
         batch = made_batch(experiment, trace)
         source = (trace, experiment.model, experiment.seed, batch.num_requests)
         common = (experiment.batch, batch.steps, layer_indices(experiment))
-        return batch, SynthReplay(*source, *common, across_phases=across, heat=heat)
+        return batch, SynthReplay(*source, *common, across_phases=across, heat=heat, layer_heat=layers)
     batch, requests = read_batch(experiment, trace)
     common = (experiment.batch, batch.steps, layer_indices(experiment))
     continuous = trace.replay == "continuous"
-    if not (heat or continuous):
+    if not (heat or layers or continuous):
         return batch, CountedReplay(requests, len(requests), *common, num_experts)
-    replay = Replay(requests, *common, num_experts, across_phases=across, continuous=continuous)
+    replay = Replay(requests, *common, num_experts, across_phases=across, continuous=continuous, layer_heat=layers)
     return dataclasses.replace(batch, num_requests=replay.num_requests), replay
 
 

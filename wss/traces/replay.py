@@ -41,6 +41,9 @@ class Kernel:
         including this step, [experts, experts]. A view that the next step of the layer changes.
     next_layer, next_seen
         The layer of the next kernel, and the tokens that each of its experts has had so far, [experts]. A view too.
+    next_heat
+        How often a token sent to expert i of this layer was sent to expert j of the next one, up to the step before,
+        [experts, experts]; nothing follows the last layer. A view too; None if it is not counted.
     """
 
     step: int
@@ -50,6 +53,7 @@ class Kernel:
     heat: IntArray
     next_layer: int
     next_seen: IntArray
+    next_heat: IntArray | None = None
 
 
 class Kernels(Protocol):
@@ -92,6 +96,8 @@ class Replay:
     continuous
         Where there are more requests than the batch holds, let the next one in as soon as one has ended. The prefill of
         those that come in later is done elsewhere: it is neither run nor seen.
+    layer_heat
+        Whether `Kernel.next_heat` is counted.
     """
 
     def __init__(
@@ -104,8 +110,10 @@ class Replay:
         *,
         across_phases: bool = True,
         continuous: bool = False,
+        layer_heat: bool = False,
     ) -> None:
         self.steps = steps
+        self._with_layers = layer_heat
         self.layers = tuple(layers)
         self._num_experts = num_experts
         starts = _starts(requests, batch, steps) if continuous else np.zeros(len(requests), np.int64)
@@ -142,6 +150,7 @@ class Replay:
     def kernels(self) -> Iterator[Kernel]:
         """Yield every kernel in the order of time: by step, then by layer; step 0 only where there is prefill."""
         heat = np.zeros((len(self.layers), self._num_experts, self._num_experts), np.int64)
+        below = np.zeros((len(self.layers) if self._with_layers else 0, *heat.shape[1:]), np.int64)
         seen = np.zeros((len(self.layers), self._num_experts), np.int64)
         for step in range(0 if self.has_prefill else 1, self.steps + 1):
             now = np.flatnonzero(self._step == step)
@@ -149,7 +158,9 @@ class Replay:
             later = now[self._follows[now]]
             before, after, pair_times = self._experts[later - 1], self._experts[later], self._times[later]
             for layer in range(len(self.layers)):
-                _heat_up(heat[layer], before[:, layer], after[:, layer], pair_times)
+                heat_up(heat[layer], before[:, layer], after[:, layer], pair_times)
+                if self._with_layers and layer > 0:
+                    heat_up(below[layer - 1], experts[:, layer - 1], experts[:, layer], times)
                 counts, order = _count(experts[:, layer], times, self._num_experts)
                 seen[layer] += counts
                 then = (layer + 1) % len(self.layers)
@@ -161,6 +172,7 @@ class Replay:
                     heat=heat[layer],
                     next_layer=then,
                     next_seen=seen[then],
+                    next_heat=below[layer] if self._with_layers else None,
                 )
 
 
@@ -211,8 +223,8 @@ def _count(experts: npt.NDArray[np.int16], times: IntArray, num_experts: int) ->
 
 
 @numba.njit(cache=True)
-def _heat_up(heat, before, after, times):  # type: ignore[no-untyped-def]
-    """Add the pairs of adjacent tokens, each [tokens, top_k], to *heat*, in place."""
+def heat_up(heat, before, after, times):  # type: ignore[no-untyped-def]
+    """Add the pairs of experts *before* and *after*, each [tokens, top_k], to *heat*, in place."""
     for t in range(before.shape[0]):
         for a in range(before.shape[1]):
             for b in range(after.shape[1]):

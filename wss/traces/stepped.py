@@ -15,7 +15,7 @@ import numpy as np
 
 from wss.models import ModelShape
 from wss.records import IntArray
-from wss.traces.replay import Kernel
+from wss.traces.replay import Kernel, heat_up
 from wss.traces.routing import advance
 from wss.traces.synth import SynthSpec, draws_of
 
@@ -125,8 +125,8 @@ class SynthReplay:
         How many of its requests take part, from the first on, each with *steps* decode tokens.
     batch, steps, layers, across_phases
         As for `Replay`.
-    heat
-        Whether `Kernel.heat` is counted; else it is zero.
+    heat, layer_heat
+        Whether `Kernel.heat` is counted, else it is zero; whether `Kernel.next_heat` is.
     """
 
     def __init__(
@@ -141,12 +141,13 @@ class SynthReplay:
         *,
         across_phases: bool = True,
         heat: bool = True,
+        layer_heat: bool = False,
     ) -> None:
         self.steps, self.layers, self.num_requests = steps, tuple(layers), num_requests
         self._place_of = {layer: place for place, layer in enumerate(self.layers)}
         self._num_experts, self._top_k = model.num_experts, model.top_k
         self._draws = draws_of(spec, model, seed, num_requests)
-        self._across, self._with_heat = across_phases, heat
+        self._across, self._with_heat, self._with_layers = across_phases, heat, layer_heat
         self._repeats: IntArray = batch // num_requests + (np.arange(num_requests) < batch % num_requests)
 
     @property
@@ -162,6 +163,7 @@ class SynthReplay:
         """Yield every kernel in the order of time, as `Replay.kernels`."""
         size, depth = self._num_experts, len(self.layers)
         heat = np.zeros((depth if self._with_heat else 1, size, size), np.int64)
+        below = np.zeros((depth if self._with_layers else 0, size, size), np.int64)
         seen = np.zeros((depth, size), np.int64)
         past = _Past(self._draws.prompt.size, self.layers, self._top_k)
         for step in range(self.steps + 1):
@@ -169,7 +171,7 @@ class SynthReplay:
             paired = step > 1 or (step == 1 and self._across)
             now = _step_of(tokens, self._repeats, paired=paired)
             start = self._draws.prompt + step - 1 if step else np.zeros_like(tokens)
-            for layer, (counts, order) in enumerate(self._layers(now, start, past, heat)):
+            for layer, (counts, order) in enumerate(self._layers(now, start, past, heat, below)):
                 seen[layer] += counts
                 then = (layer + 1) % depth
                 yield Kernel(
@@ -180,15 +182,19 @@ class SynthReplay:
                     heat=heat[layer if self._with_heat else 0],
                     next_layer=then,
                     next_seen=seen[then],
+                    next_heat=below[layer] if self._with_layers else None,
                 )
 
-    def _layers(self, now: _Step, start: IntArray, past: _Past, heat: IntArray) -> Iterator[tuple[IntArray, IntArray]]:
-        """Make one step layer by layer; yield counts and order of those asked for, and add to their *heat*."""
+    def _layers(
+        self, now: _Step, start: IntArray, past: _Past, heat: IntArray, below: IntArray
+    ) -> Iterator[tuple[IntArray, IntArray]]:
+        """Make one step layer by layer; yield counts and order of those asked for, and add to *heat* and *below*."""
         draws = self._draws
         above = np.zeros(now.times.size, np.int16)
         most = max(int(now.offsets[high] - now.offsets[low]) for low, high in now.parts)
         nothing = np.empty((most, 0), np.uint16)
         rows, queue = np.empty((most, self._top_k), np.uint16), np.empty(most * self._top_k, np.int32)
+        whole = np.zeros((now.times.size if self._with_layers else 0, self._top_k), np.uint16)  # of the layer before
         for place in range(self.layers[-1] + 1):
             kept = self._place_of.get(place)
             last = past.nothing if kept is None else past.experts[kept]
@@ -203,6 +209,11 @@ class SynthReplay:
                 seen = _count(rows, now.times[these], counts, first, seen)
                 if self._with_heat:
                     _heat_up(rows, now.pairs[these], heat[kept], queue)
+                if self._with_layers:
+                    own = rows[: these.stop - these.start]
+                    if kept > 0:
+                        heat_up(below[kept - 1], whole[these], own, now.times[these])
+                    whole[these] = own
             if kept is not None:
                 active = np.flatnonzero(counts)
                 yield counts, active[np.argsort(first[active], kind="stable")]
