@@ -10,6 +10,7 @@ from wss.errors import ConfigError, did_you_mean
 from wss.hardware import GEMMS
 from wss.policies import POLICIES
 from wss.policies.placements import layout_text
+from wss.run.asking import Asking
 from wss.run.placing import costs_of, place, placing_notes
 from wss.run.site import room_of
 from wss.run.walk import seen_of
@@ -38,7 +39,7 @@ def layout_of(experiment: Experiment, name: str) -> Layout:
     policy, everything = policies[name], replace(experiment, layers="all")
     wafer = hardware.build(experiment.wafer, experiment.faults).achieving(GEMMS[experiment.gemm].hbm_share())
     seen = seen_of(everything)
-    placed = place(everything, wafer, policy, seen, costs_of(everything, wafer))
+    placed = place(everything, wafer, policy, seen, costs_of(everything, wafer), Asking(name))
     room_of(placed, everything, wafer)
     layers, experts, dies = placed.shape
     slots = placed.sum(axis=1).max()

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -20,7 +21,8 @@ from wss.models.shape import BYTES_PER_WEIGHT
 from wss.policies import Copies, KernelView, Policy
 from wss.policies.prefetching import NoPrefetch
 from wss.records import BoolArray, FloatArray, IntArray, KernelRun, Plan
-from wss.run.guard import ask, checked_ahead, checked_plan, checked_wanted, sealed
+from wss.run.asking import Asking
+from wss.run.guard import checked_ahead, checked_plan, checked_wanted, sealed
 from wss.run.placing import Seen, costs_of, layer_indices, place, placing_notes
 from wss.traces import Kernel
 
@@ -28,11 +30,14 @@ from wss.traces import Kernel
 class Site:
     """One policy at work on the wafer: its copies, its network, its ledger."""
 
+    asking: ClassVar[type[Asking]] = Asking  # who asks the policy; the contract suite has its own
+
     def __init__(self, experiment: Experiment, wafer: Wafer, policy: Policy, seen: Seen) -> None:
         model, precision = experiment.model, experiment.precision
         self._gemm = GEMMS[experiment.gemm]
         wafer = wafer.achieving(self._gemm.hbm_share())
         self._policy, self._wafer, self._window = policy, wafer, experiment.window
+        self._ask = self.asking(policy.name)
         self._layers = experiment.layers_run
         self._places = layer_indices(experiment)
         self._num_layers = len(model.moe_layers)
@@ -45,7 +50,7 @@ class Site:
         self._network: NetworkModel = experiment.network.model(wafer)
         self._compiled = _fast_twin(experiment, self._network, policy)
         self._costs = costs_of(experiment, wafer)
-        placed = place(experiment, wafer, policy, seen, self._costs)
+        placed = place(experiment, wafer, policy, seen, self._costs, self._ask)
         self._placing_notes = placing_notes(policy, placed, seen)
         room = room_of(placed, experiment, wafer)
         self._token_bytes = model.activation_bytes
@@ -62,6 +67,11 @@ class Site:
         return 0.0
 
     @property
+    def planning(self) -> dict[str, Any]:
+        """What CPU time the policy's answers took; see `Asking.cost`."""
+        return self._ask.cost()
+
+    @property
     def notes(self) -> list[str]:
         """What a reader of the result should know."""
         if self._slots or isinstance(self._policy.prefetching, NoPrefetch):
@@ -72,6 +82,7 @@ class Site:
     def run(self, kernel: Kernel) -> None:
         """Plan the kernel, decide what to copy, simulate it, and enter it in the ledger."""
         name = self._policy.name
+        self._ask.begin()
         view = KernelView(
             layer=kernel.layer,
             counts=sealed(kernel.counts),
@@ -82,13 +93,13 @@ class Site:
             routes=self._wafer.routes,
             costs=self._costs,
         )
-        plan = checked_plan(ask(name, "allocation", self._policy.allocation.allocate, view), view, name)
-        wanted = ask(name, "prediction", self._policy.prediction.wanted, _read_only(kernel.heat), plan)
+        plan = checked_plan(self._ask("allocation", self._policy.allocation.allocate, view), view, name)
+        wanted = self._ask("prediction", self._policy.prediction.wanted, _read_only(kernel.heat), plan)
         wanted = checked_wanted(wanted, len(plan.expert), name) & plan.remote
         before = self._copies.evictions
         buffers = self._buffers(plan)
         try:
-            copy = ask(name, "caching", self._copies.admit, kernel.layer, plan, wanted, buffers)
+            copy = self._ask("caching", self._copies.admit, kernel.layer, plan, wanted, buffers)
         except CapacityError as error:
             where = f"policy {name}, {'prefill' if kernel.step == 0 else f'step {kernel.step}'}"
             where += f", layer {self._layers[kernel.layer]}"
@@ -133,7 +144,7 @@ class Site:
             return None
         holders = sealed(self._copies.holders(kernel.next_layer))
         question = self._policy.prefetching.ahead
-        answer = ask(self._policy.name, "prefetching", question, sealed(kernel.next_seen), holders, self._slots)
+        answer = self._ask("prefetching", question, sealed(kernel.next_seen), holders, self._slots)
         experts = checked_ahead(answer, holders, self._policy.name)
         return Ahead(layer=self._places[kernel.next_layer], experts=experts)
 
