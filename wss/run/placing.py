@@ -92,9 +92,7 @@ def needs_of(policy: Policy) -> str:
     return str(needs)
 
 
-def place(
-    experiment: Experiment, wafer: Wafer, policy: Policy, seen: Seen, costs: Costs, ask: Asking
-) -> BoolArray:
+def place(experiment: Experiment, wafer: Wafer, policy: Policy, seen: Seen, costs: Costs, ask: Asking) -> BoolArray:
     """Ask the policy where experts live, and return the checked answer, [all MoE layers, experts, dies].
 
     Raises

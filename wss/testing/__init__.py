@@ -10,6 +10,7 @@ is all that pytest needs; ``check_policy(policy)`` does the same at once, withou
 """
 
 from wss.testing.cases import WAFERS
-from wss.testing.contract import BrokenContract, PolicyContract, check_policy
+from wss.testing.contract import PolicyContract, check_policy
+from wss.testing.trial import ContractError
 
-__all__ = ["WAFERS", "BrokenContract", "PolicyContract", "check_policy"]
+__all__ = ["WAFERS", "ContractError", "PolicyContract", "check_policy"]

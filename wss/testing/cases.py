@@ -125,7 +125,7 @@ def _requests(num_experts: int, *, prefill: bool) -> list[RequestRouting]:
         for layer in range(len(model.moe_layers)):
             first = step.expert(request, num_experts, draws)
             experts[:, at, layer] = (first[:, None] + 2 * np.arange(model.top_k)) % num_experts
-    lengths = [sum(number < step.requests for step in steps) for number in request]
+    lengths = [sum(number < step.requests for step in steps) for number in range(BATCH)]
     return [
         RequestRouting(
             request=number,

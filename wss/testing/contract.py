@@ -10,9 +10,12 @@ from __future__ import annotations
 
 import pickle
 from collections.abc import Callable, Iterable
-from dataclasses import fields, is_dataclass, replace
+from dataclasses import fields, replace
+from functools import partial
+from itertools import product
 from typing import Any, ClassVar
 
+from wss.errors import ConfigError
 from wss.policies import Policy
 from wss.policies.allocation import InTurn
 from wss.policies.placement import Contiguous
@@ -20,7 +23,7 @@ from wss.policies.prediction import Never, TokenHeatmap
 from wss.policies.prefetching import NoPrefetch
 from wss.run.placing import Seen, costs_of, place
 from wss.testing.cases import WAFERS, Scattered, experiment_of, model_of, replay_of, wafer_of, with_room
-from wss.testing.trial import BrokenContract, Doubting, at, difference, rows_of
+from wss.testing.trial import ContractError, Doubting, at, difference, rows_of
 
 EXPERTS = (40, 384)  # of the models that kernels are of
 PLACED = (1, 7, *EXPERTS)  # of the models that are placed
@@ -35,9 +38,10 @@ def check_parts(policy: Policy) -> None:
         part = getattr(policy, field.name)
         if isinstance(part, str):
             continue
-        if not is_dataclass(part) or not type(part).__dataclass_params__.frozen:  # type: ignore[attr-defined]
+        how = getattr(type(part), "__dataclass_params__", None)
+        if how is None or not how.frozen:
             what = f"its {field.name}, a {type(part).__name__}, is no frozen dataclass"
-            raise BrokenContract(f"policy {policy.name}: {what}; write @dataclass(frozen=True, kw_only=True) above it")
+            raise ContractError(f"policy {policy.name}: {what}; write @dataclass(frozen=True, kw_only=True) above it")
     _sent(policy)
 
 
@@ -47,12 +51,12 @@ def _sent(policy: Policy) -> Policy:
         sent = pickle.loads(pickle.dumps(policy))
     except Exception as error:  # whatever a user's class raises
         reason = " ".join(str(error).split())[:200]
-        raise BrokenContract(
+        raise ContractError(
             f"policy {policy.name}: cannot be sent to the workers of a sweep ({type(error).__name__}: {reason}); "
             "define its classes at the top of a module, their fields plain values"
         ) from error
     if sent != policy:
-        raise BrokenContract(
+        raise ContractError(
             f"policy {policy.name}: is another one when it has been sent to a worker of a sweep; "
             "let its classes have no state but their fields"
         )
@@ -61,23 +65,20 @@ def _sent(policy: Policy) -> Policy:
 
 def check_placement(policy: Policy, wafer: str) -> None:
     """Check the placement with much room and little, with a prefill and without, of few experts and many."""
-    for num_experts in PLACED:
+    for num_experts, extra, prefill in product(PLACED, ROOM, (True, False)):
         model = model_of(num_experts)
-        for extra in ROOM:
-            system = with_room(wafer_of(wafer), model, extra)
-            experiment = experiment_of(policy, system, model, "auto")
-            buffers = experiment.batch * model.top_k * model.activation_bytes
-            room = int((system.usable_hbm - buffers) // model.expert_bytes("fp16"))
-            for prefill in (True, False):
-                known = "" if prefill else ", no prefill"
-                where = f"wafer {wafer}, {num_experts} experts, room for {room} a die in {len(model.moe_layers)} layers{known}"
-                with at(where):
-                    seen = Seen(experiment, lambda: replay_of(num_experts, prefill=prefill))  # noqa: B023
-                    placed = place(experiment, system, policy, seen, costs_of(experiment, system), Doubting(policy.name))
-                most = placed.sum(axis=(0, 1))
-                if most.max() > room:
-                    what = f"puts {most.max()} experts on die {most.argmax()}; keep to history.slots(extra) a layer"
-                    raise BrokenContract(f"{where}: policy {policy.name}: its placement {what}")
+        system = with_room(wafer_of(wafer), model, extra)
+        experiment = experiment_of(policy, system, model, "auto")
+        buffers = experiment.batch * model.top_k * model.activation_bytes
+        room = int((system.usable_hbm - buffers) // model.expert_bytes("fp16"))
+        where = f"wafer {wafer}, {len(model.moe_layers)} layers of {num_experts} experts, room for {room} a die"
+        with at(where if prefill else f"{where}, no prefill"):
+            seen = Seen(experiment, partial(replay_of, num_experts, prefill=prefill))
+            placed = place(experiment, system, policy, seen, costs_of(experiment, system), Doubting(policy.name))
+            most = placed.sum(axis=(0, 1))
+            if most.max() > room:
+                what = f"puts {most.max()} experts on die {most.argmax()}; keep to history.slots(extra) in each layer"
+                raise ConfigError(f"policy {policy.name}: its placement {what}")
 
 
 def check_allocation(policy: Policy, wafer: str) -> None:
@@ -115,9 +116,7 @@ def _twice(policy: Policy, where: str, run: Callable[[Policy], Any]) -> Any:
         rows = run(policy)
         other = difference(rows, run(_sent(policy)), 0.0)
     if other is not None:
-        raise BrokenContract(
-            f"{where}, {other} when the same is run twice; no part may keep anything between questions"
-        )
+        raise ContractError(f"{where}, {other} when the same is run twice; no part may keep anything between questions")
     return rows
 
 
@@ -129,7 +128,7 @@ def check_policy(policy: Policy, wafers: Iterable[str] = WAFERS) -> None:
 
     Raises
     ------
-    BrokenContract
+    ContractError
         With the first fault of every check on every wafer.
     """
     __tracebackhide__ = True
@@ -139,10 +138,10 @@ def check_policy(policy: Policy, wafers: Iterable[str] = WAFERS) -> None:
         for check in CHECKS:
             try:
                 check(policy, wafer)
-            except BrokenContract as error:
+            except ContractError as error:
                 faults += error.faults
     if faults:
-        raise BrokenContract(*faults)
+        raise ContractError(*faults)
 
 
 class PolicyContract:

@@ -23,7 +23,7 @@ T = TypeVar("T")
 NOTES_ONCE = ("caching",)  # the question that makes the simulator's own notes of who holds what: not to be asked twice
 
 
-class BrokenContract(AssertionError):
+class ContractError(AssertionError):
     """A policy does not keep the contract; `faults` are sentences that say where, what, and what would be right."""
 
     def __init__(self, *faults: str) -> None:
@@ -37,12 +37,12 @@ def at(where: str) -> Iterator[None]:
     __tracebackhide__ = True
     try:
         yield
-    except BrokenContract:
+    except ContractError:
         raise
     except WssError as error:
-        raise BrokenContract(*(f"{where}: {fault}" for fault in error.faults)) from error
+        raise ContractError(*(f"{where}: {fault}" for fault in error.faults)) from error
     except AssertionError as error:
-        raise BrokenContract(f"{where}: {error}; that is a fault of wss, please report it") from error
+        raise ContractError(f"{where}: {error}; that is a fault of wss, please report it") from error
 
 
 class Doubting(Asking):
@@ -86,7 +86,7 @@ def rows_of(policy: Policy, wafer: Wafer, num_experts: int, engine: Engine = "au
 
     Raises
     ------
-    BrokenContract
+    ContractError
         If it fails, or breaks a rule.
     """
     __tracebackhide__ = True
