@@ -124,7 +124,7 @@ def overlay(document: Document, place: Place, changes: Mapping[str, Any], base: 
 
 
 def kinded(document: Document, place: Place, value: Any, table: Mapping[str, type[T]], what: str) -> T | None:
-    """Read a class by name, or ``{kind: name, ...parameters}``: of *table*, a plug-in's, or ``package.module:Class``."""
+    """Read a class by name, or ``{kind: name, ...parameters}``: of *table*, a plug-in's, or ``module:Class``."""
     if isinstance(value, dict):
         kind = value.get("kind")
         parameters = {key: item for key, item in value.items() if key != "kind"}

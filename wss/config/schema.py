@@ -33,7 +33,8 @@ def json_schema() -> dict[str, Any]:
         return {"anyOf": [names, changed, whole(cls)]}
 
     def kind_of(table: dict[str, Any], what: str) -> dict[str, Any]:
-        others = {"anyOf": [{"type": "string", "pattern": ":"}, {"enum": sorted(offered(f"wss.{what}s"))}]}
+        plugins = [{"const": name} for name in sorted(offered(f"wss.{what}s"))]
+        others = {"anyOf": [{"type": "string", "pattern": ":"}, *plugins]}
         forms: list[dict[str, Any]] = [{"enum": sorted(table)}, others]
         for name, cls in sorted(table.items()):
             schema = TypeAdapter(cls).json_schema()
@@ -45,7 +46,7 @@ def json_schema() -> dict[str, Any]:
         return {"anyOf": [*forms, user]}
 
     part_changed = {"type": "object", "not": {"required": ["kind"]}}  # of a preset's
-    seams = {seam: {"anyOf": [*kind_of(table)["anyOf"], part_changed]} for seam, (table, _) in SEAMS.items()}
+    seams = {seam: {"anyOf": [*kind_of(table, what)["anyOf"], part_changed]} for seam, (table, what) in SEAMS.items()}
     presets = {"enum": sorted({*POLICIES, *offered(POLICY_GROUP)})}
     policy = {
         "type": "object",

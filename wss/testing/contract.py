@@ -26,8 +26,8 @@ from wss.testing.cases import WAFERS, Scattered, experiment_of, model_of, replay
 from wss.testing.trial import ContractError, Doubting, at, difference, rows_of
 
 EXPERTS = (40, 384)  # of the models that kernels are of
-PLACED = (1, 7, *EXPERTS)  # of the models that are placed
-ROOM = (0, 4, None)  # experts, of all layers, that a die has room for beside an even share; None for plenty
+# Experts of a layer, for how many beside an even share, of all layers, a die has room (None: plenty), is there a prefill?
+PLACED = (*product((1, 7, 40), (0, 4, None), (True,)), (40, 4, False), (384, 4, True))
 COPIES = 3  # of remote experts that a die has room for where caching is tried
 AGREE = 1e-9  # within which the engines agree
 
@@ -65,7 +65,7 @@ def _sent(policy: Policy) -> Policy:
 
 def check_placement(policy: Policy, wafer: str) -> None:
     """Check the placement with much room and little, with a prefill and without, of few experts and many."""
-    for num_experts, extra, prefill in product(PLACED, ROOM, (True, False)):
+    for num_experts, extra, prefill in PLACED:
         model = model_of(num_experts)
         system = with_room(wafer_of(wafer), model, extra)
         experiment = experiment_of(policy, system, model, "auto")

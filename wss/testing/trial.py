@@ -37,9 +37,7 @@ def at(where: str) -> Iterator[None]:
     __tracebackhide__ = True
     try:
         yield
-    except ContractError:
-        raise
-    except WssError as error:
+    except (ContractError, WssError) as error:
         raise ContractError(*(f"{where}: {fault}" for fault in error.faults)) from error
     except AssertionError as error:
         raise ContractError(f"{where}: {error}; that is a fault of wss, please report it") from error
