@@ -30,9 +30,9 @@ class Turned(InTurn):
 class Nothing:
     pass
 
-class Bare(Home):
-    def __init__(self, needed):
-        pass
+class Bare:
+    def allocate(self, view):
+        return Home().allocate(view)
 
 MINE = Policy(name="anything", allocation=Turned(offset=3), about="mine")
 NUMBER = 3
@@ -157,7 +157,7 @@ def test_the_source_of_a_plugin_is_part_of_a_task(installed, tmp_path, monkeypat
     module = tmp_path / "site" / "plugged_swept.py"
     module.write_text(module.read_text() + "# changed\n")
     monkeypatch.setattr("wss.sweep.tasks._LOADED", {})  # as in another process
-    base, changed = tasks_of(load_sweep(sweep))[0]
+    _, changed = tasks_of(load_sweep(sweep))[0]
     assert changed.key != mine.key
 
 
