@@ -2,6 +2,7 @@
 
 import importlib.util
 import json
+import os
 import re
 import shlex
 import subprocess
@@ -29,10 +30,10 @@ def test_every_config_runs_small(name):
 
 
 def commands(text):
-    """The wss commands of a text's shell blocks."""
+    """The Python commands of a text's shell blocks."""
     blocks = re.findall(r"```sh\n(.*?)```", text, re.S)
     lines = "\n".join(blocks).replace("\\\n", " ").splitlines()
-    return [line for line in lines if line.startswith("python -m wss")]
+    return [line for line in lines if line.startswith("python -m ")]
 
 
 def test_the_two_set_up_commands_are_there():
@@ -62,18 +63,33 @@ def test_every_command_of_the_readme_works_in_order(tmp_path):
 
 
 def test_the_policy_and_the_layout_of_the_docs_run_as_they_say(tmp_path):
+    """Written, tested, shipped: the package is installed beside it, offline."""
     text = (ROOT / "docs" / "policies.md").read_text(encoding="utf-8")
     (tmp_path / "configs").symlink_to(ROOT / "configs")
-    (code,) = re.findall(r"```python\n(.*?)```", text, re.S)
-    (tmp_path / "my_policy.py").write_text(code, encoding="utf-8")
+    policy, test, more = re.findall(r"```python\n(.*?)```", text, re.S)
+    (package,) = re.findall(r"```toml\n(.*?)```", text, re.S)
+    (tmp_path / "my_policy.py").write_text(policy, encoding="utf-8")
+    (tmp_path / "test_my_policy.py").write_text(test, encoding="utf-8")
+    (tmp_path / "pyproject.toml").write_text(package, encoding="utf-8")
+    paths = [str(ROOT), str(tmp_path / "site"), os.environ.get("PYTHONPATH", "")]
     said = []
     for line in commands(text):
-        line = line.replace("python", shlex.quote(sys.executable), 1) + " --set batch=64 --set steps=1"
-        done = subprocess.run(line, shell=True, cwd=tmp_path, capture_output=True, text=True, check=False)
-        assert done.returncode == 0, done.stderr
+        if "pip" in line:
+            (tmp_path / "my_policy.py").write_text(policy + more, encoding="utf-8")
+            line += " --quiet --no-deps --no-build-isolation --no-index --target site"
+        if " -m wss " in line:
+            line += " --set batch=64 --set steps=1"
+        line = line.replace("python", shlex.quote(sys.executable), 1)
+        environment = os.environ | {"PYTHONPATH": os.pathsep.join(paths)}
+        done = subprocess.run(
+            line, shell=True, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False
+        )
+        assert done.returncode == 0, (line, done.stdout, done.stderr)
         said.append(done.stdout)
-    mine, placement, placed = said
+    mine, tested, _, shipped, placement, placed = said
     assert re.search(r"^mine +\d", mine, re.M)
+    assert re.search(r"^21 passed", tested, re.M)
+    assert re.search(r"^mine +\d.*\nwide +\d", shipped, re.M)
     assert placement.startswith("wrote layout.json: 24 MoE layers, 32 experts on 25 dies, 3 slots")
     assert re.search(r"^mine +\d", placed, re.M)
 

@@ -1,4 +1,4 @@
-"""One contract for every policy of the tables, and what each promises beyond it."""
+"""What policies promise beyond the contract, which tests/test_testing.py tries on all of them."""
 
 import numpy as np
 import pytest
@@ -9,6 +9,7 @@ from kit import contiguous, pool_of, view_of, wafer_of
 from wss.policies import ALLOCATIONS, CACHINGS, POLICIES, PREDICTIONS
 from wss.policies.algorithm1 import algorithm1, candidates_of, nearest_holder
 from wss.policies.allocation import Algorithm1, Chunked, Even, Home, InTurn
+from wss.policies.nearest import Nearest, to_nearest
 from wss.policies.placement import contiguous_homes
 from wss.policies.prediction import TokenHeatmap, top_of_rows
 from wss.run.guard import checked_plan
@@ -36,15 +37,34 @@ def views(draw):
 
 
 @given(views(), st.sampled_from(sorted(ALLOCATIONS)))
-def test_every_allocation_conserves_tokens_and_reads_from_holders(view, name):
-    plan = ALLOCATIONS[name]().allocate(view)
-    checked_plan(plan, view, name)
-    again = ALLOCATIONS[name]().allocate(view)
-    assert all(np.array_equal(getattr(plan, c), getattr(again, c)) for c in ("expert", "die", "tokens", "source"))
-    held = view.holders[plan.expert, plan.die]
-    assert not plan.remote[held].any(), "a die that holds the expert reads its own"
+def test_a_die_that_holds_the_expert_reads_its_own(view, name):
+    plan = checked_plan(ALLOCATIONS[name]().allocate(view), view, name)
+    assert not plan.remote[view.holders[plan.expert, plan.die]].any()
 
 
+@given(views())
+def test_nearest_and_its_readable_twin_agree(view):
+    arguments = (view.order, view.counts, view.holders, view.hops)
+    assert np.array_equal(to_nearest(*arguments), to_nearest.py_func(*arguments))
+
+
+def test_each_die_sends_its_share_to_the_nearest_holder():
+    """Three dies in a row send 2 of 6 tokens of expert 0 each; die 1 has both holders at one hop, and die 2 less to do.
+
+    Expert 2 lives at both ends too. Of its two tokens dies 0 and 1 send one each, as it is the third expert: the first
+    die to send is 2, and two tokens of three dies come from the second and the third.
+    """
+    holders = np.array([[True, False, True], [True, False, False], [True, False, True]])
+    view = view_of(WAFERS[1, 3], np.array([6, 9, 2]), holders, np.array([1, 0, 2]))
+    plan = Nearest().allocate(view)
+    assert list(zip(plan.expert, plan.die, plan.tokens, strict=True)) == [
+        (1, 0, 9),
+        (0, 0, 2),
+        (0, 2, 4),
+        (2, 0, 1),
+        (2, 2, 1),
+    ]
+    assert not plan.remote.any()
 @given(views(), st.sampled_from(sorted(PREDICTIONS)), st.integers(0, 10))
 def test_every_prediction_is_pure_and_of_the_plans_shape(view, name, seed):
     num_experts = len(view.counts)
@@ -241,6 +261,6 @@ def test_algorithm1_gives_a_home_back_the_read_that_it_did_not_serve():
 
 def test_a_die_runs_its_tasks_in_first_seen_order_whatever_the_policy():
     order = np.array([3, 0, 2, 1])
-    for allocation in (Algorithm1(), Even(), Home(), InTurn(), Chunked()):
+    for allocation in (Algorithm1(), Even(), Nearest(), Home(), InTurn(), Chunked()):
         plan = allocation.allocate(kernel([40, 30, 20, 10], order=order))
         assert list(dict.fromkeys(plan.expert.tolist())) == order.tolist()

@@ -121,10 +121,11 @@ def gemm(size: tuple[int, ...], rows: Path | None, wafer: str, precision: Any, a
 
 @cli.command("list")
 def list_() -> None:
-    """List presets and policies by name, each with a line on what it is."""
+    """List presets, policies and plug-ins by name, each with a line on what it is."""
+    from wss.config.plugins import listed
     from wss.report.catalogue import catalogue
 
-    click.echo(catalogue())
+    click.echo(f"{catalogue()}\n\n{listed()}")
 
 
 @cli.command()

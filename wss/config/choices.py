@@ -18,7 +18,8 @@ from typing import Any, TypeVar, get_type_hints
 from pydantic import TypeAdapter, ValidationError
 
 from wss.config.nodes import Document, Place
-from wss.errors import did_you_mean
+from wss.config.plugins import offered, plugin
+from wss.errors import ConfigError, did_you_mean
 
 T = TypeVar("T")
 
@@ -123,7 +124,7 @@ def overlay(document: Document, place: Place, changes: Mapping[str, Any], base: 
 
 
 def kinded(document: Document, place: Place, value: Any, table: Mapping[str, type[T]], what: str) -> T | None:
-    """Read a class of *table*, or a user's ``package.module:Class``: by name, or ``{kind: name, ...parameters}``."""
+    """Read a class by name, or ``{kind: name, ...parameters}``: of *table*, a plug-in's, or ``module:Class``."""
     if isinstance(value, dict):
         kind = value.get("kind")
         parameters = {key: item for key, item in value.items() if key != "kind"}
@@ -136,11 +137,9 @@ def kinded(document: Document, place: Place, value: Any, table: Mapping[str, typ
     if not isinstance(kind, str):
         document.fault(where, f"{kind!r} is not right; give a name: {did_you_mean(kind, table)}")
         return None
-    cls = table.get(kind) or (_import(document, where, kind) if ":" in kind else None)
+    found = _import(document, where, kind) if ":" in kind else _known(document, where, kind, table, what)
+    cls = _dataclass(document, where, kind, found)
     if cls is None:
-        if ":" not in kind:
-            hint = f"{did_you_mean(kind, table)} (or package.module:Class)"
-            document.fault(where, f"'{kind}' is not a known {what}; {hint}")
         return None
     built: T | None
     if kind in table:
@@ -164,19 +163,37 @@ def kinded(document: Document, place: Place, value: Any, table: Mapping[str, typ
     return built
 
 
+def _known(document: Document, place: Place, kind: str, table: Mapping[str, type[T]], what: str) -> Any:
+    """Return the class that *table* or a plug-in has for the name *kind*."""
+    group = f"wss.{what}s"
+    try:
+        found = plugin(group, kind, table)
+    except ConfigError as error:
+        document.fault(place, error.faults[0])
+        return None
+    if found is None and kind not in table:
+        hint = f"{did_you_mean(kind, [*table, *offered(group)])} (or package.module:Class)"
+        document.fault(place, f"'{kind}' is not a known {what}; {hint}")
+    return table.get(kind, found)
+
+
 def _import(document: Document, place: Place, name: str) -> Any:
-    """Return the class of the text ``package.module:Class``, which must be a dataclass."""
+    """Return what the text ``package.module:Class`` names."""
     module, _, attribute = name.partition(":")
     if "" not in sys.path:
         sys.path.insert(0, "")
     try:
-        cls = getattr(importlib.import_module(module), attribute)
+        return getattr(importlib.import_module(module), attribute)
     except (Exception, SystemExit) as error:  # a user's module may raise anything while it is imported
         document.fault(
             place, f"'{name}' cannot be imported ({type(error).__name__}: {error}); give package.module:Class"
         )
         return None
-    if not (isinstance(cls, type) and is_dataclass(cls)):
-        document.fault(place, f"'{name}' is not a dataclass; make it one, frozen, its parameters as fields")
-        return None
-    return cls
+
+
+def _dataclass(document: Document, place: Place, name: str, found: Any) -> Any:
+    """Return *found*, which *name* stands for, if it is a dataclass."""
+    if found is None or (isinstance(found, type) and is_dataclass(found)):
+        return found
+    document.fault(place, f"'{name}' is not a dataclass; make it one, frozen, its parameters as fields")
+    return None

@@ -13,6 +13,7 @@ from wss.config import nodes
 from wss.config.choices import build, kinded, named, overlay
 from wss.config.experiment import Experiment, LayerSample, TraceFile
 from wss.config.nodes import Document, Place
+from wss.config.plugins import POLICY_GROUP, offered, plugin_policy
 from wss.config.settings import apply_setting
 from wss.engine import NETWORKS
 from wss.engine.network import PacketSpec
@@ -215,10 +216,10 @@ def _policies(document: Document, place: Place, value: Any) -> Any:
 def _policy(document: Document, place: Place, value: Any) -> Policy | None:
     """Read a policy: a preset's name, or ``{name, preset, and the seams}``."""
     if not isinstance(value, dict):
-        return named(document, place, value, POLICIES, Policy)
+        return _preset(document, place, value)
     parts: dict[str, Any] = {}
     if "preset" in value:
-        preset = named(document, (*place, "preset"), value["preset"], POLICIES, Policy)
+        preset = _preset(document, (*place, "preset"), value["preset"])
         if preset is not None:
             parts = {seam: getattr(preset, seam) for seam in SEAMS}
     for key, item in value.items():
@@ -237,6 +238,16 @@ def _policy(document: Document, place: Place, value: Any) -> Policy | None:
     if any(at[: len(place)] == place for at in document.faulty):
         return None
     return Policy(name=str(name), **parts)
+
+
+def _preset(document: Document, place: Place, value: Any) -> Policy | None:
+    """Read the name of a policy: built in, or a plug-in's."""
+    try:
+        policy = plugin_policy(value, POLICIES) if isinstance(value, str) else None
+    except ConfigError as error:
+        document.fault(place, error.faults[0])
+        return None
+    return policy or named(document, place, value, {**dict.fromkeys(offered(POLICY_GROUP)), **POLICIES}, Policy)
 
 
 def _network(document: Document, place: Place, value: Any) -> Any:

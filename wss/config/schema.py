@@ -8,6 +8,7 @@ from typing import Any
 from pydantic import TypeAdapter
 
 from wss.config.load import SEAMS
+from wss.config.plugins import POLICY_GROUP, offered
 from wss.engine import NETWORKS
 from wss.hardware import GEMMS, WAFERS, SwitchedSpec, WaferSpec
 from wss.metrics.sampling import LEAST
@@ -31,22 +32,25 @@ def json_schema() -> dict[str, Any]:
         changed = {"type": "object", "properties": {"preset": names}, "required": ["preset"]}
         return {"anyOf": [names, changed, *map(whole, classes)]}
 
-    def kind_of(table: dict[str, Any]) -> dict[str, Any]:
-        forms: list[dict[str, Any]] = [{"enum": sorted(table)}, {"type": "string", "pattern": ":"}]
+    def kind_of(table: dict[str, Any], what: str) -> dict[str, Any]:
+        plugins = [{"const": name} for name in sorted(offered(f"wss.{what}s"))]
+        others = {"anyOf": [{"type": "string", "pattern": ":"}, *plugins]}
+        forms: list[dict[str, Any]] = [{"enum": sorted(table)}, others]
         for name, cls in sorted(table.items()):
             schema = TypeAdapter(cls).json_schema()
             properties = {"kind": {"const": name}, **schema.get("properties", {})}
             forms.append(
                 {"type": "object", "properties": properties, "required": ["kind"], "additionalProperties": False}
             )
-        user = {"type": "object", "properties": {"kind": {"type": "string", "pattern": ":"}}, "required": ["kind"]}
+        user = {"type": "object", "properties": {"kind": others}, "required": ["kind"]}
         return {"anyOf": [*forms, user]}
 
     part_changed = {"type": "object", "not": {"required": ["kind"]}}  # of a preset's
-    seams = {seam: {"anyOf": [*kind_of(table)["anyOf"], part_changed]} for seam, (table, _) in SEAMS.items()}
+    seams = {seam: {"anyOf": [*kind_of(table, what)["anyOf"], part_changed]} for seam, (table, what) in SEAMS.items()}
+    presets = {"enum": sorted({*POLICIES, *offered(POLICY_GROUP)})}
     policy = {
         "type": "object",
-        "properties": {"name": {"type": "string"}, "preset": {"enum": sorted(POLICIES)}, **seams},
+        "properties": {"name": {"type": "string"}, "preset": presets, **seams},
         "required": ["name"],
         "additionalProperties": False,
     }
@@ -78,12 +82,12 @@ def json_schema() -> dict[str, Any]:
             ],
             "default": "all",
         },
-        "network": kind_of(NETWORKS),
+        "network": kind_of(NETWORKS, "network"),
         "engine": {"enum": ["auto", "simpy", "compiled"], "default": "auto"},
         "gemm": {"enum": sorted(GEMMS), "default": "h800"},
         "physics": {"enum": ["wss", "paper_artifact"], "default": "wss"},
         "window": {**count, "default": 2},
-        "policies": {"type": "array", "items": {"anyOf": [{"enum": sorted(POLICIES)}, policy]}, "minItems": 1},
+        "policies": {"type": "array", "items": {"anyOf": [presets, policy]}, "minItems": 1},
         "baseline": {"type": "string", "default": "base"},
         "seed": {"type": "integer", "minimum": 0, "default": 0},
         "faults": _object(

@@ -11,6 +11,7 @@ from annotated_types import Ge, Le
 from wss.errors import CHECKED
 from wss.policies.algorithm1 import algorithm1
 from wss.policies.balanced import Balanced
+from wss.policies.nearest import Nearest
 from wss.policies.view import KernelView
 from wss.records import IntArray, Plan
 
@@ -148,6 +149,7 @@ class Algorithm1:
 ALLOCATIONS: dict[str, type[Allocation]] = {
     "home": Home,
     "even": Even,
+    "nearest": Nearest,
     "in_turn": InTurn,
     "chunked": Chunked,
     "algorithm1": Algorithm1,

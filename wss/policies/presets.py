@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from wss.policies.allocation import Algorithm1, Allocation, Even, Home, InTurn
 from wss.policies.balanced import Balanced
 from wss.policies.caching import Belady, Caching, Heatmap, Lfu, Lru
+from wss.policies.nearest import Nearest
 from wss.policies.placement import Contiguous, Placement
 from wss.policies.placements.dup import Dup
 from wss.policies.placements.eplb import Eplb
@@ -80,6 +81,12 @@ POLICIES: dict[str, Policy] = {
             placement=Eplb(),
             allocation=Even(),
             about="DeepSeek's EPLB on the prefill: popular experts replicated, all packed evenly",
+        ),
+        Policy(
+            name="eplb_nearest",
+            placement=Eplb(),
+            allocation=Nearest(),
+            about="eplb, but each die sends its tokens to the nearest replica, whatever it has to do already",
         ),
         Policy(
             name="popular",

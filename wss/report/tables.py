@@ -34,7 +34,7 @@ def run_table(summary: dict[str, Any], order: Sequence[str]) -> str:
     cells += [[_cell(key, runs[policy]) for _, key in COLUMNS] for policy in order]
     first = runs[order[0]]
     heading = ["".join(c if c.isprintable() else "?" for c in line) for line in _heading(summary, first)]
-    return "\n".join([*heading, "", aligned(cells), "", *_legend(first)])
+    return "\n".join([*heading, "", aligned(cells), "", *_legend(first), *_planning(summary, order)])
 
 
 def aligned(cells: Sequence[Sequence[str]], left: int = 1) -> str:
@@ -114,3 +114,10 @@ def _legend(run: dict[str, Any]) -> list[str]:
         "hops, bytes: sums over all decode kernels; busiest link: its bytes over what it could carry in that time;",
         "imbalance: kernel time over the mean die's; x bound: decode time over a lower bound that no policy can beat.",
     ]
+
+
+def _planning(summary: dict[str, Any], order: Sequence[str]) -> list[str]:
+    """Return a line on what the policies' answers took; none where they were not asked."""
+    costs = summary["provenance"]["times"].get("planning", {})
+    said = [f"{policy} {1e3 * costs[policy]['median_cpu_s']:.2g}" for policy in order if costs.get(policy)]
+    return [f"planning, ms of CPU time a kernel (median): {', '.join(said)}."] if said else []

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import numba
 import numpy as np
@@ -147,6 +148,11 @@ class ArtifactSite:
         """By how much weights and copies exceed the usable HBM of all dies together; at most 0 if they fit."""
         copies = int(self._memories.num_copies.sum()) * self._machine.slice_bytes
         return self._weights + copies - self._wafer.num_dies * self._wafer.usable_hbm
+
+    @property
+    def planning(self) -> dict[str, Any]:
+        """What planning took: not measured, as these are no parts that anyone could deploy."""
+        return {}
 
     @property
     def notes(self) -> list[str]:

@@ -15,7 +15,8 @@ from wss.policies.caching import CACHING_NEEDS
 from wss.policies.prediction import PREDICTION_NEEDS
 from wss.policies.prefetching import PREFETCHING_NEEDS, followers
 from wss.records import BoolArray, FloatArray, IntArray, Plan
-from wss.run.guard import ask, checked_expected
+from wss.run.asking import Asking
+from wss.run.guard import checked_expected
 from wss.traces import Kernel
 
 _KINDS = {
@@ -101,8 +102,8 @@ class Foresight:
 
     Parameters
     ----------
-    policy
-        Whose parts say what they need.
+    policy, ask
+        Whose parts say what they need, and who asks them.
     num_layers, num_dies
         How many are run, and how many there are.
     future
@@ -114,8 +115,10 @@ class Foresight:
         If a part needs what there is not.
     """
 
-    def __init__(self, policy: Policy, num_layers: int, num_dies: int, future: Callable[[], Future]) -> None:
-        self._policy, self._num_layers, self._num_dies = policy, num_layers, num_dies
+    def __init__(
+        self, policy: Policy, ask: Asking, num_layers: int, num_dies: int, future: Callable[[], Future]
+    ) -> None:
+        self._policy, self._ask, self._num_layers, self._num_dies = policy, ask, num_layers, num_dies
         self._heat_needs, self._caching_needs = needs_of(policy, "prediction"), needs_of(policy, "caching")
         self._prefetching_needs = needs_of(policy, "prefetching")
         self._future_of = future
@@ -162,9 +165,9 @@ class Foresight:
             return None
         if self._caching_needs == "next":
             return self._oracle.next_use(kernel)
-        name, question = self._policy.name, self._policy.prediction.expected  # type: ignore[attr-defined]
-        answer = ask(name, "prediction", question, heat, plan, self._num_dies)
-        return checked_expected(answer, (self._num_dies, len(kernel.counts)), name)
+        question = self._policy.prediction.expected  # type: ignore[attr-defined]
+        answer = self._ask("prediction", question, heat, plan, self._num_dies)
+        return checked_expected(answer, (self._num_dies, len(kernel.counts)), self._policy.name)
 
     def next_layer(self, kernel: Kernel) -> IntArray | FloatArray:
         """Return what the prefetching is told of the next layer's experts, [experts]."""

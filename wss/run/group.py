@@ -78,7 +78,7 @@ def simulate(experiments: Sequence[Experiment], progress: Progress) -> list[dict
                 "sampled": None if sample is None else _sampled(site, sample),
                 "links": _links(site, wafer),
                 "notes": summary["provenance"]["notes"],
-                "times": {"kernels_cpu_s": seconds, "trace_cpu_s": shared},
+                "times": {"kernels_cpu_s": seconds, "trace_cpu_s": shared, "planning": site.planning},
             }
         )
     return results

@@ -6,10 +6,12 @@ from dataclasses import dataclass, replace
 
 from wss import hardware
 from wss.config import Experiment
+from wss.config.plugins import plugin_policy
 from wss.errors import ConfigError, did_you_mean
 from wss.hardware import GEMMS
 from wss.policies import POLICIES
 from wss.policies.placements import layout_text
+from wss.run.asking import Asking
 from wss.run.placing import costs_of, place, placing_notes
 from wss.run.site import room_of
 from wss.run.walk import seen_of
@@ -33,12 +35,13 @@ def layout_of(experiment: Experiment, name: str) -> Layout:
         If there is no such policy, or it does not fit the wafer.
     """
     policies = POLICIES | {policy.name: policy for policy in experiment.policies}
-    if name not in policies:
+    policy = policies.get(name) or plugin_policy(name, POLICIES)
+    if policy is None:
         raise ConfigError(f"--policy {name}: is not a policy here; {did_you_mean(name, policies)}")
-    policy, everything = policies[name], replace(experiment, layers="all")
+    everything = replace(experiment, layers="all")
     wafer = hardware.build(experiment.wafer, experiment.faults).achieving(GEMMS[experiment.gemm].hbm_share())
     seen = seen_of(everything)
-    placed = place(everything, wafer, policy, seen, costs_of(everything, wafer))
+    placed = place(everything, wafer, policy, seen, costs_of(everything, wafer), Asking(name))
     room_of(placed, everything, wafer)
     layers, experts, dies = placed.shape
     slots = placed.sum(axis=1).max()

@@ -13,8 +13,9 @@ from wss.hardware import GEMMS, Wafer
 from wss.policies import Costs, History, Policy
 from wss.policies.history import NEEDS
 from wss.records import BoolArray, FloatArray, IntArray
+from wss.run.asking import Asking
 from wss.run.batch import made_batch, read_batch
-from wss.run.guard import ask, checked_placement, sealed
+from wss.run.guard import checked_placement, sealed
 from wss.traces import Kernel, Kernels
 from wss.traces.synth import synthesise
 from wss.traces.together import prefill_pairs
@@ -97,7 +98,7 @@ def needs_of(policy: Policy) -> str:
     return str(needs)
 
 
-def place(experiment: Experiment, wafer: Wafer, policy: Policy, seen: Seen, costs: Costs) -> BoolArray:
+def place(experiment: Experiment, wafer: Wafer, policy: Policy, seen: Seen, costs: Costs, ask: Asking) -> BoolArray:
     """Ask the policy where experts live, and return the checked answer, [all MoE layers, experts, dies].
 
     Raises
@@ -117,7 +118,7 @@ def place(experiment: Experiment, wafer: Wafer, policy: Policy, seen: Seen, cost
         coordinates=sealed(wafer.coordinates),
         costs=costs,
     )
-    placed = ask(policy.name, "placement", policy.placement.place, history, sealed(wafer.hops))
+    placed = ask("placement", policy.placement.place, history, sealed(wafer.hops))
     return checked_placement(placed, (len(model.moe_layers), model.num_experts, wafer.num_dies), policy.name)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -20,8 +21,9 @@ from wss.models.shape import BYTES_PER_WEIGHT
 from wss.policies import Copies, KernelView, Policy
 from wss.policies.prefetching import NoPrefetch
 from wss.records import BoolArray, FloatArray, KernelRun, Plan
+from wss.run.asking import Asking
 from wss.run.foresight import Foresight, Future
-from wss.run.guard import ask, checked_ahead, checked_plan, checked_wanted, sealed
+from wss.run.guard import checked_ahead, checked_plan, checked_wanted, sealed
 from wss.run.placing import Seen, costs_of, layer_indices, place, placing_notes
 from wss.traces import Kernel
 
@@ -29,11 +31,14 @@ from wss.traces import Kernel
 class Site:
     """One policy at work on the wafer: its copies, its network, its ledger."""
 
+    asking: ClassVar[type[Asking]] = Asking  # who asks the policy; the contract suite has its own
+
     def __init__(self, experiment: Experiment, wafer: Wafer, policy: Policy, seen: Seen) -> None:
         model, precision = experiment.model, experiment.precision
         self._gemm = GEMMS[experiment.gemm]
         wafer = wafer.achieving(self._gemm.hbm_share())
         self._policy, self._wafer, self._window = policy, wafer, experiment.window
+        self._ask = self.asking(policy.name)
         self._layers = experiment.layers_run
         self._places = layer_indices(experiment)
         self._num_layers = len(model.moe_layers)
@@ -46,7 +51,7 @@ class Site:
         self._network: NetworkModel = experiment.network.model(wafer)
         self._compiled = _fast_twin(experiment, self._network, policy)
         self._costs = costs_of(experiment, wafer)
-        placed = place(experiment, wafer, policy, seen, self._costs)
+        placed = place(experiment, wafer, policy, seen, self._costs, self._ask)
         self._placing_notes = placing_notes(policy, placed, seen)
         room = room_of(placed, experiment, wafer)
         self._token_bytes = model.activation_bytes
@@ -56,13 +61,18 @@ class Site:
         self._home = kept.argmax(axis=2)
         self._copies = Copies(kept, room, self._copy_bytes, policy.caching)
         self._placed, self._seen = kept, seen
-        self._foresight = Foresight(policy, len(self._layers), wafer.num_dies, self._future)
+        self._foresight = Foresight(policy, self._ask, len(self._layers), wafer.num_dies, self._future)
         self.ledger = Ledger(policy.name, model, wafer, precision, self._gemm)
 
     @property
     def excess_bytes(self) -> float:
         """By how much weights and copies exceed the usable HBM: never, here."""
         return 0.0
+
+    @property
+    def planning(self) -> dict[str, Any]:
+        """What CPU time the policy's answers took; see `Asking.cost`."""
+        return self._ask.cost()
 
     @property
     def notes(self) -> list[str]:
@@ -76,15 +86,16 @@ class Site:
     def run(self, kernel: Kernel) -> None:
         """Plan the kernel, decide what to copy, simulate it, and enter it in the ledger."""
         name = self._policy.name
+        self._ask.begin()
         view = self._view(kernel, self._copies.holders(kernel.layer))
         plan = self._plan(view)
         heat = self._foresight.heat(kernel)
-        wanted = ask(name, "prediction", self._policy.prediction.wanted, heat, plan)
+        wanted = self._ask("prediction", self._policy.prediction.wanted, heat, plan)
         wanted = checked_wanted(wanted, len(plan.expert), name) & plan.remote
         before = self._copies.evictions
         buffers, foreseen = self._buffers(plan), self._foresight.foreseen(kernel, plan, heat)
         try:
-            copy = ask(name, "caching", self._copies.admit, kernel.layer, plan, wanted, buffers, foreseen)
+            copy = self._ask("caching", self._copies.admit, kernel.layer, plan, wanted, buffers, foreseen)
         except CapacityError as error:
             where = f"policy {name}, {'prefill' if kernel.step == 0 else f'step {kernel.step}'}"
             where += f", layer {self._layers[kernel.layer]}"
@@ -129,8 +140,8 @@ class Site:
 
     def _plan(self, view: KernelView) -> Plan:
         """Ask for the plan of a kernel."""
-        name = self._policy.name
-        return checked_plan(ask(name, "allocation", self._policy.allocation.allocate, view), view, name)
+        plan = self._ask("allocation", self._policy.allocation.allocate, view)
+        return checked_plan(plan, view, self._policy.name)
 
     def _future(self) -> Future:
         """Plan all kernels to come, for oracles."""
@@ -156,9 +167,7 @@ class Site:
             return None
         holders = sealed(self._copies.holders(kernel.next_layer))
         question = self._policy.prefetching.ahead
-        answer = ask(
-            self._policy.name, "prefetching", question, sealed(self._foresight.next_layer(kernel)), holders, self._slots
-        )
+        answer = self._ask("prefetching", question, sealed(self._foresight.next_layer(kernel)), holders, self._slots)
         experts = checked_ahead(answer, holders, self._policy.name)
         return Ahead(layer=self._places[kernel.next_layer], experts=experts)
 

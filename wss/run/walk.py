@@ -114,7 +114,12 @@ def run(experiment: Experiment, progress: Progress = _quiet) -> Result:
             done += 1
             progress("simulating", done, total)
 
-    times = {"start": started.isoformat(), "wall_s": time.perf_counter() - wall, "cpu_s": time.process_time() - cpu}
+    times = {
+        "start": started.isoformat(),
+        "wall_s": time.perf_counter() - wall,
+        "cpu_s": time.process_time() - cpu,
+        "planning": {site.ledger.policy: site.planning for site in sites},
+    }
     notes = notes_of(batch, replay, sites)
     summary = summary_of(asked, batch, replay, sites, wafer, notes, times, sample)
     return Result(summary=summary, ledgers=tuple(site.ledger for site in sites), wafer=wafer, notes=notes)

@@ -1,0 +1,177 @@
+"""The contract suite: every policy of the tables keeps it, and one that does not is told so in a clear sentence."""
+
+import itertools
+from dataclasses import dataclass, replace
+from typing import ClassVar
+
+import numpy as np
+import pytest
+
+from wss.policies import (
+    ALLOCATIONS,
+    CACHINGS,
+    PLACEMENTS,
+    POLICIES,
+    PREDICTIONS,
+    PREFETCHINGS,
+    Policy,
+)
+from wss.policies.allocation import Home, InTurn
+from wss.policies.caching import Lru
+from wss.policies.placement import Contiguous
+from wss.policies.prediction import TokenHeatmap
+from wss.testing import WAFERS, ContractError, PolicyContract, check_policy
+from wss.testing.cases import STEPS, model_of, replay_of, wafer_of, with_room
+from wss.testing.contract import check_allocation, check_copies, check_parts, check_placement, check_runs
+from wss.testing.trial import difference, rows_of
+
+
+def alone(**part):
+    """A policy with one part to be tried; a preset brings all of its own."""
+    return Policy(**({"name": "alone", "allocation": InTurn()} | part))
+
+
+PLACED = sorted(set(PLACEMENTS) - {"file"})  # a file holds the layout of one model, and has tests of its own
+COPYING = {f"caching {name}": alone(caching=cls()) for name, cls in CACHINGS.items()} | {
+    f"prediction {name}": alone(prediction=cls()) for name, cls in PREDICTIONS.items()
+}
+RUN = POLICIES | {
+    f"prefetching {name}": alone(prefetching=cls()) for name, cls in PREFETCHINGS.items() if name != "none"
+}
+
+
+@pytest.mark.parametrize("wafer", WAFERS)
+@pytest.mark.parametrize("name", PLACED)
+def test_every_placement_keeps_the_contract(name, wafer):
+    check_placement(alone(placement=PLACEMENTS[name]()), wafer)
+
+
+@pytest.mark.parametrize("wafer", WAFERS)
+@pytest.mark.parametrize("name", sorted(ALLOCATIONS))
+def test_every_allocation_keeps_the_contract(name, wafer):
+    check_allocation(alone(allocation=ALLOCATIONS[name]()), wafer)
+
+
+@pytest.mark.parametrize("wafer", WAFERS)
+@pytest.mark.parametrize("name", sorted(COPYING))
+def test_every_prediction_and_caching_keeps_the_contract(name, wafer):
+    check_copies(COPYING[name], wafer)
+
+
+@pytest.mark.parametrize("wafer", WAFERS)
+@pytest.mark.parametrize("name", sorted(RUN))
+def test_every_policy_runs_by_the_contract(name, wafer):
+    check_parts(RUN[name])
+    check_runs(RUN[name], wafer)
+
+
+class TestAsAUserDoes(PolicyContract):
+    policy = POLICIES["balanced"]
+
+
+def test_the_kernels_are_what_they_are_called():
+    for experts in (1, 7, 40, 384):
+        kernels = {(k.step, k.layer): k.counts.copy() for k in replay_of(experts).kernels()}
+        top_k = model_of(experts).top_k
+        of = {step.label: kernels[at, 1] for at, step in enumerate(STEPS)}
+        assert of["one expert with all tokens"].max() == 2048
+        assert (of["one expert with all tokens"] > 0).sum() == top_k
+        assert of["a single token"].sum() == top_k
+        assert of["few tokens"].sum() == 9 * top_k
+        assert np.ptp(of["as many tokens for each expert"]) <= top_k
+        if experts > 1:
+            assert not of["every other expert without tokens"][1::2].any()
+            assert of["one hot expert"].max() > 1000
+            assert 0 < (of["one hot expert"] == 1).sum() < experts or top_k == 2
+        assert not np.array_equal(kernels[3, 0], kernels[3, 1]) or experts == 1, "layers are drawn apart"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Bad:
+    """Home and contiguous, but for one fault."""
+
+    fault: str
+    numbers: ClassVar[itertools.count] = itertools.count()
+
+    def place(self, history, hops):
+        placed = Contiguous().place(history, hops)
+        if self.fault == "crowds":
+            placed[:, :, :] = np.arange(len(hops)) == 0
+        if self.fault == "leaves out":
+            placed[-1, -1] = False
+        if self.fault == "places anew":
+            placed[:, :, next(self.numbers) % len(hops)] = True
+        return placed
+
+    def allocate(self, view):
+        plan = Home().allocate(view)
+        if self.fault == "loses tokens":
+            return replace(plan, tokens=np.maximum(1, plan.tokens - 1))
+        if self.fault == "counts":
+            return replace(plan, die=(plan.die + next(self.numbers)) % view.num_dies)
+        if self.fault == "writes":
+            view.counts[:] = 0
+        return plan
+
+    def wanted(self, heat, plan):
+        return plan.remote if self.fault != "wants one" else plan.remote[:1]
+
+    def victims(self, *asked):
+        victims = Lru().victims(*asked)
+        if self.fault == "gives up one twice" and len(victims) > 1:
+            victims[1] = victims[0]
+        if self.fault == "gives up at random":
+            victims = np.random.default_rng(next(self.numbers)).permutation(asked[-1] + 1)[: asked[-1]]
+        return victims
+
+
+@dataclass(kw_only=True)
+class Thawed:
+    def allocate(self, view):
+        return Home().allocate(view)
+
+
+FAULTS = {
+    "crowds": ("placement", r"room for 3 a die: .*its placement puts 21 experts on die 0"),
+    "leaves out": ("placement", "wafer 5x5, 3 layers of 1 experts, .* puts expert 0 of layer 2 on no die"),
+    "places anew": ("placement", "its placement answers one question in two ways"),
+    "loses tokens": ("allocation", r"40 experts, step 0 \(prefill\): .* does not compute every token once"),
+    "counts": ("allocation", "its allocation answers one question in two ways"),
+    "writes": ("allocation", r"its allocation failed at test_testing\.py:\d+ \(ValueError: .*read-only"),
+    "wants one": ("prediction", r"its prediction is bool \[1\]; it should be bool \[40\]"),
+    "gives up one twice": ("caching", r"room for 3 copies a die: 40 experts, step .*gave up \[0, 0"),
+    "gives up at random": ("caching", "when the same is run twice; no part may keep anything between questions"),
+}
+
+
+@pytest.mark.parametrize("fault", sorted(FAULTS))
+def test_a_broken_policy_is_told_what_is_wrong(fault):
+    part, line = FAULTS[fault]
+    policy = Policy(**({"name": "mine", "allocation": Home(), part: Bad(fault=fault)}))
+    with pytest.raises(ContractError, match=line) as error:
+        check_policy(policy, ["5x5"])
+    assert all(said.startswith("wafer 5x5") and "\n" not in said for said in error.value.faults)
+
+
+def test_parts_that_a_sweep_could_not_use_are_refused():
+    @dataclass(frozen=True, kw_only=True)
+    class Local(Bad):
+        pass
+
+    for allocation, line in ((Thawed(), "its allocation, a Thawed, is no frozen dataclass"), (Local(fault=""), "sent")):
+        with pytest.raises(ContractError, match=line):
+            check_policy(Policy(name="mine", allocation=allocation), [])
+
+
+def test_runs_are_compared_row_by_row():
+    rows = rows_of(POLICIES["pred"], wafer_of("5x5"), 40)
+    assert difference(rows, rows, 0.0) is None
+    others = [*rows[:5], replace(rows[5], time_s=rows[5].time_s * (1 + 1e-8)), *rows[6:]]
+    assert difference(rows, others, 1e-7) is None
+    assert difference(rows, others, 1e-9).startswith("step 2 (one hot expert), layer 3: time_s is ")
+
+
+def test_copies_and_evictions_do_happen_on_trial():
+    small = with_room(wafer_of("5x5"), model_of(40), 3)
+    policy = Policy(name="mine", allocation=InTurn(), prediction=TokenHeatmap(share=1.0))
+    assert sum(row.evictions for row in rows_of(policy, small, 40)) > 10

@@ -1,0 +1,106 @@
+"""Policies and parts of policies that installed packages offer, by entry points; nothing of them is loaded until named.
+
+A package's pyproject.toml says
+
+    [project.entry-points."wss.policies"]
+    mine = "my_package:MINE"          # a wss.policies.Policy, or a function that returns one
+
+    [project.entry-points."wss.allocations"]
+    least_loaded = "my_package:LeastLoaded"
+
+and likewise for ``wss.placements``, ``wss.predictions``, ``wss.cachings``, ``wss.prefetchings`` and ``wss.networks``.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterable
+from dataclasses import replace
+from functools import cache
+from importlib.metadata import EntryPoint, entry_points
+from typing import Any
+
+from wss.errors import ConfigError
+from wss.policies import Policy
+
+PARTS = ("placement", "allocation", "prediction", "caching", "prefetching", "network")
+POLICY_GROUP = "wss.policies"
+
+
+def offered(group: str) -> dict[str, list[EntryPoint]]:
+    """Return what installed packages offer in *group*, by name; one name may be offered by several."""
+    found: dict[str, list[EntryPoint]] = {}
+    for point in _points(group, tuple(sys.path)):
+        found.setdefault(point.name, []).append(point)
+    return found
+
+
+@cache
+def _points(group: str, path: tuple[str, ...]) -> tuple[EntryPoint, ...]:
+    """Look through the installed packages, which takes a twentieth of a second, once for each *path*."""
+    return tuple(entry_points(group=group))
+
+
+def plugin(group: str, name: str, built_in: Iterable[str]) -> Any:
+    """Return what the plug-in *name* stands for, loaded; None if there is no such plug-in.
+
+    Raises
+    ------
+    ConfigError
+        If its name is taken, by a *built_in* or by another plug-in, or if it cannot be loaded.
+    """
+    points = offered(group).get(name, [])
+    if not points:
+        return None
+    owners = [_owner(point) for point in points]
+    if name in built_in:
+        raise ConfigError(f"'{name}' is built in, and {owners[0]} has a plug-in of that name; rename or uninstall that")
+    if len(points) > 1:
+        raise ConfigError(f"'{name}' is offered by {' and '.join(sorted(owners))}; uninstall all but one")
+    try:
+        return points[0].load()
+    except (Exception, SystemExit) as error:  # a plug-in may raise anything while it is imported
+        reason = f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
+        raise ConfigError(
+            f"'{name}', {points[0].value} of {owners[0]}, cannot be loaded ({reason}); mend or uninstall it"
+        ) from error
+
+
+def plugin_policy(name: str, built_in: Iterable[str]) -> Policy | None:
+    """Return the policy that a plug-in offers as *name*, under that name; None if there is no such plug-in.
+
+    Raises
+    ------
+    ConfigError
+        As `plugin`; or if it is no policy, nor a function that returns one.
+    """
+    found = plugin(POLICY_GROUP, name, built_in)
+    if found is None:
+        return None
+    owner = _owner(offered(POLICY_GROUP)[name][0])
+    if not isinstance(found, Policy) and callable(found):
+        try:
+            found = found()
+        except (Exception, SystemExit) as error:
+            reason = f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
+            raise ConfigError(f"'{name}' of {owner} cannot be made ({reason}); mend or uninstall it") from error
+    if not isinstance(found, Policy):
+        what = f"is a {type(found).__name__}; it should be a wss.policies.Policy, or a function that returns one"
+        raise ConfigError(f"'{name}' of {owner} {what}")
+    return replace(found, name=name)
+
+
+def listed() -> str:
+    """Return a line for each plug-in that is there, with where it comes from; none of them is loaded."""
+    lines = [
+        f"  {group.removeprefix('wss.')}: {name}  {point.value}, of {_owner(point)}"
+        for group in (POLICY_GROUP, *(f"wss.{part}s" for part in PARTS))
+        for name, points in sorted(offered(group).items())
+        for point in points
+    ]
+    return "\n".join(["plug-ins", *(lines or ["  none is installed"])])
+
+
+def _owner(point: EntryPoint) -> str:
+    """Return which package offers *point*."""
+    return f"the package {point.dist.name}" if point.dist is not None else "a package"

@@ -1,0 +1,107 @@
+"""A policy on trial: it runs as in any run, but every question is asked twice, and what fails says where."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, fields, is_dataclass
+from typing import Any, ClassVar, TypeVar
+
+import numpy as np
+
+from wss.errors import ConfigError, WssError
+from wss.hardware import Wafer
+from wss.policies import Policy
+from wss.records import KernelRow
+from wss.run.asking import Asking
+from wss.run.placing import Seen
+from wss.run.site import Site
+from wss.testing.cases import STEPS, Engine, experiment_of, model_of, replay_of
+
+T = TypeVar("T")
+
+NOTES_ONCE = ("caching",)  # the question that makes the simulator's own notes of who holds what: not to be asked twice
+
+
+class ContractError(AssertionError):
+    """A policy does not keep the contract; `faults` are sentences that say where, what, and what would be right."""
+
+    def __init__(self, *faults: str) -> None:
+        super().__init__("\n".join(faults))
+        self.faults = faults
+
+
+@contextmanager
+def at(where: str) -> Iterator[None]:
+    """Turn whatever a trial raises into a broken contract that says where."""
+    __tracebackhide__ = True
+    try:
+        yield
+    except (ContractError, WssError) as error:
+        raise ContractError(*(f"{where}: {fault}" for fault in error.faults)) from error
+    except AssertionError as error:
+        raise ContractError(f"{where}: {error}; that is a fault of wss, please report it") from error
+
+
+class Doubting(Asking):
+    """Asks every question twice, and refuses two answers."""
+
+    def __call__(self, what: str, question: Callable[..., T], *arguments: Any) -> T:
+        """Ask the part *what* a *question*.
+
+        Raises
+        ------
+        ConfigError
+            If it answers in two ways, or fails.
+        """
+        answer = super().__call__(what, question, *arguments)
+        if what in NOTES_ONCE or _same(answer, super().__call__(what, question, *arguments)):
+            return answer
+        raise ConfigError(
+            f"policy {self.policy}: its {what} answers one question in two ways; it may depend on nothing but what it "
+            "is shown, so let it keep nothing and draw by a seed that is a parameter"
+        )
+
+
+def _same(one: Any, other: Any) -> bool:
+    """Whether two answers are equal."""
+    if is_dataclass(one) and type(one) is type(other):
+        return all(_same(getattr(one, field.name), getattr(other, field.name)) for field in fields(one))
+    try:
+        return np.array_equal(one, other)
+    except ValueError:  # ragged lists, which the guard refuses in its own words
+        return True
+
+
+class Trial(Site):
+    """A site whose questions are doubted."""
+
+    asking: ClassVar[type[Asking]] = Doubting
+
+
+def rows_of(policy: Policy, wafer: Wafer, num_experts: int, engine: Engine = "auto") -> list[KernelRow]:
+    """Run the kernels of `STEPS` under *policy*, and return their rows.
+
+    Raises
+    ------
+    ContractError
+        If it fails, or breaks a rule.
+    """
+    __tracebackhide__ = True
+    experiment = experiment_of(policy, wafer, model_of(num_experts), engine)
+    with at(f"{num_experts} experts"):
+        site = Trial(experiment, wafer, policy, Seen(experiment, lambda: replay_of(num_experts)))
+    for kernel in replay_of(num_experts).kernels():
+        with at(f"{num_experts} experts, step {kernel.step} ({STEPS[kernel.step].label})"):
+            site.run(kernel)
+    return site.ledger.rows
+
+
+def difference(rows: list[KernelRow], others: list[KernelRow], tolerance: float) -> str | None:
+    """Say where two runs first differ by more than *tolerance*, relative; None if nowhere."""
+    for row, other in zip(rows, others, strict=True):
+        for name, value in asdict(row).items():
+            twin = getattr(other, name)
+            if value != twin and (isinstance(value, str) or abs(value - twin) > tolerance * max(abs(value), abs(twin))):
+                return f"step {row.step} ({STEPS[row.step].label}), layer {row.layer}: {name} is {value} and {twin}"
+    return None
