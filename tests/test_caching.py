@@ -19,6 +19,7 @@ from wss.policies.caching import Belady, Heatmap, Lfu, Lru
 from wss.policies.prediction import DecayingHeatmap, Oracle, PrefillHeatmap, TokenHeatmap
 from wss.policies.prefetching import LayerHeatmap, followers
 from wss.run import run
+from wss.run.asking import Asking
 from wss.run.foresight import Foresight, Future
 from wss.traces import Kernel
 
@@ -137,7 +138,7 @@ def kernel_of(step, layer=0, heat=None, next_heat=None, next_seen=None, counts=N
 
 
 def foresight(future=None, **parts):
-    return Foresight(replace(POLICIES["pred"], **parts), 2, 3, lambda: future)
+    return Foresight(replace(POLICIES["pred"], **parts), Asking("pred"), 2, 3, lambda: future)
 
 
 def test_the_heat_of_the_prefill_is_frozen_in_decode_and_empty_without_one():

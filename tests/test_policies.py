@@ -65,6 +65,8 @@ def test_each_die_sends_its_share_to_the_nearest_holder():
         (2, 2, 1),
     ]
     assert not plan.remote.any()
+
+
 @given(views(), st.sampled_from(sorted(PREDICTIONS)), st.integers(0, 10))
 def test_every_prediction_is_pure_and_of_the_plans_shape(view, name, seed):
     num_experts = len(view.counts)

@@ -30,6 +30,7 @@ _WAFERS: dict[str, tuple[str, dict[str, object], FaultSpec | None]] = {
     "8x8": ("dojo", {"mesh": (8, 8)}, None),
     "5x5 damaged": ("dojo", {}, _DAMAGE),
     "a die alone": ("dojo", {"mesh": (1, 1)}, None),
+    "8 GPUs on NVLink": ("h100_nvl8", {}, None),
 }
 WAFERS = tuple(_WAFERS)
 
