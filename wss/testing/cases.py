@@ -58,7 +58,7 @@ def model_of(num_experts: int) -> ModelShape:
 def with_room(wafer: Wafer, model: ModelShape, extra: int | None) -> Wafer:
     """Return *wafer* with HBMs that hold an even share of all layers and *extra* experts, None for as they are.
 
-    The buffers of a whole kernel fit beside them, and take less than another expert.
+    The buffers of a whole kernel fit beside them.
     """
     if extra is None:
         return wafer
@@ -146,7 +146,7 @@ def replay_of(num_experts: int, *, prefill: bool = True) -> Replay:
 
 @dataclass(frozen=True, kw_only=True)
 class Scattered:
-    """Every expert on die e mod D, and on others here and there as far as there is room: any holders may be met."""
+    """Every expert on die e mod D, and on others here and there: any holders may be met."""
 
     def place(self, history: History, hops: IntArray) -> BoolArray:
         """Return the layout, [layers, experts, dies]."""
