@@ -8,7 +8,7 @@ from typing import Any
 from pydantic import TypeAdapter
 
 from wss.config.load import SEAMS
-from wss.engine import NETWORKS
+from wss.engine import NETWORKS, Dispatch
 from wss.hardware import GEMMS, WAFERS, WaferSpec
 from wss.metrics.sampling import LEAST
 from wss.models import MODELS, ModelShape
@@ -78,6 +78,7 @@ def json_schema() -> dict[str, Any]:
             "default": "all",
         },
         "network": kind_of(NETWORKS),
+        "dispatch": {"anyOf": [{"enum": ["none", "uniform"]}, whole(Dispatch)], "default": "none"},
         "engine": {"enum": ["auto", "simpy", "compiled"], "default": "auto"},
         "gemm": {"enum": sorted(GEMMS), "default": "h800"},
         "physics": {"enum": ["wss", "paper_artifact"], "default": "wss"},

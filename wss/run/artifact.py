@@ -63,6 +63,8 @@ def check(experiment: Experiment) -> None:
         faults.append(f"it knows no {experiment.precision}; give precision: fp16")
     if experiment.faults is not None:
         faults.append("it knows no faults; leave them out")
+    if experiment.dispatch is not None:
+        faults.append("it sends no token activations; give dispatch: none")
     for policy in experiment.policies:
         if policy.name not in PAPER or POLICIES[policy.name] != policy:
             faults.append(f"it has no policy '{policy.name}'; give the presets {', '.join(PAPER)}")
