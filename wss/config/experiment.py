@@ -118,7 +118,9 @@ def _kind(value: object) -> str | None:
         return "synth"
     if isinstance(value, TraceFile):
         return "path"
-    if isinstance(value, ModelShape | Policy | LayerSample | Dispatch) or type(value).__module__.startswith("wss.hardware"):
+    if isinstance(value, ModelShape | Policy | LayerSample | Dispatch) or type(value).__module__.startswith(
+        "wss.hardware"
+    ):
         return None
     for table in (PLACEMENTS, ALLOCATIONS, PREDICTIONS, CACHINGS, PREFETCHINGS, NETWORKS):
         for name, cls in table.items():

@@ -60,12 +60,12 @@ class Dispatch:
 def distinct_tokens(plan: Plan, top_k: int, num_dies: int) -> FloatArray:
     """Return of how many different tokens each die computes anything, as expected from the counts alone, [dies].
 
-    Of N tokens a share p_i is in part i of the die, an expert's tokens there. A token has top_k different experts, so of
-    those that are in none of the parts before i, a share p_i · k / (k - p_1 - ... - p_(i-1)) is in i: what is left of
-    its k choices falls on the experts that are left. Parts are taken with most tokens first. This is exact if every
-    expert is as likely (then it is the hypergeometric distribution), if top_k is 1, and for one die; it is never less
-    than the largest part nor more than all parts together, and over all dies never less than N. Which experts a token
-    has together is taken to be chance.
+    Of N tokens a share p_i is in part i of the die, an expert's tokens there. A token has top_k different experts, so
+    of those that are in none of the parts before i, a share p_i · k / (k - p_1 - ... - p_(i-1)) is in i: what is left
+    of its k choices falls on the experts that are left. Parts are taken with most tokens first. This is exact if every
+    expert is as likely (the hypergeometric distribution), if top_k is 1, and for one die; it is never less than the
+    largest part nor more than all parts together, and over all dies never less than N. Which experts a token has
+    together is taken to be chance.
     """
     order = np.lexsort((-plan.tokens, plan.die))
     die, share = plan.die[order], plan.tokens[order] * (top_k / plan.tokens.sum())
@@ -147,9 +147,7 @@ def _circuit(spec: CircuitSpec, wafer: Wafer) -> Carrier:
 
     def carry(way: Way, nbytes: FloatArray) -> Carrying:
         start = np.zeros(len(nbytes))
-        finish, busy = held_flows(
-            start, nbytes, way.paths, way.lengths, resource, bandwidth, wafer.link_latency
-        )
+        finish, busy = held_flows(start, nbytes, way.paths, way.lengths, resource, bandwidth, wafer.link_latency)
         return Carrying(float(finish.max()), way.loads(nbytes, wafer.num_links), busy)
 
     return carry

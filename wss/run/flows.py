@@ -224,9 +224,7 @@ def _finish(scenario: Scenario, network: str, chunk: float, window: int, duplex:
             raise ConfigError(
                 f"--chunk {chunk:g} B: cuts these flows into more than 50 million chunks; give a larger chunk"
             )
-        finish, busy = packet_flows(
-            scenario.start, scenario.nbytes, chunk, window, *common, bandwidth, latency
-        )
+        finish, busy = packet_flows(scenario.start, scenario.nbytes, chunk, window, *common, bandwidth, latency)
     else:
         pair = {tuple(sorted(link)): i for i, link in enumerate(scenario.links)}
         both = [pair[tuple(sorted(link))] if duplex == "half" else i for i, link in enumerate(scenario.links)]
