@@ -57,8 +57,8 @@ def test_a_line_of_three_by_hand():
 def test_equal_dies_take_what_the_bisection_takes(network):
     """The cut beside the middle column is crossed by 10 · 15 flows over 5 links."""
     wafer = wafer_of((5, 5), link=1e6, hop=1e-9)
-    got = exchanged(wafer, one_each([100 * 25] * 25), network=network)
-    assert got.dispatch == pytest.approx(10 * 15 / 5 * 100 * HIDDEN / 1e6, rel=0.03 if network == "packet" else 1e-6)
+    got = exchanged(wafer, one_each([10_000 * 25] * 25), network=network)
+    assert got.dispatch == pytest.approx(10 * 15 / 5 * 10_000 * HIDDEN / 1e6, rel=0.05 if network == "packet" else 1e-6)
 
 
 @pytest.mark.parametrize(("experts", "top_k"), [(6, 1), (6, 2), (8, 3)])
@@ -95,7 +95,7 @@ def plans(draw):
     return mesh, top_k, plan_of(*((expert, at, count, at) for (expert, at), count in parts.items()))
 
 
-@settings(deadline=None, max_examples=60)
+@settings(deadline=None, max_examples=25)
 @given(case=plans(), network=st.sampled_from(["fluid", "packet", "circuit"]), once=st.sampled_from(["die", "expert"]))
 def test_tokens_and_bytes_are_conserved_and_no_link_is_too_fast(case, network, once):
     mesh, top_k, plan = case
@@ -116,7 +116,7 @@ def test_tokens_and_bytes_are_conserved_and_no_link_is_too_fast(case, network, o
 
 @pytest.mark.parametrize("mesh", [(5, 5), (3, 8)])
 def test_sharing_by_bytes_takes_about_what_max_min_and_packets_take(mesh):
-    """Without latency: never longer than max-min fair rates, at most a fifth shorter; dispatch on 5 x 5 just as long."""
+    """Without latency: never longer than max-min fair rates, at most a fifth shorter; equal in dispatch on 5 x 5."""
     wafer, slow = wafer_of(mesh, hop=0.0), []
     rng = np.random.default_rng(0)
     source, die = np.nonzero(wafer.hops)
