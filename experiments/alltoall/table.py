@@ -16,9 +16,7 @@ def main(folder: Path) -> None:
     rows, _ = read_sweep(folder)
     axes = ("model", "wafer", "batch")
     for point in dict.fromkeys(tuple(str(row[axis]) for axis in axes) for row in rows):
-        own = {
-            (row["dispatch"], row["policy"]): row for row in rows if tuple(str(row[axis]) for axis in axes) == point
-        }
+        own = {(row["dispatch"], row["policy"]): row for row in rows if tuple(str(row[axis]) for axis in axes) == point}
         cells = []
         for policy in POLICIES:
             pair = [estimated(own[dispatch, policy], "speedup") for dispatch in ("none", "uniform")]
