@@ -89,6 +89,40 @@ class KernelRun:
         return float(self.die_end.max())
 
 
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Exchanged:
+    """What the all-to-all of token activations of one kernel took.
+
+    Attributes
+    ----------
+    tokens
+        Different tokens of the kernel.
+    received
+        How many tokens each die was sent, those that it had itself included: as many from every die, [dies].
+    there_bytes, back_bytes
+        Bytes of one token on its way to a die and back.
+    dispatch, combine
+        Seconds before the experts and after them.
+    link_bytes, link_busy
+        Bytes over each link in both, and seconds during which it carried anything, [links].
+    """
+
+    tokens: float
+    received: FloatArray
+    there_bytes: float
+    back_bytes: float
+    dispatch: float
+    combine: float
+    link_bytes: FloatArray
+    link_busy: FloatArray
+
+    @property
+    def activation_bytes(self) -> float:
+        """Bytes that left their die, there and back, each once however many links it crossed."""
+        dies = len(self.received)
+        return float(self.received.sum()) * (dies - 1) / dies * (self.there_bytes + self.back_bytes)
+
+
 @dataclass(frozen=True, kw_only=True)
 class KernelRow:
     """One row of kernels.parquet: a kernel's time and traffic. Step 0 is prefill; *layer* is absolute."""
@@ -118,3 +152,6 @@ class KernelRow:
     prefetched_bytes: float
     evictions: int
     hbm_used_bytes: float
+    dispatch_s: float = 0.0
+    combine_s: float = 0.0
+    activation_bytes: float = 0.0

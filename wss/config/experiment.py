@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 
 from annotated_types import Ge
 
-from wss.engine import NETWORKS, FluidSpec, NetworkSpec
+from wss.engine import NETWORKS, Dispatch, FluidSpec, NetworkSpec
 from wss.errors import CHECKED
 from wss.hardware import FaultSpec, SystemSpec
 from wss.metrics.sampling import LEAST
@@ -65,6 +65,7 @@ class Experiment:
     baseline: str = "base"
     seed: int = 0
     faults: FaultSpec | None = None
+    dispatch: Dispatch | None = None
 
     @property
     def network_kind(self) -> str:
@@ -92,8 +93,9 @@ class Experiment:
         return len(self.layers_run) / len(self.model.moe_layers) if isinstance(self.layers, LayerSample) else 1.0
 
     def plain(self) -> dict[str, Any]:
-        """Return the whole experiment as plain data in SI units, policies sorted by name."""
-        plain: dict[str, Any] = {f.name: _plain(getattr(self, f.name)) for f in fields(self)}
+        """Return the whole experiment as plain data in SI units, policies sorted by name; no dispatch goes unsaid."""
+        said = [f.name for f in fields(self) if f.name != "dispatch" or self.dispatch is not None]
+        plain: dict[str, Any] = {name: _plain(getattr(self, name)) for name in said}
         plain["policies"] = sorted(plain["policies"], key=lambda policy: str(policy["name"]))
         return plain
 
@@ -116,7 +118,9 @@ def _kind(value: object) -> str | None:
         return "synth"
     if isinstance(value, TraceFile):
         return "path"
-    if isinstance(value, ModelShape | Policy | LayerSample) or type(value).__module__.startswith("wss.hardware"):
+    if isinstance(value, ModelShape | Policy | LayerSample | Dispatch) or type(value).__module__.startswith(
+        "wss.hardware"
+    ):
         return None
     for table in (PLACEMENTS, ALLOCATIONS, PREDICTIONS, CACHINGS, PREFETCHINGS, NETWORKS):
         for name, cls in table.items():

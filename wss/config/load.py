@@ -15,7 +15,7 @@ from wss.config.experiment import Experiment, LayerSample, TraceFile
 from wss.config.nodes import Document, Place
 from wss.config.plugins import POLICY_GROUP, offered, plugin_policy
 from wss.config.settings import apply_setting
-from wss.engine import NETWORKS
+from wss.engine import NETWORKS, Dispatch
 from wss.engine.network import PacketSpec
 from wss.errors import ConfigError, did_you_mean
 from wss.hardware import GEMMS, WAFERS, FaultSpec, SwitchedSpec, WaferSpec, faults_on
@@ -268,6 +268,17 @@ def _faults(document: Document, place: Place, value: Any) -> Any:
     return None if value is None else build(document, place, value, FaultSpec)
 
 
+def _dispatch(document: Document, place: Place, value: Any) -> Any:
+    """Read what is exchanged: nothing, or the tokens, with their precisions if they are given."""
+    if value in (None, "none"):
+        return None
+    if isinstance(value, str) and value != "uniform":
+        what = f"'{value}' is not known; {did_you_mean(value, ['none', 'uniform'])}, or a mapping such as"
+        document.fault(place, f"{what} {{dispatch_bytes: 1, combine_bytes: 2, once_per: die}}")
+        return None
+    return build(document, place, {} if value == "uniform" else value, Dispatch)
+
+
 def _of(hint: Any) -> Reader:
     return lambda document, place, value: build(document, place, value, hint)
 
@@ -289,4 +300,5 @@ READERS: dict[str, Reader] = {
     "baseline": _of(str),
     "seed": _of(Annotated[int, Ge(0), Le(2**63 - 1)]),
     "faults": _faults,
+    "dispatch": _dispatch,
 }

@@ -9,7 +9,7 @@ from pydantic import TypeAdapter
 
 from wss.config.load import SEAMS
 from wss.config.plugins import POLICY_GROUP, offered
-from wss.engine import NETWORKS
+from wss.engine import NETWORKS, Dispatch
 from wss.hardware import GEMMS, WAFERS, SwitchedSpec, WaferSpec
 from wss.metrics.sampling import LEAST
 from wss.models import MODELS, ModelShape
@@ -83,6 +83,7 @@ def json_schema() -> dict[str, Any]:
             "default": "all",
         },
         "network": kind_of(NETWORKS, "network"),
+        "dispatch": {"anyOf": [{"enum": ["none", "uniform"]}, whole(Dispatch)], "default": "none"},
         "engine": {"enum": ["auto", "simpy", "compiled"], "default": "auto"},
         "gemm": {"enum": sorted(GEMMS), "default": "h800"},
         "physics": {"enum": ["wss", "paper_artifact"], "default": "wss"},

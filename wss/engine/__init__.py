@@ -3,6 +3,7 @@
 from wss.engine.compiled import compiled_kernel
 from wss.engine.compiled_circuit import compiled_circuit_kernel
 from wss.engine.die import Ahead
+from wss.engine.exchange import Dispatch, Exchange
 from wss.engine.llc import Llcs
 from wss.engine.network import NETWORKS, FluidSpec, NetworkModel, NetworkSpec
 from wss.engine.simulate import simulate_kernel
@@ -10,6 +11,8 @@ from wss.engine.simulate import simulate_kernel
 __all__ = [
     "NETWORKS",
     "Ahead",
+    "Dispatch",
+    "Exchange",
     "FluidSpec",
     "Llcs",
     "NetworkModel",

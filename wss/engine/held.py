@@ -23,7 +23,7 @@ def held_flows(start, nbytes, paths, lengths, resource, bandwidth, latency):  # 
     resource
         What a link shares with others: with half duplex both directions are one, [links].
     bandwidth, latency
-        B/s of each link [links], and s of a hop.
+        B/s of each link, and s of a hop over it, [links] each.
 
     Returns
     -------
@@ -36,11 +36,12 @@ def held_flows(start, nbytes, paths, lengths, resource, bandwidth, latency):  # 
     for f in np.argsort(start, kind="mergesort"):
         if lengths[f] == 0:
             continue
-        begin, slowest = start[f], np.inf
+        begin, slowest, hops = start[f], np.inf, 0.0
         for k in range(lengths[f]):
             begin = max(begin, free[resource[paths[f, k]]])
             slowest = min(slowest, bandwidth[paths[f, k]])
-        takes = lengths[f] * latency + nbytes[f] / slowest
+            hops += latency[paths[f, k]]
+        takes = hops + nbytes[f] / slowest
         finish[f] = begin + takes
         for k in range(lengths[f]):
             free[resource[paths[f, k]]] = finish[f]

@@ -36,7 +36,7 @@ def packet_flows(start, nbytes, chunk, window, paths, lengths, bandwidth, latenc
     paths, lengths
         Links of each flow and how many they are, [flows, longest] and [flows]; a flow without links ends as it starts.
     bandwidth, latency
-        B/s of each link [links], and s of a hop.
+        B/s of each link, and s of a hop over it, [links] each.
 
     Returns
     -------
@@ -55,7 +55,8 @@ def packet_flows(start, nbytes, chunk, window, paths, lengths, bandwidth, latenc
         first[f + 1] = first[f] + chunks[f]
         longest = max(longest, start[f])
     for f in range(num_flows):
-        longest += lengths[f] * (nbytes[f] / bandwidth[0] + latency)
+        for k in range(lengths[f]):
+            longest += nbytes[f] / bandwidth[paths[f, k]] + latency[paths[f, k]]
     ticks = min(1e15, 1e14 / longest)  # of a second: femtoseconds, or longer in a long scenario
     sent = np.zeros(num_flows, np.int64)  # chunks given to the first link so far
 
@@ -124,7 +125,7 @@ def packet_flows(start, nbytes, chunk, window, paths, lengths, bandwidth, latenc
         free[link] = max(now, free[link]) + takes
         serving[link] = True
         busy[link] += takes
-        there = free[link] + latency
+        there = free[link] + latency[link]
         heapq.heappush(events, (np.int64(np.rint(there * ticks)), serial, there, f, c, place + 1))
         heapq.heappush(events, (np.int64(np.rint(free[link] * ticks)), serial + 1, free[link], -1 - link, 0, 0))
         serial += 2

@@ -15,7 +15,7 @@ import numpy as np
 from wss.hardware.gemm import GEMMS, GemmModel
 from wss.hardware.wafer import Wafer
 from wss.models.shape import ModelShape, Precision
-from wss.records import BoolArray, IntArray
+from wss.records import BoolArray, Exchanged, IntArray
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -104,3 +104,15 @@ def _one_expert(tiles, alone, holders, costs):  # type: ignore[no-untyped-def]
             least = min(least, seconds)
         bound = max(bound, least)
     return bound
+
+
+def least_exchange(exchanged: Exchanged, wafer: Wafer) -> float:
+    """Return what dispatch and combine take at least, s, whichever dies compute the tokens.
+
+    Every token is computed somewhere: its bytes cross as many links as lie between there and the average die.
+    """
+    if wafer.num_links == 0:
+        return 0.0
+    there, back = float(wafer.hops.mean(axis=0).min()), float(wafer.hops.mean(axis=1).min())
+    byte_hops = exchanged.tokens * (there * exchanged.there_bytes + back * exchanged.back_bytes)
+    return byte_hops / float(wafer.link_bandwidth.sum())

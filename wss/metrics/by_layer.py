@@ -71,6 +71,7 @@ def by_layer(ledger: Ledger, wafer: Wafer, sample: Sample, all_layers: int, deco
         "imbalance": Figure(time, decode["mean_die_time_s"]),
         "bound_ratio": Figure(time, decode["lower_bound_s"]),
         "compute_share": Figure(np.array([ledger.layer_compute[layer].mean() for layer in sample.layers]), time),
+        **(_exchange(ledger, sample, time) if ledger.exchanges else {}),
         **_steps(ledger, sample),
         **_links(ledger, wafer, sample, time),
     }
@@ -82,6 +83,18 @@ def _column(ledger: Ledger, phase: str, name: str, sample: Sample) -> FloatArray
     place = {layer: i for i, layer in enumerate(sample.layers)}
     at = np.array([place[row.layer] for row in rows], np.int64)
     return np.bincount(at, [getattr(row, name) for row in rows], len(place)).astype(np.float64)
+
+
+def _exchange(ledger: Ledger, sample: Sample, time: FloatArray) -> dict[str, Figure]:
+    """Return what the all-to-all of token activations took."""
+    columns = ("dispatch_s", "combine_s", "activation_bytes")
+    there, back, nbytes = (_column(ledger, "decode", name, sample) for name in columns)
+    return {
+        "dispatch_time_s": Figure(there),
+        "combine_time_s": Figure(back),
+        "exchange_share": Figure(there + back, time),
+        "activation_bytes": Figure(nbytes),
+    }
 
 
 def _steps(ledger: Ledger, sample: Sample) -> dict[str, Figure]:

@@ -6,26 +6,44 @@ import numpy as np
 
 from wss.hardware.gemm import GemmModel
 from wss.hardware.wafer import Wafer
-from wss.metrics.bounds import Bounds, Whereabouts
-from wss.metrics.traffic import check_conservation, traffic
+from wss.metrics.bounds import Bounds, Whereabouts, least_exchange
+from wss.metrics.traffic import check_conservation, check_exchange, traffic
 from wss.models.shape import ModelShape, Precision
-from wss.records import FloatArray, IntArray, KernelRow, KernelRun, Plan
+from wss.records import Exchanged, FloatArray, IntArray, KernelRow, KernelRun, Plan
 
 
 class Ledger:
-    """Rows of one policy's kernels, and sums over its decode kernels by link and by die."""
+    """Rows of one policy's kernels, and sums over its decode kernels by link and by die.
 
-    def __init__(self, policy: str, model: ModelShape, wafer: Wafer, precision: Precision, gemm: GemmModel) -> None:
-        self.policy = policy
+    *exchanges* is whether the kernels dispatch and combine token activations.
+    """
+
+    def __init__(
+        self,
+        policy: str,
+        model: ModelShape,
+        wafer: Wafer,
+        precision: Precision,
+        gemm: GemmModel,
+        *,
+        exchanges: bool = False,
+    ) -> None:
+        self.policy, self.exchanges = policy, exchanges
         self.rows: list[KernelRow] = []
         self.link_data: FloatArray = np.zeros(wafer.num_links)
         self.link_request: FloatArray = np.zeros(wafer.num_links)
+        self.link_activation: FloatArray = np.zeros(wafer.num_links)
         self.link_busy: FloatArray = np.zeros(wafer.num_links)
         self.die_compute: FloatArray = np.zeros(wafer.num_dies)
         self.layer_links: dict[int, FloatArray] = {}  # bytes over each link in decode, by layer
         self.layer_compute: dict[int, FloatArray] = {}  # seconds that each die computed in decode, by layer
         self._wafer, self._expert_bytes = wafer, model.expert_bytes(precision)
         self._bounds = Bounds(model, wafer, precision, gemm)
+
+    @property
+    def link_bytes(self) -> FloatArray:
+        """Bytes over each link in decode: weights, requests and activations, [links]."""
+        return self.link_data + self.link_request + self.link_activation
 
     def enter(
         self,
@@ -37,20 +55,30 @@ class Ledger:
         run: KernelRun,
         *,
         where: Whereabouts,
+        exchanged: Exchanged | None = None,
         evictions: int,
         hbm_used: float,
     ) -> None:
         """Check that the kernel kept all bytes and its bound, and enter its row; *layer* is absolute.
 
-        *where* is where its experts' weights were when it began.
+        *where* is where its experts' weights were when it began, *exchanged* what its activations took.
         *hbm_used* is the bytes in the fullest die's HBM: its experts, copies and activation buffers.
         """
         check_conservation(plan, run, self._wafer, self._expert_bytes)
-        bound = self._bounds.of(counts, where)
-        if run.time < bound * (1 - 1e-12):
-            raise AssertionError(f"step {step}, layer {layer}: {run.time} s beats the lower bound of {bound} s")
+        bound, time, mean = self._bounds.of(counts, where), run.time, float(run.die_end.mean())
+        carried, activation, busy = run.carried, np.zeros_like(self.link_data), run.carried.link_busy
+        sent: dict[str, float] = {}
+        if exchanged is not None:
+            check_exchange(plan, exchanged, self._wafer)
+            bound += least_exchange(exchanged, self._wafer)
+            around = exchanged.dispatch + exchanged.combine
+            time, mean = time + around, mean + around
+            activation, busy = exchanged.link_bytes, busy + exchanged.link_busy
+            sent = {"dispatch_s": exchanged.dispatch, "combine_s": exchanged.combine}
+            sent["activation_bytes"] = exchanged.activation_bytes
+        if time < bound * (1 - 1e-12):
+            raise AssertionError(f"step {step}, layer {layer}: {time} s beats the lower bound of {bound} s")
         die_compute = np.bincount(plan.die, compute, self._wafer.num_dies).astype(np.float64)
-        carried = run.carried
         row = KernelRow(
             policy=self.policy,
             phase="decode" if step > 0 else "prefill",
@@ -60,17 +88,18 @@ class Ledger:
             active_experts=int((counts > 0).sum()),
             max_expert_tokens=int(counts.max()),
             tasks=len(plan.expert),
-            time_s=run.time,
+            time_s=time,
             lower_bound_s=bound,
-            mean_die_time_s=float(run.die_end.mean()),
+            mean_die_time_s=mean,
             compute_time_s=float(die_compute.max()),
             request_bytes=float(carried.link_request.sum()),
-            max_link_bytes=float((carried.link_data + carried.link_request).max(initial=0.0)),
+            max_link_bytes=float((carried.link_data + carried.link_request + activation).max(initial=0.0)),
             evictions=evictions,
             hbm_used_bytes=hbm_used,
             **vars(traffic(plan, run, self._wafer, self._expert_bytes)),
+            **sent,
         )
-        self.add(row, carried.link_data, carried.link_request, carried.link_busy, die_compute)
+        self.add(row, carried.link_data, carried.link_request, busy, die_compute, activation)
 
     def add(
         self,
@@ -79,15 +108,17 @@ class Ledger:
         link_request: FloatArray,
         link_busy: FloatArray,
         compute: FloatArray,
+        link_activation: FloatArray | float = 0.0,
     ) -> None:
         """Append a row, and in decode add what the links carried, [links], and how long the dies computed, [dies]."""
         self.rows.append(row)
         if row.phase == "decode":
             self.link_data += link_data
             self.link_request += link_request
+            self.link_activation += link_activation
             self.link_busy += link_busy
             self.die_compute += compute
             of_layer = self.layer_links.setdefault(row.layer, np.zeros_like(link_data))
-            of_layer += link_data + link_request
+            of_layer += link_data + link_request + link_activation
             of_layer = self.layer_compute.setdefault(row.layer, np.zeros_like(compute))
             of_layer += compute

@@ -32,7 +32,7 @@ def summarise(ledger: Ledger, wafer: Wafer, decode_tokens: int | None) -> dict[s
     time = total(decode, "time_s")
     bound = total(decode, "lower_bound_s")
     step_times = np.bincount([row.step for row in decode], [row.time_s for row in decode])[1:]
-    link_bytes = ledger.link_data + ledger.link_request
+    link_bytes = ledger.link_bytes
     utilization = link_bytes / (wafer.link_bandwidth * time)
     p50, p95, p99 = np.percentile(step_times, [50, 95, 99])
     return {
@@ -66,6 +66,18 @@ def summarise(ledger: Ledger, wafer: Wafer, decode_tokens: int | None) -> dict[s
         "hbm_peak_bytes": max(row.hbm_used_bytes for row in ledger.rows),
         "lower_bound_s": bound,
         "bound_ratio": time / bound,
+        **(exchange(decode, time) if ledger.exchanges else {}),
+    }
+
+
+def exchange(decode: list[KernelRow], time: float) -> dict[str, Any]:
+    """Return the figures of the all-to-all of token activations; *time* is what the rows took together."""
+    there, back = total(decode, "dispatch_s"), total(decode, "combine_s")
+    return {
+        "dispatch_time_s": there,
+        "combine_time_s": back,
+        "exchange_share": (there + back) / time,
+        "activation_bytes": total(decode, "activation_bytes"),
     }
 
 

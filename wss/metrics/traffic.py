@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from wss.hardware.wafer import Wafer
-from wss.records import FloatArray, KernelRun, Plan
+from wss.records import Exchanged, FloatArray, KernelRun, Plan
 
 # Rounding allowed between bytes planned and bytes integrated over changing rates, as a share of the largest.
 ROUNDING = 1e-9
@@ -76,3 +76,31 @@ def check_conservation(plan: Plan, run: KernelRun, wafer: Wafer, expert_bytes: f
     crossed = float(run.carried.link_data.sum())
     if abs(crossed - byte_hops) > ROUNDING * max(byte_hops, expert_bytes):
         raise AssertionError(f"{crossed} bytes over links, {byte_hops} byte-hops planned")
+
+
+def check_exchange(plan: Plan, exchanged: Exchanged, wafer: Wafer) -> None:
+    """Check that each die was sent as many tokens as can be, each link carried just those bytes, none beyond its speed.
+
+    Raises
+    ------
+    AssertionError
+        If not: an error of wss, not of its user.
+    """
+    dies = wafer.num_dies
+    most = np.bincount(plan.die, plan.tokens, dies)
+    least = np.zeros(dies)
+    np.maximum.at(least, plan.die, plan.tokens)
+    slack = ROUNDING * exchanged.tokens
+    if (exchanged.received < least - slack).any() or (exchanged.received > most + slack).any():
+        raise AssertionError(f"{exchanged.received} tokens received, between {least} and {most} planned")
+    planned = np.zeros(wafer.num_links)
+    for routes, nbytes in ((wafer.routes, exchanged.there_bytes), (wafer.routes.swapaxes(0, 1), exchanged.back_bytes)):
+        flows = np.broadcast_to((exchanged.received * (nbytes / dies))[None, :, None], routes.shape)
+        planned += np.bincount(routes[routes >= 0], flows[routes >= 0], wafer.num_links)
+    if planned.size and np.abs(exchanged.link_bytes - planned).max() > ROUNDING * planned.max():
+        worst = int(np.abs(exchanged.link_bytes - planned).argmax())
+        carried = exchanged.link_bytes[worst]
+        raise AssertionError(f"activations over link {worst}: {carried} bytes carried, {planned[worst]} planned")
+    fastest = float((planned / wafer.link_bandwidth).max(initial=0.0))
+    if exchanged.dispatch + exchanged.combine < fastest * (1 - ROUNDING):
+        raise AssertionError(f"{exchanged.dispatch + exchanged.combine} s beat the busiest link's {fastest} s")

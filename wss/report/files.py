@@ -127,12 +127,13 @@ def _links(ledgers: Sequence[Ledger], wafer: Wafer) -> pa.Table:
             "link": name_link(wafer, link),
             "source_die": _die(wafer, 0, link),
             "target_die": _die(wafer, 1, link),
-            "bytes": float(ledger.link_data[link] + ledger.link_request[link]),
+            "bytes": float(ledger.link_bytes[link]),
             "data_bytes": float(ledger.link_data[link]),
             "request_bytes": float(ledger.link_request[link]),
+            "activation_bytes": float(ledger.link_activation[link]),
             "busy_s": float(ledger.link_busy[link]),
             "utilization": float(
-                (ledger.link_data[link] + ledger.link_request[link])
+                ledger.link_bytes[link]
                 / (wafer.link_bandwidth[link] * sum(row.time_s for row in ledger.rows if row.phase == "decode"))
             ),
         }
@@ -141,7 +142,7 @@ def _links(ledgers: Sequence[Ledger], wafer: Wafer) -> pa.Table:
     ]
     whole, real = pa.int64(), pa.float64()
     kinds = {"policy": pa.string(), "link": pa.string(), "source_die": whole, "target_die": whole}
-    amounts = ("bytes", "data_bytes", "request_bytes", "busy_s", "utilization")
+    amounts = ("bytes", "data_bytes", "request_bytes", "activation_bytes", "busy_s", "utilization")
     return pa.Table.from_pylist(rows, schema=pa.schema([*kinds.items(), *((name, real) for name in amounts)]))
 
 

@@ -23,16 +23,19 @@ COLUMNS: tuple[tuple[str, str], ...] = (
     ("x bound", "bound_ratio"),
 )
 
+EXCHANGE = (("exchange", "exchange_share"),)  # where token activations are exchanged
 FACTORS = ("speedup", "imbalance", "bound_ratio")
-RATIOS = (*FACTORS, "max_link_utilization")
+SHARES = ("max_link_utilization", "exchange_share")
+RATIOS = (*FACTORS, *SHARES)
 
 
 def run_table(summary: dict[str, Any], order: Sequence[str]) -> str:
     """Return the table of a run as text, its policies in *order*."""
     runs = {run["policy"]: run for run in summary["runs"]}
-    cells = [[heading for heading, _ in COLUMNS]]
-    cells += [[_cell(key, runs[policy]) for _, key in COLUMNS] for policy in order]
     first = runs[order[0]]
+    columns = (*COLUMNS, *EXCHANGE) if "exchange_share" in first else COLUMNS
+    cells = [[heading for heading, _ in columns]]
+    cells += [[_cell(key, runs[policy]) for _, key in columns] for policy in order]
     heading = ["".join(c if c.isprintable() else "?" for c in line) for line in _heading(summary, first)]
     return "\n".join([*heading, "", aligned(cells), "", *_legend(first), *_planning(summary, order)])
 
@@ -66,7 +69,7 @@ def _cell(key: str, run: dict[str, Any]) -> str:
         return f"{value:,.0f}"
     if key in FACTORS:
         return f"{value:.2f}x"
-    if key == "max_link_utilization":
+    if key in SHARES:
         return f"{100 * value:.1f}%"
     return f"{value:,}" if isinstance(value, int) else str(value)
 
@@ -104,6 +107,7 @@ def _network(run: dict[str, Any], config: dict[str, Any]) -> str:
 
 
 def _legend(run: dict[str, Any]) -> list[str]:
+    exchanges = "exchange_share" in run
     sampled = [
         "layers are a sample: steps, hops and bytes are sums over those run; speedup, busiest link, imbalance and",
         "x bound are estimates for all layers, the speedup with its 95% interval (of the others: summary.json);",
@@ -113,6 +117,7 @@ def _legend(run: dict[str, Any]) -> list[str]:
         "step: MoE layers of one decode step; tokens/s counts MoE time alone; speedup is over " + run["baseline"] + ";",
         "hops, bytes: sums over all decode kernels; busiest link: its bytes over what it could carry in that time;",
         "imbalance: kernel time over the mean die's; x bound: decode time over a lower bound that no policy can beat.",
+        *(["exchange: share of the time in which tokens go to the experts' dies and back."] if exchanges else []),
     ]
 
 

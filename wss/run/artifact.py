@@ -66,6 +66,8 @@ def check(experiment: Experiment) -> None:
         faults.append("it knows no faults; leave them out")
     if isinstance(experiment.wafer, SwitchedSpec):
         faults.append("it knows no switches; give a wafer that is a mesh, such as dojo")
+    if experiment.dispatch is not None:
+        faults.append("it sends no token activations; give dispatch: none")
     for policy in experiment.policies:
         if policy.name not in PAPER or POLICIES[policy.name] != policy:
             faults.append(f"it has no policy '{policy.name}'; give the presets {', '.join(PAPER)}")

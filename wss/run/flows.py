@@ -214,6 +214,7 @@ def run_flows(scenario: Scenario, network: str, chunk: float, window: int, duple
 def _finish(scenario: Scenario, network: str, chunk: float, window: int, duplex: str) -> tuple[FloatArray, FloatArray]:
     """Return when each flow ends, [flows], and how long each link was busy, [links]."""
     bandwidth = np.full(max(1, len(scenario.links)), scenario.bandwidth)
+    latency = np.full(len(bandwidth), scenario.latency)
     common = (scenario.paths, scenario.lengths)
     if network == "fluid":
         join = scenario.start + scenario.lengths * scenario.latency
@@ -223,12 +224,10 @@ def _finish(scenario: Scenario, network: str, chunk: float, window: int, duplex:
             raise ConfigError(
                 f"--chunk {chunk:g} B: cuts these flows into more than 50 million chunks; give a larger chunk"
             )
-        finish, busy = packet_flows(
-            scenario.start, scenario.nbytes, chunk, window, *common, bandwidth, scenario.latency
-        )
+        finish, busy = packet_flows(scenario.start, scenario.nbytes, chunk, window, *common, bandwidth, latency)
     else:
         pair = {tuple(sorted(link)): i for i, link in enumerate(scenario.links)}
         both = [pair[tuple(sorted(link))] if duplex == "half" else i for i, link in enumerate(scenario.links)]
         resource = np.array(both or [0], np.int64)
-        finish, busy = held_flows(scenario.start, scenario.nbytes, *common, resource, bandwidth, scenario.latency)
+        finish, busy = held_flows(scenario.start, scenario.nbytes, *common, resource, bandwidth, latency)
     return finish, busy

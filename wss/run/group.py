@@ -102,7 +102,7 @@ def _sampled(site: AnySite, sample: Sample) -> dict[str, Any]:
 def _links(site: AnySite, wafer: hardware.Wafer) -> dict[str, list[Any]]:
     """Return the columns of links.parquet."""
     ledger = site.ledger
-    nbytes = ledger.link_data + ledger.link_request
+    nbytes = ledger.link_bytes
     decode = sum(row.time_s for row in ledger.rows if row.phase == "decode")
     begin, end = ([wafer.place(at) or (None, None) for at in ends] for ends in wafer.links.T.tolist())
     return {
@@ -114,6 +114,7 @@ def _links(site: AnySite, wafer: hardware.Wafer) -> dict[str, list[Any]]:
         "bytes": nbytes.tolist(),
         "data_bytes": ledger.link_data.tolist(),
         "request_bytes": ledger.link_request.tolist(),
+        "activation_bytes": ledger.link_activation.tolist(),
         "busy_s": ledger.link_busy.tolist(),
         "utilization": (nbytes / (wafer.link_bandwidth * decode)).tolist(),
     }

@@ -10,7 +10,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from wss.config import Experiment
-from wss.engine import Ahead, Llcs, NetworkModel, compiled_circuit_kernel, compiled_kernel, simulate_kernel
+from wss.engine import Ahead, Exchange, Llcs, NetworkModel, compiled_circuit_kernel, compiled_kernel, simulate_kernel
 from wss.engine.circuits import CircuitModel
 from wss.engine.fluid import FluidModel
 from wss.errors import CapacityError, ConfigError
@@ -49,6 +49,7 @@ class Site:
         self._copy_bytes = self._bytes / experiment.layer_share  # where layers are sampled, one stands for several
         self._shape = (model.hidden_size, model.moe_intermediate_size, experiment.wafer.die, precision)
         self._network: NetworkModel = experiment.network.model(wafer)
+        self._exchange = exchange_of(experiment, wafer)
         self._compiled = _fast_twin(experiment, self._network, policy)
         self._costs = costs_of(experiment, wafer)
         placed = place(experiment, wafer, policy, seen, self._costs, self._ask)
@@ -62,7 +63,7 @@ class Site:
         self._copies = Copies(kept, room, self._copy_bytes, policy.caching)
         self._placed, self._seen = kept, seen
         self._foresight = Foresight(policy, self._ask, len(self._layers), wafer.num_dies, self._future)
-        self.ledger = Ledger(policy.name, model, wafer, precision, self._gemm)
+        self.ledger = Ledger(policy.name, model, wafer, precision, self._gemm, exchanges=self._exchange is not None)
 
     @property
     def excess_bytes(self) -> float:
@@ -121,6 +122,7 @@ class Site:
             compute,
             outcome,
             where=lying,
+            exchanged=None if self._exchange is None else self._exchange.run(plan),
             evictions=self._copies.evictions - before,
             hbm_used=float(used.max()),
         )
@@ -170,6 +172,14 @@ class Site:
         answer = self._ask("prefetching", question, sealed(self._foresight.next_layer(kernel)), holders, self._slots)
         experts = checked_ahead(answer, holders, self._policy.name)
         return Ahead(layer=self._places[kernel.next_layer], experts=experts)
+
+
+def exchange_of(experiment: Experiment, wafer: Wafer) -> Exchange | None:
+    """Return the all-to-all of token activations; None where it is not modelled."""
+    if experiment.dispatch is None:
+        return None
+    model = experiment.model
+    return Exchange(experiment.dispatch, experiment.network, wafer, model.hidden_size, model.top_k)
 
 
 def _fast_twin(experiment: Experiment, network: NetworkModel, policy: Policy) -> Callable[..., KernelRun] | None:

@@ -1,0 +1,30 @@
+"""Print the table of experiments/alltoall/README.md from the folder of its sweep.
+
+python experiments/alltoall/table.py results/alltoall
+"""
+
+import sys
+from pathlib import Path
+
+from wss.report.sweeps import estimated, read_sweep
+
+POLICIES = ("ep", "allo", "allo_pred", "balanced")
+
+
+def main(folder: Path) -> None:
+    """Print speedups over base without and with the exchange, and its share of the time of base, ep and balanced."""
+    rows, _ = read_sweep(folder)
+    axes = ("model", "wafer", "batch")
+    for point in dict.fromkeys(tuple(str(row[axis]) for axis in axes) for row in rows):
+        own = {(row["dispatch"], row["policy"]): row for row in rows if tuple(str(row[axis]) for axis in axes) == point}
+        cells = []
+        for policy in POLICIES:
+            pair = [estimated(own[dispatch, policy], "speedup") for dispatch in ("none", "uniform")]
+            cells.append(" → ".join(f"{value:.2f} [{low:.2f}, {high:.2f}]" for value, low, high in pair))
+        for policy in ("base", "ep", "balanced"):
+            value, low, high = estimated(own["uniform", policy], "exchange_share")
+            cells.append(f"{value:.1%} [{low:.1%}, {high:.1%}]")
+        print("| " + " | ".join([*point, *cells]) + " |")
+
+
+main(Path(sys.argv[1]))

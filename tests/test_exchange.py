@@ -1,0 +1,205 @@
+"""The all-to-all of token activations: by hand, against its bounds, against max-min fair flows and packets, in runs."""
+
+import json
+from dataclasses import replace
+from itertools import combinations
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from kit import plan_of, wafer_of
+from test_run import SMALL, without_host
+
+from wss.config import load
+from wss.engine import NETWORKS, Dispatch, Exchange
+from wss.engine.exchange import distinct_tokens
+from wss.engine.flows import fluid_flows
+from wss.errors import ConfigError
+from wss.metrics.bounds import least_exchange
+from wss.metrics.traffic import check_exchange
+from wss.report import run_table, write_results
+from wss.run import group, run
+
+HIDDEN = 100  # elements of a token: 100 B there, 200 B back
+
+
+def exchanged(wafer, plan, top_k=1, network="fluid", **options):
+    return Exchange(Dispatch(**options), NETWORKS[network](), wafer, HIDDEN, top_k).run(plan)
+
+
+def one_each(tokens):
+    """A plan that computes expert d's *tokens* on die d."""
+    return plan_of(*((die, die, count, die) for die, count in enumerate(tokens)))
+
+
+@pytest.mark.parametrize("network", ["fluid", "packet", "circuit"])
+def test_two_dies_by_hand(network):
+    wafer = wafer_of((2, 1), link=1e6, hop=1e-3)
+    got = exchanged(wafer, one_each([10, 6]), network=network)
+    # half of the 10 come from die 1 and half of the 6 from die 0, over a link of their own
+    assert got.dispatch == pytest.approx(1e-3 + 5 * 100 / 1e6)
+    assert got.combine == pytest.approx(1e-3 + 5 * 200 / 1e6)
+    assert got.activation_bytes == pytest.approx((5 + 3) * (100 + 200))
+    assert got.link_bytes == pytest.approx([3 * 100 + 5 * 200, 5 * 100 + 3 * 200])
+
+
+def test_a_line_of_three_by_hand():
+    wafer = wafer_of((3, 1), link=1e6, hop=1e-3)
+    got = exchanged(wafer, one_each([9, 9, 9]))
+    # the link from die 0 to die 1 carries 3 tokens for die 1 and 3 for die 2, two hops away
+    assert got.dispatch == pytest.approx(2e-3 + 6 * 100 / 1e6)
+    assert got.combine == pytest.approx(2e-3 + 6 * 200 / 1e6)
+    assert got.activation_bytes == pytest.approx(6 * 3 * 300)
+
+
+@pytest.mark.parametrize("network", ["fluid", "packet"])
+def test_equal_dies_take_what_the_bisection_takes(network):
+    """The cut beside the middle column is crossed by 10 · 15 flows over 5 links."""
+    wafer = wafer_of((5, 5), link=1e6, hop=1e-9)
+    got = exchanged(wafer, one_each([10_000 * 25] * 25), network=network)
+    assert got.dispatch == pytest.approx(10 * 15 / 5 * 10_000 * HIDDEN / 1e6, rel=0.05 if network == "packet" else 1e-6)
+
+
+@pytest.mark.parametrize(("experts", "top_k"), [(6, 1), (6, 2), (8, 3)])
+def test_tokens_of_equal_experts_are_counted_exactly(experts, top_k):
+    """Every choice of *top_k* experts once, three experts on die 0."""
+    chosen = list(combinations(range(experts), top_k))
+    count = sum(0 in choice for choice in chosen)
+    plan = plan_of(*((expert, 0 if expert < 3 else 1, count, 0) for expert in range(experts)))
+    expected = [sum(min(c) < 3 for c in chosen), sum(max(c) >= 3 for c in chosen)]
+    assert distinct_tokens(plan, top_k, 2) == pytest.approx(expected)
+
+
+def test_a_token_goes_once_a_die_or_once_an_expert():
+    wafer = wafer_of((2, 1))
+    plan = plan_of((0, 0, 10, 0), (1, 0, 10, 0))
+    assert exchanged(wafer, plan, top_k=2).received == pytest.approx([10, 0])
+    assert exchanged(wafer, plan, top_k=2, once_per="expert").received == pytest.approx([20, 0])
+
+
+@st.composite
+def plans(draw):
+    """A mesh and a plan on it: of N tokens, each with *top_k* different experts, parts on any dies."""
+    mesh = draw(st.tuples(st.integers(1, 4), st.integers(1, 4)))
+    top_k, experts, tokens = draw(st.integers(1, 4)), draw(st.integers(4, 12)), draw(st.integers(1, 60))
+    rng = np.random.default_rng(draw(st.integers(0, 2**32)))
+    popularity = rng.exponential(size=experts) ** 2 + 1e-6
+    chosen = [rng.choice(experts, top_k, replace=False, p=popularity / popularity.sum()) for _ in range(tokens)]
+    die = rng.integers(mesh[0] * mesh[1], size=(experts, 2))
+    parts: dict[tuple[int, int], int] = {}
+    for token, own in enumerate(chosen):
+        for expert in own:
+            at = (int(expert), int(die[expert, token % 2]))
+            parts[at] = parts.get(at, 0) + 1
+    return mesh, top_k, plan_of(*((expert, at, count, at) for (expert, at), count in parts.items()))
+
+
+@settings(deadline=None, max_examples=25)
+@given(case=plans(), network=st.sampled_from(["fluid", "packet", "circuit"]), once=st.sampled_from(["die", "expert"]))
+def test_tokens_and_bytes_are_conserved_and_no_link_is_too_fast(case, network, once):
+    mesh, top_k, plan = case
+    wafer = wafer_of(mesh, link=1e9, hop=1e-7)
+    got = exchanged(wafer, plan, top_k, network, once_per=once)
+    check_exchange(plan, got, wafer)
+    assert got.received.sum() >= got.tokens * (1 - 1e-9)
+    assert got.dispatch + got.combine >= least_exchange(got, wafer) * (1 - 1e-9)
+    for name, wrong in {
+        "received": got.received + plan.tokens.sum(),
+        "link_bytes": got.link_bytes + got.link_bytes.max(initial=0.0) / 2,
+        "combine": -got.dispatch,
+    }.items():
+        if wafer.num_links or name == "received":
+            with pytest.raises(AssertionError):
+                check_exchange(plan, replace(got, **{name: wrong}), wafer)
+
+
+@pytest.mark.parametrize("mesh", [(5, 5), (3, 8)])
+def test_sharing_by_bytes_takes_about_what_max_min_and_packets_take(mesh):
+    """Without latency: never longer than max-min fair rates, at most a fifth shorter; equal in dispatch on 5 x 5."""
+    wafer, slow = wafer_of(mesh, hop=0.0), []
+    rng = np.random.default_rng(0)
+    source, die = np.nonzero(wafer.hops)
+    for _ in range(2):
+        tokens = np.rint(1e6 * np.exp(0.5 * rng.standard_normal(wafer.num_dies))).astype(int)
+        plan = one_each(tokens)
+        ours, packets = (exchanged(wafer, plan, network=network) for network in ("fluid", "packet"))
+        for a, b, size, own in ((source, die, 100, ours.dispatch), (die, source, 200, ours.combine)):
+            nbytes = tokens[die] / wafer.num_dies * size
+            finish, _ = fluid_flows(
+                np.zeros(len(a)), nbytes, wafer.routes[a, b], wafer.hops[a, b], wafer.link_bandwidth
+            )
+            slow.append(finish.max() / own)
+        assert packets.dispatch == pytest.approx(ours.dispatch, rel=0.1)
+        assert packets.combine == pytest.approx(ours.combine, rel=0.2)
+    assert min(slow) > 1 - 1e-9
+    assert max(slow) < 1.2
+    if mesh == (5, 5):
+        assert slow[::2] == pytest.approx([1, 1], rel=1e-9)
+
+
+@pytest.fixture
+def small(tmp_path):
+    path = tmp_path / "small.yaml"
+    path.write_text(SMALL, encoding="utf-8")
+    return path
+
+
+def test_a_kernel_is_dispatch_experts_and_combine(small, tmp_path):
+    plain = run(load(small))
+    result = run(load(small, ["dispatch=uniform"]))
+    assert json.dumps(without_host(plain.summary)) == json.dumps(
+        without_host(run(load(small, ["dispatch=none"])).summary)
+    )
+    for before, after in zip(plain.ledgers, result.ledgers, strict=True):
+        for alone, row in zip(before.rows, after.rows, strict=True):
+            assert row.time_s == pytest.approx(row.dispatch_s + alone.time_s + row.combine_s)
+            assert alone.dispatch_s == alone.combine_s == alone.activation_bytes == 0 < row.dispatch_s < row.combine_s
+        assert after.link_data == pytest.approx(before.link_data)
+        assert after.link_bytes.sum() == pytest.approx(before.link_bytes.sum() + after.link_activation.sum())
+    figures = {own["policy"]: own for own in result.summary["runs"]}
+    ep = figures["ep"]
+    assert ep["hops"] == 0 < ep["activation_bytes"] < ep["link_bytes"]
+    assert ep["exchange_share"] == pytest.approx((ep["dispatch_time_s"] + ep["combine_time_s"]) / ep["decode_time_s"])
+    assert "exchange" in run_table(result.summary, ["ep"])
+    assert "exchange" not in run_table(plain.summary, ["ep"])
+    write_results(tmp_path / "out", result.summary, result.ledgers, result.wafer, force=False)
+
+
+def test_both_engines_and_groups_exchange_alike(small):
+    common = ["dispatch={combine_bytes: 1, once_per: expert}", "policies=[ep]", "baseline=ep"]
+    fast, slow = (run(load(small, [*common, f"engine={engine}"])).summary["runs"][0] for engine in ("auto", "simpy"))
+    for key in ("decode_time_s", "dispatch_time_s", "combine_time_s", "activation_bytes"):
+        assert fast[key] == pytest.approx(slow[key])
+    (of_group,) = group.simulate([load(small, common)], lambda *_: None)
+    assert of_group["figures"]["exchange_share"] == fast["exchange_share"]
+    assert sum(of_group["links"]["activation_bytes"]) == pytest.approx(fast["link_bytes"])
+
+
+@pytest.mark.parametrize(
+    ("setting", "says"),
+    [
+        ("dispatch=unifrom", "'unifrom' is not known; did you mean 'uniform'?"),
+        ("dispatch={combine: 2}", "dispatch.combine: is not a key here"),
+        ("dispatch.combine_bytes=0", "dispatch.combine_bytes: 0 is not right; it should be greater than 0"),
+        ("dispatch.once_per=node", "dispatch.once_per: 'node' is not right; it should be 'die' or 'expert'"),
+    ],
+)
+def test_wrong_dispatch_is_one_line(small, setting, says):
+    with pytest.raises(ConfigError) as error:
+        load(small, [setting])
+    assert len(error.value.faults) == 1
+    assert says in error.value.faults[0]
+
+
+def test_the_papers_simulator_refuses_it(small):
+    changes = [
+        "model=deepseek_v3",
+        "trace.synth=deepseek_v3",
+        "physics=paper_artifact",
+        "dispatch=uniform",
+        "wafer=dojo",
+    ]
+    with pytest.raises(ConfigError) as error:
+        run(load(small, changes))
+    assert error.value.faults == ("physics: paper_artifact: it sends no token activations; give dispatch: none",)
