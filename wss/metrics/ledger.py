@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 
 from wss.hardware.gemm import GemmModel
@@ -67,7 +69,7 @@ class Ledger:
         check_conservation(plan, run, self._wafer, self._expert_bytes)
         bound, time, mean = self._bounds.of(counts, where), run.time, float(run.die_end.mean())
         carried, activation, busy = run.carried, np.zeros_like(self.link_data), run.carried.link_busy
-        sent: dict[str, float] = {}
+        sent: dict[str, Any] = {}
         if exchanged is not None:
             check_exchange(plan, exchanged, self._wafer)
             bound += least_exchange(exchanged, self._wafer)

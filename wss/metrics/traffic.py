@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import numba
 import numpy as np
 
 from wss.hardware.wafer import Wafer
@@ -57,15 +58,13 @@ def check_conservation(plan: Plan, run: KernelRun, wafer: Wafer, expert_bytes: f
     AssertionError
         If not: an error of wss, not of its user.
     """
-    dies, links = wafer.num_dies, wafer.num_links
-    there = wafer.routes[plan.source, plan.die]
-    back = wafer.routes[plan.die, plan.source]
+    at_dies, over_links = _planned(plan.source, plan.die, plan.copy, run.hit, wafer.routes, wafer.num_links)
     expected = {
-        "hbm_read": (np.bincount(plan.source[~run.hit], minlength=dies) + run.prefetched) * expert_bytes,
-        "llc_read": np.bincount(plan.source[run.hit], minlength=dies) * expert_bytes,
-        "hbm_written": np.bincount(plan.die[plan.copy], minlength=dies) * expert_bytes,
-        "link_data": np.bincount(there[there >= 0], minlength=links) * expert_bytes,
-        "link_request": np.bincount(back[back >= 0], minlength=links) * (expert_bytes * wafer.link_request),
+        "hbm_read": (at_dies[0] + run.prefetched) * expert_bytes,
+        "llc_read": at_dies[1] * expert_bytes,
+        "hbm_written": at_dies[2] * expert_bytes,
+        "link_data": over_links[0] * expert_bytes,
+        "link_request": over_links[1] * (expert_bytes * wafer.link_request),
     }
     for name, planned in expected.items():
         carried: FloatArray = getattr(run.carried, name)
@@ -76,6 +75,27 @@ def check_conservation(plan: Plan, run: KernelRun, wafer: Wafer, expert_bytes: f
     crossed = float(run.carried.link_data.sum())
     if abs(crossed - byte_hops) > ROUNDING * max(byte_hops, expert_bytes):
         raise AssertionError(f"{crossed} bytes over links, {byte_hops} byte-hops planned")
+
+
+@numba.njit(cache=True)
+def _planned(source, die, copy, hit, routes, num_links):  # type: ignore[no-untyped-def]
+    """Return experts read from each HBM, from each LLC and written to each HBM, [3, dies]; over links, [2, links].
+
+    Over links go the experts, and against them what asks for them.
+    """
+    at_dies, over_links = np.zeros((3, routes.shape[0]), np.int64), np.zeros((2, num_links), np.int64)
+    for task in range(source.size):
+        s, d = source[task], die[task]
+        at_dies[int(hit[task]), s] += 1
+        if copy[task]:
+            at_dies[2, d] += 1
+        for link in routes[s, d]:
+            if link >= 0:
+                over_links[0, link] += 1
+        for link in routes[d, s]:
+            if link >= 0:
+                over_links[1, link] += 1
+    return at_dies, over_links
 
 
 def check_exchange(plan: Plan, exchanged: Exchanged, wafer: Wafer) -> None:
