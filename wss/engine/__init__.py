@@ -3,6 +3,7 @@
 from wss.engine.compiled import compiled_kernel
 from wss.engine.compiled_circuit import compiled_circuit_kernel
 from wss.engine.die import Ahead
+from wss.engine.idle import Idle
 from wss.engine.llc import Llcs
 from wss.engine.network import NETWORKS, FluidSpec, NetworkModel, NetworkSpec
 from wss.engine.simulate import simulate_kernel
@@ -11,6 +12,7 @@ __all__ = [
     "NETWORKS",
     "Ahead",
     "FluidSpec",
+    "Idle",
     "Llcs",
     "NetworkModel",
     "NetworkSpec",

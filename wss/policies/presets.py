@@ -1,4 +1,4 @@
-"""A policy is five values, one for each question; the paper's five, and others, by name."""
+"""A policy is six values, one for each question; the paper's five, and others, by name."""
 
 from __future__ import annotations
 
@@ -16,11 +16,15 @@ from wss.policies.placements.remap import OracleBest, OracleWorst, Remap
 from wss.policies.placements.separated import Separated
 from wss.policies.prediction import Never, Prediction, TokenHeatmap
 from wss.policies.prefetching import NoPrefetch, Prefetching
+from wss.policies.rebalancing import Every, NoRebalancing, Rebalancing
 
 
 @dataclass(frozen=True, kw_only=True)
 class Policy:
-    """Where experts live, who computes them, what is worth a copy, what is given up for it, what is read ahead."""
+    """Where experts live, who computes them, what is worth a copy, what is given up for it, what is read ahead.
+
+    And when experts are placed anew.
+    """
 
     name: str
     placement: Placement = field(default_factory=Contiguous)
@@ -28,6 +32,7 @@ class Policy:
     prediction: Prediction = field(default_factory=Never)
     caching: Caching = field(default_factory=Lru)
     prefetching: Prefetching = field(default_factory=NoPrefetch)
+    rebalancing: Rebalancing = field(default_factory=NoRebalancing)
     about: str = "given in the configuration"
 
 
@@ -72,6 +77,20 @@ POLICIES: dict[str, Policy] = {
             placement=Eplb(),
             allocation=Even(),
             about="DeepSeek's EPLB on the prefill: popular experts replicated, all packed evenly",
+        ),
+        Policy(
+            name="eplb_online",
+            placement=Eplb(),
+            allocation=Even(),
+            rebalancing=Every(),
+            about="eplb again every 16 steps on the load of the last 32, weights moved on idle links",
+        ),
+        Policy(
+            name="remap_online",
+            placement=Remap(),
+            allocation=Home(),
+            rebalancing=Every(),
+            about="remap again every 16 steps on the load of the last 32, weights moved on idle links",
         ),
         Policy(
             name="popular",

@@ -133,7 +133,7 @@ def _links(ledgers: Sequence[Ledger], wafer: Wafer) -> pa.Table:
             "busy_s": float(ledger.link_busy[link]),
             "utilization": float(
                 (ledger.link_data[link] + ledger.link_request[link])
-                / (wafer.link_bandwidth[link] * sum(row.time_s for row in ledger.rows if row.phase == "decode"))
+                / (wafer.link_bandwidth[link] * sum(row.time_s for row in ledger.decode))
             ),
         }
         for ledger in ledgers

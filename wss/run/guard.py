@@ -14,7 +14,7 @@ import numpy as np
 
 from wss.errors import ConfigError, WssError
 from wss.policies import KernelView
-from wss.records import BoolArray, Plan
+from wss.records import BoolArray, IntArray, Plan
 
 T = TypeVar("T")
 
@@ -79,6 +79,19 @@ def checked_wanted(wanted: Any, num_tasks: int, policy: str) -> BoolArray:
         what = f"is {array.dtype} {list(array.shape)}; it should be bool [{num_tasks}], one a task"
         raise ConfigError(f"policy {policy}: its prediction {what}")
     result: BoolArray = array
+    return result
+
+
+def checked_load(load: Any, shape: tuple[int, ...], policy: str) -> IntArray:
+    """Return a load to rebalance by as int [layers, experts], or raise ConfigError if it is none."""
+    array = _array(load, f"policy {policy}: its rebalancing")
+    if array.shape != shape or array.dtype.kind not in "iu" or (array < 0).any():
+        what = f"looks back on {array.dtype} {list(array.shape)}"
+        raise ConfigError(
+            f"policy {policy}: its rebalancing {what}; it should be whole numbers from 0 on, {list(shape)}, "
+            "[layers, experts]"
+        )
+    result: IntArray = array.astype(np.int64)
     return result
 
 

@@ -21,6 +21,8 @@ from wss.policies import Copies, KernelView, Policy
 from wss.policies.prefetching import NoPrefetch
 from wss.records import BoolArray, FloatArray, IntArray, KernelRun, Plan
 from wss.run.guard import ask, checked_ahead, checked_plan, checked_wanted, sealed
+from wss.run.homes import Homes
+from wss.run.moving import Moving, moves_of
 from wss.run.placing import Seen, costs_of, layer_indices, place, placing_notes
 from wss.traces import Kernel
 
@@ -50,11 +52,12 @@ class Site:
         room = room_of(placed, experiment, wafer)
         self._token_bytes = model.activation_bytes
         self._most_tokens = experiment.batch * model.top_k
-        self._weights = wafer.usable_hbm - room
         kept = placed[list(self._places)]
-        self._home = kept.argmax(axis=2)
         self._copies = Copies(kept, room, self._copy_bytes, policy.caching)
+        self._homes = Homes(kept, wafer.usable_hbm, room, self._copy_bytes, self._copies)
         self.ledger = Ledger(policy.name, model, wafer, precision, self._gemm)
+        state = (self._homes, self._copies, self.ledger, self._carry)
+        self._moving = Moving(experiment, wafer, policy, self._costs, *state) if moves_of(policy) else None
 
     @property
     def excess_bytes(self) -> float:
@@ -64,19 +67,23 @@ class Site:
     @property
     def notes(self) -> list[str]:
         """What a reader of the result should know."""
+        notes = [*self._placing_notes, *(self._moving.notes if self._moving else [])]
         if self._slots or isinstance(self._policy.prefetching, NoPrefetch):
-            return self._placing_notes
+            return notes
         too_large = f"an expert of {self._bytes:.0f} bytes does not fit an LLC"
-        return [*self._placing_notes, f"{self._policy.name} prefetches nothing: {too_large}"]
+        return [*notes, f"{self._policy.name} prefetches nothing: {too_large}"]
 
     def run(self, kernel: Kernel) -> None:
         """Plan the kernel, decide what to copy, simulate it, and enter it in the ledger."""
         name = self._policy.name
+        before = self._copies.evictions
+        if self._moving is not None:
+            self._moving.before(kernel)
         view = KernelView(
             layer=kernel.layer,
             counts=sealed(kernel.counts),
             order=sealed(kernel.order),
-            home=sealed(self._home[kernel.layer]),
+            home=sealed(self._homes.first(kernel.layer)),
             holders=sealed(self._copies.holders(kernel.layer)),
             hops=sealed(self._wafer.hops),
             routes=self._wafer.routes,
@@ -85,7 +92,6 @@ class Site:
         plan = checked_plan(ask(name, "allocation", self._policy.allocation.allocate, view), view, name)
         wanted = ask(name, "prediction", self._policy.prediction.wanted, _read_only(kernel.heat), plan)
         wanted = checked_wanted(wanted, len(plan.expert), name) & plan.remote
-        before = self._copies.evictions
         buffers = self._buffers(plan)
         try:
             copy = ask(name, "caching", self._copies.admit, kernel.layer, plan, wanted, buffers)
@@ -94,7 +100,7 @@ class Site:
             where += f", layer {self._layers[kernel.layer]}"
             raise CapacityError(*(f"{where}: {fault}" for fault in error.faults)) from None
         plan = replace(plan, copy=copy)
-        used = self._weights + self._copies.held * self._copy_bytes + buffers
+        used = self._homes.taken + self._copies.held * self._copy_bytes + buffers
         compute = self._gemm.seconds(plan.tokens.astype(np.float64), plan.die, *self._shape)
         place = self._places[kernel.layer]
         self._llcs.begin(flushed=(place - self._before) % self._num_layers != 1 % self._num_layers)
@@ -117,6 +123,15 @@ class Site:
             evictions=self._copies.evictions - before,
             hbm_used=float(used.max()),
         )
+        if self._moving is not None:
+            self._moving.after(kernel, outcome)
+
+    def _carry(self, moves: Plan) -> KernelRun:
+        """Run a kernel that only reads and keeps, past the LLCs."""
+        llcs = Llcs(replace(self._wafer.spec.die.llc, size=0.0), self._wafer.num_dies)
+        names = replace(moves, expert=np.arange(len(moves.expert)))  # of one layer, but no read is another's
+        common = (llcs, 0, names, self._bytes, np.zeros(len(moves.expert)), self._window)
+        return self._compiled(*common) if self._compiled is not None else simulate_kernel(self._network, *common)
 
     def _buffers(self, plan: Plan) -> FloatArray:
         """Return the bytes of activation buffers on each die, [dies].
