@@ -185,6 +185,8 @@ def test_any_synthetic_trace_in_the_order_of_time_is_the_same(data):
         prompt_min=prompt,
         prompt_max=prompt + data.draw(st.integers(0, 4)),
         decode_tokens=8,
+        drift_at=data.draw(st.integers(0, 4)),
+        drift_share=data.draw(share),
     )
     shape = ModelShape(
         name="org/tiny",

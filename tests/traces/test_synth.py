@@ -275,6 +275,28 @@ def test_subjects_differ_by_their_share():
     assert mixed > apart + 0.02
 
 
+def test_from_a_drift_on_a_share_of_requests_takes_to_other_experts():
+    """Nothing before it changes, nor requests that stay; those that drift are as skewed as before, to other experts."""
+    spec = replace(FLAT, skew=1.5)
+    stay = made(spec)
+    for share, least, most in ((0.0, 0, 0), (0.5, 120, 180), (1.0, 300, 300)):
+        drifted = made(replace(spec, drift_at=5, drift_share=share))
+        gone = [not np.array_equal(a.experts, b.experts) for a, b in zip(stay, drifted, strict=True)]
+        assert least <= sum(gone) <= most
+        for a, b in zip(stay, drifted, strict=True):
+            assert np.array_equal(a.experts[:24], b.experts[:24])  # 20 of prefill, 4 of decode
+    later = [replace(r, num_prefill=24) for r in drifted]
+    before, after = counts(later, SHAPE, "prefill"), counts(later, SHAPE, "decode")
+    assert abs(likeness(before, after)) < 0.4
+    assert likeness(counts([replace(r, num_prefill=24) for r in stay], SHAPE, "decode"), before) > 0.9
+    np.testing.assert_allclose(np.sort(after / after.sum()), np.sort(before / before.sum()), atol=0.02)
+
+
+def test_a_trace_that_never_drifts_says_nothing_of_it():
+    assert "drift" not in synth_meta(FLAT, SHAPE, 0).note
+    assert "drift_at=5, drift_share=1.0" in synth_meta(replace(FLAT, drift_at=5), SHAPE, 0).note
+
+
 def test_prompts_are_spread_evenly():
     spec = replace(FLAT, prompt_min=3, prompt_max=6, requests=2000, decode_tokens=1)
     found = np.bincount([r.num_prefill for r in made(spec)], minlength=7)

@@ -23,7 +23,7 @@ from wss.errors import ConfigError, did_you_mean
 
 T = TypeVar("T")
 
-VERBS = ("place", "allocate", "wanted", "victims", "ahead", "model")  # what a policy's part, or a network, is asked
+VERBS = ("place", "allocate", "wanted", "victims", "ahead", "look_back", "model")  # what a part, or a network, is asked
 
 
 def build(document: Document, place: Place, value: Any, hint: Any) -> Any:

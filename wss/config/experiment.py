@@ -12,7 +12,7 @@ from wss.errors import CHECKED
 from wss.hardware import FaultSpec, SystemSpec
 from wss.metrics.sampling import LEAST
 from wss.models import ModelShape, Precision
-from wss.policies import ALLOCATIONS, CACHINGS, PLACEMENTS, PREDICTIONS, PREFETCHINGS, Policy
+from wss.policies import ALLOCATIONS, CACHINGS, PLACEMENTS, PREDICTIONS, PREFETCHINGS, REBALANCINGS, Policy
 from wss.traces.synth import SynthSpec
 
 
@@ -122,7 +122,7 @@ def _kind(value: object) -> str | None:
         "wss.hardware"
     ):
         return None
-    for table in (PLACEMENTS, ALLOCATIONS, PREDICTIONS, CACHINGS, PREFETCHINGS, NETWORKS):
+    for table in (PLACEMENTS, ALLOCATIONS, PREDICTIONS, CACHINGS, PREFETCHINGS, REBALANCINGS, NETWORKS):
         for name, cls in table.items():
             if type(value) is cls:
                 return name

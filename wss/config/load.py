@@ -21,7 +21,16 @@ from wss.errors import ConfigError, did_you_mean
 from wss.hardware import GEMMS, WAFERS, FaultSpec, SwitchedSpec, WaferSpec, faults_on
 from wss.models import MODELS, ModelShape, Precision
 from wss.models.shape import BYTES_PER_WEIGHT
-from wss.policies import ALLOCATIONS, CACHINGS, PLACEMENTS, POLICIES, PREDICTIONS, PREFETCHINGS, Policy
+from wss.policies import (
+    ALLOCATIONS,
+    CACHINGS,
+    PLACEMENTS,
+    POLICIES,
+    PREDICTIONS,
+    PREFETCHINGS,
+    REBALANCINGS,
+    Policy,
+)
 from wss.traces.synth import SYNTHS, SynthSpec
 from wss.units import Quantity
 
@@ -35,6 +44,7 @@ SEAMS: dict[str, tuple[dict[str, Any], str]] = {
     "prediction": (PREDICTIONS, "prediction"),
     "caching": (CACHINGS, "caching"),
     "prefetching": (PREFETCHINGS, "prefetching"),
+    "rebalancing": (REBALANCINGS, "rebalancing"),
 }
 
 

@@ -15,7 +15,7 @@ from wss.hardware.wafer import Wafer
 from wss.metrics.ledger import Ledger
 from wss.metrics.sampling import Sample
 from wss.metrics.summary import gini
-from wss.records import FloatArray
+from wss.records import FloatArray, KernelRow
 
 
 class Figure(NamedTuple):
@@ -27,7 +27,7 @@ class Figure(NamedTuple):
 
 
 # Figures of `summarise` that are no sum or ratio of sums over layers: they have no interval.
-WITHOUT = ("busiest_link", "hbm_peak_bytes", "kernels")
+WITHOUT = ("busiest_link", "hbm_peak_bytes", "kernels", "rebalances")
 _SUMS = (
     "remote_reads",
     "hops",
@@ -60,13 +60,14 @@ def by_layer(ledger: Ledger, wafer: Wafer, sample: Sample, all_layers: int, deco
     decode_tokens
         Tokens decoded in the steps run.
     """
-    decode = {name: _column(ledger, "decode", name, sample) for name in (*_SUMS, "time_s", "mean_die_time_s")}
+    decode = {name: _column(ledger.decode, name, sample) for name in (*_SUMS, "time_s", "mean_die_time_s")}
+    prefill = [row for row in ledger.rows if row.phase == "prefill"]
     time = decode["time_s"]
     return {
         **{name: Figure(decode[name]) for name in _SUMS},
         "decode_time_s": Figure(time),
-        "prefill_time_s": Figure(_column(ledger, "prefill", "time_s", sample)),
-        "prefill_hops": Figure(_column(ledger, "prefill", "hops", sample)),
+        "prefill_time_s": Figure(_column(prefill, "time_s", sample)),
+        "prefill_hops": Figure(_column(prefill, "hops", sample)),
         "throughput_tokens_per_s": Figure(np.full(len(time), decode_tokens / all_layers), time),
         "imbalance": Figure(time, decode["mean_die_time_s"]),
         "bound_ratio": Figure(time, decode["lower_bound_s"]),
@@ -74,12 +75,23 @@ def by_layer(ledger: Ledger, wafer: Wafer, sample: Sample, all_layers: int, deco
         **(_exchange(ledger, sample, time) if ledger.exchanges else {}),
         **_steps(ledger, sample),
         **_links(ledger, wafer, sample, time),
+        **_moves(ledger, sample),
     }
 
 
-def _column(ledger: Ledger, phase: str, name: str, sample: Sample) -> FloatArray:
-    """Sum a column of the rows of *phase* by layer, [layers run]."""
-    rows = [row for row in ledger.rows if row.phase == phase]
+def _moves(ledger: Ledger, sample: Sample) -> dict[str, Figure]:
+    """Return what rebalancing cost, where a policy does it."""
+    if ledger.rebalances is None:
+        return {}
+    rows = [row for row in ledger.rows if row.phase == "rebalance"]
+    return {
+        "moved_bytes": Figure(_column(rows, "local_write_bytes", sample)),
+        "rebalance_time_s": Figure(_column(rows, "time_s", sample)),
+    }
+
+
+def _column(rows: list[KernelRow], name: str, sample: Sample) -> FloatArray:
+    """Sum a column of *rows* by layer, [layers run]."""
     place = {layer: i for i, layer in enumerate(sample.layers)}
     at = np.array([place[row.layer] for row in rows], np.int64)
     return np.bincount(at, [getattr(row, name) for row in rows], len(place)).astype(np.float64)
@@ -88,7 +100,7 @@ def _column(ledger: Ledger, phase: str, name: str, sample: Sample) -> FloatArray
 def _exchange(ledger: Ledger, sample: Sample, time: FloatArray) -> dict[str, Figure]:
     """Return what the all-to-all of token activations took."""
     columns = ("dispatch_s", "combine_s", "activation_bytes")
-    there, back, nbytes = (_column(ledger, "decode", name, sample) for name in columns)
+    there, back, nbytes = (_column(ledger.decode, name, sample) for name in columns)
     return {
         "dispatch_time_s": Figure(there),
         "combine_time_s": Figure(back),
@@ -100,7 +112,7 @@ def _exchange(ledger: Ledger, sample: Sample, time: FloatArray) -> dict[str, Fig
 def _steps(ledger: Ledger, sample: Sample) -> dict[str, Figure]:
     """Return mean and percentiles of the steps' times."""
     place = {layer: i for i, layer in enumerate(sample.layers)}
-    rows = [row for row in ledger.rows if row.phase == "decode"]
+    rows = ledger.decode
     times = np.zeros((max(row.step for row in rows), len(place)))
     for row in rows:
         times[row.step - 1, place[row.layer]] += row.time_s

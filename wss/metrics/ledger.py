@@ -9,7 +9,7 @@ import numpy as np
 from wss.hardware.gemm import GemmModel
 from wss.hardware.wafer import Wafer
 from wss.metrics.bounds import Bounds, Whereabouts, least_exchange
-from wss.metrics.traffic import check_conservation, check_exchange, traffic
+from wss.metrics.traffic import Traffic, check_conservation, check_exchange, traffic
 from wss.models.shape import ModelShape, Precision
 from wss.records import Exchanged, FloatArray, IntArray, KernelRow, KernelRun, Plan
 
@@ -41,6 +41,12 @@ class Ledger:
         self.layer_compute: dict[int, FloatArray] = {}  # seconds that each die computed in decode, by layer
         self._wafer, self._expert_bytes = wafer, model.expert_bytes(precision)
         self._bounds = Bounds(model, wafer, precision, gemm)
+        self.rebalances: int | None = None  # how often experts were placed anew; None if that is not asked
+
+    @property
+    def decode(self) -> list[KernelRow]:
+        """The rows of decode: its kernels, and the moves of experts between or beside them."""
+        return [row for row in self.rows if row.phase != "prefill"]
 
     @property
     def link_bytes(self) -> FloatArray:
@@ -103,6 +109,61 @@ class Ledger:
         )
         self.add(row, carried.link_data, carried.link_request, busy, die_compute, activation)
 
+    def enter_moves(
+        self, step: int, layer: int, plan: Plan, run: KernelRun, *, evictions: int, hbm_used: float
+    ) -> None:
+        """Check and enter the moves of experts of *layer*, all reads that are kept, for which *step* had to wait."""
+        check_conservation(plan, run, self._wafer, self._expert_bytes)
+        self.add_moves(
+            step,
+            layer,
+            traffic(plan, run, self._wafer, self._expert_bytes),
+            run.carried.link_data,
+            run.carried.link_request,
+            run.carried.link_busy,
+            seconds=run.time,
+            evictions=evictions,
+            hbm_used=hbm_used,
+        )
+
+    def add_moves(
+        self,
+        step: int,
+        layer: int,
+        moved: Traffic,
+        link_data: FloatArray,
+        link_request: FloatArray,
+        link_busy: FloatArray,
+        *,
+        seconds: float = 0.0,
+        evictions: int = 0,
+        hbm_used: float,
+    ) -> None:
+        """Append a row of moves of experts of *layer*: what *moved*, and what the links carried of it, [links].
+
+        All dies are taken to work as long as it takes: nothing else runs. The bound of a kernel counts no moves.
+        """
+        row = KernelRow(
+            policy=self.policy,
+            phase="rebalance",
+            step=step,
+            layer=layer,
+            tokens=0,
+            active_experts=0,
+            max_expert_tokens=0,
+            tasks=moved.remote_reads,
+            time_s=seconds,
+            lower_bound_s=0.0,
+            mean_die_time_s=seconds,
+            compute_time_s=0.0,
+            request_bytes=float(link_request.sum()),
+            max_link_bytes=float((link_data + link_request).max(initial=0.0)),
+            evictions=evictions,
+            hbm_used_bytes=hbm_used,
+            **vars(moved),
+        )
+        self.add(row, link_data, link_request, link_busy, np.zeros(self._wafer.num_dies))
+
     def add(
         self,
         row: KernelRow,
@@ -114,7 +175,7 @@ class Ledger:
     ) -> None:
         """Append a row, and in decode add what the links carried, [links], and how long the dies computed, [dies]."""
         self.rows.append(row)
-        if row.phase == "decode":
+        if row.phase != "prefill":
             self.link_data += link_data
             self.link_request += link_request
             self.link_activation += link_activation

@@ -27,7 +27,7 @@ def summarise(ledger: Ledger, wafer: Wafer, decode_tokens: int | None) -> dict[s
     decode_tokens
         Tokens decoded, or None if not all layers were run: throughput is then unknown (None).
     """
-    decode = [row for row in ledger.rows if row.phase == "decode"]
+    decode = ledger.decode
     prefill = [row for row in ledger.rows if row.phase == "prefill"]
     time = total(decode, "time_s")
     bound = total(decode, "lower_bound_s")
@@ -36,7 +36,7 @@ def summarise(ledger: Ledger, wafer: Wafer, decode_tokens: int | None) -> dict[s
     utilization = link_bytes / (wafer.link_bandwidth * time)
     p50, p95, p99 = np.percentile(step_times, [50, 95, 99])
     return {
-        "kernels": len(decode),
+        "kernels": sum(row.phase == "decode" for row in decode),
         "decode_time_s": time,
         "prefill_time_s": total(prefill, "time_s"),
         "prefill_hops": int(total(prefill, "hops")),
@@ -67,6 +67,7 @@ def summarise(ledger: Ledger, wafer: Wafer, decode_tokens: int | None) -> dict[s
         "lower_bound_s": bound,
         "bound_ratio": time / bound,
         **(exchange(decode, time) if ledger.exchanges else {}),
+        **_moves(ledger),
     }
 
 
@@ -78,6 +79,18 @@ def exchange(decode: list[KernelRow], time: float) -> dict[str, Any]:
         "combine_time_s": back,
         "exchange_share": (there + back) / time,
         "activation_bytes": total(decode, "activation_bytes"),
+    }
+
+
+def _moves(ledger: Ledger) -> dict[str, Any]:
+    """Return what rebalancing cost, where a policy does it; its bytes, hops and time are part of the other figures."""
+    if ledger.rebalances is None:
+        return {}
+    rows = [row for row in ledger.rows if row.phase == "rebalance"]
+    return {
+        "rebalances": ledger.rebalances,
+        "moved_bytes": total(rows, "local_write_bytes"),
+        "rebalance_time_s": total(rows, "time_s"),
     }
 
 

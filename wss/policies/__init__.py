@@ -1,4 +1,4 @@
-"""Policies over five seams: placement, allocation, prediction, caching, prefetching."""
+"""Policies over six seams: placement, allocation, prediction, caching, prefetching, rebalancing."""
 
 from wss.policies.allocation import ALLOCATIONS
 from wss.policies.caching import CACHINGS
@@ -8,6 +8,7 @@ from wss.policies.placements import PLACEMENTS
 from wss.policies.prediction import PREDICTIONS
 from wss.policies.prefetching import PREFETCHINGS
 from wss.policies.presets import POLICIES, Policy
+from wss.policies.rebalancing import REBALANCINGS
 from wss.policies.view import Costs, KernelView
 
 __all__ = [
@@ -17,6 +18,7 @@ __all__ = [
     "POLICIES",
     "PREDICTIONS",
     "PREFETCHINGS",
+    "REBALANCINGS",
     "Copies",
     "Costs",
     "History",

@@ -29,7 +29,7 @@ class Copies:
     """
 
     def __init__(self, placed: BoolArray, room: FloatArray, expert_bytes: float, caching: Caching) -> None:
-        self._placed = placed
+        self._placed = placed.copy()
         self._caching = caching
         self._pins = bool(getattr(caching, "pins", True))
         layers, experts, dies = placed.shape
@@ -58,6 +58,25 @@ class Copies:
     def slots(self) -> IntArray:
         """How many copies each die has room for beside the buffers of the last kernel, [dies]."""
         return self._slots.copy()
+
+    def rehome(self, layer: int, placed: BoolArray, room: FloatArray) -> None:
+        """Take note, between two kernels, that experts of *layer* are *placed* elsewhere now, [experts, dies].
+
+        A copy of what is placed on the die now is none any more. *room* [dies] is what is left for copies; those for
+        which it is too small are given up.
+        """
+        self._kernel += 1
+        freed = placed & self._holds[layer] & ~self._placed[layer]
+        self._holds[layer] = placed | (self._holds[layer] & ~self._placed[layer])
+        self._placed[layer] = placed
+        for die in np.flatnonzero(freed.any(axis=0)).tolist():
+            self._last_use[die, layer * len(placed) + np.flatnonzero(freed[:, die])] = -1
+            self._kept[die] = self._kept[die][self._last_use[die, self._kept[die]] >= 0]
+            self._held[die] = len(self._kept[die])
+        self._room = room
+        self._slots = np.floor(room / self._expert_bytes).astype(np.int64)
+        for die in np.flatnonzero(self._held > self._slots).tolist():
+            self._choose(die, np.zeros(0, np.int64))
 
     def admit(
         self, layer: int, plan: Plan, wanted: BoolArray, buffers: FloatArray, foreseen: FloatArray | None = None

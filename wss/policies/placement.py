@@ -20,7 +20,8 @@ class Placement(Protocol):
     """Puts every expert of every layer on at least one die.
 
     A class whose attribute ``needs`` is "prefill" is handed the loads of the prefill, with "pairs" its co-activations
-    too, with "decode" the loads of the decode to come, which only an oracle knows.
+    too, with "decode" the loads of the decode to come, which only an oracle knows. One whose attribute ``dies_alike``
+    is true gives layouts in which dies may be renumbered.
     """
 
     def place(self, history: History, hops: IntArray) -> BoolArray:

@@ -1,4 +1,4 @@
-"""A policy is five values, one for each question; the paper's five, and others, by name."""
+"""A policy is six values, one for each question; the paper's five, and others, by name."""
 
 from __future__ import annotations
 
@@ -25,11 +25,15 @@ from wss.policies.prediction import (
     TokenHeatmap,
 )
 from wss.policies.prefetching import LayerHeatmap, NoPrefetch, Prefetching
+from wss.policies.rebalancing import Every, NoRebalancing, Rebalancing
 
 
 @dataclass(frozen=True, kw_only=True)
 class Policy:
-    """Where experts live, who computes them, what is worth a copy, what is given up for it, what is read ahead."""
+    """Where experts live, who computes them, what is worth a copy, what is given up for it, what is read ahead.
+
+    And when experts are placed anew.
+    """
 
     name: str
     placement: Placement = field(default_factory=Contiguous)
@@ -37,6 +41,7 @@ class Policy:
     prediction: Prediction = field(default_factory=Never)
     caching: Caching = field(default_factory=Lru)
     prefetching: Prefetching = field(default_factory=NoPrefetch)
+    rebalancing: Rebalancing = field(default_factory=NoRebalancing)
     about: str = "given in the configuration"
 
 
@@ -87,6 +92,20 @@ POLICIES: dict[str, Policy] = {
             placement=Eplb(),
             allocation=Nearest(),
             about="eplb, but each die sends its tokens to the nearest replica, whatever it has to do already",
+        ),
+        Policy(
+            name="eplb_online",
+            placement=Eplb(),
+            allocation=Even(),
+            rebalancing=Every(),
+            about="eplb again every 16 steps on the load of the last 32, weights moved on idle links",
+        ),
+        Policy(
+            name="remap_online",
+            placement=Remap(),
+            allocation=Home(),
+            rebalancing=Every(),
+            about="remap again every 16 steps on the load of the last 32, weights moved on idle links",
         ),
         Policy(
             name="popular",

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from wss.engine import NETWORKS
 from wss.hardware import WAFERS, SwitchedSpec, SystemSpec
 from wss.models import MODELS
-from wss.policies import ALLOCATIONS, CACHINGS, PLACEMENTS, POLICIES, PREDICTIONS, PREFETCHINGS
+from wss.policies import ALLOCATIONS, CACHINGS, PLACEMENTS, POLICIES, PREDICTIONS, PREFETCHINGS, REBALANCINGS
 from wss.traces.synth import SYNTHS
 from wss.units import show
 
@@ -32,6 +32,7 @@ def catalogue() -> str:
         "prediction": _first_lines(PREDICTIONS),
         "caching": _first_lines(CACHINGS),
         "prefetching": _first_lines(PREFETCHINGS),
+        "rebalancing": _first_lines(REBALANCINGS),
         "network": _first_lines(NETWORKS),
         "gemm": {"h800": "fitted to GEMMs measured on an H800, scaled by peaks", "ideal": "FLOP over peak FLOP/s"},
         "synth": {

@@ -133,8 +133,7 @@ def _links(ledgers: Sequence[Ledger], wafer: Wafer) -> pa.Table:
             "activation_bytes": float(ledger.link_activation[link]),
             "busy_s": float(ledger.link_busy[link]),
             "utilization": float(
-                ledger.link_bytes[link]
-                / (wafer.link_bandwidth[link] * sum(row.time_s for row in ledger.rows if row.phase == "decode"))
+                ledger.link_bytes[link] / (wafer.link_bandwidth[link] * sum(row.time_s for row in ledger.decode))
             ),
         }
         for ledger in ledgers

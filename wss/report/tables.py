@@ -23,7 +23,9 @@ COLUMNS: tuple[tuple[str, str], ...] = (
     ("x bound", "bound_ratio"),
 )
 
-EXCHANGE = (("exchange", "exchange_share"),)  # where token activations are exchanged
+EXCHANGE: tuple[tuple[str, str], ...] = (("exchange", "exchange_share"),)  # where token activations are exchanged
+MOVES: tuple[tuple[str, str], ...] = (("moved", "moved_bytes"), ("for it", "rebalance_time_s"))  # where experts move
+
 FACTORS = ("speedup", "imbalance", "bound_ratio")
 SHARES = ("max_link_utilization", "exchange_share")
 RATIOS = (*FACTORS, *SHARES)
@@ -33,11 +35,12 @@ def run_table(summary: dict[str, Any], order: Sequence[str]) -> str:
     """Return the table of a run as text, its policies in *order*."""
     runs = {run["policy"]: run for run in summary["runs"]}
     first = runs[order[0]]
-    columns = (*COLUMNS, *EXCHANGE) if "exchange_share" in first else COLUMNS
+    moves = any("rebalances" in run for run in runs.values())
+    columns = (*COLUMNS, *(EXCHANGE if "exchange_share" in first else ()), *(MOVES if moves else ()))
     cells = [[heading for heading, _ in columns]]
     cells += [[_cell(key, runs[policy]) for _, key in columns] for policy in order]
     heading = ["".join(c if c.isprintable() else "?" for c in line) for line in _heading(summary, first)]
-    return "\n".join([*heading, "", aligned(cells), "", *_legend(first), *_planning(summary, order)])
+    return "\n".join([*heading, "", aligned(cells), "", *_legend(first, moves=moves), *_planning(summary, order)])
 
 
 def aligned(cells: Sequence[Sequence[str]], left: int = 1) -> str:
@@ -58,11 +61,11 @@ def _cell(key: str, run: dict[str, Any]) -> str:
     if key == "speedup" and "ci95" in run:
         low, high = run["ci95"][key]
         return f"{run['estimate'][key]:.2f}x [{low:.2f}, {high:.2f}]"
-    value = run["estimate"][key] if key in RATIOS and "estimate" in run else run[key]
+    value = run["estimate"][key] if key in RATIOS and "estimate" in run else run.get(key)
     if value is None:
         return "-"
-    if key.endswith("_s") and key.startswith("step_time"):
-        return show(value, "time")
+    if key == "rebalance_time_s" or (key.endswith("_s") and key.startswith("step_time")):
+        return show(value, "time") if value else "0"
     if key.endswith("_bytes"):
         return show(value, "size") if value else "0"
     if key == "throughput_tokens_per_s":
@@ -106,14 +109,16 @@ def _network(run: dict[str, Any], config: dict[str, Any]) -> str:
     return f"{run['network']}" + (f" ({', '.join(said[1:])})" if said[1:] else "")
 
 
-def _legend(run: dict[str, Any]) -> list[str]:
+def _legend(run: dict[str, Any], *, moves: bool) -> list[str]:
     exchanges = "exchange_share" in run
     sampled = [
         "layers are a sample: steps, hops and bytes are sums over those run; speedup, busiest link, imbalance and",
         "x bound are estimates for all layers, the speedup with its 95% interval (of the others: summary.json);",
     ]
+    moved = "moved, for it: bytes of experts placed anew, and the time that steps waited, part of all other figures;"
     return [
         *(sampled if "ci95" in run else []),
+        *([moved] if moves else []),
         "step: MoE layers of one decode step; tokens/s counts MoE time alone; speedup is over " + run["baseline"] + ";",
         "hops, bytes: sums over all decode kernels; busiest link: its bytes over what it could carry in that time;",
         "imbalance: kernel time over the mean die's; x bound: decode time over a lower bound that no policy can beat.",

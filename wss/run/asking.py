@@ -12,8 +12,6 @@ from wss.run.guard import ask
 
 T = TypeVar("T")
 
-BEFORE = ("placement",)  # asked before the run; all else is asked for a kernel
-
 
 class Asking:
     """Asks the parts of the policy *policy* in one run; what its answers took is kept.
@@ -37,7 +35,7 @@ class Asking:
         began = time.process_time()
         answer = ask(self.policy, what, question, *arguments)
         spent = time.process_time() - began
-        if what in BEFORE or not self._kernels:
+        if not self._kernels:
             self._before += spent
         else:
             self._kernels[-1][what] = self._kernels[-1].get(what, 0.0) + spent

@@ -93,9 +93,8 @@ def _draw(experiments: Sequence[Experiment]) -> tuple[list[Experiment], Sample |
 def _sampled(site: AnySite, sample: Sample) -> dict[str, Any]:
     """Return what a speedup over another result with the same sample needs: the strata, and the time of each layer."""
     by_layer = {layer: 0.0 for layer in sample.layers}
-    for row in site.ledger.rows:
-        if row.phase == "decode":
-            by_layer[row.layer] += row.time_s
+    for row in site.ledger.decode:
+        by_layer[row.layer] += row.time_s
     return {"strata": [asdict(stratum) for stratum in sample.strata], "decode_time_s": list(by_layer.values())}
 
 
@@ -103,7 +102,7 @@ def _links(site: AnySite, wafer: hardware.Wafer) -> dict[str, list[Any]]:
     """Return the columns of links.parquet."""
     ledger = site.ledger
     nbytes = ledger.link_bytes
-    decode = sum(row.time_s for row in ledger.rows if row.phase == "decode")
+    decode = sum(row.time_s for row in ledger.decode)
     begin, end = ([wafer.place(at) or (None, None) for at in ends] for ends in wafer.links.T.tolist())
     return {
         "link": [name_link(wafer, link) for link in range(wafer.num_links)],

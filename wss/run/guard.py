@@ -14,7 +14,7 @@ import numpy as np
 
 from wss.errors import ConfigError, WssError
 from wss.policies import KernelView
-from wss.records import BoolArray, FloatArray, Plan
+from wss.records import BoolArray, FloatArray, IntArray, Plan
 
 T = TypeVar("T")
 
@@ -89,6 +89,19 @@ def checked_expected(expected: Any, shape: tuple[int, int], policy: str) -> Floa
         what = f"is {array.dtype} {list(array.shape)}; it should be finite numbers {list(shape)}, [dies, experts]"
         raise ConfigError(f"policy {policy}: what its prediction expects {what}")
     result: FloatArray = array.astype(np.float64)
+    return result
+
+
+def checked_load(load: Any, shape: tuple[int, ...], policy: str) -> IntArray:
+    """Return a load to rebalance by as int [layers, experts], or raise ConfigError if it is none."""
+    array = _array(load, f"policy {policy}: its rebalancing")
+    if array.shape != shape or array.dtype.kind not in "iu" or (array < 0).any():
+        what = f"looks back on {array.dtype} {list(array.shape)}"
+        raise ConfigError(
+            f"policy {policy}: its rebalancing {what}; it should be whole numbers from 0 on, {list(shape)}, "
+            "[layers, experts]"
+        )
+    result: IntArray = array.astype(np.int64)
     return result
 
 

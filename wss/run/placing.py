@@ -98,6 +98,23 @@ def needs_of(policy: Policy) -> str:
     return str(needs)
 
 
+def history_of(
+    experiment: Experiment, wafer: Wafer, costs: Costs, load: IntArray, pairs: IntArray | None = None
+) -> History:
+    """Return what a placement is shown when *load* [all MoE layers, experts] has been seen."""
+    model = experiment.model
+    buffers = experiment.batch * model.top_k * model.activation_bytes
+    return History(
+        layers=model.moe_layers,
+        load=sealed(load),
+        pairs=None if pairs is None else sealed(pairs),
+        tokens=experiment.batch * model.top_k,
+        room=max(0, int((wafer.usable_hbm - buffers) // model.expert_bytes(experiment.precision))),
+        coordinates=sealed(wafer.coordinates),
+        costs=costs,
+    )
+
+
 def place(experiment: Experiment, wafer: Wafer, policy: Policy, seen: Seen, costs: Costs, ask: Asking) -> BoolArray:
     """Ask the policy where experts live, and return the checked answer, [all MoE layers, experts, dies].
 
@@ -106,20 +123,14 @@ def place(experiment: Experiment, wafer: Wafer, policy: Policy, seen: Seen, cost
     ConfigError
         If it is none.
     """
-    model, needs = experiment.model, needs_of(policy)
-    buffers = experiment.batch * model.top_k * model.activation_bytes
-    pairs = seen.pairs(needs)
-    history = History(
-        layers=model.moe_layers,
-        load=sealed(seen.load(needs)),
-        pairs=None if pairs is None else sealed(pairs),
-        tokens=experiment.batch * model.top_k,
-        room=max(0, int((wafer.usable_hbm - buffers) // model.expert_bytes(experiment.precision))),
-        coordinates=sealed(wafer.coordinates),
-        costs=costs,
-    )
+    needs = needs_of(policy)
+    return placed_by(policy, history_of(experiment, wafer, costs, seen.load(needs), seen.pairs(needs)), wafer, ask)
+
+
+def placed_by(policy: Policy, history: History, wafer: Wafer, ask: Asking) -> BoolArray:
+    """Ask the policy where experts live after *history*, and return the checked answer, as `place`."""
     placed = ask("placement", policy.placement.place, history, sealed(wafer.hops))
-    return checked_placement(placed, (len(model.moe_layers), model.num_experts, wafer.num_dies), policy.name)
+    return checked_placement(placed, (history.num_layers, history.num_experts, wafer.num_dies), policy.name)
 
 
 def placing_notes(policy: Policy, placed: BoolArray, seen: Seen) -> list[str]:

@@ -24,6 +24,8 @@ from wss.records import BoolArray, FloatArray, KernelRun, Plan
 from wss.run.asking import Asking
 from wss.run.foresight import Foresight, Future
 from wss.run.guard import checked_ahead, checked_plan, checked_wanted, sealed
+from wss.run.homes import Homes
+from wss.run.moving import Moving, moves_of
 from wss.run.placing import Seen, costs_of, layer_indices, place, placing_notes
 from wss.traces import Kernel
 
@@ -57,13 +59,14 @@ class Site:
         room = room_of(placed, experiment, wafer)
         self._token_bytes = model.activation_bytes
         self._most_tokens = experiment.batch * model.top_k
-        self._weights = wafer.usable_hbm - room
         kept = placed[list(self._places)]
-        self._home = kept.argmax(axis=2)
         self._copies = Copies(kept, room, self._copy_bytes, policy.caching)
         self._placed, self._seen = kept, seen
         self._foresight = Foresight(policy, self._ask, len(self._layers), wafer.num_dies, self._future)
+        self._homes = Homes(kept, wafer.usable_hbm, room, self._copy_bytes, self._copies)
         self.ledger = Ledger(policy.name, model, wafer, precision, self._gemm, exchanges=self._exchange is not None)
+        state = (self._homes, self._copies, self.ledger, self._carry, self._ask)
+        self._moving = Moving(experiment, wafer, policy, self._costs, *state) if moves_of(policy) else None
 
     @property
     def excess_bytes(self) -> float:
@@ -79,6 +82,7 @@ class Site:
     def notes(self) -> list[str]:
         """What a reader of the result should know."""
         notes = [*self._placing_notes, *self._foresight.notes(self._places)]
+        notes += self._moving.notes if self._moving else []
         if self._slots or isinstance(self._policy.prefetching, NoPrefetch):
             return notes
         too_large = f"an expert of {self._bytes:.0f} bytes does not fit an LLC"
@@ -88,12 +92,14 @@ class Site:
         """Plan the kernel, decide what to copy, simulate it, and enter it in the ledger."""
         name = self._policy.name
         self._ask.begin()
+        before = self._copies.evictions
+        if self._moving is not None:
+            self._moving.before(kernel)
         view = self._view(kernel, self._copies.holders(kernel.layer))
         plan = self._plan(view)
         heat = self._foresight.heat(kernel)
         wanted = self._ask("prediction", self._policy.prediction.wanted, heat, plan)
         wanted = checked_wanted(wanted, len(plan.expert), name) & plan.remote
-        before = self._copies.evictions
         buffers, foreseen = self._buffers(plan), self._foresight.foreseen(kernel, plan, heat)
         try:
             copy = self._ask("caching", self._copies.admit, kernel.layer, plan, wanted, buffers, foreseen)
@@ -102,7 +108,7 @@ class Site:
             where += f", layer {self._layers[kernel.layer]}"
             raise CapacityError(*(f"{where}: {fault}" for fault in error.faults)) from None
         plan = replace(plan, copy=copy)
-        used = self._weights + self._copies.held * self._copy_bytes + buffers
+        used = self._homes.taken + self._copies.held * self._copy_bytes + buffers
         compute = self._gemm.seconds(plan.tokens.astype(np.float64), plan.die, *self._shape)
         place = self._places[kernel.layer]
         self._llcs.begin(flushed=(place - self._before) % self._num_layers != 1 % self._num_layers)
@@ -126,6 +132,15 @@ class Site:
             evictions=self._copies.evictions - before,
             hbm_used=float(used.max()),
         )
+        if self._moving is not None:
+            self._moving.after(kernel, outcome)
+
+    def _carry(self, moves: Plan) -> KernelRun:
+        """Run a kernel that only reads and keeps, past the LLCs."""
+        llcs = Llcs(replace(self._wafer.spec.die.llc, size=0.0), self._wafer.num_dies)
+        names = replace(moves, expert=np.arange(len(moves.expert)))  # of one layer, but no read is another's
+        common = (llcs, 0, names, self._bytes, np.zeros(len(moves.expert)), self._window)
+        return self._compiled(*common) if self._compiled is not None else simulate_kernel(self._network, *common)
 
     def _view(self, kernel: Kernel, holders: BoolArray) -> KernelView:
         """Return what an allocation sees of *kernel* if *holders* hold its experts."""
@@ -133,7 +148,7 @@ class Site:
             layer=kernel.layer,
             counts=sealed(kernel.counts),
             order=sealed(kernel.order),
-            home=sealed(self._home[kernel.layer]),
+            home=sealed(self._homes.first(kernel.layer)),
             holders=sealed(holders),
             hops=sealed(self._wafer.hops),
             routes=self._wafer.routes,

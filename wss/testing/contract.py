@@ -21,6 +21,7 @@ from wss.policies.allocation import InTurn
 from wss.policies.placement import Contiguous
 from wss.policies.prediction import Never, TokenHeatmap
 from wss.policies.prefetching import NoPrefetch
+from wss.policies.rebalancing import NoRebalancing
 from wss.run.placing import Seen, costs_of, place
 from wss.testing.cases import WAFERS, Scattered, experiment_of, model_of, replay_of, wafer_of, with_room
 from wss.testing.trial import ContractError, Doubting, at, difference, rows_of
@@ -83,7 +84,7 @@ def check_placement(policy: Policy, wafer: str) -> None:
 
 def check_allocation(policy: Policy, wafer: str) -> None:
     """Check the allocation where experts are held by one die, by several, and by dies without any."""
-    tried = replace(policy, placement=Scattered(), prefetching=NoPrefetch())
+    tried = replace(policy, placement=Scattered(), prefetching=NoPrefetch(), rebalancing=NoRebalancing())
     for num_experts in EXPERTS:
         with at(f"wafer {wafer}, replicas here and there"):
             rows_of(tried, wafer_of(wafer), num_experts)
@@ -93,7 +94,12 @@ def check_copies(policy: Policy, wafer: str) -> None:
     """Check prediction and caching where nearly all is fetched and a die has room for few copies."""
     prediction = TokenHeatmap(share=1.0) if isinstance(policy.prediction, Never) else policy.prediction
     tried = replace(
-        policy, placement=Contiguous(), allocation=InTurn(), prediction=prediction, prefetching=NoPrefetch()
+        policy,
+        placement=Contiguous(),
+        allocation=InTurn(),
+        prediction=prediction,
+        prefetching=NoPrefetch(),
+        rebalancing=NoRebalancing(),
     )
     small = with_room(wafer_of(wafer), model_of(EXPERTS[0]), COPIES)
     _twice(tried, f"wafer {wafer}, room for {COPIES} copies a die", lambda again: rows_of(again, small, EXPERTS[0]))

@@ -15,6 +15,7 @@ rounds the same everywhere.
 
 from __future__ import annotations
 
+from itertools import product
 from typing import TYPE_CHECKING
 
 import numba
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
 # Ranks, as shares of all experts (the hottest first), at which a curve is given; straight lines between them.
 KNOTS = (0.002, 0.006, 0.014, 0.03, 0.08, 0.16, 0.32, 0.5, 0.7, 0.86, 0.95, 0.985, 0.998)
 ROUNDS = 60  # of the scaling
+DRIFTED = ("drifted",)  # what the random streams of popularity and liking are called after a drift
 _ROOTS = np.empty(40)  # one for each binary digit of an exponent
 _root = 2.0
 for _digit in range(_ROOTS.size):
@@ -70,13 +72,13 @@ def curve_at(curve: tuple[float, ...], num_experts: int) -> FloatArray:
     return result
 
 
-def layer_shares(spec: SynthSpec, model: ModelShape, seed: int, layer: int) -> FloatArray:
-    """Return the share of each expert in one layer, [experts], sum 1."""
+def layer_shares(spec: SynthSpec, model: ModelShape, seed: int, layer: int, era: tuple[str, ...] = ()) -> FloatArray:
+    """Return the share of each expert in one layer, [experts], sum 1; *era* is `DRIFTED` after a drift."""
     num_layers = len(model.moe_layers)
     place = int(permutation(stream(seed, "synth", "skew"), num_layers)[layer])
     factor = spec.skew * (1.0 + spec.skew_spread * ((2 * place + 1) / num_layers - 1.0))
     weight = exp2(curve_at(spec.curve, model.num_experts) * factor)
-    order = permutation(stream(seed, "synth", "popularity", layer), model.num_experts)
+    order = permutation(stream(seed, "synth", *era, "popularity", layer), model.num_experts)
     mine = weight[order]
     result: FloatArray = mine / _sum(mine)
     return result
@@ -135,15 +137,16 @@ def tables_of(spec: SynthSpec, model: ModelShape, seed: int) -> Tables:
     clusters = np.cumsum(np.stack([[_in_parts(row, 1) for row in phase] for phase in weights]), axis=2, dtype=np.int64)
     frequent = np.array([_sum(np.ascontiguousarray(column)) for column in weights[1].T]) / spec.subjects
     num_layers, size, k = len(model.moe_layers), model.num_experts, model.top_k
-    sums = np.empty((num_layers, spec.clusters, size), np.int32)
-    orders = np.empty((num_layers, spec.clusters, size), np.int16)
-    for layer in range(num_layers):
-        base = _affinity(spec, model, seed, layer)
-        scaled(base, frequent, layer_shares(spec, model, seed, layer), k, ROUNDS)
+    eras = ((), DRIFTED) if spec.drift_at else ((),)
+    sums = np.empty((len(eras) * num_layers, spec.clusters, size), np.int32)
+    orders = np.empty((len(eras) * num_layers, spec.clusters, size), np.int16)
+    for at, (era, layer) in enumerate(product(eras, range(num_layers))):
+        base = _affinity(spec, model, seed, layer, era)
+        scaled(base, frequent, layer_shares(spec, model, seed, layer, era), k, ROUNDS)
         for cluster in range(spec.clusters):
             order = permutation(stream(seed, "synth", "order", layer, cluster), size)
-            sums[layer, cluster] = np.cumsum(_in_parts(base[cluster][order], k))
-            orders[layer, cluster] = order
+            sums[at, cluster] = np.cumsum(_in_parts(base[cluster][order], k))
+            orders[at, cluster] = order
     return Tables(clusters, sums, orders, guide_of(clusters), guide_of(sums))
 
 
@@ -165,21 +168,21 @@ def _cluster_weights(spec: SynthSpec, seed: int) -> FloatArray:
     return weights
 
 
-def _affinity(spec: SynthSpec, model: ModelShape, seed: int, layer: int) -> FloatArray:
+def _affinity(spec: SynthSpec, model: ModelShape, seed: int, layer: int, era: tuple[str, ...]) -> FloatArray:
     """Return how much each cluster likes each expert, before scaling, [clusters, experts]."""
     size = model.num_experts
     groups = min(spec.groups, size)
     base = np.zeros((spec.clusters, size))
     group = np.arange(size) * groups // size
     for cluster in range(spec.clusters):
-        allowed = permutation(stream(seed, "synth", "groups", layer, cluster), groups)[: spec.group_limit]
+        allowed = permutation(stream(seed, "synth", *era, "groups", layer, cluster), groups)[: spec.group_limit]
         chosen = np.zeros(groups, np.bool_)
         chosen[allowed] = True
         inside = chosen[group]
         if inside.sum() < model.top_k:
             inside[:] = True
         # twice the sum of three uniform numbers, about their mean: spread 1, nearly normal
-        draws = uniform(stream(seed, "synth", "liking", layer, cluster), 3 * size).reshape(3, size)
+        draws = uniform(stream(seed, "synth", *era, "liking", layer, cluster), 3 * size).reshape(3, size)
         liking = 2.0 * (draws[0] + draws[1] + draws[2] - 1.5)
         base[cluster, inside] = exp2(spec.focus * liking[inside])
     base[:, ~base.any(axis=0)] = 1.0  # what no cluster may go to belongs to all

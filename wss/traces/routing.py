@@ -16,6 +16,7 @@ from wss import rng
 from wss.records import IntArray
 
 WHOLE = 1 << 24  # a chance is counted in parts of this
+NEVER = 1 << 62  # a position that no token has
 
 _CELL = 18  # a guide has one cell for every 2^18 parts
 
@@ -35,7 +36,7 @@ class Tables(NamedTuple):
         Of the clusters, [phases, subjects, clusters], one WHOLE in all; [phases, subjects, cells].
     sums, guide
         Of each layer's clusters, how often each expert is in, k · WHOLE in all, [layers, clusters, experts];
-        [layers, clusters, cells].
+        [layers, clusters, cells]. Where routing drifts, all layers come twice: before and after.
     orders
         The experts in the order of *sums*, [layers, clusters, experts].
     """
@@ -64,6 +65,8 @@ class Draws(NamedTuple):
         Chance that a token is of the same cluster as in the layer before, in parts of `WHOLE`.
     prompt, subject
         Prefill tokens and subject of each request, [requests].
+    drift
+        The position from which on each request draws from the second tables, [requests].
     """
 
     key: np.uint64
@@ -73,6 +76,7 @@ class Draws(NamedTuple):
     carry: int
     prompt: IntArray
     subject: IntArray
+    drift: IntArray
 
 
 def guide_of(sums: npt.NDArray[np.integer[Any]]) -> npt.NDArray[np.int16]:
@@ -140,7 +144,8 @@ def _draw(draws, i, layer, t, token, above, chosen):  # type: ignore[no-untyped-
         phase = 1 if t >= draws.prompt[i] else 0
         subject = draws.subject[i]
         c = _find(tables.clusters[phase, subject], tables.cluster_guide[phase, subject], _part(token, 2))
-    _choose(tables.sums[layer, c], tables.guide[layer, c], tables.orders[layer, c], _part(token, 3), chosen)
+    own = layer + draws.layers.size if t >= draws.drift[i] else layer
+    _choose(tables.sums[own, c], tables.guide[own, c], tables.orders[own, c], _part(token, 3), chosen)
     return c
 
 

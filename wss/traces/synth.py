@@ -10,6 +10,9 @@ A token has, in each MoE layer, a hidden *cluster*, which stands for what kind o
 * from the cluster's own popularity of experts (`popularity`) k distinct ones are drawn at once, such that each comes as
   often as it should. Over all clusters, experts are as popular as the rank-frequency curve says.
 
+Where routing drifts, popularity and liking are drawn anew at some decode step, for all requests or a share of them, as
+if they went over to another language; a token that repeats the one before repeats its experts even then.
+
 Parameters of the presets are fitted by experiments/traces/fit.py; see docs/traces.md for what they reproduce.
 
 Every draw is a hash of (seed, request, position, layer, number of the draw), so a shorter trace, or one of fewer
@@ -28,9 +31,10 @@ from annotated_types import Ge, Le, Len
 
 from wss.errors import CHECKED, ConfigError
 from wss.models import ModelShape
-from wss.rng import stream
+from wss.records import IntArray
+from wss.rng import stream, uniform
 from wss.traces.popularity import KNOTS, spread, tables_of
-from wss.traces.routing import WHOLE, Draws, route
+from wss.traces.routing import NEVER, WHOLE, Draws, route
 from wss.traces.schema import RequestRouting, TraceMeta
 
 Share = Annotated[float, Ge(0), Le(1)]
@@ -64,6 +68,9 @@ class SynthSpec:
         Share of decode's preferences in prefill's.
     subjects, subject_share
         How many subjects there are, and how much of a request's preferences is its subject's own.
+    drift_at, drift_share
+        From which decode step on (0: never) which share of the requests takes to other experts: popularity and the
+        clusters' liking are drawn anew for them.
     requests, prompt_min, prompt_max, decode_tokens
         Size: requests, prefill tokens of a request (evenly spread), decode tokens of each.
     """
@@ -83,6 +90,8 @@ class SynthSpec:
     agreement: Share = 0.8
     subjects: Annotated[int, Ge(1), Le(1000)] = 8
     subject_share: Share = 0.3
+    drift_at: Annotated[int, Ge(0), Le(100_000)] = 0
+    drift_share: Share = 1.0
     requests: Annotated[int, Ge(1), Le(10**6)] = 4096
     prompt_min: Tokens = 8
     prompt_max: Tokens = 24
@@ -118,7 +127,9 @@ SYNTHS: dict[str, SynthSpec] = {
 def synth_meta(spec: SynthSpec, model: ModelShape, seed: int, requests: int | None = None, like: str = "") -> TraceMeta:
     """Return the metadata of a synthetic trace; its source says that it is synthetic, and all parameters."""
     actual = replace(spec, requests=spec.requests if requests is None else requests)
-    parameters = ", ".join(f"{key}={value}" for key, value in asdict(actual).items())
+    drifts = bool(spec.drift_at)
+    shown = {key: value for key, value in asdict(actual).items() if drifts or key not in ("drift_at", "drift_share")}
+    parameters = ", ".join(f"{key}={value}" for key, value in shown.items())
     return TraceMeta(
         model=model.name,
         benchmark="synthetic",
@@ -170,8 +181,17 @@ def draws_of(spec: SynthSpec, model: ModelShape, seed: int, count: int) -> Draws
         sticky=sticky,
         carry=int(spec.carry * WHOLE),
         prompt=spec.prompt_min + prompts,
+        drift=_drift(spec, spec.prompt_min + prompts, seed),
         subject=spread(stream(seed, "synth", "subject"), count, spec.subjects),
     )
+
+
+def _drift(spec: SynthSpec, prompt: IntArray, seed: int) -> IntArray:
+    """Return the position from which on each request takes to other experts, `NEVER` if it does not, [requests]."""
+    if spec.drift_at == 0:
+        return np.full_like(prompt, NEVER)
+    drifts = uniform(stream(seed, "synth", "drift"), prompt.size) < spec.drift_share
+    return np.where(drifts, prompt + spec.drift_at - 1, NEVER)
 
 
 def _requests(spec: SynthSpec, model: ModelShape, seed: int, count: int, decode: int) -> Iterator[RequestRouting]:

@@ -86,6 +86,11 @@ class Eplb:
     nodes: Annotated[int, Ge(1), Le(10**6)] | Literal["columns", "rows"] = 1
     groups: Annotated[int, Ge(1), Le(4096)] = 8
 
+    @property
+    def dies_alike(self) -> bool:
+        """Whether its layout may be renumbered: not where dies make nodes."""
+        return self.nodes == 1
+
     def place(self, history: History, hops: IntArray) -> BoolArray:
         """Return the layout, [layers, experts, dies].
 

@@ -36,6 +36,7 @@ class Remap:
 
     __pydantic_config__ = CHECKED
     needs: ClassVar[str] = "prefill"
+    dies_alike: ClassVar[bool] = True
 
     def place(self, history: History, hops: IntArray) -> BoolArray:
         """Return the layout, [layers, experts, dies]; no die holds more than E/D of a layer, rounded up."""
