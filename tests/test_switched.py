@@ -201,7 +201,7 @@ def test_algorithm1_takes_the_gpus_of_the_node_for_the_nearest_and_no_others():
 @pytest.mark.parametrize("allocation", [Algorithm1(radius=2, min_candidates=32), Balanced()])
 @pytest.mark.parametrize(("popular", "is_worth_it"), [(12_000, False), (300_000, True)])
 def test_an_expert_goes_to_another_node_only_if_that_is_worth_the_slow_read(config, allocation, popular, is_worth_it):
-    """A read takes 84 us in a node and 755 us between nodes; 12,000 tokens take 0.6 ms on one GPU, 300,000 14 ms."""
+    """A read takes 84 us in a node and 755 us between nodes; 12,000 tokens take 0.8 ms on one GPU, 300,000 20 ms."""
     wafer = SYSTEMS[4, 8]
     experiment = load(config, ["model=qwen3_235b", "wafer={preset: h100_nvl8, nodes: 4}", "trace.synth=qwen3_235b"])
     view = replace(crowded(wafer, popular), costs=costs_of(experiment, wafer))
