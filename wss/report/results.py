@@ -15,6 +15,7 @@ from wss.errors import ConfigError, OutputError
 from wss.report.bars import write_bars
 from wss.report.markdown import means_table, rows_table, table, tornado_table
 from wss.report.meshmap import write_meshmap
+from wss.report.portmap import is_port, write_portmap
 from wss.report.sweeps import flat, read_sweep
 from wss.report.tornado import shown_policy, write_tornado
 
@@ -135,9 +136,8 @@ def _labels(rows: list[Row], axes: list[str]) -> list[dict[str, Any]]:
 
 
 def _maps(results: Results, folder: Path, kind: str) -> list[Path]:
-    """Draw the links of every mesh that has any; of many points, the first of each label of the first axis."""
-    on_meshes = [link for link in results.links if None not in (link["source_x"], link["target_x"])]
-    linked = {tuple(link[axis] for axis in results.axes) for link in on_meshes}
+    """Draw the links of every point that has any; of many points, the first of each label of the first axis."""
+    linked = {tuple(link[axis] for axis in results.axes) for link in results.links}
     points = [point for point in _labels(results.rows, list(results.axes)) if tuple(point.values()) in linked]
     if len(points) > MOST_MAPS:
         first = {point[results.axes[0]]: point for point in reversed(points)}
@@ -145,10 +145,11 @@ def _maps(results: Results, folder: Path, kind: str) -> list[Path]:
     what = "link utilisation, layers run" if _sampled(results.rows) else "link utilisation"
     written, taken = [], set[str]()
     for point in points:
-        own = [link for link in on_meshes if all(link[axis] == label for axis, label in point.items())]
+        own = [link for link in results.links if all(link[axis] == label for axis, label in point.items())]
         title = ", ".join(f"{axis} {label}" for axis, label in point.items()) or results.title
         name = _file("_".join(["links", *(str(label) for label in point.values())]), taken)
-        written.append(write_meshmap(own, title, folder / f"{name}.{kind}", what))
+        draw = write_portmap if is_port(own[0]) else write_meshmap
+        written.append(draw(own, title, folder / f"{name}.{kind}", what))
     return written
 
 

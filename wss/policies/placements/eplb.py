@@ -73,8 +73,8 @@ class Eplb:
     extra
         Slots of each die and layer beyond E/D rounded up, for replicas, as far as there is room.
     nodes
-        1 for the global form; else a number of nodes of equally many dies, ``columns`` or ``rows`` of the mesh; of
-        GPUs, ``columns`` are the nodes.
+        1 for the global form; else a number of nodes of equally many dies, ``columns`` or ``rows`` of the mesh;
+        ``columns`` of GPUs are their nodes.
     groups
         Groups of experts, which stay together on a node; without nodes they do not matter.
     """
