@@ -16,7 +16,7 @@ from wss.errors import ConfigError
 from wss.policies import CACHINGS, POLICIES, Copies
 from wss.policies.allocation import InTurn
 from wss.policies.caching import Belady, Heatmap, Lfu, Lru
-from wss.policies.prediction import DecayingHeatmap, Oracle, PrefillHeatmap, TokenHeatmap
+from wss.policies.prediction import Always, DecayingHeatmap, Oracle, PrefillHeatmap, TokenHeatmap
 from wss.policies.prefetching import LayerHeatmap, followers
 from wss.run import run
 from wss.run.asking import Asking
@@ -149,6 +149,11 @@ def test_the_heat_of_the_prefill_is_frozen_in_decode_and_empty_without_one():
     empty = foresight(prediction=PrefillHeatmap())
     assert empty.heat(kernel_of(1, heat=heats[1])).tolist() == [[0, 0], [0, 0]]
     assert empty.notes([0, 1]) == ["pred: there is no prefill to predict by, so nothing is predicted"]
+
+
+def test_what_needs_nothing_is_shown_nothing_whatever_others_count():
+    shown = foresight(prediction=Always())
+    assert not shown.heat(kernel_of(1, heat=[[1, 2], [3, 4]])).any()
 
 
 def test_decayed_heat_halves_in_a_half_life_layer_by_layer():

@@ -26,8 +26,8 @@ STEPS = 16
 ROOMS = (0.02, 0.1, 1.0)  # of all experts, that a die has room for copies of
 SEEDS = (0, 1, 2, 3)
 RECORDED = (
-    ("llama4_maverick", "meta-llama__Llama-4-Maverick-17B-128E-Instruct__mmlu__anatomy.parquet", 128),
-    ("gpt_oss_20b", "openai__gpt-oss-20b__mmlu_pro_test.parquet", 128),
+    ("llama4_maverick", "meta-llama__Llama-4-Maverick-17B-128E-Instruct__mmlu__anatomy.parquet"),
+    ("gpt_oss_20b", "openai__gpt-oss-20b__mmlu_pro_test.parquet"),
 )
 
 
@@ -135,12 +135,12 @@ def llc(models: tuple[str, ...], batches: tuple[int, ...] = (16, 4096)) -> None:
 def recorded() -> None:
     """The same on recorded routing, which is not shipped."""
     shared = Path(os.environ.get("WSS_SHARED", CONFIGS.parents[1] / "shared")) / "traces" / "parquet"
-    for model, name, batch in RECORDED:
+    for model, name in RECORDED:
         if not (shared / name).exists():
             print(f"{shared / name} is absent: recorded routing is not shipped; set WSS_SHARED to its folder")
             continue
         trace = f"trace={{path: {shared / name}, order: mixed}}"
-        for preset, baseline in (("pred", "base"), ("allo_pred", "allo")):
+        for preset, baseline, batch in (("pred", "base", 128), ("allo_pred", "allo", 4096)):
             settings = [trace, f"batch={batch}", "layers={sample: 8}"]
             runs = gains(model, settings, variants(preset), 0.02, baseline)
             show(f"recorded {model}, batch {batch}, room for 2% of all experts", runs, baseline)

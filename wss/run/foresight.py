@@ -151,6 +151,8 @@ class Foresight:
         shown: IntArray | FloatArray = kernel.heat
         if self._heat_needs == "next":
             shown = self._oracle.next_step(kernel)
+        elif self._heat_needs == "nothing":
+            shown = np.zeros_like(kernel.heat)
         elif self._heat_needs == "prefill":
             shown = self._of_prefill(kernel)
         elif self._heat_needs == "decayed":
