@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, fields, is_dataclass
+from dataclasses import MISSING, Field, dataclass, field, fields, is_dataclass
 from typing import Annotated, Any, Literal
 
 from annotated_types import Ge
@@ -102,7 +102,7 @@ class Experiment:
 
 def _plain(value: Any) -> Any:
     if is_dataclass(value) and not isinstance(value, type):
-        result = {f.name: _plain(getattr(value, f.name)) for f in fields(value)}
+        result = {f.name: _plain(getattr(value, f.name)) for f in fields(value) if not _is_unused(f, value)}
         kind = _kind(value)
         return {"kind": kind, **result} if kind else result
     if isinstance(value, dict):
@@ -110,6 +110,12 @@ def _plain(value: Any) -> Any:
     if isinstance(value, tuple | list):
         return [_plain(item) for item in value]
     return value
+
+
+def _is_unused(item: Field[Any], value: Any) -> bool:
+    """Whether *item* is an option that *value* does not take: then it is left out, and what it is known by stays."""
+    default = item.default if item.default_factory is MISSING else item.default_factory()
+    return "option" in item.metadata and getattr(value, item.name) == default
 
 
 def _kind(value: object) -> str | None:

@@ -41,7 +41,7 @@ class Policy:
     prediction: Prediction = field(default_factory=Never)
     caching: Caching = field(default_factory=Lru)
     prefetching: Prefetching = field(default_factory=NoPrefetch)
-    rebalancing: Rebalancing = field(default_factory=NoRebalancing)
+    rebalancing: Rebalancing = field(default_factory=NoRebalancing, metadata={"option": True})
     about: str = "given in the configuration"
 
 

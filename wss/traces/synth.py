@@ -23,7 +23,7 @@ and the tables come from steps that are rounded the same everywhere.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from typing import Annotated
 
 import numpy as np
@@ -90,8 +90,8 @@ class SynthSpec:
     agreement: Share = 0.8
     subjects: Annotated[int, Ge(1), Le(1000)] = 8
     subject_share: Share = 0.3
-    drift_at: Annotated[int, Ge(0), Le(100_000)] = 0
-    drift_share: Share = 1.0
+    drift_at: Annotated[int, Ge(0), Le(100_000)] = field(default=0, metadata={"option": True})
+    drift_share: Share = field(default=1.0, metadata={"option": True})
     requests: Annotated[int, Ge(1), Le(10**6)] = 4096
     prompt_min: Tokens = 8
     prompt_max: Tokens = 24
