@@ -28,6 +28,7 @@ from wss.metrics.traffic import check_conservation
 from wss.policies import POLICIES
 from wss.policies.allocation import Algorithm1
 from wss.policies.balanced import Balanced
+from wss.policies.prefetching import NoPrefetch
 from wss.report.portmap import KINDS, is_port, ports_of
 from wss.report.results import read_results, write_report
 from wss.run import run
@@ -158,9 +159,15 @@ def test_packets_carry_every_byte(kernel):
     check_conservation(plan, run, SYSTEMS[shape], EXPERT)
 
 
+def is_in_both_engines(policy, network):
+    """Compiled code does not prefetch, and circuits leave no idle shares of links for moves in the background."""
+    in_background = getattr(policy.rebalancing, "how", "blocking") == "background"
+    return policy.prefetching == NoPrefetch() and not (in_background and network == "circuit")
+
+
 @pytest.mark.parametrize("network", ["fluid", "circuit"])
 def test_every_policy_runs_alike_in_both_engines(config, network):
-    policies = f"policies=[{', '.join(POLICIES)}]"
+    policies = f"policies=[{', '.join(name for name in POLICIES if is_in_both_engines(POLICIES[name], network))}]"
     results = [run(load(config, [policies, f"network={network}", f"engine={engine}"])) for engine in TWINS]
     for ours, theirs in zip(*(result.ledgers for result in results), strict=True):
         for a, b in zip(ours.rows, theirs.rows, strict=True):

@@ -182,7 +182,6 @@ class Moving:
     def _enter(self, step: int, layer: int, plan: Plan, moved: FloatArray, there: BoolArray) -> None:
         """Enter what *moved* of each of the moves *plan* beside a kernel, and which are *there*, [moves] each."""
         hops = self._wafer.hops[plan.source, plan.die]
-        request = self._wafer.link_request
         whole = Traffic(
             remote_reads=int(there.sum()),
             hops=int(hops[there].sum()),
@@ -195,7 +194,7 @@ class Moving:
             prefetched_bytes=0.0,
         )
         data = self._over_links(plan.source, plan.die, moved)
-        requests = self._over_links(plan.die, plan.source, moved * request)
+        requests = self._over_links(plan.die, plan.source, moved) * self._wafer.link_request
         idle = np.zeros_like(data)
         self._ledger.add_moves(step, self._layers[layer], whole, data, requests, idle, hbm_used=self._hbm_used)
 
