@@ -456,18 +456,24 @@ def test_a_full_disk_loses_nothing(tmp_path, undisturbed, monkeypatch, moment):
     assert tasks_in(out) == names
 
 
-def test_a_dask_worker_that_is_killed_is_made_up_for(tmp_path, undisturbed, cluster):
-    path, expected, names, _ = undisturbed
+@pytest.mark.parametrize("victim", ["parent", "worker"])
+@pytest.mark.parametrize("moment", range(MOMENTS // 2))
+def test_on_dask_a_killed_sweep_goes_on_and_ends_the_same(tmp_path, undisturbed, cluster, victim, moment):
+    path, expected, names, takes = undisturbed
     out = tmp_path / "out"
     process = subprocess.Popen(
         command(path, out, "--dask", cluster), stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
     )
-    time.sleep(4)
+    time.sleep(random.Random(f"dask {victim} {moment}").uniform(1.5, 4.0 + takes))
     nannies = [pid for pid in children(os.getpid()) if pid != process.pid]
-    for pid in [grandchild for nanny in nannies for grandchild in children(nanny)][-1:]:
+    workers = [grandchild for nanny in nannies for grandchild in children(nanny)][-1:]
+    for pid in [process.pid] if victim == "parent" else workers:
         os.kill(pid, signal.SIGKILL)
     _, said = process.communicate(timeout=120)
-    assert process.returncode == 0, said
+    if victim == "worker":
+        assert process.returncode == 0, said
+    done = subprocess.run(command(path, out, "--dask", cluster), capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
     assert content(out) == expected
     assert tasks_in(out) == names
 
