@@ -90,7 +90,10 @@ class TokenHeatmap:
         remote = plan.remote
         if not remote.any():
             return remote
-        top = top_of_rows(heat, math.ceil(self.share * len(heat)))
+        fetches = np.bincount(plan.die, remote) > 0
+        rows = np.unique(plan.expert[fetches[plan.die]])  # no other row is asked for
+        top = np.zeros(heat.shape, np.bool_)
+        top[rows] = top_of_rows(heat[rows], math.ceil(self.share * len(heat)))
         wanted: BoolArray = _in_tops(top, plan.expert, plan.die, remote)
         return wanted
 
@@ -164,7 +167,7 @@ def _followers(heat, expert, die, tokens, num_dies):  # type: ignore[no-untyped-
 
 
 def top_of_rows(heat: IntArray | FloatArray, count: int, *, only_seen: bool = True) -> BoolArray:
-    """Mark the *count* largest entries of each row, equal ones from the left, [experts, experts].
+    """Mark the *count* largest entries of each row, equal ones from the left, [rows, experts].
 
     With *only_seen*, entries of zero are never marked.
     """
