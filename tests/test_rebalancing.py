@@ -487,9 +487,37 @@ def test_what_waits_for_room_sets_out_when_there_is_some(small):
     need = 7 * EXPERT + 40 * 2 * load(small).model.activation_bytes
     size = f"wafer.die.hbm={{bandwidth: 3.35 TB/s, size: {need * 1.0001:.0f} B, reserve: 0}}"
     placement = Scripted(layouts=layouts({}, {0: [1], 2: [0]}))
-    longer = ("steps=16", "trace.synth.decode_tokens=16")
-    _, figures, notes = rebalanced(small, placement, size, *longer, steps=8)
+    longer = ("steps=60", "trace.synth.decode_tokens=60")
+    _, figures, notes = rebalanced(small, placement, size, *longer, steps=30)
     assert figures["rebalances"] == 1
     assert figures["moved_bytes"] == pytest.approx(6 * EXPERT, rel=1e-9)
     assert figures["hbm_peak_bytes"] <= need * 1.0001
     assert not [note for note in notes if "room" in note]
+
+
+def test_what_is_wanted_no_more_stops_on_its_way():
+    placed = np.array([contiguous(4, 2)])
+    homes = Homes(placed, 5.0, np.full(2, 3.0), 1.0, Copies(placed, np.full(2, 3.0), 1.0, Lru()))
+    target = placed.copy()
+    target[0, 0] = [False, True]
+    homes.head_for(target)
+    homes.set_out(0, 0.0)
+    assert homes.coming[0, 0].tolist() == [False, True]
+    assert homes.taken.tolist() == [2, 3]
+    homes.head_for(placed)
+    assert not homes.coming.any()
+    assert homes.taken.tolist() == [2, 2]
+    np.testing.assert_array_equal(homes.placed, placed)
+
+
+def test_dies_are_renumbered_only_if_the_placement_says_that_they_are_alike(small):
+    """Each die's experts go to the next die: nothing moves if dies are alike, all 12 in three layers if not."""
+
+    @dataclass(frozen=True, kw_only=True)
+    class Alike(Scripted):
+        dies_alike: ClassVar[bool] = True
+
+    around = layouts({}, {expert: [(expert // 2 + 1) % 6] for expert in range(12)})
+    for kind, moved in ((Scripted, 36), (Alike, 0)):
+        _, figures, _ = rebalanced(small, kind(layouts=around), "steps=4", steps=2, how="blocking")
+        assert figures["moved_bytes"] == moved * EXPERT
