@@ -166,6 +166,18 @@ def test_decayed_heat_halves_in_a_half_life_layer_by_layer():
         heat[0, 0] = 1
 
 
+@pytest.mark.parametrize("half_life", [0, -1.0, float("nan"), "long"])
+def test_a_half_life_that_is_no_number_above_zero_is_named_in_one_line(half_life):
+    @dataclass(frozen=True)
+    class Mine(Always):
+        needs: str = "decayed"
+        half_life: object = 1
+
+    with pytest.raises(ConfigError, match="it should be a number above 0") as error:
+        foresight(prediction=Mine(half_life=half_life))
+    assert error.value.faults[0].startswith(f"policy pred: its prediction's half_life is {half_life!r}")
+
+
 def test_the_future_is_the_plans_to_come():
     """Two dies; die 0 computes expert 0 in steps 1 and 3, die 1 expert 1 in step 2."""
     plans = {1: plan_of((0, 0, 1, 0)), 2: plan_of((1, 1, 1, 1)), 3: plan_of((0, 0, 1, 0))}

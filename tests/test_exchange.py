@@ -15,6 +15,7 @@ from wss.config import load
 from wss.engine import NETWORKS, Dispatch, Exchange
 from wss.engine.exchange import distinct_tokens
 from wss.engine.flows import fluid_flows
+from wss.engine.network import CircuitSpec
 from wss.errors import ConfigError
 from wss.metrics.bounds import least_exchange
 from wss.metrics.traffic import check_exchange
@@ -42,6 +43,10 @@ def test_two_dies_by_hand(network):
     assert got.combine == pytest.approx(1e-3 + 5 * 200 / 1e6)
     assert got.activation_bytes == pytest.approx((5 + 3) * (100 + 200))
     assert got.link_bytes == pytest.approx([3 * 100 + 5 * 200, 5 * 100 + 3 * 200])
+    held = 2e-3 if network == "circuit" else 0.0  # for the hops too, there and back
+    assert got.link_busy == pytest.approx(got.link_bytes / 1e6 + held)
+    # half of the 16 tokens cross a link at least, whoever computes them, and there are two links
+    assert least_exchange(got, wafer) == pytest.approx(8 * (100 + 200) / 2e6)
 
 
 def test_a_line_of_three_by_hand():
@@ -154,6 +159,10 @@ def test_a_kernel_is_dispatch_experts_and_combine(small, tmp_path):
     for before, after in zip(plain.ledgers, result.ledgers, strict=True):
         for alone, row in zip(before.rows, after.rows, strict=True):
             assert row.time_s == pytest.approx(row.dispatch_s + alone.time_s + row.combine_s)
+            around = row.dispatch_s + row.combine_s
+            assert row.mean_die_time_s == pytest.approx(around + alone.mean_die_time_s)
+            assert alone.lower_bound_s < row.lower_bound_s < alone.lower_bound_s + around
+            assert row.max_link_bytes > alone.max_link_bytes
             assert alone.dispatch_s == alone.combine_s == alone.activation_bytes == 0 < row.dispatch_s < row.combine_s
         assert after.link_data == pytest.approx(before.link_data)
         assert after.link_bytes.sum() == pytest.approx(before.link_bytes.sum() + after.link_activation.sum())
@@ -203,3 +212,41 @@ def test_the_papers_simulator_refuses_it(small):
     with pytest.raises(ConfigError) as error:
         run(load(small, changes))
     assert error.value.faults == ("physics: paper_artifact: it sends no token activations; give dispatch: none",)
+
+
+@pytest.mark.parametrize("network", ["fluid", "packet", "circuit"])
+def test_a_die_that_gets_nothing_is_sent_nothing(network):
+    """All is computed in the middle of three dies: no flow of no bytes crosses two links, or holds them."""
+    wafer = wafer_of((3, 1), link=1e6, hop=1e-3)
+    got = exchanged(wafer, one_each([0, 9, 0]), network=network)
+    assert got.dispatch == pytest.approx(1e-3 + 3 * 100 / 1e6)
+    assert got.combine == pytest.approx(1e-3 + 3 * 200 / 1e6)
+
+
+def test_a_far_flow_beside_the_busiest_link_does_not_wait_for_it():
+    """Four dies in a line; the busiest link, 2 to 1, is on ways of two hops at most, the way of three is elsewhere."""
+    got = exchanged(wafer_of((4, 1), link=1e6, hop=1e-3), one_each([0, 400, 0, 4]))
+    assert got.dispatch == pytest.approx(2e-3 + 200 * 100 / 1e6)
+
+
+def test_circuits_go_in_turns():
+    """Each die to the next first: 0-1, 1-2 and 2-0 at once, then 0-2 after the first two, and the others after 2-0."""
+    wafer = wafer_of((3, 1), link=1e6, hop=1e-3)
+    got = exchanged(wafer, one_each([9, 9, 9]), network="circuit")
+    assert got.dispatch == pytest.approx(3e-3 + 2 * 3 * 100 / 1e6)
+    half = Exchange(Dispatch(), CircuitSpec(link_share=0.5), wafer, HIDDEN, 1).run(one_each([9, 9, 9]))
+    assert half.dispatch == pytest.approx(3e-3 + 2 * 3 * 100 / 0.5e6)
+
+
+def test_the_part_with_most_tokens_is_counted_first():
+    """Of 8 tokens with two experts, 6 have expert 0; of the rest, expert 1 is one of the choices that are left."""
+    plan = plan_of((1, 0, 2, 0), (0, 0, 6, 0), (2, 1, 8, 1))
+    assert distinct_tokens(plan, 2, 2) == pytest.approx([6 + 2 * (2 / 8) * 2 / (2 - 6 / 8), 8])
+
+
+@pytest.mark.parametrize("wrong", [0.0, 21.0])
+def test_too_few_and_too_many_tokens_are_noticed_where_there_is_no_link(wrong):
+    wafer, plan = wafer_of((1, 1)), plan_of((0, 0, 10, 0), (1, 0, 10, 0))
+    got = exchanged(wafer, plan, top_k=2)
+    with pytest.raises(AssertionError, match="tokens received"):
+        check_exchange(plan, replace(got, received=np.array([wrong])), wafer)

@@ -100,10 +100,11 @@ def test_policies_and_parts_are_named_as_built_in_ones(installed, small):
 
 
 def test_nothing_is_imported_until_it_is_named(installed, small, capsys):
-    installed("plugged_idle", "[wss.policies]\nidle = plugged_idle:MINE\n")
+    installed("plugged_idle", "[wss.policies]\nidle = plugged_idle:MINE\n[wss.rebalancings]\nidly = plugged_idle:X\n")
     load(small)
     listed = CliRunner().invoke(cli, ["list"]).output
     assert "policies: idle  plugged_idle:MINE, of the package plugged_idle" in listed
+    assert "rebalancings: idly  plugged_idle:X, of the package plugged_idle" in listed
     assert "idle" in json_schema()["properties"]["policies"]["items"]["anyOf"][0]["enum"]
     assert "plugged_idle" not in sys.modules
     load(small, ["policies=[base, idle]"])

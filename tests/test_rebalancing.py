@@ -10,13 +10,16 @@ from kit import contiguous, history_of, plan_of, run_kernel, wafer_of
 from wss.config import load
 from wss.engine import NETWORKS, Idle
 from wss.errors import CapacityError, ConfigError
+from wss.hardware import build
 from wss.policies import POLICIES, Copies
 from wss.policies.caching import Lru
 from wss.policies.placements.eplb import Eplb
+from wss.policies.prediction import Always
 from wss.policies.rebalancing import Every, NoRebalancing, matched, worthwhile
 from wss.report import run_table
 from wss.run import run
 from wss.run.homes import Homes
+from wss.run.walk import replay_of, seen_of, sites_of
 from wss.traces import RequestRouting, write_trace
 from wss.traces.synth import synth_meta, synthesise
 
@@ -185,7 +188,7 @@ def test_idle_time_moves_no_more_than_is_left(seed):
     """Of any resource, kernel and moves together never take more than it can carry; one of each move's is used up."""
     draws = np.random.default_rng(seed)
     wafer = wafer_of((2, 3))
-    kernel = plan_of(*((e, int(draws.integers(6)), 1, int(draws.integers(6))) for e in range(20)))
+    kernel = plan_of(*((e, int(draws.integers(6)), 1, int(draws.integers(6)), True) for e in range(20)))
     outcome = run_kernel(NETWORKS["fluid"]().model(wafer), wafer, kernel, 1e6, np.full(20, 1e-6), 2)
     pairs = [(int(s), int(d)) for s, d in draws.integers(6, size=(40, 2)) if s != d]
     moves = plan_of(*((0, die, 1, source, True) for source, die in pairs))
@@ -423,3 +426,98 @@ def test_a_rule_cannot_write_to_what_it_sees(small):
     policy = replace(POLICIES["eplb"], name="it", rebalancing=Writing())
     with pytest.raises(ConfigError, match="read-only"):
         run(replace(load(small), policies=(policy,), baseline="it"))
+
+
+@pytest.mark.parametrize("how", ["blocking", "background"])
+def test_a_copy_that_gives_way_to_a_move_is_counted_once(small, how):
+    """Dies are full of copies: each that goes is in one row, of the moves that push it out if they have the step."""
+    need = 8 * EXPERT + 40 * 2 * load(small).model.activation_bytes
+    size = f"wafer.die.hbm={{bandwidth: 3.35 TB/s, size: {need * 1.0001:.0f} B, reserve: 0}}"
+    placement = Scripted(layouts=layouts({}, {0: [1], 2: [0]}))
+    policy = replace(
+        POLICIES["pred"], name="it", placement=placement, prediction=Always(), rebalancing=Every(steps=2, how=how)
+    )
+    experiment = replace(load(small, ["steps=6", size]), policies=(policy,), baseline="it")
+    (site,) = sites_of(experiment, build(experiment.wafer), [policy], seen_of(experiment))
+    for kernel in replay_of(experiment, [policy])[1].kernels():
+        site.run(kernel)
+    rows = site.ledger.rows
+    assert sum(row.evictions for row in rows) == site._copies.evictions
+    assert (sum(row.evictions for row in rows if row.phase == "rebalance") > 0) == (how == "blocking")
+
+
+@pytest.mark.parametrize("part", ["a tenth", -1])
+def test_a_gain_that_is_no_number_is_named_in_one_line(small, part):
+    @dataclass(frozen=True, kw_only=True)
+    class Mine:
+        gain: object = part
+
+        def look_back(self, counts):
+            return None
+
+    policy = replace(POLICIES["eplb"], name="it", rebalancing=Mine())
+    with pytest.raises(ConfigError) as error:
+        run(replace(load(small), policies=(policy,), baseline="it"))
+    assert error.value.faults == (f"policy it: its rebalancing's gain is {part!r}; it should be a number from 0 on",)
+
+
+def test_an_expert_moves_from_the_nearest_die_on_which_it_is_placed(small):
+    """Expert 0 lies on die 0, three links from die 5, and on die 4, one link from it."""
+    placement = Scripted(layouts=layouts({0: [0, 4]}, {0: [0, 4, 5]}))
+    ledger, _, _ = rebalanced(small, placement, steps=2, how="blocking")
+    assert [row.hops for row in moves_in(ledger)] == [1, 1, 1]
+
+
+def test_copies_of_sampled_layers_take_the_same_room_in_rows_of_moves(small):
+    """There is room for all, so what dies hold before a move they hold in it, but for the buffers of a kernel."""
+    model = (
+        "model={name: tiny, num_layers: 8, moe_layers: [0, 1, 2, 3, 4, 5, 6, 7], num_experts: 12, top_k: 2, "
+        "hidden_size: 1024, moe_intermediate_size: 2048}"
+    )
+    placement = Scripted(layouts=[np.array([held[0]] * 8) for held in layouts({}, {0: [1]})])
+    ledger, _, _ = rebalanced(small, placement, model, "layers.sample=4", preset="pred", steps=2, how="blocking")
+    first = next(i for i, row in enumerate(ledger.rows) if row.phase == "rebalance")
+    buffers = 40 * 2 * load(small).model.activation_bytes
+    assert sum(row.local_write_bytes for row in ledger.rows[:first]) > 0
+    assert ledger.rows[first].hbm_used_bytes >= ledger.rows[first - 1].hbm_used_bytes - buffers
+
+
+def test_what_waits_for_room_sets_out_when_there_is_some(small):
+    """Two experts change places in each layer, once; dies have room for one more, so that layer waits for layer."""
+    need = 7 * EXPERT + 40 * 2 * load(small).model.activation_bytes
+    size = f"wafer.die.hbm={{bandwidth: 3.35 TB/s, size: {need * 1.0001:.0f} B, reserve: 0}}"
+    placement = Scripted(layouts=layouts({}, {0: [1], 2: [0]}))
+    longer = ("steps=60", "trace.synth.decode_tokens=60")
+    _, figures, notes = rebalanced(small, placement, size, *longer, steps=30)
+    assert figures["rebalances"] == 1
+    assert figures["moved_bytes"] == pytest.approx(6 * EXPERT, rel=1e-9)
+    assert figures["hbm_peak_bytes"] <= need * 1.0001
+    assert not [note for note in notes if "room" in note]
+
+
+def test_what_is_wanted_no_more_stops_on_its_way():
+    placed = np.array([contiguous(4, 2)])
+    homes = Homes(placed, 5.0, np.full(2, 3.0), 1.0, Copies(placed, np.full(2, 3.0), 1.0, Lru()))
+    target = placed.copy()
+    target[0, 0] = [False, True]
+    homes.head_for(target)
+    homes.set_out(0, 0.0)
+    assert homes.coming[0, 0].tolist() == [False, True]
+    assert homes.taken.tolist() == [2, 3]
+    homes.head_for(placed)
+    assert not homes.coming.any()
+    assert homes.taken.tolist() == [2, 2]
+    np.testing.assert_array_equal(homes.placed, placed)
+
+
+def test_dies_are_renumbered_only_if_the_placement_says_that_they_are_alike(small):
+    """Each die's experts go to the next die: nothing moves if dies are alike, all 12 in three layers if not."""
+
+    @dataclass(frozen=True, kw_only=True)
+    class Alike(Scripted):
+        dies_alike: ClassVar[bool] = True
+
+    around = layouts({}, {expert: [(expert // 2 + 1) % 6] for expert in range(12)})
+    for kind, moved in ((Scripted, 36), (Alike, 0)):
+        _, figures, _ = rebalanced(small, kind(layouts=around), "steps=4", steps=2, how="blocking")
+        assert figures["moved_bytes"] == moved * EXPERT

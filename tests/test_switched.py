@@ -79,6 +79,10 @@ def test_a_gpu_has_a_port_to_its_switch_and_with_more_nodes_a_card_on_the_fabric
     assert len(names) == len(set(names)) == 6 * 6
     assert {"(1,2)->switch(1)", "(1,2)->nic(1,2)", "nic(1,2)->fabric", "fabric->nic(0,0)"} <= set(names)
     assert SYSTEMS[1, 8].num_links == 16
+    speed = dict(zip(names, SYSTEMS[2, 3].link_bandwidth.tolist(), strict=True))
+    assert (speed["(1,2)->switch(1)"], speed["switch(1)->(1,2)"]) == (450e9, 450e9)
+    assert (speed["(1,2)->nic(1,2)"], speed["nic(1,2)->(1,2)"]) == (63e9, 63e9)  # PCIe
+    assert (speed["nic(1,2)->fabric"], speed["fabric->nic(1,2)"]) == (50e9, 50e9)
 
 
 def test_the_preset_has_the_datasheets_figures():

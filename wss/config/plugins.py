@@ -8,7 +8,8 @@ A package's pyproject.toml says
     [project.entry-points."wss.allocations"]
     least_loaded = "my_package:LeastLoaded"
 
-and likewise for ``wss.placements``, ``wss.predictions``, ``wss.cachings``, ``wss.prefetchings`` and ``wss.networks``.
+and likewise for ``wss.placements``, ``wss.predictions``, ``wss.cachings``, ``wss.prefetchings``, ``wss.rebalancings``
+and ``wss.networks``.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ from typing import Any
 from wss.errors import ConfigError
 from wss.policies import Policy
 
-PARTS = ("placement", "allocation", "prediction", "caching", "prefetching", "network")
+PARTS = ("placement", "allocation", "prediction", "caching", "prefetching", "rebalancing", "network")
 POLICY_GROUP = "wss.policies"
 
 

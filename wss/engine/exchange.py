@@ -24,7 +24,7 @@ from wss.engine.network import CircuitSpec, FluidSpec, NetworkSpec, PacketSpec
 from wss.engine.packet import packet_flows
 from wss.errors import CHECKED, ConfigError
 from wss.hardware.wafer import Wafer
-from wss.records import Exchanged, FloatArray, IntArray, Plan
+from wss.records import BoolArray, Exchanged, FloatArray, IntArray, Plan
 
 ElementBytes = Annotated[float, Gt(0), Le(8)]
 
@@ -91,6 +91,10 @@ class Way(NamedTuple):
     paths: IntArray
     lengths: IntArray
     latency: FloatArray
+
+    def only(self, flows: BoolArray) -> Way:
+        """Return the way of some *flows* alone, [flows]."""
+        return Way(self.paths[flows], self.lengths[flows], self.latency[flows])
 
     def loads(self, nbytes: FloatArray, num_links: int) -> FloatArray:
         """Return the bytes over each link, [links], of flows of *nbytes*, [flows]."""
@@ -182,10 +186,11 @@ class Exchange:
         """Return what it takes to bring the tokens of *plan* to their experts and the results back."""
         received = self._dispatch.received(plan, self._top_k, self._dies)
         flows = received[self._die] / self._dies
+        some = flows > 0  # a flow of no bytes is none: it would take its hops, and hold them
         there, back = self._nothing, self._nothing
-        if len(flows):
-            there = self._carry(self._there, flows * self._there_bytes)
-            back = self._carry(self._back, flows * self._back_bytes)
+        if some.any():
+            there = self._carry(self._there.only(some), flows[some] * self._there_bytes)
+            back = self._carry(self._back.only(some), flows[some] * self._back_bytes)
         return Exchanged(
             tokens=float(plan.tokens.sum()) / self._top_k,
             received=received,

@@ -16,7 +16,7 @@ from wss.policies.prediction import PREDICTION_NEEDS
 from wss.policies.prefetching import PREFETCHING_NEEDS, followers
 from wss.records import BoolArray, FloatArray, IntArray, Plan
 from wss.run.asking import Asking
-from wss.run.guard import checked_expected
+from wss.run.guard import checked_expected, checked_number
 from wss.traces import Kernel
 
 _KINDS = {
@@ -122,7 +122,10 @@ class Foresight:
         self._heat_needs, self._caching_needs = needs_of(policy, "prediction"), needs_of(policy, "caching")
         self._prefetching_needs = needs_of(policy, "prefetching")
         self._future_of = future
-        self._half_life = float(getattr(policy.prediction, "half_life", 1.0))
+        if self._heat_needs == "decayed":
+            half_life = getattr(policy.prediction, "half_life", 1.0)
+            what = f"policy {policy.name}: its prediction's half_life"
+            self._half_life = checked_number(half_life, what, above_zero=True)
         self._kept: dict[int, Any] = {}  # of each layer: the heat of the prefill, or the decayed heat
         self._before: dict[int, IntArray] = {}  # of each layer: all heat up to the step before
         if self._caching_needs == "expected" and not callable(getattr(policy.prediction, "expected", None)):

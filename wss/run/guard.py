@@ -57,6 +57,14 @@ def _array(value: Any, what: str) -> Any:
         raise ConfigError(f"{what} is no array ({error}); give all rows one length") from None
 
 
+def checked_number(value: Any, what: str, *, above_zero: bool = False) -> float:
+    """Return the number *value*, from 0 on, or above; raise ConfigError, which calls it *what*, if it is none."""
+    known = isinstance(value, int | float) and not isinstance(value, bool)
+    if not known or not 0 <= value < np.inf or (above_zero and value == 0):
+        raise ConfigError(f"{what} is {value!r}; it should be a number {'above 0' if above_zero else 'from 0 on'}")
+    return float(value)
+
+
 def checked_placement(placed: Any, shape: tuple[int, int, int], policy: str) -> BoolArray:
     """Return a placement as bool [layers, experts, dies], or raise ConfigError if it is none."""
     array = _array(placed, f"policy {policy}: its placement")

@@ -22,7 +22,7 @@ from wss.policies import Copies, Costs, Policy
 from wss.policies.rebalancing import NoRebalancing, matched, worthwhile
 from wss.records import BoolArray, FloatArray, IntArray, KernelRun, Plan
 from wss.run.asking import Asking
-from wss.run.guard import checked_load
+from wss.run.guard import checked_load, checked_number
 from wss.run.homes import Homes
 from wss.run.placing import history_of, layer_indices, needs_of, placed_by
 from wss.traces import Kernel
@@ -66,7 +66,7 @@ class Moving:
         self._experiment, self._wafer, self._policy, self._costs = experiment, wafer, policy, costs
         self._homes, self._copies, self._ledger, self._carry, self._ask = homes, copies, ledger, carry, ask
         self._rule = policy.rebalancing
-        self._gain = float(getattr(self._rule, "gain", 0.0))
+        self._gain = checked_number(getattr(self._rule, "gain", 0.0), f"policy {policy.name}: its rebalancing's gain")
         self._background = _in_background(policy, experiment)
         self._idle = Idle(wafer)
         self._layers, self._places = experiment.layers_run, list(layer_indices(experiment))
@@ -79,6 +79,7 @@ class Moving:
         self._moves: tuple[IntArray, Plan] | None = None  # layers and reads of what is coming, if known
         self._waiting = False  # whether anything waits for room
         self._without_room = 0
+        self._entered = 0  # copies that gave way, in rows of moves
         ledger.rebalances = 0
 
     @property
@@ -91,8 +92,15 @@ class Moving:
             *([f"{name}: {waiting} experts found no room on the die they were to be moved to"] if waiting else []),
         ]
 
-    def before(self, kernel: Kernel) -> None:
-        """Rebalance before *kernel*, if it begins a decode step and that is due."""
+    def before(self, kernel: Kernel) -> int:
+        """Rebalance before *kernel*, if it begins a decode step and that is due.
+
+        Returns
+        -------
+        int
+            How many copies gave way to moves that are entered already.
+        """
+        entered = self._entered
         if kernel.layer == 0 and kernel.step > 1:
             seen = self._counts[: self._steps].view()
             seen.flags.writeable = False
@@ -101,6 +109,7 @@ class Moving:
                 self._rebalance(checked_load(load, seen.shape[1:], self._policy.name), kernel.step)
         if self._background and self._waiting:
             self._set_out()
+        return self._entered - entered
 
     def after(self, kernel: Kernel, run: KernelRun) -> None:
         """Count the tokens of *kernel*, and move weights beside it, if they move in the background."""
@@ -145,8 +154,9 @@ class Moving:
     def _move_layer(self, layer: int, step: int) -> None:
         """Move the experts of *layer* while all dies wait, in as many goes as room demands."""
         while True:
-            evictions = self._copies.evictions
+            before = self._copies.evictions
             self._homes.set_out(layer, self._reserve)
+            evictions = self._copies.evictions - before
             experts, dies = np.nonzero(self._homes.coming[layer])
             if len(experts) == 0:
                 return
@@ -156,9 +166,10 @@ class Moving:
                 self._layers[layer],
                 plan,
                 self._carry(plan),
-                evictions=self._copies.evictions - evictions,
+                evictions=evictions,
                 hbm_used=self._hbm_used,
             )
+            self._entered += evictions
             self._homes.land(layer, experts, dies)
 
     def _move_beside(self, step: int, run: KernelRun) -> None:

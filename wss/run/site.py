@@ -94,7 +94,7 @@ class Site:
         self._ask.begin()
         before = self._copies.evictions
         if self._moving is not None:
-            self._moving.before(kernel)
+            before += self._moving.before(kernel)
         view = self._view(kernel, self._copies.holders(kernel.layer))
         plan = self._plan(view)
         heat = self._foresight.heat(kernel)
