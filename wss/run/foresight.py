@@ -141,7 +141,7 @@ class Foresight:
         if parts:
             notes.append(
                 f"{name} is an oracle, no policy (its {' and '.join(parts)}): it sees the decode steps to come, "
-                "planned as if nobody held copies"
+                "planned as if nobody held copies and experts stayed where they are placed first"
             )
         if self._heat_needs == "prefill" and not any(heat.any() for heat in self._kept.values()):
             notes.append(f"{name}: there is no prefill to predict by, so nothing is predicted")
