@@ -288,6 +288,44 @@ class Curious(InTurn):
         raise AssertionError("never asked")
 
 
+@dataclass(frozen=True)
+class Drops:
+    victim: object
+
+    def victims(self, pool, count):
+        return self.victim
+
+
+@dataclass(frozen=True)
+class Scribbles:
+    on: str
+
+    def victims(self, pool, count):
+        getattr(pool, self.on)[0] = 0
+        return np.arange(count)
+
+
+def crowded(caching):
+    """Fetch two experts of one layer, then two of the other, with room for two copies."""
+    copies = one_die(2, caching)
+    for layer in range(LAYERS):
+        copies.admit(layer, plan_of((0, 1, 1, 0), (1, 1, 1, 0)), np.ones(2, np.bool_), np.zeros(2))
+
+
+@pytest.mark.parametrize(
+    "victim", [[0, 0], [0], [0, 1, 2], [0, 4], [-1, 0], [0.0, 1.0], [True, False], None, "ab", [[0], [1]]]
+)
+def test_victims_are_places_of_the_pool(victim):
+    with pytest.raises(ValueError, match=r"gave up .*; it should be 2 different places, whole numbers in 0\.\.3"):
+        crowded(Drops(victim))
+
+
+@pytest.mark.parametrize("on", ["new", "last_use", "uses", "foreseen"])
+def test_a_pool_cannot_be_written_to(on):
+    with pytest.raises(ValueError, match="read-only"):
+        crowded(Scribbles(on))
+
+
 def test_what_cannot_be_told_is_refused_in_one_line(small):
     experiment = load(small, ["policies=[pred_heatmap]", "baseline=pred_heatmap"])
     cases = [

@@ -188,7 +188,7 @@ def test_both_engines_and_groups_exchange_alike(small):
 @pytest.mark.parametrize(
     ("setting", "says"),
     [
-        ("dispatch=unifrom", "'unifrom' is not known; did you mean 'uniform'?"),
+        ("dispatch=unifrom", "'unifrom' is not known; did you mean 'uniform'? (or a mapping such as {dispatch_bytes"),
         ("dispatch={combine: 2}", "dispatch.combine: is not a key here"),
         ("dispatch.combine_bytes=0", "dispatch.combine_bytes: 0 is not right; it should be greater than 0"),
         ("dispatch.once_per=node", "dispatch.once_per: 'node' is not right; it should be 'die' or 'expert'"),

@@ -390,6 +390,7 @@ REFUSED = {
     "no steps": ("{kind: every, steps: 0}", {"placement": "eplb"}, "greater than or equal to 1"),
     "another way": ("{kind: every, how: slowly}", {"placement": "eplb"}, "'blocking' or 'background'"),
     "another name": ("sometimes", {"placement": "eplb"}, "is not a known rebalancing"),
+    "a parameter of none": ("{gain: 0.1}", {"placement": "eplb"}, "gain: is not a key here; there is none to give"),
     "another parameter": ("{kind: every, step: 3}", {"placement": "eplb"}, "did you mean 'steps'"),
 }
 

@@ -429,3 +429,19 @@ def test_a_policy_runs_alike_beside_one_that_predicts(small):
     alone = run(load(small, ["policies=[base]"])).ledgers[0].rows
     beside = next(led.rows for led in run(load(small, ["policies=[base, pred]"])).ledgers if led.policy == "base")
     assert alone == beside
+
+
+@pytest.mark.parametrize(
+    ("setting", "says"),
+    [("drift_at=9", "drift_at is 9, and decode ends with step 2"), ("drift_share=0.5", "0.5 without a drift_at")],
+)
+def test_a_drift_that_comes_to_nothing_is_said(small, setting, says):
+    notes = run(load(small, [f"trace.synth.{setting}", "steps=2"])).summary["provenance"]["notes"]
+    assert sum(says in note for note in notes) == 1
+
+
+def test_how_often_experts_are_placed_is_told_of_the_layers_run(small):
+    settings = ["policies=[eplb]", "baseline=eplb"]
+    for layers, said in ((["layers=[1]"], "in the layers run"), ([], "in all layers")):
+        notes = run(load(small, [*settings, *layers])).summary["provenance"]["notes"]
+        assert any(note.endswith(f"dies on average, {said}") for note in notes)

@@ -40,6 +40,8 @@ class OutputError(WssError):
 def did_you_mean(name: object, choices: Iterable[str], *, list_up_to: int = 12) -> str:
     """What would be right instead of *name*: the closest of *choices*, or the whole list when it is short."""
     names = sorted(choices)
+    if not names:
+        return "there is none to give"
     close = difflib.get_close_matches(str(name), names, n=1, cutoff=0.6)
     if close:
         return f"did you mean '{close[0]}'?"

@@ -283,8 +283,8 @@ def _dispatch(document: Document, place: Place, value: Any) -> Any:
     if value in (None, "none"):
         return None
     if isinstance(value, str) and value != "uniform":
-        what = f"'{value}' is not known; {did_you_mean(value, ['none', 'uniform'])}, or a mapping such as"
-        document.fault(place, f"{what} {{dispatch_bytes: 1, combine_bytes: 2, once_per: die}}")
+        what = f"'{value}' is not known; {did_you_mean(value, ['none', 'uniform'])} (or a mapping such as"
+        document.fault(place, f"{what} {{dispatch_bytes: 1, combine_bytes: 2, once_per: die}})")
         return None
     return build(document, place, {} if value == "uniform" else value, Dispatch)
 

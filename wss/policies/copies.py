@@ -141,8 +141,10 @@ class Copies:
         places = np.concatenate([may_go, new[::-1]])
         count = min(short, len(places))
         victims = np.asarray(self._caching.victims(self._pool(die, places, len(may_go)), count))
-        if len(victims) != count or len(set(victims.tolist()) & set(range(len(places)))) != count:
-            raise ValueError(f"gave up {victims.tolist()}; it should be {count} different places")
+        is_places = victims.ndim == 1 and (victims.dtype.kind in "iu" or not victims.size)
+        if not is_places or len(victims) != count or len(set(victims.tolist()) & set(range(len(places)))) != count:
+            right = f"{count} different places, whole numbers in 0..{len(places) - 1}"
+            raise ValueError(f"gave up {victims.tolist()!r}; it should be {right}")
         stays = np.ones(len(places), np.bool_)
         stays[victims] = False
         self._drop(die, may_go[~stays[: len(may_go)]])
@@ -152,12 +154,15 @@ class Copies:
     def _pool(self, die: int, places: IntArray, held: int) -> Pool:
         """Show what *die* may do without: copies at *places*, of which the first *held* are there, the others new."""
         new = np.arange(len(places)) >= held
-        return Pool(
+        pool = Pool(
             new=new,
             last_use=np.where(new, self._kernel, self._last_use[die, places]),
             uses=self._uses[die, places],
             foreseen=self._foreseen[die, places],
         )
+        for array in (pool.new, pool.last_use, pool.uses, pool.foreseen):
+            array.flags.writeable = False
+        return pool
 
     def _drop(self, die: int, gone: IntArray) -> None:
         """Note that *die* gives up the copies at the places *gone*."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import cached_property
 
 import numpy as np
@@ -133,16 +133,17 @@ def placed_by(policy: Policy, history: History, wafer: Wafer, ask: Asking) -> Bo
     return checked_placement(placed, (history.num_layers, history.num_experts, wafer.num_dies), policy.name)
 
 
-def placing_notes(policy: Policy, placed: BoolArray, seen: Seen) -> list[str]:
-    """Return what a reader of the results should know of the placement."""
+def placing_notes(policy: Policy, placed: BoolArray, seen: Seen, places: Sequence[int] | None = None) -> list[str]:
+    """Return what a reader of the results should know of the placement; *places* are the layers run, or else all."""
     needs, notes = needs_of(policy), []
     if needs == "decode":
         notes.append(f"{policy.name} is an oracle, no policy: its placement knows the decode steps that are run")
     elif needs != "nothing" and not seen.load(needs).any():
         notes.append(f"{policy.name}: there is no prefill to place experts by, so all are taken for alike")
-    each = placed.sum() / placed[:, :, 0].size
+    run = placed if places is None else placed[list(places)]
+    each, which = run.sum() / run[:, :, 0].size, "all layers" if len(run) == len(placed) else "the layers run"
     if each > 1:
-        notes.append(f"{policy.name}: an expert is placed on {each:.2f} dies on average, in all layers")
+        notes.append(f"{policy.name}: an expert is placed on {each:.2f} dies on average, in {which}")
     return notes
 
 

@@ -55,7 +55,7 @@ class Site:
         self._compiled = _fast_twin(experiment, self._network, policy)
         self._costs = costs_of(experiment, wafer)
         placed = place(experiment, wafer, policy, seen, self._costs, self._ask)
-        self._placing_notes = placing_notes(policy, placed, seen)
+        self._placing_notes = placing_notes(policy, placed, seen, self._places)
         room = room_of(placed, experiment, wafer)
         self._token_bytes = model.activation_bytes
         self._most_tokens = experiment.batch * model.top_k
@@ -230,13 +230,13 @@ def room_of(placed: BoolArray, experiment: Experiment, wafer: Wafer) -> FloatArr
         for name in experiment.wafer.die.flops
         if need.max() * experiment.model.expert_bytes(name) / expert_bytes <= wafer.usable_hbm
     ]
-    advice = f"precision {' or '.join(fitting)} fits" if fitting else "no precision of this die fits"
+    advice = f"precision {' or '.join(fitting)} fits, or" if fitting else "no precision of this die fits; give"
     a_die = int(wafer.usable_hbm // (len(experiment.model.moe_layers) * expert_bytes))  # experts, of every layer
-    dies = f"or at least {-(-experiment.model.num_experts // a_die)} such dies" if a_die else "or dies with more HBM"
+    dies = f"at least {-(-experiment.model.num_experts // a_die)} such dies" if a_die else "dies with more HBM"
     raise CapacityError(
         f"{experiment.model.name} in {experiment.precision} does not fit {experiment.wafer.name}: its routed experts "
         f"are {total:.0f} bytes ({BYTES_PER_WEIGHT[experiment.precision]:g} B a weight), "
         f"usable HBM is {usable:.0f} bytes, "
-        f"short by {max(total - usable, 0):.0f} bytes in all and {short:.0f} bytes on the fullest die; {advice}, "
+        f"short by {max(total - usable, 0):.0f} bytes in all and {short:.0f} bytes on the fullest die; {advice} "
         f"{dies}"
     )
