@@ -322,6 +322,12 @@ def test_a_policys_parameter_is_set_by_its_name(write):
     assert (base, mine.allocation) == (POLICIES["base"], Algorithm1(radius=2))
 
 
+def test_a_dispatch_by_name_is_changed_in_part(write):
+    both = load(write(SOUND), ("dispatch=uniform", "dispatch.combine_bytes=4")).dispatch
+    assert both == load(write(SOUND), ("dispatch={combine_bytes: 4}",)).dispatch
+    assert both.combine_bytes == 4
+
+
 def test_a_file_that_is_not_there_or_not_text(tmp_path):
     assert "there is no such file" in faults_of(tmp_path / "no.yaml")[0]
     assert "is not a file" in faults_of(tmp_path)[0]

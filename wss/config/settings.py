@@ -46,7 +46,9 @@ def put(document: Document, steps: tuple[str, ...], value: Any, where: Mapping[P
         place = (*place, step)
         inside = at.get(step)
         other = step == "trace" and isinstance(inside, dict) and _loses(inside, list(steps))
-        if isinstance(inside, str) and step in ("model", "wafer", "synth"):
+        if isinstance(inside, str) and step == "dispatch":
+            inside = {}  # `uniform` is the mapping without changes
+        elif isinstance(inside, str) and step in ("model", "wafer", "synth"):
             inside = {"preset": inside}
         elif isinstance(inside, str) and place[0] == "policies":
             inside = {"kind": inside}
