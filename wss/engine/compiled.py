@@ -129,19 +129,4 @@ def compiled_kernel(
 ) -> KernelRun:
     """Run *plan* over the fluid network *model*, as `simulate_kernel` does without prefetching."""
     tasks = Tasks(model.paths, llcs, layer, plan, nbytes, compute)
-    run_dies(
-        tasks.plan,
-        tasks.rows,
-        tasks.latencies,
-        float(nbytes),
-        window,
-        llcs.spec.write,
-        model.paths.tables,
-        model.paths.capacity,
-        tasks.llcs,
-        tasks.hit,
-        tasks.log,
-        tasks.moved,
-        tasks.busy,
-    )
-    return tasks.outcome()
+    return tasks.run(run_dies, window, model.paths.tables, model.paths.capacity)

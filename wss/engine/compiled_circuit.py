@@ -122,19 +122,4 @@ def compiled_circuit_kernel(
 ) -> KernelRun:
     """Run *plan* over the circuit network *model*, as `simulate_kernel` does without prefetching."""
     tasks = Tasks(model.paths, llcs, layer, plan, nbytes, compute)
-    run_circuits(
-        tasks.plan,
-        tasks.rows,
-        tasks.latencies,
-        float(nbytes),
-        window,
-        llcs.spec.write,
-        model.paths.tables,
-        (model.shared, model.achieved, model.is_link),
-        tasks.llcs,
-        tasks.hit,
-        tasks.log,
-        tasks.moved,
-        tasks.busy,
-    )
-    return tasks.outcome()
+    return tasks.run(run_circuits, window, model.paths.tables, (model.shared, model.achieved, model.is_link))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numba
 import numpy as np
 
@@ -69,7 +71,13 @@ class Tasks:
         self.hit, self.log = np.zeros(num_tasks, np.bool_), np.zeros((3, num_tasks))
         self.moved, self.busy = np.zeros(paths.num_accounts), np.zeros(len(paths.capacity))
 
-    def outcome(self) -> KernelRun:
+    def run(self, compiled: Callable[..., None], window: int, *network: object) -> KernelRun:
+        """Let *compiled* run the tasks over its *network*, with *window* reads in flight a die."""
+        before = (self.plan, self.rows, self.latencies, float(self._nbytes), window, self._llcs.spec.write)
+        compiled(*before, *network, self.llcs, self.hit, self.log, self.moved, self.busy)
+        return self._outcome()
+
+    def _outcome(self) -> KernelRun:
         """Give the LLCs back, and return what has been written."""
         self._llcs.from_arrays(*self.llcs, self._nbytes)
         die_end = np.zeros(self._llcs.num_dies)
