@@ -15,7 +15,6 @@ from wss.engine.artifact import ArtifactKernel
 from wss.engine.artifact_compiled import TASK, compiled_artifact, store
 from wss.engine.artifact_machine import LLAMA4, Machine, Memories
 from wss.policies.artifact import Prices, allocate, at_home, in_turn, wanted_copies
-from wss.policies.prediction import top_of_rows
 from wss.run import run
 from wss.run.artifact import machine_of
 
@@ -194,7 +193,7 @@ def test_wanted_copies_are_those_of_the_whole_rows(experts, dies, most, dtype, s
     pairs = np.unique(rng.integers(0, (experts, dies), (experts, 2)), axis=0)
     tasks = np.column_stack((pairs, np.ones(len(pairs), np.int64)))
     fetched = rng.random(len(tasks)) < 0.5
-    top = top_of_rows(heat, math.ceil(0.2 * experts), only_seen=False)
-    expected = [top[[e for e, d in pairs if d == die], expert].any() for expert, die in pairs]
+    top = np.argsort(-heat, axis=1, kind="stable")[:, : math.ceil(0.2 * experts)]
+    expected = [(top[[e for e, d in pairs if d == die]] == expert).any() for expert, die in pairs]
     assert wanted_copies(heat, tasks, dies).tolist() == expected
     assert wanted_copies(heat, tasks, dies, fetched).tolist() == (np.array(expected) & fetched).tolist()

@@ -34,7 +34,7 @@ def arguments(view):
     costs = view.costs
     tile_s = costs.token * costs.tile
     numbers = (costs.hbm_read, view.link_reads, costs.hop, costs.latency, tile_s, costs.tile, costs.request)
-    return view.counts, (view.holders, view.hops, view.routes), numbers
+    return view.counts, view.holders, view.hops, view.routes, numbers
 
 
 def estimate(view, plan):

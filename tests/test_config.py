@@ -43,7 +43,7 @@ def faults_of(path, *settings):
 
 
 def test_presets_by_name_and_defaults(write):
-    experiment = load(write(SOUND))
+    experiment = load(str(write(SOUND)))
     assert experiment.model is MODELS["deepseek_v3"]
     assert experiment.wafer is WAFERS["dojo"]
     assert experiment.trace is SYNTHS["deepseek_v3"]

@@ -1,5 +1,7 @@
 """What policies promise beyond the contract, which tests/test_testing.py tries on all of them."""
 
+import math
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -11,7 +13,8 @@ from wss.policies.algorithm1 import algorithm1, candidates_of, nearest_holder
 from wss.policies.allocation import Algorithm1, Chunked, Even, Home, InTurn
 from wss.policies.nearest import Nearest, to_nearest
 from wss.policies.placement import contiguous_homes
-from wss.policies.prediction import TokenHeatmap, top_of_rows
+from wss.policies.prediction import TokenHeatmap
+from wss.records import Plan
 from wss.run.guard import checked_plan
 
 WAFERS = {mesh: wafer_of(mesh) for mesh in [(1, 1), (1, 3), (3, 8), (5, 5), (8, 8)]}
@@ -198,23 +201,30 @@ def test_algorithm1_and_its_readable_twin_agree(view):
     assert np.array_equal(algorithm1(*arguments), algorithm1.py_func(*arguments))
 
 
-def test_the_top_of_a_row_is_its_largest_positive_entries():
-    heat = np.array([[0, 3, 3, 1], [0, 0, 0, 0], [5, 0, 0, 0], [1, 1, 1, 1]])
-    assert top_of_rows(heat, 2).astype(int).tolist() == [[0, 1, 1, 0], [0, 0, 0, 0], [1, 0, 0, 0], [1, 1, 0, 0]]
-
-
 @given(
-    st.integers(1, 8).flatmap(lambda n: st.lists(st.lists(st.integers(0, 4), min_size=n, max_size=n), min_size=1)),
-    st.integers(1, 9),
-    st.sampled_from([np.int32, np.int64]),
+    st.integers(1, 8).flatmap(
+        lambda n: st.tuples(
+            st.lists(st.lists(st.integers(0, 4), min_size=n, max_size=n), min_size=n, max_size=n),
+            st.sets(st.tuples(st.integers(0, n - 1), st.integers(0, 3)), min_size=1).map(sorted),
+        )
+    ),
+    st.sampled_from((0.1, 0.2, 0.5, 1.0)),
+    st.sampled_from((np.int32, np.int64, np.float64)),
+    st.randoms(use_true_random=False),
 )
-def test_the_top_of_a_row_is_what_a_stable_sort_puts_first(rows, count, kind):
+def test_the_heatmap_keeps_what_a_stable_sort_puts_first_in_a_row_of_the_die(case, share, kind, random):
+    rows, pairs = case
+    random.shuffle(pairs)
+    expert, die = np.array(pairs).T
     heat = np.array(rows, kind)
-    first = np.argsort(-heat, axis=1, kind="stable")[:, :count]
-    expected = np.zeros(heat.shape, np.bool_)
-    np.put_along_axis(expected, first, True, axis=1)
-    assert np.array_equal(top_of_rows(heat, count, only_seen=False), expected)
-    assert np.array_equal(top_of_rows(heat, count), expected & (heat > 0))
+    source = np.array([random.choice((own, 9)) for own in die.tolist()])
+    plan = Plan(expert=expert, die=die, tokens=np.ones_like(die), source=source, copy=np.zeros(len(die), np.bool_))
+    top = np.argsort(-heat, axis=1, kind="stable")[:, : math.ceil(share * len(heat))]
+    expected = [
+        where != own and any(e in top[row] and heat[row, e] > 0 for row, other in pairs if other == own)
+        for (e, own), where in zip(pairs, source.tolist(), strict=True)
+    ]
+    assert TokenHeatmap(share=share).wanted(heat, plan).tolist() == expected
 
 
 def test_the_heatmap_keeps_what_follows_what_the_die_computes():

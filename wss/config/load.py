@@ -48,7 +48,7 @@ SEAMS: dict[str, tuple[dict[str, Any], str]] = {
 }
 
 
-def load(path: Path, settings: Sequence[str] = ()) -> Experiment:
+def load(path: str | Path, settings: Sequence[str] = ()) -> Experiment:
     """Read the experiment of *path*, changed by *settings* such as ``batch=1024``.
 
     Raises
@@ -56,7 +56,7 @@ def load(path: Path, settings: Sequence[str] = ()) -> Experiment:
     ConfigError
         With one line for each fault: ``file:line:col: path: what; what would be right``.
     """
-    document = read_mapping(path, "model, wafer, trace and policies")
+    document = read_mapping(Path(path), "model, wafer, trace and policies")
     if "config" in document.value and {"grid", "vary"} & set(document.value):
         raise ConfigError(f"{path}: is a sweep; run it with `wss sweep`")
     for setting in settings:

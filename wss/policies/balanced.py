@@ -37,7 +37,9 @@ class Balanced:
         costs = view.costs
         tokens, source, seconds = surplus(
             view.counts,
-            (view.holders, view.hops, view.routes),
+            view.holders,
+            view.hops,
+            view.routes,
             (
                 costs.hbm_read,
                 view.link_reads,

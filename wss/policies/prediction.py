@@ -87,14 +87,8 @@ class TokenHeatmap:
 
     def wanted(self, heat: IntArray | FloatArray, plan: Plan) -> BoolArray:
         """Return the remote tasks whose expert is in the union of their die's rows' tops."""
-        remote = plan.remote
-        if not remote.any():
-            return remote
-        fetches = np.bincount(plan.die, remote) > 0
-        rows = np.unique(plan.expert[fetches[plan.die]])  # no other row is asked for
-        top = np.zeros(heat.shape, np.bool_)
-        top[rows] = top_of_rows(heat[rows], math.ceil(self.share * len(heat)))
-        wanted: BoolArray = _in_tops(top, plan.expert, plan.die, remote)
+        top = math.ceil(self.share * len(heat))
+        wanted: BoolArray = _in_tops(heat, top, plan.expert, plan.die, plan.remote)
         return wanted
 
     def expected(self, heat: IntArray | FloatArray, plan: Plan, num_dies: int) -> FloatArray:
@@ -138,16 +132,36 @@ class Oracle:
 
 
 @numba.njit(cache=True)
-def _in_tops(top, expert, die, remote):  # type: ignore[no-untyped-def]
-    """Return which of the *remote* tasks have an expert in the *top* of any row that their die computes, [tasks]."""
-    num_experts = top.shape[0]
-    union = np.zeros((die.max() + 1, num_experts), np.bool_)
-    for task in range(expert.size):
-        for j in range(num_experts):
-            union[die[task], j] |= top[expert[task], j]
+def _is_top(row, entry, count):  # type: ignore[no-untyped-def]
+    """Whether an entry is above zero and among the *count* largest of a *row*, equal ones from the left."""
+    mine = row[entry]
+    if mine <= 0:
+        return False
+    before = 0
+    for j in range(row.size):
+        before += row[j] > mine or (row[j] == mine and j < entry)
+    return before < count
+
+
+@numba.njit(cache=True)
+def _in_tops(heat, count, expert, die, remote):  # type: ignore[no-untyped-def]
+    """Return which *remote* tasks have an expert in the top *count* of any row that their die computes, [tasks].
+
+    Only the entries asked for are ranked: a die fetches few experts, and most are in the top of the first row seen.
+    """
+    by_die = np.argsort(die, kind="mergesort")
     result = np.zeros(expert.size, np.bool_)
-    for task in range(expert.size):
-        result[task] = remote[task] and union[die[task], expert[task]]
+    for first in range(expert.size):
+        task = by_die[first]
+        if not remote[task]:
+            continue
+        start = first
+        while start > 0 and die[by_die[start - 1]] == die[task]:
+            start -= 1
+        i = start
+        while i < expert.size and die[by_die[i]] == die[task] and not result[task]:
+            result[task] = _is_top(heat[expert[by_die[i]]], expert[task], count)
+            i += 1
     return result
 
 
@@ -164,37 +178,6 @@ def _followers(heat, expert, die, tokens, num_dies):  # type: ignore[no-untyped-
             for j in range(num_experts):
                 expected[die[task], j] += each * row[j]
     return expected
-
-
-def top_of_rows(heat: IntArray | FloatArray, count: int, *, only_seen: bool = True) -> BoolArray:
-    """Mark the *count* largest entries of each row, equal ones from the left, [rows, experts].
-
-    With *only_seen*, entries of zero are never marked.
-    """
-    top: BoolArray = _tops(heat, count, only_seen)
-    return top
-
-
-@numba.njit(cache=True)
-def _tops(heat, count, only_seen):  # type: ignore[no-untyped-def]
-    """Mark the *count* largest entries of each row, equal ones from the left; with *only_seen*, those above zero."""
-    rows, columns = heat.shape
-    top = np.zeros(heat.shape, np.bool_)
-    count = min(count, columns)
-    for i in range(rows):
-        if count == 0:
-            break
-        edge = np.partition(heat[i], columns - count)[columns - count]  # the smallest entry among the largest
-        equal = count
-        for j in range(columns):
-            if heat[i, j] > edge:
-                top[i, j] = heat[i, j] > 0 or not only_seen
-                equal -= 1
-        for j in range(columns):
-            if heat[i, j] == edge and equal > 0:
-                top[i, j] = edge > 0 or not only_seen
-                equal -= 1
-    return top
 
 
 PREDICTIONS: dict[str, type[Prediction]] = {

@@ -18,7 +18,8 @@ Written once: the functions are compiled, `surplus.py_func` is plain Python that
 
     state  tokens and source of each (die, expert), [dies, experts], -1 where nothing is read; seconds that each HBM
            reads and that each link carries, [dies], [links]; estimated seconds, and tiles of one more expert that fit
-    view   holders [experts, dies], hops [dies, dies], routes [dies, dies, longest]
+    view   holders of each expert, ascending, -1 after the last, [experts, most]; whether a die is one of them,
+           [experts, dies]; hops [dies, dies]; routes [dies, dies, longest]
     costs  seconds of an HBM read, of a read over each link [links], of a hop there and back, before a read, of a tile;
            tokens of a tile; bytes of requests for a byte of weights
 """
@@ -80,50 +81,65 @@ def _estimate(die, goal, state, costs):  # type: ignore[no-untyped-def]
     _, seconds = _computing(tokens[die], costs)
     takes[die] = span(seconds, costs[0])
     low, high = 0, max(0, int((goal - seconds.sum()) / costs[4] + ROUNDING))
+    tiles = high  # where no read is waited for, all that computing leaves
     while low < high:
-        middle = (low + high + 1) // 2
-        if span(_changed(seconds, -1, middle * costs[4]), costs[0]) <= goal * (1 + ROUNDING):
-            low = middle
+        if span(_changed(seconds, -1, tiles * costs[4]), costs[0]) <= goal * (1 + ROUNDING):
+            low = tiles
         else:
-            high = middle - 1
+            high = tiles - 1
+        tiles = (low + high + 1) // 2
     room[die] = low
 
 
 @numba.njit(cache=True)
-def _start(counts, descending, goal, view, costs):  # type: ignore[no-untyped-def]
+def _listed(holders):  # type: ignore[no-untyped-def]
+    """Return the dies that hold each expert, ascending, -1 after the last, [experts, most]."""
+    where = np.full(holders.shape, -1, np.int64)
+    most = 0
+    for expert in range(len(holders)):
+        found = 0
+        for die in range(holders.shape[1]):
+            if holders[expert, die]:
+                where[expert, found] = die
+                found += 1
+        most = max(most, found)
+    return where[:, :most].copy()
+
+
+@numba.njit(cache=True)
+def _start(counts, view, costs):  # type: ignore[no-untyped-def]
     """Return the state with every expert whole: those with one holder there, the others where least is to do so far."""
-    holders, hops, _ = view
-    replicas = np.array([holders[expert].sum() for expert in descending])
+    where, num_dies = view[0], view[2].shape[0]
+    descending = np.argsort(-counts, kind="mergesort")[: np.count_nonzero(counts)]
+    replicas = np.array([np.count_nonzero(where[expert] >= 0) for expert in descending])
     order = descending[np.argsort(replicas > 1, kind="mergesort")]
-    num_dies = hops.shape[0]
     tokens = np.zeros((num_dies, counts.size), np.int64)
     source = np.full((num_dies, counts.size), -1, np.int64)
     computing, reading = np.zeros(num_dies), np.full(num_dies, costs[3])
     for expert in order:
         best = -1
-        for die in range(num_dies):
-            if holders[expert, die] and (best < 0 or computing[die] < computing[best]):
+        for die in where[expert]:
+            if die >= 0 and (best < 0 or computing[die] < computing[best]):
                 best = die
         tokens[best, expert], source[best, expert] = counts[expert], best
         computing[best] += max(costs[0], np.ceil(counts[expert] / costs[5]) * costs[4])
         reading[best] += costs[0]
     state = tokens, source, reading, np.zeros(costs[1].size), np.zeros(num_dies), np.zeros(num_dies, np.int64)
     for die in range(num_dies):
-        _estimate(die, goal, state, costs)
+        _estimate(die, 0.0, state, costs)
     return state
 
 
 @numba.njit(cache=True)
 def _origin(expert, die, state, view):  # type: ignore[no-untyped-def]
     """Return whose HBM *die* would read *expert* from: its own, else the least busy holder's; of equals the nearest."""
-    reading, holders, hops = state[2], view[0], view[1]
-    if holders[expert, die]:
+    reading, (where, holds, hops, _) = state[2], view
+    if holds[expert, die]:
         return die
-    best = -1
-    for other in range(hops.shape[0]):
-        if holders[expert, other] and (
-            best < 0 or (reading[other], hops[other, die]) < (reading[best], hops[best, die])
-        ):
+    best = where[expert, 0]
+    for i in range(1, where.shape[1]):
+        other = where[expert, i]
+        if other >= 0 and (reading[other], hops[other, die]) < (reading[best], hops[best, die]):
             best = other
     return best
 
@@ -131,24 +147,25 @@ def _origin(expert, die, state, view):  # type: ignore[no-untyped-def]
 @numba.njit(cache=True)
 def _links_fit(origin, die, goal, state, view, costs):  # type: ignore[no-untyped-def]
     """Whether all links could carry one more read by *goal*."""
-    load, hops, routes = state[3], view[1], view[2]
+    load, hops, routes = state[3], view[2], view[3]
     ends = goal - costs[3] - costs[2] * hops[origin, die]
-    fits = True
-    for link in routes[origin, die]:
-        fits = fits and (link < 0 or load[link] + costs[1][link] <= ends)
-    for link in routes[die, origin]:
-        fits = fits and (link < 0 or load[link] + costs[6] * costs[1][link] <= ends)
-    return fits
+    for i in range(routes.shape[2]):
+        there, back = routes[origin, die, i], routes[die, origin, i]
+        if there >= 0 and load[there] + costs[1][there] > ends:
+            return False
+        if back >= 0 and load[back] + costs[6] * costs[1][back] > ends:
+            return False
+    return True
 
 
 @numba.njit(cache=True)
 def _book(origin, die, times, state, view, costs):  # type: ignore[no-untyped-def]
     """Add *times* (1 or -1) a read to what an HBM reads and links carry."""
     state[2][origin] += times * costs[0]
-    for link in view[2][origin, die]:
+    for link in view[3][origin, die]:
         if link >= 0:
             state[3][link] += times * costs[1][link]
-    for link in view[2][die, origin]:
+    for link in view[3][die, origin]:
         if link >= 0:
             state[3][link] += times * costs[6] * costs[1][link]
 
@@ -168,14 +185,16 @@ def _receiver(giver, expert, need, goal, state, view, costs):  # type: ignore[no
         distance = 0
         if reads:
             origin = _origin(expert, die, state, view)
-            distance = view[1][origin, die] + 1
+            distance = view[2][origin, die] + 1
+        if best >= 0 and (amount, -distance, -takes[die]) <= rank:
+            continue
+        if reads:
             freed = costs[0] if amount == here and source[giver, expert] == origin else 0.0
             if reading[origin] + costs[0] - freed > goal:
                 continue
             if origin != die and not _links_fit(origin, die, goal, state, view, costs):
                 continue
-        if best < 0 or (amount, -distance, -takes[die]) > rank:
-            best, rank = die, (amount, -distance, -takes[die])
+        best, rank = die, (amount, -distance, -takes[die])
     return best, rank[0], -rank[1]
 
 
@@ -221,6 +240,8 @@ def _shed(giver, goal, state, view, costs):  # type: ignore[no-untyped-def]
 def _reach(goal, state, view, costs):  # type: ignore[no-untyped-def]
     """Shed until every die ends by *goal*; return whether that is possible."""
     takes = state[4]
+    for die in range(takes.size):
+        _estimate(die, goal, state, costs)
     for giver in np.argsort(-takes, kind="mergesort"):
         while takes[giver] > goal * (1 + ROUNDING):
             if not _shed(giver, goal, state, view, costs):
@@ -229,14 +250,16 @@ def _reach(goal, state, view, costs):  # type: ignore[no-untyped-def]
 
 
 @numba.njit(cache=True)
-def surplus(counts, view, costs):  # type: ignore[no-untyped-def]
+def surplus(counts, holders, hops, routes, costs):  # type: ignore[no-untyped-def]
     """Share out one kernel.
 
     Parameters
     ----------
     counts
         Tokens of each expert, [experts].
-    view, costs
+    holders
+        Which dies hold each expert, [experts, dies].
+    hops, routes, costs
         As in the module's head.
 
     Returns
@@ -244,16 +267,16 @@ def surplus(counts, view, costs):  # type: ignore[no-untyped-def]
     tuple
         Tokens and source of each (die, expert), [dies, experts]; and the estimated seconds of the kernel.
     """
-    descending = np.argsort(-counts, kind="mergesort")[: np.count_nonzero(counts)]
-    best = _start(counts, descending, 0.0, view, costs)
+    view = _listed(holders), holders, hops, routes
+    start = best = _start(counts, view, costs)
     reading, takes = best[2].max(), best[4].max()
-    low, high = max(reading, counts.sum() / costs[5] * costs[4] / view[1].shape[0]), max(reading, takes)
+    low, high = max(reading, counts.sum() / costs[5] * costs[4] / hops.shape[0]), max(reading, takes)
     worth = high - ((costs[1].min() if costs[1].size else 0.0) + costs[2] + costs[3])
     for _ in range(HALVINGS):
         goal = min((low + high) / 2, worth)
         if goal <= low:
             break
-        trial = _start(counts, descending, goal, view, costs)
+        trial = (start[0].copy(), start[1].copy(), start[2].copy(), start[3].copy(), start[4].copy(), start[5].copy())
         if _reach(goal, trial, view, costs):
             best, high = trial, goal
         else:
