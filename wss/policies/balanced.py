@@ -14,6 +14,8 @@ from wss.policies.surplus import surplus
 from wss.policies.view import KernelView
 from wss.records import FloatArray, IntArray, Plan
 
+ENOUGH = 1.01  # an order that takes so little more than the goal is not made better
+
 
 @dataclass(frozen=True, kw_only=True)
 class Balanced:
@@ -39,7 +41,7 @@ class Balanced:
 
     busy: Annotated[float, Ge(0)] = 0.8
     late: Annotated[float, Ge(0), Le(1)] = 0.97
-    budget: Annotated[int, Ge(0), Le(10**6)] = 1500
+    budget: Annotated[int, Ge(0), Le(10**6)] = 2500
 
     def allocate(self, view: KernelView) -> Plan:
         """Return the tasks of each die in the order in which it runs them."""
@@ -67,7 +69,9 @@ class Balanced:
             plan = self._plan(tokens[i], source[i], goals[i], view)
             begin = np.concatenate(([0], np.cumsum(np.bincount(plan.die, minlength=view.num_dies))))
             computing = -(-plan.tokens // costs.tile) * (costs.tile * costs.token)
-            order, seconds, budget = reorder(begin, (computing, plan.source), wafer, self.late, budget)
+            order, seconds, budget = reorder(
+                begin, (computing, plan.source), wafer, self.late, goals[i] * ENOUGH, budget
+            )
             if seconds < least:
                 best, least = _in_order(plan, order), seconds
         assert best is not None  # the first goal is always met

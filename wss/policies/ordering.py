@@ -1,8 +1,8 @@
 """Ordering: in which order the dies should run their tasks, by what the forecast says.
 
-Local search. The die that ends last tries each of its tasks at each other place of its order, and keeps what makes it
-earlier without making others later than it was; then comes the die that ends last now. A trial forecasts only the dies
-whose reads share an HBM with those of the die at hand. Dies that are within a few percent of the last get their turn
+Local search. For the die that ends last, each of its tasks is tried at each other place of its order, then those of
+the dies whose reads share an HBM with its own; what makes the last of these dies earlier is kept. Only they are
+forecast for it. Then comes the die that ends last now. Dies that are within a few percent of the last get their turn
 too: where several end together, all have to become earlier.
 """
 
@@ -43,42 +43,56 @@ def _die_ends(dies, begin, order, tasks, wafer):  # type: ignore[no-untyped-def]
 
 @numba.njit(cache=True)
 def _sharing(die, begin, sources):  # type: ignore[no-untyped-def]
-    """Return the dies that read from any HBM from which *die* reads, itself among them, ascending."""
+    """Return *die* and after it the others that read from any HBM from which it reads."""
     read = np.zeros(begin.size - 1, np.bool_)
     read[sources[begin[die] : begin[die + 1]]] = True
     shares = np.zeros(begin.size - 1, np.bool_)
     for other in range(shares.size):
         for source in sources[begin[other] : begin[other + 1]]:
             shares[other] |= read[source]
-    return np.flatnonzero(shares)
+    shares[die] = False
+    return np.append(die, np.flatnonzero(shares))
 
 
 @numba.njit(cache=True)
-def _floor(die, begin, tasks, wafer):  # type: ignore[no-untyped-def]
+def _moves(begin):  # type: ignore[no-untyped-def]
+    """Return every place and where its task could move to among those of its die, [moves, 2]."""
+    sizes = begin[1:] - begin[:-1]
+    moves = np.empty(((sizes * (sizes - 1)).sum(), 2), np.int64)
+    found = 0
+    for i in range(sizes.size):
+        for place in range(begin[i], begin[i + 1]):
+            for to in range(begin[i], begin[i + 1]):
+                if to != place and to != place - 1:  # the latter is the move of the task before, to here
+                    moves[found] = place, to
+                    found += 1
+    return moves[:found]
+
+
+@numba.njit(cache=True)
+def _floor(die, begin, order, tasks, wafer):  # type: ignore[no-untyped-def]
     """Return what *die* takes at least, in any order."""
-    seconds, sources = tasks[0][begin[die] : begin[die + 1]], tasks[1][begin[die] : begin[die + 1]]
-    return max(seconds.sum(), np.count_nonzero(sources == die) * wafer[1])
+    own = order[begin[die] : begin[die + 1]]
+    return max(tasks[0][own].sum(), np.count_nonzero(tasks[1][own] == die) * wafer[1])
 
 
 @numba.njit(cache=True)
 def _search(die, begin, order, tasks, wafer, budget):  # type: ignore[no-untyped-def]
-    """Return the best order of the tasks of *die* that was found, and how many tasks were forecast for it."""
+    """Return *order* with the tasks of *die* and those that share HBMs with it moved, and how many were forecast."""
     dies = _sharing(die, begin, tasks[1][order])
     part = np.zeros(dies.size + 1, np.int64)
     part[1:] = np.cumsum(begin[dies + 1] - begin[dies])
     near = np.empty(part[-1], np.int64)
     for i in range(dies.size):
         near[part[i] : part[i + 1]] = order[begin[dies[i]] : begin[dies[i] + 1]]
-    first, size = part[np.searchsorted(dies, die)], begin[die + 1] - begin[die]
+    moves = _moves(part)
     best = _die_ends(dies, part, near, tasks, wafer).max()
-    floor = NEAR_FLOOR * _floor(die, begin, tasks, wafer)
+    floor = NEAR_FLOOR * _floor(die, begin, order, tasks, wafer)
     spent, trial, since = near.size, 0, 0
-    while since < size * size and spent < budget and best > floor:
-        place, to = first + trial // size % size, first + trial % size
+    while since < len(moves) and spent < budget and best > floor:
+        place, to = moves[trial % len(moves)]
         trial += 1
         since += 1
-        if to == place or to == place - 1:  # the other way about is tried as well
-            continue
         _move(near, place, to)
         latest = _die_ends(dies, part, near, tasks, wafer).max()
         spent += near.size
@@ -86,11 +100,14 @@ def _search(die, begin, order, tasks, wafer, budget):  # type: ignore[no-untyped
             best, since = latest, 0
         else:
             _move(near, to, place)
-    return near[first : first + size], spent
+    changed = order.copy()
+    for i in range(dies.size):
+        changed[begin[dies[i]] : begin[dies[i] + 1]] = near[part[i] : part[i + 1]]
+    return changed, spent
 
 
 @numba.njit(cache=True)
-def reorder(begin, tasks, wafer, late, budget):  # type: ignore[no-untyped-def]
+def reorder(begin, tasks, wafer, late, enough, budget):  # type: ignore[no-untyped-def]
     """Look for an order of each die's tasks in which the last die is done earlier.
 
     Parameters
@@ -103,6 +120,8 @@ def reorder(begin, tasks, wafer, late, budget):  # type: ignore[no-untyped-def]
         routes, hbm_read, link_reads and window, as in `forecast`.
     late
         Dies that end from this share of the time on are looked at.
+    enough
+        Seconds; once the last die is done by then, nothing more is tried.
     budget
         How many tasks may be forecast, all trials together.
 
@@ -116,19 +135,17 @@ def reorder(begin, tasks, wafer, late, budget):  # type: ignore[no-untyped-def]
     ends = _die_ends(dies, begin, order, tasks, wafer)
     left = budget - order.size
     looked_at = np.zeros(dies.size, np.bool_)
-    while left > 0:
+    while left > 0 and ends.max() > enough:
         die = np.argmax(np.where(looked_at, 0.0, ends))
         if looked_at[die] or ends[die] < late * ends.max():
             break
         looked_at[die] = True
-        if ends[die] <= NEAR_FLOOR * _floor(die, begin, (tasks[0][order], tasks[1][order]), wafer):
+        if ends[die] <= NEAR_FLOOR * _floor(die, begin, order, tasks, wafer):
             continue
-        found, spent = _search(die, begin, order, tasks, wafer, min(left, budget // 4))
+        trial, spent = _search(die, begin, order, tasks, wafer, min(left, budget // 4))
         left -= spent
-        if (found == order[begin[die] : begin[die + 1]]).all():
+        if (trial == order).all():
             continue
-        trial = order.copy()
-        trial[begin[die] : begin[die + 1]] = found
         after = _die_ends(dies, begin, trial, tasks, wafer)
         left -= order.size
         if after.max() <= ends.max() and after[die] < ends[die]:
