@@ -48,9 +48,8 @@ def exactly_met(plan: Plan, routed: Routed, num_dies: int) -> FloatArray:
     """
     order = np.argsort(plan.expert, kind="stable")
     expert, die, tokens = plan.expert[order], plan.die[order], plan.tokens[order]
-    most = max(int(expert.max(initial=-1)), int(routed.experts.max(initial=-1))) + 1
-    first = np.searchsorted(expert, np.arange(most + 1))
-    share = tokens / np.bincount(expert, tokens, most)[expert]
+    first = np.searchsorted(expert, np.arange(expert[-1] + 2))
+    share = tokens / np.bincount(expert, tokens)[expert]
     received: FloatArray = _count_met(routed.experts, routed.times, first, die, share, num_dies)
     return received
 
