@@ -138,8 +138,8 @@ def test_once_a_node_never_sends_more_between_nodes_and_keeps_every_byte(case, e
         assert (node.dispatch, node.combine) == pytest.approx((die.dispatch, die.combine))
         assert node.activation_bytes == pytest.approx(die.activation_bytes)
     else:
-        for wrong in (node.met * 3 + 1, node.met * 0.0, node.met + 1e-3 * node.tokens):
-            with pytest.raises(AssertionError):
+        for wrong in (node.met * 0.0, np.full(nodes, node.tokens * 2)):
+            with pytest.raises(AssertionError, match="tokens to the nodes"):
                 check_exchange(plan, replace(node, met=wrong), wafer)
 
 
@@ -179,6 +179,12 @@ def test_what_has_no_nodes_or_no_fluid_is_refused(wafer, network, says):
         exchanged(wafer, plan_of((0, 0, 1, 0), (1, 1, 1, 1)), network=network, once_per="node")
     assert len(error.value.faults) == 1
     assert says in error.value.faults[0]
+
+
+def test_a_node_alone_hands_nothing_on_whatever_its_network():
+    plan = plan_of((0, 0, 9, 0), (1, 1, 7, 1))
+    node, die = (exchanged(nodes_of(1, 2), plan, None, 1, "packet", once_per=once) for once in ("node", "die"))
+    assert (node.dispatch, node.combine, node.met.size) == (die.dispatch, die.combine, 0)
 
 
 @pytest.fixture

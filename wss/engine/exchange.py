@@ -97,7 +97,6 @@ class Relayed:
         self._gpus, self._dies = dies // (int(nodes.max()) + 1), dies
         source, die = np.nonzero(~np.eye(dies, dtype=np.bool_))
         relay = nodes[die] * self._gpus + source % self._gpus
-        self._die = die
         self._there, self._back = way_of(wafer, source, relay, die), way_of(wafer, die, relay, source)
         is_leg = (relay == die) | (relay == source)  # between nodes to a relay, or inside one
         self._leg_die, self._leg_inside = die[is_leg], (relay == source)[is_leg]
@@ -110,11 +109,10 @@ class Relayed:
         """
         between = met[self._node[self._leg_die]] / self._dies
         tokens = np.where(self._leg_inside, received[self._leg_die] / self._gpus, between)
-        some, links = received[self._die] > 0, self._wafer.num_links
-        loads = self._leg_there.loads(tokens * there, links), self._leg_back.loads(tokens * back, links)
+        links = self._wafer.num_links
         return (
-            drained(self._there.only(some), loads[0], self._wafer),
-            drained(self._back.only(some), loads[1], self._wafer),
+            drained(self._there, self._leg_there.loads(tokens * there, links), self._wafer),
+            drained(self._back, self._leg_back.loads(tokens * back, links), self._wafer),
         )
 
 
@@ -166,10 +164,7 @@ class Exchange:
         received = self._met(plan, routed, self._dies)
         if self._nodes is None:
             return received, np.zeros(0)
-        of_node = received.reshape(-1, self._dies // (int(self._nodes[-1]) + 1))
-        met = self._met(at_nodes(plan, self._nodes), routed, len(of_node))
-        # an expectation keeps to what is possible, as every node's is by itself
-        return received, np.clip(met, of_node.max(axis=1), of_node.sum(axis=1))
+        return received, self._met(at_nodes(plan, self._nodes), routed, int(self._nodes[-1]) + 1)
 
     def _met(self, plan: Plan, routed: Routed | None, places: int) -> FloatArray:
         """Return how many tokens are computed in each of *places*, [places]."""
