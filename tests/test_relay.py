@@ -98,6 +98,11 @@ def test_an_expert_on_several_gpus_of_a_node_is_one_there():
         (0, 1, 2),
         (1, 1, 12),
     ]
+    split = plan_of((0, 0, 6, 0), (0, 1, 4, 1), (0, 2, 2, 2))
+    assert exchanged(nodes_of(2, 2), split, Routed(np.array([[0]]), np.array([12])), once_per="node").met.tolist() == [
+        pytest.approx(10),
+        pytest.approx(2),
+    ]
 
 
 @st.composite
