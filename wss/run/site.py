@@ -128,7 +128,7 @@ class Site:
             compute,
             outcome,
             where=lying,
-            exchanged=None if self._exchange is None else self._exchange.run(plan),
+            exchanged=None if self._exchange is None else self._exchange.run(plan, kernel.routed),
             evictions=self._copies.evictions - before,
             hbm_used=float(used.max()),
         )
