@@ -17,7 +17,7 @@ from wss.errors import TraceError, did_you_mean
 from wss.models import ModelShape
 from wss.records import FloatArray, IntArray
 from wss.traces.counting import count_uses
-from wss.traces.loads import is_loads, read_loads
+from wss.traces.loads import is_loads, read_dumps
 from wss.traces.schema import Label, RequestRouting, TraceMeta
 from wss.traces.store import TraceReader
 
@@ -31,7 +31,7 @@ class Served:
     Attributes
     ----------
     loads
-        Tokens of each expert, [MoE layers, experts], by workload (its ``request`` is -1): of decode, or of prefill where
+        Tokens of each expert, [MoE layers, experts], by workload (``request`` is -1): of decode, or of prefill where
         a workload has no decode. A dump of a table of loads is a subject of no benchmark.
     requests
         How many requests were counted, by workload; empty for a table of loads, which does not say.
@@ -85,15 +85,8 @@ def read_served(path: Path, model: ModelShape, only: Collection[str], now: Now) 
 
 
 def _of_loads(path: Path, model: ModelShape) -> Served:
-    loads = {}
-    for dump in read_loads(path):
-        if dump.layers != model.moe_layers or dump.counts.shape[1] != model.num_experts:
-            raise TraceError(
-                f"{path}: {dump.name}: has {len(dump.layers)} layers of {dump.counts.shape[1]} experts, {model.name} "
-                f"has {len(model.moe_layers)} of {model.num_experts}; give loads of this model"
-            )
-        loads[Label(request=-1, subject=dump.name)] = dump.counts
-    return Served(loads=loads, requests={})
+    dumps = read_dumps(path, model)
+    return Served(loads={Label(request=-1, subject=name): load for name, load in dumps.items()}, requests={})
 
 
 def _of_trace(path: Path, model: ModelShape, now: Now) -> Served:
