@@ -287,17 +287,24 @@ def export(file: Path, kind: str, out: Path) -> None:
 @click.option(
     "--only", multiple=True, metavar="NAME", help="Take requests of this subject or benchmark  [default: all]"
 )
-@click.option("--half", type=click.Choice(["even", "odd"]), help="Take every other request of each workload of a file.")
+@click.option("--half", type=click.Choice(["even", "odd"]), help="Take one of every two requests of a workload.")
+@click.option("--seed", type=click.IntRange(0, 2**63 - 1), help="Draws which of two is even  [default: the first]")
 @click.option("--requests", type=click.IntRange(1), help="Take at most so many of each file.")
 @click.option("--force", is_flag=True, help="Replace the file --out if it exists.")
 def join(
-    files: tuple[Path, ...], out: Path, only: tuple[str, ...], half: Any, requests: int | None, force: bool
+    files: tuple[Path, ...],
+    out: Path,
+    only: tuple[str, ...],
+    half: Any,
+    seed: int | None,
+    requests: int | None,
+    force: bool,
 ) -> None:
     """Write the requests of FILES, one file after another, as one trace."""
     from wss.traces.joining import join as join_traces
 
     free_file(out, force)
-    count = join_traces(out, files, only=only, half=half, limit=requests)
+    count = join_traces(out, files, only=only, half=half, seed=seed, limit=requests)
     click.echo(f"wrote {out}: {count} requests of {len(files)} files")
 
 

@@ -10,11 +10,12 @@ from typing import Literal
 import msgspec
 
 from wss.errors import TraceError, did_you_mean
+from wss.rng import stream, uniform
 from wss.traces.schema import Label, RequestRouting, TraceMeta
 from wss.traces.served import workload_of
 from wss.traces.store import TraceReader, write_trace
 
-Half = Literal["even", "odd"]  # the first, third, ... request of a file and workload, or the others
+Half = Literal["even", "odd"]  # the first, third, ... request of a workload in a file, or the others
 
 
 def join(
@@ -23,6 +24,7 @@ def join(
     *,
     only: Collection[str] = (),
     half: Half | None = None,
+    seed: int | None = None,
     limit: int | None = None,
 ) -> int:
     """Write the requests of *paths*, file after file, to *out*; return how many.
@@ -32,7 +34,9 @@ def join(
     only
         Names of the subjects or benchmarks to take; all if empty.
     half
-        Take every other request of each workload of a file: one half to place experts by, one to serve.
+        Take one of every two requests of each workload of a file: one half to place experts by, one to serve.
+    seed
+        Draws which of the two is even; None for the first of them.
     limit
         Take at most so many requests of each file.
 
@@ -55,7 +59,7 @@ def join(
 
     def chosen() -> Iterator[RequestRouting]:
         for path in paths:
-            for request, workload in _chosen(path, only, half, limit):
+            for request, workload in _chosen(path, only, half, seed, limit):
                 workloads.append(workload)
                 yield request
 
@@ -70,11 +74,11 @@ def join(
             requests=tuple(labels),
         )
 
-    return write_trace(out, _joined(paths, metas, half), chosen(), on_request=note, finish=finish)
+    return write_trace(out, _joined(paths, metas, half, seed), chosen(), on_request=note, finish=finish)
 
 
 def _chosen(
-    path: Path, only: Collection[str], half: Half | None, limit: int | None
+    path: Path, only: Collection[str], half: Half | None, seed: int | None, limit: int | None
 ) -> Iterator[tuple[RequestRouting, Label]]:
     """Yield the chosen requests of one file, with their workloads."""
     met: dict[Label, int] = {}
@@ -85,12 +89,20 @@ def _chosen(
             if only and not {workload.benchmark, workload.subject} & {*only}:
                 continue
             place = met[workload] = met.get(workload, -1) + 1
-            if half is not None and place % 2 != (half == "odd"):
+            if half is not None and _is_odd(workload, place, seed) != (half == "odd"):
                 continue
             if taken == limit:
                 return
             taken += 1
             yield request, workload
+
+
+def _is_odd(workload: Label, place: int, seed: int | None) -> bool:
+    """Whether the request at *place* of its workload is in the odd half."""
+    swapped = False
+    if seed is not None:
+        swapped = uniform(stream(seed, "join", workload.benchmark, workload.subject, place // 2), 1)[0] < 0.5
+    return bool((place % 2 == 1) != swapped)
 
 
 def _meta(path: Path) -> TraceMeta:
@@ -112,10 +124,11 @@ def _check_alike(paths: Sequence[Path], metas: Sequence[TraceMeta]) -> None:
         raise TraceError(*faults)
 
 
-def _joined(paths: Sequence[Path], metas: Sequence[TraceMeta], half: Half | None) -> TraceMeta:
+def _joined(paths: Sequence[Path], metas: Sequence[TraceMeta], half: Half | None, seed: int | None) -> TraceMeta:
     """Return the metadata of all together, but for what is known only when they are written."""
     sources = dict.fromkeys(meta.source for meta in metas)
-    part = f", the {half} requests of each workload" if half is not None else ""
+    part = f", the {half} half of each workload" if half is not None else ""
+    part += f", drawn by seed {seed}" if half is not None and seed is not None else ""
     return replace(
         metas[0],
         source="; ".join(sources),
