@@ -36,6 +36,7 @@ DEEPSEEK = {
     "in1000out1000": ("prefill_in1000out1000", "decode_in500out1500", "decode_in2000out100"),
     "in2000out100": ("prefill_in2000out100", "decode_in1800out100", "decode_in500out1500"),
 }
+DECODES = ("decode_in500out1500", "decode_in1000out1000", "decode_in1800out100", "decode_in2000out100")
 GPT_OSS = ("gpqa_main", "mmlu_pro_test", "mmlu_test", "sorry_bench_base")
 LLAMA_4 = ("mmlu__abstract_algebra", "mmlu__anatomy")
 NAMES = {"gpt_oss_20b": "openai__gpt-oss-20b__", "llama4_maverick": "meta-llama__Llama-4-Maverick-17B-128E-Instruct__"}
@@ -74,27 +75,39 @@ def _seconds(figures: dict[str, Any]) -> float:
     return float((figures.get("estimate") or figures)["decode_time_s"])
 
 
-def show(head: str, found: list[Times]) -> None:
+def show(head: str, found: Sequence[Times]) -> None:
     """Print a row a history: the speedup over `ep` of each placement, mean over *found*."""
     histories = dict.fromkeys(history for _, history in found[0] if history)
-    body = [
-        [
-            history,
-            *(interval([times["ep", ""] / times[placement, history] for times in found]) for placement in PLACEMENTS),
-        ]
-        for history in histories
-    ]
+    body = []
+    for history in histories:
+        gains = [[times["ep", ""] / times[placement, history] for times in found] for placement in PLACEMENTS]
+        body.append([history, *map(interval, gains)])
     print(f"\n{head}\n\n{table(['by', *PLACEMENTS], body)}", flush=True)
+
+
+def show_gains(head: str, found: Sequence[Sequence[Times]]) -> None:
+    """Print what the first history gains over each other, the mean over workloads; *found* is [seeds][workloads]."""
+    own, *others = dict.fromkeys(history for _, history in found[0][0] if history)
+    body = []
+    for other in others:
+        gains = [
+            [fmean(times[placement, other] / times[placement, own] for times in of_seed) for of_seed in found]
+            for placement in PLACEMENTS
+        ]
+        body.append([f"{own} over {other}", *map(interval, gains)])
+    print(f"\n{head}\n\n{table(['', *PLACEMENTS], body)}", flush=True)
 
 
 def deepseek() -> None:
     """Serve two recorded workloads by layouts of others, at two batches."""
     for batch in (4096, 16384):
+        every: list[list[Times]] = [[] for _ in SEEDS]
         for workload, (prefill, like, other) in DEEPSEEK.items():
             own = f"decode_{workload}"
-            dumps = {"the same loads": own, "a like workload": like, "another workload": other}
+            dumps = {"a like workload": like, "another workload": other, "the very loads": own}
             histories = {name: f"{{path: {LOADS}, only: [{dump}]}}" for name, dump in dumps.items()}
-            histories |= {"all workloads": f"{{path: {LOADS}}}", "own prefill": ""}
+            decodes = f"[{', '.join(DECODES)}]"
+            histories |= {"all decode workloads": f"{{path: {LOADS}, only: {decodes}}}", "own prefill": ""}
             synth = f"loads: {LOADS}, workload: {prefill}, drift_to: {own}, drift_at: 1, agreement: 1.0"
             settings = [
                 f"trace.synth={{preset: deepseek_v3, requests: {batch}, {synth}}}",
@@ -102,6 +115,9 @@ def deepseek() -> None:
             ]
             found = [times_of("deepseek_v3", [*settings, f"seed={seed}"], histories) for seed in SEEDS]
             show(f"DeepSeek-V3, decode of {workload}, batch {batch}", found)
+            for of_seed, times in zip(every, found, strict=True):
+                of_seed.append(times)
+        show_gains(f"DeepSeek-V3, batch {batch}, mean of the workloads", every)
 
 
 def halves(folder: Path, model: str, workloads: Sequence[str], seed: int, limit: int | None = None) -> dict[str, Path]:
@@ -121,7 +137,7 @@ def recorded() -> None:
     """Serve one half of each workload's requests by layouts of the other halves."""
     for model, workloads, without in (("gpt_oss_20b", GPT_OSS, -1), ("llama4_maverick", LLAMA_4, ODD_LAYER)):
         layers = [layer for layer in load(CONFIGS / f"{model}.yaml").model.moe_layers if layer != without]
-        every: list[Times] = []
+        every: list[list[Times]] = [[] for _ in SEEDS]
         for workload in workloads:
             found = []
             for seed in SEEDS:
@@ -133,8 +149,9 @@ def recorded() -> None:
                     settings = [f"trace.path={paths[f'now {workload}']}", "batch=4096", "steps=64", f"layers={layers}"]
                     found.append(times_of(model, settings, histories))
             show(f"{model}, {workload}, batch 4096", found)
-            every += [_named(times, workload, workloads) for times in found]
-        show(f"{model}, all {len(workloads)} workloads", every)
+            for of_seed, times in zip(every, found, strict=True):
+                of_seed.append(_named(times, workload, workloads))
+        show_gains(f"{model}, mean of the workloads", every)
 
 
 def _named(times: Times, own: str, workloads: Sequence[str]) -> Times:

@@ -49,8 +49,8 @@ def join(
     """
     metas = [_meta(path) for path in paths]
     _check_alike(paths, metas)
-    names = {name for meta in metas for name in (meta.benchmark, meta.subject)}
-    names |= {name for meta in metas for label in meta.requests for name in (label.benchmark, label.subject)}
+    names = {name for meta in metas for own in (meta, *meta.requests) for name in (own.benchmark, own.subject)}
+    names -= {"", "*"}
     unknown = [name for name in only if name not in names]
     if unknown:
         raise TraceError(*(f"--only {name}: is not in these traces; {did_you_mean(name, names)}" for name in unknown))
