@@ -1,4 +1,4 @@
-"""Placing by what was served before: layouts of two workloads worked out by hand, what may be known, what is refused."""
+"""Placing by what was served before: layouts of two workloads by hand, what may be known, what is refused."""
 
 import json
 import re
@@ -12,10 +12,11 @@ import pytest
 from wss.config import load
 from wss.config.grid import load_sweep
 from wss.errors import ConfigError, TraceError
-from wss.policies import Earlier
+from wss.policies import POLICIES, Earlier
 from wss.run import layout_of, run
 from wss.run.earlier import known_of
 from wss.sweep.tasks import tasks_of
+from wss.testing import check_policy
 from wss.traces import RequestRouting, TraceMeta, write_trace
 from wss.traces.schema import Label
 from wss.traces.synth import synth_meta, synthesise
@@ -116,7 +117,7 @@ def test_requests_of_the_batch_are_not_known_beforehand(tiny, tmp_path):
     known = known_of(load(tiny, ["batch=6"]), Earlier(path="now.parquet"))
     np.testing.assert_allclose(known.load[0] / 1e9, np.array([0, 1, 6, 5]) / 12, atol=1e-8)
     assert known.notes[1] == "6 requests of the history are in the batch and not counted"
-    with pytest.raises(TraceError, match="now.parquet: all its requests are among those to be served"):
+    with pytest.raises(TraceError, match=r"now.parquet: all its requests are among those to be served"):
         known_of(load(tiny, ["batch=12"]), Earlier(path="now.parquet"))
 
 
@@ -198,6 +199,11 @@ def test_a_whole_run_waits_for_the_die_with_most_tokens(tiny, tmp_path):
     assert said["anatomy"]["history"] == {"path": "served.parquet", "only": ["anatomy"], "by": "all"}
     assert "history" not in said["remap"]
     assert any(note.startswith("algebra: placed by what was served before, 6 requests of") for note in result.notes)
+
+
+def test_the_contract_is_kept_with_a_history_too(tiny):
+    """It is tried without it: the trial has models of its own."""
+    check_policy(replace(POLICIES["remap"], history=Earlier(path="served.parquet")), wafers=["a die alone"])
 
 
 def test_what_a_history_says_is_part_of_a_sweeps_task(tiny, tmp_path):

@@ -38,7 +38,7 @@ def check_parts(policy: Policy) -> None:
     """Check that all parts are frozen dataclasses, and that the policy can be sent to another process."""
     for field in fields(Policy):
         part = getattr(policy, field.name)
-        if isinstance(part, str):
+        if part is None or isinstance(part, str):
             continue
         how = getattr(type(part), "__dataclass_params__", None)
         if how is None or not how.frozen:
@@ -66,7 +66,11 @@ def _sent(policy: Policy) -> Policy:
 
 
 def check_placement(policy: Policy, wafer: str) -> None:
-    """Check the placement with much room and little, with a prefill and without, of few experts and many."""
+    """Check the placement with much room and little, with a prefill and without, of few experts and many.
+
+    A history is of one model, so a policy is tried without its own, here and in whole runs.
+    """
+    policy = replace(policy, history=None)
     for num_experts, extra, prefill in PLACED:
         model = model_of(num_experts)
         system = with_room(wafer_of(wafer), model, extra)

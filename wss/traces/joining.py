@@ -49,7 +49,8 @@ def join(
     """
     metas = [_meta(path) for path in paths]
     _check_alike(paths, metas)
-    names = {name for meta in metas for own in (meta, *meta.requests) for name in (own.benchmark, own.subject)}
+    names = {meta.benchmark for meta in metas} | {meta.subject for meta in metas}
+    names |= {name for meta in metas for label in meta.requests for name in (label.benchmark, label.subject)}
     names -= {"", "*"}
     unknown = [name for name in only if name not in names]
     if unknown:
