@@ -74,6 +74,15 @@ def test_so_many_of_each_file(two, tmp_path):
     assert read(tmp_path / "out.parquet")[2] == ["bench/y", "bench/y", "other/z", "other/z"]
 
 
+def test_what_is_made_up_in_part_is_synthetic(two, meta, tmp_path):
+    write_trace(tmp_path / "made.parquet", replace(meta, source="synthetic: by hand"), [routing(meta, 0, 1, 1)])
+    join(tmp_path / "out.parquet", [two[0], two[0], tmp_path / "made.parquet"])
+    found = read(tmp_path / "out.parquet")[0]
+    assert found.synthetic
+    assert found.source == "synthetic: by hand; made for a test"
+    assert found.note.startswith("joined from first.parquet, made.parquet; ")
+
+
 def test_what_cannot_be_joined(two, meta, tmp_path):
     write_trace(tmp_path / "odd.parquet", replace(meta, model="org/other"), [routing(meta, 0, 1, 1)])
     with pytest.raises(TraceError, match=r"odd.parquet: is of org/other, and .*first.parquet of org/tiny; join"):

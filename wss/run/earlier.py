@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -56,15 +57,20 @@ def _batch(experiment: Experiment) -> tuple[TraceMeta, list[RequestRouting]]:
 
 def _now(experiment: Experiment, meta: TraceMeta, requests: list[RequestRouting]) -> Now:
     """Return what tells the requests of the batch: recorded ones by their experts, made-up ones by seed and number."""
-    digests = {request.experts.tobytes() for request in requests}
+    digests = set(map(_digest, requests))
     synthetic = not isinstance(experiment.trace, TraceFile)
 
     def now(other: TraceMeta, request: RequestRouting) -> bool:
         if synthetic:
             return other.source == meta.source and request.request < meta.num_requests
-        return request.experts.tobytes() in digests
+        return _digest(request) in digests
 
     return now
+
+
+def _digest(request: RequestRouting) -> bytes:
+    """Return what tells a request from others, whatever its number: a hash of all its experts."""
+    return hashlib.blake2b(request.experts.tobytes(), digest_size=16).digest()
 
 
 def _together(served: Served, labels: Iterable[Label]) -> FloatArray:

@@ -126,14 +126,18 @@ def _check_alike(paths: Sequence[Path], metas: Sequence[TraceMeta]) -> None:
 
 
 def _joined(paths: Sequence[Path], metas: Sequence[TraceMeta], half: Half | None, seed: int | None) -> TraceMeta:
-    """Return the metadata of all together, but for what is known only when they are written."""
-    sources = dict.fromkeys(meta.source for meta in metas)
+    """Return the metadata of all together, but for what is known only when they are written.
+
+    Made-up sources are named first: what is made up in part is synthetic.
+    """
+    sources = dict.fromkeys(meta.source for meta in sorted(metas, key=lambda meta: not meta.synthetic))
+    names = dict.fromkeys(path.name for path in paths)
     part = f", the {half} half of each workload" if half is not None else ""
     part += f", drawn by seed {seed}" if half is not None and seed is not None else ""
     return replace(
         metas[0],
         source="; ".join(sources),
-        note=f"joined from {', '.join(path.name for path in paths)}{part}",
+        note=f"joined from {', '.join(names)}{part}",
         requests=(),
     )
 

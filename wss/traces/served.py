@@ -70,12 +70,12 @@ def read_served(path: Path, model: ModelShape, only: Collection[str], now: Now) 
         If the file cannot be read, is of another shape, or has none of a name; or if nothing is left to count.
     """
     served = _of_loads(path, model) if is_loads(path) else _of_trace(path, model, now)
+    if not served.loads:
+        raise TraceError(f"{path}: all its requests are among those to be served; give earlier ones, of another file")
     known = sorted({name for label in served.loads for name in (label.benchmark, label.subject) if name})
     unknown = [name for name in only if name not in known]
     if unknown:
         raise TraceError(*(f"{path}: has no workload '{name}'; {did_you_mean(name, known)}" for name in unknown))
-    if not served.loads:
-        raise TraceError(f"{path}: all its requests are among those to be served; give earlier ones, of another file")
     kept = [label for label in served.loads if not only or {label.benchmark, label.subject} & {*only}]
     return Served(
         loads={label: served.loads[label] for label in kept},
