@@ -13,6 +13,7 @@ from wss.config import load
 from wss.config.grid import load_sweep
 from wss.errors import ConfigError, TraceError
 from wss.policies import POLICIES, Earlier
+from wss.policies.rebalancing import Coming
 from wss.run import layout_of, run
 from wss.run.earlier import known_of
 from wss.sweep.tasks import tasks_of
@@ -230,7 +231,9 @@ def test_experts_move_for_a_workload_that_is_to_come(how, tiny, tmp_path):
 def test_the_contract_is_kept_with_a_history_too(tiny):
     """It is tried without it: the trial has models of its own."""
     check_parts(POLICIES["remap"])
-    check_policy(replace(POLICIES["remap"], history=Earlier(path="served.parquet")), wafers=["a die alone"])
+    earlier = Earlier(path="served.parquet")
+    policy = replace(POLICIES["remap"], history=earlier, rebalancing=Coming(at=3, history=earlier))
+    check_policy(policy, wafers=["a die alone"])
 
 
 def test_what_a_history_says_is_part_of_a_sweeps_task(tiny, tmp_path):
