@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from kit import plan_of, simulate, wafer_of
 
 from wss.policies.forecast import forecast
-from wss.policies.ordering import reorder
+from wss.policies.ordering import moves_of, reorder
 
 NBYTES = 3.35e8  # 100 us of an HBM
 WAFER = wafer_of((3, 3), hop=0.0, start=0.0)
@@ -126,3 +126,8 @@ def test_it_stops_when_it_is_good_enough():
     assert order.tolist() == list(range(5))
     assert left == 1000 - 5
     assert least == pytest.approx(400e-6)
+
+
+def test_every_move_of_a_die_is_tried_once():
+    """Of neighbours that change places, one is moved; a die of one task has no other order."""
+    assert moves_of(np.array([0, 3, 4])).tolist() == [[0, 1], [0, 2], [1, 2], [2, 0]]
