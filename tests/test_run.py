@@ -15,6 +15,7 @@ from wss.metrics.summary import gini
 from wss.policies.allocation import Home
 from wss.report import to_json, write_results
 from wss.run import run
+from wss.run.guard import ask
 from wss.traces import RequestRouting, TraceReader, write_trace
 from wss.traces.synth import synth_meta, synthesise
 
@@ -269,6 +270,18 @@ def test_a_part_that_answers_wrongly_is_named_in_one_line(small, case):
         run(replace(experiment, policies=(policy,)))
     (fault,) = error.value.faults
     assert expected in fault
+
+
+@pytest.mark.filterwarnings("always")
+def test_what_a_policy_warns_of_does_not_precede_its_error(recwarn):
+    def answers(parts):
+        return np.log(np.zeros(1)), 1 // parts
+
+    with pytest.raises(ConfigError, match="its allocation failed at"):
+        ask("mine", "allocation", answers, 0)
+    assert not recwarn.list
+    ask("mine", "allocation", answers, 1)
+    assert [str(warning.message) for warning in recwarn.list] == ["divide by zero encountered in log"]
 
 
 def test_a_batch_beyond_the_trace_repeats_it_and_says_so(small):

@@ -27,6 +27,7 @@ from wss.run.guard import checked_ahead, checked_plan, checked_wanted, sealed
 from wss.run.homes import Homes
 from wss.run.moving import Moving, moves_of
 from wss.run.placing import Seen, costs_of, layer_indices, place, placing_notes
+from wss.run.victims import CheckedCaching
 from wss.traces import Kernel
 
 
@@ -60,7 +61,7 @@ class Site:
         self._token_bytes = model.activation_bytes
         self._most_tokens = experiment.batch * model.top_k
         kept = placed[list(self._places)]
-        self._copies = Copies(kept, room, self._copy_bytes, policy.caching)
+        self._copies = Copies(kept, room, self._copy_bytes, CheckedCaching(policy))
         self._placed, self._seen = kept, seen
         self._foresight = Foresight(policy, self._ask, len(self._layers), wafer.num_dies, self._future)
         self._homes = Homes(kept, wafer.usable_hbm, room, self._copy_bytes, self._copies)
