@@ -56,7 +56,7 @@ class Site:
         self._compiled = _fast_twin(experiment, self._network, policy)
         self._costs = costs_of(experiment, wafer)
         placed = place(experiment, wafer, policy, seen, self._costs, self._ask)
-        self._placing_notes = placing_notes(policy, placed, seen, self._places)
+        self._placing_notes = placing_notes(experiment, wafer, policy, placed, seen, self._places)
         room = room_of(placed, experiment, wafer)
         self._token_bytes = model.activation_bytes
         self._most_tokens = experiment.batch * model.top_k
