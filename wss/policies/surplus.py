@@ -12,7 +12,8 @@ the giver, the receiver is the one that can take most; of equals, the nearest to
 the one with least to do. The expert is the one whose move shortens the giver's time most.
 
 The least G that can be reached is found by bisection, between an equal share of the work and what keeping every expert
-whole takes. Nothing moves for a gain below what reading over one link takes.
+whole takes. Nothing moves for a gain below what reading over one link takes. All plans met on the way are returned, as
+the estimate does not know how long reads wait for one another.
 
 Written once: the functions are compiled, `surplus.py_func` is plain Python that calls them. They share three tuples:
 
@@ -265,20 +266,28 @@ def surplus(counts, holders, hops, routes, costs):  # type: ignore[no-untyped-de
     Returns
     -------
     tuple
-        Tokens and source of each (die, expert), [dies, experts]; and the estimated seconds of the kernel.
+        Tokens and source of each (die, expert) in each plan found, [plans, dies, experts] each, and the seconds that
+        it should take, falling, [plans]. The first keeps every expert whole.
     """
     view = _listed(holders), holders, hops, routes
-    start = best = _start(counts, view, costs)
-    reading, takes = best[2].max(), best[4].max()
+    start = _start(counts, view, costs)
+    reading, takes = start[2].max(), start[4].max()
     low, high = max(reading, counts.sum() / costs[5] * costs[4] / hops.shape[0]), max(reading, takes)
     worth = high - ((costs[1].min() if costs[1].size else 0.0) + costs[2] + costs[3])
+    tokens, sources = (
+        np.empty((HALVINGS + 1, *start[0].shape), np.int64),
+        np.empty((HALVINGS + 1, *start[0].shape), np.int64),
+    )
+    goals = np.empty(HALVINGS + 1)
+    tokens[0], sources[0], goals[0], plans = start[0], start[1], high, 1
     for _ in range(HALVINGS):
         goal = min((low + high) / 2, worth)
         if goal <= low:
             break
         trial = (start[0].copy(), start[1].copy(), start[2].copy(), start[3].copy(), start[4].copy(), start[5].copy())
         if _reach(goal, trial, view, costs):
-            best, high = trial, goal
+            tokens[plans], sources[plans], goals[plans] = trial[0], trial[1], goal
+            plans, high = plans + 1, goal
         else:
             low = goal
-    return best[0], best[1], high
+    return tokens[:plans], sources[:plans], goals[:plans]

@@ -29,6 +29,8 @@ class Costs:
         Tokens of one expert are computed in whole tiles of so many.
     request
         Bytes of requests, against the stream, for each byte that is read over links.
+    window
+        Reads that a die has in flight.
     link_reads
         Moving one expert over each link, [links]; None where all links are alike (`link_read`).
     transfers
@@ -43,6 +45,7 @@ class Costs:
     latency: float = 0.0
     tile: int = 1
     request: float = 0.0
+    window: int = 2
     link_reads: FloatArray | None = None
     transfers: FloatArray | None = None
 

@@ -194,6 +194,7 @@ def costs_of(experiment: Experiment, wafer: Wafer) -> Costs:
         latency=die.llc.miss + die.hbm.latency,
         tile=gemm.tile(),
         request=link.request / link.granule,
+        window=experiment.window,
         **_unlike(wafer, nbytes),
     )
 

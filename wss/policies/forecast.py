@@ -1,0 +1,104 @@
+"""Forecast: when each task of a plan should end, from what a policy may know of the wafer.
+
+A small fluid model of the kernel, coarser than the engine's. A die runs its tasks in order, with a window of reads in
+flight; a read's slot is free when its task ends. The reads of one HBM share it equally, as do those that cross a link,
+and each goes at the rate of its narrowest share. A task ends when its weights are there and its computing is done:
+
+    end = max(read done, max(read issued, end of task before) + computing)
+
+Left out: latencies, LLCs, read requests, what copies write, and that a read which is held up leaves others more.
+"""
+
+from __future__ import annotations
+
+import numba
+import numpy as np
+
+ROUNDING = 1e-9
+
+
+@numba.njit(cache=True)
+def _count(source, die, change, readers, carried, routes):  # type: ignore[no-untyped-def]
+    """Add *change* to the reads from an HBM and over the links from there to *die*."""
+    readers[source] += change
+    if source != die:
+        for i in range(routes.shape[2]):
+            if routes[source, die, i] >= 0:
+                carried[routes[source, die, i]] += change
+
+
+@numba.njit(cache=True)
+def _seconds(source, die, readers, carried, routes, hbm_read, link_reads):  # type: ignore[no-untyped-def]
+    """Return what a whole read would take as things stand."""
+    slowest = hbm_read * readers[source]
+    if source != die:
+        for i in range(routes.shape[2]):
+            link = routes[source, die, i]
+            if link >= 0:
+                slowest = max(slowest, link_reads[link] * carried[link])
+    return slowest
+
+
+@numba.njit(cache=True)
+def forecast(dies, begin, seconds, sources, routes, hbm_read, link_reads, window):  # type: ignore[no-untyped-def]
+    """Return when each task ends, in seconds, [tasks].
+
+    Parameters
+    ----------
+    dies
+        The dies that run them, [dies]; what others read is left out.
+    begin
+        Where the tasks of each of these begin, and where the last one's end, [dies + 1].
+    seconds, sources
+        Computing of each task, and the die from whose HBM it reads, [tasks].
+    routes
+        Links from one die of the wafer to another, [all dies, all dies, longest], -1 after the last.
+    hbm_read, link_reads
+        Seconds of one read from an HBM, and over each link, [links].
+    window
+        Reads in flight per die.
+    """
+    next_read, next_end = begin[:-1].copy(), begin[:-1].copy()
+    issue, end = np.zeros(seconds.size), np.full(seconds.size, np.inf)
+    arrived, left = np.zeros(seconds.size, np.bool_), np.ones(seconds.size)
+    readers, carried = np.zeros(len(routes)), np.zeros(link_reads.size)
+    flying, at = np.empty(dies.size * window, np.int64), np.empty(dies.size * window, np.int64)  # tasks, place of die
+    whole = np.empty(dies.size * window)
+    num_flying, now = 0, 0.0
+    while True:
+        free = np.inf  # when a slot will be
+        for i in range(dies.size):
+            while next_read[i] < begin[i + 1]:
+                task = next_read[i]
+                if task - begin[i] >= window and end[task - window] > now:
+                    free = min(free, end[task - window])
+                    break
+                issue[task] = now
+                flying[num_flying], at[num_flying] = task, i
+                num_flying += 1
+                next_read[i] += 1
+                _count(sources[task], dies[i], 1, readers, carried, routes)
+        if num_flying == 0 and free == np.inf:
+            return end
+        step = free - now
+        for j in range(num_flying):
+            task = flying[j]
+            whole[j] = _seconds(sources[task], dies[at[j]], readers, carried, routes, hbm_read, link_reads)
+            step = min(step, left[task] * whole[j])
+        now += step
+        still = 0
+        for j in range(num_flying):
+            task, i = flying[j], at[j]
+            left[task] -= step / whole[j]
+            if left[task] > ROUNDING:
+                flying[still], at[still] = task, i
+                still += 1
+                continue
+            arrived[task] = True
+            _count(sources[task], dies[i], -1, readers, carried, routes)
+            while next_end[i] < begin[i + 1] and arrived[next_end[i]]:
+                ends = next_end[i]
+                before = end[ends - 1] if ends > begin[i] else 0.0
+                end[ends] = max(now, max(issue[ends], before) + seconds[ends])
+                next_end[i] += 1
+        num_flying = still
