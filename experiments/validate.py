@@ -14,6 +14,7 @@ import tempfile
 from pathlib import Path
 
 import numpy as np
+from deepep import exchange_table
 
 from wss.config import load
 from wss.hardware import WAFERS
@@ -167,7 +168,7 @@ def kernel_table() -> list[str]:
 
 def main(folder: Path) -> None:
     """Write docs/validation.md."""
-    tables = [network_tables(folder), gemm_table(folder), artifact_table(folder), kernel_table()]
+    tables = [network_tables(folder), gemm_table(folder), exchange_table(), artifact_table(folder), kernel_table()]
     text = "\n".join([HEAD, *("\n".join([*table, ""]) for table in tables)])
     (ROOT / "docs/validation.md").write_text(text, encoding="utf-8")
 

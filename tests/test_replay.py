@@ -147,8 +147,8 @@ def assert_same_kernels(spec, shape, seed, requests, batch, steps, layers, **how
     trace = list(synthesise(spec, shape, seed, requests=requests, decode_tokens=steps))
     held = Replay(trace, batch, steps, layers, shape.num_experts, layer_heat=True, **how)
     made, cold = (
-        SynthReplay(spec, shape, seed, requests, batch, steps, layers, heat=heat, layer_heat=heat, **how)
-        for heat in (True, False)
+        SynthReplay(spec, shape, seed, requests, batch, steps, layers, heat=heat, layer_heat=heat, routed=routed, **how)
+        for heat, routed in ((True, False), (False, True))
     )
     assert (made.has_prefill, made.num_requests, made.layers) == (held.has_prefill, held.num_requests, held.layers)
     assert [held.tokens(step) for step in range(steps + 1)] == [made.tokens(step) for step in range(steps + 1)]
@@ -162,6 +162,10 @@ def assert_same_kernels(spec, shape, seed, requests, batch, steps, layers, **how
         assert np.array_equal(a.next_heat, b.next_heat)
         assert not c.heat.any()
         assert c.next_heat is None
+        is_there = c.routed.times > 0
+        assert np.array_equal(a.routed.experts, c.routed.experts[is_there])
+        assert np.array_equal(a.routed.times, c.routed.times[is_there])
+        assert b.routed is None
 
 
 @pytest.mark.parametrize("name", ["deepseek_v3", "qwen3_235b", "kimi_k2", "llama4_maverick"])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -10,6 +11,13 @@ import numpy.typing as npt
 IntArray = npt.NDArray[np.int64]
 FloatArray = npt.NDArray[np.float64]
 BoolArray = npt.NDArray[np.bool_]
+
+
+class Routed(NamedTuple):
+    """The tokens of one MoE kernel: the experts of each, [tokens, top_k], and how often it is there, [tokens]."""
+
+    experts: npt.NDArray[Any]
+    times: IntArray
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -99,6 +107,9 @@ class Exchanged:
         Different tokens of the kernel.
     received
         How many tokens each die was sent, those that it had itself included: as many from every die, [dies].
+    met
+        How many each node was sent, its own included, [nodes]: once to one of its dies, which handed them on. Of no
+        nodes where every token went to each die by itself.
     there_bytes, back_bytes
         Bytes of one token on its way to a die and back.
     dispatch, combine
@@ -109,6 +120,7 @@ class Exchanged:
 
     tokens: float
     received: FloatArray
+    met: FloatArray
     there_bytes: float
     back_bytes: float
     dispatch: float
@@ -118,9 +130,14 @@ class Exchanged:
 
     @property
     def activation_bytes(self) -> float:
-        """Bytes that left their die, there and back, each once however many links it crossed."""
-        dies = len(self.received)
-        return float(self.received.sum()) * (dies - 1) / dies * (self.there_bytes + self.back_bytes)
+        """Bytes that left a die, there and back, each once however many links it crossed to the next die."""
+        dies, nodes = len(self.received), len(self.met)
+        if nodes == 0:
+            sent = float(self.received.sum()) * (dies - 1) / dies
+        else:
+            gpus = dies // nodes
+            sent = float(self.met.sum()) * (nodes - 1) / nodes + float(self.received.sum()) * (gpus - 1) / gpus
+        return sent * (self.there_bytes + self.back_bytes)
 
 
 @dataclass(frozen=True, kw_only=True)

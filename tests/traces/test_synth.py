@@ -12,13 +12,13 @@ from hypothesis import strategies as st
 from kit import shared
 
 from wss import rng
-from wss.errors import ConfigError
+from wss.errors import ConfigError, TraceError
 from wss.models import MODELS, ModelShape
 from wss.traces import RequestRouting, popularity, routing
 from wss.traces import synth as module
 from wss.traces.counting import count_trace
 from wss.traces.fitting import fit_to_counts, measure
-from wss.traces.loads import read_loads
+from wss.traces.loads import Loads, read_loads, write_loads
 from wss.traces.popularity import KNOTS, exp2
 from wss.traces.schema import fault_of
 from wss.traces.stats import statistics
@@ -295,6 +295,48 @@ def test_from_a_drift_on_a_share_of_requests_takes_to_other_experts():
 def test_a_trace_that_never_drifts_says_nothing_of_it():
     assert "drift" not in synth_meta(FLAT, SHAPE, 0).note
     assert "drift_at=5, drift_share=1.0" in synth_meta(replace(FLAT, drift_at=5), SHAPE, 0).note
+
+
+def loads_of(path, dumps: dict[str, np.ndarray], shape: ModelShape = SHAPE) -> str:
+    """Write a table of loads; each dump is [layers, experts]."""
+    write_loads(path, [Loads(name=n, phase="", layers=shape.moe_layers, counts=c, top_k=2) for n, c in dumps.items()])
+    return str(path)
+
+
+def test_recorded_popularity_is_kept_in_prefill_and_from_a_drift_on(tmp_path):
+    """Each expert is taken as often as the tables say, whatever clusters like; layer 1 of the second is of one pair."""
+    first = np.random.default_rng(0).integers(20, 200, (4, 16)).astype(float)
+    second = first[:, ::-1].copy()
+    second[1] = [500, 500, *[0] * 14]
+    path = loads_of(tmp_path / "loads.parquet", {"a": first, "b": second})
+    spec = replace(FLAT, clusters=4, focus=2.0, carry=0.5, loads=path, workload="a", drift_to="b", drift_at=1)
+    requests = made(spec)
+    for phase, table in (("prefill", first), ("decode", second)):
+        found = counts(requests, SHAPE, phase)
+        np.testing.assert_allclose(found / found.sum(axis=1)[:, None], table / table.sum(axis=1)[:, None], atol=0.012)
+    steady = made(replace(spec, drift_to="", drift_at=0))
+    np.testing.assert_allclose(
+        counts(steady, SHAPE) / counts(steady, SHAPE)[0].sum(), first / first.sum(axis=1)[:, None], atol=0.012
+    )
+    assert f"loads={path}, workload=a, drift_to=b" in synth_meta(spec, SHAPE, 0).note
+    assert "loads" not in synth_meta(FLAT, SHAPE, 0).note
+
+
+def test_recorded_popularity_that_does_not_fit(tmp_path):
+    path = loads_of(tmp_path / "loads.parquet", {"a": np.ones((4, 16))})
+    with pytest.raises(TraceError, match="has no dump 'aa'; did you mean 'a'"):
+        made(replace(FLAT, loads=path, workload="aa"))
+    with pytest.raises(
+        TraceError, match=r"loads.parquet: a: has 4 layers of 16 experts, deepseek-ai/DeepSeek-V3 has 58"
+    ):
+        made(replace(FLAT, loads=path, workload="a"), MODELS["deepseek_v3"])
+    with pytest.raises(ValueError, match="loads and workload go together"):
+        replace(FLAT, loads=path)
+    for odd in ({"drift_at": 3}, {"drift_to": "a"}):
+        with pytest.raises(ValueError, match="recorded loads drift to other ones"):
+            replace(FLAT, loads=path, workload="a", **odd)
+    with pytest.raises(ValueError, match="recorded loads drift to other ones"):
+        replace(FLAT, drift_at=3, drift_to="a")
 
 
 def test_prompts_are_spread_evenly():

@@ -19,6 +19,7 @@ from typing import Any
 import click
 
 from wss import __version__
+from wss.cli.joining import join
 from wss.cli.placements import placement
 from wss.cli.shared import Bars, Group, uninterrupted
 from wss.cli.sweeps import check, report, sweep
@@ -32,6 +33,7 @@ def cli() -> None:
     """Simulate wafer-scale GPU serving of Mixture-of-Experts LLMs."""
 
 
+trace.add_command(join)
 for command in (trace, sweep, check, report, placement):
     cli.add_command(command)
 

@@ -12,7 +12,7 @@ from wss.errors import CHECKED
 from wss.hardware import FaultSpec, SystemSpec
 from wss.metrics.sampling import LEAST
 from wss.models import ModelShape, Precision
-from wss.policies import ALLOCATIONS, CACHINGS, PLACEMENTS, PREDICTIONS, PREFETCHINGS, REBALANCINGS, Policy
+from wss.policies import ALLOCATIONS, CACHINGS, PLACEMENTS, PREDICTIONS, PREFETCHINGS, REBALANCINGS, Earlier, Policy
 from wss.traces.synth import SynthSpec
 
 
@@ -124,7 +124,7 @@ def _kind(value: object) -> str | None:
         return "synth"
     if isinstance(value, TraceFile):
         return "path"
-    if isinstance(value, ModelShape | Policy | LayerSample | Dispatch) or type(value).__module__.startswith(
+    if isinstance(value, ModelShape | Policy | Earlier | LayerSample | Dispatch) or type(value).__module__.startswith(
         "wss.hardware"
     ):
         return None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from wss.config.choices import kinded, named, overlay
+from wss.config.choices import build, kinded, named, overlay
 from wss.config.nodes import Document, Place
 from wss.config.plugins import POLICY_GROUP, offered, plugin_policy
 from wss.errors import ConfigError, did_you_mean
@@ -16,6 +16,7 @@ from wss.policies import (
     PREDICTIONS,
     PREFETCHINGS,
     REBALANCINGS,
+    Earlier,
     Policy,
 )
 
@@ -51,15 +52,17 @@ def _policy(document: Document, place: Place, value: Any) -> Policy | None:
     if "preset" in value:
         preset = _preset(document, (*place, "preset"), value["preset"])
         if preset is not None:
-            parts = {seam: getattr(preset, seam) for seam in SEAMS}
+            parts = {seam: getattr(preset, seam) for seam in (*SEAMS, "history")}
     for key, item in value.items():
         here = (*place, key)
-        if key in parts and isinstance(item, dict) and "kind" not in item:
+        if key == "history":
+            parts[key] = None if item is None else build(document, here, item, Earlier)
+        elif key in parts and isinstance(item, dict) and "kind" not in item:
             parts[key] = overlay(document, here, item, parts[key])
         elif key in SEAMS:
             parts[key] = kinded(document, here, item, *SEAMS[key])
         elif key not in ("name", "preset"):
-            document.fault(here, f"is not a key here; {did_you_mean(key, ['name', 'preset', *SEAMS])}")
+            document.fault(here, f"is not a key here; {did_you_mean(key, ['name', 'preset', *SEAMS, 'history'])}")
     name = value.get("name")
     if not isinstance(name, str) or not name or not name.isprintable():
         document.fault((*place, "name"), "is missing or not plain text; give the policy a name")

@@ -13,7 +13,7 @@ from wss.engine import NETWORKS, Dispatch
 from wss.hardware import GEMMS, WAFERS, SwitchedSpec, WaferSpec
 from wss.metrics.sampling import LEAST
 from wss.models import MODELS, ModelShape
-from wss.policies import POLICIES
+from wss.policies import POLICIES, Earlier
 from wss.traces.synth import SYNTHS, SynthSpec
 
 
@@ -50,7 +50,7 @@ def json_schema() -> dict[str, Any]:
     presets = {"enum": sorted({*POLICIES, *offered(POLICY_GROUP)})}
     policy = {
         "type": "object",
-        "properties": {"name": {"type": "string"}, "preset": presets, **seams},
+        "properties": {"name": {"type": "string"}, "preset": presets, **seams, "history": whole(Earlier)},
         "required": ["name"],
         "additionalProperties": False,
     }

@@ -6,25 +6,24 @@ way. Dispatch ends before the first expert begins, and combine begins after the 
 
     kernel time = dispatch + experts + combine
 
-How long each phase takes is a matter of the network, `CARRIERS`.
+How long each phase takes is a matter of the network, `wss.engine.carrying`, and of the way that tokens go: `Direct`, or
+`Relayed` where they cross between nodes once.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Annotated, Any, Literal, NamedTuple
+from dataclasses import dataclass, field
+from typing import Annotated, Literal
 
 import numpy as np
 from annotated_types import Gt, Le
 
-from wss.engine.circuits import CircuitModel
-from wss.engine.held import held_flows
-from wss.engine.network import CircuitSpec, FluidSpec, NetworkSpec, PacketSpec
-from wss.engine.packet import packet_flows
+from wss.engine.carrying import CARRIERS, Carrier, Carrying, drained, way_of
+from wss.engine.meeting import at_nodes, exactly_met, expected_met
+from wss.engine.network import FluidSpec, NetworkSpec
 from wss.errors import CHECKED, ConfigError
 from wss.hardware.wafer import Wafer
-from wss.records import BoolArray, Exchanged, FloatArray, IntArray, Plan
+from wss.records import Exchanged, FloatArray, IntArray, Plan, Routed
 
 ElementBytes = Annotated[float, Gt(0), Le(8)]
 
@@ -41,131 +40,90 @@ class Dispatch:
         elements there, are left out.
     once_per
         A token goes once to each die that computes any of its experts, and comes back once, summed there (DeepEP's
-        high-throughput kernels inside a node); or once for each expert (its low-latency kernels).
+        high-throughput kernels inside a node); or once for each expert (its low-latency kernels); or, of GPUs, once to
+        each node, to the GPU that has the number of the sender's, and on from there once to each die, and back the
+        same way, summed on each die and then in the node (its high-throughput kernels between nodes). On a node alone
+        the last is the first.
+    counting
+        How many tokens that makes is expected from the counts of experts, as if it were chance which ones a token has
+        together; or counted exactly, by each token's own. Each for an expert needs neither.
     """
 
     __pydantic_config__ = CHECKED
 
     dispatch_bytes: ElementBytes = 1.0
     combine_bytes: ElementBytes = 2.0
-    once_per: Literal["die", "expert"] = "die"
+    once_per: Literal["die", "expert", "node"] = "die"
+    counting: Literal["expected", "exact"] = field(default="expected", metadata={"option": True})
 
-    def received(self, plan: Plan, top_k: int, num_dies: int) -> FloatArray:
-        """Return how many tokens each die is sent, those that it has itself included, [dies]."""
-        if self.once_per == "expert":
-            return np.bincount(plan.die, plan.tokens, num_dies).astype(np.float64)
-        return distinct_tokens(plan, top_k, num_dies)
-
-
-def distinct_tokens(plan: Plan, top_k: int, num_dies: int) -> FloatArray:
-    """Return of how many different tokens each die computes anything, as expected from the counts alone, [dies].
-
-    Of N tokens a share p_i is in part i of the die, an expert's tokens there. A token has top_k different experts, so
-    of those that are in none of the parts before i, a share p_i · k / (k - p_1 - ... - p_(i-1)) is in i: what is left
-    of its k choices falls on the experts that are left. Parts are taken with most tokens first. This is exact if every
-    expert is as likely (the hypergeometric distribution), if top_k is 1, and for one die; it is never less than the
-    largest part nor more than all parts together, and over all dies never less than N. Which experts a token has
-    together is taken to be chance.
-    """
-    order = np.lexsort((-plan.tokens, plan.die))
-    die, share = plan.die[order], plan.tokens[order] * (top_k / plan.tokens.sum())
-    before = np.cumsum(share) - share
-    before -= before[np.searchsorted(die, die)]
-    none_of = np.ones(num_dies)
-    np.multiply.at(none_of, die, np.clip(1.0 - share * top_k / np.maximum(top_k - before, share), 0.0, 1.0))
-    received: FloatArray = plan.tokens.sum() / top_k * (1.0 - none_of)
-    return received
+    @property
+    def needs_tokens(self) -> bool:
+        """Whether the experts of each token are to be known."""
+        return self.counting == "exact" and self.once_per != "expert"
 
 
-class Way(NamedTuple):
-    """The flows of one phase, one for each pair of dies.
+class Direct:
+    """Each die sends to each other one what is computed there."""
 
-    Attributes
-    ----------
-    paths, lengths
-        Links of each flow and how many they are, [flows, longest] and [flows].
-    latency
-        Seconds over the links of each flow, [flows].
-    """
+    def __init__(self, wafer: Wafer, carry: Carrier) -> None:
+        dies = wafer.num_dies
+        # in turns: first every die with the one after it, then with the one after that, and so on
+        source, turn = (array.ravel() for array in np.indices((dies, dies))[:, :, 1:])
+        order = np.argsort(turn, kind="stable")
+        source, die = source[order], (source[order] + turn[order]) % dies
+        self._die, self._dies, self._carry = die, dies, carry
+        self._there, self._back = way_of(wafer, source, die), way_of(wafer, die, source)
 
-    paths: IntArray
-    lengths: IntArray
-    latency: FloatArray
-
-    def only(self, flows: BoolArray) -> Way:
-        """Return the way of some *flows* alone, [flows]."""
-        return Way(self.paths[flows], self.lengths[flows], self.latency[flows])
-
-    def loads(self, nbytes: FloatArray, num_links: int) -> FloatArray:
-        """Return the bytes over each link, [links], of flows of *nbytes*, [flows]."""
-        links = self.paths[self.paths >= 0]
-        return np.bincount(links, np.repeat(nbytes, self.lengths), num_links).astype(np.float64)
-
-
-class Carrying(NamedTuple):
-    """What a network made of a phase: when it ends (s), bytes and busy seconds of each link, [links] each."""
-
-    end: float
-    carried: FloatArray
-    busy: FloatArray
-
-
-Carrier = Callable[[Way, FloatArray], Carrying]
-
-
-def _fluid(_: FluidSpec, wafer: Wafer) -> Carrier:
-    """Return how fluid flows share links: in proportion to their bytes, as a well-scheduled collective does.
-
-    All flows over the busiest link then end together, when it has carried everything; the same holds of the next
-    busiest for the rest. So a flow ends its latency after its busiest link would have carried all that is to cross it.
-    Max-min fair rates of equal weight take as long where a link stays full to the end (docs/model.md).
-    """
-
-    def carry(way: Way, nbytes: FloatArray) -> Carrying:
-        loads = way.loads(nbytes, wafer.num_links)
-        seconds = loads / wafer.link_bandwidth
-        slowest = np.where(way.paths >= 0, seconds[way.paths], 0.0).max(axis=1)
-        return Carrying(float((way.latency + slowest).max()), loads, seconds)
-
-    return carry
-
-
-def _packet(spec: PacketSpec, wafer: Wafer) -> Carrier:
-    """Return how chunks queue at each link, first come, first served; flows that start together take turns."""
-
-    def carry(way: Way, nbytes: FloatArray) -> Carrying:
-        start = np.zeros(len(nbytes))
-        finish, busy = packet_flows(
-            start, nbytes, spec.chunk, spec.window, way.paths, way.lengths, wafer.link_bandwidth, wafer.link_latency
+    def carry(self, received: FloatArray, _: FloatArray, there: float, back: float) -> tuple[Carrying, Carrying]:
+        """Return the two phases, if each die is sent *received* tokens [dies] of *there* bytes, and *back* bytes."""
+        flows = received[self._die] / self._dies
+        some = flows > 0  # a flow of no bytes is none: it would take its hops, and hold them
+        return (
+            self._carry(self._there.only(some), flows[some] * there),
+            self._carry(self._back.only(some), flows[some] * back),
         )
-        return Carrying(float(finish.max()), busy * wafer.link_bandwidth, busy)
-
-    return carry
 
 
-def _circuit(spec: CircuitSpec, wafer: Wafer) -> Carrier:
-    """Return how transfers hold whole routes, in the order of the flows, none overtaking another."""
-    model = CircuitModel(wafer, spec.duplex)
-    resource = model.shared[model.is_link] - wafer.num_dies
-    bandwidth = wafer.link_bandwidth * spec.link_share
+class Relayed:
+    """A token goes to each node once: to the GPU there that has the number of its owner's, which hands it on.
 
-    def carry(way: Way, nbytes: FloatArray) -> Carrying:
-        start = np.zeros(len(nbytes))
-        finish, busy = held_flows(start, nbytes, way.paths, way.lengths, resource, bandwidth, wafer.link_latency)
-        return Carrying(float(finish.max()), way.loads(nbytes, wafer.num_links), busy)
+    Handing on begins with the first token, so a token's way is one flow over the links to the relay and from there, and
+    takes its latency and what the busiest of them takes. On the way back the relay sums what its node made of a token.
+    """
 
-    return carry
+    def __init__(self, wafer: Wafer, nodes: IntArray) -> None:
+        dies = wafer.num_dies
+        self._wafer, self._node = wafer, nodes
+        self._gpus, self._dies = dies // (int(nodes.max()) + 1), dies
+        source, die = np.nonzero(~np.eye(dies, dtype=np.bool_))
+        relay = nodes[die] * self._gpus + source % self._gpus
+        self._there, self._back = way_of(wafer, source, relay, die), way_of(wafer, die, relay, source)
+        is_leg = (relay == die) | (relay == source)  # between nodes to a relay, or inside one
+        self._leg_die, self._leg_inside = die[is_leg], (relay == source)[is_leg]
+        self._leg_there, self._leg_back = self._there.only(is_leg), self._back.only(is_leg)
 
+    def carry(self, received: FloatArray, met: FloatArray, there: float, back: float) -> tuple[Carrying, Carrying]:
+        """Return the two phases, if the dies are sent *received* tokens [dies], and the nodes *met* of them [nodes].
 
-CARRIERS: dict[type, Callable[[Any, Wafer], Carrier]] = {
-    FluidSpec: _fluid,
-    PacketSpec: _packet,
-    CircuitSpec: _circuit,
-}
+        *there* and *back* are bytes of a token. A relay hands a share of 1/GPUs of a die's tokens on, from all nodes.
+        """
+        between = met[self._node[self._leg_die]] / self._dies
+        tokens = np.where(self._leg_inside, received[self._leg_die] / self._gpus, between)
+        links = self._wafer.num_links
+        return (
+            drained(self._there, self._leg_there.loads(tokens * there, links), self._wafer),
+            drained(self._back, self._leg_back.loads(tokens * back, links), self._wafer),
+        )
 
 
 class Exchange:
-    """The exchange of one model's tokens on one wafer."""
+    """The exchange of one model's tokens on one wafer.
+
+    Raises
+    ------
+    ConfigError
+        If the network carries no activations, or the wafer has no nodes to send a token to once.
+    """
 
     def __init__(self, dispatch: Dispatch, network: NetworkSpec, wafer: Wafer, hidden: int, top_k: int) -> None:
         if type(network) not in CARRIERS:
@@ -173,27 +131,24 @@ class Exchange:
             raise ConfigError(f"dispatch: the network {name} carries reads alone; give one of fluid, packet, circuit")
         self._dispatch, self._top_k, self._dies = dispatch, top_k, wafer.num_dies
         self._there_bytes, self._back_bytes = hidden * dispatch.dispatch_bytes, hidden * dispatch.combine_bytes
-        self._carry = CARRIERS[type(network)](network, wafer)
-        # in turns: first every die with the one after it, then with the one after that, and so on
-        source, turn = (array.ravel() for array in np.indices((self._dies, self._dies))[:, :, 1:])
-        order = np.argsort(turn, kind="stable")
-        source, die = source[order], (source[order] + turn[order]) % self._dies
-        self._die = die
-        self._there, self._back = _way(wafer, source, die), _way(wafer, die, source)
+        carry = CARRIERS[type(network)](network, wafer)
+        self._nodes = _nodes_of(dispatch, network, wafer)
+        self._way = Direct(wafer, carry) if self._nodes is None else Relayed(wafer, self._nodes)
         self._nothing = Carrying(0.0, np.zeros(wafer.num_links), np.zeros(wafer.num_links))
 
-    def run(self, plan: Plan) -> Exchanged:
-        """Return what it takes to bring the tokens of *plan* to their experts and the results back."""
-        received = self._dispatch.received(plan, self._top_k, self._dies)
-        flows = received[self._die] / self._dies
-        some = flows > 0  # a flow of no bytes is none: it would take its hops, and hold them
+    def run(self, plan: Plan, routed: Routed | None = None) -> Exchanged:
+        """Return what it takes to bring the tokens of *plan* to their experts and the results back.
+
+        *routed* are the experts of each token, where they are to be counted exactly.
+        """
+        received, met = self._sent(plan, routed)
         there, back = self._nothing, self._nothing
-        if some.any():
-            there = self._carry(self._there.only(some), flows[some] * self._there_bytes)
-            back = self._carry(self._back.only(some), flows[some] * self._back_bytes)
+        if self._dies > 1 and received.any():
+            there, back = self._way.carry(received, met, self._there_bytes, self._back_bytes)
         return Exchanged(
             tokens=float(plan.tokens.sum()) / self._top_k,
             received=received,
+            met=met,
             there_bytes=self._there_bytes,
             back_bytes=self._back_bytes,
             dispatch=there.end,
@@ -202,9 +157,33 @@ class Exchange:
             link_busy=there.busy + back.busy,
         )
 
+    def _sent(self, plan: Plan, routed: Routed | None) -> tuple[FloatArray, FloatArray]:
+        """Return how many tokens each die is sent, [dies], and each node, [nodes]; of no nodes if they go straight."""
+        if self._dispatch.once_per == "expert":
+            return np.bincount(plan.die, plan.tokens, self._dies).astype(np.float64), np.zeros(0)
+        received = self._met(plan, routed, self._dies)
+        if self._nodes is None:
+            return received, np.zeros(0)
+        return received, self._met(at_nodes(plan, self._nodes), routed, int(self._nodes[-1]) + 1)
 
-def _way(wafer: Wafer, source: IntArray, die: IntArray) -> Way:
-    """Return the flows from each *source* to its *die*, [flows] each."""
-    paths = np.ascontiguousarray(wafer.routes[source, die])
-    latency = np.where(paths >= 0, wafer.link_latency[paths], 0.0).sum(axis=1)
-    return Way(paths, wafer.hops[source, die], latency)
+    def _met(self, plan: Plan, routed: Routed | None, places: int) -> FloatArray:
+        """Return how many tokens are computed in each of *places*, [places]."""
+        if not self._dispatch.needs_tokens:
+            return expected_met(plan, self._top_k, places)
+        if routed is None:
+            raise ValueError("tokens are to be counted exactly, and their experts are not given")
+        return exactly_met(plan, routed, places)
+
+
+def _nodes_of(dispatch: Dispatch, network: NetworkSpec, wafer: Wafer) -> IntArray | None:
+    """Return the node of each GPU, [dies], if tokens are to go to each of several nodes once; else None."""
+    if dispatch.once_per != "node":
+        return None
+    nodes = wafer.nodes
+    if nodes is None:
+        raise ConfigError("dispatch: once_per: node is for GPUs in nodes, and this wafer is a mesh; give once_per: die")
+    if nodes[-1] == 0:
+        return None
+    if not isinstance(network, FluidSpec):
+        raise ConfigError("dispatch: once_per: node runs on the fluid network alone; give network: fluid")
+    return nodes

@@ -68,6 +68,11 @@ class Wafer:
         """How many directed links there are."""
         return len(self.links)
 
+    @property
+    def nodes(self) -> IntArray | None:
+        """The node of each GPU, ascending, [dies]; on a mesh there are none."""
+        return self.coordinates[:, 0] if isinstance(self.spec, SwitchedSpec) else None
+
     def place(self, end: int) -> tuple[int, int] | None:
         """Return the coordinates of what a link begins or ends at; None for a switch."""
         return (int(self.coordinates[end, 0]), int(self.coordinates[end, 1])) if end < self.num_dies else None

@@ -113,9 +113,10 @@ def check_exchange(plan: Plan, exchanged: Exchanged, wafer: Wafer) -> None:
     slack = ROUNDING * exchanged.tokens
     if (exchanged.received < least - slack).any() or (exchanged.received > most + slack).any():
         raise AssertionError(f"{exchanged.received} tokens received, between {least} and {most} planned")
+    tokens = _sent(exchanged, wafer)[:, :, None]
     planned = np.zeros(wafer.num_links)
     for routes, nbytes in ((wafer.routes, exchanged.there_bytes), (wafer.routes.swapaxes(0, 1), exchanged.back_bytes)):
-        flows = np.broadcast_to((exchanged.received * (nbytes / dies))[None, :, None], routes.shape)
+        flows = np.broadcast_to(tokens * nbytes, routes.shape)
         planned += np.bincount(routes[routes >= 0], flows[routes >= 0], wafer.num_links)
     if planned.size and np.abs(exchanged.link_bytes - planned).max() > ROUNDING * planned.max():
         worst = int(np.abs(exchanged.link_bytes - planned).argmax())
@@ -124,3 +125,18 @@ def check_exchange(plan: Plan, exchanged: Exchanged, wafer: Wafer) -> None:
     fastest = float((planned / wafer.link_bandwidth).max(initial=0.0))
     if exchanged.dispatch + exchanged.combine < fastest * (1 - ROUNDING):
         raise AssertionError(f"{exchanged.dispatch + exchanged.combine} s beat the busiest link's {fastest} s")
+
+
+def _sent(exchanged: Exchanged, wafer: Wafer) -> FloatArray:
+    """Return how many tokens each die sends to each other one, [dies, dies], and check those that nodes are sent."""
+    dies, nodes = wafer.num_dies, len(exchanged.met)
+    if nodes == 0:
+        return np.broadcast_to(exchanged.received / dies, (dies, dies))
+    of_node, slack = exchanged.received.reshape(nodes, -1), ROUNDING * exchanged.tokens
+    most = np.minimum(of_node.sum(axis=1), exchanged.tokens)
+    if (exchanged.met < of_node.max(axis=1) - slack).any() or (exchanged.met > most + slack).any():
+        raise AssertionError(f"{exchanged.met} tokens to the nodes of dies that receive {of_node}")
+    node, gpu = wafer.coordinates.T
+    lane = gpu[:, None] == gpu
+    between = np.where(lane, exchanged.met[node] / dies, 0.0)  # to the GPU of the same number
+    return np.where(node[:, None] == node, exchanged.received * (nodes / dies), between)

@@ -3,7 +3,7 @@
 from wss.policies.allocation import ALLOCATIONS
 from wss.policies.caching import CACHINGS
 from wss.policies.copies import Copies
-from wss.policies.history import History
+from wss.policies.history import Earlier, History
 from wss.policies.placements import PLACEMENTS
 from wss.policies.prediction import PREDICTIONS
 from wss.policies.prefetching import PREFETCHINGS
@@ -21,6 +21,7 @@ __all__ = [
     "REBALANCINGS",
     "Copies",
     "Costs",
+    "Earlier",
     "History",
     "KernelView",
     "Policy",

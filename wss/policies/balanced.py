@@ -46,21 +46,9 @@ class Balanced:
     def allocate(self, view: KernelView) -> Plan:
         """Return the tasks of each die in the order in which it runs them."""
         costs = view.costs
-        tokens, source, goals = surplus(
-            view.counts,
-            view.holders,
-            view.hops,
-            view.routes,
-            (
-                costs.hbm_read,
-                view.link_reads,
-                costs.hop,
-                costs.latency,
-                costs.token * costs.tile,
-                costs.tile,
-                costs.request,
-            ),
-        )
+        tile_s = costs.token * costs.tile
+        numbers = (costs.hbm_read, view.link_reads, costs.hop, costs.latency, tile_s, costs.tile, costs.request)
+        tokens, source, goals = surplus(view.counts, view.holders, view.hops, view.routes, numbers)
         wafer = view.routes, costs.hbm_read, view.link_reads, costs.window
         best, least, budget = None, np.inf, self.budget
         for i in reversed(range(len(goals))):
@@ -68,10 +56,8 @@ class Balanced:
                 break
             plan = self._plan(tokens[i], source[i], goals[i], view)
             begin = np.concatenate(([0], np.cumsum(np.bincount(plan.die, minlength=view.num_dies))))
-            computing = -(-plan.tokens // costs.tile) * (costs.tile * costs.token)
-            order, seconds, budget = reorder(
-                begin, (computing, plan.source), wafer, self.late, goals[i] * ENOUGH, budget
-            )
+            tasks = -(-plan.tokens // costs.tile) * tile_s, plan.source
+            order, seconds, budget = reorder(begin, tasks, wafer, self.late, goals[i] * ENOUGH, budget)
             if seconds < least:
                 best, least = _in_order(plan, order), seconds
         assert best is not None  # the first goal is always met

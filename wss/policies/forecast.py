@@ -2,9 +2,10 @@
 
 A small fluid model of the kernel, coarser than the engine's. A die runs its tasks in order, with a window of reads in
 flight; a read's slot is free when its task ends. The reads of one HBM share it equally, as do those that cross a link,
-and each goes at the rate of its narrowest share. A task ends when its weights are there and its computing is done:
+and each goes at the rate of its narrowest share. A task ends when its weights are there and its computing is done,
+which begins when the task before has ended (its read is issued by then):
 
-    end = max(read done, max(read issued, end of task before) + computing)
+    end = max(read done, end of task before + computing)
 
 Left out: latencies, LLCs, read requests, what copies write, and that a read which is held up leaves others more.
 """
@@ -59,7 +60,7 @@ def forecast(dies, begin, seconds, sources, routes, hbm_read, link_reads, window
         Reads in flight per die.
     """
     next_read, next_end = begin[:-1].copy(), begin[:-1].copy()
-    issue, end = np.zeros(seconds.size), np.full(seconds.size, np.inf)
+    end = np.full(seconds.size, np.inf)
     arrived, left = np.zeros(seconds.size, np.bool_), np.ones(seconds.size)
     readers, carried = np.zeros(len(routes)), np.zeros(link_reads.size)
     flying, at = np.empty(dies.size * window, np.int64), np.empty(dies.size * window, np.int64)  # tasks, place of die
@@ -73,7 +74,6 @@ def forecast(dies, begin, seconds, sources, routes, hbm_read, link_reads, window
                 if task - begin[i] >= window and end[task - window] > now:
                     free = min(free, end[task - window])
                     break
-                issue[task] = now
                 flying[num_flying], at[num_flying] = task, i
                 num_flying += 1
                 next_read[i] += 1
@@ -99,6 +99,6 @@ def forecast(dies, begin, seconds, sources, routes, hbm_read, link_reads, window
             while next_end[i] < begin[i + 1] and arrived[next_end[i]]:
                 ends = next_end[i]
                 before = end[ends - 1] if ends > begin[i] else 0.0
-                end[ends] = max(now, max(issue[ends], before) + seconds[ends])
+                end[ends] = max(now, before + seconds[ends])
                 next_end[i] += 1
         num_flying = still

@@ -4,13 +4,37 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Literal
 
 import numpy as np
 
+from wss.errors import CHECKED
 from wss.policies.view import Costs
 from wss.records import FloatArray, IntArray
 
 NEEDS = ("nothing", "prefill", "pairs", "decode")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Earlier:
+    """Requests served before, by whose loads experts are placed instead of by the prefill of the batch.
+
+    Attributes
+    ----------
+    path
+        A trace, or a table of expert loads, in which each dump is a workload.
+    only
+        Names of the subjects, benchmarks or dumps that count; all if empty.
+    by
+        ``all``: all of them together. ``subject`` or ``benchmark``: for each request of the batch those of its own, so
+        that a mixed batch is placed by the loads of its workloads, in its proportions.
+    """
+
+    __pydantic_config__ = CHECKED
+
+    path: str
+    only: tuple[str, ...] = ()
+    by: Literal["all", "subject", "benchmark"] = "all"
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)

@@ -55,7 +55,7 @@ def _sharing(die, begin, sources):  # type: ignore[no-untyped-def]
 
 
 @numba.njit(cache=True)
-def _moves(begin):  # type: ignore[no-untyped-def]
+def moves_of(begin):  # type: ignore[no-untyped-def]
     """Return every place and where its task could move to among those of its die, [moves, 2]."""
     sizes = begin[1:] - begin[:-1]
     moves = np.empty(((sizes * (sizes - 1)).sum(), 2), np.int64)
@@ -85,7 +85,7 @@ def _search(die, begin, order, tasks, wafer, budget):  # type: ignore[no-untyped
     near = np.empty(part[-1], np.int64)
     for i in range(dies.size):
         near[part[i] : part[i + 1]] = order[begin[dies[i]] : begin[dies[i] + 1]]
-    moves = _moves(part)
+    moves = moves_of(part)
     best = _die_ends(dies, part, near, tasks, wafer).max()
     floor = NEAR_FLOOR * _floor(die, begin, order, tasks, wafer)
     spent, trial, since = near.size, 0, 0

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from wss.policies.allocation import Algorithm1, Allocation, Even, Home, InTurn
 from wss.policies.balanced import Balanced
 from wss.policies.caching import Belady, Caching, Heatmap, Lfu, Lru
+from wss.policies.history import Earlier
 from wss.policies.nearest import Nearest
 from wss.policies.placement import Contiguous, Placement
 from wss.policies.placements.dup import Dup
@@ -32,7 +33,7 @@ from wss.policies.rebalancing import Every, NoRebalancing, Rebalancing
 class Policy:
     """Where experts live, who computes them, what is worth a copy, what is given up for it, what is read ahead.
 
-    And when experts are placed anew.
+    And when experts are placed anew. *history* tells by what they are placed first: None by the prefill of the batch.
     """
 
     name: str
@@ -42,6 +43,7 @@ class Policy:
     caching: Caching = field(default_factory=Lru)
     prefetching: Prefetching = field(default_factory=NoPrefetch)
     rebalancing: Rebalancing = field(default_factory=NoRebalancing, metadata={"option": True})
+    history: Earlier | None = field(default=None, metadata={"option": True})
     about: str = "given in the configuration"
 
 

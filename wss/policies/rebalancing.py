@@ -15,7 +15,7 @@ from annotated_types import Ge, Le
 from scipy.optimize import linear_sum_assignment
 
 from wss.errors import CHECKED
-from wss.policies.history import History
+from wss.policies.history import Earlier, History
 from wss.records import BoolArray, FloatArray, IntArray
 
 Steps = Annotated[int, Ge(1), Le(10**6)]
@@ -27,7 +27,8 @@ class Rebalancing(Protocol):
 
     Attributes of a class, where it has them, say how weights move: ``how``, "blocking" (all before the step, which
     waits; so it is without the attribute) or "background" (with what kernels leave of HBMs and links), and ``gain``, by
-    which share of the largest die's time a layer has to get better to be moved at all (0: any layer that changes).
+    which share of the largest die's time a layer has to get better to be moved at all (0: any layer that changes). A
+    class with a ``history`` (`Earlier`) is handed its loads, [layers, experts], after *counts*.
     """
 
     def look_back(self, counts: IntArray) -> IntArray | None:
@@ -79,7 +80,33 @@ class Every:
         return load
 
 
-REBALANCINGS: dict[str, type[Rebalancing]] = {"none": NoRebalancing, "every": Every}
+@dataclass(frozen=True, kw_only=True)
+class Coming:
+    """Once, for a workload that is known to come: by the loads of what was served of it before.
+
+    Parameters
+    ----------
+    at
+        The decode step before which experts set out for their new places.
+    history
+        What was served before.
+    how, gain
+        As in `Rebalancing`.
+    """
+
+    __pydantic_config__ = CHECKED
+
+    at: Annotated[int, Ge(2), Le(10**6)]
+    history: Earlier
+    how: How = "background"
+    gain: Annotated[float, Ge(0), Le(1)] = 0.0
+
+    def look_back(self, counts: IntArray, earlier: IntArray | None = None) -> IntArray | None:
+        """Return *earlier*, the load that the history tells, [layers, experts], when step *at* is next."""
+        return earlier if len(counts) == self.at - 1 else None
+
+
+REBALANCINGS: dict[str, type[Rebalancing]] = {"none": NoRebalancing, "every": Every, "coming": Coming}
 
 
 def matched(now: BoolArray, then: BoolArray) -> BoolArray:

@@ -16,7 +16,7 @@ from wss.run.batch import Progress
 from wss.run.placing import Seen
 from wss.run.sampling import draw_layers
 from wss.run.summary import summary_of
-from wss.run.walk import AnySite, notes_of, replay_of, seen_of, sites_of
+from wss.run.walk import AnySite, counts_tokens, notes_of, replay_of, seen_of, sites_of
 
 
 def check(experiment: Experiment) -> None:
@@ -53,7 +53,7 @@ def simulate(experiments: Sequence[Experiment], progress: Progress) -> list[dict
         for experiment, wafer in zip(experiments, wafers, strict=True)
         for site in sites_of(experiment, wafer, list(experiment.policies), seen)
     ]
-    batch, replay = replay_of(experiments[0], policies)
+    batch, replay = replay_of(experiments[0], policies, routed=any(map(counts_tokens, experiments)))
     total = (batch.steps + replay.has_prefill) * len(replay.layers) * len(sites)
     spent = [0.0] * len(sites)
     done = 0

@@ -22,9 +22,9 @@ from wss.policies import Copies, Costs, Policy
 from wss.policies.rebalancing import NoRebalancing, matched, worthwhile
 from wss.records import BoolArray, FloatArray, IntArray, KernelRun, Plan
 from wss.run.asking import Asking
-from wss.run.guard import checked_load, checked_number
+from wss.run.guard import checked_load, checked_number, sealed
 from wss.run.homes import Homes
-from wss.run.placing import history_of, layer_indices, needs_of, placed_by
+from wss.run.placing import Seen, history_of, layer_indices, needs_of, placed_by
 from wss.traces import Kernel
 
 ROUNDING = 1e-9  # of an expert: what may be left of it when it is taken to be there
@@ -44,6 +44,8 @@ class Moving:
         Runs a kernel that only reads and keeps.
     ask
         Asks the policy.
+    seen
+        Knows what was served before.
 
     Raises
     ------
@@ -62,6 +64,7 @@ class Moving:
         ledger: Ledger,
         carry: Carry,
         ask: Asking,
+        seen: Seen,
     ) -> None:
         self._experiment, self._wafer, self._policy, self._costs = experiment, wafer, policy, costs
         self._homes, self._copies, self._ledger, self._carry, self._ask = homes, copies, ledger, carry, ask
@@ -70,6 +73,9 @@ class Moving:
         self._background = _in_background(policy, experiment)
         self._idle = Idle(wafer)
         self._layers, self._places = experiment.layers_run, list(layer_indices(experiment))
+        history = getattr(self._rule, "history", None)
+        self._known = None if history is None else seen.earlier(history)
+        self._earlier = [] if self._known is None else [sealed(self._known.load[self._places])]
         self._bytes = experiment.model.expert_bytes(experiment.precision)
         self._each = self._bytes / experiment.layer_share
         self._reserve = experiment.batch * experiment.model.top_k * experiment.model.activation_bytes
@@ -88,6 +94,7 @@ class Moving:
         name, under_way = self._policy.name, int(self._homes.coming.sum()) if self._background else 0
         waiting = self._without_room + int(self._homes.missing.sum()) * self._background
         return [
+            *([] if self._known is None else [f"{name}, when it rebalances: {note}" for note in self._known.notes]),
             *([f"{name}: {under_way} experts were still on their way at the end"] if under_way else []),
             *([f"{name}: {waiting} experts found no room on the die they were to be moved to"] if waiting else []),
         ]
@@ -104,7 +111,7 @@ class Moving:
         if kernel.layer == 0 and kernel.step > 1:
             seen = self._counts[: self._steps].view()
             seen.flags.writeable = False
-            load = self._ask("rebalancing", self._rule.look_back, seen)
+            load = self._ask("rebalancing", self._rule.look_back, seen, *self._earlier)
             if load is not None:
                 self._rebalance(checked_load(load, seen.shape[1:], self._policy.name), kernel.step)
         if self._background and self._waiting:

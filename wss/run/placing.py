@@ -10,12 +10,13 @@ import numpy as np
 from wss.config import Experiment, TraceFile
 from wss.errors import ConfigError
 from wss.hardware import GEMMS, Wafer
-from wss.policies import Costs, History, Policy
+from wss.policies import Costs, Earlier, History, Policy
 from wss.policies.history import NEEDS
 from wss.policies.placements import REPLICATING
 from wss.records import BoolArray, FloatArray, IntArray
 from wss.run.asking import Asking
 from wss.run.batch import made_batch, read_batch
+from wss.run.earlier import Known, known_of
 from wss.run.guard import checked_placement, sealed
 from wss.traces import Kernel, Kernels
 from wss.traces.synth import synthesise
@@ -35,6 +36,13 @@ class Seen:
 
     def __init__(self, experiment: Experiment, replayed: Callable[[], Kernels] | None) -> None:
         self._experiment, self._replayed = experiment, replayed
+        self._earlier: dict[Earlier, Known] = {}
+
+    def earlier(self, history: Earlier) -> Known:
+        """Return what is known of requests served before."""
+        if history not in self._earlier:
+            self._earlier[history] = known_of(self._experiment, history)
+        return self._earlier[history]
 
     def load(self, needs: str) -> IntArray:
         """Return the tokens of each expert that a placement which *needs* this may know, [all MoE layers, experts]."""
@@ -131,7 +139,11 @@ def place(experiment: Experiment, wafer: Wafer, policy: Policy, seen: Seen, cost
         If it is none.
     """
     needs = needs_of(policy)
-    return placed_by(policy, history_of(experiment, wafer, costs, seen.load(needs), seen.pairs(needs)), wafer, ask)
+    if policy.history is not None and needs != "prefill":
+        what = f"its placement needs {needs}, and not the loads that a history brings"
+        raise ConfigError(f"policy {policy.name}: {what}; leave history out, or give a placement such as eplb")
+    load = seen.load(needs) if policy.history is None else seen.earlier(policy.history).load
+    return placed_by(policy, history_of(experiment, wafer, costs, load, seen.pairs(needs)), wafer, ask)
 
 
 def placed_by(policy: Policy, history: History, wafer: Wafer, ask: Asking) -> BoolArray:
@@ -152,6 +164,8 @@ def placing_notes(
     needs, notes = needs_of(policy), []
     if needs == "decode":
         notes.append(f"{policy.name} is an oracle, no policy: its placement knows the decode steps that are run")
+    elif policy.history is not None:
+        notes += [f"{policy.name}: {note}" for note in seen.earlier(policy.history).notes]
     elif needs != "nothing" and not seen.load(needs).any():
         notes.append(f"{policy.name}: there is no prefill to place experts by, so all are taken for alike")
     run = placed if places is None else placed[list(places)]

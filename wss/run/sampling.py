@@ -12,7 +12,7 @@ from wss.config.experiment import DrawnLayers, LayerSample
 from wss.metrics.sampling import Sample, draw
 from wss.records import FloatArray
 from wss.traces import Kernels
-from wss.traces.popularity import layer_shares
+from wss.traces.popularity import popularity
 
 Replayed = Callable[[Experiment], Kernels]
 
@@ -42,7 +42,6 @@ def _skew(everything: Experiment, replayed: Replayed) -> FloatArray:
             if kernel.step > 0:
                 tokens[kernel.layer] += kernel.counts
     else:
-        of_layer = range(len(model.moe_layers))
-        tokens = np.array([layer_shares(everything.trace, model, everything.seed, layer) for layer in of_layer])
+        tokens = popularity(everything.trace, model, everything.seed)
     skew: FloatArray = tokens.max(axis=1) / tokens.mean(axis=1)
     return skew

@@ -66,7 +66,7 @@ class Site:
         self._foresight = Foresight(policy, self._ask, len(self._layers), wafer.num_dies, self._future)
         self._homes = Homes(kept, wafer.usable_hbm, room, self._copy_bytes, self._copies)
         self.ledger = Ledger(policy.name, model, wafer, precision, self._gemm, exchanges=self._exchange is not None)
-        state = (self._homes, self._copies, self.ledger, self._carry, self._ask)
+        state = (self._homes, self._copies, self.ledger, self._carry, self._ask, seen)
         self._moving = Moving(experiment, wafer, policy, self._costs, *state) if moves_of(policy) else None
 
     @property
@@ -129,7 +129,7 @@ class Site:
             compute,
             outcome,
             where=lying,
-            exchanged=None if self._exchange is None else self._exchange.run(plan),
+            exchanged=None if self._exchange is None else self._exchange.run(plan, kernel.routed),
             evictions=self._copies.evictions - before,
             hbm_used=float(used.max()),
         )

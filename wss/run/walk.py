@@ -60,8 +60,11 @@ def _excess(sites: Sequence[AnySite]) -> list[str]:
     return [f"no capacity limit here: weights and copies exceed the usable HBM by {excess[0]:.0f} bytes ({excess[1]})"]
 
 
-def replay_of(experiment: Experiment, policies: Sequence[Policy]) -> tuple[Batch, Kernels]:
-    """Open the batch, and replay it: by counts alone where no policy asks what followed what."""
+def replay_of(experiment: Experiment, policies: Sequence[Policy], *, routed: bool = False) -> tuple[Batch, Kernels]:
+    """Open the batch, and replay it: by counts alone where no policy asks what followed what.
+
+    With *routed*, kernels say which experts each token has.
+    """
     trace, num_experts = experiment.trace, experiment.model.num_experts
     heat, layers = any(map(asks_for_pairs, policies)), any(map(asks_for_layers, policies))
     across = experiment.physics == "wss"
@@ -69,14 +72,19 @@ def replay_of(experiment: Experiment, policies: Sequence[Policy]) -> tuple[Batch
         batch = made_batch(experiment, trace)
         source = (trace, experiment.model, experiment.seed, batch.num_requests)
         common = (experiment.batch, batch.steps, layer_indices(experiment))
-        return batch, SynthReplay(*source, *common, across_phases=across, heat=heat, layer_heat=layers)
+        return batch, SynthReplay(*source, *common, across_phases=across, heat=heat, layer_heat=layers, routed=routed)
     batch, requests = read_batch(experiment, trace)
     common = (experiment.batch, batch.steps, layer_indices(experiment))
     continuous = trace.replay == "continuous"
-    if not (heat or layers or continuous):
+    if not (heat or layers or continuous or routed):
         return batch, CountedReplay(requests, len(requests), *common, num_experts)
     replay = Replay(requests, *common, num_experts, across_phases=across, continuous=continuous, layer_heat=layers)
     return dataclasses.replace(batch, num_requests=replay.num_requests), replay
+
+
+def counts_tokens(experiment: Experiment) -> bool:
+    """Whether what is sent between dies is counted token by token."""
+    return experiment.dispatch is not None and experiment.dispatch.needs_tokens
 
 
 def seen_of(experiment: Experiment) -> Seen:
@@ -105,7 +113,7 @@ def run(experiment: Experiment, progress: Progress = _quiet) -> Result:
     policies = sorted(experiment.policies, key=lambda policy: policy.name)
     asked, (experiment, sample) = experiment, draw_layers(experiment, lambda every: replay_of(every, [])[1])
     sites = sites_of(experiment, wafer, policies, seen_of(experiment))
-    batch, replay = replay_of(experiment, policies)
+    batch, replay = replay_of(experiment, policies, routed=counts_tokens(experiment))
     total = (batch.steps + replay.has_prefill) * len(replay.layers) * len(sites)
     done = 0
     for kernel in replay.kernels():

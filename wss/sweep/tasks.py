@@ -24,7 +24,9 @@ from wss.config import Experiment, TraceFile
 from wss.config.experiment import LayerSample
 from wss.config.grid import Sweep
 from wss.errors import ConfigError, TraceError
+from wss.policies import Earlier
 from wss.policies.placements.layouts import LayoutFile
+from wss.traces.synth import SynthSpec
 
 KEY_LENGTH = 24
 PACKAGES = ("networkx", "numba", "numpy", "pyarrow", "simpy")
@@ -138,7 +140,7 @@ def _digest(path: str) -> str:
 
 
 def _outside(value: Any) -> list[tuple[str, str]]:
-    """Return what *value* depends on outside of it, with hashes: layouts, modules of classes other than wss' own."""
+    """Return what *value* depends on outside of it, with hashes: files, modules of classes other than wss' own."""
     if isinstance(value, tuple):
         return [pair for item in value for pair in _outside(item)]
     if not is_dataclass(value):
@@ -146,6 +148,10 @@ def _outside(value: Any) -> list[tuple[str, str]]:
     found = [pair for field in fields(value) for pair in _outside(getattr(value, field.name))]
     if isinstance(value, LayoutFile):
         found.append((f"layout {value.path}", _digest(value.path)))
+    if isinstance(value, Earlier):
+        found.append((f"history {value.path}", _digest(value.path)))
+    if isinstance(value, SynthSpec) and value.loads:
+        found.append((f"loads {value.loads}", _digest(value.loads)))
     if not type(value).__module__.startswith("wss."):
         found.append((f"module {type(value).__module__}", _module_hash(type(value).__module__)))
     return found

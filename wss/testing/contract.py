@@ -21,7 +21,7 @@ from wss.policies.allocation import InTurn
 from wss.policies.placement import Contiguous
 from wss.policies.prediction import Never, TokenHeatmap
 from wss.policies.prefetching import NoPrefetch
-from wss.policies.rebalancing import Every, NoRebalancing
+from wss.policies.rebalancing import Coming, Every, NoRebalancing
 from wss.run.placing import Seen, costs_of, place
 from wss.testing.cases import WAFERS, Scattered, experiment_of, model_of, replay_of, wafer_of, with_room
 from wss.testing.trial import ContractError, Doubting, at, difference, rows_of
@@ -38,7 +38,7 @@ def check_parts(policy: Policy) -> None:
     """Check that all parts are frozen dataclasses, and that the policy can be sent to another process."""
     for field in fields(Policy):
         part = getattr(policy, field.name)
-        if isinstance(part, str):
+        if part is None or isinstance(part, str):
             continue
         how = getattr(type(part), "__dataclass_params__", None)
         if how is None or not how.frozen:
@@ -66,7 +66,11 @@ def _sent(policy: Policy) -> Policy:
 
 
 def check_placement(policy: Policy, wafer: str) -> None:
-    """Check the placement with much room and little, with a prefill and without, of few experts and many."""
+    """Check the placement with much room and little, with a prefill and without, of few experts and many.
+
+    A history is of one model, so a policy is tried without its own, here and in whole runs.
+    """
+    policy = replace(policy, history=None)
     for num_experts, extra, prefill in PLACED:
         model = model_of(num_experts)
         system = with_room(wafer_of(wafer), model, extra)
@@ -121,6 +125,8 @@ def check_runs(policy: Policy, wafer: str) -> None:
 def _soon(policy: Policy) -> Policy:
     """Return *policy* so that, if it rebalances every so many steps, it does within those of a trial."""
     rule = policy.rebalancing
+    if isinstance(rule, Coming):  # its history is of one model
+        return replace(policy, rebalancing=NoRebalancing())
     if isinstance(rule, Every) and rule.steps > SOON:
         return replace(policy, rebalancing=replace(rule, steps=SOON))
     return policy

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, fields, is_dataclass
+from dataclasses import asdict, fields, is_dataclass, replace
 from typing import Any, ClassVar, TypeVar
 
 import numpy as np
@@ -89,6 +89,7 @@ def rows_of(policy: Policy, wafer: Wafer, num_experts: int, engine: Engine = "au
         If it fails, or breaks a rule.
     """
     __tracebackhide__ = True
+    policy = replace(policy, history=None)  # it is of one model, and these are others
     experiment = experiment_of(policy, wafer, model_of(num_experts), engine)
     with at(f"{num_experts} experts"):
         site = Trial(experiment, wafer, policy, Seen(experiment, lambda: replay_of(num_experts)))

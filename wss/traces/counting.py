@@ -67,6 +67,15 @@ def count_use(experts, last_use, reuse, distinct):  # type: ignore[no-untyped-de
                 last_use[at, i] = t
 
 
+@numba.njit(cache=True)
+def count_uses(experts, num_prefill, counts):  # type: ignore[no-untyped-def]
+    """Add one request's experts [rows, layers, k] to *counts* [prefill and decode, layers, experts]."""
+    for t in range(experts.shape[0]):
+        for at in range(experts.shape[1]):
+            for k in range(experts.shape[2]):
+                counts[int(t >= num_prefill), at, experts[t, at, k]] += 1
+
+
 @dataclass(eq=False)
 class Phase:
     """Counts of one phase; pairs by half of the requests where they are [2, layers, experts, experts]."""

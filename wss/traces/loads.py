@@ -8,6 +8,7 @@ zero; and the ``.pt`` file of SGLang's recorder in mode ``stat``, its steps summ
 from __future__ import annotations
 
 import os
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,7 +17,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from wss.errors import OutputError, TraceError
+from wss.errors import OutputError, TraceError, did_you_mean
+from wss.models import ModelShape
 from wss.records import FloatArray
 from wss.traces.importers.pt import load_pt
 from wss.traces.writer import reason
@@ -78,6 +80,28 @@ def read_loads(path: Path) -> list[Loads]:
         if not (np.isfinite(loads.counts).all() and (loads.counts >= 0).all()):
             raise TraceError(f"{path}: {loads.name}: a count is negative or not finite; give numbers of tokens")
     return found
+
+
+def read_dumps(path: Path, model: ModelShape, names: Collection[str] = ()) -> dict[str, FloatArray]:
+    """Return the loads of *model*'s MoE layers, [layers, experts], by name of the dump: of *names*, or of all.
+
+    Raises
+    ------
+    TraceError
+        If the file cannot be read, is of another shape, or has no dump of a name.
+    """
+    found = {dump.name: dump for dump in read_loads(path)}
+    for dump in found.values():
+        if (dump.layers, dump.counts.shape[1]) != (model.moe_layers, model.num_experts):
+            ours = f"{len(model.moe_layers)} of {model.num_experts}"
+            raise TraceError(
+                f"{path}: {dump.name}: has {len(dump.layers)} layers of {dump.counts.shape[1]} experts, {model.name} "
+                f"has {ours}; give loads of this model"
+            )
+    unknown = [name for name in names if name not in found]
+    if unknown:
+        raise TraceError(*(f"{path}: has no dump '{name}'; {did_you_mean(name, found)}" for name in unknown))
+    return {name: found[name].counts for name in names or found}
 
 
 def _from_pt(path: Path) -> list[Loads]:

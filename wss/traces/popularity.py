@@ -16,6 +16,7 @@ rounds the same everywhere.
 from __future__ import annotations
 
 from itertools import product
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numba
@@ -25,6 +26,7 @@ import numpy.typing as npt
 from wss.models import ModelShape
 from wss.records import FloatArray, IntArray
 from wss.rng import permutation, stream, uniform
+from wss.traces.loads import read_dumps
 from wss.traces.routing import WHOLE, Tables, guide_of
 
 if TYPE_CHECKING:
@@ -84,6 +86,21 @@ def layer_shares(spec: SynthSpec, model: ModelShape, seed: int, layer: int, era:
     return result
 
 
+def popularity(spec: SynthSpec, model: ModelShape, seed: int, era: tuple[str, ...] = ()) -> FloatArray:
+    """Return the share of each expert, [layers, experts], each layer's sum 1: recorded, or by `layer_shares`.
+
+    Raises
+    ------
+    TraceError
+        If recorded loads cannot be read, are of another shape, or have no such dump.
+    """
+    if spec.loads:
+        name = spec.drift_to if era else spec.workload
+        (load,) = read_dumps(Path(spec.loads), model, [name]).values()
+        return np.stack([row / _sum(row) for row in load])
+    return np.stack([layer_shares(spec, model, seed, layer, era) for layer in range(len(model.moe_layers))])
+
+
 @numba.njit(cache=True)
 def _sum(values):  # type: ignore[no-untyped-def]
     """Sum from left to right."""
@@ -140,9 +157,10 @@ def tables_of(spec: SynthSpec, model: ModelShape, seed: int) -> Tables:
     eras = ((), DRIFTED) if spec.drift_at else ((),)
     sums = np.empty((len(eras) * num_layers, spec.clusters, size), np.int32)
     orders = np.empty((len(eras) * num_layers, spec.clusters, size), np.int16)
+    shares = np.concatenate([popularity(spec, model, seed, era) for era in eras])
     for at, (era, layer) in enumerate(product(eras, range(num_layers))):
         base = _affinity(spec, model, seed, layer, era)
-        scaled(base, frequent, layer_shares(spec, model, seed, layer, era), k, ROUNDS)
+        scaled(base, frequent, shares[at], k, ROUNDS)
         for cluster in range(spec.clusters):
             order = permutation(stream(seed, "synth", "order", layer, cluster), size)
             sums[at, cluster] = np.cumsum(_in_parts(base[cluster][order], k))

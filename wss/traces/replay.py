@@ -20,7 +20,7 @@ import numba
 import numpy as np
 import numpy.typing as npt
 
-from wss.records import IntArray
+from wss.records import IntArray, Routed
 from wss.traces.schema import RequestRouting
 
 
@@ -44,6 +44,8 @@ class Kernel:
     next_heat
         How often a token sent to expert i of this layer was sent to expert j of the next one, up to the step before,
         [experts, experts]; nothing follows the last layer. A view too; None if it is not counted.
+    routed
+        The experts of each token, a view that the next kernel changes; None if they are not at hand.
     """
 
     step: int
@@ -54,6 +56,7 @@ class Kernel:
     next_layer: int
     next_seen: IntArray
     next_heat: IntArray | None = None
+    routed: Routed | None = None
 
 
 class Kernels(Protocol):
@@ -173,6 +176,7 @@ class Replay:
                     next_layer=then,
                     next_seen=seen[then],
                     next_heat=below[layer] if self._with_layers else None,
+                    routed=Routed(experts[:, layer], times),
                 )
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -76,6 +77,11 @@ class TraceMeta:
     def synthetic(self) -> bool:
         """Whether the trace was made up rather than recorded."""
         return self.source.startswith("synthetic")
+
+    @cached_property
+    def labels(self) -> dict[int, Label]:
+        """What `requests` say, by the number of the request."""
+        return {label.request: label for label in self.requests}
 
     def to_keys(self) -> dict[str, str]:
         """Return the key/value metadata of a trace file."""

@@ -12,9 +12,10 @@ from itertools import pairwise
 
 import numba
 import numpy as np
+import numpy.typing as npt
 
 from wss.models import ModelShape
-from wss.records import IntArray
+from wss.records import IntArray, Routed
 from wss.traces.replay import Kernel, heat_up
 from wss.traces.routing import advance
 from wss.traces.synth import SynthSpec, draws_of
@@ -127,6 +128,8 @@ class SynthReplay:
         As for `Replay`.
     heat, layer_heat
         Whether `Kernel.heat` is counted, else it is zero; whether `Kernel.next_heat` is.
+    routed
+        Whether `Kernel.routed` is given.
     """
 
     def __init__(
@@ -142,12 +145,13 @@ class SynthReplay:
         across_phases: bool = True,
         heat: bool = True,
         layer_heat: bool = False,
+        routed: bool = False,
     ) -> None:
         self.steps, self.layers, self.num_requests = steps, tuple(layers), num_requests
         self._place_of = {layer: place for place, layer in enumerate(self.layers)}
         self._num_experts, self._top_k = model.num_experts, model.top_k
         self._draws = draws_of(spec, model, seed, num_requests)
-        self._across, self._with_heat, self._with_layers = across_phases, heat, layer_heat
+        self._across, self._with_heat, self._with_layers, self._with_tokens = across_phases, heat, layer_heat, routed
         self._repeats: IntArray = batch // num_requests + (np.arange(num_requests) < batch % num_requests)
 
     @property
@@ -171,7 +175,7 @@ class SynthReplay:
             paired = step > 1 or (step == 1 and self._across)
             now = _step_of(tokens, self._repeats, paired=paired)
             start = self._draws.prompt + step - 1 if step else np.zeros_like(tokens)
-            for layer, (counts, order) in enumerate(self._layers(now, start, past, heat, below)):
+            for layer, (counts, order, made) in enumerate(self._layers(now, start, past, heat, below)):
                 seen[layer] += counts
                 then = (layer + 1) % depth
                 yield Kernel(
@@ -183,18 +187,23 @@ class SynthReplay:
                     next_layer=then,
                     next_seen=seen[then],
                     next_heat=below[layer] if self._with_layers else None,
+                    routed=Routed(made, now.times) if self._with_tokens else None,
                 )
 
     def _layers(
         self, now: _Step, start: IntArray, past: _Past, heat: IntArray, below: IntArray
-    ) -> Iterator[tuple[IntArray, IntArray]]:
-        """Make one step layer by layer; yield counts and order of those asked for, and add to *heat* and *below*."""
+    ) -> Iterator[tuple[IntArray, IntArray, npt.NDArray[np.uint16]]]:
+        """Make one step layer by layer, and add to *heat* and *below*.
+
+        Of the layers asked for, yield counts, order and, if they are wanted, the experts of each row.
+        """
         draws = self._draws
         above = np.zeros(now.times.size, np.int16)
         most = max(int(now.offsets[high] - now.offsets[low]) for low, high in now.parts)
         nothing = np.empty((most, 0), np.uint16)
         rows, queue = np.empty((most, self._top_k), np.uint16), np.empty(most * self._top_k, np.int32)
-        whole = np.zeros((now.times.size if self._with_layers else 0, self._top_k), np.uint16)  # of the layer before
+        is_kept = self._with_layers or self._with_tokens
+        whole = np.zeros((now.times.size if is_kept else 0, self._top_k), np.uint16)  # of the layer before
         for place in range(self.layers[-1] + 1):
             kept = self._place_of.get(place)
             last = past.nothing if kept is None else past.experts[kept]
@@ -209,11 +218,11 @@ class SynthReplay:
                 seen = _count(rows, now.times[these], counts, first, seen)
                 if self._with_heat:
                     _heat_up(rows, now.pairs[these], heat[kept], queue)
-                if self._with_layers:
-                    own = rows[: these.stop - these.start]
-                    if kept > 0:
-                        heat_up(below[kept - 1], whole[these], own, now.times[these])
+                own = rows[: these.stop - these.start]
+                if self._with_layers and kept > 0:
+                    heat_up(below[kept - 1], whole[these], own, now.times[these])
+                if is_kept:
                     whole[these] = own
             if kept is not None:
                 active = np.flatnonzero(counts)
-                yield counts, active[np.argsort(first[active], kind="stable")]
+                yield counts, active[np.argsort(first[active], kind="stable")], whole

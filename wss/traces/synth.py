@@ -10,6 +10,8 @@ A token has, in each MoE layer, a hidden *cluster*, which stands for what kind o
 * from the cluster's own popularity of experts (`popularity`) k distinct ones are drawn at once, such that each comes as
   often as it should. Over all clusters, experts are as popular as the rank-frequency curve says.
 
+Popularity may be recorded instead, a table of expert loads; the rest is made up even then.
+
 Where routing drifts, popularity and liking are drawn anew at some decode step, for all requests or a share of them, as
 if they went over to another language; a token that repeats the one before repeats its experts even then.
 
@@ -71,6 +73,9 @@ class SynthSpec:
     drift_at, drift_share
         From which decode step on (0: never) which share of the requests takes to other experts: popularity and the
         clusters' liking are drawn anew for them.
+    loads, workload, drift_to
+        A table of recorded expert loads, and which dump of it gives each expert's popularity, in place of curve and
+        skew; from drift_at on that of another dump, which may be the decode of the same workload.
     requests, prompt_min, prompt_max, decode_tokens
         Size: requests, prefill tokens of a request (evenly spread), decode tokens of each.
     """
@@ -92,6 +97,9 @@ class SynthSpec:
     subject_share: Share = 0.3
     drift_at: Annotated[int, Ge(0), Le(100_000)] = field(default=0, metadata={"option": True})
     drift_share: Share = field(default=1.0, metadata={"option": True})
+    loads: str = field(default="", metadata={"option": True})
+    workload: str = field(default="", metadata={"option": True})
+    drift_to: str = field(default="", metadata={"option": True})
     requests: Annotated[int, Ge(1), Le(10**6)] = 4096
     prompt_min: Tokens = 8
     prompt_max: Tokens = 24
@@ -100,6 +108,10 @@ class SynthSpec:
     def __post_init__(self) -> None:
         if self.prompt_min > self.prompt_max:
             raise ValueError(f"prompt_min {self.prompt_min} exceeds prompt_max {self.prompt_max}; give a range")
+        if bool(self.loads) != bool(self.workload):
+            raise ValueError("loads and workload go together; give a table of loads and the name of a dump in it")
+        if bool(self.drift_to) != bool(self.loads and self.drift_at):
+            raise ValueError("recorded loads drift to other ones; give loads, drift_at and drift_to, or no drift")
 
 
 SYNTHS: dict[str, SynthSpec] = {
@@ -127,8 +139,9 @@ SYNTHS: dict[str, SynthSpec] = {
 def synth_meta(spec: SynthSpec, model: ModelShape, seed: int, requests: int | None = None, like: str = "") -> TraceMeta:
     """Return the metadata of a synthetic trace; its source says that it is synthetic, and all parameters."""
     actual = replace(spec, requests=spec.requests if requests is None else requests)
-    drifts = bool(spec.drift_at)
-    shown = {key: value for key, value in asdict(actual).items() if drifts or key not in ("drift_at", "drift_share")}
+    unsaid = set() if spec.drift_at else {"drift_at", "drift_share"}
+    unsaid |= {key for key in ("loads", "workload", "drift_to") if not getattr(spec, key)}
+    shown = {key: value for key, value in asdict(actual).items() if key not in unsaid}
     parameters = ", ".join(f"{key}={value}" for key, value in shown.items())
     return TraceMeta(
         model=model.name,

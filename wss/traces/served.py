@@ -1,0 +1,112 @@
+"""Expert loads of requests served before, workload by workload: what a layout for a coming workload is made from.
+
+They are counted from a trace, whose requests say which benchmark and subject they are of, or come from a table of
+loads (`loads`), in which each dump is a workload.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Collection
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from wss.errors import TraceError, did_you_mean
+from wss.models import ModelShape
+from wss.records import FloatArray, IntArray
+from wss.traces.counting import count_uses
+from wss.traces.loads import is_loads, read_dumps
+from wss.traces.schema import Label, RequestRouting, TraceMeta
+from wss.traces.store import TraceReader
+
+Now = Callable[[TraceMeta, RequestRouting], bool]  # whether a request of a trace of *meta* is one to be served now
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Served:
+    """What was served before.
+
+    Attributes
+    ----------
+    loads
+        Tokens of each expert, [MoE layers, experts], by workload (``request`` is -1): of decode, or of prefill where
+        a workload has no decode. A dump of a table of loads is a subject of no benchmark.
+    requests
+        How many requests were counted, by workload; empty for a table of loads, which does not say.
+    left_out
+        How many were not, as they are among those to be served now.
+    """
+
+    loads: dict[Label, FloatArray]
+    requests: dict[Label, int]
+    left_out: int = 0
+
+
+def workload_of(meta: TraceMeta, request: int) -> Label:
+    """Return benchmark and subject of a request, those of the whole trace where it names none of its own."""
+    own = meta.labels.get(request, Label(request=request))
+    return Label(request=-1, benchmark=own.benchmark or meta.benchmark, subject=own.subject or meta.subject)
+
+
+def read_served(path: Path, model: ModelShape, only: Collection[str], now: Now) -> Served:
+    """Read what was served before.
+
+    Parameters
+    ----------
+    path
+        A trace, or a table of loads.
+    model
+        Whose experts they must be.
+    only
+        Names of the subjects, benchmarks or dumps to count; all if empty.
+    now
+        Tells requests that are to be served now, which must not be counted.
+
+    Raises
+    ------
+    TraceError
+        If the file cannot be read, is of another shape, or has none of a name; or if nothing is left to count.
+    """
+    served = _of_loads(path, model) if is_loads(path) else _of_trace(path, model, now)
+    if not served.loads:
+        raise TraceError(f"{path}: all its requests are among those to be served; give earlier ones, of another file")
+    known = sorted({name for label in served.loads for name in (label.benchmark, label.subject) if name})
+    unknown = [name for name in only if name not in known]
+    if unknown:
+        raise TraceError(*(f"{path}: has no workload '{name}'; {did_you_mean(name, known)}" for name in unknown))
+    kept = [label for label in served.loads if not only or {label.benchmark, label.subject} & {*only}]
+    return Served(
+        loads={label: served.loads[label] for label in kept},
+        requests={label: served.requests[label] for label in kept if label in served.requests},
+        left_out=served.left_out,
+    )
+
+
+def _of_loads(path: Path, model: ModelShape) -> Served:
+    dumps = read_dumps(path, model)
+    return Served(loads={Label(request=-1, subject=name): load for name, load in dumps.items()}, requests={})
+
+
+def _of_trace(path: Path, model: ModelShape, now: Now) -> Served:
+    shape = (2, len(model.moe_layers), model.num_experts)
+    counts: dict[Label, IntArray] = {}  # [prefill and decode, layers, experts]
+    requests: Counter[Label] = Counter()
+    left_out = 0
+    with TraceReader(path) as reader:
+        meta = reader.meta
+        if (meta.moe_layers, meta.num_experts) != (model.moe_layers, model.num_experts):
+            raise TraceError(
+                f"{path}: has {len(meta.moe_layers)} layers of {meta.num_experts} experts, {model.name} has "
+                f"{len(model.moe_layers)} of {model.num_experts}; give a trace of this model"
+            )
+        for request in reader.requests():
+            if now(meta, request):
+                left_out += 1
+                continue
+            workload = workload_of(meta, request.request)
+            requests[workload] += 1
+            count_uses(request.experts, request.num_prefill, counts.setdefault(workload, np.zeros(shape, np.int64)))
+    loads = {label: own[int(own[1].any())].astype(np.float64) for label, own in counts.items()}
+    return Served(loads=loads, requests=requests, left_out=left_out)
