@@ -1,6 +1,6 @@
 """The forecast of a kernel, by hand and beside the engine; and the order of tasks that is looked for with it."""
 
-from itertools import pairwise
+from itertools import pairwise, permutations
 
 import numpy as np
 import pytest
@@ -131,3 +131,18 @@ def test_it_stops_when_it_is_good_enough():
 def test_every_move_of_a_die_is_tried_once():
     """Of neighbours that change places, one is moved; a die of one task has no other order."""
     assert moves_of(np.array([0, 3, 4])).tolist() == [[0, 1], [0, 2], [1, 2], [2, 0]]
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_of_the_orders_of_two_dies_it_finds_the_best(seed):
+    """Die 0 has four tasks of its own, die 1 three, of which it reads two from die 0."""
+    rng = np.random.default_rng(seed)
+    begin, sources = np.array([0, 4, 7]), np.array([0, 0, 0, 0, 0, 0, 1])
+    seconds, links = rng.integers(0, 300, 7) * 1e-6, LINKS / 10
+    _, least, _ = reorder(begin, (seconds, sources), (ROUTES, HBM, links, 2), 0.5, 0.0, 10**6)
+    best = min(
+        foreseen(begin, seconds[list(order)], sources[list(order)], links=links).max()
+        for mine in permutations(range(4))
+        for order in (mine + other for other in permutations(range(4, 7)))
+    )
+    assert least <= 1.01 * best
