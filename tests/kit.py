@@ -17,6 +17,7 @@ from wss.policies import Costs, History, KernelView
 from wss.policies.caching import Pool
 from wss.policies.placement import contiguous_homes, holders_of
 from wss.records import KernelRun, Plan
+from wss.run.guard import sealed
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -123,13 +124,16 @@ def contiguous(num_experts: int, num_dies: int) -> np.ndarray:
 
 
 def view_of(wafer: Wafer, counts: np.ndarray, holders: np.ndarray, order: np.ndarray | None = None) -> KernelView:
-    """A kernel on *wafer*; experts are first seen in *order*, by default that of their numbers."""
+    """A kernel on *wafer*; experts are first seen in *order*, by default that of their numbers.
+
+    Its arrays are sealed, as in a run: so compiled policies are compiled once for both.
+    """
     return KernelView(
         layer=0,
-        counts=counts,
-        order=np.flatnonzero(counts) if order is None else order,
-        home=holders.argmax(axis=1),
-        holders=holders,
+        counts=sealed(counts),
+        order=sealed(np.flatnonzero(counts) if order is None else order),
+        home=sealed(holders.argmax(axis=1)),
+        holders=sealed(holders),
         hops=wafer.hops,
         routes=wafer.routes,
         costs=Costs(hbm_read=26e-6, link_read=52e-6, hop=0.4e-6, token=0.09e-6),

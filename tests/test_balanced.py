@@ -15,7 +15,7 @@ from wss.policies.balanced import Balanced, in_turn_from_both_ends, turns
 from wss.policies.relaxed import relaxed_optimum
 from wss.policies.surplus import span, surplus
 from wss.records import Plan
-from wss.run.guard import checked_plan
+from wss.run.guard import checked_plan, sealed
 
 COSTS = Costs(hbm_read=30e-6, link_read=52e-6, hop=0.4e-6, token=0.15e-6, latency=0.4e-6, tile=64, request=0.25)
 WAFER = wafer_of((3, 3))
@@ -28,7 +28,7 @@ def kernel(counts, home, wafer=WAFER, copies=(), costs=COSTS):
     view = view_of(wafer, np.array(counts, np.int64), holders.copy())
     for copy in copies:
         holders[copy] = True
-    return dataclasses.replace(view, holders=holders, costs=costs)
+    return dataclasses.replace(view, holders=sealed(holders), costs=costs)
 
 
 def arguments(view):

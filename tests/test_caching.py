@@ -13,7 +13,7 @@ from test_run import SMALL
 
 from wss.config import load
 from wss.errors import ConfigError
-from wss.policies import CACHINGS, POLICIES, Copies
+from wss.policies import CACHINGS, POLICIES, Copies, Policy
 from wss.policies.allocation import InTurn
 from wss.policies.caching import Belady, Heatmap, Lfu, Lru
 from wss.policies.prediction import Always, DecayingHeatmap, Oracle, PrefillHeatmap, TokenHeatmap
@@ -21,6 +21,7 @@ from wss.policies.prefetching import LayerHeatmap, followers
 from wss.run import run
 from wss.run.asking import Asking
 from wss.run.foresight import Foresight, Future
+from wss.run.victims import CheckedCaching
 from wss.traces import Kernel
 
 LAYERS, EXPERTS = 2, 3
@@ -313,11 +314,13 @@ def crowded(caching):
 
 
 @pytest.mark.parametrize(
-    "victim", [[0, 0], [0], [0, 1, 2], [0, 4], [-1, 0], [0.0, 1.0], [True, False], None, "ab", [[0], [1]]]
+    "victim", [[0, 0], [0], [0, 1, 2], [0, 4], [-1, 0], [0.0, 1.0], [True, False], None, "ab", [[0], [1]], [[0], 1]]
 )
 def test_victims_are_places_of_the_pool(victim):
-    with pytest.raises(ValueError, match=r"gave up .*; it should be 2 different places, whole numbers in 0\.\.3"):
-        crowded(Drops(victim))
+    policy = Policy(name="mine", allocation=InTurn(), caching=Drops(victim))
+    line = r"^policy mine: its caching, test_caching:Drops, .*(whole numbers in 0\.\.3|give all rows one length)$"
+    with pytest.raises(ConfigError, match=line):
+        crowded(CheckedCaching(policy))
 
 
 @pytest.mark.parametrize("on", ["new", "last_use", "uses", "foreseen"])

@@ -303,7 +303,12 @@ def test_malformed(write, case):
         ("batch.x=1", "batch is not a mapping there"),
         ("wafer.link.bandwidth=3 TB", "'TB' is a unit of size"),
         ("policies.allo.allocation.block=8", "there is no policy 'allo'; known: base"),
-        ("policies.base.allocation.block=8", "policies.0.allocation.block: is not a key here"),
+        ("policies.base.allocation.block=8", "block=8: policies.base.allocation.block: is not a key here"),
+        ("policies.base=3", "policies.base is a whole policy; set a part of it, such as policies.base.allocation"),
+        ("policies.bas=3", "there is no policy 'bas'; did you mean 'base'?"),
+        ("batch=1e3", "batch: 1000.0 is not right; it should be a whole number, written without point and exponent"),
+        ("wafer.mesh=[50, 50]", "--set wafer.mesh=[50, 50]: wafer.mesh: mesh 50 x 50 has more than 1024 dies"),
+        ("wafer={preset: h100_nvl8, gpus: 64, nodes: 64}", "64}: wafer: nodes 64 of 64 GPUs are more than 1024 dies"),
     ],
 )
 def test_a_bad_setting_is_named(write, setting, expected):

@@ -22,14 +22,14 @@ ROOT = Path(__file__).parents[1]
 
 def check_routes(graph, routes):
     """Every pair has a live route, and which link waits for which has no cycle (networkx is the judge)."""
-    turns = set()
+    turns, links = set(), set(graph.edges)
     for source in graph:
         assert set(routes[source]) == set(graph)
         for target, path in routes[source].items():
             assert (path[0], path[-1]) == (source, target)
             assert len(set(path)) == len(path)
             steps = list(pairwise(path))
-            assert all(graph.has_edge(*step) for step in steps)
+            assert links.issuperset(steps)
             turns.update(pairwise(steps))
     assert nx.is_directed_acyclic_graph(nx.DiGraph(turns))
 

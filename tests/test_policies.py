@@ -15,7 +15,7 @@ from wss.policies.nearest import Nearest, to_nearest
 from wss.policies.placement import contiguous_homes
 from wss.policies.prediction import TokenHeatmap
 from wss.records import Plan
-from wss.run.guard import checked_plan
+from wss.run.guard import checked_plan, sealed
 
 WAFERS = {mesh: wafer_of(mesh) for mesh in [(1, 1), (1, 3), (3, 8), (5, 5), (8, 8)]}
 
@@ -209,14 +209,14 @@ def test_algorithm1_and_its_readable_twin_agree(view):
         )
     ),
     st.sampled_from((0.1, 0.2, 0.5, 1.0)),
-    st.sampled_from((np.int32, np.int64, np.float64)),
+    st.sampled_from((np.int64, np.float64)),
     st.randoms(use_true_random=False),
 )
 def test_the_heatmap_keeps_what_a_stable_sort_puts_first_in_a_row_of_the_die(case, share, kind, random):
     rows, pairs = case
     random.shuffle(pairs)
-    expert, die = np.array(pairs).T
-    heat = np.array(rows, kind)
+    expert, die = map(sealed, zip(*pairs, strict=True))  # as in a run
+    heat = sealed(np.array(rows, kind))
     source = np.array([random.choice((own, 9)) for own in die.tolist()])
     plan = Plan(expert=expert, die=die, tokens=np.ones_like(die), source=source, copy=np.zeros(len(die), np.bool_))
     top = np.argsort(-heat, axis=1, kind="stable")[:, : math.ceil(share * len(heat))]
@@ -233,7 +233,7 @@ def test_the_heatmap_keeps_what_follows_what_the_die_computes():
     heat[0, 0] = 4
     heat[1, 3] = 4
     plan = InTurn().allocate(kernel([1, 1, 0, 0, 0, 0, 0, 0, 0, 0]))
-    assert TokenHeatmap(share=0.1).wanted(heat, plan).tolist() == [True, False]
+    assert TokenHeatmap(share=0.1).wanted(sealed(heat), plan).tolist() == [True, False]
 
 
 def test_the_papers_five_policies_are_there():
@@ -258,11 +258,9 @@ def test_algorithm1_gives_a_home_back_the_read_that_it_did_not_serve():
     holders = np.array([[True, False, True], [True, True, False]])
     plan = algorithm1(
         np.array([0, 1]),
-        np.array([1, 2]),
-        np.array([0, 0]),
-        holders,
+        *map(sealed, ([1, 2], [0, 0], holders)),
         wafer.hops,
-        np.full((3, 3), 100.0),
+        sealed(np.full((3, 3), 100.0)),
         np.array([1.0, 0.0]),
         50,
         5,

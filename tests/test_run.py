@@ -15,6 +15,7 @@ from wss.metrics.summary import gini
 from wss.policies.allocation import Home
 from wss.report import to_json, write_results
 from wss.run import run
+from wss.run.guard import ask
 from wss.traces import RequestRouting, TraceReader, write_trace
 from wss.traces.synth import synth_meta, synthesise
 
@@ -271,6 +272,18 @@ def test_a_part_that_answers_wrongly_is_named_in_one_line(small, case):
     assert expected in fault
 
 
+@pytest.mark.filterwarnings("always")
+def test_what_a_policy_warns_of_does_not_precede_its_error(recwarn):
+    def answers(parts):
+        return np.log(np.zeros(1)), 1 // parts
+
+    with pytest.raises(ConfigError, match="its allocation failed at"):
+        ask("mine", "allocation", answers, 0)
+    assert not recwarn.list
+    ask("mine", "allocation", answers, 1)
+    assert [str(warning.message) for warning in recwarn.list] == ["divide by zero encountered in log"]
+
+
 def test_a_batch_beyond_the_trace_repeats_it_and_says_so(small):
     result = run(load(small, ["batch=100"]))
     assert result.summary["runs"][0]["unique_requests"] == 40
@@ -433,11 +446,30 @@ def test_a_policy_runs_alike_beside_one_that_predicts(small):
 
 @pytest.mark.parametrize(
     ("setting", "says"),
-    [("drift_at=9", "drift_at is 9, and decode ends with step 2"), ("drift_share=0.5", "0.5 without a drift_at")],
+    [
+        (["drift_at=9"], ["drift_at is 9, and decode ends with step 2: nothing drifts"]),
+        (["drift_share=0.5"], ["drift_share is 0.5 without a drift_at: nothing drifts"]),
+        (["drift_at=2"], ["from decode step 2 on, all requests take to other experts (trace.synth.drift_at)"]),
+        (["drift_at=1", "drift_share=0.5"], ["from decode step 1 on, a share of 0.5 of the requests take to other"]),
+        ([], []),
+    ],
 )
-def test_a_drift_that_comes_to_nothing_is_said(small, setting, says):
-    notes = run(load(small, [f"trace.synth.{setting}", "steps=2"])).summary["provenance"]["notes"]
-    assert sum(says in note for note in notes) == 1
+def test_whether_routing_drifts_is_said(small, setting, says):
+    notes = run(load(small, [*(f"trace.synth.{each}" for each in setting), "steps=2"])).notes
+    drifts = [note for note in notes if "drift" in note]
+    assert all(said in note for said, note in zip(says, drifts, strict=True))
+
+
+def test_dies_without_experts_and_copies_without_room_are_told_of(small):
+    """16 dies of 72 MB have room for five experts of 12.6 MB: one of each of the three layers, and none beside it."""
+    crowded = ["policies=[ep, eplb, dup]", "baseline=ep", "steps=1", "wafer.mesh=[4, 4]", "wafer.die.hbm.size=80 MB"]
+    few = "a layer has 12 experts for 16 dies: a die without any of its own has to read what it computes"
+    cut = "its placement asks for extra: 1 experts a die and layer, and the HBM has room for 0 beside the 1 of an even"
+    notes = run(load(small, crowded)).notes
+    assert notes.count(few) == 1
+    assert [note.split(":")[0] for note in notes if cut in note] == ["dup", "eplb"]
+    roomy = run(load(small, [*crowded[:-1], "wafer.mesh=[3, 4]"])).notes
+    assert not [note for note in roomy if "a layer has" in note or "room for" in note]
 
 
 def test_how_often_experts_are_placed_is_told_of_the_layers_run(small):

@@ -288,7 +288,7 @@ def test_a_sweep_and_a_run_are_drawn_with_the_ports_of_each_gpu(config, tmp_path
     wafers = "grid:\n  wafer: {nodes: {wafer.nodes: 2}, mesh: {wafer: {preset: dojo, mesh: [2, 2]}}}\n"
     do(sweep_file(tmp_path, f"name: nodes\nconfig:\n{lines}{wafers}"), tmp_path / "swept")
     results = read_results(tmp_path / "swept")
-    assert {link["source_x"] for link in results.links if link["wafer"] == "nodes"} == {None, 0, 1}
+    assert {link["source_x"] for link in results.links.to_pylist() if link["wafer"] == "nodes"} == {None, 0, 1}
     write_report(results, tmp_path / "report", "png")
     assert {path.stem for path in (tmp_path / "report").glob("links*")} == {"links_nodes", "links_mesh"}
 

@@ -139,7 +139,7 @@ FAULTS = {
     "counts": ("allocation", "its allocation answers one question in two ways"),
     "writes": ("allocation", r"its allocation failed at test_testing\.py:\d+ \(ValueError: .*read-only"),
     "wants one": ("prediction", r"its prediction is bool \[1\]; it should be bool \[40\]"),
-    "gives up one twice": ("caching", r"room for 3 copies a die: 40 experts, step .*gave up \[0, 0"),
+    "gives up one twice": ("caching", r"room for 3 copies a die: 40 experts, step .*test_testing:Bad, gave up \[0, 0"),
     "gives up at random": ("caching", "when the same is run twice; no part may keep anything between questions"),
 }
 

@@ -4,6 +4,7 @@ import hashlib
 import time
 from collections.abc import Iterable
 from dataclasses import replace
+from functools import cache
 
 import numpy as np
 import pytest
@@ -354,11 +355,16 @@ TARGETS = {
 }
 
 
+@cache
+def counted(name):
+    """The counts of 512 requests; other seeds in experiments/traces."""
+    spec, shape = replace(SYNTHS[name], requests=512), MODELS[name]
+    return count_trace(synth_meta(spec, shape, 0), synthesise(spec, shape, 0), {})
+
+
 @pytest.mark.parametrize("name", TARGETS)
 def test_presets_are_as_the_paper_reports(name):
-    """512 requests; other seeds in experiments/traces."""
-    spec, shape = replace(SYNTHS[name], requests=512), MODELS[name]
-    found = statistics(count_trace(synth_meta(spec, shape, 0), synthesise(spec, shape, 0), {}))
+    found = statistics(counted(name))
     pooled = found["pooled"]
     for figure, target in TARGETS[name].items():
         assert pooled[figure] == pytest.approx(target, abs=0.03), figure
@@ -379,8 +385,7 @@ def test_deepseeks_popularity_is_the_recorded_one():
     """Mean over layers of the rank-frequency curve, within a tenth of the mean of the recorded loads."""
     dumps = read_loads(shared("traces", "deepseek-v3__sglang_ep_statistics.parquet"))
     real = np.concatenate([dump.counts / dump.counts.mean(axis=1, keepdims=True) for dump in dumps])
-    spec, shape = replace(SYNTHS["deepseek_v3"], requests=512), MODELS["deepseek_v3"]
-    freq = count_trace(synth_meta(spec, shape, 0), synthesise(spec, shape, 0), {}).decode.freq
+    freq = counted("deepseek_v3").decode.freq
     made_ = freq / freq.mean(axis=1, keepdims=True)
     ratio = np.sort(made_, axis=1).mean(axis=0) / np.sort(real, axis=1).mean(axis=0)
     assert ratio.min() > 0.9

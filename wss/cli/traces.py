@@ -1,9 +1,8 @@
-"""The commands of ``wss trace``."""
+"""The commands of ``wss trace`` that bring traces in, make them up and write them; `looking` has the others."""
 
 # ruff: noqa: PLC0415
 from __future__ import annotations
 
-import json
 import os
 import sys
 from pathlib import Path
@@ -11,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from wss.cli.looking import predict, show, stats
 from wss.cli.shared import Bars, Group, free_file
 from wss.errors import did_you_mean
 
@@ -21,6 +21,10 @@ if TYPE_CHECKING:
 @click.group(cls=Group)
 def trace() -> None:
     """Bring routing traces in, make them up, and look into them."""
+
+
+for command in (show, predict, stats):
+    trace.add_command(command)
 
 
 def _model(name: str | None, option: str = "--model ") -> ModelShape | None:
@@ -231,44 +235,6 @@ def _like(like: Path, shape: ModelShape, seed: int, bars: Bars, given: Any, keep
 
 @trace.command()
 @click.argument("file", type=click.Path(path_type=Path))
-@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
-def show(file: Path, as_json: bool) -> None:
-    """Say what is in the trace FILE: metadata, sizes, and the most popular expert of each layer."""
-    from wss.report.traces import describe, describe_text
-    from wss.traces import TraceReader
-
-    with TraceReader(file) as reader:
-        found = describe(reader)
-    click.echo(json.dumps(found, indent=1) if as_json else describe_text(found))
-
-
-@trace.command()
-@click.argument("file", type=click.Path(path_type=Path))
-@click.option(
-    "--budget",
-    "budgets",
-    multiple=True,
-    type=click.FloatRange(0, 1, min_open=True),
-    help="Share of a layer's experts to keep.",
-)
-@click.option("--precision", type=click.Choice(["fp16", "fp8", "fp4"]), default="fp16", show_default=True)
-@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
-def predict(file: Path, budgets: tuple[float, ...], precision: Any, as_json: bool) -> None:
-    """Say how well predictors tell the experts of the next decode token, cross-validated by request."""
-    from wss.models import MODELS
-    from wss.report.traces import prediction_text
-    from wss.traces import TraceReader
-    from wss.traces.predicting import evaluate
-
-    with TraceReader(file) as reader:
-        shape = next((m for m in MODELS.values() if m.name == reader.meta.model), None)
-        nbytes = shape.expert_bytes(precision) if shape else None
-        found = evaluate(reader.meta, reader.requests, budgets or (0.05, 0.1, 0.2, 0.4), nbytes)
-    click.echo(json.dumps(found, indent=1) if as_json else prediction_text(found))
-
-
-@trace.command()
-@click.argument("file", type=click.Path(path_type=Path))
 @click.option("--format", "kind", type=click.Choice(["hf-json"]), required=True, help="The paper's JSON data set.")
 @click.option("--out", type=click.Path(path_type=Path), required=True, help="A new folder.")
 def export(file: Path, kind: str, out: Path) -> None:
@@ -279,23 +245,3 @@ def export(file: Path, kind: str, out: Path) -> None:
     with TraceReader(file) as reader:
         count = export_paper_json(reader, out)
     click.echo(f"wrote {out}/: {count} files")
-
-
-@trace.command()
-@click.argument("files", nargs=-1, required=True, type=click.Path(path_type=Path))
-@click.option("--json", "as_json", is_flag=True, help="Print JSON, with the figures of every layer.")
-@click.option("--layers", "per_layer", is_flag=True, help="Show the main figures of every layer.")
-@click.option("--plot", type=click.Path(path_type=Path), help="A folder for pictures (extra `plot`).")
-@click.option("--format", "kind", type=click.Choice(["png", "svg"]), default="png", show_default=True, help="Of them.")
-def stats(files: tuple[Path, ...], as_json: bool, per_layer: bool, plot: Path | None, kind: str) -> None:
-    """Say how predictable and how skewed the routing of traces is; FILES may also be tables of expert loads."""
-    from wss.report.stats import stats_text, trace_statistics
-
-    found, counted = trace_statistics(files)
-    if plot is not None:
-        from wss.report.plots import write_plots
-
-        for path, counts in counted:
-            for picture in write_plots(counts, plot, path.stem, kind):
-                click.echo(f"wrote {picture}", err=True)
-    click.echo(json.dumps(found, indent=1) if as_json else stats_text(found, per_layer))

@@ -56,6 +56,8 @@ def _explain(fault: Any, parent: Any) -> str:
         return f"{fault['input']!r} is not right; give a mapping with the keys {', '.join(_keys(parent))}"
     rule = re.sub(r"^(Input should be|Tuple should|List should) ?", "", fault["msg"])
     rule = rule.replace(" after validation", "").replace("array", "list")
+    if kind.startswith("int_") and isinstance(fault["input"], float):
+        rule = "a whole number, written without point and exponent"
     if fault["msg"].startswith(("Tuple", "List")):
         return f"{fault['input']!r} is not right; it should {rule}"
     shown = repr(fault["input"])
@@ -119,8 +121,18 @@ def overlay(document: Document, place: Place, changes: Mapping[str, Any], base: 
         try:
             return replace(base, **new)  # type: ignore[type-var]
         except ValueError as error:
-            document.fault(place, str(error))
+            alone = [key for key, value in new.items() if _refuses(base, key, value)]
+            document.fault((*place, alone[0]) if len(alone) == 1 else place, str(error))
     return base
+
+
+def _refuses(base: Any, key: str, value: Any) -> bool:
+    """Whether *base*, a dataclass, cannot have *value* as its *key*, all else as it is."""
+    try:
+        replace(base, **{key: value})
+    except ValueError:
+        return True
+    return False
 
 
 def kinded(document: Document, place: Place, value: Any, table: Mapping[str, type[T]], what: str) -> T | None:

@@ -234,7 +234,7 @@ def _points(
     points: list[Point] = []
     faults: list[str] = []
     for labels, choices in combinations:
-        own = Document(common.name, copy.deepcopy(common.value), dict(common.where))
+        own = Document(common.name, copy.deepcopy(common.value), dict(common.where), dict(common.called))
         try:
             for choice in choices:
                 for to, value, place in choice.puts:

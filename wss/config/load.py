@@ -10,10 +10,10 @@ from typing import Annotated, Any, Literal, get_args
 from annotated_types import Ge, Le, MinLen
 
 from wss.config import nodes
-from wss.config.choices import build, kinded, named, overlay
+from wss.config.choices import build, kinded, named
 from wss.config.experiment import Experiment, LayerSample, TraceFile
 from wss.config.nodes import Document, Place
-from wss.config.plugins import POLICY_GROUP, offered, plugin_policy
+from wss.config.policies import read_policies
 from wss.config.settings import apply_setting
 from wss.engine import NETWORKS, Dispatch
 from wss.engine.network import PacketSpec
@@ -21,17 +21,6 @@ from wss.errors import ConfigError, did_you_mean
 from wss.hardware import GEMMS, WAFERS, FaultSpec, SwitchedSpec, WaferSpec, faults_on
 from wss.models import MODELS, ModelShape, Precision
 from wss.models.shape import BYTES_PER_WEIGHT
-from wss.policies import (
-    ALLOCATIONS,
-    CACHINGS,
-    PLACEMENTS,
-    POLICIES,
-    PREDICTIONS,
-    PREFETCHINGS,
-    REBALANCINGS,
-    Earlier,
-    Policy,
-)
 from wss.traces.synth import SYNTHS, SynthSpec
 from wss.units import Quantity
 
@@ -39,14 +28,6 @@ Reader = Callable[[Document, Place, Any], Any]
 
 MOST_CHUNKS = 100_000  # of an expert in the packet network
 Count = Annotated[int, Ge(1), Le(10**7)]
-SEAMS: dict[str, tuple[dict[str, Any], str]] = {
-    "placement": (PLACEMENTS, "placement"),
-    "allocation": (ALLOCATIONS, "allocation"),
-    "prediction": (PREDICTIONS, "prediction"),
-    "caching": (CACHINGS, "caching"),
-    "prefetching": (PREFETCHINGS, "prefetching"),
-    "rebalancing": (REBALANCINGS, "rebalancing"),
-}
 
 
 def load(path: str | Path, settings: Sequence[str] = ()) -> Experiment:
@@ -211,58 +192,6 @@ def _layers(document: Document, place: Place, value: Any) -> Any:
     return layers
 
 
-def _policies(document: Document, place: Place, value: Any) -> Any:
-    if not isinstance(value, list) or not value:
-        document.fault(place, f"{value!r} is not right; give a list of policies, such as [base, allo_pred]")
-        return None
-    policies = [_policy(document, (*place, i), item) for i, item in enumerate(value)]
-    seen: set[str] = set()
-    for i, policy in enumerate(policies):
-        if policy is not None and policy.name in seen:
-            document.fault((*place, i), f"'{policy.name}' is there twice; give each policy a name of its own")
-        seen |= {policy.name} if policy is not None else set()
-    return tuple(policies)
-
-
-def _policy(document: Document, place: Place, value: Any) -> Policy | None:
-    """Read a policy: a preset's name, or ``{name, preset, and the seams}``."""
-    if not isinstance(value, dict):
-        return _preset(document, place, value)
-    parts: dict[str, Any] = {}
-    if "preset" in value:
-        preset = _preset(document, (*place, "preset"), value["preset"])
-        if preset is not None:
-            parts = {seam: getattr(preset, seam) for seam in (*SEAMS, "history")}
-    for key, item in value.items():
-        here = (*place, key)
-        if key == "history":
-            parts[key] = None if item is None else build(document, here, item, Earlier)
-        elif key in parts and isinstance(item, dict) and "kind" not in item:
-            parts[key] = overlay(document, here, item, parts[key])
-        elif key in SEAMS:
-            parts[key] = kinded(document, here, item, *SEAMS[key])
-        elif key not in ("name", "preset"):
-            document.fault(here, f"is not a key here; {did_you_mean(key, ['name', 'preset', *SEAMS, 'history'])}")
-    name = value.get("name")
-    if not isinstance(name, str) or not name or not name.isprintable():
-        document.fault((*place, "name"), "is missing or not plain text; give the policy a name")
-    if "allocation" not in parts and "preset" not in value:
-        document.fault((*place, "allocation"), "is missing; give it, or a preset to start from")
-    if any(at[: len(place)] == place for at in document.faulty):
-        return None
-    return Policy(name=str(name), **parts)
-
-
-def _preset(document: Document, place: Place, value: Any) -> Policy | None:
-    """Read the name of a policy: built in, or a plug-in's."""
-    try:
-        policy = plugin_policy(value, POLICIES) if isinstance(value, str) else None
-    except ConfigError as error:
-        document.fault(place, error.faults[0])
-        return None
-    return policy or named(document, place, value, {**dict.fromkeys(offered(POLICY_GROUP)), **POLICIES}, Policy)
-
-
 def _network(document: Document, place: Place, value: Any) -> Any:
     return kinded(document, place, value, NETWORKS, "network")
 
@@ -309,7 +238,7 @@ READERS: dict[str, Reader] = {
     "engine": _of(Literal["auto", "simpy", "compiled"]),
     "physics": _of(Literal["wss", "paper_artifact"]),
     "window": _of(Annotated[int, Ge(1), Le(4096)]),
-    "policies": _policies,
+    "policies": read_policies,
     "baseline": _of(str),
     "seed": _of(Annotated[int, Ge(0), Le(2**63 - 1)]),
     "faults": _faults,

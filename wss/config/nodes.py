@@ -46,6 +46,8 @@ class Document:
         The values: dict, list, str, int, float, bool or None.
     where
         Of each place in *value*, such as ``("wafer", "link")``, the text ``file:line:column``.
+    called
+        What a setting calls a place whose steps it does not give: a policy's name for its number.
     faults
         One line each.
     """
@@ -53,6 +55,7 @@ class Document:
     name: str
     value: Any = None
     where: dict[Place, str] = field(default_factory=dict)
+    called: dict[Place, str] = field(default_factory=dict)
     faults: list[str] = field(default_factory=list)
     faulty: set[Place] = field(default_factory=set)
 
@@ -61,7 +64,11 @@ class Document:
         at = place
         while at and at not in self.where:
             at = at[:-1]
-        path = ".".join(str(step) for step in place)
+        steps = place
+        for known, name in self.called.items():
+            if place[: len(known)] == known:
+                steps = (name, *place[len(known) :])
+        path = ".".join(map(str, steps))
         prefix = f"{self.where.get(at, self.name)}: "
         self.faults.append(prefix + (f"{path}: " if path else "") + " ".join(what.split()))
         self.faulty.add(place)

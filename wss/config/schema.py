@@ -7,8 +7,8 @@ from typing import Any
 
 from pydantic import TypeAdapter
 
-from wss.config.load import SEAMS
 from wss.config.plugins import POLICY_GROUP, offered
+from wss.config.policies import SEAMS
 from wss.engine import NETWORKS, Dispatch
 from wss.hardware import GEMMS, WAFERS, SwitchedSpec, WaferSpec
 from wss.metrics.sampling import LEAST

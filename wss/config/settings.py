@@ -39,9 +39,14 @@ def put(document: Document, steps: tuple[str, ...], value: Any, where: Mapping[P
     """
     at = document.value
     place: Place = ()
-    if len(steps) > 2 and steps[0] == "policies" and isinstance(at.get("policies"), list):
+    if len(steps) > 1 and steps[0] == "policies" and isinstance(at.get("policies"), list):
         number = _number_of(at["policies"], steps[1], source)
-        at, place, steps = at["policies"][number], ("policies", number), steps[2:]
+        if len(steps) == 2:
+            right = f"set a part of it, such as policies.{steps[1]}.allocation, or all policies"
+            raise ConfigError(f"{source}: policies.{steps[1]} is a whole policy; {right}")
+        at, place = at["policies"][number], ("policies", number)
+        document.called[place] = f"policies.{steps[1]}"
+        steps = steps[2:]
     for step, following in pairwise(steps):
         place = (*place, step)
         inside = at.get(step)

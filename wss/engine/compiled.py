@@ -48,6 +48,32 @@ def _go_on(d, now, window, plan, reads, dies, log, waiting, llcs):  # type: igno
 
 
 @numba.njit(cache=True)
+def _next_time(soonest, joins, computes, waiting):  # type: ignore[no-untyped-def]
+    """Return when something happens next: a read ends at the *soonest*, one joins, a task ends; infinite for never."""
+    then = soonest
+    for i in range(1, waiting[0] + 1):
+        then = min(then, joins[waiting[i]])
+    for d in range(computes.size):
+        then = min(then, computes[d])
+    return then
+
+
+@numba.njit(cache=True)
+def _join(now, joins, waiting, flows, num_flows):  # type: ignore[no-untyped-def]
+    """Move reads that join by *now* from those *waiting* to the *flows*, and return how many there are then."""
+    kept = 0
+    for i in range(1, waiting[0] + 1):
+        if joins[waiting[i]] <= now:
+            flows[num_flows] = waiting[i]
+            num_flows += 1
+        else:
+            kept += 1
+            waiting[kept] = waiting[i]
+    waiting[0] = kept
+    return num_flows
+
+
+@numba.njit(cache=True)
 def run_dies(plan, rows, latencies, nbytes, window, write, tables, capacity, llcs, hit, log, moved, busy):  # type: ignore[no-untyped-def]
     """Run all tasks.
 
@@ -71,42 +97,26 @@ def run_dies(plan, rows, latencies, nbytes, window, write, tables, capacity, llc
     at, issued = bounds[:-1].copy(), bounds[:-1].copy()
     previous, computes = np.zeros(num_dies), np.full(num_dies, np.inf)
     die_of = np.zeros(num_tasks, np.int64)
-    for d in range(num_dies):
-        for place in range(bounds[d], bounds[d + 1]):
-            die_of[tasks[place]] = d
+    die_of[tasks] = np.repeat(np.arange(num_dies), np.diff(bounds))
     reads, dies = (rows, latencies, row, joins, is_read, hit), (at, issued, previous, computes)
     times = (log[0], log[1], log[2])
     waiting = np.zeros(num_tasks + 1, np.int64)  # how many reads have been issued and not joined, and which
     flows, num_flows = np.zeros(num_tasks, np.int64), 0
     ended, room = np.zeros(num_tasks, np.int64), scratch(num_tasks, capacity.size)
-    now, settled, soonest = 0.0, 0.0, np.inf
+    settled, soonest = 0.0, np.inf
     for d in range(num_dies):
-        _go_on(d, now, window, plan, reads, dies, times, waiting, llcs)
+        _go_on(d, 0.0, window, plan, reads, dies, times, waiting, llcs)
     while True:
-        then = soonest
-        for i in range(1, waiting[0] + 1):
-            then = min(then, joins[waiting[i]])
-        for d in range(num_dies):
-            then = min(then, computes[d])
-        if then == np.inf:
+        now = _next_time(soonest, joins, computes, waiting)
+        if now == np.inf:
             return
-        now = then
         for d in range(num_dies):
             if computes[d] <= now:
                 times[2][tasks[at[d]]] = previous[d]
                 computes[d] = np.inf
                 at[d] += 1
                 _go_on(d, now, window, plan, reads, dies, times, waiting, llcs)
-        kept = 0
-        joined = num_flows
-        for i in range(1, waiting[0] + 1):
-            if joins[waiting[i]] <= now:
-                flows[joined] = waiting[i]
-                joined += 1
-            else:
-                kept += 1
-                waiting[kept] = waiting[i]
-        waiting[0] = kept
+        joined = _join(now, joins, waiting, flows, num_flows)
         if joined == num_flows and soonest > now:
             continue
         num_flows, num_ended, soonest = settle(

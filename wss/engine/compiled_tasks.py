@@ -64,7 +64,8 @@ class Tasks:
         num_tasks, places = len(plan.expert), int(llcs.spec.size // nbytes)
         order = np.argsort(plan.die, kind="stable")
         bounds = np.searchsorted(plan.die[order], np.arange(llcs.num_dies + 1))
-        self.plan = (order, bounds, plan.source, llcs.keys(layer, plan.expert), compute)
+        # a plan's arrays may be read-only or not: a copy never is, so that networks are compiled once
+        self.plan = (order, bounds, plan.source.copy(), llcs.keys(layer, plan.expert), compute)
         self.rows: IntArray = np.stack([paths.rows(plan, hit) for hit in (False, places > 0)])
         self.latencies: FloatArray = np.ascontiguousarray(paths.latency[:, plan.source, plan.die])
         self.llcs = llcs.as_arrays(places)

@@ -9,7 +9,7 @@ Ties are part of the model. Times are compared as whole ticks, so that rounding 
 start first, and those that start together take turns, a chunk each, in the order of the flows; then what was scheduled
 first happens first, where the service of a chunk schedules its arrival and then its own end. That is ASTRA-sim's order.
 
-Written once: `packet_flows` is compiled, `packet_flows.py_func` is the same lines as plain Python.
+Written once: `packet_flows` is compiled, `packet_flows.py_func` has the same events as plain Python.
 """
 
 from __future__ import annotations
@@ -19,6 +19,29 @@ from typing import Any
 
 import numba
 import numpy as np
+
+
+@numba.njit(cache=True)
+def _ticks(start, nbytes, paths, lengths, bandwidth, latency):  # type: ignore[no-untyped-def]
+    """Return into how many ticks a second is cut: femtoseconds, or longer ones in a long scenario."""
+    longest = 1e-9
+    for begin in start:
+        longest = max(longest, begin)
+    for f in range(start.size):
+        for k in range(lengths[f]):
+            longest += nbytes[f] / bandwidth[paths[f, k]] + latency[paths[f, k]]
+    return min(1e15, 1e14 / longest)
+
+
+@numba.njit(cache=True)
+def _line_up(this, link, head, tail, behind):  # type: ignore[no-untyped-def]
+    """Put the chunk *this* at the end of those that wait at *link*."""
+    behind[this] = -1
+    if head[link] < 0:
+        head[link] = this
+    else:
+        behind[tail[link]] = this
+    tail[link] = this
 
 
 @numba.njit(cache=True)
@@ -46,27 +69,18 @@ def packet_flows(start, nbytes, chunk, window, paths, lengths, bandwidth, latenc
     num_flows = start.size
     finish = start.copy()
     busy = np.zeros(bandwidth.size)
-    chunks = np.zeros(num_flows, np.int64)
-    first = np.zeros(num_flows + 1, np.int64)  # the number of each flow's first chunk
-    longest = 1e-9
-    for f in range(num_flows):
-        if lengths[f] > 0:
-            chunks[f] = max(1, np.int64(np.ceil(nbytes[f] / chunk)))
-        first[f + 1] = first[f] + chunks[f]
-        longest = max(longest, start[f])
-    for f in range(num_flows):
-        for k in range(lengths[f]):
-            longest += nbytes[f] / bandwidth[paths[f, k]] + latency[paths[f, k]]
-    ticks = min(1e15, 1e14 / longest)  # of a second: femtoseconds, or longer in a long scenario
+    chunks = np.where(lengths > 0, np.maximum(1, np.ceil(nbytes / chunk).astype(np.int64)), 0)
+    first = np.cumsum(chunks) - chunks  # the number of each flow's first chunk
+    ticks = _ticks(start, nbytes, paths, lengths, bandwidth, latency)
     sent = np.zeros(num_flows, np.int64)  # chunks given to the first link so far
 
     serving = np.zeros(bandwidth.size, np.bool_)
     free = np.zeros(bandwidth.size)  # when the service in progress ends
     head, tail = np.full(bandwidth.size, -1), np.full(bandwidth.size, -1)  # the chunks that wait at each link
-    behind = np.full(first[-1], -1)  # by chunk: which one waits behind it
-    came = np.zeros(first[-1])  # by chunk: since when it waits
-    owner = np.zeros(first[-1], np.int64)  # by chunk: its flow, and its place on the route
-    where = np.zeros(first[-1], np.int64)
+    behind = np.full(chunks.sum(), -1)  # by chunk: which one waits behind it
+    came = np.zeros(chunks.sum())  # by chunk: since when it waits
+    owner = np.zeros(chunks.sum(), np.int64)  # by chunk: its flow, and its place on the route
+    where = np.zeros(chunks.sum(), np.int64)
 
     order = np.argsort(start, kind="mergesort")
     due = 0
@@ -114,12 +128,8 @@ def packet_flows(start, nbytes, chunk, window, paths, lengths, bandwidth, latenc
         link = paths[f, place]
         if serving[link]:
             this = first[f] + c
-            owner[this], where[this], came[this], behind[this] = f, place, now, -1
-            if head[link] < 0:
-                head[link] = this
-            else:
-                behind[tail[link]] = this
-            tail[link] = this
+            owner[this], where[this], came[this] = f, place, now
+            _line_up(this, link, head, tail, behind)
             continue
         takes = min(chunk, nbytes[f] - c * chunk) / bandwidth[link]
         free[link] = max(now, free[link]) + takes

@@ -16,10 +16,10 @@ from it. A pair keeps its XY route where that is live and allowed, and else take
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable
-from itertools import pairwise
+from collections.abc import Callable, Iterator
 
 import networkx as nx
+import numpy as np
 
 from wss.hardware.topology import FABRIC, Coordinate, DieGraph, End, nic_of, switch_of
 
@@ -57,8 +57,8 @@ def switched_route(source: Coordinate, target: Coordinate) -> list[End]:
 
 def live_routes(graph: DieGraph) -> dict[Coordinate, dict[Coordinate, Path]]:
     """Return a route for every pair of a damaged, connected mesh, deadlock-free and short."""
-    for first in (_is_xy, _up_down(graph)):
-        turns = allowed_turns(graph, first)
+    for rule in (lambda _: _is_xy, _up_down):
+        turns = allowed_turns(graph, rule(graph))
         routes = {source: _routes_from(graph, source, turns) for source in graph}
         if all(len(found) == len(graph) for found in routes.values()):
             return routes
@@ -70,16 +70,16 @@ def allowed_turns(graph: DieGraph, first: Callable[[Link, Link], bool]) -> Turns
     links = sorted(graph.edges)
     number = {link: i for i, link in enumerate(links)}
     turns: Turns = {link: [] for link in links}
-    after = [0] * len(links)  # bit j of after[i]: link j can follow link i, by however many turns
+    after = np.zeros((len(links), len(links)), np.bool_)  # after[i, j]: link j can follow link i, by some turns
 
     def allow(a: Link, b: Link) -> None:
         i, j = number[a], number[b]
-        if after[j] >> i & 1:
+        if after[j, i]:
             return
-        gained = after[j] | 1 << j
-        for k in range(len(links)):
-            if k == i or after[k] >> i & 1:
-                after[k] |= gained
+        gained = after[j].copy()
+        gained[j] = True
+        after[after[:, i]] |= gained
+        after[i] |= gained
         turns[a].append(b)
 
     every = [(a, (a[1], end)) for a in links for end in sorted(graph.successors(a[1])) if end != a[0]]
@@ -125,7 +125,14 @@ def _up_down(graph: DieGraph) -> Callable[[Link, Link], bool]:
 
 
 def _routes_from(graph: DieGraph, source: Coordinate, turns: Turns) -> dict[Coordinate, Path]:
-    """Return the routes from *source* to all dies that allowed turns reach, breadth first over links."""
+    """Return the routes from *source* to all dies that allowed turns reach: XY, or else breadth first over links."""
+    routes: dict[Coordinate, Path] = {}
+    for along_x in ((-1, 0), (1, 0)):
+        for corner in _straight_on(graph, [source], along_x, turns):
+            for along_y in ((0, -1), (0, 1)):
+                routes.update((path[-1], path) for path in _straight_on(graph, corner, along_y, turns))
+    if len(routes) == len(graph):
+        return routes
     before: dict[Link, Link | None] = {(source, end): None for end in sorted(graph.successors(source))}
     arrival: dict[Coordinate, Link] = {}
     waiting = deque(before)
@@ -145,11 +152,14 @@ def _routes_from(graph: DieGraph, source: Coordinate, turns: Turns) -> dict[Coor
             link = before[link]
         return path[::-1]
 
-    routes = {target: walk_back(target) for target in graph if target in arrival and target != source}
-    routes[source] = [source]
-    for target in graph:
-        straight = xy(source, target)
-        steps = list(pairwise(straight))
-        if all(graph.has_edge(*step) for step in steps) and all(b in turns[a] for a, b in pairwise(steps)):
-            routes[target] = straight
-    return routes
+    return {target: walk_back(target) for target in arrival if target not in routes} | routes
+
+
+def _straight_on(graph: DieGraph, path: Path, step: tuple[int, int], turns: Turns) -> Iterator[Path]:
+    """Yield *path*, and what it becomes die by die in the direction *step*, as far as links and turns allow."""
+    while True:
+        yield path
+        link = (path[-1], (path[-1][0] + step[0], path[-1][1] + step[1]))
+        if not graph.has_edge(*link) or (len(path) > 1 and link not in turns[path[-2], path[-1]]):
+            return
+        path = [*path, link[1]]

@@ -12,7 +12,6 @@ from typing import Annotated, Literal, Protocol
 
 import numpy as np
 from annotated_types import Ge, Le
-from scipy.optimize import linear_sum_assignment
 
 from wss.errors import CHECKED
 from wss.policies.history import Earlier, History
@@ -114,6 +113,8 @@ def matched(now: BoolArray, then: BoolArray) -> BoolArray:
 
     Both are [layers, experts, dies]. Only for layouts to which one die is as good as another.
     """
+    from scipy.optimize import linear_sum_assignment  # noqa: PLC0415 - slow to import, and seldom needed
+
     renumbered = np.empty_like(then)
     for layer, (old, new) in enumerate(zip(now, then, strict=True)):
         stay = new.T.astype(np.int64) @ old.astype(np.int64)  # experts that stay if die i of new is die j of old

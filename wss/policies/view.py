@@ -95,14 +95,20 @@ class KernelView:
 
     @property
     def link_reads(self) -> FloatArray:
-        """Seconds that one expert takes each link, [links]."""
+        """Seconds that one expert takes each link, [links]; read-only, as `transfers` is."""
         if self.costs.link_reads is not None:
             return self.costs.link_reads
-        return np.full(int(self.routes.max(initial=-1)) + 1, self.costs.link_read)
+        return _read_only(np.full(int(self.routes.max(initial=-1)) + 1, self.costs.link_read))
 
     @property
     def transfers(self) -> FloatArray:
         """Seconds of moving one expert from one die to another over idle links, [dies, dies]."""
         if self.costs.transfers is not None:
             return self.costs.transfers
-        return self.costs.link_read + self.costs.hop * self.hops.astype(np.float64)
+        return _read_only(self.costs.link_read + self.costs.hop * self.hops.astype(np.float64))
+
+
+def _read_only(array: FloatArray) -> FloatArray:
+    """Return *array*, sealed as all that a view shows: compiled policies are compiled once for both kinds of costs."""
+    array.flags.writeable = False
+    return array

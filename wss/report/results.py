@@ -9,6 +9,8 @@ from itertools import product
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from wss.errors import ConfigError, OutputError
@@ -29,12 +31,12 @@ Row = dict[str, Any]
 
 @dataclass(frozen=True)
 class Results:
-    """What a folder of results holds."""
+    """What a folder of results holds; of links, which may be millions, the table."""
 
     title: str
     axes: tuple[str, ...]
     rows: list[Row]
-    links: list[Row]
+    links: pa.Table
     notes: list[str]
 
 
@@ -53,12 +55,12 @@ def read_results(folder: Path) -> Results:
             about = json.loads((folder / "sweep.json").read_text(encoding="utf-8"))
             rows, links = read_sweep(folder)
             axes = tuple(about["axes"])
-            if not rows or not all({*axes, "policy"} <= row.keys() for table in (rows, links) for row in table[:1]):
+            if not rows or not all({*axes, "policy"} <= set(names) for names in (rows[0], links.column_names)):
                 raise ConfigError(f"{folder}: sweep.json and the tables are of different sweeps; run the sweep again")
             return Results(about["name"], axes, rows, links, about["notes"])
         if (folder / "summary.json").is_file():
             summary = json.loads((folder / "summary.json").read_text(encoding="utf-8"))
-            links = [_placed(row) for row in pq.read_table(folder / "links.parquet").to_pylist()]
+            links = pa.Table.from_pylist([_placed(row) for row in pq.read_table(folder / "links.parquet").to_pylist()])
             run = summary["runs"][0]
             title = f"{run['model']} on {run['wafer']}, batch {run['batch']}, {run['network']}"
             return Results(title, (), [flat(each) for each in summary["runs"]], links, summary["provenance"]["notes"])
@@ -137,20 +139,29 @@ def _labels(rows: list[Row], axes: list[str]) -> list[dict[str, Any]]:
 
 def _maps(results: Results, folder: Path, kind: str) -> list[Path]:
     """Draw the links of every point that has any; of many points, the first of each label of the first axis."""
-    linked = {tuple(link[axis] for axis in results.axes) for link in results.links}
-    points = [point for point in _labels(results.rows, list(results.axes)) if tuple(point.values()) in linked]
+    axes = list(results.axes)
+    by_point = results.links.group_by(axes).aggregate([]) if axes else results.links.select([])[:1]
+    linked = {tuple(point.values()) for point in by_point.to_pylist()}
+    points = [point for point in _labels(results.rows, axes) if tuple(point.values()) in linked]
     if len(points) > MOST_MAPS:
         first = {point[results.axes[0]]: point for point in reversed(points)}
         points = [point for point in points if first[point[results.axes[0]]] == point][:MOST_MAPS]
     what = "link utilisation, layers run" if _sampled(results.rows) else "link utilisation"
     written, taken = [], set[str]()
     for point in points:
-        own = [link for link in results.links if all(link[axis] == label for axis, label in point.items())]
+        own = _links_at(results.links, point).to_pylist()
         title = ", ".join(f"{axis} {label}" for axis, label in point.items()) or results.title
         name = _file("_".join(["links", *(str(label) for label in point.values())]), taken)
         draw = write_portmap if is_port(own[0]) else write_meshmap
         written.append(draw(own, title, folder / f"{name}.{kind}", what))
     return written
+
+
+def _links_at(links: pa.Table, point: dict[str, Any]) -> pa.Table:
+    """Return the links of one *point*, a label for each axis."""
+    for axis, label in point.items():
+        links = links.filter(pc.equal(links[axis], label))
+    return links
 
 
 def _file(name: str, taken: set[str]) -> str:

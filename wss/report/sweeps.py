@@ -5,10 +5,11 @@ from __future__ import annotations
 import csv
 import io
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
@@ -18,6 +19,13 @@ from wss.report.tables import RATIOS, aligned
 
 Rows = Sequence[dict[str, Any]]
 AGAIN = "make room and run the same command again"
+LINKS = {  # the columns of links.parquet beside the labels
+    "link": pa.string(),
+    **dict.fromkeys(("source_x", "source_y", "target_x", "target_y"), pa.int64()),
+    **dict.fromkeys(
+        ("bytes", "data_bytes", "request_bytes", "activation_bytes", "busy_s", "utilization"), pa.float64()
+    ),
+}
 ENDS = ("estimate", "low", "high")  # of a figure where layers were sampled
 
 FIGURES: tuple[tuple[str, str, str], ...] = (  # heading, column, format
@@ -29,29 +37,31 @@ FIGURES: tuple[tuple[str, str, str], ...] = (  # heading, column, format
 )
 
 
-def write_sweep(folder: Path, rows: Rows, links: Rows) -> None:
+def write_sweep(folder: Path, rows: Rows, links: Iterable[tuple[dict[str, Any], dict[str, list[Any]]]]) -> None:
     """Write results.parquet, results.csv and links.parquet into *folder*, each whole or not at all.
+
+    *links* are labels, and columns with an entry for each link to which they belong.
 
     Raises
     ------
     OutputError
         If one cannot be written.
     """
-    table = _table(rows)
+    table, linked = _table(rows), _links(links)
     text = _csv(table)
     for name, write in {
         "results.parquet": lambda part: pq.write_table(table, part),
-        "links.parquet": lambda part: pq.write_table(_table(links), part),
+        "links.parquet": lambda part: pq.write_table(linked, part),
         "results.csv": lambda part: part.write_text(text, encoding="utf-8", newline=""),
     }.items():
         write_whole(folder / name, write, AGAIN)
 
 
-def read_sweep(folder: Path) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
-    """Return the rows of results and links that `write_sweep` wrote."""
+def read_sweep(folder: Path) -> tuple[list[dict[str, Any]], pa.Table]:
+    """Return the rows of results, and the table of links, that `write_sweep` wrote."""
     try:
-        results, links = (pq.read_table(folder / f"{name}.parquet").to_pylist() for name in ("results", "links"))
-        return results, links
+        results, links = (pq.read_table(folder / f"{name}.parquet") for name in ("results", "links"))
+        return results.to_pylist(), links
     except (OSError, pa.ArrowInvalid) as error:
         raise OutputError(f"{folder}: its results cannot be read ({error}); run the sweep again") from None
 
@@ -72,6 +82,17 @@ def _table(rows: Rows) -> pa.Table:
         else:
             columns[name] = pa.array([None if v is None else str(v) for v in values], pa.string())
     return pa.table(columns)
+
+
+def _links(links: Iterable[tuple[dict[str, Any], dict[str, list[Any]]]]) -> pa.Table:
+    """Return labels and columns as one table, the labels repeated for each link."""
+    labels, parts = [], []
+    for own, columns in links:
+        labels.append(own)
+        parts.append(pa.table([pa.array(values, LINKS[name]) for name, values in columns.items()], list(columns)))
+    repeated = _table(labels).take(np.repeat(np.arange(len(parts)), [len(part) for part in parts]))
+    whole = pa.concat_tables(parts).combine_chunks()
+    return pa.table(dict(zip([*repeated.column_names, *whole.column_names], [*repeated, *whole], strict=True)))
 
 
 def _csv(table: pa.Table) -> str:

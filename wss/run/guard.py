@@ -5,6 +5,7 @@ What a policy is shown cannot be written to, and what it answers is copied befor
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
@@ -18,6 +19,8 @@ from wss.records import BoolArray, FloatArray, IntArray, Plan
 
 T = TypeVar("T")
 
+_WARNED: dict[Any, Any] = {}  # the warnings that were shown, each once
+
 
 def sealed(array: Any) -> Any:
     """Return a copy of *array* that cannot be written to, nor can what it is a copy of."""
@@ -29,13 +32,16 @@ def sealed(array: Any) -> Any:
 def ask(policy: str, what: str, question: Callable[..., T], *arguments: Any) -> T:
     """Ask a policy's part, and turn whatever it raises into one line.
 
+    Warnings are kept back until it has answered: before the line of an error they would only hide it.
+
     Raises
     ------
     ConfigError
         If it raises anything; the line names the place.
     """
     try:
-        return question(*arguments)
+        with warnings.catch_warnings(record=True) as warned:
+            answer = question(*arguments)
     except WssError:
         raise
     except (Exception, SystemExit) as error:
@@ -47,6 +53,9 @@ def ask(policy: str, what: str, question: Callable[..., T], *arguments: Any) -> 
         raise ConfigError(
             f"policy {policy}: its {what} failed at {where} ({type(error).__name__}: {reason}); mend it"
         ) from error
+    for warning in warned:
+        warnings.warn_explicit(warning.message, warning.category, warning.filename, warning.lineno, registry=_WARNED)
+    return answer
 
 
 def _array(value: Any, what: str) -> Any:
@@ -109,6 +118,18 @@ def checked_load(load: Any, shape: tuple[int, ...], policy: str) -> IntArray:
             f"policy {policy}: its rebalancing {what}; it should be whole numbers from 0 on, {list(shape)}, "
             "[layers, experts]"
         )
+    result: IntArray = array.astype(np.int64)
+    return result
+
+
+def checked_victims(victims: Any, size: int, count: int, policy: str, rule: str) -> IntArray:
+    """Return what *rule* gives up as places of a pool of *size*, [count], or raise ConfigError if it is not that."""
+    start = f"policy {policy}: its caching, {rule}, gave up"
+    array = _array(victims, f"{start} what")
+    whole = array.ndim == 1 and (array.dtype.kind in "iu" or not array.size)
+    if not whole or len(array) != count or len(set(array.tolist()) & set(range(size))) != count:
+        right = f"{count} different places, whole numbers in 0..{size - 1}"
+        raise ConfigError(f"{start} {' '.join(repr(array.tolist()).split())[:200]}; it should be {right}")
     result: IntArray = array.astype(np.int64)
     return result
 

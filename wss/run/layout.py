@@ -48,5 +48,5 @@ def layout_of(experiment: Experiment, name: str) -> Layout:
     return Layout(
         text=layout_text(placed, experiment.model.moe_layers, experiment.model.num_layers),
         about=f"{layers} MoE layers, {experts} experts on {dies} dies, {slots} slots a die and layer",
-        notes=tuple(placing_notes(policy, placed, seen)),
+        notes=tuple(placing_notes(everything, wafer, policy, placed, seen)),
     )

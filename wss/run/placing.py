@@ -12,6 +12,7 @@ from wss.errors import ConfigError
 from wss.hardware import GEMMS, Wafer
 from wss.policies import Costs, Earlier, History, Policy
 from wss.policies.history import NEEDS
+from wss.policies.placements import REPLICATING
 from wss.records import BoolArray, FloatArray, IntArray
 from wss.run.asking import Asking
 from wss.run.batch import made_batch, read_batch
@@ -111,16 +112,22 @@ def history_of(
 ) -> History:
     """Return what a placement is shown when *load* [all MoE layers, experts] has been seen."""
     model = experiment.model
-    buffers = experiment.batch * model.top_k * model.activation_bytes
     return History(
         layers=model.moe_layers,
         load=sealed(load),
         pairs=None if pairs is None else sealed(pairs),
         tokens=experiment.batch * model.top_k,
-        room=max(0, int((wafer.usable_hbm - buffers) // model.expert_bytes(experiment.precision))),
+        room=_room(experiment, wafer),
         coordinates=sealed(wafer.coordinates),
         costs=costs,
     )
+
+
+def _room(experiment: Experiment, wafer: Wafer) -> int:
+    """Return how many experts a die has room for, with the buffers of a whole kernel beside them."""
+    model = experiment.model
+    buffers = experiment.batch * model.top_k * model.activation_bytes
+    return max(0, int((wafer.usable_hbm - buffers) // model.expert_bytes(experiment.precision)))
 
 
 def place(experiment: Experiment, wafer: Wafer, policy: Policy, seen: Seen, costs: Costs, ask: Asking) -> BoolArray:
@@ -145,7 +152,14 @@ def placed_by(policy: Policy, history: History, wafer: Wafer, ask: Asking) -> Bo
     return checked_placement(placed, (history.num_layers, history.num_experts, wafer.num_dies), policy.name)
 
 
-def placing_notes(policy: Policy, placed: BoolArray, seen: Seen, places: Sequence[int] | None = None) -> list[str]:
+def placing_notes(
+    experiment: Experiment,
+    wafer: Wafer,
+    policy: Policy,
+    placed: BoolArray,
+    seen: Seen,
+    places: Sequence[int] | None = None,
+) -> list[str]:
     """Return what a reader of the results should know of the placement; *places* are the layers run, or else all."""
     needs, notes = needs_of(policy), []
     if needs == "decode":
@@ -158,7 +172,27 @@ def placing_notes(policy: Policy, placed: BoolArray, seen: Seen, places: Sequenc
     each, which = run.sum() / run[:, :, 0].size, "all layers" if len(run) == len(placed) else "the layers run"
     if each > 1:
         notes.append(f"{policy.name}: an expert is placed on {each:.2f} dies on average, in {which}")
-    return notes
+    return [*notes, *_crowded(experiment, wafer, policy), *_sparse(experiment, wafer)]
+
+
+def _crowded(experiment: Experiment, wafer: Wafer, policy: Policy) -> list[str]:
+    """Say if a placement makes fewer copies than it could, as the HBM is full."""
+    if not isinstance(policy.placement, REPLICATING):
+        return []
+    asked, share = policy.placement.extra, -(-experiment.model.num_experts // wafer.num_dies)
+    room = max(0, _room(experiment, wafer) // len(experiment.model.moe_layers) - share)
+    if room >= asked:
+        return []
+    what = f"its placement asks for extra: {asked} experts a die and layer, and the HBM has room for {room}"
+    return [f"{policy.name}: {what} beside the {share} of an even share"]
+
+
+def _sparse(experiment: Experiment, wafer: Wafer) -> list[str]:
+    """Say if experts, each placed once, leave dies without any; the same for all policies."""
+    experts, dies = experiment.model.num_experts, wafer.num_dies
+    if experts >= dies:
+        return []
+    return [f"a layer has {experts} experts for {dies} dies: a die without any of its own has to read what it computes"]
 
 
 def costs_of(experiment: Experiment, wafer: Wafer) -> Costs:

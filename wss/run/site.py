@@ -27,6 +27,7 @@ from wss.run.guard import checked_ahead, checked_plan, checked_wanted, sealed
 from wss.run.homes import Homes
 from wss.run.moving import Moving, moves_of
 from wss.run.placing import Seen, costs_of, layer_indices, place, placing_notes
+from wss.run.victims import CheckedCaching
 from wss.traces import Kernel
 
 
@@ -55,12 +56,12 @@ class Site:
         self._compiled = _fast_twin(experiment, self._network, policy)
         self._costs = costs_of(experiment, wafer)
         placed = place(experiment, wafer, policy, seen, self._costs, self._ask)
-        self._placing_notes = placing_notes(policy, placed, seen, self._places)
+        self._placing_notes = placing_notes(experiment, wafer, policy, placed, seen, self._places)
         room = room_of(placed, experiment, wafer)
         self._token_bytes = model.activation_bytes
         self._most_tokens = experiment.batch * model.top_k
         kept = placed[list(self._places)]
-        self._copies = Copies(kept, room, self._copy_bytes, policy.caching)
+        self._copies = Copies(kept, room, self._copy_bytes, CheckedCaching(policy))
         self._placed, self._seen = kept, seen
         self._foresight = Foresight(policy, self._ask, len(self._layers), wafer.num_dies, self._future)
         self._homes = Homes(kept, wafer.usable_hbm, room, self._copy_bytes, self._copies)

@@ -93,9 +93,9 @@ def seen_of(experiment: Experiment) -> Seen:
 
 
 def notes_of(batch: Batch, replay: Kernels, sites: Sequence[AnySite]) -> tuple[str, ...]:
-    """Return what a reader of the results should know."""
+    """Return what a reader of the results should know, each note once."""
     notes = batch.notes if replay.has_prefill else (*batch.notes, "the trace has no prefill: heatmaps start empty")
-    return (*notes, *_excess(sites), *(note for site in sites for note in site.notes))
+    return tuple(dict.fromkeys((*notes, *_excess(sites), *(note for site in sites for note in site.notes))))
 
 
 def run(experiment: Experiment, progress: Progress = _quiet) -> Result:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import platform
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from importlib.metadata import version
 from typing import Any
 
@@ -47,17 +47,18 @@ def speedup_of(own: dict[str, Any], base: dict[str, Any]) -> dict[str, Any]:
     return found
 
 
-def links_of(sweep: Sweep, tasks: Sequence[Sequence[Task]], folder: Folder) -> list[dict[str, Any]]:
-    """Return a row for each link: labels, policy, the dies at both ends, bytes, busy seconds, utilisation."""
-    rows = []
+def links_of(
+    sweep: Sweep, tasks: Sequence[Sequence[Task]], folder: Folder
+) -> Iterator[tuple[dict[str, Any], dict[str, list[Any]]]]:
+    """Yield, task by task, the labels and the policy, and columns with an entry for each link.
+
+    They are many: read one task after another, they are never all in memory as Python's objects.
+    """
     for point, own in zip(sweep.points, tasks, strict=True):
         for task in own:
             result = folder.read(task.key)
             assert result is not None, "collected before it was done"
-            start = {**point.labels, "policy": task.experiment.policies[0].name}
-            columns = result["links"]
-            rows += [start | dict(zip(columns, values, strict=True)) for values in zip(*columns.values(), strict=True)]
-    return rows
+            yield {**point.labels, "policy": task.experiment.policies[0].name}, result["links"]
 
 
 def provenance_of(

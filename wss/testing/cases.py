@@ -138,6 +138,7 @@ def _requests(num_experts: int, *, prefill: bool) -> list[RequestRouting]:
     ]
 
 
+@cache
 def replay_of(num_experts: int, *, prefill: bool = True) -> Replay:
     """Return the kernels of the trial: those of `STEPS`, with or without the first, the prefill."""
     requests = _requests(num_experts, prefill=prefill)

@@ -14,6 +14,7 @@ from wss.hardware import Wafer
 from wss.policies import Policy
 from wss.records import KernelRow
 from wss.run.asking import Asking
+from wss.run.guard import ask
 from wss.run.placing import Seen
 from wss.run.site import Site
 from wss.testing.cases import STEPS, Engine, experiment_of, model_of, replay_of
@@ -44,7 +45,7 @@ def at(where: str) -> Iterator[None]:
 
 
 class Doubting(Asking):
-    """Asks every question twice, and refuses two answers."""
+    """Asks every question twice, and refuses two answers; what they took is not measured."""
 
     def __call__(self, what: str, question: Callable[..., T], *arguments: Any) -> T:
         """Ask the part *what* a *question*.
@@ -54,8 +55,8 @@ class Doubting(Asking):
         ConfigError
             If it answers in two ways, or fails.
         """
-        answer = super().__call__(what, question, *arguments)
-        if what in NOTES_ONCE or _same(answer, super().__call__(what, question, *arguments)):
+        answer = ask(self.policy, what, question, *arguments)
+        if what in NOTES_ONCE or _same(answer, ask(self.policy, what, question, *arguments)):
             return answer
         raise ConfigError(
             f"policy {self.policy}: its {what} answers one question in two ways; it may depend on nothing but what it "

@@ -34,9 +34,9 @@ def count_request(experts, first, last, adjacent, freq, token, layer, pairs):  #
         the token (i < j), each [layers, experts, experts].
     """
     _, num_layers, k = experts.shape
-    for t in range(first, last):
-        follows = t + 1 < last and adjacent[t]
-        for at in range(num_layers):
+    for at in range(num_layers):  # layer by layer, so that its pairs stay in the caches
+        for t in range(first, last):
+            follows = t + 1 < last and adjacent[t]
             for a in range(k):
                 i = experts[t, at, a]
                 freq[at, i] += 1

@@ -15,6 +15,7 @@ rounds the same everywhere.
 
 from __future__ import annotations
 
+from functools import lru_cache
 from itertools import product
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -149,7 +150,20 @@ def scaled(base, rows, columns, top_k, rounds):  # type: ignore[no-untyped-def]
 
 
 def tables_of(spec: SynthSpec, model: ModelShape, seed: int) -> Tables:
-    """Return what synthetic routing draws from."""
+    """Return what synthetic routing draws from.
+
+    The last ones are kept: a run asks again for what its placements may know, a sweep for every point. Recorded loads
+    are read anew, as their file may be another one by now.
+    """
+    return _tables(spec, model, seed) if spec.loads else _kept_tables(spec, model, seed)
+
+
+@lru_cache(maxsize=2)
+def _kept_tables(spec: SynthSpec, model: ModelShape, seed: int) -> Tables:
+    return _tables(spec, model, seed)
+
+
+def _tables(spec: SynthSpec, model: ModelShape, seed: int) -> Tables:
     weights = _cluster_weights(spec, seed)
     clusters = np.cumsum(np.stack([[_in_parts(row, 1) for row in phase] for phase in weights]), axis=2, dtype=np.int64)
     frequent = np.array([_sum(np.ascontiguousarray(column)) for column in weights[1].T]) / spec.subjects

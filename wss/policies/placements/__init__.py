@@ -24,4 +24,6 @@ PLACEMENTS: dict[str, type[Placement]] = {
     "file": LayoutFile,
 }
 
-__all__ = ["PLACEMENTS", "layout_text"]
+REPLICATING = (Eplb, Dup, PopularEverywhere, Near)  # those that make ``extra`` copies, as far as there is room
+
+__all__ = ["PLACEMENTS", "REPLICATING", "layout_text"]

@@ -1,0 +1,83 @@
+"""The policies of a configuration: presets by name, changed in part, or put together from their parts."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from wss.config.choices import build, kinded, named, overlay
+from wss.config.nodes import Document, Place
+from wss.config.plugins import POLICY_GROUP, offered, plugin_policy
+from wss.errors import ConfigError, did_you_mean
+from wss.policies import (
+    ALLOCATIONS,
+    CACHINGS,
+    PLACEMENTS,
+    POLICIES,
+    PREDICTIONS,
+    PREFETCHINGS,
+    REBALANCINGS,
+    Earlier,
+    Policy,
+)
+
+SEAMS: dict[str, tuple[dict[str, Any], str]] = {
+    "placement": (PLACEMENTS, "placement"),
+    "allocation": (ALLOCATIONS, "allocation"),
+    "prediction": (PREDICTIONS, "prediction"),
+    "caching": (CACHINGS, "caching"),
+    "prefetching": (PREFETCHINGS, "prefetching"),
+    "rebalancing": (REBALANCINGS, "rebalancing"),
+}
+
+
+def read_policies(document: Document, place: Place, value: Any) -> tuple[Policy | None, ...] | None:
+    """Read the list of policies, each with a name of its own."""
+    if not isinstance(value, list) or not value:
+        document.fault(place, f"{value!r} is not right; give a list of policies, such as [base, allo_pred]")
+        return None
+    policies = [_policy(document, (*place, i), item) for i, item in enumerate(value)]
+    seen: set[str] = set()
+    for i, policy in enumerate(policies):
+        if policy is not None and policy.name in seen:
+            document.fault((*place, i), f"'{policy.name}' is there twice; give each policy a name of its own")
+        seen |= {policy.name} if policy is not None else set()
+    return tuple(policies)
+
+
+def _policy(document: Document, place: Place, value: Any) -> Policy | None:
+    """Read a policy: a preset's name, or ``{name, preset, and the seams}``."""
+    if not isinstance(value, dict):
+        return _preset(document, place, value)
+    parts: dict[str, Any] = {}
+    if "preset" in value:
+        preset = _preset(document, (*place, "preset"), value["preset"])
+        if preset is not None:
+            parts = {seam: getattr(preset, seam) for seam in (*SEAMS, "history")}
+    for key, item in value.items():
+        here = (*place, key)
+        if key == "history":
+            parts[key] = None if item is None else build(document, here, item, Earlier)
+        elif key in parts and isinstance(item, dict) and "kind" not in item:
+            parts[key] = overlay(document, here, item, parts[key])
+        elif key in SEAMS:
+            parts[key] = kinded(document, here, item, *SEAMS[key])
+        elif key not in ("name", "preset"):
+            document.fault(here, f"is not a key here; {did_you_mean(key, ['name', 'preset', *SEAMS, 'history'])}")
+    name = value.get("name")
+    if not isinstance(name, str) or not name or not name.isprintable():
+        document.fault((*place, "name"), "is missing or not plain text; give the policy a name")
+    if "allocation" not in parts and "preset" not in value:
+        document.fault((*place, "allocation"), "is missing; give it, or a preset to start from")
+    if any(at[: len(place)] == place for at in document.faulty):
+        return None
+    return Policy(name=str(name), **parts)
+
+
+def _preset(document: Document, place: Place, value: Any) -> Policy | None:
+    """Read the name of a policy: built in, or a plug-in's."""
+    try:
+        policy = plugin_policy(value, POLICIES) if isinstance(value, str) else None
+    except ConfigError as error:
+        document.fault(place, error.faults[0])
+        return None
+    return policy or named(document, place, value, {**dict.fromkeys(offered(POLICY_GROUP)), **POLICIES}, Policy)
