@@ -4,6 +4,7 @@ import json
 import math
 import struct
 
+import pyarrow as pa
 import pytest
 from click.testing import CliRunner
 from matplotlib.axes import Axes
@@ -14,23 +15,26 @@ from wss.errors import ConfigError
 from wss.report.markdown import means_table, table
 from wss.report.results import Results, read_results, write_report
 from wss.report.sweeps import estimated
-from wss.report.tornado import ranges, shown_policy
+from wss.report.tornado import ranges, shown_policies
 
 FEW = TINY.replace("[base, ep, pred, allo, allo_pred]", "[base, ep]")
 LAYERS = ", ".join(map(str, range(8)))
 SAMPLED = FEW.replace("num_layers: 3, moe_layers: [0, 1, 2]", f"num_layers: 8, moe_layers: [{LAYERS}]")
 SAMPLED += "  layers: {sample: 4}\n"
+THREE = FEW.replace("[base, ep]", "[base, ep, allo]")
 BARS = {"speedup", "throughput", "hops", "bound", "dram"}
 
 KINDS = {  # text, pictures that there are, pictures that there are not
     "grid": (FEW + "grid: {batch: [8, 16], seed: [0, 1]}", BARS | {"links_8_0", "links_16_1"}, set()),
     "one policy": (TINY.replace("[base, ep, pred, allo, allo_pred]", "[base]") + "grid: {batch: [8, 16]}", BARS, set()),
     "policies": (FEW + "grid:\n  policies:\n    one: {policies: [base]}\n    two: {policies: [base, ep]}", BARS, set()),
-    "vary": (FEW + "vary: {batch: [16], seed: [1]}", {"tornado"}, {"speedup"}),
-    "vary, by grid": (FEW + "grid: {seed: [0, 1]}\nvary: {batch: [16]}", {"tornado_0", "tornado_1"}, {"tornado"}),
+    "vary": (THREE + "vary: {batch: [16], seed: [1]}", {"tornado_ep", "tornado_allo"}, {"tornado_base", "speedup"}),
+    "vary, by grid": (THREE + "grid: {seed: [0, 1]}\nvary: {batch: [16]}",
+                      {"tornado_0_ep", "tornado_0_allo", "tornado_1_ep", "tornado_1_allo"}, {"tornado_ep"}),
     "vary one policy": (TINY.replace("[base, ep, pred, allo, allo_pred]", "[base]") + "vary: {batch: [16]}", set(),
-                        {"tornado"}),
-    "vary policies": (FEW + "vary:\n  batch: [16]\n  which:\n    other: {policies: [base, pred]}", {"tornado"}, set()),
+                        {"tornado_base"}),
+    "vary policies": (THREE + "vary:\n  which:\n    other: {policies: [base, pred, allo]}", {"tornado_allo"},
+                      {"tornado_ep", "tornado_pred"}),
     "one die": (FEW + "grid: {wafer.mesh: {one: {wafer.mesh: [1, 1]}, two: {wafer.mesh: [1, 2]}}}",
                 {"links_two", "dram"}, {"links_one"}),
     "one die alone": (FEW + "grid: {wafer.mesh: {one: {wafer.mesh: [1, 1]}}}", {"speedup"}, {"links_one", "hops"}),
@@ -135,8 +139,8 @@ def test_ranges_are_from_least_to_most_with_the_centre_and_the_widest_first():
     ]
     centre_only = row("late", 9.0, varied="-", to="-")
     varied_only = row("other", 9.0, varied="a", to="1")
-    assert shown_policy([*rows, centre_only, varied_only, row("base", 1.0, varied="-", to="-")]) == "ep"
-    assert shown_policy([row("base", 1.0, varied="-", to="-"), row("base", 1.0, varied="a", to="1")]) is None
+    assert shown_policies([*rows, centre_only, varied_only, row("base", 1.0, varied="-", to="-")]) == ["ep"]
+    assert shown_policies([row("base", 1.0, varied="-", to="-"), row("base", 1.0, varied="a", to="1")]) == []
 
 
 def test_what_is_not_known_has_no_bar(tmp_path, monkeypatch):
@@ -146,7 +150,7 @@ def test_what_is_not_known_has_no_bar(tmp_path, monkeypatch):
         Axes, "bar", lambda axis, at, height, *a, **k: heights.append(height) or draw(axis, at, height, *a, **k)
     )
     rows = [{**row("base", 1.0, n=n), "throughput_tokens_per_s": value} for n, value in ((1, None), (2, 50.0))]
-    write_report(Results("t", ("n",), rows, [], []), tmp_path, "png")
+    write_report(Results("t", ("n",), rows, pa.table({"n": []}), []), tmp_path, "png")
     assert heights == [[1.0, 1.0], [50.0]]
     assert pictures(tmp_path) == {"speedup", "throughput"}
 

@@ -213,3 +213,4 @@ def test_pictures_are_written(tmp_path):
         pictures = sorted((tmp_path / "p").glob(f"*.{kind}"))
         assert len(pictures) == 6
         assert all(picture.read_bytes().startswith(magic) for picture in pictures)
+    assert all("<text " in picture.read_text() for picture in pictures), "text is text in an SVG, not outlines"

@@ -19,94 +19,99 @@ from wss.traces.synth import SYNTHS, SynthSpec
 
 def json_schema() -> dict[str, Any]:
     """Return the schema (draft 2020-12); where a preset's name is taken, its names are listed."""
-    definitions: dict[str, Any] = {}
+    whole = _Whole()
+    return {
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        "title": "wss experiment",
+        **_object(_properties(whole), ["model", "wafer", "trace", "policies"]),
+        "$defs": whole.definitions,
+    }
 
-    def whole(cls: Any) -> dict[str, Any]:
+
+class _Whole:
+    """Schemas of classes, each written once, among the definitions."""
+
+    def __init__(self) -> None:
+        self.definitions: dict[str, Any] = {}
+
+    def __call__(self, cls: Any) -> dict[str, Any]:
+        """Return where the schema of *cls* stands."""
         schema = TypeAdapter(cls).json_schema()
-        definitions.update(schema.pop("$defs", {}))
-        definitions[cls.__name__] = schema
+        self.definitions.update(schema.pop("$defs", {}))
+        self.definitions[cls.__name__] = schema
         return {"$ref": f"#/$defs/{cls.__name__}"}
 
-    def preset_of(table: Iterable[str], *classes: Any) -> dict[str, Any]:
+    def or_preset(self, table: Iterable[str], *classes: Any) -> dict[str, Any]:
+        """Return the schema of a preset of *table*, as it is or changed, or of one of *classes* written out."""
         names = {"enum": sorted(table)}
         changed = {"type": "object", "properties": {"preset": names}, "required": ["preset"]}
-        return {"anyOf": [names, changed, *map(whole, classes)]}
+        return {"anyOf": [names, changed, *map(self, classes)]}
 
-    def kind_of(table: dict[str, Any], what: str) -> dict[str, Any]:
-        plugins = [{"const": name} for name in sorted(offered(f"wss.{what}s"))]
-        others = {"anyOf": [{"type": "string", "pattern": ":"}, *plugins]}
-        forms: list[dict[str, Any]] = [{"enum": sorted(table)}, others]
-        for name, cls in sorted(table.items()):
-            schema = TypeAdapter(cls).json_schema()
-            properties = {"kind": {"const": name}, **schema.get("properties", {})}
-            forms.append(
-                {"type": "object", "properties": properties, "required": ["kind"], "additionalProperties": False}
-            )
-        user = {"type": "object", "properties": {"kind": others}, "required": ["kind"]}
-        return {"anyOf": [*forms, user]}
 
-    part_changed = {"type": "object", "not": {"required": ["kind"]}}  # of a preset's
-    seams = {seam: {"anyOf": [*kind_of(table, what)["anyOf"], part_changed]} for seam, (table, what) in SEAMS.items()}
-    presets = {"enum": sorted({*POLICIES, *offered(POLICY_GROUP)})}
-    policy = {
-        "type": "object",
-        "properties": {"name": {"type": "string"}, "preset": presets, **seams, "history": whole(Earlier)},
-        "required": ["name"],
-        "additionalProperties": False,
-    }
+def _properties(whole: _Whole) -> dict[str, Any]:
+    """Return the schema of each key."""
     count = {"type": "integer", "minimum": 1}
-    properties = {
-        "model": preset_of(MODELS, ModelShape),
-        "wafer": preset_of(WAFERS, WaferSpec, SwitchedSpec),
+    sample = _object({"sample": {"type": "integer", "minimum": LEAST}}, ["sample"])
+    return {
+        "model": whole.or_preset(MODELS, ModelShape),
+        "wafer": whole.or_preset(WAFERS, WaferSpec, SwitchedSpec),
         "precision": {"enum": ["fp16", "fp8", "fp4"], "default": "fp16"},
-        "trace": {
-            "anyOf": [
-                _object({"synth": preset_of(SYNTHS, SynthSpec)}, ["synth"]),
-                _object(
-                    {
-                        "path": {"type": "string"},
-                        "order": {"enum": ["file", "string", "mixed"]},
-                        "replay": {"enum": ["batch", "continuous"]},
-                    },
-                    ["path"],
-                ),
-            ]
-        },
+        "trace": {"anyOf": [_object({"synth": whole.or_preset(SYNTHS, SynthSpec)}, ["synth"]), _trace_file()]},
         "batch": {**count, "default": 4096},
         "steps": {"anyOf": [{"const": "all"}, count], "default": 4},
-        "layers": {
-            "anyOf": [
-                {"const": "all"},
-                _list_of({"type": "integer"}),
-                _object({"sample": {"type": "integer", "minimum": LEAST}}, ["sample"]),
-            ],
-            "default": "all",
-        },
-        "network": kind_of(NETWORKS, "network"),
+        "layers": {"anyOf": [{"const": "all"}, _list_of({"type": "integer"}), sample], "default": "all"},
+        "network": _kind_of(NETWORKS, "network"),
         "dispatch": {"anyOf": [{"enum": ["none", "uniform"]}, whole(Dispatch)], "default": "none"},
         "engine": {"enum": ["auto", "simpy", "compiled"], "default": "auto"},
         "gemm": {"enum": sorted(GEMMS), "default": "h800"},
         "physics": {"enum": ["wss", "paper_artifact"], "default": "wss"},
         "window": {**count, "default": 2},
-        "policies": {"type": "array", "items": {"anyOf": [presets, policy]}, "minItems": 1},
+        "policies": {"type": "array", "items": _policy(whole), "minItems": 1},
         "baseline": {"type": "string", "default": "base"},
         "seed": {"type": "integer", "minimum": 0, "default": 0},
-        "faults": _object(
-            {
-                "dies": _list_of(_list_of({"type": "integer"})),
-                "links": _list_of(_list_of(_list_of({"type": "integer"}))),
-                "yield": {"type": "number", "exclusiveMinimum": 0, "maximum": 1},
-                "seed": {"type": "integer", "minimum": 0},
-            },
-            [],
-        ),
+        "faults": _faults(),
     }
-    return {
-        "$schema": "https://json-schema.org/draft/2020-12/schema",
-        "title": "wss experiment",
-        **_object(properties, ["model", "wafer", "trace", "policies"]),
-        "$defs": definitions,
+
+
+def _kind_of(table: dict[str, Any], what: str) -> dict[str, Any]:
+    """Return the schema of a part: a name of *table*, with parameters or without, a plug-in's, or a user's class."""
+    plugins = [{"const": name} for name in sorted(offered(f"wss.{what}s"))]
+    others = {"anyOf": [{"type": "string", "pattern": ":"}, *plugins]}
+    forms: list[dict[str, Any]] = [{"enum": sorted(table)}, others]
+    for name, cls in sorted(table.items()):
+        properties = {"kind": {"const": name}, **TypeAdapter(cls).json_schema().get("properties", {})}
+        forms.append(_object(properties, ["kind"]))
+    user = {"type": "object", "properties": {"kind": others}, "required": ["kind"]}
+    return {"anyOf": [*forms, user]}
+
+
+def _policy(whole: _Whole) -> dict[str, Any]:
+    """Return the schema of a policy: a preset, or put together from its parts."""
+    part_changed = {"type": "object", "not": {"required": ["kind"]}}  # of a preset's
+    seams = {seam: {"anyOf": [*_kind_of(table, what)["anyOf"], part_changed]} for seam, (table, what) in SEAMS.items()}
+    presets = {"enum": sorted({*POLICIES, *offered(POLICY_GROUP)})}
+    parts = {"name": {"type": "string"}, "preset": presets, **seams, "history": whole(Earlier)}
+    return {"anyOf": [presets, _object(parts, ["name"])]}
+
+
+def _trace_file() -> dict[str, Any]:
+    properties = {
+        "path": {"type": "string"},
+        "order": {"enum": ["file", "string", "mixed"]},
+        "replay": {"enum": ["batch", "continuous"]},
     }
+    return _object(properties, ["path"])
+
+
+def _faults() -> dict[str, Any]:
+    place = _list_of({"type": "integer"})
+    properties = {
+        "dies": _list_of(place),
+        "links": _list_of(_list_of(place)),
+        "yield": {"type": "number", "exclusiveMinimum": 0, "maximum": 1},
+        "seed": {"type": "integer", "minimum": 0},
+    }
+    return _object(properties, [])
 
 
 def _list_of(items: dict[str, Any]) -> dict[str, Any]:

@@ -45,7 +45,7 @@ def pyplot(what: str) -> Any:
         from matplotlib import pyplot as plt  # noqa: PLC0415
     except ImportError:
         raise ConfigError(f"{what}: needs matplotlib; install wss with the extra 'plot'") from None
-    matplotlib.rcParams["svg.hashsalt"] = "wss"
+    matplotlib.rcParams |= {"svg.hashsalt": "wss", "svg.fonttype": "none"}  # the same bytes again; text as text
     return plt
 
 

@@ -121,28 +121,27 @@ def _kernels(ledgers: Sequence[Ledger]) -> pa.Table:
 
 
 def _links(ledgers: Sequence[Ledger], wafer: Wafer) -> pa.Table:
-    rows = [
+    """Return a row for each link under each policy."""
+    links = range(wafer.num_links)
+    ends = {
+        "link": pa.array([name_link(wafer, link) for link in links], pa.string()),
+        "source_die": pa.array([_die(wafer, 0, link) for link in links], pa.int64()),
+        "target_die": pa.array([_die(wafer, 1, link) for link in links], pa.int64()),
+    }
+    parts = [
         {
-            "policy": ledger.policy,
-            "link": name_link(wafer, link),
-            "source_die": _die(wafer, 0, link),
-            "target_die": _die(wafer, 1, link),
-            "bytes": float(ledger.link_bytes[link]),
-            "data_bytes": float(ledger.link_data[link]),
-            "request_bytes": float(ledger.link_request[link]),
-            "activation_bytes": float(ledger.link_activation[link]),
-            "busy_s": float(ledger.link_busy[link]),
-            "utilization": float(
-                ledger.link_bytes[link] / (wafer.link_bandwidth[link] * sum(row.time_s for row in ledger.decode))
-            ),
+            "policy": pa.array([ledger.policy] * len(links), pa.string()),
+            **ends,
+            "bytes": ledger.link_bytes,
+            "data_bytes": ledger.link_data,
+            "request_bytes": ledger.link_request,
+            "activation_bytes": ledger.link_activation,
+            "busy_s": ledger.link_busy,
+            "utilization": ledger.link_bytes / (wafer.link_bandwidth * sum(row.time_s for row in ledger.decode)),
         }
         for ledger in ledgers
-        for link in range(wafer.num_links)
     ]
-    whole, real = pa.int64(), pa.float64()
-    kinds = {"policy": pa.string(), "link": pa.string(), "source_die": whole, "target_die": whole}
-    amounts = ("bytes", "data_bytes", "request_bytes", "activation_bytes", "busy_s", "utilization")
-    return pa.Table.from_pylist(rows, schema=pa.schema([*kinds.items(), *((name, real) for name in amounts)]))
+    return pa.concat_tables([pa.table(part) for part in parts]).combine_chunks()
 
 
 def _die(wafer: Wafer, side: int, link: int) -> int | None:

@@ -19,7 +19,7 @@ from wss.report.markdown import means_table, rows_table, table, tornado_table
 from wss.report.meshmap import write_meshmap
 from wss.report.portmap import is_port, write_portmap
 from wss.report.sweeps import flat, read_sweep
-from wss.report.tornado import shown_policy, write_tornado
+from wss.report.tornado import shown_policies, write_tornado
 
 MOST_MAPS = 6
 SAMPLED = (
@@ -111,7 +111,7 @@ def _sampled(rows: list[Row]) -> bool:
 
 
 def _tornados(results: Results, folder: Path, kind: str) -> tuple[list[Path], list[str]]:
-    """Draw a tornado plot for every point of the grid; return the paths and the text with them."""
+    """Draw a tornado plot for every policy on every point of the grid; return the paths and the text with them."""
     rows = results.rows
     fixed = [axis for axis in results.axes if axis not in ("varied", "to")]
     written: list[Path] = []
@@ -119,14 +119,14 @@ def _tornados(results: Results, folder: Path, kind: str) -> tuple[list[Path], li
     taken: set[str] = set()
     for labels in _labels(rows, fixed):
         own = [row for row in rows if all(row[axis] == labels[axis] for axis in fixed)]
-        policy = shown_policy(own)
         title = ", ".join([results.title, *(f"{axis} {label}" for axis, label in labels.items())])
-        if policy is None:
+        policies = shown_policies(own)
+        if not policies:
             text += [f"## {title}", "No policy but the baseline is run both with nothing varied and with something."]
-            continue
-        name = _file("_".join(["tornado", *(str(label) for label in labels.values())]), taken)
-        written.append(write_tornado(own, policy, title, folder / f"{name}.{kind}"))
-        text += [f"## {title}, {policy}", f"![{name}]({written[-1].name})", tornado_table(own, policy)]
+        for policy in policies:
+            name = _file("_".join(["tornado", *(str(label) for label in labels.values()), policy]), taken)
+            written.append(write_tornado(own, policy, title, folder / f"{name}.{kind}"))
+            text += [f"## {title}, {policy}", f"![{name}]({written[-1].name})", tornado_table(own, policy)]
     return written, text
 
 

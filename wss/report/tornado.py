@@ -31,14 +31,11 @@ def ranges(rows: Sequence[Row]) -> dict[str, list[tuple[str, float]]]:
     return dict(sorted(found.items(), key=width))
 
 
-def shown_policy(rows: Sequence[Row]) -> str | None:
-    """Return the last policy, not the baseline, that is run both with nothing varied and with something; None if none.
-
-    The others that are run so are in the table of all rows.
-    """
+def shown_policies(rows: Sequence[Row]) -> list[str]:
+    """Return the policies, without the baseline, that are run both with nothing varied and with something."""
     varied = {row["policy"] for row in rows if row["varied"] != "-"}
     found = [row["policy"] for row in rows if row["varied"] == "-" and row["policy"] != row.get("baseline")]
-    return next((policy for policy in reversed(found) if policy in varied), None)
+    return [policy for policy in found if policy in varied]
 
 
 def write_tornado(rows: Sequence[Row], policy: str, title: str, path: Path) -> Path:

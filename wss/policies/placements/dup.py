@@ -14,11 +14,14 @@ from wss.policies.placement import Contiguous, Extra
 from wss.records import BoolArray, IntArray
 
 
-def free_slots(history: History, held: BoolArray, extra: int) -> IntArray:
-    """Return how many more experts each die may hold in each layer, *extra* at most, as room is, [layers, dies]."""
-    room = history.room // history.num_layers
-    free: IntArray = np.clip(room - held.sum(axis=1), 0, extra)
-    return free
+def contiguous_with_room(history: History, hops: IntArray, extra: int) -> tuple[BoolArray, IntArray]:
+    """Return the contiguous layout, [layers, experts, dies], and how many more experts each die may hold in each layer.
+
+    These are *extra* at most, as far as there is room, [layers, dies].
+    """
+    holders = Contiguous().place(history, hops)
+    free: IntArray = np.clip(history.room // history.num_layers - holders.sum(axis=1), 0, extra)
+    return holders, free
 
 
 @numba.njit(cache=True)
@@ -81,8 +84,7 @@ class Dup:
 
     def place(self, history: History, hops: IntArray) -> BoolArray:
         """Return the layout, [layers, experts, dies]."""
-        holders = Contiguous().place(history, hops)
-        free = free_slots(history, holders, self.extra)
+        holders, free = contiguous_with_room(history, hops, self.extra)
         parts = np.maximum(np.arange(len(hops) + 1), 1)
         for layer, tokens in enumerate(history.expected):
             duplicate(history.seconds(tokens[:, None] / parts), holders[layer], free[layer])

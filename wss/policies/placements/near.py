@@ -10,8 +10,8 @@ import numpy as np
 
 from wss.errors import CHECKED
 from wss.policies.history import History
-from wss.policies.placement import Contiguous, Extra
-from wss.policies.placements.dup import free_slots
+from wss.policies.placement import Extra
+from wss.policies.placements.dup import contiguous_with_room
 from wss.records import BoolArray, IntArray
 
 
@@ -70,8 +70,7 @@ class Near:
 
     def place(self, history: History, hops: IntArray) -> BoolArray:
         """Return the layout, [layers, experts, dies]."""
-        holders = Contiguous().place(history, hops)
-        free = free_slots(history, holders, self.extra)
+        holders, free = contiguous_with_room(history, hops, self.extra)
         for layer, tokens in enumerate(history.expected):
             bring_near(tokens, holders[layer], free[layer], hops)
         return holders

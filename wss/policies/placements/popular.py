@@ -7,8 +7,8 @@ from typing import ClassVar
 
 from wss.errors import CHECKED
 from wss.policies.history import History
-from wss.policies.placement import Contiguous, Extra
-from wss.policies.placements.dup import free_slots
+from wss.policies.placement import Extra
+from wss.policies.placements.dup import contiguous_with_room
 from wss.policies.placements.packing import heaviest_first
 from wss.records import BoolArray, IntArray
 
@@ -30,8 +30,7 @@ class PopularEverywhere:
 
     def place(self, history: History, hops: IntArray) -> BoolArray:
         """Return the layout, [layers, experts, dies]."""
-        holders = Contiguous().place(history, hops)
-        free = free_slots(history, holders, self.extra)
+        holders, free = contiguous_with_room(history, hops, self.extra)
         for layer, tokens in enumerate(history.expected):
             for rank, expert in enumerate(heaviest_first(tokens)[: self.extra]):
                 holders[layer, expert] |= rank < free[layer]

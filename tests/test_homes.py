@@ -1,0 +1,137 @@
+"""What rebalancing rests on, without a run: homes that hold every expert within the HBM, idle time, when to move."""
+
+import numpy as np
+import pytest
+from kit import contiguous, history_of, plan_of, run_kernel, wafer_of
+
+from wss.engine import NETWORKS, Idle
+from wss.policies import Copies
+from wss.policies.caching import Lru
+from wss.policies.rebalancing import matched, worthwhile
+from wss.run.homes import Homes
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_idle_time_moves_no_more_than_is_left(seed):
+    """Of any resource, kernel and moves together never take more than it can carry; one of each move's is used up."""
+    draws = np.random.default_rng(seed)
+    wafer = wafer_of((2, 3))
+    kernel = plan_of(*((e, int(draws.integers(6)), 1, int(draws.integers(6)), True) for e in range(20)))
+    outcome = run_kernel(NETWORKS["fluid"]().model(wafer), wafer, kernel, 1e6, np.full(20, 1e-6), 2)
+    pairs = [(int(s), int(d)) for s, d in draws.integers(6, size=(40, 2)) if s != d]
+    moves = plan_of(*((0, die, 1, source, True) for source, die in pairs))
+    left = draws.uniform(1e4, 5e6, len(pairs))
+    moved = Idle(wafer).move(moves, left, outcome.carried, outcome.time)
+    capacity = np.concatenate([np.full(6, 3.35e12), wafer.link_bandwidth]) * outcome.time
+    carried = outcome.carried
+    used = np.concatenate([carried.hbm_read + carried.hbm_written, carried.link_data + carried.link_request])
+    on = []
+    for (source, die), amount in zip(pairs, moved, strict=True):
+        there, back = ([6 + link for link in wafer.routes[way] if link >= 0] for way in ((source, die), (die, source)))
+        on.append([source, die, *there, *back])
+        for resource in (source, die, *there):
+            used[resource] += amount
+        for resource in back:
+            used[resource] += amount * 0.25
+    full = used >= capacity * (1 - 1e-9)
+    assert (used <= capacity * (1 + 1e-9)).all()
+    assert (moved <= left).all()
+    assert 0 < moved.sum() < left.sum()
+    for resources, amount, most in zip(on, moved, left, strict=True):
+        assert amount == most or full[resources].any()
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_an_expert_is_always_somewhere_and_no_die_ever_too_full(seed):
+    """Random layouts, room for few, copies beside them, moves that land in any order: what homes promise holds."""
+    draws = np.random.default_rng(seed)
+    layers, experts, dies = 3, 10, 4
+
+    def layout():
+        held = draws.random((layers, experts, dies)) < 0.2
+        held[:, np.arange(experts), draws.integers(dies, size=experts)] = True
+        return held
+
+    placed = layout()
+    usable = float(placed.sum(axis=(0, 1)).max() + 3)
+    room = usable - placed.sum(axis=(0, 1))
+    copies = Copies(placed, room, 1.0, Lru())
+    homes = Homes(placed, usable, room, 1.0, copies)
+    moved = 0
+    for _ in range(30):
+        homes.head_for(layout())
+        for _ in range(4):
+            layer = int(draws.integers(layers))
+            homes.set_out(layer, 1.0)
+            _copy_something(copies, homes, layer, draws)
+            coming = np.argwhere(homes.coming[layer])
+            arrived = coming[draws.random(len(coming)) < 0.5]
+            homes.land(layer, arrived[:, 0], arrived[:, 1])
+            moved += len(arrived)
+            assert homes.placed.any(axis=2).all()
+            held = (homes.placed | homes.coming).sum(axis=(0, 1))
+            np.testing.assert_array_equal(homes.taken, held)
+            for each in range(layers):
+                assert (copies.holders(each) >= homes.placed[each]).all()
+                assert homes.placed[each][np.arange(experts), homes.first(each)].all()
+            copied = sum((copies.holders(each) & ~homes.placed[each]).sum(axis=0) for each in range(layers))
+            np.testing.assert_array_equal(copied, copies.held)
+            assert (held + copies.held <= usable).all()
+    assert moved > 30
+
+
+def _copy_something(copies, homes, layer, draws):
+    """Let a kernel of *layer* fetch five experts to random dies, all wanted as copies."""
+    held = copies.holders(layer)
+    experts = draws.permutation(len(held))[:5]
+    tasks = [(int(e), int(draws.integers(held.shape[1])), 1, int(held[e].argmax())) for e in experts]
+    copies.admit(layer, plan_of(*tasks), np.ones(5, np.bool_), np.zeros(held.shape[1]))
+
+
+def test_a_copy_where_an_expert_is_to_be_placed_becomes_its_home_and_nothing_moves():
+    placed = np.array([contiguous(4, 2)])
+    copies = Copies(placed, np.full(2, 3.0), 1.0, Lru())
+    homes = Homes(placed, 5.0, np.full(2, 3.0), 1.0, copies)
+    copies.admit(0, plan_of((0, 1, 1, 0)), np.ones(1, np.bool_), np.zeros(2))
+    assert copies.held.tolist() == [0, 1]
+    target = placed.copy()
+    target[0, 0] = [False, True]
+    homes.head_for(target)
+    homes.set_out(0, 0.0)
+    assert not homes.coming.any()
+    assert copies.held.tolist() == [0, 0]
+    np.testing.assert_array_equal(homes.placed, target)
+    np.testing.assert_array_equal(copies.holders(0), target[0])
+
+
+def test_what_is_wanted_no_more_stops_on_its_way():
+    placed = np.array([contiguous(4, 2)])
+    homes = Homes(placed, 5.0, np.full(2, 3.0), 1.0, Copies(placed, np.full(2, 3.0), 1.0, Lru()))
+    target = placed.copy()
+    target[0, 0] = [False, True]
+    homes.head_for(target)
+    homes.set_out(0, 0.0)
+    assert homes.coming[0, 0].tolist() == [False, True]
+    assert homes.taken.tolist() == [2, 3]
+    homes.head_for(placed)
+    assert not homes.coming.any()
+    assert homes.taken.tolist() == [2, 2]
+    np.testing.assert_array_equal(homes.placed, placed)
+
+
+def test_a_renumbering_of_dies_moves_nothing_and_a_small_gain_is_not_worth_a_move():
+    draws = np.random.default_rng(0)
+    now = np.array([contiguous(12, 6)[draws.permutation(12)] for _ in range(3)])
+    then = np.array([layer[:, draws.permutation(6)] for layer in now])
+    np.testing.assert_array_equal(matched(now, then), now)
+    one_more = then.copy()
+    one_more[0, 0] = ~one_more[0, 0]
+    assert np.count_nonzero(matched(now, one_more) & ~now) < np.count_nonzero(one_more & ~now)
+
+    wafer = wafer_of((1, 2))
+    apart, together = (np.array([[[1, 0], [0, 1]]], bool), np.array([[[1, 0], [1, 0]]], bool))
+    tokens = np.array([[30.0, 10.0]])  # 30 at most apart, 40 together: a quarter less
+    history = history_of(wafer, np.array([[30, 10]]))
+    for gain, chosen in [(0.0, apart), (0.24, apart), (0.26, together)]:
+        np.testing.assert_array_equal(worthwhile(together, apart, tokens, history, gain), chosen)
+    np.testing.assert_array_equal(worthwhile(apart, together, tokens, history, 0.0), together)

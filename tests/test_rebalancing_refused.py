@@ -1,0 +1,81 @@
+"""Rebalancing that cannot be, and rules that answer wrongly: one line each."""
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+import pytest
+from test_run import SMALL
+
+from wss.config import load
+from wss.errors import ConfigError
+from wss.policies import POLICIES
+from wss.run import run
+
+
+@pytest.fixture
+def small(tmp_path):
+    path = tmp_path / "small.yaml"
+    path.write_text(SMALL, encoding="utf-8")
+    return path
+
+
+REFUSED = {
+    "a placement that looks at no load": ("{kind: every}", {"placement": "contiguous"}, "needs 'nothing'"),
+    "one that asks for pairs": ("{kind: every}", {"placement": "separated"}, "needs 'pairs'"),
+    "an oracle": ("{kind: every}", {"placement": "oracle_best"}, "needs 'decode'"),
+    "circuits": ("{kind: every}", {"placement": "eplb", "network": "circuit"}, "give how: blocking"),
+    "no steps": ("{kind: every, steps: 0}", {"placement": "eplb"}, "greater than or equal to 1"),
+    "another way": ("{kind: every, how: slowly}", {"placement": "eplb"}, "'blocking' or 'background'"),
+    "another name": ("sometimes", {"placement": "eplb"}, "is not a known rebalancing"),
+    "a parameter of none": ("{gain: 0.1}", {"placement": "eplb"}, "gain: is not a key here; there is none to give"),
+    "another parameter": ("{kind: every, step: 3}", {"placement": "eplb"}, "did you mean 'steps'"),
+}
+
+
+@pytest.mark.parametrize("case", sorted(REFUSED))
+def test_what_cannot_be_rebalanced_is_refused_in_one_line(small, case):
+    rule, rest, said = REFUSED[case]
+    settings = [f"policies=[{{name: it, preset: eplb, placement: {rest['placement']}, rebalancing: {rule}}}]"]
+    settings += ["baseline=it", *([f"network={rest['network']}"] if "network" in rest else [])]
+    with pytest.raises(ConfigError, match=said) as error:
+        run(load(small, settings))
+    assert len(error.value.faults) == 1
+
+
+@pytest.mark.parametrize("answer", [np.zeros((3, 11), int), np.full((3, 12), -1), np.zeros((3, 12)), "nothing"])
+def test_a_rule_that_answers_wrongly_is_named_in_one_line(small, answer):
+    @dataclass(frozen=True, kw_only=True)
+    class Wrong:
+        def look_back(self, counts):
+            return answer
+
+    policy = replace(POLICIES["eplb"], name="it", rebalancing=Wrong())
+    with pytest.raises(ConfigError, match="policy it: its rebalancing") as error:
+        run(replace(load(small), policies=(policy,), baseline="it"))
+    assert len(error.value.faults) == 1
+
+
+def test_a_rule_cannot_write_to_what_it_sees(small):
+    @dataclass(frozen=True, kw_only=True)
+    class Writing:
+        def look_back(self, counts):
+            counts[0] = 0
+
+    policy = replace(POLICIES["eplb"], name="it", rebalancing=Writing())
+    with pytest.raises(ConfigError, match="read-only"):
+        run(replace(load(small), policies=(policy,), baseline="it"))
+
+
+@pytest.mark.parametrize("part", ["a tenth", -1])
+def test_a_gain_that_is_no_number_is_named_in_one_line(small, part):
+    @dataclass(frozen=True, kw_only=True)
+    class Mine:
+        gain: object = part
+
+        def look_back(self, counts):
+            return None
+
+    policy = replace(POLICIES["eplb"], name="it", rebalancing=Mine())
+    with pytest.raises(ConfigError) as error:
+        run(replace(load(small), policies=(policy,), baseline="it"))
+    assert error.value.faults == (f"policy it: its rebalancing's gain is {part!r}; it should be a number from 0 on",)
