@@ -301,6 +301,37 @@ def test_experts_move_for_a_workload_that_is_to_come(how, tiny, tmp_path):
     )
 
 
+def test_of_sampled_layers_each_moves_by_its_own_loads(tiny, tmp_path):
+    """In layer l expert e is called (e + l) mod 4; 7 and 5 tokens become 6 and 6 in every one of those drawn."""
+    meta = replace(META, num_layers=6, moe_layers=tuple(range(6)))
+
+    def layered(name, requests, subjects):
+        rows = [np.array([3, *experts], np.int16)[:, None, None] for experts in requests]
+        routed = [
+            RequestRouting(
+                request=number,
+                position=np.arange(len(row), dtype=np.int32),
+                num_prefill=1,
+                experts=(row + np.arange(6, dtype=np.int16)[:, None]) % 4,
+            )
+            for number, row in enumerate(rows)
+        ]
+        labels = tuple(Label(request=number, subject=subject) for number, subject in enumerate(subjects))
+        write_trace(tmp_path / name, replace(meta, requests=labels), routed)
+
+    layered("served.parquet", ALGEBRA + ANATOMY, ["algebra"] * 6 + ["anatomy"] * 6)
+    layered("now.parquet", [(0,) * 4] * 6 + [(1,) * 4] * 5 + [(2,) * 4], ["algebra"] * 12)
+    model = ["model.num_layers=6", "model.moe_layers=[0, 1, 2, 3, 4, 5]", "layers={sample: 4}"]
+    policy = COMING % "how: blocking"
+    result = run(load(tiny, [*model, "batch=12", "steps=4", f"policies=[ep, {policy}]"]))
+    (ledger,) = [ledger for ledger in result.ledgers if ledger.policy == "mine"]
+    time = {(row.step, row.layer): row.time_s for row in ledger.rows if row.phase == "decode"}
+    assert len(time) == 4 * 4
+    for step, layer in time:
+        if step == 4:
+            assert time[4, layer] == pytest.approx(time[1, layer] * 6 / 7, rel=0.01)
+
+
 def test_that_decode_ended_before_the_workload_came_is_said(tiny, tmp_path):
     written(tmp_path / "now.parquet", [("algebra", [(0,) * 3] * 4)])
     for steps in (2, 3):
@@ -329,3 +360,15 @@ def test_what_a_history_says_is_part_of_a_sweeps_task(tiny, tmp_path):
     assert keys() == before
     written(tmp_path / "served.parquet", [("algebra", ALGEBRA)])
     assert [a == b for a, b in zip(keys(), before, strict=True)] == [True, False]
+
+
+def test_what_a_table_of_popularity_says_is_part_of_a_sweeps_task(tiny, tmp_path):
+    config = "".join(f"  {line}\n" for line in TINY.splitlines() if not line.startswith(("trace", "policies")))
+    trace = "  trace: {synth: {loads: loads.parquet, workload: d}}\n  policies: [ep]\n"
+    (tmp_path / "sweep.yaml").write_text(f"config:\n{config}{trace}grid: {{seed: [0]}}\n", encoding="utf-8")
+    found = []
+    for load_of_0 in (1, 1, 2):
+        tables(tmp_path / "loads.parquet", {"d": [load_of_0, 1, 1, 1]})
+        ((ep,),) = tasks_of(load_sweep(tmp_path / "sweep.yaml"))
+        found.append(ep.key)
+    assert found[0] == found[1] != found[2]

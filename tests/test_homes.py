@@ -132,6 +132,6 @@ def test_a_renumbering_of_dies_moves_nothing_and_a_small_gain_is_not_worth_a_mov
     apart, together = (np.array([[[1, 0], [0, 1]]], bool), np.array([[[1, 0], [1, 0]]], bool))
     tokens = np.array([[30.0, 10.0]])  # 30 at most apart, 40 together: a quarter less
     history = history_of(wafer, np.array([[30, 10]]))
-    for gain, chosen in [(0.0, apart), (0.24, apart), (0.26, together)]:
+    for gain, chosen in [(0.0, apart), (0.24, apart), (0.25, apart), (0.26, together)]:
         np.testing.assert_array_equal(worthwhile(together, apart, tokens, history, gain), chosen)
     np.testing.assert_array_equal(worthwhile(apart, together, tokens, history, 0.0), together)

@@ -97,7 +97,9 @@ def run_dies(plan, rows, latencies, nbytes, window, write, tables, capacity, llc
     at, issued = bounds[:-1].copy(), bounds[:-1].copy()
     previous, computes = np.zeros(num_dies), np.full(num_dies, np.inf)
     die_of = np.zeros(num_tasks, np.int64)
-    die_of[tasks] = np.repeat(np.arange(num_dies), np.diff(bounds))
+    for d in range(num_dies):
+        for place in range(bounds[d], bounds[d + 1]):
+            die_of[tasks[place]] = d
     reads, dies = (rows, latencies, row, joins, is_read, hit), (at, issued, previous, computes)
     times = (log[0], log[1], log[2])
     waiting = np.zeros(num_tasks + 1, np.int64)  # how many reads have been issued and not joined, and which

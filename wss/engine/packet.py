@@ -22,6 +22,17 @@ import numpy as np
 
 
 @numba.njit(cache=True)
+def _cut(nbytes, chunk, lengths):  # type: ignore[no-untyped-def]
+    """Return how many chunks each flow has, none without links, [flows], and the first one's number, [flows + 1]."""
+    chunks, first = np.zeros(nbytes.size, np.int64), np.zeros(nbytes.size + 1, np.int64)
+    for f in range(nbytes.size):
+        if lengths[f] > 0:
+            chunks[f] = max(1, np.int64(np.ceil(nbytes[f] / chunk)))
+        first[f + 1] = first[f] + chunks[f]
+    return chunks, first
+
+
+@numba.njit(cache=True)
 def _ticks(start, nbytes, paths, lengths, bandwidth, latency):  # type: ignore[no-untyped-def]
     """Return into how many ticks a second is cut: femtoseconds, or longer ones in a long scenario."""
     longest = 1e-9
@@ -69,18 +80,17 @@ def packet_flows(start, nbytes, chunk, window, paths, lengths, bandwidth, latenc
     num_flows = start.size
     finish = start.copy()
     busy = np.zeros(bandwidth.size)
-    chunks = np.where(lengths > 0, np.maximum(1, np.ceil(nbytes / chunk).astype(np.int64)), 0)
-    first = np.cumsum(chunks) - chunks  # the number of each flow's first chunk
+    chunks, first = _cut(nbytes, chunk, lengths)
     ticks = _ticks(start, nbytes, paths, lengths, bandwidth, latency)
     sent = np.zeros(num_flows, np.int64)  # chunks given to the first link so far
 
     serving = np.zeros(bandwidth.size, np.bool_)
     free = np.zeros(bandwidth.size)  # when the service in progress ends
     head, tail = np.full(bandwidth.size, -1), np.full(bandwidth.size, -1)  # the chunks that wait at each link
-    behind = np.full(chunks.sum(), -1)  # by chunk: which one waits behind it
-    came = np.zeros(chunks.sum())  # by chunk: since when it waits
-    owner = np.zeros(chunks.sum(), np.int64)  # by chunk: its flow, and its place on the route
-    where = np.zeros(chunks.sum(), np.int64)
+    behind = np.full(first[-1], -1)  # by chunk: which one waits behind it
+    came = np.zeros(first[-1])  # by chunk: since when it waits
+    owner = np.zeros(first[-1], np.int64)  # by chunk: its flow, and its place on the route
+    where = np.zeros(first[-1], np.int64)
 
     order = np.argsort(start, kind="mergesort")
     due = 0
