@@ -1,6 +1,7 @@
 """The balanced allocation: what it promises, small cases by hand, and how far from a relaxed optimum it is."""
 
 import dataclasses
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -8,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from kit import view_of, wafer_of
 
-from wss.policies import Costs
+from wss.policies import Costs, balanced, ordering
 from wss.policies.allocation import Home
 from wss.policies.balanced import Balanced, in_turn_from_both_ends, turns
 from wss.policies.relaxed import relaxed_optimum
@@ -59,7 +60,9 @@ def kernels(draw, most=4000):
     num_experts = draw(st.integers(1, 30))
     counts = draw(st.lists(st.integers(0, most), min_size=num_experts, max_size=num_experts).filter(any))
     dies = st.integers(0, WAFER.num_dies - 1)
-    return kernel(counts, draw(st.lists(dies, min_size=num_experts, max_size=num_experts)))
+    home = draw(st.lists(dies, min_size=num_experts, max_size=num_experts))
+    # usually what carries the weights is full first; if requests are large, what carries those is
+    return kernel(counts, home, costs=dataclasses.replace(COSTS, request=draw(st.sampled_from((0.25, 4.0)))))
 
 
 @given(kernels())
@@ -98,7 +101,38 @@ def test_a_hot_expert_is_shared_with_its_neighbours():
     plan = Balanced().allocate(kernel([6400], [4]))
     assert plan.tokens.sum() == 6400
     assert (plan.source == 4).all()
+    assert set(plan.die.tolist()) >= {1, 3, 4, 5, 7}  # the nearest before others
     assert plan.tokens.max() * COSTS.token < 200e-6
+
+
+def test_of_two_holders_the_one_that_reads_less_is_read_from():
+    """Dies 0 and 8 hold the hot expert, and die 0 three others: its neighbours, too, read from the far corner first."""
+    plan = Balanced().allocate(kernel([12800, 64, 64, 64], [0, 0, 0, 0], copies=[(0, 8)]))
+    away = (plan.expert == 0) & plan.remote
+    assert np.count_nonzero(plan.source[away] == 8) > np.count_nonzero(plan.source[away] == 0)
+
+
+def test_the_plan_of_the_least_forecast_is_taken_tightest_goal_first(monkeypatch):
+    """The forecast is made to like the third plan best; the order within dies is turned round to see that it counts."""
+    view = kernel([6400, 3200, 900, 900], [4, 4, 0, 1])
+    goals = surplus(*arguments(view))[2]
+    assert len(goals) > 4
+    asked = []
+
+    def reorder(begin, tasks, wafer, late, enough, budget):
+        asked.append(enough / 1.01)
+        order = np.concatenate([np.arange(first, last)[::-1] for first, last in pairwise(begin)])
+        return order, goals[0] * (1.1 if len(asked) == 3 else 1.5), budget - 1
+
+    monkeypatch.setattr(balanced, "reorder", reorder)
+    plan = Balanced(budget=5).allocate(view)
+    assert len(asked) == 5
+    assert asked == pytest.approx(goals[::-1][: len(asked)])
+    monkeypatch.setattr(balanced, "reorder", ordering.reorder)
+    tokens = surplus(*arguments(view))[0][-3]
+    found = np.zeros_like(tokens)
+    found[plan.die, plan.expert] = plan.tokens
+    assert np.array_equal(found, tokens)
 
 
 def test_what_hbm_bound_dies_do_not_gain_by_is_left_at_home():

@@ -20,8 +20,10 @@ from wss.sweep.tasks import tasks_of
 from wss.testing import check_policy
 from wss.testing.contract import check_parts
 from wss.traces import RequestRouting, TraceMeta, write_trace
+from wss.traces.joining import join
 from wss.traces.schema import Label
-from wss.traces.synth import synth_meta, synthesise
+from wss.traces.synth import SYNTHS, synth_meta, synthesise
+from wss.traces.telling import Told
 
 # Where an expert has a token, computing counts, not reading: experts are placed by their tokens.
 TINY = """\
@@ -133,6 +135,72 @@ def test_made_up_requests_are_told_by_seed_and_number(tmp_path, tiny):
         assert f"{number} requests of made.parquet" in known.notes[0]
 
 
+def test_made_up_requests_are_told_in_a_joined_trace_whatever_their_numbers(tmp_path, tiny):
+    """The file has seed 0 after seed 1, whose numbers those of seed 0 had."""
+    synth = "trace={synth: {requests: 8, decode_tokens: 3, prompt_min: 30, prompt_max: 30, clusters: 2}}"
+    experiment = load(tiny, [synth, "steps=1", "batch=4"])
+    spec, model = replace(experiment.trace, decode_tokens=2), experiment.model
+    parts = [tmp_path / f"{seed}.parquet" for seed in (1, 0)]
+    for seed, part in zip((1, 0), parts, strict=True):
+        write_trace(part, synth_meta(spec, model, seed), synthesise(spec, model, seed))
+    join(tmp_path / "joined.parquet", parts)
+    known = known_of(experiment, Earlier(path="joined.parquet"))
+    assert known.notes == (
+        "placed by what was served before, 12 requests of joined.parquet",
+        "4 requests of the history are in the batch and not counted",
+    )
+
+
+@pytest.mark.parametrize(("now", "before"), [(4, 40), (40, 4)])
+def test_a_request_of_the_batch_is_known_however_much_of_it_was_recorded(now, before, tmp_path, tiny):
+    spec, model = SYNTHS["deepseek_v3"], load(tiny).model
+    for name, tokens in (("now", now), ("served", before)):
+        own = replace(spec, requests=8, decode_tokens=tokens, prompt_min=15, prompt_max=15, clusters=2)
+        write_trace(tmp_path / f"{name}.parquet", synth_meta(own, model, 0), synthesise(own, model, 0))
+    known = known_of(load(tiny, ["batch=3"]), Earlier(path="served.parquet"))
+    assert known.notes[1] == "3 requests of the history are in the batch and not counted"
+
+
+def test_requests_are_told_by_all_their_experts():
+    """Fewer than *least* tokens alike are chance, unless there are no more on either side."""
+    told = Told([asked(1, 2, 3, 4), asked(5)], 3)
+    assert all(request in told for request in (asked(1, 2, 3, 4), asked(1, 2, 3), asked(1, 2, 3, 4, 0), asked(5)))
+    others = (asked(1, 2), asked(1, 2, 4), asked(2, 1, 3, 4), asked(5, 1), asked(4), asked(0), asked())
+    assert not any(request in told for request in others)
+    assert asked(1) not in Told([], 1)
+
+
+def asked(*experts):
+    """Return a request of these decode tokens."""
+    routed = np.array(experts, np.int16)[:, None, None]
+    return RequestRouting(request=0, position=np.arange(len(experts), dtype=np.int32), num_prefill=0, experts=routed)
+
+
+def test_a_batch_with_more_slots_than_requests_has_the_first_ones_more_often(tiny):
+    """Five slots: the three requests of algebra and the one of anatomy, and the first of algebra again."""
+    known = known_of(load(tiny, ["batch=5"]), Earlier(path="served.parquet", by="subject"))
+    algebra, anatomy = np.array([6, 5, 1, 0]) / 12, np.array([0, 1, 6, 5]) / 12
+    np.testing.assert_allclose(known.load[0] / 1e9, algebra * 0.8 + anatomy * 0.2, atol=1e-8)
+    assert known.load.sum() == 10**9, "rounded, not cut"
+
+
+def test_of_requests_that_come_in_later_the_workload_is_not_known(tiny):
+    """Two slots: both are of algebra, and the request of anatomy comes last."""
+    experiment = load(tiny, ["trace={path: now.parquet, replay: continuous}", "batch=2", "steps=2"])
+    known = known_of(experiment, Earlier(path="served.parquet", by="subject"))
+    np.testing.assert_allclose(known.load[0] / 1e9, np.array([6, 5, 1, 0]) / 12, atol=1e-8)
+
+
+def test_a_workload_that_is_all_served_now_is_said_to_be(tiny, tmp_path):
+    """The batch is the requests of algebra; of anatomy nothing is left out."""
+    (tmp_path / "served.parquet").replace(tmp_path / "now.parquet")
+    experiment = load(tiny, ["batch=6"])
+    with pytest.raises(TraceError, match="all its requests of algebra are among those to be served"):
+        known_of(experiment, Earlier(path="now.parquet", only=("algebra",)))
+    known = known_of(experiment, Earlier(path="now.parquet", only=("anatomy",)))
+    assert known.notes == ("placed by what was served before, 6 requests of now.parquet (anatomy)",)
+
+
 def test_a_workload_without_decode_is_known_by_its_prefill(tiny, tmp_path):
     written(tmp_path / "served.parquet", [("algebra", [(), ()])])
     assert known_of(load(tiny), Earlier(path="served.parquet")).load.tolist() == [[0, 0, 0, 10**9]]
@@ -152,6 +220,9 @@ def test_tables_of_loads_count_alike(tiny, tmp_path):
     known = known_of(load(tiny), Earlier(path="loads.parquet", only=("long",)))
     assert (known.load[0] / 1e9).tolist() == [0, 0.75, 0.25, 0]
     assert known.notes == ("placed by what was served before, 1 tables of loads of loads.parquet (long)",)
+    tables(tmp_path / "loads.parquet", {"shares": [0.1, 0, 0, 0.3], "long": [0, 3000, 1000, 0]})
+    known = known_of(load(tiny), Earlier(path="loads.parquet"))
+    assert (known.load[0] / 1e9).tolist() == [0.125, 0.375, 0.125, 0.375]
 
 
 REFUSED = {
@@ -161,6 +232,7 @@ REFUSED = {
         "has no workload 'anatomi'; did you mean 'anatomy'",
     ),
     "of another model": ("{path: other.parquet}", "other.parquet: has 1 layers of 5 experts, tiny has 1 of 4"),
+    "of other layers": ("{path: later.parquet}", "later.parquet: has 1 layers of 4 experts, tiny has 1 of 4"),
     "loads of another model": ("{path: loads.parquet}", "loads.parquet: d: has 1 layers of 3 experts, tiny has 1 of 4"),
     "no subject of the batch": ("{path: law.parquet, by: subject}", "law.parquet: has no request of a subject that"),
     "a wrong key": (
@@ -175,6 +247,7 @@ REFUSED = {
 def test_what_is_refused_is_said_in_one_line(case, tiny, tmp_path):
     history, says = REFUSED[case]
     written(tmp_path / "other.parquet", [("algebra", ALGEBRA)], replace(META, num_experts=5))
+    written(tmp_path / "later.parquet", [("algebra", ALGEBRA)], replace(META, num_layers=2, moe_layers=(1,)))
     written(tmp_path / "law.parquet", [("law", ALGEBRA)])
     tables(tmp_path / "loads.parquet", {"d": [1, 2, 3]})
     with pytest.raises((ConfigError, TraceError), match=re.escape(says)) as caught:
@@ -228,6 +301,44 @@ def test_experts_move_for_a_workload_that_is_to_come(how, tiny, tmp_path):
     )
 
 
+def test_of_sampled_layers_each_moves_by_its_own_loads(tiny, tmp_path):
+    """In layer l expert e is called (e + l) mod 4; 7 and 5 tokens become 6 and 6 in every one of those drawn."""
+    meta = replace(META, num_layers=6, moe_layers=tuple(range(6)))
+
+    def layered(name, requests, subjects):
+        rows = [np.array([3, *experts], np.int16)[:, None, None] for experts in requests]
+        routed = [
+            RequestRouting(
+                request=number,
+                position=np.arange(len(row), dtype=np.int32),
+                num_prefill=1,
+                experts=(row + np.arange(6, dtype=np.int16)[:, None]) % 4,
+            )
+            for number, row in enumerate(rows)
+        ]
+        labels = tuple(Label(request=number, subject=subject) for number, subject in enumerate(subjects))
+        write_trace(tmp_path / name, replace(meta, requests=labels), routed)
+
+    layered("served.parquet", ALGEBRA + ANATOMY, ["algebra"] * 6 + ["anatomy"] * 6)
+    layered("now.parquet", [(0,) * 4] * 6 + [(1,) * 4] * 5 + [(2,) * 4], ["algebra"] * 12)
+    model = ["model.num_layers=6", "model.moe_layers=[0, 1, 2, 3, 4, 5]", "layers={sample: 4}"]
+    policy = COMING % "how: blocking"
+    result = run(load(tiny, [*model, "batch=12", "steps=4", f"policies=[ep, {policy}]"]))
+    (ledger,) = [ledger for ledger in result.ledgers if ledger.policy == "mine"]
+    time = {(row.step, row.layer): row.time_s for row in ledger.rows if row.phase == "decode"}
+    assert len(time) == 4 * 4
+    for step, layer in time:
+        if step == 4:
+            assert time[4, layer] == pytest.approx(time[1, layer] * 6 / 7, rel=0.01)
+
+
+def test_that_decode_ended_before_the_workload_came_is_said(tiny, tmp_path):
+    written(tmp_path / "now.parquet", [("algebra", [(0,) * 3] * 4)])
+    for steps in (2, 3):
+        notes = run(load(tiny, [f"steps={steps}", f"policies=[ep, {COMING % 'how: blocking'}]"])).notes
+        assert ("mine: decode ended before it rebalanced" in notes) == (steps == 2)
+
+
 def test_the_contract_is_kept_with_a_history_too(tiny):
     """It is tried without it: the trial has models of its own."""
     check_parts(POLICIES["remap"])
@@ -249,3 +360,15 @@ def test_what_a_history_says_is_part_of_a_sweeps_task(tiny, tmp_path):
     assert keys() == before
     written(tmp_path / "served.parquet", [("algebra", ALGEBRA)])
     assert [a == b for a, b in zip(keys(), before, strict=True)] == [True, False]
+
+
+def test_what_a_table_of_popularity_says_is_part_of_a_sweeps_task(tiny, tmp_path):
+    config = "".join(f"  {line}\n" for line in TINY.splitlines() if not line.startswith(("trace", "policies")))
+    trace = "  trace: {synth: {loads: loads.parquet, workload: d}}\n  policies: [ep]\n"
+    (tmp_path / "sweep.yaml").write_text(f"config:\n{config}{trace}grid: {{seed: [0]}}\n", encoding="utf-8")
+    found = []
+    for load_of_0 in (1, 1, 2):
+        tables(tmp_path / "loads.parquet", {"d": [load_of_0, 1, 1, 1]})
+        ((ep,),) = tasks_of(load_sweep(tmp_path / "sweep.yaml"))
+        found.append(ep.key)
+    assert found[0] == found[1] != found[2]

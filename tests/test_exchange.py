@@ -13,6 +13,7 @@ from test_run import SMALL, without_host
 
 from wss.config import load
 from wss.engine import NETWORKS, Dispatch, Exchange
+from wss.engine.carrying import Way, drained
 from wss.engine.flows import fluid_flows
 from wss.engine.meeting import expected_met
 from wss.engine.network import CircuitSpec
@@ -47,6 +48,13 @@ def test_two_dies_by_hand(network):
     assert got.link_busy == pytest.approx(got.link_bytes / 1e6 + held)
     # half of the 16 tokens cross a link at least, whoever computes them, and there are two links
     assert least_exchange(got, wafer) == pytest.approx(8 * (100 + 200) / 2e6)
+
+
+def test_a_short_way_waits_for_its_own_links_alone():
+    """The link numbered last takes 1 s, and the flow of most latency does not cross it."""
+    wafer = wafer_of((2, 1), link=1.0)
+    way = Way(np.array([[1, -1], [0, -1]]), np.ones(2, np.int64), np.array([0.0, 0.9]))
+    assert drained(way, np.array([0.05, 1.0]), wafer).end == 1.0
 
 
 def test_a_line_of_three_by_hand():

@@ -72,6 +72,10 @@ def test_so_many_of_each_file(two, tmp_path):
     assert read(tmp_path / "out.parquet")[2] == ["bench/x", "other/z"]
     join(tmp_path / "out.parquet", two, only=["y", "z"], limit=2)
     assert read(tmp_path / "out.parquet")[2] == ["bench/y", "bench/y", "other/z", "other/z"]
+    join(tmp_path / "out.parquet", two, half="even", seed=3, limit=2)
+    assert read(tmp_path / "out.parquet")[2] == ["bench/x", "bench/y", "other/z"]
+    note = read(tmp_path / "out.parquet")[0].note
+    assert note.startswith("joined from first.parquet, second.parquet, the even half of each workload, drawn by seed 3")
 
 
 def test_what_is_made_up_in_part_is_synthetic(two, meta, tmp_path):
@@ -86,6 +90,10 @@ def test_what_is_made_up_in_part_is_synthetic(two, meta, tmp_path):
 def test_what_cannot_be_joined(two, meta, tmp_path):
     write_trace(tmp_path / "odd.parquet", replace(meta, model="org/other"), [routing(meta, 0, 1, 1)])
     with pytest.raises(TraceError, match=r"odd.parquet: is of org/other, and .*first.parquet of org/tiny; join"):
+        join(tmp_path / "out.parquet", [two[0], tmp_path / "odd.parquet"])
+    other = replace(meta, moe_layers=(*meta.moe_layers[:-1], meta.num_layers), num_layers=meta.num_layers + 1)
+    write_trace(tmp_path / "odd.parquet", other, [routing(meta, 0, 1, 1)])
+    with pytest.raises(TraceError, match=r"odd.parquet: is of org/tiny, and .*; join traces of one model"):
         join(tmp_path / "out.parquet", [two[0], tmp_path / "odd.parquet"])
     with pytest.raises(TraceError, match="--only w: is not in these traces; known: bench, other, x, y, z"):
         join(tmp_path / "out.parquet", two, only=["w"])

@@ -323,6 +323,16 @@ def test_recorded_popularity_is_kept_in_prefill_and_from_a_drift_on(tmp_path):
     assert "loads" not in synth_meta(FLAT, SHAPE, 0).note
 
 
+def test_clusters_whose_groups_have_no_recorded_token_go_where_there_are_some(tmp_path):
+    """Of eight groups of two experts the first two have all tokens, and each cluster may go to one group."""
+    load = np.zeros((4, 16))
+    load[:, :4] = 100
+    path = loads_of(tmp_path / "loads.parquet", {"a": load})
+    found = counts(made(replace(FLAT, clusters=8, groups=8, group_limit=1, loads=path, workload="a")), SHAPE)
+    assert (found[:, :4] > 0).all()
+    assert not found[:, 4:].any()
+
+
 def test_recorded_popularity_that_does_not_fit(tmp_path):
     path = loads_of(tmp_path / "loads.parquet", {"a": np.ones((4, 16))})
     with pytest.raises(TraceError, match="has no dump 'aa'; did you mean 'a'"):

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -18,8 +18,11 @@ from wss.run.batch import made_batch, read_batch
 from wss.traces import RequestRouting, TraceMeta
 from wss.traces.schema import Label
 from wss.traces.served import Now, Served, read_served, workload_of
+from wss.traces.synth import synthesise
+from wss.traces.telling import Told
 
 TOKENS = 10**9  # of a layer, that shares of workloads are told as
+ALIKE = 16  # tokens that two recorded requests must have alike to be one, recorded for longer and for less long
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -56,21 +59,25 @@ def _batch(experiment: Experiment) -> tuple[TraceMeta, list[RequestRouting]]:
 
 
 def _now(experiment: Experiment, meta: TraceMeta, requests: list[RequestRouting]) -> Now:
-    """Return what tells the requests of the batch: recorded ones by their experts, made-up ones by seed and number."""
-    digests = set(map(_digest, requests))
-    synthetic = not isinstance(experiment.trace, TraceFile)
+    """Return what tells the requests of the batch: recorded ones by their experts, made-up ones by seed and number.
+
+    Where made-up traces were joined numbers say nothing, and made-up requests are told by their experts too.
+    """
+    trace = experiment.trace
+    if isinstance(trace, TraceFile):
+        told = Told(requests, ALIKE)
+        return lambda other, request: request in told
+
+    @cache
+    def made() -> Told:
+        return Told(synthesise(trace, experiment.model, experiment.seed, requests=meta.num_requests), 1)
 
     def now(other: TraceMeta, request: RequestRouting) -> bool:
-        if synthetic:
-            return other.source == meta.source and request.request < meta.num_requests
-        return _digest(request) in digests
+        if other.source == meta.source:
+            return request.request < meta.num_requests
+        return meta.source in other.source.split("; ") and request in made()
 
     return now
-
-
-def _digest(request: RequestRouting) -> bytes:
-    """Return what tells a request from others, whatever its number: a hash of all its experts."""
-    return hashlib.blake2b(request.experts.tobytes(), digest_size=16).digest()
 
 
 def _together(served: Served, labels: Iterable[Label]) -> FloatArray:
@@ -84,7 +91,8 @@ def _together(served: Served, labels: Iterable[Label]) -> FloatArray:
 
 def _scaled(load: FloatArray) -> FloatArray:
     """Return *load* [layers, experts] with `TOKENS` in every layer that has any."""
-    scaled: FloatArray = load * (TOKENS / np.maximum(load.sum(axis=1, keepdims=True), 1))
+    total = load.sum(axis=1, keepdims=True)
+    scaled: FloatArray = load * (TOKENS / np.where(total > 0, total, 1.0))
     return scaled
 
 
@@ -98,16 +106,18 @@ def _by_workload(
     known: dict[str, list[Label]] = {}
     for label in served.loads:
         known.setdefault(getattr(label, history.by), []).append(label)
-    first = requests[: experiment.batch]
-    names = Counter(getattr(workload_of(meta, request.request), history.by) for request in first)
+    names: Counter[str] = Counter()
+    for place, request in enumerate(requests[: experiment.batch]):  # again and again, where the batch has more slots
+        slots = len(range(place, experiment.batch, len(requests)))
+        names[getattr(workload_of(meta, request.request), history.by)] += slots
     if not set(names) & set(known):
         raise ConfigError(
             f"{history.path}: has no request of a {history.by} that the batch has; give another history, or by: all"
         )
-    strangers = sum(count for name, count in names.items() if name not in known) / len(first)
+    strangers = sum(count for name, count in names.items() if name not in known) / names.total()
     load = _together(served, served.loads) * strangers
     for name in sorted(names.keys() & known.keys()):
-        load = load + _together(served, known[name]) * (names[name] / len(first))
+        load = load + _together(served, known[name]) * (names[name] / names.total())
     return load, strangers
 
 

@@ -95,6 +95,7 @@ class Moving:
         waiting = self._without_room + int(self._homes.missing.sum()) * self._background
         return [
             *([] if self._known is None else [f"{name}, when it rebalances: {note}" for note in self._known.notes]),
+            *([f"{name}: decode ended before it rebalanced"] if self._known and not self._ledger.rebalances else []),
             *([f"{name}: {under_way} experts were still on their way at the end"] if under_way else []),
             *([f"{name}: {waiting} experts found no room on the die they were to be moved to"] if waiting else []),
         ]

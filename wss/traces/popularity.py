@@ -174,6 +174,7 @@ def _tables(spec: SynthSpec, model: ModelShape, seed: int) -> Tables:
     shares = np.concatenate([popularity(spec, model, seed, era) for era in eras])
     for at, (era, layer) in enumerate(product(eras, range(num_layers))):
         base = _affinity(spec, model, seed, layer, era)
+        base[~base[:, shares[at] > 0].any(axis=1)] = 1.0  # who may go only where no token was recorded may go anywhere
         scaled(base, frequent, shares[at], k, ROUNDS)
         for cluster in range(spec.clusters):
             order = permutation(stream(seed, "synth", "order", layer, cluster), size)

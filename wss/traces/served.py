@@ -36,7 +36,7 @@ class Served:
     requests
         How many requests were counted, by workload; empty for a table of loads, which does not say.
     left_out
-        How many were not, as they are among those to be served now.
+        How many of the workloads asked for were not, as they are among those to be served now.
     """
 
     loads: dict[Label, FloatArray]
@@ -69,18 +69,22 @@ def read_served(path: Path, model: ModelShape, only: Collection[str], now: Now) 
     TraceError
         If the file cannot be read, is of another shape, or has none of a name; or if nothing is left to count.
     """
-    served = _of_loads(path, model) if is_loads(path) else _of_trace(path, model, now)
-    if not served.loads:
-        raise TraceError(f"{path}: all its requests are among those to be served; give earlier ones, of another file")
-    known = sorted({name for label in served.loads for name in (label.benchmark, label.subject) if name})
+    counted, left_out = (_of_loads(path, model), Counter[Label]()) if is_loads(path) else _of_trace(path, model, now)
+    workloads = [*counted.loads, *left_out]
+    known = sorted({name for label in workloads for name in (label.benchmark, label.subject) if name})
     unknown = [name for name in only if name not in known]
     if unknown:
         raise TraceError(*(f"{path}: has no workload '{name}'; {did_you_mean(name, known)}" for name in unknown))
-    kept = [label for label in served.loads if not only or {label.benchmark, label.subject} & {*only}]
+    asked = {label for label in workloads if not only or {label.benchmark, label.subject} & {*only}}
+    if not asked & counted.loads.keys():
+        of = f" of {', '.join(only)}" if only else ""
+        raise TraceError(
+            f"{path}: all its requests{of} are among those to be served; give earlier ones, of another file"
+        )
     return Served(
-        loads={label: served.loads[label] for label in kept},
-        requests={label: served.requests[label] for label in kept if label in served.requests},
-        left_out=served.left_out,
+        loads={label: load for label, load in counted.loads.items() if label in asked},
+        requests={label: count for label, count in counted.requests.items() if label in asked},
+        left_out=sum(count for label, count in left_out.items() if label in asked),
     )
 
 
@@ -89,11 +93,12 @@ def _of_loads(path: Path, model: ModelShape) -> Served:
     return Served(loads={Label(request=-1, subject=name): load for name, load in dumps.items()}, requests={})
 
 
-def _of_trace(path: Path, model: ModelShape, now: Now) -> Served:
+def _of_trace(path: Path, model: ModelShape, now: Now) -> tuple[Served, Counter[Label]]:
+    """Count a trace; return how many requests of each workload were not counted as well."""
     shape = (2, len(model.moe_layers), model.num_experts)
     counts: dict[Label, IntArray] = {}  # [prefill and decode, layers, experts]
     requests: Counter[Label] = Counter()
-    left_out = 0
+    left_out: Counter[Label] = Counter()
     with TraceReader(path) as reader:
         meta = reader.meta
         if (meta.moe_layers, meta.num_experts) != (model.moe_layers, model.num_experts):
@@ -102,11 +107,11 @@ def _of_trace(path: Path, model: ModelShape, now: Now) -> Served:
                 f"{len(model.moe_layers)} of {model.num_experts}; give a trace of this model"
             )
         for request in reader.requests():
-            if now(meta, request):
-                left_out += 1
-                continue
             workload = workload_of(meta, request.request)
+            if now(meta, request):
+                left_out[workload] += 1
+                continue
             requests[workload] += 1
             count_uses(request.experts, request.num_prefill, counts.setdefault(workload, np.zeros(shape, np.int64)))
     loads = {label: own[int(own[1].any())].astype(np.float64) for label, own in counts.items()}
-    return Served(loads=loads, requests=requests, left_out=left_out)
+    return Served(loads=loads, requests=requests), left_out
