@@ -70,6 +70,13 @@ def test_each_die_sends_its_share_to_the_nearest_holder():
     assert not plan.remote.any()
 
 
+def test_of_equally_near_holders_without_tokens_the_lower_die_is_taken():
+    """The one token of the first expert is sent by the last die of 2 x 2, a hop from dies 1 and 2."""
+    holders = np.array([[False, True, True, False]])
+    plan = Nearest().allocate(view_of(wafer_of((2, 2)), np.array([1]), holders))
+    assert plan.die.tolist() == [1]
+
+
 @given(views(), st.sampled_from(sorted(PREDICTIONS)), st.integers(0, 10))
 def test_every_prediction_is_pure_and_of_the_plans_shape(view, name, seed):
     num_experts = len(view.counts)
