@@ -165,6 +165,19 @@ def test_readers_of_a_busy_hbm_take_turns():
     assert turns(np.array([3, 3, 1, 3]), np.array([10, 30, 5, 20])).tolist() == [2 / 3, 0.0, 0.0, 1 / 3]
 
 
+def test_readers_of_a_busy_hbm_begin_one_after_another():
+    """Dies with two tasks of their own read the hot expert too: the j-th of k stands at j/k beside their 1/3 and 2/3.
+
+    It stands first where that is the same. The home itself takes its tasks from both ends, whatever reads from it.
+    """
+    for tiles, own, places in ((90, 0, [0, 0, 1, 1, 2]), (36, 0, [0, 0, 1]), (48, 2, [0, 0, 1])):
+        home = [4] * (1 + own) + [die for die in range(9) if die != 4 for _ in range(2)]
+        plan = Balanced(budget=0).allocate(kernel([tiles * 64] + [64] * (16 + own), home))
+        by_die = [plan.expert[plan.die == die].tolist() for die in range(9)]
+        assert sorted(by_die[die].index(0) for die in plan.die[(plan.expert == 0) & plan.remote]) == places
+        assert by_die[4] == [0, 2, 1][: 1 + own]
+
+
 def test_a_pair_takes_its_computing_or_its_reads():
     """100, 50, 20, 10 us with reads of 30 us: 100 + 10, then 50 + 20; of 50, 5 and 4: 60 for a pair, 30 alone."""
     assert span(np.array([100.0, 50.0, 20.0, 10.0]), 30.0) == 180.0
