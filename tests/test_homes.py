@@ -135,3 +135,17 @@ def test_a_renumbering_of_dies_moves_nothing_and_a_small_gain_is_not_worth_a_mov
     for gain, chosen in [(0.0, apart), (0.24, apart), (0.25, apart), (0.26, together)]:
         np.testing.assert_array_equal(worthwhile(together, apart, tokens, history, gain), chosen)
     np.testing.assert_array_equal(worthwhile(apart, together, tokens, history, 0.0), together)
+
+
+def test_reserved_room_is_left_free_and_what_is_on_its_way_is_missing_no_more():
+    placed = np.array([contiguous(4, 2)])
+    homes = Homes(placed, 5.0, np.full(2, 3.0), 1.0, Copies(placed, np.full(2, 3.0), 1.0, Lru()))
+    target = placed.copy()
+    target[0, 0] = [False, True]
+    homes.head_for(target)
+    homes.set_out(0, 2.5)
+    assert not homes.coming.any()
+    assert np.argwhere(homes.missing).tolist() == [[0, 0, 1]]
+    homes.set_out(0, 2.0)
+    assert np.argwhere(homes.coming).tolist() == [[0, 0, 1]]
+    assert not homes.missing.any()
