@@ -1,5 +1,6 @@
 """Placing by what was served before: layouts of two workloads by hand, what may be known, what is refused."""
 
+import hashlib
 import json
 import re
 from dataclasses import replace
@@ -232,7 +233,7 @@ REFUSED = {
         "has no workload 'anatomi'; did you mean 'anatomy'",
     ),
     "of another model": ("{path: other.parquet}", "other.parquet: has 1 layers of 5 experts, tiny has 1 of 4"),
-    "of other layers": ("{path: later.parquet}", "later.parquet: has 1 layers of 4 experts, tiny has 1 of 4"),
+    "of other layers": ("{path: later.parquet}", "later.parquet: its MoE layers are not those of tiny"),
     "loads of another model": ("{path: loads.parquet}", "loads.parquet: d: has 1 layers of 3 experts, tiny has 1 of 4"),
     "no subject of the batch": ("{path: law.parquet, by: subject}", "law.parquet: has no request of a subject that"),
     "a wrong key": (
@@ -273,6 +274,9 @@ def test_a_whole_run_waits_for_the_die_with_most_tokens(tiny, tmp_path):
     said = {policy["name"]: policy for policy in result.summary["provenance"]["config"]["policies"]}
     assert said["anatomy"]["history"] == {"path": "served.parquet", "only": ["anatomy"], "by": "all"}
     assert "history" not in said["remap"]
+    digest = hashlib.sha256((tmp_path / "served.parquet").read_bytes()).hexdigest()
+    assert result.summary["provenance"]["outside"] == {"history served.parquet": digest}
+    assert "outside" not in run(load(tiny, ["batch=12"])).summary["provenance"]
     assert any(note.startswith("algebra: placed by what was served before, 6 requests of") for note in result.notes)
 
 

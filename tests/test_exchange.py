@@ -178,6 +178,8 @@ def test_a_kernel_is_dispatch_experts_and_combine(small, tmp_path):
     assert json.dumps(without_host(plain.summary)) == json.dumps(
         without_host(run(load(small, ["dispatch=none"])).summary)
     )
+    assert "once per die, expected counts" in run_table(result.summary, ["ep"])
+    assert "once per" not in run_table(plain.summary, ["ep"])
     for before, after in zip(plain.ledgers, result.ledgers, strict=True):
         for alone, row in zip(before.rows, after.rows, strict=True):
             assert row.time_s == pytest.approx(row.dispatch_s + alone.time_s + row.combine_s)

@@ -167,7 +167,7 @@ def test_the_source_of_a_plugin_is_part_of_a_task(installed, tmp_path, monkeypat
     assert "module plugged_swept" in mine.outside
     module = tmp_path / "site" / "plugged_swept.py"
     module.write_text(module.read_text() + "# changed\n")
-    monkeypatch.setattr("wss.sweep.tasks._LOADED", {})  # as in another process
+    monkeypatch.setattr("wss.config.outside._LOADED", {})  # as in another process
     _, changed = tasks_of(load_sweep(sweep))[0]
     assert changed.key != mine.key
 

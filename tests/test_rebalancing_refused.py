@@ -79,3 +79,18 @@ def test_a_gain_that_is_no_number_is_named_in_one_line(small, part):
     with pytest.raises(ConfigError) as error:
         run(replace(load(small), policies=(policy,), baseline="it"))
     assert error.value.faults == (f"policy it: its rebalancing's gain is {part!r}; it should be a number from 0 on",)
+
+
+def test_a_history_that_is_none_is_named_in_one_line(small):
+    @dataclass(frozen=True, kw_only=True)
+    class Mine:
+        history: object = 3
+
+        def look_back(self, counts, earlier):
+            return earlier
+
+    policy = replace(POLICIES["eplb"], name="it", rebalancing=Mine())
+    with pytest.raises(ConfigError) as error:
+        run(replace(load(small), policies=(policy,), baseline="it"))
+    assert len(error.value.faults) == 1
+    assert error.value.faults[0].startswith("policy it: its rebalancing's history is 3; give a wss.policies.Earlier")

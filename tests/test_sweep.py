@@ -198,7 +198,7 @@ def test_a_changed_user_class_runs_anew(tmp_path, monkeypatch):
     path, out = sweep_file(tmp_path, text + "grid: {seed: [0]}\n"), tmp_path / "out"
     assert do(path, out) == 2
     module.write_text(source + "# changed\n")
-    monkeypatch.setattr("wss.sweep.tasks._LOADED", {})  # as in another process
+    monkeypatch.setattr("wss.config.outside._LOADED", {})  # as in another process
     assert do(path, out) == 1
     assert do(path, out) == 0
 

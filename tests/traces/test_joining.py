@@ -63,7 +63,7 @@ def test_halves_part_every_workload(two, tmp_path):
         assert sorted(parts[0] + parts[1]) == [0, 1, 2, 3, 4]
         assert len({0, 2} & {*parts[0]}) == len({1, 3} & {*parts[0]}) == 1, "one of two requests of each subject"
         halves[seed] = tuple(parts[0])
-    assert halves[None] == (0, 1, 4)
+    assert halves[None] == (0, 3, 4), "the other half begins with the second workload"
     assert len(set(halves.values())) > 2, "seeds draw"
 
 
@@ -97,6 +97,8 @@ def test_what_cannot_be_joined(two, meta, tmp_path):
         join(tmp_path / "out.parquet", [two[0], tmp_path / "odd.parquet"])
     with pytest.raises(TraceError, match="--only w: is not in these traces; known: bench, other, x, y, z"):
         join(tmp_path / "out.parquet", two, only=["w"])
+    with pytest.raises(TraceError, match="--half odd: no request is in it; give the other half, or more requests"):
+        join(tmp_path / "out.parquet", [tmp_path / "odd.parquet"], half="odd")
     assert not (tmp_path / "out.parquet").exists()
 
 

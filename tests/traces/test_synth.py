@@ -7,6 +7,8 @@ from dataclasses import replace
 from functools import cache
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -341,6 +343,14 @@ def test_recorded_popularity_that_does_not_fit(tmp_path):
         TraceError, match=r"loads.parquet: a: has 4 layers of 16 experts, deepseek-ai/DeepSeek-V3 has 58"
     ):
         made(replace(FLAT, loads=path, workload="a"), MODELS["deepseek_v3"])
+    few = loads_of(tmp_path / "few.parquet", {"a": np.eye(4, 16)})
+    with pytest.raises(TraceError, match=r"few.parquet: a: layer \d+ has tokens on fewer than 2 experts"):
+        made(replace(FLAT, loads=few, workload="a"))
+    pq.write_table(pa.table({"layer": [1]}), tmp_path / "other.parquet")
+    with pytest.raises(TraceError, match="is no table of loads, as it has no dump, logical_count, phase; give"):
+        made(replace(FLAT, loads=str(tmp_path / "other.parquet"), workload="a"))
+    with pytest.raises(TraceError, match=r"nope.parquet: is no file; give a table of loads"):
+        made(replace(FLAT, loads="nope.parquet", workload="a"))
     with pytest.raises(ValueError, match="loads and workload go together"):
         replace(FLAT, loads=path)
     for odd in ({"drift_at": 3}, {"drift_to": "a"}):

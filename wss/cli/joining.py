@@ -18,7 +18,11 @@ from wss.cli.shared import free_file
     "--only", multiple=True, metavar="NAME", help="Take requests of this subject or benchmark  [default: all]"
 )
 @click.option("--half", type=click.Choice(["even", "odd"]), help="Take one of every two requests of a workload.")
-@click.option("--seed", type=click.IntRange(0, 2**63 - 1), help="Draws which of two is even  [default: the first]")
+@click.option(
+    "--seed",
+    type=click.IntRange(0, 2**63 - 1),
+    help="Draws which of two is even  [default: first, second in turn]",
+)
 @click.option("--requests", type=click.IntRange(1), help="Take at most so many of each file.")
 @click.option("--force", is_flag=True, help="Replace the file --out if it exists.")
 def join(

@@ -39,7 +39,7 @@ class Balanced:
 
     __pydantic_config__ = CHECKED
 
-    busy: Annotated[float, Ge(0)] = 0.8
+    busy: Annotated[float, Ge(0), Le(1)] = 0.8
     late: Annotated[float, Ge(0), Le(1)] = 0.97
     budget: Annotated[int, Ge(0), Le(10**6)] = 2500
 

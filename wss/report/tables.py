@@ -88,11 +88,21 @@ def _heading(summary: dict[str, Any], run: dict[str, Any]) -> list[str]:
     trace = summary["provenance"]["trace"]
     return [
         f"{run['model']} in {run['precision']} on {run['wafer']}, {_network(run, config)} network, {run['gemm']} GEMM",
+        *_dispatch(config),
         f"ran {layers} of {steps}, batch {run['batch']} ({run['unique_requests']} different requests)",
         f"{kind}: {trace['source']}",
         *(["hops count prefill too, as the paper's simulator does"] if run["physics"] == "paper_artifact" else []),
         *(f"note: {note}" for note in summary["provenance"]["notes"]),
     ]
+
+
+def _dispatch(config: dict[str, Any]) -> list[str]:
+    """Return how tokens are sent, if they are."""
+    dispatch = config.get("dispatch")
+    if dispatch is None:
+        return []
+    counting = "" if dispatch["once_per"] == "expert" else f", {dispatch.get('counting', 'expected')} counts"
+    return [f"tokens go to the experts' dies and back, once per {dispatch['once_per']}{counting}"]
 
 
 def _numbers(layers: Sequence[int]) -> str:
@@ -121,7 +131,8 @@ def _legend(run: dict[str, Any], *, moves: bool) -> list[str]:
         *([moved] if moves else []),
         "step: MoE layers of one decode step; tokens/s counts MoE time alone; speedup is over " + run["baseline"] + ";",
         "hops, bytes: sums over all decode kernels; busiest link: its bytes over what it could carry in that time;",
-        "imbalance: kernel time over the mean die's; x bound: decode time over a lower bound that no policy can beat.",
+        "imbalance: kernel time over the mean die's; x bound: decode time over what no plan can beat",
+        "with the experts where this policy has them, so it is not to be compared between policies.",
         *(["exchange: share of the time in which tokens go to the experts' dies and back."] if exchanges else []),
     ]
 

@@ -18,7 +18,7 @@ from wss.errors import ConfigError
 from wss.hardware import Wafer
 from wss.metrics import Ledger
 from wss.metrics.traffic import Traffic
-from wss.policies import Copies, Costs, Policy
+from wss.policies import Copies, Costs, Earlier, Policy
 from wss.policies.rebalancing import NoRebalancing, matched, worthwhile
 from wss.records import BoolArray, FloatArray, IntArray, KernelRun, Plan
 from wss.run.asking import Asking
@@ -74,7 +74,12 @@ class Moving:
         self._idle = Idle(wafer)
         self._layers, self._places = experiment.layers_run, list(layer_indices(experiment))
         history = getattr(self._rule, "history", None)
-        self._known = None if history is None else seen.earlier(history)
+        if not isinstance(history, Earlier | None):
+            raise ConfigError(
+                f"policy {policy.name}: its rebalancing's history is {history!r}; give a wss.policies.Earlier, as the "
+                "field `history: Earlier` of a rule does"
+            )
+        self._known = None if history is None else seen.earlier(history, policy.name)
         self._earlier = [] if self._known is None else [sealed(self._known.load[self._places])]
         self._bytes = experiment.model.expert_bytes(experiment.precision)
         self._each = self._bytes / experiment.layer_share

@@ -8,7 +8,7 @@ from functools import cached_property
 import numpy as np
 
 from wss.config import Experiment, TraceFile
-from wss.errors import ConfigError
+from wss.errors import ConfigError, TraceError
 from wss.hardware import GEMMS, Wafer
 from wss.policies import Costs, Earlier, History, Policy
 from wss.policies.history import NEEDS
@@ -38,10 +38,13 @@ class Seen:
         self._experiment, self._replayed = experiment, replayed
         self._earlier: dict[Earlier, Known] = {}
 
-    def earlier(self, history: Earlier) -> Known:
-        """Return what is known of requests served before."""
+    def earlier(self, history: Earlier, policy: str) -> Known:
+        """Return what is known of requests served before, which *policy* asks for."""
         if history not in self._earlier:
-            self._earlier[history] = known_of(self._experiment, history)
+            try:
+                self._earlier[history] = known_of(self._experiment, history)
+            except (ConfigError, TraceError) as error:
+                raise type(error)(*(f"policy {policy}: its history: {fault}" for fault in error.faults)) from None
         return self._earlier[history]
 
     def load(self, needs: str) -> IntArray:
@@ -142,7 +145,7 @@ def place(experiment: Experiment, wafer: Wafer, policy: Policy, seen: Seen, cost
     if policy.history is not None and needs != "prefill":
         what = f"its placement needs {needs}, and not the loads that a history brings"
         raise ConfigError(f"policy {policy.name}: {what}; leave history out, or give a placement such as eplb")
-    load = seen.load(needs) if policy.history is None else seen.earlier(policy.history).load
+    load = seen.load(needs) if policy.history is None else seen.earlier(policy.history, policy.name).load
     return placed_by(policy, history_of(experiment, wafer, costs, load, seen.pairs(needs)), wafer, ask)
 
 
@@ -165,7 +168,7 @@ def placing_notes(
     if needs == "decode":
         notes.append(f"{policy.name} is an oracle, no policy: its placement knows the decode steps that are run")
     elif policy.history is not None:
-        notes += [f"{policy.name}: {note}" for note in seen.earlier(policy.history).notes]
+        notes += [f"{policy.name}: {note}" for note in seen.earlier(policy.history, policy.name).notes]
     elif needs != "nothing" and not seen.load(needs).any():
         notes.append(f"{policy.name}: there is no prefill to place experts by, so all are taken for alike")
     run = placed if places is None else placed[list(places)]

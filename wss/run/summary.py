@@ -11,6 +11,7 @@ import numpy as np
 
 from wss import __version__
 from wss.config import Experiment
+from wss.config.outside import outside_of
 from wss.hardware import Wafer
 from wss.metrics import Ledger, summarise
 from wss.metrics.by_layer import Figure, by_layer
@@ -76,6 +77,7 @@ def summary_of(
                 "source": batch.meta.source,
                 "note": batch.meta.note,
             },
+            **({"outside": outside} if (outside := dict(sorted(outside_of(experiment)))) else {}),
             "notes": list(notes),
             "host": {
                 "python": platform.python_version(),

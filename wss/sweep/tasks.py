@@ -8,12 +8,10 @@ So a task that has been done serves every sweep that has it, and whatever is cha
 from __future__ import annotations
 
 import hashlib
-import inspect
 import json
 import platform
-import sys
 from collections.abc import Sequence
-from dataclasses import dataclass, fields, is_dataclass, replace
+from dataclasses import dataclass, replace
 from functools import cache
 from importlib.metadata import version
 from pathlib import Path
@@ -23,12 +21,9 @@ import wss
 from wss.config import Experiment, TraceFile
 from wss.config.experiment import LayerSample
 from wss.config.grid import Sweep
-from wss.errors import ConfigError, TraceError
-from wss.policies import Earlier
-from wss.policies.placements.layouts import LayoutFile
-from wss.traces.synth import SynthSpec
+from wss.config.outside import KEY_LENGTH, digest_of, outside_of
+from wss.errors import ConfigError
 
-KEY_LENGTH = 24
 PACKAGES = ("networkx", "numba", "numpy", "pyarrow", "simpy")
 ROUTING = ("model", "trace", "batch", "steps", "layers", "seed", "physics")  # what tasks share that share trace work
 
@@ -58,7 +53,7 @@ class Task:
 def tasks_of(sweep: Sweep) -> list[list[Task]]:
     """Return the tasks of every point, in the order of its policies; equal ones of several points are equal."""
     paths = {point.experiment.trace.path for point in sweep.points if isinstance(point.experiment.trace, TraceFile)}
-    digests = {path: _digest(path) for path in paths}
+    digests = {path: digest_of(path) for path in paths}
     return [_tasks(_at_home(point.experiment), digests) for point in sweep.points]
 
 
@@ -75,14 +70,14 @@ def _tasks(experiment: Experiment, digests: dict[str, str]) -> list[Task]:
     trace = experiment.trace
     common: dict[str, str] = {"wss": software()}
     if isinstance(trace, TraceFile):
-        common["trace"] = digests.get(trace.path) or _digest(trace.path)
+        common["trace"] = digests.get(trace.path) or digest_of(trace.path)
     plain = identity(experiment)
     policies = {policy["name"]: policy for policy in plain["policies"]}
     routing = hash_of([{key: plain[key] for key in ROUTING}, common])
     tasks = []
     for policy in experiment.policies:
         own = replace(experiment, policies=(policy,), baseline=policy.name)
-        outside = common | dict(sorted(_outside(own)))
+        outside = common | dict(sorted(outside_of(own)))
         what = [plain | {"policies": [policies[policy.name]], "baseline": None}, outside]
         tasks.append(Task(key=hash_of(what), routing=routing, outside=outside, experiment=own))
     return tasks
@@ -102,9 +97,9 @@ def check_outside(task: Task) -> None:
     ConfigError
         If not: its result would be another's.
     """
-    here = {"wss": software(), **dict(_outside(task.experiment))}
+    here = {"wss": software(), **dict(outside_of(task.experiment))}
     if isinstance(task.experiment.trace, TraceFile):
-        here["trace"] = _digest(task.experiment.trace.path)
+        here["trace"] = digest_of(task.experiment.trace.path)
     for name, digest in task.outside.items():
         if here.get(name) != digest:
             raise ConfigError(
@@ -128,47 +123,6 @@ def software() -> str:
         digest.update(f"{file.relative_to(package)}\0".encode())
         digest.update(file.read_bytes())
     return digest.hexdigest()[:KEY_LENGTH]
-
-
-def _digest(path: str) -> str:
-    """Return a hash of the file *path*."""
-    try:
-        with open(path, "rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
-    except OSError as error:
-        raise TraceError(f"{path}: cannot be read ({error.strerror}); give the path of a file that is there") from None
-
-
-def _outside(value: Any) -> list[tuple[str, str]]:
-    """Return what *value* depends on outside of it, with hashes: files, modules of classes other than wss' own."""
-    if isinstance(value, tuple):
-        return [pair for item in value for pair in _outside(item)]
-    if not is_dataclass(value):
-        return []
-    found = [pair for field in fields(value) for pair in _outside(getattr(value, field.name))]
-    if isinstance(value, LayoutFile):
-        found.append((f"layout {value.path}", _digest(value.path)))
-    if isinstance(value, Earlier):
-        found.append((f"history {value.path}", _digest(value.path)))
-    if isinstance(value, SynthSpec) and value.loads:
-        found.append((f"loads {value.loads}", _digest(value.loads)))
-    if not type(value).__module__.startswith("wss."):
-        found.append((f"module {type(value).__module__}", _module_hash(type(value).__module__)))
-    return found
-
-
-_LOADED: dict[str, str] = {}  # hashes of modules as this process has them
-
-
-def _module_hash(name: str) -> str:
-    """Return a hash of the module *name* as this process first met it; what its file says later does not run here."""
-    if name not in _LOADED:
-        try:
-            text = Path(inspect.getfile(sys.modules[name])).read_bytes()
-        except (OSError, TypeError):
-            text = name.encode()  # typed in by hand; nothing better is to be had
-        _LOADED[name] = hashlib.sha256(text).hexdigest()[:KEY_LENGTH]
-    return _LOADED[name]
 
 
 def chunks_of(tasks: Sequence[Task], workers: int) -> list[list[Task]]:

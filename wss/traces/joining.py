@@ -34,9 +34,10 @@ def join(
     only
         Names of the subjects or benchmarks to take; all if empty.
     half
-        Take one of every two requests of each workload of a file: one half to place experts by, one to serve.
+        Take one of every two requests of each workload of a file, its benchmark and subject: one half to place experts
+        by, one to serve.
     seed
-        Draws which of the two is even; None for the first of them.
+        Draws which of the two is even; None for the first of them in every other workload, else the second.
     limit
         Take at most so many requests of each file.
 
@@ -75,6 +76,8 @@ def join(
             requests=tuple(labels),
         )
 
+    if half is not None and not any(True for path in paths for _ in _chosen(path, only, half, seed, 1)):
+        raise TraceError(f"--half {half}: no request is in it; give the other half, or more requests")
     return write_trace(out, _joined(paths, metas, half, seed), chosen(), on_request=note, finish=finish)
 
 
@@ -89,7 +92,7 @@ def _chosen(
             workload = workload_of(reader.meta, request.request)
             if only and not {workload.benchmark, workload.subject} & {*only}:
                 continue
-            place = met[workload] = met.get(workload, -1) + 1
+            place = met[workload] = met.get(workload, len(met) % 2 - 1 if seed is None else -1) + 1
             if half is not None and _is_odd(workload, place, seed) != (half == "odd"):
                 continue
             if taken == limit:

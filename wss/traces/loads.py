@@ -92,11 +92,17 @@ def read_dumps(path: Path, model: ModelShape, names: Collection[str] = ()) -> di
     """
     found = {dump.name: dump for dump in read_loads(path)}
     for dump in found.values():
-        if (dump.layers, dump.counts.shape[1]) != (model.moe_layers, model.num_experts):
-            ours = f"{len(model.moe_layers)} of {model.num_experts}"
+        theirs, size = dump.layers, dump.counts.shape[1]
+        if (len(theirs), size) != (len(model.moe_layers), model.num_experts):
             raise TraceError(
-                f"{path}: {dump.name}: has {len(dump.layers)} layers of {dump.counts.shape[1]} experts, {model.name} "
-                f"has {ours}; give loads of this model"
+                f"{path}: {dump.name}: has {len(theirs)} layers of {size} experts, {model.name} has "
+                f"{len(model.moe_layers)} of {model.num_experts}; give loads of this model"
+            )
+        other = [layer for layer, ours in zip(theirs, model.moe_layers, strict=True) if layer != ours]
+        if other:
+            raise TraceError(
+                f"{path}: {dump.name}: has layer {other[0]} where {model.name} has "
+                f"{model.moe_layers[theirs.index(other[0])]}; give loads of its MoE layers, in order"
             )
     unknown = [name for name in names if name not in found]
     if unknown:
@@ -167,8 +173,15 @@ def of_all_layers(name: str, counts: FloatArray, path: Path) -> Loads:
 
 
 def _from_parquet(path: Path) -> list[Loads]:
+    if not path.is_file():
+        raise TraceError(f"{path}: is no file; give a table of loads")
     try:
         table = pq.read_table(path)
+        missing = sorted(COLUMNS - {*table.column_names})
+        if missing:
+            raise TraceError(
+                f"{path}: is no table of loads, as it has no {', '.join(missing)}; give one with a row a layer"
+            )
         columns = {name: table.column(name).to_pylist() for name in COLUMNS}
         counts = np.array(columns["logical_count"], np.float64)
         top_k = int((table.schema.metadata or {}).get(b"top_k", b"0"))

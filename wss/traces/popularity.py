@@ -24,6 +24,7 @@ import numba
 import numpy as np
 import numpy.typing as npt
 
+from wss.errors import TraceError
 from wss.models import ModelShape
 from wss.records import FloatArray, IntArray
 from wss.rng import permutation, stream, uniform
@@ -93,11 +94,17 @@ def popularity(spec: SynthSpec, model: ModelShape, seed: int, era: tuple[str, ..
     Raises
     ------
     TraceError
-        If recorded loads cannot be read, are of another shape, or have no such dump.
+        If recorded loads cannot be read, are of another shape, have no such dump, or too few experts in a layer.
     """
     if spec.loads:
         name = spec.drift_to if era else spec.workload
         (load,) = read_dumps(Path(spec.loads), model, [name]).values()
+        few = np.flatnonzero(np.count_nonzero(load, axis=1) < model.top_k)
+        if few.size:
+            raise TraceError(
+                f"{spec.loads}: {name}: layer {model.moe_layers[few[0]]} has tokens on fewer than {model.top_k} "
+                "experts, so that no token can have as many; give loads of more tokens"
+            )
         return np.stack([row / _sum(row) for row in load])
     return np.stack([layer_shares(spec, model, seed, layer, era) for layer in range(len(model.moe_layers))])
 

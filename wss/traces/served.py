@@ -102,6 +102,8 @@ def _of_trace(path: Path, model: ModelShape, now: Now) -> tuple[Served, Counter[
     with TraceReader(path) as reader:
         meta = reader.meta
         if (meta.moe_layers, meta.num_experts) != (model.moe_layers, model.num_experts):
+            if (len(meta.moe_layers), meta.num_experts) == (len(model.moe_layers), model.num_experts):
+                raise TraceError(f"{path}: its MoE layers are not those of {model.name}; give a trace of this model")
             raise TraceError(
                 f"{path}: has {len(meta.moe_layers)} layers of {meta.num_experts} experts, {model.name} has "
                 f"{len(model.moe_layers)} of {model.num_experts}; give a trace of this model"
