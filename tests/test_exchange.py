@@ -66,6 +66,17 @@ def test_a_line_of_three_by_hand():
     assert got.activation_bytes == pytest.approx(6 * 3 * 300)
 
 
+def test_circuits_are_served_in_turns():
+    """Four dies in a row; a token takes a link 0.1 ms. Die 3 sends die 0 its two tokens until 0.2 ms, first of all.
+
+    Then 2 sends to 0 until 0.4, 3 to 1 its one token until 0.5, as it shares a link with that; and at last 1 sends to 0
+    from 0.4 to 0.6, and 2 to 1 from 0.5 to 0.6. In the opposite order it would take until 0.7.
+    """
+    wafer = wafer_of((4, 1), link=1e6, hop=0.0)
+    got = exchanged(wafer, one_each([8, 4]), network="circuit")
+    assert got.dispatch == pytest.approx(0.6e-3)
+
+
 @pytest.mark.parametrize("network", ["fluid", "packet"])
 def test_equal_dies_take_what_the_bisection_takes(network):
     """The cut beside the middle column is crossed by 10 · 15 flows over 5 links."""

@@ -7,7 +7,7 @@ from kit import contiguous, history_of, plan_of, run_kernel, wafer_of
 from wss.engine import NETWORKS, Idle
 from wss.policies import Copies
 from wss.policies.caching import Lru
-from wss.policies.rebalancing import matched, worthwhile
+from wss.policies.rebalancing import Every, matched, worthwhile
 from wss.run.homes import Homes
 
 
@@ -135,3 +135,27 @@ def test_a_renumbering_of_dies_moves_nothing_and_a_small_gain_is_not_worth_a_mov
     for gain, chosen in [(0.0, apart), (0.24, apart), (0.25, apart), (0.26, together)]:
         np.testing.assert_array_equal(worthwhile(together, apart, tokens, history, gain), chosen)
     np.testing.assert_array_equal(worthwhile(apart, together, tokens, history, 0.0), together)
+    halved = np.array([[[1, 1], [0, 1]]], bool)  # 15 on one die, 15 + 10 on the other
+    for gain, chosen in [(0.16, halved), (0.17, apart)]:
+        np.testing.assert_array_equal(worthwhile(apart, halved, tokens, history, gain), chosen)
+
+
+def test_the_window_is_of_the_last_steps_as_far_as_there_are_so_many():
+    counts = np.arange(12).reshape(6, 1, 2)
+    assert Every(steps=3, window=2).look_back(counts).tolist() == [[8 + 10, 9 + 11]]
+    assert Every(steps=3, window=9).look_back(counts).tolist() == [[30, 36]]
+    assert Every(steps=3, window=2).look_back(counts[:5]) is None
+
+
+def test_reserved_room_is_left_free_and_what_is_on_its_way_is_missing_no_more():
+    placed = np.array([contiguous(4, 2)])
+    homes = Homes(placed, 5.0, np.full(2, 3.0), 1.0, Copies(placed, np.full(2, 3.0), 1.0, Lru()))
+    target = placed.copy()
+    target[0, 0] = [False, True]
+    homes.head_for(target)
+    homes.set_out(0, 2.5)
+    assert not homes.coming.any()
+    assert np.argwhere(homes.missing).tolist() == [[0, 0, 1]]
+    homes.set_out(0, 2.0)
+    assert np.argwhere(homes.coming).tolist() == [[0, 0, 1]]
+    assert not homes.missing.any()

@@ -42,6 +42,9 @@ def made():
 
 def fails():
     raise RuntimeError("not\\ntoday")
+
+def leaves():
+    raise SystemExit(3)
 """
 
 
@@ -133,6 +136,13 @@ def test_a_plugin_that_is_no_good_is_refused_in_one_line(installed, small, name)
     (fault,) = faults(small, f"policies=[base, {value}]")
     assert fault.startswith(f"--set policies=[base, {value}]: policies.1")
     assert line in fault
+
+
+def test_a_plugin_that_ends_the_program_when_it_is_imported_or_made_does_not(installed, small):
+    installed("plugged_end", "[wss.policies]\nends = plugged_end:MINE\n", "raise SystemExit(3)\n")
+    assert "cannot be loaded (SystemExit: 3)" in faults(small, "policies=[base, ends]")[0]
+    installed("plugged_exit", "[wss.policies]\nleaves = plugged_exit:leaves\n")
+    assert "cannot be made (SystemExit: 3)" in faults(small, "policies=[base, leaves]")[0]
 
 
 def test_a_name_that_two_packages_offer_is_refused(installed, small):
