@@ -133,7 +133,7 @@ def view_of(wafer: Wafer, counts: np.ndarray, holders: np.ndarray, order: np.nda
         counts=sealed(counts),
         order=sealed(np.flatnonzero(counts) if order is None else order),
         home=sealed(holders.argmax(axis=1)),
-        holders=sealed(holders),
+        replicas=sealed(np.asarray(holders, np.int64)),
         hops=wafer.hops,
         routes=wafer.routes,
         costs=Costs(hbm_read=26e-6, link_read=52e-6, hop=0.4e-6, token=0.09e-6),

@@ -28,7 +28,7 @@ def kernel(counts, home, wafer=WAFER, copies=(), costs=COSTS):
     view = view_of(wafer, np.array(counts, np.int64), holders.copy())
     for copy in copies:
         holders[copy] = True
-    return dataclasses.replace(view, holders=sealed(holders), costs=costs)
+    return dataclasses.replace(view, replicas=sealed(np.asarray(holders, np.int64)), costs=costs)
 
 
 def arguments(view):

@@ -311,7 +311,7 @@ def test_stdout_that_is_full_does_not_hide_where_the_result_is(folder):
 def test_a_layout_is_written_whole_or_not_at_all(wss, folder):
     code, out, err = wss("placement", "small.yaml", "--policy", "eplb", "--out", "layout.json")
     assert (code, out) == (0, "wrote layout.json: 3 MoE layers, 12 experts on 6 dies, 3 slots a die and layer\n")
-    assert err.startswith("note: eplb: an expert is placed on 1.")
+    assert err.startswith("note: eplb: an expert has 1.")
     written = (folder / "layout.json").read_text()
     assert wss("placement", "small.yaml", "--policy", "eplb")[1] == written
     assert wss("placement", "small.yaml", "--policy", "ep", "--out", "layout.json")[0] == 2

@@ -7,11 +7,12 @@ from typing import ClassVar
 
 import numpy as np
 import pytest
-from kit import ROOT, history_of, shared, wafer_of
+from kit import ROOT, history_of, shared, view_of, wafer_of
 
 from wss.config import load
 from wss.errors import ConfigError
 from wss.hardware import FaultSpec, build
+from wss.policies.allocation import Even
 from wss.policies.placement import Contiguous, Random, Strided
 from wss.policies.placements import layout_text
 from wss.policies.placements.dup import Dup
@@ -161,21 +162,79 @@ def test_the_oracles_are_the_evenest_and_the_unevenest():
     assert all("oracle" in POLICIES[name].about for name in ("oracle_best", "oracle_worst"))
 
 
+def shares(placed):
+    """The share of each expert's tokens on each die, [layers, experts, dies]."""
+    return placed / placed.sum(axis=2, keepdims=True)
+
+
 def test_files_go_out_and_in_again(tmp_path):
-    """Layers 1, 3 and 4 of 6, experts on one to three dies, dies that hold nothing."""
-    placed = np.random.default_rng(0).random((3, 12, 25)) < 0.1
-    placed[:, :, 7] |= ~placed.any(axis=2)
-    placed[:, :, 9] = False
-    placed[:, :, 8] |= ~placed.any(axis=2)
+    """Layers 1, 3 and 4 of 6, replicas on one to three dies, some twice on one, dies that hold nothing.
+
+    Spare slots repeat experts that lie on one die alone, so that no share changes; and written again, nothing does.
+    """
+    generator = np.random.default_rng(0)
+    placed = (generator.random((3, 12, 25)) < 0.1) * generator.integers(1, 3, (3, 12, 25))
+    placed[:, :, 9] = 0
+    placed[:, :, 8] += ~placed.any(axis=2)
     path = tmp_path / "layout.json"
     path.write_text(layout_text(placed, (1, 3, 4), 6), encoding="utf-8")
     table = json.loads(path.read_text())["physical_to_logical_map"]
     assert len(table) == 6
     assert {len(row) for row in table} == {25 * placed.sum(axis=1).max()}
     history = history_of(WAFERS[5, 5], np.zeros((3, 12), np.int64), layers=(1, 3, 4), tokens=1)
-    assert np.array_equal(LayoutFile(path=str(path)).place(history, WAFERS[5, 5].hops), placed)
+    again = LayoutFile(path=str(path)).place(history, WAFERS[5, 5].hops)
+    assert np.array_equal(shares(again), shares(placed))
+    assert (again >= placed).all()
+    spread = (placed > 0).sum(axis=2) > 1
+    assert np.array_equal(again[spread], placed[spread])
+    assert layout_text(again, (1, 3, 4), 6) == path.read_text(encoding="utf-8")
     path.write_text(json.dumps({"physical_to_logical_map": [table[1], table[3], table[4]]}))
-    assert np.array_equal(LayoutFile(path=str(path)).place(history, WAFERS[5, 5].hops), placed)
+    assert np.array_equal(LayoutFile(path=str(path)).place(history, WAFERS[5, 5].hops), again)
+
+
+def test_replicas_on_one_die_stay_apart(tmp_path):
+    """Three replicas of expert 3, two of them on one die, are three when they are read, and when they are written."""
+    path = tmp_path / "layout.json"
+    path.write_text(json.dumps({"physical_to_logical_map": [[3, 3, 2, 3, 0, 1]]}))
+    history = history_of(WAFERS[1, 2], np.zeros((1, 4), np.int64), tokens=1)
+    placed = LayoutFile(path=str(path)).place(history, WAFERS[1, 2].hops)
+    assert placed[0].tolist() == [[0, 1], [0, 1], [1, 0], [2, 1]]
+    assert json.loads(layout_text(placed, (0,), 1))["physical_to_logical_map"] == [[2, 3, 3, 0, 1, 3]]
+
+
+def test_a_spare_slot_without_an_expert_to_repeat_is_empty():
+    """Expert 0 is on both dies: one more on the second would change its shares."""
+    assert json.loads(layout_text(np.array([[[1, 1], [1, 0]]]), (0,), 1))["physical_to_logical_map"] == [[0, 1, 0, -1]]
+
+
+@pytest.mark.parametrize("case", range(8))
+def test_eplb_splits_tokens_as_deepseeks_program(case):
+    """The fullest GPU's tokens under EPLB, each replica an equal part, against DeepSeek's own replicas."""
+    case = reference()[case]
+    load, gpus = np.array(case["load"]).astype(np.int64), case["num_gpus"]
+    wafer = wafer_of((gpus, 1))
+    for layer, (tokens, physical) in enumerate(zip(load, case["reference"]["physical_to_logical"], strict=True)):
+        slots = len(physical)
+        own = balance(tokens.astype(float), slots, case["num_groups"], case["num_nodes"], gpus)
+        loads = []
+        for experts in (own, np.array(physical)):
+            replicas = np.zeros((len(tokens), gpus), np.int64)
+            np.add.at(replicas, (experts, np.arange(slots) // (slots // gpus)), 1)
+            plan = Even().allocate(view_of(wafer, tokens, replicas))
+            assert np.bincount(plan.expert, plan.tokens, len(tokens)).tolist() == tokens.tolist()
+            loads.append(np.bincount(plan.die, plan.tokens, gpus).max())
+        rounding = slots // gpus  # each slot gets its part rounded up or down
+        assert abs(loads[0] - loads[1]) <= rounding, (case["name"], layer)
+
+
+def test_an_expert_twice_on_a_die_is_computed_there_twice_as_much():
+    """Loads 90, 2, 2, 2 in slots [0 0 3 | 0 1 2]: 60 + 2 tokens on the first die, 30 + 4 on the second."""
+    placed = Eplb(extra=1).place(history_of(WAFERS[1, 2], np.array([[90, 2, 2, 2]])), WAFERS[1, 2].hops)
+    assert placed[0].tolist() == [[2, 1], [0, 1], [0, 1], [1, 0]]
+    plan = Even().allocate(view_of(WAFERS[1, 2], np.array([90, 2, 2, 2]), placed[0]))
+    assert np.bincount(plan.die, plan.tokens).tolist() == [62, 34]
+    uneven = Even().allocate(view_of(WAFERS[1, 2], np.array([91, 2, 2, 2]), placed[0]))
+    assert np.bincount(uneven.die, uneven.tokens).tolist() == [63, 34], "the first replica takes what is left"
 
 
 def test_deepseeks_own_layouts_can_be_read(tmp_path):
@@ -345,7 +404,7 @@ def test_what_is_placed_by_what_is_said(small, tmp_path):
     experiment = load(small, ["policies=[base, eplb, oracle_best, remap]"])
     notes = run(experiment).notes
     assert sum(note.startswith("oracle_best is an oracle, no policy") for note in notes) == 1
-    assert sum("eplb: an expert is placed on 1.4" in note for note in notes) == 1
+    assert sum("eplb: an expert has 1.5" in note for note in notes) == 1
     assert not any("remap" in note or "no prefill" in note for note in notes)
     path = tmp_path / "t.parquet"
     requests = [

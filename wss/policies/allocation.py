@@ -50,18 +50,20 @@ class Home:
 
 @dataclass(frozen=True, kw_only=True)
 class Even:
-    """Expert parallelism with replicas: an expert's tokens split evenly over the dies that hold it.
+    """Expert parallelism with replicas: an expert's tokens split evenly over its replicas, as engines split them.
 
-    What does not divide goes to the lowest dies, one token each; no weights move.
+    A die with two replicas of an expert computes two parts of its tokens, as one task. What does not divide goes to
+    the replicas on the lowest dies, one token each; no weights move.
     """
 
     __pydantic_config__ = CHECKED
 
     def allocate(self, view: KernelView) -> Plan:
         """Return a task for each holder that has tokens."""
-        held = view.holders[view.order]
-        each, left = np.divmod(view.counts[view.order], held.sum(axis=1))
-        tokens = held * (each[:, None] + (held.cumsum(axis=1) <= left[:, None]))
+        replicas = view.replicas[view.order]
+        each, left = np.divmod(view.counts[view.order], replicas.sum(axis=1))
+        before = replicas.cumsum(axis=1) - replicas
+        tokens = replicas * each[:, None] + np.clip(left[:, None] - before, 0, replicas)
         place, die = np.nonzero(tokens)
         return _plan(view, view.order[place], die, tokens[place, die], die)
 

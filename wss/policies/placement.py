@@ -19,13 +19,18 @@ Extra = Annotated[int, Ge(0), Le(4096)]  # slots of a die and layer beyond the e
 class Placement(Protocol):
     """Puts every expert of every layer on at least one die.
 
+    An expert may have several replicas, on different dies or on one; each takes a slot of a die's HBM.
+
     A class whose attribute ``needs`` is "prefill" is handed the loads of the prefill, with "pairs" its co-activations
     too, with "decode" the loads of the decode to come, which only an oracle knows. One whose attribute ``dies_alike``
     is true gives layouts in which dies may be renumbered.
     """
 
-    def place(self, history: History, hops: IntArray) -> BoolArray:
-        """Return which dies hold each expert, [layers, experts, dies]; *hops* is [dies, dies]."""
+    def place(self, history: History, hops: IntArray) -> IntArray | BoolArray:
+        """Return how many replicas of each expert each die holds, [layers, experts, dies]; *hops* is [dies, dies].
+
+        Where no die holds two of one expert, it may be bool.
+        """
         ...
 
 

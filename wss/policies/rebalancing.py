@@ -15,7 +15,7 @@ from annotated_types import Ge, Le
 
 from wss.errors import CHECKED
 from wss.policies.history import Earlier, History
-from wss.records import BoolArray, FloatArray, IntArray
+from wss.records import FloatArray, IntArray
 
 Steps = Annotated[int, Ge(1), Le(10**6)]
 How = Literal["blocking", "background"]
@@ -108,30 +108,30 @@ class Coming:
 REBALANCINGS: dict[str, type[Rebalancing]] = {"none": NoRebalancing, "every": Every, "coming": Coming}
 
 
-def matched(now: BoolArray, then: BoolArray) -> BoolArray:
+def matched(now: IntArray, then: IntArray) -> IntArray:
     """Renumber the dies of *then*, layer by layer, so that most experts lie where they do *now*.
 
-    Both are [layers, experts, dies]. Only for layouts to which one die is as good as another.
+    Both are replicas on each die, [layers, experts, dies]. Only for layouts to which one die is as good as another.
     """
     from scipy.optimize import linear_sum_assignment  # noqa: PLC0415 - slow to import, and seldom needed
 
     renumbered = np.empty_like(then)
     for layer, (old, new) in enumerate(zip(now, then, strict=True)):
-        stay = new.T.astype(np.int64) @ old.astype(np.int64)  # experts that stay if die i of new is die j of old
+        stay = (new > 0).T.astype(np.int64) @ (old > 0)  # experts that stay if die i of new is die j of old
         columns, dies = linear_sum_assignment(stay, maximize=True)
         renumbered[layer][:, dies] = new[:, columns]
     return renumbered
 
 
-def worthwhile(now: BoolArray, then: BoolArray, tokens: FloatArray, history: History, gain: float) -> BoolArray:
+def worthwhile(now: IntArray, then: IntArray, tokens: FloatArray, history: History, gain: float) -> IntArray:
     """Return *then* for the layers in which it makes the largest die's time less by the share *gain*, else *now*.
 
     Parameters
     ----------
     now, then
-        Layouts, [layers, experts, dies].
+        Replicas on each die, [layers, experts, dies].
     tokens
-        Expected tokens of each expert in a kernel, [layers, experts], in equal parts on all dies that hold it.
+        Expected tokens of each expert in a kernel, [layers, experts], in equal parts on all its replicas.
     history
         Knows what tokens cost.
     gain
@@ -140,11 +140,11 @@ def worthwhile(now: BoolArray, then: BoolArray, tokens: FloatArray, history: His
     if gain == 0:
         return then
 
-    def longest(held: BoolArray) -> FloatArray:
-        seconds = history.seconds(tokens / held.sum(axis=2))
-        most: FloatArray = (seconds[:, :, None] * held).sum(axis=1).max(axis=1)
+    def longest(replicas: IntArray) -> FloatArray:
+        parts = (tokens / replicas.sum(axis=2))[:, :, None] * replicas
+        most: FloatArray = history.seconds(parts).sum(axis=1).max(axis=1)
         return most
 
     better = longest(then) <= (1.0 - gain) * longest(now)
-    chosen: BoolArray = np.where(better[:, None, None], then, now)
+    chosen: IntArray = np.where(better[:, None, None], then, now)
     return chosen

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 
@@ -64,8 +65,9 @@ class KernelView:
         The experts with tokens, first seen first, [active experts].
     home
         The die that each expert was placed on (the first of them, where there are several), [experts].
-    holders
-        Which dies hold each expert in their HBM, placed or copied, [experts, dies].
+    replicas
+        How many replicas of each expert each die holds in its HBM, [experts, dies]: the slots that the placement gave
+        it there; a copy that a prediction keeps counts as one.
     hops
         Links on the way from one die to another, [dies, dies].
     routes
@@ -78,7 +80,7 @@ class KernelView:
     counts: IntArray
     order: IntArray
     home: IntArray
-    holders: BoolArray
+    replicas: IntArray
     hops: IntArray
     routes: IntArray
     costs: Costs
@@ -87,6 +89,13 @@ class KernelView:
     def num_dies(self) -> int:
         """How many dies there are."""
         return len(self.hops)
+
+    @cached_property
+    def holders(self) -> BoolArray:
+        """Which dies hold each expert in their HBM, placed or copied, [experts, dies]; read-only."""
+        holders: BoolArray = self.replicas > 0
+        holders.flags.writeable = False
+        return holders
 
     @property
     def nearest(self) -> int:

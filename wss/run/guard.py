@@ -19,6 +19,8 @@ from wss.records import BoolArray, FloatArray, IntArray, Plan
 
 T = TypeVar("T")
 
+MOST_REPLICAS = 4096  # of an expert on one die
+
 _WARNED: dict[Any, Any] = {}  # the warnings that were shown, each once
 
 
@@ -74,18 +76,22 @@ def checked_number(value: Any, what: str, *, above_zero: bool = False) -> float:
     return float(value)
 
 
-def checked_placement(placed: Any, shape: tuple[int, int, int], policy: str) -> BoolArray:
-    """Return a placement as bool [layers, experts, dies], or raise ConfigError if it is none."""
+def checked_placement(placed: Any, shape: tuple[int, int, int], policy: str) -> IntArray:
+    """Return a placement as replicas on each die, [layers, experts, dies], or raise ConfigError if it is none."""
     array = _array(placed, f"policy {policy}: its placement")
     fault = None
-    if array.shape != shape or array.dtype != np.bool_:
-        fault = f"is {array.dtype} {list(array.shape)}; it should be bool {list(shape)}, [layers, experts, dies]"
+    if array.shape != shape or array.dtype.kind not in "biu":
+        right = f"whole numbers (or bool) {list(shape)}, replicas by [layers, experts, dies]"
+        fault = f"is {array.dtype} {list(array.shape)}; it should be {right}"
+    elif array.dtype.kind != "b" and not ((array >= 0) & (array <= MOST_REPLICAS)).all():
+        odd = array[(array < 0) | (array > MOST_REPLICAS)][0]
+        fault = f"has {odd} replicas of an expert on a die; it should be 0 to {MOST_REPLICAS}"
     elif not array.any(axis=2).all():
         layer, expert = np.argwhere(~array.any(axis=2))[0]
         fault = f"puts expert {expert} of layer {layer} on no die; put each on at least one"
     if fault:
         raise ConfigError(f"policy {policy}: its placement {fault}")
-    result: BoolArray = sealed(array)
+    result: IntArray = sealed(array.astype(np.int64))
     return result
 
 

@@ -45,8 +45,18 @@ def layout_of(experiment: Experiment, name: str) -> Layout:
     room_of(placed, everything, wafer)
     layers, experts, dies = placed.shape
     slots = placed.sum(axis=1).max()
+    text = layout_text(placed, experiment.model.moe_layers, experiment.model.num_layers)
     return Layout(
-        text=layout_text(placed, experiment.model.moe_layers, experiment.model.num_layers),
+        text=text,
         about=f"{layers} MoE layers, {experts} experts on {dies} dies, {slots} slots a die and layer",
-        notes=tuple(placing_notes(everything, wafer, policy, placed, seen)),
+        notes=(*placing_notes(everything, wafer, policy, placed, seen), *_empty_slots(text)),
     )
+
+
+def _empty_slots(text: str) -> list[str]:
+    """Return a note if slots are empty, which engines do not take."""
+    empty = text.count("-1")
+    if not empty:
+        return []
+    why = "a die has fewer experts than the fullest, and none that it holds alone to repeat"
+    return [f"{empty} slots are empty (-1): {why}; engines do not take empty slots"]

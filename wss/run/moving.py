@@ -146,8 +146,8 @@ class Moving:
                 self._move_layer(layer, step)
             self._without_room += int(self._homes.missing.sum())
 
-    def _target(self, load: IntArray) -> BoolArray:
-        """Ask the placement anew, and return where experts of the layers run should be, [layers, experts, dies]."""
+    def _target(self, load: IntArray) -> IntArray:
+        """Ask the placement anew, and return the replicas that each die should hold, [layers run, experts, dies]."""
         model, now = self._experiment.model, self._homes.placed
         known = np.zeros((len(model.moe_layers), model.num_experts), np.int64)
         known[self._places] = load
@@ -232,7 +232,7 @@ class Moving:
     def _reads(self, layers: IntArray, experts: IntArray, dies: IntArray) -> Plan:
         """Return reads of *experts* of *layers* from the nearest dies where they are placed to *dies*, [moves] each."""
         far = self._wafer.num_dies * len(self._wafer.hops)
-        distance = np.where(self._homes.placed[layers, experts], self._wafer.hops[:, dies].T, far)
+        distance = np.where(self._homes.placed[layers, experts] > 0, self._wafer.hops[:, dies].T, far)
         return Plan(
             expert=experts,
             die=dies,

@@ -13,7 +13,7 @@ from wss.hardware import GEMMS, Wafer
 from wss.policies import Costs, Earlier, History, Policy
 from wss.policies.history import NEEDS
 from wss.policies.placements import REPLICATING
-from wss.records import BoolArray, FloatArray, IntArray
+from wss.records import FloatArray, IntArray
 from wss.run.asking import Asking
 from wss.run.batch import made_batch, read_batch
 from wss.run.earlier import Known, known_of
@@ -133,8 +133,8 @@ def _room(experiment: Experiment, wafer: Wafer) -> int:
     return max(0, int((wafer.usable_hbm - buffers) // model.expert_bytes(experiment.precision)))
 
 
-def place(experiment: Experiment, wafer: Wafer, policy: Policy, seen: Seen, costs: Costs, ask: Asking) -> BoolArray:
-    """Ask the policy where experts live, and return the checked answer, [all MoE layers, experts, dies].
+def place(experiment: Experiment, wafer: Wafer, policy: Policy, seen: Seen, costs: Costs, ask: Asking) -> IntArray:
+    """Ask the policy where experts live, and return the replicas on each die, [all MoE layers, experts, dies].
 
     Raises
     ------
@@ -149,7 +149,7 @@ def place(experiment: Experiment, wafer: Wafer, policy: Policy, seen: Seen, cost
     return placed_by(policy, history_of(experiment, wafer, costs, load, seen.pairs(needs)), wafer, ask)
 
 
-def placed_by(policy: Policy, history: History, wafer: Wafer, ask: Asking) -> BoolArray:
+def placed_by(policy: Policy, history: History, wafer: Wafer, ask: Asking) -> IntArray:
     """Ask the policy where experts live after *history*, and return the checked answer, as `place`."""
     placed = ask("placement", policy.placement.place, history, sealed(wafer.hops))
     return checked_placement(placed, (history.num_layers, history.num_experts, wafer.num_dies), policy.name)
@@ -159,7 +159,7 @@ def placing_notes(
     experiment: Experiment,
     wafer: Wafer,
     policy: Policy,
-    placed: BoolArray,
+    placed: IntArray,
     seen: Seen,
     places: Sequence[int] | None = None,
 ) -> list[str]:
@@ -174,7 +174,7 @@ def placing_notes(
     run = placed if places is None else placed[list(places)]
     each, which = run.sum() / run[:, :, 0].size, "all layers" if len(run) == len(placed) else "the layers run"
     if each > 1:
-        notes.append(f"{policy.name}: an expert is placed on {each:.2f} dies on average, in {which}")
+        notes.append(f"{policy.name}: an expert has {each:.2f} replicas on average, in {which}")
     return [*notes, *_crowded(experiment, wafer, policy), *_sparse(experiment, wafer)]
 
 

@@ -20,7 +20,7 @@ from wss.metrics.bounds import Whereabouts
 from wss.models.shape import BYTES_PER_WEIGHT
 from wss.policies import Copies, KernelView, Policy
 from wss.policies.prefetching import NoPrefetch
-from wss.records import BoolArray, FloatArray, KernelRun, Plan
+from wss.records import FloatArray, IntArray, KernelRun, Plan
 from wss.run.asking import Asking
 from wss.run.foresight import Foresight, Future
 from wss.run.guard import checked_ahead, checked_plan, checked_wanted, sealed
@@ -61,7 +61,7 @@ class Site:
         self._token_bytes = model.activation_bytes
         self._most_tokens = experiment.batch * model.top_k
         kept = placed[list(self._places)]
-        self._copies = Copies(kept, room, self._copy_bytes, CheckedCaching(policy))
+        self._copies = Copies(kept > 0, room, self._copy_bytes, CheckedCaching(policy))
         self._placed, self._seen = kept, seen
         self._foresight = Foresight(policy, self._ask, len(self._layers), wafer.num_dies, self._future)
         self._homes = Homes(kept, wafer.usable_hbm, room, self._copy_bytes, self._copies)
@@ -96,7 +96,8 @@ class Site:
         before = self._copies.evictions
         if self._moving is not None:
             before += self._moving.before(kernel)
-        view = self._view(kernel, self._copies.holders(kernel.layer))
+        replicas = np.maximum(self._homes.placed[kernel.layer], self._copies.holders(kernel.layer))
+        view = self._view(kernel, replicas)
         plan = self._plan(view)
         heat = self._foresight.heat(kernel)
         wanted = self._ask("prediction", self._policy.prediction.wanted, heat, plan)
@@ -143,14 +144,14 @@ class Site:
         common = (llcs, 0, names, self._bytes, np.zeros(len(moves.expert)), self._window)
         return self._compiled(*common) if self._compiled is not None else simulate_kernel(self._network, *common)
 
-    def _view(self, kernel: Kernel, holders: BoolArray) -> KernelView:
-        """Return what an allocation sees of *kernel* if *holders* hold its experts."""
+    def _view(self, kernel: Kernel, replicas: IntArray) -> KernelView:
+        """Return what an allocation sees of *kernel* with these *replicas* of its experts, [experts, dies]."""
         return KernelView(
             layer=kernel.layer,
             counts=sealed(kernel.counts),
             order=sealed(kernel.order),
             home=sealed(self._homes.first(kernel.layer)),
-            holders=sealed(holders),
+            replicas=sealed(replicas),
             hops=sealed(self._wafer.hops),
             routes=self._wafer.routes,
             costs=self._costs,
@@ -217,8 +218,8 @@ def _fast_twin(experiment: Experiment, network: NetworkModel, policy: Policy) ->
     return None
 
 
-def room_of(placed: BoolArray, experiment: Experiment, wafer: Wafer) -> FloatArray:
-    """Return the bytes each die has left for copies, [dies]; placed experts of all layers count, run or not."""
+def room_of(placed: IntArray, experiment: Experiment, wafer: Wafer) -> FloatArray:
+    """Return the bytes each die has left for copies, [dies]; replicas in all layers count, run or not."""
     expert_bytes = experiment.model.expert_bytes(experiment.precision)
     need = placed.sum(axis=(0, 1)) * expert_bytes
     room: FloatArray = wafer.usable_hbm - need

@@ -18,7 +18,7 @@ from wss.errors import CHECKED, ConfigError
 from wss.policies.history import History
 from wss.policies.placement import Extra
 from wss.policies.placements.packing import heaviest_first, pack
-from wss.records import BoolArray, FloatArray, IntArray
+from wss.records import FloatArray, IntArray
 
 
 @numba.njit(cache=True)
@@ -66,7 +66,7 @@ def balance(load: FloatArray, num_slots: int, num_groups: int, num_nodes: int, n
 class Eplb:
     """DeepSeek's EPLB on prefill loads: popular experts replicated, replicas packed evenly, global or by nodes.
 
-    Replicas of one expert that come to lie on one die are one there.
+    Several replicas of one expert may come to lie on one die, which then gets as many parts of its tokens.
 
     Parameters
     ----------
@@ -91,8 +91,8 @@ class Eplb:
         """Whether its layout may be renumbered: not where dies make nodes."""
         return self.nodes == 1
 
-    def place(self, history: History, hops: IntArray) -> BoolArray:
-        """Return the layout, [layers, experts, dies].
+    def place(self, history: History, hops: IntArray) -> IntArray:
+        """Return the replicas on each die, [layers, experts, dies].
 
         Raises
         ------
@@ -109,13 +109,13 @@ class Eplb:
         return self.spread(history.expected, history.slots(self.extra), groups, num_nodes, dies)
 
     @staticmethod
-    def spread(load: FloatArray, slots: int, groups: int, num_nodes: int, dies: IntArray) -> BoolArray:
+    def spread(load: FloatArray, slots: int, groups: int, num_nodes: int, dies: IntArray) -> IntArray:
         """Balance *load* [layers, experts] over *dies*, node by node, *slots* each; return [layers, experts, dies]."""
-        holders = np.zeros((*load.shape, len(dies)), np.bool_)
+        replicas = np.zeros((*load.shape, len(dies)), np.int64)
         for layer, own in enumerate(load):
             experts = balance(own, slots * len(dies), groups, num_nodes, len(dies))
-            holders[layer, experts, np.repeat(dies, slots)] = True
-        return holders
+            np.add.at(replicas[layer], (experts, np.repeat(dies, slots)), 1)
+        return replicas
 
     def _nodes(self, history: History) -> tuple[IntArray, int]:
         """Return the dies, node by node, and how many nodes there are."""

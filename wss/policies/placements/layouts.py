@@ -20,9 +20,10 @@ from wss.errors import CHECKED, ConfigError
 from wss.policies.history import History
 from wss.policies.placement import Extra
 from wss.policies.placements.eplb import Eplb
-from wss.records import BoolArray, IntArray
+from wss.records import IntArray
 
 MAP, COUNT = "physical_to_logical_map", "logical_count"
+EMPTY = -1  # a slot that holds no expert
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,8 +43,8 @@ class LayoutFile:
     path: str
     extra: Extra = 1
 
-    def place(self, history: History, hops: IntArray) -> BoolArray:
-        """Return the layout, [layers, experts, dies].
+    def place(self, history: History, hops: IntArray) -> IntArray:
+        """Return the replicas on each die, [layers, experts, dies].
 
         Raises
         ------
@@ -52,7 +53,7 @@ class LayoutFile:
         """
         found = _read(self.path)
         if MAP in found:
-            return _holders(self.path, _table(self.path, MAP, found[MAP], history), history)
+            return _replicas(self.path, _table(self.path, MAP, found[MAP], history), history)
         load = _table(self.path, COUNT, found[COUNT], history)
         if load.shape[1] != history.num_experts or load.min() < 0:
             raise ConfigError(
@@ -63,24 +64,33 @@ class LayoutFile:
         return Eplb.spread(known, history.slots(self.extra), 1, 1, np.arange(len(hops)))
 
 
-def layout_text(placed: BoolArray, layers: Sequence[int], num_layers: int) -> str:
-    """Return a placement [MoE layers, experts, dies] as JSON with a row for every layer of the model, MoE or not.
+def layout_text(placed: IntArray, layers: Sequence[int], num_layers: int) -> str:
+    """Return the replicas on each die [MoE layers, experts, dies] as JSON, a row for every layer, MoE or not.
 
-    All dies have as many slots as the fullest; a spare one repeats the die's first expert, or is -1 if it holds none.
-    Layers without experts have rows too, as SGLang asks for, which mean nothing.
+    All dies have as many slots as the fullest. Layers without experts have rows too, as SGLang needs them, which mean
+    nothing.
     """
     _, num_experts, num_dies = placed.shape
     slots = int(placed.sum(axis=1).max())
     rows = [(np.arange(slots * num_dies) % num_experts).tolist()] * num_layers
-    for layer, holders in zip(layers, placed, strict=True):
-        row = np.full((num_dies, slots), -1)
-        for die in range(num_dies):
-            own = np.flatnonzero(holders[:, die])
-            row[die] = own[:1] if len(own) else -1
-            row[die, : len(own)] = own
-        rows[layer] = row.ravel().tolist()
+    for layer, replicas in zip(layers, placed, strict=True):
+        rows[layer] = np.concatenate([_filled(replicas, die, slots) for die in range(num_dies)]).tolist()
     lines = ",\n".join(f"  {json.dumps(row)}" for row in rows)
     return f'{{"{MAP}": [\n{lines}\n]}}\n'
+
+
+def _filled(replicas: IntArray, die: int, slots: int) -> IntArray:
+    """Return the expert in each of the *slots* of *die*, [slots]; *replicas* is [experts, dies] of one layer.
+
+    Engines give each replica an equal part of its expert's tokens, so a spare slot repeats an expert that lies on this
+    die alone, which changes no share. Where there is none the slot stays empty, -1.
+    """
+    own = replicas[:, die].copy()
+    alone = np.flatnonzero((own > 0) & (own == replicas.sum(axis=1)))
+    own[alone[:1]] += slots - own.sum()
+    row: IntArray = np.full(slots, EMPTY)
+    row[: own.sum()] = np.repeat(np.arange(len(own)), own)
+    return row
 
 
 def _read(path: str) -> dict[str, Any]:
@@ -118,8 +128,8 @@ def _table(path: str, name: str, value: Any, history: History) -> IntArray:
     return rows
 
 
-def _holders(path: str, slots: IntArray, history: History) -> BoolArray:
-    """Return who holds what, [layers, experts, dies], from the expert in each slot, [layers, slots]."""
+def _replicas(path: str, slots: IntArray, history: History) -> IntArray:
+    """Return the replicas on each die, [layers, experts, dies], from the expert in each slot, [layers, slots]."""
     size, dies = history.num_experts, history.num_dies
     if slots.shape[1] % dies:
         raise ConfigError(
@@ -132,10 +142,10 @@ def _holders(path: str, slots: IntArray, history: History) -> BoolArray:
             f"the model has 0..{size - 1}, and -1 is an empty slot"
         )
     die = np.repeat(np.arange(dies), slots.shape[1] // dies)
-    holders = np.zeros((len(slots), size + 1, dies), np.bool_)
-    holders[np.arange(len(slots))[:, None], slots, die] = True  # -1, the last one, is nothing
-    holders = holders[:, :-1]
-    if not holders.any(axis=2).all():
-        place, expert = np.argwhere(~holders.any(axis=2))[0]
+    replicas = np.zeros((len(slots), size + 1, dies), np.int64)
+    np.add.at(replicas, (np.arange(len(slots))[:, None], slots, die), 1)  # empty slots, -1, count for the last one
+    replicas = replicas[:, :-1]
+    if not replicas.any(axis=2).all():
+        place, expert = np.argwhere(~replicas.any(axis=2))[0]
         raise ConfigError(f"{path}: its {MAP} has no slot for expert {expert} of layer {history.layers[place]}")
-    return holders
+    return replicas
