@@ -19,7 +19,7 @@ from wss.policies import (
 from wss.policies.allocation import Home, InTurn
 from wss.policies.caching import Lru
 from wss.policies.placement import Contiguous
-from wss.policies.prediction import TokenHeatmap
+from wss.policies.prediction import Always, TokenHeatmap
 from wss.testing import WAFERS, ContractError, PolicyContract, check_policy
 from wss.testing.cases import STEPS, model_of, replay_of, wafer_of, with_room
 from wss.testing.contract import check_allocation, check_copies, check_parts, check_placement, check_runs
@@ -147,7 +147,7 @@ FAULTS = {
 @pytest.mark.parametrize("fault", sorted(FAULTS))
 def test_a_broken_policy_is_told_what_is_wrong(fault):
     part, line = FAULTS[fault]
-    policy = Policy(**({"name": "mine", "allocation": Home(), part: Bad(fault=fault)}))
+    policy = Policy(**({"name": "mine", "allocation": Home(), "prediction": Always(), part: Bad(fault=fault)}))
     with pytest.raises(ContractError, match=line) as error:
         check_policy(policy, ["5x5"])
     assert all(said.startswith("wafer 5x5") and "\n" not in said for said in error.value.faults)

@@ -168,11 +168,17 @@ def kinded(document: Document, place: Place, value: Any, table: Mapping[str, typ
     except Exception as error:  # a user's class may hold anything
         document.fault(where, f"'{kind}' cannot be made ({type(error).__name__}: {error}); mend the class")
         return None
-    verb = next(name for name in vars(next(iter(table.values()))) if not name.startswith("_") and name in VERBS)
+    verb = verb_of(table)
     if built is not None and not callable(getattr(built, verb, None)):
         document.fault(where, f"'{kind}' has no method '{verb}'; it is no {what}")
         return None
     return built
+
+
+def verb_of(table: Mapping[str, type[Any]]) -> str:
+    """Return the method that every class of *table* has."""
+    verb: str = next(name for name in vars(next(iter(table.values()))) if name in VERBS)
+    return verb
 
 
 def _known(document: Document, place: Place, kind: str, table: Mapping[str, type[T]], what: str) -> Any:

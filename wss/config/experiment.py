@@ -7,13 +7,21 @@ from typing import Annotated, Any, Literal
 
 from annotated_types import Ge
 
+from wss.config.nodes import Document
+from wss.config.policies import check_policies
+from wss.config.unread import not_in_paper, unread
+from wss.config.values import PHYSICS, PLAIN, check_value, read_layer_list
 from wss.engine import NETWORKS, Dispatch, FluidSpec, NetworkSpec
+from wss.engine.network import PacketSpec
 from wss.errors import CHECKED
-from wss.hardware import FaultSpec, SystemSpec
+from wss.hardware import FaultSpec, SwitchedSpec, SystemSpec, WaferSpec, faults_on
 from wss.metrics.sampling import LEAST
 from wss.models import ModelShape, Precision
+from wss.models.shape import BYTES_PER_WEIGHT
 from wss.policies import ALLOCATIONS, CACHINGS, PLACEMENTS, PREDICTIONS, PREFETCHINGS, REBALANCINGS, Earlier, Policy
 from wss.traces.synth import SynthSpec
+
+MOST_CHUNKS = 100_000  # of an expert in the packet network
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -23,6 +31,8 @@ class TraceFile:
     Requests are taken in the order of the file, of their numbers as text as the paper's simulator does, or mixed by the
     seed. A batch holds the first of them; if continuous, the next one comes in as one ends.
     """
+
+    __pydantic_config__ = CHECKED
 
     path: str
     order: Literal["file", "string", "mixed"] = "file"
@@ -47,7 +57,13 @@ class DrawnLayers(LayerSample):
 
 @dataclass(frozen=True, kw_only=True)
 class Experiment:
-    """What to run. Field names are the keys of the configuration."""
+    """What to run. Field names are the keys of the configuration.
+
+    Raises
+    ------
+    ConfigError
+        With one line for each fault, in the words in which a configuration is refused.
+    """
 
     model: ModelShape
     wafer: SystemSpec
@@ -66,6 +82,16 @@ class Experiment:
     seed: int = 0
     faults: FaultSpec | None = None
     dispatch: Dispatch | None = None
+
+    def __post_init__(self) -> None:
+        document = Document("experiment")
+        object.__setattr__(self, "physics", PHYSICS.get(self.physics, self.physics))
+        if isinstance(self.policies, list):
+            object.__setattr__(self, "policies", tuple(self.policies))
+        _check_fields(document, self)
+        broken = {place[0] for place in document.faulty}
+        check_together(document, {f.name: getattr(self, f.name) for f in fields(self) if f.name not in broken})
+        document.raise_faults()
 
     @property
     def network_kind(self) -> str:
@@ -98,6 +124,93 @@ class Experiment:
         plain: dict[str, Any] = {name: _plain(getattr(self, name)) for name in said}
         plain["policies"] = sorted(plain["policies"], key=lambda policy: str(policy["name"]))
         return plain
+
+
+TYPES: dict[str, tuple[tuple[type, ...], str]] = {  # of the fields that hold objects, and what would be right
+    "model": ((ModelShape,), "a ModelShape, such as MODELS['deepseek_v3']"),
+    "wafer": ((WaferSpec, SwitchedSpec), "a WaferSpec or SwitchedSpec, such as WAFERS['dojo']"),
+    "trace": ((SynthSpec, TraceFile), "a SynthSpec or a TraceFile"),
+    "layers": ((tuple, LayerSample, str), "'all', a tuple of MoE layers or a LayerSample"),
+    "faults": ((FaultSpec, type(None)), "a FaultSpec or None"),
+    "dispatch": ((Dispatch, type(None)), "a Dispatch or None"),
+}
+
+
+def _check_fields(document: Document, experiment: Experiment) -> None:
+    """Note what is wrong with single fields of *experiment*, made in Python."""
+    for name, reader in PLAIN.items():
+        reader(document, (name,), getattr(experiment, name))
+    for name, (types, right) in TYPES.items():
+        value = getattr(experiment, name)
+        if not isinstance(value, types) or (isinstance(value, str) and value != "all"):
+            document.fault((name,), f"{value!r} is not right; give {right}")
+        elif isinstance(value, tuple):
+            read_layer_list(document, (name,), list(value))
+        elif is_dataclass(value):
+            check_value(document, (name,), value)
+    if not callable(getattr(experiment.network, "model", None)):
+        document.fault(("network",), f"{experiment.network!r} is not right; give a network, such as FluidSpec()")
+    elif type(experiment.network) in NETWORKS.values():
+        check_value(document, ("network",), experiment.network)
+    check_policies(document, ("policies",), experiment.policies)
+
+
+def check_together(document: Document, given: dict[str, Any]) -> None:
+    """Note what is wrong between sound values of different fields, and which of them are not read."""
+    defaults = {f.name: FluidSpec() if f.name == "network" else f.default for f in fields(Experiment)}
+    for check in (_check_precision, _check_baseline, _check_network, _check_places):
+        check(document, given, defaults)
+    optional = {name: default for name, default in defaults.items() if default is not MISSING}
+    values = optional | given
+    for place, what in (*not_in_paper(values), *unread(values, defaults)):
+        document.fault(place, what)
+
+
+def _check_precision(document: Document, given: dict[str, Any], defaults: dict[str, Any]) -> None:
+    precision = given.get("precision", defaults["precision"])
+    if "wafer" in given and ("precision" in given or "precision" not in (document.value or {})):
+        known = given["wafer"].die.flops
+        if precision not in known:
+            peaks = ", ".join(sorted(known))
+            what = f"the die has no peak for '{precision}', only for {peaks}; add wafer.die.flops.{precision}"
+            document.fault(("precision",), what)
+
+
+def _check_baseline(document: Document, given: dict[str, Any], defaults: dict[str, Any]) -> None:
+    if "policies" in given:
+        names = [policy.name for policy in given["policies"]]
+        baseline = given.get("baseline", defaults["baseline"])
+        if baseline not in names:
+            document.fault(("baseline",), f"'{baseline}' is not among the policies; give one of {', '.join(names)}")
+
+
+def _check_network(document: Document, given: dict[str, Any], defaults: dict[str, Any]) -> None:
+    network, model = given.get("network"), given.get("model")
+    precision = given.get("precision", defaults["precision"])
+    if isinstance(network, PacketSpec) and model is not None and precision in BYTES_PER_WEIGHT:
+        chunks = model.expert_bytes(precision) / network.chunk
+        if chunks > MOST_CHUNKS:
+            least = model.expert_bytes(precision) / MOST_CHUNKS
+            what = f"cuts an expert into {chunks:.0f} chunks, {MOST_CHUNKS} at most; give {least:.0f} B or more"
+            document.fault(("network", "chunk"), what)
+    if given.get("engine") == "compiled" and isinstance(network, PacketSpec):
+        document.fault(("engine",), "'compiled' does not know the packet network; give engine: auto or another network")
+
+
+def _check_places(document: Document, given: dict[str, Any], defaults: dict[str, Any]) -> None:
+    """Note faults and layers that do not exist."""
+    if given.get("faults") is not None and "wafer" in given:
+        for line in faults_on(given["wafer"], given["faults"]):
+            document.fault(("faults",), line)
+    layers = given.get("layers")
+    layers = layers.layers if isinstance(layers, DrawnLayers) else layers
+    if isinstance(layers, tuple) and "model" in given:
+        stray = [layer for layer in layers if layer not in given["model"].moe_layers]
+        if stray:
+            moe = given["model"].moe_layers
+            document.fault(
+                ("layers",), f"{stray} are not MoE layers of the model; it has {len(moe)} in {moe[0]}..{moe[-1]}"
+            )
 
 
 def _plain(value: Any) -> Any:

@@ -2,32 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import fields
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal, get_args
-
-from annotated_types import Ge, Le, MinLen
+from typing import Any
 
 from wss.config import nodes
 from wss.config.choices import build, kinded, named
-from wss.config.experiment import Experiment, LayerSample, TraceFile
+from wss.config.experiment import Experiment, LayerSample, TraceFile, check_together
 from wss.config.nodes import Document, Place
 from wss.config.policies import read_policies
 from wss.config.settings import apply_setting
+from wss.config.values import PLAIN, Reader, read_layer_list
 from wss.engine import NETWORKS, Dispatch
-from wss.engine.network import PacketSpec
 from wss.errors import ConfigError, did_you_mean
-from wss.hardware import GEMMS, WAFERS, FaultSpec, SwitchedSpec, WaferSpec, faults_on
-from wss.models import MODELS, ModelShape, Precision
-from wss.models.shape import BYTES_PER_WEIGHT
+from wss.hardware import WAFERS, FaultSpec, SwitchedSpec, WaferSpec
+from wss.models import MODELS, ModelShape
 from wss.traces.synth import SYNTHS, SynthSpec
 from wss.units import Quantity
-
-Reader = Callable[[Document, Place, Any], Any]
-
-MOST_CHUNKS = 100_000  # of an expert in the packet network
-Count = Annotated[int, Ge(1), Le(10**7)]
 
 
 def load(path: str | Path, settings: Sequence[str] = ()) -> Experiment:
@@ -101,49 +92,9 @@ def experiment_of(document: Document) -> Experiment:
             document.fault((key,), "is missing; give it")
     broken = {place[0] for place in document.faulty if place}
     given = {key: value for key, value in values.items() if key not in broken}
-    _check_together(document, given)
+    check_together(document, given)
     document.raise_faults()
     return Experiment(**values)
-
-
-def _check_together(document: Document, given: dict[str, Any]) -> None:
-    """Note what is wrong between sound values of different keys."""
-    default = {field.name: field.default for field in fields(Experiment)}
-    precision = given.get("precision", default["precision"])
-    if "wafer" in given and ("precision" in given or "precision" not in document.value):
-        known = given["wafer"].die.flops
-        if precision not in known:
-            peaks = ", ".join(sorted(known))
-            what = f"the die has no peak for '{precision}', only for {peaks}; add wafer.die.flops.{precision}"
-            document.fault(("precision",), what)
-    if "policies" in given:
-        names = [policy.name for policy in given["policies"]]
-        baseline = given.get("baseline", default["baseline"])
-        if baseline not in names:
-            document.fault(("baseline",), f"'{baseline}' is not among the policies; give one of {', '.join(names)}")
-    network, model = given.get("network"), given.get("model")
-    if isinstance(network, PacketSpec) and model is not None and precision in BYTES_PER_WEIGHT:
-        chunks = model.expert_bytes(precision) / network.chunk
-        if chunks > MOST_CHUNKS:
-            least = model.expert_bytes(precision) / MOST_CHUNKS
-            what = f"cuts an expert into {chunks:.0f} chunks, {MOST_CHUNKS} at most; give {least:.0f} B or more"
-            document.fault(("network", "chunk"), what)
-    if (
-        given.get("engine") == "compiled"
-        and given.get("physics") != "paper_artifact"
-        and isinstance(network, PacketSpec)
-    ):
-        document.fault(("engine",), "'compiled' does not know the packet network; give engine: auto or another network")
-    if given.get("faults") is not None and "wafer" in given:
-        for line in faults_on(given["wafer"], given["faults"]):
-            document.fault(("faults",), line)
-    if isinstance(given.get("layers"), tuple) and "model" in given:
-        stray = [layer for layer in given["layers"] if layer not in given["model"].moe_layers]
-        if stray:
-            moe = given["model"].moe_layers
-            document.fault(
-                ("layers",), f"{stray} are not MoE layers of the model; it has {len(moe)} in {moe[0]}..{moe[-1]}"
-            )
 
 
 def _model(document: Document, place: Place, value: Any) -> Any:
@@ -168,15 +119,6 @@ def _trace(document: Document, place: Place, value: Any) -> Any:
     return named(document, (*place, "synth"), value["synth"], SYNTHS, SynthSpec)
 
 
-def _steps(document: Document, place: Place, value: Any) -> Any:
-    if value == "all":
-        return value
-    if not isinstance(value, int) or isinstance(value, bool):
-        document.fault(place, f"{value!r} is not right; it should be 'all' or a whole number of decode steps")
-        return None
-    return build(document, place, value, Count)
-
-
 def _layers(document: Document, place: Place, value: Any) -> Any:
     if value == "all":
         return value
@@ -186,21 +128,11 @@ def _layers(document: Document, place: Place, value: Any) -> Any:
         what = "it should be 'all', a list of MoE layers, such as [3, 4], or {sample: 8}"
         document.fault(place, f"{value!r} is not right; {what}")
         return None
-    layers = build(document, place, value, Annotated[tuple[int, ...], MinLen(1)])
-    if layers is not None and sorted(set(layers)) != list(layers):
-        document.fault(place, f"{value} is not ascending; list each layer once, lowest first")
-    return layers
+    return read_layer_list(document, place, value)
 
 
 def _network(document: Document, place: Place, value: Any) -> Any:
     return kinded(document, place, value, NETWORKS, "network")
-
-
-def _gemm(document: Document, place: Place, value: Any) -> Any:
-    if not isinstance(value, str) or value not in GEMMS:
-        document.fault(place, f"{value!r} is not a known GEMM model; {did_you_mean(value, GEMMS)}")
-        return None
-    return value
 
 
 def _faults(document: Document, place: Place, value: Any) -> Any:
@@ -221,26 +153,14 @@ def _dispatch(document: Document, place: Place, value: Any) -> Any:
     return build(document, place, {} if value == "uniform" else value, Dispatch)
 
 
-def _of(hint: Any) -> Reader:
-    return lambda document, place, value: build(document, place, value, hint)
-
-
 READERS: dict[str, Reader] = {
+    **PLAIN,
     "model": _model,
     "wafer": _wafer,
-    "precision": _of(Literal[get_args(Precision)]),
     "trace": _trace,
-    "batch": _of(Count),
-    "steps": _steps,
     "layers": _layers,
     "network": _network,
-    "gemm": _gemm,
-    "engine": _of(Literal["auto", "simpy", "compiled"]),
-    "physics": _of(Literal["wss", "paper_artifact"]),
-    "window": _of(Annotated[int, Ge(1), Le(4096)]),
     "policies": read_policies,
-    "baseline": _of(str),
-    "seed": _of(Annotated[int, Ge(0), Le(2**63 - 1)]),
     "faults": _faults,
     "dispatch": _dispatch,
 }

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
-from wss.config.choices import build, kinded, named, overlay
+from wss.config.choices import build, kinded, named, overlay, verb_of
 from wss.config.nodes import Document, Place
 from wss.config.plugins import POLICY_GROUP, offered, plugin_policy
+from wss.config.values import check_value
 from wss.errors import ConfigError, did_you_mean
 from wss.policies import (
     ALLOCATIONS,
@@ -19,6 +21,8 @@ from wss.policies import (
     Earlier,
     Policy,
 )
+
+NAME_FAULT = "is missing or not plain text; give the policy a name"
 
 SEAMS: dict[str, tuple[dict[str, Any], str]] = {
     "placement": (PLACEMENTS, "placement"),
@@ -36,12 +40,39 @@ def read_policies(document: Document, place: Place, value: Any) -> tuple[Policy 
         document.fault(place, f"{value!r} is not right; give a list of policies, such as [base, allo_pred]")
         return None
     policies = [_policy(document, (*place, i), item) for i, item in enumerate(value)]
+    _check_names(document, place, policies)
+    return tuple(policies)
+
+
+def check_policies(document: Document, place: Place, value: Any) -> None:
+    """Note what is wrong with *value* as the policies of an experiment, made in Python."""
+    if not isinstance(value, tuple) or not value or not all(isinstance(policy, Policy) for policy in value):
+        document.fault(place, f"{value!r} is not right; give policies, such as (POLICIES['base'], POLICIES['ep'])")
+        return
+    for i, policy in enumerate(value):
+        if not _is_name(policy.name):
+            document.fault((*place, i, "name"), NAME_FAULT)
+        for seam, (table, what) in SEAMS.items():
+            part, here = getattr(policy, seam), (*place, i, seam)
+            if type(part) in table.values():
+                check_value(document, here, part)
+            elif not callable(getattr(part, verb_of(table), None)):
+                document.fault(here, f"{part!r} has no method '{verb_of(table)}'; it is no {what}")
+        if policy.history is not None:
+            check_value(document, (*place, i, "history"), policy.history)
+    _check_names(document, place, value)
+
+
+def _check_names(document: Document, place: Place, policies: Sequence[Policy | None]) -> None:
     seen: set[str] = set()
     for i, policy in enumerate(policies):
         if policy is not None and policy.name in seen:
             document.fault((*place, i), f"'{policy.name}' is there twice; give each policy a name of its own")
         seen |= {policy.name} if policy is not None else set()
-    return tuple(policies)
+
+
+def _is_name(name: Any) -> bool:
+    return isinstance(name, str) and bool(name) and name.isprintable()
 
 
 def _policy(document: Document, place: Place, value: Any) -> Policy | None:
@@ -64,8 +95,8 @@ def _policy(document: Document, place: Place, value: Any) -> Policy | None:
         elif key not in ("name", "preset"):
             document.fault(here, f"is not a key here; {did_you_mean(key, ['name', 'preset', *SEAMS, 'history'])}")
     name = value.get("name")
-    if not isinstance(name, str) or not name or not name.isprintable():
-        document.fault((*place, "name"), "is missing or not plain text; give the policy a name")
+    if not _is_name(name):
+        document.fault((*place, "name"), NAME_FAULT)
     if "allocation" not in parts and "preset" not in value:
         document.fault((*place, "allocation"), "is missing; give it, or a preset to start from")
     if any(at[: len(place)] == place for at in document.faulty):

@@ -14,6 +14,7 @@ from functools import cached_property
 import numba
 import numpy as np
 
+from wss.models import MODELS
 from wss.records import BoolArray, FloatArray, IntArray
 
 LLC_BYTES = 64 * 2**20
@@ -31,6 +32,12 @@ Shares = tuple[tuple[float, float], ...]
 DEEPSEEK: Shares = ((128, 0.5), (256, 0.53), (512, 0.68), (1024, 0.7), (math.inf, 0.69))
 QWEN: Shares = ((128, 0.7), (256, 0.6), (1024, 0.7), (2048, 0.69), (4096, 0.71), (math.inf, 0.70))
 LLAMA4: Shares = ((256, 0.65), (512, 0.72), (1024, 0.7), (math.inf, 0.65))
+SHARES: dict[str, tuple[Shares, float]] = {  # of peak FLOP/s by tokens, and of HBM bandwidth, by the model's name
+    MODELS["deepseek_v3"].name: (DEEPSEEK, 0.9),
+    MODELS["kimi_k2"].name: (DEEPSEEK, 0.9),
+    MODELS["qwen3_235b"].name: (QWEN, 0.9),
+    MODELS["llama4_maverick"].name: (LLAMA4, 0.85),
+}
 
 
 @dataclass(frozen=True, kw_only=True)

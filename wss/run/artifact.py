@@ -12,67 +12,28 @@ from wss.config import Experiment
 from wss.engine.artifact import ArtifactKernel
 from wss.engine.artifact_compiled import compiled_artifact
 from wss.engine.artifact_machine import (
-    DEEPSEEK,
     DRAM_BYTES_PER_NS,
     FLOP_PER_NS,
     HOP_LATENCY,
     LINK_BYTES_PER_NS,
     LINK_SHARE,
-    LLAMA4,
-    QWEN,
     REQUEST_BYTES,
+    SHARES,
     SLICES,
     WAYS,
     Counts,
     Machine,
     Memories,
-    Shares,
 )
-from wss.errors import ConfigError
-from wss.hardware import GEMMS, SwitchedSpec, Wafer
+from wss.hardware import GEMMS, Wafer
 from wss.metrics import Ledger
-from wss.models import MODELS
-from wss.policies import POLICIES, Policy
+from wss.policies import Policy
 from wss.policies.artifact import Prices, allocate, at_home, in_turn, wanted_copies
 from wss.policies.placement import contiguous_homes
-from wss.policies.presets import PAPER
 from wss.records import BoolArray, FloatArray, IntArray, KernelRow
 from wss.traces import Kernel
 
 NS = 1e-9
-_SHARES: dict[str, tuple[Shares, float]] = {
-    MODELS["deepseek_v3"].name: (DEEPSEEK, 0.9),
-    MODELS["kimi_k2"].name: (DEEPSEEK, 0.9),
-    MODELS["qwen3_235b"].name: (QWEN, 0.9),
-    MODELS["llama4_maverick"].name: (LLAMA4, 0.85),
-}
-
-
-def check(experiment: Experiment) -> None:
-    """Check that the paper's simulator could run *experiment*.
-
-    Raises
-    ------
-    ConfigError
-        With one line for each thing that it has not.
-    """
-    faults = []
-    if experiment.model.name not in _SHARES:
-        known = ", ".join(name for name, model in MODELS.items() if model.name in _SHARES)
-        faults.append(f"it has no compute times for {experiment.model.name}; give one of {known}")
-    if experiment.precision != "fp16":
-        faults.append(f"it knows no {experiment.precision}; give precision: fp16")
-    if experiment.faults is not None:
-        faults.append("it knows no faults; leave them out")
-    if isinstance(experiment.wafer, SwitchedSpec):
-        faults.append("it knows no switches; give a wafer that is a mesh, such as dojo")
-    if experiment.dispatch is not None:
-        faults.append("it sends no token activations; give dispatch: none")
-    for policy in experiment.policies:
-        if policy.name not in PAPER or POLICIES[policy.name] != policy:
-            faults.append(f"it has no policy '{policy.name}'; give the presets {', '.join(PAPER)}")
-    if faults:
-        raise ConfigError(*(f"physics: paper_artifact: {fault}" for fault in faults))
 
 
 def _edges(wafer: Wafer) -> IntArray:
@@ -87,7 +48,7 @@ def machine_of(experiment: Experiment, wafer: Wafer) -> Machine:
     edges = _edges(wafer)
     resource = (SLICES * wafer.num_dies + edges).tolist()
     routes = [[[resource[link] for link in route if link >= 0] for route in row] for row in wafer.routes.tolist()]
-    shares, dram_share = _SHARES[experiment.model.name]
+    shares, dram_share = SHARES[experiment.model.name]
     return Machine(
         hidden=experiment.model.hidden_size,
         intermediate=experiment.model.moe_intermediate_size,

@@ -55,8 +55,6 @@ def _drift(spec: SynthSpec, steps: int) -> list[str]:
     """Say from when on routing drifts, or that settings of a drift come to nothing in so many decode steps."""
     if spec.drift_at > steps:
         return [f"trace.synth.drift_at is {spec.drift_at}, and decode ends with step {steps}: nothing drifts"]
-    if spec.drift_at == 0 and spec.drift_share != 1.0:
-        return [f"trace.synth.drift_share is {spec.drift_share:g} without a drift_at: nothing drifts"]
     if spec.drift_at:
         who = "all requests" if spec.drift_share == 1.0 else f"a share of {spec.drift_share:g} of the requests"
         return [f"from decode step {spec.drift_at} on, {who} take to other experts (trace.synth.drift_at)"]

@@ -16,7 +16,6 @@ from wss.hardware import Wafer
 from wss.metrics import Ledger
 from wss.policies import Policy
 from wss.run.artifact import ArtifactSite
-from wss.run.artifact import check as check_artifact
 from wss.run.batch import Batch, Progress, made_batch, read_batch
 from wss.run.foresight import asks_for_layers, asks_for_pairs
 from wss.run.placing import Seen, layer_indices
@@ -47,7 +46,6 @@ def sites_of(
 ) -> list[Site] | list[ArtifactSite]:
     """Put each policy to work under the experiment's physics; placements that ask for it are told what was *seen*."""
     if experiment.physics == "paper_artifact":
-        check_artifact(experiment)
         return [ArtifactSite(experiment, wafer, policy) for policy in policies]
     return [Site(experiment, wafer, policy, seen) for policy in policies]
 

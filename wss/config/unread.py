@@ -1,0 +1,208 @@
+"""Settings that are not read: what the chosen physics, wafer, trace or policy leaves out, and how that is refused.
+
+One table, `RULES`. A setting that would change nothing is refused where it differs from its default, or from what a
+preset has there, so that nobody takes an unchanged figure for an answer. Seeds, names and sources are exempt.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, fields, is_dataclass
+from typing import Any
+
+from wss.config.nodes import Place
+from wss.engine.artifact_machine import SHARES
+from wss.hardware import WAFERS, FaultSpec, SwitchedSpec, WaferSpec
+from wss.models import MODELS
+from wss.policies import POLICIES
+from wss.policies.caching import Lru
+from wss.policies.placements.eplb import Eplb
+from wss.policies.prediction import Never
+from wss.policies.presets import PAPER
+from wss.traces.synth import SYNTHS, SynthSpec
+
+Values = Mapping[str, Any]
+PAPER_PHYSICS = "paper_artifact"
+LABELS = ("name", "source", "about", "seed")  # change no figure, or a figure by chance alone
+
+
+@dataclass(frozen=True)
+class Rule:
+    """Which settings are not read, and when.
+
+    Attributes
+    ----------
+    paths
+        The settings, such as ``wafer.die.sms``; all that lies below them counts.
+    applies
+        Whether they are not read, given all values of an experiment.
+    why
+        What a refusal says.
+    presets
+        Values that may stand there all the same, as they come with a preset; each has the paths as attributes.
+    """
+
+    paths: tuple[str, ...]
+    applies: Callable[[Values], bool]
+    why: str
+    presets: tuple[Mapping[str, Any], ...]
+
+
+def _is_paper(values: Values) -> bool:
+    return values.get("physics") == PAPER_PHYSICS
+
+
+def _is_mesh(values: Values) -> bool:
+    return isinstance(values.get("wafer"), WaferSpec)
+
+
+def _synth(values: Values) -> SynthSpec | None:
+    trace = values.get("trace")
+    return trace if isinstance(trace, SynthSpec) else None
+
+
+def _has_llc(values: Values) -> bool:
+    return "wafer" not in values or values["wafer"].die.llc.size > 0
+
+
+_ALL_WAFERS = tuple({"wafer": wafer} for wafer in WAFERS.values())
+_MESHES = tuple({"wafer": WAFERS[name]} for name in ("dojo", "tsmc_sow"))
+_TRACES = tuple({"trace": synth} for synth in (SynthSpec(), *SYNTHS.values()))
+
+RULES: tuple[Rule, ...] = (
+    Rule(
+        ("network", "gemm", "window"),
+        _is_paper,
+        "physics: paper_artifact has its own network, GEMM times and window",
+        (),
+    ),
+    Rule(
+        ("wafer.die.flops", "wafer.die.sms", "wafer.die.hbm.bandwidth", "wafer.die.hbm.latency", "wafer.die.llc"),
+        lambda values: _is_paper(values) and _is_mesh(values),
+        "physics: paper_artifact has its own rates and latencies of dies, and reads the mesh and the HBM's size alone",
+        _MESHES,
+    ),
+    Rule(
+        ("wafer.link",),
+        lambda values: _is_paper(values) and _is_mesh(values),
+        "physics: paper_artifact has its own links",
+        _MESHES,
+    ),
+    Rule(
+        ("wafer.die.sms",),
+        lambda values: values.get("gemm") == "ideal" and not _is_paper(values),
+        "gemm: ideal goes by peak FLOP/s alone",
+        _ALL_WAFERS,
+    ),
+    Rule(
+        ("wafer.die.llc.bandwidth", "wafer.die.llc.hit", "wafer.die.llc.write"),
+        lambda values: not _has_llc(values) and not _is_paper(values),
+        "an LLC of size 0 holds nothing",
+        _ALL_WAFERS,
+    ),
+    Rule(
+        ("wafer.nic", "wafer.fabric"),
+        lambda values: isinstance(values.get("wafer"), SwitchedSpec) and values["wafer"].nodes == 1,
+        "one node sends nothing to another; give wafer.nodes",
+        tuple({"wafer": wafer} for wafer in WAFERS.values() if isinstance(wafer, SwitchedSpec)),
+    ),
+    Rule(
+        ("trace.curve", "trace.skew", "trace.skew_spread"),
+        lambda values: (synth := _synth(values)) is not None and bool(synth.loads),
+        "the popularity of experts is that of trace.synth.loads",
+        _TRACES,
+    ),
+    Rule(
+        ("trace.drift_share",),
+        lambda values: (synth := _synth(values)) is not None and synth.drift_at == 0,
+        "nothing drifts; give trace.synth.drift_at",
+        _TRACES,
+    ),
+    Rule(
+        ("trace.group_limit",),
+        lambda values: (synth := _synth(values)) is not None and synth.groups == 1,
+        "there is one group of experts; give trace.synth.groups",
+        _TRACES,
+    ),
+    Rule(
+        ("dispatch.counting",),
+        lambda values: values.get("dispatch") is not None and values["dispatch"].once_per == "expert",
+        "a token that is sent once for each expert is counted by its experts",
+        ({"dispatch": type("Default", (), {"counting": "expected"})},),
+    ),
+)
+
+
+def unread(values: Values, defaults: Values) -> Iterator[tuple[Place, str]]:
+    """Yield where *values*, all of an experiment's, hold what is not read, and what to say of it."""
+    for rule in RULES:
+        if not rule.applies(values):
+            continue
+        for path in rule.paths:
+            first, *rest = path.split(".")
+            if first not in values:
+                continue
+            allowed = [_at(preset[first], rest) for preset in rule.presets] or [defaults[first]]
+            for place, shown in _differences(_at(values[first], rest), allowed, (first, *rest)):
+                yield _as_written(place, values), f"{shown} changes nothing: {rule.why}; leave it out"
+    yield from _of_policies(values)
+
+
+def _at(value: Any, steps: list[str]) -> Any:
+    for step in steps:
+        value = getattr(value, step)
+    return value
+
+
+def _differences(value: Any, allowed: list[Any], place: Place) -> Iterator[tuple[Place, str]]:
+    """Yield the innermost places where *value* is none of the *allowed* values, and what stands there."""
+    alike = [other for other in allowed if type(other) is type(value)]
+    if is_dataclass(value) and alike:
+        for field in fields(value):
+            if field.name not in LABELS:
+                others = [getattr(other, field.name) for other in alike]
+                yield from _differences(getattr(value, field.name), others, (*place, field.name))
+    elif not any(value == other for other in alike):
+        shown = getattr(value, "name", None) if is_dataclass(value) else repr(value)
+        yield place, shown or f"a {type(value).__name__}"
+
+
+def _as_written(place: Place, values: Values) -> Place:
+    """Return *place* as a configuration has it: synthetic routing lies below trace.synth."""
+    if place[0] == "trace" and _synth(values) is not None:
+        return ("trace", "synth", *place[1:])
+    return place
+
+
+def _of_policies(values: Values) -> Iterator[tuple[Place, str]]:
+    """Yield what the parts of a policy leave unread of one another."""
+    for number, policy in enumerate(values.get("policies", ())):
+        if isinstance(policy.prediction, Never) and policy.caching != Lru():
+            what = "changes nothing: without a prediction there are no copies to give up; leave it out"
+            yield ("policies", number, "caching"), what
+        placement = policy.placement
+        if isinstance(placement, Eplb) and placement.nodes == 1 and placement.groups != Eplb().groups:
+            what = f"{placement.groups} changes nothing: groups matter where there are nodes; give nodes"
+            yield ("policies", number, "placement", "groups"), what
+
+
+def not_in_paper(values: Values) -> Iterator[tuple[Place, str]]:
+    """Yield what the paper's simulator does not have, where *values* choose its physics."""
+    if not _is_paper(values):
+        return
+    model = values.get("model")
+    if model is not None and model.name not in SHARES:
+        known = ", ".join(name for name, shape in MODELS.items() if shape.name in SHARES)
+        yield ("model",), f"physics: paper_artifact has no compute times for {model.name}; give one of {known}"
+    if values.get("precision", "fp16") != "fp16":
+        yield ("precision",), f"physics: paper_artifact has no {values['precision']}; give precision: fp16"
+    if isinstance(values.get("faults"), FaultSpec):
+        yield ("faults",), "physics: paper_artifact has no faults; leave them out"
+    if isinstance(values.get("wafer"), SwitchedSpec):
+        yield ("wafer",), "physics: paper_artifact has no switches; give a wafer that is a mesh, such as dojo"
+    if values.get("dispatch") is not None:
+        yield ("dispatch",), "physics: paper_artifact sends no token activations; give dispatch: none"
+    for number, policy in enumerate(values.get("policies", ())):
+        if policy.name not in PAPER or POLICIES[policy.name] != policy:
+            what = f"physics: paper_artifact has no policy '{policy.name}'; give the presets {', '.join(PAPER)}"
+            yield ("policies", number), what

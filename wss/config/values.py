@@ -1,0 +1,108 @@
+"""The plain settings of an experiment, one reader each: the same whether they come from YAML, a setting or Python."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import fields, is_dataclass
+from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
+
+import numpy as np
+from annotated_types import Ge, Le, MinLen
+
+from wss.config.choices import build
+from wss.config.nodes import Document, Place
+from wss.errors import did_you_mean
+from wss.hardware import GEMMS
+from wss.models import Precision
+from wss.units import Quantity
+
+Reader = Callable[[Document, Place, Any], Any]
+
+Count = Annotated[int, Ge(1), Le(10**7)]
+PHYSICS = {"wss": "wss", "paper_artifact": "paper_artifact", "paper": "paper_artifact"}  # what each spelling stands for
+
+
+def _of(hint: Any) -> Reader:
+    return lambda document, place, value: build(document, place, value, hint)
+
+
+def _steps(document: Document, place: Place, value: Any) -> Any:
+    if value == "all":
+        return value
+    if not isinstance(value, int) or isinstance(value, bool):
+        document.fault(place, f"{value!r} is not right; it should be 'all' or a whole number of decode steps")
+        return None
+    return build(document, place, value, Count)
+
+
+def _gemm(document: Document, place: Place, value: Any) -> Any:
+    return _one_of(document, place, value, GEMMS, "GEMM model")
+
+
+def _physics(document: Document, place: Place, value: Any) -> Any:
+    return PHYSICS.get(_one_of(document, place, value, PHYSICS, "physics"))
+
+
+def _one_of(document: Document, place: Place, value: Any, table: Mapping[str, Any], what: str) -> Any:
+    if not isinstance(value, str) or value not in table:
+        document.fault(place, f"{value!r} is not a known {what}; {did_you_mean(value, table)}")
+        return None
+    return value
+
+
+def read_layer_list(document: Document, place: Place, value: Any) -> Any:
+    """Read a list of MoE layers, ascending."""
+    layers = build(document, place, value, Annotated[tuple[int, ...], MinLen(1)])
+    if layers is not None and sorted(set(layers)) != list(layers):
+        document.fault(place, f"{list(value)} is not ascending; list each layer once, lowest first")
+    return layers
+
+
+PLAIN: dict[str, Reader] = {
+    "precision": _of(Literal[get_args(Precision)]),
+    "batch": _of(Count),
+    "steps": _steps,
+    "gemm": _gemm,
+    "engine": _of(Literal["auto", "simpy", "compiled"]),
+    "physics": _physics,
+    "window": _of(Annotated[int, Ge(1), Le(4096)]),
+    "baseline": _of(str),
+    "seed": _of(Annotated[int, Ge(0), Le(2**63 - 1)]),
+}
+
+_BASE_UNITS = {"time": "s", "size": "B", "bandwidth": "B/s", "compute rate": "FLOPS"}
+
+
+def check_value(document: Document, place: Place, value: Any) -> None:
+    """Note what a configuration would be refused for if it held *value*, a dataclass made in Python."""
+    try:
+        written = json.loads(json.dumps(as_written(value, type(value)), default=_plain))
+    except (TypeError, ValueError) as error:
+        document.fault(place, f"holds what no configuration can ({error}); give plain numbers and text")
+        return
+    build(document, place, written, type(value))
+
+
+def _plain(value: Any) -> Any:
+    """Return numpy's numbers as Python's, and anything else as its text, which no field of numbers takes."""
+    return value.item() if isinstance(value, np.generic) else repr(value)
+
+
+def as_written(value: Any, hint: Any) -> Any:
+    """Return *value*, of the type *hint*, as a configuration would hold it: SI numbers get their units."""
+    if is_dataclass(value) and not isinstance(value, type):
+        hints = get_type_hints(type(value), include_extras=True)
+        return {f.name: as_written(getattr(value, f.name), hints[f.name]) for f in fields(value) if f.init}
+    if get_origin(hint) is Annotated:
+        quantity = next((extra for extra in get_args(hint) if isinstance(extra, Quantity)), None)
+        if quantity is not None and isinstance(value, int | float) and not isinstance(value, bool):
+            return f"{float(value)!r} {_BASE_UNITS[quantity.dimension]}"
+        return as_written(value, get_args(hint)[0])
+    inside = get_args(hint)
+    if isinstance(value, Mapping):
+        return {key: as_written(item, inside[1] if len(inside) == 2 else Any) for key, item in value.items()}
+    if isinstance(value, tuple | list):
+        own = [inside[0]] * len(value) if len(inside) != len(value) and inside else inside or [Any] * len(value)
+        return [as_written(item, each) for item, each in zip(value, own, strict=True)]
+    return value
