@@ -70,13 +70,20 @@ def test_every_model_scales_with_the_peak(name, tokens, c):
 
 BAD = {
     "half a row": ('{"rows": [{"m_per_group": 1, "n": 1, "k": 1.5}]}', "rows.0.k: 1.5 is not right"),
-    "a size beyond floats": ('{"rows": [{"m_per_group": 1, "n": 1, "k": 1' + "0" * 400 + "}]}", "rows.0.k: 1000"),
+    "a size beyond floats": (
+        '{"rows": [{"m_per_group": 1, "n": 1, "k": 1' + "0" * 400 + "}]}",
+        "10000000000000000000... is too large",
+    ),
     "not JSON": ("{", "is not readable JSON"),
     "no rows": ("{}", "has no rows"),
     "rows of numbers": ('{"rows": [1]}', "has no rows"),
     "a size missing": ('{"rows": [{"n": 1, "k": 1}]}', "rows.0.m_per_group: None is not right"),
     "a negative size": ('{"rows": [{"m_per_group": 1, "n": -1, "k": 1}]}', "rows.0.n: -1 is not right"),
-    "a size not a number": ('{"rows": [{"m_per_group": 1, "n": NaN, "k": 1}]}', "rows.0.n: nan is not right"),
+    "a size not a number": ('{"rows": [{"m_per_group": 1, "n": NaN, "k": 1}]}', "NaN is no number of JSON"),
+    "a time below any clock": (
+        '{"rows": [{"m_per_group": 1, "n": 1, "k": 1, "measured_seconds": 1e-320}]}',
+        "rows.0.measured_seconds: 1e-320 is not right; it should be 1e-09 to 10000 s",
+    ),
     "groups as text": ('{"rows": [{"m_per_group": 1, "n": 1, "k": 1, "groups": "2"}]}', "rows.0.groups: '2'"),
 }
 

@@ -277,7 +277,7 @@ MALFORMED = {
     "no expert 2": (json.dumps({MAP: [[0, 1, 3, -1, -1, 0]] * 3}), "has no slot for expert 2 of layer 1"),
     "loads of others": (json.dumps({COUNT: [[1, 2, 3]] * 3}), "is not a load of each of 4 experts"),
     "loads below 0": (json.dumps({COUNT: [[1, 2, 3, -1]] * 3}), "is not a load of each of 4 experts"),
-    "NaN": (f'{{"{COUNT}": [[1, 2, 3, NaN]]}}', "is no table of numbers"),
+    "NaN": (f'{{"{COUNT}": [[1, 2, 3, NaN]]}}', "is no JSON (NaN is no number"),
 }
 
 

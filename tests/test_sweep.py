@@ -548,21 +548,53 @@ def test_the_order_of_policies_and_of_the_axes_choices_does_not_matter_to_a_chec
     assert "all 60 figures hold" in invoke(*common).output
 
 
-@pytest.mark.parametrize("damage", ["tolerance", "values", "schema"])
-def test_a_damaged_expected_file_is_one_line(tmp_path, damage):
-    path = sweep_file(tmp_path)
-    common = ("check", path, "--workers", 1, "--out", tmp_path / "a")
-    invoke(*common, "--update")
-    file = tmp_path / "expected" / "tiny.json"
-    expected = json.loads(file.read_text())
-    del expected[damage]
+DAMAGE = {  # what is done to an expected file, and what is said of it
+    "no tolerance": (lambda e: e.pop("tolerance"), "it lacks tolerance"),
+    "no values": (lambda e: e.pop("values"), "it lacks values"),
+    "no schema": (lambda e: e.pop("schema"), "its schema is not wss-expected/1"),
+    "NaN tolerance": (lambda e: e.update(tolerance=float("nan")), "NaN is no number of JSON"),
+    "endless tolerance": (lambda e: e.update(tolerance=float("inf")), "Infinity is no number of JSON"),
+    "absurd tolerance": (lambda e: e.update(tolerance=50.0), "its tolerance is 50.0; it should be a share, 0 to 1"),
+    "true tolerance": (lambda e: e.update(tolerance=True), "its tolerance is True"),
+    "wider tolerance": (lambda e: e.update(tolerance=0.5), "may move by 0.5, and the sweep says 0.01"),
+    "NaN": (lambda e: e["values"][3].update(speedup=float("nan")), "NaN is no number of JSON"),
+    "text": (lambda e: e["values"][3].update(speedup="abc"), "values.3.speedup is 'abc'; it should be a number"),
+    "null": (lambda e: e["values"][3].update(hops=None), "values.3.hops is None; it should be a number"),
+    "beyond belief": (lambda e: e["values"][3].update(hops=10**301), "is too large"),
+    "a row of text": (lambda e: e["values"].append("x"), "values.20 has no labels"),
+    "no policy": (lambda e: e["values"][2].pop("policy"), "values.2 has no policy"),
+    "a row too few": (lambda e: e["values"].pop(), "lack 1 rows of the sweep and have 0 of no point"),
+    "a row twice": (lambda e: e["values"].append(e["values"][0]), "lack 0 rows of the sweep and have 1 of no point"),
+    "a row of another": (
+        lambda e: e["values"].append({**e["values"][0], "policy": "x"}),
+        "lack 0 rows of the sweep and have 1 of no point",
+    ),
+    "a figure too few": (lambda e: e["values"][0].pop("speedup"), "lack some of"),
+    "a list": (lambda e: e.update(values={}), "its values are no list of rows"),
+}
+
+
+@pytest.fixture(scope="module")
+def checked(tmp_path_factory):
+    """A sweep whose figures were written down, done once for all kinds of damage."""
+    folder = tmp_path_factory.mktemp("checked")
+    path = sweep_file(folder)
+    assert invoke("check", path, "--workers", 1, "--out", folder / "a", "--update").exit_code == 0
+    return path, folder
+
+
+@pytest.mark.parametrize("damage", DAMAGE)
+def test_a_damaged_expected_file_is_one_line(checked, damage):
+    path, folder = checked
+    file = folder / "damaged.json"
+    expected = json.loads((folder / "expected" / "tiny.json").read_text())
+    change, what = DAMAGE[damage]
+    change(expected)
     file.write_text(json.dumps(expected))
-    done = invoke(*common)
+    done = invoke("check", path, "--workers", 1, "--out", folder / "a", "--expected", file)
     assert isinstance(done.exception, ConfigError)
-    assert "is no file of expected figures" in str(done.exception)
-    path.write_text(FEW + "check: {figures: [speedup]}\n")
-    del expected
-    assert isinstance(invoke(*common).exception, ConfigError)
+    assert len(done.exception.faults) == 1
+    assert what in str(done.exception)
 
 
 def test_a_figure_that_is_none_is_refused(tmp_path):

@@ -1,11 +1,13 @@
-"""Files written whole or not at all."""
+"""Files written whole or not at all, and JSON that holds numbers alone: no NaN, no Infinity."""
 
 from __future__ import annotations
 
+import json
+import math
 import os
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from wss.errors import OutputError
 
@@ -26,3 +28,45 @@ def write_whole(path: Path, write: Callable[[Path], Any], advice: str) -> None:
         raise OutputError(f"{path}: cannot be written ({error.strerror or error}); {advice}") from None
     finally:
         part.unlink(missing_ok=True)
+
+
+def parse_json(text: str | bytes) -> Any:
+    """Return the value of JSON *text*.
+
+    Raises
+    ------
+    ValueError
+        If it is no JSON, holds NaN, Infinity or a number beyond a float's range, or is nested too deep.
+    """
+    try:
+        return json.loads(text, parse_constant=_refuse, parse_float=_finite, parse_int=_whole)
+    except RecursionError:
+        raise ValueError("nested too deep") from None
+
+
+def _refuse(word: str) -> NoReturn:
+    raise ValueError(f"{word} is no number of JSON")
+
+
+def _finite(text: str) -> float:
+    number = float(text)
+    if not math.isfinite(number):
+        raise ValueError(f"{text[:40]} is too large")
+    return number
+
+
+def _whole(text: str) -> int:
+    if len(text) > 300:
+        raise ValueError(f"{text[:20]}... is too large")
+    return int(text)
+
+
+def json_text(value: Any, *, indent: int | None = 1, sort_keys: bool = True) -> str:
+    """Return *value* as JSON text.
+
+    Raises
+    ------
+    ValueError
+        If it holds NaN or Infinity, which no output of wss may.
+    """
+    return json.dumps(value, indent=indent, sort_keys=sort_keys, allow_nan=False)

@@ -8,7 +8,6 @@ Imports that cost time stand inside the commands that need them, so that ``--hel
 # ruff: noqa: PLC0415
 from __future__ import annotations
 
-import json
 import os
 import signal
 import sys
@@ -25,6 +24,7 @@ from wss.cli.shared import Bars, Group, uninterrupted
 from wss.cli.sweeps import check, report, sweep
 from wss.cli.traces import trace
 from wss.errors import OutputError, WssError, did_you_mean
+from wss.files import json_text
 
 
 @click.group(cls=Group, context_settings={"help_option_names": ["-h", "--help"]})
@@ -90,7 +90,7 @@ def flows(scenario: Path, network: str, chunk: str, window: int | None, duplex: 
 
     nbytes = quantity("--chunk", chunk, "size")
     result = run_flows(read_scenario(scenario), network, nbytes, window or 0, duplex)
-    click.echo(json.dumps(result, indent=1) if as_json else flows_text(result))
+    click.echo(json_text(result, sort_keys=False) if as_json else flows_text(result))
 
 
 @cli.command()
@@ -114,11 +114,11 @@ def gemm(size: tuple[int, ...], rows: Path | None, wafer: str, precision: Any, a
         raise ConfigError("gemm: give either M N K or --rows FILE, such as `wss gemm 128 7168 2048`")
     if rows is not None:
         found = predict_rows(read_rows(rows), die, precision)
-        click.echo(json.dumps(found, indent=1) if as_json else rows_text(found))
+        click.echo(json_text(found, sort_keys=False) if as_json else rows_text(found))
         return
     m, n, k = size
     seconds = predict(m, n, k, die, precision)
-    click.echo(json.dumps({"predicted_seconds": seconds}) if as_json else f"{1e6 * seconds:.2f} us")
+    click.echo(json_text({"predicted_seconds": seconds}, indent=None) if as_json else f"{1e6 * seconds:.2f} us")
 
 
 @cli.command("list")
@@ -135,7 +135,7 @@ def schema() -> None:
     """Print the JSON Schema of a configuration, for editors."""
     from wss.config import json_schema
 
-    click.echo(json.dumps(json_schema(), indent=1))
+    click.echo(json_text(json_schema(), sort_keys=False))
 
 
 def _terminated(number: int, _: Any) -> None:

@@ -3,11 +3,12 @@
 # ruff: noqa: PLC0415
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
 import click
+
+from wss.files import json_text
 
 
 @click.command()
@@ -20,7 +21,7 @@ def show(file: Path, as_json: bool) -> None:
 
     with TraceReader(file) as reader:
         found = describe(reader)
-    click.echo(json.dumps(found, indent=1) if as_json else describe_text(found))
+    click.echo(json_text(found, sort_keys=False) if as_json else describe_text(found))
 
 
 @click.command()
@@ -45,7 +46,7 @@ def predict(file: Path, budgets: tuple[float, ...], precision: Any, as_json: boo
         shape = next((m for m in MODELS.values() if m.name == reader.meta.model), None)
         nbytes = shape.expert_bytes(precision) if shape else None
         found = evaluate(reader.meta, reader.requests, budgets or (0.05, 0.1, 0.2, 0.4), nbytes)
-    click.echo(json.dumps(found, indent=1) if as_json else prediction_text(found))
+    click.echo(json_text(found, sort_keys=False) if as_json else prediction_text(found))
 
 
 @click.command()
@@ -65,4 +66,4 @@ def stats(files: tuple[Path, ...], as_json: bool, per_layer: bool, plot: Path | 
         for path, counts in counted:
             for picture in write_plots(counts, plot, path.stem, kind):
                 click.echo(f"wrote {picture}", err=True)
-    click.echo(json.dumps(found, indent=1) if as_json else stats_text(found, per_layer))
+    click.echo(json_text(found, sort_keys=False) if as_json else stats_text(found, per_layer))

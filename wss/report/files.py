@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
 import tempfile
@@ -15,6 +14,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from wss.errors import OutputError
+from wss.files import json_text
 from wss.hardware import Wafer
 from wss.metrics import Ledger
 from wss.metrics.summary import name_link
@@ -26,7 +26,7 @@ FILES = {"summary.json", "kernels.parquet", "links.parquet"}
 
 def to_json(summary: dict[str, Any]) -> str:
     """Return the summary as JSON text with sorted keys and a final newline."""
-    return json.dumps(summary, indent=1, sort_keys=True, allow_nan=False) + "\n"
+    return json_text(summary) + "\n"
 
 
 def check_free(out: Path | None, force: bool) -> None:

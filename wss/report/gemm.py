@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from pathlib import Path
 from typing import Any
@@ -10,11 +9,13 @@ from typing import Any
 import numpy as np
 
 from wss.errors import ConfigError
+from wss.files import parse_json
 from wss.hardware.gemm import H800
 from wss.hardware.specs import DieSpec
 from wss.models.shape import BYTES_PER_WEIGHT, Precision
 
 LARGEST = 10**9  # rows, columns or groups of a GEMM
+SHORTEST, LONGEST = 1e-9, 1e4  # seconds of a measured GEMM
 NEEDED = ("m_per_group", "n", "k")
 
 
@@ -32,10 +33,10 @@ def read_rows(path: Path) -> list[dict[str, Any]]:
         With one line for each fault.
     """
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = parse_json(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise ConfigError(f"{path}: there is no such file; give a JSON file with rows") from None
-    except (OSError, UnicodeDecodeError, ValueError, RecursionError) as error:
+    except (OSError, ValueError) as error:
         reason = " ".join(str(error).split())[:100]
         raise ConfigError(f"{path}: is not readable JSON ({reason}); give a JSON file with rows") from None
     rows = content.get("rows") if isinstance(content, dict) else None
@@ -53,10 +54,14 @@ def _faults(where: str, row: dict[str, Any]) -> list[str]:
         for key in (*NEEDED, "groups")
         if (key in row or key in NEEDED) and not (_positive(row.get(key)) and row[key] == int(row[key]) <= LARGEST)
     ]
-    if "measured_seconds" in row and not _positive(row["measured_seconds"]):
+    if "measured_seconds" in row and not _is_time(row["measured_seconds"]):
         shown = repr(row["measured_seconds"])[:40]
-        faults.append(f"{where}.measured_seconds: {shown} is not right; it should be a number above 0")
+        faults.append(f"{where}.measured_seconds: {shown} is not right; it should be {SHORTEST:g} to {LONGEST:g} s")
     return faults
+
+
+def _is_time(value: Any) -> bool:
+    return _positive(value) and SHORTEST <= value <= LONGEST
 
 
 def _positive(value: Any) -> bool:

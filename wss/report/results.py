@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from dataclasses import dataclass
 from itertools import product
@@ -14,6 +13,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from wss.errors import ConfigError, OutputError
+from wss.files import parse_json
 from wss.report.bars import write_bars
 from wss.report.markdown import means_table, rows_table, table, tornado_table
 from wss.report.meshmap import write_meshmap
@@ -52,14 +52,14 @@ def read_results(folder: Path) -> Results:
     """
     try:
         if (folder / "sweep.json").is_file():
-            about = json.loads((folder / "sweep.json").read_text(encoding="utf-8"))
+            about = parse_json((folder / "sweep.json").read_bytes())
             rows, links = read_sweep(folder)
             axes = tuple(about["axes"])
             if not rows or not all({*axes, "policy"} <= set(names) for names in (rows[0], links.column_names)):
                 raise ConfigError(f"{folder}: sweep.json and the tables are of different sweeps; run the sweep again")
             return Results(about["name"], axes, rows, links, about["notes"])
         if (folder / "summary.json").is_file():
-            summary = json.loads((folder / "summary.json").read_text(encoding="utf-8"))
+            summary = parse_json((folder / "summary.json").read_bytes())
             links = pa.Table.from_pylist([_placed(row) for row in pq.read_table(folder / "links.parquet").to_pylist()])
             run = summary["runs"][0]
             title = f"{run['model']} on {run['wafer']}, batch {run['batch']}, {run['network']}"

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import io
-import json
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
@@ -14,7 +13,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from wss.errors import OutputError
-from wss.files import write_whole
+from wss.files import parse_json, write_whole
 from wss.report.tables import RATIOS, aligned
 
 Rows = Sequence[dict[str, Any]]
@@ -130,7 +129,7 @@ def sweep_legend(rows: Rows, notes: Sequence[str]) -> str:
 
 def notes_in(folder: Path) -> list[str]:
     """Return the notes that a sweep's provenance has."""
-    return [str(note) for note in json.loads((folder / "sweep.json").read_text(encoding="utf-8"))["notes"]]
+    return [str(note) for note in parse_json((folder / "sweep.json").read_bytes())["notes"]]
 
 
 def cell(row: dict[str, Any], key: str, form: str) -> str:

@@ -7,7 +7,6 @@ taken, and where they start together served, in the order of their ids.
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
@@ -19,6 +18,7 @@ from wss.engine.flows import fluid_flows
 from wss.engine.held import held_flows
 from wss.engine.packet import packet_flows
 from wss.errors import ConfigError
+from wss.files import parse_json
 from wss.hardware.routing import xy
 from wss.records import FloatArray, IntArray
 
@@ -76,10 +76,10 @@ def read_scenario(path: Path) -> Scenario:
     if path.exists() and not path.is_file():
         raise ConfigError(f"{path}: is not a file; give a scenario in JSON")
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = parse_json(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise ConfigError(f"{path}: there is no such file; give a scenario in JSON") from None
-    except (OSError, ValueError, RecursionError) as error:
+    except (OSError, ValueError) as error:
         reason = " ".join(str(error).split())[:100]
         raise ConfigError(f"{path}: is not readable JSON ({reason}); give a scenario in JSON") from None
     faults = _faults(content)

@@ -6,7 +6,6 @@ may move, and what they were found with. A figure that moves further, to the bet
 
 from __future__ import annotations
 
-import json
 import math
 import os
 import platform
@@ -22,9 +21,11 @@ from typing import Any
 from wss import __version__
 from wss.config.grid import Sweep
 from wss.errors import ConfigError
+from wss.files import parse_json
 from wss.sweep.tasks import PACKAGES, Task, hash_of, identity
 
 SCHEMA = "wss-expected/1"
+LARGEST = 1e300  # of a figure, so that its difference from another is finite
 LESS_IS_BETTER = ("_s", "hops", "_bytes", "bound_ratio", "imbalance")
 
 
@@ -107,7 +108,7 @@ def _known(sweep: Sweep, rows: Sequence[dict[str, Any]]) -> None:
 
 
 def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)
+    return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) <= LARGEST
 
 
 def read_expected(path: Path) -> dict[str, Any]:
@@ -119,19 +120,39 @@ def read_expected(path: Path) -> dict[str, Any]:
         If it is not there, or is none.
     """
     try:
-        content = json.loads(path.read_bytes())
-        if content["schema"] != SCHEMA:
-            raise ValueError("another schema")
-        float(content["tolerance"])
-        for key in ("identity", "commit", "renew"):
-            content[key]
-        _by_row(content["values"])
+        content = parse_json(path.read_bytes())
+        fault = _fault(content)
     except FileNotFoundError:
         raise ConfigError(f"{path}: there is none yet; `wss check` with --update writes it") from None
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        reason = f"{type(error).__name__}: {error}"
+    except (OSError, ValueError) as error:
+        reason = " ".join(str(error).split())[:200]
         raise ConfigError(f"{path}: is no file of expected figures ({reason}); renew it with --update") from None
+    if fault:
+        raise ConfigError(f"{path}: is no file of expected figures ({fault}); renew it with --update")
     return dict(content)
+
+
+def _fault(content: Any) -> str | None:
+    """Return what is wrong with the *content* of an expected file, None if nothing is."""
+    if not isinstance(content, dict) or content.get("schema") != SCHEMA:
+        return f"its schema is not {SCHEMA}"
+    lacks = [key for key in ("identity", "commit", "renew", "tolerance", "values") if key not in content]
+    if lacks:
+        return f"it lacks {', '.join(lacks)}"
+    tolerance, values = content["tolerance"], content["values"]
+    if not _is_number(tolerance) or not 0 <= tolerance <= 1:
+        return f"its tolerance is {tolerance!r}; it should be a share, 0 to 1"
+    if not isinstance(values, list) or not values:
+        return "its values are no list of rows"
+    for number, row in enumerate(values):
+        if not isinstance(row, dict) or not isinstance(row.get("labels"), dict):
+            return f"values.{number} has no labels"
+        if not isinstance(row.get("policy"), str):
+            return f"values.{number} has no policy"
+        odd = [key for key, value in row.items() if key not in ("labels", "policy") and not _is_number(value)]
+        if odd:
+            return f"values.{number}.{odd[0]} is {row[odd[0]]!r}; it should be a number"
+    return None
 
 
 def _by_row(values: Sequence[dict[str, Any]]) -> dict[str, dict[str, Any]]:
@@ -152,10 +173,30 @@ def check_same(expected: dict[str, Any], identity: str, sweep: Sweep) -> None:
             f"{sweep.name}: the experiment has changed since its figures were written "
             f"(commit {expected['commit']}); if that is meant, look at the new figures and renew them with --update"
         )
+    if expected["tolerance"] != sweep.check.tolerance:
+        raise ConfigError(
+            f"{sweep.name}: its expected figures may move by {expected['tolerance']:g}, and the sweep says "
+            f"{sweep.check.tolerance:g}; renew them with --update"
+        )
+    written = [hash_of([row["labels"], row["policy"]]) for row in expected["values"]]
+    own = {hash_of([point.labels, policy.name]) for point in sweep.points for policy in point.experiment.policies}
+    missing, surplus = len(own - set(written)), len(written) - len(own & set(written))
+    if missing or surplus:
+        raise ConfigError(
+            f"{sweep.name}: its expected figures lack {missing} rows of the sweep and have {surplus} of no point of it "
+            "or twice; renew them with --update"
+        )
 
 
 def compare(expected: dict[str, Any], sweep: Sweep, rows: Sequence[dict[str, Any]]) -> list[Moved]:
-    """Return what has moved by more than the tolerance, furthest first."""
+    """Return what has moved by more than the tolerance, furthest first.
+
+    Raises
+    ------
+    ConfigError
+        If a figure is missing or no number.
+    """
+    _known(sweep, rows)
     moved = []
     before_by_row = _by_row(expected["values"])
     for row in rows:

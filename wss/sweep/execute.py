@@ -6,7 +6,6 @@ sweep that is killed goes on from the files that are there.
 
 from __future__ import annotations
 
-import json
 import pickle
 import platform
 import sys
@@ -19,6 +18,7 @@ from multiprocessing import get_context
 from typing import Any
 
 from wss.errors import ConfigError, OutputError, WssError
+from wss.files import json_text
 from wss.processes import process_pool
 from wss.run import simulate
 from wss.sweep.folder import Folder
@@ -239,4 +239,4 @@ def _dask_executor(address: str) -> Iterator[tuple[Executor, int]]:
 
 def as_json(value: Any) -> bytes:
     """Return *value* as JSON text, the same for the same value."""
-    return (json.dumps(value, indent=1, sort_keys=True, allow_nan=False) + "\n").encode()
+    return (json_text(value) + "\n").encode()

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import os
 from pathlib import Path
 from typing import Any
 
 from wss.errors import OutputError
-from wss.files import write_whole
+from wss.files import json_text, parse_json, write_whole
 
 AGAIN = "make room and run the same command again, it goes on from there"
 TASKS = "tasks"
@@ -53,7 +52,7 @@ class Folder:
             If they are of a sweep of another name.
         """
         try:
-            before = json.loads((self.path / PROVENANCE).read_bytes())
+            before = parse_json((self.path / PROVENANCE).read_bytes())
             other, identity_before = before["name"], before["identity"]
         except (OSError, ValueError, KeyError, TypeError):
             other, identity_before = name, None
@@ -66,7 +65,7 @@ class Folder:
     def read(self, key: str) -> dict[str, Any] | None:
         """Return the result of a task; None if it has not been done, or its file is damaged."""
         try:
-            content = json.loads(self._file(key).read_bytes())
+            content = parse_json(self._file(key).read_bytes())
         except (OSError, ValueError):
             return None
         return content if isinstance(content, dict) and content.get("key") == key else None
@@ -79,7 +78,7 @@ class Folder:
         OutputError
             If it cannot be written; what was there stays, and nothing half-written is left.
         """
-        content = json.dumps({"key": key, **result}, sort_keys=True, allow_nan=False).encode()
+        content = json_text({"key": key, **result}, indent=None).encode()
         write_whole(self._file(key), lambda part: part.write_bytes(content), AGAIN)
 
     def _file(self, key: str) -> Path:

@@ -8,7 +8,6 @@ So a task that has been done serves every sweep that has it, and whatever is cha
 from __future__ import annotations
 
 import hashlib
-import json
 import platform
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -23,6 +22,7 @@ from wss.config.experiment import LayerSample
 from wss.config.grid import Sweep
 from wss.config.outside import KEY_LENGTH, digest_of, outside_of
 from wss.errors import ConfigError
+from wss.files import json_text
 
 PACKAGES = ("networkx", "numba", "numpy", "pyarrow", "simpy")
 ROUTING = ("model", "trace", "batch", "steps", "layers", "seed", "physics")  # what tasks share that share trace work
@@ -110,14 +110,16 @@ def check_outside(task: Task) -> None:
 
 def hash_of(value: Any) -> str:
     """Return a hash of plain data."""
-    text = json.dumps(value, sort_keys=True)
+    text = json_text(value, indent=None)
     return hashlib.sha256(text.encode()).hexdigest()[:KEY_LENGTH]
 
 
 @cache
 def software() -> str:
     """Return a hash of the source of wss, of Python's version and of the packages': others may give other results."""
-    digest = hashlib.sha256(json.dumps([platform.python_version(), *(version(name) for name in PACKAGES)]).encode())
+    digest = hashlib.sha256(
+        json_text([platform.python_version(), *(version(name) for name in PACKAGES)], indent=None).encode()
+    )
     package = Path(wss.__file__).parent
     for file in sorted(package.rglob("*.py")):
         digest.update(f"{file.relative_to(package)}\0".encode())

@@ -8,7 +8,6 @@ nothing is -1.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from wss.errors import CHECKED, ConfigError
+from wss.files import json_text, parse_json
 from wss.policies.history import History
 from wss.policies.placement import Extra
 from wss.policies.placements.eplb import Eplb
@@ -75,7 +75,7 @@ def layout_text(placed: IntArray, layers: Sequence[int], num_layers: int) -> str
     rows = [(np.arange(slots * num_dies) % num_experts).tolist()] * num_layers
     for layer, replicas in zip(layers, placed, strict=True):
         rows[layer] = np.concatenate([_filled(replicas, die, slots) for die in range(num_dies)]).tolist()
-    lines = ",\n".join(f"  {json.dumps(row)}" for row in rows)
+    lines = ",\n".join(f"  {json_text(row, indent=None)}" for row in rows)
     return f'{{"{MAP}": [\n{lines}\n]}}\n'
 
 
@@ -96,7 +96,7 @@ def _filled(replicas: IntArray, die: int, slots: int) -> IntArray:
 def _read(path: str) -> dict[str, Any]:
     """Return the mapping in the file, which has one of the two tables."""
     try:
-        found = json.loads(Path(path).read_text(encoding="utf-8"))
+        found = parse_json(Path(path).read_text(encoding="utf-8"))
     except OSError as error:
         raise ConfigError(f"{path}: cannot be read ({error.strerror}); give a JSON file with a {MAP}") from None
     except ValueError as error:
