@@ -323,4 +323,4 @@ def test_a_layout_is_written_whole_or_not_at_all(wss, folder):
     policy = "policies=[base, {name: f, placement: {kind: file, path: none.json}, allocation: even}]"
     code, out, err = wss("run", "small.yaml", "--set", policy)
     assert (code, out, len(err.splitlines())) == (2, "", 1)
-    assert err.startswith("none.json: cannot be read (No such file or directory); ")
+    assert err.startswith("none.json: is no file; ")

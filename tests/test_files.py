@@ -7,7 +7,7 @@ from wss.files import json_text, parse_json
 
 @pytest.mark.parametrize("text", ["NaN", "[Infinity]", '{"a": -Infinity}', "1e999", "[" * 100_000, "9" * 400, "{"])
 def test_what_is_no_number_is_refused(text):
-    with pytest.raises(ValueError, match=".+"):
+    with pytest.raises(ValueError, match=r"\S"):
         parse_json(text)
 
 

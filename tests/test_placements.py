@@ -10,7 +10,7 @@ import pytest
 from kit import ROOT, history_of, shared, view_of, wafer_of
 
 from wss.config import load
-from wss.errors import ConfigError
+from wss.errors import ConfigError, WssError
 from wss.hardware import FaultSpec, build
 from wss.policies.allocation import Even
 from wss.policies.placement import Contiguous, Random, Strided
@@ -259,24 +259,24 @@ def test_a_file_of_loads_is_laid_out_by_eplb(tmp_path):
 
 MAP, COUNT = "physical_to_logical_map", "logical_count"
 MALFORMED = {
-    "no file": (None, "cannot be read"),
+    "no file": (None, "is no file"),
     "no JSON": ("{", "is no JSON"),
-    "a list": ("[1]", "has neither"),
+    "a list": ("[1]", "has 1 slots a layer, which 3 dies do not share evenly"),
     "other keys": ('{"map": []}', "has neither"),
-    "ragged": (json.dumps({MAP: [[0, 1], [0]]}), "is no table of numbers"),
-    "text": (json.dumps({MAP: [["0", "1"]] * 3}), "is no table of numbers"),
-    "fractions": (json.dumps({MAP: [[0.5] * 6] * 3}), "is no table of numbers"),
-    "nothing": (json.dumps({MAP: []}), "is no table of numbers"),
+    "ragged": (json.dumps({MAP: [[0, 1], [0]]}), "is no table of whole numbers"),
+    "text": (json.dumps({MAP: [["0", "1"]] * 3}), "is no table of whole numbers"),
+    "fractions": (json.dumps({MAP: [[0.5] * 6] * 3}), "is no table of whole numbers"),
+    "nothing": (json.dumps({MAP: []}), "is no table of whole numbers"),
     "too few layers": (
         json.dumps({MAP: [[0] * 6] * 2}),
-        "has 2 layers, the model has 3 MoE layers, the last one number 5",
+        "has 2 rows, the model has 3 MoE layers, the last one number 5",
     ),
     "uneven slots": (json.dumps({MAP: [[0] * 7] * 3}), "has 7 slots a layer, which 3 dies do not share evenly"),
     "expert 4": (json.dumps({MAP: [[0, 1, 2, 3, 4, 0]] * 3}), "names expert 4; the model has 0..3"),
     "expert -2": (json.dumps({MAP: [[0, 1, 2, 3, -2, 0]] * 3}), "names expert -2; the model has 0..3"),
     "no expert 2": (json.dumps({MAP: [[0, 1, 3, -1, -1, 0]] * 3}), "has no slot for expert 2 of layer 1"),
-    "loads of others": (json.dumps({COUNT: [[1, 2, 3]] * 3}), "is not a load of each of 4 experts"),
-    "loads below 0": (json.dumps({COUNT: [[1, 2, 3, -1]] * 3}), "is not a load of each of 4 experts"),
+    "loads of others": (json.dumps({COUNT: [[1, 2, 3]] * 3}), "has loads of 3 experts a layer, the model has 4"),
+    "loads below 0": (json.dumps({COUNT: [[1, 2, 3, -1]] * 3}), "a count is negative"),
     "NaN": (f'{{"{COUNT}": [[1, 2, 3, NaN]]}}', "is no JSON (NaN is no number"),
 }
 
@@ -288,7 +288,7 @@ def test_a_malformed_file_is_refused_in_one_line(case, tmp_path):
     if text is not None:
         path.write_text(text, encoding="utf-8")
     history = history_of(WAFERS[1, 3], np.zeros((3, 4), np.int64), layers=(1, 3, 5), tokens=1)
-    with pytest.raises(ConfigError) as error:
+    with pytest.raises(WssError) as error:
         LayoutFile(path=str(path)).place(history, WAFERS[1, 3].hops)
     (fault,) = error.value.faults
     assert fault.startswith(f"{path}: ")

@@ -101,11 +101,11 @@ def import_(
     from wss.traces import TraceReader
     from wss.traces.importers import Hints, open_source
     from wss.traces.importing import import_source
-    from wss.traces.loads import is_loads, read_loads, write_loads
+    from wss.traces.loads import looks_like_loads, read_loads, write_loads
 
     free_file(out, force)
-    if kind is None and source.is_file() and is_loads(source):
-        write_loads(out, read_loads(source))
+    if kind is None and source.is_file() and looks_like_loads(source):
+        write_loads(out, [dump.with_tokens() for dump in read_loads(source)])
         click.echo(f"wrote {out}: expert loads, not tokens; see them with `wss trace stats`")
         return
     hints = Hints(model=_model(model), num_experts=experts, top_k=top_k, moe_layers=_layers(moe_layers))

@@ -59,6 +59,8 @@ class History:
         x and y of each die, [dies, 2].
     costs
         What a placement may weigh with.
+    num_model_layers
+        How many layers the model has, dense ones too; 0 if unknown.
     """
 
     layers: tuple[int, ...]
@@ -68,6 +70,7 @@ class History:
     room: int
     coordinates: IntArray
     costs: Costs
+    num_model_layers: int = 0
 
     @property
     def num_layers(self) -> int:

@@ -59,7 +59,13 @@ def trace_statistics(paths: Sequence[Path]) -> tuple[dict[str, Any], list[tuple[
     counted: list[tuple[Path, Counts]] = []
     for path in paths:
         if is_loads(path):
-            found["files"].append({"file": str(path), "kind": "loads", **load_statistics(read_loads(path))})
+            found["files"].append(
+                {
+                    "file": str(path),
+                    "kind": "loads",
+                    **load_statistics([dump.with_tokens() for dump in read_loads(path)]),
+                }
+            )
             continue
         with TraceReader(path) as reader:
             counts = count_trace(reader.meta, reader.requests(), reader.subjects())

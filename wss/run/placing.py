@@ -123,6 +123,7 @@ def history_of(
         room=_room(experiment, wafer),
         coordinates=sealed(wafer.coordinates),
         costs=costs,
+        num_model_layers=model.num_layers,
     )
 
 

@@ -1,18 +1,23 @@
 """Expert loads: how many tokens each expert had, without saying which token; what a serving system's counters give.
 
-Three forms are read: a Parquet table with the columns dump, phase, layer and logical_count (a list over experts), a
-row a layer; SGLang's ``{"logical_count": [[tokens of each expert] of each layer]}`` (JSON), whose dense layers are all
-zero; and the ``.pt`` file of SGLang's recorder in mode ``stat``, its steps summed.
+Read are, by content and whatever the name of the file,
+
+* a Parquet table with the columns dump, phase, layer and logical_count (a list over experts), a row a layer;
+* SGLang's ``{"logical_count": [layers][experts]}`` or ``[steps][layers][experts]`` (JSON), steps summed, other keys
+  left alone; and the ``.pt`` file of its recorder in mode ``stat``;
+* a CSV table, long (layer, expert, count) or wide (layer, expert_0, expert_1, ...).
+
+SGLang's rows have no numbers: they are all layers of the model, the dense ones zero, or its MoE layers alone.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Collection
-from dataclasses import dataclass
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
-import msgspec
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -20,10 +25,13 @@ import pyarrow.parquet as pq
 from wss.errors import OutputError, TraceError, did_you_mean
 from wss.models import ModelShape
 from wss.records import FloatArray
-from wss.traces.importers.pt import load_pt
+from wss.traces.content import Content, other_kind, read_content
+from wss.traces.load_tables import table_of_loads
 from wss.traces.writer import reason
 
 COLUMNS = {"dump", "phase", "layer", "logical_count"}
+COUNT, MAP = "logical_count", "physical_to_logical_map"
+LARGEST = 1e15  # tokens of an expert
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -35,11 +43,13 @@ class Loads:
     name, phase
         What it is called, and what it counted; ``""`` if unknown.
     layers
-        Absolute numbers of the MoE layers.
+        Absolute numbers of the layers; of rows that were not numbered their places in the file.
     counts
         Tokens of each expert, [layers, experts].
     top_k
         Experts of a token; 0 if unknown.
+    numbered
+        Whether the file says which layer a row is of.
     """
 
     name: str
@@ -47,39 +57,114 @@ class Loads:
     layers: tuple[int, ...]
     counts: FloatArray
     top_k: int
+    numbered: bool = True
+
+    def with_tokens(self) -> Loads:
+        """Return the rows that have any tokens."""
+        rows = np.flatnonzero(self.counts.any(axis=1))
+        return replace(self, layers=tuple(self.layers[row] for row in rows), counts=self.counts[rows])
+
+    def of_layers(self, moe_layers: Sequence[int], num_layers: int, num_experts: int) -> FloatArray:
+        """Return the rows of a model's MoE layers, [MoE layers, experts]; a layer without tokens is zero.
+
+        Parameters
+        ----------
+        moe_layers, num_layers, num_experts
+            Of the model; *num_layers* counts dense layers too, whose rows are passed over.
+
+        Raises
+        ------
+        ValueError
+            If they are not the model's.
+        """
+        rows, experts = self.counts.shape
+        if experts != num_experts:
+            raise ValueError(f"has loads of {experts} experts a layer, the model has {num_experts}")
+        if self.numbered:
+            return self._numbered(moe_layers)
+        if rows == len(moe_layers):
+            return self.counts
+        if rows != num_layers:
+            counted = f"{len(moe_layers)} MoE layers" + f" of {num_layers}" * (num_layers != len(moe_layers))
+            raise ValueError(f"has {rows} rows, the model has {counted}; give a row for each of either")
+        return self.counts[list(moe_layers)]
+
+    def _numbered(self, moe_layers: Sequence[int]) -> FloatArray:
+        if len(set(self.layers)) < len(self.layers):
+            twice = next(layer for layer in self.layers if self.layers.count(layer) > 1)
+            raise ValueError(f"has layer {twice} twice")
+        at = {layer: row for row, layer in enumerate(self.layers)}
+        foreign = [layer for layer in self.layers if layer not in moe_layers and self.counts[at[layer]].any()]
+        if foreign:
+            raise ValueError(f"has tokens in layer {foreign[0]}, which is no MoE layer of the model")
+        missing = [layer for layer in moe_layers if layer not in at]
+        if missing:
+            raise ValueError(f"lacks layer {missing[0]}, a MoE layer of the model")
+        return self.counts[[at[layer] for layer in moe_layers]]
+
+
+def looks_like_loads(path: Path) -> bool:
+    """Whether *path* is a file of loads rather than recorded routing; False for what cannot be read."""
+    try:
+        with path.open("rb") as file:
+            beginning = file.read(4096)
+    except OSError:
+        return False
+    if beginning[:4] == b"PAR1":
+        return is_loads(path)
+    if beginning[:2] == b"PK" or beginning.lstrip()[:1] in (b"{", b"["):
+        return COUNT.encode() in beginning and b"records" not in beginning
+    try:
+        content = read_content(path)
+        return content.kind == "csv" and other_kind(content) is None and bool(loads_of(path, content))
+    except TraceError:
+        return False
 
 
 def is_loads(path: Path) -> bool:
-    """Whether *path* is a file of loads rather than a trace; False for what cannot be read."""
-    if path.suffix in (".json", ".pt"):
-        try:
-            with path.open("rb") as file:
-                beginning = file.read(4096)
-        except OSError:
-            return False
-        return b"logical_count" in beginning and b"records" not in beginning
+    """Whether *path* is to be read as a file of loads: all but a Parquet trace, and what cannot be read."""
     try:
+        with path.open("rb") as file:
+            if file.read(4) != b"PAR1":
+                return True
         return set(pq.read_schema(path).names) >= COLUMNS
     except (OSError, pa.ArrowException):
         return False
 
 
 def read_loads(path: Path) -> list[Loads]:
-    """Read all dumps of a file.
+    """Read all dumps of a file, rows as they stand there.
 
     Raises
     ------
     TraceError
-        If it is damaged, or holds anything but finite counts.
+        If it is damaged or of another kind, or holds anything but finite counts from 0 on.
     """
-    read = {".json": _from_json, ".pt": _from_pt}.get(path.suffix, _from_parquet)
-    found = read(path)
-    for loads in found:
-        if loads.counts.ndim != 2 or not loads.counts.any(axis=1).all():
-            raise TraceError(f"{path}: {loads.name}: a layer has no tokens; leave it out")
-        if not (np.isfinite(loads.counts).all() and (loads.counts >= 0).all()):
-            raise TraceError(f"{path}: {loads.name}: a count is negative or not finite; give numbers of tokens")
+    return loads_of(path, read_content(path))
+
+
+def loads_of(path: Path, content: Content) -> list[Loads]:
+    """Return the loads that the *content* of *path* holds; see `read_loads`."""
+    try:
+        if content.kind == "parquet":
+            found = _from_parquet(path)
+        elif content.kind == "csv" and other_kind(content) is None:
+            layers, counts = table_of_loads(content.value)
+            found = [Loads(name=path.stem, phase="", layers=layers, counts=counts, top_k=0)]
+        else:
+            found = [_from_counts(path, content)]
+        for loads in found:
+            _check(loads)
+    except ValueError as error:
+        raise TraceError(f"{path}: {error}; give a table of expert loads") from None
     return found
+
+
+def _check(loads: Loads) -> None:
+    if not (np.isfinite(loads.counts).all() and (loads.counts >= 0).all() and (loads.counts <= LARGEST).all()):
+        raise ValueError(f"{loads.name}: a count is negative, not finite or above {LARGEST:g}")
+    if not loads.counts.any():
+        raise ValueError(f"{loads.name}: all counts are zero")
 
 
 def read_dumps(path: Path, model: ModelShape, names: Collection[str] = ()) -> dict[str, FloatArray]:
@@ -91,45 +176,54 @@ def read_dumps(path: Path, model: ModelShape, names: Collection[str] = ()) -> di
         If the file cannot be read, is of another shape, or has no dump of a name.
     """
     found = {dump.name: dump for dump in read_loads(path)}
-    for dump in found.values():
-        theirs, size = dump.layers, dump.counts.shape[1]
-        if (len(theirs), size) != (len(model.moe_layers), model.num_experts):
-            raise TraceError(
-                f"{path}: {dump.name}: has {len(theirs)} layers of {size} experts, {model.name} has "
-                f"{len(model.moe_layers)} of {model.num_experts}; give loads of this model"
-            )
-        other = [layer for layer, ours in zip(theirs, model.moe_layers, strict=True) if layer != ours]
-        if other:
-            raise TraceError(
-                f"{path}: {dump.name}: has layer {other[0]} where {model.name} has "
-                f"{model.moe_layers[theirs.index(other[0])]}; give loads of its MoE layers, in order"
-            )
     unknown = [name for name in names if name not in found]
     if unknown:
         raise TraceError(*(f"{path}: has no dump '{name}'; {did_you_mean(name, found)}" for name in unknown))
-    return {name: found[name].counts for name in names or found}
+    fitted = {}
+    for name in names or found:
+        try:
+            fitted[name] = found[name].of_layers(model.moe_layers, model.num_layers, model.num_experts)
+        except ValueError as error:
+            raise TraceError(f"{path}: {name}: {error}; give loads of {model.name}") from None
+    return fitted
 
 
-def _from_pt(path: Path) -> list[Loads]:
-    content = load_pt(path)
-    counts = content.get("logical_count") if isinstance(content, dict) else None
-    if not isinstance(counts, np.ndarray) or counts.ndim != 3:
-        raise TraceError(f"{path}: has no logical_count [steps, layers, experts]; record in mode stat")
-    return [of_all_layers(path.stem, counts.astype(np.float64).sum(axis=0), path)]
+def _from_counts(path: Path, content: Content) -> Loads:
+    """Return the loads of a mapping with logical_count."""
+    value = content.value
+    if not isinstance(value, dict) or COUNT not in value:
+        if isinstance(value, dict) and MAP in value:
+            raise ValueError("is a layout and holds no loads; name it as placement: {kind: file, path: ...}")
+        raise ValueError(other_kind(content) or f'has no {COUNT}, as {{"{COUNT}": [layers][experts]}} has')
+    counts = numbers(value[COUNT], COUNT, (2, 3))
+    return Loads(
+        name=path.stem,
+        phase="",
+        layers=tuple(range(counts.shape[-2])),
+        counts=counts.sum(axis=0) if counts.ndim == 3 else counts,
+        top_k=0,
+        numbered=False,
+    )
 
 
-def _from_json(path: Path) -> list[Loads]:
+def numbers(value: Any, what: str, dimensions: tuple[int, ...]) -> FloatArray:
+    """Return *value* as an array of numbers of so many *dimensions*, none of them empty.
+
+    Raises
+    ------
+    ValueError
+        If it is none; the message calls it *what*.
+    """
     try:
-        counts = msgspec.json.decode(path.read_bytes(), type=dict[str, list[list[float]]])["logical_count"]
-        array = np.array(counts, np.float64)
-    except OSError as error:
-        raise TraceError(f"{path}: cannot be read ({error.strerror}); give a readable file") from error
-    except (msgspec.DecodeError, KeyError, ValueError, RecursionError) as error:
-        what = " ".join(str(error).split())
-        raise TraceError(
-            f'{path}: is no {{"logical_count": [[tokens of each expert] of each layer]}} ({what})'
-        ) from error
-    return [of_all_layers(path.stem, array, path)]
+        array = np.asarray(value)
+    except (ValueError, OverflowError):
+        array = np.zeros(0, np.object_)
+    if array.dtype == np.object_ and array.size:  # such as whole numbers beyond 64 bits
+        array = np.zeros(0, np.object_)
+    if array.dtype.kind not in "iuf" or array.ndim not in dimensions or not array.size:
+        raise ValueError(f"its {what} is no table of numbers, all rows of one length")
+    result: FloatArray = array.astype(np.float64)
+    return result
 
 
 def write_loads(out: Path, dumps: list[Loads]) -> None:
@@ -158,23 +252,7 @@ def write_loads(out: Path, dumps: list[Loads]) -> None:
         raise OutputError(f"{out}: cannot be written ({reason(error)}); give a path where you may write") from error
 
 
-def of_all_layers(name: str, counts: FloatArray, path: Path) -> Loads:
-    """Return loads of *counts* [all layers, experts], whose dense layers are all zero.
-
-    Raises
-    ------
-    TraceError
-        If it has not two dimensions, or no layer with tokens.
-    """
-    if counts.ndim != 2 or not counts.any():
-        raise TraceError(f"{path}: has counts of shape {list(counts.shape)}; give [layers, experts], not all zero")
-    moe = np.flatnonzero(counts.any(axis=1))
-    return Loads(name=name, phase="", layers=tuple(moe.tolist()), counts=counts[moe], top_k=0)
-
-
 def _from_parquet(path: Path) -> list[Loads]:
-    if not path.is_file():
-        raise TraceError(f"{path}: is no file; give a table of loads")
     try:
         table = pq.read_table(path)
         missing = sorted(COLUMNS - {*table.column_names})

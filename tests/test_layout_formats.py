@@ -1,0 +1,129 @@
+"""Layouts in the forms that engines write, each read as the same; and what does not fit, refused."""
+
+import json
+
+import numpy as np
+import pytest
+import yaml
+from kit import history_of, wafer_of
+
+from wss.errors import WssError
+from wss.policies.placements.layouts import LayoutFile
+
+from traces.formats import save_pt  # isort: skip
+
+WAFER = wafer_of((2, 2))
+MAP = [[0, 1, 2, 3, 4, 5, 6, 7], [7, 6, 5, 4, 3, 2, 1, 0]]
+
+
+def history(**changes):
+    """Of three layers, the last two MoE, eight experts on four dies."""
+    known = {"layers": (1, 2), "num_model_layers": 3, "tokens": 8} | changes
+    return history_of(WAFER, np.zeros((2, 8), np.int64), **known)
+
+
+def placed(path):
+    return LayoutFile(path=str(path)).place(history(), WAFER.hops)
+
+
+def written(tmp_path, content, name="layout.json"):
+    path = tmp_path / name
+    path.write_text(content if isinstance(content, str) else json.dumps(content), encoding="utf-8")
+    return path
+
+
+def ascend(first=0, **changes):
+    """vLLM-Ascend's form of `MAP`; its layers are numbered from *first*."""
+    layers = [
+        {
+            "layer_id": first + layer,
+            "device_count": 4,
+            "device_list": [{"device_id": die, "device_expert": row[2 * die : 2 * die + 2]} for die in range(4)],
+        }
+        for layer, row in enumerate(MAP)
+    ]
+    return {"moe_layer_count": 2, "layer_list": layers} | changes
+
+
+WHOLE = {
+    "SGLang, MoE rows": {"physical_to_logical_map": MAP},
+    "SGLang, all rows": {"physical_to_logical_map": [[0] * 8, *MAP]},
+    "with sizes": {"physical_to_logical_map": MAP, "ep_size": 4, "num_experts_per_layer": 8, "other": "x"},
+    "by ranks": {"physical_to_logical_map": np.reshape(MAP, (2, 4, 2)).tolist()},
+    "EPLB's inverse": {"logical_to_physical_map": [[[e, -1] for e in range(8)], [[7 - e, -1] for e in range(8)]]},
+    "vLLM, bare": MAP,
+    "vLLM, ranks": {"expert_to_ep_rank": [[0, 0, 1, 1, 2, 2, 3, 3], [3, 3, 2, 2, 1, 1, 0, 0]]},
+    "vLLM 2": {"version": 2, "model_maps": {"Toy": {"physical_to_logical_map": MAP}}},
+    "Ascend": ascend(),
+    "Ascend, absolute": ascend(1),
+    "TensorRT-LLM": yaml.safe_dump({"initial_global_assignments": {1: MAP[0], 2: MAP[1]}, "num_slots": 8}),
+    "TensorRT-LLM, from 0": {"initial_global_assignments": {"0": MAP[0], "1": MAP[1]}},
+}
+
+
+@pytest.mark.parametrize("form", WHOLE)
+def test_every_form_is_the_same_layout(form, tmp_path):
+    found = placed(written(tmp_path, WHOLE[form], "layout.yaml" if isinstance(WHOLE[form], str) else "layout.json"))
+    expected = np.zeros((2, 8, 4), np.int64)
+    expected[0, np.arange(8), np.arange(8) // 2] = 1
+    expected[1, np.arange(8), 3 - np.arange(8) // 2] = 1
+    np.testing.assert_array_equal(found, expected)
+
+
+def test_a_pt_file_is_read_as_json_is(tmp_path):
+    of_json = placed(written(tmp_path, {"physical_to_logical_map": MAP}))
+    of_pt = placed(save_pt(tmp_path / "map.pt", {"physical_to_logical_map": np.array(MAP)}))
+    np.testing.assert_array_equal(of_pt, of_json)
+    counts = np.random.default_rng(0).integers(1, 99, (5, 3, 8))
+    of_counts = placed(save_pt(tmp_path / "count.pt", {"logical_count": counts, "rank": 0}))
+    np.testing.assert_array_equal(of_counts, placed(written(tmp_path, {"logical_count": counts.tolist()})))
+
+
+def test_one_row_is_that_of_all_layers(tmp_path):
+    found = placed(written(tmp_path, MAP[1]))
+    np.testing.assert_array_equal(found[0], found[1])
+    assert found[0, 7].tolist() == [1, 0, 0, 0]
+
+
+REFUSED = {
+    "8 ranks": ({"physical_to_logical_map": MAP, "ep_size": 8}, "says ep_size: 8, and here are 4 dies"),
+    "16 experts": ({"physical_to_logical_map": MAP, "num_logical_experts": 16}, "says num_logical_experts: 16, and"),
+    "2 ranks": ({"physical_to_logical_map": np.reshape(MAP, (2, 2, 4)).tolist()}, "is of 2 ranks, and here are 4"),
+    "5 rows": ({"physical_to_logical_map": [MAP[0]] * 5}, "has 5 rows, the model has 2 MoE layers"),
+    "expert 8": ({"physical_to_logical_map": [[0, 1, 2, 3, 4, 5, 6, 8]] * 2}, "names expert 8; the model has 0..7"),
+    "no expert 7": ({"physical_to_logical_map": [[0, 1, 2, 3, 4, 5, 6, 6]] * 2}, "no slot for expert 7 of layer 1"),
+    "7 slots": ({"physical_to_logical_map": [[0, 1, 2, 3, 4, 5, 6]] * 2}, "has 7 slots a layer, which 4 dies do not"),
+    "true": ({"physical_to_logical_map": [[True] * 8] * 2}, "is no table of whole numbers"),
+    "ragged": ({"physical_to_logical_map": [[0], [1, 2]]}, "is no table of whole numbers"),
+    "rank 4": ({"expert_to_ep_rank": [0, 0, 1, 1, 2, 2, 3, 4]}, "names rank 4, and here are 0..3"),
+    "ranks of 4": ({"expert_to_ep_rank": [0, 1, 2, 3]}, "is of 4 experts, the model has 8"),
+    "two models": ({"model_maps": {"A": {"physical_to_logical_map": MAP}, "B": {}}}, "its model_maps are of A, B"),
+    "a slot twice": ({"logical_to_physical_map": [[[0]] * 8] * 2}, "has slot 0 of layer 1 twice"),
+    "a device less": (ascend(layer_list=[{"layer_id": 0, "device_list": []}]), "layer 0 is not on devices 0..3"),
+    "layers 5, 6": (ascend(5), "its layers are 2 in 5..6, the model's MoE layers 2 in 1..2"),
+    "3 layers said": (ascend(moe_layer_count=3), "says moe_layer_count: 3, and has 2 layers"),
+    "no devices": ({"layer_list": [{}]}, "is not as vLLM-Ascend writes it"),
+    "slots said": ({"initial_global_assignments": {"1": MAP[0], "2": MAP[1]}, "num_slots": 9}, "says num_slots: 9"),
+    "a layer less": ({"initial_global_assignments": {"1": MAP[0]}}, "its layers are 1 in 1..1, the model's MoE layers"),
+    "flows": ({"topology": {}, "flows": []}, "is a set of transfers; run it with `wss flows`"),
+    "a result": ({"schema": "wss-summary/2"}, "is wss-summary/2, a result of wss; draw it with `wss report`"),
+    "routing": ([{"0": None, "1": [[1]]}], "is recorded routing; bring it in with `wss trace import`"),
+    "a model": ({"num_hidden_layers": 3}, "is a model's config.json; give it as model"),
+    "requests": (
+        '{"timestamp": 1, "input_length": 2}\n{"timestamp": 2}\n',
+        "is a trace of requests and holds no routing",
+    ),
+    "text": ("nothing of the kind", "has neither physical_to_logical_map nor logical_count"),
+    "nothing": ("", "is empty"),
+}
+
+
+@pytest.mark.parametrize("case", REFUSED)
+def test_what_does_not_fit_is_refused_in_one_line(case, tmp_path):
+    content, what = REFUSED[case]
+    path = written(tmp_path, content)
+    with pytest.raises(WssError) as error:
+        placed(path)
+    (fault,) = error.value.faults
+    assert fault.startswith(f"{path}: ")
+    assert what in fault

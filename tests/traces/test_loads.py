@@ -1,0 +1,103 @@
+"""Tables of expert loads: every form is the same table, and what is none is refused by name."""
+
+import json
+
+import numpy as np
+import pytest
+
+from wss.errors import TraceError
+from wss.models import ModelShape
+from wss.traces.loads import Loads, looks_like_loads, read_dumps, read_loads, write_loads
+
+MODEL = ModelShape(
+    name="toy", num_layers=3, moe_layers=(1, 2), num_experts=4, top_k=2, hidden_size=64, moe_intermediate_size=64
+)
+COUNTS = [[10.0, 20, 30, 40], [5, 5, 5, 85]]
+LONG = "\n".join(["layer_id,expert_id,count", *(f"{i + 1},{e},{COUNTS[i][e]:g}" for e in range(4) for i in (1, 0)), ""])
+FORMS = {
+    "MoE rows": ("a.json", json.dumps({"logical_count": COUNTS, "model": "toy"})),
+    "all rows": ("a.json", json.dumps({"logical_count": [[0] * 4, *COUNTS]})),
+    "steps": ("a.json", json.dumps({"logical_count": [np.divide(COUNTS, 5).tolist()] * 5})),
+    "long": ("a.csv", LONG),
+    "a mark at the beginning, semicolons, another head": (
+        "a.csv",
+        "\ufeff" + LONG.replace(",", ";").replace("layer_id;expert_id;count", "Layer;Expert;Tokens"),
+    ),
+    "wide": ("a.csv", "layer,expert_0,expert_1,expert_2,expert_3\n1,10,20,30,40\n2,5,5,5,85\n"),
+    "wide, any order": ("a.txt", "expert_1\texpert_0\tlayer\texpert_3\texpert_2\n20\t10\t1\t40\t30\n5\t5\t2\t85\t5\n"),
+}
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_every_form_is_the_same_table(form, tmp_path):
+    name, text = FORMS[form]
+    path = tmp_path / name
+    path.write_text(text, encoding="utf-8")
+    assert looks_like_loads(path)
+    ((dump, counts),) = read_dumps(path, MODEL).items()
+    assert dump == "a"
+    np.testing.assert_allclose(counts, COUNTS)
+
+
+def test_a_layer_without_tokens_stays_and_figures_leave_it_out(tmp_path):
+    path = tmp_path / "a.json"
+    path.write_text(json.dumps({"logical_count": [[0] * 4, [0] * 4, COUNTS[1]]}))
+    assert read_dumps(path, MODEL)["a"].tolist() == [[0, 0, 0, 0], COUNTS[1]]
+    (loads,) = read_loads(path)
+    assert loads.with_tokens().layers == (2,)
+
+
+def test_a_table_in_parquet_is_of_the_layers_that_it_names(tmp_path):
+    def table(*layers):
+        path = tmp_path / "a.parquet"
+        rows = np.array([COUNTS[layer % 2] for layer in range(len(layers))])
+        write_loads(path, [Loads(name="a", phase="", layers=layers, counts=rows, top_k=2)])
+        return path
+
+    assert read_dumps(table(2, 1), MODEL)["a"].tolist() == [COUNTS[1], COUNTS[0]]
+    for layers, what in (((1,), "lacks layer 2"), ((1, 2, 0), "has tokens in layer 0"), ((1, 2, 1), "layer 1 twice")):
+        with pytest.raises(TraceError, match=what):
+            read_dumps(table(*layers), MODEL)
+
+
+REFUSED = {
+    "NaN": ('{"logical_count": [[1, NaN]]}', "is no JSON (NaN is no number of JSON)"),
+    "negative": ('{"logical_count": [[1, -1, 0, 0]]}', "a count is negative, not finite or above"),
+    "ragged": ('{"logical_count": [[1], [1, 2]]}', "is no table of numbers"),
+    "true": ('{"logical_count": [[true, false]]}', "is no table of numbers"),
+    "one dimension": ('{"logical_count": [1, 2]}', "is no table of numbers"),
+    "nothing": ('{"logical_count": []}', "is no table of numbers"),
+    "huge": ('{"logical_count": [[1, 1' + "0" * 20 + "]]}", "is no table of numbers"),
+    "zero": ('{"logical_count": [[0, 0, 0, 0]]}', "all counts are zero"),
+    "a layout": ('{"physical_to_logical_map": [[0]]}', "is a layout and holds no loads; name it as placement"),
+    "other keys": ('{"count": [[1]]}', "has no logical_count"),
+    "8 experts": ('{"logical_count": [[1, 1, 1, 1, 1, 1, 1, 1]]}', "has loads of 8 experts a layer, the model has 4"),
+    "5 rows": ('{"logical_count": [[1, 1, 1, 1], [1, 1, 1, 1], [1, 1, 1, 1], [1, 1, 1, 1], [1, 1, 1, 1]]}', "5 rows"),
+    "a row less": ("layer,expert,count\n1,0,5\n1,1,5\n2,0,5\n", "lacks layer 2, expert 1, which needs a row"),
+    "a row twice": ("layer,expert,count\n1,0,5\n1,0,5\n", "row 3: layer 1, expert 0 is there twice"),
+    "a layer twice": ("layer,expert_0\n1,5\n1,5\n", "row 3: layer 1 is there twice"),
+    "no number": ("layer,expert,count\n1,0,many\n", "row 2: 'many' is no number of tokens"),
+    "nan": ("layer,expert,count\n1,0,nan\n", "a count is negative, not finite"),
+    "half a layer": ("layer,expert,count\n1.5,0,3\n", "row 2: '1.5' is no number of a layer or an expert"),
+    "no tokens": ("layer,expert,share\n1,0,3\n", "has no column of tokens"),
+    "other columns": ("layer,mean\n1,3\n", "has a column 'mean'"),
+    "expert 2 missing": ("layer,expert_0,expert_2\n1,3,4\n", "its columns of experts are not 0..1"),
+    "a short row": ("layer,expert_0,expert_1\n1,3\n", "row 2 has 2 cells, its head has 3"),
+    "a head": ("layer,expert_0,expert_1\n", "has a head and no rows"),
+    "no layers": ("a,b\n1,2\n", "has no column layer; its head is a, b"),
+    "requests": ("TIMESTAMP,ContextTokens,GeneratedTokens\n2023-11-16 18:15:46,374,44\n", "is a trace of requests and"),
+    "routing": ("layer_id,expert_ids\n3,1 4 2 7\n", "is recorded routing; bring it in with `wss trace import`"),
+    "llama.cpp": ("layer,expert\n3,1\n", "is recorded routing; bring it in with `wss trace import`"),
+}
+
+
+@pytest.mark.parametrize("case", REFUSED)
+def test_what_is_no_table_of_this_model_is_refused_in_one_line(case, tmp_path):
+    text, what = REFUSED[case]
+    path = tmp_path / "table.csv"
+    path.write_text(text, encoding="utf-8")
+    with pytest.raises(TraceError) as error:
+        read_dumps(path, MODEL)
+    (fault,) = error.value.faults
+    assert fault.startswith(f"{path}: ")
+    assert what in fault

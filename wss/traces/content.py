@@ -1,0 +1,113 @@
+"""What a file holds, told by its content and not by its name; files of another kind are named, with their command."""
+
+from __future__ import annotations
+
+import csv
+import io
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from wss.errors import TraceError
+from wss.files import parse_json
+from wss.traces.importers.pt import load_pt
+
+MOST_BYTES = 2**30  # of a file of loads or of a layout
+
+Kind = Literal["parquet", "pt", "json", "lines", "csv", "text"]
+
+
+@dataclass(frozen=True)
+class Content:
+    """What was read: a Parquet file unread, data of .pt, JSON or JSON Lines, rows of a CSV file, or other text."""
+
+    kind: Kind
+    value: Any = None
+
+
+def read_content(path: Path) -> Content:
+    """Read *path*; a Parquet file stays unread.
+
+    Raises
+    ------
+    TraceError
+        If it cannot be read, is empty, or is neither text nor a kind that is known.
+    """
+    try:
+        if not path.is_file():
+            raise TraceError(f"{path}: is no file; give a file of expert loads or of a layout")
+        if path.stat().st_size > MOST_BYTES:
+            raise TraceError(f"{path}: is larger than {MOST_BYTES} bytes; give a table of loads, or a layout")
+        with path.open("rb") as file:
+            beginning = file.read(4)
+            if beginning == b"PAR1":
+                return Content("parquet")
+            if beginning[:2] == b"PK":
+                return Content("pt", load_pt(path))
+            text = (beginning + file.read()).decode("utf-8-sig")
+    except OSError as error:
+        raise TraceError(f"{path}: cannot be read ({error.strerror or error}); give a readable file") from None
+    except UnicodeDecodeError:
+        what = "is neither Parquet, .pt nor text; give a file of expert loads or of a layout"
+        raise TraceError(f"{path}: {what}") from None
+    if not text.strip():
+        raise TraceError(f"{path}: is empty; give a file of expert loads or of a layout")
+    return _text(path, text)
+
+
+def _text(path: Path, text: str) -> Content:
+    """Return what the *text* of a file holds."""
+    if text.lstrip()[0] not in "{[":
+        first = text.lstrip().splitlines()[0]
+        is_table = path.suffix in (".csv", ".tsv") or any(mark in first for mark in ",;\t")
+        return Content("csv", _rows(text, first)) if is_table and ":" not in first else Content("text", text)
+    try:
+        return Content("json", parse_json(text))
+    except ValueError as error:
+        lines = [line for line in text.splitlines() if line.strip()]
+        try:
+            if len(lines) > 1:
+                return Content("lines", [parse_json(line) for line in lines[:1000]])
+        except ValueError:
+            pass
+        what = " ".join(str(error).split())[:200]
+        raise TraceError(f"{path}: is no JSON ({what}); give a file of expert loads or of a layout") from None
+
+
+def _rows(text: str, first: str) -> list[list[str]]:
+    """Return the rows of a table, cells without white space; the mark between them is the one its head has most of."""
+    mark = max(",;\t", key=first.count)
+    rows = csv.reader(io.StringIO(text), delimiter=mark)
+    return [[cell.strip() for cell in row] for row in rows if any(cell.strip() for cell in row)]
+
+
+def other_kind(content: Content) -> str | None:
+    """Return what *content* is and which command reads it, where it is of a kind that others read; None if unknown."""
+    value = content.value
+    first = value[0] if isinstance(value, list) and value else value
+    if content.kind == "csv":
+        head = {cell.lower() for cell in first}
+        if head & {"timestamp", "contexttokens", "arrival_time", "input_length", "num_prefill_tokens"}:
+            return "is a trace of requests and holds no routing"
+        if head & {"expert_ids", "topk_ids", "experts", "selected_experts", "activated expert ids"} or head == {
+            "layer",
+            "expert",
+        }:
+            return "is recorded routing; bring it in with `wss trace import`"
+        return None
+    if not isinstance(first, dict):
+        return None
+    keys = {str(key) for key in first}
+    if {"topology", "flows"} <= keys:
+        return "is a set of transfers; run it with `wss flows`"
+    if str(first.get("schema", "")).startswith("wss-"):
+        return f"is {first['schema']}, a result of wss; draw it with `wss report`"
+    if keys & {"hash_ids", "input_length", "output_length", "timestamp"}:
+        return "is a trace of requests and holds no routing"
+    if keys & {"records", "topk_ids", "topk_ids_of_layer", "router_data", "routed_experts", "req_id"} or (
+        keys and all(key.isdigit() for key in keys)
+    ):
+        return "is recorded routing; bring it in with `wss trace import`"
+    if "num_hidden_layers" in keys:
+        return "is a model's config.json; give it as model"
+    return None

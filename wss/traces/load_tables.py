@@ -1,0 +1,87 @@
+"""Tables of expert loads as text: long, a row for each layer and expert, or wide, a row for each layer."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+
+import numpy as np
+
+from wss.records import FloatArray
+
+LAYER = ("layer", "layer_id", "layer_idx", "layer id", "moe_layer")
+EXPERT = ("expert", "expert_id", "expert_idx", "expert id")
+COUNTS = ("count", "counts", "tokens", "load", "num_tokens", "token_count", "logical_count")
+_WIDE = re.compile(r"(?:expert|e)?[ _]?(\d+)")
+
+
+def table_of_loads(rows: Sequence[Sequence[str]]) -> tuple[tuple[int, ...], FloatArray]:
+    """Return the layers of a table, ascending, and the tokens of each expert, [layers, experts].
+
+    Raises
+    ------
+    ValueError
+        If it is neither form, or a cell is missing, twice, or no number.
+    """
+    head = [cell.lower() for cell in rows[0]]
+    ragged = next((number for number, row in enumerate(rows, 1) if len(row) != len(head)), None)
+    if ragged is not None:
+        raise ValueError(f"row {ragged} has {len(rows[ragged - 1])} cells, its head has {len(head)}")
+    layer = next((at for at, name in enumerate(head) if name in LAYER), None)
+    if layer is None:
+        raise ValueError(f"has no column layer; its head is {', '.join(rows[0])[:100]}")
+    if len(rows) < 2:
+        raise ValueError("has a head and no rows")
+    expert = next((at for at, name in enumerate(head) if name in EXPERT), None)
+    if expert is not None:
+        count = next((at for at, name in enumerate(head) if name in COUNTS), None)
+        if count is None:
+            raise ValueError(f"has no column of tokens; give one of {', '.join(COUNTS)}")
+        return _long([(row[layer], row[expert], row[count]) for row in rows[1:]])
+    wide = {at: _WIDE.fullmatch(name) for at, name in enumerate(head) if at != layer}
+    if not wide or not all(wide.values()):
+        odd = next((rows[0][at] for at, match in wide.items() if match is None), "")
+        raise ValueError(f"has a column '{odd}'; give layer, expert, count or layer, expert_0, expert_1, ...")
+    return _wide(rows, layer, {at: int(match[1]) for at, match in wide.items() if match is not None})
+
+
+def _long(cells: list[tuple[str, str, str]]) -> tuple[tuple[int, ...], FloatArray]:
+    found: dict[tuple[int, int], float] = {}
+    for number, (layer, expert, count) in enumerate(cells, 2):
+        key = _whole(layer, number), _whole(expert, number)
+        if key in found:
+            raise ValueError(f"row {number}: layer {key[0]}, expert {key[1]} is there twice")
+        found[key] = _number(count, number)
+    layers = sorted({layer for layer, _ in found})
+    experts = max(expert for _, expert in found) + 1
+    missing = next(((i, e) for i in layers for e in range(experts) if (i, e) not in found), None)
+    if missing:
+        raise ValueError(
+            f"lacks layer {missing[0]}, expert {missing[1]}, which needs a row, with 0 if it had no tokens"
+        )
+    return tuple(layers), np.array([[found[layer, expert] for expert in range(experts)] for layer in layers])
+
+
+def _wide(rows: Sequence[Sequence[str]], layer: int, experts: dict[int, int]) -> tuple[tuple[int, ...], FloatArray]:
+    if sorted(experts.values()) != list(range(len(experts))):
+        raise ValueError(f"its columns of experts are not 0..{len(experts) - 1}, each once")
+    found: dict[int, list[float]] = {}
+    for number, row in enumerate(rows[1:], 2):
+        own = _whole(row[layer], number)
+        if own in found:
+            raise ValueError(f"row {number}: layer {own} is there twice")
+        found[own] = [_number(row[at], number) for at in sorted(experts, key=experts.__getitem__)]
+    return tuple(sorted(found)), np.array([found[own] for own in sorted(found)])
+
+
+def _whole(text: str, number: int) -> int:
+    if not re.fullmatch(r"\d{1,6}", text):
+        raise ValueError(f"row {number}: '{text[:40]}' is no number of a layer or an expert")
+    return int(text)
+
+
+def _number(text: str, number: int) -> float:
+    try:
+        return float(text.replace(" ", ""))
+    except ValueError:
+        raise ValueError(f"row {number}: '{text[:40]}' is no number of tokens") from None
