@@ -339,9 +339,7 @@ def test_recorded_popularity_that_does_not_fit(tmp_path):
     path = loads_of(tmp_path / "loads.parquet", {"a": np.ones((4, 16))})
     with pytest.raises(TraceError, match="has no dump 'aa'; did you mean 'a'"):
         made(replace(FLAT, loads=path, workload="aa"))
-    with pytest.raises(
-        TraceError, match=r"loads.parquet: a: has loads of 16 experts a layer, the model has 256"
-    ):
+    with pytest.raises(TraceError, match=r"loads.parquet: a: has loads of 16 experts a layer, the model has 256"):
         made(replace(FLAT, loads=path, workload="a"), MODELS["deepseek_v3"])
     few = loads_of(tmp_path / "few.parquet", {"a": np.eye(4, 16)})
     with pytest.raises(TraceError, match=r"few.parquet: a: layer \d+ has tokens on fewer than 2 experts"):

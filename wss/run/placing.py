@@ -135,19 +135,24 @@ def _room(experiment: Experiment, wafer: Wafer) -> int:
 
 
 def place(experiment: Experiment, wafer: Wafer, policy: Policy, seen: Seen, costs: Costs, ask: Asking) -> IntArray:
-    """Ask the policy where experts live, and return the replicas on each die, [all MoE layers, experts, dies].
+    """Ask the policy where experts live, and return the replicas on each die, [all MoE layers, experts, dies]."""
+    return placed_by(policy, known_to(experiment, wafer, policy, seen, costs), wafer, ask)
+
+
+def known_to(experiment: Experiment, wafer: Wafer, policy: Policy, seen: Seen, costs: Costs) -> History:
+    """Return what the policy's placement is shown.
 
     Raises
     ------
     ConfigError
-        If it is none.
+        If a history is given that it does not go by.
     """
     needs = needs_of(policy)
     if policy.history is not None and needs != "prefill":
         what = f"its placement needs {needs}, and not the loads that a history brings"
         raise ConfigError(f"policy {policy.name}: {what}; leave history out, or give a placement such as eplb")
     load = seen.load(needs) if policy.history is None else seen.earlier(policy.history, policy.name).load
-    return placed_by(policy, history_of(experiment, wafer, costs, load, seen.pairs(needs)), wafer, ask)
+    return history_of(experiment, wafer, costs, load, seen.pairs(needs))
 
 
 def placed_by(policy: Policy, history: History, wafer: Wafer, ask: Asking) -> IntArray:

@@ -21,12 +21,14 @@ from wss.models.shape import BYTES_PER_WEIGHT
 from wss.policies import Copies, KernelView, Policy
 from wss.policies.prefetching import NoPrefetch
 from wss.records import FloatArray, IntArray, KernelRun, Plan
+from wss.run.agreement import agreement_note, loads_behind, rank_correlation
 from wss.run.asking import Asking
 from wss.run.foresight import Foresight, Future
 from wss.run.guard import checked_ahead, checked_plan, checked_wanted, sealed
 from wss.run.homes import Homes
 from wss.run.moving import Moving, moves_of
-from wss.run.placing import Seen, costs_of, layer_indices, place, placing_notes
+from wss.run.placing import Seen, costs_of, known_to, layer_indices, placed_by, placing_notes
+from wss.run.placing import needs_of as placement_needs
 from wss.run.victims import CheckedCaching
 from wss.traces import Kernel
 
@@ -55,7 +57,11 @@ class Site:
         self._exchange = exchange_of(experiment, wafer)
         self._compiled = _fast_twin(experiment, self._network, policy)
         self._costs = costs_of(experiment, wafer)
-        placed = place(experiment, wafer, policy, seen, self._costs, self._ask)
+        known = known_to(experiment, wafer, policy, seen, self._costs)
+        placed = placed_by(policy, known, wafer, self._ask)
+        behind = loads_behind(policy, placement_needs(policy), known)
+        self._behind = None if behind is None else behind[list(self._places)]
+        self._served: IntArray = np.zeros((len(self._layers), model.num_experts), np.int64)  # tokens in decode
         self._placing_notes = placing_notes(experiment, wafer, policy, placed, seen, self._places)
         room = room_of(placed, experiment, wafer)
         self._token_bytes = model.activation_bytes
@@ -75,6 +81,11 @@ class Site:
         return 0.0
 
     @property
+    def placement_correlation(self) -> float | None:
+        """Rank correlation of the loads behind the placement and those served in decode; None without any."""
+        return rank_correlation(self._behind, self._served)
+
+    @property
     def planning(self) -> dict[str, Any]:
         """What CPU time the policy's answers took; see `Asking.cost`."""
         return self._ask.cost()
@@ -82,7 +93,8 @@ class Site:
     @property
     def notes(self) -> list[str]:
         """What a reader of the result should know."""
-        notes = [*self._placing_notes, *self._foresight.notes(self._places)]
+        notes = [*self._placing_notes, *agreement_note(self._policy, self.placement_correlation, len(self._layers))]
+        notes += [*self._foresight.notes(self._places)]
         notes += self._moving.notes if self._moving else []
         if self._slots or isinstance(self._policy.prefetching, NoPrefetch):
             return notes
@@ -92,6 +104,8 @@ class Site:
     def run(self, kernel: Kernel) -> None:
         """Plan the kernel, decide what to copy, simulate it, and enter it in the ledger."""
         name = self._policy.name
+        if kernel.step > 0:
+            self._served[kernel.layer] += kernel.counts
         self._ask.begin()
         before = self._copies.evictions
         if self._moving is not None:

@@ -36,6 +36,8 @@ def summary_of(
     all_layers = len(replay.layers) == len(experiment.model.moe_layers)
     tokens = sum(replay.tokens(step) for step in range(1, batch.steps + 1))
     figures = {site.ledger.policy: summarise(site.ledger, wafer, tokens if all_layers else None) for site in sites}
+    for site in sites:
+        figures[site.ledger.policy]["placement_load_correlation"] = site.placement_correlation
     is_artifact = experiment.physics == "paper_artifact"
     if is_artifact:
         for site in sites:
