@@ -12,7 +12,6 @@ import click
 
 from wss.cli.looking import predict, show, stats
 from wss.cli.shared import Bars, Group, free_file
-from wss.errors import did_you_mean
 
 if TYPE_CHECKING:
     from wss.models import ModelShape
@@ -28,12 +27,9 @@ for command in (show, predict, stats):
 
 
 def _model(name: str | None, option: str = "--model ") -> ModelShape | None:
-    from wss.errors import ConfigError
-    from wss.models import MODELS
+    from wss.config.models import model_of
 
-    if name is not None and name not in MODELS:
-        raise ConfigError(f"{option}{name}: is not a known model; {did_you_mean(name, MODELS)}")
-    return MODELS[name] if name is not None else None
+    return model_of(name, option) if name is not None else None
 
 
 @trace.command()

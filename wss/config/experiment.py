@@ -11,7 +11,8 @@ from wss.engine import NETWORKS, Dispatch, FluidSpec, NetworkSpec
 from wss.errors import CHECKED
 from wss.hardware import FaultSpec, SystemSpec
 from wss.metrics.sampling import LEAST
-from wss.models import ModelShape, Precision
+from wss.models import ModelShape, Precision, PrecisionName
+from wss.models.precision import stated_activation_bytes
 from wss.policies import ALLOCATIONS, CACHINGS, PLACEMENTS, PREDICTIONS, PREFETCHINGS, REBALANCINGS, Earlier, Policy
 from wss.traces.synth import SynthSpec
 
@@ -52,7 +53,7 @@ class Experiment:
     model: ModelShape
     wafer: SystemSpec
     trace: SynthSpec | TraceFile
-    precision: Precision = "fp16"
+    precision: PrecisionName | Precision = "fp16"
     batch: int = 4096
     steps: int | Literal["all"] = 4
     layers: tuple[int, ...] | LayerSample | Literal["all"] = "all"
@@ -92,10 +93,17 @@ class Experiment:
         """For what share of all MoE layers those that are run stand: below 1 where they are a sample of them."""
         return len(self.layers_run) / len(self.model.moe_layers) if isinstance(self.layers, LayerSample) else 1.0
 
+    @property
+    def exchange(self) -> Dispatch | None:
+        """The dispatch with all its bytes given: those of the activations, where `precision` states them."""
+        return None if self.dispatch is None else self.dispatch.filled(stated_activation_bytes(self.precision))
+
     def plain(self) -> dict[str, Any]:
         """Return the whole experiment as plain data in SI units, policies sorted by name; no dispatch goes unsaid."""
         said = [f.name for f in fields(self) if f.name != "dispatch" or self.dispatch is not None]
         plain: dict[str, Any] = {name: _plain(getattr(self, name)) for name in said}
+        if self.dispatch is not None:
+            plain["dispatch"] = _plain(self.exchange)
         plain["policies"] = sorted(plain["policies"], key=lambda policy: str(policy["name"]))
         return plain
 
@@ -124,8 +132,8 @@ def _kind(value: object) -> str | None:
         return "synth"
     if isinstance(value, TraceFile):
         return "path"
-    if isinstance(value, ModelShape | Policy | Earlier | LayerSample | Dispatch) or type(value).__module__.startswith(
-        "wss.hardware"
+    if isinstance(value, Policy | Earlier | LayerSample | Dispatch) or type(value).__module__.startswith(
+        ("wss.hardware", "wss.models")
     ):
         return None
     for table in (PLACEMENTS, ALLOCATIONS, PREDICTIONS, CACHINGS, PREFETCHINGS, REBALANCINGS, NETWORKS):

@@ -12,6 +12,7 @@ from annotated_types import Ge, Le, MinLen
 from wss.config import nodes
 from wss.config.choices import build, kinded, named
 from wss.config.experiment import Experiment, LayerSample, TraceFile
+from wss.config.models import read_layers, read_model
 from wss.config.nodes import Document, Place
 from wss.config.policies import read_policies
 from wss.config.settings import apply_setting
@@ -19,8 +20,8 @@ from wss.engine import NETWORKS, Dispatch
 from wss.engine.network import PacketSpec
 from wss.errors import ConfigError, did_you_mean
 from wss.hardware import GEMMS, WAFERS, FaultSpec, SwitchedSpec, WaferSpec, faults_on
-from wss.models import MODELS, ModelShape, Precision
-from wss.models.shape import BYTES_PER_WEIGHT
+from wss.models import Precision, PrecisionName
+from wss.models.precision import BITS, peak_of
 from wss.traces.synth import SYNTHS, SynthSpec
 from wss.units import Quantity
 
@@ -111,10 +112,12 @@ def _check_together(document: Document, given: dict[str, Any]) -> None:
     default = {field.name: field.default for field in fields(Experiment)}
     precision = given.get("precision", default["precision"])
     if "wafer" in given and ("precision" in given or "precision" not in document.value):
-        known = given["wafer"].die.flops
-        if precision not in known:
+        known, peak = given["wafer"].die.flops, peak_of(precision)
+        if peak not in known:
             peaks = ", ".join(sorted(known))
-            what = f"the die has no peak for '{precision}', only for {peaks}; add wafer.die.flops.{precision}"
+            what = f"the die has no peak for '{peak}', only for {peaks}; add wafer.die.flops.{peak}"
+            if not isinstance(precision, Precision):
+                what += ", or store weights in less than they are computed in: {weights: mxfp4, compute: bf16}"
             document.fault(("precision",), what)
     if "policies" in given:
         names = [policy.name for policy in given["policies"]]
@@ -122,7 +125,7 @@ def _check_together(document: Document, given: dict[str, Any]) -> None:
         if baseline not in names:
             document.fault(("baseline",), f"'{baseline}' is not among the policies; give one of {', '.join(names)}")
     network, model = given.get("network"), given.get("model")
-    if isinstance(network, PacketSpec) and model is not None and precision in BYTES_PER_WEIGHT:
+    if isinstance(network, PacketSpec) and model is not None:
         chunks = model.expert_bytes(precision) / network.chunk
         if chunks > MOST_CHUNKS:
             least = model.expert_bytes(precision) / MOST_CHUNKS
@@ -146,8 +149,14 @@ def _check_together(document: Document, given: dict[str, Any]) -> None:
             )
 
 
-def _model(document: Document, place: Place, value: Any) -> Any:
-    return named(document, place, value, MODELS, ModelShape)
+def _precision(document: Document, place: Place, value: Any) -> Any:
+    if isinstance(value, dict):
+        return build(document, place, value, Precision)
+    if isinstance(value, str) and value in BITS and value not in get_args(PrecisionName):
+        what = f"'{value}' is how weights are stored; give {{weights: {value}, compute: bf16}}, or what they are"
+        document.fault(place, f"{what} computed in")
+        return None
+    return build(document, place, value, Literal[get_args(PrecisionName)])
 
 
 def _wafer(document: Document, place: Place, value: Any) -> Any:
@@ -182,8 +191,11 @@ def _layers(document: Document, place: Place, value: Any) -> Any:
         return value
     if isinstance(value, dict):
         return build(document, place, value, LayerSample)
+    value = read_layers(document, place, value)
+    if value is None:
+        return None
     if not isinstance(value, list):
-        what = "it should be 'all', a list of MoE layers, such as [3, 4], or {sample: 8}"
+        what = "it should be 'all', a list of MoE layers, such as [3, 4] or 3-60, or {sample: 8}"
         document.fault(place, f"{value!r} is not right; {what}")
         return None
     layers = build(document, place, value, Annotated[tuple[int, ...], MinLen(1)])
@@ -226,9 +238,9 @@ def _of(hint: Any) -> Reader:
 
 
 READERS: dict[str, Reader] = {
-    "model": _model,
+    "model": read_model,
     "wafer": _wafer,
-    "precision": _of(Literal[get_args(Precision)]),
+    "precision": _precision,
     "trace": _trace,
     "batch": _of(Count),
     "steps": _steps,

@@ -12,7 +12,7 @@ How long each phase takes is a matter of the network, `wss.engine.carrying`, and
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Annotated, Literal
 
 import numpy as np
@@ -35,7 +35,8 @@ class Dispatch:
     Attributes
     ----------
     dispatch_bytes, combine_bytes
-        Bytes of one element of the hidden state on its way to the experts and back. By default FP8 there and BF16 back,
+        Bytes of one element of the hidden state on its way to the experts and back. None for those of the activations
+        that `precision` states; if it states none, FP8 there and BF16 back,
         as DeepSeek-V3 is served (DeepEP's README: "FP8 dispatching and BF16 combining"); FP8's scales, 4 bytes for 128
         elements there, are left out.
     once_per
@@ -51,10 +52,18 @@ class Dispatch:
 
     __pydantic_config__ = CHECKED
 
-    dispatch_bytes: ElementBytes = 1.0
-    combine_bytes: ElementBytes = 2.0
+    dispatch_bytes: ElementBytes | None = None
+    combine_bytes: ElementBytes | None = None
     once_per: Literal["die", "expert", "node"] = "die"
     counting: Literal["expected", "exact"] = field(default="expected", metadata={"option": True})
+
+    def filled(self, activations: float | None = None) -> Dispatch:
+        """Return the same with all bytes given; *activations* are bytes of an element of a token, if stated."""
+        return replace(
+            self,
+            dispatch_bytes=self.dispatch_bytes or activations or 1.0,
+            combine_bytes=self.combine_bytes or activations or 2.0,
+        )
 
     @property
     def needs_tokens(self) -> bool:
@@ -130,7 +139,8 @@ class Exchange:
             name = type(network).__name__
             raise ConfigError(f"dispatch: the network {name} carries reads alone; give one of fluid, packet, circuit")
         self._dispatch, self._top_k, self._dies = dispatch, top_k, wafer.num_dies
-        self._there_bytes, self._back_bytes = hidden * dispatch.dispatch_bytes, hidden * dispatch.combine_bytes
+        given = dispatch.filled()
+        self._there_bytes, self._back_bytes = hidden * (given.dispatch_bytes or 0), hidden * (given.combine_bytes or 0)
         carry = CARRIERS[type(network)](network, wafer)
         self._nodes = _nodes_of(dispatch, network, wafer)
         self._way = Direct(wafer, carry) if self._nodes is None else Relayed(wafer, self._nodes)

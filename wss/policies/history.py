@@ -59,6 +59,8 @@ class History:
         x and y of each die, [dies, 2].
     costs
         What a placement may weigh with.
+    groups
+        Groups of neighbouring experts between which the model's router chooses first; 1 for none.
     """
 
     layers: tuple[int, ...]
@@ -68,6 +70,7 @@ class History:
     room: int
     coordinates: IntArray
     costs: Costs
+    groups: int = 1
 
     @property
     def num_layers(self) -> int:

@@ -10,9 +10,11 @@ import numpy as np
 from wss.config import Experiment, TraceFile
 from wss.errors import ConfigError, TraceError
 from wss.hardware import GEMMS, Wafer
+from wss.models.precision import peak_of
 from wss.policies import Costs, Earlier, History, Policy
 from wss.policies.history import NEEDS
 from wss.policies.placements import REPLICATING
+from wss.policies.placements.eplb import Eplb
 from wss.records import BoolArray, FloatArray, IntArray
 from wss.run.asking import Asking
 from wss.run.batch import made_batch, read_batch
@@ -123,13 +125,14 @@ def history_of(
         room=_room(experiment, wafer),
         coordinates=sealed(wafer.coordinates),
         costs=costs,
+        groups=model.expert_groups,
     )
 
 
 def _room(experiment: Experiment, wafer: Wafer) -> int:
     """Return how many experts a die has room for, with the buffers of a whole kernel beside them."""
     model = experiment.model
-    buffers = experiment.batch * model.top_k * model.activation_bytes
+    buffers = experiment.batch * model.top_k * model.buffer_bytes(experiment.precision)
     return max(0, int((wafer.usable_hbm - buffers) // model.expert_bytes(experiment.precision)))
 
 
@@ -175,6 +178,10 @@ def placing_notes(
     each, which = run.sum() / run[:, :, 0].size, "all layers" if len(run) == len(placed) else "the layers run"
     if each > 1:
         notes.append(f"{policy.name}: an expert is placed on {each:.2f} dies on average, in {which}")
+    if isinstance(policy.placement, Eplb) and (
+        note := policy.placement.note(wafer.coordinates, experiment.model.expert_groups)
+    ):
+        notes.append(f"{policy.name}: {note}")
     return [*notes, *_crowded(experiment, wafer, policy), *_sparse(experiment, wafer)]
 
 
@@ -203,11 +210,12 @@ def costs_of(experiment: Experiment, wafer: Wafer) -> Costs:
     model, precision = experiment.model, experiment.precision
     nbytes, link, die = model.expert_bytes(precision), experiment.wafer.link, experiment.wafer.die
     gemm = GEMMS[experiment.gemm]
+    shape = (model.hidden_size, model.moe_intermediate_size, die, peak_of(precision), model.expert_matrices)
     return Costs(
         hbm_read=nbytes / wafer.spec.die.hbm.bandwidth,
         link_read=nbytes / link.bandwidth,
         hop=2 * link.latency,
-        token=gemm.token_s(model.hidden_size, model.moe_intermediate_size, die, precision),
+        token=gemm.token_s(*shape),
         latency=die.llc.miss + die.hbm.latency,
         tile=gemm.tile(),
         request=link.request / link.granule,
