@@ -78,7 +78,8 @@ def read_model(document: Document, place: Place, value: Any, files: int = 1) -> 
             return None
     elif isinstance(value, dict) and is_config(value):
         try:
-            value = facts_of(value, str(value.get("name", "given in the configuration")))
+            own = value.get("name") or value.get("model_type") or "given in the configuration"
+            value = facts_of(value, str(own))
         except ConfigError as error:
             key, colon, what = error.faults[0].partition(": ")
             document.fault((*place, key) if colon and " " not in key else place, what if colon else key)

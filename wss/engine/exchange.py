@@ -146,17 +146,18 @@ class Exchange:
         self._way = Direct(wafer, carry) if self._nodes is None else Relayed(wafer, self._nodes)
         self._nothing = Carrying(0.0, np.zeros(wafer.num_links), np.zeros(wafer.num_links))
 
-    def run(self, plan: Plan, routed: Routed | None = None) -> Exchanged:
+    def run(self, plan: Plan, routed: Routed | None = None, zero_choices: int = 0) -> Exchanged:
         """Return what it takes to bring the tokens of *plan* to their experts and the results back.
 
-        *routed* are the experts of each token, where they are to be counted exactly.
+        *routed* are the experts of each token, where they are to be counted exactly; *zero_choices* of all choices are
+        zero-computation experts, which nothing is sent to.
         """
-        received, met = self._sent(plan, routed)
+        received, met = self._sent(plan, routed, zero_choices)
         there, back = self._nothing, self._nothing
         if self._dies > 1 and received.any():
             there, back = self._way.carry(received, met, self._there_bytes, self._back_bytes)
         return Exchanged(
-            tokens=float(plan.tokens.sum()) / self._top_k,
+            tokens=float(plan.tokens.sum() + zero_choices) / self._top_k,
             received=received,
             met=met,
             there_bytes=self._there_bytes,
@@ -167,19 +168,20 @@ class Exchange:
             link_busy=there.busy + back.busy,
         )
 
-    def _sent(self, plan: Plan, routed: Routed | None) -> tuple[FloatArray, FloatArray]:
+    def _sent(self, plan: Plan, routed: Routed | None, zero_choices: int) -> tuple[FloatArray, FloatArray]:
         """Return how many tokens each die is sent, [dies], and each node, [nodes]; of no nodes if they go straight."""
         if self._dispatch.once_per == "expert":
             return np.bincount(plan.die, plan.tokens, self._dies).astype(np.float64), np.zeros(0)
-        received = self._met(plan, routed, self._dies)
+        received = self._met(plan, routed, self._dies, zero_choices)
         if self._nodes is None:
             return received, np.zeros(0)
-        return received, self._met(at_nodes(plan, self._nodes), routed, int(self._nodes[-1]) + 1)
+        nodes = int(self._nodes[-1]) + 1
+        return received, self._met(at_nodes(plan, self._nodes), routed, nodes, zero_choices)
 
-    def _met(self, plan: Plan, routed: Routed | None, places: int) -> FloatArray:
+    def _met(self, plan: Plan, routed: Routed | None, places: int, zero_choices: int) -> FloatArray:
         """Return how many tokens are computed in each of *places*, [places]."""
         if not self._dispatch.needs_tokens:
-            return expected_met(plan, self._top_k, places)
+            return expected_met(plan, self._top_k, places, zero_choices)
         if routed is None:
             raise ValueError("tokens are to be counted exactly, and their experts are not given")
         return exactly_met(plan, routed, places)

@@ -57,7 +57,7 @@ _SPELLINGS = {
     "qk_rope_head_dim": ("qk_rope_head_dim",),
     "v_head_dim": ("v_head_dim",),
 }
-_MARKS = {
+MARKS = {
     "architectures",
     "model_type",
     "num_hidden_layers",
@@ -74,7 +74,7 @@ _UNGATED = ("relu2", "squared_relu", "relu_squared")
 
 def is_config(mapping: Mapping[str, Any]) -> bool:
     """Whether *mapping* is a config.json, or part of one, rather than a model in our own words."""
-    return not {"num_layers", "moe_layers", "top_k"} <= set(mapping) and bool(_MARKS & set(mapping))
+    return not {"num_layers", "moe_layers", "top_k"} <= set(mapping) and bool(MARKS & set(mapping))
 
 
 def facts_of(config: Mapping[str, Any], name: str) -> dict[str, Any]:

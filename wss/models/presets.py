@@ -12,6 +12,7 @@ DEEPSEEK_V3 = ModelShape(
     top_k=8,
     hidden_size=7168,
     moe_intermediate_size=2048,
+    expert_matrices=3,
     expert_groups=8,
     attention=Attention(
         num_heads=128, q_lora_rank=1536, kv_lora_rank=512, qk_nope_head_dim=128, qk_rope_head_dim=64, v_head_dim=128
@@ -31,6 +32,7 @@ QWEN3_235B = ModelShape(
     top_k=8,
     hidden_size=4096,
     moe_intermediate_size=1536,
+    expert_matrices=3,
     attention=Attention(num_heads=64, num_kv_heads=4, head_dim=128),
     vocab_size=151936,
     source="Qwen3-235B-A22B config.json: num_experts 128, num_experts_per_tok 8, decoder_sparse_step 1",
@@ -44,6 +46,7 @@ LLAMA4_MAVERICK = ModelShape(
     top_k=1,
     hidden_size=5120,
     moe_intermediate_size=8192,
+    expert_matrices=3,
     attention=Attention(num_heads=40, num_kv_heads=8, head_dim=128),
     dense_intermediate_size=16384,
     num_shared_experts=1,
@@ -60,6 +63,7 @@ KIMI_K2 = ModelShape(
     top_k=8,
     hidden_size=7168,
     moe_intermediate_size=2048,
+    expert_matrices=3,
     attention=Attention(
         num_heads=64, q_lora_rank=1536, kv_lora_rank=512, qk_nope_head_dim=128, qk_rope_head_dim=64, v_head_dim=128
     ),
@@ -78,6 +82,7 @@ GPT_OSS_20B = ModelShape(
     top_k=4,
     hidden_size=2880,
     moe_intermediate_size=2880,
+    expert_matrices=3,
     attention=Attention(num_heads=64, num_kv_heads=8, head_dim=64),
     vocab_size=201088,
     source="gpt-oss-20b config.json: num_local_experts 32, num_experts_per_tok 4",

@@ -18,6 +18,10 @@ from wss.models.precision import AnyPrecision, Format, stated_activation_bytes, 
 Size = Annotated[int, Ge(1), Le(10**6)]
 
 
+# Experts, hidden and intermediate size of known models with experts of two matrices (mlp_hidden_act relu2 in their
+# config.json); Super's experts work on vectors of moe_latent_size.
+_TWO_MATRICES = {(128, 2688, 1856): "Nemotron 3 Nano", (512, 1024, 2688): "Nemotron 3 Super"}
+
 _OPTION = {"option": True}  # stays unsaid in provenance where it has its default
 
 
@@ -67,7 +71,7 @@ class ModelShape:
     top_k
         Choices of the router for a token, those of zero-computation experts among them.
     expert_matrices
-        3 (gate, up, down) or 2 (up, down).
+        3 (gate, up, down) or 2 (up, down); None where it is not said, and taken to be 3.
     zero_experts
         Experts without weights and FLOP, which the router may choose: ids num_experts and above.
     expert_groups
@@ -78,8 +82,8 @@ class ModelShape:
     Raises
     ------
     ValueError
-        If top_k exceeds the experts, expert_groups do not divide them, or moe_layers are not ascending layers of the
-        model.
+        If top_k exceeds the experts, expert_groups do not divide them, moe_layers are not ascending layers of the
+        model, or expert_matrices are not said and the sizes are those of a model whose experts have two.
     """
 
     __pydantic_config__ = CHECKED
@@ -91,7 +95,7 @@ class ModelShape:
     top_k: Annotated[int, Ge(1)]
     hidden_size: Size
     moe_intermediate_size: Size
-    expert_matrices: Literal[2, 3] = field(default=3, metadata=_OPTION)
+    expert_matrices: Literal[2, 3] | None = field(default=None, metadata=_OPTION)
     zero_experts: Annotated[int, Ge(0), Le(4096)] = field(default=0, metadata=_OPTION)
     expert_groups: Annotated[int, Ge(1), Le(4096)] = field(default=1, metadata=_OPTION)
     attention: Attention | None = field(default=None, metadata=_OPTION)
@@ -111,6 +115,12 @@ class ModelShape:
             raise ValueError(
                 f"expert_groups {self.expert_groups} do not divide num_experts {self.num_experts}; give groups that do"
             )
+        sizes = (self.num_experts, self.hidden_size, self.moe_intermediate_size)
+        if self.expert_matrices is None and sizes in _TWO_MATRICES:
+            raise ValueError(
+                f"expert_matrices is not given, and the experts of {_TWO_MATRICES[sizes]}, of the same sizes, have two "
+                "(up, down; squared ReLU); give expert_matrices: 2, or 3 with a gate"
+            )
         if sorted(set(self.moe_layers)) != list(self.moe_layers):
             raise ValueError("moe_layers are not ascending and distinct; list each MoE layer once, lowest first")
         if not 0 <= self.moe_layers[0] <= self.moe_layers[-1] < self.num_layers:
@@ -122,13 +132,18 @@ class ModelShape:
         return self.num_experts + self.zero_experts
 
     @property
+    def matrices(self) -> int:
+        """Matrices of an expert."""
+        return self.expert_matrices or 3
+
+    @property
     def flop_per_token(self) -> float:
         """FLOP one expert spends on one token."""
-        return 2.0 * self.expert_matrices * self.hidden_size * self.moe_intermediate_size
+        return 2.0 * self.matrices * self.hidden_size * self.moe_intermediate_size
 
     def expert_bytes(self, precision: Format | AnyPrecision) -> float:
         """Bytes of one routed expert's weights."""
-        weights = float(self.expert_matrices) * self.hidden_size * self.moe_intermediate_size
+        weights = float(self.matrices) * self.hidden_size * self.moe_intermediate_size
         return weights * (weight_bits(precision) / 8)
 
     @property
@@ -138,7 +153,7 @@ class ModelShape:
         Input and output (hidden) and what all matrices but down give (intermediate each), at 2 bytes an element
         whatever the precision of the weights.
         """
-        return 2.0 * (2 * self.hidden_size + (self.expert_matrices - 1) * self.moe_intermediate_size)
+        return 2.0 * (2 * self.hidden_size + (self.matrices - 1) * self.moe_intermediate_size)
 
     def buffer_bytes(self, precision: AnyPrecision) -> float:
         """Bytes of the same buffers where *precision* may state in what activations are held."""

@@ -62,7 +62,7 @@ def check(experiment: Experiment) -> None:
         faults.append(f"it has no compute times for {experiment.model.name}; give one of {known}")
     if experiment.precision != "fp16":
         faults.append(f"it knows no {experiment.precision}; give precision: fp16")
-    if experiment.model.expert_matrices != 3 or experiment.model.zero_experts:
+    if experiment.model.matrices != 3 or experiment.model.zero_experts:
         faults.append("it knows only experts with weights, of three matrices; give such a model")
     if experiment.faults is not None:
         faults.append("it knows no faults; leave them out")

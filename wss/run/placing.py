@@ -98,7 +98,8 @@ class Seen:
             count = made_batch(experiment, experiment.trace).num_requests
             requests = synthesise(experiment.trace, model, experiment.seed, requests=count, decode_tokens=1)
         pairs = np.zeros((len(model.moe_layers), model.num_experts, model.num_experts), np.int64)
-        pairs[list(places)] = prefill_pairs(requests, count, experiment.batch, places, model.num_experts)
+        found = prefill_pairs(requests, count, experiment.batch, places, model.num_choices)
+        pairs[list(places)] = found[:, : model.num_experts, : model.num_experts]
         return pairs
 
 
@@ -121,7 +122,7 @@ def history_of(
         layers=model.moe_layers,
         load=sealed(load),
         pairs=None if pairs is None else sealed(pairs),
-        tokens=experiment.batch * model.top_k,
+        tokens=experiment.batch * model.top_k * model.num_experts // model.num_choices,
         room=_room(experiment, wafer),
         coordinates=sealed(wafer.coordinates),
         costs=costs,
@@ -210,7 +211,7 @@ def costs_of(experiment: Experiment, wafer: Wafer) -> Costs:
     model, precision = experiment.model, experiment.precision
     nbytes, link, die = model.expert_bytes(precision), experiment.wafer.link, experiment.wafer.die
     gemm = GEMMS[experiment.gemm]
-    shape = (model.hidden_size, model.moe_intermediate_size, die, peak_of(precision), model.expert_matrices)
+    shape = (model.hidden_size, model.moe_intermediate_size, die, peak_of(precision), model.matrices)
     return Costs(
         hbm_read=nbytes / wafer.spec.die.hbm.bandwidth,
         link_read=nbytes / link.bandwidth,

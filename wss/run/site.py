@@ -51,7 +51,7 @@ class Site:
         self._bytes = model.expert_bytes(precision)
         self._copy_bytes = self._bytes / experiment.layer_share  # where layers are sampled, one stands for several
         die = experiment.wafer.die
-        self._shape = (model.hidden_size, model.moe_intermediate_size, die, peak_of(precision), model.expert_matrices)
+        self._shape = (model.hidden_size, model.moe_intermediate_size, die, peak_of(precision), model.matrices)
         self._network: NetworkModel = experiment.network.model(wafer)
         self._exchange = exchange_of(experiment, wafer)
         self._compiled = _fast_twin(experiment, self._network, policy)
@@ -130,7 +130,7 @@ class Site:
             compute,
             outcome,
             where=lying,
-            exchanged=None if self._exchange is None else self._exchange.run(plan, kernel.routed),
+            exchanged=None if self._exchange is None else self._exchange.run(plan, kernel.routed, kernel.zero_choices),
             evictions=self._copies.evictions - before,
             hbm_used=float(used.max()),
         )

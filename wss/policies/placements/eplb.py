@@ -116,10 +116,10 @@ class Eplb:
         groups, (_, num_nodes) = own_groups if self.groups is None else self.groups, self._nodes(coordinates)
         if groups % num_nodes == 0:
             return None
-        whose = "the model has" if self.groups is None else "there are"
+        whose = "of the model" if self.groups is None else "given"
         return (
-            f"its placement is EPLB's global form: {whose} {groups} group{'s' if groups > 1 else ''} of experts, "
-            f"which {num_nodes} nodes do not divide"
+            f"its placement is EPLB's global form: {num_nodes} nodes do not divide the {groups} "
+            f"group{'s' if groups > 1 else ''} of experts {whose}"
         )
 
     @staticmethod
