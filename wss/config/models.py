@@ -76,15 +76,16 @@ def read_model(document: Document, place: Place, value: Any, files: int = 1) -> 
             for fault in error.faults:
                 document.fault(place, fault)
             return None
-    elif isinstance(value, dict) and is_config(value):
+    elif isinstance(value, dict) and "preset" not in value and is_config(value):
         try:
             own = value.get("name") or value.get("model_type") or "given in the configuration"
             value = facts_of(value, str(own))
         except ConfigError as error:
             key, colon, what = error.faults[0].partition(": ")
-            document.fault((*place, key) if colon and " " not in key else place, what if colon else key)
+            at_key = bool(colon) and " " not in key
+            document.fault((*place, key) if at_key else place, what if at_key else error.faults[0])
             return None
-    elif isinstance(value, dict) and "moe_layers" in value:
+    if isinstance(value, dict) and "moe_layers" in value:
         moe_layers = read_layers(document, (*place, "moe_layers"), value["moe_layers"])
         if moe_layers is None:
             return None

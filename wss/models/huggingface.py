@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from wss.errors import ConfigError
+from wss.models.layers import MOST_LAYERS
 from wss.models.sparse_layers import moe_layers
 
 _NESTED = ("text_config", "llm_config", "language_config", "thinker_config")
@@ -62,7 +63,7 @@ MARKS = {
     "model_type",
     "num_hidden_layers",
     *_NESTED,
-    *(spelling for fact in ("num_experts", "top_k") for spelling in _SPELLINGS[fact]),
+    *(spelling.partition(".")[0] for fact in ("num_experts", "top_k") for spelling in _SPELLINGS[fact]),
 } - {"num_experts"}
 _FROM_ZERO = ("zero_experts", "num_shared_experts", "shared_intermediate_size", "a_shared_expert")
 # With these, experts have a size of their own, and intermediate_size is that of dense layers.
@@ -89,6 +90,8 @@ def facts_of(config: Mapping[str, Any], name: str) -> dict[str, Any]:
         return _Facts(_text_part(config)).fields(name)
     except ValueError as error:
         raise ConfigError(str(error)) from None
+    except RecursionError:
+        raise ConfigError("is nested too deeply; give the config.json of a model") from None
 
 
 def _text_part(config: Mapping[str, Any]) -> Mapping[str, Any]:
@@ -165,6 +168,9 @@ class _Facts:
                     f"write the model out, with hidden_size: {width}"
                 )
         size = self._expert_size(all_sparse=len(sparse) == layers)
+        groups = self.find("expert_groups") or 1
+        if experts % groups:
+            raise ValueError(f"{groups} groups (n_group) do not divide {experts} experts; give groups that do")
         fields = {
             "name": name,
             "num_layers": layers,
@@ -175,7 +181,7 @@ class _Facts:
             "moe_intermediate_size": size,
             "expert_matrices": self._matrices(),
             "zero_experts": zero,
-            "expert_groups": self.find("expert_groups") or 1,
+            "expert_groups": groups,
             "attention": self._attention(hidden),
             "dense_intermediate_size": self._dense_size(all_sparse=len(sparse) == layers),
             **self._shared(size),
@@ -188,7 +194,10 @@ class _Facts:
         """Return how many layers there are; LongCat's have two attentions each, which some files count as layers."""
         if str(self._config.get("model_type", "")).startswith("longcat") and "num_layers" in self._config:
             return _Facts({"num_layers": self._config["num_layers"]}).need("num_layers", "how many layers there are")
-        return self.need("num_layers", "how many layers there are")
+        count = self.need("num_layers", "how many layers there are")
+        if count > MOST_LAYERS:
+            raise ValueError(f"{count} layers are more than any model has; give at most {MOST_LAYERS}")
+        return count
 
     def _expert_size(self, *, all_sparse: bool) -> int:
         """Return the intermediate size of an expert, which is that of the model where there is no other."""

@@ -17,6 +17,8 @@ _UNREAD = re.compile(
     r"(moe|expert|sparse|dense|mlp).*layer|layer.*(moe|expert|sparse|dense|mlp)"
     r"|(dense|sparse).*(step|replace|freq|interval|period)"
 )
+_BLOCKS = ("mamba", "attention", "mlp")
+_NORM = re.compile("layer_?norm")
 
 
 def _every(step: int, offset: int) -> Callable[[int], bool]:
@@ -58,15 +60,21 @@ def moe_layers(config: Mapping[str, Any], num_layers: int) -> tuple[int, ...]:
         ``key: what is wrong; what would be right``.
     """
     for key, value in config.items():
-        if key not in KNOWN and _UNREAD.search(key) and value not in (None, False, []) and not isinstance(value, dict):
+        if (
+            key not in KNOWN
+            and _UNREAD.search(_NORM.sub("", key))
+            and value not in (None, False, [])
+            and not isinstance(value, dict)
+        ):
             raise ValueError(
                 f"{key}: may say which layers are MoE layers, and is not known; leave it out if it does not, or write "
                 "the model out with num_layers, moe_layers, num_experts, top_k and sizes"
             )
     allowed = _by_rules(config, num_layers)
     lists = {key: layers for key in _LISTS if (layers := _listed(config, key, num_layers)) is not None}
-    if "moe" in (blocks := config.get("layers_block_type") or ()):  # Nemotron-H
-        lists["layers_block_type"] = _flagged("layers_block_type", blocks, num_layers, ("moe",))
+    blocks = config.get("layers_block_type")  # Nemotron-H; Jamba's have no MoE among them
+    if isinstance(blocks, list) and "moe" in blocks:
+        lists["layers_block_type"] = _flagged("layers_block_type", blocks, num_layers, ("moe",), _BLOCKS)
     for key, layers in lists.items():
         if not layers <= allowed or layers != next(iter(lists.values())):
             other = next((name for name in (*lists, *_RULES) if config.get(name) is not None and name != key), "")
@@ -91,9 +99,9 @@ def _by_rules(config: Mapping[str, Any], num_layers: int) -> Layers:
             raise ValueError(f"{key}: {value!r} is not right; it should be a whole number from {least} on")
         layers = {layer for layer in layers if rule(value)(layer)}
     if isinstance(freq := config.get("moe_layer_freq"), list):  # MiMo
-        layers &= _flagged("moe_layer_freq", freq, num_layers, (1, True))
-    for key in set(_RULES) - {"moe_layer_freq"}:
-        if isinstance(config.get(key), list):
+        layers &= _flagged("moe_layer_freq", freq, num_layers, (1,), (0,))
+    for key in _RULES:
+        if key != "moe_layer_freq" and isinstance(config.get(key), list):
             raise ValueError(f"{key}: a list is not known here; write the model out with moe_layers")
     period, offset = config.get("expert_layer_period"), config.get("expert_layer_offset")
     if (period is None) != (offset is None):
@@ -113,19 +121,22 @@ def _listed(config: Mapping[str, Any], key: str, num_layers: int) -> Layers | No
     if key == "hybrid_override_pattern":  # Nemotron-H: Mamba, attention, MLP, experts
         if not isinstance(value, str) or set(value) - set("M*-E"):
             raise ValueError(f"{key}: {value!r} is not right; it should have an M, *, - or E for each layer")
-        return _flagged(key, list(value), num_layers, ("E",))
+        return _flagged(key, list(value), num_layers, ("E",), tuple("M*-"))
     if key == "mlp_layer_types":
-        return _flagged(key, value, num_layers, ("sparse", "moe"))
+        return _flagged(key, value, num_layers, ("sparse", "moe"), ("dense",))
     if key == "is_moe_layer":
-        return _flagged(key, value, num_layers, (True, 1))
+        return _flagged(key, value, num_layers, (1,), (0,))
     return _numbers(key, value, num_layers)
 
 
-def _flagged(key: str, value: Any, num_layers: int, sparse: tuple[Any, ...]) -> Layers:
-    """Return the layers whose entry of *value* is one of *sparse*."""
+def _flagged(key: str, value: Any, num_layers: int, sparse: tuple[Any, ...], others: tuple[Any, ...]) -> Layers:
+    """Return the layers whose entry of *value* is one of *sparse*, and not of the *others*."""
     if not isinstance(value, list) or len(value) != num_layers:
         count = f"{len(value)} entries" if isinstance(value, list) else repr(value)
         raise ValueError(f"{key}: has {count} for {num_layers} layers; give one for each")
+    known = (*sparse, *others)
+    if stray := [entry for entry in value if entry not in known]:
+        raise ValueError(f"{key}: {stray[0]!r} is not known; it should be one of {', '.join(map(repr, known))}")
     return frozenset(layer for layer, entry in enumerate(value) if entry in sparse)
 
 

@@ -16,7 +16,7 @@ from wss.units import show
 
 def catalogue() -> str:
     """Return the list as text."""
-    tables = {
+    tables: dict[str, dict[str, str]] = {
         "models": {
             name: f"{m.name}: {len(m.moe_layers)} MoE layers, {m.num_experts} experts, top-{m.top_k}, "
             f"hidden {m.hidden_size}, intermediate {m.moe_intermediate_size}{_more(m)} ({m.source})"
