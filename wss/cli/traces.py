@@ -12,7 +12,6 @@ import click
 
 from wss.cli.looking import predict, show, stats
 from wss.cli.shared import Bars, Group, free_file
-from wss.errors import did_you_mean
 
 if TYPE_CHECKING:
     from wss.models import ModelShape
@@ -28,12 +27,9 @@ for command in (show, predict, stats):
 
 
 def _model(name: str | None, option: str = "--model ") -> ModelShape | None:
-    from wss.errors import ConfigError
-    from wss.models import MODELS
+    from wss.config.models import model_of
 
-    if name is not None and name not in MODELS:
-        raise ConfigError(f"{option}{name}: is not a known model; {did_you_mean(name, MODELS)}")
-    return MODELS[name] if name is not None else None
+    return model_of(name, option) if name is not None else None
 
 
 @trace.command()
@@ -76,7 +72,7 @@ def fetch(
 @click.argument("source", type=click.Path(path_type=Path))
 @click.option("--out", type=click.Path(path_type=Path), required=True, help="The Parquet file to write.")
 @click.option("--format", "kind", help="paper, sglang, vllm, logits, fingerprints, csv, jsonl  [default: as it looks]")
-@click.option("--model", help="Which model routed, where no folder says it (see `wss list`).")
+@click.option("--model", help="Which model routed, where no folder says it: a name of `wss list`, or a config.json.")
 @click.option("--experts", type=click.IntRange(1, 32767), help="Experts a layer, for a model without a preset.")
 @click.option("--top-k", type=click.IntRange(1, 32767), help="Experts of a token (logits, sglang).")
 @click.option("--moe-layers", help="Numbers of the MoE layers, such as 3-60 or 1,3,5, for a model without a preset.")
@@ -138,25 +134,20 @@ def import_(
 def _layers(text: str | None) -> tuple[int, ...] | None:
     """Read layer numbers such as ``3-60`` or ``1,3,5``."""
     from wss.errors import ConfigError
+    from wss.models.layers import layer_numbers
 
     if text is None:
         return None
-    layers: list[int] = []
-    for piece in text.split(","):
-        first, dash, last = piece.partition("-")
-        ends = (first, last) if dash else (first, first)
-        if not all(end.strip().isascii() and end.strip().isdigit() and len(end.strip()) < 6 for end in ends):
-            raise ConfigError(f"--moe-layers {text}: '{piece}' is not a layer; write such as 3-60 or 1,3,5")
-        layers.extend(range(int(ends[0]), int(ends[1]) + 1))
-    if not layers or sorted(set(layers)) != layers:
-        raise ConfigError(f"--moe-layers {text}: is not ascending; list each layer once, lowest first")
-    return tuple(layers)
+    try:
+        return layer_numbers(text)
+    except ValueError as error:
+        raise ConfigError(f"--moe-layers {text}: {error}") from None
 
 
 @trace.command()
 @click.argument("model")
 @click.option("--out", type=click.Path(path_type=Path), required=True, help="The Parquet file to write.")
-@click.option("--preset", help="Parameters by name  [default: those of MODEL]")
+@click.option("--preset", help="Parameters by name of `wss list`  [default: those of MODEL, if it is one]")
 @click.option("--like", type=click.Path(path_type=Path), help="A recorded trace to fit the parameters to.")
 @click.option("--requests", type=click.IntRange(1, 10**6), help="How many requests  [default: the preset's]")
 @click.option("--decode-tokens", type=click.IntRange(1, 10**5), help="Of each request  [default: the preset's]")
@@ -176,7 +167,10 @@ def synth(
     force: bool,
     quiet: bool,
 ) -> None:
-    """Make up a trace of MODEL, a name of `wss list`; it is labelled synthetic."""
+    """Make up a trace of MODEL, a name of `wss list` or the path of a config.json or a YAML file with a model.
+
+    It is labelled synthetic.
+    """
     from wss.config import load_synth
     from wss.traces import write_trace
     from wss.traces.synth import synth_meta, synthesise
@@ -187,7 +181,7 @@ def synth(
     sizes = {"requests": requests, "decode_tokens": decode_tokens}
     given = [f"{key}={value}" for key, value in sizes.items() if value is not None]
     bars = Bars(quiet)
-    spec = load_synth(preset or model, (*settings, *given))
+    spec = load_synth(_parameters(preset, model, fitted=like is not None), (*settings, *given))
     if like is not None:
         spec = _like(like, shape, seed, bars, spec, {*(key.partition("=")[0] for key in (*settings, *given))})
     done = 0
@@ -205,6 +199,17 @@ def synth(
     click.echo(f"wrote {out}: {count} SYNTHETIC requests of {shape.name}")
 
 
+def _parameters(preset: str | None, model: str, *, fitted: bool) -> str:
+    """Return which preset a synthetic trace begins with: fitted to a trace, any will do."""
+    from wss.errors import ConfigError
+    from wss.traces.synth import SYNTHS
+
+    if preset is None and model not in SYNTHS and not fitted:
+        known = ", ".join(sorted(SYNTHS))
+        raise ConfigError(f"{model}: a model without parameters of its own; give --preset ({known}) or --like FILE")
+    return preset or (model if model in SYNTHS else next(iter(SYNTHS)))
+
+
 def _like(like: Path, shape: ModelShape, seed: int, bars: Bars, given: Any, keep: set[str]) -> Any:
     """Return parameters fitted to the trace *like*, but those of *given* that the user set."""
     from dataclasses import replace
@@ -216,8 +221,8 @@ def _like(like: Path, shape: ModelShape, seed: int, bars: Bars, given: Any, keep
 
     with TraceReader(like) as reader:
         meta = reader.meta
-        if (meta.num_experts, meta.top_k) != (shape.num_experts, shape.top_k):
-            ours = f"{shape.num_experts} experts, top-{shape.top_k}"
+        if (meta.num_experts, meta.top_k) != (shape.num_choices, shape.top_k):
+            ours = f"{shape.num_choices} experts, top-{shape.top_k}"
             raise TraceError(
                 f"{like}: has {meta.num_experts} experts, top-{meta.top_k}; {shape.name} has {ours}; give a like model"
             )

@@ -33,19 +33,29 @@ class GemmModel(Protocol):
     """Says how long the experts' GEMMs compute; reading the weights is the network's business."""
 
     def seconds(
-        self, tokens: FloatArray, dies: IntArray, hidden: int, intermediate: int, die: DieSpec, precision: Precision
+        self,
+        tokens: FloatArray,
+        dies: IntArray,
+        hidden: int,
+        intermediate: int,
+        die: DieSpec,
+        precision: Precision,
+        matrices: int = 3,
     ) -> FloatArray:
         """Return how long each task of a kernel computes, [tasks].
 
-        A task is one expert with *tokens* [tasks] on one of the *dies* [tasks]; a die runs its own in this order.
+        A task is one expert with *tokens* [tasks] on one of the *dies* [tasks]; a die runs its own in this order. An
+        expert has 3 *matrices*, or 2 without a gate.
         """
         ...
 
-    def least_seconds(self, tokens: float, hidden: int, intermediate: int, die: DieSpec, precision: Precision) -> float:
+    def least_seconds(
+        self, tokens: float, hidden: int, intermediate: int, die: DieSpec, precision: Precision, matrices: int = 3
+    ) -> float:
         """Return what *tokens* token-experts on one die take at least, however they are shared out among experts."""
         ...
 
-    def token_s(self, hidden: int, intermediate: int, die: DieSpec, precision: Precision) -> float:
+    def token_s(self, hidden: int, intermediate: int, die: DieSpec, precision: Precision, matrices: int = 3) -> float:
         """Return what one token more of an expert costs at best, which policies may weigh with."""
         ...
 
@@ -71,18 +81,27 @@ class Ideal:
     """FLOP over peak FLOP/s: no launch cost, no tiles, no waves."""
 
     def seconds(
-        self, tokens: FloatArray, dies: IntArray, hidden: int, intermediate: int, die: DieSpec, precision: Precision
+        self,
+        tokens: FloatArray,
+        dies: IntArray,
+        hidden: int,
+        intermediate: int,
+        die: DieSpec,
+        precision: Precision,
+        matrices: int = 3,
     ) -> FloatArray:
-        """Return 6 · hidden · intermediate FLOP a token over the peak, [tasks]."""
-        return tokens * self.token_s(hidden, intermediate, die, precision)
+        """Return 2 · matrices · hidden · intermediate FLOP a token over the peak, [tasks]."""
+        return tokens * self.token_s(hidden, intermediate, die, precision, matrices)
 
-    def least_seconds(self, tokens: float, hidden: int, intermediate: int, die: DieSpec, precision: Precision) -> float:
+    def least_seconds(
+        self, tokens: float, hidden: int, intermediate: int, die: DieSpec, precision: Precision, matrices: int = 3
+    ) -> float:
         """Return the same."""
-        return tokens * self.token_s(hidden, intermediate, die, precision)
+        return tokens * self.token_s(hidden, intermediate, die, precision, matrices)
 
-    def token_s(self, hidden: int, intermediate: int, die: DieSpec, precision: Precision) -> float:
+    def token_s(self, hidden: int, intermediate: int, die: DieSpec, precision: Precision, matrices: int = 3) -> float:
         """Return the same for one token."""
-        return 6.0 * hidden * intermediate / die.flops[precision]
+        return 2.0 * matrices * hidden * intermediate / die.flops[precision]
 
     def tile(self) -> int:
         """Return 1."""
@@ -143,16 +162,23 @@ class Measured:
         return result
 
     def seconds(
-        self, tokens: FloatArray, dies: IntArray, hidden: int, intermediate: int, die: DieSpec, precision: Precision
+        self,
+        tokens: FloatArray,
+        dies: IntArray,
+        hidden: int,
+        intermediate: int,
+        die: DieSpec,
+        precision: Precision,
+        matrices: int = 3,
     ) -> FloatArray:
-        """Return the compute terms of gate and up together and of down, [tasks].
+        """Return the compute terms of gate (if any) and up together and of down, [tasks].
 
         All tasks of a die are one grouped GEMM for gate and up and one for down, whose tiles fill waves together: the
         die's first task bears both launches, its last one what the part-full waves at the end lose.
         """
         result = np.zeros(len(tokens))
         first, last = _ends(dies)
-        for n, k in ((2 * intermediate, hidden), (hidden, intermediate)):
+        for n, k in (((matrices - 1) * intermediate, hidden), (hidden, intermediate)):
             waves = np.ceil(tokens / TILE_M) * np.ceil(n / TILE_N) / die.sms
             a_die = np.bincount(dies, waves)[dies[last]]
             lost = self.part_wave * (np.ceil(a_die) - a_die)
@@ -161,13 +187,15 @@ class Measured:
         result[first] += 2 * self.launch_s
         return result
 
-    def least_seconds(self, tokens: float, hidden: int, intermediate: int, die: DieSpec, precision: Precision) -> float:
+    def least_seconds(
+        self, tokens: float, hidden: int, intermediate: int, die: DieSpec, precision: Precision, matrices: int = 3
+    ) -> float:
         """Return the launches, and the compute terms as if all tiles and waves were full."""
-        return 2 * self.launch_s + tokens * self.token_s(hidden, intermediate, die, precision)
+        return 2 * self.launch_s + tokens * self.token_s(hidden, intermediate, die, precision, matrices)
 
-    def token_s(self, hidden: int, intermediate: int, die: DieSpec, precision: Precision) -> float:
+    def token_s(self, hidden: int, intermediate: int, die: DieSpec, precision: Precision, matrices: int = 3) -> float:
         """Return a token's part of full tiles and waves."""
-        gate_up = 4.0 * intermediate * (hidden + self.tile_overhead)
+        gate_up = 2.0 * (matrices - 1) * intermediate * (hidden + self.tile_overhead)
         down = 2.0 * hidden * (intermediate + self.tile_overhead)
         return (gate_up + down) / (self.compute_share * die.flops[precision])
 

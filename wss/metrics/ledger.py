@@ -10,7 +10,7 @@ from wss.hardware.gemm import GemmModel
 from wss.hardware.wafer import Wafer
 from wss.metrics.bounds import Bounds, Whereabouts, least_exchange
 from wss.metrics.traffic import Traffic, check_conservation, check_exchange, traffic
-from wss.models.shape import ModelShape, Precision
+from wss.models import AnyPrecision, ModelShape
 from wss.records import Exchanged, FloatArray, IntArray, KernelRow, KernelRun, Plan
 
 
@@ -25,7 +25,7 @@ class Ledger:
         policy: str,
         model: ModelShape,
         wafer: Wafer,
-        precision: Precision,
+        precision: AnyPrecision,
         gemm: GemmModel,
         *,
         exchanges: bool = False,

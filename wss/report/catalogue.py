@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import get_args
 
 from wss.engine import NETWORKS
 from wss.hardware import WAFERS, SwitchedSpec, SystemSpec
-from wss.models import MODELS
+from wss.models import MODELS, ModelShape, PrecisionName
+from wss.models.precision import BITS
 from wss.policies import ALLOCATIONS, CACHINGS, PLACEMENTS, POLICIES, PREDICTIONS, PREFETCHINGS, REBALANCINGS
 from wss.traces.synth import SYNTHS
 from wss.units import show
@@ -14,11 +16,16 @@ from wss.units import show
 
 def catalogue() -> str:
     """Return the list as text."""
-    tables = {
+    tables: dict[str, dict[str, str]] = {
         "models": {
             name: f"{m.name}: {len(m.moe_layers)} MoE layers, {m.num_experts} experts, top-{m.top_k}, "
-            f"hidden {m.hidden_size}, intermediate {m.moe_intermediate_size} ({m.source})"
+            f"hidden {m.hidden_size}, intermediate {m.moe_intermediate_size}{_more(m)} ({m.source})"
             for name, m in MODELS.items()
+        },
+        "precision": {
+            name: f"{bits:g} bits a weight"
+            + ("" if name in get_args(PrecisionName) else ", as precision.weights alone")
+            for name, bits in BITS.items()
         },
         "wafers": {
             name: f"{_shape(w)}, HBM {show(w.die.hbm.size, 'size')} at "
@@ -47,6 +54,13 @@ def catalogue() -> str:
         width = max(len(name) for name in table)
         blocks.append("\n".join([heading, *(f"  {name.ljust(width)}  {line}" for name, line in sorted(table.items()))]))
     return "\n\n".join(blocks)
+
+
+def _more(model: ModelShape) -> str:
+    """Say what is not so with most models."""
+    groups = f", {model.expert_groups} groups of experts" if model.expert_groups > 1 else ""
+    zero = f", {model.zero_experts} zero-computation experts" if model.zero_experts else ""
+    return groups + zero + (", two matrices an expert" if model.matrices == 2 else "")
 
 
 def _shape(wafer: SystemSpec) -> str:

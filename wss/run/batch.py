@@ -47,7 +47,7 @@ def made_batch(experiment: Experiment, spec: SynthSpec) -> Batch:
         digest=None,
         num_requests=count,
         steps=steps,
-        notes=(SYNTHETIC, *_drift(spec, steps), *_repeats(experiment, count)),
+        notes=(SYNTHETIC, *_assumed(experiment), *_drift(spec, steps), *_repeats(experiment, count)),
     )
 
 
@@ -94,7 +94,7 @@ def read_batch(experiment: Experiment, source: TraceFile) -> tuple[Batch, list[R
             digest=reader.digest(),
             num_requests=len(requests),
             steps=longest if experiment.steps == "all" else experiment.steps,
-            notes=(*notes, *_repeats(experiment, len(requests))),
+            notes=(*notes, *_assumed(experiment), *_repeats(experiment, len(requests))),
         )
         return batch, requests
 
@@ -105,9 +105,13 @@ def _fit(experiment: Experiment, reader: TraceReader) -> list[str]:
     faults = [
         f"{reader.path}: has {key} {_short(getattr(meta, key))}, "
         f"the model {model.name} has {_short(getattr(model, key))}; give a trace of this model"
-        for key in ("num_experts", "top_k", "moe_layers")
+        for key in ("top_k", "moe_layers")
         if getattr(meta, key) != getattr(model, key)
     ]
+    if (choices := meta.num_experts + getattr(meta, "zero_experts", 0)) != model.num_choices:
+        free = " without or with weights" if model.zero_experts else ""
+        what = f"{reader.path}: has num_experts {choices}, the model {model.name} has {model.num_choices}{free}"
+        faults.insert(0, f"{what}; give a trace of this model")
     if faults:
         raise TraceError(*faults)
     return (
@@ -119,6 +123,13 @@ def _fit(experiment: Experiment, reader: TraceReader) -> list[str]:
 
 def _short(value: Any) -> str:
     return f"{len(value)} layers in {value[0]}..{value[-1]}" if isinstance(value, tuple) else str(value)
+
+
+def _assumed(experiment: Experiment) -> list[str]:
+    """Say what is taken for granted of the model."""
+    if experiment.model.expert_matrices is not None:
+        return []
+    return ["the model does not give expert_matrices: experts of three (gate, up, down) are taken for granted"]
 
 
 def _repeats(experiment: Experiment, unique: int) -> list[str]:

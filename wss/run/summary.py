@@ -53,7 +53,7 @@ def summary_of(
         "physics": experiment.physics,
         "network": "circuit" if is_artifact else experiment.network_kind,
         "gemm": "paper_artifact" if is_artifact else experiment.gemm,
-        "precision": experiment.precision,
+        "precision": str(experiment.precision),
         "synthetic": batch.meta.synthetic,
         "batch": experiment.batch,
         "unique_requests": batch.num_requests,

@@ -149,7 +149,7 @@ def synth_meta(spec: SynthSpec, model: ModelShape, seed: int, requests: int | No
         subject="*" if spec.subjects > 1 else "synthetic",
         moe_layers=model.moe_layers,
         num_layers=model.num_layers,
-        num_experts=model.num_experts,
+        num_experts=model.num_choices,
         top_k=model.top_k,
         num_requests=actual.requests,
         source=f"synthetic: wss trace synth, seed {seed}",

@@ -37,8 +37,8 @@ class Hints:
 
     @property
     def experts(self) -> int | None:
-        """Routed experts a layer, if known."""
-        return self.num_experts or (self.model.num_experts if self.model else None)
+        """Experts of a layer that the router chooses among, if known."""
+        return self.num_experts or (self.model.num_choices if self.model else None)
 
 
 class Read(NamedTuple):
@@ -169,12 +169,12 @@ def meta_of(
     model = hints.model
     if model is not None:
         ours, theirs = (len(layers), top_k), (len(model.moe_layers), model.top_k)
-        if ours != theirs or num_experts > model.num_experts:
+        if ours != theirs or num_experts > model.num_choices:
             raise TraceError(
                 f"{path}: has {ours[0]} MoE layers, top-{ours[1]} of {num_experts} experts; {model.name} has "
-                f"{theirs[0]}, top-{theirs[1]} of {model.num_experts}; give the --model that routed"
+                f"{theirs[0]}, top-{theirs[1]} of {model.num_choices}; give the --model that routed"
             )
-        layers, num_layers, num_experts = model.moe_layers, model.num_layers, model.num_experts
+        layers, num_layers, num_experts = model.moe_layers, model.num_layers, model.num_choices
     return TraceMeta(
         model=model.name if model else "unknown",
         benchmark="*",
