@@ -200,9 +200,16 @@ def test_synthetic_routing_is_sampled_by_its_parameters(config):
 def test_the_papers_physics_can_be_sampled():
     configs = Path(__file__).parents[1] / "configs"
     settings = ["physics=paper_artifact", "layers.sample=4", "batch=16", "steps=1", "policies=[base, ep]"]
-    own = by_policy(run(load(configs / "llama4_maverick.yaml", settings)))["base"]
+    result = run(load(configs / "llama4_maverick.yaml", settings))
+    own = by_policy(result)["base"]
     assert set(own) - LABELS - set(WITHOUT) - {"hbm_excess_bytes"} == set(own["ci95"])
-    assert own["estimate"]["hops"] == pytest.approx(own["estimate"]["decode_hops"] + own["estimate"]["prefill_hops"])
+    assert "decode_hops" not in own
+    decode = {row.layer: row.hops for row in result.ledgers[0].decode}
+    assert own["hops"] == sum(decode.values())
+    assert own["prefill_hops"] > 0
+    assert own["throughput_paper_tokens_per_s"] == pytest.approx(16 * 128 / own["decode_time_s"])
+    estimate = own["estimate"]
+    assert estimate["throughput_paper_tokens_per_s"] == pytest.approx(16 * 128 / estimate["decode_time_s"])
 
 
 def test_the_table_shows_the_interval_and_says_what_is_estimated(config):

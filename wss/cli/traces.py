@@ -149,7 +149,7 @@ def _layers(text: str | None) -> tuple[int, ...] | None:
 @click.option("--out", type=click.Path(path_type=Path), required=True, help="The Parquet file to write.")
 @click.option("--preset", help="Parameters by name of `wss list`  [default: those of MODEL, if it is one]")
 @click.option("--like", type=click.Path(path_type=Path), help="A recorded trace to fit the parameters to.")
-@click.option("--requests", type=click.IntRange(1, 10**6), help="How many requests  [default: the preset's]")
+@click.option("--requests", type=click.IntRange(1, 10**6), help="How many requests  [default: the preset's, or 4096]")
 @click.option("--decode-tokens", type=click.IntRange(1, 10**5), help="Of each request  [default: the preset's]")
 @click.option("--seed", type=click.IntRange(0, 2**63 - 1), default=0, show_default=True)
 @click.option("--set", "settings", multiple=True, metavar="KEY=VALUE", help="Change one parameter, such as skew=1.2.")
@@ -173,7 +173,7 @@ def synth(
     """
     from wss.config import load_synth
     from wss.traces import write_trace
-    from wss.traces.synth import synth_meta, synthesise
+    from wss.traces.synth import num_requests, synth_meta, synthesise
 
     free_file(out, force)
     shape = _model(model, "")
@@ -189,10 +189,10 @@ def synth(
     def on_request(_: Any) -> None:
         nonlocal done
         done += 1
-        bars("making the trace", done, spec.requests)
+        bars("making the trace", done, num_requests(spec))
 
     try:
-        meta = synth_meta(spec, shape, seed, spec.requests, like.name if like is not None else "")
+        meta = synth_meta(spec, shape, seed, None, like.name if like is not None else "")
         count = write_trace(out, meta, synthesise(spec, shape, seed), on_request=on_request)
     finally:
         bars.close()

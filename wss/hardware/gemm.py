@@ -3,7 +3,8 @@
 A GEMM multiplies [m, k] by [k, n] in each of some groups. ``ideal`` is the plain roofline's compute side: FLOP over
 peak FLOP/s. ``h800`` is what published measurements on an H800 support (`H800`, fitted by experiments/gemm/fit.py):
 
-    tiles   q = groups · ceil(m / 64) · ceil(n / 128) / SMs      waves of output tiles; the last one may be part full
+    tiles   t = groups · ceil(m / 64) · ceil(n / 128)      output tiles, a whole number
+    waves   q = t / SMs                                    the last one may be part full
     compute c = (q + w · (ceil(q) - q)) · SMs · 64 · 128 · 2 · (k + k0) / (share of peak · peak FLOP/s)
     memory  b = groups · (m·k + k·n + 2·m·n) bytes / (share of bandwidth · HBM bandwidth)
     time      = launch + (c^3 + b^3)^(1/3)
@@ -76,6 +77,12 @@ def _ends(dies: IntArray) -> tuple[IntArray, IntArray]:
     return first[first >= 0], last[last >= 0]
 
 
+def _tiles(m: FloatArray, n: float) -> IntArray:
+    """Return how many tiles make up the results of GEMMs of *m* rows [gemms] and *n* columns."""
+    tiles: IntArray = np.ceil(m / TILE_M).astype(np.int64) * int(np.ceil(n / TILE_N))
+    return tiles
+
+
 @dataclass(frozen=True)
 class Ideal:
     """FLOP over peak FLOP/s: no launch cost, no tiles, no waves."""
@@ -138,10 +145,14 @@ class Measured:
         self, m: FloatArray, n: float, k: float, die: DieSpec, precision: Precision, groups: float = 1
     ) -> FloatArray:
         """Return the compute term c of GEMMs of *m* rows, [gemms]."""
-        waves = groups * np.ceil(m / TILE_M) * np.ceil(n / TILE_N) / die.sms
-        waves = waves + self.part_wave * (np.ceil(waves) - waves)
-        result: FloatArray = waves * self._wave_s(k, die, precision)
+        tiles = np.rint(groups * _tiles(m, n)).astype(np.int64)
+        result: FloatArray = (tiles / die.sms + self._lost(tiles, die)) * self._wave_s(k, die, precision)
         return result
+
+    def _lost(self, tiles: IntArray, die: DieSpec) -> FloatArray:
+        """Return the waves that *tiles* lose where the last one is part full: idle SMs are counted, then divided."""
+        lost: FloatArray = self.part_wave * (-tiles % die.sms / die.sms)
+        return lost
 
     def _wave_s(self, k: float, die: DieSpec, precision: Precision) -> float:
         """Return the seconds of one wave: a tile on each SM."""
@@ -179,10 +190,10 @@ class Measured:
         result = np.zeros(len(tokens))
         first, last = _ends(dies)
         for n, k in (((matrices - 1) * intermediate, hidden), (hidden, intermediate)):
-            waves = np.ceil(tokens / TILE_M) * np.ceil(n / TILE_N) / die.sms
-            a_die = np.bincount(dies, waves)[dies[last]]
-            lost = self.part_wave * (np.ceil(a_die) - a_die)
-            waves[last] += lost
+            tiles = _tiles(tokens, n)
+            waves = tiles / die.sms
+            a_die = np.bincount(dies, tiles)[dies[last]].astype(np.int64)
+            waves[last] += self._lost(a_die, die)
             result += waves * self._wave_s(k, die, precision)
         result[first] += 2 * self.launch_s
         return result

@@ -9,6 +9,7 @@ from typing import Any
 
 from wss.config import Experiment, TraceFile
 from wss.errors import ConfigError, TraceError
+from wss.models import MODELS
 from wss.rng import permutation, stream
 from wss.traces import RequestRouting, TraceMeta, TraceReader
 from wss.traces.replay import last_step
@@ -17,6 +18,10 @@ from wss.traces.synth import SynthSpec, synth_meta
 Progress = Callable[[str, int, int], None]
 
 SYNTHETIC = "the routing is synthetic: made up from named parameters, not recorded"
+RECORDED_POPULARITY = (
+    "the routing is synthetic: how popular each expert is in each layer is recorded ({source}); "
+    "which experts a token has together, and what follows what, is made up from named parameters"
+)
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -41,14 +46,27 @@ def made_batch(experiment: Experiment, spec: SynthSpec) -> Batch:
             f"steps: {steps} are more than the synthetic trace has; give at most {spec.decode_tokens}, "
             "or set trace.synth.decode_tokens"
         )
-    count = min(experiment.batch, spec.requests)
+    count = experiment.batch if spec.requests is None else min(experiment.batch, spec.requests)
     return Batch(
         meta=synth_meta(spec, experiment.model, experiment.seed, count),
         digest=None,
         num_requests=count,
         steps=steps,
-        notes=(SYNTHETIC, *_assumed(experiment), *_drift(spec, steps), *_repeats(experiment, count)),
+        notes=(*_made(experiment, spec), *_assumed(experiment), *_drift(spec, steps), *_repeats(experiment, count)),
     )
+
+
+def _made(experiment: Experiment, spec: SynthSpec) -> list[str]:
+    """Say what of the routing is made up, and that its parameters are another model's."""
+    source = f"{spec.workload} of {Path(spec.loads).name}"
+    notes = [RECORDED_POPULARITY.format(source=source) if spec.loads else SYNTHETIC]
+    model = MODELS.get(spec.preset)
+    if model is not None and model.name != experiment.model.name.removesuffix(" (modified)"):
+        notes.append(
+            f"the routing is made up with the parameters of {spec.preset}, the model is {experiment.model.name}: "
+            "give the preset of this model where there is one"
+        )
+    return notes
 
 
 def _drift(spec: SynthSpec, steps: int) -> list[str]:

@@ -42,8 +42,6 @@ def summary_of(
     if is_artifact:
         for site in sites:
             own = figures[site.ledger.policy]
-            own["decode_hops"] = own["hops"]
-            own["hops"] += own["prefill_hops"]  # their count is over all steps
             own["throughput_paper_tokens_per_s"] = experiment.batch * 128 / own["decode_time_s"]
             own["hbm_excess_bytes"] = max(0.0, site.excess_bytes)
     baseline = figures[experiment.baseline]["decode_time_s"]
@@ -104,8 +102,6 @@ def _estimates(
         time = own["decode_time_s"].above
         own["speedup"] = Figure(baseline, time)
         if experiment.physics == "paper_artifact":
-            own["decode_hops"] = own["hops"]
-            own["hops"] = Figure(own["hops"].above + own["prefill_hops"].above)
             own["throughput_paper_tokens_per_s"] = Figure(np.full(len(time), experiment.batch * 128 / all_layers), time)
         estimates = {key: sample.estimate(*figure) for key, figure in own.items()}
         found[policy] = {
