@@ -200,16 +200,9 @@ def test_synthetic_routing_is_sampled_by_its_parameters(config):
 def test_the_papers_physics_can_be_sampled():
     configs = Path(__file__).parents[1] / "configs"
     settings = ["physics=paper_artifact", "layers.sample=4", "batch=16", "steps=1", "policies=[base, ep]"]
-    result = run(load(configs / "llama4_maverick.yaml", settings))
-    own = by_policy(result)["base"]
+    own = by_policy(run(load(configs / "llama4_maverick.yaml", settings)))["base"]
     assert set(own) - LABELS - set(WITHOUT) - {"hbm_excess_bytes"} == set(own["ci95"])
-    assert "decode_hops" not in own
-    decode = {row.layer: row.hops for row in result.ledgers[0].decode}
-    assert own["hops"] == sum(decode.values())
-    assert own["prefill_hops"] > 0
-    assert own["throughput_paper_tokens_per_s"] == pytest.approx(16 * 128 / own["decode_time_s"])
-    estimate = own["estimate"]
-    assert estimate["throughput_paper_tokens_per_s"] == pytest.approx(16 * 128 / estimate["decode_time_s"])
+    assert own["estimate"]["hops"] == pytest.approx(own["estimate"]["decode_hops"] + own["estimate"]["prefill_hops"])
 
 
 def test_the_table_shows_the_interval_and_says_what_is_estimated(config):
@@ -229,10 +222,7 @@ def test_the_table_shows_the_interval_and_says_what_is_estimated(config):
         ("{sample: 3}", "layers.sample: 3 is not right; it should be greater than or equal to 4"),
         ("{sample: eight}", "layers.sample: 'eight' is not right; it should be a valid integer"),
         ("{smaple: 8}", "layers.smaple: is not a key here; did you mean 'sample'?"),
-        (
-            "8",
-            "layers: 8 is not right; it should be 'all', a list of MoE layers, such as [3, 4] or 3-60, or {sample: 8}",
-        ),
+        ("8", "layers: 8 is not right; it should be 'all', a list of MoE layers, such as [3, 4] or 3-60"),
     ],
 )
 def test_what_is_no_sample_is_refused(config, value, said):
