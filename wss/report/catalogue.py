@@ -15,7 +15,7 @@ from wss.units import show
 SYNTH_ABOUT = {
     "gpt_oss_20b": "synthetic routing, plausible; nothing is reported to fit it to",
     "qwen3_235b": "synthetic routing fitted to the coverage reported of qwen3_235b (docs/traces.md)",
-    "qwen3_235b_flat": "the same, popularity flatter: fitted to the load balance reported of qwen3_235b (docs/traces.md)",
+    "qwen3_235b_flat": "the same, but fitted to the load balance reported of it: flatter (docs/traces.md)",
 }
 
 
