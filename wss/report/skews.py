@@ -72,7 +72,8 @@ def figure_8b(plt: Any, counts: Counts) -> tuple[Figure, str] | None:
     rank = np.full((len(tops), len(experts)), np.nan)
     for row, top in enumerate(tops.values()):
         rank[row, [experts.index(expert) for expert in top]] = np.arange(1, len(top) + 1)
-    fig, axis = plt.subplots(figsize=(WIDTH, 1.4 + 0.14 * len(tops)), layout="constrained")
+    height = 1.4 + 0.14 * len(tops)
+    fig, axis = plt.subplots(figsize=(WIDTH, height), layout="constrained")
     image = axis.imshow(rank, cmap=f"{HEAT}_r", aspect="auto", vmin=1, vmax=MOST, interpolation="nearest")
     step = -(-len(experts) // 60)
     axis.set_xticks(np.arange(len(experts))[::step], [str(expert) for expert in experts[::step]], rotation=90)
@@ -84,7 +85,8 @@ def figure_8b(plt: Any, counts: Counts) -> tuple[Figure, str] | None:
         title=f"top-10 experts of {len(tops)} subjects, layer {found['layer']}: {every}",
         xlabel="expert, by how many subjects share it",
     )
-    fig.colorbar(image, ax=axis, label="rank in the subject", ticks=[1, 5, 10]).ax.invert_yaxis()
+    bar = fig.colorbar(image, ax=axis, label="rank in the subject", ticks=[1, 5, 10], shrink=min(1.0, 3 / height))
+    bar.ax.invert_yaxis()
     return fig, f"Single experts by subject, {counts.main_name}"
 
 
