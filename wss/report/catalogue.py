@@ -13,6 +13,13 @@ from wss.policies import ALLOCATIONS, CACHINGS, PLACEMENTS, POLICIES, PREDICTION
 from wss.traces.synth import SYNTHS
 from wss.units import show
 
+# What is said of presets of synthetic routing that are not simply fitted to what is reported of a model.
+SYNTH_ABOUT = {
+    "gpt_oss_20b": "synthetic routing, plausible; nothing is reported to fit it to",
+    "qwen3_235b": "synthetic routing fitted to the coverage reported of qwen3_235b (docs/traces.md)",
+    "qwen3_235b_flat": "the same, but fitted to the load balance reported of it: flatter (docs/traces.md)",
+}
+
 
 def catalogue() -> str:
     """Return the list as text."""
@@ -43,9 +50,7 @@ def catalogue() -> str:
         "network": _first_lines(NETWORKS),
         "gemm": {"h800": "fitted to GEMMs measured on an H800, scaled by peaks", "ideal": "FLOP over peak FLOP/s"},
         "synth": {
-            name: "synthetic routing, plausible; nothing is reported to fit it to"
-            if name == "gpt_oss_20b"
-            else f"synthetic routing fitted to what is reported of {name} (docs/traces.md)"
+            name: SYNTH_ABOUT.get(name, f"synthetic routing fitted to what is reported of {name} (docs/traces.md)")
             for name in SYNTHS
         },
     }

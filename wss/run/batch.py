@@ -60,7 +60,7 @@ def _made(experiment: Experiment, spec: SynthSpec) -> list[str]:
     """Say what of the routing is made up, and that its parameters are another model's."""
     source = f"{spec.workload} of {Path(spec.loads).name}"
     notes = [RECORDED_POPULARITY.format(source=source) if spec.loads else SYNTHETIC]
-    model = MODELS.get(spec.preset)
+    model = MODELS.get(spec.preset.removesuffix("_flat"))
     if model is not None and model.name != experiment.model.name.removesuffix(" (modified)"):
         notes.append(
             f"the routing is made up with the parameters of {spec.preset}, the model is {experiment.model.name}: "

@@ -37,7 +37,7 @@ from wss.records import IntArray
 from wss.rng import stream, uniform
 from wss.traces.popularity import KNOTS, spread, tables_of
 from wss.traces.routing import NEVER, WHOLE, Draws, route
-from wss.traces.schema import RequestRouting, TraceMeta
+from wss.traces.schema import Label, RequestRouting, TraceMeta
 
 Share = Annotated[float, Ge(0), Le(1)]
 Tokens = Annotated[int, Ge(1), Le(100_000)]
@@ -71,7 +71,8 @@ class SynthSpec:
     agreement
         Share of decode's preferences in prefill's.
     subjects, subject_share
-        How many subjects there are, and how much of a request's preferences is its subject's own.
+        How many subjects there are (a trace names each request's), and how much of a request's preferences is its
+        subject's own.
     drift_at, drift_share
         From which decode step on (0: never) which share of the requests takes to other experts: popularity and the
         clusters' liking are drawn anew for them.
@@ -159,6 +160,17 @@ SYNTHS: dict[str, SynthSpec] = {
         sticky_last=0.1,
         agreement=0.05,
     ),
+    "qwen3_235b_flat": SynthSpec(
+        preset="qwen3_235b_flat",
+        skew=0.7,
+        skew_spread=0.15,
+        clusters=24,
+        focus=8.0,
+        carry=0.95,
+        sticky_first=0.02,
+        sticky_last=0.1,
+        agreement=0.65,
+    ),
 }
 
 
@@ -168,7 +180,10 @@ def num_requests(spec: SynthSpec) -> int:
 
 
 def synth_meta(spec: SynthSpec, model: ModelShape, seed: int, requests: int | None = None, like: str = "") -> TraceMeta:
-    """Return the metadata of a synthetic trace; its source says that it is synthetic, and all parameters."""
+    """Return the metadata of a synthetic trace.
+
+    Its source and note say that it is synthetic, and all parameters; each request has the name of its subject.
+    """
     actual = replace(spec, requests=num_requests(spec) if requests is None else requests)
     unsaid = {"preset"} if spec.drift_at else {"preset", "drift_at", "drift_share"}
     unsaid |= {key for key in ("loads", "workload", "drift_to") if not getattr(spec, key)}
@@ -185,7 +200,24 @@ def synth_meta(spec: SynthSpec, model: ModelShape, seed: int, requests: int | No
         num_requests=num_requests(actual),
         source=f"synthetic: wss trace synth, seed {seed}",
         note=f"made up, not recorded{like and f', fitted to {like}'}: {parameters}",
+        requests=_labels(spec, seed, num_requests(actual)),
     )
+
+
+def _labels(spec: SynthSpec, seed: int, count: int) -> tuple[Label, ...]:
+    """Name the subject of each request; there is nothing to name with one subject."""
+    if spec.subjects == 1:
+        return ()
+    digits = len(str(spec.subjects - 1))
+    return tuple(
+        Label(request=number, benchmark="synthetic", subject=f"subject_{subject:0{digits}}")
+        for number, subject in enumerate(_subjects(spec, seed, count).tolist())
+    )
+
+
+def _subjects(spec: SynthSpec, seed: int, count: int) -> IntArray:
+    """Return the subject of each of the first *count* requests, [requests]."""
+    return spread(stream(seed, "synth", "subject"), count, spec.subjects)
 
 
 def synthesise(
@@ -226,7 +258,7 @@ def draws_of(spec: SynthSpec, model: ModelShape, seed: int, count: int) -> Draws
         carry=int(spec.carry * WHOLE),
         prompt=spec.prompt_min + prompts,
         drift=_drift(spec, spec.prompt_min + prompts, seed),
-        subject=spread(stream(seed, "synth", "subject"), count, spec.subjects),
+        subject=_subjects(spec, seed, count),
     )
 
 
