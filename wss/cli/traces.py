@@ -18,6 +18,9 @@ if TYPE_CHECKING:
     from wss.models import ModelShape
 
 
+MOST_LINES = 20  # printed of one kind
+
+
 @click.group(cls=Group)
 def trace() -> None:
     """Bring routing traces in, make them up, and look into them."""
@@ -80,6 +83,13 @@ def fetch(
 @click.option("--experts", type=click.IntRange(1, 32767), help="Experts a layer, for a model without a preset.")
 @click.option("--top-k", type=click.IntRange(1, 32767), help="Experts of a token (logits, sglang).")
 @click.option("--moe-layers", help="Numbers of the MoE layers, such as 3-60 or 1,3,5, for a model without a preset.")
+@click.option("--zero-experts", type=click.IntRange(0, 32767), help="Experts without weights, with ids from --experts on.")
+@click.option("--score", type=click.Choice(["softmax", "sigmoid"]), help="Of a router's logits  [default: the model's]")
+@click.option("--groups", type=click.IntRange(1, 4096), help="Groups of experts of the router (logits).")
+@click.option("--topk-groups", type=click.IntRange(1, 4096), help="How many of them a token may use (logits).")
+@click.option("--bias", type=click.Path(path_type=Path), help="The router's correction bias, [layers, experts] (logits).")
+@click.option("--lengths", help="Tokens of each sequence of a batch without padding, such as 7,5 (logits).")
+@click.option("--drop-warmup", is_flag=True, help="Leave out equal rows at the beginning of a route log (jsonl).")
 @click.option("--skip-bad", is_flag=True, help="Leave files out that cannot be read; they are named and counted.")
 @click.option("--workers", type=click.IntRange(1, 256), help="Processes  [default: one a core]")
 @click.option("--force", is_flag=True, help="Replace the file --out if it exists.")
@@ -92,14 +102,17 @@ def import_(
     experts: int | None,
     top_k: int | None,
     moe_layers: str | None,
+    zero_experts: int | None,
+    drop_warmup: bool,
     skip_bad: bool,
     workers: int | None,
     force: bool,
     quiet: bool,
+    **router: Any,
 ) -> None:
     """Import SOURCE, a file or folder of recorded routing. Killed, it goes on where it stopped."""
     from wss.traces import TraceReader
-    from wss.traces.importers import Hints, open_source
+    from wss.traces.importers import Hints, RouterHints, open_source
     from wss.traces.importing import import_source
     from wss.traces.loads import is_loads, read_loads, write_loads
 
@@ -108,7 +121,15 @@ def import_(
         write_loads(out, read_loads(source))
         click.echo(f"wrote {out}: expert loads, not tokens; see them with `wss trace stats`")
         return
-    hints = Hints(model=_model(model), num_experts=experts, top_k=top_k, moe_layers=_layers(moe_layers))
+    hints = Hints(
+        model=_model(model),
+        num_experts=experts,
+        top_k=top_k,
+        moe_layers=_layers(moe_layers),
+        zero_experts=zero_experts,
+        router=RouterHints(**{**router, "lengths": _lengths(router["lengths"])}),
+        drop_warmup=drop_warmup,
+    )
     opened = open_source(source, kind, hints)
     bars = Bars(quiet)
     try:
@@ -125,14 +146,35 @@ def import_(
         sys.exit(130)
     finally:
         bars.close()
-    for fault in done.skipped:
-        click.echo(f"skipped: {fault}", err=True)
+    _report(done.skipped, "skipped")
+    _report(done.left_out, "left out")
+    _report(done.warnings, "warning")
     extra = f"; {len(done.skipped)} bad files skipped" if done.skipped else ""
     extra += f"; {done.resumed} files had been read before" if done.resumed else ""
     click.echo(f"wrote {out}: {done.requests} requests of {opened.meta.model}{extra}")
     with TraceReader(out) as reader:
         meta = reader.meta
     click.echo(f"{len(meta.moe_layers)} MoE layers, {meta.num_experts} experts, top-{meta.top_k}; {meta.note}")
+
+
+def _report(lines: tuple[str, ...], what: str) -> None:
+    """Print *lines*, the first of many."""
+    for line in lines[:MOST_LINES]:
+        click.echo(f"{what}: {line}", err=True)
+    if len(lines) > MOST_LINES:
+        click.echo(f"{what}: and {len(lines) - MOST_LINES} more", err=True)
+
+
+def _lengths(text: str | None) -> tuple[int, ...] | None:
+    """Read numbers of tokens such as ``7,5``."""
+    from wss.errors import ConfigError
+
+    if text is None:
+        return None
+    pieces = [piece.strip() for piece in text.split(",")]
+    if not all(piece.isascii() and piece.isdigit() and len(piece) < 10 and int(piece) > 0 for piece in pieces):
+        raise ConfigError(f"--lengths {text}: is no list of lengths; write the tokens of each sequence, such as 7,5")
+    return tuple(map(int, pieces))
 
 
 def _layers(text: str | None) -> tuple[int, ...] | None:
