@@ -121,7 +121,7 @@ def _router(path: Path, hints: Hints) -> tuple[Router, str]:
         router = Router(score=said.score or base.score, groups=groups, topk_groups=limit, needs_bias=base.needs_bias)
     except ValueError as error:
         raise TraceError(f"{path}: {error}") from None
-    if known is None and not said.named():
+    if known is None and not set(said.named()) - {"--lengths"}:
         return router, UNKNOWN
     what = f"the top k of {router.score} scores" + (" with a correction bias" if said.bias is not None else "")
     return router, what + (f", within {limit} of {groups} groups" if limit < groups else "")
