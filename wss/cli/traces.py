@@ -16,6 +16,7 @@ from wss.errors import did_you_mean
 
 if TYPE_CHECKING:
     from wss.models import ModelShape
+    from wss.traces.importers import Hints
 
 
 MOST_LINES = 20  # printed of one kind
@@ -83,11 +84,15 @@ def fetch(
 @click.option("--experts", type=click.IntRange(1, 32767), help="Experts a layer, for a model without a preset.")
 @click.option("--top-k", type=click.IntRange(1, 32767), help="Experts of a token (logits, sglang).")
 @click.option("--moe-layers", help="Numbers of the MoE layers, such as 3-60 or 1,3,5, for a model without a preset.")
-@click.option("--zero-experts", type=click.IntRange(0, 32767), help="Experts without weights, with ids from --experts on.")
+@click.option(
+    "--zero-experts", type=click.IntRange(0, 32767), help="Experts without weights, with ids from --experts on."
+)
 @click.option("--score", type=click.Choice(["softmax", "sigmoid"]), help="Of a router's logits  [default: the model's]")
 @click.option("--groups", type=click.IntRange(1, 4096), help="Groups of experts of the router (logits).")
 @click.option("--topk-groups", type=click.IntRange(1, 4096), help="How many of them a token may use (logits).")
-@click.option("--bias", type=click.Path(path_type=Path), help="The router's correction bias, [layers, experts] (logits).")
+@click.option(
+    "--bias", type=click.Path(path_type=Path), help="The router's correction bias, [layers, experts] (logits)."
+)
 @click.option("--lengths", help="Tokens of each sequence of a batch without padding, such as 7,5 (logits).")
 @click.option("--drop-warmup", is_flag=True, help="Leave out equal rows at the beginning of a route log (jsonl).")
 @click.option("--skip-bad", is_flag=True, help="Leave files out that cannot be read; they are named and counted.")
@@ -98,21 +103,15 @@ def import_(
     source: Path,
     out: Path,
     kind: str | None,
-    model: str | None,
-    experts: int | None,
-    top_k: int | None,
-    moe_layers: str | None,
-    zero_experts: int | None,
-    drop_warmup: bool,
     skip_bad: bool,
     workers: int | None,
     force: bool,
     quiet: bool,
-    **router: Any,
+    **said: Any,
 ) -> None:
     """Import SOURCE, a file or folder of recorded routing. Killed, it goes on where it stopped."""
     from wss.traces import TraceReader
-    from wss.traces.importers import Hints, RouterHints, open_source
+    from wss.traces.importers import open_source
     from wss.traces.importing import import_source
     from wss.traces.loads import is_loads, read_loads, write_loads
 
@@ -121,16 +120,7 @@ def import_(
         write_loads(out, read_loads(source))
         click.echo(f"wrote {out}: expert loads, not tokens; see them with `wss trace stats`")
         return
-    hints = Hints(
-        model=_model(model),
-        num_experts=experts,
-        top_k=top_k,
-        moe_layers=_layers(moe_layers),
-        zero_experts=zero_experts,
-        router=RouterHints(**{**router, "lengths": _lengths(router["lengths"])}),
-        drop_warmup=drop_warmup,
-    )
-    opened = open_source(source, kind, hints)
+    opened = open_source(source, kind, _hints(**said))
     bars = Bars(quiet)
     try:
         done = import_source(
@@ -155,6 +145,31 @@ def import_(
     with TraceReader(out) as reader:
         meta = reader.meta
     click.echo(f"{len(meta.moe_layers)} MoE layers, {meta.num_experts} experts, top-{meta.top_k}; {meta.note}")
+
+
+def _hints(
+    *,
+    model: str | None,
+    experts: int | None,
+    moe_layers: str | None,
+    lengths: str | None,
+    top_k: int | None,
+    zero_experts: int | None,
+    drop_warmup: bool,
+    **router: Any,
+) -> Hints:
+    """Return what the user says of a recording."""
+    from wss.traces.importers import Hints, RouterHints
+
+    return Hints(
+        model=_model(model),
+        num_experts=experts,
+        top_k=top_k,
+        moe_layers=_layers(moe_layers),
+        zero_experts=zero_experts,
+        router=RouterHints(lengths=_lengths(lengths), **router),
+        drop_warmup=drop_warmup,
+    )
 
 
 def _report(lines: tuple[str, ...], what: str) -> None:

@@ -68,7 +68,9 @@ class Router:
             raise ValueError(f"{self.groups} groups do not divide {experts} experts; give groups of one size")
         size = experts // self.groups
         if self.topk_groups * size < top_k:
-            raise ValueError(f"{self.topk_groups} groups have {self.topk_groups * size} experts, fewer than top-{top_k}")
+            raise ValueError(
+                f"{self.topk_groups} groups have {self.topk_groups * size} experts, fewer than top-{top_k}"
+            )
         if bias is None and self.topk_groups == self.groups:
             score = logits  # scores rank as logits do
         else:

@@ -11,6 +11,7 @@ from wss.config import Experiment, TraceFile
 from wss.errors import ConfigError, TraceError
 from wss.rng import permutation, stream
 from wss.traces import RequestRouting, TraceMeta, TraceReader
+from wss.traces.importers.filler import filler_in
 from wss.traces.replay import last_step
 from wss.traces.synth import SynthSpec, synth_meta
 
@@ -91,6 +92,8 @@ def read_batch(experiment: Experiment, source: TraceFile) -> tuple[Batch, list[R
             )
         if reader.meta.synthetic:
             notes.append(SYNTHETIC)
+        else:
+            notes += filler_in(requests, reader.meta)
         batch = Batch(
             meta=reader.meta,
             digest=reader.digest(),

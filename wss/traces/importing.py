@@ -132,20 +132,22 @@ def _import(
         more = f"; {len(faults)} of {len(source.files)} files are bad, --skip-bad leaves them out"
         shown = faults[:MOST_FAULTS]
         raise TraceError(*shown[:-1], shown[-1] + more)
-    remarks: Counter[str] = Counter()
-    for report in reports:
-        remarks.update(report.remarks)
-    if faults:
-        remarks[SKIPPED] = len(faults)
     source.remarks.clear()
-    source.remarks.update(remarks)
+    for report in reports:
+        source.remarks.update(report.remarks)
+    if faults:
+        source.remarks[SKIPPED] = len(faults)
     if not any(report.numbers for report in reports):
         raise TraceError(f"{source.files[0].parent}: no file can be read; {faults[0]}")
-    common = Common()
-    for report in reports:
-        common.merge(report.common)
-    if fault := common.fault(source.meta):
-        raise TraceError(f"{source.files[0] if len(source.files) == 1 else source.files[0].parent}: {fault}")
+    count, warnings = _write(out, source, parts, reports)
+    shutil.rmtree(parts[0].parent, ignore_errors=True)
+    left_out = tuple(line for report in reports for line in report.left_out)
+    return Imported(requests=count, skipped=tuple(faults), resumed=resumed, left_out=left_out, warnings=warnings)
+
+
+def _write(out: Path, source: Source, parts: list[Path], reports: list[_Report]) -> tuple[int, tuple[str, ...]]:
+    """Join the parts, and return how many requests they hold and what a reader should know of them."""
+    common = _common(source, reports)
     found = tuple(common.warnings(source.meta))
     full = [(part, report.numbers) for part, report in zip(parts, reports, strict=True) if report.numbers]
     labels = [label for report in reports for label in report.labels]
@@ -162,9 +164,17 @@ def _import(
         return replace(done, requests=tuple(written), note="; ".join([done.note, *said]))
 
     count = write_trace(out, source.meta, _joined(full), on_request=on_request, finish=finish)
-    shutil.rmtree(parts[0].parent, ignore_errors=True)
-    left_out = tuple(line for report in reports for line in report.left_out)
-    return Imported(requests=count, skipped=tuple(faults), resumed=resumed, left_out=left_out, warnings=(*source.warnings, *found))
+    return count, (*source.warnings, *found)
+
+
+def _common(source: Source, reports: list[_Report]) -> Common:
+    """Return what all tokens have in common, or raise TraceError if that shows filler."""
+    common = Common()
+    for report in reports:
+        common.merge(report.common)
+    if fault := common.fault(source.meta):
+        raise TraceError(f"{source.files[0] if len(source.files) == 1 else source.files[0].parent}: {fault}")
+    return common
 
 
 def _zero(common: Common, meta: TraceMeta) -> str:
@@ -239,8 +249,7 @@ def _read_all(tasks: list[tuple[Source, list[Path], Path]], workers: int) -> Ite
     pool = process_pool(min(workers, len(tasks)))
     try:
         futures: dict[Future[None], int] = {
-            pool.submit(_read_block, source, block, part): place
-            for place, (source, block, part) in enumerate(tasks)
+            pool.submit(_read_block, source, block, part): place for place, (source, block, part) in enumerate(tasks)
         }
         for future in as_completed(futures):
             future.result()

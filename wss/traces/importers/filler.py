@@ -13,7 +13,7 @@ Three kinds are told from routing.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from math import comb, log10
 from typing import Any
 
@@ -166,7 +166,7 @@ def _blank(experts: npt.NDArray[np.int16], meta: TraceMeta) -> BoolArray:
 
 
 def _lowest_runs(experts: npt.NDArray[np.int16], meta: TraceMeta) -> BoolArray:
-    """Return which tokens belong to a run with the lowest ids in every layer, long enough not to be chance, [tokens]."""
+    """Return which tokens are of a run with the lowest ids in every layer, too long to be chance, [tokens]."""
     layers, top_k = experts.shape[1:]
     none = np.zeros(len(experts), np.bool_)
     if layers < 2 or top_k == meta.num_choices:
@@ -185,6 +185,19 @@ def _shared_beyond(experts: npt.NDArray[np.int16], meta: TraceMeta) -> str | Non
     return shared_fault(everywhere) if everywhere and experts.shape[2] > 1 else None
 
 
+def filler_in(requests: Iterable[RequestRouting], meta: TraceMeta) -> list[str]:
+    """Return what shows that *requests* of a trace hold filler, which an import refuses or leaves out."""
+    common, lost, of = Common(), 0, 0
+    for request in requests:
+        common.add(request, meta)
+        out = int(_lowest_runs(request.experts, meta).sum())
+        lost, of = lost + out, of + (out > 0)
+    found = [f"{lost} tokens of {of} requests have the lowest ids in every layer, as filler has"] if lost else []
+    if fault := common.fault(meta):
+        found.append(fault)
+    return [f"the trace holds what is no routing: {what}; import it anew" for what in found]
+
+
 def varying(rows: npt.NDArray[Any], layers: Sequence[int]) -> list[int]:
     """Return those of *layers* whose tokens have differing ids, of *rows* [tokens, all layers, k]."""
     return [layer for layer in layers if len(rows) and (rows[:, layer] != rows[0, layer]).any()]
@@ -192,8 +205,9 @@ def varying(rows: npt.NDArray[Any], layers: Sequence[int]) -> list[int]:
 
 def dense_fault(layers: Sequence[int], of: str) -> str:
     """Return what to say of *layers* that route tokens, and which *of* says have no experts."""
-    one = "a dense layer" if len(layers) == 1 else "dense layers"
-    return f"{_layers(layers)} {'has' if len(layers) == 1 else 'have'} differing experts, and {of} says {one}; give both alike"
+    what = "has differing experts" if len(layers) == 1 else "have differing experts"
+    kind = "a dense layer" if len(layers) == 1 else "dense layers"
+    return f"{_layers(layers)} {what}, and {of} says {kind}; give both alike"
 
 
 def _layers_fault(layers: Sequence[int], what: str, meta: TraceMeta) -> str:

@@ -104,7 +104,9 @@ def _router(path: Path, hints: Hints) -> tuple[Router, str]:
     groups = said.groups or base.groups
     of_model = int(getattr(hints.model, "expert_groups", 1))
     if known is None and said.groups is None and of_model > 1 and hints.model is not None:
-        raise TraceError(f"{path}: {hints.model.name} has {of_model} groups of experts; give --groups and --topk-groups")
+        raise TraceError(
+            f"{path}: {hints.model.name} has {of_model} groups of experts; give --groups and --topk-groups"
+        )
     if said.topk_groups is None and said.groups is not None and said.groups != base.groups and said.groups > 1:
         raise TraceError(f"{path}: --groups {said.groups} needs --topk-groups, how many of them a token may use")
     limit = said.topk_groups or (base.topk_groups if groups == base.groups else 1)
@@ -180,11 +182,12 @@ def _parts(path: Path) -> tuple[list[Array], dict[str, Array]]:
     """Return the arrays of logits in order, and the masks and lengths that stand with them, by name."""
     extra = (*MASKS, *LENGTHS)
     named: Mapping[str, Any] = {}
+    arrays: list[Array]
     if path.suffix == ".pt" and isinstance(content := load_pt(path), dict):
         logits = content.get("router_logits", content.get("logits"))
-        arrays = list(logits) if isinstance(logits, list | tuple) else [logits]
-        named = content
-        if not all(isinstance(array, np.ndarray) for array in arrays):
+        items = list(logits) if isinstance(logits, list | tuple) else [logits]
+        arrays, named = [item for item in items if isinstance(item, np.ndarray)], content
+        if len(arrays) < len(items):
             raise TraceError(f"{path}: has no router_logits; save the tuple out.router_logits")
     else:
         loaded = load_arrays(path)

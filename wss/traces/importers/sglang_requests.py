@@ -89,7 +89,7 @@ class Request:
         return dropped
 
 
-class _Misfit(Exception):
+class _MisfitError(Exception):
     """A verify pass does not fit the requests that run."""
 
 
@@ -110,10 +110,12 @@ def tell_apart(passes: Sequence[Pass]) -> tuple[list[Request], Counter[str]]:
         if common % width == 0:
             try:
                 fits.append(_Run(passes, width).done())
-            except _Misfit:
+            except _MisfitError:
                 continue
     if len(fits) != 1:
-        why = "more than one number of draft tokens fits" if fits else "its verify passes go on from no recorded request"
+        why = (
+            "more than one number of draft tokens fits" if fits else "its verify passes go on from no recorded request"
+        )
         raise TraceError(
             f"{why}, as after a draft tree or a start while requests ran; record without speculative decoding, or with "
             "one draft token after another and before the first request"
@@ -184,12 +186,12 @@ class _Run:
         for first in range(0, len(one.position), width):
             positions = one.position[first : first + width].tolist()
             if positions != list(range(positions[0], positions[0] + width)):
-                raise _Misfit
+                raise _MisfitError
             request = self._next(free, positions[0])
             if request is not None:
                 free.remove(request)
             elif one.mode == VERIFY:
-                raise _Misfit
+                raise _MisfitError
             else:
                 request = self._begin()
             self._append(request, positions, one.experts[first : first + width])

@@ -95,7 +95,7 @@ class Read(NamedTuple):
     requests
         Its requests, as recorded; `Source.take` leaves filler out of them and checks them.
     remarks
-        What was done to a row, a token or a request, once for each: such as "last decode tokens dropped, being cut off".
+        What was done to a row, a token or a request, once for each: "last decode tokens dropped, being cut off".
     left_out
         Which tokens were left out, a line for each request.
     """
@@ -253,6 +253,8 @@ def meta_of(
         if said is not None and said != found:
             raise TraceError(f"{path}: {option} {said} was given; the files have {found}")
     if hints.moe_layers is not None:
+        if hints.model is not None and hints.moe_layers != hints.model.moe_layers:
+            raise TraceError(f"{path}: --moe-layers are not those of {hints.model.name}; give one of the two")
         if len(hints.moe_layers) != len(layers):
             what = f"has {len(layers)} MoE layers; --moe-layers names {len(hints.moe_layers)}"
             raise TraceError(f"{path}: {what}; give as many")

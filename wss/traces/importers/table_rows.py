@@ -40,10 +40,11 @@ COUNTS = {"count", "counts", "logicalcount", "tokens", "numtokens", "load", "loa
 WARM_UP = 1000
 WARMED = "rows of a warm-up at the beginning dropped"
 LOOKS_WARM = "rows at the beginning are equal, as of a warm-up, and kept; --drop-warmup leaves them out"
+NOT_WARM = f"--drop-warmup: fewer than {WARM_UP} equal rows at the beginning, so nothing is dropped"
 _JSON = msgspec.json.Decoder()
 
 
-class BadFile(Exception):  # noqa: N818 - it says what is wrong with a file, without its name
+class BadFileError(Exception):
     """What is wrong with a file, without its name."""
 
 
@@ -65,8 +66,8 @@ def other_kind(names: Sequence[str]) -> str | None:
     roles = roles_of(names)
     if len(plainly & ARRIVALS) >= 2 and "experts" not in roles:
         return (
-            f"is a trace of requests ({', '.join(names)[:120]}): it says when they come and how long they are, not which "
-            "experts their tokens use; give recorded routing"
+            f"is a trace of requests ({', '.join(names)[:120]}): it says when they come and how long they are, not "
+            "which experts their tokens use; give recorded routing"
         )
     wide = [name for name in plainly if name.startswith("expert") and name[6:].isdigit()]
     if "layer" in roles and ((plainly & COUNTS and "experts" in roles) or wide) and "position" not in roles:
@@ -75,15 +76,19 @@ def other_kind(names: Sequence[str]) -> str | None:
 
 
 def check(request: Any, position: Any, layer: Any, experts: Any) -> None:
-    """Raise `BadFile` if a row is not as it should be."""
+    """Raise `BadFileError` if a row is not as it should be."""
     for what, value in (("position", position), ("layer", layer)):
         if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value <= LARGEST_NUMBER:
-            raise BadFile(f"request {request}: {what} {value!r} is not right; it should be a whole number, 0 or more")
+            raise BadFileError(
+                f"request {request}: {what} {value!r} is not right; it should be a whole number, 0 or more"
+            )
     if not isinstance(request, int | str):
-        raise BadFile(f"request {request!r} is not right; it should be a number or a name")
+        raise BadFileError(f"request {request!r} is not right; it should be a number or a name")
     if not isinstance(experts, list) or not experts or not all(type(e) is int and abs(e) < 2**31 for e in experts):
         shown = repr(experts)[:60]
-        raise BadFile(f"request {request}, position {position}, layer {layer}: experts {shown}; give a list of ids")
+        raise BadFileError(
+            f"request {request}, position {position}, layer {layer}: experts {shown}; give a list of ids"
+        )
 
 
 def fingerprints(path: Path) -> Iterator[Row]:
@@ -92,25 +97,25 @@ def fingerprints(path: Path) -> Iterator[Row]:
     for number, item in enumerate(content if isinstance(content, list) else [content]):
         data = item.get("router_data") if isinstance(item, dict) else None
         if not isinstance(data, list):
-            raise BadFile('has no list "router_data"; give a fingerprint file')
+            raise BadFileError('has no list "router_data"; give a fingerprint file')
         for tokens in data:
             for token, layers in _items(tokens, "router_data"):
                 for layer, chosen in _items(layers, token):
                     if not isinstance(chosen, dict) or "selected_experts" not in chosen:
-                        raise BadFile(f"{token}, {layer}: has no selected_experts")
+                        raise BadFileError(f"{token}, {layer}: has no selected_experts")
                     yield number, _tail(token, "token_"), _tail(layer, "layer_"), chosen["selected_experts"]
 
 
 def _items(value: Any, where: str) -> list[tuple[str, Any]]:
     if not isinstance(value, dict):
-        raise BadFile(f"{where}: {str(value)[:40]!r} is not right; it should be a mapping")
+        raise BadFileError(f"{where}: {str(value)[:40]!r} is not right; it should be a mapping")
     return list(value.items())
 
 
 def _tail(name: str, start: str) -> int:
     digits = name.removeprefix(start)
     if not (name.startswith(start) and digits.isascii() and digits.isdigit() and len(digits) < 10):
-        raise BadFile(f"{name[:40]!r} is not right; it should be {start} and a number")
+        raise BadFileError(f"{name[:40]!r} is not right; it should be {start} and a number")
     return int(digits)
 
 
@@ -119,26 +124,26 @@ def csv_rows(path: Path, top_k: int | None) -> Iterator[Row]:
     reader = csv.DictReader(io.StringIO(path.read_bytes().decode("utf-8-sig"), newline=""), strict=True)
     names = [name.strip() for name in reader.fieldnames or ()]
     if len(set(names)) != len(names):
-        raise BadFile(f"has columns {names}; each should be there once")
+        raise BadFileError(f"has columns {names}; each should be there once")
     reader.fieldnames = names
     roles = roles_of(names)
     if known := other_kind(names):
-        raise BadFile(known)
+        raise BadFileError(known)
     if missing := [role for role in ("layer", "experts") if role not in roles]:
         should = "such as Layer ID, Batch Number, Token, Activated Expert IDs"
-        raise BadFile(f"has columns {names} and none for {' and '.join(missing)}; they should be {should}")
+        raise BadFileError(f"has columns {names} and none for {' and '.join(missing)}; they should be {should}")
     count: dict[tuple[int, int], int] = {}
     single: dict[tuple[int, int], list[int]] = {}
     for row in reader:
         if any(not isinstance(row[name], str) for name in names) or None in row:
-            raise BadFile(f"line {reader.line_num}: has not {len(names)} cells")
+            raise BadFileError(f"line {reader.line_num}: has not {len(names)} cells")
         layer = _cell(row, roles["layer"], reader.line_num)
         request = _cell(row, roles["request"], reader.line_num) if "request" in roles else 0
         experts = _ids(row[roles["experts"]], reader.line_num)
         key = (request, layer)
         if isinstance(experts, int):
             if top_k is None:
-                raise BadFile(f"line {reader.line_num}: has one expert a row; give --top-k, how many a token has")
+                raise BadFileError(f"line {reader.line_num}: has one expert a row; give --top-k, how many a token has")
             single.setdefault(key, []).append(experts)
             if len(single[key]) < top_k:
                 continue
@@ -148,13 +153,13 @@ def csv_rows(path: Path, top_k: int | None) -> Iterator[Row]:
         yield request, position, layer, experts
     if single:
         request, layer = next(iter(single))
-        raise BadFile(f"request {request}, layer {layer}: its rows are no multiple of --top-k {top_k}")
+        raise BadFileError(f"request {request}, layer {layer}: its rows are no multiple of --top-k {top_k}")
 
 
 def _cell(row: dict[str, Any], name: str, line: int) -> int:
     cell = row[name].strip()
     if not (cell.isascii() and cell.isdigit() and len(cell) < 10):
-        raise BadFile(f"line {line}: {name} {cell!r} is no whole number")
+        raise BadFileError(f"line {line}: {name} {cell!r} is no whole number")
     return int(cell)
 
 
@@ -164,7 +169,7 @@ def _ids(cell: str, line: int) -> Any:
         return _JSON.decode(cell)
     pieces = cell.translate(dict.fromkeys(map(ord, ",;|"), " ")).split()
     if not pieces or not all(p.removeprefix("-").isascii() and p.removeprefix("-").isdigit() for p in pieces):
-        raise BadFile(f"line {line}: experts {cell[:40]!r} are no list of ids")
+        raise BadFileError(f"line {line}: experts {cell[:40]!r} are no list of ids")
     ids = [int(piece) for piece in pieces]
     return ids if len(ids) > 1 else ids[0]
 
@@ -207,28 +212,28 @@ def _log(path: Path) -> Iterator[Row]:
             try:
                 item = _JSON.decode(line)
             except msgspec.DecodeError as error:
-                raise BadFile(f"line {number}: {error}; give one JSON object a line") from None
+                raise BadFileError(f"line {number}: {error}; give one JSON object a line") from None
             if not isinstance(item, dict):
-                raise BadFile(f"line {number}: is no JSON object")
+                raise BadFileError(f"line {number}: is no JSON object")
             roles = roles_of(list(item))
             is_route = item.get("type") == "route"
             missing = [told for role, told in TOLD.items() if role not in roles]
             if is_route and missing:
-                raise BadFile(f"line {number}: has no {', '.join(missing)}")
+                raise BadFileError(f"line {number}: has no {', '.join(missing)}")
             if not is_route and ("type" in item or len(missing) == len(TOLD) or "experts" not in roles):
                 skipped = skipped if skipped is not None and len(roles_of(skipped)) >= len(roles) else list(item)
                 continue
             if missing:
                 have = ", ".join(map(str, item))[:120]
-                raise BadFile(f"line {number}: has {have}, and no {', '.join(missing)}; a route has all four")
+                raise BadFileError(f"line {number}: has {have}, and no {', '.join(missing)}; a route has all four")
             found = True
             request = item[roles["request"]]
             if "set" in roles:
                 sets.add(item[roles["set"]])
                 if len(sets) > 1:
-                    raise BadFile(f"line {number}: is of a second {roles['set']}; give a file for each")
+                    raise BadFileError(f"line {number}: is of a second {roles['set']}; give a file for each")
             yield request, item[roles["position"]], item[roles["layer"]], item[roles["experts"]]
     if not found and skipped is not None:
         lacks = ", ".join(told for role, told in TOLD.items() if role not in roles_of(skipped))
         lines = f"holds lines of {', '.join(skipped)[:120]}"
-        raise BadFile(other_kind(skipped) or f"{lines}, which are no routes{f' (no {lacks})' if lacks else ''}")
+        raise BadFileError(other_kind(skipped) or f"{lines}, which are no routes{f' (no {lacks})' if lacks else ''}")

@@ -25,7 +25,16 @@ from wss.errors import TraceError
 from wss.traces.importers.arrays import ALL_DECODE
 from wss.traces.importers.filler import dense_fault
 from wss.traces.importers.source import Hints, Read, Source, first_good, found_files, meta_of, routing_of
-from wss.traces.importers.table_rows import BadFile, check, csv_rows, fingerprints, jsonl_rows, plain, LOOKS_WARM
+from wss.traces.importers.table_rows import (
+    LOOKS_WARM,
+    NOT_WARM,
+    BadFileError,
+    check,
+    csv_rows,
+    fingerprints,
+    jsonl_rows,
+    plain,
+)
 from wss.traces.schema import LARGEST_NUMBER, RequestRouting, TraceMeta
 
 Routes = dict[Any, dict[int, dict[int, list[int]]]]  # request -> position -> layer -> experts
@@ -83,6 +92,8 @@ def _open(path: Path, hints: Hints, endings: tuple[str, ...], kind: str, note: s
     how = replace(how, layers=layers, dense_by=by)
     settings = f"{hints.drop_warmup}" if kind == "jsonl" else ""
     warnings = tuple(f"{count} {said}" for said, count in Counter(remarks).items() if said == LOOKS_WARM)
+    if hints.drop_warmup and not remarks:
+        warnings = (NOT_WARM,)
     return Source(
         files=files, meta=meta, read=partial(read_file, how=how, meta=meta), settings=settings, warnings=warnings
     )
@@ -150,12 +161,12 @@ def _routes(path: Path, how: _Reading) -> tuple[Routes, list[str]]:
             check(request, position, layer, experts)
             token = routes.setdefault(request, {}).setdefault(position, {})
             if layer in token:
-                raise BadFile(f"request {request}, position {position}, layer {layer} is there twice; keep one")
+                raise BadFileError(f"request {request}, position {position}, layer {layer} is there twice; keep one")
             token[layer] = experts
     except OSError as error:
         raise TraceError(f"{path}: cannot be read ({error.strerror}); give a readable file") from error
-    except (BadFile, RecursionError, msgspec.DecodeError, UnicodeDecodeError, csv.Error) as error:
-        right = "; give a whole file" if not isinstance(error, BadFile) else ""
+    except (BadFileError, RecursionError, msgspec.DecodeError, UnicodeDecodeError, csv.Error) as error:
+        right = "; give a whole file" if not isinstance(error, BadFileError) else ""
         raise TraceError(f"{path}: {' '.join(str(error).split())[:300]}{right}") from None
     if not routes:
         raise TraceError(f"{path}: holds no routing; see docs/traces.md for what it should hold")
