@@ -93,7 +93,7 @@ def test_known_models_say_what_their_routers_are(tmp_path):
         layers = len(model.moe_layers)
         logits = np.random.default_rng(1).normal(size=(layers, 2, model.num_experts))
         np.save(tmp_path / "l.npy", logits)
-        with pytest.raises(TraceError, match="adds a correction bias to its scores.* give --bias FILE"):
+        with pytest.raises(TraceError, match=r"adds a correction bias to its scores.* give --bias FILE"):
             open_source(tmp_path / "l.npy", "logits", Hints(model=model))
         np.save(tmp_path / "b.npy", np.zeros((layers, model.num_experts)))
         hints = Hints(model=model, router=RouterHints(bias=tmp_path / "b.npy"))

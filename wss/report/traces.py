@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from wss.traces import TraceReader
+from wss.traces.importers.filler import Common
 from wss.units import show
 
 
@@ -20,8 +21,10 @@ def describe(reader: TraceReader) -> dict[str, Any]:
     shape = (len(meta.moe_layers), meta.num_choices)
     counts = {"prefill": np.zeros(shape, np.int64), "decode": np.zeros(shape, np.int64)}
     prefill, decode = [], []
+    common = Common()
     offset = np.arange(shape[0])[None, :, None] * meta.num_choices
     for request in reader.requests():
+        common.add(request, meta)
         cut = request.num_prefill
         prefill.append(cut)
         decode.append(request.num_decode)
@@ -41,6 +44,7 @@ def describe(reader: TraceReader) -> dict[str, Any]:
         "prefill_tokens": _spread(prefill),
         "decode_tokens": _spread(decode),
         "popularity_of": phase,
+        "warnings": [] if meta.synthetic else [*filter(None, [common.fault(meta)]), *common.warnings(meta)],
         "choices_without_work": 1.0 - float(main.sum() / counts[phase].sum()),
         "layers": [
             {
@@ -80,6 +84,7 @@ def describe_text(found: dict[str, Any]) -> str:
             f"{phase}: {spread['total']} tokens, a request {spread['min']} to {spread['max']}, "
             f"median {spread['median']:g}"
         )
+    lines += [f"warning: {warning}" for warning in found["warnings"]]
     if found["zero_experts"]:
         share = f"{found['choices_without_work']:.1%} of the choices in {found['popularity_of']}"
         lines.append(f"{share} are of the {found['zero_experts']} experts a layer without weights: no work")

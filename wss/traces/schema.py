@@ -1,8 +1,8 @@
 """What a routing trace is: its metadata, one request of it, and what makes a request valid.
 
 A trace is a list of requests; a request is a list of tokens, prefill before decode; a token has *top_k* distinct
-experts in every MoE layer. Layers are absolute numbers (as in the checkpoint), experts count from 0 in each layer. Those
-from *num_experts* on have no weights (zero-computation experts), where the model has such.
+experts in every MoE layer. Layers are absolute numbers (as in the checkpoint), experts count from 0 in each layer.
+Those from *num_experts* on have no weights (zero-computation experts), where the model has such.
 """
 
 from __future__ import annotations

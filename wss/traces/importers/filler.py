@@ -125,8 +125,8 @@ def _decades(common: Common, constant: Sequence[int], meta: TraceMeta) -> float:
 def shared_fault(experts: Sequence[int]) -> str:
     """Return what to say of experts that every token uses in every layer."""
     return (
-        f"{_names(experts)} is used by every token in every layer: a shared expert fused with the routed ones; leave its "
-        "column out of the recording"
+        f"{_names(experts)} is used by every token in every layer: a shared expert fused with the routed ones; leave "
+        "its column out of the recording"
     )
 
 
@@ -211,13 +211,24 @@ def dense_fault(layers: Sequence[int], of: str) -> str:
 
 
 def _layers_fault(layers: Sequence[int], what: str, meta: TraceMeta) -> str:
-    rest = ",".join(str(layer) for layer in meta.moe_layers if layer not in layers)
+    rest = _ranges([layer for layer in meta.moe_layers if layer not in layers])
     mend = MEND.format(rest) if rest else "the capture failed, record it anew"
     return f"{_layers(layers)}: {what}, which no router does (dense layers, or a failed capture); {mend}"
 
 
 def _layers(layers: Sequence[int]) -> str:
-    return f"layer {layers[0]}" if len(layers) == 1 else f"layers {','.join(map(str, layers))}"
+    return f"layer {layers[0]}" if len(layers) == 1 else f"layers {_ranges(layers)}"
+
+
+def _ranges(layers: Sequence[int]) -> str:
+    """Return numbers as --moe-layers takes them: 0,2,4 or 3-60."""
+    runs: list[list[int]] = []
+    for layer in layers:
+        if runs and layer == runs[-1][1] + 1:
+            runs[-1][1] = layer
+        else:
+            runs.append([layer, layer])
+    return ",".join(f"{first}-{last}" if last > first else str(first) for first, last in runs)
 
 
 def _names(experts: Sequence[int]) -> str:

@@ -144,8 +144,10 @@ class Source:
         requests, remarks, left_out = [], list(read.remarks), list(read.left_out)
         for given in read.requests:
             routing, fault = without_filler(given, self.meta)
-            if fault := fault or fault_of(routing, self.meta):
-                raise TraceError(f"{path}: {fault}{_advice(routing, self.meta)}")
+            if fault is None and (fault := fault_of(routing, self.meta)):
+                fault += _advice(routing, self.meta)
+            if fault:
+                raise TraceError(f"{path}: {fault}")
             if lost := len(given.position) - len(routing.position):
                 remarks.extend([LEFT_OUT] * lost)
                 left_out.append(f"{path}: request {given.request}: {lost} {LEFT_OUT}")
