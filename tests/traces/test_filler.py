@@ -1,16 +1,17 @@
 """What is no routing is refused or left out by name, whatever the recorder; what may be routing is kept."""
 
 import json
-import subprocess
-import sys
 
 import numpy as np
 import pytest
+import yaml
+from click.testing import CliRunner
 from formats import experts_of, save_csv, save_jsonl, save_sglang
 
+from wss.cli import cli
 from wss.errors import TraceError
 from wss.models import ModelShape
-from wss.traces import RequestRouting, TraceMeta, TraceReader
+from wss.traces import RequestRouting, TraceMeta, TraceReader, write_trace
 from wss.traces.importers import Hints, open_source
 from wss.traces.importers.filler import filler_in
 from wss.traces.importing import import_source
@@ -171,8 +172,52 @@ def test_experts_without_weights_are_counted(tmp_path):
     assert np.array_equal(request.experts, rows)
     with pytest.raises(TraceError, match=r"ids lie in 0\.\.7; if ids from 8 on .* --zero-experts"):
         brought_in(tmp_path / "a.npy", Hints(num_experts=8))
-    done = subprocess.run(
-        [sys.executable, "-m", "wss", "trace", "show", str(tmp_path / "t.parquet")],
-        capture_output=True, text=True, check=True,
+    done = CliRunner().invoke(cli, ["trace", "show", str(tmp_path / "t.parquet")])
+    assert f"{(rows >= 8).mean():.1%} of the choices in decode" in done.output
+
+
+def test_a_run_says_that_its_trace_holds_filler(tmp_path):
+    """A trace that was imported before filler was told from routing."""
+    rows = experts_of(20, 4, 1, E).astype(np.int16)
+    rows[:, [0, 2]] = 0
+    meta = TraceMeta(
+        model="m", benchmark="*", subject="*", moe_layers=(0, 1, 2, 3), num_layers=4, num_experts=E, top_k=1,
+        num_requests=1, source="s", note="",
     )  # fmt: skip
-    assert f"{(rows >= 8).mean():.1%} of the choices in decode" in done.stdout
+    request = RequestRouting(request=0, position=np.arange(20, dtype=np.int32), num_prefill=4, experts=rows)
+    write_trace(tmp_path / "t.parquet", meta, [request])
+    model = {"name": "m", "num_layers": 4, "moe_layers": [0, 1, 2, 3], "num_experts": E, "top_k": 1}
+    config = {
+        "model": {**model, "hidden_size": 64, "moe_intermediate_size": 64},
+        "trace": {"path": str(tmp_path / "t.parquet")},
+        "wafer": "dojo",
+        "network": "fluid",
+        "batch": 2,
+        "steps": 1,
+        "policies": ["ep"],
+        "baseline": "ep",
+    }
+    (tmp_path / "r.yaml").write_text(yaml.safe_dump(config))
+    done = CliRunner().invoke(cli, ["run", str(tmp_path / "r.yaml"), "--out", str(tmp_path / "r"), "--quiet"])
+    assert done.exit_code == 0, done.output
+    assert "the trace holds what is no routing: layers 0,2: every token uses expert 0" in done.output
+    assert "warning: layers 0,2" in CliRunner().invoke(cli, ["trace", "show", str(tmp_path / "t.parquet")]).output
+
+
+def test_the_command_says_what_it_left_out_and_takes_no_option_for_nothing(tmp_path):
+    rows = experts_of(20, 8, 4, E)
+    rows[:5] = 0
+    np.save(tmp_path / "3.npy", rows.astype(np.int16))
+    command = ["trace", "import", str(tmp_path / "3.npy"), "--experts", str(E), "--out", str(tmp_path / "t"), "--quiet"]
+    done = CliRunner().invoke(cli, command)
+    assert done.exit_code == 0, done.output
+    assert "request 3: 5 tokens without routing left out" in done.output
+    for options, message in (
+        (["--lengths", "3,x"], "--lengths 3,x: is no list of lengths"),
+        (["--lengths", "3"], "--lengths: for router logits alone"),
+        (["--score", "sigmoid", "--groups", "2"], "--score, --groups: for router logits alone"),
+        (["--drop-warmup"], "--drop-warmup: for route logs"),
+    ):
+        done = CliRunner().invoke(cli, [*command, "--force", *options])
+        assert done.exit_code != 0
+        assert message in str(done.exception), options

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from wss.traces import TraceReader
+from wss.traces import TraceMeta, TraceReader
 from wss.traces.importers.filler import Common
 from wss.units import show
 
@@ -44,7 +44,7 @@ def describe(reader: TraceReader) -> dict[str, Any]:
         "prefill_tokens": _spread(prefill),
         "decode_tokens": _spread(decode),
         "popularity_of": phase,
-        "warnings": [] if meta.synthetic else [*filter(None, [common.fault(meta)]), *common.warnings(meta)],
+        "warnings": [] if meta.synthetic else _warnings(common, meta),
         "choices_without_work": 1.0 - float(main.sum() / counts[phase].sum()),
         "layers": [
             {
@@ -57,6 +57,12 @@ def describe(reader: TraceReader) -> dict[str, Any]:
             for layer, row in zip(meta.moe_layers, main, strict=True)
         ],
     }
+
+
+def _warnings(common: Common, meta: TraceMeta) -> list[str]:
+    """Return what shows that a recorded trace is not all routing."""
+    fault = common.fault(meta)
+    return [fault] if fault else common.warnings(meta)
 
 
 def _spread(lengths: list[int]) -> dict[str, float]:
