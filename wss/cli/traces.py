@@ -15,6 +15,10 @@ from wss.cli.shared import Bars, Group, free_file
 
 if TYPE_CHECKING:
     from wss.models import ModelShape
+    from wss.traces.importers import Hints
+
+
+MOST_LINES = 20  # printed of one kind
 
 
 @click.group(cls=Group)
@@ -76,6 +80,17 @@ def fetch(
 @click.option("--experts", type=click.IntRange(1, 32767), help="Experts a layer, for a model without a preset.")
 @click.option("--top-k", type=click.IntRange(1, 32767), help="Experts of a token (logits, sglang).")
 @click.option("--moe-layers", help="Numbers of the MoE layers, such as 3-60 or 1,3,5, for a model without a preset.")
+@click.option(
+    "--zero-experts", type=click.IntRange(0, 32767), help="Experts without weights, with ids from --experts on."
+)
+@click.option("--score", type=click.Choice(["softmax", "sigmoid"]), help="Of a router's logits  [default: the model's]")
+@click.option("--groups", type=click.IntRange(1, 4096), help="Groups of experts of the router (logits).")
+@click.option("--topk-groups", type=click.IntRange(1, 4096), help="How many of them a token may use (logits).")
+@click.option(
+    "--bias", type=click.Path(path_type=Path), help="The router's correction bias, [layers, experts] (logits)."
+)
+@click.option("--lengths", help="Tokens of each sequence of a batch without padding, such as 7,5 (logits).")
+@click.option("--drop-warmup", is_flag=True, help="Leave out equal rows at the beginning of a route log (jsonl).")
 @click.option("--skip-bad", is_flag=True, help="Leave files out that cannot be read; they are named and counted.")
 @click.option("--workers", type=click.IntRange(1, 256), help="Processes  [default: one a core]")
 @click.option("--force", is_flag=True, help="Replace the file --out if it exists.")
@@ -84,18 +99,15 @@ def import_(
     source: Path,
     out: Path,
     kind: str | None,
-    model: str | None,
-    experts: int | None,
-    top_k: int | None,
-    moe_layers: str | None,
     skip_bad: bool,
     workers: int | None,
     force: bool,
     quiet: bool,
+    **said: Any,
 ) -> None:
     """Import SOURCE, a file or folder of recorded routing. Killed, it goes on where it stopped."""
     from wss.traces import TraceReader
-    from wss.traces.importers import Hints, open_source
+    from wss.traces.importers import open_source
     from wss.traces.importing import import_source
     from wss.traces.loads import looks_like_loads, read_loads, write_loads
 
@@ -104,8 +116,7 @@ def import_(
         write_loads(out, [dump.with_tokens() for dump in read_loads(source)])
         click.echo(f"wrote {out}: expert loads, not tokens; see them with `wss trace stats`")
         return
-    hints = Hints(model=_model(model), num_experts=experts, top_k=top_k, moe_layers=_layers(moe_layers))
-    opened = open_source(source, kind, hints)
+    opened = open_source(source, kind, _hints(**said))
     bars = Bars(quiet)
     try:
         done = import_source(
@@ -121,14 +132,60 @@ def import_(
         sys.exit(130)
     finally:
         bars.close()
-    for fault in done.skipped:
-        click.echo(f"skipped: {fault}", err=True)
+    _report(done.skipped, "skipped")
+    _report(done.left_out, "left out")
+    _report(done.warnings, "warning")
     extra = f"; {len(done.skipped)} bad files skipped" if done.skipped else ""
     extra += f"; {done.resumed} files had been read before" if done.resumed else ""
     click.echo(f"wrote {out}: {done.requests} requests of {opened.meta.model}{extra}")
     with TraceReader(out) as reader:
         meta = reader.meta
     click.echo(f"{len(meta.moe_layers)} MoE layers, {meta.num_experts} experts, top-{meta.top_k}; {meta.note}")
+
+
+def _hints(
+    *,
+    model: str | None,
+    experts: int | None,
+    moe_layers: str | None,
+    lengths: str | None,
+    top_k: int | None,
+    zero_experts: int | None,
+    drop_warmup: bool,
+    **router: Any,
+) -> Hints:
+    """Return what the user says of a recording."""
+    from wss.traces.importers import Hints, RouterHints
+
+    return Hints(
+        model=_model(model),
+        num_experts=experts,
+        top_k=top_k,
+        moe_layers=_layers(moe_layers),
+        zero_experts=zero_experts,
+        router=RouterHints(lengths=_lengths(lengths), **router),
+        drop_warmup=drop_warmup,
+    )
+
+
+def _report(lines: tuple[str, ...], what: str) -> None:
+    """Print *lines*, the first of many."""
+    for line in lines[:MOST_LINES]:
+        click.echo(f"{what}: {line}", err=True)
+    if len(lines) > MOST_LINES:
+        click.echo(f"{what}: and {len(lines) - MOST_LINES} more", err=True)
+
+
+def _lengths(text: str | None) -> tuple[int, ...] | None:
+    """Read numbers of tokens such as ``7,5``."""
+    from wss.errors import ConfigError
+
+    if text is None:
+        return None
+    pieces = [piece.strip() for piece in text.split(",")]
+    if not all(piece.isascii() and piece.isdigit() and len(piece) < 10 and int(piece) > 0 for piece in pieces):
+        raise ConfigError(f"--lengths {text}: is no list of lengths; write the tokens of each sequence, such as 7,5")
+    return tuple(map(int, pieces))
 
 
 def _layers(text: str | None) -> tuple[int, ...] | None:
@@ -221,7 +278,7 @@ def _like(like: Path, shape: ModelShape, seed: int, bars: Bars, given: Any, keep
 
     with TraceReader(like) as reader:
         meta = reader.meta
-        if (meta.num_experts, meta.top_k) != (shape.num_choices, shape.top_k):
+        if (meta.num_choices, meta.top_k) != (shape.num_choices, shape.top_k):
             ours = f"{shape.num_choices} experts, top-{shape.top_k}"
             raise TraceError(
                 f"{like}: has {meta.num_experts} experts, top-{meta.top_k}; {shape.name} has {ours}; give a like model"

@@ -12,6 +12,7 @@ from wss.errors import ConfigError, TraceError
 from wss.models import MODELS
 from wss.rng import permutation, stream
 from wss.traces import RequestRouting, TraceMeta, TraceReader
+from wss.traces.importers.filler import filler_in
 from wss.traces.replay import last_step
 from wss.traces.synth import SynthSpec, synth_meta
 
@@ -107,6 +108,8 @@ def read_batch(experiment: Experiment, source: TraceFile) -> tuple[Batch, list[R
             )
         if reader.meta.synthetic:
             notes.append(SYNTHETIC)
+        else:
+            notes += filler_in(requests, reader.meta)
         batch = Batch(
             meta=reader.meta,
             digest=reader.digest(),
@@ -126,7 +129,7 @@ def _fit(experiment: Experiment, reader: TraceReader) -> list[str]:
         for key in ("top_k", "moe_layers")
         if getattr(meta, key) != getattr(model, key)
     ]
-    if (choices := meta.num_experts + getattr(meta, "zero_experts", 0)) != model.num_choices:
+    if (choices := meta.num_choices) != model.num_choices:
         free = " without or with weights" if model.zero_experts else ""
         what = f"{reader.path}: has num_experts {choices}, the model {model.name} has {model.num_choices}{free}"
         faults.insert(0, f"{what}; give a trace of this model")

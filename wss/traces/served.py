@@ -101,7 +101,7 @@ def _of_trace(path: Path, model: ModelShape, now: Now) -> tuple[Served, Counter[
     left_out: Counter[Label] = Counter()
     with TraceReader(path) as reader:
         meta = reader.meta
-        choices = meta.num_experts + getattr(meta, "zero_experts", 0)
+        choices = meta.num_choices
         if (meta.moe_layers, choices) != (model.moe_layers, model.num_choices):
             if (len(meta.moe_layers), choices) == (len(model.moe_layers), model.num_choices):
                 raise TraceError(f"{path}: its MoE layers are not those of {model.name}; give a trace of this model")

@@ -61,7 +61,7 @@ def statistics(counts: Counts) -> dict[str, Any]:
         "requests": counts.requests,
         "prefill_tokens": counts.prefill.tokens,
         "decode_tokens": counts.decode.tokens,
-        "experts": counts.meta.num_experts,
+        "experts": counts.meta.num_choices,
         "top_k": counts.meta.top_k,
         "pooled": plain(pooled),
         "subjects": plain(of_subjects(counts.by_group, counts.meta.moe_layers)),
