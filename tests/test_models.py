@@ -366,4 +366,4 @@ def test_commands_take_any_model(small, tmp_path):
         synth(config)
     free = tmp_path / "free.json"
     free.write_text(json.dumps({**json.loads(config.read_text()), "zero_expert_num": 4}))
-    assert synth(free, "--preset", "qwen3_235b").num_experts == 12
+    assert synth(free, "--preset", "qwen3_235b").num_choices == 12
