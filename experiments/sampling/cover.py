@@ -32,14 +32,14 @@ from wss.run.walk import replay_of, seen_of, sites_of
 
 CONFIGS = Path(__file__).parents[2] / "configs"
 SMALL = """\
-model: {name: small, num_layers: 24, moe_layers: [%s], num_experts: 32, top_k: 2, hidden_size: 1024,
+model: {name: small, num_layers: 24, moe_layers: [LAYERS], num_experts: 32, top_k: 2, hidden_size: 1024,
         moe_intermediate_size: 2048}
 wafer: {preset: dojo, mesh: [3, 3], die: {llc: {size: 0 B}, hbm: {size: 2.1 GB}}}
 trace: {synth: {requests: 128, decode_tokens: 3, prompt_min: 1, prompt_max: 3, clusters: 8}}
 batch: 4096
 steps: 3
 policies: [base, ep, pred, allo, allo_pred]
-""" % ", ".join(map(str, range(24)))
+""".replace("LAYERS", ", ".join(map(str, range(24))))
 
 LAYERS = 8
 Times = dict[str, FloatArray]  # seconds of decode by policy, [layers]
