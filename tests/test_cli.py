@@ -56,7 +56,7 @@ def test_json_prints_the_summary_and_nothing_else(wss, folder):
     code, out, err = wss("run", "small.yaml", "--json", "--out", "r")
     assert (code, err) == (0, "")
     assert out == (folder / "r" / "summary.json").read_text()
-    assert json.loads(out)["schema"] == "wss-summary/1"
+    assert json.loads(out)["schema"] == "wss-summary/2"
 
 
 def test_an_existing_result_is_kept_without_force_and_replaced_with_it(wss, folder):

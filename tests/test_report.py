@@ -5,6 +5,7 @@ import math
 import struct
 
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from click.testing import CliRunner
 from matplotlib.axes import Axes
@@ -14,7 +15,7 @@ from wss.cli import cli
 from wss.errors import ConfigError
 from wss.report.markdown import means_table, table
 from wss.report.results import Results, read_results, write_report
-from wss.report.sweeps import estimated
+from wss.report.sweeps import intervals_of
 from wss.report.tornado import ranges, shown_policies
 
 FEW = TINY.replace("[base, ep, pred, allo, allo_pred]", "[base, ep]")
@@ -96,12 +97,44 @@ def test_a_run_is_drawn_like_a_sweep_with_intervals_where_layers_are_sampled(tmp
     lines = rows_of((tmp_path / "report" / "report.md").read_text())
     for row, run, cells in zip(results.rows, summary["runs"], lines, strict=True):
         for key in ("speedup", "hops", "max_link_utilization"):
-            value, ends = (run["estimate"][key], run["ci95"][key]) if sampled else (run[key], [None, None])
-            assert estimated(row, key) == (value, *ends)
-        speedup = f"{estimated(row, 'speedup')[0]:.3g}x"
-        assert cells[2].startswith(speedup)
+            assert row[key] == run[key]
+            assert intervals_of(row, key) == ({"layers": tuple(run["ci95"][key])} if sampled else {})
+        assert cells[2].startswith(f"{row['speedup']:.3g}x")
         assert ("[" in cells[2]) is sampled
-    assert not sampled or results.rows[0]["hops_estimate"] > results.rows[0]["hops"]
+    report = (tmp_path / "report" / "report.md").read_text()
+    assert (
+        "Figures are estimated for all 8 layers from 4; [low, high]: 95% over draws of layers." in report
+    ) is sampled
+
+
+def test_the_map_of_links_has_the_scale_of_the_tables(tmp_path, monkeypatch):
+    """Estimates for all layers where they are sampled, means over seeds, and the busiest link of the summary."""
+    drawn = []
+    monkeypatch.setattr("wss.report.results.write_meshmap", lambda *a: drawn.append(a) or a[2])
+    text = SAMPLED.removeprefix("\nconfig:\n")
+    path = sweep_file(tmp_path, "\n".join(line[2:] for line in text.splitlines()) + "\nreplications: 2\n", "run.yaml")
+    done = CliRunner().invoke(cli, ["run", str(path), "--out", str(tmp_path / "run"), "--quiet"])
+    assert done.exit_code == 0, done.output
+    write_report(read_results(tmp_path / "run"), tmp_path / "report", "png")
+    ((links, _, _, what, busiest),) = drawn
+    assert what == "link utilisation, estimated for all 8 layers"
+    runs = json.loads((tmp_path / "run" / "summary.json").read_text())["runs"]
+    assert busiest == {run["policy"]: run["max_link_utilization"] for run in runs}
+    table = pq.read_table(tmp_path / "run" / "links.parquet").to_pylist()
+    for link in links:
+        own = [row for row in table if (row["policy"], row["link"]) == (link["policy"], link["link"])]
+        assert {row["seed"] for row in own} == {0, 1}
+        assert link["utilization"] == pytest.approx(sum(row["estimated_utilization"] for row in own) / 2)
+        assert link["policy"] == "ep" or link["utilization"] != pytest.approx(own[0]["utilization"], rel=1e-6)
+
+
+@pytest.mark.parametrize(("name", "now"), [("summary.json", "wss-summary/2"), ("sweep.json", "wss-sweep/2")])
+def test_a_folder_of_an_earlier_version_is_refused_in_one_line(tmp_path, name, now):
+    (tmp_path / name).write_text(json.dumps({"schema": now.replace("2", "1"), "runs": [{}], "axes": []}))
+    with pytest.raises(ConfigError) as error:
+        read_results(tmp_path)
+    (fault,) = error.value.faults
+    assert fault.endswith(f"{name}: is a {now[:-1]}1, this version reads {now}; run it again")
 
 
 def row(policy, speedup, **labels):

@@ -52,7 +52,7 @@ def without_host(summary):
 
 def test_the_summary_adds_up(small):
     result = run(load(small))
-    assert result.summary["schema"] == "wss-summary/1"
+    assert result.summary["schema"] == "wss-summary/2"
     runs = {r["policy"]: r for r in result.summary["runs"]}
     assert list(runs) == sorted(runs)
     for ledger in result.ledgers:

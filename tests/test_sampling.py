@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from scipy.special import stdtrit
 
 from wss.config import load
 from wss.errors import ConfigError
@@ -38,7 +39,7 @@ policies: [base, ep, pred, allo, allo_pred]
 TRIALS = 50
 # What a run says of itself, beside its figures.
 LABELS = {"policy", "model", "wafer", "physics", "network", "gemm", "precision", "synthetic", "batch", "baseline"}
-LABELS |= {"unique_requests", "layers_run", "steps_run", "layers_sampled", "estimate", "ci95"}
+LABELS |= {"unique_requests", "layers_run", "layers_total", "steps_run", "layers_sampled", "ci95"}
 
 
 @pytest.fixture(scope="module")
@@ -63,8 +64,8 @@ def by_policy(result):
     return {own["policy"]: own for own in result.summary["runs"]}
 
 
-def test_intervals_cover_what_all_layers_give_in_nine_of_ten_trials(config, whole):
-    """Every figure of every policy, over 50 draws of 8 of the 24 layers."""
+def test_intervals_of_every_figure_cover_what_all_layers_give(config, whole):
+    """In 43 of 50 draws of 8 of the 24 layers at least, for every policy."""
     path, settings = config
     experiment, truth = load(path, [*settings, "layers.sample=8"]), by_policy(whole)
     covered: dict[tuple[str, str], int] = {}
@@ -75,11 +76,11 @@ def test_intervals_cover_what_all_layers_give_in_nine_of_ten_trials(config, whol
                 covered.setdefault((policy, key), 0)
                 covered[policy, key] += low - slack <= truth[policy][key] <= high + slack
     assert len(covered) >= 5 * 25
-    assert {each: count for each, count in covered.items() if count < 0.9 * TRIALS} == {}
+    assert {each: count for each, count in covered.items() if count < 0.85 * TRIALS} == {}
 
 
 def test_a_total_and_a_ratio_worked_out_by_hand():
-    """One layer for certain, and three of six: N (N - n) / n = 6, t of two degrees of freedom = 4.302653."""
+    """One layer for certain, and three of six: N (N - n) / n = 6, t of two, the fewest, = 4.302653."""
     sample = Sample((Stratum(layers=(4,), run=(4,)), Stratum(layers=(0, 1, 2, 3, 5, 6), run=(1, 3, 6))))
     assert sample.layers == (1, 3, 4, 6)
     assert sample.weights.tolist() == [2, 2, 1, 2]
@@ -91,11 +92,61 @@ def test_a_total_and_a_ratio_worked_out_by_hand():
     assert sample.estimate(y, x) == pytest.approx((2.2, 2.2 - half, 2.2 + half), rel=1e-6)
 
 
-def test_the_degrees_of_freedom_are_those_of_the_smallest_stratum():
-    sample = Sample((Stratum(layers=(0, 1, 2, 3), run=(0, 1)), Stratum(layers=(4, 5, 6, 7, 8, 9), run=(4, 5, 6, 7))))
-    values = np.array([1.0, 1.0, 0.0, 2.0, 0.0, 2.0])
-    half = 12.706205 * math.sqrt(6 * 2 / 4 * 4 / 3)  # t of one
-    assert sample.estimate(values)[2] - sample.estimate(values)[0] == pytest.approx(half, rel=1e-6)
+def test_the_variance_is_pooled_over_strata_with_half_the_degrees_of_freedom():
+    """4 and 3 layers are drawn: 3 + 2 degrees of freedom are there, (1 + 5) / 2 = 3 are taken."""
+    first, second = (
+        Stratum(layers=tuple(range(12)), run=(0, 1, 2, 3)),
+        Stratum(layers=tuple(range(12, 23)), run=(12, 13, 14)),
+    )
+    values = np.array([1.0, 1.0, 3.0, 3.0, 0.0, 1.0, 5.0])
+    pooled = (4 * 1.0 + (4.0 + 1.0 + 9.0)) / 5
+    scale = 12 * 8 / 4 + 11 * 8 / 3
+    half = 3.182446 * math.sqrt(scale * pooled)  # t of three
+    value, low, high = Sample((first, second)).estimate(10 + values)
+    assert (high - value, value - low) == pytest.approx((half, half), rel=1e-6)
+
+
+def test_a_policy_that_differs_in_few_layers_is_not_taken_to_differ_in_none():
+    """Ratios are alike in most layers drawn: d then spreads a fifth of what independent times would give."""
+    sample = Sample((Stratum(layers=(9,), run=(9,)), Stratum(layers=tuple(range(9)), run=(0, 2, 4, 6))))
+    before = np.array([10.0, 12.0, 9.0, 11.0, 20.0])
+    assert sample.layers == (0, 2, 4, 6, 9)
+    total = float(sample.weights @ before)
+    value, low, high = sample.speedup(before, before.copy())
+    spread = math.sqrt(5 / 3) / total  # of 10, 12, 9, 11
+    half = stdtrit(2, 0.975) * math.sqrt(9 * 5 / 4) * 0.2 * math.sqrt(2) * spread
+    assert (value, high - value, value - low) == pytest.approx((1, half, half))
+    assert sample.speedup(before, before) == (1, 1, 1)
+    now = before * np.array([0.5, 1.0, 0.7, 1.5, 1.0])
+    assert sample.speedup(before, now) == sample.estimate(before, now)
+
+
+# Times of layers of made-up policies: long-tailed, with a trend in skew, rare gains, and one that hardly differs.
+def made_up(layers: int, seed: int) -> tuple[np.ndarray, dict[str, np.ndarray]]:
+    random = np.random.default_rng(seed)
+    skew = np.sort(random.uniform(2, 8, layers))[::-1]
+    base = 100 + 3 * random.standard_normal(layers) + 4 * skew
+    rare = base / np.where(random.random(layers) < 0.3, 1 + 0.06 * random.random(layers), 1.0)
+    return skew, {
+        "base": base,
+        "trend": 30 + 4 * skew + 5 * random.exponential(1, layers),
+        "tail": 40 * np.exp(0.1 * random.standard_normal(layers)),
+        "alike": base * (1 + 0.002 * random.standard_normal(layers)),
+        "rare": rare,
+    }
+
+
+@pytest.mark.parametrize(("layers", "seed"), [(24, 2), (58, 2)])
+def test_of_200_draws_the_interval_of_a_speedup_covers_183_to_198(layers, seed):
+    skew, times = made_up(layers, seed)
+    covered = dict.fromkeys(set(times) - {"base"}, 0)
+    for number in range(200):
+        sample = draw(range(layers), skew, 8, number)
+        drawn = list(sample.layers)
+        for policy in covered:
+            _, low, high = sample.speedup(times["base"][drawn], times[policy][drawn])
+            covered[policy] += low <= times["base"].sum() / times[policy].sum() <= high
+    assert all(183 <= count <= 198 for count in covered.values()), covered
 
 
 def test_intervals_do_not_go_below_zero_and_nothing_over_nothing_is_zero():
@@ -151,7 +202,7 @@ def test_the_most_skewed_layer_of_a_recorded_trace_is_in(config):
     assert len({tuple(layers) for layers in drawn}) > 1
 
 
-def test_sums_are_of_the_layers_run_and_every_figure_has_its_interval(config, whole):
+def test_every_figure_is_for_all_layers_and_has_its_interval(config, whole):
     """Where no copies are kept, a layer runs in a sample just as it does among all."""
     path, settings = config
     result = run(load(path, [*settings, "layers={sample: 8}"]))
@@ -161,14 +212,16 @@ def test_sums_are_of_the_layers_run_and_every_figure_has_its_interval(config, wh
         own = by_policy(result)[ledger.policy]
         assert own["layers_run"] == 8 == len(own["layers_sampled"])
         assert {row.layer for row in ledger.rows} == set(own["layers_sampled"])
-        assert own["decode_time_s"] == pytest.approx(sum(row.time_s for row in ledger.rows if row.step > 0))
-        assert own["throughput_tokens_per_s"] is None
+        assert own["layers_total"] == 24
+        run_time = sum(row.time_s for row in ledger.rows if row.step > 0)
+        assert 2.5 * run_time < own["decode_time_s"] < 3.2 * run_time
+        assert own["throughput_tokens_per_s"] == pytest.approx(3 * 4096 / own["decode_time_s"])
+        assert own["speedup"] == pytest.approx(by_policy(result)["base"]["decode_time_s"] / own["decode_time_s"])
         if ledger.policy in ("base", "ep", "allo"):
             assert ledger.rows == [row for row in rows[ledger.policy] if row.layer in own["layers_sampled"]]
-        assert set(own) - LABELS - set(WITHOUT) == set(own["ci95"]) == set(own["estimate"])
-        for key, value in own["estimate"].items():
-            low, high = own["ci95"][key]
-            assert 0 <= low <= value <= high
+        assert set(own) - LABELS - set(WITHOUT) == set(own["ci95"])
+        for key, (low, high) in own["ci95"].items():
+            assert 0 <= low <= own[key] <= high
     assert by_policy(result)["base"]["ci95"]["speedup"] == [1, 1]
     assert all("ci95" not in own for own in whole.summary["runs"])
 
@@ -202,7 +255,7 @@ def test_the_papers_physics_can_be_sampled():
     settings = ["physics=paper_artifact", "layers.sample=4", "batch=16", "steps=1", "policies=[base, ep]"]
     own = by_policy(run(load(configs / "llama4_maverick.yaml", settings)))["base"]
     assert set(own) - LABELS - set(WITHOUT) - {"hbm_excess_bytes"} == set(own["ci95"])
-    assert own["estimate"]["hops"] == pytest.approx(own["estimate"]["decode_hops"] + own["estimate"]["prefill_hops"])
+    assert own["hops"] == pytest.approx(own["decode_hops"] + own["prefill_hops"])
 
 
 def test_the_table_shows_the_interval_and_says_what_is_estimated(config):
@@ -211,9 +264,13 @@ def test_the_table_shows_the_interval_and_says_what_is_estimated(config):
     own = next(each for each in summary["runs"] if each["policy"] == "ep")
     table = run_table(summary, ["base", "ep"])
     low, high = own["ci95"]["speedup"]
-    assert f"{own['estimate']['speedup']:.2f}x [{low:.2f}, {high:.2f}]" in table
+    lines = [line.split() for line in table.splitlines()]
+    row = next(number for number, line in enumerate(lines) if line and line[0] == "ep")
+    assert f"{own['speedup']:.2f}x" in lines[row]
+    assert lines[row + 1][:2] == ["95%,", "layers"]
+    assert f"[{low:.2f}, {high:.2f}]" in table.splitlines()[row + 1]
     assert f"8 of 24 MoE layers, sampled: {', '.join(map(str, own['layers_sampled']))}" in table
-    assert "estimates for all layers" in table
+    assert "all figures are estimated for all 24 layers from 8" in table
 
 
 @pytest.mark.parametrize(

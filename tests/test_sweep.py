@@ -311,7 +311,6 @@ def test_sampled_layers_carry_their_intervals(tmp_path):
         own = runs[row["policy"]]
         for figure in ("speedup", "decode_time_s", "hops"):
             assert float(row[figure]) == own[figure]
-            assert float(row[f"{figure}_estimate"]) == own["estimate"][figure]
             assert [float(row[f"{figure}_low"]), float(row[f"{figure}_high"])] == own["ci95"][figure]
 
 

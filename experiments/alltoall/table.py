@@ -5,10 +5,16 @@ python experiments/alltoall/table.py results/alltoall
 
 import sys
 from pathlib import Path
+from typing import Any
 
-from wss.report.sweeps import estimated, read_sweep
+from wss.report.sweeps import intervals_of, read_sweep
 
 POLICIES = ("ep", "allo", "allo_pred", "balanced")
+
+
+def figure(row: dict[str, Any], key: str) -> tuple[float, float, float]:
+    """Return a figure and its interval over layers."""
+    return (row[key], *intervals_of(row, key)["layers"])
 
 
 def main(folder: Path) -> None:
@@ -19,10 +25,10 @@ def main(folder: Path) -> None:
         own = {(row["dispatch"], row["policy"]): row for row in rows if tuple(str(row[axis]) for axis in axes) == point}
         cells = []
         for policy in POLICIES:
-            pair = [estimated(own[dispatch, policy], "speedup") for dispatch in ("none", "uniform")]
+            pair = [figure(own[dispatch, policy], "speedup") for dispatch in ("none", "uniform")]
             cells.append(" → ".join(f"{value:.2f} [{low:.2f}, {high:.2f}]" for value, low, high in pair))
         for policy in ("base", "ep", "balanced"):
-            value, low, high = estimated(own["uniform", policy], "exchange_share")
+            value, low, high = figure(own["uniform", policy], "exchange_share")
             cells.append(f"{value:.1%} [{low:.1%}, {high:.1%}]")
         print("| " + " | ".join([*point, *cells]) + " |")
 

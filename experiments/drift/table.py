@@ -20,7 +20,7 @@ from wss.config import Experiment
 from wss.config.grid import load_sweep
 from wss.metrics import Ledger
 from wss.report.markdown import table
-from wss.report.sweeps import estimated, read_sweep
+from wss.report.sweeps import read_sweep
 from wss.run import run
 from wss.run.sampling import draw_layers
 from wss.run.walk import replay_of
@@ -51,16 +51,16 @@ def _names(rows: Sequence[dict[str, Any]]) -> list[str]:
 
 def _cells(rows: Sequence[dict[str, Any]]) -> list[str]:
     """Return the figures of one policy over its seeds."""
-    speedup = [estimated(row, "speedup")[0] for row in rows]
+    speedup = [row["speedup"] for row in rows]
     cells = [interval(speedup, ".2f")]
     if all(row["policy"] == row["baseline"] for row in rows):
-        cells = [f"1 ({fmean(estimated(row, 'decode_time_s')[0] for row in rows):.3f} s)"]
+        cells = [f"1 ({fmean(row['decode_time_s'] for row in rows):.3f} s)"]
     if rows[0].get("moved_bytes") is None:
         cells += ["", ""]
     else:
-        cells += [f"{fmean(estimated(row, 'moved_bytes')[0] for row in rows) / 1e12:.2f} TB"]
-        cells += [f"{1e3 * fmean(estimated(row, 'rebalance_time_s')[0] for row in rows):,.0f} ms"]
-    return [*cells, f"{fmean(estimated(row, 'imbalance')[0] for row in rows):.2f}"]
+        cells += [f"{fmean(row['moved_bytes'] for row in rows) / 1e12:.2f} TB"]
+        cells += [f"{1e3 * fmean(row['rebalance_time_s'] for row in rows):,.0f} ms"]
+    return [*cells, f"{fmean(row['imbalance'] for row in rows):.2f}"]
 
 
 def payback() -> None:

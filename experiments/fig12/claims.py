@@ -12,7 +12,6 @@ from statistics import fmean
 from typing import Any
 
 from wss.report.results import read_results
-from wss.report.sweeps import best
 
 Row = dict[str, Any]
 
@@ -25,9 +24,7 @@ def mean_speedup(rows: list[Row], policy: str, over: str = "base", **labels: Any
             row for row in rows if row["policy"] == name and all(row[axis] == label for axis, label in labels.items())
         ]
 
-    return fmean(
-        best(own, "speedup") / best(other, "speedup") for own, other in zip(chosen(policy), chosen(over), strict=True)
-    )
+    return fmean(own["speedup"] / other["speedup"] for own, other in zip(chosen(policy), chosen(over), strict=True))
 
 
 def hops_cut(rows: list[Row], policy: str) -> tuple[float, float]:

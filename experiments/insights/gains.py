@@ -12,7 +12,6 @@ from statistics import fmean, stdev
 
 from wss.report.markdown import table
 from wss.report.results import read_results
-from wss.report.sweeps import best
 
 T_95 = {2: 12.706, 3: 4.303, 4: 3.182, 5: 2.776, 6: 2.571, 8: 2.365, 10: 2.262}  # Student, by the number of seeds
 
@@ -26,9 +25,7 @@ def main(folder: Path) -> None:
         cells = []
         for point in points:
             gains = [
-                best(row, "speedup")
-                for row in rows
-                if row["insight"] == insight and (row["model"], row["batch"]) == point
+                row["speedup"] for row in rows if row["insight"] == insight and (row["model"], row["batch"]) == point
             ]
             half = T_95[len(gains)] * stdev(gains) / sqrt(len(gains))
             cells.append(f"{fmean(gains):.3f}x ±{half:.3f}")

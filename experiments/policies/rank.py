@@ -13,7 +13,6 @@ from typing import Any
 
 from wss.report.markdown import table
 from wss.report.results import read_results
-from wss.report.sweeps import best
 
 Row = dict[str, Any]
 
@@ -22,7 +21,7 @@ def cell(row: Row) -> str:
     """Return a speedup with its interval, if layers were sampled, and the distance to the bound."""
     low, high = row.get("speedup_low"), row.get("speedup_high")
     interval = "" if low is None else f" [{low:.2f}, {high:.2f}]"
-    return f"{best(row, 'speedup'):.2f}x{interval}, {best(row, 'bound_ratio'):.2f}"
+    return f"{row['speedup']:.2f}x{interval}, {row['bound_ratio']:.2f}"
 
 
 def main(folder: Path) -> None:
@@ -32,7 +31,7 @@ def main(folder: Path) -> None:
     for row in results.rows:
         points.setdefault(tuple(row[axis] for axis in results.axes), {})[row["policy"]] = row
     policies = list(dict.fromkeys(row["policy"] for row in results.rows))
-    mean = {policy: exp(fmean(log(best(row[policy], "speedup")) for row in points.values())) for policy in policies}
+    mean = {policy: exp(fmean(log(row[policy]["speedup"]) for row in points.values())) for policy in policies}
     head = ["policy", "mean", *(", ".join(str(label) for label in labels) for labels in points)]
     ranked = sorted(policies, key=lambda policy: -mean[policy])
     rows = [[f"`{p}`", f"{mean[p]:.2f}x", *(cell(row[p]) for row in points.values())] for p in ranked]

@@ -79,8 +79,8 @@ def show(title: str, runs: dict[str, Any], baseline: str) -> None:
         low, high = r["ci95"]["speedup"]
         fetched = f"{r['remote_reads'] / max(runs[baseline]['remote_reads'], 1):.3f}"
         print(
-            f"{name:22} {r['estimate']['speedup']:6.3f} ({low:.3f} to {high:.3f})  fetches {fetched}  "
-            f"written {r['local_write_bytes'] / 1e9:8.1f} GB  given up {r['evictions']:6d}",
+            f"{name:22} {r['speedup']:6.3f} ({low:.3f} to {high:.3f})  fetches {fetched}  "
+            f"written {r['local_write_bytes'] / 1e9:8.1f} GB  given up {r['evictions']:6.0f}",
             flush=True,
         )
 

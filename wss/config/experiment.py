@@ -10,7 +10,7 @@ from annotated_types import Ge
 from wss.config.nodes import Document
 from wss.config.policies import check_policies
 from wss.config.unread import not_in_paper, unread
-from wss.config.values import PHYSICS, PLAIN, check_value, read_layer_list
+from wss.config.values import LARGEST_SEED, PHYSICS, PLAIN, check_value, read_layer_list
 from wss.engine import NETWORKS, Dispatch, FluidSpec, NetworkSpec
 from wss.engine.network import PacketSpec
 from wss.errors import CHECKED
@@ -80,6 +80,7 @@ class Experiment:
     policies: tuple[Policy, ...]
     baseline: str = "base"
     seed: int = 0
+    replications: int = 1
     faults: FaultSpec | None = None
     dispatch: Dispatch | None = None
 
@@ -124,8 +125,13 @@ class Experiment:
         return None if self.dispatch is None else self.dispatch.filled(stated_activation_bytes(self.precision))
 
     def plain(self) -> dict[str, Any]:
-        """Return the whole experiment as plain data in SI units, policies sorted by name; no dispatch goes unsaid."""
-        said = [f.name for f in fields(self) if f.name != "dispatch" or self.dispatch is not None]
+        """Return the whole experiment as plain data in SI units, policies sorted by name.
+
+        No dispatch and one seed alone go unsaid.
+        """
+        unsaid = {"dispatch"} if self.dispatch is None else set()
+        unsaid |= {"replications"} if self.replications == 1 else set()
+        said = [f.name for f in fields(self) if f.name not in unsaid]
         plain: dict[str, Any] = {name: _plain(getattr(self, name)) for name in said}
         if self.dispatch is not None:
             plain["dispatch"] = _plain(self.exchange)
@@ -169,7 +175,7 @@ def _check_fields(document: Document, experiment: Experiment) -> None:
 def check_together(document: Document, given: dict[str, Any]) -> None:
     """Note what is wrong between sound values of different fields, and which of them are not read."""
     defaults = {f.name: FluidSpec() if f.name == "network" else f.default for f in fields(Experiment)}
-    for check in (_check_precision, _check_baseline, _check_network, _check_places):
+    for check in (_check_precision, _check_baseline, _check_network, _check_seeds, _check_places):
         check(document, given, defaults)
     optional = {name: default for name, default in defaults.items() if default is not MISSING}
     values = optional | given
@@ -208,6 +214,12 @@ def _check_network(document: Document, given: dict[str, Any], defaults: dict[str
             document.fault(("network", "chunk"), what)
     if given.get("engine") == "compiled" and isinstance(network, PacketSpec):
         document.fault(("engine",), "'compiled' does not know the packet network; give engine: auto or another network")
+
+
+def _check_seeds(document: Document, given: dict[str, Any], defaults: dict[str, Any]) -> None:
+    seed, count = given.get("seed", defaults["seed"]), given.get("replications", defaults["replications"])
+    if seed + count - 1 > LARGEST_SEED:
+        document.fault(("replications",), f"{count} go beyond the largest seed, {LARGEST_SEED}; give a lower seed")
 
 
 def _check_places(document: Document, given: dict[str, Any], defaults: dict[str, Any]) -> None:

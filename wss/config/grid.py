@@ -38,6 +38,7 @@ MOST_POINTS = 10_000
 VARIED, TO = "varied", "to"  # columns that say what is varied, and to what
 CENTRE = "-"  # in both, where nothing is
 TAKEN = {VARIED, TO, "policy", "task", "baseline", "speedup", "hops", "kernels", "link", "utilization"}
+TAKEN |= {"estimated_utilization", "seeds_run"}
 TAKEN |= {f"{end}_{axis}" for end in ("source", "target") for axis in "xy"}
 
 Label = str | int | float | bool

@@ -70,6 +70,7 @@ def _properties(whole: _Whole) -> dict[str, Any]:
         "policies": {"type": "array", "items": _policy(whole), "minItems": 1},
         "baseline": {"type": "string", "default": "base"},
         "seed": {"type": "integer", "minimum": 0, "default": 0},
+        "replications": {**count, "maximum": 1000, "default": 1},
         "faults": _faults(),
     }
 

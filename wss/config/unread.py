@@ -65,6 +65,15 @@ def _has_llc(values: Values) -> bool:
     return "wafer" not in values or values["wafer"].die.llc.size > 0
 
 
+def _drawn_by_seed(values: Values) -> bool:
+    """Whether anything is drawn by the seed: routing, the order of recorded requests, or the layers of a sample."""
+    trace, layers, model = values.get("trace"), values.get("layers"), values.get("model")
+    if trace is None or model is None or isinstance(trace, SynthSpec) or trace.order == "mixed":
+        return True
+    sampled = getattr(layers, "sample", None)
+    return sampled is not None and sampled < len(model.moe_layers)
+
+
 _ALL_WAFERS = tuple({"wafer": wafer} for wafer in WAFERS.values())
 _MESHES = tuple({"wafer": WAFERS[name]} for name in ("dojo", "tsmc_sow"))
 _TRACES = tuple({"trace": synth} for synth in (SynthSpec(), *SYNTHS.values()))
@@ -123,6 +132,12 @@ RULES: tuple[Rule, ...] = (
         lambda values: (synth := _synth(values)) is not None and synth.groups == 1,
         "there is one group of experts; give trace.synth.groups",
         _TRACES,
+    ),
+    Rule(
+        ("replications",),
+        lambda values: not _drawn_by_seed(values),
+        "recorded requests are taken in a given order, and no layers are sampled, so all seeds give the same",
+        (),
     ),
     Rule(
         ("dispatch.counting",),

@@ -20,6 +20,7 @@ from wss.units import Quantity
 
 Reader = Callable[[Document, Place, Any], Any]
 
+LARGEST_SEED = 2**63 - 1
 Count = Annotated[int, Ge(1), Le(10**7)]
 PHYSICS = {"wss": "wss", "paper_artifact": "paper_artifact", "paper": "paper_artifact"}  # what each spelling stands for
 
@@ -79,7 +80,8 @@ PLAIN: dict[str, Reader] = {
     "physics": _physics,
     "window": _of(Annotated[int, Ge(1), Le(4096)]),
     "baseline": _of(str),
-    "seed": _of(Annotated[int, Ge(0), Le(2**63 - 1)]),
+    "seed": _of(Annotated[int, Ge(0), Le(LARGEST_SEED)]),
+    "replications": _of(Annotated[int, Ge(1), Le(1000)]),
 }
 
 _BASE_UNITS = {"time": "s", "size": "B", "bandwidth": "B/s", "compute rate": "FLOPS"}

@@ -79,6 +79,14 @@ def by_layer(ledger: Ledger, wafer: Wafer, sample: Sample, all_layers: int, deco
     }
 
 
+def link_utilization(ledger: Ledger, wafer: Wafer, sample: Sample) -> FloatArray:
+    """Return the bytes over each link as a share of what it could carry, as all layers would give it, [links]."""
+    carried = np.array([ledger.layer_links[layer] for layer in sample.layers])
+    time = float(sample.weights @ _column(ledger.decode, "time_s", sample))
+    used: FloatArray = sample.weights @ (carried / wafer.link_bandwidth) / time
+    return used
+
+
 def _moves(ledger: Ledger, sample: Sample) -> dict[str, Figure]:
     """Return what rebalancing cost, where a policy does it."""
     if ledger.rebalances is None:

@@ -9,6 +9,7 @@ import numpy as np
 from wss.hardware.gemm import GemmModel
 from wss.hardware.wafer import Wafer
 from wss.metrics.bounds import Bounds, Whereabouts, least_exchange
+from wss.metrics.sampling import Sample
 from wss.metrics.traffic import Traffic, check_conservation, check_exchange, traffic
 from wss.models import AnyPrecision, ModelShape
 from wss.records import Exchanged, FloatArray, IntArray, KernelRow, KernelRun, Plan
@@ -41,6 +42,8 @@ class Ledger:
         self.layer_compute: dict[int, FloatArray] = {}  # seconds that each die computed in decode, by layer
         self._wafer, self._expert_bytes = wafer, model.expert_bytes(precision)
         self._bounds = Bounds(model, wafer, precision, gemm)
+        self.seed = 0  # of the run
+        self.sample: Sample | None = None  # the layers that were drawn, if they are a sample
         self.rebalances: int | None = None  # how often experts were placed anew; None if that is not asked
 
     @property

@@ -1,6 +1,6 @@
-"""From rows to the figures of a run: sums and ratios of sums over the decode kernels that were run.
+"""From rows to the figures of what was run: sums and ratios of sums over its decode kernels.
 
-Nothing is extrapolated to layers or steps that were not run, and prefill is kept apart.
+Nothing is extrapolated here: where layers are sampled, `by_layer` has what all of them would give. Prefill is apart.
 """
 
 from __future__ import annotations

@@ -10,7 +10,7 @@ from textwrap import fill
 from typing import Any
 
 from wss.report.canvas import WIDTH, look, paper, save, shorten
-from wss.report.sweeps import estimated
+from wss.report.sweeps import intervals_of, is_sampled
 from wss.units import parse, show
 
 Row = dict[str, Any]
@@ -68,18 +68,17 @@ class Frame:
 def write_bars(rows: Sequence[Row], axes: Sequence[str], title: str, folder: Path, kind: str) -> list[Path]:
     """Draw every figure that the rows have into *folder*, and return the paths; *kind* is png or svg."""
     written = []
-    sampled = any(row.get("decode_time_s_estimate") is not None for row in rows)
-    suffix = ",\nestimated for all layers" if sampled else ""
+    suffix = ",\nestimated for all layers" if any(map(is_sampled, rows)) else ""
     frame = _frame(rows, axes, THIN)
     for name, column, what, logarithmic in BARS:
-        values = [value for row in rows for value in estimated(row, column)[::2] if value is not None]
+        values = [value for row in rows for value in (row.get(column), *_ends(row, column)[1:]) if value is not None]
         if any(values):
             set_scale = _logarithmic(values) if logarithmic else _linear(max(values))
             with paper() as plt:
                 fig = _draw(plt, frame, partial(_simple, frame=frame, column=column), set_scale)
                 _name_once(fig, frame)
                 written.append(_finish(fig, frame, what + suffix, title, folder / f"{name}.{kind}"))
-    heights = [sum(estimated(row, column)[0] or 0 for column, _ in DRAM) for row in rows]
+    heights = [sum(row.get(column) or 0 for column, _ in DRAM) for row in rows]
     if any(heights):
         frame = _frame(rows, axes, NAMED)
         unit = show(max(heights), "size").split()[1]
@@ -89,6 +88,12 @@ def write_bars(rows: Sequence[Row], axes: Sequence[str], title: str, folder: Pat
             what = f"DRAM traffic of all decode kernels ({unit}){suffix}"
             written.append(_finish(fig, frame, what, title, folder / f"dram.{kind}"))
     return written
+
+
+def _ends(row: Row, column: str) -> tuple[float, ...]:
+    """Return the ends of the interval to draw: over seeds if there are several, as it has that over layers in it."""
+    found = intervals_of(row, column)
+    return found.get("seeds", found.get("layers", ()))
 
 
 def group_of(row: Row, axes: Sequence[str]) -> str:
@@ -162,13 +167,14 @@ def _name_once(fig: Any, frame: Frame) -> None:
 def _simple(axis: Any, panel: Panel, frame: Frame, column: str) -> None:
     """Draw a bar for each row whose figure is known, with its interval where there is one."""
     for i, policy in enumerate(frame.policies):
-        own = [(row, *estimated(row, column)) for row in panel.rows if row["policy"] == policy]
-        own = [each for each in own if each[1] is not None]
+        own = [row for row in panel.rows if row["policy"] == policy and row.get(column) is not None]
         if own:
-            at = [frame.at(panel, row) for row, *_ in own]
-            axis.bar(at, [value for _, value, _, _ in own], frame.bar, label=policy, **look(i))
-        for row, value, low, high in own:
-            if low is not None:
+            axis.bar(
+                [frame.at(panel, row) for row in own], [row[column] for row in own], frame.bar, label=policy, **look(i)
+            )
+        for row in own:
+            if _ends(row, column):
+                value, (low, high) = row[column], _ends(row, column)
                 ends = [[max(0.0, value - low)], [max(0.0, high - value)]]
                 axis.errorbar(frame.at(panel, row), value, ends, fmt="none", ecolor="black", lw=0.8, capsize=1.5)
     if column == "speedup":
@@ -181,7 +187,7 @@ def _stacked(axis: Any, panel: Panel, frame: Frame, scale: float) -> None:
     at = [frame.at(panel, row) for row in panel.rows]
     bottom = [0.0] * len(at)
     for k, (column, what) in enumerate(DRAM):
-        heights = [(estimated(row, column)[0] or 0) / scale for row in panel.rows]
+        heights = [(row.get(column) or 0) / scale for row in panel.rows]
         axis.bar(at, heights, 0.92 * frame.bar, bottom, label=what, **look(k))
         bottom = [b + h for b, h in zip(bottom, heights, strict=True)]
     axis.set_xticks(at, [shorten(row["policy"], 24) for row in panel.rows], rotation=90)

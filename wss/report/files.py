@@ -17,6 +17,7 @@ from wss.errors import OutputError
 from wss.files import json_text
 from wss.hardware import Wafer
 from wss.metrics import Ledger
+from wss.metrics.by_layer import link_utilization
 from wss.metrics.summary import name_link
 from wss.records import KernelRow
 
@@ -114,14 +115,17 @@ def _move(temporary: Path, out: Path | None, force: bool) -> Path:
 
 
 def _kernels(ledgers: Sequence[Ledger]) -> pa.Table:
+    """Return a row for each kernel under each policy, with each seed."""
     rows = [row for ledger in ledgers for row in ledger.rows]
     kinds = {"str": pa.string(), "int": pa.int64(), "float": pa.float64()}
     schema = pa.schema([(field.name, kinds[str(field.type)]) for field in fields(KernelRow)])
-    return pa.table({name: [getattr(row, name) for row in rows] for name in schema.names}, schema=schema)
+    table = pa.table({name: [getattr(row, name) for row in rows] for name in schema.names}, schema=schema)
+    seeds = [ledger.seed for ledger in ledgers for _ in ledger.rows]
+    return table.append_column("seed", pa.array(seeds, pa.int64()))
 
 
 def _links(ledgers: Sequence[Ledger], wafer: Wafer) -> pa.Table:
-    """Return a row for each link under each policy."""
+    """Return a row for each link under each policy, with each seed."""
     links = range(wafer.num_links)
     ends = {
         "link": pa.array([name_link(wafer, link) for link in links], pa.string()),
@@ -138,10 +142,19 @@ def _links(ledgers: Sequence[Ledger], wafer: Wafer) -> pa.Table:
             "activation_bytes": ledger.link_activation,
             "busy_s": ledger.link_busy,
             "utilization": ledger.link_bytes / (wafer.link_bandwidth * sum(row.time_s for row in ledger.decode)),
+            "estimated_utilization": _estimated(ledger, wafer),
+            "seed": pa.array([ledger.seed] * len(links), pa.int64()),
         }
         for ledger in ledgers
     ]
     return pa.concat_tables([pa.table(part) for part in parts]).combine_chunks()
+
+
+def _estimated(ledger: Ledger, wafer: Wafer) -> pa.Array:
+    """Return the utilization of each link as all layers would give it; nothing where they are not sampled."""
+    if ledger.sample is None:
+        return pa.nulls(wafer.num_links, pa.float64())
+    return pa.array(link_utilization(ledger, wafer, ledger.sample), pa.float64())
 
 
 def _die(wafer: Wafer, side: int, link: int) -> int | None:

@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
-from wss.report.sweeps import FIGURES, best, estimated
+from wss.report.sweeps import FIGURES, cell
 from wss.report.tornado import ranges
 
 Row = dict[str, Any]
@@ -20,24 +20,14 @@ def table(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 
 
 def rows_table(axes: Sequence[str], rows: Sequence[Row]) -> str:
-    """Return all rows with their main figures: estimates with intervals, where layers are sampled."""
+    """Return all rows with their main figures, and the intervals of those."""
     shown = [figure for figure in FIGURES if figure[1] in rows[0]]
     headings = [*axes, "policy", *(heading for heading, _, _ in shown)]
     body = [
-        [*(str(row[axis]) for axis in axes), row["policy"], *(_cell(row, key, form) for _, key, form in shown)]
+        [*(str(row[axis]) for axis in axes), row["policy"], *(cell(row, key, form) for _, key, form in shown)]
         for row in rows
     ]
     return table(headings, body)
-
-
-def _cell(row: Row, key: str, form: str) -> str:
-    value, low, high = estimated(row, key)
-    if value is None:
-        return "-"
-    if low is None:
-        return form.format(value)
-    form = form.replace("{:,}", "{:,.0f}")
-    return f"{form.format(value)} [{form.format(low)}, {form.format(high)}]"
 
 
 def means_table(axes: Sequence[str], rows: Sequence[Row]) -> str:
@@ -50,7 +40,7 @@ def means_table(axes: Sequence[str], rows: Sequence[Row]) -> str:
     ]
     body = []
     for name, group in [*groups, ("all", list(rows))]:
-        speedups = {policy: [best(row, "speedup") for row in group if row["policy"] == policy] for policy in policies}
+        speedups = {policy: [row["speedup"] for row in group if row["policy"] == policy] for policy in policies}
         body.append([name, *(_mean(values) for values in speedups.values())])
     return table(["arithmetic (geometric) mean of speedups", *policies], body)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from textwrap import fill
 from typing import Any
@@ -19,10 +19,11 @@ LARGEST = 0.9  # inches from die to die
 SIDE = 0.32  # of a die; a link is 1 long
 
 
-def write_meshmap(links: Sequence[Link], title: str, path: Path, what: str = "link utilisation") -> Path:
+def write_meshmap(links: Sequence[Link], title: str, path: Path, what: str, busiest: Mapping[str, float]) -> Path:
     """Draw one mesh for each policy in *links*, rows of links.parquet, to *path*, and return it.
 
-    *what* is the name of the scale. There has to be a link.
+    *what* is the name of the scale, *busiest* by policy how much of what it could carry the busiest link carried. There
+    has to be a link.
     """
     policies = list(dict.fromkeys(link["policy"] for link in links))
     most = max(link["utilization"] for link in links) or 1.0
@@ -38,8 +39,7 @@ def write_meshmap(links: Sequence[Link], title: str, path: Path, what: str = "li
         for axis, policy in zip(grid.flat, policies, strict=False):
             own = [link for link in links if link["policy"] == policy]
             _mesh(axis, own, scale, 72 * SIDE * min(wide / (x + 0.3), tall / (y + 0.3)))
-            busiest = max(link["utilization"] for link in own)
-            axis.set_title(f"{shorten(policy, 24)}, at most {100 * busiest:.2g}%")
+            axis.set_title(f"{shorten(policy, 24)}, busiest {busiest[policy]:.1%}")
         for axis in grid.flat[len(policies) :]:
             axis.remove()
         bar = plt.cm.ScalarMappable(scale, f"{HEAT}_r")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from textwrap import fill
 from typing import Any
@@ -28,10 +28,11 @@ def kind_of(name: str) -> str:
     return re.sub(r"(?<=\w)\(.*?\)", "", re.sub(r"(?<!\w)\(.*?\)", "GPU", name))
 
 
-def write_portmap(links: Sequence[Link], title: str, path: Path, what: str = "link utilisation") -> Path:
+def write_portmap(links: Sequence[Link], title: str, path: Path, what: str, busiest: Mapping[str, float]) -> Path:
     """Draw the ports of all GPUs, a table for each policy in *links*, rows of links.parquet, to *path*; return it.
 
-    A row is a kind of port, a column a GPU, in order of nodes. *what* is the name of the scale. There has to be a port.
+    A row is a kind of port, a column a GPU, in order of nodes. *what* is the name of the scale, *busiest* by policy how
+    much of what it could carry the busiest port carried. There has to be a port.
     """
     policies = list(dict.fromkeys(link["policy"] for link in links))
     kinds = [kind for kind in KINDS if kind in {kind_of(link["link"]) for link in links}]
@@ -44,7 +45,7 @@ def write_portmap(links: Sequence[Link], title: str, path: Path, what: str = "li
             image = axis.imshow(shown, cmap=f"{HEAT}_r", vmin=0, vmax=most, aspect="auto", interpolation="nearest")
             axis.set_yticks(range(len(kinds)), kinds)
             axis.set_xticks([])
-            axis.set_title(f"{shorten(policy, 24)}, at most {100 * shown.max():.2g}%")
+            axis.set_title(f"{shorten(policy, 24)}, busiest {busiest[policy]:.1%}")
         axes[-1, 0].set_xlabel(f"{shown.shape[1]} GPUs, in order of nodes")
         fig.colorbar(image, ax=list(axes[:, 0]), label=what, format=lambda value, _: f"{100 * value:.3g}%")
         fig.suptitle(fill(title, 100))

@@ -6,6 +6,7 @@ import re
 from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 import pyarrow as pa
@@ -18,13 +19,14 @@ from wss.report.bars import write_bars
 from wss.report.markdown import means_table, rows_table, table, tornado_table
 from wss.report.meshmap import write_meshmap
 from wss.report.portmap import is_port, write_portmap
-from wss.report.sweeps import flat, read_sweep
+from wss.report.sweeps import SWEEP_SCHEMA, flat, is_sampled, read_sweep, scale_of
 from wss.report.tornado import shown_policies, write_tornado
 
 MOST_MAPS = 6
+SCHEMAS = {"summary.json": "wss-summary/2", "sweep.json": SWEEP_SCHEMA}
 SAMPLED = (
-    "Layers are a sample: figures are estimates for all layers, with 95% intervals; the maps of links and the means "
-    "have none, and the maps show the layers run."
+    "The maps show what each link would carry of all layers. The largest of such estimates is too large on average; "
+    "titles and tables have that taken off the busiest link."
 )
 Row = dict[str, Any]
 
@@ -52,21 +54,43 @@ def read_results(folder: Path) -> Results:
     """
     try:
         if (folder / "sweep.json").is_file():
-            about = parse_json((folder / "sweep.json").read_bytes())
+            about = _read(folder, "sweep.json")
             rows, links = read_sweep(folder)
             axes = tuple(about["axes"])
             if not rows or not all({*axes, "policy"} <= set(names) for names in (rows[0], links.column_names)):
                 raise ConfigError(f"{folder}: sweep.json and the tables are of different sweeps; run the sweep again")
             return Results(about["name"], axes, rows, links, about["notes"])
         if (folder / "summary.json").is_file():
-            summary = parse_json((folder / "summary.json").read_bytes())
-            links = pa.Table.from_pylist([_placed(row) for row in pq.read_table(folder / "links.parquet").to_pylist()])
+            summary = _read(folder, "summary.json")
+            links = pa.Table.from_pylist(_links_of(pq.read_table(folder / "links.parquet").to_pylist()))
             run = summary["runs"][0]
             title = f"{run['model']} on {run['wafer']}, batch {run['batch']}, {run['network']}"
             return Results(title, (), [flat(each) for each in summary["runs"]], links, summary["provenance"]["notes"])
     except (OSError, ValueError, KeyError, IndexError) as error:
         raise ConfigError(f"{folder}: its results are damaged ({error}); run it again") from None
     raise ConfigError(f"{folder}: holds no result (no sweep.json, no summary.json); give a folder that wss wrote")
+
+
+def _read(folder: Path, name: str) -> Any:
+    """Return the JSON in the file *name*; refuse what an earlier version wrote, whose figures are on another scale."""
+    content = parse_json((folder / name).read_bytes())
+    if content["schema"] != SCHEMAS[name]:
+        raise ConfigError(
+            f"{folder / name}: is a {content['schema']}, this version reads {SCHEMAS[name]}; run it again"
+        )
+    return content
+
+
+def _links_of(rows: list[Row]) -> list[Row]:
+    """Return the links of a run, means over its seeds, with their ends' coordinates."""
+    by_link: dict[tuple[str, str], list[Row]] = {}
+    for row in rows:
+        by_link.setdefault((row["policy"], row["link"]), []).append(row)
+    figures = ("utilization", "estimated_utilization")
+    return [
+        {**_placed(own[0]), **{key: None if own[0][key] is None else fmean(row[key] for row in own) for key in figures}}
+        for own in by_link.values()
+    ]
 
 
 def _placed(row: Row) -> Row:
@@ -85,7 +109,8 @@ def write_report(results: Results, folder: Path, kind: str) -> list[Path]:
         If something cannot be written.
     """
     rows, axes = results.rows, results.axes
-    text = [f"# {results.title}", *results.notes, *([SAMPLED] if _sampled(rows) else [])]
+    scale = [line.rstrip(";") + "." for line in scale_of(rows)]
+    text = [f"# {results.title}", *results.notes, *(line[0].upper() + line[1:] for line in scale)]
     if "varied" in axes:
         written, drawn = _tornados(results, folder, kind)
         text += drawn
@@ -94,7 +119,8 @@ def write_report(results: Results, folder: Path, kind: str) -> list[Path]:
         text += [f"![{path.stem}]({path.name})" for path in written]
         text += ["## Means", means_table(axes, rows)] if axes else []
         maps = _maps(results, folder, kind)
-        text += ["## Links", *(f"![{path.stem}]({path.name})" for path in maps)] if maps else []
+        said = [SAMPLED] if any(map(is_sampled, rows)) else []
+        text += ["## Links", *said, *(f"![{path.stem}]({path.name})" for path in maps)] if maps else []
         written += maps
     text += ["## All rows", rows_table(axes, rows)]
     report = folder / "report.md"
@@ -104,10 +130,6 @@ def write_report(results: Results, folder: Path, kind: str) -> list[Path]:
     except OSError as error:
         raise OutputError(f"{report}: cannot be written ({error.strerror}); give an --out with room") from None
     return [*written, report]
-
-
-def _sampled(rows: list[Row]) -> bool:
-    return any(row.get("decode_time_s_estimate") is not None for row in rows)
 
 
 def _tornados(results: Results, folder: Path, kind: str) -> tuple[list[Path], list[str]]:
@@ -146,15 +168,25 @@ def _maps(results: Results, folder: Path, kind: str) -> list[Path]:
     if len(points) > MOST_MAPS:
         first = {point[results.axes[0]]: point for point in reversed(points)}
         points = [point for point in points if first[point[results.axes[0]]] == point][:MOST_MAPS]
-    what = "link utilisation, layers run" if _sampled(results.rows) else "link utilisation"
     written, taken = [], set[str]()
     for point in points:
-        own = _links_at(results.links, point).to_pylist()
+        own = [_for_all_layers(link) for link in _links_at(results.links, point).to_pylist()]
+        rows = [row for row in results.rows if all(row[axis] == label for axis, label in point.items())]
+        busiest = {row["policy"]: row["max_link_utilization"] for row in rows}
+        what = "link utilisation"
+        if is_sampled(rows[0]):
+            what += f", estimated for all {rows[0]['layers_total']} layers"
         title = ", ".join(f"{axis} {label}" for axis, label in point.items()) or results.title
         name = _file("_".join(["links", *(str(label) for label in point.values())]), taken)
         draw = write_portmap if is_port(own[0]) else write_meshmap
-        written.append(draw(own, title, folder / f"{name}.{kind}", what))
+        written.append(draw(own, title, folder / f"{name}.{kind}", what, busiest))
     return written
+
+
+def _for_all_layers(link: Row) -> Row:
+    """Return *link* with the utilization that all layers would give it, where they are sampled."""
+    estimate = link["estimated_utilization"]
+    return link if estimate is None else {**link, "utilization": estimate}
 
 
 def _links_at(links: pa.Table, point: dict[str, Any]) -> pa.Table:

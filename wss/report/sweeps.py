@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 
 from wss.errors import OutputError
 from wss.files import parse_json, write_whole
-from wss.report.tables import RATIOS, aligned
+from wss.report.tables import aligned
 
 Rows = Sequence[dict[str, Any]]
 AGAIN = "make room and run the same command again"
@@ -22,10 +22,12 @@ LINKS = {  # the columns of links.parquet beside the labels
     "link": pa.string(),
     **dict.fromkeys(("source_x", "source_y", "target_x", "target_y"), pa.int64()),
     **dict.fromkeys(
-        ("bytes", "data_bytes", "request_bytes", "activation_bytes", "busy_s", "utilization"), pa.float64()
+        ("bytes", "data_bytes", "request_bytes", "activation_bytes", "busy_s", "utilization", "estimated_utilization"),
+        pa.float64(),
     ),
 }
-ENDS = ("estimate", "low", "high")  # of a figure where layers were sampled
+SWEEP_SCHEMA = "wss-sweep/2"
+INTERVALS = {"ci95": "", "ci95_seeds": "seeds_"}  # over layers, over seeds: key of a row, and in the names of columns
 
 FIGURES: tuple[tuple[str, str, str], ...] = (  # heading, column, format
     ("decode time", "decode_time_s", "{:.4g} s"),
@@ -116,15 +118,43 @@ def sweep_table(axes: Sequence[str], rows: Rows) -> str:
 
 
 def sweep_legend(rows: Rows, notes: Sequence[str]) -> str:
-    """Return what has to be said below the table: of sampled layers, the baseline, and the notes of the runs."""
+    """Return what has to be said below the table: scale and intervals, the baseline, and the notes of the runs."""
     baselines = ", ".join(dict.fromkeys(str(row["baseline"]) for row in rows))
-    lines = ["", f"decode time and hops: sums over all decode kernels; speedup is over {baselines};"]
-    if any(row.get("speedup_low") is not None for row in rows):
-        lines += [
-            "layers are a sample: decode time and hops are of those run; speedup, busiest link and x bound estimates",
-            "for all layers, the speedup with its 95% interval;",
-        ]
+    lines = ["", *scale_of(rows), f"decode time and hops: sums over decode kernels; speedup is over {baselines};"]
     return "\n".join([*lines, *(f"note: {note}" for note in notes)])
+
+
+def scale_of(rows: Rows) -> list[str]:
+    """Return, in a line each, which layers and seeds the figures of *rows* are for, and what their intervals are."""
+    lines = []
+    sampled = dict.fromkeys(_layers(row) for row in rows if is_sampled(row))
+    listed = dict.fromkeys(
+        _layers(row) for row in rows if "layers_total" in row and not is_sampled(row) and len(set(_layers(row))) == 2
+    )
+    seeds = dict.fromkeys(row["seeds_run"] for row in rows if row.get("seeds_run") is not None)
+    if sampled:
+        counts = ", ".join(f"for all {total} layers from {run}" for run, total in sampled)
+        lines.append(
+            f"figures are estimated {counts}; [low, high]{' layers' if seeds else ''}: 95% over draws of layers;"
+        )
+    if listed:
+        counts = ", ".join(f"the {run} layers run of {total}" for run, total in listed)
+        lines.append(f"figures are sums over {counts};")
+    if seeds:
+        counts = ", ".join(map(str, seeds))
+        lines.append(
+            f"figures are means over {counts} seeds, speedups means of ratios; [low, high] seeds: 95% over seeds;"
+        )
+    return lines
+
+
+def _layers(row: dict[str, Any]) -> tuple[int, int]:
+    return row["layers_run"], row["layers_total"]
+
+
+def is_sampled(row: dict[str, Any]) -> bool:
+    """Whether the figures of *row* are estimates from a sample of the layers."""
+    return row.get("decode_time_s_low") is not None
 
 
 def notes_in(folder: Path) -> list[str]:
@@ -133,35 +163,36 @@ def notes_in(folder: Path) -> list[str]:
 
 
 def cell(row: dict[str, Any], key: str, form: str) -> str:
-    """Return a figure of *row* as text, with its interval where it is a sampled speedup."""
-    value = best(row, key)
-    text = "-" if value is None else form.format(value)
-    if key == "speedup" and row.get("speedup_low") is not None:
-        text += f" [{row['speedup_low']:.3g}, {row['speedup_high']:.3g}]"
+    """Return a figure of *row* as text with the intervals that it has; which is which is said where both can be."""
+    value = row.get(key)
+    if value is None:
+        return "-"
+    if isinstance(value, float):
+        form = form.replace("{:,}", "{:,.0f}")
+    text = form.format(value)
+    many = row.get("seeds_run") is not None
+    for name, (low, high) in intervals_of(row, key).items():
+        text += f" [{form.format(low)}, {form.format(high)}]{f' {name}' if many else ''}"
     return text
 
 
-def best(row: dict[str, Any], key: str) -> Any:
-    """Return a figure of *row*; of sampled layers, a ratio as all layers would give it."""
-    estimate = row.get(f"{key}_estimate") if key in RATIOS else None
-    return row[key] if estimate is None else estimate
-
-
 def flat(figures: dict[str, Any]) -> dict[str, Any]:
-    """Return figures without mappings and lists: estimates and intervals, where layers were sampled, as columns."""
+    """Return figures without mappings and lists: ends of intervals over layers and over seeds, as columns."""
     columns = {key: value for key, value in figures.items() if not isinstance(value, dict | list)}
-    for key, (low, high) in figures.get("ci95", {}).items():
-        columns |= dict(zip((f"{key}_{end}" for end in ENDS), (figures["estimate"][key], low, high), strict=True))
+    for kind, infix in INTERVALS.items():
+        for key, (low, high) in figures.get(kind, {}).items():
+            columns |= {f"{key}_{infix}low": low, f"{key}_{infix}high": high}
     return columns
 
 
-def estimated(row: dict[str, Any], key: str) -> tuple[Any, Any, Any]:
-    """Return a figure of *row* and the ends of its interval; as all layers would give it, where they are sampled.
-
-    What is not known is None: the figure itself, or the ends where nothing was sampled.
-    """
-    value, low, high = (row.get(f"{key}_{end}") for end in ENDS)
-    return (row.get(key), None, None) if value is None else (value, low, high)
+def intervals_of(row: dict[str, Any], key: str) -> dict[str, tuple[float, float]]:
+    """Return the 95% intervals that a figure of *row* has: over ``layers``, where they are a sample, over ``seeds``."""
+    found = {}
+    for name, infix in zip(("layers", "seeds"), INTERVALS.values(), strict=True):
+        low, high = row.get(f"{key}_{infix}low"), row.get(f"{key}_{infix}high")
+        if low is not None and high is not None:
+            found[name] = (low, high)
+    return found
 
 
 def moved_table(axes: Sequence[str], moved: Sequence[Any]) -> str:

@@ -28,7 +28,7 @@ MOVES: tuple[tuple[str, str], ...] = (("moved", "moved_bytes"), ("for it", "reba
 
 FACTORS = ("speedup", "imbalance", "bound_ratio")
 SHARES = ("max_link_utilization", "exchange_share")
-RATIOS = (*FACTORS, *SHARES)
+INTERVALS = {"ci95": "95%, layers", "ci95_seeds": "95%, seeds"}
 
 
 def run_table(summary: dict[str, Any], order: Sequence[str]) -> str:
@@ -38,7 +38,14 @@ def run_table(summary: dict[str, Any], order: Sequence[str]) -> str:
     moves = any("rebalances" in run for run in runs.values())
     columns = (*COLUMNS, *(EXCHANGE if "exchange_share" in first else ()), *(MOVES if moves else ()))
     cells = [[heading for heading, _ in columns]]
-    cells += [[_cell(key, runs[policy]) for _, key in columns] for policy in order]
+    for policy in order:
+        run = runs[policy]
+        cells.append([_cell(key, run.get(key)) for _, key in columns])
+        cells += [
+            [f"  {said}", *(_interval(key, run, kind) for _, key in columns[1:])]
+            for kind, said in INTERVALS.items()
+            if kind in run
+        ]
     heading = ["".join(c if c.isprintable() else "?" for c in line) for line in _heading(summary, first)]
     return "\n".join([*heading, "", aligned(cells), "", *_legend(first, moves=moves), *_planning(summary, order)])
 
@@ -56,25 +63,35 @@ def aligned(cells: Sequence[Sequence[str]], left: int = 1) -> str:
     return "\n".join(lines)
 
 
-def _cell(key: str, run: dict[str, Any]) -> str:
-    """Return a figure of *run* as text; a ratio as all layers would give it, where they are sampled."""
-    if key == "speedup" and "ci95" in run:
-        low, high = run["ci95"][key]
-        return f"{run['estimate'][key]:.2f}x [{low:.2f}, {high:.2f}]"
-    value = run["estimate"][key] if key in RATIOS and "estimate" in run else run.get(key)
+def _cell(key: str, value: Any) -> str:
+    """Return a figure as text."""
     if value is None:
         return "-"
     if key == "rebalance_time_s" or (key.endswith("_s") and key.startswith("step_time")):
         return show(value, "time") if value else "0"
     if key.endswith("_bytes"):
         return show(value, "size") if value else "0"
-    if key == "throughput_tokens_per_s":
-        return f"{value:,.0f}"
     if key in FACTORS:
         return f"{value:.2f}x"
     if key in SHARES:
         return f"{100 * value:.1f}%"
-    return f"{value:,}" if isinstance(value, int) else str(value)
+    return f"{value:,.0f}" if isinstance(value, int | float) else str(value)
+
+
+def _interval(key: str, run: dict[str, Any], kind: str) -> str:
+    """Return the interval of a figure: of ratios both ends, of others half its width as a share of the figure."""
+    low, high = run[kind].get(key, (None, None))
+    value = run.get(key)
+    if low is None or value is None:
+        return "-"
+    if key in FACTORS:
+        return f"[{low:.2f}, {high:.2f}]"
+    if key in SHARES:
+        return f"[{100 * low:.1f}%, {100 * high:.1f}%]"
+    half = max(high - value, value - low)
+    if not value:
+        return f"to {_cell(key, half)}" if half else "±0%"
+    return f"±{100 * half / value:.1f}%"
 
 
 def _heading(summary: dict[str, Any], run: dict[str, Any]) -> list[str]:
@@ -83,6 +100,8 @@ def _heading(summary: dict[str, Any], run: dict[str, Any]) -> list[str]:
     layers = f"all {moe} MoE layers" if run["layers_run"] == moe else f"{run['layers_run']} of {moe} MoE layers"
     if "layers_sampled" in run:
         layers += f", sampled: {_numbers(run['layers_sampled'])},"
+    elif "ci95" in run:
+        layers += ", sampled for each seed,"
     kind = "SYNTHETIC routing" if run["synthetic"] else "recorded routing"
     steps = f"{run['steps_run']} decode step{'s' if run['steps_run'] != 1 else ''}"
     trace = summary["provenance"]["trace"]
@@ -90,10 +109,26 @@ def _heading(summary: dict[str, Any], run: dict[str, Any]) -> list[str]:
         f"{run['model']} in {run['precision']} on {run['wafer']}, {_network(run, config)} network, {run['gemm']} GEMM",
         *_dispatch(config),
         f"ran {layers} of {steps}, batch {run['batch']} ({run['unique_requests']} different requests)",
+        *_scale(summary, run, moe),
         f"{kind}: {trace['source']}",
         *(["hops count prefill too, as the paper's simulator does"] if run["physics"] == "paper_artifact" else []),
         *(f"note: {note}" for note in summary["provenance"]["notes"]),
     ]
+
+
+def _scale(summary: dict[str, Any], run: dict[str, Any], moe: int) -> list[str]:
+    """Return which layers and seeds the figures are for, where that is not all layers and one seed."""
+    seeds = [each["seed"] for each in summary.get("replications", [])]
+    lines = []
+    if "ci95" in run:
+        lines.append(f"all figures are estimated for all {moe} layers from {run['layers_run']}")
+    elif run["layers_run"] < moe:
+        lines.append(f"all figures are for these {run['layers_run']} layers alone, sums over them")
+    if seeds:
+        lines.append(
+            f"all figures are means over {len(seeds)} seeds, {seeds[0]} to {seeds[-1]}; speedups are means of ratios"
+        )
+    return lines
 
 
 def _dispatch(config: dict[str, Any]) -> list[str]:
@@ -121,13 +156,13 @@ def _network(run: dict[str, Any], config: dict[str, Any]) -> str:
 
 def _legend(run: dict[str, Any], *, moves: bool) -> list[str]:
     exchanges = "exchange_share" in run
-    sampled = [
-        "layers are a sample: steps, hops and bytes are sums over those run; speedup, busiest link, imbalance and",
-        "x bound are estimates for all layers, the speedup with its 95% interval (of the others: summary.json);",
+    said = [
+        *(["95%, layers: what the draw of layers leaves open;"] if "ci95" in run else []),
+        *(["95%, seeds: the interval of the mean over seeds;"] if "ci95_seeds" in run else []),
     ]
     moved = "moved, for it: bytes of experts placed anew, and the time that steps waited, part of all other figures;"
     return [
-        *(sampled if "ci95" in run else []),
+        *said,
         *([moved] if moves else []),
         "step: MoE layers of one decode step; tokens/s counts MoE time alone; speedup is over " + run["baseline"] + ";",
         "hops, bytes: sums over all decode kernels; busiest link: its bytes over what it could carry in that time;",

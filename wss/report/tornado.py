@@ -8,7 +8,6 @@ from textwrap import fill
 from typing import Any
 
 from wss.report.canvas import WIDTH, look, paper, save, shorten
-from wss.report.sweeps import best
 
 Row = dict[str, Any]
 
@@ -18,11 +17,11 @@ def ranges(rows: Sequence[Row]) -> dict[str, list[tuple[str, float]]]:
 
     The centre, where nothing is varied, is one of the choices.
     """
-    centre = next(best(row, "speedup") for row in rows if row["varied"] == "-")
+    centre = next(row["speedup"] for row in rows if row["varied"] == "-")
     found: dict[str, list[tuple[str, float]]] = {}
     for row in rows:
         if row["varied"] != "-":
-            found.setdefault(row["varied"], [("as it is", centre)]).append((row["to"], best(row, "speedup")))
+            found.setdefault(row["varied"], [("as it is", centre)]).append((row["to"], row["speedup"]))
 
     def width(item: tuple[str, list[tuple[str, float]]]) -> float:
         speedups = [speedup for _, speedup in item[1]]

@@ -105,11 +105,12 @@ class ArtifactSite:
         expert_bytes = len(experiment.model.moe_layers) * float(experiment.model.expert_bytes("fp16"))
         self._placed = np.bincount(self._machine.homes, minlength=wafer.num_dies) * expert_bytes
         self._weights = experiment.model.weight_bytes("fp16")
+        self._copy_bytes = self._machine.slice_bytes / experiment.layer_share  # a sampled layer stands for several
 
     @property
     def excess_bytes(self) -> float:
         """By how much weights and copies exceed the usable HBM of all dies together; at most 0 if they fit."""
-        copies = int(self._memories.num_copies.sum()) * self._machine.slice_bytes
+        copies = int(self._memories.num_copies.sum()) * self._copy_bytes
         return self._weights + copies - self._wafer.num_dies * self._wafer.usable_hbm
 
     @property
@@ -129,7 +130,7 @@ class ArtifactSite:
 
     def _fullest(self) -> float:
         """Return the bytes of experts of all layers and copies on the fullest die."""
-        return float((self._placed + self._memories.num_copies * self._machine.slice_bytes).max())
+        return float((self._placed + self._memories.num_copies * self._copy_bytes).max())
 
     def run(self, kernel: Kernel) -> None:
         """Plan the kernel, run it, and enter it in the ledger."""

@@ -7,13 +7,18 @@ from collections.abc import Sequence
 from dataclasses import asdict, replace
 from typing import Any
 
+import numpy as np
+
 from wss import hardware
 from wss.config import Experiment
 from wss.config.experiment import LayerSample
+from wss.metrics.by_layer import link_utilization
+from wss.metrics.replications import over_seeds
 from wss.metrics.sampling import Sample
 from wss.metrics.summary import name_link
 from wss.run.batch import Progress
 from wss.run.placing import Seen
+from wss.run.replications import by_seed, part_of
 from wss.run.sampling import draw_layers
 from wss.run.summary import summary_of
 from wss.run.walk import AnySite, counts_tokens, notes_of, replay_of, seen_of, sites_of
@@ -33,15 +38,41 @@ def check(experiment: Experiment) -> None:
 
 
 def simulate(experiments: Sequence[Experiment], progress: Progress) -> list[dict[str, Any]]:
-    """Run *experiments*, each with one policy, which share model, trace, batch, steps, layers, seed and physics.
+    """Run *experiments*, each with one policy, which share model, trace, batch, steps, layers, seeds and physics.
 
     Returns
     -------
     list of dict
-        Of each experiment its ``figures``, as in summary.json but for baseline and speedup; ``sampled``, what a speedup
-        needs where layers are sampled; ``links``, columns with a value a link; ``notes``; and ``times``, which alone
-        depend on where it ran.
+        Of each experiment its ``figures``, as in summary.json but for baseline and speedup; ``seeds``, what a speedup
+        needs of each seed: decode time, and where layers are sampled the strata and the time of each layer; ``links``,
+        columns with a value a link, means over seeds; ``notes``; and ``times``, which alone depend on where it ran.
     """
+    parts = list(zip(*map(by_seed, experiments), strict=True))
+    results = [_simulate(part, part_of(progress, number, len(parts))) for number, part in enumerate(parts)]
+    return results[0] if len(parts) == 1 else [_over_seeds(own) for own in zip(*results, strict=True)]
+
+
+def _over_seeds(results: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """Return one result from those of several seeds."""
+    links, times = [result["links"] for result in results], [result["times"] for result in results]
+    return {
+        "figures": over_seeds([result["figures"] for result in results]),
+        "seeds": [seed for result in results for seed in result["seeds"]],
+        "links": {
+            name: np.mean([each[name] for each in links], axis=0).tolist() if _is_figure(name, links[0]) else column
+            for name, column in links[0].items()
+        },
+        "notes": list(dict.fromkeys(note for result in results for note in result["notes"])),
+        "times": {**times[0], **{key: sum(each[key] for each in times) for key in ("kernels_cpu_s", "trace_cpu_s")}},
+    }
+
+
+def _is_figure(name: str, links: dict[str, list[Any]]) -> bool:
+    return all(isinstance(value, float) for value in links[name])
+
+
+def _simulate(experiments: Sequence[Experiment], progress: Progress) -> list[dict[str, Any]]:
+    """Run *experiments*, all with one seed."""
     began = time.process_time()
     asked = experiments
     experiments, sample = _draw(asked)
@@ -75,8 +106,8 @@ def simulate(experiments: Sequence[Experiment], progress: Progress) -> list[dict
         results.append(
             {
                 "figures": figures,
-                "sampled": None if sample is None else _sampled(site, sample),
-                "links": _links(site, wafer),
+                "seeds": [{"decode_time_s": figures["decode_time_s"], "sampled": _sampled(site, sample)}],
+                "links": _links(site, wafer, sample),
                 "notes": summary["provenance"]["notes"],
                 "times": {"kernels_cpu_s": seconds, "trace_cpu_s": shared, "planning": site.planning},
             }
@@ -90,15 +121,17 @@ def _draw(experiments: Sequence[Experiment]) -> tuple[list[Experiment], Sample |
     return [replace(experiment, layers=first.layers) for experiment in experiments], sample
 
 
-def _sampled(site: AnySite, sample: Sample) -> dict[str, Any]:
+def _sampled(site: AnySite, sample: Sample | None) -> dict[str, Any] | None:
     """Return what a speedup over another result with the same sample needs: the strata, and the time of each layer."""
+    if sample is None:
+        return None
     by_layer = {layer: 0.0 for layer in sample.layers}
     for row in site.ledger.decode:
         by_layer[row.layer] += row.time_s
     return {"strata": [asdict(stratum) for stratum in sample.strata], "decode_time_s": list(by_layer.values())}
 
 
-def _links(site: AnySite, wafer: hardware.Wafer) -> dict[str, list[Any]]:
+def _links(site: AnySite, wafer: hardware.Wafer, sample: Sample | None) -> dict[str, list[Any]]:
     """Return the columns of links.parquet."""
     ledger = site.ledger
     nbytes = ledger.link_bytes
@@ -116,4 +149,7 @@ def _links(site: AnySite, wafer: hardware.Wafer) -> dict[str, list[Any]]:
         "activation_bytes": ledger.link_activation.tolist(),
         "busy_s": ledger.link_busy.tolist(),
         "utilization": (nbytes / (wafer.link_bandwidth * decode)).tolist(),
+        "estimated_utilization": (
+            [None] * wafer.num_links if sample is None else link_utilization(ledger, wafer, sample).tolist()
+        ),
     }

@@ -29,11 +29,11 @@ def draw_layers(experiment: Experiment, replayed: Replayed) -> tuple[Experiment,
     everything = replace(experiment, layers="all")
     if asked.sample >= len(layers):
         return everything, None
-    sample = draw(layers, _skew(everything, replayed), asked.sample, experiment.seed)
+    sample = draw(layers, skew_of(everything, replayed), asked.sample, experiment.seed)
     return replace(experiment, layers=DrawnLayers(sample=asked.sample, layers=sample.layers)), sample
 
 
-def _skew(everything: Experiment, replayed: Replayed) -> FloatArray:
+def skew_of(everything: Experiment, replayed: Replayed) -> FloatArray:
     """Return most over mean tokens of an expert over the decode steps, [layers]; expected, if routing is synthetic."""
     model = everything.model
     if isinstance(everything.trace, TraceFile):

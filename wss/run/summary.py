@@ -14,12 +14,15 @@ from wss.config import Experiment
 from wss.config.outside import outside_of
 from wss.hardware import Wafer
 from wss.metrics import Ledger, summarise
-from wss.metrics.by_layer import Figure, by_layer
+from wss.metrics.by_layer import Figure, by_layer, link_utilization
 from wss.metrics.sampling import Sample
+from wss.metrics.summary import name_link
 from wss.run.artifact import ArtifactSite
 from wss.run.batch import Batch
 from wss.run.site import Site
 from wss.traces import Kernels
+
+SCHEMA = "wss-summary/2"
 
 
 def summary_of(
@@ -32,7 +35,7 @@ def summary_of(
     times: dict[str, Any],
     sample: Sample | None = None,
 ) -> dict[str, Any]:
-    """Put together summary.json; *sample* is what was drawn where *experiment* asks for a sample of the layers."""
+    """Put together summary.json of one seed; with a *sample* of the layers, figures are estimates for all of them."""
     all_layers = len(replay.layers) == len(experiment.model.moe_layers)
     tokens = sum(replay.tokens(step) for step in range(1, batch.steps + 1))
     figures = {site.ledger.policy: summarise(site.ledger, wafer, tokens if all_layers else None) for site in sites}
@@ -56,6 +59,7 @@ def summary_of(
         "batch": experiment.batch,
         "unique_requests": batch.num_requests,
         "layers_run": len(replay.layers),
+        "layers_total": len(experiment.model.moe_layers),
         "steps_run": batch.steps,
         "baseline": experiment.baseline,
     }
@@ -66,7 +70,7 @@ def summary_of(
     runs = [{"policy": name, **common, "speedup": baseline / f["decode_time_s"], **f} for name, f in figures.items()]
     packages = ("networkx", "numba", "numpy", "pyarrow", "simpy")
     return {
-        "schema": "wss-summary/1",
+        "schema": SCHEMA,
         "provenance": {
             "version": __version__,
             "config": experiment.plain(),
@@ -97,15 +101,18 @@ def _estimates(
     all_layers = len(experiment.model.moe_layers)
     by_policy = {ledger.policy: by_layer(ledger, wafer, sample, all_layers, tokens) for ledger in ledgers}
     baseline = by_policy[experiment.baseline]["decode_time_s"].above
-    found = {}
-    for policy, own in by_policy.items():
+    found: dict[str, dict[str, Any]] = {}
+    for ledger in ledgers:
+        own = by_policy[ledger.policy]
         time = own["decode_time_s"].above
-        own["speedup"] = Figure(baseline, time)
         if experiment.physics == "paper_artifact":
             own["throughput_paper_tokens_per_s"] = Figure(np.full(len(time), experiment.batch * 128 / all_layers), time)
-        estimates = {key: sample.estimate(*figure) for key, figure in own.items()}
-        found[policy] = {
-            "estimate": {key: value for key, (value, _, _) in estimates.items()},
+        estimates = {"speedup": sample.speedup(baseline, time)}
+        estimates |= {key: sample.estimate(*figure) for key, figure in own.items()}
+        used = link_utilization(ledger, wafer, sample)
+        found[ledger.policy] = {
+            **{key: value for key, (value, _, _) in estimates.items()},
+            "busiest_link": name_link(wafer, int(used.argmax())) if used.any() else None,
             "ci95": {key: [low, high] for key, (_, low, high) in estimates.items()},
         }
     return found

@@ -19,6 +19,7 @@ from wss.run.artifact import ArtifactSite
 from wss.run.batch import Batch, Progress, made_batch, read_batch
 from wss.run.foresight import asks_for_layers, asks_for_pairs
 from wss.run.placing import Seen, layer_indices
+from wss.run.replications import by_seed, over_all, part_of
 from wss.run.sampling import draw_layers
 from wss.run.site import Site
 from wss.run.summary import summary_of
@@ -34,7 +35,7 @@ def _quiet(what: str, done: int, total: int) -> None:
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class Result:
-    """What a run found: the summary as it is written, and the ledgers behind it, by policy name."""
+    """What a run found: the summary as it is written, and the ledgers behind it, by seed, then policy name."""
 
     summary: dict[str, Any]
     ledgers: tuple[Ledger, ...]
@@ -107,7 +108,7 @@ def notes_of(batch: Batch, replay: Kernels, sites: Sequence[AnySite]) -> tuple[s
 
 
 def run(experiment: Experiment, progress: Progress = _quiet) -> Result:
-    """Run *experiment*.
+    """Run *experiment*, with each of its seeds.
 
     Raises
     ------
@@ -116,6 +117,21 @@ def run(experiment: Experiment, progress: Progress = _quiet) -> Result:
     TraceError, ConfigError
         If the trace cannot be read, does not fit the model, or is shorter than the experiment.
     """
+    parts = by_seed(experiment)
+    results = [_run(part, part_of(progress, number, len(parts))) for number, part in enumerate(parts)]
+    if len(parts) == 1:
+        return results[0]
+    summary = over_all(experiment, [result.summary for result in results])
+    return Result(
+        summary=summary,
+        ledgers=tuple(ledger for result in results for ledger in result.ledgers),
+        wafer=results[0].wafer,
+        notes=tuple(summary["provenance"]["notes"]),
+    )
+
+
+def _run(experiment: Experiment, progress: Progress) -> Result:
+    """Run *experiment* with its one seed."""
     started, wall, cpu = datetime.now(UTC), time.perf_counter(), time.process_time()
     wafer = hardware.build(experiment.wafer, experiment.faults)
     policies = sorted(experiment.policies, key=lambda policy: policy.name)
@@ -136,6 +152,8 @@ def run(experiment: Experiment, progress: Progress = _quiet) -> Result:
         "cpu_s": time.process_time() - cpu,
         "planning": {site.ledger.policy: site.planning for site in sites},
     }
+    for site in sites:
+        site.ledger.seed, site.ledger.sample = experiment.seed, sample
     notes = notes_of(batch, replay, sites)
     summary = summary_of(asked, batch, replay, sites, wafer, notes, times, sample)
     return Result(summary=summary, ledgers=tuple(site.ledger for site in sites), wafer=wafer, notes=notes)

@@ -11,8 +11,9 @@ import numpy as np
 
 from wss import __version__
 from wss.config.grid import Sweep
+from wss.metrics.replications import over_seeds
 from wss.metrics.sampling import Sample, Stratum
-from wss.report.sweeps import ENDS, flat
+from wss.report.sweeps import SWEEP_SCHEMA, flat
 from wss.sweep.folder import Folder
 from wss.sweep.tasks import PACKAGES, Task
 
@@ -37,14 +38,21 @@ def rows_of(sweep: Sweep, tasks: Sequence[Sequence[Task]], folder: Folder) -> li
 
 
 def speedup_of(own: dict[str, Any], base: dict[str, Any]) -> dict[str, Any]:
-    """Return the speedup of one result over another, with its interval where layers were sampled."""
-    found = {"speedup": base["figures"]["decode_time_s"] / own["figures"]["decode_time_s"]}
-    if own["sampled"] is not None:
-        strata = own["sampled"]["strata"]
-        sample = Sample(tuple(Stratum(layers=tuple(each["layers"]), run=tuple(each["run"])) for each in strata))
-        before, now = (np.array(result["sampled"]["decode_time_s"]) for result in (base, own))
-        found |= dict(zip((f"speedup_{end}" for end in ENDS), sample.estimate(before, now), strict=True))
-    return found
+    """Return the speedup of one result over another, with its intervals where layers were sampled or seeds are many."""
+    every = [_speedup(seed, before) for seed, before in zip(own["seeds"], base["seeds"], strict=True)]
+    return flat(every[0] if len(every) == 1 else over_seeds(every))
+
+
+def _speedup(own: dict[str, Any], base: dict[str, Any]) -> dict[str, Any]:
+    """Return the speedup with one seed."""
+    if own["sampled"] is None:
+        return {"speedup": base["decode_time_s"] / own["decode_time_s"]}
+    strata = own["sampled"]["strata"]
+    sample = Sample(tuple(Stratum(layers=tuple(each["layers"]), run=tuple(each["run"])) for each in strata))
+    now = np.array(own["sampled"]["decode_time_s"])
+    before = now if own is base else np.array(base["sampled"]["decode_time_s"])
+    value, low, high = sample.speedup(before, now)
+    return {"speedup": value, "ci95": {"speedup": [low, high]}}
 
 
 def links_of(
@@ -73,7 +81,7 @@ def provenance_of(
         notes |= dict.fromkeys(result["notes"])
         cpu[task.key] = result["times"]
     return {
-        "schema": "wss-sweep/1",
+        "schema": SWEEP_SCHEMA,
         "identity": identity,
         "name": sweep.name,
         "about": sweep.about,

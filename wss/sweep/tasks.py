@@ -25,7 +25,16 @@ from wss.errors import ConfigError
 from wss.files import json_text
 
 PACKAGES = ("networkx", "numba", "numpy", "pyarrow", "simpy")
-ROUTING = ("model", "trace", "batch", "steps", "layers", "seed", "physics")  # what tasks share that share trace work
+ROUTING = (
+    "model",
+    "trace",
+    "batch",
+    "steps",
+    "layers",
+    "seed",
+    "replications",
+    "physics",
+)  # what tasks share that share trace work
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -47,7 +56,7 @@ class Task:
         steps = experiment.steps if experiment.steps != "all" else 128
         sample = experiment.layers
         layers = sample.sample if isinstance(sample, LayerSample) else len(experiment.layers_run)
-        return (steps + 1) * layers
+        return (steps + 1) * layers * experiment.replications
 
 
 def tasks_of(sweep: Sweep) -> list[list[Task]]:
@@ -73,7 +82,7 @@ def _tasks(experiment: Experiment, digests: dict[str, str]) -> list[Task]:
         common["trace"] = digests.get(trace.path) or digest_of(trace.path)
     plain = identity(experiment)
     policies = {policy["name"]: policy for policy in plain["policies"]}
-    routing = hash_of([{key: plain[key] for key in ROUTING}, common])
+    routing = hash_of([{key: plain.get(key) for key in ROUTING}, common])
     tasks = []
     for policy in experiment.policies:
         own = replace(experiment, policies=(policy,), baseline=policy.name)
