@@ -91,7 +91,6 @@ def _heading(summary: dict[str, Any], run: dict[str, Any]) -> list[str]:
         *_dispatch(config),
         f"ran {layers} of {steps}, batch {run['batch']} ({run['unique_requests']} different requests)",
         f"{kind}: {trace['source']}",
-        *(["hops count prefill too, as the paper's simulator does"] if run["physics"] == "paper_artifact" else []),
         *(f"note: {note}" for note in summary["provenance"]["notes"]),
     ]
 
