@@ -5,9 +5,9 @@ stream in, so a task ends at
 
     end = max(read done, max(read issued, end of the task before) + compute time).
 
-A read looks in the LLC of the die it reads from when it is issued, at one instant in the order of `turns`. A die that is
-done reads, one after another, what it was told to have in its LLC for the next layer, until the last die is done; what
-is then under way is read in vain.
+A read looks in the LLC of the die it reads from when it is issued, at one instant in the order of `turns`. A die that
+is done reads, one after another, what it was told to have in its LLC for the next layer, until the last die is done;
+what is then under way is read in vain.
 """
 
 from __future__ import annotations

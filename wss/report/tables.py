@@ -88,11 +88,22 @@ def _heading(summary: dict[str, Any], run: dict[str, Any]) -> list[str]:
     trace = summary["provenance"]["trace"]
     return [
         f"{run['model']} in {run['precision']} on {run['wafer']}, {_network(run, config)} network, {run['gemm']} GEMM",
+        *_dead(summary["provenance"].get("dead")),
         *_dispatch(config),
         f"ran {layers} of {steps}, batch {run['batch']} ({run['unique_requests']} different requests)",
         f"{kind}: {trace['source']}",
         *(f"note: {note}" for note in summary["provenance"]["notes"]),
     ]
+
+
+def _dead(dead: dict[str, Any] | None) -> list[str]:
+    """Return which dies and links are dead, if any are."""
+    if dead is None:
+        return []
+    dies = [f"({x},{y})" for x, y in dead["dies"]]
+    links = [f"({a},{b})-({c},{d})" for (a, b), (c, d) in dead["links"]]
+    parts = [f"{what} {', '.join(named)}" for what, named in (("dies", dies), ("links", links)) if named]
+    return [f"dead: {'; '.join(parts)}"]
 
 
 def _dispatch(config: dict[str, Any]) -> list[str]:
