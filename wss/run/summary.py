@@ -82,6 +82,7 @@ def summary_of(
                 "note": batch.meta.note,
             },
             **({"outside": outside} if (outside := dict(sorted(outside_of(experiment)))) else {}),
+            **({"dead": dead} if (dead := _dead(wafer)) else {}),
             "notes": list(notes),
             "host": {
                 "python": platform.python_version(),
@@ -92,6 +93,14 @@ def summary_of(
         },
         "runs": runs,
     }
+
+
+def _dead(wafer: Wafer) -> dict[str, Any]:
+    """Return the dead dies of *wafer*, and the dead links between living ones; empty if it is whole."""
+    dies, links = wafer.dead_dies, wafer.dead_links
+    if not dies and not links:
+        return {}
+    return {"dies": [list(die) for die in dies], "links": [[list(a), list(b)] for a, b in links]}
 
 
 def _estimates(
