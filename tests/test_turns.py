@@ -11,6 +11,7 @@ from wss.config import load
 from wss.engine import Llcs, compiled_circuit_kernel, compiled_kernel, simulate_kernel
 from wss.engine.circuits import CircuitModel
 from wss.engine.fluid import FluidModel
+from wss.engine.packets import PacketModel
 from wss.hardware import build
 from wss.hardware.specs import LlcSpec
 from wss.run import run
@@ -118,6 +119,23 @@ def test_in_which_order_a_plan_names_the_dies_decides_nothing(engine):
         there, _ = ran(engine, wafer, replace(plan, **columns), compute[other], content, window)
         assert there.hit.tolist() == here.hit[other].tolist()
         assert there.end == pytest.approx(here.end[other], rel=1e-9)
+
+
+def test_packets_wait_for_the_turns_of_an_instant_and_go_on():
+    """Reads that end while others have chunks under way: dies look up between them, and all of it ends."""
+    rng = np.random.default_rng(22)
+    model = PacketModel(wafer_with(2), 0.25 * MB, 2)
+    for _ in range(20):
+        _, plan, compute, window = tied(rng, (1, 3))
+        runs = []
+        for order in (np.arange(len(plan.die)), np.lexsort((np.arange(len(plan.die)), -plan.die))):
+            llcs = Llcs(wafer_with(2).spec.die.llc, 3)
+            some = replace(plan, **{name: column[order] for name, column in vars(plan).items()})
+            done = simulate_kernel(model, llcs, 0, some, MB, compute[order], window)
+            assert (done.end >= done.read_end).all()
+            assert (done.end > 0).all()
+            runs.append(done.end[np.argsort(order)])
+        assert runs[0] == pytest.approx(runs[1], rel=1e-9)
 
 
 TIES = """

@@ -50,7 +50,7 @@ class Turns:
     def _serve(self, last: simpy.Event) -> None:
         self._due = False
         now, following = self._env.now, self._env.peek()
-        if following <= now * (1.0 + TIE):
+        if now < following <= now * (1.0 + TIE):
             self._call(following - now)
             return
         for *_, put in sorted(self._stores, key=lambda store: store[:2]):
