@@ -27,7 +27,7 @@ class Figure(NamedTuple):
 
 
 # Figures of `summarise` that are no sum or ratio of sums over layers: they have no interval.
-WITHOUT = ("busiest_link", "hbm_peak_bytes", "kernels", "rebalances")
+WITHOUT = ("busiest_link", "hbm_peak_bytes", "kernels", "placement_load_correlation", "rebalances")
 _SUMS = (
     "remote_reads",
     "hops",
