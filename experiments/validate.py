@@ -112,7 +112,7 @@ def _artifact_row(theirs: dict, ours: dict, wafer: str) -> str:
     return (
         f"| {ours['policy']} | {wafer} | {ours['batch']} | {1e3 * theirs['decode_time_s']:.3f} ms | "
         f"{1e3 * ours['decode_time_s']:.3f} ms | {100 * decode:+.2f}% | {theirs['hops']} | "
-        f"{ours['hops']} | {100 * prefill:+.2f}% |"
+        f"{ours['hops'] + ours['prefill_hops']} | {100 * prefill:+.2f}% |"
     )
 
 

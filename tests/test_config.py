@@ -244,7 +244,7 @@ MALFORMED = {
     "a negative seed": (SOUND + "seed: -1", ["seed: -1 is not right"]),
     "an unknown precision": (
         SOUND + "precision: fp32",
-        ["precision: 'fp32' is not right; it should be 'fp16', 'fp8' or"],
+        ["precision: 'fp32' is not right; it should be 'fp16', 'bf16', 'fp8' or"],
     ),
     "a precision the die lacks": (SOUND + "precision: fp4", ["precision: the die has no peak for 'fp4'"]),
     "an unknown network": (SOUND + "network: fluidd", ["network: 'fluidd' is not a known network; did you mean"]),

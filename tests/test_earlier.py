@@ -234,7 +234,10 @@ REFUSED = {
     ),
     "of another model": ("{path: other.parquet}", "other.parquet: has 1 layers of 5 experts, tiny has 1 of 4"),
     "of other layers": ("{path: later.parquet}", "later.parquet: its MoE layers are not those of tiny"),
-    "loads of another model": ("{path: loads.parquet}", "loads.parquet: d: has loads of 3 experts a layer, the model has 4"),
+    "loads of another model": (
+        "{path: loads.parquet}",
+        "loads.parquet: d: has loads of 3 experts a layer, the",
+    ),
     "no subject of the batch": ("{path: law.parquet, by: subject}", "law.parquet: has no request of a subject that"),
     "a wrong key": (
         "{path: served.parquet, of: law}",

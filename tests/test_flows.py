@@ -127,6 +127,23 @@ def test_a_window_of_one_chunk_waits_for_each_delivery(tmp_path):
     assert run_on(tmp_path, "packet", flow(0, (0, 0), (2, 0)), chunk=0.25e6, window=1)[0] == pytest.approx([2.8])
 
 
+def test_a_start_goes_before_an_arrival_and_starts_in_the_order_of_ids(tmp_path):
+    """A chunk comes to the second link at 1.1 us, when a flow starts there: that goes first."""
+    over, there = flow(0, (0, 0), (2, 0)), flow(1, (1, 0), (2, 0), 1e6, 1.1e-6)
+    assert run_on(tmp_path, "packet", over, there)[0] == pytest.approx([3.2, 2.2])
+    both = [flow(7, (0, 0), (1, 0)), flow(3, (0, 0), (1, 0))]
+    finish, result = run_on(tmp_path, "packet", *both)
+    assert dict(zip([each["id"] for each in result["flows"]], finish, strict=True)) == pytest.approx({3: 1.1, 7: 2.1})
+
+
+def test_of_two_arrivals_at_once_that_comes_first_which_was_scheduled_first(tmp_path):
+    """Both chunks come to the middle's link down at 1.1 us; the lower id started first."""
+    left, right = flow(0, (0, 0), (1, 1)), flow(1, (2, 0), (1, 1))
+    assert run_on(tmp_path, "packet", left, right)[0] == pytest.approx([2.2, 3.2])
+    left, right = flow(1, (0, 0), (1, 1)), flow(0, (2, 0), (1, 1))
+    assert run_on(tmp_path, "packet", left, right)[0] == pytest.approx([2.2, 3.2])  # in order of their ids
+
+
 def test_a_window_lets_a_small_flow_through(tmp_path):
     big, small = flow(0, (0, 0), (1, 0), 100e6), flow(1, (0, 0), (1, 0), 1e6, 1e-7)
     open_loop = run_on(tmp_path, "packet", big, small, chunk=1e6)[0]

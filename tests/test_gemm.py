@@ -135,3 +135,16 @@ def test_a_die_pays_two_launches_a_kernel_in_a_run():
     one_each = np.ones(row.active_experts), np.zeros(row.active_experts, np.int64)
     least = H800.seconds(*one_each, 2880, 2880, experiment.wafer.die, "fp16").sum() - 2 * H800.launch_s
     assert least * (1 - 1e-9) <= per_task <= 1.2 * least
+
+
+def test_tiles_that_fill_waves_exactly_lose_nothing_in_whatever_order():
+    """2, 19, 19, 7 and 19 rows of 32 tiles fill 16 waves of 132 SMs; as a float sum of parts they were 17."""
+    rows = np.array([2, 19, 19, 7, 19])
+    assert np.bincount(np.zeros(5, np.int64), rows * 32 / 132)[0] > 16
+    own = replace(H800, launch_s=0.0, tile_overhead=0.0)
+    gate_up = 2 * 7168 * 4096 * 64.0 * rows.sum() / (0.707 * 989e12)
+    down = rows.sum() * 56 / 132
+    down = (down + 0.475 * (np.ceil(down) - down)) * 132 * 64 * 128 * 2 * 2048 / (0.707 * 989e12)
+    for order in (np.arange(5), np.arange(5)[::-1], np.argsort(rows)):
+        seconds = own.seconds(64.0 * rows[order], np.zeros(5, np.int64), 7168, 2048, DIE, "fp16")
+        assert seconds.sum() == pytest.approx(gate_up + down, rel=1e-12)

@@ -71,6 +71,18 @@ def test_one_packet_read_worked_out_by_hand():
     assert run.time == pytest.approx((0.25 + 0.1 + 0.5 + 0.5 + 1.0 + 0.1) * US)
 
 
+@pytest.mark.parametrize(("source", "window", "takes"), [(0, 1, 5.0), (0, 2, 2.75), (0, 4, 2.0), (1, 1, 7.05)])
+def test_a_chunk_that_its_window_held_back_waits_its_latency_too(source, window, takes):
+    """Four chunks of 0.25 MB: each is asked for, waits 1 us, and is read in 0.25 us; a hop takes 0.1 us.
+
+    From the other die a chunk takes 0.1 + 0.0625 us for its request, 1.25 us there, and 0.25 + 0.1 us over the link.
+    """
+    wafer = wafer_of((1, 2), hbm=MB / US, link=MB / US, hop=0.1 * US, start=US)
+    model = PacketSpec(chunk=0.25 * MB, window=window).model(wafer)
+    run = run_kernel(model, wafer, plan_of((0, 0, 1, source)), MB, np.zeros(1), 1)
+    assert run.time == pytest.approx(takes * US)
+
+
 def test_circuits_hold_and_half_duplex_holds_both_ways():
     """Reads of 1 MB at 1 MB/us either way over one link: side by side, or one after another."""
     wafer = wafer_of((1, 2), hbm=10 * MB / US, link=MB / US, hop=0.0, start=0.0)

@@ -90,8 +90,7 @@ def test_eplb_keeps_groups_together_on_a_row():
     [
         (DAMAGED, Eplb(nodes="columns"), "the 23 dies do not make 5 nodes"),
         (WAFERS[5, 5], Eplb(nodes=4), "the 25 dies do not make 4 nodes"),
-        (WAFERS[5, 5], Eplb(nodes=5), "40 experts in 8 groups do not spread evenly over 5 nodes"),
-        (WAFERS[5, 5], Eplb(nodes=5, groups=15), "40 experts in 15 groups do not"),
+        (WAFERS[5, 5], Eplb(nodes=5, groups=15), "40 experts do not make 15 groups"),
     ],
 )
 def test_eplb_says_which_nodes_it_cannot_make(wafer, placement, what):
@@ -405,7 +404,7 @@ def test_what_is_placed_by_what_is_said(small, tmp_path):
     notes = run(experiment).notes
     assert sum(note.startswith("oracle_best is an oracle, no policy") for note in notes) == 1
     assert sum("eplb: an expert has 1.5" in note for note in notes) == 1
-    assert not any("remap" in note or "no prefill" in note for note in notes)
+    assert not any("no prefill" in note for note in notes)
     path = tmp_path / "t.parquet"
     requests = [
         replace(r, num_prefill=0, experts=r.experts[r.num_prefill :], position=r.position[r.num_prefill :])
@@ -440,7 +439,9 @@ def test_a_policys_layout_goes_out_and_runs_again_alike(small, tmp_path):
     path.write_text(layout.text, encoding="utf-8")
     mine = f"{{name: mine, placement: {{kind: file, path: {path}}}, allocation: even}}"
     again = run(load(small, [f"policies=[base, {mine}]"]))
-    assert again.summary["runs"] == run(experiment).summary["runs"]
+    runs = [result.summary["runs"] for result in (again, run(experiment))]
+    without = [[{k: v for k, v in row.items() if k != "placement_load_correlation"} for row in rows] for rows in runs]
+    assert without[0] == without[1]
     with pytest.raises(ConfigError, match="--policy mien: is not a policy here; did you mean 'mine'"):
         layout_of(experiment, "mien")
 

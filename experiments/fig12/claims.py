@@ -28,9 +28,19 @@ def mean_speedup(rows: list[Row], policy: str, over: str = "base", **labels: Any
 
 
 def hops_cut(rows: list[Row], policy: str) -> tuple[float, float]:
-    """Return base's hops over *policy*'s: the mean over points where it has any, and the ratio of sums."""
-    own = [row["hops"] for row in rows if row["policy"] == policy]
-    base = [row["hops"] for row in rows if row["policy"] == "base"]
+    """Return base's hops over *policy*'s: the mean over points where it has any, and the ratio of sums.
+
+    Under the paper's physics they are counted over all steps, as its simulator does.
+    """
+
+    def hops_of(name: str) -> list[int]:
+        return [
+            row["hops"] + (row["prefill_hops"] if row["physics"] == "paper_artifact" else 0)
+            for row in rows
+            if row["policy"] == name
+        ]
+
+    own, base = hops_of(policy), hops_of("base")
     ratios = [b / o for b, o in zip(base, own, strict=True) if o]
     return (fmean(ratios) if ratios else float("inf")), (sum(base) / sum(own) if sum(own) else float("inf"))
 

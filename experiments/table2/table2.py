@@ -1,51 +1,130 @@
-"""Area and power of the units that the paper adds, from its sizes and published figures of SRAM.
+"""Area and power of the units that the paper adds (table II): its rows, their sums, and ours from published SRAM.
 
-python experiments/table2/table2.py
+    python experiments/table2/table2.py
+
+Printed are the tables of README.md. A unit is one a die, or one a wafer. Ours takes the paper's sizes of tables, its
+registers and its command processors as they are, and SRAM at a published bit cell.
 """
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from typing import Literal
+
 from wss.hardware import WAFERS, build
 from wss.models import MODELS
-from wss.units import show
 
-# The paper's sizes (arXiv 2510.05497, section on overhead), in bytes.
-ATU, PU = 4.25 * 1024, 128.0  # address translation and prediction unit of a D2D controller
-CACHE = 0.5 * 2**20  # heatmap cache of the Global Command Processor; the 50 MB of heatmap are in its DRAM
-
-# 5 nm: 0.021 um2 a bit of high-density SRAM (Yeap et al., IEDM 2019); seven tenths of a macro are cells.
-MM2_A_BIT = 0.021e-6 / 0.7
+KB, MB = 1024, 2**20
+DIES = 25  # of the wafer of the paper's table
 DIE_MM2 = 814.0  # H100 (NVIDIA, 2022)
 DIE_W = 700.0  # H100 SXM (NVIDIA, 2022)
-# 10 pJ for 64 bits out of 8 KB of SRAM in 45 nm (Horowitz, ISSCC 2014): not scaled to 5 nm, so too much.
-J_A_LOOKUP = 10e-12
+# 5 nm: 0.021 um2 a bit of high-density SRAM (Yeap et al., IEDM 2019); seven tenths of a macro are cells.
+CELL_UM2 = 0.021
+MACRO_UM2 = CELL_UM2 / 0.7
+TOTAL_MM2, TOTAL_MW = 6.13, 8588.61  # the paper's last row
+ATU_BITS = 68  # of an entry of the address translation unit; there are as many entries as experts in a layer
+
+
+@dataclass(frozen=True, kw_only=True)
+class Unit:
+    """A row of the paper's table II.
+
+    Attributes
+    ----------
+    kind
+        sram and registers have a size; a core is a command processor.
+    size
+        Bytes of one of them, 0 for a core.
+    per_die
+        Whether there is one a die; else one a wafer.
+    mm2, mw
+        The paper's area and power of all of them, on 25 dies.
+    """
+
+    name: str
+    kind: Literal["sram", "registers", "core"]
+    size: float = 0.0
+    per_die: bool
+    mm2: float
+    mw: float
+
+    def count(self, dies: int) -> int:
+        """Return how many there are on a wafer of so many dies."""
+        return dies if self.per_die else 1
+
+    def um2_a_bit(self) -> float:
+        """Return the paper's area of a bit."""
+        return self.mm2 * 1e6 / (self.count(DIES) * self.size * 8)
+
+    def ours(self, dies: int) -> float:
+        """Return our area of all of them, mm2: SRAM by its bits, the rest as the paper has it."""
+        if self.kind == "sram":
+            return self.count(dies) * self.size * 8 * MACRO_UM2 * 1e-6
+        return self.mm2 * self.count(dies) / self.count(DIES)
+
+
+UNITS = (
+    Unit(name="prediction table", kind="registers", size=128, per_die=True, mm2=0.0020, mw=55.75),
+    Unit(name="address translation unit", kind="sram", size=4.25 * KB, per_die=True, mm2=0.0048, mw=334.25),
+    Unit(name="Local CP (Cortex-A72)", kind="core", per_die=True, mm2=7.5, mw=7000),
+    Unit(name="expert distribution table", kind="sram", size=4.5 * KB, per_die=False, mm2=0.0002, mw=13.94),
+    Unit(name="heatmap cache", kind="sram", size=0.5 * MB, per_die=False, mm2=0.0278, mw=184.67),
+    Unit(name="Global CP (Cortex-A76)", kind="core", per_die=False, mm2=1.1, mw=1000),
+)
+
+
+def units() -> list[str]:
+    """Return the rows of the paper's table with our area beside, and both sums."""
+    lines = [
+        "| unit | how many | size | paper, mm2 | paper, mW | paper, um2 a bit | ours, mm2 |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    for unit in UNITS:
+        size, bit = ("", "") if unit.kind == "core" else (f"{unit.size / KB:g} KB", f"{unit.um2_a_bit():.4f}")
+        cells = (unit.name, unit.count(DIES), size, f"{unit.mm2:g}", f"{unit.mw:g}", bit, f"{unit.ours(DIES):.4f}")
+        lines.append("| " + " | ".join(map(str, cells)) + " |")
+    mm2, mw, ours = sum(u.mm2 for u in UNITS), sum(u.mw for u in UNITS), sum(u.ours(DIES) for u in UNITS)
+    lines.append(f"| sum of the rows | | | {mm2:.2f} | {mw:,.2f} | | {ours:.2f} |")
+    lines.append(f"| total that the paper prints | | | {TOTAL_MM2} | {TOTAL_MW:,} | | |")
+    return lines
+
+
+def shares() -> list[str]:
+    """Return the shares of both wafers' dies: the paper's sums, ours, and the parts that are not cores."""
+    lines = [
+        "| wafer | units a kind | ours, mm2 | of the dies' area | without the cores | power, W | of the dies' power |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    for name in ("dojo", "tsmc_sow"):
+        dies = build(WAFERS[name]).num_dies
+        area = sum(unit.ours(dies) for unit in UNITS)
+        tables = sum(unit.ours(dies) for unit in UNITS if unit.kind != "core")
+        watts = sum(unit.mw * unit.count(dies) / unit.count(DIES) for unit in UNITS) / 1e3
+        lines.append(
+            f"| `{name}` | {dies} | {area:.2f} | {100 * area / (dies * DIE_MM2):.3f}% | {tables:.2f} mm2, "
+            f"{100 * tables / (dies * DIE_MM2):.4f}% | {watts:.2f} | {100 * watts / (dies * DIE_W):.3f}% |"
+        )
+    for what, area in (("paper, rows", sum(u.mm2 for u in UNITS)), ("paper, printed", TOTAL_MM2)):
+        lines.append(
+            f"| {what} | {DIES} | {area:.2f} | {100 * area / (DIES * DIE_MM2):.3f}% | | {TOTAL_MW / 1e3:.2f} | "
+            f"{100 * TOTAL_MW / 1e3 / (DIES * DIE_W):.3f}% |"
+        )
+    return lines
+
+
+def all_layers() -> list[str]:
+    """Return what address translation would take if it held all layers of a model at once."""
+    lines = ["| model | entries a die, all layers | a die | 25 dies, mm2 |", "|---|---|---|---|"]
+    for name, model in MODELS.items():
+        entries = model.num_experts * len(model.moe_layers)
+        size = entries * ATU_BITS / 8
+        lines.append(f"| `{name}` | {entries:,} | {size / KB:.0f} KB | {DIES * size * 8 * MACRO_UM2 * 1e-6:.2f} |")
+    return lines
 
 
 def main() -> None:
-    """Print area and power of the units on both wafers, with their parts."""
-    for name in ("dojo", "tsmc_sow"):
-        wafer = build(WAFERS[name])
-        controllers = wafer.num_links  # each directed link has a controller where it begins
-        table_bits = max(
-            model.num_experts * len(model.moe_layers) * (5 + wafer.num_dies) for model in MODELS.values()
-        )  # home die and a bit a die, for each expert of each layer
-        parts = {
-            f"{controllers} D2D controllers (ATU, PU)": controllers * (ATU + PU) * 8 * MM2_A_BIT,
-            "cache of the Global Command Processor": CACHE * 8 * MM2_A_BIT,
-            "expert distribution table, largest model": table_bits * MM2_A_BIT,
-        }
-        area = sum(parts.values())
-        lookups = wafer.spec.link.bandwidth / wafer.spec.link.granule  # a second, on a link that is always busy
-        power = controllers * lookups * J_A_LOOKUP
-        print(f"{name}: {wafer.num_dies} dies of {DIE_MM2:g} mm2 and {DIE_W:g} W")
-        for what, mm2 in parts.items():
-            print(f"  {what:42} {mm2:7.4f} mm2")
-        print(f"  {'together':42} {area:7.4f} mm2, {100 * area / (wafer.num_dies * DIE_MM2):.4f}% of the dies")
-        print(
-            f"  {'look-ups, every link busy all the time':42} {power:7.2f} W,   "
-            f"{100 * power / (wafer.num_dies * DIE_W):.4f}% "
-            f"({show(lookups * wafer.spec.link.granule, 'bandwidth')} a link)"
-        )
+    """Print the three tables."""
+    print("\n\n".join("\n".join(table()) for table in (units, shares, all_layers)))
 
 
 if __name__ == "__main__":

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import zipfile
 from collections import Counter
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -26,6 +27,7 @@ from wss.traces import TraceReader
 from wss.traces.importers import FORMATS, Hints, open_source
 from wss.traces.importers.formats import detect
 from wss.traces.importers.pt import _tensor, load_pt
+from wss.traces.importers.table_rows import LOOKS_WARM, NOT_WARM, WARMED
 from wss.traces.importing import import_source
 
 E, K, L = 6, 2, 3
@@ -163,12 +165,31 @@ def test_logits_of_many_layers_in_npz_and_pt_and_ties_go_to_the_lower_expert(tmp
         assert request.experts.tolist() == [[[0, 1], [0, 1]], [[0, 1], [1, 0]]]
 
 
-def test_a_route_logs_warm_up_is_dropped_and_counted(tmp_path):
-    requests, source = taken(save_jsonl(tmp_path / "r.jsonl", {"a": ROWS[:, :1]}, warm_up=2048))
+def test_a_route_logs_warm_up_is_dropped_and_counted_if_the_user_says_so(tmp_path):
+    drop = replace(HINTS, drop_warmup=True)
+    path = save_jsonl(tmp_path / "r.jsonl", {"a": ROWS[:, :1]}, warm_up=2048)
+    requests, source = taken(path)
+    assert [len(r.position) for r in requests] == [2048, 7]
+    assert source.remarks == {LOOKS_WARM: 2048}
+    assert source.warnings == (f"2048 {LOOKS_WARM}",)
+    requests, source = taken(path, hints=drop)
     assert [r.experts.tolist() for r in requests] == [ROWS[:, :1].tolist()]
-    assert source.remarks.total() == 2048
-    requests, _ = taken(save_jsonl(tmp_path / "r.jsonl", {"a": ROWS[:, :1]}, warm_up=100))
+    assert source.remarks == {WARMED: 2048}
+    requests, source = taken(save_jsonl(tmp_path / "r.jsonl", {"a": ROWS[:, :1]}, warm_up=100), hints=drop)
     assert len(requests) == 2, "a short beginning of equal rows may be real"
+    assert source.warnings == (NOT_WARM,)
+    with pytest.raises(TraceError, match="--drop-warmup: for route logs"):
+        taken(MAKERS["csv"](tmp_path), hints=drop)
+
+
+def test_a_collapsed_layer_is_no_warm_up(tmp_path):
+    experts = np.full((2000, 1, 1), 5)
+    experts[1500] = 2
+    path = save_jsonl(tmp_path / "r.jsonl", {str(n): experts[500 * n :][:500] for n in range(4)})
+    requests, _ = taken(path, hints=Hints(num_experts=8))
+    assert [len(r.position) for r in requests] == [500] * 4
+    assert np.bincount(np.concatenate([r.experts.ravel() for r in requests])).tolist() == [0, 0, 1, 0, 0, 1999]
+    import_source(tmp_path / "t.parquet", open_source(path, "jsonl", Hints(num_experts=8)))
 
 
 def test_a_pickle_runs_nothing_that_stands_in_it(tmp_path):
@@ -203,7 +224,18 @@ WRONG = {
         lambda f: MAKERS["vllm"](f),
         "does not exist; ids lie in 0..1",
     ),
-    "other layers": ("csv", Hints(model=TINY, moe_layers=(1, 2)), lambda f: MAKERS["csv"](f), "has 3 MoE layers"),
+    "other layers": (
+        "csv",
+        Hints(num_experts=E, moe_layers=(1, 2, 3, 4)),
+        lambda f: MAKERS["csv"](f),
+        "has 3 MoE layers",
+    ),
+    "layers of another model": (
+        "csv",
+        Hints(model=TINY, moe_layers=(1, 2)),
+        lambda f: MAKERS["csv"](f),
+        "--moe-layers are not those of tiny; give one of the two",
+    ),
     "loads, not tokens": (
         "sglang",
         HINTS,

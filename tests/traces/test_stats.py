@@ -4,6 +4,7 @@ import json
 import math
 import subprocess
 import sys
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -13,11 +14,14 @@ from hypothesis import strategies as st
 from kit import shared
 from scipy.stats import spearmanr
 
+from wss.report.heatmaps import WITHIN_LAYERS, shown
+from wss.report.plots import FIGURES, write_plots
 from wss.report.stats import stats_text, trace_statistics
 from wss.traces import write_trace
 from wss.traces.counting import count_trace, spearman
-from wss.traces.schema import RequestRouting, TraceMeta
-from wss.traces.stats import statistics
+from wss.traces.schema import Label, RequestRouting, TraceMeta
+from wss.traces.stats import statistics, strengths
+from wss.traces.tops import overlap
 
 LLAMA = "meta-llama__Llama-4-Maverick-17B-128E-Instruct__mmlu__{}.parquet"
 
@@ -66,7 +70,41 @@ def test_pairs_worked_out_by_hand():
     row = statistics(count_trace(meta_of(4, 2, (0,)), [request_of(0, 0, rows)], {}))["layers"][0]
     assert row["pairs_top_10_percent_hold"] == pytest.approx(3 / 4)
     assert row["pairs_if_independent"] == pytest.approx(9 / (9 + 1 + 4 * 3))
+    # over the uniform chance 2/(4·3) of each pair; no pair is expected often enough to be held against independence
+    assert row["pair_over_uniform_most"] == pytest.approx(3 / 4 * 6)
+    assert row["pair_lift_most"] is None
     assert row["same_adjacent"] == pytest.approx(2 / 6)
+
+
+def test_pairs_over_independence_worked_out_by_hand():
+    """Uses 12, 12, 8, 8: of 20 meetings (0, 1) has 12, where 144 of 144 + 4 · 96 + 64 would be chance."""
+    rows = [[[0, 1]]] * 12 + [[[2, 3]]] * 8
+    row = statistics(count_trace(meta_of(4, 2, (0,)), [request_of(0, 0, rows)], {}))["layers"][0]
+    # the others are expected 3.2 times each, or 2.2: too few to say
+    assert row["pair_lift_most"] is None
+    row = statistics(count_trace(meta_of(4, 2, (0,)), [request_of(0, 0, rows * 2)], {}))["layers"][0]
+    assert row["pair_lift_most"] == pytest.approx(24 / (40 * 144 / 592))
+    assert row["pair_over_uniform_most"] == pytest.approx(24 / 40 * 6)
+
+
+def test_prefill_and_decode_are_compared_by_pairs_of_tokens_and_of_layers():
+    """Prefill and decode follow each other alike from token to token, and differ from layer to layer."""
+    same = [[[0], [1]], [[2], [3]], [[0], [1]], [[2], [3]]]
+    other = [[[0], [4]], [[2], [0]], [[0], [4]], [[2], [0]]]
+    found = statistics(count_trace(meta_of(), [request_of(0, 4, same + other)], {}))
+    row = found["layers"][0]
+    assert row["spearman_pairs"] == pytest.approx(1)
+    # 25 pairs; prefill has (0, 1) and (2, 3) twice, decode (0, 4) and (2, 0): none in common
+    assert row["spearman_layer_pairs"] == pytest.approx(-2 / 23)
+    assert found["layers"][1]["spearman_layer_pairs"] is None, "no layer follows the last"
+    assert found["pooled"]["layers_by_correlation"]["spearman_layer_pairs"] == {"strong": 0, "moderate": 0, "weak": 1}
+    (text,) = [line for line in stats_text({"files": [{"file": "f", **found, "kind": "trace"}]}, False).splitlines()
+               if "moderate" in line]  # fmt: skip
+    assert text.endswith("adjacent tokens 1/0/1, adjacent layers 0/0/1")
+
+
+def test_strengths_are_the_papers():
+    assert strengths([0.7, 0.69, 0.4, -0.8, 0.39, math.nan]) == {"strong": 2, "moderate": 2, "weak": 1}
 
 
 def test_rows_that_are_not_adjacent_do_not_follow():
@@ -90,7 +128,13 @@ def test_subjects_within_a_file_and_between_files(tmp_path):
     rows = [[[0], [1]], [[0], [1]]]
     other = [[[0], [3]], [[2], [3]]]
     counts = count_trace(meta_of(20), [request_of(0, 0, rows), request_of(1, 0, other)], {0: "x", 1: "y"})
-    assert statistics(counts)["subjects"]["groups"] == 2
+    subjects = statistics(counts)["subjects"]
+    assert (subjects["groups"], subjects["layer"]) == (2, 1), "the paper shows layer 7; 1 is the nearest"
+    assert subjects["top_10"] == {"x": [1], "y": [3]}, "experts that are not used are in no top"
+    assert subjects["in_every_top_10_of_the_layer"] == []
+    text = stats_text({"files": [{"file": "f", "kind": "trace", **statistics(counts)}]}, per_layer=True)
+    assert "in layer 1: none" in text
+    assert "x    1\ny    3\n" in text
     paths = []
     for name, tokens in (("a", rows), ("b", other)):
         write_trace(tmp_path / name, meta_of(20), [request_of(0, 0, tokens)])
@@ -99,6 +143,16 @@ def test_subjects_within_a_file_and_between_files(tmp_path):
     # top-10 of 20 experts, unused ones by number: layer 0 has 0..9 either way
     assert found["between_files"]["in_every_top_10"] == pytest.approx(10)
     assert "between the 2 files" in stats_text(found, per_layer=True)
+
+
+def test_the_top_10_of_eight_experts_are_eight():
+    """All of them: two workloads of one model with fewer than ten experts agree wholly."""
+    assert overlap({"x": np.ones((1, 8), np.int64), "y": np.ones((1, 8), np.int64)})["top_10_overlap"] == 1
+
+
+def test_layers_that_the_model_has_stand_for_the_papers():
+    assert shown((1, 3, 17, 43), WITHIN_LAYERS) == {0: [1], 1: [3], 2: [17], 3: [43]}
+    assert shown((3, 4, 16, 18), WITHIN_LAYERS) == {0: [1, 3], 2: [17], 3: [43]}, "the lower of two as near; each once"
 
 
 @pytest.mark.parametrize(
@@ -204,13 +258,35 @@ def test_bad_loads_are_refused_in_one_line(tmp_path, text):
 
 def test_pictures_are_written(tmp_path):
     pytest.importorskip("matplotlib")
-    rows = np.random.default_rng(0).permuted(np.tile(np.arange(6), (40, 2, 1)), axis=2)[:, :, :2]
+    rows = np.random.default_rng(0).permuted(np.tile(np.arange(6), (40, 3, 1)), axis=2)[:, :, :2]
     path = tmp_path / "t.parquet"
-    write_trace(path, meta_of(6, 2), [request_of(0, 15, rows)])
+    labels = (Label(0, "b", "x"), Label(1, "b", "y"))
+    meta = replace(meta_of(6, 2, (3, 4, 31), subject="*"), requests=labels)
+    write_trace(path, meta, [request_of(0, 15, rows), request_of(1, 15, rows)])
     command = [sys.executable, "-m", "wss", "trace", "stats", str(path), "--plot", str(tmp_path / "p"), "--format"]
     for kind, magic in (("png", b"\x89PNG"), ("svg", b"<?xml")):
         subprocess.run([*command, kind], check=True, capture_output=True)
         pictures = sorted((tmp_path / "p").glob(f"*.{kind}"))
-        assert len(pictures) == 6
+        assert [picture.stem for picture in pictures] == [f"t_{figure}" for figure in sorted(FIGURES)]
         assert all(picture.read_bytes().startswith(magic) for picture in pictures)
-    assert all("<text " in picture.read_text() for picture in pictures), "text is text in an SVG, not outlines"
+    texts = {picture.stem: picture.read_text() for picture in pictures}
+    assert all("<text " in text for text in texts.values()), "text is text in an SVG, not outlines"
+    assert all("mathdefault" not in text for text in texts.values()), "numbers, not mathematics"
+    for figure, said in (
+        ("fig4_layers", "layers 3 to 4"),
+        ("fig4_layers", "layers 4 to 31 (nearest to 30)"),
+        ("fig5_tokens", "layer 31 (nearest to 43)"),
+        ("fig6_phases_pairs", "expert, next layer"),
+        ("fig8b_subjects", "top-10 experts of 2 subjects, layer 4: 6 in every top 10"),
+        ("fig9_pairs", "over uniform chance 2/(n(n-1))"),
+        ("fig9_pairs", "over independence"),
+    ):
+        assert said in texts[f"t_{figure}"], figure
+    assert all("decode: m, b, 2 subjects" in texts[f"t_{name}"] for name in ("fig4_layers", "fig8b_subjects"))
+
+
+def test_a_trace_without_prefill_pairs_and_subjects_has_fewer_pictures(tmp_path):
+    pytest.importorskip("matplotlib")
+    counts = count_trace(meta_of(), [request_of(0, 0, [[[0], [4]], [[1], [4]], [[0], [4]]])], {})
+    written = [path.stem for path in write_plots(counts, tmp_path, "t", "svg")]
+    assert written == ["t_fig4_layers", "t_fig5_tokens", "t_fig8_skew"]

@@ -26,7 +26,7 @@ from wss.traces.popularity import KNOTS, exp2
 from wss.traces.schema import fault_of
 from wss.traces.stats import statistics
 from wss.traces.store import TraceReader, write_trace
-from wss.traces.synth import SYNTHS, SynthSpec, synth_meta, synthesise
+from wss.traces.synth import SYNTHS, SynthSpec, draws_of, synth_meta, synthesise
 
 SHAPE = ModelShape(
     name="org/tiny",
@@ -168,7 +168,7 @@ def test_the_compiled_loop_is_the_plain_one(monkeypatch, spec):
 def test_known_bits():
     """Made on x86-64 with numpy 2.4 and numba 0.68 by this test; any other machine must give the same."""
     digest = hashlib.sha256()
-    for name in sorted(SYNTHS):
+    for name in sorted(MODELS):
         for r in synthesise(SYNTHS[name], MODELS[name], 1, requests=3, decode_tokens=2):
             digest.update(r.experts.astype("<i2").tobytes())
     assert digest.hexdigest()[:16] == "bc02558d63df1b61"
@@ -339,9 +339,7 @@ def test_recorded_popularity_that_does_not_fit(tmp_path):
     path = loads_of(tmp_path / "loads.parquet", {"a": np.ones((4, 16))})
     with pytest.raises(TraceError, match="has no dump 'aa'; did you mean 'a'"):
         made(replace(FLAT, loads=path, workload="aa"))
-    with pytest.raises(
-        TraceError, match=r"loads.parquet: a: has loads of 16 experts a layer, the model has 256"
-    ):
+    with pytest.raises(TraceError, match=r"loads.parquet: a: has loads of 16 experts a layer, the model has 256"):
         made(replace(FLAT, loads=path, workload="a"), MODELS["deepseek_v3"])
     few = loads_of(tmp_path / "few.parquet", {"a": np.eye(4, 16)})
     with pytest.raises(TraceError, match=r"few.parquet: a: layer \d+ has tokens on fewer than 2 experts"):
@@ -399,6 +397,21 @@ def test_presets_are_as_the_paper_reports(name):
         assert pooled["max_over_mean_most"] > 16
         assert pooled["same_adjacent"] == pytest.approx(0.33, rel=0.1)
         assert np.polyfit(np.arange(len(same)), same, 1)[0] > 0
+
+
+def test_the_flat_preset_of_qwen3_is_balanced_on_eight_gpus():
+    """Prefill foretells decode and pairs are as reported, and GPUs differ by little; coverage is out of reach."""
+    spec, shape = replace(SYNTHS["qwen3_235b_flat"], requests=512), MODELS["qwen3_235b"]
+    flat = count_trace(synth_meta(spec, shape, 0), synthesise(spec, shape, 0), {})
+    pooled = statistics(flat)["pooled"]
+    assert pooled["spearman_frequency"] >= 0.7
+    assert 0.6 <= pooled["pairs_top_10_percent_hold"] <= 0.8
+    assert pooled["token_coverage"] < 0.45
+    most_over_least = {}
+    for name, counts in (("flat", flat), ("steep", counted("qwen3_235b"))):
+        gpus = counts.decode.freq.reshape(94, 8, 16).sum(axis=2)
+        most_over_least[name] = (gpus.max(axis=1) / gpus.min(axis=1)).mean()
+    assert most_over_least["flat"] < 1.6 < 2.5 < most_over_least["steep"]
 
 
 def test_deepseeks_popularity_is_the_recorded_one():
@@ -482,7 +495,21 @@ def test_nothing_asked_for_is_refused_at_once(sizes):
 
 
 def test_presets_are_named_after_models():
-    assert set(SYNTHS) == set(MODELS)
+    assert set(SYNTHS) == {*MODELS, "qwen3_235b_flat"}
+
+
+def test_each_request_has_the_name_of_its_subject(tmp_path):
+    spec = replace(FLAT, requests=30, subjects=12)
+    path = tmp_path / "t.parquet"
+    write_trace(path, synth_meta(spec, SHAPE, 4), synthesise(spec, SHAPE, 4))
+    drawn = draws_of(spec, SHAPE, 4, 30).subject
+    with TraceReader(path) as reader:
+        assert reader.subjects() == {number: f"subject_{subject:02}" for number, subject in enumerate(drawn.tolist())}
+        assert len(set(reader.subjects().values())) > 6
+        assert {label.benchmark for label in reader.meta.requests} == {"synthetic"}
+    longer = synth_meta(spec, SHAPE, 4, 50).requests
+    assert longer[:30] == synth_meta(spec, SHAPE, 4).requests, "a shorter trace is the beginning of a longer one"
+    assert not synth_meta(replace(spec, subjects=1), SHAPE, 4).requests
 
 
 def test_speed_and_memory():

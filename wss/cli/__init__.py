@@ -97,18 +97,19 @@ def flows(scenario: Path, network: str, chunk: str, window: int | None, duplex: 
 @click.argument("size", nargs=-1, type=click.IntRange(1, 10**9), metavar="[M N K]")
 @click.option("--rows", type=click.Path(path_type=Path), help="A JSON file of measurements to predict.")
 @click.option("--wafer", default="dojo", show_default=True, help="Whose die computes (see `wss list`).")
-@click.option("--precision", type=click.Choice(["fp16", "fp8", "fp4"]), default="fp8", show_default=True)
+@click.option("--precision", type=click.Choice(["fp16", "bf16", "fp8", "fp4"]), default="fp8", show_default=True)
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def gemm(size: tuple[int, ...], rows: Path | None, wafer: str, precision: Any, as_json: bool) -> None:
     """Predict the time of one GEMM, M x K by K x N, or of those in a file, by the H800 model."""
     from wss.errors import ConfigError
     from wss.hardware import WAFERS
+    from wss.models.precision import peak_of
     from wss.report.gemm import predict, predict_rows, read_rows, rows_text
 
     if wafer not in WAFERS:
         raise ConfigError(f"--wafer {wafer}: is not a known wafer; {did_you_mean(wafer, WAFERS)}")
     die = WAFERS[wafer].die
-    if precision not in die.flops:
+    if peak_of(precision) not in die.flops:
         raise ConfigError(f"--precision {precision}: the die has no such peak; it has {', '.join(sorted(die.flops))}")
     if (rows is None) == (not size) or len(size) not in (0, 3):
         raise ConfigError("gemm: give either M N K or --rows FILE, such as `wss gemm 128 7168 2048`")

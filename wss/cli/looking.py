@@ -33,7 +33,7 @@ def show(file: Path, as_json: bool) -> None:
     type=click.FloatRange(0, 1, min_open=True),
     help="Share of a layer's experts to keep.",
 )
-@click.option("--precision", type=click.Choice(["fp16", "fp8", "fp4"]), default="fp16", show_default=True)
+@click.option("--precision", type=click.Choice(["fp16", "bf16", "fp8", "fp4"]), default="fp16", show_default=True)
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def predict(file: Path, budgets: tuple[float, ...], precision: Any, as_json: bool) -> None:
     """Say how well predictors tell the experts of the next decode token, cross-validated by request."""

@@ -12,10 +12,13 @@ import click
 
 from wss.cli.looking import predict, show, stats
 from wss.cli.shared import Bars, Group, free_file
-from wss.errors import did_you_mean
 
 if TYPE_CHECKING:
     from wss.models import ModelShape
+    from wss.traces.importers import Hints
+
+
+MOST_LINES = 20  # printed of one kind
 
 
 @click.group(cls=Group)
@@ -28,12 +31,9 @@ for command in (show, predict, stats):
 
 
 def _model(name: str | None, option: str = "--model ") -> ModelShape | None:
-    from wss.errors import ConfigError
-    from wss.models import MODELS
+    from wss.config.models import model_of
 
-    if name is not None and name not in MODELS:
-        raise ConfigError(f"{option}{name}: is not a known model; {did_you_mean(name, MODELS)}")
-    return MODELS[name] if name is not None else None
+    return model_of(name, option) if name is not None else None
 
 
 @trace.command()
@@ -76,10 +76,21 @@ def fetch(
 @click.argument("source", type=click.Path(path_type=Path))
 @click.option("--out", type=click.Path(path_type=Path), required=True, help="The Parquet file to write.")
 @click.option("--format", "kind", help="paper, sglang, vllm, logits, fingerprints, csv, jsonl  [default: as it looks]")
-@click.option("--model", help="Which model routed, where no folder says it (see `wss list`).")
+@click.option("--model", help="Which model routed, where no folder says it: a name of `wss list`, or a config.json.")
 @click.option("--experts", type=click.IntRange(1, 32767), help="Experts a layer, for a model without a preset.")
 @click.option("--top-k", type=click.IntRange(1, 32767), help="Experts of a token (logits, sglang).")
 @click.option("--moe-layers", help="Numbers of the MoE layers, such as 3-60 or 1,3,5, for a model without a preset.")
+@click.option(
+    "--zero-experts", type=click.IntRange(0, 32767), help="Experts without weights, with ids from --experts on."
+)
+@click.option("--score", type=click.Choice(["softmax", "sigmoid"]), help="Of a router's logits  [default: the model's]")
+@click.option("--groups", type=click.IntRange(1, 4096), help="Groups of experts of the router (logits).")
+@click.option("--topk-groups", type=click.IntRange(1, 4096), help="How many of them a token may use (logits).")
+@click.option(
+    "--bias", type=click.Path(path_type=Path), help="The router's correction bias, [layers, experts] (logits)."
+)
+@click.option("--lengths", help="Tokens of each sequence of a batch without padding, such as 7,5 (logits).")
+@click.option("--drop-warmup", is_flag=True, help="Leave out equal rows at the beginning of a route log (jsonl).")
 @click.option("--skip-bad", is_flag=True, help="Leave files out that cannot be read; they are named and counted.")
 @click.option("--workers", type=click.IntRange(1, 256), help="Processes  [default: one a core]")
 @click.option("--force", is_flag=True, help="Replace the file --out if it exists.")
@@ -88,18 +99,15 @@ def import_(
     source: Path,
     out: Path,
     kind: str | None,
-    model: str | None,
-    experts: int | None,
-    top_k: int | None,
-    moe_layers: str | None,
     skip_bad: bool,
     workers: int | None,
     force: bool,
     quiet: bool,
+    **said: Any,
 ) -> None:
     """Import SOURCE, a file or folder of recorded routing. Killed, it goes on where it stopped."""
     from wss.traces import TraceReader
-    from wss.traces.importers import Hints, open_source
+    from wss.traces.importers import open_source
     from wss.traces.importing import import_source
     from wss.traces.loads import looks_like_loads, read_loads, write_loads
 
@@ -108,8 +116,7 @@ def import_(
         write_loads(out, [dump.with_tokens() for dump in read_loads(source)])
         click.echo(f"wrote {out}: expert loads, not tokens; see them with `wss trace stats`")
         return
-    hints = Hints(model=_model(model), num_experts=experts, top_k=top_k, moe_layers=_layers(moe_layers))
-    opened = open_source(source, kind, hints)
+    opened = open_source(source, kind, _hints(**said))
     bars = Bars(quiet)
     try:
         done = import_source(
@@ -125,8 +132,9 @@ def import_(
         sys.exit(130)
     finally:
         bars.close()
-    for fault in done.skipped:
-        click.echo(f"skipped: {fault}", err=True)
+    _report(done.skipped, "skipped")
+    _report(done.left_out, "left out")
+    _report(done.warnings, "warning")
     extra = f"; {len(done.skipped)} bad files skipped" if done.skipped else ""
     extra += f"; {done.resumed} files had been read before" if done.resumed else ""
     click.echo(f"wrote {out}: {done.requests} requests of {opened.meta.model}{extra}")
@@ -135,30 +143,70 @@ def import_(
     click.echo(f"{len(meta.moe_layers)} MoE layers, {meta.num_experts} experts, top-{meta.top_k}; {meta.note}")
 
 
-def _layers(text: str | None) -> tuple[int, ...] | None:
-    """Read layer numbers such as ``3-60`` or ``1,3,5``."""
+def _hints(
+    *,
+    model: str | None,
+    experts: int | None,
+    moe_layers: str | None,
+    lengths: str | None,
+    top_k: int | None,
+    zero_experts: int | None,
+    drop_warmup: bool,
+    **router: Any,
+) -> Hints:
+    """Return what the user says of a recording."""
+    from wss.traces.importers import Hints, RouterHints
+
+    return Hints(
+        model=_model(model),
+        num_experts=experts,
+        top_k=top_k,
+        moe_layers=_layers(moe_layers),
+        zero_experts=zero_experts,
+        router=RouterHints(lengths=_lengths(lengths), **router),
+        drop_warmup=drop_warmup,
+    )
+
+
+def _report(lines: tuple[str, ...], what: str) -> None:
+    """Print *lines*, the first of many."""
+    for line in lines[:MOST_LINES]:
+        click.echo(f"{what}: {line}", err=True)
+    if len(lines) > MOST_LINES:
+        click.echo(f"{what}: and {len(lines) - MOST_LINES} more", err=True)
+
+
+def _lengths(text: str | None) -> tuple[int, ...] | None:
+    """Read numbers of tokens such as ``7,5``."""
     from wss.errors import ConfigError
 
     if text is None:
         return None
-    layers: list[int] = []
-    for piece in text.split(","):
-        first, dash, last = piece.partition("-")
-        ends = (first, last) if dash else (first, first)
-        if not all(end.strip().isascii() and end.strip().isdigit() and len(end.strip()) < 6 for end in ends):
-            raise ConfigError(f"--moe-layers {text}: '{piece}' is not a layer; write such as 3-60 or 1,3,5")
-        layers.extend(range(int(ends[0]), int(ends[1]) + 1))
-    if not layers or sorted(set(layers)) != layers:
-        raise ConfigError(f"--moe-layers {text}: is not ascending; list each layer once, lowest first")
-    return tuple(layers)
+    pieces = [piece.strip() for piece in text.split(",")]
+    if not all(piece.isascii() and piece.isdigit() and len(piece) < 10 and int(piece) > 0 for piece in pieces):
+        raise ConfigError(f"--lengths {text}: is no list of lengths; write the tokens of each sequence, such as 7,5")
+    return tuple(map(int, pieces))
+
+
+def _layers(text: str | None) -> tuple[int, ...] | None:
+    """Read layer numbers such as ``3-60`` or ``1,3,5``."""
+    from wss.errors import ConfigError
+    from wss.models.layers import layer_numbers
+
+    if text is None:
+        return None
+    try:
+        return layer_numbers(text)
+    except ValueError as error:
+        raise ConfigError(f"--moe-layers {text}: {error}") from None
 
 
 @trace.command()
 @click.argument("model")
 @click.option("--out", type=click.Path(path_type=Path), required=True, help="The Parquet file to write.")
-@click.option("--preset", help="Parameters by name  [default: those of MODEL]")
+@click.option("--preset", help="Parameters by name of `wss list`  [default: those of MODEL, if it is one]")
 @click.option("--like", type=click.Path(path_type=Path), help="A recorded trace to fit the parameters to.")
-@click.option("--requests", type=click.IntRange(1, 10**6), help="How many requests  [default: the preset's]")
+@click.option("--requests", type=click.IntRange(1, 10**6), help="How many requests  [default: the preset's, or 4096]")
 @click.option("--decode-tokens", type=click.IntRange(1, 10**5), help="Of each request  [default: the preset's]")
 @click.option("--seed", type=click.IntRange(0, 2**63 - 1), default=0, show_default=True)
 @click.option("--set", "settings", multiple=True, metavar="KEY=VALUE", help="Change one parameter, such as skew=1.2.")
@@ -176,10 +224,13 @@ def synth(
     force: bool,
     quiet: bool,
 ) -> None:
-    """Make up a trace of MODEL, a name of `wss list`; it is labelled synthetic."""
+    """Make up a trace of MODEL, a name of `wss list` or the path of a config.json or a YAML file with a model.
+
+    It is labelled synthetic.
+    """
     from wss.config import load_synth
     from wss.traces import write_trace
-    from wss.traces.synth import synth_meta, synthesise
+    from wss.traces.synth import num_requests, synth_meta, synthesise
 
     free_file(out, force)
     shape = _model(model, "")
@@ -187,7 +238,7 @@ def synth(
     sizes = {"requests": requests, "decode_tokens": decode_tokens}
     given = [f"{key}={value}" for key, value in sizes.items() if value is not None]
     bars = Bars(quiet)
-    spec = load_synth(preset or model, (*settings, *given))
+    spec = load_synth(_parameters(preset, model, fitted=like is not None), (*settings, *given))
     if like is not None:
         spec = _like(like, shape, seed, bars, spec, {*(key.partition("=")[0] for key in (*settings, *given))})
     done = 0
@@ -195,14 +246,25 @@ def synth(
     def on_request(_: Any) -> None:
         nonlocal done
         done += 1
-        bars("making the trace", done, spec.requests)
+        bars("making the trace", done, num_requests(spec))
 
     try:
-        meta = synth_meta(spec, shape, seed, spec.requests, like.name if like is not None else "")
+        meta = synth_meta(spec, shape, seed, None, like.name if like is not None else "")
         count = write_trace(out, meta, synthesise(spec, shape, seed), on_request=on_request)
     finally:
         bars.close()
     click.echo(f"wrote {out}: {count} SYNTHETIC requests of {shape.name}")
+
+
+def _parameters(preset: str | None, model: str, *, fitted: bool) -> str:
+    """Return which preset a synthetic trace begins with: fitted to a trace, any will do."""
+    from wss.errors import ConfigError
+    from wss.traces.synth import SYNTHS
+
+    if preset is None and model not in SYNTHS and not fitted:
+        known = ", ".join(sorted(SYNTHS))
+        raise ConfigError(f"{model}: a model without parameters of its own; give --preset ({known}) or --like FILE")
+    return preset or (model if model in SYNTHS else next(iter(SYNTHS)))
 
 
 def _like(like: Path, shape: ModelShape, seed: int, bars: Bars, given: Any, keep: set[str]) -> Any:
@@ -216,8 +278,8 @@ def _like(like: Path, shape: ModelShape, seed: int, bars: Bars, given: Any, keep
 
     with TraceReader(like) as reader:
         meta = reader.meta
-        if (meta.num_experts, meta.top_k) != (shape.num_experts, shape.top_k):
-            ours = f"{shape.num_experts} experts, top-{shape.top_k}"
+        if (meta.num_choices, meta.top_k) != (shape.num_choices, shape.top_k):
+            ours = f"{shape.num_choices} experts, top-{shape.top_k}"
             raise TraceError(
                 f"{like}: has {meta.num_experts} experts, top-{meta.top_k}; {shape.name} has {ours}; give a like model"
             )

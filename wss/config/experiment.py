@@ -16,8 +16,8 @@ from wss.engine.network import PacketSpec
 from wss.errors import CHECKED
 from wss.hardware import FaultSpec, SwitchedSpec, SystemSpec, WaferSpec, faults_on
 from wss.metrics.sampling import LEAST
-from wss.models import ModelShape, Precision
-from wss.models.shape import BYTES_PER_WEIGHT
+from wss.models import ModelShape, Precision, PrecisionName
+from wss.models.precision import peak_of, stated_activation_bytes
 from wss.policies import ALLOCATIONS, CACHINGS, PLACEMENTS, PREDICTIONS, PREFETCHINGS, REBALANCINGS, Earlier, Policy
 from wss.traces.synth import SynthSpec
 
@@ -68,7 +68,7 @@ class Experiment:
     model: ModelShape
     wafer: SystemSpec
     trace: SynthSpec | TraceFile
-    precision: Precision = "fp16"
+    precision: PrecisionName | Precision = "fp16"
     batch: int = 4096
     steps: int | Literal["all"] = 4
     layers: tuple[int, ...] | LayerSample | Literal["all"] = "all"
@@ -119,6 +119,11 @@ class Experiment:
         """For what share of all MoE layers those that are run stand: below 1 where they are a sample of them."""
         return len(self.layers_run) / len(self.model.moe_layers) if isinstance(self.layers, LayerSample) else 1.0
 
+    @property
+    def exchange(self) -> Dispatch | None:
+        """The dispatch with all its bytes given: those of the activations, where `precision` states them."""
+        return None if self.dispatch is None else self.dispatch.filled(stated_activation_bytes(self.precision))
+
     def plain(self) -> dict[str, Any]:
         """Return the whole experiment as plain data in SI units, policies sorted by name.
 
@@ -128,6 +133,8 @@ class Experiment:
         unsaid |= {"replications"} if self.replications == 1 else set()
         said = [f.name for f in fields(self) if f.name not in unsaid]
         plain: dict[str, Any] = {name: _plain(getattr(self, name)) for name in said}
+        if self.dispatch is not None:
+            plain["dispatch"] = _plain(self.exchange)
         plain["policies"] = sorted(plain["policies"], key=lambda policy: str(policy["name"]))
         return plain
 
@@ -145,7 +152,11 @@ TYPES: dict[str, tuple[tuple[type, ...], str]] = {  # of the fields that hold ob
 def _check_fields(document: Document, experiment: Experiment) -> None:
     """Note what is wrong with single fields of *experiment*, made in Python."""
     for name, reader in PLAIN.items():
-        reader(document, (name,), getattr(experiment, name))
+        value = getattr(experiment, name)
+        if name == "precision" and isinstance(value, Precision):
+            check_value(document, (name,), value)
+        else:
+            reader(document, (name,), value)
     for name, (types, right) in TYPES.items():
         value = getattr(experiment, name)
         if not isinstance(value, types) or (isinstance(value, str) and value != "all"):
@@ -175,10 +186,12 @@ def check_together(document: Document, given: dict[str, Any]) -> None:
 def _check_precision(document: Document, given: dict[str, Any], defaults: dict[str, Any]) -> None:
     precision = given.get("precision", defaults["precision"])
     if "wafer" in given and ("precision" in given or "precision" not in (document.value or {})):
-        known = given["wafer"].die.flops
-        if precision not in known:
+        known, peak = given["wafer"].die.flops, peak_of(precision)
+        if peak not in known:
             peaks = ", ".join(sorted(known))
-            what = f"the die has no peak for '{precision}', only for {peaks}; add wafer.die.flops.{precision}"
+            what = f"the die has no peak for '{peak}', only for {peaks}; add wafer.die.flops.{peak}"
+            if not isinstance(precision, Precision):
+                what += ", or store weights in less than they are computed in: {weights: mxfp4, compute: bf16}"
             document.fault(("precision",), what)
 
 
@@ -193,7 +206,7 @@ def _check_baseline(document: Document, given: dict[str, Any], defaults: dict[st
 def _check_network(document: Document, given: dict[str, Any], defaults: dict[str, Any]) -> None:
     network, model = given.get("network"), given.get("model")
     precision = given.get("precision", defaults["precision"])
-    if isinstance(network, PacketSpec) and model is not None and precision in BYTES_PER_WEIGHT:
+    if isinstance(network, PacketSpec) and model is not None:
         chunks = model.expert_bytes(precision) / network.chunk
         if chunks > MOST_CHUNKS:
             least = model.expert_bytes(precision) / MOST_CHUNKS
@@ -249,8 +262,8 @@ def _kind(value: object) -> str | None:
         return "synth"
     if isinstance(value, TraceFile):
         return "path"
-    if isinstance(value, ModelShape | Policy | Earlier | LayerSample | Dispatch) or type(value).__module__.startswith(
-        "wss.hardware"
+    if isinstance(value, Policy | Earlier | LayerSample | Dispatch) or type(value).__module__.startswith(
+        ("wss.hardware", "wss.models")
     ):
         return None
     for table in (PLACEMENTS, ALLOCATIONS, PREDICTIONS, CACHINGS, PREFETCHINGS, REBALANCINGS, NETWORKS):

@@ -9,6 +9,7 @@ from typing import Any
 from wss.config import nodes
 from wss.config.choices import build, kinded, named
 from wss.config.experiment import Experiment, LayerSample, TraceFile, check_together
+from wss.config.models import read_layers, read_model
 from wss.config.nodes import Document, Place
 from wss.config.policies import read_policies
 from wss.config.settings import apply_setting
@@ -16,7 +17,6 @@ from wss.config.values import PLAIN, Reader, read_layer_list
 from wss.engine import NETWORKS, Dispatch
 from wss.errors import ConfigError, did_you_mean
 from wss.hardware import WAFERS, FaultSpec, SwitchedSpec, WaferSpec
-from wss.models import MODELS, ModelShape
 from wss.traces.synth import SYNTHS, SynthSpec
 from wss.units import Quantity
 
@@ -97,10 +97,6 @@ def experiment_of(document: Document) -> Experiment:
     return Experiment(**values)
 
 
-def _model(document: Document, place: Place, value: Any) -> Any:
-    return named(document, place, value, MODELS, ModelShape)
-
-
 def _wafer(document: Document, place: Place, value: Any) -> Any:
     cls: Any = SwitchedSpec if isinstance(value, dict) and "gpus" in value else WaferSpec
     return named(document, place, value, WAFERS, cls)
@@ -124,8 +120,11 @@ def _layers(document: Document, place: Place, value: Any) -> Any:
         return value
     if isinstance(value, dict):
         return build(document, place, value, LayerSample)
+    value = read_layers(document, place, value)
+    if value is None:
+        return None
     if not isinstance(value, list):
-        what = "it should be 'all', a list of MoE layers, such as [3, 4], or {sample: 8}"
+        what = "it should be 'all', a list of MoE layers, such as [3, 4] or 3-60, or {sample: 8}"
         document.fault(place, f"{value!r} is not right; {what}")
         return None
     return read_layer_list(document, place, value)
@@ -155,7 +154,7 @@ def _dispatch(document: Document, place: Place, value: Any) -> Any:
 
 READERS: dict[str, Reader] = {
     **PLAIN,
-    "model": _model,
+    "model": read_model,
     "wafer": _wafer,
     "trace": _trace,
     "layers": _layers,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any
+from typing import Any, get_args
 
 from pydantic import TypeAdapter
 
@@ -12,7 +12,8 @@ from wss.config.policies import SEAMS
 from wss.engine import NETWORKS, Dispatch
 from wss.hardware import GEMMS, WAFERS, SwitchedSpec, WaferSpec
 from wss.metrics.sampling import LEAST
-from wss.models import MODELS, ModelShape
+from wss.models import MODELS, ModelShape, Precision, PrecisionName
+from wss.models.huggingface import MARKS
 from wss.policies import POLICIES, Earlier
 from wss.traces.synth import SYNTHS, SynthSpec
 
@@ -53,13 +54,13 @@ def _properties(whole: _Whole) -> dict[str, Any]:
     count = {"type": "integer", "minimum": 1}
     sample = _object({"sample": {"type": "integer", "minimum": LEAST}}, ["sample"])
     return {
-        "model": whole.or_preset(MODELS, ModelShape),
+        "model": _model(whole),
         "wafer": whole.or_preset(WAFERS, WaferSpec, SwitchedSpec),
-        "precision": {"enum": ["fp16", "fp8", "fp4"], "default": "fp16"},
+        "precision": {"anyOf": [{"enum": list(get_args(PrecisionName))}, whole(Precision)], "default": "fp16"},
         "trace": {"anyOf": [_object({"synth": whole.or_preset(SYNTHS, SynthSpec)}, ["synth"]), _trace_file()]},
         "batch": {**count, "default": 4096},
         "steps": {"anyOf": [{"const": "all"}, count], "default": 4},
-        "layers": {"anyOf": [{"const": "all"}, _list_of({"type": "integer"}), sample], "default": "all"},
+        "layers": {"anyOf": [{"const": "all"}, *_layers(), sample], "default": "all"},
         "network": _kind_of(NETWORKS, "network"),
         "dispatch": {"anyOf": [{"enum": ["none", "uniform"]}, whole(Dispatch)], "default": "none"},
         "engine": {"enum": ["auto", "simpy", "compiled"], "default": "auto"},
@@ -72,6 +73,22 @@ def _properties(whole: _Whole) -> dict[str, Any]:
         "replications": {**count, "maximum": 1000, "default": 1},
         "faults": _faults(),
     }
+
+
+def _layers() -> list[dict[str, Any]]:
+    """Return the schemas of layers: a text such as ``3-60``, or a list of numbers and such texts."""
+    text = {"type": "string", "pattern": r"^\s*[0-9]+\s*(-\s*[0-9]+\s*)?(,\s*[0-9]+\s*(-\s*[0-9]+\s*)?)*$"}
+    return [text, _list_of({"anyOf": [{"type": "integer"}, text]})]
+
+
+def _model(whole: _Whole) -> dict[str, Any]:
+    """Return the schema of a model: a preset, a model written out, a config.json, or the path of a file with one."""
+    forms = whole.or_preset(MODELS, ModelShape)["anyOf"]
+    whole.definitions["ModelShape"]["properties"]["moe_layers"] = {"anyOf": _layers()}
+    path = {"type": "string", "pattern": r"/|\.(json|ya?ml)$"}
+    changed = {"type": "object", "properties": {"preset": path}, "required": ["preset"]}
+    config = {"type": "object", "anyOf": [{"required": [key]} for key in sorted(MARKS)]}
+    return {"anyOf": [*forms, path, changed, config]}
 
 
 def _kind_of(table: dict[str, Any], what: str) -> dict[str, Any]:

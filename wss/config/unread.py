@@ -211,6 +211,9 @@ def not_in_paper(values: Values) -> Iterator[tuple[Place, str]]:
         yield ("model",), f"physics: paper_artifact has no compute times for {model.name}; give one of {known}"
     if values.get("precision", "fp16") != "fp16":
         yield ("precision",), f"physics: paper_artifact has no {values['precision']}; give precision: fp16"
+    if model is not None and (model.matrices != 3 or model.zero_experts):
+        what = "physics: paper_artifact has only experts with weights, of three matrices; give such a model"
+        yield ("model",), what
     if isinstance(values.get("faults"), FaultSpec):
         yield ("faults",), "physics: paper_artifact has no faults; leave them out"
     if isinstance(values.get("wafer"), SwitchedSpec):

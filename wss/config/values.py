@@ -14,7 +14,8 @@ from wss.config.choices import build
 from wss.config.nodes import Document, Place
 from wss.errors import did_you_mean
 from wss.hardware import GEMMS
-from wss.models import Precision
+from wss.models import Precision, PrecisionName
+from wss.models.precision import BITS
 from wss.units import Quantity
 
 Reader = Callable[[Document, Place, Any], Any]
@@ -22,6 +23,16 @@ Reader = Callable[[Document, Place, Any], Any]
 LARGEST_SEED = 2**63 - 1
 Count = Annotated[int, Ge(1), Le(10**7)]
 PHYSICS = {"wss": "wss", "paper_artifact": "paper_artifact", "paper": "paper_artifact"}  # what each spelling stands for
+
+
+def _precision(document: Document, place: Place, value: Any) -> Any:
+    if isinstance(value, dict):
+        return build(document, place, value, Precision)
+    if isinstance(value, str) and value in BITS and value not in get_args(PrecisionName):
+        what = f"'{value}' is how weights are stored; give {{weights: {value}, compute: bf16}}, or what they are"
+        document.fault(place, f"{what} computed in")
+        return None
+    return build(document, place, value, Literal[get_args(PrecisionName)])
 
 
 def _of(hint: Any) -> Reader:
@@ -61,7 +72,7 @@ def read_layer_list(document: Document, place: Place, value: Any) -> Any:
 
 
 PLAIN: dict[str, Reader] = {
-    "precision": _of(Literal[get_args(Precision)]),
+    "precision": _precision,
     "batch": _of(Count),
     "steps": _steps,
     "gemm": _gemm,

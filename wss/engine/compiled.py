@@ -2,7 +2,8 @@
 
 It follows the same rules with the same sharing (`fluid.settle`), but for a die keeps where it stands instead of a
 process, and for the clock the least of three times: when the next read joins, when the next task ends, when the next
-read ends. It agrees with the SimPy engine to rounding (tests hold it to 1e-9). It does not prefetch.
+read ends. What happens at one instant is served in the order of `turns`. It agrees with the SimPy engine to rounding
+(tests hold it to 1e-9). It does not prefetch.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ import numba
 import numpy as np
 
 from wss.engine.compiled_tasks import Tasks, look_up, store
-from wss.engine.fluid import FluidModel, settle
+from wss.engine.fluid import TIE, FluidModel, settle
 from wss.engine.llc import Llcs
 from wss.engine.maxmin import scratch
 from wss.records import FloatArray, KernelRun, Plan
@@ -59,6 +60,18 @@ def _next_time(soonest, joins, computes, waiting):  # type: ignore[no-untyped-de
 
 
 @numba.njit(cache=True)
+def _end_of_instant(now, soonest, computes):  # type: ignore[no-untyped-def]
+    """Return the last of the times at which reads or tasks end that only rounding tells from *now*."""
+    horizon, then = now * (1.0 + TIE), now
+    if soonest <= horizon:
+        then = max(then, soonest)
+    for d in range(computes.size):
+        if computes[d] <= horizon:
+            then = max(then, computes[d])
+    return then
+
+
+@numba.njit(cache=True)
 def _join(now, joins, waiting, flows, num_flows):  # type: ignore[no-untyped-def]
     """Move reads that join by *now* from those *waiting* to the *flows*, and return how many there are then."""
     kept = 0
@@ -96,10 +109,10 @@ def run_dies(plan, rows, latencies, nbytes, window, write, tables, capacity, llc
     # that is computed); when the task at hand ends, if its read is done
     at, issued = bounds[:-1].copy(), bounds[:-1].copy()
     previous, computes = np.zeros(num_dies), np.full(num_dies, np.inf)
-    die_of = np.zeros(num_tasks, np.int64)
+    die_of, place_of = np.zeros(num_tasks, np.int64), np.zeros(num_tasks, np.int64)
     for d in range(num_dies):
         for place in range(bounds[d], bounds[d + 1]):
-            die_of[tasks[place]] = d
+            die_of[tasks[place]], place_of[tasks[place]] = d, place
     reads, dies = (rows, latencies, row, joins, is_read, hit), (at, issued, previous, computes)
     times = (log[0], log[1], log[2])
     waiting = np.zeros(num_tasks + 1, np.int64)  # how many reads have been issued and not joined, and which
@@ -108,32 +121,42 @@ def run_dies(plan, rows, latencies, nbytes, window, write, tables, capacity, llc
     settled, soonest = 0.0, np.inf
     for d in range(num_dies):
         _go_on(d, 0.0, window, plan, reads, dies, times, waiting, llcs)
+    has_llc = llcs[0].shape[1] > 0
+    due, is_due = np.zeros(num_dies, np.int64), np.zeros(num_dies, np.bool_)  # the dies that go on at this instant
     while True:
         now = _next_time(soonest, joins, computes, waiting)
         if now == np.inf:
             return
+        if has_llc:
+            now = _end_of_instant(now, soonest, computes)
+        num_due = 0
         for d in range(num_dies):
             if computes[d] <= now:
                 times[2][tasks[at[d]]] = previous[d]
                 computes[d] = np.inf
                 at[d] += 1
-                _go_on(d, now, window, plan, reads, dies, times, waiting, llcs)
+                due[num_due], is_due[d] = d, True
+                num_due += 1
         joined = _join(now, joins, waiting, flows, num_flows)
-        if joined == num_flows and soonest > now:
-            continue
-        num_flows, num_ended, soonest = settle(
-            now, now - settled, flows[:joined], left, rates, finish, row, tables, capacity, moved, busy, ended, room
-        )
-        settled = now
-        for task in ended[:num_ended]:
+        num_ended = 0
+        if joined > num_flows or soonest <= now:
+            num_flows, num_ended, soonest = settle(
+                now, now - settled, flows[:joined], left, rates, finish, row, tables, capacity, moved, busy, ended, room
+            )
+            settled = now
+        for task in tasks[np.sort(place_of[ended[:num_ended]])] if has_llc else ended[:num_ended]:
             is_read[task] = True
             times[1][task] = now
             s = source[task]
-            if llcs[0].shape[1] > 0 and not hit[task]:
+            if has_llc and not hit[task]:
                 store(llcs[0][s], llcs[1][s], key[task], now + write)
             d = die_of[task]
-            if tasks[at[d]] == task and computes[d] == np.inf:
-                _go_on(d, now, window, plan, reads, dies, times, waiting, llcs)
+            if tasks[at[d]] == task and computes[d] == np.inf and not is_due[d]:
+                due[num_due], is_due[d] = d, True
+                num_due += 1
+        for d in np.sort(due[:num_due]) if has_llc else due[:num_due]:
+            is_due[d] = False
+            _go_on(d, now, window, plan, reads, dies, times, waiting, llcs)
 
 
 def compiled_kernel(

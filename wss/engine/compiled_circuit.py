@@ -2,8 +2,8 @@
 
 When a read is issued, the circuits know already when it ends. So there are two kinds of events, a read that ends and a
 task that has been computed. They happen in the order of their times, equal ones in the order in which they were set,
-and times are added up, as in SimPy; so what ties there ties here, and is served in the same order. It does not
-prefetch.
+or of `turns` if LLCs hold experts; and times are added up, as in SimPy. So what ties there ties here, and is served in
+the same order. It does not prefetch.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ import numpy as np
 
 from wss.engine.circuits import CircuitModel
 from wss.engine.compiled_tasks import Tasks, look_up, store
+from wss.engine.fluid import TIE
 from wss.engine.llc import Llcs
 from wss.records import FloatArray, KernelRun, Plan
 
@@ -76,6 +77,15 @@ def _go_on(d, now, number, plan, reads, network, dies, log, llcs, events):  # ty
 
 
 @numba.njit(cache=True)
+def _take_instant(events, together):  # type: ignore[no-untyped-def]
+    """Take the next one off the *events*; if *together*, with all that only rounding tells from it in time."""
+    taken = [heappop(events)]
+    while together and events[0][0] <= taken[0][0] * (1.0 + TIE):
+        taken.append(heappop(events))
+    return taken
+
+
+@numba.njit(cache=True)
 def run_circuits(plan, rows, latencies, nbytes, window, write, tables, circuits, llcs, hit, log, moved, busy):  # type: ignore[no-untyped-def]
     """Run all tasks.
 
@@ -100,21 +110,37 @@ def run_circuits(plan, rows, latencies, nbytes, window, write, tables, circuits,
     dies, times = (at, issued, previous), (log[0], log[1], log[2])
     events = [(np.inf, 0, 0, COMPUTED)]  # time, number, die, and the task that has been read
     number = 1
+    has_llc = llcs[0].shape[1] > 0
+    die_at, place_of = np.zeros(tasks.size, np.int64), np.zeros(tasks.size, np.int64)
+    for d in range(num_dies):
+        for place in range(bounds[d], bounds[d + 1]):
+            die_at[place], place_of[tasks[place]] = d, place
     for d in range(num_dies):
         number = _go_on(d, 0.0, number, plan, reads, network, dies, times, llcs, events)
+    due, ended = np.zeros(num_dies, np.int64), np.zeros(tasks.size, np.int64)
     while len(events) > 1:
-        now, _, d, task = heappop(events)
-        if task == COMPUTED:
-            times[2][tasks[at[d]]] = previous[d]
-            at[d] += 1
-        else:
+        happens = _take_instant(events, has_llc)
+        now, num_due, num_ended = happens[-1][0], 0, 0
+        for _, _, d, task in happens:
+            if task == COMPUTED:
+                times[2][tasks[at[d]]] = previous[d]
+                at[d] += 1
+                due[num_due] = d
+                num_due += 1
+            else:
+                ended[num_ended] = place_of[task]
+                num_ended += 1
+        for place in np.sort(ended[:num_ended]):
+            task, d = tasks[place], die_at[place]
             is_read[task] = True
             s = source[task]
-            if llcs[0].shape[1] > 0 and not hit[task]:
+            if has_llc and not hit[task]:
                 store(llcs[0][s], llcs[1][s], key[task], now + write)
-            if tasks[at[d]] != task:
-                continue
-        number = _go_on(d, now, number, plan, reads, network, dies, times, llcs, events)
+            if at[d] == place and d not in due[:num_due]:
+                due[num_due] = d
+                num_due += 1
+        for d in np.sort(due[:num_due]):
+            number = _go_on(d, now, number, plan, reads, network, dies, times, llcs, events)
 
 
 def compiled_circuit_kernel(

@@ -7,6 +7,7 @@ from collections.abc import Callable
 import numba
 import numpy as np
 
+from wss.engine.fluid import TIE
 from wss.engine.llc import EMPTY, Llcs
 from wss.engine.paths import Paths
 from wss.records import FloatArray, IntArray, KernelRun, Plan
@@ -16,7 +17,7 @@ from wss.records import FloatArray, IntArray, KernelRun, Plan
 def look_up(keys, ready, key, now):  # type: ignore[no-untyped-def]
     """Whether *key* may be read from one LLC at *now*; then it moves to the end, as the most recently used."""
     for i in range(keys.size):
-        if keys[i] == key and ready[i] <= now:
+        if keys[i] == key and ready[i] <= now * (1.0 + TIE):
             since = ready[i]
             last = i
             while last + 1 < keys.size and keys[last + 1] != EMPTY:

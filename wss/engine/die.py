@@ -5,21 +5,25 @@ stream in, so a task ends at
 
     end = max(read done, max(read issued, end of the task before) + compute time).
 
-A read looks in the LLC of the die it reads from when it is issued. A die that is done reads, one after another, what it
-was told to have in its LLC for the next layer, until the last die is done; what is then under way is read in vain.
+A read looks in the LLC of the die it reads from when it is issued, at one instant in the order of `turns`. A die that
+is done reads, one after another, what it is to have in its LLC for the next layer, until the last die is done; what is
+then under way is read in vain.
 """
 
 from __future__ import annotations
 
 from collections.abc import Generator, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import numpy as np
 import simpy
 
+from wss.engine.fluid import TIE
 from wss.engine.llc import Key, Llcs
 from wss.engine.network import Network
+from wss.engine.turns import Turns
 from wss.records import BoolArray, FloatArray, IntArray, Plan
 
 
@@ -50,20 +54,26 @@ class Work:
     end: FloatArray = field(init=False)
     hit: BoolArray = field(init=False)
     prefetched: IntArray = field(init=False)
+    turns: Turns | None = field(init=False)  # None where no LLC holds an expert: there is nothing to look up
 
     def __post_init__(self) -> None:
         tasks = len(self.plan.expert)
         self.issue, self.read_end, self.end = np.zeros(tasks), np.zeros(tasks), np.zeros(tasks)
         self.hit = np.zeros(tasks, np.bool_)
         self.prefetched = np.zeros(self.llcs.num_dies, np.int64)
+        self.turns = Turns(self.env) if self.nbytes <= self.llcs.spec.size else None
 
     def die(self, die: int, mine: Sequence[int]) -> Generator[simpy.Event, Any, None]:
         """Run the tasks *mine* of the plan on *die*, in that order."""
         env = self.env
         reads: list[simpy.Event] = []
-        previous = env.now
+        previous, turn = env.now, -1.0
         for i, task in enumerate(mine):
-            for ahead in mine[len(reads) : i + self.window]:
+            wanted = mine[len(reads) : i + self.window]
+            if wanted and self.turns is not None and env.now > turn:
+                yield self.turns.turn(die)
+                turn = env.now
+            for ahead in wanted:
                 self.issue[ahead] = env.now
                 reads.append(self._read(ahead))
             self.read_end[task] = yield reads[i]
@@ -79,12 +89,13 @@ class Work:
         plan = self.plan
         source, key = int(plan.source[task]), (self.layer, int(plan.expert[task]))
         llc = self.llcs[source]
-        hit = llc.look_up(key, self.env.now)
-        read = self.network.read(source, int(plan.die[task]), self.nbytes, bool(plan.copy[task]), hit)
+        hit = llc.look_up(key, self.env.now * (1.0 + TIE))
+        die = int(plan.die[task])
+        read = self.network.read(source, die, self.nbytes, bool(plan.copy[task]), hit)
         self.hit[task] = hit
-        if not hit and self.nbytes <= self.llcs.spec.size:
+        if not hit and (turns := self.turns) is not None:
             assert read.callbacks is not None
-            read.callbacks.append(lambda _: self._store(source, key))
+            read.callbacks.append(lambda _: turns.store(die, task, lambda: self._store(source, key)))
         return read
 
     def _store(self, die: int, key: Key, *, keep: bool = False) -> None:
@@ -92,6 +103,7 @@ class Work:
 
     def _prefetch(self, die: int, ahead: Ahead) -> Generator[simpy.Event, Any, None]:
         llc, spec = self.llcs[die], self.llcs.spec
+        task = len(self.plan.expert)  # behind those of the plan
         for expert in ahead.experts[die][: int(spec.size // self.nbytes)]:
             if not self.working:
                 return
@@ -99,5 +111,10 @@ class Work:
                 continue
             self.prefetched[die] += 1
             yield self.network.read(die, die, self.nbytes, False, False)
-            if self.working:
-                self._store(die, (ahead.layer, expert), keep=True)
+            assert self.turns is not None
+            self.turns.store(die, task, partial(self._store_ahead, die, (ahead.layer, expert)))
+            yield self.turns.turn(die)
+
+    def _store_ahead(self, die: int, key: Key) -> None:
+        if self.working:
+            self._store(die, key, keep=True)

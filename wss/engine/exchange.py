@@ -12,7 +12,7 @@ How long each phase takes is a matter of the network, `wss.engine.carrying`, and
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Annotated, Literal
 
 import numpy as np
@@ -35,7 +35,8 @@ class Dispatch:
     Attributes
     ----------
     dispatch_bytes, combine_bytes
-        Bytes of one element of the hidden state on its way to the experts and back. By default FP8 there and BF16 back,
+        Bytes of one element of the hidden state on its way to the experts and back. None for those of the activations
+        that `precision` states; if it states none, FP8 there and BF16 back,
         as DeepSeek-V3 is served (DeepEP's README: "FP8 dispatching and BF16 combining"); FP8's scales, 4 bytes for 128
         elements there, are left out.
     once_per
@@ -51,10 +52,18 @@ class Dispatch:
 
     __pydantic_config__ = CHECKED
 
-    dispatch_bytes: ElementBytes = 1.0
-    combine_bytes: ElementBytes = 2.0
+    dispatch_bytes: ElementBytes | None = None
+    combine_bytes: ElementBytes | None = None
     once_per: Literal["die", "expert", "node"] = "die"
     counting: Literal["expected", "exact"] = field(default="expected", metadata={"option": True})
+
+    def filled(self, activations: float | None = None) -> Dispatch:
+        """Return the same with all bytes given; *activations* are bytes of an element of a token, if stated."""
+        return replace(
+            self,
+            dispatch_bytes=self.dispatch_bytes or activations or 1.0,
+            combine_bytes=self.combine_bytes or activations or 2.0,
+        )
 
     @property
     def needs_tokens(self) -> bool:
@@ -130,23 +139,25 @@ class Exchange:
             name = type(network).__name__
             raise ConfigError(f"dispatch: the network {name} carries reads alone; give one of fluid, packet, circuit")
         self._dispatch, self._top_k, self._dies = dispatch, top_k, wafer.num_dies
-        self._there_bytes, self._back_bytes = hidden * dispatch.dispatch_bytes, hidden * dispatch.combine_bytes
+        given = dispatch.filled()
+        self._there_bytes, self._back_bytes = hidden * (given.dispatch_bytes or 0), hidden * (given.combine_bytes or 0)
         carry = CARRIERS[type(network)](network, wafer)
         self._nodes = _nodes_of(dispatch, network, wafer)
         self._way = Direct(wafer, carry) if self._nodes is None else Relayed(wafer, self._nodes)
         self._nothing = Carrying(0.0, np.zeros(wafer.num_links), np.zeros(wafer.num_links))
 
-    def run(self, plan: Plan, routed: Routed | None = None) -> Exchanged:
+    def run(self, plan: Plan, routed: Routed | None = None, zero_choices: int = 0) -> Exchanged:
         """Return what it takes to bring the tokens of *plan* to their experts and the results back.
 
-        *routed* are the experts of each token, where they are to be counted exactly.
+        *routed* are the experts of each token, where they are to be counted exactly; *zero_choices* of all choices are
+        zero-computation experts, which nothing is sent to.
         """
-        received, met = self._sent(plan, routed)
+        received, met = self._sent(plan, routed, zero_choices)
         there, back = self._nothing, self._nothing
         if self._dies > 1 and received.any():
             there, back = self._way.carry(received, met, self._there_bytes, self._back_bytes)
         return Exchanged(
-            tokens=float(plan.tokens.sum()) / self._top_k,
+            tokens=float(plan.tokens.sum() + zero_choices) / self._top_k,
             received=received,
             met=met,
             there_bytes=self._there_bytes,
@@ -157,19 +168,20 @@ class Exchange:
             link_busy=there.busy + back.busy,
         )
 
-    def _sent(self, plan: Plan, routed: Routed | None) -> tuple[FloatArray, FloatArray]:
+    def _sent(self, plan: Plan, routed: Routed | None, zero_choices: int) -> tuple[FloatArray, FloatArray]:
         """Return how many tokens each die is sent, [dies], and each node, [nodes]; of no nodes if they go straight."""
         if self._dispatch.once_per == "expert":
             return np.bincount(plan.die, plan.tokens, self._dies).astype(np.float64), np.zeros(0)
-        received = self._met(plan, routed, self._dies)
+        received = self._met(plan, routed, self._dies, zero_choices)
         if self._nodes is None:
             return received, np.zeros(0)
-        return received, self._met(at_nodes(plan, self._nodes), routed, int(self._nodes[-1]) + 1)
+        nodes = int(self._nodes[-1]) + 1
+        return received, self._met(at_nodes(plan, self._nodes), routed, nodes, zero_choices)
 
-    def _met(self, plan: Plan, routed: Routed | None, places: int) -> FloatArray:
+    def _met(self, plan: Plan, routed: Routed | None, places: int, zero_choices: int) -> FloatArray:
         """Return how many tokens are computed in each of *places*, [places]."""
         if not self._dispatch.needs_tokens:
-            return expected_met(plan, self._top_k, places)
+            return expected_met(plan, self._top_k, places, zero_choices)
         if routed is None:
             raise ValueError("tokens are to be counted exactly, and their experts are not given")
         return exactly_met(plan, routed, places)

@@ -20,7 +20,7 @@ def at_nodes(plan: Plan, node: IntArray) -> Plan:
     return Plan(expert=expert, die=at, tokens=tokens, source=at, copy=np.zeros(len(at), np.bool_))
 
 
-def expected_met(plan: Plan, top_k: int, num_dies: int) -> FloatArray:
+def expected_met(plan: Plan, top_k: int, num_dies: int, zero_choices: int = 0) -> FloatArray:
     """Return of how many different tokens each die computes anything, as expected from the counts alone, [dies].
 
     Of N tokens a share p_i is in part i of the die, an expert's tokens there. A token has top_k different experts, so
@@ -28,15 +28,16 @@ def expected_met(plan: Plan, top_k: int, num_dies: int) -> FloatArray:
     of its k choices falls on the experts that are left. Parts are taken with most tokens first. This is exact if every
     expert is as likely (the hypergeometric distribution), if top_k is 1, and for one die; it is never less than the
     largest part nor more than all parts together, and over all dies never less than N. Which experts a token has
-    together is taken to be chance.
+    together is taken to be chance. Of all choices *zero_choices* fell on experts that nobody computes, as if these were
+    on a die of their own.
     """
-    order = np.lexsort((-plan.tokens, plan.die))
-    die, share = plan.die[order], plan.tokens[order] * (top_k / plan.tokens.sum())
+    order, choices = np.lexsort((-plan.tokens, plan.die)), plan.tokens.sum() + zero_choices
+    die, share = plan.die[order], plan.tokens[order] * (top_k / choices)
     before = np.cumsum(share) - share
     before -= before[np.searchsorted(die, die)]
     none_of = np.ones(num_dies)
     np.multiply.at(none_of, die, np.clip(1.0 - share * top_k / np.maximum(top_k - before, share), 0.0, 1.0))
-    received: FloatArray = plan.tokens.sum() / top_k * (1.0 - none_of)
+    received: FloatArray = choices / top_k * (1.0 - none_of)
     return received
 
 
@@ -67,9 +68,13 @@ def _count_met(experts, times, first, die, share, num_dies):  # type: ignore[no-
         if times[token] == 0:
             continue
         for expert in experts[token]:
+            if expert + 1 >= first.size:
+                continue  # a zero-computation expert: nobody computes it
             for part in range(first[expert], first[expert + 1]):
                 none_of[die[part]] *= 1.0 - share[part]
         for expert in experts[token]:
+            if expert + 1 >= first.size:
+                continue
             for part in range(first[expert], first[expert + 1]):
                 received[die[part]] += times[token] * (1.0 - none_of[die[part]])
                 none_of[die[part]] = 1.0

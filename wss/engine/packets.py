@@ -15,11 +15,14 @@ from typing import cast
 import numba
 import numpy as np
 import simpy
+from simpy.events import EventPriority
 
 from wss.engine.fluid import LAST
 from wss.engine.paths import Stages
 from wss.hardware.wafer import Wafer
 from wss.records import Carried, FloatArray, IntArray
+
+BEHIND_TURNS = EventPriority(4)  # where dies have still to go on at this instant
 
 
 @numba.njit(cache=True)
@@ -173,13 +176,13 @@ class Packets:
         """Return what has been carried."""
         return self._model.stages.carried(self._servers[3], self._servers[2])
 
-    def _pump_at(self, time: float) -> None:
+    def _pump_at(self, time: float, priority: EventPriority = LAST) -> None:
         if not self._pumping:
             self._pumping = True
             event = self._env.event()
             event._ok, event._value = True, None
             event.callbacks.append(self._pump)
-            self._env.schedule(event, priority=LAST, delay=time - self._env.now)
+            self._env.schedule(event, priority=priority, delay=time - self._env.now)
 
     def _pump(self, _: simpy.Event) -> None:
         """Serve chunks as far as nobody else can act."""
@@ -199,7 +202,7 @@ class Packets:
             told = self._env.timeout(max(0.0, time - self._env.now), (read, time))
             told.callbacks.append(self._tell)
         elif self._size[0] > 0:
-            self._pump_at(limit)
+            self._pump_at(limit, LAST if limit > self._env.now else BEHIND_TURNS)
 
     def _tell(self, told: simpy.Event) -> None:
         read, time = cast("tuple[int, float]", told.value)

@@ -3,7 +3,8 @@
 A GEMM multiplies [m, k] by [k, n] in each of some groups. ``ideal`` is the plain roofline's compute side: FLOP over
 peak FLOP/s. ``h800`` is what published measurements on an H800 support (`H800`, fitted by experiments/gemm/fit.py):
 
-    tiles   q = groups · ceil(m / 64) · ceil(n / 128) / SMs      waves of output tiles; the last one may be part full
+    tiles   t = groups · ceil(m / 64) · ceil(n / 128)      output tiles, a whole number
+    waves   q = t / SMs                                    the last one may be part full
     compute c = (q + w · (ceil(q) - q)) · SMs · 64 · 128 · 2 · (k + k0) / (share of peak · peak FLOP/s)
     memory  b = groups · (m·k + k·n + 2·m·n) bytes / (share of bandwidth · HBM bandwidth)
     time      = launch + (c^3 + b^3)^(1/3)
@@ -33,19 +34,29 @@ class GemmModel(Protocol):
     """Says how long the experts' GEMMs compute; reading the weights is the network's business."""
 
     def seconds(
-        self, tokens: FloatArray, dies: IntArray, hidden: int, intermediate: int, die: DieSpec, precision: Precision
+        self,
+        tokens: FloatArray,
+        dies: IntArray,
+        hidden: int,
+        intermediate: int,
+        die: DieSpec,
+        precision: Precision,
+        matrices: int = 3,
     ) -> FloatArray:
         """Return how long each task of a kernel computes, [tasks].
 
-        A task is one expert with *tokens* [tasks] on one of the *dies* [tasks]; a die runs its own in this order.
+        A task is one expert with *tokens* [tasks] on one of the *dies* [tasks]; a die runs its own in this order. An
+        expert has 3 *matrices*, or 2 without a gate.
         """
         ...
 
-    def least_seconds(self, tokens: float, hidden: int, intermediate: int, die: DieSpec, precision: Precision) -> float:
+    def least_seconds(
+        self, tokens: float, hidden: int, intermediate: int, die: DieSpec, precision: Precision, matrices: int = 3
+    ) -> float:
         """Return what *tokens* token-experts on one die take at least, however they are shared out among experts."""
         ...
 
-    def token_s(self, hidden: int, intermediate: int, die: DieSpec, precision: Precision) -> float:
+    def token_s(self, hidden: int, intermediate: int, die: DieSpec, precision: Precision, matrices: int = 3) -> float:
         """Return what one token more of an expert costs at best, which policies may weigh with."""
         ...
 
@@ -66,23 +77,38 @@ def _ends(dies: IntArray) -> tuple[IntArray, IntArray]:
     return first[first >= 0], last[last >= 0]
 
 
+def _tiles(m: FloatArray, n: float) -> IntArray:
+    """Return how many tiles make up the results of GEMMs of *m* rows [gemms] and *n* columns."""
+    tiles: IntArray = np.ceil(m / TILE_M).astype(np.int64) * int(np.ceil(n / TILE_N))
+    return tiles
+
+
 @dataclass(frozen=True)
 class Ideal:
     """FLOP over peak FLOP/s: no launch cost, no tiles, no waves."""
 
     def seconds(
-        self, tokens: FloatArray, dies: IntArray, hidden: int, intermediate: int, die: DieSpec, precision: Precision
+        self,
+        tokens: FloatArray,
+        dies: IntArray,
+        hidden: int,
+        intermediate: int,
+        die: DieSpec,
+        precision: Precision,
+        matrices: int = 3,
     ) -> FloatArray:
-        """Return 6 · hidden · intermediate FLOP a token over the peak, [tasks]."""
-        return tokens * self.token_s(hidden, intermediate, die, precision)
+        """Return 2 · matrices · hidden · intermediate FLOP a token over the peak, [tasks]."""
+        return tokens * self.token_s(hidden, intermediate, die, precision, matrices)
 
-    def least_seconds(self, tokens: float, hidden: int, intermediate: int, die: DieSpec, precision: Precision) -> float:
+    def least_seconds(
+        self, tokens: float, hidden: int, intermediate: int, die: DieSpec, precision: Precision, matrices: int = 3
+    ) -> float:
         """Return the same."""
-        return tokens * self.token_s(hidden, intermediate, die, precision)
+        return tokens * self.token_s(hidden, intermediate, die, precision, matrices)
 
-    def token_s(self, hidden: int, intermediate: int, die: DieSpec, precision: Precision) -> float:
+    def token_s(self, hidden: int, intermediate: int, die: DieSpec, precision: Precision, matrices: int = 3) -> float:
         """Return the same for one token."""
-        return 6.0 * hidden * intermediate / die.flops[precision]
+        return 2.0 * matrices * hidden * intermediate / die.flops[precision]
 
     def tile(self) -> int:
         """Return 1."""
@@ -119,10 +145,14 @@ class Measured:
         self, m: FloatArray, n: float, k: float, die: DieSpec, precision: Precision, groups: float = 1
     ) -> FloatArray:
         """Return the compute term c of GEMMs of *m* rows, [gemms]."""
-        waves = groups * np.ceil(m / TILE_M) * np.ceil(n / TILE_N) / die.sms
-        waves = waves + self.part_wave * (np.ceil(waves) - waves)
-        result: FloatArray = waves * self._wave_s(k, die, precision)
+        tiles = np.rint(groups * _tiles(m, n)).astype(np.int64)
+        result: FloatArray = (tiles / die.sms + self._lost(tiles, die)) * self._wave_s(k, die, precision)
         return result
+
+    def _lost(self, tiles: IntArray, die: DieSpec) -> FloatArray:
+        """Return the waves that *tiles* lose where the last one is part full: idle SMs are counted, then divided."""
+        lost: FloatArray = self.part_wave * (-tiles % die.sms / die.sms)
+        return lost
 
     def _wave_s(self, k: float, die: DieSpec, precision: Precision) -> float:
         """Return the seconds of one wave: a tile on each SM."""
@@ -143,31 +173,40 @@ class Measured:
         return result
 
     def seconds(
-        self, tokens: FloatArray, dies: IntArray, hidden: int, intermediate: int, die: DieSpec, precision: Precision
+        self,
+        tokens: FloatArray,
+        dies: IntArray,
+        hidden: int,
+        intermediate: int,
+        die: DieSpec,
+        precision: Precision,
+        matrices: int = 3,
     ) -> FloatArray:
-        """Return the compute terms of gate and up together and of down, [tasks].
+        """Return the compute terms of gate (if any) and up together and of down, [tasks].
 
         All tasks of a die are one grouped GEMM for gate and up and one for down, whose tiles fill waves together: the
         die's first task bears both launches, its last one what the part-full waves at the end lose.
         """
         result = np.zeros(len(tokens))
         first, last = _ends(dies)
-        for n, k in ((2 * intermediate, hidden), (hidden, intermediate)):
-            waves = np.ceil(tokens / TILE_M) * np.ceil(n / TILE_N) / die.sms
-            a_die = np.bincount(dies, waves)[dies[last]]
-            lost = self.part_wave * (np.ceil(a_die) - a_die)
-            waves[last] += lost
+        for n, k in (((matrices - 1) * intermediate, hidden), (hidden, intermediate)):
+            tiles = _tiles(tokens, n)
+            waves = tiles / die.sms
+            a_die = np.bincount(dies, tiles)[dies[last]].astype(np.int64)
+            waves[last] += self._lost(a_die, die)
             result += waves * self._wave_s(k, die, precision)
         result[first] += 2 * self.launch_s
         return result
 
-    def least_seconds(self, tokens: float, hidden: int, intermediate: int, die: DieSpec, precision: Precision) -> float:
+    def least_seconds(
+        self, tokens: float, hidden: int, intermediate: int, die: DieSpec, precision: Precision, matrices: int = 3
+    ) -> float:
         """Return the launches, and the compute terms as if all tiles and waves were full."""
-        return 2 * self.launch_s + tokens * self.token_s(hidden, intermediate, die, precision)
+        return 2 * self.launch_s + tokens * self.token_s(hidden, intermediate, die, precision, matrices)
 
-    def token_s(self, hidden: int, intermediate: int, die: DieSpec, precision: Precision) -> float:
+    def token_s(self, hidden: int, intermediate: int, die: DieSpec, precision: Precision, matrices: int = 3) -> float:
         """Return a token's part of full tiles and waves."""
-        gate_up = 4.0 * intermediate * (hidden + self.tile_overhead)
+        gate_up = 2.0 * (matrices - 1) * intermediate * (hidden + self.tile_overhead)
         down = 2.0 * hidden * (intermediate + self.tile_overhead)
         return (gate_up + down) / (self.compute_share * die.flops[precision])
 

@@ -10,13 +10,16 @@ On a damaged mesh the allowed turns are, to begin with, those of XY on live link
 it closes no cycle with those allowed before it, turns near the damage first. If some pair of dies cannot reach one
 another by allowed turns, the turns to begin with are instead those of up*/down* routing (Schroeder et al., Autonet,
 1991), which reaches all pairs of a connected network: links towards the root of a breadth-first tree, then links away
-from it. A pair keeps its XY route where that is live and allowed, and else takes a shortest way by allowed turns.
+from it. Which root is taken decides on which sides of a hole detours pass, so of several the one is taken that leaves
+the fullest link with fewest routes. A pair keeps its XY route where that is live and allowed, and else takes a shortest
+way by allowed turns, of several the one whose links have fewest routes so far.
 """
 
 from __future__ import annotations
 
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Iterator
+from itertools import pairwise
 
 import networkx as nx
 import numpy as np
@@ -26,6 +29,7 @@ from wss.hardware.topology import FABRIC, Coordinate, DieGraph, End, nic_of, swi
 Link = tuple[Coordinate, Coordinate]
 Path = list[Coordinate]
 Turns = dict[Link, list[Link]]
+Routes = dict[Coordinate, dict[Coordinate, Path]]
 
 
 def xy(source: Coordinate, target: Coordinate) -> Path:
@@ -55,14 +59,42 @@ def switched_route(source: Coordinate, target: Coordinate) -> list[End]:
     return [source, nic_of(source), FABRIC, nic_of(target), target]
 
 
-def live_routes(graph: DieGraph) -> dict[Coordinate, dict[Coordinate, Path]]:
-    """Return a route for every pair of a damaged, connected mesh, deadlock-free and short."""
-    for rule in (lambda _: _is_xy, _up_down):
-        turns = allowed_turns(graph, rule(graph))
-        routes = {source: _routes_from(graph, source, turns) for source in graph}
-        if all(len(found) == len(graph) for found in routes.values()):
-            return routes
-    raise AssertionError("up*/down* routing reaches every pair of a connected network")
+def live_routes(graph: DieGraph) -> Routes:
+    """Return a route for every pair of a damaged, connected mesh, deadlock-free, short, and spread over the links.
+
+    Where the turns of XY do not reach all pairs, up*/down* routing is tried from the centre and from the corners, and
+    that root is taken with which the fullest link has fewest routes.
+    """
+    routes = _routes(graph, allowed_turns(graph, _is_xy))
+    if routes is not None:
+        return routes
+    tried = [_routes(graph, allowed_turns(graph, _up_down(graph, root))) for root in _roots(graph)]
+    reaching = [found for found in tried if found is not None]
+    assert reaching, "up*/down* routing reaches every pair of a connected network"
+    return min(reaching, key=_crowding)
+
+
+def _roots(graph: DieGraph) -> list[Coordinate]:
+    """Return the dies from which up*/down* routing is tried: the centre, and those nearest to the corners."""
+    corners = [min(graph, key=lambda die: (x * die[0] + y * die[1], die)) for x in (1, -1) for y in (1, -1)]
+    return list(dict.fromkeys([min(nx.center(graph.to_undirected())), *corners]))
+
+
+def _crowding(routes: Routes) -> tuple[int, int]:
+    """Return how many routes the fullest link has, and how many links all routes have together."""
+    load = Counter(link for found in routes.values() for path in found.values() for link in pairwise(path))
+    return max(load.values(), default=0), load.total()
+
+
+def _routes(graph: DieGraph, turns: Turns) -> Routes | None:
+    """Return the route of every pair by allowed *turns*, XY where that is one; None if they do not reach all."""
+    routes = {source: _xy_routes_from(graph, source, turns) for source in graph}
+    load = Counter(link for found in routes.values() for path in found.values() for link in pairwise(path))
+    for source in sorted(graph):
+        found = routes[source]
+        if len(found) < len(graph) and not _add_detours(graph, source, turns, found, load):
+            return None
+    return routes
 
 
 def allowed_turns(graph: DieGraph, first: Callable[[Link, Link], bool]) -> Turns:
@@ -113,9 +145,8 @@ def _is_xy(a: Link, b: Link) -> bool:
     return along_y[1] or not along_y[0]
 
 
-def _up_down(graph: DieGraph) -> Callable[[Link, Link], bool]:
+def _up_down(graph: DieGraph, root: Coordinate) -> Callable[[Link, Link], bool]:
     """Return whether up*/down* routing may turn from a link to a link: never up after down."""
-    root = min(nx.center(graph.to_undirected()))
     depth = nx.single_source_shortest_path_length(graph, root)
 
     def is_up(link: Link) -> bool:
@@ -124,35 +155,59 @@ def _up_down(graph: DieGraph) -> Callable[[Link, Link], bool]:
     return lambda a, b: is_up(a) or not is_up(b)
 
 
-def _routes_from(graph: DieGraph, source: Coordinate, turns: Turns) -> dict[Coordinate, Path]:
-    """Return the routes from *source* to all dies that allowed turns reach: XY, or else breadth first over links."""
+def _xy_routes_from(graph: DieGraph, source: Coordinate, turns: Turns) -> dict[Coordinate, Path]:
+    """Return the routes from *source* to all dies that XY reaches by allowed *turns*."""
     routes: dict[Coordinate, Path] = {}
     for along_x in ((-1, 0), (1, 0)):
         for corner in _straight_on(graph, [source], along_x, turns):
             for along_y in ((0, -1), (0, 1)):
                 routes.update((path[-1], path) for path in _straight_on(graph, corner, along_y, turns))
-    if len(routes) == len(graph):
-        return routes
-    before: dict[Link, Link | None] = {(source, end): None for end in sorted(graph.successors(source))}
-    arrival: dict[Coordinate, Link] = {}
+    return routes
+
+
+def _add_detours(
+    graph: DieGraph, source: Coordinate, turns: Turns, routes: dict[Coordinate, Path], load: Counter[Link]
+) -> bool:
+    """Add to *routes* those from *source* to all other dies, and to *load* their links; return whether all have one.
+
+    Of the shortest ways by allowed *turns* that is taken whose links have fewest routes so far.
+    """
+    before: dict[Link, list[Link]] = {(source, end): [] for end in sorted(graph.successors(source))}
+    depth = dict.fromkeys(before, 1)
     waiting = deque(before)
+    arrivals: dict[Coordinate, list[Link]] = {}
     while waiting:
         link = waiting.popleft()
-        arrival.setdefault(link[1], link)
+        found = arrivals.setdefault(link[1], [])
+        if not found or depth[found[0]] == depth[link]:
+            found.append(link)
         for following in turns[link]:
-            if following not in before:
-                before[following] = link
+            if following not in depth:
+                depth[following], before[following] = depth[link] + 1, []
                 waiting.append(following)
+            if depth[following] == depth[link] + 1:
+                before[following].append(link)
+    for target in sorted(graph):
+        if target in routes:
+            continue
+        if target not in arrivals:
+            return False
+        routes[target] = _least_loaded(arrivals[target], before, load)
+        load.update(pairwise(routes[target]))
+    return True
 
-    def walk_back(target: Coordinate) -> Path:
-        path: Path = [target]
-        link: Link | None = arrival[target]
-        while link is not None:
-            path.append(link[0])
-            link = before[link]
-        return path[::-1]
 
-    return {target: walk_back(target) for target in arrival if target not in routes} | routes
+def _least_loaded(arrivals: list[Link], before: dict[Link, list[Link]], load: Counter[Link]) -> Path:
+    """Return the way to one of *arrivals*, by links that may come *before* each, with least *load* together."""
+    least: dict[Link, tuple[int, Path]] = {}
+
+    def cost(link: Link) -> tuple[int, Path]:
+        if link not in least:
+            so_far, path = min(map(cost, before[link]), default=(0, [link[0]]))
+            least[link] = so_far + load[link], [*path, link[1]]
+        return least[link]
+
+    return min(map(cost, arrivals))[1]
 
 
 def _straight_on(graph: DieGraph, path: Path, step: tuple[int, int], turns: Turns) -> Iterator[Path]:

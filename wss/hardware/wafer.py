@@ -73,6 +73,24 @@ class Wafer:
         """The node of each GPU, ascending, [dies]; on a mesh there are none."""
         return self.coordinates[:, 0] if isinstance(self.spec, SwitchedSpec) else None
 
+    @property
+    def dead_dies(self) -> list[tuple[int, int]]:
+        """The dies of the mesh that are dead; of GPUs none."""
+        if isinstance(self.spec, SwitchedSpec):
+            return []
+        living = set(map(tuple, self.coordinates.tolist()))
+        return [die for die in sorted(topology.mesh(self.spec)) if die not in living]
+
+    @property
+    def dead_links(self) -> list[tuple[tuple[int, int], tuple[int, int]]]:
+        """The links between living dies that are dead, both ways, each once."""
+        if isinstance(self.spec, SwitchedSpec):
+            return []
+        living = list(map(tuple, self.coordinates.tolist()))
+        links = {(living[a], living[b]) for a, b in self.links.tolist()}
+        every = sorted(topology.mesh(self.spec).edges)
+        return [(a, b) for a, b in every if a < b and a in living and b in living and (a, b) not in links]
+
     def place(self, end: int) -> tuple[int, int] | None:
         """Return the coordinates of what a link begins or ends at; None for a switch."""
         return (int(self.coordinates[end, 0]), int(self.coordinates[end, 1])) if end < self.num_dies else None

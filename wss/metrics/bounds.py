@@ -14,7 +14,8 @@ import numpy as np
 
 from wss.hardware.gemm import GEMMS, GemmModel
 from wss.hardware.wafer import Wafer
-from wss.models.shape import ModelShape, Precision
+from wss.models import AnyPrecision, ModelShape
+from wss.models.precision import peak_of
 from wss.records import BoolArray, Exchanged, IntArray
 
 
@@ -37,7 +38,9 @@ class Whereabouts:
 class Bounds:
     """Lower bounds on the kernels of one model on one wafer, with one GEMM model."""
 
-    def __init__(self, model: ModelShape, wafer: Wafer, precision: Precision, gemm: GemmModel = GEMMS["ideal"]) -> None:
+    def __init__(
+        self, model: ModelShape, wafer: Wafer, precision: AnyPrecision, gemm: GemmModel = GEMMS["ideal"]
+    ) -> None:
         die = wafer.spec.die
         self._dies = wafer.num_dies
         self._llc_experts = int(die.llc.size // model.expert_bytes(precision))
@@ -45,7 +48,7 @@ class Bounds:
         self._read = model.expert_bytes(precision) / die.hbm.bandwidth
         self._link = model.expert_bytes(precision) / wafer.link_bandwidth.max(initial=0.0) if wafer.num_links else 0.0
         self._gemm, self._tile = gemm, gemm.tile()
-        self._shape = (model.hidden_size, model.moe_intermediate_size, die, precision)
+        self._shape = (model.hidden_size, model.moe_intermediate_size, die, peak_of(precision), model.matrices)
         nothing, tile = self._compute(0), self._compute(1) - self._compute(0)
         reading = (0.0, 0.0) if self._llc_experts else (self._start, self._read)
         self._costs = (nothing, tile, self._link, *reading)
@@ -109,10 +112,13 @@ def _one_expert(tiles, alone, holders, costs):  # type: ignore[no-untyped-def]
 def least_exchange(exchanged: Exchanged, wafer: Wafer) -> float:
     """Return what dispatch and combine take at least, s, whichever dies compute the tokens.
 
-    Every token is computed somewhere: its bytes cross as many links as lie between there and the average die.
+    Every token is computed somewhere, but those that have zero-computation experts alone: its bytes cross as many links
+    as lie between there and the average die.
     """
     if wafer.num_links == 0:
         return 0.0
     there, back = float(wafer.hops.mean(axis=0).min()), float(wafer.hops.mean(axis=1).min())
-    byte_hops = exchanged.tokens * (there * exchanged.there_bytes + back * exchanged.back_bytes)
+    sent = float(exchanged.received.sum())
+    tokens = exchanged.tokens if sent >= exchanged.tokens * (1 - 1e-9) else sent
+    byte_hops = tokens * (there * exchanged.there_bytes + back * exchanged.back_bytes)
     return byte_hops / float(wafer.link_bandwidth.sum())

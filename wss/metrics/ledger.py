@@ -11,7 +11,7 @@ from wss.hardware.wafer import Wafer
 from wss.metrics.bounds import Bounds, Whereabouts, least_exchange
 from wss.metrics.sampling import Sample
 from wss.metrics.traffic import Traffic, check_conservation, check_exchange, traffic
-from wss.models.shape import ModelShape, Precision
+from wss.models import AnyPrecision, ModelShape
 from wss.records import Exchanged, FloatArray, IntArray, KernelRow, KernelRun, Plan
 
 
@@ -26,7 +26,7 @@ class Ledger:
         policy: str,
         model: ModelShape,
         wafer: Wafer,
-        precision: Precision,
+        precision: AnyPrecision,
         gemm: GemmModel,
         *,
         exchanges: bool = False,

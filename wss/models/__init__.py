@@ -1,6 +1,7 @@
 """The models whose expert layers are served: their shapes and the known ones by name."""
 
+from wss.models.precision import AnyPrecision, Precision, PrecisionName
 from wss.models.presets import MODELS
-from wss.models.shape import ModelShape, Precision
+from wss.models.shape import Attention, ModelShape
 
-__all__ = ["MODELS", "ModelShape", "Precision"]
+__all__ = ["MODELS", "AnyPrecision", "Attention", "ModelShape", "Precision", "PrecisionName"]

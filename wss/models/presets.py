@@ -1,8 +1,8 @@
-"""Known models, each with the source of its numbers."""
+"""Known models, each with the source of its numbers: its config.json on the Hugging Face hub."""
 
 from __future__ import annotations
 
-from wss.models.shape import ModelShape
+from wss.models.shape import Attention, ModelShape
 
 DEEPSEEK_V3 = ModelShape(
     name="deepseek-ai/DeepSeek-V3",
@@ -12,6 +12,15 @@ DEEPSEEK_V3 = ModelShape(
     top_k=8,
     hidden_size=7168,
     moe_intermediate_size=2048,
+    expert_matrices=3,
+    expert_groups=8,
+    attention=Attention(
+        num_heads=128, q_lora_rank=1536, kv_lora_rank=512, qk_nope_head_dim=128, qk_rope_head_dim=64, v_head_dim=128
+    ),
+    dense_intermediate_size=18432,
+    num_shared_experts=1,
+    shared_intermediate_size=2048,
+    vocab_size=129280,
     source="DeepSeek-V3 config.json: n_routed_experts 256, num_experts_per_tok 8, first_k_dense_replace 3",
 )
 
@@ -23,6 +32,9 @@ QWEN3_235B = ModelShape(
     top_k=8,
     hidden_size=4096,
     moe_intermediate_size=1536,
+    expert_matrices=3,
+    attention=Attention(num_heads=64, num_kv_heads=4, head_dim=128),
+    vocab_size=151936,
     source="Qwen3-235B-A22B config.json: num_experts 128, num_experts_per_tok 8, decoder_sparse_step 1",
 )
 
@@ -34,6 +46,12 @@ LLAMA4_MAVERICK = ModelShape(
     top_k=1,
     hidden_size=5120,
     moe_intermediate_size=8192,
+    expert_matrices=3,
+    attention=Attention(num_heads=40, num_kv_heads=8, head_dim=128),
+    dense_intermediate_size=16384,
+    num_shared_experts=1,
+    shared_intermediate_size=8192,
+    vocab_size=202048,
     source="Llama-4-Maverick config.json: num_local_experts 128, interleave_moe_layer_step 2",
 )
 
@@ -45,6 +63,14 @@ KIMI_K2 = ModelShape(
     top_k=8,
     hidden_size=7168,
     moe_intermediate_size=2048,
+    expert_matrices=3,
+    attention=Attention(
+        num_heads=64, q_lora_rank=1536, kv_lora_rank=512, qk_nope_head_dim=128, qk_rope_head_dim=64, v_head_dim=128
+    ),
+    dense_intermediate_size=18432,
+    num_shared_experts=1,
+    shared_intermediate_size=2048,
+    vocab_size=163840,
     source="Kimi-K2 config.json: n_routed_experts 384, num_experts_per_tok 8, first_k_dense_replace 1",
 )
 
@@ -56,6 +82,9 @@ GPT_OSS_20B = ModelShape(
     top_k=4,
     hidden_size=2880,
     moe_intermediate_size=2880,
+    expert_matrices=3,
+    attention=Attention(num_heads=64, num_kv_heads=8, head_dim=64),
+    vocab_size=201088,
     source="gpt-oss-20b config.json: num_local_experts 32, num_experts_per_tok 4",
 )
 

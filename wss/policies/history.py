@@ -61,6 +61,8 @@ class History:
         What a placement may weigh with.
     num_model_layers
         How many layers the model has, dense ones too; 0 if unknown.
+    groups
+        Groups of neighbouring experts between which the model's router chooses first; 1 for none.
     """
 
     layers: tuple[int, ...]
@@ -71,6 +73,7 @@ class History:
     coordinates: IntArray
     costs: Costs
     num_model_layers: int = 0
+    groups: int = 1
 
     @property
     def num_layers(self) -> int:

@@ -15,7 +15,7 @@ from wss.files import write_whole
 COLOURS = ("#0072B2", "#E69F00", "#009E73", "#D55E00", "#CC79A7", "#56B4E9", "#F0E442", "#000000")
 HATCHES = ("", "//", "..", "xx", "\\\\", "oo", "++", "--")
 HEAT = "cividis"
-WIDTH = 7.0  # inches, of the pictures of `wss report`: the text of a page in print
+WIDTH = 7.0  # inches, of the pictures: the text of a page in print
 PRINT = {
     "font.size": 7.5,
     "axes.titlesize": 8,
@@ -50,15 +50,15 @@ def pyplot(what: str) -> Any:
 
 
 @contextmanager
-def paper() -> Iterator[Any]:
-    """Give pyplot, set for print at `WIDTH`; what is drawn inside is closed in the end.
+def paper(what: str = "report") -> Iterator[Any]:
+    """Give pyplot for *what* a user asked for, set for print at `WIDTH`; what is drawn inside is closed in the end.
 
     Raises
     ------
     ConfigError
         If matplotlib is not installed.
     """
-    plt = pyplot("report")
+    plt = pyplot(what)
     before = set(plt.get_fignums())
     with plt.rc_context(PRINT):
         try:

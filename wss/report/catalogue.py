@@ -3,22 +3,36 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import get_args
 
 from wss.engine import NETWORKS
 from wss.hardware import WAFERS, SwitchedSpec, SystemSpec
-from wss.models import MODELS
+from wss.models import MODELS, ModelShape, PrecisionName
+from wss.models.precision import BITS
 from wss.policies import ALLOCATIONS, CACHINGS, PLACEMENTS, POLICIES, PREDICTIONS, PREFETCHINGS, REBALANCINGS
 from wss.traces.synth import SYNTHS
 from wss.units import show
 
+# What is said of presets of synthetic routing that are not simply fitted to what is reported of a model.
+SYNTH_ABOUT = {
+    "gpt_oss_20b": "synthetic routing, plausible; nothing is reported to fit it to",
+    "qwen3_235b": "synthetic routing fitted to the coverage reported of qwen3_235b (docs/traces.md)",
+    "qwen3_235b_flat": "the same, but fitted to the load balance reported of it: flatter (docs/traces.md)",
+}
+
 
 def catalogue() -> str:
     """Return the list as text."""
-    tables = {
+    tables: dict[str, dict[str, str]] = {
         "models": {
             name: f"{m.name}: {len(m.moe_layers)} MoE layers, {m.num_experts} experts, top-{m.top_k}, "
-            f"hidden {m.hidden_size}, intermediate {m.moe_intermediate_size} ({m.source})"
+            f"hidden {m.hidden_size}, intermediate {m.moe_intermediate_size}{_more(m)} ({m.source})"
             for name, m in MODELS.items()
+        },
+        "precision": {
+            name: f"{bits:g} bits a weight"
+            + ("" if name in get_args(PrecisionName) else ", as precision.weights alone")
+            for name, bits in BITS.items()
         },
         "wafers": {
             name: f"{_shape(w)}, HBM {show(w.die.hbm.size, 'size')} at "
@@ -36,9 +50,7 @@ def catalogue() -> str:
         "network": _first_lines(NETWORKS),
         "gemm": {"h800": "fitted to GEMMs measured on an H800, scaled by peaks", "ideal": "FLOP over peak FLOP/s"},
         "synth": {
-            name: "synthetic routing, plausible; nothing is reported to fit it to"
-            if name == "gpt_oss_20b"
-            else f"synthetic routing fitted to what is reported of {name} (docs/traces.md)"
+            name: SYNTH_ABOUT.get(name, f"synthetic routing fitted to what is reported of {name} (docs/traces.md)")
             for name in SYNTHS
         },
     }
@@ -47,6 +59,13 @@ def catalogue() -> str:
         width = max(len(name) for name in table)
         blocks.append("\n".join([heading, *(f"  {name.ljust(width)}  {line}" for name, line in sorted(table.items()))]))
     return "\n\n".join(blocks)
+
+
+def _more(model: ModelShape) -> str:
+    """Say what is not so with most models."""
+    groups = f", {model.expert_groups} groups of experts" if model.expert_groups > 1 else ""
+    zero = f", {model.zero_experts} zero-computation experts" if model.zero_experts else ""
+    return groups + zero + (", two matrices an expert" if model.matrices == 2 else "")
 
 
 def _shape(wafer: SystemSpec) -> str:

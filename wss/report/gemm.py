@@ -12,16 +12,17 @@ from wss.errors import ConfigError
 from wss.files import parse_json
 from wss.hardware.gemm import H800
 from wss.hardware.specs import DieSpec
-from wss.models.shape import BYTES_PER_WEIGHT, Precision
+from wss.models.precision import PrecisionName, peak_of, weight_bits
 
 LARGEST = 10**9  # rows, columns or groups of a GEMM
 SHORTEST, LONGEST = 1e-9, 1e4  # seconds of a measured GEMM
 NEEDED = ("m_per_group", "n", "k")
 
 
-def predict(m: float, n: float, k: float, die: DieSpec, precision: Precision, groups: float = 1) -> float:
+def predict(m: float, n: float, k: float, die: DieSpec, precision: PrecisionName, groups: float = 1) -> float:
     """Return the seconds of one GEMM, launch included, its operands read from HBM."""
-    return float(H800.gemm_s(np.array([float(m)]), n, k, die, precision, BYTES_PER_WEIGHT[precision], groups)[0])
+    peak, nbytes = peak_of(precision), weight_bits(precision) / 8
+    return float(H800.gemm_s(np.array([float(m)]), n, k, die, peak, nbytes, groups)[0])
 
 
 def read_rows(path: Path) -> list[dict[str, Any]]:
@@ -70,7 +71,7 @@ def _positive(value: Any) -> bool:
     return value < 1e300 and math.isfinite(value)
 
 
-def predict_rows(rows: list[dict[str, Any]], die: DieSpec, precision: Precision) -> dict[str, Any]:
+def predict_rows(rows: list[dict[str, Any]], die: DieSpec, precision: PrecisionName) -> dict[str, Any]:
     """Return the rows with ``predicted_seconds`` and, where measured, ``error``; and the errors' mean and worst."""
     result = []
     for row in rows:

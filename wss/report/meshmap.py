@@ -12,6 +12,7 @@ import numpy as np
 from wss.report.canvas import HEAT, WIDTH, paper, save, shorten
 
 Link = dict[str, Any]
+Die = tuple[int, int]
 
 ACROSS = 3  # meshes in a row
 ASIDE = 0.13  # the two directions of a link stand beside each other
@@ -28,6 +29,7 @@ def write_meshmap(links: Sequence[Link], title: str, path: Path, what: str, busi
     policies = list(dict.fromkeys(link["policy"] for link in links))
     most = max(link["utilization"] for link in links) or 1.0
     x, y = (max(max(link[f"source_{c}"], link[f"target_{c}"]) for link in links) + 1 for c in "xy")
+    title += said_dead(*dead_of(links))
     across = min(len(policies), ACROSS)
     down = -(-len(policies) // across)
     wide = min((WIDTH - 0.8) / across, 3.2, max(LARGEST * (x + 0.3), 1.6))
@@ -54,11 +56,31 @@ def write_meshmap(links: Sequence[Link], title: str, path: Path, what: str, busi
         return save(fig, path)
 
 
+def dead_of(links: Sequence[Link]) -> tuple[list[Die], list[tuple[Die, Die]]]:
+    """Return the dies of the mesh that no link has, and the pairs of neighbours, both with links, that have none."""
+    pairs = {tuple((int(link[f"{at}_x"]), int(link[f"{at}_y"])) for at in ("source", "target")) for link in links}
+    living = {die for pair in pairs for die in pair}
+    wide, tall = (max(die[c] for die in living) + 1 for c in (0, 1))
+    dies = [(x, y) for x in range(wide) for y in range(tall) if (x, y) not in living]
+    beside = [((x, y), (x + i, y + 1 - i)) for x, y in sorted(living) for i in (0, 1)]
+    return dies, [pair for pair in beside if pair[1] in living and pair not in pairs]
+
+
+def said_dead(dies: Sequence[Die], links: Sequence[tuple[Die, Die]]) -> str:
+    """Return the dead as the end of a title; nothing if all live."""
+    named = [f"({x},{y})" for x, y in dies] + [f"({a},{b})-({c},{d})" for (a, b), (c, d) in links]
+    return f"; dead (x): {', '.join(named)}" if named else ""
+
+
 def _mesh(axis: Any, links: Sequence[Link], scale: Any, side: float) -> None:
     """Draw dies as squares of *side* points, and links as arrows, darker the more they carried."""
     begin, end = (np.array([[link[f"{at}_{c}"] for c in "xy"] for link in links], float) for at in ("source", "target"))
     dies = np.unique(np.concatenate([begin, end]), axis=0)
     axis.scatter(*dies.T, marker="s", s=side**2, color="#dddddd", edgecolor="black", lw=0.5)
+    dead_dies, dead_links = dead_of(links)
+    for where, size in ((dead_dies, side), ([((a + c) / 2, (b + d) / 2) for (a, b), (c, d) in dead_links], side / 2)):
+        if where:
+            axis.scatter(*np.array(where, float).T, marker="x", s=size**2, color="#bb0000", lw=1.0)
     along = end - begin
     unit = along / np.abs(along).max(axis=1, keepdims=True)
     start = begin + 0.6 * SIDE * unit + ASIDE * np.stack([-unit[:, 1], unit[:, 0]], axis=1)

@@ -10,7 +10,8 @@ from wss.errors import TraceError
 from wss.traces import TraceReader
 from wss.traces.counting import Counts, count_trace
 from wss.traces.loads import is_loads, read_loads
-from wss.traces.stats import load_statistics, overlap, plain, statistics
+from wss.traces.stats import CORRELATED, load_statistics, plain, statistics
+from wss.traces.tops import overlap
 
 # What the table shows: heading, figure, as a percentage or as a number.
 FIGURES: tuple[tuple[str, str, str], ...] = (
@@ -28,6 +29,7 @@ FIGURES: tuple[tuple[str, str, str], ...] = (
     ("  if tokens were independent", "same_if_independent", "%"),
     ("Spearman of prefill and decode: frequency", "spearman_frequency", "x"),
     ("  pairs of adjacent tokens", "spearman_pairs", "x"),
+    ("  pairs of adjacent layers", "spearman_layer_pairs", "x"),
     ("top-5 overlap of prefill and decode", "top_5_overlap", "%"),
     ("top-10 overlap", "top_10_overlap", "%"),
     ("top-20 overlap", "top_20_overlap", "%"),
@@ -39,7 +41,11 @@ FIGURES: tuple[tuple[str, str, str], ...] = (
     ("top 20% of experts hold", "top_20_percent_hold", "%"),
     ("top 10% of pairs hold, of co-activations", "pairs_top_10_percent_hold", "%"),
     ("  if experts were independent", "pairs_if_independent", "%"),
-    ("pair lift over independence, 99th percentile", "pair_lift_p99", "x"),
+    ("pairs over uniform chance, 99th percentile", "pair_over_uniform_p99", "x"),
+    ("  99.9th", "pair_over_uniform_p999", "x"),
+    ("  largest", "pair_over_uniform_most", "x"),
+    ("pairs over independence, 99th percentile", "pair_lift_p99", "x"),
+    ("  99.9th", "pair_lift_p999", "x"),
     ("  largest", "pair_lift_most", "x"),
     ("reuse distance, tokens: mean", "reuse_distance_mean", "x"),
     ("  median", "reuse_distance_median", "x"),
@@ -115,11 +121,9 @@ def _trace(file: dict[str, Any], per_layer: bool) -> str:
         lines.append(f"{heading:{width}}  {_show(pooled[key], form):>8}{other}".rstrip())
     if rest:
         lines.append(f"second column: without layers {rest['left_out']}, where one expert has over 90% of tokens")
+    lines += _strengths(pooled["layers_by_correlation"])
     if subjects := file["subjects"]:
-        lines.append(
-            f"{subjects['groups']} subjects: top-10 experts overlap {_show(subjects['top_10_overlap'], '%')}, "
-            f"{subjects['in_every_top_10']:.2f} are in every top-10"
-        )
+        lines += _subjects(subjects, per_layer)
     if per_layer:
         keys = (
             "token_coverage",
@@ -137,6 +141,33 @@ def _trace(file: dict[str, Any], per_layer: bool) -> str:
             )
             lines.append(f"{row['layer']:5d}  " + "  ".join(cells))
     return "\n".join(lines)
+
+
+def _strengths(found: dict[str, dict[str, int]]) -> list[str]:
+    """Say in how many layers prefill and decode correlate how well; nothing where one of them is not in the trace."""
+    if not any(found[CORRELATED[0]].values()):
+        return []
+    cells = [
+        f"{name} {kind['strong']}/{kind['moderate']}/{kind['weak']}"
+        for name, kind in zip(("frequency", "adjacent tokens", "adjacent layers"), found.values(), strict=True)
+    ]
+    return ["layers of strong (0.7 or more), moderate (0.4) and weak Spearman: " + ", ".join(cells)]
+
+
+def _subjects(found: dict[str, Any], each: bool) -> list[str]:
+    """Say how far subjects use the same experts, with the top-10 of each if *each*."""
+    common = ", ".join(map(str, found["in_every_top_10_of_the_layer"])) or "none"
+    lines = [
+        f"{found['groups']} subjects: top-10 experts overlap {_show(found['top_10_overlap'], '%')}, "
+        f"{found['in_every_top_10']:.2f} are in every top-10; in layer {found['layer']}: {common}"
+    ]
+    if each:
+        width = max(map(len, found["top_10"]))
+        lines += ["", f"top-10 experts of each subject in layer {found['layer']}, the most used first"]
+        lines += [
+            f"{name:{width}}  " + " ".join(f"{expert:3d}" for expert in tops) for name, tops in found["top_10"].items()
+        ]
+    return lines
 
 
 def _loads(file: dict[str, Any]) -> str:

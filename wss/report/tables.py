@@ -107,11 +107,11 @@ def _heading(summary: dict[str, Any], run: dict[str, Any]) -> list[str]:
     trace = summary["provenance"]["trace"]
     return [
         f"{run['model']} in {run['precision']} on {run['wafer']}, {_network(run, config)} network, {run['gemm']} GEMM",
+        *_dead(summary["provenance"].get("dead")),
         *_dispatch(config),
         f"ran {layers} of {steps}, batch {run['batch']} ({run['unique_requests']} different requests)",
         *_scale(summary, run, moe),
         f"{kind}: {trace['source']}",
-        *(["hops count prefill too, as the paper's simulator does"] if run["physics"] == "paper_artifact" else []),
         *(f"note: {note}" for note in summary["provenance"]["notes"]),
     ]
 
@@ -129,6 +129,16 @@ def _scale(summary: dict[str, Any], run: dict[str, Any], moe: int) -> list[str]:
             f"all figures are means over {len(seeds)} seeds, {seeds[0]} to {seeds[-1]}; speedups are means of ratios"
         )
     return lines
+
+
+def _dead(dead: dict[str, Any] | None) -> list[str]:
+    """Return which dies and links are dead, if any are."""
+    if dead is None:
+        return []
+    dies = [f"({x},{y})" for x, y in dead["dies"]]
+    links = [f"({a},{b})-({c},{d})" for (a, b), (c, d) in dead["links"]]
+    parts = [f"{what} {', '.join(named)}" for what, named in (("dies", dies), ("links", links)) if named]
+    return [f"dead: {'; '.join(parts)}"]
 
 
 def _dispatch(config: dict[str, Any]) -> list[str]:

@@ -7,7 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from wss.traces import TraceReader
+from wss.traces import TraceMeta, TraceReader
+from wss.traces.importers.filler import Common
 from wss.units import show
 
 
@@ -17,11 +18,13 @@ def describe(reader: TraceReader) -> dict[str, Any]:
     The popularity is of the decode tokens, or of prefill where there are none.
     """
     meta = reader.meta
-    shape = (len(meta.moe_layers), meta.num_experts)
+    shape = (len(meta.moe_layers), meta.num_choices)
     counts = {"prefill": np.zeros(shape, np.int64), "decode": np.zeros(shape, np.int64)}
     prefill, decode = [], []
-    offset = np.arange(shape[0])[None, :, None] * meta.num_experts
+    common = Common()
+    offset = np.arange(shape[0])[None, :, None] * meta.num_choices
     for request in reader.requests():
+        common.add(request, meta)
         cut = request.num_prefill
         prefill.append(cut)
         decode.append(request.num_decode)
@@ -29,7 +32,7 @@ def describe(reader: TraceReader) -> dict[str, Any]:
             cells = (experts + offset).ravel()
             counts[phase] += np.bincount(cells, minlength=shape[0] * shape[1]).reshape(shape)
     phase = "decode" if sum(decode) else "prefill"
-    main = counts[phase]
+    main = counts[phase][:, : meta.num_experts]  # those with weights
     return {
         **{
             key: list(value) if isinstance(value, tuple) else value
@@ -41,17 +44,25 @@ def describe(reader: TraceReader) -> dict[str, Any]:
         "prefill_tokens": _spread(prefill),
         "decode_tokens": _spread(decode),
         "popularity_of": phase,
+        "warnings": [] if meta.synthetic else _warnings(common, meta),
+        "choices_without_work": 1.0 - float(main.sum() / counts[phase].sum()),
         "layers": [
             {
                 "layer": layer,
                 "hottest_expert": int(row.argmax()),
-                "hottest_share": float(row.max() / row.sum()),
-                "max_over_mean": float(row.max() / row.mean()),
+                "hottest_share": float(row.max() / max(row.sum(), 1)),
+                "max_over_mean": float(row.max() / max(row.mean(), 1e-300)),
                 "unused_experts": int((row == 0).sum()),
             }
             for layer, row in zip(meta.moe_layers, main, strict=True)
         ],
     }
+
+
+def _warnings(common: Common, meta: TraceMeta) -> list[str]:
+    """Return what shows that a recorded trace is not all routing."""
+    fault = common.fault(meta)
+    return [fault] if fault else common.warnings(meta)
 
 
 def _spread(lengths: list[int]) -> dict[str, float]:
@@ -79,6 +90,10 @@ def describe_text(found: dict[str, Any]) -> str:
             f"{phase}: {spread['total']} tokens, a request {spread['min']} to {spread['max']}, "
             f"median {spread['median']:g}"
         )
+    lines += [f"warning: {warning}" for warning in found["warnings"]]
+    if found["zero_experts"]:
+        share = f"{found['choices_without_work']:.1%} of the choices in {found['popularity_of']}"
+        lines.append(f"{share} are of the {found['zero_experts']} experts a layer without weights: no work")
     lines += ["", f"layer  hottest expert   share  max/mean  unused   ({found['popularity_of']})"]
     for row in found["layers"]:
         lines.append(

@@ -114,6 +114,11 @@ class ArtifactSite:
         return self._weights + copies - self._wafer.num_dies * self._wafer.usable_hbm
 
     @property
+    def placement_correlation(self) -> None:
+        """None: placements go by no loads here."""
+        return None
+
+    @property
     def planning(self) -> dict[str, Any]:
         """What planning took: not measured, as these are no parts that anyone could deploy."""
         return {}

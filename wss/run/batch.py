@@ -9,14 +9,20 @@ from typing import Any
 
 from wss.config import Experiment, TraceFile
 from wss.errors import ConfigError, TraceError
+from wss.models import MODELS
 from wss.rng import permutation, stream
 from wss.traces import RequestRouting, TraceMeta, TraceReader
+from wss.traces.importers.filler import filler_in
 from wss.traces.replay import last_step
 from wss.traces.synth import SynthSpec, synth_meta
 
 Progress = Callable[[str, int, int], None]
 
 SYNTHETIC = "the routing is synthetic: made up from named parameters, not recorded"
+RECORDED_POPULARITY = (
+    "the routing is synthetic: how popular each expert is in each layer is recorded ({source}); "
+    "which experts a token has together, and what follows what, is made up from named parameters"
+)
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -41,14 +47,27 @@ def made_batch(experiment: Experiment, spec: SynthSpec) -> Batch:
             f"steps: {steps} are more than the synthetic trace has; give at most {spec.decode_tokens}, "
             "or set trace.synth.decode_tokens"
         )
-    count = min(experiment.batch, spec.requests)
+    count = experiment.batch if spec.requests is None else min(experiment.batch, spec.requests)
     return Batch(
         meta=synth_meta(spec, experiment.model, experiment.seed, count),
         digest=None,
         num_requests=count,
         steps=steps,
-        notes=(SYNTHETIC, *_drift(spec, steps), *_repeats(experiment, count)),
+        notes=(*_made(experiment, spec), *_assumed(experiment), *_drift(spec, steps), *_repeats(experiment, count)),
     )
+
+
+def _made(experiment: Experiment, spec: SynthSpec) -> list[str]:
+    """Say what of the routing is made up, and that its parameters are another model's."""
+    source = f"{spec.workload} of {Path(spec.loads).name}"
+    notes = [RECORDED_POPULARITY.format(source=source) if spec.loads else SYNTHETIC]
+    model = MODELS.get(spec.preset.removesuffix("_flat"))
+    if model is not None and model.name != experiment.model.name.removesuffix(" (modified)"):
+        notes.append(
+            f"the routing is made up with the parameters of {spec.preset}, the model is {experiment.model.name}: "
+            "give the preset of this model where there is one"
+        )
+    return notes
 
 
 def _drift(spec: SynthSpec, steps: int) -> list[str]:
@@ -89,12 +108,14 @@ def read_batch(experiment: Experiment, source: TraceFile) -> tuple[Batch, list[R
             )
         if reader.meta.synthetic:
             notes.append(SYNTHETIC)
+        else:
+            notes += filler_in(requests, reader.meta)
         batch = Batch(
             meta=reader.meta,
             digest=reader.digest(),
             num_requests=len(requests),
             steps=longest if experiment.steps == "all" else experiment.steps,
-            notes=(*notes, *_repeats(experiment, len(requests))),
+            notes=(*notes, *_assumed(experiment), *_repeats(experiment, len(requests))),
         )
         return batch, requests
 
@@ -105,9 +126,13 @@ def _fit(experiment: Experiment, reader: TraceReader) -> list[str]:
     faults = [
         f"{reader.path}: has {key} {_short(getattr(meta, key))}, "
         f"the model {model.name} has {_short(getattr(model, key))}; give a trace of this model"
-        for key in ("num_experts", "top_k", "moe_layers")
+        for key in ("top_k", "moe_layers")
         if getattr(meta, key) != getattr(model, key)
     ]
+    if (choices := meta.num_choices) != model.num_choices:
+        free = " without or with weights" if model.zero_experts else ""
+        what = f"{reader.path}: has num_experts {choices}, the model {model.name} has {model.num_choices}{free}"
+        faults.insert(0, f"{what}; give a trace of this model")
     if faults:
         raise TraceError(*faults)
     return (
@@ -119,6 +144,13 @@ def _fit(experiment: Experiment, reader: TraceReader) -> list[str]:
 
 def _short(value: Any) -> str:
     return f"{len(value)} layers in {value[0]}..{value[-1]}" if isinstance(value, tuple) else str(value)
+
+
+def _assumed(experiment: Experiment) -> list[str]:
+    """Say what is taken for granted of the model."""
+    if experiment.model.expert_matrices is not None:
+        return []
+    return ["the model does not give expert_matrices: experts of three (gate, up, down) are taken for granted"]
 
 
 def _repeats(experiment: Experiment, unique: int) -> list[str]:

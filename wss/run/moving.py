@@ -83,7 +83,7 @@ class Moving:
         self._earlier = [] if self._known is None else [sealed(self._known.load[self._places])]
         self._bytes = experiment.model.expert_bytes(experiment.precision)
         self._each = self._bytes / experiment.layer_share
-        self._reserve = experiment.batch * experiment.model.top_k * experiment.model.activation_bytes
+        self._reserve = experiment.batch * experiment.model.top_k * experiment.model.buffer_bytes(experiment.precision)
         self._counts: IntArray = np.zeros((16, *homes.placed.shape[:2]), np.int64)  # of each decode step
         self._steps = 0  # done
         self._left: FloatArray = np.zeros(homes.placed.shape)  # bytes to come

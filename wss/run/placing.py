@@ -10,9 +10,11 @@ import numpy as np
 from wss.config import Experiment, TraceFile
 from wss.errors import ConfigError, TraceError
 from wss.hardware import GEMMS, Wafer
+from wss.models.precision import peak_of
 from wss.policies import Costs, Earlier, History, Policy
 from wss.policies.history import NEEDS
 from wss.policies.placements import REPLICATING
+from wss.policies.placements.eplb import Eplb
 from wss.records import FloatArray, IntArray
 from wss.run.asking import Asking
 from wss.run.batch import made_batch, read_batch
@@ -96,7 +98,8 @@ class Seen:
             count = made_batch(experiment, experiment.trace).num_requests
             requests = synthesise(experiment.trace, model, experiment.seed, requests=count, decode_tokens=1)
         pairs = np.zeros((len(model.moe_layers), model.num_experts, model.num_experts), np.int64)
-        pairs[list(places)] = prefill_pairs(requests, count, experiment.batch, places, model.num_experts)
+        found = prefill_pairs(requests, count, experiment.batch, places, model.num_choices)
+        pairs[list(places)] = found[:, : model.num_experts, : model.num_experts]
         return pairs
 
 
@@ -119,35 +122,41 @@ def history_of(
         layers=model.moe_layers,
         load=sealed(load),
         pairs=None if pairs is None else sealed(pairs),
-        tokens=experiment.batch * model.top_k,
+        tokens=experiment.batch * model.top_k * model.num_experts // model.num_choices,
         room=_room(experiment, wafer),
         coordinates=sealed(wafer.coordinates),
         costs=costs,
         num_model_layers=model.num_layers,
+        groups=model.expert_groups,
     )
 
 
 def _room(experiment: Experiment, wafer: Wafer) -> int:
     """Return how many experts a die has room for, with the buffers of a whole kernel beside them."""
     model = experiment.model
-    buffers = experiment.batch * model.top_k * model.activation_bytes
+    buffers = experiment.batch * model.top_k * model.buffer_bytes(experiment.precision)
     return max(0, int((wafer.usable_hbm - buffers) // model.expert_bytes(experiment.precision)))
 
 
 def place(experiment: Experiment, wafer: Wafer, policy: Policy, seen: Seen, costs: Costs, ask: Asking) -> IntArray:
-    """Ask the policy where experts live, and return the replicas on each die, [all MoE layers, experts, dies].
+    """Ask the policy where experts live, and return the replicas on each die, [all MoE layers, experts, dies]."""
+    return placed_by(policy, known_to(experiment, wafer, policy, seen, costs), wafer, ask)
+
+
+def known_to(experiment: Experiment, wafer: Wafer, policy: Policy, seen: Seen, costs: Costs) -> History:
+    """Return what the policy's placement is shown.
 
     Raises
     ------
     ConfigError
-        If it is none.
+        If a history is given that it does not go by.
     """
     needs = needs_of(policy)
     if policy.history is not None and needs != "prefill":
         what = f"its placement needs {needs}, and not the loads that a history brings"
         raise ConfigError(f"policy {policy.name}: {what}; leave history out, or give a placement such as eplb")
     load = seen.load(needs) if policy.history is None else seen.earlier(policy.history, policy.name).load
-    return placed_by(policy, history_of(experiment, wafer, costs, load, seen.pairs(needs)), wafer, ask)
+    return history_of(experiment, wafer, costs, load, seen.pairs(needs))
 
 
 def placed_by(policy: Policy, history: History, wafer: Wafer, ask: Asking) -> IntArray:
@@ -176,6 +185,10 @@ def placing_notes(
     each, which = run.sum() / run[:, :, 0].size, "all layers" if len(run) == len(placed) else "the layers run"
     if each > 1:
         notes.append(f"{policy.name}: an expert has {each:.2f} replicas on average, in {which}")
+    if isinstance(policy.placement, Eplb) and (
+        note := policy.placement.note(wafer.coordinates, experiment.model.expert_groups)
+    ):
+        notes.append(f"{policy.name}: {note}")
     return [*notes, *_crowded(experiment, wafer, policy), *_sparse(experiment, wafer)]
 
 
@@ -204,11 +217,12 @@ def costs_of(experiment: Experiment, wafer: Wafer) -> Costs:
     model, precision = experiment.model, experiment.precision
     nbytes, link, die = model.expert_bytes(precision), experiment.wafer.link, experiment.wafer.die
     gemm = GEMMS[experiment.gemm]
+    shape = (model.hidden_size, model.moe_intermediate_size, die, peak_of(precision), model.matrices)
     return Costs(
         hbm_read=nbytes / wafer.spec.die.hbm.bandwidth,
         link_read=nbytes / link.bandwidth,
         hop=2 * link.latency,
-        token=gemm.token_s(model.hidden_size, model.moe_intermediate_size, die, precision),
+        token=gemm.token_s(*shape),
         latency=die.llc.miss + die.hbm.latency,
         tile=gemm.tile(),
         request=link.request / link.granule,

@@ -42,6 +42,6 @@ def skew_of(everything: Experiment, replayed: Replayed) -> FloatArray:
             if kernel.step > 0:
                 tokens[kernel.layer] += kernel.counts
     else:
-        tokens = popularity(everything.trace, model, everything.seed)
+        tokens = popularity(everything.trace, model, everything.seed)[:, : model.num_experts]
     skew: FloatArray = tokens.max(axis=1) / tokens.mean(axis=1)
     return skew

@@ -17,16 +17,18 @@ from wss.errors import CapacityError, ConfigError
 from wss.hardware import GEMMS, Wafer
 from wss.metrics import Ledger
 from wss.metrics.bounds import Whereabouts
-from wss.models.shape import BYTES_PER_WEIGHT
+from wss.models.precision import peak_of, weight_bits
 from wss.policies import Copies, KernelView, Policy
 from wss.policies.prefetching import NoPrefetch
 from wss.records import FloatArray, IntArray, KernelRun, Plan
+from wss.run.agreement import agreement_note, loads_behind, rank_correlation
 from wss.run.asking import Asking
 from wss.run.foresight import Foresight, Future
 from wss.run.guard import checked_ahead, checked_plan, checked_wanted, sealed
 from wss.run.homes import Homes
 from wss.run.moving import Moving, moves_of
-from wss.run.placing import Seen, costs_of, layer_indices, place, placing_notes
+from wss.run.placing import Seen, costs_of, known_to, layer_indices, placed_by, placing_notes
+from wss.run.placing import needs_of as placement_needs
 from wss.run.victims import CheckedCaching
 from wss.traces import Kernel
 
@@ -50,15 +52,20 @@ class Site:
         self._slots = int(experiment.wafer.die.llc.size // model.expert_bytes(precision))
         self._bytes = model.expert_bytes(precision)
         self._copy_bytes = self._bytes / experiment.layer_share  # where layers are sampled, one stands for several
-        self._shape = (model.hidden_size, model.moe_intermediate_size, experiment.wafer.die, precision)
+        die = experiment.wafer.die
+        self._shape = (model.hidden_size, model.moe_intermediate_size, die, peak_of(precision), model.matrices)
         self._network: NetworkModel = experiment.network.model(wafer)
         self._exchange = exchange_of(experiment, wafer)
         self._compiled = _fast_twin(experiment, self._network, policy)
         self._costs = costs_of(experiment, wafer)
-        placed = place(experiment, wafer, policy, seen, self._costs, self._ask)
+        known = known_to(experiment, wafer, policy, seen, self._costs)
+        placed = placed_by(policy, known, wafer, self._ask)
+        behind = loads_behind(policy, placement_needs(policy), known)
+        self._behind = None if behind is None else behind[list(self._places)]
+        self._served: IntArray = np.zeros((len(self._layers), model.num_experts), np.int64)  # tokens in decode
         self._placing_notes = placing_notes(experiment, wafer, policy, placed, seen, self._places)
         room = room_of(placed, experiment, wafer)
-        self._token_bytes = model.activation_bytes
+        self._token_bytes = model.buffer_bytes(precision)
         self._most_tokens = experiment.batch * model.top_k
         kept = placed[list(self._places)]
         self._copies = Copies(kept > 0, room, self._copy_bytes, CheckedCaching(policy))
@@ -75,6 +82,11 @@ class Site:
         return 0.0
 
     @property
+    def placement_correlation(self) -> float | None:
+        """Rank correlation of the loads behind the placement and those served in decode; None without any."""
+        return rank_correlation(self._behind, self._served)
+
+    @property
     def planning(self) -> dict[str, Any]:
         """What CPU time the policy's answers took; see `Asking.cost`."""
         return self._ask.cost()
@@ -82,7 +94,8 @@ class Site:
     @property
     def notes(self) -> list[str]:
         """What a reader of the result should know."""
-        notes = [*self._placing_notes, *self._foresight.notes(self._places)]
+        notes = [*self._placing_notes, *agreement_note(self._policy, self.placement_correlation, len(self._layers))]
+        notes += [*self._foresight.notes(self._places)]
         notes += self._moving.notes if self._moving else []
         if self._slots or isinstance(self._policy.prefetching, NoPrefetch):
             return notes
@@ -92,6 +105,8 @@ class Site:
     def run(self, kernel: Kernel) -> None:
         """Plan the kernel, decide what to copy, simulate it, and enter it in the ledger."""
         name = self._policy.name
+        if kernel.step > 0:
+            self._served[kernel.layer] += kernel.counts
         self._ask.begin()
         before = self._copies.evictions
         if self._moving is not None:
@@ -130,7 +145,7 @@ class Site:
             compute,
             outcome,
             where=lying,
-            exchanged=None if self._exchange is None else self._exchange.run(plan, kernel.routed),
+            exchanged=None if self._exchange is None else self._exchange.run(plan, kernel.routed, kernel.zero_choices),
             evictions=self._copies.evictions - before,
             hbm_used=float(used.max()),
         )
@@ -193,10 +208,10 @@ class Site:
 
 def exchange_of(experiment: Experiment, wafer: Wafer) -> Exchange | None:
     """Return the all-to-all of token activations; None where it is not modelled."""
-    if experiment.dispatch is None:
+    dispatch, model = experiment.exchange, experiment.model
+    if dispatch is None:
         return None
-    model = experiment.model
-    return Exchange(experiment.dispatch, experiment.network, wafer, model.hidden_size, model.top_k)
+    return Exchange(dispatch, experiment.network, wafer, model.hidden_size, model.top_k)
 
 
 def _fast_twin(experiment: Experiment, network: NetworkModel, policy: Policy) -> Callable[..., KernelRun] | None:
@@ -237,7 +252,7 @@ def room_of(placed: IntArray, experiment: Experiment, wafer: Wafer) -> FloatArra
     dies = f"at least {-(-experiment.model.num_experts // a_die)} such dies" if a_die else "dies with more HBM"
     raise CapacityError(
         f"{experiment.model.name} in {experiment.precision} does not fit {experiment.wafer.name}: its routed experts "
-        f"are {total:.0f} bytes ({BYTES_PER_WEIGHT[experiment.precision]:g} B a weight), "
+        f"are {total:.0f} bytes ({weight_bits(experiment.precision) / 8:g} B a weight), "
         f"usable HBM is {usable:.0f} bytes, "
         f"short by {max(total - usable, 0):.0f} bytes in all and {short:.0f} bytes on the fullest die; {advice} "
         f"{dies}"

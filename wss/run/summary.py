@@ -39,12 +39,12 @@ def summary_of(
     all_layers = len(replay.layers) == len(experiment.model.moe_layers)
     tokens = sum(replay.tokens(step) for step in range(1, batch.steps + 1))
     figures = {site.ledger.policy: summarise(site.ledger, wafer, tokens if all_layers else None) for site in sites}
+    for site in sites:
+        figures[site.ledger.policy]["placement_load_correlation"] = site.placement_correlation
     is_artifact = experiment.physics == "paper_artifact"
     if is_artifact:
         for site in sites:
             own = figures[site.ledger.policy]
-            own["decode_hops"] = own["hops"]
-            own["hops"] += own["prefill_hops"]  # their count is over all steps
             own["throughput_paper_tokens_per_s"] = experiment.batch * 128 / own["decode_time_s"]
             own["hbm_excess_bytes"] = max(0.0, site.excess_bytes)
     baseline = figures[experiment.baseline]["decode_time_s"]
@@ -54,7 +54,7 @@ def summary_of(
         "physics": experiment.physics,
         "network": "circuit" if is_artifact else experiment.network_kind,
         "gemm": "paper_artifact" if is_artifact else experiment.gemm,
-        "precision": experiment.precision,
+        "precision": str(experiment.precision),
         "synthetic": batch.meta.synthetic,
         "batch": experiment.batch,
         "unique_requests": batch.num_requests,
@@ -82,6 +82,7 @@ def summary_of(
                 "note": batch.meta.note,
             },
             **({"outside": outside} if (outside := dict(sorted(outside_of(experiment)))) else {}),
+            **({"dead": dead} if (dead := _dead(wafer)) else {}),
             "notes": list(notes),
             "host": {
                 "python": platform.python_version(),
@@ -92,6 +93,14 @@ def summary_of(
         },
         "runs": runs,
     }
+
+
+def _dead(wafer: Wafer) -> dict[str, Any]:
+    """Return the dead dies of *wafer*, and the dead links between living ones; empty if it is whole."""
+    dies, links = wafer.dead_dies, wafer.dead_links
+    if not dies and not links:
+        return {}
+    return {"dies": [list(die) for die in dies], "links": [[list(a), list(b)] for a, b in links]}
 
 
 def _estimates(
@@ -106,8 +115,6 @@ def _estimates(
         own = by_policy[ledger.policy]
         time = own["decode_time_s"].above
         if experiment.physics == "paper_artifact":
-            own["decode_hops"] = own["hops"]
-            own["hops"] = Figure(own["hops"].above + own["prefill_hops"].above)
             own["throughput_paper_tokens_per_s"] = Figure(np.full(len(time), experiment.batch * 128 / all_layers), time)
         estimates = {"speedup": sample.speedup(baseline, time)}
         estimates |= {key: sample.estimate(*figure) for key, figure in own.items()}

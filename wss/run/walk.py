@@ -24,6 +24,7 @@ from wss.run.sampling import draw_layers
 from wss.run.site import Site
 from wss.run.summary import summary_of
 from wss.traces import CountedReplay, Kernels, Replay, SynthReplay
+from wss.traces.worked import WorkedKernels
 
 AnySite = Site | ArtifactSite
 
@@ -62,9 +63,16 @@ def _excess(sites: Sequence[AnySite]) -> list[str]:
 def replay_of(experiment: Experiment, policies: Sequence[Policy], *, routed: bool = False) -> tuple[Batch, Kernels]:
     """Open the batch, and replay it: by counts alone where no policy asks what followed what.
 
-    With *routed*, kernels say which experts each token has.
+    With *routed*, kernels say which experts each token has. Choices of zero-computation experts are left out.
     """
-    trace, num_experts = experiment.trace, experiment.model.num_experts
+    batch, replay = _replay_of(experiment, policies, routed=routed)
+    if experiment.model.zero_experts:
+        return batch, WorkedKernels(replay, experiment.model.num_experts)
+    return batch, replay
+
+
+def _replay_of(experiment: Experiment, policies: Sequence[Policy], *, routed: bool) -> tuple[Batch, Kernels]:
+    trace, num_experts = experiment.trace, experiment.model.num_choices
     heat, layers = any(map(asks_for_pairs, policies)), any(map(asks_for_layers, policies))
     across = experiment.physics == "wss"
     if not isinstance(trace, TraceFile):
@@ -94,6 +102,8 @@ def seen_of(experiment: Experiment) -> Seen:
 def notes_of(batch: Batch, replay: Kernels, sites: Sequence[AnySite]) -> tuple[str, ...]:
     """Return what a reader of the results should know, each note once."""
     notes = batch.notes if replay.has_prefill else (*batch.notes, "the trace has no prefill: heatmaps start empty")
+    if isinstance(replay, WorkedKernels):
+        notes = (*notes, replay.note)
     return tuple(dict.fromkeys((*notes, *_excess(sites), *(note for site in sites for note in site.notes))))
 
 

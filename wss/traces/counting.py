@@ -127,7 +127,7 @@ class Counts:
 
 def count_trace(meta: TraceMeta, requests: Iterable[RequestRouting], subjects: dict[int, str]) -> Counts:
     """Count a trace; *subjects* names the subject of each request, the trace's own where it does not."""
-    num_layers, num_experts = len(meta.moe_layers), meta.num_experts
+    num_layers, num_experts = len(meta.moe_layers), meta.num_choices
     square = (num_layers, num_experts, num_experts)
 
     def phase() -> Phase:

@@ -21,7 +21,8 @@ import msgspec
 
 from wss.errors import OutputError, TraceError
 from wss.processes import process_pool
-from wss.traces.importers.source import Read, Source
+from wss.traces.importers.filler import Common
+from wss.traces.importers.source import Source
 from wss.traces.schema import Label, RequestRouting, TraceMeta
 from wss.traces.store import TraceReader
 from wss.traces.writer import write_trace
@@ -40,15 +41,31 @@ class _Report(msgspec.Struct):
     remarks: dict[str, int]
     faults: list[str]
     stamps: list[str]
+    left_out: list[str]
+    common: Common
 
 
 @dataclass(frozen=True, kw_only=True)
 class Imported:
-    """What an import did."""
+    """What an import did.
+
+    Attributes
+    ----------
+    requests
+        How many were written.
+    skipped
+        Faults of the files left out.
+    resumed
+        Files that an earlier import had read.
+    left_out, warnings
+        Tokens left out, a line for each request; what a reader should know of what was kept.
+    """
 
     requests: int
     skipped: tuple[str, ...]
-    resumed: int  # files that an earlier import had read
+    resumed: int
+    left_out: tuple[str, ...]
+    warnings: tuple[str, ...]
 
 
 def import_source(
@@ -67,7 +84,7 @@ def import_source(
     ------
     TraceError
         If a file is bad: a line for each of the first, and how many there are. What has been read is kept for the next
-        attempt.
+        attempt. If what was read as a whole is not routing (see `importers.filler`).
     OutputError
         If something cannot be written.
     """
@@ -115,15 +132,23 @@ def _import(
         more = f"; {len(faults)} of {len(source.files)} files are bad, --skip-bad leaves them out"
         shown = faults[:MOST_FAULTS]
         raise TraceError(*shown[:-1], shown[-1] + more)
-    remarks: Counter[str] = Counter()
-    for report in reports:
-        remarks.update(report.remarks)
-    if faults:
-        remarks[SKIPPED] = len(faults)
     source.remarks.clear()
-    source.remarks.update(remarks)
+    for report in reports:
+        source.remarks.update(report.remarks)
+    if faults:
+        source.remarks[SKIPPED] = len(faults)
     if not any(report.numbers for report in reports):
         raise TraceError(f"{source.files[0].parent}: no file can be read; {faults[0]}")
+    count, warnings = _write(out, source, parts, reports)
+    shutil.rmtree(parts[0].parent, ignore_errors=True)
+    left_out = tuple(line for report in reports for line in report.left_out)
+    return Imported(requests=count, skipped=tuple(faults), resumed=resumed, left_out=left_out, warnings=warnings)
+
+
+def _write(out: Path, source: Source, parts: list[Path], reports: list[_Report]) -> tuple[int, tuple[str, ...]]:
+    """Join the parts, and return how many requests they hold and what a reader should know of them."""
+    common = _common(source, reports)
+    found = tuple(common.warnings(source.meta))
     full = [(part, report.numbers) for part, report in zip(parts, reports, strict=True) if report.numbers]
     labels = [label for report in reports for label in report.labels]
     several = len(set(labels)) > 1
@@ -134,11 +159,28 @@ def _import(
             written.append(Label(request.request, *labels[len(written)]))
 
     def finish(meta: TraceMeta) -> TraceMeta:
-        return replace(source.finish(meta), requests=tuple(written))
+        done = source.finish(meta)
+        said = [*found, *([_zero(common, meta)] if meta.zero_experts else [])]
+        return replace(done, requests=tuple(written), note="; ".join([done.note, *said]))
 
     count = write_trace(out, source.meta, _joined(full), on_request=on_request, finish=finish)
-    shutil.rmtree(parts[0].parent, ignore_errors=True)
-    return Imported(requests=count, skipped=tuple(faults), resumed=resumed)
+    return count, (*source.warnings, *found)
+
+
+def _common(source: Source, reports: list[_Report]) -> Common:
+    """Return what all tokens have in common, or raise TraceError if that shows filler."""
+    common = Common()
+    for report in reports:
+        common.merge(report.common)
+    if fault := common.fault(source.meta):
+        raise TraceError(f"{source.files[0] if len(source.files) == 1 else source.files[0].parent}: {fault}")
+    return common
+
+
+def _zero(common: Common, meta: TraceMeta) -> str:
+    """Return how many choices cost nothing."""
+    share = common.zero_choices / (common.tokens * len(meta.moe_layers) * meta.top_k)
+    return f"{share:.1%} of the choices are of the {meta.zero_experts} experts a layer without weights: no work"
 
 
 def _blocks(files: tuple[Path, ...]) -> list[list[Path]]:
@@ -165,6 +207,7 @@ def _size(file: Path) -> int:
 def _key(source: Source) -> str:
     """Return a name for what an import reads: parts of other files, or for another model, are not taken."""
     digest = hashlib.sha256(msgspec.json.encode(source.meta.to_keys()))
+    digest.update(source.settings.encode())
     for file in source.files:
         digest.update(f"{file}\n".encode(errors="surrogateescape"))
     return digest.hexdigest()[:16]
@@ -200,14 +243,13 @@ def _read_all(tasks: list[tuple[Source, list[Path], Path]], workers: int) -> Ite
     """Read every task, and yield its place when it is done."""
     if workers <= 1 or len(tasks) <= 1:
         for place, (source, block, part) in enumerate(tasks):
-            _read_block(source.read, source.meta, block, part)
+            _read_block(source, block, part)
             yield place
         return
     pool = process_pool(min(workers, len(tasks)))
     try:
         futures: dict[Future[None], int] = {
-            pool.submit(_read_block, source.read, source.meta, block, part): place
-            for place, (source, block, part) in enumerate(tasks)
+            pool.submit(_read_block, source, block, part): place for place, (source, block, part) in enumerate(tasks)
         }
         for future in as_completed(futures):
             future.result()
@@ -220,26 +262,32 @@ def _read_all(tasks: list[tuple[Source, list[Path], Path]], workers: int) -> Ite
         pool.shutdown(wait=True, cancel_futures=True)
 
 
-def _read_block(read: Callable[[Path], Read], meta: TraceMeta, files: list[Path], part: Path) -> None:
+def _read_block(source: Source, files: list[Path], part: Path) -> None:
     """Read *files* into the trace file *part*, and say beside it what was found; bad files are reported, not raised."""
     stamps = _stamps(files)
     remarks: Counter[str] = Counter()
     faults: list[str] = []
     labels: list[tuple[str, str]] = []
     requests: list[RequestRouting] = []
+    left_out: list[str] = []
+    common = Common()
     for file in files:
         try:
-            found = read(file)
+            found = source.take(file)
         except TraceError as error:
             faults.extend(error.faults[:1])
             continue
         remarks.update(found.remarks)
+        left_out.extend(found.left_out)
         requests.extend(found.requests)
+        for request in found.requests:
+            common.add(request, source.meta)
         labels.extend([(found.benchmark, found.subject)] * len(found.requests))
     if requests:
         # a number may be taken twice; that is settled when the parts are joined
-        write_trace(part, meta, (replace(request, request=i) for i, request in enumerate(requests)))
-    report = _Report([request.request for request in requests], labels, dict(remarks), faults, stamps)
+        write_trace(part, source.meta, (replace(request, request=i) for i, request in enumerate(requests)))
+    numbers = [request.request for request in requests]
+    report = _Report(numbers, labels, dict(remarks), faults, stamps, left_out, common)
     temporary = part.with_suffix(f".{os.getpid()}.tmp")
     try:
         temporary.write_bytes(msgspec.json.encode(report))

@@ -121,7 +121,7 @@ def _check_alike(paths: Sequence[Path], metas: Sequence[TraceMeta]) -> None:
         for path, meta in zip(paths, metas, strict=True)
         if any(
             getattr(meta, key) != getattr(first, key)
-            for key in ("model", "moe_layers", "num_layers", "num_experts", "top_k")
+            for key in ("model", "moe_layers", "num_layers", "num_experts", "zero_experts", "top_k")
         )
     ]
     if faults:

@@ -81,8 +81,8 @@ def layer_shares(spec: SynthSpec, model: ModelShape, seed: int, layer: int, era:
     num_layers = len(model.moe_layers)
     place = int(permutation(stream(seed, "synth", "skew"), num_layers)[layer])
     factor = spec.skew * (1.0 + spec.skew_spread * ((2 * place + 1) / num_layers - 1.0))
-    weight = exp2(curve_at(spec.curve, model.num_experts) * factor)
-    order = permutation(stream(seed, "synth", *era, "popularity", layer), model.num_experts)
+    weight = exp2(curve_at(spec.curve, model.num_choices) * factor)
+    order = permutation(stream(seed, "synth", *era, "popularity", layer), model.num_choices)
     mine = weight[order]
     result: FloatArray = mine / _sum(mine)
     return result
@@ -96,6 +96,8 @@ def popularity(spec: SynthSpec, model: ModelShape, seed: int, era: tuple[str, ..
     TraceError
         If recorded loads cannot be read, are of another shape, have no such dump, or too few experts in a layer.
     """
+    if spec.loads and model.zero_experts:
+        raise TraceError(f"{spec.loads}: loads do not count zero-computation experts; leave trace.synth.loads out")
     if spec.loads:
         name = spec.drift_to if era else spec.workload
         (load,) = read_dumps(Path(spec.loads), model, [name]).values()
@@ -174,7 +176,7 @@ def _tables(spec: SynthSpec, model: ModelShape, seed: int) -> Tables:
     weights = _cluster_weights(spec, seed)
     clusters = np.cumsum(np.stack([[_in_parts(row, 1) for row in phase] for phase in weights]), axis=2, dtype=np.int64)
     frequent = np.array([_sum(np.ascontiguousarray(column)) for column in weights[1].T]) / spec.subjects
-    num_layers, size, k = len(model.moe_layers), model.num_experts, model.top_k
+    num_layers, size, k = len(model.moe_layers), model.num_choices, model.top_k
     eras = ((), DRIFTED) if spec.drift_at else ((),)
     sums = np.empty((len(eras) * num_layers, spec.clusters, size), np.int32)
     orders = np.empty((len(eras) * num_layers, spec.clusters, size), np.int16)
@@ -210,7 +212,7 @@ def _cluster_weights(spec: SynthSpec, seed: int) -> FloatArray:
 
 def _affinity(spec: SynthSpec, model: ModelShape, seed: int, layer: int, era: tuple[str, ...]) -> FloatArray:
     """Return how much each cluster likes each expert, before scaling, [clusters, experts]."""
-    size = model.num_experts
+    size = model.num_choices
     groups = min(spec.groups, size)
     base = np.zeros((spec.clusters, size))
     group = np.arange(size) * groups // size

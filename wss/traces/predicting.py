@@ -128,7 +128,7 @@ def evaluate(
     halves = [count_trace(meta, (r for i, r in enumerate(read()) if i % 2 == half), {}) for half in (0, 1)]
     sizes = tuple(max(1, int(np.ceil(share * meta.num_experts))) for share in budgets)
     sums = {name: np.zeros((len(sizes), 2)) for name in PREDICTORS}  # hits, tokens with a hit
-    tokens = 0
+    tokens, uses = 0, 0
     for place, request in enumerate(read()):
         first = max(request.num_prefill, 1)  # the first token of all has none before it
         if first >= len(request.position):
@@ -136,10 +136,12 @@ def evaluate(
         tokens += len(request.position) - first
         for at in range(len(meta.moe_layers)):
             seen = _seen(request, first, at, halves[1 - place % 2], meta)
-            used = np.zeros((len(seen.now), meta.num_experts), np.bool_)
+            used = np.zeros((len(seen.now), meta.num_choices), np.bool_)
             np.put_along_axis(used, seen.now, True, axis=1)
+            used = used[:, : meta.num_experts]  # the others have no weights to keep at hand
+            uses += int(used.sum())
             for name, (_, predict) in PREDICTORS.items():
-                order = np.argsort(-predict(seen), axis=1, kind="stable")
+                order = np.argsort(-predict(seen)[:, : meta.num_experts], axis=1, kind="stable")
                 hits = np.cumsum(np.take_along_axis(used, order, axis=1), axis=1)
                 for i, size in enumerate(sizes):
                     sums[name][i] += hits[:, size - 1].sum(), (hits[:, size - 1] > 0).sum()
@@ -153,7 +155,7 @@ def evaluate(
                 {
                     "budget_share": share,
                     "experts": size,
-                    "recall": hits / (cells * meta.top_k),
+                    "recall": hits / max(uses, 1),
                     "precision": hits / (cells * size),
                     "hit_rate": any_ / cells,
                     "bytes_saved_per_token": None if expert_bytes is None else hits / max(tokens, 1) * expert_bytes,
@@ -167,7 +169,7 @@ def evaluate(
 
 def _seen(request: RequestRouting, first: int, at: int, other: Counts, meta: TraceMeta) -> Seen:
     experts: npt.NDArray[np.int64] = request.experts[:, at].astype(np.int64)
-    prefill = np.bincount(experts[: request.num_prefill].ravel(), minlength=meta.num_experts).astype(np.float64)
+    prefill = np.bincount(experts[: request.num_prefill].ravel(), minlength=meta.num_choices).astype(np.float64)
     main = other.decode if other.decode.tokens else other.prefill
     return Seen(
         before=experts[first - 1 : -1],

@@ -46,6 +46,8 @@ class Kernel:
         [experts, experts]; nothing follows the last layer. A view too; None if it is not counted.
     routed
         The experts of each token, a view that the next kernel changes; None if they are not at hand.
+    zero_choices
+        How often the router chose an expert without weights; such choices are in none of the counts above.
     """
 
     step: int
@@ -57,6 +59,7 @@ class Kernel:
     next_seen: IntArray
     next_heat: IntArray | None = None
     routed: Routed | None = None
+    zero_choices: int = 0
 
 
 class Kernels(Protocol):

@@ -2,6 +2,7 @@
 
 A trace is a list of requests; a request is a list of tokens, prefill before decode; a token has *top_k* distinct
 experts in every MoE layer. Layers are absolute numbers (as in the checkpoint), experts count from 0 in each layer.
+Those from *num_experts* on have no weights (zero-computation experts), where the model has such.
 """
 
 from __future__ import annotations
@@ -52,13 +53,15 @@ class TraceMeta:
     num_layers
         All layers of the model, dense ones included.
     num_experts, top_k
-        Routed experts a layer, and how many of them a token uses.
+        Routed experts a layer that have weights, and how many experts a token uses.
     num_requests
         Requests in the trace as its maker counted them; a part of a trace may still have the number of the whole.
     source, note
         Where it comes from, and what a reader should know about it.
     requests
         Benchmark and subject of each request, where there are several; empty otherwise.
+    zero_experts
+        Experts a layer without weights, numbered from num_experts on; choosing one costs nothing.
     """
 
     model: str
@@ -72,6 +75,12 @@ class TraceMeta:
     source: str
     note: str
     requests: tuple[Label, ...] = ()
+    zero_experts: int = 0
+
+    @property
+    def num_choices(self) -> int:
+        """Experts a layer that the router chooses among, those without weights included."""
+        return self.num_experts + self.zero_experts
 
     @property
     def synthetic(self) -> bool:
@@ -89,7 +98,8 @@ class TraceMeta:
         numbers = {name: str(getattr(self, name)) for name in _NUMBERS}
         layers = msgspec.json.encode(self.moe_layers).decode()
         labels = {"requests": msgspec.json.encode(self.requests).decode()} if self.requests else {}
-        return {"format": FORMAT, **texts, "moe_layers": layers, **numbers, **labels}
+        zero = {"zero_experts": str(self.zero_experts)} if self.zero_experts else {}
+        return {"format": FORMAT, **texts, "moe_layers": layers, **numbers, **zero, **labels}
 
     @classmethod
     def from_keys(cls, keys: Mapping[str, str], path: Path) -> TraceMeta:
@@ -108,7 +118,7 @@ class TraceMeta:
             for name in ("model", "source", "moe_layers", *_NUMBERS)
             if name not in keys
         ]
-        numbers = {name: _number(name, keys[name], faults) for name in _NUMBERS if name in keys}
+        numbers = {name: _number(name, keys[name], faults) for name in (*_NUMBERS, "zero_experts") if name in keys}
         layers = _layers(keys["moe_layers"], faults) if "moe_layers" in keys else ()
         if not faults:
             faults = _contradictions(layers, numbers)
@@ -126,6 +136,7 @@ class TraceMeta:
             source=keys["source"],
             note=keys.get("note", ""),
             requests=_labels(keys.get("requests", "[]")),
+            zero_experts=numbers.get("zero_experts", 0),
         )
 
 
@@ -162,10 +173,11 @@ def _contradictions(layers: tuple[int, ...], numbers: Mapping[str, int]) -> list
         faults.append("moe_layers are not ascending and distinct; list each MoE layer once, lowest first")
     if min(layers) < 0 or max(layers) > last:
         faults.append(f"moe_layers leave the model of {last + 1} layers; they must lie in 0..{last}")
-    if numbers["top_k"] > numbers["num_experts"]:
-        faults.append(f"top_k {numbers['top_k']} exceeds num_experts; it must be at most {numbers['num_experts']}")
-    if numbers["num_experts"] > MAX_EXPERTS:
-        faults.append(f"num_experts {numbers['num_experts']} exceeds what a trace can hold; at most {MAX_EXPERTS}")
+    choices = numbers["num_experts"] + numbers.get("zero_experts", 0)
+    if numbers["top_k"] > choices:
+        faults.append(f"top_k {numbers['top_k']} exceeds num_experts; it must be at most {choices}")
+    if choices > MAX_EXPERTS:
+        faults.append(f"num_experts {choices} exceeds what a trace can hold; at most {MAX_EXPERTS}")
     return faults
 
 
@@ -217,9 +229,9 @@ def fault_of(routing: RequestRouting, meta: TraceMeta) -> str | None:
 
 def _expert_fault(routing: RequestRouting, meta: TraceMeta, where: str) -> str | None:
     experts = routing.experts
-    if experts.min() < 0 or experts.max() >= meta.num_experts:
-        token, layer, k = np.argwhere((experts < 0) | (experts >= meta.num_experts))[0]
-        what = f"expert {experts[token, layer, k]} does not exist; ids lie in 0..{meta.num_experts - 1}"
+    if experts.min() < 0 or experts.max() >= meta.num_choices:
+        token, layer, k = np.argwhere((experts < 0) | (experts >= meta.num_choices))[0]
+        what = f"expert {experts[token, layer, k]} does not exist; ids lie in 0..{meta.num_choices - 1}"
     elif meta.top_k > 1 and (twice := repeated(experts)).any():
         token, layer = np.argwhere(twice)[0]
         what = f"experts {experts[token, layer].tolist()} repeat; a token's experts in a layer are distinct"

@@ -95,18 +95,19 @@ def _of_loads(path: Path, model: ModelShape) -> Served:
 
 def _of_trace(path: Path, model: ModelShape, now: Now) -> tuple[Served, Counter[Label]]:
     """Count a trace; return how many requests of each workload were not counted as well."""
-    shape = (2, len(model.moe_layers), model.num_experts)
+    shape = (2, len(model.moe_layers), model.num_choices)
     counts: dict[Label, IntArray] = {}  # [prefill and decode, layers, experts]
     requests: Counter[Label] = Counter()
     left_out: Counter[Label] = Counter()
     with TraceReader(path) as reader:
         meta = reader.meta
-        if (meta.moe_layers, meta.num_experts) != (model.moe_layers, model.num_experts):
-            if (len(meta.moe_layers), meta.num_experts) == (len(model.moe_layers), model.num_experts):
+        choices = meta.num_choices
+        if (meta.moe_layers, choices) != (model.moe_layers, model.num_choices):
+            if (len(meta.moe_layers), choices) == (len(model.moe_layers), model.num_choices):
                 raise TraceError(f"{path}: its MoE layers are not those of {model.name}; give a trace of this model")
             raise TraceError(
-                f"{path}: has {len(meta.moe_layers)} layers of {meta.num_experts} experts, {model.name} has "
-                f"{len(model.moe_layers)} of {model.num_experts}; give a trace of this model"
+                f"{path}: has {len(meta.moe_layers)} layers of {choices} experts, {model.name} has "
+                f"{len(model.moe_layers)} of {model.num_choices}; give a trace of this model"
             )
         for request in reader.requests():
             workload = workload_of(meta, request.request)
@@ -115,5 +116,6 @@ def _of_trace(path: Path, model: ModelShape, now: Now) -> tuple[Served, Counter[
                 continue
             requests[workload] += 1
             count_uses(request.experts, request.num_prefill, counts.setdefault(workload, np.zeros(shape, np.int64)))
-    loads = {label: own[int(own[1].any())].astype(np.float64) for label, own in counts.items()}
+    size = model.num_experts  # without those that have no weights
+    loads = {label: own[int(own[1].any()), :, :size].astype(np.float64) for label, own in counts.items()}
     return Served(loads=loads, requests=requests), left_out

@@ -8,14 +8,15 @@ With n = ceil(0.2 · experts), and M[i, j] the number of times that expert i was
 * popularity: the n largest column sums over all of M, that is, what popularity alone covers;
 * held-out: source and targets chosen on one half of the requests, measured on the other; the mean of both ways.
 
-"Token" follows in the next token of the same layer, "layer" in the next MoE layer of the same token.
+"Token" follows in the next token of the same layer, "layer" in the next MoE layer of the same token. Prefill and
+decode are compared by Spearman's rank correlation, of frequencies and of both kinds of M (over all pairs, so that few
+requests give noise and a low figure); as in the paper it is strong from 0.7 on, moderate from 0.4 on.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
-from itertools import combinations
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -23,11 +24,13 @@ import numpy as np
 from wss.records import FloatArray, IntArray
 from wss.traces.counting import Counts, Phase, spearman
 from wss.traces.loads import Loads
+from wss.traces.pairs import pair_figures
+from wss.traces.tops import of_subjects, top_overlap
 
 SHARE = 0.2  # of the experts, for coverage
-PAIR_SHARE = 0.1  # of all pairs, for co-activation
 TOPS = (5, 10, 20)
-MIN_PAIR_USES = 5  # expected meetings below which a lift is noise
+STRONG, MODERATE = 0.7, 0.4  # the least of |Spearman| that the paper calls so
+CORRELATED = ("spearman_frequency", "spearman_pairs", "spearman_layer_pairs")
 
 Row = dict[str, float]
 
@@ -42,6 +45,7 @@ def statistics(counts: Counts) -> dict[str, Any]:
     pooled: dict[str, Any] = {name: _mean([row[name] for row in layers]) for name in names}
     pooled["max_over_mean_most"] = max(row["max_over_mean"] for row in layers)
     pooled["layers_with_spearman_at_least_0.7"] = sum(row["spearman_frequency"] >= 0.7 for row in layers)
+    pooled["layers_by_correlation"] = {name: strengths([row[name] for row in layers]) for name in CORRELATED}
     dull = [at for at, row in enumerate(layers) if row["hottest_share"] > 0.9]
     if dull and len(dull) < len(layers):
         pooled["without_layers_of_one_expert"] = {
@@ -57,10 +61,10 @@ def statistics(counts: Counts) -> dict[str, Any]:
         "requests": counts.requests,
         "prefill_tokens": counts.prefill.tokens,
         "decode_tokens": counts.decode.tokens,
-        "experts": counts.meta.num_experts,
+        "experts": counts.meta.num_choices,
         "top_k": counts.meta.top_k,
         "pooled": plain(pooled),
-        "subjects": plain(overlap(counts.by_group)),
+        "subjects": plain(of_subjects(counts.by_group, counts.meta.moe_layers)),
         "layers": [{"layer": layer, **plain(row)} for layer, row in zip(counts.meta.moe_layers, layers, strict=True)],
     }
 
@@ -87,7 +91,7 @@ def _layer(counts: Counts, at: int) -> Row:
     row |= _adjacent(main, at, k)
     row |= popularity(main.freq[at])
     row |= _phases(counts, at)
-    row |= _pairs(main, at)
+    row |= pair_figures(main.pairs[at], main.freq[at])
     distances = np.arange(1, counts.reuse.shape[1] + 1)
     uses = counts.reuse[at]
     row["reuse_distance_mean"] = float((uses * distances).sum() / uses.sum()) if uses.sum() else math.nan
@@ -162,64 +166,31 @@ def popularity(freq: IntArray | FloatArray) -> Row:
 
 
 def _phases(counts: Counts, at: int) -> Row:
-    """How alike prefill and decode are."""
-    names = ["spearman_frequency", "spearman_pairs", *(f"top_{n}_overlap" for n in TOPS)]
+    """How alike prefill and decode are; the last layer has no next one."""
+    names = [*CORRELATED, *(f"top_{n}_overlap" for n in TOPS)]
     if not (counts.prefill.tokens and counts.decode.tokens):
         return dict.fromkeys(names, math.nan)
-    before, after = counts.prefill.freq[at], counts.decode.freq[at]
-    pairs = (phase.token[:, at].sum(axis=0).ravel() for phase in (counts.prefill, counts.decode))
-    values = [spearman(before, after), spearman(*pairs), *(top_overlap(before, after, n) for n in TOPS)]
+    prefill, decode = counts.prefill, counts.decode
+    before, after = prefill.freq[at], decode.freq[at]
+    values = [
+        spearman(before, after),
+        correlation(prefill.token[:, at], decode.token[:, at]),
+        correlation(prefill.layer[:, at], decode.layer[:, at]),
+        *(top_overlap(before, after, n) for n in TOPS),
+    ]
     return dict(zip(names, values, strict=True))
 
 
-def top_overlap(x: IntArray | FloatArray, y: IntArray | FloatArray, n: int) -> float:
-    """Return |top-n of x and of y| / n, of equal ones the lower expert first; n is at most the number of experts."""
-    n = min(n, len(x))
-    tops = [set(np.argsort(-counts, kind="stable")[:n].tolist()) for counts in (x, y)]
-    return len(tops[0] & tops[1]) / n
+def correlation(before: IntArray, after: IntArray) -> float:
+    """Return Spearman's correlation of two tables of who follows whom, each [2, experts, experts], by half."""
+    return spearman(before.sum(axis=0).ravel(), after.sum(axis=0).ravel())
 
 
-def _pairs(main: Phase, at: int) -> Row:
-    """How unevenly pairs of experts of one token occur, and how much more often than if they were independent."""
-    upper = np.triu_indices(main.pairs.shape[1], 1)
-    met = main.pairs[at][upper]
-    keys = ("pairs_top_10_percent_hold", "pairs_if_independent", "pair_lift_p99", "pair_lift_most")
-    if not met.sum():
-        return dict.fromkeys(keys, math.nan)
-    freq = main.freq[at].astype(np.float64)
-    product = (freq[:, None] * freq)[upper]
-    expected = product / product.sum() * met.sum()
-    sure = expected >= MIN_PAIR_USES
-    lift = met[sure] / expected[sure]
-    n = math.ceil(PAIR_SHARE * len(met))
-    return {
-        "pairs_top_10_percent_hold": _top_share(met, n),
-        "pairs_if_independent": _top_share(product, n),
-        "pair_lift_p99": float(np.percentile(lift, 99)) if lift.size else math.nan,
-        "pair_lift_most": float(lift.max()) if lift.size else math.nan,
-    }
-
-
-def _top_share(values: IntArray | FloatArray, n: int) -> float:
-    return float(np.sort(values)[::-1][:n].sum() / values.sum())
-
-
-def overlap(by_group: Mapping[str, IntArray]) -> dict[str, Any]:
-    """Return how alike the top-10 experts of several groups are, over all layers; empty for one group."""
-    if len(by_group) < 2:
-        return {}
-    tops = {
-        name: [set(np.argsort(-row, kind="stable")[:10].tolist()) for row in freq] for name, freq in by_group.items()
-    }
-    pairs = [
-        np.mean([len(a & b) / 10 for a, b in zip(tops[x], tops[y], strict=True)]) for x, y in combinations(tops, 2)
-    ]
-    common = [len(set.intersection(*layer)) for layer in zip(*tops.values(), strict=True)]
-    return {
-        "groups": len(tops),
-        "top_10_overlap": float(np.mean(pairs)),
-        "in_every_top_10": float(np.mean(common)),
-    }
+def strengths(rho: Sequence[float]) -> dict[str, int]:
+    """Return in how many layers a correlation is strong, moderate and weak; layers without one do not count."""
+    known = np.abs([value for value in rho if not math.isnan(value)])
+    strong, moderate = int((known >= STRONG).sum()), int((known >= MODERATE).sum())
+    return {"strong": strong, "moderate": moderate - strong, "weak": len(known) - moderate}
 
 
 def load_statistics(dumps: list[Loads]) -> dict[str, Any]:

@@ -149,7 +149,7 @@ class SynthReplay:
     ) -> None:
         self.steps, self.layers, self.num_requests = steps, tuple(layers), num_requests
         self._place_of = {layer: place for place, layer in enumerate(self.layers)}
-        self._num_experts, self._top_k = model.num_experts, model.top_k
+        self._num_experts, self._top_k = model.num_choices, model.top_k
         self._draws = draws_of(spec, model, seed, num_requests)
         self._across, self._with_heat, self._with_layers, self._with_tokens = across_phases, heat, layer_heat, routed
         self._repeats: IntArray = batch // num_requests + (np.arange(num_requests) < batch % num_requests)

@@ -24,6 +24,8 @@ from wss.traces.writer import COLUMNS, PHASES, ROWS, reason, write_trace
 
 __all__ = ["TraceReader", "write_trace"]
 
+RECORDED = (".json", ".jsonl", ".csv", ".pt", ".npy", ".npz")  # what recorders write
+
 _Int32s = npt.NDArray[np.int32]
 _Int16s = npt.NDArray[np.int16]
 _Bools = npt.NDArray[np.bool_]
@@ -51,6 +53,11 @@ class TraceReader:
             if not path.is_file():
                 raise TraceError(f"{path}: is not a file; give the path of a trace file (Parquet)")
             path.open("rb").close()
+        if path.suffix in RECORDED:
+            with path.open("rb") as file:
+                if file.read(4) != b"PAR1":
+                    what = f"is a {path.suffix} file, no trace (Parquet)"
+                    raise TraceError(f"{path}: {what}; recorded routing is brought in with `wss trace import`")
         with _reading(path, "is not a whole Parquet file"):
             self._file = pq.ParquetFile(path, pre_buffer=False, buffer_size=1 << 20, page_checksum_verification=True)
         try:

@@ -37,7 +37,7 @@ from wss.records import IntArray
 from wss.rng import stream, uniform
 from wss.traces.popularity import KNOTS, spread, tables_of
 from wss.traces.routing import NEVER, WHOLE, Draws, route
-from wss.traces.schema import RequestRouting, TraceMeta
+from wss.traces.schema import Label, RequestRouting, TraceMeta
 
 Share = Annotated[float, Ge(0), Le(1)]
 Tokens = Annotated[int, Ge(1), Le(100_000)]
@@ -54,6 +54,8 @@ class SynthSpec:
 
     Attributes
     ----------
+    preset
+        Name of the preset in `SYNTHS` that it is made from.
     curve
         Log2 of an expert's share over the mean, at the ranks `popularity.KNOTS`, falling.
     skew, skew_spread
@@ -69,7 +71,8 @@ class SynthSpec:
     agreement
         Share of decode's preferences in prefill's.
     subjects, subject_share
-        How many subjects there are, and how much of a request's preferences is its subject's own.
+        How many subjects there are (a trace names each request's), and how much of a request's preferences is its
+        subject's own.
     drift_at, drift_share
         From which decode step on (0: never) which share of the requests takes to other experts: popularity and the
         clusters' liking are drawn anew for them.
@@ -77,11 +80,13 @@ class SynthSpec:
         A table of recorded expert loads, and which dump of it gives each expert's popularity, in place of curve and
         skew; from drift_at on that of another dump, which may be the decode of the same workload.
     requests, prompt_min, prompt_max, decode_tokens
-        Size: requests, prefill tokens of a request (evenly spread), decode tokens of each.
+        Size: requests, in a run as many as its batch unless set; prefill tokens of a request (evenly spread, an
+        assumption: docs/traces.md); decode tokens of each.
     """
 
     __pydantic_config__ = CHECKED
 
+    preset: str = field(default="", metadata={"option": True})
     curve: Annotated[tuple[Annotated[float, Ge(-30), Le(30)], ...], Len(len(KNOTS), len(KNOTS))] = LOADS_OF_DEEPSEEK_V3
     skew: Annotated[float, Ge(0), Le(8)] = 1.0
     skew_spread: Share = 0.3
@@ -100,7 +105,7 @@ class SynthSpec:
     loads: str = field(default="", metadata={"option": True})
     workload: str = field(default="", metadata={"option": True})
     drift_to: str = field(default="", metadata={"option": True})
-    requests: Annotated[int, Ge(1), Le(10**6)] = 4096
+    requests: Annotated[int, Ge(1), Le(10**6)] | None = None
     prompt_min: Tokens = 8
     prompt_max: Tokens = 24
     decode_tokens: Tokens = 128
@@ -114,16 +119,38 @@ class SynthSpec:
             raise ValueError("recorded loads drift to other ones; give loads, drift_at and drift_to, or no drift")
 
 
+REQUESTS = 4096  # of a trace that is written, unless set
+
+# Prompts of 8 to 24 tokens are an assumption, not fitted to anything (docs/traces.md).
 SYNTHS: dict[str, SynthSpec] = {
     "deepseek_v3": SynthSpec(
-        focus=3.2, groups=8, group_limit=4, carry=0.5, sticky_first=0.01, sticky_last=0.05, agreement=0.32
+        preset="deepseek_v3",
+        focus=3.2,
+        groups=8,
+        group_limit=4,
+        carry=0.5,
+        sticky_first=0.01,
+        sticky_last=0.05,
+        agreement=0.32,
     ),
-    "gpt_oss_20b": SynthSpec(skew=0.8, clusters=24, subjects=6, sticky_first=0.05, sticky_last=0.2),
-    "kimi_k2": SynthSpec(skew=1.2, clusters=32, carry=0.95, sticky_first=0.02, sticky_last=0.1, agreement=0.05),
+    "gpt_oss_20b": SynthSpec(
+        preset="gpt_oss_20b", skew=0.8, clusters=24, subjects=6, sticky_first=0.05, sticky_last=0.2
+    ),
+    "kimi_k2": SynthSpec(
+        preset="kimi_k2", skew=1.2, clusters=32, carry=0.95, sticky_first=0.02, sticky_last=0.1, agreement=0.05
+    ),
     "llama4_maverick": SynthSpec(
-        skew=1.88, clusters=24, focus=4.0, carry=0.95, sticky_first=0.04, sticky_last=0.5, agreement=0.3
+        preset="llama4_maverick",
+        skew=1.88,
+        clusters=24,
+        focus=4.0,
+        carry=0.95,
+        sticky_first=0.04,
+        sticky_last=0.5,
+        agreement=0.3,
     ),
     "qwen3_235b": SynthSpec(
+        preset="qwen3_235b",
         skew=1.58,
         skew_spread=0.15,
         clusters=24,
@@ -133,13 +160,32 @@ SYNTHS: dict[str, SynthSpec] = {
         sticky_last=0.1,
         agreement=0.05,
     ),
+    "qwen3_235b_flat": SynthSpec(
+        preset="qwen3_235b_flat",
+        skew=0.7,
+        skew_spread=0.15,
+        clusters=24,
+        focus=8.0,
+        carry=0.95,
+        sticky_first=0.02,
+        sticky_last=0.1,
+        agreement=0.65,
+    ),
 }
 
 
+def num_requests(spec: SynthSpec) -> int:
+    """Return how many requests a trace of *spec* has when it is written."""
+    return REQUESTS if spec.requests is None else spec.requests
+
+
 def synth_meta(spec: SynthSpec, model: ModelShape, seed: int, requests: int | None = None, like: str = "") -> TraceMeta:
-    """Return the metadata of a synthetic trace; its source says that it is synthetic, and all parameters."""
-    actual = replace(spec, requests=spec.requests if requests is None else requests)
-    unsaid = set() if spec.drift_at else {"drift_at", "drift_share"}
+    """Return the metadata of a synthetic trace.
+
+    Its source and note say that it is synthetic, and all parameters; each request has the name of its subject.
+    """
+    actual = replace(spec, requests=num_requests(spec) if requests is None else requests)
+    unsaid = {"preset"} if spec.drift_at else {"preset", "drift_at", "drift_share"}
     unsaid |= {key for key in ("loads", "workload", "drift_to") if not getattr(spec, key)}
     shown = {key: value for key, value in asdict(actual).items() if key not in unsaid}
     parameters = ", ".join(f"{key}={value}" for key, value in shown.items())
@@ -150,11 +196,29 @@ def synth_meta(spec: SynthSpec, model: ModelShape, seed: int, requests: int | No
         moe_layers=model.moe_layers,
         num_layers=model.num_layers,
         num_experts=model.num_experts,
+        zero_experts=model.zero_experts,
         top_k=model.top_k,
-        num_requests=actual.requests,
+        num_requests=num_requests(actual),
         source=f"synthetic: wss trace synth, seed {seed}",
         note=f"made up, not recorded{like and f', fitted to {like}'}: {parameters}",
+        requests=_labels(spec, seed, num_requests(actual)),
     )
+
+
+def _labels(spec: SynthSpec, seed: int, count: int) -> tuple[Label, ...]:
+    """Name the subject of each request; there is nothing to name with one subject."""
+    if spec.subjects == 1:
+        return ()
+    digits = len(str(spec.subjects - 1))
+    return tuple(
+        Label(request=number, benchmark="synthetic", subject=f"subject_{subject:0{digits}}")
+        for number, subject in enumerate(_subjects(spec, seed, count).tolist())
+    )
+
+
+def _subjects(spec: SynthSpec, seed: int, count: int) -> IntArray:
+    """Return the subject of each of the first *count* requests, [requests]."""
+    return spread(stream(seed, "synth", "subject"), count, spec.subjects)
 
 
 def synthesise(
@@ -174,7 +238,7 @@ def synthesise(
     ConfigError
         If *requests* or *decode_tokens* is not at least 1.
     """
-    count = spec.requests if requests is None else requests
+    count = num_requests(spec) if requests is None else requests
     decode = spec.decode_tokens if decode_tokens is None else decode_tokens
     if count < 1 or decode < 1:
         raise ConfigError(f"trace.synth: {count} requests of {decode} decode tokens; give at least 1 of both")
@@ -195,7 +259,7 @@ def draws_of(spec: SynthSpec, model: ModelShape, seed: int, count: int) -> Draws
         carry=int(spec.carry * WHOLE),
         prompt=spec.prompt_min + prompts,
         drift=_drift(spec, spec.prompt_min + prompts, seed),
-        subject=spread(stream(seed, "synth", "subject"), count, spec.subjects),
+        subject=_subjects(spec, seed, count),
     )
 
 

@@ -7,7 +7,7 @@ same with one group on one node. Packing takes the heaviest first and puts it wh
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Annotated, ClassVar, Literal
 
 import numba
@@ -76,7 +76,8 @@ class Eplb:
         1 for the global form; else a number of nodes of equally many dies, ``columns`` or ``rows`` of the mesh;
         ``columns`` of GPUs are their nodes.
     groups
-        Groups of experts, which stay together on a node; without nodes they do not matter.
+        Groups of experts, which stay together on a node; the model's own if None. Without nodes they do not matter, and
+        where the nodes do not divide them the form is global, as in DeepSeek's program.
     """
 
     __pydantic_config__ = CHECKED
@@ -84,7 +85,7 @@ class Eplb:
 
     extra: Extra = 1
     nodes: Annotated[int, Ge(1), Le(10**6)] | Literal["columns", "rows"] = 1
-    groups: Annotated[int, Ge(1), Le(4096)] = 8
+    groups: Annotated[int, Ge(1), Le(4096)] | None = field(default=None, metadata={"option": True})
 
     @property
     def dies_alike(self) -> bool:
@@ -99,14 +100,27 @@ class Eplb:
         ConfigError
             If the dies do not make such nodes, or the experts such groups.
         """
-        dies, num_nodes = self._nodes(history)
-        groups = 1 if num_nodes == 1 else self.groups
-        if groups % num_nodes or history.num_experts % groups:
+        dies, num_nodes = self._nodes(history.coordinates)
+        groups = history.groups if self.groups is None else self.groups
+        if num_nodes > 1 and history.num_experts % groups:
             raise ConfigError(
-                f"eplb: {history.num_experts} experts in {groups} groups do not spread evenly over {num_nodes} nodes; "
-                "give groups that divide the experts and nodes that divide the groups, or nodes: 1"
+                f"eplb: {history.num_experts} experts do not make {groups} groups of equally many; "
+                "give groups that divide the experts, or nodes: 1"
             )
+        if num_nodes == 1 or groups % num_nodes:
+            groups, num_nodes, dies = 1, 1, np.arange(history.num_dies)
         return self.spread(history.expected, history.slots(self.extra), groups, num_nodes, dies)
+
+    def note(self, coordinates: IntArray, own_groups: int) -> str | None:
+        """Say if nodes were asked for and the form is global, as they do not divide the groups; else None."""
+        groups, (_, num_nodes) = own_groups if self.groups is None else self.groups, self._nodes(coordinates)
+        if groups % num_nodes == 0:
+            return None
+        whose = "of the model" if self.groups is None else "given"
+        return (
+            f"its placement is EPLB's global form: {num_nodes} nodes do not divide the {groups} "
+            f"group{'s' if groups > 1 else ''} of experts {whose}"
+        )
 
     @staticmethod
     def spread(load: FloatArray, slots: int, groups: int, num_nodes: int, dies: IntArray) -> IntArray:
@@ -117,19 +131,19 @@ class Eplb:
             np.add.at(replicas[layer], (experts, np.repeat(dies, slots)), 1)
         return replicas
 
-    def _nodes(self, history: History) -> tuple[IntArray, int]:
+    def _nodes(self, coordinates: IntArray) -> tuple[IntArray, int]:
         """Return the dies, node by node, and how many nodes there are."""
-        dies = np.arange(history.num_dies)
+        dies = np.arange(len(coordinates))
         if isinstance(self.nodes, int):
-            num_nodes, even = self.nodes, history.num_dies % self.nodes == 0
+            num_nodes, even = self.nodes, len(dies) % self.nodes == 0
         else:
-            line = history.coordinates[:, 0 if self.nodes == "columns" else 1]
+            line = coordinates[:, 0 if self.nodes == "columns" else 1]
             dies = np.argsort(line, kind="stable")
             sizes = np.unique(line, return_counts=True)[1]
             num_nodes, even = len(sizes), len(set(sizes.tolist())) == 1
         if not even:
             raise ConfigError(
-                f"eplb: the {history.num_dies} dies do not make {num_nodes} nodes of equally many; "
+                f"eplb: the {len(dies)} dies do not make {num_nodes} nodes of equally many; "
                 "give other nodes, or nodes: 1"
             )
         return dies, num_nodes

@@ -17,7 +17,7 @@ from wss.policies.history import History
 from wss.policies.placement import Extra
 from wss.policies.placements.eplb import Eplb
 from wss.policies.placements.layout_formats import EMPTY, MAP, Target, replicas_of, slots_of
-from wss.records import IntArray
+from wss.records import FloatArray, IntArray
 from wss.traces.content import read_content
 from wss.traces.loads import loads_of
 
@@ -47,21 +47,32 @@ class LayoutFile:
         WssError
             If the file cannot be read, or does not fit the model and the wafer.
         """
+        placed, loads = self._read(history)
+        if placed is not None:
+            return placed
+        known = np.where(loads.sum(axis=1, keepdims=True) > 0, loads, 1.0)
+        return Eplb.spread(known, history.slots(self.extra), 1, 1, np.arange(len(hops)))
+
+    def loads(self, history: History) -> FloatArray | None:
+        """Return the loads in the file, [layers, experts]; None if it holds a layout. Errors are those of `place`."""
+        placed, loads = self._read(history)
+        return None if placed is not None else loads
+
+    def _read(self, history: History) -> tuple[IntArray | None, FloatArray]:
+        """Return the layout in the file, or None and the loads in it."""
         path = Path(self.path)
         content = read_content(path)
         target = Target(history.layers, history.num_model_layers, history.num_experts, history.num_dies)
+        loads: FloatArray = np.zeros((len(target.layers), target.experts))
         try:
             slots = slots_of(content, target)
             if slots is not None:
-                return replicas_of(slots, target)
-            load = sum(
-                (dump.of_layers(target.layers, target.num_layers, target.experts) for dump in loads_of(path, content)),
-                np.zeros((len(target.layers), target.experts)),
-            )
+                return replicas_of(slots, target), loads
+            for dump in loads_of(path, content):
+                loads = loads + dump.of_layers(target.layers, target.num_layers, target.experts)
         except ValueError as error:
             raise ConfigError(f"{path}: {error}; give a layout, or loads, of this model on this wafer") from None
-        known = np.where(load.sum(axis=1, keepdims=True) > 0, load, 1.0)
-        return Eplb.spread(known, history.slots(self.extra), 1, 1, np.arange(len(hops)))
+        return None, loads
 
 
 def layout_text(placed: IntArray, layers: Sequence[int], num_layers: int) -> str:

@@ -8,7 +8,8 @@ from pathlib import Path
 
 from wss.errors import TraceError, did_you_mean
 from wss.models import ModelShape
-from wss.traces.importers.arrays import load_arrays, open_logits, open_vllm
+from wss.traces.importers.arrays import load_arrays, open_vllm
+from wss.traces.importers.logits import open_logits
 from wss.traces.importers.paper_json import open_paper_json
 from wss.traces.importers.sglang import open_sglang
 from wss.traces.importers.source import Hints, Source, visible
@@ -19,7 +20,15 @@ BEGINNING = 4096  # bytes of a file that are looked at
 
 @dataclass(frozen=True, kw_only=True)
 class Format:
-    """One format: what it is, and the function that opens a file or folder of it."""
+    """One format.
+
+    Attributes
+    ----------
+    about
+        What it is.
+    open
+        Opens a file or folder of it.
+    """
 
     about: str
     open: Callable[[Path, Hints], Source]
@@ -41,8 +50,9 @@ FORMATS: dict[str, Format] = {
 
 def _only_model(path: Path, hints: Hints) -> ModelShape | None:
     """Return the model of *hints*; the paper's files leave nothing else to be said."""
-    if hints.num_experts or hints.top_k or hints.moe_layers:
-        raise TraceError(f"{path}: --experts, --top-k and --moe-layers do not go with the paper's format; give --model")
+    if hints.num_experts or hints.top_k or hints.moe_layers or hints.zero_experts is not None:
+        what = "--experts, --zero-experts, --top-k and --moe-layers do not go with the paper's format"
+        raise TraceError(f"{path}: {what}; give --model")
     return hints.model
 
 
@@ -57,7 +67,12 @@ def open_source(path: Path, kind: str | None = None, hints: Hints | None = None)
     kind = kind or detect(path)
     if kind not in FORMATS:
         raise TraceError(f"--format {kind}: is not a known format; {did_you_mean(kind, FORMATS)}")
-    return FORMATS[kind].open(path, hints or Hints())
+    hints = hints or Hints()
+    if kind != "logits" and (given := hints.router.named()):
+        raise TraceError(f"{path}: {', '.join(given)}: for router logits alone; this is read as {kind}")
+    if kind != "jsonl" and hints.drop_warmup:
+        raise TraceError(f"{path}: --drop-warmup: for route logs (jsonl) alone; this is read as {kind}")
+    return FORMATS[kind].open(path, hints)
 
 
 def detect(path: Path) -> str:
@@ -92,7 +107,7 @@ def detect(path: Path) -> str:
         return "sglang" if b"records" in _beginning(first) else "logits"
     if first.suffix in (".npy", ".npz"):
         arrays = load_arrays(first)
-        return "logits" if all(array.dtype.kind == "f" for array in arrays.values()) else "vllm"
+        return "logits" if any(array.dtype.kind == "f" for array in arrays.values()) else "vllm"
     return "fingerprints" if b'"router_data"' in _beginning(first) else "paper"
 
 

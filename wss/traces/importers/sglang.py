@@ -1,13 +1,16 @@
 """SGLang's expert distribution recorder, mode ``per_token``: a ``.pt`` file a rank.
 
-A record is one forward pass: positions of its tokens, how many of them each request prefills (extend_seq_lens, absent
-in a decode pass), and their experts in every layer, as physical ids, -1 where unset. Physical ids are mapped back to
-logical ones. Requests have no ids: the tokens of a decode pass are given to the running requests whose last position is
-the one before, in the order in which they began; a token whose predecessor was not recorded begins a request.
+A record is one forward pass: what it is (forward_mode), positions of its tokens, how many of them each request prefills
+(extend_seq_lens), and their experts in every layer, as physical ids, -1 where unset. Physical ids are mapped back to
+logical ones. Idle passes, those of a draft model and those in which nothing was recorded are left out, and counted.
+Ranks whose whole recordings are equal are copies of one (tensor parallelism); all others served requests of their own
+(data parallelism). Requests have no ids; `sglang_requests` tells them apart.
 """
 
 from __future__ import annotations
 
+import hashlib
+from collections import Counter
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -16,13 +19,15 @@ import numpy as np
 
 from wss.errors import TraceError
 from wss.records import IntArray
-from wss.traces.importers.pt import load_pt
-from wss.traces.importers.source import Hints, Read, Source, first_good, found_files, meta_of, routing_of
-from wss.traces.schema import TraceMeta, fault_of
+from wss.traces.importers.filler import dense_fault, varying
+from wss.traces.importers.pt import Opaque, load_pt
+from wss.traces.importers.sglang_requests import DECODE, DRAFT, EXTEND, IDLE, MIXED, MODES, Pass, tell_apart
+from wss.traces.importers.source import Hints, Read, Source, first_good, found_files, meta_of, moe_rows, routing_of
+from wss.traces.schema import TraceMeta
 
 UNSET = -1
-GLUED = "chunks taken for the continuation of the prompt that ends where they begin"
-GUESSED = "decode tokens given to one of several requests at the same position"
+DRAFTS = "passes of a draft model left out"
+NOTHING = "passes in which no expert was recorded left out (a draft model, or a failed capture)"
 
 
 def open_sglang(path: Path, hints: Hints) -> Source:
@@ -31,21 +36,21 @@ def open_sglang(path: Path, hints: Hints) -> Source:
     Raises
     ------
     TraceError
-        If a file is no such recording.
+        If a file is no such recording, or a pass is of a kind that is not read.
     """
     files = found_files(path, (".pt",), "files of SGLang's recorder, mode per_token (.pt)")
-    first_file, experts = first_good(files, lambda file: (file, np.concatenate([p[2] for p in _passes(file)])))
+    first_file, experts = first_good(files, _routed)
     files, twins = _distinct(files)
-    layers = tuple(np.flatnonzero((experts >= 0).any(axis=(0, 2))).tolist())
-    if not layers:
-        raise TraceError(f"{first_file}: routes no token in any layer; record it anew")
+    axis = experts.shape[1]
+    chosen = moe_rows(hints, axis)
+    layers = chosen or tuple(np.flatnonzero((experts >= 0).any(axis=(0, 2))).tolist())
     first = experts[:, list(layers)]
     top_k = hints.top_k or (hints.model.top_k if hints.model else int((first >= 0).any(axis=(0, 1)).sum()))
     known = hints.experts or _num_logical(first_file)
     meta = meta_of(
         hints,
         layers=layers,
-        num_layers=experts.shape[1],
+        num_layers=axis,
         num_experts=known,
         top_k=top_k,
         source=f"SGLang expert distribution recorder (per_token): {path.name}",
@@ -53,19 +58,37 @@ def open_sglang(path: Path, hints: Hints) -> Source:
         + (f"; {twins} ranks with the tokens of another left out" if twins else ""),
         path=path,
     )
-    return Source(files=files, meta=meta, read=partial(read_file, meta=meta))
+    by = hints.named_layers[1] if hints.named_layers is not None and chosen else ""
+    return Source(files=files, meta=meta, read=partial(read_file, meta=meta, dense_by=by))
+
+
+def _routed(path: Path) -> tuple[Path, IntArray]:
+    """Return *path* and the experts of all its tokens, [tokens, all layers, 8].
+
+    Raises
+    ------
+    TraceError
+        If it routes none.
+    """
+    passes, _ = _passes(path)
+    if not passes:
+        raise TraceError(f"{path}: routes no token in any layer; record it anew")
+    return path, np.concatenate([one.experts for one in passes])
 
 
 def _distinct(files: tuple[Path, ...]) -> tuple[tuple[Path, ...], int]:
-    """Leave out ranks that recorded the tokens of another (tensor parallelism); bad files stay, to be named."""
+    """Leave out ranks whose recording is that of another, pass by pass; bad files stay, to be named."""
     kept: dict[bytes, Path] = {}
     for file in files:
+        digest = hashlib.sha256()
         try:
-            first = _passes(file)[0]
-            key = first[0].tobytes() + first[2].tobytes()
+            passes, _ = _passes(file)
         except TraceError:
-            key = str(file).encode()
-        kept.setdefault(key, file)
+            passes = []
+        for one in passes:
+            digest.update(f"{one.mode} {one.position.tolist()}".encode())
+            digest.update(one.experts.tobytes())
+        kept.setdefault(digest.digest() if passes else str(file).encode(), file)
     return tuple(kept.values()), len(files) - len(kept)
 
 
@@ -83,47 +106,78 @@ def _num_logical(path: Path) -> int:
     return int(np.asarray(_content(path)["last_physical_to_logical_map"]).max()) + 1
 
 
-def _passes(path: Path) -> list[tuple[IntArray, IntArray | None, IntArray]]:
-    """Return of each pass positions [tokens], extend lengths or None, and logical experts [tokens, layers, 8]."""
+def _passes(path: Path) -> tuple[list[Pass], Counter[str]]:
+    """Return the passes that route tokens, and how many were left out, by reason."""
     content = _content(path)
+    passes = []
+    left_out: Counter[str] = Counter()
     try:
         logical = np.asarray(content["last_physical_to_logical_map"], np.int64)
-        passes = []
         for place, record in enumerate(content["records"]):
-            position = np.asarray(record["positions"], np.int64).ravel()
-            given = record.get("extend_seq_lens")
-            lengths = None if given is None else np.asarray(given, np.int64).ravel()
-            physical = np.asarray(record["topk_ids_of_layer"], np.int64).transpose(1, 0, 2)[: len(position)]
-            if len(physical) != len(position) or physical.shape[1] != len(logical):
-                raise ValueError(f"record {place} has experts of shape {physical.shape}")
-            if physical.max(initial=-1) >= logical.shape[1]:
-                raise ValueError(f"record {place} has physical expert {physical.max()} of {logical.shape[1]}")
-            if lengths is not None and (lengths.sum() != len(position) or (lengths < 0).any()):
-                raise ValueError(f"record {place} extends requests by {lengths.tolist()}, with {len(position)} tokens")
-            layer = np.arange(len(logical))[None, :, None]
-            experts = np.where(physical >= 0, logical[layer, np.maximum(physical, 0)], UNSET)
-            passes.append((position, lengths, experts))
-    except (KeyError, TypeError, ValueError, IndexError) as error:
+            one = _pass(place, record, logical)
+            routes = bool((one.experts >= 0).any())
+            if one.mode == DRAFT:
+                left_out[DRAFTS] += 1
+            elif one.mode == IDLE or not len(one.position):
+                continue
+            elif not routes:
+                left_out[NOTHING] += 1
+            elif one.mode not in MODES:
+                raise TraceError(
+                    f"{path}: record {place} has forward_mode {one.mode}, which is not read (a split prefill, prebuilt "
+                    f"or diffusion pass, by version of SGLang); {', '.join(MODES.values())} passes are: 1 to {DRAFT}"
+                )
+            else:
+                passes.append(one)
+    except (KeyError, TypeError, ValueError, IndexError, OverflowError) as error:
         what = f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
         raise TraceError(f"{path}: is not as SGLang's recorder writes it ({what}); record it anew") from None
-    return passes
+    return passes, left_out
 
 
-class _Request:
-    """The tokens of a request as they come in."""
+def _pass(place: int, record: dict[str, Any], logical: IntArray) -> Pass:
+    """Return one record as a pass, whatever its mode, its experts as logical ids.
 
-    def __init__(self) -> None:
-        self.position: list[int] = []
-        self.experts: list[IntArray] = []
-        self.num_prefill = 0
+    Raises
+    ------
+    KeyError, TypeError, ValueError, IndexError, OverflowError
+        If it is not as the recorder writes it.
+    """
+    position = np.asarray(record["positions"], np.int64).ravel()
+    given = record.get("extend_seq_lens")
+    lengths = None if given is None else np.asarray(given, np.int64).ravel()
+    mode = _mode(record.get("forward_mode"), lengths)
+    physical = np.asarray(record["topk_ids_of_layer"], np.int64).transpose(1, 0, 2)[: len(position)]
+    if len(physical) != len(position) or physical.shape[1] != len(logical):
+        raise ValueError(f"record {place} has experts of shape {physical.shape}")
+    if (position < 0).any():
+        raise ValueError(f"record {place} has position {position.min()}")
+    if mode in (EXTEND, MIXED):
+        if lengths is None:
+            raise ValueError(f"record {place} is an {MODES[mode]} pass without extend_seq_lens")
+        if lengths.sum() != len(position) or (lengths < 0).any():
+            raise ValueError(f"record {place} extends requests by {lengths.tolist()}, with {len(position)} tokens")
+    slots = logical.shape[1]
+    layer = np.arange(len(logical))[None, :, None]
+    known = logical[layer, np.clip(physical, 0, slots - 1)]
+    beyond = logical.max() + 1 + physical - slots  # a shared expert that was fused stands behind all slots
+    experts = np.where(physical < 0, UNSET, np.where(physical < slots, known, beyond))
+    return Pass(number=place, mode=mode, position=position, lengths=lengths, experts=experts)
 
-    def add(self, position: int, experts: IntArray) -> None:
-        self.position.append(position)
-        self.experts.append(experts)
+
+def _mode(given: Any, lengths: IntArray | None) -> int:
+    """Return the forward mode, a number or torch's pickle of an enumeration; early recordings have none."""
+    if given is None:
+        return DECODE if lengths is None else EXTEND
+    if isinstance(given, Opaque):
+        given = given.args[0]
+    if isinstance(given, bool) or int(given) != given or given < 1:
+        raise ValueError(f"forward_mode {given!r} is no number from 1 on")
+    return int(given)
 
 
-def read_file(path: Path, meta: TraceMeta) -> Read:
-    """Read the requests of one rank.
+def read_file(path: Path, meta: TraceMeta, dense_by: str = "") -> Read:
+    """Read the requests of one rank; *dense_by* says which layers are dense, if anything does.
 
     Raises
     ------
@@ -131,60 +185,22 @@ def read_file(path: Path, meta: TraceMeta) -> Read:
         If the file is not as the recorder writes it.
     """
     layers = list(meta.moe_layers)
-    requests: list[_Request] = []
-    running: list[_Request] = []
-    guessed, glued = 0, 0
-    for position, lengths, all_experts in _passes(path):
-        if all_experts.shape[1] <= layers[-1]:
-            raise TraceError(f"{path}: has {all_experts.shape[1]} layers; the trace has a MoE layer {layers[-1]}")
-        experts = all_experts[:, layers, : meta.top_k]
-        if lengths is None:
-            guessed += _decode(position, experts, requests, running)
-            continue
-        end = np.cumsum(lengths)
-        before = list(running)  # what is extended in this pass goes on in a later one
-        for first, last in zip(end - lengths, end, strict=True):
-            if first == last:
-                continue
-            # a later chunk of a prompt goes on where the request stands that has had nothing but prefill
-            request = next(
-                (r for r in before if r.num_prefill == len(r.position) and r.position[-1] + 1 == position[first]), None
-            )
-            if request is not None:
-                glued += 1
-                before.remove(request)
-            if request is None:
-                request = _Request()
-                requests.append(request)
-                running.append(request)
-            for row in range(first, last):
-                request.add(int(position[row]), experts[row])
-            request.num_prefill = len(request.position)
-    result = []
-    for number, request in enumerate(requests):
-        routing = routing_of(number, request.num_prefill, np.stack(request.experts), np.array(request.position))
-        if fault := fault_of(routing, meta):
-            raise TraceError(f"{path}: {fault}")
-        result.append(routing)
-    return Read(result, [GUESSED] * guessed + [GLUED] * glued)
-
-
-def _decode(position: IntArray, experts: IntArray, requests: list[_Request], running: list[_Request]) -> int:
-    """Give the tokens of a decode pass to running requests; return how often there was a choice."""
-    free = list(running)
-    guessed = 0
-    taken = []
-    for row, place in enumerate(position.tolist()):
-        fitting = [request for request in free if request.position[-1] + 1 == place]
-        guessed += len(fitting) > 1
-        if fitting:
-            request = fitting[0]
-            free.remove(request)
-        else:
-            request = _Request()
-            requests.append(request)
-        request.add(place, experts[row])
-        taken.append(request)
-    # who got no token in a decode pass has ended, unless its prompt may go on
-    running[:] = taken + [r for r in running if r not in taken and r.num_prefill == len(r.position)]
-    return guessed
+    passes, left_out = _passes(path)
+    kept = []
+    for one in passes:
+        if one.experts.shape[1] <= layers[-1]:
+            raise TraceError(f"{path}: has {one.experts.shape[1]} layers; the trace has a MoE layer {layers[-1]}")
+        kept.append(one._replace(experts=one.experts[:, layers, : meta.top_k]))
+    if dense_by and passes:
+        dense = sorted(set(range(passes[0].experts.shape[1])) - set(layers))
+        if wrong := varying(np.concatenate([one.experts for one in passes]), dense):
+            raise TraceError(f"{path}: {dense_fault(wrong, dense_by)}")
+    try:
+        requests, remarks = tell_apart(kept)
+    except TraceError as error:
+        raise TraceError(f"{path}: {error.faults[0]}") from None
+    result = [
+        routing_of(number, request.num_prefill, np.stack(request.experts), np.array(request.position))
+        for number, request in enumerate(requests)
+    ]
+    return Read(result, [*(remarks + left_out).elements()])

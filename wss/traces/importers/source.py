@@ -13,9 +13,36 @@ import numpy.typing as npt
 
 from wss.errors import TraceError
 from wss.models import ModelShape
-from wss.traces.schema import LARGEST_NUMBER, RequestRouting, TraceMeta
+from wss.models.router import Score
+from wss.traces.importers.filler import LEFT_OUT, without_filler
+from wss.traces.schema import LARGEST_NUMBER, RequestRouting, TraceMeta, fault_of
 
 T = TypeVar("T")
+
+
+@dataclass(frozen=True, kw_only=True)
+class RouterHints:
+    """What the user says of a router whose logits were recorded; None where nothing was said.
+
+    Attributes
+    ----------
+    score, groups, topk_groups
+        As of `wss.models.router.Router`.
+    bias
+        A file with the correction bias, [MoE layers, experts].
+    lengths
+        Tokens of each sequence of the batch, without padding.
+    """
+
+    score: Score | None = None
+    groups: int | None = None
+    topk_groups: int | None = None
+    bias: Path | None = None
+    lengths: tuple[int, ...] | None = None
+
+    def named(self) -> list[str]:
+        """Return the options that were given."""
+        return [f"--{name.replace('_', '-')}" for name, value in vars(self).items() if value is not None]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,28 +53,58 @@ class Hints:
     ----------
     model
         Which model routed.
-    num_experts, top_k, moe_layers
+    num_experts, top_k, moe_layers, zero_experts
         Its shape, for a model without a preset.
+    router
+        How it chooses, where logits were recorded.
+    drop_warmup
+        Whether equal rows at the beginning of a route log are left out.
     """
 
     model: ModelShape | None = None
     num_experts: int | None = None
     top_k: int | None = None
     moe_layers: tuple[int, ...] | None = None
+    zero_experts: int | None = None
+    router: RouterHints = field(default_factory=RouterHints)
+    drop_warmup: bool = False
 
     @property
     def experts(self) -> int | None:
-        """Routed experts a layer, if known."""
+        """Routed experts a layer that have weights, if known."""
         return self.num_experts or (self.model.num_experts if self.model else None)
+
+    @property
+    def zero(self) -> int:
+        """Experts a layer without weights."""
+        return self.zero_experts or (self.model.zero_experts if self.model else 0)
+
+    @property
+    def named_layers(self) -> tuple[tuple[int, ...], str] | None:
+        """The MoE layers as the user gives them, and by what; None where nothing was said."""
+        if self.moe_layers is not None:
+            return self.moe_layers, "--moe-layers"
+        return (self.model.moe_layers, self.model.name) if self.model is not None else None
 
 
 class Read(NamedTuple):
-    """What one file gave: its requests, and remarks such as "last decode tokens dropped, being cut off"."""
+    """What one file gave.
+
+    Attributes
+    ----------
+    requests
+        Its requests, as recorded; `Source.take` leaves filler out of them and checks them.
+    remarks
+        What was done to a row, a token or a request, once for each: "last decode tokens dropped, being cut off".
+    left_out
+        Which tokens were left out, a line for each request.
+    """
 
     requests: list[RequestRouting]
     remarks: list[str]
     benchmark: str = ""
     subject: str = ""
+    left_out: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,7 +116,11 @@ class Source:
     files, meta
         The files, and the metadata known before reading them all.
     read
-        Reads one file; may be sent to another process. Raises TraceError, which names the file.
+        Reads one file as it was recorded; may be sent to another process. Raises TraceError, which names the file.
+    settings
+        What beside *meta* decides what is read, as text.
+    warnings
+        What a reader should know of how it is read.
     remarks
         How often each remark was made in the last reading.
     """
@@ -67,13 +128,37 @@ class Source:
     files: tuple[Path, ...]
     meta: TraceMeta
     read: Callable[[Path], Read]
+    settings: str = ""
+    warnings: tuple[str, ...] = ()
     remarks: Counter[str] = field(default_factory=Counter)
+
+    def take(self, path: Path) -> Read:
+        """Read one file, without filler, each request checked.
+
+        Raises
+        ------
+        TraceError
+            If the file is bad, a request of it is not valid, or is nothing but filler.
+        """
+        read = self.read(path)
+        requests, remarks, left_out = [], list(read.remarks), list(read.left_out)
+        for given in read.requests:
+            routing, fault = without_filler(given, self.meta)
+            if fault is None and (fault := fault_of(routing, self.meta)):
+                fault += _advice(routing, self.meta)
+            if fault:
+                raise TraceError(f"{path}: {fault}")
+            if lost := len(given.position) - len(routing.position):
+                remarks.extend([LEFT_OUT] * lost)
+                left_out.append(f"{path}: request {given.request}: {lost} {LEFT_OUT}")
+            requests.append(routing)
+        return read._replace(requests=requests, remarks=remarks, left_out=tuple(left_out))
 
     def requests(self, on_file: Callable[[Path], None] | None = None) -> Iterator[RequestRouting]:
         """Yield the requests, one file after another; *on_file* is told of each file that has been read."""
         self.remarks.clear()
         for path in self.files:
-            read = self.read(path)
+            read = self.take(path)
             self.remarks.update(read.remarks)
             yield from read.requests
             if on_file is not None:
@@ -83,6 +168,14 @@ class Source:
         """Return *meta* with the remarks, which are known once all files are read."""
         said = "".join(f"; {count} {remark}" for remark, count in sorted(self.remarks.items()))
         return replace(meta, note=meta.note + said)
+
+
+def _advice(routing: RequestRouting, meta: TraceMeta) -> str:
+    """Return what else ids beyond the model's may be."""
+    most = int(routing.experts.max(initial=0))
+    if most < meta.num_choices or meta.zero_experts or meta.model != "unknown":
+        return ""
+    return f"; if ids from {meta.num_experts} on are experts without weights, say how many with --zero-experts"
 
 
 def found_files(path: Path, endings: tuple[str, ...], what: str) -> tuple[Path, ...]:
@@ -162,11 +255,15 @@ def meta_of(
         if said is not None and said != found:
             raise TraceError(f"{path}: {option} {said} was given; the files have {found}")
     if hints.moe_layers is not None:
+        if hints.model is not None and hints.moe_layers != hints.model.moe_layers:
+            raise TraceError(f"{path}: --moe-layers are not those of {hints.model.name}; give one of the two")
         if len(hints.moe_layers) != len(layers):
             what = f"has {len(layers)} MoE layers; --moe-layers names {len(hints.moe_layers)}"
             raise TraceError(f"{path}: {what}; give as many")
         layers, num_layers = hints.moe_layers, max(num_layers, hints.moe_layers[-1] + 1)
     model = hints.model
+    if model is not None and hints.zero_experts not in (None, model.zero_experts):
+        raise TraceError(f"{path}: --zero-experts {hints.zero_experts} is not what {model.name} has; leave it out")
     if model is not None:
         ours, theirs = (len(layers), top_k), (len(model.moe_layers), model.top_k)
         if ours != theirs or num_experts > model.num_experts:
@@ -186,13 +283,23 @@ def meta_of(
         num_requests=1,
         source=source,
         note=note,
+        zero_experts=hints.zero,
     )
+
+
+def moe_rows(hints: Hints, axis: int) -> tuple[int, ...] | None:
+    """Return which of *axis* recorded layers are MoE layers, where the user says so and all layers are recorded."""
+    if hints.named_layers is None:
+        return None
+    layers, _ = hints.named_layers
+    whole = hints.model.num_layers == axis if hints.moe_layers is None and hints.model else layers[-1] < axis
+    return layers if whole and len(layers) < axis else None
 
 
 def routing_of(
     number: int, num_prefill: int, experts: npt.NDArray[np.int64], position: npt.NDArray[np.int64] | None = None
 ) -> RequestRouting:
-    """Return a request of *experts* [tokens, layers, k]; ids beyond int16 become -1, which `fault_of` refuses."""
+    """Return a request of *experts* [tokens, layers, k]; ids beyond int16 become -1, which is no expert."""
     place = np.arange(len(experts)) if position is None else position
     small = np.where((experts < 0) | (experts > np.iinfo(np.int16).max), -1, experts).astype(np.int16)
     return RequestRouting(request=number, position=place.astype(np.int32), num_prefill=num_prefill, experts=small)

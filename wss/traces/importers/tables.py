@@ -1,18 +1,19 @@
-"""Routing written down as text: gpt-oss fingerprints (JSON), moe-beyond tables (CSV), and route logs (JSON lines).
+"""Routing written down as text: gpt-oss fingerprints (JSON), tables (CSV), and route logs (JSON lines).
 
 * fingerprints: ``{"router_data": [{"token_<position>": {"layer_<l>": {"selected_experts": [ids], ...}}}, ...]}``, one
   request a file, or a list of such objects; decode only;
-* CSV: columns ``Layer ID``, ``Batch Number``, ``Token``, ``Activated Expert IDs`` (a JSON list), rows layer by layer; a
-  batch is a request, its tokens in order; prefill only;
-* JSON lines: ``{"type": "route", "req_id", "token_idx", "layer", "topk_ids"}`` a line, other types left alone. A
-  thousand or more equal rows at the beginning are the serving system's warm-up and are dropped.
+* CSV: a row a token and layer. moe-beyond: ``Layer ID``, ``Batch Number``, ``Token``, ``Activated Expert IDs`` (a JSON
+  list), a batch is a request, prefill only. llama.cpp: ``layer_id``, ``expert_ids`` (with blanks between), one request;
+* JSON lines: ``{"type": "route", "req_id", "token_idx", "layer", "topk_ids"}`` a line, other types left alone; without
+  a type, any line with such keys. Equal rows at the beginning are the serving system's warm-up, or real: they are
+  dropped only if the user says so.
 """
 
 from __future__ import annotations
 
 import csv
-import io
-from collections.abc import Iterator
+from collections import Counter
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -21,18 +22,34 @@ import msgspec
 import numpy as np
 
 from wss.errors import TraceError
+from wss.traces.importers.arrays import ALL_DECODE
+from wss.traces.importers.filler import dense_fault
 from wss.traces.importers.source import Hints, Read, Source, first_good, found_files, meta_of, routing_of
-from wss.traces.schema import LARGEST_NUMBER, RequestRouting, TraceMeta, fault_of
+from wss.traces.importers.table_rows import (
+    LOOKS_WARM,
+    NOT_WARM,
+    BadFileError,
+    check,
+    csv_rows,
+    fingerprints,
+    jsonl_rows,
+    plain,
+)
+from wss.traces.schema import LARGEST_NUMBER, RequestRouting, TraceMeta
 
 Routes = dict[Any, dict[int, dict[int, list[int]]]]  # request -> position -> layer -> experts
-WARM_UP = 1000
-WARMED = "rows of a warm-up at the beginning dropped"
-_JSON = msgspec.json.Decoder()
-CSV_COLUMNS = ("Layer ID", "Batch Number", "Token", "Activated Expert IDs")
+PROMPTS = "requests of one forward pass: prefill only"
 
 
-class _BadError(Exception):
-    """What is wrong with a file, without its name."""
+@dataclass(frozen=True, kw_only=True)
+class _Reading:
+    """How files of one kind are read: *dense_by* says which layers beside *layers* are dense."""
+
+    kind: str
+    layers: tuple[int, ...] = ()
+    dense_by: str = ""
+    top_k: int | None = None
+    drop_warmup: bool = False
 
 
 def open_fingerprints(path: Path, hints: Hints) -> Source:
@@ -41,8 +58,8 @@ def open_fingerprints(path: Path, hints: Hints) -> Source:
 
 
 def open_csv(path: Path, hints: Hints) -> Source:
-    """Open moe-beyond tables."""
-    return _open(path, hints, (".csv",), "csv", "one forward pass a prompt: prefill only")
+    """Open tables, of moe-beyond and others."""
+    return _open(path, hints, (".csv",), "csv", "a row a token and layer")
 
 
 def open_jsonl(path: Path, hints: Hints) -> Source:
@@ -52,25 +69,37 @@ def open_jsonl(path: Path, hints: Hints) -> Source:
 
 def _open(path: Path, hints: Hints, endings: tuple[str, ...], kind: str, note: str) -> Source:
     files = found_files(path, endings, f"{kind} ({', '.join(endings)})")
-    routes, _ = first_good(files, lambda file: _routes(file, kind))
+    top_k = hints.top_k or (hints.model.top_k if hints.model else None)
+    how = _Reading(kind=kind, top_k=top_k, drop_warmup=hints.drop_warmup)
+    routes, remarks = first_good(files, lambda file: _routes(file, how))
     some = [experts for tokens in routes.values() for layers in tokens.values() for experts in layers.values()]
-    layers = sorted({layer for tokens in routes.values() for at in tokens.values() for layer in at})
+    found = tuple(sorted({layer for tokens in routes.values() for at in tokens.values() for layer in at}))
     if hints.experts is None:
         raise TraceError(f"{path}: does not say how many experts there are; give --model, or --experts")
+    layers, by = hints.named_layers or (found, "")
+    if not set(layers) < set(found):
+        layers, by = found, ""
     meta = meta_of(
         hints,
-        layers=tuple(layers),
-        num_layers=layers[-1] + 1,
+        layers=layers,
+        num_layers=found[-1] + 1,
         num_experts=hints.experts,
         top_k=len(some[0]),
         source=f"{SOURCES[kind]}: {path.name}",
         note=note,
         path=path,
     )
-    return Source(files=files, meta=meta, read=partial(read_file, kind=kind, meta=meta, layers=tuple(layers)))
+    how = replace(how, layers=layers, dense_by=by)
+    settings = f"{hints.drop_warmup}" if kind == "jsonl" else ""
+    warnings = tuple(f"{count} {said}" for said, count in Counter(remarks).items() if said == LOOKS_WARM)
+    if hints.drop_warmup and not remarks:
+        warnings = (NOT_WARM,)
+    return Source(
+        files=files, meta=meta, read=partial(read_file, how=how, meta=meta), settings=settings, warnings=warnings
+    )
 
 
-def read_file(path: Path, kind: str, meta: TraceMeta, layers: tuple[int, ...]) -> Read:
+def read_file(path: Path, how: _Reading, meta: TraceMeta) -> Read:
     """Read the requests of one file.
 
     Raises
@@ -78,17 +107,14 @@ def read_file(path: Path, kind: str, meta: TraceMeta, layers: tuple[int, ...]) -
     TraceError
         If the file is damaged, or a token lacks a layer.
     """
-    routes, remarks = _routes(path, kind)
+    routes, remarks = _routes(path, how)
     requests: list[RequestRouting] = []
     for name, tokens in routes.items():
         places = sorted(tokens)
-        rows = np.full((len(places), len(layers), meta.top_k), -1, np.int64)
+        _check_others(path, name, tokens, how)
+        rows = np.full((len(places), len(how.layers), meta.top_k), -1, np.int64)
         for row, place in enumerate(places):
-            if extra := set(tokens[place]) - set(layers):
-                raise TraceError(
-                    f"{path}: request {name}, position {place}: has a layer {min(extra)} unlike the others"
-                )
-            for at, layer in enumerate(layers):
+            for at, layer in enumerate(how.layers):
                 experts = tokens[place].get(layer)
                 if experts is None or len(experts) != meta.top_k:
                     what = "is missing" if experts is None else f"has experts {experts}"
@@ -97,132 +123,58 @@ def read_file(path: Path, kind: str, meta: TraceMeta, layers: tuple[int, ...]) -
                     )
                 rows[row, at] = experts
         number = name if isinstance(name, int) and 0 <= name <= LARGEST_NUMBER else len(requests)
-        routing = routing_of(number, len(rows) if kind == "csv" else 0, rows, np.array(places))
-        if fault := fault_of(routing, meta):
-            raise TraceError(f"{path}: {fault}")
-        requests.append(routing)
+        is_prompt = how.kind == "csv" and _is_moe_beyond(path)
+        if how.kind == "csv":
+            remarks.append(PROMPTS if is_prompt else ALL_DECODE)
+        requests.append(routing_of(number, len(rows) if is_prompt else 0, rows, np.array(places)))
     return Read(requests, remarks)
 
 
-def _routes(path: Path, kind: str) -> tuple[Routes, list[str]]:
-    """Read a file of *kind* into request -> position -> layer -> experts."""
+def _check_others(path: Path, name: Any, tokens: dict[int, dict[int, list[int]]], how: _Reading) -> None:
+    """Refuse a request with other layers than the rest, or with routing in one that is said to be dense."""
+    seen: dict[int, list[int]] = {}
+    for place, layers in tokens.items():
+        extra = layers.keys() - set(how.layers)
+        if extra and not how.dense_by:
+            raise TraceError(f"{path}: request {name}, position {place}: has a layer {min(extra)} unlike the others")
+        for layer in extra:
+            if seen.setdefault(layer, layers[layer]) != layers[layer]:
+                raise TraceError(f"{path}: request {name}: {dense_fault([layer], how.dense_by)}")
+
+
+def _is_moe_beyond(path: Path) -> bool:
+    with path.open("rb") as file:
+        return b"batchnumber" in plain(file.readline(1000).decode(errors="replace")).encode()
+
+
+def _routes(path: Path, how: _Reading) -> tuple[Routes, list[str]]:
+    """Read a file into request -> position -> layer -> experts."""
     routes: Routes = {}
     remarks: list[str] = []
+    readers = {
+        "fingerprints": lambda: fingerprints(path),
+        "csv": lambda: csv_rows(path, how.top_k),
+        "jsonl": lambda: jsonl_rows(path, remarks, drop_warmup=how.drop_warmup),
+    }
     try:
-        for request, position, layer, experts in READERS[kind](path, remarks):
-            _check(request, position, layer, experts)
+        for request, position, layer, experts in readers[how.kind]():
+            check(request, position, layer, experts)
             token = routes.setdefault(request, {}).setdefault(position, {})
             if layer in token:
-                raise _BadError(f"request {request}, position {position}, layer {layer} is there twice; keep one")
+                raise BadFileError(f"request {request}, position {position}, layer {layer} is there twice; keep one")
             token[layer] = experts
     except OSError as error:
         raise TraceError(f"{path}: cannot be read ({error.strerror}); give a readable file") from error
-    except (_BadError, RecursionError, msgspec.DecodeError, UnicodeDecodeError, csv.Error) as error:
-        right = "; give a whole file" if not isinstance(error, _BadError) else ""
+    except (BadFileError, RecursionError, msgspec.DecodeError, UnicodeDecodeError, csv.Error) as error:
+        right = "; give a whole file" if not isinstance(error, BadFileError) else ""
         raise TraceError(f"{path}: {' '.join(str(error).split())[:300]}{right}") from None
     if not routes:
         raise TraceError(f"{path}: holds no routing; see docs/traces.md for what it should hold")
     return routes, remarks
 
 
-def _check(request: Any, position: Any, layer: Any, experts: Any) -> None:
-    for what, value in (("position", position), ("layer", layer)):
-        if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value <= LARGEST_NUMBER:
-            raise _BadError(f"request {request}: {what} {value!r} is not right; it should be a whole number, 0 or more")
-    if not isinstance(request, int | str):
-        raise _BadError(f"request {request!r} is not right; it should be a number or a name")
-    if not isinstance(experts, list) or not experts or not all(type(e) is int and abs(e) < 2**31 for e in experts):
-        shown = repr(experts)[:60]
-        raise _BadError(f"request {request}, position {position}, layer {layer}: experts {shown}; give a list of ids")
-
-
-def _fingerprints(path: Path, remarks: list[str]) -> Iterator[tuple[Any, Any, Any, Any]]:
-    content = _JSON.decode(path.read_bytes())
-    for number, item in enumerate(content if isinstance(content, list) else [content]):
-        data = item.get("router_data") if isinstance(item, dict) else None
-        if not isinstance(data, list):
-            raise _BadError('has no list "router_data"; give a fingerprint file')
-        for tokens in data:
-            for token, layers in _items(tokens, "router_data"):
-                for layer, chosen in _items(layers, token):
-                    if not isinstance(chosen, dict) or "selected_experts" not in chosen:
-                        raise _BadError(f"{token}, {layer}: has no selected_experts")
-                    yield number, _tail(token, "token_"), _tail(layer, "layer_"), chosen["selected_experts"]
-
-
-def _items(value: Any, where: str) -> list[tuple[str, Any]]:
-    if not isinstance(value, dict):
-        raise _BadError(f"{where}: {str(value)[:40]!r} is not right; it should be a mapping")
-    return list(value.items())
-
-
-def _tail(name: str, start: str) -> int:
-    digits = name.removeprefix(start)
-    if not (name.startswith(start) and digits.isascii() and digits.isdigit() and len(digits) < 10):
-        raise _BadError(f"{name[:40]!r} is not right; it should be {start} and a number")
-    return int(digits)
-
-
-def _csv(path: Path, remarks: list[str]) -> Iterator[tuple[Any, Any, Any, Any]]:
-    text = path.read_bytes().decode()
-    reader = csv.DictReader(io.StringIO(text, newline=""), strict=True)
-    if tuple(reader.fieldnames or ()) != CSV_COLUMNS:
-        raise _BadError(f"has columns {reader.fieldnames}; they should be {', '.join(CSV_COLUMNS)}")
-    count: dict[tuple[int, int], int] = {}
-    for row in reader:
-        values = [row[name] for name in CSV_COLUMNS]
-        if any(not isinstance(value, str) for value in values) or None in row:
-            raise _BadError(f"line {reader.line_num}: has not {len(CSV_COLUMNS)} cells")
-        layer, batch, _, experts = values
-        numbers = [int(cell) if cell.isascii() and cell.isdigit() and len(cell) < 10 else -1 for cell in (layer, batch)]
-        if min(numbers) < 0:
-            raise _BadError(f"line {reader.line_num}: layer {layer!r} or batch {batch!r} is no whole number")
-        key = (numbers[1], numbers[0])
-        position = count[key] = count.get(key, -1) + 1
-        yield numbers[1], position, numbers[0], _JSON.decode(experts)
-
-
-def _jsonl(path: Path, remarks: list[str]) -> Iterator[tuple[Any, Any, Any, Any]]:
-    first: dict[Any, Any] = {}
-    held: list[tuple[Any, Any, Any, Any]] | None = []
-    with path.open("rb") as file:
-        for number, line in enumerate(file, 1):
-            if not line.strip():
-                continue
-            try:
-                item = _JSON.decode(line)
-            except msgspec.DecodeError as error:
-                raise _BadError(f"line {number}: {error}; give one JSON object a line") from None
-            if not isinstance(item, dict):
-                raise _BadError(f"line {number}: is no JSON object")
-            if item.get("type") != "route":
-                continue
-            if missing := [key for key in ("req_id", "token_idx", "layer", "topk_ids") if key not in item]:
-                raise _BadError(f"line {number}: has no {', '.join(missing)}")
-            row = (item["req_id"], item["token_idx"], item["layer"], item["topk_ids"])
-            _check(*row)
-            if held is None:
-                yield row
-                continue
-            if first.setdefault(row[2], row[3]) == row[3]:
-                held.append(row)
-                continue
-            yield from _after_warm_up(held, remarks)
-            held = None
-            yield row
-    yield from held or ()
-
-
-def _after_warm_up(held: list[tuple[Any, Any, Any, Any]], remarks: list[str]) -> list[tuple[Any, Any, Any, Any]]:
-    if len(held) < WARM_UP:
-        return held
-    remarks.extend([WARMED] * len(held))
-    return []
-
-
-READERS = {"fingerprints": _fingerprints, "csv": _csv, "jsonl": _jsonl}
 SOURCES = {
     "fingerprints": "gpt-oss expert fingerprints",
-    "csv": "moe-beyond expert activations",
+    "csv": "table of expert activations",
     "jsonl": "route log",
 }

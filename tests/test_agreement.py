@@ -1,0 +1,67 @@
+"""A layout judged on traffic that it was not made for is told so."""
+
+import json
+
+import numpy as np
+import pytest
+from kit import history_of, wafer_of
+
+from wss.config import load
+from wss.policies import POLICIES
+from wss.run import run
+from wss.run.agreement import agreement_note, loads_behind, rank_correlation
+
+from test_run import SMALL  # isort: skip
+
+BEHIND = np.array([[1.0, 2, 3, 4], [4, 3, 2, 1], [5, 5, 5, 5]])
+
+
+def test_the_correlation_is_of_ranks_and_the_mean_over_layers():
+    served = np.array([[10, 20, 30, 400], [4, 3, 2, 1], [1, 2, 3, 4]])
+    assert rank_correlation(BEHIND, served) == pytest.approx(1.0), "the third layer has no order behind it"
+    assert rank_correlation(BEHIND, served[:, ::-1]) == pytest.approx(-1.0)
+    assert rank_correlation(BEHIND[:1], np.array([[1, 2, 4, 3]])) == pytest.approx(0.8)
+    assert rank_correlation(BEHIND[2:], served[2:]) is None
+    assert rank_correlation(None, served) is None
+
+
+def test_what_is_behind_a_placement():
+    history = history_of(wafer_of((1, 2)), np.array([[1, 2, 3, 4]]))
+    assert loads_behind(POLICIES["remap"], "prefill", history).tolist() == [[1, 2, 3, 4]]
+    assert loads_behind(POLICIES["ep"], "nothing", history) is None
+    assert loads_behind(POLICIES["oracle_best"], "decode", history) is None
+    unknown = history_of(wafer_of((1, 2)), np.zeros((1, 4), np.int64), tokens=1)
+    assert loads_behind(POLICIES["remap"], "prefill", unknown) is None
+
+
+def test_low_is_said_with_what_mends_it():
+    (said,) = agreement_note(POLICIES["remap"], 0.49, 3)
+    assert "0.49 (mean over 3 layers): its prefill says little of this decode; give policies.remap.history" in said
+    assert agreement_note(POLICIES["remap"], 0.5, 3)[0].endswith("0.50 (mean over 3 layers)")
+    assert agreement_note(POLICIES["ep"], None, 3) == []
+
+
+@pytest.mark.parametrize("how", ["history", "placement"])
+def test_loads_of_other_traffic_are_noticed_in_a_run(how, tmp_path):
+    """Loads against the order of a run's own are far from it; the run's own are at one with it."""
+    path = tmp_path / "small.yaml"
+    path.write_text(SMALL, encoding="utf-8")
+    served = np.zeros((3, 12))
+    for kernel in np.array([[1, 2, 3]]).T:
+        served[kernel - 1] = np.arange(12)
+    own = run(load(path, ["policies=[ep]", "baseline=ep"])).summary["runs"][0]
+    assert own["placement_load_correlation"] is None
+    found = {}
+    for name, counts in (("up", np.arange(1, 13)), ("down", np.arange(12, 0, -1))):
+        file = tmp_path / f"{name}.json"
+        file.write_text(json.dumps({"logical_count": [counts.tolist()] * 3}))
+        part = {
+            "history": f"{{name: mine, preset: eplb, history: {{path: {file}}}}}",
+            "placement": f"{{name: mine, placement: {{kind: file, path: {file}}}, allocation: even}}",
+        }[how]
+        result = run(load(path, [f"policies=[{part}]", "baseline=mine"]))
+        (notes,) = [note for note in result.notes if "rank correlation" in note]
+        found[name] = result.summary["runs"][0]["placement_load_correlation"]
+        assert ("trace.synth.loads" in notes) == (found[name] < 0.5)
+    assert found["up"] == pytest.approx(-found["down"])
+    assert min(found.values()) < 0.5

@@ -1,0 +1,142 @@
+"""Experts chosen from router logits as the model's router chooses them, and batches taken apart."""
+
+import json
+
+import numpy as np
+import pytest
+from formats import save_pt
+
+from wss.errors import TraceError
+from wss.models import MODELS
+from wss.models.router import ROUTERS, Router, router_of
+from wss.traces.importers import Hints, RouterHints, open_source
+
+L, T, E, K = 2, 9, 16, 4
+LOGITS = np.random.default_rng(5).normal(size=(L, T, E)).astype(np.float32)
+BIAS = np.random.default_rng(6).normal(size=(L, E)) * 0.3
+
+
+def chosen(logits, bias, groups, limit, score):
+    """The plain twin: token by token, in words of the papers."""
+    result = np.empty((*logits.shape[:2], K), int)
+    for at, token in np.ndindex(logits.shape[:2]):
+        x = logits[at, token].astype(float)
+        s = 1 / (1 + np.exp(-x)) if score == "sigmoid" else np.exp(x) / np.exp(x).sum()
+        s = s + bias[at]
+        best = 2 if score == "sigmoid" else 1
+        parts = s.reshape(groups, -1)
+        kept = np.argsort([-np.sort(part)[-best:].sum() for part in parts], kind="stable")[:limit]
+        allowed = [e for e in range(E) if e // (E // groups) in kept]
+        result[at, token] = sorted(allowed, key=lambda e: (-s[e], e))[:K]
+    return result
+
+
+@pytest.mark.parametrize("score", ["sigmoid", "softmax"])
+@pytest.mark.parametrize(("groups", "limit"), [(1, 1), (4, 2), (8, 4)])
+@pytest.mark.parametrize("bias", [BIAS, BIAS * 0])
+def test_a_router_chooses_as_by_hand(score, groups, limit, bias):
+    router = Router(score=score, groups=groups, topk_groups=limit)
+    right = chosen(LOGITS, bias, groups, limit, score)
+    assert np.array_equal(router.choose(LOGITS, K, bias if bias.any() else None), right)
+    if groups == 4:
+        assert not np.array_equal(Router().choose(LOGITS, K), right), "the case would show nothing"
+
+
+def read(path, top_k=K, **said):
+    source = open_source(path, "logits", Hints(top_k=top_k, router=RouterHints(**said)))
+    return list(source.requests()), source
+
+
+@pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64])
+def test_options_choose_the_router(tmp_path, dtype):
+    logits = LOGITS.astype(dtype)
+    np.save(tmp_path / "l.npy", logits)
+    np.save(tmp_path / "b.npy", BIAS)
+    (tmp_path / "b.json").write_text(json.dumps(BIAS.tolist()))
+    np.savez(tmp_path / "b.npz", **{f"layers.{at + 9}.gate.bias": BIAS[at] for at in (1, 0)})
+    right = chosen(logits, BIAS, 8, 4, "sigmoid").transpose(1, 0, 2)
+    for name in ("b.npy", "b.json", "b.npz"):
+        (request,), source = read(tmp_path / "l.npy", score="sigmoid", groups=8, topk_groups=4, bias=tmp_path / name)
+        assert np.array_equal(request.experts, right)
+        assert "sigmoid scores with a correction bias, within 4 of 8 groups" in source.meta.note
+        assert source.warnings == ()
+
+
+def test_what_a_router_needs_is_refused_or_warned_about(tmp_path):
+    np.save(tmp_path / "l.npy", LOGITS)
+    _, source = read(tmp_path / "l.npy")
+    assert source.warnings
+    assert "the router of this model is not known" in source.meta.note
+    np.save(tmp_path / "short.npy", BIAS[:1])
+    wrong = [
+        ({"groups": 3, "topk_groups": 2, "score": "sigmoid"}, "3 groups do not divide 16 experts"),
+        ({"groups": 8, "topk_groups": 9, "score": "sigmoid"}, "topk_groups 9 of 8 groups"),
+        ({"groups": 8, "topk_groups": 1, "score": "sigmoid"}, "1 groups have 2 experts, fewer than top-4"),
+        ({"groups": 8, "score": "sigmoid"}, "--groups 8 needs --topk-groups"),
+        ({"groups": 8, "topk_groups": 4}, "say which with --score"),
+        ({"bias": tmp_path / "short.npy"}, "say which with --score"),
+        ({"bias": tmp_path / "short.npy", "score": "sigmoid"}, r"has a bias \[1, 16\].* \[2, 16\]"),
+        ({"bias": tmp_path / "none.npy", "score": "sigmoid"}, "cannot be read"),
+    ]
+    for said, message in wrong:
+        with pytest.raises(TraceError, match=message):
+            read(tmp_path / "l.npy", **said)
+    with pytest.raises(TraceError, match="--score, --groups: for router logits alone"):
+        open_source(tmp_path / "l.npy", "vllm", Hints(num_experts=4, router=RouterHints(score="sigmoid", groups=2)))
+
+
+def test_known_models_say_what_their_routers_are(tmp_path):
+    assert set(ROUTERS) == set(MODELS)
+    assert router_of(MODELS["deepseek_v3"]) == Router(score="sigmoid", groups=8, topk_groups=4, needs_bias=True)
+    for name in ("deepseek_v3", "kimi_k2"):
+        model = MODELS[name]
+        layers = len(model.moe_layers)
+        logits = np.random.default_rng(1).normal(size=(layers, 2, model.num_experts))
+        np.save(tmp_path / "l.npy", logits)
+        with pytest.raises(TraceError, match=r"adds a correction bias to its scores.* give --bias FILE"):
+            open_source(tmp_path / "l.npy", "logits", Hints(model=model))
+        np.save(tmp_path / "b.npy", np.zeros((layers, model.num_experts)))
+        hints = Hints(model=model, router=RouterHints(bias=tmp_path / "b.npy"))
+        (request,) = open_source(tmp_path / "l.npy", "logits", hints).requests()
+        groups = {len({e // 32 for e in ids}) for ids in request.experts.reshape(-1, 8).tolist()}
+        assert max(groups) <= 4 or name == "kimi_k2"
+
+
+def batch(folder, **beside):
+    """Three sequences of 4 rows: 12 tokens a layer."""
+    layers = [np.random.default_rng(at).normal(size=(12, E)).astype(np.float32) for at in range(L)]
+    save_pt(folder / "l.pt", {"router_logits": tuple(layers), **beside})
+    return folder / "l.pt", np.argsort(-np.stack(layers), axis=2, kind="stable")[..., :K].transpose(1, 0, 2)
+
+
+def test_a_batch_is_a_request_a_sequence_without_padding(tmp_path):
+    left = np.array([[0, 0, 1, 1], [1, 1, 1, 1], [0, 1, 1, 1]])
+    right = np.array([[1, 1, 0, 0], [1, 1, 1, 1], [1, 1, 1, 0]])
+    for mask, beside in ((left, {"attention_mask": left}), (right, {"lengths": np.array([2, 4, 3])})):
+        path, top = batch(tmp_path, **beside)
+        requests, source = read(path)
+        assert [len(r.position) for r in requests] == [2, 4, 3]
+        for row, request in enumerate(requests):
+            assert np.array_equal(request.experts, top[4 * row : 4 * row + 4][mask[row] == 1])
+            assert (request.num_prefill, request.position[0]) == (len(request.position), 0)
+        assert source.remarks["rows of padding left out"] == 3
+    path, top = batch(tmp_path)
+    assert [len(r.position) for r in read(path)[0]] == [12]
+    assert [len(r.position) for r in read(path, lengths=(5, 7))[0]] == [5, 7]
+    (tmp_path / "l.json").write_text(json.dumps({"attention_mask": left.tolist()}))
+    assert [len(r.position) for r in read(path)[0]] == [2, 4, 3]
+    (tmp_path / "l.json").write_text(json.dumps({"attention_mask": [[1, 2]]}))
+    with pytest.raises(TraceError, match=r"has attention_mask \[1, 2\] for 12 tokens"):
+        read(path)
+    with pytest.raises(TraceError, match="has 12 rows; --lengths says 2 sequences of up to 9 tokens"):
+        read(path, lengths=(9, 1))
+
+
+def test_arrays_of_a_batch_have_three_dimensions(tmp_path):
+    layers = [np.random.default_rng(at).normal(size=(3, 4, E)) for at in range(L)]
+    np.savez(tmp_path / "l.npz", *layers, attention_mask=np.array([[1, 1, 1, 1], [1, 1, 0, 0], [1, 0, 0, 0]]))
+    assert [len(r.position) for r in list(open_source(tmp_path / "l.npz", None, Hints(top_k=K)).requests())] == [
+        4,
+        2,
+        1,
+    ]

@@ -1,0 +1,148 @@
+"""How a model is given: a preset, a mapping in our words or Hugging Face's, or the path of a file with either."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from wss.config import nodes
+from wss.config.choices import named
+from wss.config.nodes import Document, Place
+from wss.errors import ConfigError, did_you_mean
+from wss.models import MODELS, ModelShape
+from wss.models.huggingface import facts_of, is_config
+from wss.models.layers import layer_numbers
+
+_MOST_BYTES = 10_000_000
+_MOST_FILES = 3  # a file may name the file that has the model, and so on
+
+
+def model_of(name: str, option: str = "") -> ModelShape:
+    """Return the model *name*: a preset, or the path of a file; *option* is what a fault begins with.
+
+    Raises
+    ------
+    ConfigError
+        If there is none.
+    """
+    if name in MODELS:
+        return MODELS[name]
+    if not is_path(name):
+        advice = f"{did_you_mean(name, MODELS)} (or give the path of a config.json)"
+        raise ConfigError(f"{option}{name}: is not a known model; {advice}")
+    return model_file(name)
+
+
+def is_path(name: str) -> bool:
+    """Whether *name* is meant as a path."""
+    return "/" in name or name.endswith((".json", ".yaml", ".yml")) or Path(name).is_dir()
+
+
+def model_file(name: str, files: int = 1) -> ModelShape:
+    """Read a model from a file: a config.json (or its folder), a model in our words, or an experiment's.
+
+    Raises
+    ------
+    ConfigError
+        With a line for each fault.
+    """
+    path = Path(name)
+    path = path / "config.json" if path.is_dir() else path
+    document = _read_json(path) if path.suffix == ".json" else nodes.read(path)
+    value = document.value
+    if not isinstance(value, dict):
+        raise ConfigError(f"{path}: is not a mapping; give a Hugging Face config.json, or a model written out")
+    if isinstance(value.get("model"), str | dict):
+        shape = read_model(document, ("model",), value["model"], files + 1)
+    else:
+        shape = read_model(document, (), {**_named_after(path, value), **value}, files + 1)
+    document.raise_faults()
+    assert shape is not None
+    return shape
+
+
+def read_model(document: Document, place: Place, value: Any, files: int = 1) -> ModelShape | None:
+    """Read a model, as `wss.config.choices` reads values; *files* is how many files have led here."""
+    table: Mapping[str, ModelShape] = MODELS
+    name = value.get("preset") if isinstance(value, dict) else value
+    if isinstance(name, str) and name not in MODELS and is_path(name):
+        try:
+            if files > _MOST_FILES:
+                raise ConfigError(f"{name}: is named by a file that another names; give the file with the model")
+            table = {**MODELS, name: model_file(name, files)}
+        except ConfigError as error:
+            for fault in error.faults:
+                document.fault(place, fault)
+            return None
+    elif isinstance(value, dict) and "preset" not in value and is_config(value):
+        try:
+            own = value.get("name") or value.get("model_type") or "given in the configuration"
+            value = facts_of(value, str(own))
+        except ConfigError as error:
+            key, colon, what = error.faults[0].partition(": ")
+            at_key = bool(colon) and " " not in key
+            document.fault((*place, key) if at_key else place, what if at_key else error.faults[0])
+            return None
+    if isinstance(value, dict) and "moe_layers" in value:
+        moe_layers = read_layers(document, (*place, "moe_layers"), value["moe_layers"])
+        if moe_layers is None:
+            return None
+        value = value | {"moe_layers": moe_layers}
+    return named(document, place, value, table, ModelShape)
+
+
+def read_layers(document: Document, place: Place, value: Any) -> Any:
+    """Return the list of layers *value* with its ranges written out; None, with a fault noted, if it cannot be."""
+    if isinstance(value, str) or (isinstance(value, list) and any(isinstance(item, str) for item in value)):
+        try:
+            return list(layer_numbers(value))
+        except ValueError as error:
+            document.fault(place, str(error))
+            return None
+    return value
+
+
+def _named_after(path: Path, config: Mapping[str, Any]) -> dict[str, str]:
+    """Return the name of a model whose file says none: its repository, its file, its folder or its kind."""
+    if not is_config(config):
+        return {}
+    own = config.get("_name_or_path")
+    if isinstance(own, str) and own.count("/") == 1 and not own.startswith((".", "/")):
+        return {"name": own}
+    stem = path.stem if path.stem != "config" else path.parent.name
+    return {"name": stem or str(config.get("model_type") or "config.json")}
+
+
+def _read_json(path: Path) -> Document:
+    """Read a JSON file."""
+    right = "give the config.json of a model"
+    try:
+        if path.exists() and not path.is_file():
+            raise ConfigError(f"{path}: is not a file; {right}")
+        if path.stat().st_size > _MOST_BYTES:
+            raise ConfigError(f"{path}: is larger than {_MOST_BYTES} bytes; {right}")
+        return Document(str(path), json.loads(path.read_text(encoding="utf-8"), object_pairs_hook=_once))
+    except FileNotFoundError:
+        raise ConfigError(f"{path}: there is no such file; {right}, or a preset of `wss list`") from None
+    except json.JSONDecodeError as error:
+        where = f"{path}:{error.lineno}:{error.colno}"
+        raise ConfigError(f"{where}: not JSON: {error.msg}; mend the syntax at or before this place") from None
+    except UnicodeDecodeError as error:
+        raise ConfigError(f"{path}: byte {error.start} is not UTF-8; save the file as UTF-8 text") from None
+    except RecursionError:
+        raise ConfigError(f"{path}: nested too deeply; {right}") from None
+    except OSError as error:
+        raise ConfigError(f"{path}: cannot be read ({error.strerror}); give a readable file") from None
+    except ValueError as error:
+        raise ConfigError(f"{path}: {error}") from None
+
+
+def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """Return *pairs* as a mapping, if no key comes twice."""
+    result = dict(pairs)
+    if len(result) != len(pairs):
+        twice = next(key for i, (key, _) in enumerate(pairs) if key in dict(pairs[:i]))
+        raise ValueError(f"{twice}: is given twice; keep one")
+    return result

@@ -1,0 +1,60 @@
+"""Whose turn it is where several things happen at one instant: that of the lowest die, then of its first task.
+
+An expert may be looked up in an LLC at the time at which another one pushes it out; which is first decides whether it
+is a hit. So all that has been read by an instant is stored first, in the order of the dies that read it and then of
+their tasks. Then the dies go on in the order of their numbers, each as far as it can, and so look up their tasks in
+order. Times that only rounding tells apart are one instant. The compiled networks keep the same rule.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import simpy
+from simpy.events import EventPriority
+
+from wss.engine.fluid import TIE
+
+AFTER_ALL = EventPriority(3)  # after what the networks settle
+
+
+class Turns:
+    """The turns of the dies of one kernel."""
+
+    def __init__(self, env: simpy.Environment) -> None:
+        self._env = env
+        self._stores: list[tuple[int, int, Callable[[], None]]] = []
+        self._waiting: dict[int, simpy.Event] = {}
+        self._due = False
+
+    def store(self, die: int, task: int, put: Callable[[], None]) -> None:
+        """Have *put* store at this instant what *die* has read for *task*."""
+        self._stores.append((die, task, put))
+        self._call(0.0)
+
+    def turn(self, die: int) -> simpy.Event:
+        """Return the event that it is the turn of *die*, at this instant."""
+        self._waiting[die] = self._env.event()
+        self._call(0.0)
+        return self._waiting[die]
+
+    def _call(self, delay: float) -> None:
+        if self._due:
+            return
+        self._due = True
+        last = self._env.event()
+        last._ok, last._value = True, None
+        last.callbacks.append(self._serve)
+        self._env.schedule(last, priority=AFTER_ALL, delay=delay)
+
+    def _serve(self, last: simpy.Event) -> None:
+        self._due = False
+        now, following = self._env.now, self._env.peek()
+        if now < following <= now * (1.0 + TIE):
+            self._call(following - now)
+            return
+        for *_, put in sorted(self._stores, key=lambda store: store[:2]):
+            put()
+        self._stores.clear()
+        for die in sorted(self._waiting):
+            self._waiting.pop(die).succeed()

@@ -1,0 +1,90 @@
+"""In how many bits the weights of experts are stored, what they are computed in, and what tokens are held in.
+
+A plain name, such as ``fp8``, says that weights are stored and computed in it. `Precision` states each apart, as
+weights of 4 bits are often computed in 16 (MXFP4 on Hopper, INT4 "W4A16").
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+from wss.errors import CHECKED
+
+PrecisionName = Literal["fp16", "bf16", "fp8", "fp4"]
+Format = Literal["fp16", "bf16", "fp8", "fp4", "mxfp4", "nvfp4", "int4", "int4_g128"]
+Peak = Literal["fp16", "fp8", "fp4"]  # whose FLOP/s a die states
+
+# Bits of a weight as it is stored, with its share of the scales of its block.
+BITS: dict[Format, float] = {
+    "fp16": 16.0,
+    "bf16": 16.0,
+    "fp8": 8.0,  # scales left out: one FP32 for a block of 128 x 128 (DeepSeek-V3) is 0.002 bits
+    "fp4": 4.0,  # elements alone
+    "mxfp4": 4.25,  # E8M0, 8 bits, for 32 weights (OCP Microscaling Formats MX v1.0, section 5)
+    "nvfp4": 4.5,  # E4M3, 8 bits, for 16 weights (NVIDIA's NVFP4); one FP32 a tensor left out
+    "int4": 4.5,  # BF16 for 32 weights, symmetric: Kimi-K2-Thinking's quantization_config, group_size 32
+    "int4_g128": 4.125,  # FP16 for 128 weights, symmetric: the usual group of GPTQ and Marlin
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Precision:
+    """What routed experts are stored and computed in.
+
+    Attributes
+    ----------
+    weights
+        Format in which weights are stored, read and moved.
+    compute
+        Whose peak FLOP/s of the die applies; BF16 has FP16's.
+    activations
+        Elements of tokens in the buffers of a die, and on their way to the experts and back where `dispatch` gives no
+        bytes. None for 2 bytes in buffers and dispatch's own defaults on the way.
+    kv
+        Of the KV cache, which a fixed batch does not have: nothing reads it, so it must be the default.
+
+    Raises
+    ------
+    ValueError
+        If *kv* is not the default.
+    """
+
+    __pydantic_config__ = CHECKED
+
+    weights: Format
+    compute: PrecisionName
+    activations: PrecisionName | None = field(default=None, metadata={"option": True})
+    kv: PrecisionName = field(default="bf16", metadata={"option": True})
+
+    def __post_init__(self) -> None:
+        if self.kv != "bf16":
+            raise ValueError(f"kv is '{self.kv}', and a fixed batch has no KV cache that could be; leave kv out")
+
+    def __str__(self) -> str:
+        held = f", {self.activations} activations" if self.activations else ""
+        return f"{self.weights} weights, {self.compute} compute{held}"
+
+    @property
+    def activation_bytes(self) -> float | None:
+        """Bytes of an element of a token; None if not stated."""
+        return None if self.activations is None else BITS[self.activations] / 8
+
+
+AnyPrecision = PrecisionName | Precision
+
+
+def weight_bits(precision: Format | Precision) -> float:
+    """Return the bits of a stored weight, scales included."""
+    return BITS[precision.weights if isinstance(precision, Precision) else precision]
+
+
+def peak_of(precision: AnyPrecision) -> Peak:
+    """Return under which name a die states the peak FLOP/s that applies."""
+    compute = precision.compute if isinstance(precision, Precision) else precision
+    return "fp16" if compute == "bf16" else compute
+
+
+def stated_activation_bytes(precision: AnyPrecision) -> float | None:
+    """Return the bytes of an element of a token, or None where *precision* does not state them."""
+    return precision.activation_bytes if isinstance(precision, Precision) else None

@@ -1,0 +1,156 @@
+"""Which layers of a Hugging Face config.json are MoE layers.
+
+Models say it in many ways. Every rule that a config states must hold, and a list of layers must agree with the rules.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from wss.models.layers import layer_numbers
+
+Layers = frozenset[int]
+_LISTS = ("moe_layers", "moe_layers_enum", "mlp_layer_types", "is_moe_layer", "hybrid_override_pattern")
+_UNREAD = re.compile(
+    r"(moe|expert|sparse|dense|mlp).*layer|layer.*(moe|expert|sparse|dense|mlp)"
+    r"|(dense|sparse).*(step|replace|freq|interval|period)"
+)
+_BLOCKS = ("mamba", "attention", "mlp")
+_NORM = re.compile("layer_?norm")
+
+
+def _every(step: int, offset: int) -> Callable[[int], bool]:
+    """Return whether a layer is each *step*-th, the first of them *offset*."""
+    return lambda layer: layer % step == offset
+
+
+# Of a whole number, which layers may be MoE layers.
+_RULES: dict[str, Callable[[int], Callable[[int], bool]]] = {
+    "first_k_dense_replace": lambda dense: lambda layer: layer >= dense,  # DeepSeek, GLM, Kimi
+    "num_dense_layers": lambda dense: lambda layer: layer >= dense,  # LFM2-MoE, AFMoE
+    "moe_layer_num_skipped": lambda dense: lambda layer: layer >= dense,  # Hunyuan
+    "moe_layer_freq": lambda step: _every(step, 0),  # DeepSeek
+    "moe_layer_frequency": lambda step: _every(step, step - 1),  # Arctic
+    "decoder_sparse_step": lambda step: _every(step, step - 1),  # Qwen
+    "interleave_moe_layer_step": lambda step: _every(step, step - 1),  # Llama 4
+    "moe_layer_start_index": lambda first: lambda layer: layer >= first,  # ERNIE 4.5
+    "moe_layer_end_index": lambda last: lambda layer: layer <= last,
+    "moe_layer_interval": lambda step: _every(step, step - 1),
+    "expert_layer_period": lambda step: lambda layer: True,  # Jamba: together with its offset
+    "expert_layer_offset": lambda offset: lambda layer: True,
+}
+_FROM_ZERO = {
+    "first_k_dense_replace",
+    "num_dense_layers",
+    "moe_layer_num_skipped",
+    "moe_layer_start_index",
+    "expert_layer_offset",
+}
+KNOWN = {*_RULES, *_LISTS, "mlp_only_layers", "layers_block_type"}
+
+
+def moe_layers(config: Mapping[str, Any], num_layers: int) -> tuple[int, ...]:
+    """Return the MoE layers of a model of *num_layers*, ascending.
+
+    Raises
+    ------
+    ValueError
+        ``key: what is wrong; what would be right``.
+    """
+    for key, value in config.items():
+        if (
+            key not in KNOWN
+            and _UNREAD.search(_NORM.sub("", key))
+            and value not in (None, False, [])
+            and not isinstance(value, dict)
+        ):
+            raise ValueError(
+                f"{key}: may say which layers are MoE layers, and is not known; leave it out if it does not, or write "
+                "the model out with num_layers, moe_layers, num_experts, top_k and sizes"
+            )
+    allowed = _by_rules(config, num_layers)
+    lists = {key: layers for key in _LISTS if (layers := _listed(config, key, num_layers)) is not None}
+    blocks = config.get("layers_block_type")  # Nemotron-H; Jamba's have no MoE among them
+    if isinstance(blocks, list) and "moe" in blocks:
+        lists["layers_block_type"] = _flagged("layers_block_type", blocks, num_layers, ("moe",), _BLOCKS)
+    for key, layers in lists.items():
+        if not layers <= allowed or layers != next(iter(lists.values())):
+            other = next((name for name in (*lists, *_RULES) if config.get(name) is not None and name != key), "")
+            raise ValueError(f"{key}: contradicts {other or 'mlp_only_layers'}; keep the one that is right")
+    found = next(iter(lists.values()), allowed)
+    if not found:
+        raise ValueError("no layer is a MoE layer; give the config of a Mixture-of-Experts model")
+    return tuple(sorted(found))
+
+
+def _by_rules(config: Mapping[str, Any], num_layers: int) -> Layers:
+    """Return the layers for which all rules hold."""
+    layers = set(range(num_layers))
+    for key, rule in _RULES.items():
+        value = config.get(key)
+        if value is None or isinstance(value, list | tuple):
+            continue
+        least = 0 if key in _FROM_ZERO else 1
+        if key == "moe_layer_end_index" and value == -1:
+            continue
+        if isinstance(value, bool) or not isinstance(value, int) or value < least:
+            raise ValueError(f"{key}: {value!r} is not right; it should be a whole number from {least} on")
+        layers = {layer for layer in layers if rule(value)(layer)}
+    if isinstance(freq := config.get("moe_layer_freq"), list):  # MiMo
+        layers &= _flagged("moe_layer_freq", freq, num_layers, (1,), (0,))
+    for key in _RULES:
+        if key != "moe_layer_freq" and isinstance(config.get(key), list):
+            raise ValueError(f"{key}: a list is not known here; write the model out with moe_layers")
+    period, offset = config.get("expert_layer_period"), config.get("expert_layer_offset")
+    if (period is None) != (offset is None):
+        raise ValueError("expert_layer_period: goes with expert_layer_offset; give both")
+    if period is not None and offset is not None:
+        layers = {layer for layer in layers if layer % period == offset}
+    if config.get("mlp_only_layers"):
+        layers -= _numbers("mlp_only_layers", config["mlp_only_layers"], num_layers)
+    return frozenset(layers)
+
+
+def _listed(config: Mapping[str, Any], key: str, num_layers: int) -> Layers | None:
+    """Return the layers that the list *key* names; None if there is none."""
+    value = config.get(key)
+    if value is None or value == []:
+        return None
+    if key == "hybrid_override_pattern":  # Nemotron-H: Mamba, attention, MLP, experts
+        if not isinstance(value, str) or set(value) - set("M*-E"):
+            raise ValueError(f"{key}: {value!r} is not right; it should have an M, *, - or E for each layer")
+        return _flagged(key, list(value), num_layers, ("E",), tuple("M*-"))
+    if key == "mlp_layer_types":
+        return _flagged(key, value, num_layers, ("sparse", "moe"), ("dense",))
+    if key == "is_moe_layer":
+        return _flagged(key, value, num_layers, (1,), (0,))
+    return _numbers(key, value, num_layers)
+
+
+def _flagged(key: str, value: Any, num_layers: int, sparse: tuple[Any, ...], others: tuple[Any, ...]) -> Layers:
+    """Return the layers whose entry of *value* is one of *sparse*, and not of the *others*."""
+    if not isinstance(value, list) or len(value) != num_layers:
+        count = f"{len(value)} entries" if isinstance(value, list) else repr(value)
+        raise ValueError(f"{key}: has {count} for {num_layers} layers; give one for each")
+    known = (*sparse, *others)
+    if stray := [entry for entry in value if entry not in known]:
+        raise ValueError(f"{key}: {stray[0]!r} is not known; it should be one of {', '.join(map(repr, known))}")
+    return frozenset(layer for layer, entry in enumerate(value) if entry in sparse)
+
+
+def _numbers(key: str, value: Any, num_layers: int) -> Layers:
+    """Return the layers that *value* numbers, in whatever order."""
+    try:
+        if isinstance(value, str):
+            numbers = layer_numbers(value)
+        elif isinstance(value, list) and all(isinstance(n, int) and not isinstance(n, bool) for n in value):
+            numbers = tuple(value)
+        else:
+            raise ValueError(f"{value!r} is not right; it should be a list of layers")
+        if stray := [n for n in numbers if not 0 <= n < num_layers]:
+            raise ValueError(f"{stray[0]} is not a layer of the model; there are 0..{num_layers - 1}")
+    except ValueError as error:
+        raise ValueError(f"{key}: {error}") from None
+    return frozenset(numbers)

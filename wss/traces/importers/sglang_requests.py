@@ -1,0 +1,214 @@
+"""Telling requests apart in the forward passes of a serving system, which give positions but no ids.
+
+* extend: each length is a prompt, or a chunk of one, which goes on where a prompt has ended so far;
+* decode: a token goes to the running request whose last position is the one before, in the order in which they began;
+  one whose predecessor was not recorded begins a request;
+* mixed: prompts first, then decode tokens, each of length 1;
+* verify (speculative decoding): each request brings as many tokens, one sampled and the rest drafts. The next pass of a
+  request begins where the first rejected draft stood: that token and those behind it are left out. How many tokens a
+  request brings is found by trying; where nothing fits, or more than one number does, the recording is refused.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from math import gcd
+from typing import NamedTuple
+
+import numpy as np
+
+from wss.errors import TraceError
+from wss.records import IntArray
+
+EXTEND, DECODE, MIXED, IDLE, VERIFY, DRAFT = 1, 2, 3, 4, 5, 6  # forward_mode, alike in all versions
+MODES = {EXTEND: "extend", DECODE: "decode", MIXED: "mixed", IDLE: "idle", VERIFY: "verify", DRAFT: "draft"}
+GLUED = "chunks taken for the continuation of the prompt that ends where they begin"
+GUESSED = "decode tokens given to one of several requests at the same position"
+REJECTED = "draft tokens left out, as a later pass begins where they stood"
+UNVERIFIED = "draft tokens of last passes kept, not known to be accepted"
+
+
+class Pass(NamedTuple):
+    """One forward pass.
+
+    Attributes
+    ----------
+    number
+        Its place among the records.
+    mode
+        Of `MODES`.
+    position
+        Of each token, [tokens].
+    lengths
+        Tokens of each request, where the mode says so.
+    experts
+        [tokens, all layers, 8].
+    """
+
+    number: int
+    mode: int
+    position: IntArray
+    lengths: IntArray | None
+    experts: IntArray
+
+
+class Request:
+    """The tokens of a request as they come in."""
+
+    def __init__(self) -> None:
+        self.position: list[int] = []
+        self.experts: list[IntArray] = []
+        self.num_prefill = 0
+        self.verified = -1  # the first position of its last verify pass; -1 if no draft is open
+
+    @property
+    def in_prompt(self) -> bool:
+        """Whether it has had nothing but prefill."""
+        return self.num_prefill == len(self.position)
+
+    @property
+    def num_open(self) -> int:
+        """How many of its tokens are drafts that no later pass has accepted."""
+        return sum(place > self.verified for place in self.position) if self.verified >= 0 else 0
+
+    def goes_on(self, place: int) -> bool:
+        """Whether its next token may be at *place*."""
+        return place == self.position[-1] + 1 or (self.verified >= 0 and self.verified < place <= self.position[-1])
+
+    def add(self, position: Sequence[int], experts: IntArray) -> None:
+        """Append tokens, *experts* [tokens, layers, k]."""
+        self.position.extend(position)
+        self.experts.extend(experts)
+
+    def cut(self, place: int) -> int:
+        """Drop the tokens from *place* on, and return how many they are."""
+        keep = sum(at < place for at in self.position)
+        dropped = len(self.position) - keep
+        del self.position[keep:], self.experts[keep:]
+        return dropped
+
+
+class _MisfitError(Exception):
+    """A verify pass does not fit the requests that run."""
+
+
+def tell_apart(passes: Sequence[Pass]) -> tuple[list[Request], Counter[str]]:
+    """Return the requests of *passes* in the order in which they begin, and how often each remark was made.
+
+    Raises
+    ------
+    TraceError
+        If the tokens of verify passes cannot be given to requests; without the name of the file.
+    """
+    sizes = [len(one.position) for one in passes if one.mode == VERIFY]
+    if not sizes:
+        return _Run(passes, 0).done()
+    common = gcd(*sizes)
+    fits = []
+    for width in range(1, common + 1):
+        if common % width == 0:
+            try:
+                fits.append(_Run(passes, width).done())
+            except _MisfitError:
+                continue
+    if len(fits) != 1:
+        why = (
+            "more than one number of draft tokens fits" if fits else "its verify passes go on from no recorded request"
+        )
+        raise TraceError(
+            f"{why}, as after a draft tree or a start while requests ran; record without speculative decoding, or with "
+            "one draft token after another and before the first request"
+        )
+    return fits[0]
+
+
+class _Run:
+    """The passes given to requests, with so many tokens of each request in a verify pass."""
+
+    def __init__(self, passes: Sequence[Pass], width: int) -> None:
+        self._requests: list[Request] = []
+        self._running: list[Request] = []
+        self._remarks: Counter[str] = Counter()
+        for one in passes:
+            if one.mode == EXTEND:
+                self._extend(one, decodes=False)
+            elif one.mode == MIXED:
+                self._extend(one, decodes=True)
+            elif one.mode == DECODE:
+                self._go_on(one, 1)
+            elif one.mode == VERIFY:
+                self._go_on(one, width)
+
+    def done(self) -> tuple[list[Request], Counter[str]]:
+        """Return requests and remarks."""
+        remarks = self._remarks.copy()
+        remarks[UNVERIFIED] += sum(request.num_open for request in self._requests)
+        return self._requests, +remarks
+
+    def _begin(self) -> Request:
+        request = Request()
+        self._requests.append(request)
+        return request
+
+    def _extend(self, one: Pass, *, decodes: bool) -> None:
+        """Take in prompts, and behind the first of them decode tokens too."""
+        assert one.lengths is not None
+        end = np.cumsum(one.lengths)
+        before = list(self._running)  # what is extended in this pass goes on in a later one
+        decoding = []
+        for place, (first, last) in enumerate(zip((end - one.lengths).tolist(), end.tolist(), strict=True)):
+            if first == last:
+                continue
+            positions, experts = one.position[first:last].tolist(), one.experts[first:last]
+            if decodes and place > 0 and last - first == 1 and (request := self._next(before, positions[0])):
+                before.remove(request)
+                self._append(request, positions, experts)
+                request.verified = -1
+                decoding.append(request)
+                continue
+            # a later chunk of a prompt goes on where the request stands that has had nothing but prefill
+            request = next((r for r in before if r.in_prompt and r.position[-1] + 1 == positions[0]), None)
+            if request is not None:
+                self._remarks[GLUED] += 1
+                before.remove(request)
+            else:
+                request = self._begin()
+                self._running.append(request)
+            request.add(positions, experts)
+            request.num_prefill = len(request.position)
+        if decodes:
+            self._end_others(decoding)
+
+    def _go_on(self, one: Pass, width: int) -> None:
+        """Give *width* tokens each to running requests."""
+        free, taken = list(self._running), []
+        for first in range(0, len(one.position), width):
+            positions = one.position[first : first + width].tolist()
+            if positions != list(range(positions[0], positions[0] + width)):
+                raise _MisfitError
+            request = self._next(free, positions[0])
+            if request is not None:
+                free.remove(request)
+            elif one.mode == VERIFY:
+                raise _MisfitError
+            else:
+                request = self._begin()
+            self._append(request, positions, one.experts[first : first + width])
+            request.verified = positions[0] if one.mode == VERIFY else -1
+            taken.append(request)
+        self._running[:] = taken + [r for r in self._running if r not in taken and r.in_prompt]
+
+    def _next(self, free: Sequence[Request], place: int) -> Request | None:
+        """Return the first of *free* whose next token may be at *place*."""
+        fitting = [request for request in free if request.goes_on(place)]
+        self._remarks[GUESSED] += len(fitting) > 1
+        return fitting[0] if fitting else None
+
+    def _append(self, request: Request, positions: list[int], experts: IntArray) -> None:
+        self._remarks[REJECTED] += request.cut(positions[0])
+        request.add(positions, experts)
+
+    def _end_others(self, decoding: Sequence[Request]) -> None:
+        """End who got no token in a pass with decode tokens, unless its prompt may go on."""
+        self._running[:] = [r for r in self._running if r in decoding or r.in_prompt]

@@ -1,0 +1,239 @@
+"""Rows of routing in text files: gpt-oss fingerprints (JSON), tables (CSV) and route logs (JSON lines).
+
+A row is (request, position, layer, experts). Columns and keys go by several names, see `NAMES`. Where a table does not
+number tokens, those of a request are in the order of its rows, layer by layer. Files of another kind are named.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from wss.traces.schema import LARGEST_NUMBER
+
+Row = tuple[Any, Any, Any, Any]  # request, position, layer, experts
+
+NAMES = {
+    "request": (
+        *("reqid", "requestid", "request", "problemid", "promptid", "batchnumber", "sampleid", "sampleidx"),
+        *("seqid", "seqidx", "sequenceid", "conversationid", "promptidx", "requestidx", "rid"),
+    ),
+    "position": ("tokenidx", "tokenid", "tokenindex", "tokenpos", "tokenposition", "position", "pos"),
+    "layer": ("layer", "layerid", "layeridx", "layerindex"),
+    "experts": (
+        *("topkids", "topkindices", "topkexperts", "expertids", "experts", "expertindices", "selectedexperts"),
+        *("activatedexpertids", "activatedexperts", "routedexperts", "expert", "expertid"),
+    ),
+    "set": ("dataset", "benchmark", "subject"),
+}
+TOLD = {"request": "req_id", "position": "token_idx", "layer": "layer", "experts": "topk_ids"}  # as vLLM's loggers do
+ARRIVALS = {
+    *("contexttokens", "generatedtokens", "inputlength", "outputlength", "requesttokens", "responsetokens", "hashids"),
+    *("inputtokens", "outputtokens", "promptlen", "prompttokens", "totaltokens", "arrivaltime", "arrivedat"),
+}
+COUNTS = {"count", "counts", "logicalcount", "tokens", "numtokens", "load", "loads"}
+WARM_UP = 1000
+WARMED = "rows of a warm-up at the beginning dropped"
+LOOKS_WARM = "rows at the beginning are equal, as of a warm-up, and kept; --drop-warmup leaves them out"
+NOT_WARM = f"--drop-warmup: fewer than {WARM_UP} equal rows at the beginning, so nothing is dropped"
+_JSON = msgspec.json.Decoder()
+
+
+class BadFileError(Exception):
+    """What is wrong with a file, without its name."""
+
+
+def plain(name: str) -> str:
+    """Return *name* in small letters without what joins words."""
+    return "".join(c for c in name.lower() if c.isalnum())
+
+
+def roles_of(names: Sequence[str]) -> dict[str, str]:
+    """Return which of *names* says what, by role of `NAMES`."""
+    plainly = {plain(name): name for name in reversed(names)}
+    found = {role: [plainly[alias] for alias in aliases if alias in plainly] for role, aliases in NAMES.items()}
+    return {role: hits[0] for role, hits in found.items() if hits}
+
+
+def other_kind(names: Sequence[str]) -> str | None:
+    """Return what a file with *names* is, if it is known to be something else than routing."""
+    plainly = {plain(name) for name in names}
+    roles = roles_of(names)
+    if len(plainly & ARRIVALS) >= 2 and "experts" not in roles:
+        return (
+            f"is a trace of requests ({', '.join(names)[:120]}): it says when they come and how long they are, not "
+            "which experts their tokens use; give recorded routing"
+        )
+    wide = [name for name in plainly if name.startswith("expert") and name[6:].isdigit()]
+    if "layer" in roles and ((plainly & COUNTS and "experts" in roles) or wide) and "position" not in roles:
+        return "is a table of expert loads, which names no token; `wss trace stats` reads it"
+    return None
+
+
+def check(request: Any, position: Any, layer: Any, experts: Any) -> None:
+    """Raise `BadFileError` if a row is not as it should be."""
+    for what, value in (("position", position), ("layer", layer)):
+        if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value <= LARGEST_NUMBER:
+            raise BadFileError(
+                f"request {request}: {what} {value!r} is not right; it should be a whole number, 0 or more"
+            )
+    if not isinstance(request, int | str):
+        raise BadFileError(f"request {request!r} is not right; it should be a number or a name")
+    if not isinstance(experts, list) or not experts or not all(type(e) is int and abs(e) < 2**31 for e in experts):
+        shown = repr(experts)[:60]
+        raise BadFileError(
+            f"request {request}, position {position}, layer {layer}: experts {shown}; give a list of ids"
+        )
+
+
+def fingerprints(path: Path) -> Iterator[Row]:
+    """Yield the rows of gpt-oss fingerprints."""
+    content = _JSON.decode(path.read_bytes())
+    for number, item in enumerate(content if isinstance(content, list) else [content]):
+        data = item.get("router_data") if isinstance(item, dict) else None
+        if not isinstance(data, list):
+            raise BadFileError('has no list "router_data"; give a fingerprint file')
+        for tokens in data:
+            for token, layers in _items(tokens, "router_data"):
+                for layer, chosen in _items(layers, token):
+                    if not isinstance(chosen, dict) or "selected_experts" not in chosen:
+                        raise BadFileError(f"{token}, {layer}: has no selected_experts")
+                    yield number, _tail(token, "token_"), _tail(layer, "layer_"), chosen["selected_experts"]
+
+
+def _items(value: Any, where: str) -> list[tuple[str, Any]]:
+    if not isinstance(value, dict):
+        raise BadFileError(f"{where}: {str(value)[:40]!r} is not right; it should be a mapping")
+    return list(value.items())
+
+
+def _tail(name: str, start: str) -> int:
+    digits = name.removeprefix(start)
+    if not (name.startswith(start) and digits.isascii() and digits.isdigit() and len(digits) < 10):
+        raise BadFileError(f"{name[:40]!r} is not right; it should be {start} and a number")
+    return int(digits)
+
+
+def csv_rows(path: Path, top_k: int | None) -> Iterator[Row]:
+    """Yield the rows of a table; one with an expert a row needs *top_k*."""
+    reader = csv.DictReader(io.StringIO(path.read_bytes().decode("utf-8-sig"), newline=""), strict=True)
+    names = [name.strip() for name in reader.fieldnames or ()]
+    if len(set(names)) != len(names):
+        raise BadFileError(f"has columns {names}; each should be there once")
+    reader.fieldnames = names
+    roles = roles_of(names)
+    if known := other_kind(names):
+        raise BadFileError(known)
+    if missing := [role for role in ("layer", "experts") if role not in roles]:
+        should = "such as Layer ID, Batch Number, Token, Activated Expert IDs"
+        raise BadFileError(f"has columns {names} and none for {' and '.join(missing)}; they should be {should}")
+    count: dict[tuple[int, int], int] = {}
+    single: dict[tuple[int, int], list[int]] = {}
+    for row in reader:
+        if any(not isinstance(row[name], str) for name in names) or None in row:
+            raise BadFileError(f"line {reader.line_num}: has not {len(names)} cells")
+        layer = _cell(row, roles["layer"], reader.line_num)
+        request = _cell(row, roles["request"], reader.line_num) if "request" in roles else 0
+        experts = _ids(row[roles["experts"]], reader.line_num)
+        key = (request, layer)
+        if isinstance(experts, int):
+            if top_k is None:
+                raise BadFileError(f"line {reader.line_num}: has one expert a row; give --top-k, how many a token has")
+            single.setdefault(key, []).append(experts)
+            if len(single[key]) < top_k:
+                continue
+            experts = single.pop(key)
+        count[key] = count.get(key, -1) + 1
+        position = _cell(row, roles["position"], reader.line_num) if "position" in roles else count[key]
+        yield request, position, layer, experts
+    if single:
+        request, layer = next(iter(single))
+        raise BadFileError(f"request {request}, layer {layer}: its rows are no multiple of --top-k {top_k}")
+
+
+def _cell(row: dict[str, Any], name: str, line: int) -> int:
+    cell = row[name].strip()
+    if not (cell.isascii() and cell.isdigit() and len(cell) < 10):
+        raise BadFileError(f"line {line}: {name} {cell!r} is no whole number")
+    return int(cell)
+
+
+def _ids(cell: str, line: int) -> Any:
+    """Return the ids of a cell: a JSON list, or numbers with blanks, commas, semicolons or bars between; or one."""
+    if cell.strip().startswith("["):
+        return _JSON.decode(cell)
+    pieces = cell.translate(dict.fromkeys(map(ord, ",;|"), " ")).split()
+    if not pieces or not all(p.removeprefix("-").isascii() and p.removeprefix("-").isdigit() for p in pieces):
+        raise BadFileError(f"line {line}: experts {cell[:40]!r} are no list of ids")
+    ids = [int(piece) for piece in pieces]
+    return ids if len(ids) > 1 else ids[0]
+
+
+def jsonl_rows(path: Path, remarks: list[str], *, drop_warmup: bool) -> Iterator[Row]:
+    """Yield the rows of a route log, without those of a warm-up at its beginning if *drop_warmup*."""
+    first: dict[Any, Any] = {}
+    held: list[Row] | None = []
+    for row in _log(path):
+        check(*row)
+        if held is None:
+            yield row
+        elif first.setdefault(row[2], row[3]) == row[3]:
+            held.append(row)
+        else:
+            yield from _begin(held, remarks, drop_warmup)
+            held = None
+            yield row
+    yield from _begin(held, remarks, drop_warmup) if held else ()
+
+
+def _begin(held: list[Row], remarks: list[str], drop_warmup: bool) -> list[Row]:
+    """Return what is kept of the equal rows *held* at the beginning."""
+    if drop_warmup:
+        remarks.extend([WARMED] * len(held) if len(held) >= WARM_UP else [])
+        return [] if len(held) >= WARM_UP else held
+    remarks.extend([LOOKS_WARM] * len(held) if len(held) >= WARM_UP else [])
+    return held
+
+
+def _log(path: Path) -> Iterator[Row]:
+    """Yield the rows of a log, whose other lines are left alone."""
+    skipped: list[str] | None = None
+    found = False
+    sets: set[Any] = set()
+    with path.open("rb") as file:
+        for number, line in enumerate(file, 1):
+            if not line.strip():
+                continue
+            try:
+                item = _JSON.decode(line)
+            except msgspec.DecodeError as error:
+                raise BadFileError(f"line {number}: {error}; give one JSON object a line") from None
+            if not isinstance(item, dict):
+                raise BadFileError(f"line {number}: is no JSON object")
+            roles = roles_of(list(item))
+            is_route = item.get("type") == "route"
+            missing = [told for role, told in TOLD.items() if role not in roles]
+            if is_route and missing:
+                raise BadFileError(f"line {number}: has no {', '.join(missing)}")
+            if not is_route and ("type" in item or len(missing) == len(TOLD) or "experts" not in roles):
+                skipped = skipped if skipped is not None and len(roles_of(skipped)) >= len(roles) else list(item)
+                continue
+            if missing:
+                have = ", ".join(map(str, item))[:120]
+                raise BadFileError(f"line {number}: has {have}, and no {', '.join(missing)}; a route has all four")
+            found = True
+            request = item[roles["request"]]
+            if "set" in roles:
+                sets.add(item[roles["set"]])
+                if len(sets) > 1:
+                    raise BadFileError(f"line {number}: is of a second {roles['set']}; give a file for each")
+            yield request, item[roles["position"]], item[roles["layer"]], item[roles["experts"]]
+    if not found and skipped is not None:
+        lacks = ", ".join(told for role, told in TOLD.items() if role not in roles_of(skipped))
+        lines = f"holds lines of {', '.join(skipped)[:120]}"
+        raise BadFileError(other_kind(skipped) or f"{lines}, which are no routes{f' (no {lacks})' if lacks else ''}")
