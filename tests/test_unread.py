@@ -178,6 +178,8 @@ BAD: dict[str, tuple[str, Any, str]] = {  # setting: as YAML, as Python, and why
     "steps  ": ("many", "many", "'many' is not right; it should be 'all' or"),
     "window": ("0", 0, "0 is not right; it should be greater than or equal to 1"),
     "seed": ("-1", -1, "-1 is not right; it should be greater than or equal to 0"),
+    "replications": ("0", 0, "0 is not right; it should be greater than or equal to 1"),
+    "replications ": ("2.5", 2.5, "2.5 is not right; it should be a whole number"),
     "engine": ("fast", "fast", "'fast' is not right; it should be 'auto', 'simpy' or 'compiled'"),
     "physics": ("real", "real", "'real' is not a known physics; known: paper, paper_artifact, wss"),
     "gemm": ("h100", "h100", "'h100' is not a known GEMM model; did you mean 'h800'?"),
