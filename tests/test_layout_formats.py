@@ -57,7 +57,7 @@ WHOLE = {
     "Ascend": ascend(),
     "Ascend, absolute": ascend(1),
     "TensorRT-LLM": yaml.safe_dump({"initial_global_assignments": {1: MAP[0], 2: MAP[1]}, "num_slots": 8}),
-    "TensorRT-LLM, from 0": {"initial_global_assignments": {"0": MAP[0], "1": MAP[1]}},
+    "TensorRT-LLM, JSON": {"initial_global_assignments": {"1": MAP[0], "2": MAP[1]}},
 }
 
 
@@ -105,6 +105,10 @@ REFUSED = {
     "no devices": ({"layer_list": [{}]}, "is not as vLLM-Ascend writes it"),
     "slots said": ({"initial_global_assignments": {"1": MAP[0], "2": MAP[1]}, "num_slots": 9}, "says num_slots: 9"),
     "a layer less": ({"initial_global_assignments": {"1": MAP[0]}}, "its layers are 1 in 1..1, the model's MoE layers"),
+    "layers from 0": ({"initial_global_assignments": {"0": MAP[0], "1": MAP[1]}}, "its layers are 2 in 0..1"),
+    "a layer twice": (f"initial_global_assignments:\n  1: {MAP[0]}\n  2: {MAP[1]}\n  2: {MAP[0]}\n", "has 2 twice"),
+    "a slot beyond": ({"logical_to_physical_map": [[[10**12]] * 8] * 2}, "names slot 1000000000000, and 8 replicas"),
+    "one true": ({"physical_to_logical_map": [[0, True, 2, 3, 4, 5, 6, 7]] * 2}, "is no table of whole numbers"),
     "flows": ({"topology": {}, "flows": []}, "is a set of transfers; run it with `wss flows`"),
     "a result": ({"schema": "wss-summary/2"}, "is wss-summary/2, a result of wss; draw it with `wss report`"),
     "routing": ([{"0": None, "1": [[1]]}], "is recorded routing; bring it in with `wss trace import`"),

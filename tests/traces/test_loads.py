@@ -62,7 +62,10 @@ def test_a_table_in_parquet_is_of_the_layers_that_it_names(tmp_path):
 
 REFUSED = {
     "NaN": ('{"logical_count": [[1, NaN]]}', "is no JSON (NaN is no number of JSON)"),
-    "negative": ('{"logical_count": [[1, -1, 0, 0]]}', "a count is negative, not finite or above"),
+    "negative": ('{"logical_count": [[1, -1, 0, 0]]}', "a count is 0 or more"),
+    "negative in one step": ('{"logical_count": [[[1, -1, 0, 0]], [[1, 2, 3, 4]]]}', "has -1; a count is 0 or more"),
+    "true among numbers": ('{"logical_count": [[true, 1]]}', "is no table of numbers"),
+    "digits apart": ("layer,expert,count\n1,0,1_000\n", "row 2: '1_000' is no number of tokens"),
     "ragged": ('{"logical_count": [[1], [1, 2]]}', "is no table of numbers"),
     "true": ('{"logical_count": [[true, false]]}', "is no table of numbers"),
     "one dimension": ('{"logical_count": [1, 2]}', "is no table of numbers"),

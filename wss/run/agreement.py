@@ -6,10 +6,14 @@ loads behind each placement (of the prefill, of a history, of a file of loads) w
 
 from __future__ import annotations
 
+import math
+from dataclasses import dataclass
+
 import numpy as np
 
 from wss.policies import Policy
 from wss.policies.history import History
+from wss.policies.placements.layouts import LayoutFile
 from wss.records import FloatArray, IntArray
 from wss.traces.counting import spearman
 
@@ -21,38 +25,74 @@ def loads_behind(policy: Policy, needs: str, history: History) -> FloatArray | N
 
     An oracle goes by the loads to come, and a layout that names its slots does not say what it was made from.
     """
-    own = getattr(policy.placement, "loads", None)
-    if callable(own):
-        loads: FloatArray | None = own(history)
-        return loads
+    if isinstance(policy.placement, LayoutFile):
+        return policy.placement.loads(history)
     if needs in ("prefill", "pairs") and history.load.any():
         return history.load.astype(np.float64)
     return None
 
 
-def rank_correlation(behind: FloatArray | None, served: IntArray) -> float | None:
-    """Return Spearman's correlation of loads [layers, experts], the mean over layers that have any order in both."""
+@dataclass(frozen=True)
+class Agreement:
+    """How far two loads agree.
+
+    Attributes
+    ----------
+    correlation
+        Spearman's, the mean over layers.
+    reach
+        What it could come to if both were drawn from one distribution: so few tokens leave their order partly to
+        chance. Of counts of mean m and variance v a share m / v of the variance is chance (Poisson).
+    layers
+        How many layers have any order in both.
+    """
+
+    correlation: float
+    reach: float
+    layers: int
+
+    @property
+    def is_low(self) -> bool:
+        """Whether it is lower than chance explains."""
+        return self.correlation < LOW * self.reach
+
+
+def agreement(behind: FloatArray | None, served: IntArray) -> Agreement | None:
+    """Return how far loads [layers, experts] agree, over layers that have any order in both; None if there are none."""
     if behind is None:
         return None
-    own = [
-        spearman(before, after)
+    pairs = [
+        (before, after)
         for before, after in zip(behind, served, strict=True)
         if before.min() < before.max() and after.min() < after.max()
     ]
-    return float(np.mean(own)) if own else None
+    if not pairs:
+        return None
+    return Agreement(
+        correlation=float(np.mean([spearman(before, after) for before, after in pairs])),
+        reach=float(np.mean([_order(before) * _order(after) for before, after in pairs])),
+        layers=len(pairs),
+    )
 
 
-def agreement_note(policy: Policy, correlation: float | None, layers: int) -> list[str]:
-    """Return what to say of a *correlation* over so many *layers*."""
-    if correlation is None:
+def _order(counts: FloatArray | IntArray) -> float:
+    """Return the correlation of *counts* [experts] with what they are counts of, as far as chance is Poisson's."""
+    return math.sqrt(max(0.0, 1.0 - float(counts.mean()) / float(counts.var())))
+
+
+def agreement_note(policy: Policy, found: Agreement | None) -> list[str]:
+    """Return what to say of the loads of *policy*'s placement and those served."""
+    if found is None:
         return []
     said = f"{policy.name}: rank correlation of the loads behind its placement and those it serves in decode: "
-    said += f"{correlation:.2f} (mean over {layers} layers)"
-    if correlation >= LOW:
+    said += f"{found.correlation:.2f} (mean over {found.layers} layers)"
+    if found.correlation >= LOW:
         return [said]
-    if policy.history is None and not callable(getattr(policy.placement, "loads", None)):
+    if not found.is_low:
+        return [f"{said}; so few tokens cannot tell more"]
+    if policy.history is None and not isinstance(policy.placement, LayoutFile):
         mend = f"its prefill says little of this decode; give policies.{policy.name}.history"
     else:
         mend = "it is judged on traffic that it was not made for; give trace.path of the same workload, or its loads "
-        mend += "trace.synth.loads and trace.synth.workload"
+        mend += "as trace.synth.loads and trace.synth.workload"
     return [f"{said}: {mend}"]

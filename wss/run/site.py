@@ -21,7 +21,7 @@ from wss.models.precision import peak_of, weight_bits
 from wss.policies import Copies, KernelView, Policy
 from wss.policies.prefetching import NoPrefetch
 from wss.records import FloatArray, IntArray, KernelRun, Plan
-from wss.run.agreement import agreement_note, loads_behind, rank_correlation
+from wss.run.agreement import agreement, agreement_note, loads_behind
 from wss.run.asking import Asking
 from wss.run.foresight import Foresight, Future
 from wss.run.guard import checked_ahead, checked_plan, checked_wanted, sealed
@@ -84,7 +84,8 @@ class Site:
     @property
     def placement_correlation(self) -> float | None:
         """Rank correlation of the loads behind the placement and those served in decode; None without any."""
-        return rank_correlation(self._behind, self._served)
+        found = agreement(self._behind, self._served)
+        return None if found is None else found.correlation
 
     @property
     def planning(self) -> dict[str, Any]:
@@ -94,7 +95,7 @@ class Site:
     @property
     def notes(self) -> list[str]:
         """What a reader of the result should know."""
-        notes = [*self._placing_notes, *agreement_note(self._policy, self.placement_correlation, len(self._layers))]
+        notes = [*self._placing_notes, *agreement_note(self._policy, agreement(self._behind, self._served))]
         notes += [*self._foresight.notes(self._places)]
         notes += self._moving.notes if self._moving else []
         if self._slots or isinstance(self._policy.prefetching, NoPrefetch):

@@ -81,7 +81,6 @@ def _whole(text: str, number: int) -> int:
 
 
 def _number(text: str, number: int) -> float:
-    try:
-        return float(text.replace(" ", ""))
-    except ValueError:
-        raise ValueError(f"row {number}: '{text[:40]}' is no number of tokens") from None
+    if not re.fullmatch(r"[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?", text):
+        raise ValueError(f"row {number}: '{text[:40]}' is no number of tokens")
+    return float(text)

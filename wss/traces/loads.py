@@ -196,6 +196,8 @@ def _from_counts(path: Path, content: Content) -> Loads:
             raise ValueError("is a layout and holds no loads; name it as placement: {kind: file, path: ...}")
         raise ValueError(other_kind(content) or f'has no {COUNT}, as {{"{COUNT}": [layers][experts]}} has')
     counts = numbers(value[COUNT], COUNT, (2, 3))
+    if counts.min() < 0:
+        raise ValueError(f"its {COUNT} has {counts.min():g}; a count is 0 or more")
     return Loads(
         name=path.stem,
         phase="",
@@ -204,6 +206,13 @@ def _from_counts(path: Path, content: Content) -> Loads:
         top_k=0,
         numbered=False,
     )
+
+
+def _has_bool(value: Any) -> bool:
+    """Whether true or false stands anywhere in lists, which numpy takes for 1 or 0."""
+    if isinstance(value, list | tuple):
+        return any(map(_has_bool, value))
+    return isinstance(value, bool)
 
 
 def numbers(value: Any, what: str, dimensions: tuple[int, ...]) -> FloatArray:
@@ -220,7 +229,7 @@ def numbers(value: Any, what: str, dimensions: tuple[int, ...]) -> FloatArray:
         array = np.zeros(0, np.object_)
     if array.dtype == np.object_ and array.size:  # such as whole numbers beyond 64 bits
         array = np.zeros(0, np.object_)
-    if array.dtype.kind not in "iuf" or array.ndim not in dimensions or not array.size:
+    if array.dtype.kind not in "iuf" or _has_bool(value) or array.ndim not in dimensions or not array.size:
         raise ValueError(f"its {what} is no table of numbers, all rows of one length")
     result: FloatArray = array.astype(np.float64)
     return result

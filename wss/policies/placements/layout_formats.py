@@ -88,9 +88,27 @@ def replicas_of(slots: IntArray, target: Target) -> IntArray:
     return replicas
 
 
+class _Loader(yaml.SafeLoader):
+    """YAML in which no key stands twice."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        """Return the mapping; a key that is there twice is no YAML here, as only the last of the two would count."""
+        keys = [key.value for key, _ in node.value]
+        twice = next((key for key in keys if keys.count(key) > 1), None)
+        if twice is not None:
+            raise TwiceError(f"has {twice} twice")
+        return super().construct_mapping(node, deep)
+
+
+class TwiceError(ValueError):
+    """A key stands twice."""
+
+
 def _yaml(content: Content) -> Any:
     try:
-        return yaml.safe_load(content.value)
+        return yaml.load(content.value, _Loader)
+    except TwiceError:
+        raise
     except (yaml.YAMLError, RecursionError, ValueError):
         return None
 
@@ -131,9 +149,16 @@ def _whole(value: Any, what: str) -> IntArray:
         array = np.asarray(value)
     except (ValueError, OverflowError):
         array = np.zeros(0)
-    if array.dtype.kind not in "iu" or not array.size:
+    if array.dtype.kind not in "iu" or not array.size or _has_bool(value):
         raise ValueError(f"{what} is no table of whole numbers, all rows of one length")
     return array.astype(np.int64)
+
+
+def _has_bool(value: Any) -> bool:
+    """Whether true or false stands anywhere in lists, which numpy takes for 1 or 0."""
+    if isinstance(value, list | tuple):
+        return any(map(_has_bool, value))
+    return isinstance(value, bool)
 
 
 def _rows(value: Any, target: Target, what: str) -> IntArray:
@@ -175,6 +200,9 @@ def _inverse(value: Any, target: Target) -> IntArray:
     if array.ndim != 3 or array.shape[1] != target.experts:
         raise ValueError(f"{what} is of shape {list(array.shape)}; it should be [layers][{target.experts}][replicas]")
     array = np.stack([_moe_rows(array[:, :, at], target, what) for at in range(array.shape[2])], axis=2)
+    if array.max() >= array.shape[1] * array.shape[2]:
+        most = array.shape[1] * array.shape[2]
+        raise ValueError(f"{what} names slot {array.max()}, and {most} replicas at most fill 0..{most - 1}")
     slots = np.full((len(array), int(array.max()) + 1), EMPTY)
     for layer, expert, replica in np.argwhere(array >= 0).tolist():
         slot = array[layer, expert, replica]
@@ -204,11 +232,11 @@ def _even(held: Sequence[Sequence[Sequence[int]]]) -> IntArray:
     )
 
 
-def _by_layer(found: Mapping[int, Any], target: Target) -> list[Any]:
-    """Return what is *found* of each MoE layer, numbered absolutely or among the MoE layers."""
+def _by_layer(found: Mapping[int, Any], target: Target, *, among_moe: bool) -> list[Any]:
+    """Return what is *found* of each MoE layer, numbered absolutely or, with *among_moe*, among the MoE layers too."""
     if set(found) == set(target.layers):
         return [found[layer] for layer in target.layers]
-    if set(found) == set(range(len(target.layers))):
+    if among_moe and set(found) == set(range(len(target.layers))):
         return [found[place] for place in range(len(target.layers))]
     foreign = sorted(set(found) - set(target.layers)) or sorted(set(target.layers) - set(found))
     raise ValueError(
@@ -239,7 +267,7 @@ def _of_devices(value: Mapping[str, Any], target: Target) -> IntArray:
         raise ValueError(f"says moe_layer_count: {value['moe_layer_count']}, and has {len(found)} layers")
     flat = [expert for layer in found.values() for own in layer for expert in own]
     _whole(flat, "its device_expert")
-    return _even(_by_layer(found, target))
+    return _even(_by_layer(found, target, among_moe=True))
 
 
 def _of_assignments(value: Mapping[str, Any], target: Target) -> IntArray:
@@ -247,7 +275,7 @@ def _of_assignments(value: Mapping[str, Any], target: Target) -> IntArray:
     own = value["initial_global_assignments"]
     if not isinstance(own, Mapping) or not own or not all(str(layer).isdigit() for layer in own):
         raise ValueError("its initial_global_assignments are no mapping from layers to slots")
-    rows = _by_layer({int(layer): slots for layer, slots in own.items()}, target)
+    rows = _by_layer({int(layer): slots for layer, slots in own.items()}, target, among_moe=False)
     array = _whole(rows, "its initial_global_assignments")
     if array.ndim != 2 or value.get("num_slots", array.shape[1]) != array.shape[1]:
         raise ValueError(f"says num_slots: {value.get('num_slots')}, and has rows of {array.shape[-1]}")

@@ -69,7 +69,8 @@ class LayoutFile:
             if slots is not None:
                 return replicas_of(slots, target), loads
             for dump in loads_of(path, content):
-                loads = loads + dump.of_layers(target.layers, target.num_layers, target.experts)
+                own = dump.of_layers(target.layers, target.num_layers, target.experts)
+                loads = loads + own / own.sum()  # each dump weighs alike, however long it was recorded
         except ValueError as error:
             raise ConfigError(f"{path}: {error}; give a layout, or loads, of this model on this wafer") from None
         return None, loads
