@@ -47,7 +47,7 @@ def test_a_die_that_holds_the_expert_reads_its_own(view, name):
 
 @given(views())
 def test_nearest_and_its_readable_twin_agree(view):
-    arguments = (view.order, view.counts, view.holders, view.hops)
+    arguments = (view.order, view.counts, view.replicas, view.hops)
     assert np.array_equal(to_nearest(*arguments), to_nearest.py_func(*arguments))
 
 
@@ -75,6 +75,15 @@ def test_of_equally_near_holders_without_tokens_the_lower_die_is_taken():
     holders = np.array([[False, True, True, False]])
     plan = Nearest().allocate(view_of(wafer_of((2, 2)), np.array([1]), holders))
     assert plan.die.tolist() == [1]
+
+
+def test_of_equally_near_holders_the_one_with_two_replicas_gets_twice_as_much():
+    """Dies 0 and 3 of 2 x 2 are a hop from either holder, and send their tokens so that the two have 2 to 1."""
+    replicas = np.tile([[0, 2, 1, 0]], (30, 1))
+    plan = Nearest().allocate(view_of(wafer_of((2, 2)), np.full(30, 400), replicas))
+    by_die = np.bincount(plan.die, plan.tokens, 4)
+    assert by_die.sum() == 30 * 400
+    assert by_die[1] / by_die[2] == pytest.approx(2, rel=0.02)
 
 
 @given(views(), st.sampled_from(sorted(PREDICTIONS)), st.integers(0, 10))
@@ -138,11 +147,12 @@ def test_chunked_gives_every_die_the_same_work():
     assert list(zip(plan.expert, plan.die, plan.tokens, strict=True)) == [(2, 0, 10), (2, 1, 10), (0, 2, 10)]
 
 
-def test_even_splits_an_expert_over_its_holders_what_is_left_going_to_the_lowest():
+def test_even_splits_an_expert_over_its_holders_what_is_left_going_where_least_went_so_far():
+    """Of 8 tokens dies 0 and 1 get 3, a third more than their share, and die 2 gets 2; so it gets the next one left."""
     holders = np.array([[True, True, True], [False, True, False], [False, True, True]])
     plan = Even().allocate(view_of(WAFERS[1, 3], np.array([8, 5, 1]), holders, np.array([2, 0, 1])))
     tasks = list(zip(plan.expert, plan.die, plan.tokens, strict=True))
-    assert tasks == [(2, 1, 1), (0, 0, 3), (0, 1, 3), (0, 2, 2), (1, 1, 5)]
+    assert tasks == [(2, 2, 1), (0, 0, 3), (0, 1, 3), (0, 2, 2), (1, 1, 5)]
     assert not plan.remote.any()
 
 

@@ -12,6 +12,7 @@ from wss.errors import CHECKED
 from wss.policies.algorithm1 import algorithm1
 from wss.policies.balanced import Balanced
 from wss.policies.nearest import Nearest
+from wss.policies.replicas import equal_parts
 from wss.policies.view import KernelView
 from wss.records import IntArray, Plan
 
@@ -52,18 +53,15 @@ class Home:
 class Even:
     """Expert parallelism with replicas: an expert's tokens split evenly over its replicas, as engines split them.
 
-    A die with two replicas of an expert computes two parts of its tokens, as one task. What does not divide goes to
-    the replicas on the lowest dies, one token each; no weights move.
+    A die with two replicas of an expert computes two parts of its tokens, as one task. Where tokens that do not divide
+    go is told in `replicas`; no weights move.
     """
 
     __pydantic_config__ = CHECKED
 
     def allocate(self, view: KernelView) -> Plan:
         """Return a task for each holder that has tokens."""
-        replicas = view.replicas[view.order]
-        each, left = np.divmod(view.counts[view.order], replicas.sum(axis=1))
-        before = replicas.cumsum(axis=1) - replicas
-        tokens = replicas * each[:, None] + np.clip(left[:, None] - before, 0, replicas)
+        tokens = equal_parts(view.counts, view.replicas)[view.order]
         place, die = np.nonzero(tokens)
         return _plan(view, view.order[place], die, tokens[place, die], die)
 

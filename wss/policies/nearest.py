@@ -21,16 +21,17 @@ from wss.records import Plan
 class Nearest:
     """Expert parallelism with replicas: each die's share of an expert's tokens to the holder with fewest hops from it.
 
-    Of equally near holders the one that has fewest tokens so far in this kernel, then the lower die; experts are gone
-    through as first seen, sending dies by number. No weights move. SGLang's static dispatch of EPLB's replicas is like
-    it: a GPU's own replica, else one of its node, else any (`sglang/srt/eplb/expert_location.py`, 2025).
+    Of equally near holders the one that has fewest tokens so far in this kernel for each of its replicas of the expert,
+    then the lower die; experts are gone through as first seen, sending dies by number. No weights move. SGLang's static
+    dispatch of EPLB's replicas is like it: a GPU's own replica, else one of its node, else any
+    (`sglang/srt/eplb/expert_location.py`, 2025).
     """
 
     __pydantic_config__ = CHECKED
 
     def allocate(self, view: KernelView) -> Plan:
         """Return a task for each holder that has tokens, experts as first seen, dies by number."""
-        tokens = to_nearest(view.order, view.counts, view.holders, view.hops)
+        tokens = to_nearest(view.order, view.counts, view.replicas, view.hops)
         place, die = np.nonzero(tokens)
         return Plan(
             expert=view.order[place],
@@ -42,7 +43,7 @@ class Nearest:
 
 
 @numba.njit(cache=True)
-def to_nearest(order, counts, holders, hops):  # type: ignore[no-untyped-def]
+def to_nearest(order, counts, replicas, hops):  # type: ignore[no-untyped-def]
     """Return the tokens of each expert in *order* that each die gets, [active experts, dies]; rest as in `KernelView`.
 
     Compiled; ``to_nearest.py_func`` is the same lines as plain Python.
@@ -52,13 +53,14 @@ def to_nearest(order, counts, holders, hops):  # type: ignore[no-untyped-def]
     load = np.zeros(num_dies, np.int64)
     for place in range(order.size):
         expert = order[place]
-        held = np.flatnonzero(holders[expert])
+        own = replicas[expert]
+        held = np.flatnonzero(own)
         for sender in range(num_dies):
             turn = (sender - expert) % num_dies
             sent = (turn + 1) * counts[expert] // num_dies - turn * counts[expert] // num_dies
             best = held[0]
             for holder in held[1:]:
-                if (hops[sender, holder], load[holder]) < (hops[sender, best], load[best]):
+                if (hops[sender, holder], load[holder] * own[best]) < (hops[sender, best], load[best] * own[holder]):
                     best = holder
             given[place, best] += sent
             load[best] += sent

@@ -15,7 +15,7 @@ from wss.hardware import WAFERS as PRESETS
 from wss.hardware import FaultSpec, Wafer
 from wss.models import ModelShape
 from wss.policies import History, Policy
-from wss.records import BoolArray, IntArray
+from wss.records import IntArray
 from wss.traces import Replay, RequestRouting
 from wss.traces.synth import SynthSpec
 
@@ -147,11 +147,13 @@ def replay_of(num_experts: int, *, prefill: bool = True) -> Replay:
 
 @dataclass(frozen=True, kw_only=True)
 class Scattered:
-    """Every expert on die e mod D, and on others here and there: any holders may be met."""
+    """Every expert on die e mod D, and on others here and there, on some of them more than once: all may be met."""
 
-    def place(self, history: History, hops: IntArray) -> BoolArray:
-        """Return the layout, [layers, experts, dies]."""
+    def place(self, history: History, hops: IntArray) -> IntArray:
+        """Return the replicas, [layers, experts, dies]."""
         experts, dies = history.num_experts, len(hops)
         placed = np.tile(np.arange(experts)[:, None] % dies == np.arange(dies), (history.num_layers, 1, 1))
-        extra: BoolArray = np.random.default_rng(experts).random(placed.shape) < 0.1
-        return placed | extra
+        draws = np.random.default_rng(experts)
+        extra = draws.random(placed.shape) < 0.1
+        replicas: IntArray = (placed | extra).astype(np.int64)
+        return replicas * draws.integers(1, 4, replicas.shape)

@@ -86,20 +86,31 @@ def layout_text(placed: IntArray, layers: Sequence[int], num_layers: int) -> str
     slots = int(placed.sum(axis=1).max())
     rows = [(np.arange(slots * num_dies) % num_experts).tolist()] * num_layers
     for layer, replicas in zip(layers, placed, strict=True):
-        rows[layer] = np.concatenate([_filled(replicas, die, slots) for die in range(num_dies)]).tolist()
+        table = np.full((num_dies, slots), EMPTY)
+        for die, own in enumerate(filled(replicas, slots).T):
+            table[die, : own.sum()] = np.repeat(np.arange(num_experts), own)
+        rows[layer] = table.ravel().tolist()
     lines = ",\n".join(f"  {json_text(row, indent=None)}" for row in rows)
     return f'{{"{MAP}": [\n{lines}\n]}}\n'
 
 
-def _filled(replicas: IntArray, die: int, slots: int) -> IntArray:
-    """Return the expert in each of the *slots* of *die*, [slots]; *replicas* is [experts, dies] of one layer.
+def filled(replicas: IntArray, slots: int) -> IntArray:
+    """Return the replicas of one layer and more of them, so that each die has *slots* if it can, [experts, dies].
 
-    Engines give each replica an equal part of its expert's tokens, so a spare slot repeats an expert that lies on this
-    die alone, which changes no share. Where there is none the slot stays empty, -1.
+    Engines give each replica an equal part of its expert's tokens, so an expert may be repeated in the proportion in
+    which it lies on its dies, on all of them: at will, if it lies on one die alone. Slots for which there is no such
+    expert stay empty.
     """
-    own = replicas[:, die].copy()
-    alone = np.flatnonzero((own > 0) & (own == replicas.sum(axis=1)))
-    own[alone[:1]] += slots - own.sum()
-    row: IntArray = np.full(slots, EMPTY)
-    row[: own.sum()] = np.repeat(np.arange(len(own)), own)
-    return row
+    replicas = replicas.astype(np.int64)
+    spare = slots - replicas.sum(axis=0)
+    alone = np.count_nonzero(replicas, axis=1) == 1
+    easy = replicas[alone].any(axis=0)
+    for die in np.flatnonzero(~easy):
+        for expert in np.flatnonzero(replicas[:, die]):
+            more = replicas[expert] // np.gcd.reduce(replicas[expert])
+            times = (spare[more > 0] // more[more > 0]).min()
+            replicas[expert] += times * more
+            spare -= times * more
+    for die in np.flatnonzero(easy):
+        replicas[np.argmax(alone & (replicas[:, die] > 0)), die] += spare[die]
+    return replicas

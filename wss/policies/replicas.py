@@ -1,0 +1,45 @@
+"""What each die gets of an expert's tokens if every replica has an equal part, as engines divide them."""
+
+from __future__ import annotations
+
+import numba
+import numpy as np
+
+
+@numba.njit(cache=True)
+def equal_parts(counts, replicas):  # type: ignore[no-untyped-def]
+    """Return the tokens of each expert that each die gets, [experts, dies]; parts differ by at most one token.
+
+    Tokens that do not divide go, one by one, to a replica on the die that is furthest below its exact share of all
+    experts so far; of equals, the lowest. Experts are gone through by number. So a die gets what exact parts would give
+    it, but for about one token.
+
+    Parameters
+    ----------
+    counts
+        Tokens of each expert, [experts].
+    replicas
+        Of each expert on each die, [experts, dies]; experts with tokens have one at least.
+    """
+    num_experts, num_dies = replicas.shape
+    tokens = np.zeros((num_experts, num_dies), np.int64)
+    behind = np.zeros(num_dies)  # tokens, of the exact share
+    for expert in range(num_experts):
+        if counts[expert] == 0:
+            continue
+        total = replicas[expert].sum()
+        each, left = divmod(counts[expert], total)
+        free = np.zeros(num_dies, np.int64)  # replicas that have no more than the others yet
+        for die in range(num_dies):
+            free[die] = replicas[expert, die]
+            tokens[expert, die] = each * free[die]
+            behind[die] += left * free[die] / total
+        for _ in range(left):
+            best = -1
+            for die in range(num_dies):
+                if free[die] > 0 and (best < 0 or behind[die] > behind[best]):
+                    best = die
+            tokens[expert, best] += 1
+            free[best] -= 1
+            behind[best] -= 1.0
+    return tokens
