@@ -80,7 +80,7 @@ REFUSED = {
     "a row twice": ("layer,expert,count\n1,0,5\n1,0,5\n", "row 3: layer 1, expert 0 is there twice"),
     "a layer twice": ("layer,expert_0\n1,5\n1,5\n", "row 3: layer 1 is there twice"),
     "no number": ("layer,expert,count\n1,0,many\n", "row 2: 'many' is no number of tokens"),
-    "nan": ("layer,expert,count\n1,0,nan\n", "a count is negative, not finite"),
+    "nan": ("layer,expert,count\n1,0,nan\n", "is no number of tokens"),
     "half a layer": ("layer,expert,count\n1.5,0,3\n", "row 2: '1.5' is no number of a layer or an expert"),
     "no tokens": ("layer,expert,share\n1,0,3\n", "has no column of tokens"),
     "other columns": ("layer,mean\n1,3\n", "has a column 'mean'"),
