@@ -332,7 +332,7 @@ def test_a_pool_cannot_be_written_to(on):
 def test_what_cannot_be_told_is_refused_in_one_line(small):
     experiment = load(small, ["policies=[pred_heatmap]", "baseline=pred_heatmap"])
     cases = [
-        ({"prediction": POLICIES["base"].prediction}, "give prediction: token_heatmap, or another with"),
+        ({"prediction": POLICIES["belady"].prediction}, "give prediction: token_heatmap, or another with"),
         ({"prediction": Wrong()}, "it should be finite numbers [6, 12], [dies, experts]"),
         ({"prediction": Curious()}, "its prediction needs 'tomorrow'; it should be one of nothing, pairs"),
         ({"prefetching": Curious()}, "its prefetching needs 'tomorrow'; it should be one of tokens, layers"),
