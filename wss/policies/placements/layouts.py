@@ -68,9 +68,10 @@ class LayoutFile:
             slots = slots_of(content, target)
             if slots is not None:
                 return replicas_of(slots, target), loads
-            for dump in loads_of(path, content):
+            dumps = loads_of(path, content)
+            for dump in dumps:
                 own = dump.of_layers(target.layers, target.num_layers, target.experts)
-                loads = loads + own / own.sum()  # each dump weighs alike, however long it was recorded
+                loads = loads + (own / own.sum() if len(dumps) > 1 else own)  # each weighs alike, however long it was
         except ValueError as error:
             raise ConfigError(f"{path}: {error}; give a layout, or loads, of this model on this wafer") from None
         return None, loads
