@@ -17,6 +17,7 @@ from wss.report import to_json, write_results
 from wss.run import run
 from wss.run.guard import ask
 from wss.traces import RequestRouting, TraceReader, write_trace
+from wss.traces.loads import Loads, write_loads
 from wss.traces.synth import synth_meta, synthesise
 
 SMALL = """\
@@ -476,3 +477,51 @@ def test_how_often_experts_are_placed_is_told_of_the_layers_run(small):
     for layers, said in ((["layers=[1]"], "in the layers run"), ([], "in all layers")):
         notes = run(load(small, [*settings, *layers])).summary["provenance"]["notes"]
         assert any(note.endswith(f"replicas on average, {said}") for note in notes)
+
+
+def test_percentiles_of_steps_and_the_mean_of_links_worked_out_from_the_rows():
+    config = Path(__file__).parents[1] / "configs" / "gpt_oss_20b.yaml"
+    result = run(load(config, ["steps=5", "layers=[0, 1]", "policies=[base]", "batch=16"]))
+    own, ledger = result.summary["runs"][0], result.ledgers[0]
+    steps = sorted(sum(row.time_s for row in ledger.decode if row.step == step) for step in range(1, 6))
+    assert steps[3] < steps[4]
+    assert own["step_time_p99_s"] == pytest.approx(steps[3] + 0.96 * (steps[4] - steps[3]), rel=1e-12)
+    assert own["step_time_p50_s"] == steps[2]
+    used = ledger.link_bytes / (result.wafer.link_bandwidth * sum(steps))
+    assert used.mean() < used.max()
+    assert own["mean_link_utilization"] == pytest.approx(sum(used) / len(used), rel=1e-12)
+    assert own["max_link_utilization"] == pytest.approx(max(used), rel=1e-12)
+
+
+def test_synthetic_requests_follow_the_batch_unless_set():
+    settings = ["steps=1", "layers=[0]", "policies=[ep]", "baseline=ep"]
+    config = Path(__file__).parents[1] / "configs" / "gpt_oss_20b.yaml"
+    free, few = (run(load(config, [*settings, "batch=5000", *more])) for more in ([], ["trace.synth.requests=7"]))
+    assert free.summary["runs"][0]["unique_requests"] == 5000
+    assert few.summary["runs"][0]["unique_requests"] == 7
+    assert any("repeats the 7 requests" in note for note in few.notes)
+    many = run(load(config, [*settings, "batch=8", "trace.synth.requests=5000"]))
+    assert many.summary["runs"][0]["unique_requests"] == 8
+
+
+def test_another_models_preset_is_noted():
+    settings = ["steps=1", "layers=[1]", "policies=[ep]", "baseline=ep", "batch=8", "precision=fp8"]
+    config = Path(__file__).parents[1] / "configs" / "kimi_k2.yaml"
+    own, other = (run(load(config, [*settings, *more])).notes for more in ([], ["trace.synth=deepseek_v3"]))
+    said = [note for note in other if "parameters of deepseek_v3" in note]
+    assert len(said) == 1
+    assert not any("parameters of" in note for note in own)
+
+
+def test_recorded_popularity_is_not_said_to_be_made_up(tmp_path):
+    experiment = load(Path(__file__).parents[1] / "configs" / "gpt_oss_20b.yaml")
+    counts = np.arange(1, 1 + 24 * 32).reshape(24, 32)
+    layers = experiment.model.moe_layers
+    table = [Loads(name="mmlu", phase="decode", layers=layers, counts=counts, top_k=experiment.model.top_k)]
+    write_loads(tmp_path / "loads.parquet", table)
+    settings = ["steps=1", "layers=[0]", "policies=[ep]", "baseline=ep", "batch=8"]
+    said = {"loads": str(tmp_path / "loads.parquet"), "workload": "mmlu"}
+    changes = [f"trace.synth.{key}={value}" for key, value in said.items()]
+    notes = run(load(Path(__file__).parents[1] / "configs" / "gpt_oss_20b.yaml", [*settings, *changes])).notes
+    assert not any("made up from named parameters, not recorded" in note for note in notes)
+    assert any("recorded (mmlu of loads.parquet)" in note for note in notes)

@@ -80,6 +80,29 @@ def test_what_is_there_from_an_instant_on_is_found_at_it(engine):
     assert done.hit.tolist() == [True, True, False]
 
 
+@pytest.mark.parametrize("engine", ["fluid", "fluid compiled"])
+def test_what_is_read_at_one_instant_is_stored_by_die_then_by_task(engine):
+    """Die 0's reads of A and B, and die 1's of C, end together; the plan names C first, and C is stored last.
+
+    LLC 2 has room for two, so B and C stay, in that order.
+    """
+    a, b, c = 1, 2, 3
+    plan = plan_of((c, 1, 1, 2), (a, 0, 1, 2), (b, 0, 1, 2))
+    done, llcs = ran(engine, wafer_with(2), plan, [0.0, 0.0, 0.0], {}, window=2)
+    assert done.read_end == pytest.approx([3 * US] * 3)
+    assert list(llcs[2].content()) == [(0, b), (0, c)]
+
+
+@pytest.mark.parametrize("engine", sorted(ENGINES))
+def test_times_that_only_rounding_tells_apart_are_one_instant(engine):
+    """Die 1 has computed a last bit before die 0: by number die 0 still looks up first, and C pushes out its A."""
+    own, a, b, c = 0, 1, 2, 3
+    plan = plan_of((own, 0, 1, 0), (a, 0, 1, 2), (c, 0, 1, 2), (a, 0, 1, 2), (own, 1, 1, 1), (b, 1, 1, 2))
+    compute = [1 * US, 0, 0, 0, np.nextafter(1 * US, 0), 0]
+    done, _ = ran(engine, wafer_with(2), plan, compute, {2: (a, b), 0: (own,), 1: (own,)})
+    assert done.hit.tolist() == [True, True, False, False, True, True]
+
+
 def tied(rng, mesh):
     """A plan whose reads and computing take whole numbers of half microseconds, so that much happens at one instant."""
     dies = mesh[0] * mesh[1]
