@@ -259,6 +259,10 @@ def test_what_the_papers_physics_does_not_read_is_refused(setting):
             {"wafer": replace(DOJO, die=replace(DOJO.die, llc=replace(DOJO.die.llc, size=0.0, hit=1e-6)))},
             "wafer.die.llc.hit: 1e-06 changes nothing: an LLC of size 0 holds nothing",
         ),
+        (
+            {"wafer": replace(DOJO, link=replace(DOJO.link, request=0.0, granule=99.0))},
+            "wafer.link.granule: 99.0 changes nothing: requests of 0 bytes take no link",
+        ),
         ({"wafer": replace(NODES, nic=replace(NODES.nic, latency=1e-6))}, "wafer.nic.latency: 1e-06 changes nothing"),
     ],
 )
@@ -275,7 +279,10 @@ def test_what_is_left_unread_is_refused(changes, what):
         ({"model": replace(TINY, num_experts=5000)}, "model.num_experts: 5000 is not right; it should be less than or"),
         ({"wafer": replace(DOJO, link=replace(DOJO.link, bandwidth=-1.0))}, "wafer.link.bandwidth: '-1.0 B/s' is out"),
         ({"wafer": replace(DOJO, link=replace(DOJO.link, latency="fast"))}, "wafer.link.latency: 'fast' is not a time"),
-        ({"trace": replace(SYNTH, skew=float("nan"))}, "trace.skew: nan is not right; it should be a finite number"),
+        (
+            {"trace": replace(SYNTH, skew=float("nan"))},
+            "trace.synth.skew: nan is not right; it should be a finite number",
+        ),
         ({"network": "fluid"}, "network: 'fluid' is not right; give a network"),
         ({"network": PacketSpec(window=0)}, "network.window: 0 is not right; it should be greater"),
         ({"policies": ()}, "policies: () is not right; give policies"),

@@ -164,7 +164,7 @@ def _check_fields(document: Document, experiment: Experiment) -> None:
         elif isinstance(value, tuple):
             read_layer_list(document, (name,), list(value))
         elif is_dataclass(value):
-            check_value(document, (name,), value)
+            check_value(document, ("trace", "synth") if isinstance(value, SynthSpec) else (name,), value)
     if not callable(getattr(experiment.network, "model", None)):
         document.fault(("network",), f"{experiment.network!r} is not right; give a network, such as FluidSpec()")
     elif type(experiment.network) in NETWORKS.values():

@@ -24,7 +24,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
-from annotated_types import Ge, Le, Len
+from annotated_types import Ge, Len, Lt
 
 from wss.config.choices import build
 from wss.config.experiment import Experiment
@@ -50,7 +50,7 @@ class CheckSpec:
 
     __pydantic_config__ = CHECKED
 
-    tolerance: Annotated[float, Ge(0), Le(1)] = 0.01
+    tolerance: Annotated[float, Ge(0), Lt(1)] = 0.01
     figures: Annotated[tuple[str, ...], Len(1)] = ("speedup", "decode_time_s", "hops")
 
 

@@ -110,6 +110,12 @@ RULES: tuple[Rule, ...] = (
         _ALL_WAFERS,
     ),
     Rule(
+        ("wafer.link.granule",),
+        lambda values: "wafer" in values and values["wafer"].link.request == 0 and not _is_paper(values),
+        "requests of 0 bytes take no link",
+        _ALL_WAFERS,
+    ),
+    Rule(
         ("wafer.nic", "wafer.fabric"),
         lambda values: isinstance(values.get("wafer"), SwitchedSpec) and values["wafer"].nodes == 1,
         "one node sends nothing to another; give wafer.nodes",

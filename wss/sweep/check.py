@@ -140,8 +140,8 @@ def _fault(content: Any) -> str | None:
     if lacks:
         return f"it lacks {', '.join(lacks)}"
     tolerance, values = content["tolerance"], content["values"]
-    if not _is_number(tolerance) or not 0 <= tolerance <= 1:
-        return f"its tolerance is {tolerance!r}; it should be a share, 0 to 1"
+    if not _is_number(tolerance) or not 0 <= tolerance < 1:
+        return f"its tolerance is {tolerance!r}; it should be a share, from 0 to below 1"
     if not isinstance(values, list) or not values:
         return "its values are no list of rows"
     for number, row in enumerate(values):
@@ -178,6 +178,10 @@ def check_same(expected: dict[str, Any], identity: str, sweep: Sweep) -> None:
             f"{sweep.name}: its expected figures may move by {expected['tolerance']:g}, and the sweep says "
             f"{sweep.check.tolerance:g}; renew them with --update"
         )
+    figures = {"labels", "policy", *sweep.check.figures}
+    odd = next((sorted({*row} - figures) for row in expected["values"] if {*row} - figures), None)
+    if odd:
+        raise ConfigError(f"{sweep.name}: its expected figures have '{odd[0]}', which is not compared; renew them")
     written = [hash_of([row["labels"], row["policy"]]) for row in expected["values"]]
     own = {hash_of([point.labels, policy.name]) for point in sweep.points for policy in point.experiment.policies}
     missing, surplus = len(own - set(written)), len(written) - len(own & set(written))

@@ -111,3 +111,10 @@ def other_kind(content: Content) -> str | None:
     if "num_hidden_layers" in keys:
         return "is a model's config.json; give it as model"
     return None
+
+
+def has_bool(value: Any) -> bool:
+    """Whether true or false stands anywhere in lists, which numpy takes for 1 or 0."""
+    if isinstance(value, list | tuple):
+        return any(map(has_bool, value))
+    return isinstance(value, bool)

@@ -25,7 +25,7 @@ import pyarrow.parquet as pq
 from wss.errors import OutputError, TraceError, did_you_mean
 from wss.models import ModelShape
 from wss.records import FloatArray
-from wss.traces.content import Content, other_kind, read_content
+from wss.traces.content import Content, has_bool, other_kind, read_content
 from wss.traces.load_tables import table_of_loads
 from wss.traces.writer import reason
 
@@ -208,13 +208,6 @@ def _from_counts(path: Path, content: Content) -> Loads:
     )
 
 
-def _has_bool(value: Any) -> bool:
-    """Whether true or false stands anywhere in lists, which numpy takes for 1 or 0."""
-    if isinstance(value, list | tuple):
-        return any(map(_has_bool, value))
-    return isinstance(value, bool)
-
-
 def numbers(value: Any, what: str, dimensions: tuple[int, ...]) -> FloatArray:
     """Return *value* as an array of numbers of so many *dimensions*, none of them empty.
 
@@ -229,7 +222,7 @@ def numbers(value: Any, what: str, dimensions: tuple[int, ...]) -> FloatArray:
         array = np.zeros(0, np.object_)
     if array.dtype == np.object_ and array.size:  # such as whole numbers beyond 64 bits
         array = np.zeros(0, np.object_)
-    if array.dtype.kind not in "iuf" or _has_bool(value) or array.ndim not in dimensions or not array.size:
+    if array.dtype.kind not in "iuf" or has_bool(value) or array.ndim not in dimensions or not array.size:
         raise ValueError(f"its {what} is no table of numbers, all rows of one length")
     result: FloatArray = array.astype(np.float64)
     return result

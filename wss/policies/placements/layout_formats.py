@@ -23,7 +23,7 @@ import numpy as np
 import yaml
 
 from wss.records import IntArray
-from wss.traces.content import Content, other_kind
+from wss.traces.content import Content, has_bool, other_kind
 
 MAP, INVERSE, COUNT = "physical_to_logical_map", "logical_to_physical_map", "logical_count"
 EMPTY = -1  # a slot that holds no expert
@@ -149,16 +149,9 @@ def _whole(value: Any, what: str) -> IntArray:
         array = np.asarray(value)
     except (ValueError, OverflowError):
         array = np.zeros(0)
-    if array.dtype.kind not in "iu" or not array.size or _has_bool(value):
+    if array.dtype.kind not in "iu" or not array.size or has_bool(value):
         raise ValueError(f"{what} is no table of whole numbers, all rows of one length")
     return array.astype(np.int64)
-
-
-def _has_bool(value: Any) -> bool:
-    """Whether true or false stands anywhere in lists, which numpy takes for 1 or 0."""
-    if isinstance(value, list | tuple):
-        return any(map(_has_bool, value))
-    return isinstance(value, bool)
 
 
 def _rows(value: Any, target: Target, what: str) -> IntArray:
