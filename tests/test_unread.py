@@ -19,9 +19,10 @@ from wss.hardware import WAFERS, FaultSpec
 from wss.hardware.specs import SwitchedSpec, WaferSpec
 from wss.models import MODELS, ModelShape
 from wss.policies import POLICIES, Policy
-from wss.policies.allocation import Chunked
+from wss.policies.allocation import Chunked, Home
 from wss.policies.caching import Lfu
 from wss.policies.placements.eplb import Eplb
+from wss.policies.prediction import TokenHeatmap
 from wss.run import run
 from wss.traces.synth import SynthSpec
 
@@ -109,6 +110,11 @@ def at(value: Any, path: tuple[str, ...]) -> Any:
 def put(value: Any, path: tuple[str, ...], new: Any) -> Any:
     """*value* with *new* at *path*."""
     return replace(value, **{path[0]: new if len(path) == 1 else put(getattr(value, path[0]), path[1:], new)})
+
+
+def hint_of(value: Any, path: tuple[str, ...]) -> Any:
+    """The type of the field at *path*, without what else is said of it."""
+    return get_type_hints(type(at(value, path[:-1])))[path[-1]]
 
 
 def others(value: Any, hint: Any) -> list[Any]:
@@ -254,6 +260,10 @@ def test_what_the_papers_physics_does_not_read_is_refused(setting):
             {"policies": (Policy(name="base", allocation=Chunked(), placement=Eplb(groups=4)),)},
             "policies.0.placement.groups: 4 changes nothing: groups matter where there are nodes",
         ),
+        (
+            {"policies": (Policy(name="base", allocation=Home(), prediction=TokenHeatmap()),)},
+            "policies.0.prediction: changes nothing: with allocation: home no die fetches what it could keep",
+        ),
         ({"gemm": "ideal", "wafer": replace(DOJO, die=replace(DOJO.die, sms=100))}, "wafer.die.sms: 100 changes"),
         (
             {"wafer": replace(DOJO, die=replace(DOJO.die, llc=replace(DOJO.die.llc, size=0.0, hit=1e-6)))},
@@ -296,6 +306,25 @@ def test_what_python_alone_can_get_wrong(changes, what):
     with pytest.raises(ConfigError) as error:
         replace(MESH, **changes)
     assert any(fault.startswith(f"experiment: {what}") for fault in error.value.faults), error.value.faults
+
+
+@pytest.mark.parametrize("wrong", [None, "many", (), ("a",), [1], {}, object], ids=str)
+@pytest.mark.parametrize("name", ["packet", "nodes", "faults"])
+def test_a_wrong_type_in_any_field_is_refused_by_name_and_never_a_traceback(name, wrong):
+    """Deep in a specification too: whoever writes ``replace(wafer, mesh=5)`` reads our words."""
+    base = BASES[name]
+    for path in leaves(base):
+        if wrong is None and type(None) in get_args(hint_of(base, path)):
+            continue
+        try:
+            put(base, path, wrong)
+        except ConfigError as error:
+            assert all(path[-1] in fault or path[0] in fault for fault in error.faults), (path, error.faults)
+        except ValueError:  # the words of the specification itself
+            assert path[0] in ("model", "trace")
+        else:
+            allowed = path[0] == "policies" or isinstance(at(base, path), str | tuple | dict)
+            assert allowed, f"{'.'.join(path)}: {wrong!r} is accepted"
 
 
 def test_a_point_of_a_sweep_that_sets_what_is_not_read_is_refused_before_anything_runs(tmp_path):

@@ -29,7 +29,12 @@ VERBS = ("place", "allocate", "wanted", "victims", "ahead", "look_back", "model"
 def build(document: Document, place: Place, value: Any, hint: Any) -> Any:
     """Check *value* against the type *hint*, a dataclass or an annotated type, and return the object."""
     try:
-        return _adapter(hint).validate_json(json.dumps(value), strict=True)
+        written = json.dumps(value)
+    except (TypeError, ValueError):  # made in Python
+        document.fault(place, f"{value!r} is not right; give plain numbers and text")
+        return None
+    try:
+        return _adapter(hint).validate_json(written, strict=True)
     except ValidationError as error:
         for fault in error.errors(include_url=False):
             where = (*place, *fault["loc"])

@@ -86,7 +86,8 @@ class Experiment:
 
     def __post_init__(self) -> None:
         document = Document("experiment")
-        object.__setattr__(self, "physics", PHYSICS.get(self.physics, self.physics))
+        if isinstance(self.physics, str):
+            object.__setattr__(self, "physics", PHYSICS.get(self.physics, self.physics))
         if isinstance(self.policies, list):
             object.__setattr__(self, "policies", tuple(self.policies))
         _check_fields(document, self)

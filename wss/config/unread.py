@@ -14,7 +14,7 @@ from wss.config.nodes import Place
 from wss.engine.artifact_machine import SHARES
 from wss.hardware import WAFERS, FaultSpec, SwitchedSpec, WaferSpec
 from wss.models import MODELS
-from wss.policies import POLICIES
+from wss.policies import ALLOCATIONS, POLICIES
 from wss.policies.caching import Lru
 from wss.policies.placements.eplb import Eplb
 from wss.policies.prediction import Never
@@ -23,6 +23,7 @@ from wss.traces.synth import SYNTHS, SynthSpec
 
 Values = Mapping[str, Any]
 PAPER_PHYSICS = "paper_artifact"
+AT_HOMES = ("home", "even", "nearest")  # allocations that compute every expert where it was placed
 LABELS = ("name", "source", "about", "seed")  # change no figure, or a figure by chance alone
 
 
@@ -201,6 +202,10 @@ def _of_policies(values: Values) -> Iterator[tuple[Place, str]]:
         if isinstance(policy.prediction, Never) and policy.caching != Lru():
             what = "changes nothing: without a prediction there are no copies to give up; leave it out"
             yield ("policies", number, "caching"), what
+        computes_at_homes = [name for name in AT_HOMES if type(policy.allocation) is ALLOCATIONS[name]]
+        if computes_at_homes and not isinstance(policy.prediction, Never):
+            what = f"changes nothing: with allocation: {computes_at_homes[0]} no die fetches what it could keep"
+            yield ("policies", number, "prediction"), f"{what}; leave it out"
         placement = policy.placement
         if isinstance(placement, Eplb) and placement.nodes == 1 and placement.groups != Eplb().groups:
             what = f"{placement.groups} changes nothing: groups matter where there are nodes; give nodes"

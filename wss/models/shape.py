@@ -12,7 +12,7 @@ from typing import Annotated, Literal
 
 from annotated_types import Ge, Le, MinLen
 
-from wss.errors import CHECKED
+from wss.errors import CHECKED, of_sound_fields
 from wss.models.precision import AnyPrecision, Format, stated_activation_bytes, weight_bits
 
 Size = Annotated[int, Ge(1), Le(10**6)]
@@ -46,6 +46,7 @@ class Attention:
     qk_rope_head_dim: Size | None = field(default=None, metadata=_OPTION)
     v_head_dim: Size | None = field(default=None, metadata=_OPTION)
 
+    @of_sound_fields
     def __post_init__(self) -> None:
         grouped = (self.num_kv_heads, self.head_dim)
         latent = (self.kv_lora_rank, self.qk_nope_head_dim, self.qk_rope_head_dim, self.v_head_dim)
@@ -105,6 +106,7 @@ class ModelShape:
     vocab_size: Annotated[int, Ge(1), Le(10**8)] | None = field(default=None, metadata=_OPTION)
     source: str = "given in the configuration"
 
+    @of_sound_fields
     def __post_init__(self) -> None:
         if self.top_k > self.num_choices:
             free = f" and zero_experts {self.zero_experts}" if self.zero_experts else ""

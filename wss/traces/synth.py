@@ -31,7 +31,7 @@ from typing import Annotated
 import numpy as np
 from annotated_types import Ge, Le, Len
 
-from wss.errors import CHECKED, ConfigError
+from wss.errors import CHECKED, ConfigError, of_sound_fields
 from wss.models import ModelShape
 from wss.records import IntArray
 from wss.rng import stream, uniform
@@ -110,6 +110,7 @@ class SynthSpec:
     prompt_max: Tokens = 24
     decode_tokens: Tokens = 128
 
+    @of_sound_fields
     def __post_init__(self) -> None:
         if self.prompt_min > self.prompt_max:
             raise ValueError(f"prompt_min {self.prompt_min} exceeds prompt_max {self.prompt_max}; give a range")
