@@ -83,6 +83,7 @@ class Experiment:
     replications: int = 1
     faults: FaultSpec | None = None
     dispatch: Dispatch | None = None
+    planning: float | Literal["free", "charged"] = "free"
 
     def __post_init__(self) -> None:
         document = Document("experiment")
@@ -156,6 +157,8 @@ def _check_fields(document: Document, experiment: Experiment) -> None:
         value = getattr(experiment, name)
         if name == "precision" and isinstance(value, Precision):
             check_value(document, (name,), value)
+        elif name == "planning" and isinstance(value, float):
+            reader(document, (name,), f"{value!r} s")
         else:
             reader(document, (name,), value)
     for name, (types, right) in TYPES.items():

@@ -14,11 +14,11 @@ from wss.config.nodes import Place
 from wss.engine.artifact_machine import SHARES
 from wss.hardware import WAFERS, FaultSpec, SwitchedSpec, WaferSpec
 from wss.models import MODELS
-from wss.policies import ALLOCATIONS, POLICIES
+from wss.policies import ALLOCATIONS, CopyRules, Policy
+from wss.policies.allocation import FIXED, Algorithm1, Chunked, Home, InTurn
 from wss.policies.caching import Lru
 from wss.policies.placements.eplb import Eplb
-from wss.policies.prediction import Never
-from wss.policies.presets import PAPER
+from wss.policies.prediction import Never, TokenHeatmap
 from wss.traces.synth import SYNTHS, SynthSpec
 
 Values = Mapping[str, Any]
@@ -147,6 +147,12 @@ RULES: tuple[Rule, ...] = (
         (),
     ),
     Rule(
+        ("planning",),
+        lambda values: all(isinstance(policy.allocation, FIXED) for policy in values.get("policies", ())),
+        "no policy here has an allocation that plans for all dies in one place",
+        (),
+    ),
+    Rule(
         ("dispatch.counting",),
         lambda values: values.get("dispatch") is not None and values["dispatch"].once_per == "expert",
         "a token that is sent once for each expert is counted by its experts",
@@ -202,6 +208,12 @@ def _of_policies(values: Values) -> Iterator[tuple[Place, str]]:
         if isinstance(policy.prediction, Never) and policy.caching != Lru():
             what = "changes nothing: without a prediction there are no copies to give up; leave it out"
             yield ("policies", number, "caching"), what
+        if isinstance(policy.prediction, Never) and policy.copies != CopyRules():
+            what = "changes nothing: without a prediction there are no copies; leave it out"
+            yield ("policies", number, "copies"), what
+        elif policy.copies.serve == "all_dies" and isinstance(policy.allocation, InTurn | Chunked):
+            what = "'all_dies' changes nothing: this allocation reads from homes and own copies alone; leave it out"
+            yield ("policies", number, "copies", "serve"), what
         computes_at_homes = [name for name in AT_HOMES if type(policy.allocation) is ALLOCATIONS[name]]
         if computes_at_homes and not isinstance(policy.prediction, Never):
             what = f"changes nothing: with allocation: {computes_at_homes[0]} no die fetches what it could keep"
@@ -232,6 +244,20 @@ def not_in_paper(values: Values) -> Iterator[tuple[Place, str]]:
     if values.get("dispatch") is not None:
         yield ("dispatch",), "physics: paper_artifact sends no token activations; give dispatch: none"
     for number, policy in enumerate(values.get("policies", ())):
-        if policy.name not in PAPER or POLICIES[policy.name] != policy:
-            what = f"physics: paper_artifact has no policy '{policy.name}'; give the presets {', '.join(PAPER)}"
-            yield ("policies", number), what
+        yield from ((("policies", number, *place), what) for place, what in _not_in_paper(policy))
+
+
+def _not_in_paper(policy: Policy) -> Iterator[tuple[Place, str]]:
+    """Yield which parts of *policy* the paper's simulator does not have."""
+    start = f"physics: paper_artifact has no such {{}} ('{policy.name}'); give"
+    allocation = policy.allocation
+    if type(allocation) not in (InTurn, Chunked, Home, Algorithm1):
+        yield ("allocation",), f"{start.format('allocation')} in_turn, chunked, home or algorithm1"
+    elif isinstance(allocation, Algorithm1) and allocation.radius != Algorithm1().radius:
+        yield ("allocation", "radius"), f"{start.format('radius')} {Algorithm1().radius}"
+    if type(policy.prediction) not in (Never, TokenHeatmap):
+        yield ("prediction",), f"{start.format('prediction')} never or token_heatmap"
+    plain = Policy(name=policy.name, allocation=allocation)
+    for part in ("placement", "caching", "copies", "prefetching", "rebalancing", "history"):
+        if getattr(policy, part) != getattr(plain, part):
+            yield (part,), f"{start.format(part)} none: leave it out"

@@ -56,6 +56,16 @@ def _physics(document: Document, place: Place, value: Any) -> Any:
     return PHYSICS.get(_one_of(document, place, value, PHYSICS, "physics"))
 
 
+def _planning(document: Document, place: Place, value: Any) -> Any:
+    if value in ("free", "charged"):
+        return value
+    try:
+        return Quantity("time").parse(value)
+    except ValueError as error:
+        document.fault(place, f"{str(error).partition(';')[0]}; give free, charged or a time, such as '20 us'")
+        return None
+
+
 def _one_of(document: Document, place: Place, value: Any, table: Mapping[str, Any], what: str) -> Any:
     if not isinstance(value, str) or value not in table:
         document.fault(place, f"{value!r} is not a known {what}; {did_you_mean(value, table)}")
@@ -80,6 +90,7 @@ PLAIN: dict[str, Reader] = {
     "physics": _physics,
     "window": _of(Annotated[int, Ge(1), Le(4096)]),
     "baseline": _of(str),
+    "planning": _planning,
     "seed": _of(Annotated[int, Ge(0), Le(LARGEST_SEED)]),
     "replications": _of(Annotated[int, Ge(1), Le(1000)]),
 }

@@ -1,4 +1,4 @@
-"""One of the paper's five policies under the physics of the paper's own simulator (``physics: paper_artifact``)."""
+"""One of the paper's policies under the physics of the paper's own simulator (``physics: paper_artifact``)."""
 
 from __future__ import annotations
 
@@ -28,9 +28,12 @@ from wss.engine.artifact_machine import (
 from wss.hardware import GEMMS, Wafer
 from wss.metrics import Ledger
 from wss.policies import Policy
-from wss.policies.artifact import Prices, allocate, at_home, in_turn, wanted_copies
+from wss.policies.allocation import Algorithm1, Chunked, Home, InTurn
+from wss.policies.artifact import BLOCK, Cut, Prices, allocate, at_home, by_tokens, in_turn, wanted_copies
 from wss.policies.placement import contiguous_homes
+from wss.policies.prediction import TokenHeatmap
 from wss.records import BoolArray, FloatArray, IntArray, KernelRow
+from wss.run.planning import planning_time
 from wss.traces import Kernel
 
 NS = 1e-9
@@ -86,7 +89,8 @@ class ArtifactSite:
     """One policy at work: its caches, its copies (without limit), its ledger."""
 
     def __init__(self, experiment: Experiment, wafer: Wafer, policy: Policy) -> None:
-        self._policy, self._wafer = policy.name, wafer
+        self._policy, self._wafer = policy, wafer
+        self._planning = experiment.planning
         self._layers = experiment.layers_run
         self._machine = machine_of(experiment, wafer)
         self._memories = Memories(self._machine, len(self._layers))
@@ -139,20 +143,25 @@ class ArtifactSite:
         self._enter(kernel, tasks, self._kernel(self._machine, self._memories, kernel.layer, tasks, wanted))
 
     def _plan(self, kernel: Kernel) -> IntArray:
-        home = self._machine.homes
-        if self._policy in ("base", "pred"):
-            return in_turn(kernel.order, kernel.counts, self._wafer.num_dies)
-        if self._policy == "ep":
+        home, num_dies, allocation = self._machine.homes, self._wafer.num_dies, self._policy.allocation
+        if isinstance(allocation, InTurn):
+            return in_turn(kernel.order, kernel.counts, num_dies, allocation.offset)
+        if isinstance(allocation, Chunked):
+            return by_tokens(kernel.order, kernel.counts, num_dies)
+        if isinstance(allocation, Home):
             return at_home(kernel.order, kernel.counts, home)
+        assert isinstance(allocation, Algorithm1)  # the experiment has no other under this physics
+        cut = Cut(allocation.block or BLOCK, allocation.min_candidates, allocation.near == "holders")
         copies = self._memories.copies[kernel.layer]
-        return allocate(kernel.order, kernel.counts, home, self._wafer.hops, copies, self._prices)
+        return allocate(kernel.order, kernel.counts, home, self._wafer.hops, copies, self._prices, cut)
 
     def _wanted(self, kernel: Kernel, tasks: IntArray) -> BoolArray:
         """Return which tasks' experts are worth a copy, [tasks], as far as any slice would still be fetched."""
-        if self._policy not in ("pred", "allo_pred") or kernel.step == 0:
+        prediction = self._policy.prediction
+        if not isinstance(prediction, TokenHeatmap) or kernel.step == 0:
             return np.zeros(len(tasks), np.bool_)
         fetched = _fetched(tasks, self._machine.homes, self._memories.copies[kernel.layer])
-        return wanted_copies(kernel.heat, tasks, self._wafer.num_dies, fetched)
+        return wanted_copies(kernel.heat, tasks, self._wafer.num_dies, prediction.share, fetched)
 
     def _enter(self, kernel: Kernel, tasks: IntArray, counts: Counts) -> None:
         """Enter the kernel's row, and in decode what the links carried."""
@@ -164,8 +173,9 @@ class ArtifactSite:
         compute: FloatArray = np.multiply(counts.die_compute, NS)
         ends, computes = counts.die_end.tolist(), counts.die_compute.tolist()
         tokens, active = int(kernel.counts.sum()), len(kernel.order)
+        planned = planning_time(self._planning, self._policy, len(kernel.counts), len(tasks))
         row = KernelRow(
-            policy=self._policy,
+            policy=self._policy.name,
             phase="decode" if kernel.step > 0 else "prefill",
             step=kernel.step,
             layer=self._layers[kernel.layer],
@@ -173,9 +183,9 @@ class ArtifactSite:
             active_experts=active,
             max_expert_tokens=int(kernel.counts.max()),
             tasks=len(tasks),
-            time_s=counts.time * NS,
+            time_s=planned + counts.time * NS,
             lower_bound_s=self._bound(tokens, active),
-            mean_die_time_s=sum(ends) / len(ends) * NS,
+            mean_die_time_s=planned + sum(ends) / len(ends) * NS,
             compute_time_s=max(computes) * NS,
             remote_reads=int(slices.sum()),
             hops=counts.hops,
@@ -190,6 +200,7 @@ class ArtifactSite:
             prefetched_bytes=0.0,
             evictions=0,
             hbm_used_bytes=self._fullest(),
+            planning_s=planned,
         )
         self.ledger.add(row, data, request, busy, compute)
 
