@@ -18,8 +18,9 @@ from wss.policies.allocation import Algorithm1
 from wss.policies.balanced import Balanced
 from wss.policies.caching import Lru
 from wss.records import Plan
-from wss.run import run
+from wss.run import foresight, run
 from wss.run.guard import checked_plan, sealed
+from wss.run.walk import replay_of
 from wss.traces.synth import SynthSpec
 
 ROW = wafer_of((1, 3))
@@ -142,6 +143,17 @@ def test_no_copies_are_made_in_the_prefill_unless_asked_for(prefill):
         written[row.phase] += row.local_write_bytes
     assert (written["prefill"] > 0) == prefill
     assert sum(written.values()) > 0
+
+
+def test_counters_of_the_heatmap_that_16_bits_cannot_hold_are_counted(monkeypatch):
+    """Of 36 counters a layer, some pass 50 in three steps of 40 tokens; as many are named."""
+    assert not any("counters of the heatmap" in note for note in run(BASE).notes)
+    monkeypatch.setattr(foresight, "FULL_COUNTER", 50)
+    (note,) = [note for note in run(BASE).notes if "counters of the heatmap" in note]
+    last = {kernel.layer: kernel.heat.copy() for kernel in replay_of(BASE, list(BASE.policies))[1].kernels()}
+    full = sum(int((heat > 50).sum()) for heat in last.values())
+    assert 0 < full < 2 * 36
+    assert note.startswith(f"pred: {full} counters of the heatmap are beyond 50")
 
 
 PRED = replace(POLICIES["pred"], name="base")
