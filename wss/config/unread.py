@@ -15,7 +15,7 @@ from wss.engine.artifact_machine import SHARES
 from wss.hardware import WAFERS, FaultSpec, SwitchedSpec, WaferSpec
 from wss.models import MODELS
 from wss.policies import ALLOCATIONS, CopyRules, Policy
-from wss.policies.allocation import FIXED, Algorithm1, Chunked, Home, InTurn
+from wss.policies.allocation import Algorithm1, Chunked, Home, InTurn
 from wss.policies.caching import Lru
 from wss.policies.placements.eplb import Eplb
 from wss.policies.prediction import Never, TokenHeatmap
@@ -144,12 +144,6 @@ RULES: tuple[Rule, ...] = (
         ("replications",),
         lambda values: not _drawn_by_seed(values),
         "recorded requests are taken in a given order, and no layers are sampled, so all seeds give the same",
-        (),
-    ),
-    Rule(
-        ("planning",),
-        lambda values: all(isinstance(policy.allocation, FIXED) for policy in values.get("policies", ())),
-        "no policy here has an allocation that plans for all dies in one place",
         (),
     ),
     Rule(

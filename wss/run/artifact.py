@@ -33,7 +33,7 @@ from wss.policies.artifact import BLOCK, Cut, Prices, allocate, at_home, by_toke
 from wss.policies.placement import contiguous_homes
 from wss.policies.prediction import TokenHeatmap
 from wss.records import BoolArray, FloatArray, IntArray, KernelRow
-from wss.run.planning import planning_time
+from wss.run.planning import planning_notes, planning_time
 from wss.traces import Kernel
 
 NS = 1e-9
@@ -129,8 +129,8 @@ class ArtifactSite:
 
     @property
     def notes(self) -> list[str]:
-        """Nothing more."""
-        return []
+        """What a reader of the result should know."""
+        return planning_notes(self._planning, self._policy)
 
     def _fullest(self) -> float:
         """Return the bytes of experts of all layers and copies on the fullest die."""

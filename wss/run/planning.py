@@ -21,6 +21,13 @@ TASK_BYTES = 8  # expert, die, tokens (assumed)
 Planning = float | Literal["free", "charged"]
 
 
+def planning_notes(planning: Planning, policy: Policy) -> list[str]:
+    """Return what a reader should know: whether nothing is charged to *policy*, where it is to others."""
+    if planning == "free" or not isinstance(policy.allocation, FIXED):
+        return []
+    return [f"{policy.name}: every die works out its own part of the plan, so no planning is charged"]
+
+
 def planning_time(planning: Planning, policy: Policy, num_experts: int, num_tasks: int) -> float:
     """Return the seconds for which a layer run of *policy* waits for a plan of *num_tasks*."""
     if planning == "free" or isinstance(policy.allocation, FIXED):

@@ -29,7 +29,7 @@ from wss.run.homes import Homes
 from wss.run.moving import Moving, moves_of
 from wss.run.placing import Seen, costs_of, known_to, layer_indices, placed_by, placing_notes
 from wss.run.placing import needs_of as placement_needs
-from wss.run.planning import planning_time
+from wss.run.planning import planning_notes, planning_time
 from wss.run.victims import CheckedCaching
 from wss.traces import Kernel
 
@@ -99,7 +99,7 @@ class Site:
     def notes(self) -> list[str]:
         """What a reader of the result should know."""
         notes = [*self._placing_notes, *agreement_note(self._policy, agreement(self._behind, self._served))]
-        notes += [*self._foresight.notes(self._places)]
+        notes += [*self._foresight.notes(self._places), *planning_notes(self._planning, self._policy)]
         notes += self._moving.notes if self._moving else []
         if self._slots or isinstance(self._policy.prefetching, NoPrefetch):
             return notes
