@@ -1,7 +1,7 @@
 """The paper's claims about figure 12, from the results of a sweep.
 
 python experiments/fig12/claims.py results/fig12_paper_artifact            # prints
-python experiments/fig12/claims.py results/fig12_paper_artifact --save     # and notes them in experiments/fig12/results.json
+python experiments/fig12/claims.py results/fig12_paper_artifact --save     # and writes results.json here
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ def hops_cut(rows: list[Row], policy: str) -> tuple[float, float]:
 
 
 def figures(rows: list[Row]) -> dict[str, Any]:
-    """Return mean speedups by model, wafer, batch and over all, those of allo_pred over ep, and how far hops are cut."""
+    """Return mean speedups by model, wafer, batch and over all, also over ep, and how far hops are cut."""
     groups: dict[str, dict[str, Any]] = {
         str(label): {axis: label}
         for axis in ("model", "wafer", "batch")
