@@ -227,8 +227,8 @@ def test_a_setting_is_refused_in_the_same_words_everywhere(key, tmp_path):
 
 
 NOT_READ = {  # beside physics: paper
-    "wafer=dojo_enhanced": {"wafer": WAFERS["dojo_enhanced"]},
-    "wafer.link.bandwidth=1 GB/s": {"wafer": replace(DOJO, link=replace(DOJO.link, bandwidth=1e9))},
+    "wafer.die.sms=100": {"wafer": replace(DOJO, die=replace(DOJO.die, sms=100))},
+    "wafer.link.latency=1 us": {"wafer": replace(DOJO, link=replace(DOJO.link, latency=1e-6))},
     "network=packet": {"network": PacketSpec()},
     "gemm=ideal": {"gemm": "ideal"},
     "window=7": {"window": 7},

@@ -76,7 +76,7 @@ def _drawn_by_seed(values: Values) -> bool:
 
 
 _ALL_WAFERS = tuple({"wafer": wafer} for wafer in WAFERS.values())
-_MESHES = tuple({"wafer": WAFERS[name]} for name in ("dojo", "tsmc_sow"))
+_MESHES = tuple({"wafer": wafer} for wafer in WAFERS.values() if isinstance(wafer, WaferSpec))
 _TRACES = tuple({"trace": synth} for synth in (SynthSpec(), *SYNTHS.values()))
 
 RULES: tuple[Rule, ...] = (
@@ -87,15 +87,16 @@ RULES: tuple[Rule, ...] = (
         (),
     ),
     Rule(
-        ("wafer.die.flops", "wafer.die.sms", "wafer.die.hbm.bandwidth", "wafer.die.hbm.latency", "wafer.die.llc"),
+        ("wafer.die.sms", "wafer.die.hbm.latency", "wafer.die.llc"),
         lambda values: _is_paper(values) and _is_mesh(values),
-        "physics: paper_artifact has its own rates and latencies of dies, and reads the mesh and the HBM's size alone",
+        "physics: paper_artifact has its own latencies and LLC, and reads of a die its FP16 peak and its HBM's "
+        "bandwidth and size alone",
         _MESHES,
     ),
     Rule(
-        ("wafer.link",),
+        ("wafer.link.latency", "wafer.link.request", "wafer.link.granule"),
         lambda values: _is_paper(values) and _is_mesh(values),
-        "physics: paper_artifact has its own links",
+        "physics: paper_artifact has its own links, and reads their bandwidth alone",
         _MESHES,
     ),
     Rule(
@@ -235,6 +236,9 @@ def not_in_paper(values: Values) -> Iterator[tuple[Place, str]]:
         yield ("faults",), "physics: paper_artifact has no faults; leave them out"
     if isinstance(values.get("wafer"), SwitchedSpec):
         yield ("wafer",), "physics: paper_artifact has no switches; give a wafer that is a mesh, such as dojo"
+    on_simpy = values.get("engine") == "simpy" and _is_mesh(values)
+    if on_simpy and values["wafer"].link.bandwidth != WAFERS["dojo"].link.bandwidth:
+        yield ("engine",), "physics: paper_artifact has Dojo's links where engine is simpy; give engine: auto"
     if values.get("dispatch") is not None:
         yield ("dispatch",), "physics: paper_artifact sends no token activations; give dispatch: none"
     for number, policy in enumerate(values.get("policies", ())):

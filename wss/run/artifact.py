@@ -10,13 +10,8 @@ import numpy as np
 
 from wss.config import Experiment
 from wss.engine.artifact import ArtifactKernel
-from wss.engine.artifact_compiled import compiled_artifact
 from wss.engine.artifact_machine import (
-    DRAM_BYTES_PER_NS,
-    FLOP_PER_NS,
     HOP_LATENCY,
-    LINK_BYTES_PER_NS,
-    LINK_SHARE,
     REQUEST_BYTES,
     SHARES,
     SLICES,
@@ -33,6 +28,7 @@ from wss.policies.artifact import BLOCK, Cut, Prices, allocate, at_home, by_toke
 from wss.policies.placement import contiguous_homes
 from wss.policies.prediction import TokenHeatmap
 from wss.records import BoolArray, FloatArray, IntArray, KernelRow
+from wss.run.artifact_rates import rates_of, runner
 from wss.run.planning import planning_notes, planning_time
 from wss.traces import Kernel
 
@@ -47,19 +43,20 @@ def _edges(wafer: Wafer) -> IntArray:
 
 
 def machine_of(experiment: Experiment, wafer: Wafer) -> Machine:
-    """Return the wafer and model as the artifact sees them."""
+    """Return the wafer and model as the artifact sees them: a faster die has higher shares of the artifact's peaks."""
     edges = _edges(wafer)
     resource = (SLICES * wafer.num_dies + edges).tolist()
     routes = [[[resource[link] for link in route if link >= 0] for route in row] for row in wafer.routes.tolist()]
     shares, dram_share = SHARES[experiment.model.name]
+    rates = rates_of(wafer.spec)
     return Machine(
         hidden=experiment.model.hidden_size,
         intermediate=experiment.model.moe_intermediate_size,
         home=contiguous_homes(experiment.model.num_experts, wafer.num_dies).tolist(),
         routes=routes,
         num_edges=len(np.unique(edges)),
-        compute_shares=shares,
-        dram_share=dram_share,
+        compute_shares=tuple((tokens, share * rates.compute) for tokens, share in shares),
+        dram_share=dram_share * rates.dram,
     )
 
 
@@ -94,15 +91,14 @@ class ArtifactSite:
         self._layers = experiment.layers_run
         self._machine = machine_of(experiment, wafer)
         self._memories = Memories(self._machine, len(self._layers))
-        self._kernel = _in_python if experiment.engine == "simpy" else compiled_artifact
+        self._rates = rates_of(wafer.spec)
+        self._kernel = _in_python if experiment.engine == "simpy" else runner(self._rates)
         self._edges = _edges(wafer)
-        self._peak = FLOP_PER_NS / NS
         size = SLICES * self._machine.slice_bytes
-        rate = LINK_BYTES_PER_NS * LINK_SHARE
         self._prices = Prices(
-            token=3 * 2 * self._machine.hidden * self._machine.intermediate / (1e6 * 0.7),
-            dram=size / (DRAM_BYTES_PER_NS * 0.9),
-            transfer=size / rate,
+            token=3 * 2 * self._machine.hidden * self._machine.intermediate / (self._rates.flop_per_ns * 0.7),
+            dram=size / (self._rates.dram_bytes_per_ns * 0.9),
+            transfer=size / self._rates.link_bytes_per_ns,
             hop=2 * HOP_LATENCY,
         )
         self.ledger = Ledger(policy.name, experiment.model, wafer, "fp16", GEMMS["ideal"])
@@ -208,9 +204,9 @@ class ArtifactSite:
         """Return a lower bound: as in `wss.metrics.bounds`, by slices, less those that the LLCs can hold."""
         dies = self._wafer.num_dies
         flop = 6.0 * self._machine.hidden * self._machine.intermediate
-        compute = math.ceil(tokens / dies) * flop / self._peak
+        compute = math.ceil(tokens / dies) * flop / (self._rates.flop_per_ns / NS)
         slices = max(0, SLICES * active - dies * WAYS * self._machine.llc_sets)
-        return max(compute, math.ceil(slices / dies) * self._machine.slice_bytes / (DRAM_BYTES_PER_NS / NS))
+        return max(compute, math.ceil(slices / dies) * self._machine.slice_bytes / (self._rates.dram_bytes_per_ns / NS))
 
 
 def _in_python(machine: Machine, memories: Memories, layer: int, tasks: IntArray, wanted: BoolArray) -> Counts:
