@@ -236,9 +236,6 @@ def not_in_paper(values: Values) -> Iterator[tuple[Place, str]]:
         yield ("faults",), "physics: paper_artifact has no faults; leave them out"
     if isinstance(values.get("wafer"), SwitchedSpec):
         yield ("wafer",), "physics: paper_artifact has no switches; give a wafer that is a mesh, such as dojo"
-    on_simpy = values.get("engine") == "simpy" and _is_mesh(values)
-    if on_simpy and values["wafer"].link.bandwidth != WAFERS["dojo"].link.bandwidth:
-        yield ("engine",), "physics: paper_artifact has Dojo's links where engine is simpy; give engine: auto"
     if values.get("dispatch") is not None:
         yield ("dispatch",), "physics: paper_artifact sends no token activations; give dispatch: none"
     for number, policy in enumerate(values.get("policies", ())):

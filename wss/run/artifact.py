@@ -10,6 +10,7 @@ import numpy as np
 
 from wss.config import Experiment
 from wss.engine.artifact import ArtifactKernel
+from wss.engine.artifact_compiled import compiled_artifact
 from wss.engine.artifact_machine import (
     HOP_LATENCY,
     REQUEST_BYTES,
@@ -28,7 +29,7 @@ from wss.policies.artifact import BLOCK, Cut, Prices, allocate, at_home, by_toke
 from wss.policies.placement import contiguous_homes
 from wss.policies.prediction import TokenHeatmap
 from wss.records import BoolArray, FloatArray, IntArray, KernelRow
-from wss.run.artifact_rates import rates_of, runner
+from wss.run.artifact_rates import rates_of
 from wss.run.planning import planning_notes, planning_time
 from wss.traces import Kernel
 
@@ -57,6 +58,7 @@ def machine_of(experiment: Experiment, wafer: Wafer) -> Machine:
         num_edges=len(np.unique(edges)),
         compute_shares=tuple((tokens, share * rates.compute) for tokens, share in shares),
         dram_share=dram_share * rates.dram,
+        link_rate=rates.link_bytes_per_ns,
     )
 
 
@@ -92,7 +94,7 @@ class ArtifactSite:
         self._machine = machine_of(experiment, wafer)
         self._memories = Memories(self._machine, len(self._layers))
         self._rates = rates_of(wafer.spec)
-        self._kernel = _in_python if experiment.engine == "simpy" else runner(self._rates)
+        self._kernel = _in_python if experiment.engine == "simpy" else compiled_artifact
         self._edges = _edges(wafer)
         size = SLICES * self._machine.slice_bytes
         self._prices = Prices(
