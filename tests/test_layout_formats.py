@@ -106,7 +106,14 @@ REFUSED = {
     "slots said": ({"initial_global_assignments": {"1": MAP[0], "2": MAP[1]}, "num_slots": 9}, "says num_slots: 9"),
     "a layer less": ({"initial_global_assignments": {"1": MAP[0]}}, "its layers are 1 in 1..1, the model's MoE layers"),
     "layers from 0": ({"initial_global_assignments": {"0": MAP[0], "1": MAP[1]}}, "its layers are 2 in 0..1"),
-    "a layer twice": (f"initial_global_assignments:\n  1: {MAP[0]}\n  2: {MAP[1]}\n  2: {MAP[0]}\n", "has 2 twice"),
+    "a layer twice": (
+        f"initial_global_assignments:\n  1: {MAP[0]}\n  2: {MAP[1]}\n  2: {MAP[0]}\n",
+        "has the key '2' twice",
+    ),
+    "a map twice": (
+        f'{{"physical_to_logical_map": {MAP}, "physical_to_logical_map": {MAP[::-1]}}}',
+        "the key 'physical_to_logical_map' twice",
+    ),
     "a slot beyond": ({"logical_to_physical_map": [[[10**12]] * 8] * 2}, "names slot 1000000000000, and 8 replicas"),
     "one true": ({"physical_to_logical_map": [[0, True, 2, 3, 4, 5, 6, 7]] * 2}, "is no table of whole numbers"),
     "flows": ({"topology": {}, "flows": []}, "is a set of transfers; run it with `wss flows`"),

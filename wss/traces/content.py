@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from wss.errors import TraceError
-from wss.files import parse_json
+from wss.files import TwiceError, parse_json
 from wss.traces.importers.pt import load_pt
 
 MOST_BYTES = 2**30  # of a file of loads or of a layout
@@ -63,6 +63,8 @@ def _text(path: Path, text: str) -> Content:
         return Content("csv", _rows(text, first)) if is_table and ":" not in first else Content("text", text)
     try:
         return Content("json", parse_json(text))
+    except TwiceError as error:
+        raise TraceError(f"{path}: {error}") from None
     except ValueError as error:
         lines = [line for line in text.splitlines() if line.strip()]
         try:

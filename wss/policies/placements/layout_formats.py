@@ -22,6 +22,7 @@ from typing import Any
 import numpy as np
 import yaml
 
+from wss.files import TwiceError
 from wss.records import IntArray
 from wss.traces.content import Content, has_bool, other_kind
 
@@ -96,12 +97,8 @@ class _Loader(yaml.SafeLoader):
         keys = [key.value for key, _ in node.value]
         twice = next((key for key in keys if keys.count(key) > 1), None)
         if twice is not None:
-            raise TwiceError(f"has {twice} twice")
+            raise TwiceError(twice)
         return super().construct_mapping(node, deep)
-
-
-class TwiceError(ValueError):
-    """A key stands twice."""
 
 
 def _yaml(content: Content) -> Any:
