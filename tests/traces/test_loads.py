@@ -4,10 +4,12 @@ import json
 
 import numpy as np
 import pytest
+from click.testing import CliRunner
 
+from wss.cli import cli
 from wss.errors import TraceError
 from wss.models import ModelShape
-from wss.traces.loads import Loads, looks_like_loads, read_dumps, read_loads, write_loads
+from wss.traces.loads import Loads, is_loads, looks_like_loads, read_dumps, read_loads, write_loads
 
 MODEL = ModelShape(
     name="toy", num_layers=3, moe_layers=(1, 2), num_experts=4, top_k=2, hidden_size=64, moe_intermediate_size=64
@@ -45,6 +47,27 @@ def test_a_layer_without_tokens_stays_and_figures_leave_it_out(tmp_path):
     assert read_dumps(path, MODEL)["a"].tolist() == [[0, 0, 0, 0], COUNTS[1]]
     (loads,) = read_loads(path)
     assert loads.with_tokens().layers == (2,)
+
+
+@pytest.mark.parametrize(
+    "table",
+    [
+        {"logical_count": COUNTS},
+        {"logical_count": [[0] * 4, *COUNTS]},
+        {"logical_count": [[0] * 4, COUNTS[0]]},
+        {"logical_count": [[0] * 4, [0] * 4, COUNTS[1]]},
+        "layer,expert_0,expert_1,expert_2,expert_3\n2,1,2,3,4\n1,0,0,0,0\n40000,0,0,0,0\n",
+    ],
+    ids=["MoE rows", "all rows", "an empty MoE row", "an empty layer", "numbered"],
+)
+def test_an_imported_table_has_the_loads_of_the_file_it_is_of(table, tmp_path):
+    path, out = tmp_path / "a.json", tmp_path / "a.parquet"
+    path.write_text(table if isinstance(table, str) else json.dumps(table))
+    command = CliRunner().invoke(cli, ["trace", "import", str(path), "--out", str(out)])
+    assert command.exit_code == 0, command.output
+    assert is_loads(out)
+    before, after = read_dumps(path, MODEL), read_dumps(out, MODEL)
+    np.testing.assert_array_equal(after["a"], before["a"])
 
 
 def test_a_table_in_parquet_is_of_the_layers_that_it_names(tmp_path):

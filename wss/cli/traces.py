@@ -113,7 +113,7 @@ def import_(
 
     free_file(out, force)
     if kind is None and source.is_file() and looks_like_loads(source):
-        write_loads(out, [dump.with_tokens() for dump in read_loads(source)])
+        write_loads(out, read_loads(source))
         click.echo(f"wrote {out}: expert loads, not tokens; see them with `wss trace stats`")
         return
     opened = open_source(source, kind, _hints(**said))

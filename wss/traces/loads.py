@@ -12,9 +12,7 @@ SGLang's rows have no numbers: they are all layers of the model, the dense ones 
 
 from __future__ import annotations
 
-import os
-from collections.abc import Collection, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
@@ -22,85 +20,18 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from wss.errors import OutputError, TraceError, did_you_mean
+from wss.errors import TraceError, did_you_mean
 from wss.models import ModelShape
 from wss.records import FloatArray
 from wss.traces.content import Content, has_bool, other_kind, read_content
+from wss.traces.dumps import Loads
+from wss.traces.load_parquet import COLUMNS, read_parquet, write_loads
 from wss.traces.load_tables import table_of_loads
-from wss.traces.writer import reason
 
-COLUMNS = {"dump", "phase", "layer", "logical_count"}
+__all__ = ["Loads", "is_loads", "loads_of", "looks_like_loads", "numbers", "read_dumps", "read_loads", "write_loads"]
+
 COUNT, MAP = "logical_count", "physical_to_logical_map"
 LARGEST = 1e15  # tokens of an expert
-
-
-@dataclass(frozen=True, eq=False, kw_only=True)
-class Loads:
-    """The loads of one dump.
-
-    Attributes
-    ----------
-    name, phase
-        What it is called, and what it counted; ``""`` if unknown.
-    layers
-        Absolute numbers of the layers; of rows that were not numbered their places in the file.
-    counts
-        Tokens of each expert, [layers, experts].
-    top_k
-        Experts of a token; 0 if unknown.
-    numbered
-        Whether the file says which layer a row is of.
-    """
-
-    name: str
-    phase: str
-    layers: tuple[int, ...]
-    counts: FloatArray
-    top_k: int
-    numbered: bool = True
-
-    def with_tokens(self) -> Loads:
-        """Return the rows that have any tokens."""
-        rows = np.flatnonzero(self.counts.any(axis=1))
-        return replace(self, layers=tuple(self.layers[row] for row in rows), counts=self.counts[rows])
-
-    def of_layers(self, moe_layers: Sequence[int], num_layers: int, num_experts: int) -> FloatArray:
-        """Return the rows of a model's MoE layers, [MoE layers, experts]; a layer without tokens is zero.
-
-        Parameters
-        ----------
-        moe_layers, num_layers, num_experts
-            Of the model; *num_layers* counts dense layers too, whose rows are passed over.
-
-        Raises
-        ------
-        ValueError
-            If they are not the model's.
-        """
-        rows, experts = self.counts.shape
-        if experts != num_experts:
-            raise ValueError(f"has loads of {experts} experts a layer, the model has {num_experts}")
-        if self.numbered:
-            return self._numbered(moe_layers)
-        if rows == len(moe_layers):
-            return self.counts
-        if rows != num_layers:
-            counted = f"{len(moe_layers)} MoE layers" + f" of {num_layers}" * (num_layers != len(moe_layers))
-            raise ValueError(f"has {rows} rows, the model has {counted}; give a row for each of either")
-        return self.counts[list(moe_layers)]
-
-    def _numbered(self, moe_layers: Sequence[int]) -> FloatArray:
-        if len(set(self.layers)) < len(self.layers):
-            twice = next(layer for layer in self.layers if self.layers.count(layer) > 1)
-            raise ValueError(f"has layer {twice} twice")
-        at = {layer: row for row, layer in enumerate(self.layers)}
-        foreign = [layer for layer in self.layers if layer not in moe_layers and self.counts[at[layer]].any()]
-        if foreign:
-            raise ValueError(f"has tokens in layer {foreign[0]}, which is no MoE layer of the model")
-        missing = [layer for layer in moe_layers if layer not in at]
-        if missing:
-            raise ValueError(f"lacks layer {missing[0]}, a MoE layer of the model")
-        return self.counts[[at[layer] for layer in moe_layers]]
 
 
 def looks_like_loads(path: Path) -> bool:
@@ -147,7 +78,7 @@ def loads_of(path: Path, content: Content) -> list[Loads]:
     """Return the loads that the *content* of *path* holds; see `read_loads`."""
     try:
         if content.kind == "parquet":
-            found = _from_parquet(path)
+            found = read_parquet(path)
         elif content.kind == "csv" and other_kind(content) is None:
             layers, counts = table_of_loads(content.value)
             found = [Loads(name=path.stem, phase="", layers=layers, counts=counts, top_k=0)]
@@ -225,63 +156,4 @@ def numbers(value: Any, what: str, dimensions: tuple[int, ...]) -> FloatArray:
     if array.dtype.kind not in "iuf" or has_bool(value) or array.ndim not in dimensions or not array.size:
         raise ValueError(f"its {what} is no table of numbers, all rows of one length")
     result: FloatArray = array.astype(np.float64)
-    return result
-
-
-def write_loads(out: Path, dumps: list[Loads]) -> None:
-    """Write *dumps* as a table, whole or not at all.
-
-    Raises
-    ------
-    OutputError
-        If it cannot be written.
-    """
-    rows = [(loads, layer, counts) for loads in dumps for layer, counts in zip(loads.layers, loads.counts, strict=True)]
-    table = pa.table(
-        {
-            "dump": [loads.name for loads, _, _ in rows],
-            "phase": [loads.phase for loads, _, _ in rows],
-            "layer": pa.array([layer for _, layer, _ in rows], pa.int16()),
-            "logical_count": [counts.tolist() for _, _, counts in rows],
-        }
-    ).replace_schema_metadata({"top_k": str(dumps[0].top_k)})
-    temporary = out.with_name(f".{out.name}.{os.getpid()}.part")
-    try:
-        pq.write_table(table, temporary)
-        os.replace(temporary, out)
-    except (OSError, pa.ArrowException) as error:
-        temporary.unlink(missing_ok=True)
-        raise OutputError(f"{out}: cannot be written ({reason(error)}); give a path where you may write") from error
-
-
-def _from_parquet(path: Path) -> list[Loads]:
-    try:
-        table = pq.read_table(path)
-        missing = sorted(COLUMNS - {*table.column_names})
-        if missing:
-            raise TraceError(
-                f"{path}: is no table of loads, as it has no {', '.join(missing)}; give one with a row a layer"
-            )
-        columns = {name: table.column(name).to_pylist() for name in COLUMNS}
-        counts = np.array(columns["logical_count"], np.float64)
-        top_k = int((table.schema.metadata or {}).get(b"top_k", b"0"))
-    except (OSError, pa.ArrowException) as error:
-        raise TraceError(f"{path}: cannot be read ({reason(error)}); give a whole table of loads") from error
-    except (ValueError, TypeError) as error:
-        raise TraceError(f"{path}: its logical_count is no table of numbers ({error}); give a list a row") from error
-    if counts.ndim != 2 or None in columns["layer"]:
-        raise TraceError(f"{path}: is no table of loads; give a row a layer, with its number and tokens of each expert")
-    names = np.array([str(name) for name in columns["dump"]])
-    result = []
-    for name in dict.fromkeys(names.tolist()):
-        rows = np.flatnonzero(names == name)
-        result.append(
-            Loads(
-                name=name,
-                phase=str(columns["phase"][rows[0]]),
-                layers=tuple(int(columns["layer"][row]) for row in rows),
-                counts=counts[rows],
-                top_k=top_k,
-            )
-        )
     return result
