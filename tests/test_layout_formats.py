@@ -79,6 +79,34 @@ def test_a_pt_file_is_read_as_json_is(tmp_path):
     np.testing.assert_array_equal(of_counts, placed(written(tmp_path, {"logical_count": counts.tolist()})))
 
 
+EPLB = (np.array(MAP), np.array(MAP)[:, :, None], np.ones((2, 8), np.int64))  # a map that is its own inverse
+
+
+@pytest.mark.parametrize(
+    "content",
+    [np.array(MAP), tuple(np.array(MAP)), np.reshape(MAP, (2, 4, 2)), EPLB],
+    ids=["a map", "a row a layer", "by ranks", "what EPLB returns"],
+)
+def test_an_array_that_names_every_expert_is_a_map(content, tmp_path):
+    of_json = placed(written(tmp_path, {"physical_to_logical_map": MAP}))
+    np.testing.assert_array_equal(placed(save_pt(tmp_path / "map.pt", content)), of_json)
+    if isinstance(content, np.ndarray):
+        np.save(tmp_path / "map.npy", content)
+        np.testing.assert_array_equal(placed(tmp_path / "map.npy"), of_json)
+
+
+def test_an_array_that_can_be_no_map_is_of_loads(tmp_path):
+    counts = np.random.default_rng(0).integers(1, 99, (3, 8))
+    of_json = placed(written(tmp_path, {"logical_count": counts.tolist()}))
+    for array in (counts, counts.astype(np.float32), np.stack([counts, 0 * counts]), tuple(counts)):
+        np.testing.assert_array_equal(placed(save_pt(tmp_path / "count.pt", array)), of_json)
+    records = [{"global_physical_count": counts}]
+    content = {"records": records, "last_physical_to_logical_map": np.tile(np.arange(8), (3, 1))}
+    np.testing.assert_array_equal(placed(save_pt(tmp_path / "count.pt", content)), of_json)
+    with pytest.raises(WssError, match="as a layout it leaves experts out, and as loads it is of few tokens; save it"):
+        placed(save_pt(tmp_path / "few.pt", counts % 5))
+
+
 def test_one_row_is_that_of_all_layers(tmp_path):
     found = placed(written(tmp_path, MAP[1]))
     np.testing.assert_array_equal(found[0], found[1])

@@ -5,6 +5,7 @@ import json
 import numpy as np
 import pytest
 from click.testing import CliRunner
+from formats import save_pt
 
 from wss.cli import cli
 from wss.errors import TraceError
@@ -47,6 +48,90 @@ def test_a_layer_without_tokens_stays_and_figures_leave_it_out(tmp_path):
     assert read_dumps(path, MODEL)["a"].tolist() == [[0, 0, 0, 0], COUNTS[1]]
     (loads,) = read_loads(path)
     assert loads.with_tokens().layers == (2,)
+
+
+def passes(counts=None, slots=(0, 1, 2, 3, 0, 1)):
+    """As SGLang's recorder of mode per_pass writes them: two passes of three layers, a slot twice for two experts."""
+    counts = np.array([[0] * 4, *COUNTS], np.int64) if counts is None else np.array(counts)
+    table = np.tile(np.array(slots), (len(counts), 1))
+    first = np.zeros(table.shape, np.int64)
+    first[:, 4:] = 1
+    whole = np.concatenate([counts, np.zeros((len(counts), 2), np.int64)], axis=1)
+    whole[:, :2] -= 1
+    whole[0, :2] = first[0] = 0
+    records = [
+        {"forward_pass_id": 7 + n, "rank": 0, "gatherer_key": "primary", "global_physical_count": one}
+        for n, one in enumerate((first, whole))
+    ]
+    return {"records": records, "last_physical_to_logical_map": table}
+
+
+BARE = {
+    "bare": np.array(COUNTS, np.int64),
+    "bare, of floats": np.array(COUNTS),
+    "bare, passes": np.array([COUNTS, np.multiply(COUNTS, 3)], np.int64) // 2 // 2,
+    "a row a layer": tuple(np.array(COUNTS, np.int64)),
+    "a pass each": (np.array(COUNTS, np.int64), np.zeros((2, 4), np.int64)),
+    "passes of logical experts": [{"logical_count": np.array(COUNTS)}, {"logical_count": np.zeros((2, 4))}],
+    "per_pass": passes(),
+}
+
+
+@pytest.mark.parametrize("form", BARE)
+def test_arrays_are_the_same_table(form, tmp_path):
+    expected = [[9, 20, 29, 40], [4, 4, 4, 84]] if form == "bare, passes" else COUNTS
+    path = save_pt(tmp_path / "a.pt", BARE[form])
+    np.testing.assert_array_equal(read_dumps(path, MODEL)["a"], expected)
+    assert looks_like_loads(path) == ("pass" in form and "bare" not in form and "each" not in form)
+
+
+def test_numpy_files_are_the_same_table(tmp_path):
+    np.save(tmp_path / "a.npy", np.array(COUNTS))
+    np.savez(tmp_path / "b.npz", np.array(COUNTS))
+    np.savez_compressed(tmp_path / "c.npz", logical_count=np.array([[0] * 4, *COUNTS]), other=np.zeros(2))
+    for name in ("a.npy", "b.npz", "c.npz"):
+        (tmp_path / name).rename(tmp_path / "x.bin")
+        np.testing.assert_array_equal(read_dumps(tmp_path / "x.bin", MODEL)["x"], COUNTS)
+
+
+def unmapped():
+    return passes()["records"]
+
+
+NO_COUNTS = {
+    "a layout": (np.array([[0, 1, 2, 3], [3, 2, 1, 0]]), "names each expert as a layout does: name it as placement"),
+    "EPLB's": (
+        (np.tile(np.arange(4), (2, 1)), np.tile(np.arange(4)[:, None], (2, 1, 1)), np.ones((2, 4), np.int64)),
+        "names each expert as a layout does",
+    ),
+    "logits": (
+        np.array([[0.5, -2.0, 1.0, 0.0]] * 2, np.float32),
+        "is an array [2, 4] without a key that holds what is",
+    ),
+    "shares": (np.array([[0.5, 0.25, 0.25, 0.0]] * 2), "or a fraction"),
+    "routing": (np.array([[[0, 3], [2, 1]], [[5, 6], [7, 8]]]), "may be experts that tokens chose"),
+    "one row": (np.array([5, 6, 7, 8]), "counts are [layers, experts] or [passes, layers, experts]"),
+    "unlike": ((np.ones((2, 4)), np.ones((3, 4))), "has no logical_count"),
+    "no map": (unmapped(), "has no last_physical_to_logical_map, which says whose slots they are"),
+    "another map": (passes() | {"last_physical_to_logical_map": np.zeros((2, 6), np.int64)}, "has not an expert for"),
+    "unlike passes": (
+        [{"logical_count": np.ones((2, 4))}, {"logical_count": np.ones((2, 5))}],
+        "of pass 1 is of shape",
+    ),
+    "a pass without": ([{"logical_count": np.ones((2, 4))}, unmapped()[0]], "its pass 1 has no logical_count"),
+    "a negative pass": ([{"logical_count": -np.ones((2, 4))}], "of pass 0 has -1; a count is 0 or more"),
+}
+
+
+@pytest.mark.parametrize("case", NO_COUNTS)
+def test_arrays_that_may_be_something_else_are_refused_by_name(case, tmp_path):
+    content, what = NO_COUNTS[case]
+    path = save_pt(tmp_path / "a.pt", content)
+    with pytest.raises(TraceError) as error:
+        read_dumps(path, MODEL)
+    (fault,) = error.value.faults
+    assert fault.startswith(f"{path}: ")
+    assert what in fault
 
 
 @pytest.mark.parametrize(

@@ -4,22 +4,25 @@ from __future__ import annotations
 
 import csv
 import io
+import zipfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 from wss.errors import TraceError
 from wss.files import TwiceError, parse_json
+from wss.traces.importers.arrays import load_numpy
 from wss.traces.importers.pt import load_pt
 
+NUMPY = b"\x93NUMPY"
 MOST_BYTES = 2**30  # of a file of loads or of a layout
 
-Kind = Literal["parquet", "pt", "json", "lines", "csv", "text"]
+Kind = Literal["parquet", "arrays", "json", "lines", "csv", "text"]
 
 
 @dataclass(frozen=True)
 class Content:
-    """What was read: a Parquet file unread, data of .pt, JSON or JSON Lines, rows of a CSV file, or other text."""
+    """What was read: a Parquet file unread, data of .pt, numpy, JSON or JSON Lines, rows of CSV, or other text."""
 
     kind: Kind
     value: Any = None
@@ -42,17 +45,27 @@ def read_content(path: Path) -> Content:
             beginning = file.read(4)
             if beginning == b"PAR1":
                 return Content("parquet")
-            if beginning[:2] == b"PK":
-                return Content("pt", load_pt(path))
+            if beginning[:2] == b"PK" or beginning == NUMPY[:4]:
+                return Content("arrays", _arrays(path))
             text = (beginning + file.read()).decode("utf-8-sig")
     except OSError as error:
         raise TraceError(f"{path}: cannot be read ({error.strerror or error}); give a readable file") from None
     except UnicodeDecodeError:
-        what = "is neither Parquet, .pt nor text; give a file of expert loads or of a layout"
+        what = "is neither Parquet, .pt, .npy, .npz nor text; give a file of expert loads or of a layout"
         raise TraceError(f"{path}: {what}") from None
     if not text.strip():
         raise TraceError(f"{path}: is empty; give a file of expert loads or of a layout")
     return _text(path, text)
+
+
+def _arrays(path: Path) -> Any:
+    """Return the data of a .pt file, the array of a .npy file, or those of a .npz file by name; one alone as it is."""
+    if zipfile.is_zipfile(path):
+        with zipfile.ZipFile(path) as archive:
+            if not any(name.endswith(".npy") for name in archive.namelist()):
+                return load_pt(path)
+    found = load_numpy(path)
+    return next(iter(found.values())) if [*found] in ([""], ["arr_0"]) else found
 
 
 def _text(path: Path, text: str) -> Content:
@@ -113,10 +126,3 @@ def other_kind(content: Content) -> str | None:
     if "num_hidden_layers" in keys:
         return "is a model's config.json; give it as model"
     return None
-
-
-def has_bool(value: Any) -> bool:
-    """Whether true or false stands anywhere in lists, which numpy takes for 1 or 0."""
-    if isinstance(value, list | tuple):
-        return any(map(has_bool, value))
-    return isinstance(value, bool)

@@ -3,8 +3,9 @@
 Read are, by content and whatever the name of the file,
 
 * a Parquet table with the columns dump, phase, layer and logical_count (a list over experts), a row a layer;
-* SGLang's ``{"logical_count": [layers][experts]}`` or ``[steps][layers][experts]`` (JSON), steps summed, other keys
-  left alone; and the ``.pt`` file of its recorder in mode ``stat``;
+* SGLang's ``{"logical_count": [layers][experts]}`` or ``[steps][layers][experts]``, steps summed, other keys left
+  alone: JSON, and the ``.pt`` file of its recorder in mode ``stat``, or ``per_pass`` (see `load_forms`);
+* an array of counts without a key, ``.pt``, ``.npy`` or ``.npz``, where it can be nothing else;
 * a CSV table, long (layer, expert, count) or wide (layer, expert_0, expert_1, ...).
 
 SGLang's rows have no numbers: they are all layers of the model, the dense ones zero, or its MoE layers alone.
@@ -14,7 +15,6 @@ from __future__ import annotations
 
 from collections.abc import Collection
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -23,14 +23,14 @@ import pyarrow.parquet as pq
 from wss.errors import TraceError, did_you_mean
 from wss.models import ModelShape
 from wss.records import FloatArray
-from wss.traces.content import Content, has_bool, other_kind, read_content
+from wss.traces.content import Content, other_kind, read_content
 from wss.traces.dumps import Loads
+from wss.traces.load_forms import COUNT, MAP, PHYSICAL, counts_of
 from wss.traces.load_parquet import COLUMNS, read_parquet, write_loads
 from wss.traces.load_tables import table_of_loads
 
-__all__ = ["Loads", "is_loads", "loads_of", "looks_like_loads", "numbers", "read_dumps", "read_loads", "write_loads"]
+__all__ = ["Loads", "is_loads", "loads_of", "looks_like_loads", "read_dumps", "read_loads", "write_loads"]
 
-COUNT, MAP = "logical_count", "physical_to_logical_map"
 LARGEST = 1e15  # tokens of an expert
 
 
@@ -44,7 +44,7 @@ def looks_like_loads(path: Path) -> bool:
     if beginning[:4] == b"PAR1":
         return is_loads(path)
     if beginning[:2] == b"PK" or beginning.lstrip()[:1] in (b"{", b"["):
-        return COUNT.encode() in beginning and b"records" not in beginning
+        return PHYSICAL.encode() in beginning or (COUNT.encode() in beginning and b"topk_ids" not in beginning)
     try:
         content = read_content(path)
         return content.kind == "csv" and other_kind(content) is None and bool(loads_of(path, content))
@@ -63,18 +63,18 @@ def is_loads(path: Path) -> bool:
         return False
 
 
-def read_loads(path: Path) -> list[Loads]:
-    """Read all dumps of a file, rows as they stand there.
+def read_loads(path: Path, experts: int | None = None) -> list[Loads]:
+    """Read all dumps of a file, rows as they stand there; *experts* a layer, if known, tells some files from others.
 
     Raises
     ------
     TraceError
         If it is damaged or of another kind, or holds anything but finite counts from 0 on.
     """
-    return loads_of(path, read_content(path))
+    return loads_of(path, read_content(path), experts)
 
 
-def loads_of(path: Path, content: Content) -> list[Loads]:
+def loads_of(path: Path, content: Content, experts: int | None = None) -> list[Loads]:
     """Return the loads that the *content* of *path* holds; see `read_loads`."""
     try:
         if content.kind == "parquet":
@@ -83,7 +83,7 @@ def loads_of(path: Path, content: Content) -> list[Loads]:
             layers, counts = table_of_loads(content.value)
             found = [Loads(name=path.stem, phase="", layers=layers, counts=counts, top_k=0)]
         else:
-            found = [_from_counts(path, content)]
+            found = [_from_counts(path, content, experts)]
         for loads in found:
             _check(loads)
     except ValueError as error:
@@ -106,7 +106,7 @@ def read_dumps(path: Path, model: ModelShape, names: Collection[str] = ()) -> di
     TraceError
         If the file cannot be read, is of another shape, or has no dump of a name.
     """
-    found = {dump.name: dump for dump in read_loads(path)}
+    found = {dump.name: dump for dump in read_loads(path, model.num_experts)}
     unknown = [name for name in names if name not in found]
     if unknown:
         raise TraceError(*(f"{path}: has no dump '{name}'; {did_you_mean(name, found)}" for name in unknown))
@@ -119,41 +119,13 @@ def read_dumps(path: Path, model: ModelShape, names: Collection[str] = ()) -> di
     return fitted
 
 
-def _from_counts(path: Path, content: Content) -> Loads:
-    """Return the loads of a mapping with logical_count."""
+def _from_counts(path: Path, content: Content, experts: int | None) -> Loads:
+    """Return the loads of data, of JSON or of arrays."""
     value = content.value
-    if not isinstance(value, dict) or COUNT not in value:
+    counts = counts_of(value, experts) if content.kind in ("json", "arrays") else None
+    if counts is None:
         if isinstance(value, dict) and MAP in value:
             raise ValueError("is a layout and holds no loads; name it as placement: {kind: file, path: ...}")
         raise ValueError(other_kind(content) or f'has no {COUNT}, as {{"{COUNT}": [layers][experts]}} has')
-    counts = numbers(value[COUNT], COUNT, (2, 3))
-    if counts.min() < 0:
-        raise ValueError(f"its {COUNT} has {counts.min():g}; a count is 0 or more")
-    return Loads(
-        name=path.stem,
-        phase="",
-        layers=tuple(range(counts.shape[-2])),
-        counts=counts.sum(axis=0) if counts.ndim == 3 else counts,
-        top_k=0,
-        numbered=False,
-    )
-
-
-def numbers(value: Any, what: str, dimensions: tuple[int, ...]) -> FloatArray:
-    """Return *value* as an array of numbers of so many *dimensions*, none of them empty.
-
-    Raises
-    ------
-    ValueError
-        If it is none; the message calls it *what*.
-    """
-    try:
-        array = np.asarray(value)
-    except (ValueError, OverflowError):
-        array = np.zeros(0, np.object_)
-    if array.dtype == np.object_ and array.size:  # such as whole numbers beyond 64 bits
-        array = np.zeros(0, np.object_)
-    if array.dtype.kind not in "iuf" or has_bool(value) or array.ndim not in dimensions or not array.size:
-        raise ValueError(f"its {what} is no table of numbers, all rows of one length")
-    result: FloatArray = array.astype(np.float64)
-    return result
+    layers = tuple(range(len(counts)))
+    return Loads(name=path.stem, phase="", layers=layers, counts=counts, top_k=0, numbered=False)

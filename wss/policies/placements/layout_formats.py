@@ -20,13 +20,15 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import yaml
 
 from wss.files import TwiceError
 from wss.records import IntArray
-from wss.traces.content import Content, has_bool, other_kind
+from wss.traces.content import Content, other_kind
+from wss.traces.load_forms import COUNT, KEYED, MAP, bare_array, has_bool, holds_loads, is_map, whole_counts
 
-MAP, INVERSE, COUNT = "physical_to_logical_map", "logical_to_physical_map", "logical_count"
+INVERSE = "logical_to_physical_map"
 EMPTY = -1  # a slot that holds no expert
 RANKS = ("ep_size", "num_ranks", "num_gpus", "world_size", "moe_ep_size", "ep_rank_count")
 EXPERTS = ("num_experts", "num_experts_per_layer", "num_logical_experts")
@@ -56,13 +58,28 @@ def slots_of(content: Content, target: Target) -> IntArray | None:
         if what:
             raise ValueError(what)
         return None
-    if isinstance(value, Mapping) and COUNT in value and MAP not in value:
+    if content.kind in ("json", "arrays") and holds_loads(value):
         return None
+    if (bare := bare_array(value)) is not None:
+        return _of_bare(bare, target)
     table = _table(value, target)
     if table is None:
         what = other_kind(content) or f"has neither {MAP} nor {COUNT}, nor another form of a layout"
         raise ValueError(what)
     return table
+
+
+def _of_bare(array: npt.NDArray[Any], target: Target) -> IntArray | None:
+    """Return the slots that an array without a key names, None if it can only be loads."""
+    if is_map(array, target.experts):
+        return _rows(array, target, "its map")
+    counts = whole_counts(array)
+    if counts is None and array.dtype.kind == "f":
+        return None
+    if counts is not None and array.ndim > 1 and (array.dtype.kind == "f" or counts.max() >= target.experts):
+        return None
+    what = f"is an array {list(array.shape)} without a key: as a layout it leaves experts out"
+    raise ValueError(f"{what}, and as loads it is of few tokens; {KEYED}")
 
 
 def replicas_of(slots: IntArray, target: Target) -> IntArray:

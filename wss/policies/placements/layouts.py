@@ -16,9 +16,10 @@ from wss.files import json_text
 from wss.policies.history import History
 from wss.policies.placement import Extra
 from wss.policies.placements.eplb import Eplb
-from wss.policies.placements.layout_formats import EMPTY, MAP, Target, replicas_of, slots_of
+from wss.policies.placements.layout_formats import EMPTY, Target, replicas_of, slots_of
 from wss.records import FloatArray, IntArray
 from wss.traces.content import read_content
+from wss.traces.load_forms import MAP
 from wss.traces.loads import loads_of
 
 
@@ -68,7 +69,7 @@ class LayoutFile:
             slots = slots_of(content, target)
             if slots is not None:
                 return replicas_of(slots, target), loads
-            dumps = loads_of(path, content)
+            dumps = loads_of(path, content, target.experts)
             for dump in dumps:
                 own = dump.of_layers(target.layers, target.num_layers, target.experts)
                 loads = loads + (own / own.sum() if len(dumps) > 1 else own)  # each weighs alike, however long it was
