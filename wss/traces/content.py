@@ -71,7 +71,7 @@ def _arrays(path: Path) -> Any:
 def _text(path: Path, text: str) -> Content:
     """Return what the *text* of a file holds."""
     if text.lstrip()[0] not in "{[":
-        first = text.lstrip().splitlines()[0]
+        first = next((line for line in text.lstrip().splitlines() if not line.startswith("#")), "")
         is_table = path.suffix in (".csv", ".tsv") or any(mark in first for mark in ",;\t")
         return Content("csv", _rows(text, first)) if is_table and ":" not in first else Content("text", text)
     try:

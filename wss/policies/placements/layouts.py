@@ -16,7 +16,8 @@ from wss.files import json_text
 from wss.policies.history import History
 from wss.policies.placement import Extra
 from wss.policies.placements.eplb import Eplb
-from wss.policies.placements.layout_formats import EMPTY, Target, replicas_of, slots_of
+from wss.policies.placements.layout_engines import EMPTY, Target
+from wss.policies.placements.layout_formats import replicas_of, slots_of
 from wss.records import FloatArray, IntArray
 from wss.traces.content import read_content
 from wss.traces.load_forms import MAP
