@@ -7,8 +7,12 @@ import pytest
 import yaml
 from kit import history_of, wafer_of
 
+from wss.config import load
 from wss.errors import WssError
+from wss.policies.placements.layout_engines import Target
 from wss.policies.placements.layouts import LayoutFile
+from wss.run import layout_of
+from wss.run.batch import made_batch
 
 from traces.formats import save_pt  # isort: skip
 
@@ -128,6 +132,39 @@ def test_an_array_that_can_be_no_map_is_of_loads(tmp_path):
 def test_experts_by_rank_alone_may_be_unequal(tmp_path):
     found = placed(written(tmp_path, {"expert_to_ep_rank": [0, 0, 0, 0, 0, 1, 2, 3], "num_slots": 8}))
     assert found.sum(axis=1).tolist() == [[5, 1, 1, 1]] * 2
+
+
+def test_a_file_of_loads_says_what_of_it_is_left_out(tmp_path):
+    target = Target((1, 2), 3, 8, 4)
+    path = written(tmp_path, {"logical_count": [[1] * 8, [2] * 8, [3] * 8]})
+    (note,) = LayoutFile(path=str(path)).notes(target)
+    assert note.startswith("layout.json: 8 of 48 tokens (17%) are in layer 0, which the model says is dense")
+    assert LayoutFile(path=str(written(tmp_path, MAP))).notes(target) == []
+
+
+CONFIG = """
+model: {name: toy, num_layers: 3, moe_layers: [1, 2], num_experts: 8, top_k: 2, hidden_size: 64,
+  moe_intermediate_size: 64}
+wafer: {preset: dojo, mesh: [2, 2]}
+precision: fp16
+trace: {synth: {preset: gpt_oss_20b, loads: loads.json, workload: loads}}
+batch: 8
+steps: 1
+gemm: ideal
+baseline: mine
+policies: [{name: mine, placement: {kind: file, path: loads.json}, allocation: even},
+  {name: past, preset: eplb, history: {path: loads.json}}]
+"""
+
+
+def test_a_run_says_what_of_its_loads_is_left_out(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    written(tmp_path, {"logical_count": [[1] * 8, [2] * 8, [3] * 8]}, "loads.json")
+    experiment = load(written(tmp_path, CONFIG, "c.yaml"))
+    left_out = "loads.json: 8 of 48 tokens (17%) are in layer 0, which the model says is dense, and left out"
+    for policy in ("mine", "past"):
+        assert f"{policy}: {left_out}" in layout_of(experiment, policy).notes
+    assert left_out in made_batch(experiment, experiment.trace).notes
 
 
 def test_one_row_is_that_of_all_layers(tmp_path):

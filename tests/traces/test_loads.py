@@ -10,7 +10,8 @@ from formats import save_pt
 from wss.cli import cli
 from wss.errors import TraceError
 from wss.models import ModelShape
-from wss.traces.loads import Loads, is_loads, looks_like_loads, read_dumps, read_loads, write_loads
+from wss.traces.loads import Loads, fitted_dumps, is_loads, looks_like_loads, read_dumps, read_loads, write_loads
+from wss.traces.served import read_served
 
 MODEL = ModelShape(
     name="toy", num_layers=3, moe_layers=(1, 2), num_experts=4, top_k=2, hidden_size=64, moe_intermediate_size=64
@@ -153,6 +154,29 @@ def test_an_imported_table_has_the_loads_of_the_file_it_is_of(table, tmp_path):
     assert is_loads(out)
     before, after = read_dumps(path, MODEL), read_dumps(out, MODEL)
     np.testing.assert_array_equal(after["a"], before["a"])
+
+
+@pytest.mark.parametrize("imported", [False, True])
+def test_tokens_in_dense_layers_are_left_out_with_a_note(imported, tmp_path):
+    path, out = tmp_path / "a.json", tmp_path / "b.parquet"
+    path.write_text(json.dumps({"logical_count": [[25] * 4, *COUNTS]}))
+    if imported:
+        write_loads(out, read_loads(path))
+        path = out
+    ((counts, note),) = fitted_dumps(path, MODEL).values()
+    np.testing.assert_array_equal(counts, COUNTS)
+    where = "b.parquet: a" if imported else "a.json"
+    assert note == f"{where}: 100 of 300 tokens (33%) are in layer 0, which the model says is dense, and left out"
+    assert [*read_served(path, MODEL, (), lambda *_: False).notes.values()] == [note]
+
+
+def test_loads_that_are_mostly_of_dense_layers_are_refused(tmp_path):
+    path = tmp_path / "a.json"
+    path.write_text(json.dumps({"logical_count": [[100] * 4, *COUNTS]}))
+    with pytest.raises(TraceError, match=r"has 67% of its tokens in layers that the model says are dense \(0\); give"):
+        read_dumps(path, MODEL)
+    path.write_text(json.dumps({"logical_count": [[0] * 4, *COUNTS]}))
+    assert fitted_dumps(path, MODEL)["a"][1] is None
 
 
 def test_a_table_in_parquet_is_of_the_layers_that_it_names(tmp_path):

@@ -46,12 +46,12 @@ class Loads:
         Parameters
         ----------
         moe_layers, num_layers, num_experts
-            Of the model; *num_layers* counts dense layers too, whose rows are passed over.
+            Of the model; *num_layers* counts dense layers too, whose rows are passed over (see `dense_note`).
 
         Raises
         ------
         ValueError
-            If they are not the model's.
+            If they are not the model's, or most of the tokens are in its dense layers.
         """
         rows, experts = self.counts.shape
         if experts != num_experts:
@@ -63,7 +63,28 @@ class Loads:
         if rows != num_layers:
             counted = f"{len(moe_layers)} MoE layers" + f" of {num_layers}" * (num_layers != len(moe_layers))
             raise ValueError(f"has {rows} rows, the model has {counted}; give a row for each of either")
+        layers, share = self._dense(moe_layers, num_layers)
+        if share > 0.5:
+            numbers = ", ".join(map(str, layers[:5])) + (", ..." if len(layers) > 5 else "")
+            raise ValueError(f"has {share:.0%} of its tokens in layers that the model says are dense ({numbers})")
         return self.counts[list(moe_layers)]
+
+    def dense_note(self, moe_layers: Sequence[int], num_layers: int) -> str | None:
+        """Say how many tokens are in rows of dense layers, which `of_layers` leaves out; None if there are none."""
+        layers, share = self._dense(moe_layers, num_layers)
+        if not layers:
+            return None
+        left, total = self.counts[layers].sum(), self.counts.sum()
+        which = f"{len(layers)} layers that the model says are dense, such as {layers[0]}"
+        which = which if len(layers) > 1 else f"layer {layers[0]}, which the model says is dense"
+        return f"{left:,.0f} of {total:,.0f} tokens ({share:.0%}) are in {which}, and left out"
+
+    def _dense(self, moe_layers: Sequence[int], num_layers: int) -> tuple[list[int], float]:
+        """Return which dense layers have tokens, and what share, where there is a row for every layer, unnumbered."""
+        if self.numbered or len(self.counts) != num_layers or num_layers == len(moe_layers):
+            return [], 0.0
+        layers = [layer for layer in range(num_layers) if layer not in moe_layers and self.counts[layer].any()]
+        return layers, float(self.counts[layers].sum() / self.counts.sum())
 
     def _numbered(self, moe_layers: Sequence[int]) -> FloatArray:
         if len(set(self.layers)) < len(self.layers):

@@ -29,7 +29,16 @@ from wss.traces.load_forms import COUNT, MAP, PHYSICAL, counts_of
 from wss.traces.load_parquet import COLUMNS, read_parquet, write_loads
 from wss.traces.load_tables import table_of_loads
 
-__all__ = ["Loads", "is_loads", "loads_of", "looks_like_loads", "read_dumps", "read_loads", "write_loads"]
+__all__ = [
+    "Loads",
+    "fitted_dumps",
+    "is_loads",
+    "loads_of",
+    "looks_like_loads",
+    "read_dumps",
+    "read_loads",
+    "write_loads",
+]
 
 LARGEST = 1e15  # tokens of an expert
 
@@ -99,7 +108,16 @@ def _check(loads: Loads) -> None:
 
 
 def read_dumps(path: Path, model: ModelShape, names: Collection[str] = ()) -> dict[str, FloatArray]:
+    """Return the loads of `fitted_dumps` alone."""
+    return {name: counts for name, (counts, _) in fitted_dumps(path, model, names).items()}
+
+
+def fitted_dumps(
+    path: Path, model: ModelShape, names: Collection[str] = ()
+) -> dict[str, tuple[FloatArray, str | None]]:
     """Return the loads of *model*'s MoE layers, [layers, experts], by name of the dump: of *names*, or of all.
+
+    Beside each is what a reader should know of it, None if nothing (`Loads.dense_note`).
 
     Raises
     ------
@@ -113,9 +131,12 @@ def read_dumps(path: Path, model: ModelShape, names: Collection[str] = ()) -> di
     fitted = {}
     for name in names or found:
         try:
-            fitted[name] = found[name].of_layers(model.moe_layers, model.num_layers, model.num_experts)
+            counts = found[name].of_layers(model.moe_layers, model.num_layers, model.num_experts)
         except ValueError as error:
             raise TraceError(f"{path}: {name}: {error}; give loads of {model.name}") from None
+        note = found[name].dense_note(model.moe_layers, model.num_layers)
+        where = path.name if name == path.stem else f"{path.name}: {name}"
+        fitted[name] = counts, f"{where}: {note}" if note else None
     return fitted
 
 
