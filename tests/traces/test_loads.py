@@ -43,6 +43,19 @@ def test_every_form_is_the_same_table(form, tmp_path):
     np.testing.assert_allclose(counts, COUNTS)
 
 
+def test_an_expert_without_a_row_had_no_tokens_where_the_model_is_known(tmp_path):
+    path, out = tmp_path / "a.csv", tmp_path / "a.parquet"
+    path.write_text("layer,expert,count\n1,0,5\n1,1,6\n2,2,7\n")
+    expected = [[5, 6, 0, 0], [0, 0, 7, 0]]
+    assert read_dumps(path, MODEL)["a"].tolist() == expected
+    assert looks_like_loads(path)
+    with pytest.raises(TraceError, match="lacks layer 1, expert 2, and how many experts there are is not known here"):
+        read_loads(path)
+    command = CliRunner().invoke(cli, ["trace", "import", str(path), "--out", str(out), "--experts", "4"])
+    assert command.exit_code == 0, command.output
+    assert read_dumps(out, MODEL)["a"].tolist() == expected
+
+
 def test_a_layer_without_tokens_stays_and_figures_leave_it_out(tmp_path):
     path = tmp_path / "a.json"
     path.write_text(json.dumps({"logical_count": [[0] * 4, [0] * 4, COUNTS[1]]}))
@@ -208,7 +221,8 @@ REFUSED = {
     "other keys": ('{"count": [[1]]}', "has no logical_count"),
     "8 experts": ('{"logical_count": [[1, 1, 1, 1, 1, 1, 1, 1]]}', "has loads of 8 experts a layer, the model has 4"),
     "5 rows": ('{"logical_count": [[1, 1, 1, 1], [1, 1, 1, 1], [1, 1, 1, 1], [1, 1, 1, 1], [1, 1, 1, 1]]}', "5 rows"),
-    "a row less": ("layer,expert,count\n1,0,5\n1,1,5\n2,0,5\n", "lacks layer 2, expert 1, which needs a row"),
+    "an expert more": ("layer,expert,count\n1,0,5\n1,4,5\n2,0,5\n", "has loads of 5 experts a layer, the model has 4"),
+    "a layer less": ("layer,expert,count\n1,0,5\n1,3,5\n", "lacks layer 2, a MoE layer of the model"),
     "a row twice": ("layer,expert,count\n1,0,5\n1,0,5\n", "row 3: layer 1, expert 0 is there twice"),
     "a layer twice": ("layer,expert_0\n1,5\n1,5\n", "row 3: layer 1 is there twice"),
     "no number": ("layer,expert,count\n1,0,many\n", "row 2: 'many' is no number of tokens"),

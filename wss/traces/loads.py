@@ -6,7 +6,8 @@ Read are, by content and whatever the name of the file,
 * SGLang's ``{"logical_count": [layers][experts]}`` or ``[steps][layers][experts]``, steps summed, other keys left
   alone: JSON, and the ``.pt`` file of its recorder in mode ``stat``, or ``per_pass`` (see `load_forms`);
 * an array of counts without a key, ``.pt``, ``.npy`` or ``.npz``, where it can be nothing else;
-* a CSV table, long (layer, expert, count) or wide (layer, expert_0, expert_1, ...).
+* a CSV table, long (layer, expert, count; a row that is not there is 0, where the model is known) or wide (layer,
+  expert_0, expert_1, ...).
 
 SGLang's rows have no numbers: they are all layers of the model, the dense ones zero, or its MoE layers alone.
 """
@@ -27,7 +28,7 @@ from wss.traces.content import Content, other_kind, read_content
 from wss.traces.dumps import Loads
 from wss.traces.load_forms import COUNT, MAP, PHYSICAL, counts_of
 from wss.traces.load_parquet import COLUMNS, read_parquet, write_loads
-from wss.traces.load_tables import table_of_loads
+from wss.traces.load_tables import is_table, table_of_loads
 
 __all__ = [
     "Loads",
@@ -56,7 +57,7 @@ def looks_like_loads(path: Path) -> bool:
         return PHYSICAL.encode() in beginning or (COUNT.encode() in beginning and b"topk_ids" not in beginning)
     try:
         content = read_content(path)
-        return content.kind == "csv" and other_kind(content) is None and bool(loads_of(path, content))
+        return content.kind == "csv" and other_kind(content) is None and is_table(content.value[0])
     except TraceError:
         return False
 
@@ -89,7 +90,7 @@ def loads_of(path: Path, content: Content, experts: int | None = None) -> list[L
         if content.kind == "parquet":
             found = read_parquet(path)
         elif content.kind == "csv" and other_kind(content) is None:
-            layers, counts = table_of_loads(content.value)
+            layers, counts = table_of_loads(content.value, experts)
             found = [Loads(name=path.stem, phase="", layers=layers, counts=counts, top_k=0)]
         else:
             found = [_from_counts(path, content, experts)]
