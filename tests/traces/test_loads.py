@@ -123,6 +123,7 @@ NO_COUNTS = {
         "is an array [2, 4] without a key that holds what is",
     ),
     "shares": (np.array([[0.5, 0.25, 0.25, 0.0]] * 2), "or a fraction"),
+    "nothing": (np.zeros((0, 4), np.int64), "is an array [0, 4] of int64 without a key, which holds no numbers"),
     "routing": (np.array([[[0, 3], [2, 1]], [[5, 6], [7, 8]]]), "may be experts that tokens chose"),
     "one row": (np.array([5, 6, 7, 8]), "counts are [layers, experts] or [passes, layers, experts]"),
     "unlike": ((np.ones((2, 4)), np.ones((3, 4))), "has no logical_count"),
@@ -236,6 +237,14 @@ REFUSED = {
     "no layers": ("a,b\n1,2\n", "has no column layer; its head is a, b"),
     "requests": ("TIMESTAMP,ContextTokens,GeneratedTokens\n2023-11-16 18:15:46,374,44\n", "is a trace of requests and"),
     "routing": ("layer_id,expert_ids\n3,1 4 2 7\n", "is recorded routing; bring it in with `wss trace import`"),
+    "a log with a line on itself": (
+        '{"type": "meta", "timestamp": 1}\n{"type": "route", "req_id": 0, "layer": 1, "topk_ids": [1]}\n',
+        "is recorded routing; bring it in with `wss trace import`",
+    ),
+    "a log by other names": (
+        '{"model": "x"}\n{"problem_id": 0, "token_idx": 0, "layer": 1, "experts": [1, 2]}\n',
+        "is recorded routing; bring it in with `wss trace import`",
+    ),
     "llama.cpp": ("layer,expert\n3,1\n", "is recorded routing; bring it in with `wss trace import`"),
 }
 
@@ -250,3 +259,26 @@ def test_what_is_no_table_of_this_model_is_refused_in_one_line(case, tmp_path):
     (fault,) = error.value.faults
     assert fault.startswith(f"{path}: ")
     assert what in fault
+
+
+@pytest.mark.parametrize(
+    ("name", "what"),
+    [
+        (
+            "summary.json",
+            "is a folder with the results of a run of wss; see them with `wss report`, and give a file of",
+        ),
+        ("sweep.json", "is a folder with the results of a sweep of wss; see them with `wss report`"),
+        ("0.json", "is a folder; bring recorded routing in with `wss trace import`, and give the file that it writes"),
+        ("a.parquet", "is a folder; give one file, a trace or a table of loads"),
+    ],
+)
+def test_a_folder_is_named_with_its_command(name, what, tmp_path):
+    (tmp_path / name).write_text("{}")
+    stats = CliRunner().invoke(cli, ["trace", "stats", str(tmp_path)])
+    assert isinstance(stats.exception, TraceError)
+    with pytest.raises(TraceError) as served:
+        read_served(tmp_path, MODEL, (), lambda *_: False)
+    for said in (stats.exception, served.value):
+        (fault,) = said.faults
+        assert fault.startswith(f"{tmp_path}: {what}")

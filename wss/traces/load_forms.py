@@ -95,14 +95,25 @@ def bare_array(value: Any) -> Array | None:
     """Return an array that stands alone, or those of a list as one; None if it is none, or they are unlike.
 
     Of the three that EPLB returns, the map of slots stands for all.
+
+    Raises
+    ------
+    ValueError
+        If it holds no numbers.
     """
     if isinstance(value, np.ndarray):
-        return value
-    if not isinstance(value, list | tuple) or not value or not all(isinstance(one, np.ndarray) for one in value):
+        alone = value
+    elif not isinstance(value, list | tuple) or not value or not all(isinstance(one, np.ndarray) for one in value):
         return None
-    if _is_eplb(value):
-        return np.asarray(value[0])
-    return np.stack(value) if len({(one.shape, one.dtype.kind) for one in value}) == 1 else None
+    elif _is_eplb(value):
+        alone = value[0]
+    elif len({(one.shape, one.dtype.kind) for one in value}) == 1:
+        alone = np.stack(value)
+    else:
+        return None
+    if alone.dtype.kind not in "iuf" or not alone.size:
+        raise ValueError(f"is an array {list(alone.shape)} of {alone.dtype} without a key, which holds no numbers")
+    return alone
 
 
 def _is_eplb(value: Sequence[Array]) -> bool:
@@ -115,7 +126,7 @@ def _is_eplb(value: Sequence[Array]) -> bool:
 
 def is_map(array: Array, experts: int | None = None) -> bool:
     """Whether *array* can only be a layout, of *experts* or more: in each layer each expert 0, 1, ... has a slot."""
-    if array.dtype.kind not in "iu" or array.ndim not in (1, 2, 3) or not array.size or array.min() < -1:
+    if array.dtype.kind not in "iu" or array.ndim not in (1, 2, 3) or array.min() < -1:
         return False
     rows = np.atleast_2d(array)
     rows = rows.reshape(len(rows), -1)
@@ -127,7 +138,7 @@ def is_map(array: Array, experts: int | None = None) -> bool:
 
 def whole_counts(array: Array) -> IntArray | None:
     """Return *array* as whole numbers from 0 on, None if they are none."""
-    if array.dtype.kind not in "iuf" or not array.size or not np.isfinite(array).all() or array.min() < 0:
+    if not np.isfinite(array).all() or array.min() < 0:
         return None
     return array if (array == np.rint(array)).all() else None
 

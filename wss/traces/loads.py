@@ -65,6 +65,8 @@ def looks_like_loads(path: Path) -> bool:
 def is_loads(path: Path) -> bool:
     """Whether *path* is to be read as a file of loads: all but a Parquet trace, and what cannot be read."""
     try:
+        if path.is_dir():  # which is named, and refused
+            return True
         with path.open("rb") as file:
             if file.read(4) != b"PAR1":
                 return True
