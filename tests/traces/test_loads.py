@@ -4,10 +4,14 @@ import json
 
 import numpy as np
 import pytest
+from click.testing import CliRunner
+from formats import save_pt
 
+from wss.cli import cli
 from wss.errors import TraceError
 from wss.models import ModelShape
-from wss.traces.loads import Loads, looks_like_loads, read_dumps, read_loads, write_loads
+from wss.traces.loads import Loads, fitted_dumps, is_loads, looks_like_loads, read_dumps, read_loads, write_loads
+from wss.traces.served import read_served
 
 MODEL = ModelShape(
     name="toy", num_layers=3, moe_layers=(1, 2), num_experts=4, top_k=2, hidden_size=64, moe_intermediate_size=64
@@ -39,12 +43,154 @@ def test_every_form_is_the_same_table(form, tmp_path):
     np.testing.assert_allclose(counts, COUNTS)
 
 
+def test_an_expert_without_a_row_had_no_tokens_where_the_model_is_known(tmp_path):
+    path, out = tmp_path / "a.csv", tmp_path / "a.parquet"
+    path.write_text("layer,expert,count\n1,0,5\n1,1,6\n2,2,7\n")
+    expected = [[5, 6, 0, 0], [0, 0, 7, 0]]
+    assert read_dumps(path, MODEL)["a"].tolist() == expected
+    assert looks_like_loads(path)
+    with pytest.raises(TraceError, match="lacks layer 1, expert 2, and how many experts there are is not known here"):
+        read_loads(path)
+    command = CliRunner().invoke(cli, ["trace", "import", str(path), "--out", str(out), "--experts", "4"])
+    assert command.exit_code == 0, command.output
+    assert read_dumps(out, MODEL)["a"].tolist() == expected
+
+
 def test_a_layer_without_tokens_stays_and_figures_leave_it_out(tmp_path):
     path = tmp_path / "a.json"
     path.write_text(json.dumps({"logical_count": [[0] * 4, [0] * 4, COUNTS[1]]}))
     assert read_dumps(path, MODEL)["a"].tolist() == [[0, 0, 0, 0], COUNTS[1]]
     (loads,) = read_loads(path)
     assert loads.with_tokens().layers == (2,)
+
+
+def passes(counts=None, slots=(0, 1, 2, 3, 0, 1)):
+    """As SGLang's recorder of mode per_pass writes them: two passes of three layers, a slot twice for two experts."""
+    counts = np.array([[0] * 4, *COUNTS], np.int64) if counts is None else np.array(counts)
+    table = np.tile(np.array(slots), (len(counts), 1))
+    first = np.zeros(table.shape, np.int64)
+    first[:, 4:] = 1
+    whole = np.concatenate([counts, np.zeros((len(counts), 2), np.int64)], axis=1)
+    whole[:, :2] -= 1
+    whole[0, :2] = first[0] = 0
+    records = [
+        {"forward_pass_id": 7 + n, "rank": 0, "gatherer_key": "primary", "global_physical_count": one}
+        for n, one in enumerate((first, whole))
+    ]
+    return {"records": records, "last_physical_to_logical_map": table}
+
+
+BARE = {
+    "bare": np.array(COUNTS, np.int64),
+    "bare, of floats": np.array(COUNTS),
+    "bare, passes": np.array([COUNTS, np.multiply(COUNTS, 3)], np.int64) // 2 // 2,
+    "a row a layer": tuple(np.array(COUNTS, np.int64)),
+    "a pass each": (np.array(COUNTS, np.int64), np.zeros((2, 4), np.int64)),
+    "passes of logical experts": [{"logical_count": np.array(COUNTS)}, {"logical_count": np.zeros((2, 4))}],
+    "per_pass": passes(),
+}
+
+
+@pytest.mark.parametrize("form", BARE)
+def test_arrays_are_the_same_table(form, tmp_path):
+    expected = [[9, 20, 29, 40], [4, 4, 4, 84]] if form == "bare, passes" else COUNTS
+    path = save_pt(tmp_path / "a.pt", BARE[form])
+    np.testing.assert_array_equal(read_dumps(path, MODEL)["a"], expected)
+    assert looks_like_loads(path) == ("pass" in form and "bare" not in form and "each" not in form)
+
+
+def test_numpy_files_are_the_same_table(tmp_path):
+    np.save(tmp_path / "a.npy", np.array(COUNTS))
+    np.savez(tmp_path / "b.npz", np.array(COUNTS))
+    np.savez_compressed(tmp_path / "c.npz", logical_count=np.array([[0] * 4, *COUNTS]), other=np.zeros(2))
+    for name in ("a.npy", "b.npz", "c.npz"):
+        (tmp_path / name).rename(tmp_path / "x.bin")
+        np.testing.assert_array_equal(read_dumps(tmp_path / "x.bin", MODEL)["x"], COUNTS)
+
+
+def unmapped():
+    return passes()["records"]
+
+
+NO_COUNTS = {
+    "a layout": (np.array([[0, 1, 2, 3], [3, 2, 1, 0]]), "names each expert as a layout does: name it as placement"),
+    "EPLB's": (
+        (np.tile(np.arange(4), (2, 1)), np.tile(np.arange(4)[:, None], (2, 1, 1)), np.ones((2, 4), np.int64)),
+        "names each expert as a layout does",
+    ),
+    "logits": (
+        np.array([[0.5, -2.0, 1.0, 0.0]] * 2, np.float32),
+        "is an array [2, 4] without a key that holds what is",
+    ),
+    "shares": (np.array([[0.5, 0.25, 0.25, 0.0]] * 2), "or a fraction"),
+    "nothing": (np.zeros((0, 4), np.int64), "is an array [0, 4] of int64 without a key, which holds no numbers"),
+    "routing": (np.array([[[0, 3], [2, 1]], [[5, 6], [7, 8]]]), "may be experts that tokens chose"),
+    "one row": (np.array([5, 6, 7, 8]), "counts are [layers, experts] or [passes, layers, experts]"),
+    "unlike": ((np.ones((2, 4)), np.ones((3, 4))), "has no logical_count"),
+    "no map": (unmapped(), "has no last_physical_to_logical_map, which says whose slots they are"),
+    "another map": (passes() | {"last_physical_to_logical_map": np.zeros((2, 6), np.int64)}, "has not an expert for"),
+    "unlike passes": (
+        [{"logical_count": np.ones((2, 4))}, {"logical_count": np.ones((2, 5))}],
+        "of pass 1 is of shape",
+    ),
+    "a pass without": ([{"logical_count": np.ones((2, 4))}, unmapped()[0]], "its pass 1 has no logical_count"),
+    "a negative pass": ([{"logical_count": -np.ones((2, 4))}], "of pass 0 has -1; a count is 0 or more"),
+}
+
+
+@pytest.mark.parametrize("case", NO_COUNTS)
+def test_arrays_that_may_be_something_else_are_refused_by_name(case, tmp_path):
+    content, what = NO_COUNTS[case]
+    path = save_pt(tmp_path / "a.pt", content)
+    with pytest.raises(TraceError) as error:
+        read_dumps(path, MODEL)
+    (fault,) = error.value.faults
+    assert fault.startswith(f"{path}: ")
+    assert what in fault
+
+
+@pytest.mark.parametrize(
+    "table",
+    [
+        {"logical_count": COUNTS},
+        {"logical_count": [[0] * 4, *COUNTS]},
+        {"logical_count": [[0] * 4, COUNTS[0]]},
+        {"logical_count": [[0] * 4, [0] * 4, COUNTS[1]]},
+        "layer,expert_0,expert_1,expert_2,expert_3\n2,1,2,3,4\n1,0,0,0,0\n40000,0,0,0,0\n",
+    ],
+    ids=["MoE rows", "all rows", "an empty MoE row", "an empty layer", "numbered"],
+)
+def test_an_imported_table_has_the_loads_of_the_file_it_is_of(table, tmp_path):
+    path, out = tmp_path / "a.json", tmp_path / "a.parquet"
+    path.write_text(table if isinstance(table, str) else json.dumps(table))
+    command = CliRunner().invoke(cli, ["trace", "import", str(path), "--out", str(out)])
+    assert command.exit_code == 0, command.output
+    assert is_loads(out)
+    before, after = read_dumps(path, MODEL), read_dumps(out, MODEL)
+    np.testing.assert_array_equal(after["a"], before["a"])
+
+
+@pytest.mark.parametrize("imported", [False, True])
+def test_tokens_in_dense_layers_are_left_out_with_a_note(imported, tmp_path):
+    path, out = tmp_path / "a.json", tmp_path / "b.parquet"
+    path.write_text(json.dumps({"logical_count": [[25] * 4, *COUNTS]}))
+    if imported:
+        write_loads(out, read_loads(path))
+        path = out
+    ((counts, note),) = fitted_dumps(path, MODEL).values()
+    np.testing.assert_array_equal(counts, COUNTS)
+    where = "b.parquet: a" if imported else "a.json"
+    assert note == f"{where}: 100 of 300 tokens (33%) are in layer 0, which the model says is dense, and left out"
+    assert [*read_served(path, MODEL, (), lambda *_: False).notes.values()] == [note]
+
+
+def test_loads_that_are_mostly_of_dense_layers_are_refused(tmp_path):
+    path = tmp_path / "a.json"
+    path.write_text(json.dumps({"logical_count": [[100] * 4, *COUNTS]}))
+    with pytest.raises(TraceError, match=r"has 67% of its tokens in layers that the model says are dense \(0\); give"):
+        read_dumps(path, MODEL)
+    path.write_text(json.dumps({"logical_count": [[0] * 4, *COUNTS]}))
+    assert fitted_dumps(path, MODEL)["a"][1] is None
 
 
 def test_a_table_in_parquet_is_of_the_layers_that_it_names(tmp_path):
@@ -76,7 +222,8 @@ REFUSED = {
     "other keys": ('{"count": [[1]]}', "has no logical_count"),
     "8 experts": ('{"logical_count": [[1, 1, 1, 1, 1, 1, 1, 1]]}', "has loads of 8 experts a layer, the model has 4"),
     "5 rows": ('{"logical_count": [[1, 1, 1, 1], [1, 1, 1, 1], [1, 1, 1, 1], [1, 1, 1, 1], [1, 1, 1, 1]]}', "5 rows"),
-    "a row less": ("layer,expert,count\n1,0,5\n1,1,5\n2,0,5\n", "lacks layer 2, expert 1, which needs a row"),
+    "an expert more": ("layer,expert,count\n1,0,5\n1,4,5\n2,0,5\n", "has loads of 5 experts a layer, the model has 4"),
+    "a layer less": ("layer,expert,count\n1,0,5\n1,3,5\n", "lacks layer 2, a MoE layer of the model"),
     "a row twice": ("layer,expert,count\n1,0,5\n1,0,5\n", "row 3: layer 1, expert 0 is there twice"),
     "a layer twice": ("layer,expert_0\n1,5\n1,5\n", "row 3: layer 1 is there twice"),
     "no number": ("layer,expert,count\n1,0,many\n", "row 2: 'many' is no number of tokens"),
@@ -90,6 +237,14 @@ REFUSED = {
     "no layers": ("a,b\n1,2\n", "has no column layer; its head is a, b"),
     "requests": ("TIMESTAMP,ContextTokens,GeneratedTokens\n2023-11-16 18:15:46,374,44\n", "is a trace of requests and"),
     "routing": ("layer_id,expert_ids\n3,1 4 2 7\n", "is recorded routing; bring it in with `wss trace import`"),
+    "a log with a line on itself": (
+        '{"type": "meta", "timestamp": 1}\n{"type": "route", "req_id": 0, "layer": 1, "topk_ids": [1]}\n',
+        "is recorded routing; bring it in with `wss trace import`",
+    ),
+    "a log by other names": (
+        '{"model": "x"}\n{"problem_id": 0, "token_idx": 0, "layer": 1, "experts": [1, 2]}\n',
+        "is recorded routing; bring it in with `wss trace import`",
+    ),
     "llama.cpp": ("layer,expert\n3,1\n", "is recorded routing; bring it in with `wss trace import`"),
 }
 
@@ -104,3 +259,26 @@ def test_what_is_no_table_of_this_model_is_refused_in_one_line(case, tmp_path):
     (fault,) = error.value.faults
     assert fault.startswith(f"{path}: ")
     assert what in fault
+
+
+@pytest.mark.parametrize(
+    ("name", "what"),
+    [
+        (
+            "summary.json",
+            "is a folder with the results of a run of wss; see them with `wss report`, and give a file of",
+        ),
+        ("sweep.json", "is a folder with the results of a sweep of wss; see them with `wss report`"),
+        ("0.json", "is a folder; bring recorded routing in with `wss trace import`, and give the file that it writes"),
+        ("a.parquet", "is a folder; give one file, a trace or a table of loads"),
+    ],
+)
+def test_a_folder_is_named_with_its_command(name, what, tmp_path):
+    (tmp_path / name).write_text("{}")
+    stats = CliRunner().invoke(cli, ["trace", "stats", str(tmp_path)])
+    assert isinstance(stats.exception, TraceError)
+    with pytest.raises(TraceError) as served:
+        read_served(tmp_path, MODEL, (), lambda *_: False)
+    for said in (stats.exception, served.value):
+        (fault,) = said.faults
+        assert fault.startswith(f"{tmp_path}: {what}")

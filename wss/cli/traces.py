@@ -112,11 +112,12 @@ def import_(
     from wss.traces.loads import looks_like_loads, read_loads, write_loads
 
     free_file(out, force)
+    hints = _hints(**said)
     if kind is None and source.is_file() and looks_like_loads(source):
-        write_loads(out, [dump.with_tokens() for dump in read_loads(source)])
+        write_loads(out, read_loads(source, hints.experts))
         click.echo(f"wrote {out}: expert loads, not tokens; see them with `wss trace stats`")
         return
-    opened = open_source(source, kind, _hints(**said))
+    opened = open_source(source, kind, hints)
     bars = Bars(quiet)
     try:
         done = import_source(

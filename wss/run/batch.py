@@ -13,6 +13,7 @@ from wss.models import MODELS
 from wss.rng import permutation, stream
 from wss.traces import RequestRouting, TraceMeta, TraceReader
 from wss.traces.importers.filler import filler_in
+from wss.traces.loads import fitted_dumps
 from wss.traces.replay import last_step
 from wss.traces.synth import SynthSpec, synth_meta
 
@@ -61,6 +62,9 @@ def _made(experiment: Experiment, spec: SynthSpec) -> list[str]:
     """Say what of the routing is made up, and that its parameters are another model's."""
     source = f"{spec.workload} of {Path(spec.loads).name}"
     notes = [RECORDED_POPULARITY.format(source=source) if spec.loads else SYNTHETIC]
+    if spec.loads and not experiment.model.zero_experts:
+        names = {spec.workload: None, **({spec.drift_to: None} if spec.drift_to else {})}
+        notes += [note for _, note in fitted_dumps(Path(spec.loads), experiment.model, [*names]).values() if note]
     model = MODELS.get(spec.preset.removesuffix("_flat"))
     if model is not None and model.name != experiment.model.name.removesuffix(" (modified)"):
         notes.append(

@@ -15,8 +15,18 @@ COUNTS = ("count", "counts", "tokens", "load", "num_tokens", "token_count", "log
 _WIDE = re.compile(r"(?:expert|e)?[ _]?(\d+)")
 
 
-def table_of_loads(rows: Sequence[Sequence[str]]) -> tuple[tuple[int, ...], FloatArray]:
+def is_table(head: Sequence[str]) -> bool:
+    """Whether the names of columns are those of a table of loads, of either form."""
+    names = [cell.lower() for cell in head]
+    layers, experts = [name in LAYER for name in names], [name in EXPERT for name in names]
+    wide = all(_WIDE.fullmatch(name) for name in names if name not in LAYER)
+    return any(layers) and len(names) > 1 and (wide or (any(experts) and any(name in COUNTS for name in names)))
+
+
+def table_of_loads(rows: Sequence[Sequence[str]], num_experts: int | None = None) -> tuple[tuple[int, ...], FloatArray]:
     """Return the layers of a table, ascending, and the tokens of each expert, [layers, experts].
+
+    In a long table an expert without a row had no tokens, if *num_experts*, how many a layer has, is known.
 
     Raises
     ------
@@ -37,7 +47,7 @@ def table_of_loads(rows: Sequence[Sequence[str]]) -> tuple[tuple[int, ...], Floa
         count = next((at for at, name in enumerate(head) if name in COUNTS), None)
         if count is None:
             raise ValueError(f"has no column of tokens; give one of {', '.join(COUNTS)}")
-        return _long([(row[layer], row[expert], row[count]) for row in rows[1:]])
+        return _long([(row[layer], row[expert], row[count]) for row in rows[1:]], num_experts)
     wide = {at: _WIDE.fullmatch(name) for at, name in enumerate(head) if at != layer}
     if not wide or not all(wide.values()):
         odd = next((rows[0][at] for at, match in wide.items() if match is None), "")
@@ -45,7 +55,7 @@ def table_of_loads(rows: Sequence[Sequence[str]]) -> tuple[tuple[int, ...], Floa
     return _wide(rows, layer, {at: int(match[1]) for at, match in wide.items() if match is not None})
 
 
-def _long(cells: list[tuple[str, str, str]]) -> tuple[tuple[int, ...], FloatArray]:
+def _long(cells: list[tuple[str, str, str]], num_experts: int | None) -> tuple[tuple[int, ...], FloatArray]:
     found: dict[tuple[int, int], float] = {}
     for number, (layer, expert, count) in enumerate(cells, 2):
         key = _whole(layer, number), _whole(expert, number)
@@ -53,13 +63,12 @@ def _long(cells: list[tuple[str, str, str]]) -> tuple[tuple[int, ...], FloatArra
             raise ValueError(f"row {number}: layer {key[0]}, expert {key[1]} is there twice")
         found[key] = _number(count, number)
     layers = sorted({layer for layer, _ in found})
-    experts = max(expert for _, expert in found) + 1
+    experts = max(num_experts or 0, max(expert for _, expert in found) + 1)
     missing = next(((i, e) for i in layers for e in range(experts) if (i, e) not in found), None)
-    if missing:
-        raise ValueError(
-            f"lacks layer {missing[0]}, expert {missing[1]}, which needs a row, with 0 if it had no tokens"
-        )
-    return tuple(layers), np.array([[found[layer, expert] for expert in range(experts)] for layer in layers])
+    if missing and num_experts is None:
+        what = f"lacks layer {missing[0]}, expert {missing[1]}, and how many experts there are is not known here"
+        raise ValueError(f"{what}: give it a row, with 0 if it had no tokens, or `wss trace import` with --experts")
+    return tuple(layers), np.array([[found.get((layer, expert), 0.0) for expert in range(experts)] for layer in layers])
 
 
 def _wide(rows: Sequence[Sequence[str]], layer: int, experts: dict[int, int]) -> tuple[tuple[int, ...], FloatArray]:

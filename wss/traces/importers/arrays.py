@@ -53,6 +53,17 @@ def load_arrays(path: Path) -> dict[str, Array]:
         if not items or not all(isinstance(item, np.ndarray) for item in items):
             raise TraceError(f"{path}: holds no tensors; save the tuple out.router_logits")
         return {str(i): item for i, item in enumerate(items)}
+    return load_numpy(path)
+
+
+def load_numpy(path: Path) -> dict[str, Array]:
+    """Return the arrays of a ``.npy`` (one, named "") or ``.npz`` file in order, whatever its name; runs no code.
+
+    Raises
+    ------
+    TraceError
+        If it cannot be read.
+    """
     try:
         loaded = np.load(path, allow_pickle=False)
         if isinstance(loaded, np.ndarray):

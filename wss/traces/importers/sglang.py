@@ -23,6 +23,7 @@ from wss.traces.importers.filler import dense_fault, varying
 from wss.traces.importers.pt import Opaque, load_pt
 from wss.traces.importers.sglang_requests import DECODE, DRAFT, EXTEND, IDLE, MIXED, MODES, Pass, tell_apart
 from wss.traces.importers.source import Hints, Read, Source, first_good, found_files, meta_of, moe_rows, routing_of
+from wss.traces.load_forms import holds_loads
 from wss.traces.schema import TraceMeta
 
 UNSET = -1
@@ -94,10 +95,16 @@ def _distinct(files: tuple[Path, ...]) -> tuple[tuple[Path, ...], int]:
 
 def _content(path: Path) -> dict[str, Any]:
     content = load_pt(path)
-    if not isinstance(content, dict) or not isinstance(content.get("records"), list) or not content["records"]:
+    counts = holds_loads(content)
+    if (
+        counts
+        or not isinstance(content, dict)
+        or not isinstance(content.get("records"), list)
+        or not content["records"]
+    ):
         what = "has no 'records'"
-        if isinstance(content, dict) and "logical_count" in content:
-            what = "holds loads of experts (mode stat), not tokens; `wss trace stats` reads those"
+        if counts:
+            what = "holds loads of experts (mode stat or per_pass), not tokens; `wss trace stats` reads those"
         raise TraceError(f"{path}: {what}; record with --expert-distribution-recorder-mode per_token")
     return content
 
