@@ -13,6 +13,9 @@ from statistics import fmean
 from typing import Any
 
 from wss.files import json_text
+from wss.hardware import WAFERS
+from wss.hardware.specs import WaferSpec
+from wss.models import MODELS
 from wss.report.results import read_results
 
 Row = dict[str, Any]
@@ -49,6 +52,19 @@ def hops_cut(rows: list[Row], policy: str) -> tuple[float, float]:
     return (fmean(ratios) if ratios else float("inf")), (sum(base) / sum(own) if sum(own) else float("inf"))
 
 
+def remote_over_local(row: Row) -> float:
+    """Return how much longer `base` takes for an expert of its fullest die than that die's own HBM would for its bytes.
+
+    A die computes one of D experts in turn, and reads nearly all of them from afar.
+    """
+    model = MODELS[str(row["model"]).partition(" ")[0]]
+    wafer = WAFERS[row["wafer"]]
+    assert isinstance(wafer, WaferSpec)
+    experts = -(-model.num_experts // (wafer.mesh[0] * wafer.mesh[1]))
+    each = row["decode_time_s"] / (row["steps_run"] * row["layers_total"] * experts)
+    return float(each / (model.expert_bytes(row["precision"]) / wafer.die.hbm.bandwidth))
+
+
 def figures(rows: list[Row]) -> dict[str, Any]:
     """Return mean speedups by model, wafer, batch and over all, also over ep, and how far hops are cut."""
     groups: dict[str, dict[str, Any]] = {
@@ -65,6 +81,8 @@ def figures(rows: list[Row]) -> dict[str, Any]:
     for policy in POLICIES[1:]:
         mean, sums = hops_cut(rows, policy)
         found["hops_" + policy] = {"mean": mean if mean != float("inf") else None, "sums": sums}
+    far = [remote_over_local(row) for row in rows if row["policy"] == "base"]
+    found["remote_over_local"] = {"mean": fmean(far), "most": max(far)}
     found["points"] = len(rows) // (len(POLICIES) + 1)
     found["layers_sampled"] = len(rows[0]["layers_sampled"]) if rows[0].get("layers_sampled") else None
     return found
@@ -85,6 +103,8 @@ def main() -> None:
     for policy in POLICIES[1:]:
         own = found["hops_" + policy]
         print(f"hops cut by {policy}: mean {own['mean'] or float('inf'):.1f}x, of sums {own['sums']:.1f}x")
+    far = found["remote_over_local"]
+    print(f"an expert of base, over its bytes at the own HBM: mean {far['mean']:.1f}x, most {far['most']:.1f}x")
     if given.save:
         saved = json.loads(SAVED.read_text(encoding="utf-8")) if SAVED.exists() else {}
         saved[rows[0]["physics"]] = found
