@@ -129,7 +129,7 @@ def test_a_circuit_holds_no_link_for_requests_even_where_they_weigh_as_much_as_d
     ("request_bytes", "granule", "carried"), [(16.0, 64.0, 3e6 * 16 / 64), (16.0, 1e6, 3 * 16.0), (0.0, 64.0, 0.0)]
 )
 def test_requests_are_of_64_bytes_of_a_matrix_or_none(request_bytes, granule, carried):
-    """Three dies in a row: die 2 reads an expert of 3 MB, three matrices, from die 0; requests cross both links back."""
+    """Die 2 of three in a row reads an expert of 3 MB, three matrices, from die 0; requests cross both links."""
     wafer = wafer_of((1, 3))
     spec = replace(wafer.spec, link=replace(wafer.spec.link, request=request_bytes, granule=granule))
     wafer = build(spec)
