@@ -227,11 +227,11 @@ def test_a_key_that_looks_like_a_rule_is_refused(tmp_path, key):
 # Keys of real configs (transformers 5.24, sglang 0.5.23 and files of the hub) that say nothing of routed experts.
 HARMLESS = (
     "attn_layer_period attn_layer_offset block_size block_ff_dim full_attention_interval hybrid_layer_pattern "
-    "hybrid_block_size no_rope_layers no_rope_layer_interval global_attn_every_n_layers "
-    "index_topk index_topk_freq interval layer_group_size max_window_layers mlp_bias moe_capacity moe_group_experts "
-    "moe_router_activation_func moe_router_enable_expert_bias mtp_hybrid_override_pattern mtp_mlp_layer_types "
-    "n_groups n_hash_layers norm_topk_prob num_hash_layers num_kv_shared_layers num_mtp_modules "
-    "num_nextn_predict_layers output_router_logits prefix_dense_intermediate_size rope_interleave router_aux_loss_coef router_jitter_noise "
+    "hybrid_block_size no_rope_layers no_rope_layer_interval global_attn_every_n_layers index_topk index_topk_freq "
+    "interval layer_group_size max_window_layers mlp_bias moe_capacity moe_group_experts moe_router_activation_func "
+    "moe_router_enable_expert_bias mtp_hybrid_override_pattern mtp_mlp_layer_types n_groups n_hash_layers "
+    "norm_topk_prob num_hash_layers num_kv_shared_layers num_mtp_modules num_nextn_predict_layers "
+    "output_router_logits prefix_dense_intermediate_size rope_interleave router_aux_loss_coef router_jitter_noise "
     "share_expert_dims sliding_window_pattern time_step_rank topk_group topk_method use_expert_bias use_mixed_mlp_moe "
     "use_moe zero_expert_type o_lora_rank"
 )

@@ -59,11 +59,11 @@ def _explain(fault: Any, parent: Any) -> str:
         return f"is not a key here; {did_you_mean(fault['loc'][-1], _keys(parent))}"
     if kind.startswith("dataclass"):
         return f"{fault['input']!r} is not right; give a mapping with the keys {', '.join(_keys(parent))}"
-    rule = re.sub(r"^(Input should be|Tuple should|List should) ?", "", fault["msg"])
+    rule = re.sub(r"^(Input should be|Tuple should|List should|String should) ?", "", fault["msg"])
     rule = rule.replace(" after validation", "").replace("array", "list")
     if kind.startswith("int_") and isinstance(fault["input"], float):
         rule = "a whole number, written without point and exponent"
-    if fault["msg"].startswith(("Tuple", "List")):
+    if fault["msg"].startswith(("Tuple", "List", "String")):
         return f"{fault['input']!r} is not right; it should {rule}"
     shown = repr(fault["input"])
     return f"{shown if len(shown) < 60 else shown[:57] + '...'} is not right; it should be {rule}"
