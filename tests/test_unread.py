@@ -13,6 +13,7 @@ import yaml
 from kit import ROOT
 
 from wss.config import Experiment, load
+from wss.config.experiment import LayerSample
 from wss.config.grid import load_sweep
 from wss.engine import Dispatch
 from wss.engine.network import CircuitSpec, FluidSpec, PacketSpec
@@ -257,6 +258,8 @@ def test_what_the_papers_physics_does_not_read_is_refused(setting):
         ({"trace": replace(SYNTH, drift_at=0)}, "trace.synth.drift_share: 0.6 changes nothing: nothing drifts"),
         ({"trace": replace(SYNTH, groups=1)}, "trace.synth.group_limit: 2 changes nothing: there is one group"),
         ({"dispatch": Dispatch(once_per="expert", counting="exact")}, "dispatch.counting: 'exact' changes nothing"),
+        ({"faults": FaultSpec(seed=4)}, "faults.seed: 4 changes nothing: without a yield below 1 no die is drawn dead"),
+        ({"faults": FaultSpec(dies=((0, 0),), seed=3)}, "faults.seed: 3 changes nothing: without a yield below 1"),
         ({"policies": (Policy(name="base", allocation=Chunked(), caching=Lfu()),)}, "policies.0.caching: changes"),
         (
             {"policies": (Policy(name="base", allocation=Chunked(), placement=Eplb(groups=4)),)},
@@ -282,6 +285,23 @@ def test_what_is_left_unread_is_refused(changes, what):
     with pytest.raises(ConfigError) as error:
         replace(MESH, **changes)
     assert any(fault.startswith(f"experiment: {what}") for fault in error.value.faults), error.value.faults
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        (
+            {"faults": FaultSpec(die_yield=0.999, seed=1)},
+            "by faults.yield 0.999 and faults.seed 1 no die is drawn dead",
+        ),
+        ({"wafer": replace(DOJO, mesh=(2, 3)), "faults": FaultSpec(die_yield=0.8, seed=1)}, None),
+        ({"layers": LayerSample(sample=6)}, "layers.sample is 6, and the model has 3 MoE layers: all are run"),
+        ({"layers": "all"}, None),
+    ],
+)
+def test_what_comes_to_nothing_is_noted(changes, said):
+    notes = run(replace(MESH, steps=1, policies=MESH.policies[1:2], **changes)).notes
+    assert [note for note in notes if "drawn dead" in note or "all are run" in note] == ([said] if said else [])
 
 
 @pytest.mark.parametrize(

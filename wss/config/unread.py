@@ -1,7 +1,8 @@
 """Settings that are not read: what the chosen physics, wafer, trace or policy leaves out, and how that is refused.
 
 One table, `RULES`. A setting that would change nothing is refused where it differs from its default, or from what a
-preset has there, so that nobody takes an unchanged figure for an answer. Seeds, names and sources are exempt.
+preset has there, so that nobody takes an unchanged figure for an answer. Names and sources are exempt, and so are all
+seeds but that of faults.
 """
 
 from __future__ import annotations
@@ -139,6 +140,12 @@ RULES: tuple[Rule, ...] = (
         lambda values: (synth := _synth(values)) is not None and synth.groups == 1,
         "there is one group of experts; give trace.synth.groups",
         _TRACES,
+    ),
+    Rule(
+        ("faults.seed",),
+        lambda values: isinstance(values.get("faults"), FaultSpec) and values["faults"].die_yield >= 1,
+        "without a yield below 1 no die is drawn dead; give faults.yield",
+        ({"faults": FaultSpec()},),
     ),
     Rule(
         ("replications",),
