@@ -247,7 +247,7 @@ def test_what_the_papers_physics_does_not_read_is_refused(setting):
         load(path, ["physics=paper", setting])
     with pytest.raises(ConfigError) as in_python:
         replace(good, **NOT_READ[setting])
-    assert all("changes nothing: physics: paper_artifact has its own" in fault for fault in error.value.faults)
+    assert all("changes nothing: physics: paper has its own" in fault for fault in error.value.faults)
     strip = {fault.removeprefix(f"--set {setting}: ") for fault in error.value.faults}
     assert strip == {fault.removeprefix("experiment: ") for fault in in_python.value.faults}
 
@@ -400,7 +400,7 @@ def test_a_point_of_a_sweep_that_sets_what_is_not_read_is_refused_before_anythin
     with pytest.raises(ConfigError) as error:
         load_sweep(path)
     (fault,) = error.value.faults
-    assert "gemm: 'ideal' changes nothing: physics: paper_artifact has its own network" in fault
+    assert "gemm: 'ideal' changes nothing: physics: paper has its own network" in fault
 
 
 @pytest.mark.parametrize("path", sorted((ROOT / "experiments").rglob("*.yaml")), ids=lambda path: path.stem)
