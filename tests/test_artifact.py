@@ -218,6 +218,6 @@ def test_it_says_by_how_much_it_exceeds_capacity():
     ],
 )
 def test_what_it_has_not_is_refused(settings, expected):
-    with pytest.raises(ConfigError, match="physics: paper_artifact has no ") as error:
+    with pytest.raises(ConfigError, match="physics: paper has no ") as error:
         run(load(CONFIG, [*ARTIFACT, *settings]))
     assert expected in error.value.faults[0]

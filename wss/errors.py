@@ -42,14 +42,15 @@ class OutputError(WssError):
 def of_sound_fields(check: Callable[[Any], None]) -> Callable[[Any], None]:
     """Decorate a ``__post_init__`` that compares fields: it finds nothing where a field is of a wrong type.
 
-    Python does not check types of fields. `Experiment` does, and names the field; a comparison would fail before.
+    Python does not check types of fields. `Experiment` does, and names the field; a comparison would fail before, and
+    so would a division by a field that is zero.
     """
 
     @functools.wraps(check)
     def checked(specification: Any) -> None:
         try:
             check(specification)
-        except (TypeError, LookupError, AttributeError):
+        except (TypeError, LookupError, AttributeError, ArithmeticError):
             return
 
     return checked

@@ -182,6 +182,40 @@ def test_a_route_logs_warm_up_is_dropped_and_counted_if_the_user_says_so(tmp_pat
         taken(MAKERS["csv"](tmp_path), hints=drop)
 
 
+def phased(path, phases):
+    """A log of one request with one layer, a token for each of *phases*."""
+    rows = [{"req_id": 0, "token_idx": t, "layer": 0, "topk_ids": [t % 8], "phase": p} for t, p in enumerate(phases)]
+    path.write_text("\n".join(json.dumps(row) for row in rows))
+    return path
+
+
+def test_a_route_log_may_tell_the_phase_of_each_token(tmp_path):
+    (request,), source = taken(
+        phased(tmp_path / "r.jsonl", ["prefill"] * 3 + ["decode"] * 2), hints=Hints(num_experts=8)
+    )
+    assert (request.num_prefill, request.num_decode) == (3, 2)
+    assert "told by their phase" in source.meta.note
+    (request,), _ = taken(phased(tmp_path / "d.jsonl", [None] * 3), hints=Hints(num_experts=8))
+    assert (request.num_prefill, request.num_decode) == (0, 3)
+    table = tmp_path / "t.csv"
+    table.write_text("layer_id,phase,expert_ids\n0,prefill,1 2\n0,decode,3 4\n")
+    (request,), _ = taken(table, hints=Hints(num_experts=8))
+    assert (request.num_prefill, request.num_decode) == (1, 1)
+
+
+@pytest.mark.parametrize(
+    ("phases", "what"),
+    [
+        (["prefill", "idle"], "position 1: phase 'idle' is none; give prefill or decode"),
+        (["decode", "prefill"], "decode at position 0 comes before prefill"),
+        (["prefill", None], "position 1: has no phase"),
+    ],
+)
+def test_phases_that_cannot_be_are_refused(tmp_path, phases, what):
+    with pytest.raises(TraceError, match=what):
+        taken(phased(tmp_path / "r.jsonl", phases), hints=Hints(num_experts=8))
+
+
 def test_a_collapsed_layer_is_no_warm_up(tmp_path):
     experts = np.full((2000, 1, 1), 5)
     experts[1500] = 2

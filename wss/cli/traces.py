@@ -238,6 +238,7 @@ def synth(
     assert shape is not None
     sizes = {"requests": requests, "decode_tokens": decode_tokens}
     given = [f"{key}={value}" for key, value in sizes.items() if value is not None]
+    _check_options(sizes, settings, preset, like)
     bars = Bars(quiet)
     spec = load_synth(_parameters(preset, model, fitted=like is not None), (*settings, *given))
     if like is not None:
@@ -255,6 +256,25 @@ def synth(
     finally:
         bars.close()
     click.echo(f"wrote {out}: {count} SYNTHETIC requests of {shape.name}")
+    if spec.drift_at > spec.decode_tokens:
+        said = f"drift_at is {spec.drift_at}, and decode ends with step {spec.decode_tokens}: nothing drifts"
+        click.echo(f"note: {said}", err=True)
+
+
+def _check_options(
+    sizes: dict[str, int | None], settings: tuple[str, ...], preset: str | None, like: Path | None
+) -> None:
+    """Refuse options of `synth` of which one would be passed over."""
+    from wss.errors import ConfigError
+
+    if like is not None and preset is not None:
+        raise ConfigError(f"--preset {preset}: the parameters are fitted to {like}; give --preset or --like")
+    for setting in settings:
+        key, _, value = setting.partition("=")
+        option = sizes.get(key.strip())
+        if option is not None and value.strip() != str(option):
+            name = f"--{key.strip().replace('_', '-')} {option}"
+            raise ConfigError(f"--set {setting}: contradicts {name}; give one of the two")
 
 
 def _parameters(preset: str | None, model: str, *, fitted: bool) -> str:

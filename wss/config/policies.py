@@ -59,7 +59,9 @@ def check_policies(document: Document, place: Place, value: Any) -> None:
             document.fault((*place, i, "name"), NAME_FAULT)
         for seam, (table, what) in SEAMS.items():
             part, here = getattr(policy, seam), (*place, i, seam)
-            if type(part) in table.values():
+            if isinstance(part, type):
+                document.fault(here, f"{part.__name__} is a class; give an object, such as {part.__name__}()")
+            elif type(part) in table.values():
                 check_value(document, here, part)
             elif not callable(getattr(part, verb_of(table), None)):
                 document.fault(here, f"{part!r} has no method '{verb_of(table)}'; it is no {what}")
@@ -67,8 +69,10 @@ def check_policies(document: Document, place: Place, value: Any) -> None:
             check_value(document, (*place, i, "copies"), policy.copies)
         else:
             document.fault((*place, i, "copies"), f"{policy.copies!r} is not right; give CopyRules")
-        if policy.history is not None:
+        if isinstance(policy.history, Earlier):
             check_value(document, (*place, i, "history"), policy.history)
+        elif policy.history is not None:
+            document.fault((*place, i, "history"), f"{policy.history!r} is not right; give Earlier(path=...)")
     _check_names(document, place, value)
 
 

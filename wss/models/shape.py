@@ -89,7 +89,7 @@ class ModelShape:
 
     __pydantic_config__ = CHECKED
 
-    name: str
+    name: Annotated[str, MinLen(1)]
     num_layers: Annotated[int, Ge(1), Le(10_000)]
     moe_layers: Annotated[tuple[int, ...], MinLen(1)]
     num_experts: Annotated[int, Ge(1), Le(4096)]

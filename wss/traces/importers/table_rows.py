@@ -30,7 +30,10 @@ NAMES = {
         *("activatedexpertids", "activatedexperts", "routedexperts", "expert", "expertid"),
     ),
     "set": ("dataset", "benchmark", "subject"),
+    "phase": ("phase", "stage"),
 }
+PREFILL, DECODE = ("prefill", "prompt", "context"), ("decode", "generation", "generate")  # what a phase may be called
+Phases = dict[tuple[Any, Any], bool]  # request and position -> whether it is prefill, where a row tells
 TOLD = {"request": "req_id", "position": "token_idx", "layer": "layer", "experts": "topk_ids"}  # as vLLM's loggers do
 ARRIVALS = {
     *("contexttokens", "generatedtokens", "inputlength", "outputlength", "requesttokens", "responsetokens", "hashids"),
@@ -91,6 +94,17 @@ def check(request: Any, position: Any, layer: Any, experts: Any) -> None:
         )
 
 
+def tell(phases: Phases, request: Any, position: Any, phase: Any) -> None:
+    """Enter in *phases* which *phase* a row is of; raise `BadFileError` if it is none, or not that of other layers."""
+    if phase is None:
+        return
+    name = phase.strip().lower() if isinstance(phase, str) else phase
+    if name not in (*PREFILL, *DECODE):
+        raise BadFileError(f"request {request}, position {position}: phase {phase!r} is none; give prefill or decode")
+    if phases.setdefault((request, position), name in PREFILL) != (name in PREFILL):
+        raise BadFileError(f"request {request}, position {position}: is of two phases; give all its layers one")
+
+
 def fingerprints(path: Path) -> Iterator[Row]:
     """Yield the rows of gpt-oss fingerprints."""
     content = _JSON.decode(path.read_bytes())
@@ -119,8 +133,8 @@ def _tail(name: str, start: str) -> int:
     return int(digits)
 
 
-def csv_rows(path: Path, top_k: int | None) -> Iterator[Row]:
-    """Yield the rows of a table; one with an expert a row needs *top_k*."""
+def csv_rows(path: Path, top_k: int | None, phases: Phases) -> Iterator[Row]:
+    """Yield the rows of a table, and enter their *phases*; one with an expert a row needs *top_k*."""
     reader = csv.DictReader(io.StringIO(path.read_bytes().decode("utf-8-sig"), newline=""), strict=True)
     names = [name.strip() for name in reader.fieldnames or ()]
     if len(set(names)) != len(names):
@@ -150,6 +164,8 @@ def csv_rows(path: Path, top_k: int | None) -> Iterator[Row]:
             experts = single.pop(key)
         count[key] = count.get(key, -1) + 1
         position = _cell(row, roles["position"], reader.line_num) if "position" in roles else count[key]
+        if "phase" in roles:
+            tell(phases, request, position, row[roles["phase"]])
         yield request, position, layer, experts
     if single:
         request, layer = next(iter(single))
@@ -174,11 +190,11 @@ def _ids(cell: str, line: int) -> Any:
     return ids if len(ids) > 1 else ids[0]
 
 
-def jsonl_rows(path: Path, remarks: list[str], *, drop_warmup: bool) -> Iterator[Row]:
-    """Yield the rows of a route log, without those of a warm-up at its beginning if *drop_warmup*."""
+def jsonl_rows(path: Path, remarks: list[str], phases: Phases, *, drop_warmup: bool) -> Iterator[Row]:
+    """Yield the rows of a route log, without those of a warm-up at its beginning if *drop_warmup*; enter *phases*."""
     first: dict[Any, Any] = {}
     held: list[Row] | None = []
-    for row in _log(path):
+    for row in _log(path, phases):
         check(*row)
         if held is None:
             yield row
@@ -200,7 +216,7 @@ def _begin(held: list[Row], remarks: list[str], drop_warmup: bool) -> list[Row]:
     return held
 
 
-def _log(path: Path) -> Iterator[Row]:
+def _log(path: Path, phases: Phases) -> Iterator[Row]:
     """Yield the rows of a log, whose other lines are left alone."""
     skipped: list[str] | None = None
     found = False
@@ -232,7 +248,11 @@ def _log(path: Path) -> Iterator[Row]:
                 sets.add(item[roles["set"]])
                 if len(sets) > 1:
                     raise BadFileError(f"line {number}: is of a second {roles['set']}; give a file for each")
-            yield request, item[roles["position"]], item[roles["layer"]], item[roles["experts"]]
+            row = (request, item[roles["position"]], item[roles["layer"]], item[roles["experts"]])
+            if "phase" in roles:
+                check(*row)
+                tell(phases, request, row[1], item[roles["phase"]])
+            yield row
     if not found and skipped is not None:
         lacks = ", ".join(told for role, told in TOLD.items() if role not in roles_of(skipped))
         lines = f"holds lines of {', '.join(skipped)[:120]}"
