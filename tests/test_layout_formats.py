@@ -60,6 +60,13 @@ WHOLE = {
     "SGLang, MoE rows": {"physical_to_logical_map": MAP},
     "SGLang, all rows": {"physical_to_logical_map": [[0] * 8, *MAP]},
     "with sizes": {"physical_to_logical_map": MAP, "ep_size": 4, "num_experts_per_layer": 8, "other": "x"},
+    "with sizes, deeper": {
+        "metadata": {"ep_size": "4", "nslots": 8, "dp": 2, "tp_size": 4, "num_redundant_experts": 0},
+        "draft": {"num_layers": 1},
+        "ep": True,
+        "experts": ["a", "b"],
+        "physical_to_logical_map": MAP,
+    },
     "by ranks": {"physical_to_logical_map": np.reshape(MAP, (2, 4, 2)).tolist()},
     "EPLB's inverse": {"logical_to_physical_map": [[[e, -1] for e in range(8)], [[7 - e, -1] for e in range(8)]]},
     "vLLM, bare": MAP,
@@ -231,7 +238,29 @@ REFUSED = {
         {"physical_to_logical_map": MAP, "num_physical_experts": 9},
         "says num_physical_experts: 9, and its",
     ),
-    "a word": ({"physical_to_logical_map": MAP, "ep_size": "4"}, "says ep_size: '4', and here are 4 dies"),
+    "a word": ({"physical_to_logical_map": MAP, "ep_size": "four"}, "says ep_size: 'four', and here are 4 dies"),
+    "8 ranks by another name": ({"physical_to_logical_map": MAP, "ep": 8}, "says ep: 8, and here are 4 dies"),
+    "8 parts": ({"physical_to_logical_map": MAP, "dp_size": 8}, "says dp_size: 8, and here are 4 dies"),
+    "8 ranks, deeper": (
+        {"physical_to_logical_map": MAP, "metadata": {"args": {"ep-size": "8"}}},
+        "says metadata.args.ep-size: 8, and here are 4 dies",
+    ),
+    "16 slots, deeper": (
+        {"physical_to_logical_map": MAP, "metadata": {"num_physical_experts": 16}},
+        "says metadata.num_physical_experts: 16, and its map has 8 slots",
+    ),
+    "8 spare slots": (
+        {"physical_to_logical_map": MAP, "ep_num_redundant_experts": 8},
+        "says ep_num_redundant_experts: 8, and its map has 8 slots a layer, for 8 experts",
+    ),
+    "4 slots a rank": (
+        {"physical_to_logical_map": MAP, "num_local_physical_experts": 4},
+        "says num_local_physical_experts: 4, and its map has 8 slots a layer, on 4 dies",
+    ),
+    "16 slots of a balancer": (
+        {"load_balancer": {"initial_global_assignments": dict(enumerate(MAP, 1))}, "moe": {"num_slots": 16}},
+        "says moe.num_slots: 16, and its map has 8 slots",
+    ),
     "version 2 alone": ({"version": 2, "physical_to_logical_map": MAP}, "says version: 2, and has no model_maps, as"),
     "version 3": (
         {"version": 3, "model_maps": {"A": {"physical_to_logical_map": MAP}}},

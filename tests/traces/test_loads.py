@@ -221,6 +221,19 @@ REFUSED = {
     "a layout": ('{"physical_to_logical_map": [[0]]}', "is a layout and holds no loads; name it as placement"),
     "other keys": ('{"count": [[1]]}', "has no logical_count"),
     "8 experts": ('{"logical_count": [[1, 1, 1, 1, 1, 1, 1, 1]]}', "has loads of 8 experts a layer, the model has 4"),
+    "16 experts said": (
+        '{"num_experts": 16, "logical_count": [[1, 1, 1, 1]]}',
+        "says num_experts: 16, and has counts of 4",
+    ),
+    "16 experts said, deeper": (
+        '{"logical_count": [[1, 1, 1, 1]], "metadata": {"num_logical_experts": 16}}',
+        "says metadata.num_logical_experts: 16, and has counts of 4 experts a layer",
+    ),
+    "2 slots said": (
+        '{"logical_count": [[1, 1, 1, 1]], "num_physical_experts": 2}',
+        "says num_physical_experts: 2, and",
+    ),
+    "1 layer said": ('{"logical_count": [[1, 1], [1, 1]], "num_layers": 1}', "says num_layers: 1, and has 2 rows"),
     "5 rows": ('{"logical_count": [[1, 1, 1, 1], [1, 1, 1, 1], [1, 1, 1, 1], [1, 1, 1, 1], [1, 1, 1, 1]]}', "5 rows"),
     "an expert more": ("layer,expert,count\n1,0,5\n1,4,5\n2,0,5\n", "has loads of 5 experts a layer, the model has 4"),
     "a layer less": ("layer,expert,count\n1,0,5\n1,3,5\n", "lacks layer 2, a MoE layer of the model"),

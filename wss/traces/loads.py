@@ -26,7 +26,7 @@ from wss.models import ModelShape
 from wss.records import FloatArray
 from wss.traces.content import Content, other_kind, read_content
 from wss.traces.dumps import Loads
-from wss.traces.load_forms import COUNT, MAP, PHYSICAL, counts_of
+from wss.traces.load_forms import COUNT, MAP, PHYSICAL, check_sizes, counts_of
 from wss.traces.load_parquet import COLUMNS, read_parquet, write_loads
 from wss.traces.load_tables import is_table, table_of_loads
 
@@ -151,5 +151,6 @@ def _from_counts(path: Path, content: Content, experts: int | None) -> Loads:
         if isinstance(value, dict) and MAP in value:
             raise ValueError("is a layout and holds no loads; name it as placement: {kind: file, path: ...}")
         raise ValueError(other_kind(content) or f'has no {COUNT}, as {{"{COUNT}": [layers][experts]}} has')
+    check_sizes(value, counts)
     layers = tuple(range(len(counts)))
     return Loads(name=path.stem, phase="", layers=layers, counts=counts, top_k=0, numbered=False)

@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy as np
 
-from wss.policies.placements.layout_sizes import RANKS
 from wss.records import IntArray
 from wss.traces.load_forms import has_bool
 
@@ -109,7 +108,8 @@ def balancer(value: Mapping[str, Any]) -> Mapping[str, Any]:
         raise ValueError(f"names another file for its load balancer, '{found[0][:100]}'; give that one")
     if not isinstance(found[0], Mapping) or ASSIGNED not in found[0]:
         raise ValueError(f"its load balancer has no {ASSIGNED}, and so says no layout")
-    return {key: value[key] for key in RANKS if key in value} | dict(found[0])
+    beside = {key: said for key, said in value.items() if not str(key).endswith(("load_balancer", "version"))}
+    return beside | dict(found[0])
 
 
 def of_assignments(value: Mapping[str, Any], target: Target) -> IntArray:

@@ -136,12 +136,12 @@ def _table(value: Any, target: Target) -> IntArray | None:
     form = next((form for form in FORMS if form in value), None)
     if form is None:
         return None
-    check_wafer(value, target.dies, target.experts)
+    check_wafer(value, target)
     if form == "model_maps":
         return _of_model(value, target)
     table = _of_form(value, target)
     slots = target.experts if form == BY_RANK else table.shape[1]  # no slot twice, and none empty
-    check_map(value, (len(table), slots), _given_rows(value[form]), target.num_layers)
+    check_map(value, target, slots, _given_rows(value[form]), equal=form != BY_RANK)
     return table
 
 
