@@ -69,6 +69,11 @@ WHOLE = {
     },
     "by ranks": {"physical_to_logical_map": np.reshape(MAP, (2, 4, 2)).tolist()},
     "EPLB's inverse": {"logical_to_physical_map": [[[e, -1] for e in range(8)], [[7 - e, -1] for e in range(8)]]},
+    "both of EPLB's": {
+        "physical_to_logical_map": MAP,
+        "logical_to_physical_map": [[[e, -1] for e in range(8)], [[7 - e, -1] for e in range(8)]],
+        "expert_to_ep_rank": [[0, 0, 1, 1, 2, 2, 3, 3], [3, 3, 2, 2, 1, 1, 0, 0]],
+    },
     "vLLM, bare": MAP,
     "vLLM, ranks": {"expert_to_ep_rank": [[0, 0, 1, 1, 2, 2, 3, 3], [3, 3, 2, 2, 1, 1, 0, 0]]},
     "vLLM 2": {"version": 2, "model_maps": {"Toy": {"physical_to_logical_map": MAP}}},
@@ -108,6 +113,18 @@ def test_a_pt_file_is_read_as_json_is(tmp_path):
     np.testing.assert_array_equal(of_counts, placed(written(tmp_path, {"logical_count": counts.tolist()})))
 
 
+INVERSE = [[[e] for e in range(8)]] * 2  # slots 0-7 hold experts 0-7
+
+
+@pytest.mark.parametrize("said", [{"num_physical_experts": 12}, {"meta": {"num_redundant_experts": 4}}])
+def test_the_slots_that_a_file_says_are_those_of_its_inverse_map(said, tmp_path):
+    last_empty = placed(written(tmp_path, {"logical_to_physical_map": INVERSE} | said))
+    assert last_empty.sum(axis=1).tolist() == [[3, 3, 2, 0]] * 2
+    holes = [[[e + e // 2] for e in range(8)]] * 2  # 0, 1, none | 2, 3, none | ...
+    found = placed(written(tmp_path, {"logical_to_physical_map": holes} | said))
+    assert [die.nonzero()[0].tolist() for die in found[0].T] == [[0, 1], [2, 3], [4, 5], [6, 7]]
+
+
 EPLB = (np.array(MAP), np.array(MAP)[:, :, None], np.ones((2, 8), np.int64))  # a map that is its own inverse
 
 
@@ -122,6 +139,12 @@ def test_an_array_that_names_every_expert_is_a_map(content, tmp_path):
     if isinstance(content, np.ndarray):
         np.save(tmp_path / "map.npy", content)
         np.testing.assert_array_equal(placed(tmp_path / "map.npy"), of_json)
+
+
+def test_what_eplb_returns_has_to_agree(tmp_path):
+    path = save_pt(tmp_path / "map.pt", (EPLB[0], EPLB[1][::-1].copy(), EPLB[2]))
+    with pytest.raises(WssError, match="contradicts itself in slot 0 of layer 1: its physical_to_logical_map has exp"):
+        placed(path)
 
 
 def test_an_array_that_can_be_no_map_is_of_loads(tmp_path):
@@ -225,6 +248,24 @@ REFUSED = {
     "a hole": (
         {"logical_to_physical_map": [[[e + (e > 3), -1] for e in range(8)]] * 2},
         "leaves slot 4 of layer 1 empty",
+    ),
+    "a slot beyond what is said": (
+        {"logical_to_physical_map": [[[e + 5] for e in range(8)]] * 2, "num_physical_experts": 12},
+        "names slot 12, and by the rest of the file slots are 0..11",
+    ),
+    "too many said": (
+        {"logical_to_physical_map": INVERSE, "num_physical_experts": 10**12},
+        "says num_physical_experts: 1000000000000, and a layer of 8 experts has 8 to 65536 slots",
+    ),
+    "an inverse of another map": (
+        {"physical_to_logical_map": MAP, "logical_to_physical_map": INVERSE},
+        "contradicts itself in slot 0 of layer 2: its physical_to_logical_map has expert 7 there, "
+        "its logical_to_physical_map 0; keep one of the two",
+    ),
+    "other ranks than the map": (
+        {"physical_to_logical_map": MAP, "expert_to_ep_rank": [0, 0, 1, 1, 2, 2, 3, 3]},
+        "contradicts itself in die 0 of layer 2: its physical_to_logical_map has expert 6, 7 there, "
+        "its expert_to_ep_rank 0, 1; keep one",
     ),
     "5 layers said": (
         {"physical_to_logical_map": MAP, "num_layers": 5},

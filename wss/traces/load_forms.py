@@ -128,7 +128,7 @@ def bare_array(value: Any) -> Array | None:
         alone = value
     elif not isinstance(value, list | tuple) or not value or not all(isinstance(one, np.ndarray) for one in value):
         return None
-    elif _is_eplb(value):
+    elif is_eplb(value):
         alone = value[0]
     elif len({(one.shape, one.dtype.kind) for one in value}) == 1:
         alone = np.stack(value)
@@ -139,12 +139,14 @@ def bare_array(value: Any) -> Array | None:
     return alone
 
 
-def _is_eplb(value: Sequence[Array]) -> bool:
+def is_eplb(value: Sequence[Any]) -> bool:
     """Whether *value* is (slots' experts [layers, slots], experts' slots [layers, experts, replicas], replicas)."""
+    if len(value) != 3 or not all(isinstance(one, np.ndarray) for one in value):
+        return False
     if [one.ndim for one in value] != [2, 3, 2] or any(one.dtype.kind not in "iu" for one in value):
         return False
     slots, inverse, replicas = value
-    return inverse.shape[:2] == replicas.shape and (replicas.sum(axis=1) == slots.shape[1]).all()
+    return inverse.shape[:2] == replicas.shape and bool((replicas.sum(axis=1) == slots.shape[1]).all())
 
 
 def is_map(array: Array, experts: int | None = None) -> bool:
