@@ -197,6 +197,16 @@ def test_a_run_says_what_of_its_loads_is_left_out(tmp_path, monkeypatch):
     assert left_out in made_batch(experiment, experiment.trace).notes
 
 
+@pytest.mark.parametrize("extra", [0, 1, 7])
+def test_extra_is_for_loads_alone(extra, tmp_path):
+    layout = LayoutFile(path=str(written(tmp_path, MAP)), extra=extra)
+    with pytest.raises(WssError, match=rf"is a layout, on which extra: {extra} has no effect; leave extra out$"):
+        layout.place(history(), WAFER.hops)
+    loads = {"logical_count": MAP}
+    found = LayoutFile(path=str(written(tmp_path, loads)), extra=extra).place(history(), WAFER.hops)
+    assert (found.sum(axis=1) == 2 + extra).all()
+
+
 def test_one_row_is_that_of_all_layers(tmp_path):
     found = placed(written(tmp_path, MAP[1]))
     np.testing.assert_array_equal(found[0], found[1])
