@@ -56,6 +56,13 @@ def ascend_with(first):
     return ascend(layer_list=layers)
 
 
+def as_text(value):
+    """*value* with its numbers as text."""
+    if isinstance(value, dict):
+        return {key: as_text(own) for key, own in value.items()}
+    return [as_text(own) for own in value] if isinstance(value, list) else str(value)
+
+
 WHOLE = {
     "SGLang, MoE rows": {"physical_to_logical_map": MAP},
     "SGLang, all rows": {"physical_to_logical_map": [[0] * 8, *MAP]},
@@ -79,6 +86,7 @@ WHOLE = {
     "vLLM 2": {"version": 2, "model_maps": {"Toy": {"physical_to_logical_map": MAP}}},
     "Ascend": ascend(),
     "Ascend, absolute": ascend(1),
+    "Ascend, in text": as_text(ascend()),
     "TensorRT-LLM": yaml.safe_dump({"initial_global_assignments": {1: MAP[0], 2: MAP[1]}, "num_slots": 8}),
     "TensorRT-LLM, nested": "# options, as given\n"
     + yaml.safe_dump({"load_balancer": {"initial_global_assignments": {1: MAP[0], 2: MAP[1]}}, "ep": {"a": 1}}),
@@ -246,6 +254,11 @@ REFUSED = {
         {"moe_expert_parallel_size": 8, "load_balancer": {"initial_global_assignments": dict(enumerate(MAP, 1))}},
         "says moe_expert_parallel_size: 8, and here are 4 dies",
     ),
+    "a layer in words": (
+        ascend(layer_list=[ascend()["layer_list"][0] | {"layer_id": "one"}]),
+        "its layer_id 'one' is no whole",
+    ),
+    "an expert in words": (ascend_with(["0", "one"]), "its device_expert is no table of whole numbers"),
     "no layers": ({"layer_list": []}, "its layer_list is empty"),
     "a slot more": (
         ascend_with([0, 1, 2]),

@@ -66,21 +66,30 @@ def of_devices(value: Mapping[str, Any], target: Target) -> IntArray:
     try:
         found: dict[int, list[list[int]]] = {}
         for layer in value["layer_list"]:
-            devices = {device["device_id"]: list(device["device_expert"]) for device in layer["device_list"]}
-            if layer["layer_id"] in found:
-                raise ValueError(f"has layer {layer['layer_id']} twice")
-            counts = {len(devices), len(layer["device_list"]), layer.get("device_count", len(devices))}
+            number = _number(layer["layer_id"])
+            devices = {_number(device["device_id"]): list(device["device_expert"]) for device in layer["device_list"]}
+            if not isinstance(number, int) or isinstance(number, bool):
+                raise ValueError(f"its layer_id {number!r:.60} is no whole number")
+            if number in found:
+                raise ValueError(f"has layer {number} twice")
+            counts = {len(devices), len(layer["device_list"]), _number(layer.get("device_count", len(devices)))}
             if counts != {target.dies} or set(devices) != set(range(target.dies)):
-                raise ValueError(f"its layer {layer['layer_id']} is not on devices 0..{target.dies - 1}, each once")
-            found[layer["layer_id"]] = [devices[device] for device in range(target.dies)]
+                raise ValueError(f"its layer {number} is not on devices 0..{target.dies - 1}, each once")
+            found[number] = [devices[device] for device in range(target.dies)]
     except (KeyError, TypeError, AttributeError) as error:
         raise ValueError(f"its layer_list is not as vLLM-Ascend writes it ({error!r})") from None
     if not found:
         raise ValueError("its layer_list is empty")
     _check_equal(found)
+    found = {layer: [[*map(_number, own)] for own in devices] for layer, devices in found.items()}
     flat = [expert for devices in found.values() for own in devices for expert in own]
     whole(flat, "its device_expert")
     return even(_by_layer(found, target, among_moe=True))
+
+
+def _number(said: Any) -> Any:
+    """Return the whole number that *said* is, also as text; anything else as it is."""
+    return int(said) if isinstance(said, str) and said.isascii() and said.isdigit() and len(said) < 10 else said
 
 
 def _check_equal(found: Mapping[int, Sequence[Sequence[int]]]) -> None:
