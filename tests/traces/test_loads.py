@@ -170,16 +170,75 @@ def test_an_imported_table_has_the_loads_of_the_file_it_is_of(table, tmp_path):
     np.testing.assert_array_equal(after["a"], before["a"])
 
 
-@pytest.mark.parametrize("imported", [False, True])
-def test_tokens_in_dense_layers_are_left_out_with_a_note(imported, tmp_path):
+def imported(tmp_path, counts, *options):
+    """Import *counts* of layers without numbers."""
+    path, out = tmp_path / "a.json", tmp_path / "a.parquet"
+    path.write_text(json.dumps({"logical_count": counts}))
+    return CliRunner().invoke(cli, ["trace", "import", str(path), "--out", str(out), "--force", *options]), out
+
+
+@pytest.mark.parametrize(
+    ("counts", "options", "layers"),
+    [
+        (COUNTS, (), None),
+        (COUNTS, ("--experts", "4"), None),
+        (COUNTS, ("--moe-layers", "3,5"), (3, 5)),
+        ([[0] * 4, COUNTS[0], [0] * 4, COUNTS[1]], ("--moe-layers", "1,3", "--experts", "4"), (1, 3)),
+    ],
+)
+def test_what_is_said_of_the_layers_numbers_imported_rows(counts, options, layers, tmp_path):
+    command, out = imported(tmp_path, counts, *options)
+    assert command.exit_code == 0, command.output
+    (loads,) = read_loads(out)
+    assert (loads.layers if loads.numbered else None) == layers
+    np.testing.assert_array_equal(loads.counts, COUNTS)
+
+
+def test_a_model_numbers_imported_rows(tmp_path):
+    counts = np.ones((61, 256))
+    counts[:3] = 10
+    command, out = imported(tmp_path, counts.tolist(), "--model", "deepseek_v3")
+    assert "warning: a.json: a: 7,680 of 22,528 tokens (34%) are in 3 layers that the model says are" in command.output
+    (loads,) = read_loads(out)
+    assert loads.numbered
+    assert loads.layers == tuple(range(3, 61))
+
+
+@pytest.mark.parametrize(
+    ("options", "what"),
+    [
+        (("--experts", "8"), "a: has loads of 4 experts a layer, and --experts 8 was given; give what is so"),
+        (("--model", "deepseek_v3"), "has loads of 4 experts a layer, the model has 256; give the --model of these"),
+        (("--moe-layers", "3-8"), "has 2 rows, the model has 6 MoE layers of 9; give a row for each of either"),
+        (
+            ("--model", "deepseek_v3", "--moe-layers", "1"),
+            "--moe-layers are not those of deepseek-ai/DeepSeek-V3; give one",
+        ),
+        (
+            ("--top-k", "7", "--zero-experts", "3", "--score", "sigmoid", "--groups", "7", "--lengths", "3,4"),
+            "--score, --groups, --lengths, --top-k, --zero-experts: for recorded routing alone; this is a table of",
+        ),
+        (("--drop-warmup",), "--drop-warmup: for recorded routing alone"),
+    ],
+)
+def test_options_that_are_not_so_of_loads_are_refused(options, what, tmp_path):
+    command, out = imported(tmp_path, COUNTS, *options)
+    assert isinstance(command.exception, TraceError)
+    (fault,) = command.exception.faults
+    assert what in fault
+    assert not out.exists()
+
+
+@pytest.mark.parametrize("brought_in", [False, True])
+def test_tokens_in_dense_layers_are_left_out_with_a_note(brought_in, tmp_path):
     path, out = tmp_path / "a.json", tmp_path / "b.parquet"
     path.write_text(json.dumps({"logical_count": [[25] * 4, *COUNTS]}))
-    if imported:
+    if brought_in:
         write_loads(out, read_loads(path))
         path = out
     ((counts, note),) = fitted_dumps(path, MODEL).values()
     np.testing.assert_array_equal(counts, COUNTS)
-    where = "b.parquet: a" if imported else "a.json"
+    where = "b.parquet: a" if brought_in else "a.json"
     assert note == f"{where}: 100 of 300 tokens (33%) are in layer 0, which the model says is dense, and left out"
     assert [*read_served(path, MODEL, (), lambda *_: False).notes.values()] == [note]
 

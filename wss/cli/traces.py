@@ -109,12 +109,15 @@ def import_(
     from wss.traces import TraceReader
     from wss.traces.importers import open_source
     from wss.traces.importing import import_source
-    from wss.traces.loads import looks_like_loads, read_loads, write_loads
+    from wss.traces.load_importing import import_loads
+    from wss.traces.loads import looks_like_loads, write_loads
 
     free_file(out, force)
     hints = _hints(**said)
     if kind is None and source.is_file() and looks_like_loads(source):
-        write_loads(out, read_loads(source, hints.experts))
+        dumps, notes = import_loads(source, hints)
+        write_loads(out, dumps)
+        _report(tuple(notes), "warning")
         click.echo(f"wrote {out}: expert loads, not tokens; see them with `wss trace stats`")
         return
     opened = open_source(source, kind, hints)
