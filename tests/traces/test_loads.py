@@ -265,6 +265,17 @@ def test_a_table_in_parquet_is_of_the_layers_that_it_names(tmp_path):
             read_dumps(table(*layers), MODEL)
 
 
+@pytest.mark.parametrize(
+    "command",
+    ["show", "predict", "join --out b.parquet", "export --format hf-json --out b", "synth gpt_oss_20b --out c --like"],
+)
+def test_loads_are_no_trace_and_are_named(command, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    write_loads(tmp_path / "a.parquet", [Loads(name="a", phase="", layers=(1, 2), counts=np.array(COUNTS), top_k=2)])
+    with pytest.raises(TraceError, match=r"^a.parquet: is a table of expert loads, which names no tokens; it goes as"):
+        CliRunner().invoke(cli, ["trace", *command.split(), "a.parquet"], catch_exceptions=False)
+
+
 REFUSED = {
     "NaN": ('{"logical_count": [[1, NaN]]}', "is no JSON (NaN is no number of JSON)"),
     "negative": ('{"logical_count": [[1, -1, 0, 0]]}', "a count is 0 or more"),
