@@ -289,6 +289,10 @@ REFUSED = {
     "huge": ('{"logical_count": [[1, 1' + "0" * 20 + "]]}", "is no table of numbers"),
     "zero": ('{"logical_count": [[0, 0, 0, 0]]}', "all counts are zero"),
     "a layout": ('{"physical_to_logical_map": [[0]]}', "is a layout and holds no loads; name it as placement"),
+    "a layout in YAML": (
+        "initial_global_assignments:\n  0: [0]\n",
+        "is a layout and holds no loads; name it as placement",
+    ),
     "other keys": ('{"count": [[1]]}', "has no logical_count"),
     "8 experts": ('{"logical_count": [[1, 1, 1, 1, 1, 1, 1, 1]]}', "has loads of 8 experts a layer, the model has 4"),
     "16 experts said": (
@@ -342,6 +346,54 @@ def test_what_is_no_table_of_this_model_is_refused_in_one_line(case, tmp_path):
     (fault,) = error.value.faults
     assert fault.startswith(f"{path}: ")
     assert what in fault
+
+
+LAYOUTS = {
+    "a map": {"physical_to_logical_map": [[0, 1], [1, 0]]},
+    "an inverse": {"logical_to_physical_map": [[[0], [1]], [[1], [0]]]},
+    "bare": [[0, 1], [1, 0]],
+    "bare, a row": [0, 1],
+    "ranks": {"expert_to_ep_rank": [0, 1]},
+    "Ascend": {"moe_layer_count": 2, "layer_list": []},
+    "TensorRT-LLM": {"moe_config": {"load_balancer": {"num_slots": 2}}},
+}
+
+
+@pytest.mark.parametrize("form", LAYOUTS)
+def test_a_layout_is_named_as_one(form, tmp_path):
+    path = tmp_path / "a.json"
+    path.write_text(json.dumps(LAYOUTS[form]))
+    for command in (["import", str(path), "--out", str(tmp_path / "b.parquet")], ["stats", str(path)]):
+        error = CliRunner().invoke(cli, ["trace", *command]).exception
+        assert isinstance(error, TraceError)
+        assert error.faults[0].startswith(
+            f"{path}: is a layout and holds no loads; name it as placement: {{kind: file, "
+        )
+
+
+def test_an_array_that_is_a_layout_is_named_as_one(tmp_path):
+    np.save(tmp_path / "a.npy", np.array([[0, 1], [1, 0]]))
+    command = ["trace", "import", str(tmp_path / "a.npy"), "--experts", "2", "--out", str(tmp_path / "b.parquet")]
+    assert "is a layout and holds no loads; name it as placement" in str(CliRunner().invoke(cli, command).exception)
+
+
+def test_a_page_of_words_is_no_table(tmp_path):
+    path = tmp_path / "README.md"
+    for text in ("Words, and more of them\n\nwords\n", "# Words\n"):
+        path.write_text(text)
+        with pytest.raises(
+            TraceError, match=r"is neither JSON nor a table \(CSV\) with a column layer; give a table of"
+        ):
+            read_loads(path)
+
+
+def test_a_fault_does_not_list_hundreds_of_columns(tmp_path):
+    path = tmp_path / "a.json"
+    path.write_text(json.dumps({"logical_count": [[1] * 300] * 2}))
+    command = ["trace", "import", str(path), "--format", "csv", "--out", str(tmp_path / "b.parquet")]
+    (fault,) = CliRunner().invoke(cli, command).exception.faults
+    assert " and 594 more; each should be there once" in fault
+    assert len(fault) < 300
 
 
 @pytest.mark.parametrize(

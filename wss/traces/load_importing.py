@@ -9,6 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from wss.errors import TraceError
+from wss.traces.content import LAYOUT, is_layout, read_content
 from wss.traces.dumps import Loads
 from wss.traces.importers.source import Hints
 from wss.traces.loads import read_loads
@@ -41,6 +42,22 @@ def import_loads(path: Path, hints: Hints) -> tuple[list[Loads], list[str]]:
         found.append(loads)
         notes += [f"{path.name}: {dump.name}: {note}"] if note else []
     return found, notes
+
+
+def refuse_layout(path: Path) -> None:
+    """Name *path* as a layout, if it is one.
+
+    Raises
+    ------
+    TraceError
+        If it is.
+    """
+    try:
+        found = path.is_file() and is_layout(read_content(path))
+    except TraceError:
+        return
+    if found:
+        raise TraceError(f"{path}: {LAYOUT}")
 
 
 def _as_said(dump: Loads, hints: Hints) -> tuple[Loads, str | None]:

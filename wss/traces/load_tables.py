@@ -23,6 +23,11 @@ def is_table(head: Sequence[str]) -> bool:
     return any(layers) and len(names) > 1 and (wide or (any(experts) and any(name in COUNTS for name in names)))
 
 
+def has_layers(head: Sequence[str]) -> bool:
+    """Whether one of the columns names the layer."""
+    return any(cell.lower() in LAYER for cell in head)
+
+
 def table_of_loads(rows: Sequence[Sequence[str]], num_experts: int | None = None) -> tuple[tuple[int, ...], FloatArray]:
     """Return the layers of a table, ascending, and the tokens of each expert, [layers, experts].
 

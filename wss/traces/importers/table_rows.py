@@ -60,6 +60,12 @@ def roles_of(names: Sequence[str]) -> dict[str, str]:
     return {role: hits[0] for role, hits in found.items() if hits}
 
 
+def shown(names: Sequence[str]) -> str:
+    """Return the first of many *names*, each shortened."""
+    first = ", ".join(f"'{name[:40]}'" for name in names[:6])
+    return first + (f" and {len(names) - 6} more" if len(names) > 6 else "")
+
+
 def other_kind(names: Sequence[str]) -> str | None:
     """Return what a file with *names* is, if it is known to be something else than routing."""
     plainly = {plain(name) for name in names}
@@ -85,9 +91,9 @@ def check(request: Any, position: Any, layer: Any, experts: Any) -> None:
     if not isinstance(request, int | str):
         raise BadFileError(f"request {request!r} is not right; it should be a number or a name")
     if not isinstance(experts, list) or not experts or not all(type(e) is int and abs(e) < 2**31 for e in experts):
-        shown = repr(experts)[:60]
+        given = repr(experts)[:60]
         raise BadFileError(
-            f"request {request}, position {position}, layer {layer}: experts {shown}; give a list of ids"
+            f"request {request}, position {position}, layer {layer}: experts {given}; give a list of ids"
         )
 
 
@@ -124,14 +130,14 @@ def csv_rows(path: Path, top_k: int | None) -> Iterator[Row]:
     reader = csv.DictReader(io.StringIO(path.read_bytes().decode("utf-8-sig"), newline=""), strict=True)
     names = [name.strip() for name in reader.fieldnames or ()]
     if len(set(names)) != len(names):
-        raise BadFileError(f"has columns {names}; each should be there once")
+        raise BadFileError(f"has columns {shown(names)}; each should be there once")
     reader.fieldnames = names
     roles = roles_of(names)
     if known := other_kind(names):
         raise BadFileError(known)
     if missing := [role for role in ("layer", "experts") if role not in roles]:
         should = "such as Layer ID, Batch Number, Token, Activated Expert IDs"
-        raise BadFileError(f"has columns {names} and none for {' and '.join(missing)}; they should be {should}")
+        raise BadFileError(f"has columns {shown(names)} and none for {' and '.join(missing)}; they should be {should}")
     count: dict[tuple[int, int], int] = {}
     single: dict[tuple[int, int], list[int]] = {}
     for row in reader:
