@@ -27,6 +27,14 @@ FORMS = {
         "a.csv",
         "\ufeff" + LONG.replace(",", ";").replace("layer_id;expert_id;count", "Layer;Expert;Tokens"),
     ),
+    "words apart, semicolons": (
+        "a.csv",
+        LONG.replace(",", ";").replace("layer_id;expert_id;count", "Layer ID;Expert ID;Token Count"),
+    ),
+    "words apart, tabs": (
+        "a.tsv",
+        LONG.replace(",", "\t").replace("layer_id\texpert_id\tcount", "Layer Index\tExpert\tToken Count"),
+    ),
     "wide": ("a.csv", "layer,expert_0,expert_1,expert_2,expert_3\n1,10,20,30,40\n2,5,5,5,85\n"),
     "wide, any order": ("a.txt", "expert_1\texpert_0\tlayer\texpert_3\texpert_2\n20\t10\t1\t40\t30\n5\t5\t2\t85\t5\n"),
 }
@@ -321,6 +329,11 @@ REFUSED = {
     "expert 2 missing": ("layer,expert_0,expert_2\n1,3,4\n", "its columns of experts are not 0..1"),
     "a short row": ("layer,expert_0,expert_1\n1,3\n", "row 2 has 2 cells, its head has 3"),
     "a head": ("layer,expert_0,expert_1\n", "has a head and no rows"),
+    "two counts": (
+        "layer,expert,count,tokens\n1,0,3,4\n",
+        "two columns of one meaning, 'count' and 'tokens'; keep one",
+    ),
+    "two layers": ("layer,layer_id,expert_0\n1,0,3\n", "two columns of one meaning, 'layer' and 'layer_id'; keep one"),
     "no layers": ("a,b\n1,2\n", "has no column layer; its head is a, b"),
     "requests": ("TIMESTAMP,ContextTokens,GeneratedTokens\n2023-11-16 18:15:46,374,44\n", "is a trace of requests and"),
     "routing": ("layer_id,expert_ids\n3,1 4 2 7\n", "is recorded routing; bring it in with `wss trace import`"),

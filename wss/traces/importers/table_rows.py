@@ -36,7 +36,7 @@ ARRIVALS = {
     *("contexttokens", "generatedtokens", "inputlength", "outputlength", "requesttokens", "responsetokens", "hashids"),
     *("inputtokens", "outputtokens", "promptlen", "prompttokens", "totaltokens", "arrivaltime", "arrivedat"),
 }
-COUNTS = {"count", "counts", "logicalcount", "tokens", "numtokens", "load", "loads"}
+COUNTS = {"count", "counts", "logicalcount", "tokens", "numtokens", "tokencount", "load", "loads"}
 WARM_UP = 1000
 WARMED = "rows of a warm-up at the beginning dropped"
 LOOKS_WARM = "rows at the beginning are equal, as of a warm-up, and kept; --drop-warmup leaves them out"
