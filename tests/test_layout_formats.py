@@ -215,6 +215,30 @@ def test_extra_is_for_loads_alone(extra, tmp_path):
     assert (found.sum(axis=1) == 2 + extra).all()
 
 
+FOUR = """
+model: {name: toy, num_layers: 4, moe_layers: [1, 3], num_experts: 8, top_k: 2, hidden_size: 64,
+  moe_intermediate_size: 64}
+wafer: {preset: dojo, mesh: [2, 2]}
+precision: fp16
+trace: {synth: {preset: gpt_oss_20b}}
+batch: 8
+steps: 1
+baseline: base
+policies: [base, {name: mine, placement: {kind: file, path: loads.json}, allocation: even},
+  {name: past, preset: eplb, history: {path: loads.json}}]
+"""
+
+
+@pytest.mark.parametrize("used", ["mine", "past", "loads"])
+def test_loads_in_layers_that_the_model_says_are_dense_are_refused_wherever_they_go(used, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    written(tmp_path, {"logical_count": [[3] * 8, [0] * 8, [5] * 8, [0] * 8]}, "loads.json")
+    text = FOUR.replace("preset: gpt_oss_20b", "preset: gpt_oss_20b, loads: loads.json, workload: loads")
+    experiment = load(written(tmp_path, text if used == "loads" else FOUR, "c.yaml"))
+    with pytest.raises(WssError, match=r"has 100% of its tokens in layers that the model says are dense \(0, 2\)"):
+        made_batch(experiment, experiment.trace) if used == "loads" else layout_of(experiment, used)
+
+
 def test_one_row_is_that_of_all_layers(tmp_path):
     found = placed(written(tmp_path, MAP[1]))
     np.testing.assert_array_equal(found[0], found[1])
