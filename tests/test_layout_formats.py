@@ -56,17 +56,37 @@ def ascend_with(first):
     return ascend(layer_list=layers)
 
 
+def as_text(value):
+    """*value* with its numbers as text."""
+    if isinstance(value, dict):
+        return {key: as_text(own) for key, own in value.items()}
+    return [as_text(own) for own in value] if isinstance(value, list) else str(value)
+
+
 WHOLE = {
     "SGLang, MoE rows": {"physical_to_logical_map": MAP},
     "SGLang, all rows": {"physical_to_logical_map": [[0] * 8, *MAP]},
     "with sizes": {"physical_to_logical_map": MAP, "ep_size": 4, "num_experts_per_layer": 8, "other": "x"},
+    "with sizes, deeper": {
+        "metadata": {"ep_size": "4", "nslots": 8, "dp": 2, "tp_size": 4, "num_redundant_experts": 0},
+        "draft": {"num_layers": 1},
+        "ep": True,
+        "experts": ["a", "b"],
+        "physical_to_logical_map": MAP,
+    },
     "by ranks": {"physical_to_logical_map": np.reshape(MAP, (2, 4, 2)).tolist()},
     "EPLB's inverse": {"logical_to_physical_map": [[[e, -1] for e in range(8)], [[7 - e, -1] for e in range(8)]]},
+    "both of EPLB's": {
+        "physical_to_logical_map": MAP,
+        "logical_to_physical_map": [[[e, -1] for e in range(8)], [[7 - e, -1] for e in range(8)]],
+        "expert_to_ep_rank": [[0, 0, 1, 1, 2, 2, 3, 3], [3, 3, 2, 2, 1, 1, 0, 0]],
+    },
     "vLLM, bare": MAP,
     "vLLM, ranks": {"expert_to_ep_rank": [[0, 0, 1, 1, 2, 2, 3, 3], [3, 3, 2, 2, 1, 1, 0, 0]]},
     "vLLM 2": {"version": 2, "model_maps": {"Toy": {"physical_to_logical_map": MAP}}},
     "Ascend": ascend(),
     "Ascend, absolute": ascend(1),
+    "Ascend, in text": as_text(ascend()),
     "TensorRT-LLM": yaml.safe_dump({"initial_global_assignments": {1: MAP[0], 2: MAP[1]}, "num_slots": 8}),
     "TensorRT-LLM, nested": "# options, as given\n"
     + yaml.safe_dump({"load_balancer": {"initial_global_assignments": {1: MAP[0], 2: MAP[1]}}, "ep": {"a": 1}}),
@@ -101,6 +121,18 @@ def test_a_pt_file_is_read_as_json_is(tmp_path):
     np.testing.assert_array_equal(of_counts, placed(written(tmp_path, {"logical_count": counts.tolist()})))
 
 
+INVERSE = [[[e] for e in range(8)]] * 2  # slots 0-7 hold experts 0-7
+
+
+@pytest.mark.parametrize("said", [{"num_physical_experts": 12}, {"meta": {"num_redundant_experts": 4}}])
+def test_the_slots_that_a_file_says_are_those_of_its_inverse_map(said, tmp_path):
+    last_empty = placed(written(tmp_path, {"logical_to_physical_map": INVERSE} | said))
+    assert last_empty.sum(axis=1).tolist() == [[3, 3, 2, 0]] * 2
+    holes = [[[e + e // 2] for e in range(8)]] * 2  # 0, 1, none | 2, 3, none | ...
+    found = placed(written(tmp_path, {"logical_to_physical_map": holes} | said))
+    assert [die.nonzero()[0].tolist() for die in found[0].T] == [[0, 1], [2, 3], [4, 5], [6, 7]]
+
+
 EPLB = (np.array(MAP), np.array(MAP)[:, :, None], np.ones((2, 8), np.int64))  # a map that is its own inverse
 
 
@@ -115,6 +147,12 @@ def test_an_array_that_names_every_expert_is_a_map(content, tmp_path):
     if isinstance(content, np.ndarray):
         np.save(tmp_path / "map.npy", content)
         np.testing.assert_array_equal(placed(tmp_path / "map.npy"), of_json)
+
+
+def test_what_eplb_returns_has_to_agree(tmp_path):
+    path = save_pt(tmp_path / "map.pt", (EPLB[0], EPLB[1][::-1].copy(), EPLB[2]))
+    with pytest.raises(WssError, match="contradicts itself in slot 0 of layer 1: its physical_to_logical_map has exp"):
+        placed(path)
 
 
 def test_an_array_that_can_be_no_map_is_of_loads(tmp_path):
@@ -167,6 +205,40 @@ def test_a_run_says_what_of_its_loads_is_left_out(tmp_path, monkeypatch):
     assert left_out in made_batch(experiment, experiment.trace).notes
 
 
+@pytest.mark.parametrize("extra", [0, 1, 7])
+def test_extra_is_for_loads_alone(extra, tmp_path):
+    layout = LayoutFile(path=str(written(tmp_path, MAP)), extra=extra)
+    with pytest.raises(WssError, match=rf"is a layout, on which extra: {extra} has no effect; leave extra out$"):
+        layout.place(history(), WAFER.hops)
+    loads = {"logical_count": MAP}
+    found = LayoutFile(path=str(written(tmp_path, loads)), extra=extra).place(history(), WAFER.hops)
+    assert (found.sum(axis=1) == 2 + extra).all()
+
+
+FOUR = """
+model: {name: toy, num_layers: 4, moe_layers: [1, 3], num_experts: 8, top_k: 2, hidden_size: 64,
+  moe_intermediate_size: 64}
+wafer: {preset: dojo, mesh: [2, 2]}
+precision: fp16
+trace: {synth: {preset: gpt_oss_20b}}
+batch: 8
+steps: 1
+baseline: base
+policies: [base, {name: mine, placement: {kind: file, path: loads.json}, allocation: even},
+  {name: past, preset: eplb, history: {path: loads.json}}]
+"""
+
+
+@pytest.mark.parametrize("used", ["mine", "past", "loads"])
+def test_loads_in_layers_that_the_model_says_are_dense_are_refused_wherever_they_go(used, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    written(tmp_path, {"logical_count": [[3] * 8, [0] * 8, [5] * 8, [0] * 8]}, "loads.json")
+    text = FOUR.replace("preset: gpt_oss_20b", "preset: gpt_oss_20b, loads: loads.json, workload: loads")
+    experiment = load(written(tmp_path, text if used == "loads" else FOUR, "c.yaml"))
+    with pytest.raises(WssError, match=r"has 100% of its tokens in layers that the model says are dense \(0, 2\)"):
+        made_batch(experiment, experiment.trace) if used == "loads" else layout_of(experiment, used)
+
+
 def test_one_row_is_that_of_all_layers(tmp_path):
     found = placed(written(tmp_path, MAP[1]))
     np.testing.assert_array_equal(found[0], found[1])
@@ -206,6 +278,11 @@ REFUSED = {
         {"moe_expert_parallel_size": 8, "load_balancer": {"initial_global_assignments": dict(enumerate(MAP, 1))}},
         "says moe_expert_parallel_size: 8, and here are 4 dies",
     ),
+    "a layer in words": (
+        ascend(layer_list=[ascend()["layer_list"][0] | {"layer_id": "one"}]),
+        "its layer_id 'one' is no whole",
+    ),
+    "an expert in words": (ascend_with(["0", "one"]), "its device_expert is no table of whole numbers"),
     "no layers": ({"layer_list": []}, "its layer_list is empty"),
     "a slot more": (
         ascend_with([0, 1, 2]),
@@ -219,6 +296,24 @@ REFUSED = {
         {"logical_to_physical_map": [[[e + (e > 3), -1] for e in range(8)]] * 2},
         "leaves slot 4 of layer 1 empty",
     ),
+    "a slot beyond what is said": (
+        {"logical_to_physical_map": [[[e + 5] for e in range(8)]] * 2, "num_physical_experts": 12},
+        "names slot 12, and by the rest of the file slots are 0..11",
+    ),
+    "too many said": (
+        {"logical_to_physical_map": INVERSE, "num_physical_experts": 10**12},
+        "says num_physical_experts: 1000000000000, and a layer of 8 experts has 8 to 65536 slots",
+    ),
+    "an inverse of another map": (
+        {"physical_to_logical_map": MAP, "logical_to_physical_map": INVERSE},
+        "contradicts itself in slot 0 of layer 2: its physical_to_logical_map has expert 7 there, "
+        "its logical_to_physical_map 0; keep one of the two",
+    ),
+    "other ranks than the map": (
+        {"physical_to_logical_map": MAP, "expert_to_ep_rank": [0, 0, 1, 1, 2, 2, 3, 3]},
+        "contradicts itself in die 0 of layer 2: its physical_to_logical_map has expert 6, 7 there, "
+        "its expert_to_ep_rank 0, 1; keep one",
+    ),
     "5 layers said": (
         {"physical_to_logical_map": MAP, "num_layers": 5},
         "says num_layers: 5, and its map has 2 rows, the",
@@ -231,7 +326,29 @@ REFUSED = {
         {"physical_to_logical_map": MAP, "num_physical_experts": 9},
         "says num_physical_experts: 9, and its",
     ),
-    "a word": ({"physical_to_logical_map": MAP, "ep_size": "4"}, "says ep_size: '4', and here are 4 dies"),
+    "a word": ({"physical_to_logical_map": MAP, "ep_size": "four"}, "says ep_size: 'four', and here are 4 dies"),
+    "8 ranks by another name": ({"physical_to_logical_map": MAP, "ep": 8}, "says ep: 8, and here are 4 dies"),
+    "8 parts": ({"physical_to_logical_map": MAP, "dp_size": 8}, "says dp_size: 8, and here are 4 dies"),
+    "8 ranks, deeper": (
+        {"physical_to_logical_map": MAP, "metadata": {"args": {"ep-size": "8"}}},
+        "says metadata.args.ep-size: 8, and here are 4 dies",
+    ),
+    "16 slots, deeper": (
+        {"physical_to_logical_map": MAP, "metadata": {"num_physical_experts": 16}},
+        "says metadata.num_physical_experts: 16, and its map has 8 slots",
+    ),
+    "8 spare slots": (
+        {"physical_to_logical_map": MAP, "ep_num_redundant_experts": 8},
+        "says ep_num_redundant_experts: 8, and its map has 8 slots a layer, for 8 experts",
+    ),
+    "4 slots a rank": (
+        {"physical_to_logical_map": MAP, "num_local_physical_experts": 4},
+        "says num_local_physical_experts: 4, and its map has 8 slots a layer, on 4 dies",
+    ),
+    "16 slots of a balancer": (
+        {"load_balancer": {"initial_global_assignments": dict(enumerate(MAP, 1))}, "moe": {"num_slots": 16}},
+        "says moe.num_slots: 16, and its map has 8 slots",
+    ),
     "version 2 alone": ({"version": 2, "physical_to_logical_map": MAP}, "says version: 2, and has no model_maps, as"),
     "version 3": (
         {"version": 3, "model_maps": {"A": {"physical_to_logical_map": MAP}}},

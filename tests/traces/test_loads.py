@@ -27,6 +27,14 @@ FORMS = {
         "a.csv",
         "\ufeff" + LONG.replace(",", ";").replace("layer_id;expert_id;count", "Layer;Expert;Tokens"),
     ),
+    "words apart, semicolons": (
+        "a.csv",
+        LONG.replace(",", ";").replace("layer_id;expert_id;count", "Layer ID;Expert ID;Token Count"),
+    ),
+    "words apart, tabs": (
+        "a.tsv",
+        LONG.replace(",", "\t").replace("layer_id\texpert_id\tcount", "Layer Index\tExpert\tToken Count"),
+    ),
     "wide": ("a.csv", "layer,expert_0,expert_1,expert_2,expert_3\n1,10,20,30,40\n2,5,5,5,85\n"),
     "wide, any order": ("a.txt", "expert_1\texpert_0\tlayer\texpert_3\texpert_2\n20\t10\t1\t40\t30\n5\t5\t2\t85\t5\n"),
 }
@@ -170,16 +178,75 @@ def test_an_imported_table_has_the_loads_of_the_file_it_is_of(table, tmp_path):
     np.testing.assert_array_equal(after["a"], before["a"])
 
 
-@pytest.mark.parametrize("imported", [False, True])
-def test_tokens_in_dense_layers_are_left_out_with_a_note(imported, tmp_path):
+def imported(tmp_path, counts, *options):
+    """Import *counts* of layers without numbers."""
+    path, out = tmp_path / "a.json", tmp_path / "a.parquet"
+    path.write_text(json.dumps({"logical_count": counts}))
+    return CliRunner().invoke(cli, ["trace", "import", str(path), "--out", str(out), "--force", *options]), out
+
+
+@pytest.mark.parametrize(
+    ("counts", "options", "layers"),
+    [
+        (COUNTS, (), None),
+        (COUNTS, ("--experts", "4"), None),
+        (COUNTS, ("--moe-layers", "3,5"), (3, 5)),
+        ([[0] * 4, COUNTS[0], [0] * 4, COUNTS[1]], ("--moe-layers", "1,3", "--experts", "4"), (1, 3)),
+    ],
+)
+def test_what_is_said_of_the_layers_numbers_imported_rows(counts, options, layers, tmp_path):
+    command, out = imported(tmp_path, counts, *options)
+    assert command.exit_code == 0, command.output
+    (loads,) = read_loads(out)
+    assert (loads.layers if loads.numbered else None) == layers
+    np.testing.assert_array_equal(loads.counts, COUNTS)
+
+
+def test_a_model_numbers_imported_rows(tmp_path):
+    counts = np.ones((61, 256))
+    counts[:3] = 10
+    command, out = imported(tmp_path, counts.tolist(), "--model", "deepseek_v3")
+    assert "warning: a.json: a: 7,680 of 22,528 tokens (34%) are in 3 layers that the model says are" in command.output
+    (loads,) = read_loads(out)
+    assert loads.numbered
+    assert loads.layers == tuple(range(3, 61))
+
+
+@pytest.mark.parametrize(
+    ("options", "what"),
+    [
+        (("--experts", "8"), "a: has loads of 4 experts a layer, and --experts 8 was given; give what is so"),
+        (("--model", "deepseek_v3"), "has loads of 4 experts a layer, the model has 256; give the --model of these"),
+        (("--moe-layers", "3-8"), "has 2 rows, the model has 6 MoE layers of 9; give a row for each of either"),
+        (
+            ("--model", "deepseek_v3", "--moe-layers", "1"),
+            "--moe-layers are not those of deepseek-ai/DeepSeek-V3; give one",
+        ),
+        (
+            ("--top-k", "7", "--zero-experts", "3", "--score", "sigmoid", "--groups", "7", "--lengths", "3,4"),
+            "--score, --groups, --lengths, --top-k, --zero-experts: for recorded routing alone; this is a table of",
+        ),
+        (("--drop-warmup",), "--drop-warmup: for recorded routing alone"),
+    ],
+)
+def test_options_that_are_not_so_of_loads_are_refused(options, what, tmp_path):
+    command, out = imported(tmp_path, COUNTS, *options)
+    assert isinstance(command.exception, TraceError)
+    (fault,) = command.exception.faults
+    assert what in fault
+    assert not out.exists()
+
+
+@pytest.mark.parametrize("brought_in", [False, True])
+def test_tokens_in_dense_layers_are_left_out_with_a_note(brought_in, tmp_path):
     path, out = tmp_path / "a.json", tmp_path / "b.parquet"
     path.write_text(json.dumps({"logical_count": [[25] * 4, *COUNTS]}))
-    if imported:
+    if brought_in:
         write_loads(out, read_loads(path))
         path = out
     ((counts, note),) = fitted_dumps(path, MODEL).values()
     np.testing.assert_array_equal(counts, COUNTS)
-    where = "b.parquet: a" if imported else "a.json"
+    where = "b.parquet: a" if brought_in else "a.json"
     assert note == f"{where}: 100 of 300 tokens (33%) are in layer 0, which the model says is dense, and left out"
     assert [*read_served(path, MODEL, (), lambda *_: False).notes.values()] == [note]
 
@@ -206,6 +273,17 @@ def test_a_table_in_parquet_is_of_the_layers_that_it_names(tmp_path):
             read_dumps(table(*layers), MODEL)
 
 
+@pytest.mark.parametrize(
+    "command",
+    ["show", "predict", "join --out b.parquet", "export --format hf-json --out b", "synth gpt_oss_20b --out c --like"],
+)
+def test_loads_are_no_trace_and_are_named(command, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    write_loads(tmp_path / "a.parquet", [Loads(name="a", phase="", layers=(1, 2), counts=np.array(COUNTS), top_k=2)])
+    with pytest.raises(TraceError, match=r"^a.parquet: is a table of expert loads, which names no tokens; it goes as"):
+        CliRunner().invoke(cli, ["trace", *command.split(), "a.parquet"], catch_exceptions=False)
+
+
 REFUSED = {
     "NaN": ('{"logical_count": [[1, NaN]]}', "is no JSON (NaN is no number of JSON)"),
     "negative": ('{"logical_count": [[1, -1, 0, 0]]}', "a count is 0 or more"),
@@ -219,8 +297,25 @@ REFUSED = {
     "huge": ('{"logical_count": [[1, 1' + "0" * 20 + "]]}", "is no table of numbers"),
     "zero": ('{"logical_count": [[0, 0, 0, 0]]}', "all counts are zero"),
     "a layout": ('{"physical_to_logical_map": [[0]]}', "is a layout and holds no loads; name it as placement"),
+    "a layout in YAML": (
+        "initial_global_assignments:\n  0: [0]\n",
+        "is a layout and holds no loads; name it as placement",
+    ),
     "other keys": ('{"count": [[1]]}', "has no logical_count"),
     "8 experts": ('{"logical_count": [[1, 1, 1, 1, 1, 1, 1, 1]]}', "has loads of 8 experts a layer, the model has 4"),
+    "16 experts said": (
+        '{"num_experts": 16, "logical_count": [[1, 1, 1, 1]]}',
+        "says num_experts: 16, and has counts of 4",
+    ),
+    "16 experts said, deeper": (
+        '{"logical_count": [[1, 1, 1, 1]], "metadata": {"num_logical_experts": 16}}',
+        "says metadata.num_logical_experts: 16, and has counts of 4 experts a layer",
+    ),
+    "2 slots said": (
+        '{"logical_count": [[1, 1, 1, 1]], "num_physical_experts": 2}',
+        "says num_physical_experts: 2, and",
+    ),
+    "1 layer said": ('{"logical_count": [[1, 1], [1, 1]], "num_layers": 1}', "says num_layers: 1, and has 2 rows"),
     "5 rows": ('{"logical_count": [[1, 1, 1, 1], [1, 1, 1, 1], [1, 1, 1, 1], [1, 1, 1, 1], [1, 1, 1, 1]]}', "5 rows"),
     "an expert more": ("layer,expert,count\n1,0,5\n1,4,5\n2,0,5\n", "has loads of 5 experts a layer, the model has 4"),
     "a layer less": ("layer,expert,count\n1,0,5\n1,3,5\n", "lacks layer 2, a MoE layer of the model"),
@@ -234,6 +329,11 @@ REFUSED = {
     "expert 2 missing": ("layer,expert_0,expert_2\n1,3,4\n", "its columns of experts are not 0..1"),
     "a short row": ("layer,expert_0,expert_1\n1,3\n", "row 2 has 2 cells, its head has 3"),
     "a head": ("layer,expert_0,expert_1\n", "has a head and no rows"),
+    "two counts": (
+        "layer,expert,count,tokens\n1,0,3,4\n",
+        "two columns of one meaning, 'count' and 'tokens'; keep one",
+    ),
+    "two layers": ("layer,layer_id,expert_0\n1,0,3\n", "two columns of one meaning, 'layer' and 'layer_id'; keep one"),
     "no layers": ("a,b\n1,2\n", "has no column layer; its head is a, b"),
     "requests": ("TIMESTAMP,ContextTokens,GeneratedTokens\n2023-11-16 18:15:46,374,44\n", "is a trace of requests and"),
     "routing": ("layer_id,expert_ids\n3,1 4 2 7\n", "is recorded routing; bring it in with `wss trace import`"),
@@ -259,6 +359,54 @@ def test_what_is_no_table_of_this_model_is_refused_in_one_line(case, tmp_path):
     (fault,) = error.value.faults
     assert fault.startswith(f"{path}: ")
     assert what in fault
+
+
+LAYOUTS = {
+    "a map": {"physical_to_logical_map": [[0, 1], [1, 0]]},
+    "an inverse": {"logical_to_physical_map": [[[0], [1]], [[1], [0]]]},
+    "bare": [[0, 1], [1, 0]],
+    "bare, a row": [0, 1],
+    "ranks": {"expert_to_ep_rank": [0, 1]},
+    "Ascend": {"moe_layer_count": 2, "layer_list": []},
+    "TensorRT-LLM": {"moe_config": {"load_balancer": {"num_slots": 2}}},
+}
+
+
+@pytest.mark.parametrize("form", LAYOUTS)
+def test_a_layout_is_named_as_one(form, tmp_path):
+    path = tmp_path / "a.json"
+    path.write_text(json.dumps(LAYOUTS[form]))
+    for command in (["import", str(path), "--out", str(tmp_path / "b.parquet")], ["stats", str(path)]):
+        error = CliRunner().invoke(cli, ["trace", *command]).exception
+        assert isinstance(error, TraceError)
+        assert error.faults[0].startswith(
+            f"{path}: is a layout and holds no loads; name it as placement: {{kind: file, "
+        )
+
+
+def test_an_array_that_is_a_layout_is_named_as_one(tmp_path):
+    np.save(tmp_path / "a.npy", np.array([[0, 1], [1, 0]]))
+    command = ["trace", "import", str(tmp_path / "a.npy"), "--experts", "2", "--out", str(tmp_path / "b.parquet")]
+    assert "is a layout and holds no loads; name it as placement" in str(CliRunner().invoke(cli, command).exception)
+
+
+def test_a_page_of_words_is_no_table(tmp_path):
+    path = tmp_path / "README.md"
+    for text in ("Words, and more of them\n\nwords\n", "# Words\n"):
+        path.write_text(text)
+        with pytest.raises(
+            TraceError, match=r"is neither JSON nor a table \(CSV\) with a column layer; give a table of"
+        ):
+            read_loads(path)
+
+
+def test_a_fault_does_not_list_hundreds_of_columns(tmp_path):
+    path = tmp_path / "a.json"
+    path.write_text(json.dumps({"logical_count": [[1] * 300] * 2}))
+    command = ["trace", "import", str(path), "--format", "csv", "--out", str(tmp_path / "b.parquet")]
+    (fault,) = CliRunner().invoke(cli, command).exception.faults
+    assert " and 594 more; each should be there once" in fault
+    assert len(fault) < 300
 
 
 @pytest.mark.parametrize(

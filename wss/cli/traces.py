@@ -106,18 +106,26 @@ def import_(
     **said: Any,
 ) -> None:
     """Import SOURCE, a file or folder of recorded routing. Killed, it goes on where it stopped."""
+    from wss.errors import TraceError
     from wss.traces import TraceReader
     from wss.traces.importers import open_source
     from wss.traces.importing import import_source
-    from wss.traces.loads import looks_like_loads, read_loads, write_loads
+    from wss.traces.load_importing import import_loads, refuse_layout
+    from wss.traces.loads import looks_like_loads, write_loads
 
     free_file(out, force)
     hints = _hints(**said)
     if kind is None and source.is_file() and looks_like_loads(source):
-        write_loads(out, read_loads(source, hints.experts))
+        dumps, notes = import_loads(source, hints)
+        write_loads(out, dumps)
+        _report(tuple(notes), "warning")
         click.echo(f"wrote {out}: expert loads, not tokens; see them with `wss trace stats`")
         return
-    opened = open_source(source, kind, hints)
+    try:
+        opened = open_source(source, kind, hints)
+    except TraceError:
+        refuse_layout(source)
+        raise
     bars = Bars(quiet)
     try:
         done = import_source(

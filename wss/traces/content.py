@@ -4,22 +4,31 @@ from __future__ import annotations
 
 import csv
 import io
+import re
 import zipfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
+
+import numpy as np
 
 from wss.errors import TraceError
 from wss.files import TwiceError, parse_json
 from wss.traces.importers.arrays import load_numpy
 from wss.traces.importers.pt import load_pt
 from wss.traces.importers.table_rows import NAMES, roles_of
+from wss.traces.load_forms import MAP, bare_array, has_bool, is_map
 
 ROUTING = {
     *("records", "topk_ids", "topk_ids_of_layer", "router_data", "routed_experts", "prompt_routed_experts"),
     *("req_id", "router_logits"),
 }  # keys of recorded routing
 ROUTED = "is recorded routing; bring it in with `wss trace import`"
+LAYOUTS = {
+    *(MAP, "logical_to_physical_map", "expert_to_ep_rank", "layer_list", "initial_global_assignments", "model_maps"),
+    *("load_balancer", "moe_load_balancer"),
+}  # keys of layouts
+LAYOUT = "is a layout and holds no loads; name it as placement: {kind: file, path: ...}"
 NUMPY = b"\x93NUMPY"
 MOST_BYTES = 2**30  # of a file of loads or of a layout
 
@@ -139,6 +148,24 @@ def other_kind(content: Content) -> str | None:
     several = value if isinstance(value, list | tuple) else [value]
     known = dict.fromkeys(what for one in several if (what := _known(one)))
     return ROUTED if ROUTED in known else next(iter(known), None)
+
+
+def is_layout(content: Content) -> bool:
+    """Whether *content* is a layout: by its keys, or a bare map in which each layer has each expert."""
+    value = content.value
+    if content.kind == "text":
+        found = re.findall(r"^\s*(\w+)\s*:", value, re.MULTILINE)
+        return bool(LAYOUTS & {*found})
+    if isinstance(value, dict):
+        config = value.get("moe_config")
+        return bool(LAYOUTS & {*value, *(config if isinstance(config, dict) else ())})
+    try:
+        bare = bare_array(value)
+        if bare is None and content.kind == "json" and isinstance(value, list) and not has_bool(value):
+            bare = np.array(value)
+    except (ValueError, OverflowError):
+        return False
+    return bare is not None and bool(bare.size) and is_map(bare)
 
 
 def _known(value: Any) -> str | None:

@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from wss.records import FloatArray, IntArray
+from wss.traces.said_sizes import EXPERTS, LAYERS, MOE_LAYERS, REDUNDANT, SLOTS, check
 
 COUNT, MAP = "logical_count", "physical_to_logical_map"
 PHYSICAL, LAST_MAP = "global_physical_count", "last_physical_to_logical_map"
@@ -46,6 +47,28 @@ def counts_of(value: Any, experts: int | None = None) -> FloatArray | None:
     if (bare := bare_array(value)) is not None:
         return _of_bare(bare, experts)
     return None
+
+
+def check_sizes(value: Any, counts: FloatArray) -> None:
+    """Check the experts, slots and layers that a file names against its *counts*, [rows, experts].
+
+    It may be of other ranks than those it is to be laid out for, and of all layers or of the MoE layers alone.
+
+    Raises
+    ------
+    ValueError
+        If they are others.
+    """
+    rows, experts = counts.shape
+    check(value, EXPERTS, {experts}, f"has counts of {experts} experts a layer")
+    slots = np.shape(value[LAST_MAP])[1] if isinstance(value, Mapping) and LAST_MAP in value else None
+    if slots is None:
+        check(value, SLOTS, range(experts, 2**31), f"has counts of {experts} experts a layer")
+    else:
+        check(value, SLOTS, {slots}, f"its {LAST_MAP} has {slots} slots a layer")
+        check(value, REDUNDANT, {slots - experts}, f"its {LAST_MAP} has {slots} slots for {experts} experts")
+    check(value, LAYERS, range(rows, 2**31), f"has {rows} rows")
+    check(value, MOE_LAYERS, range(1, rows + 1), f"has {rows} rows")
 
 
 def passes_of(value: Any) -> Sequence[Mapping[str, Any]] | None:
@@ -105,7 +128,7 @@ def bare_array(value: Any) -> Array | None:
         alone = value
     elif not isinstance(value, list | tuple) or not value or not all(isinstance(one, np.ndarray) for one in value):
         return None
-    elif _is_eplb(value):
+    elif is_eplb(value):
         alone = value[0]
     elif len({(one.shape, one.dtype.kind) for one in value}) == 1:
         alone = np.stack(value)
@@ -116,12 +139,14 @@ def bare_array(value: Any) -> Array | None:
     return alone
 
 
-def _is_eplb(value: Sequence[Array]) -> bool:
+def is_eplb(value: Sequence[Any]) -> bool:
     """Whether *value* is (slots' experts [layers, slots], experts' slots [layers, experts, replicas], replicas)."""
+    if len(value) != 3 or not all(isinstance(one, np.ndarray) for one in value):
+        return False
     if [one.ndim for one in value] != [2, 3, 2] or any(one.dtype.kind not in "iu" for one in value):
         return False
     slots, inverse, replicas = value
-    return inverse.shape[:2] == replicas.shape and (replicas.sum(axis=1) == slots.shape[1]).all()
+    return inverse.shape[:2] == replicas.shape and bool((replicas.sum(axis=1) == slots.shape[1]).all())
 
 
 def is_map(array: Array, experts: int | None = None) -> bool:

@@ -24,11 +24,11 @@ import pyarrow.parquet as pq
 from wss.errors import TraceError, did_you_mean
 from wss.models import ModelShape
 from wss.records import FloatArray
-from wss.traces.content import Content, other_kind, read_content
+from wss.traces.content import LAYOUT, Content, is_layout, other_kind, read_content
 from wss.traces.dumps import Loads
-from wss.traces.load_forms import COUNT, MAP, PHYSICAL, counts_of
+from wss.traces.load_forms import COUNT, PHYSICAL, check_sizes, counts_of
 from wss.traces.load_parquet import COLUMNS, read_parquet, write_loads
-from wss.traces.load_tables import is_table, table_of_loads
+from wss.traces.load_tables import has_layers, is_table, table_of_loads
 
 __all__ = [
     "Loads",
@@ -42,6 +42,7 @@ __all__ = [
 ]
 
 LARGEST = 1e15  # tokens of an expert
+NO_TABLE = "is neither JSON nor a table (CSV) with a column layer"
 
 
 def looks_like_loads(path: Path) -> bool:
@@ -92,6 +93,8 @@ def loads_of(path: Path, content: Content, experts: int | None = None) -> list[L
         if content.kind == "parquet":
             found = read_parquet(path)
         elif content.kind == "csv" and other_kind(content) is None:
+            if path.suffix not in (".csv", ".tsv") and not has_layers(content.value[0]):
+                raise ValueError(NO_TABLE)
             layers, counts = table_of_loads(content.value, experts)
             found = [Loads(name=path.stem, phase="", layers=layers, counts=counts, top_k=0)]
         else:
@@ -148,8 +151,11 @@ def _from_counts(path: Path, content: Content, experts: int | None) -> Loads:
     value = content.value
     counts = counts_of(value, experts) if content.kind in ("json", "arrays") else None
     if counts is None:
-        if isinstance(value, dict) and MAP in value:
-            raise ValueError("is a layout and holds no loads; name it as placement: {kind: file, path: ...}")
+        if is_layout(content):
+            raise ValueError(LAYOUT)
+        if content.kind == "text":
+            raise ValueError(NO_TABLE)
         raise ValueError(other_kind(content) or f'has no {COUNT}, as {{"{COUNT}": [layers][experts]}} has')
+    check_sizes(value, counts)
     layers = tuple(range(len(counts)))
     return Loads(name=path.stem, phase="", layers=layers, counts=counts, top_k=0, numbered=False)

@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy as np
 
-from wss.policies.placements.layout_sizes import RANKS
 from wss.records import IntArray
 from wss.traces.load_forms import has_bool
 
@@ -67,21 +66,30 @@ def of_devices(value: Mapping[str, Any], target: Target) -> IntArray:
     try:
         found: dict[int, list[list[int]]] = {}
         for layer in value["layer_list"]:
-            devices = {device["device_id"]: list(device["device_expert"]) for device in layer["device_list"]}
-            if layer["layer_id"] in found:
-                raise ValueError(f"has layer {layer['layer_id']} twice")
-            counts = {len(devices), len(layer["device_list"]), layer.get("device_count", len(devices))}
+            number = _number(layer["layer_id"])
+            devices = {_number(device["device_id"]): list(device["device_expert"]) for device in layer["device_list"]}
+            if not isinstance(number, int) or isinstance(number, bool):
+                raise ValueError(f"its layer_id {number!r:.60} is no whole number")
+            if number in found:
+                raise ValueError(f"has layer {number} twice")
+            counts = {len(devices), len(layer["device_list"]), _number(layer.get("device_count", len(devices)))}
             if counts != {target.dies} or set(devices) != set(range(target.dies)):
-                raise ValueError(f"its layer {layer['layer_id']} is not on devices 0..{target.dies - 1}, each once")
-            found[layer["layer_id"]] = [devices[device] for device in range(target.dies)]
+                raise ValueError(f"its layer {number} is not on devices 0..{target.dies - 1}, each once")
+            found[number] = [devices[device] for device in range(target.dies)]
     except (KeyError, TypeError, AttributeError) as error:
         raise ValueError(f"its layer_list is not as vLLM-Ascend writes it ({error!r})") from None
     if not found:
         raise ValueError("its layer_list is empty")
     _check_equal(found)
+    found = {layer: [[*map(_number, own)] for own in devices] for layer, devices in found.items()}
     flat = [expert for devices in found.values() for own in devices for expert in own]
     whole(flat, "its device_expert")
     return even(_by_layer(found, target, among_moe=True))
+
+
+def _number(said: Any) -> Any:
+    """Return the whole number that *said* is, also as text; anything else as it is."""
+    return int(said) if isinstance(said, str) and said.isascii() and said.isdigit() and len(said) < 10 else said
 
 
 def _check_equal(found: Mapping[int, Sequence[Sequence[int]]]) -> None:
@@ -109,7 +117,8 @@ def balancer(value: Mapping[str, Any]) -> Mapping[str, Any]:
         raise ValueError(f"names another file for its load balancer, '{found[0][:100]}'; give that one")
     if not isinstance(found[0], Mapping) or ASSIGNED not in found[0]:
         raise ValueError(f"its load balancer has no {ASSIGNED}, and so says no layout")
-    return {key: value[key] for key in RANKS if key in value} | dict(found[0])
+    beside = {key: said for key, said in value.items() if not str(key).endswith(("load_balancer", "version"))}
+    return beside | dict(found[0])
 
 
 def of_assignments(value: Mapping[str, Any], target: Target) -> IntArray:

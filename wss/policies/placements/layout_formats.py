@@ -4,7 +4,7 @@ Read are
 
 * ``{"physical_to_logical_map": [layers][slots]}``, SGLang's ``--init-expert-location`` and EPLB's result, as JSON or
   ``.pt``; by ranks too, [layers][ranks][slots];
-* ``{"logical_to_physical_map": [layers][experts][replicas]}``, EPLB's other result, -1 padded;
+* ``{"logical_to_physical_map": [layers][experts][replicas]}``, EPLB's other result (`layout_inverse`);
 * vLLM's: the bare map, one row for all layers, ``{BY_RANK: [...]}``, and version 2 with ``model_maps``;
 * vLLM-Ascend's ``layer_list`` of ``device_list``;
 * TensorRT-LLM's ``initial_global_assignments`` (YAML or JSON), bare or nested as ``load_balancer``.
@@ -34,12 +34,13 @@ from wss.policies.placements.layout_engines import (
     of_devices,
     whole,
 )
+from wss.policies.placements.layout_inverse import INVERSE, check_same, moe_rows, slots_of_experts
 from wss.policies.placements.layout_sizes import check_map, check_wafer
 from wss.records import IntArray
 from wss.traces.content import Content, other_kind
-from wss.traces.load_forms import COUNT, KEYED, MAP, bare_array, holds_loads, is_map, whole_counts
+from wss.traces.load_forms import COUNT, KEYED, MAP, bare_array, holds_loads, is_eplb, is_map, whole_counts
 
-INVERSE, BY_RANK = "logical_to_physical_map", "expert_to_ep_rank"
+BY_RANK = "expert_to_ep_rank"
 FORMS = ("model_maps", MAP, INVERSE, BY_RANK, "layer_list", ASSIGNED)
 
 
@@ -59,6 +60,8 @@ def slots_of(content: Content, target: Target) -> IntArray | None:
         return None
     if content.kind in ("json", "arrays") and holds_loads(value):
         return None
+    if isinstance(value, list | tuple) and is_eplb(value):
+        value = {MAP: value[0], INVERSE: value[1]}
     if (bare := bare_array(value)) is not None:
         return _of_bare(bare, target)
     table = _table(value, target)
@@ -136,24 +139,27 @@ def _table(value: Any, target: Target) -> IntArray | None:
     form = next((form for form in FORMS if form in value), None)
     if form is None:
         return None
-    check_wafer(value, target.dies, target.experts)
+    check_wafer(value, target)
     if form == "model_maps":
         return _of_model(value, target)
-    table = _of_form(value, target)
+    table = _of_form(form, value, target)
+    for other in FORMS[FORMS.index(form) + 1 :]:
+        if other in value:
+            check_same(table, _of_form(other, value, target, table.shape[1]), (form, other), target)
     slots = target.experts if form == BY_RANK else table.shape[1]  # no slot twice, and none empty
-    check_map(value, (len(table), slots), _given_rows(value[form]), target.num_layers)
+    check_map(value, target, slots, _given_rows(value[form]), equal=form != BY_RANK)
     return table
 
 
-def _of_form(value: Mapping[str, Any], target: Target) -> IntArray:
-    """Return the slots of one of the `FORMS`, the first that is there."""
-    if MAP in value:
+def _of_form(form: str, value: Mapping[str, Any], target: Target, width: int | None = None) -> IntArray:
+    """Return the slots of one of the `FORMS`; *width*, how many a layer has, is known where another was read."""
+    if form == MAP:
         return _rows(value[MAP], target, f"its {MAP}")
-    if INVERSE in value:
-        return _inverse(value[INVERSE], target)
-    if BY_RANK in value:
+    if form == INVERSE:
+        return slots_of_experts(value, target, width)
+    if form == BY_RANK:
         return _of_ranks(value[BY_RANK], target)
-    if "layer_list" in value:
+    if form == "layer_list":
         return of_devices(value, target)
     return of_assignments(value, target)
 
@@ -174,17 +180,7 @@ def _rows(value: Any, target: Target, what: str) -> IntArray:
         array = array.reshape(len(array), -1)
     if array.ndim != 2:
         raise ValueError(f"{what} has {array.ndim} dimensions; it should have [layers][slots]")
-    return _moe_rows(array, target, what)
-
-
-def _moe_rows(array: IntArray, target: Target, what: str) -> IntArray:
-    if len(array) == len(target.layers):
-        return array
-    if len(array) == target.num_layers or (not target.num_layers and len(array) > target.layers[-1]):
-        rows: IntArray = array[list(target.layers)]
-        return rows
-    counted = f"{len(target.layers)} MoE layers, the last one number {target.layers[-1]}"
-    raise ValueError(f"{what} has {len(array)} rows, the model has {counted}, of {target.num_layers or 'some'} layers")
+    return moe_rows(array, target, what)
 
 
 def _of_model(value: Mapping[str, Any], target: Target) -> IntArray | None:
@@ -196,28 +192,6 @@ def _of_model(value: Mapping[str, Any], target: Target) -> IntArray | None:
     (own,) = maps.values()
     beside = {key: said for key, said in value.items() if key not in ("model_maps", "version")}
     return _table(beside | dict(own) if isinstance(own, Mapping) else own, target)
-
-
-def _inverse(value: Any, target: Target) -> IntArray:
-    """Return the slots from the slots of each expert, [layers, experts, replicas], -1 padded."""
-    what = f"its {INVERSE}"
-    array = whole(value, what)
-    if array.ndim != 3 or array.shape[1] != target.experts:
-        raise ValueError(f"{what} is of shape {list(array.shape)}; it should be [layers][{target.experts}][replicas]")
-    array = np.stack([_moe_rows(array[:, :, at], target, what) for at in range(array.shape[2])], axis=2)
-    if array.max() >= array.shape[1] * array.shape[2]:
-        most = array.shape[1] * array.shape[2]
-        raise ValueError(f"{what} names slot {array.max()}, and {most} replicas at most fill 0..{most - 1}")
-    slots = np.full((len(array), int(array.max()) + 1), EMPTY)
-    for layer, expert, replica in np.argwhere(array >= 0).tolist():
-        slot = array[layer, expert, replica]
-        if slots[layer, slot] != EMPTY:
-            raise ValueError(f"{what} has slot {slot} of layer {target.layers[layer]} twice")
-        slots[layer, slot] = expert
-    if (slots == EMPTY).any():
-        layer, slot = np.argwhere(slots == EMPTY)[0]
-        raise ValueError(f"{what} leaves slot {slot} of layer {target.layers[layer]} empty; ranks have equally many")
-    return slots
 
 
 def _of_ranks(value: Any, target: Target) -> IntArray:

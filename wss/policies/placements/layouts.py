@@ -35,13 +35,14 @@ class LayoutFile:
     path
         The file.
     extra
-        As for `eplb`, which turns loads into a layout; a map says itself where everything is.
+        As for `eplb`, which turns loads into a layout; 1 if not said. A map says itself where everything is, and
+        takes none.
     """
 
     __pydantic_config__ = CHECKED
 
     path: str
-    extra: Extra = 1
+    extra: Extra | None = None
 
     def place(self, history: History, hops: IntArray) -> IntArray:
         """Return the replicas on each die, [layers, experts, dies].
@@ -55,7 +56,7 @@ class LayoutFile:
         if placed is not None:
             return placed
         known = np.where(loads.sum(axis=1, keepdims=True) > 0, loads, 1.0)
-        return Eplb.spread(known, history.slots(self.extra), 1, 1, np.arange(len(hops)))
+        return Eplb.spread(known, history.slots(1 if self.extra is None else self.extra), 1, 1, np.arange(len(hops)))
 
     def loads(self, history: History) -> FloatArray | None:
         """Return the loads in the file, [layers, experts]; None if it holds a layout. Errors are those of `place`."""
@@ -81,6 +82,8 @@ class LayoutFile:
         loads: FloatArray = np.zeros((len(target.layers), target.experts))
         try:
             slots = slots_of(content, target)
+            if slots is not None and self.extra is not None:
+                raise ConfigError(f"{path}: is a layout, on which extra: {self.extra} has no effect; leave extra out")
             if slots is not None:
                 return replicas_of(slots, target), loads
             dumps = loads_of(path, content, target.experts)

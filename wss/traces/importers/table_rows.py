@@ -39,7 +39,7 @@ ARRIVALS = {
     *("contexttokens", "generatedtokens", "inputlength", "outputlength", "requesttokens", "responsetokens", "hashids"),
     *("inputtokens", "outputtokens", "promptlen", "prompttokens", "totaltokens", "arrivaltime", "arrivedat"),
 }
-COUNTS = {"count", "counts", "logicalcount", "tokens", "numtokens", "load", "loads"}
+COUNTS = {"count", "counts", "logicalcount", "tokens", "numtokens", "tokencount", "load", "loads"}
 WARM_UP = 1000
 WARMED = "rows of a warm-up at the beginning dropped"
 LOOKS_WARM = "rows at the beginning are equal, as of a warm-up, and kept; --drop-warmup leaves them out"
@@ -61,6 +61,12 @@ def roles_of(names: Sequence[str]) -> dict[str, str]:
     plainly = {plain(name): name for name in reversed(names)}
     found = {role: [plainly[alias] for alias in aliases if alias in plainly] for role, aliases in NAMES.items()}
     return {role: hits[0] for role, hits in found.items() if hits}
+
+
+def shown(names: Sequence[str]) -> str:
+    """Return the first of many *names*, each shortened."""
+    first = ", ".join(f"'{name[:40]}'" for name in names[:6])
+    return first + (f" and {len(names) - 6} more" if len(names) > 6 else "")
 
 
 def other_kind(names: Sequence[str]) -> str | None:
@@ -88,9 +94,9 @@ def check(request: Any, position: Any, layer: Any, experts: Any) -> None:
     if not isinstance(request, int | str):
         raise BadFileError(f"request {request!r} is not right; it should be a number or a name")
     if not isinstance(experts, list) or not experts or not all(type(e) is int and abs(e) < 2**31 for e in experts):
-        shown = repr(experts)[:60]
+        given = repr(experts)[:60]
         raise BadFileError(
-            f"request {request}, position {position}, layer {layer}: experts {shown}; give a list of ids"
+            f"request {request}, position {position}, layer {layer}: experts {given}; give a list of ids"
         )
 
 
@@ -138,14 +144,14 @@ def csv_rows(path: Path, top_k: int | None, phases: Phases) -> Iterator[Row]:
     reader = csv.DictReader(io.StringIO(path.read_bytes().decode("utf-8-sig"), newline=""), strict=True)
     names = [name.strip() for name in reader.fieldnames or ()]
     if len(set(names)) != len(names):
-        raise BadFileError(f"has columns {names}; each should be there once")
+        raise BadFileError(f"has columns {shown(names)}; each should be there once")
     reader.fieldnames = names
     roles = roles_of(names)
     if known := other_kind(names):
         raise BadFileError(known)
     if missing := [role for role in ("layer", "experts") if role not in roles]:
         should = "such as Layer ID, Batch Number, Token, Activated Expert IDs"
-        raise BadFileError(f"has columns {names} and none for {' and '.join(missing)}; they should be {should}")
+        raise BadFileError(f"has columns {shown(names)} and none for {' and '.join(missing)}; they should be {should}")
     count: dict[tuple[int, int], int] = {}
     single: dict[tuple[int, int], list[int]] = {}
     for row in reader:
