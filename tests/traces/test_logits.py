@@ -140,3 +140,17 @@ def test_arrays_of_a_batch_have_three_dimensions(tmp_path):
         2,
         1,
     ]
+
+
+def test_named_layers_are_sorted_by_number_or_refused(tmp_path):
+    layers = np.random.default_rng(2).normal(size=(12, 5, E))
+    right = np.argsort(-layers, axis=2, kind="stable")[..., :K].transpose(1, 0, 2)
+    for name in ("layer_{}", "model.layers.{}.gate2"):
+        np.savez(tmp_path / "l.npz", **{name.format(at): layers[at] for at in sorted(range(12), key=str)})
+        assert np.array_equal(read(tmp_path / "l.npz")[0][0].experts, right)
+    np.savez(tmp_path / "l.npz", *layers)
+    assert np.array_equal(read(tmp_path / "l.npz")[0][0].experts, right)
+    for names in (("first", "second"), ("layer_0", "gate_1"), ("l0_s0", "l1_s1"), ("l1", "l01"), ("layer", "layer_1")):
+        np.savez(tmp_path / "l.npz", **dict(zip(names, layers[:2], strict=True)))
+        with pytest.raises(TraceError, match=rf"holds {', '.join(names)}, which do not say what layer each is; give"):
+            read(tmp_path / "l.npz")
