@@ -36,6 +36,7 @@ ARRIVALS = {
     *("contexttokens", "generatedtokens", "inputlength", "outputlength", "requesttokens", "responsetokens", "hashids"),
     *("inputtokens", "outputtokens", "promptlen", "prompttokens", "totaltokens", "arrivaltime", "arrivedat"),
 }
+PLACES = {"k", "kidx", "topkidx", "slot", "slotidx", "choice"}  # of an expert among those of its token
 COUNTS = {"count", "counts", "logicalcount", "tokens", "numtokens", "load", "loads"}
 WARM_UP = 1000
 WARMED = "rows of a warm-up at the beginning dropped"
@@ -133,27 +134,63 @@ def csv_rows(path: Path, top_k: int | None) -> Iterator[Row]:
         should = "such as Layer ID, Batch Number, Token, Activated Expert IDs"
         raise BadFileError(f"has columns {names} and none for {' and '.join(missing)}; they should be {should}")
     count: dict[tuple[int, int], int] = {}
-    single: dict[tuple[int, int], list[int]] = {}
+    single = _Single(top_k, next((name for name in names if plain(name) in PLACES), None))
     for row in reader:
+        line = reader.line_num
         if any(not isinstance(row[name], str) for name in names) or None in row:
-            raise BadFileError(f"line {reader.line_num}: has not {len(names)} cells")
-        layer = _cell(row, roles["layer"], reader.line_num)
-        request = _cell(row, roles["request"], reader.line_num) if "request" in roles else 0
-        experts = _ids(row[roles["experts"]], reader.line_num)
+            raise BadFileError(f"line {line}: has not {len(names)} cells")
+        layer = _cell(row, roles["layer"], line)
+        request = _cell(row, roles["request"], line) if "request" in roles else 0
+        told = _cell(row, roles["position"], line) if "position" in roles else None
+        experts = _ids(row[roles["experts"]], line)
+        if (
+            isinstance(experts, int)
+            and (experts := single.of_token((request, told, layer), experts, row, line)) is None
+        ):
+            continue
         key = (request, layer)
-        if isinstance(experts, int):
-            if top_k is None:
-                raise BadFileError(f"line {reader.line_num}: has one expert a row; give --top-k, how many a token has")
-            single.setdefault(key, []).append(experts)
-            if len(single[key]) < top_k:
-                continue
-            experts = single.pop(key)
         count[key] = count.get(key, -1) + 1
-        position = _cell(row, roles["position"], reader.line_num) if "position" in roles else count[key]
-        yield request, position, layer, experts
-    if single:
-        request, layer = next(iter(single))
-        raise BadFileError(f"request {request}, layer {layer}: its rows are no multiple of --top-k {top_k}")
+        yield request, count[key] if told is None else told, layer, experts
+    single.finish()
+
+
+class _Single:
+    """Experts of tables with one a row, put together to those of a token.
+
+    Parameters
+    ----------
+    top_k
+        How many experts a token has.
+    place
+        The column, if any, that numbers the experts of a token: it tells rows of one token from those of several.
+    """
+
+    def __init__(self, top_k: int | None, place: str | None) -> None:
+        self._top_k, self._place = top_k, place
+        self._open: dict[tuple[int, int | None, int], list[tuple[int, str]]] = {}
+
+    def of_token(
+        self, key: tuple[int, int | None, int], expert: int, row: dict[str, str], line: int
+    ) -> list[int] | None:
+        """Take in an expert of the token *key* (request, position, layer); return them all with the last."""
+        if self._top_k is None:
+            raise BadFileError(f"line {line}: has one expert a row; give --top-k, how many a token has")
+        rows = self._open.setdefault(key, [])
+        place = row[self._place].strip() if self._place is not None else str(len(rows))
+        if place in [earlier for _, earlier in rows]:
+            raise BadFileError(
+                f"line {line}: {self._place} {place} comes twice in the rows taken for one token; give token_idx, the "
+                "number of each row's token"
+            )
+        rows.append((expert, place))
+        return [e for e, _ in self._open.pop(key)] if len(rows) == self._top_k else None
+
+    def finish(self) -> None:
+        """Refuse a token with fewer experts."""
+        if self._open:
+            request, position, layer = next(iter(self._open))
+            where = f"request {request}, " + ("" if position is None else f"position {position}, ") + f"layer {layer}"
+            raise BadFileError(f"{where}: its rows are no multiple of --top-k {self._top_k}")
 
 
 def _cell(row: dict[str, Any], name: str, line: int) -> int:
