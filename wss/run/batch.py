@@ -12,7 +12,7 @@ from wss.errors import ConfigError, TraceError
 from wss.models import MODELS
 from wss.rng import permutation, stream
 from wss.traces import RequestRouting, TraceMeta, TraceReader
-from wss.traces.importers.filler import filler_in
+from wss.traces.importers.common import filler_in
 from wss.traces.replay import last_step
 from wss.traces.synth import SynthSpec, synth_meta
 
