@@ -126,6 +126,36 @@ def test_rows_of_an_expert_each_go_by_token_whatever_their_order(tmp_path):
     assert np.array_equal(request.experts, experts)
 
 
+@pytest.mark.parametrize("kind", ["csv", "jsonl"])
+def test_ids_of_a_vocabulary_are_no_positions(tmp_path, kind):
+    def saved(ids, **more):
+        rows = [
+            {
+                "req_id": 5,
+                "token_id": number,
+                "layer": at,
+                "topk_ids": [t, 7 - at],
+                **{k: v[t] for k, v in more.items()},
+            }
+            for t, number in enumerate(ids)
+            for at in range(2)
+        ]
+        if kind == "jsonl":
+            return write(tmp_path / "a.jsonl", rows)
+        lines = [";".join(str(cell).replace(",", "").strip("[]") for cell in row.values()) for row in rows]
+        return write(tmp_path / "a.csv", [line.replace(";", ",") for line in [";".join(rows[0]), *lines]])
+
+    right = [[[t, 7], [t, 6]] for t in range(4)]
+    (request,), _ = read(saved([3, 4, 5, 6]))
+    assert (request.position.tolist(), request.experts.tolist()) == ([3, 4, 5, 6], right)
+    for ids, said in (([900, 15, 3000, 7], "15 comes after 900"), ([5, 5, 6, 7], "5 comes after 5")):
+        message = rf"request 5, layer 0: token_id {said}, so it may be of a vocabulary; give the position as token_idx"
+        with pytest.raises(TraceError, match=message):
+            read(saved(ids))
+    (request,), _ = read(saved([900, 15, 3000, 7], position=[0, 1, 2, 3]))
+    assert request.experts.tolist() == right
+
+
 @pytest.mark.parametrize(
     ("lines", "message"),
     [

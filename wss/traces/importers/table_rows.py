@@ -23,7 +23,7 @@ NAMES = {
         *("reqid", "requestid", "request", "problemid", "promptid", "batchnumber", "sampleid", "sampleidx"),
         *("seqid", "seqidx", "sequenceid", "conversationid", "promptidx", "requestidx", "rid"),
     ),
-    "position": ("tokenidx", "tokenid", "tokenindex", "tokenpos", "tokenposition", "position", "pos"),
+    "position": ("tokenidx", "tokenindex", "tokenpos", "tokenposition", "position", "pos", "tokenid"),
     "layer": ("layer", "layerid", "layeridx", "layerindex"),
     "experts": (
         *("topkids", "topkindices", "topkexperts", "expertids", "experts", "expertindices", "selectedexperts"),
@@ -92,6 +92,25 @@ def check(request: Any, position: Any, layer: Any, experts: Any) -> None:
         )
 
 
+class TokenIds:
+    """Ids of tokens that are taken for positions: they go up one by one, as those of a vocabulary do not."""
+
+    def __init__(self) -> None:
+        self._last: dict[tuple[Any, Any], int] = {}
+
+    def take(self, row: Row) -> Row:
+        """Return *row*, if its position follows that of the row before it, of the same request and layer."""
+        request, position, layer, _ = row
+        last = self._last.get((request, layer))
+        if last is not None and position != last + 1:
+            raise BadFileError(
+                f"request {request}, layer {layer}: token_id {position} comes after {last}, so it may be of a "
+                "vocabulary; give the position as token_idx"
+            )
+        self._last[request, layer] = position
+        return row
+
+
 def fingerprints(path: Path) -> Iterator[Row]:
     """Yield the rows of gpt-oss fingerprints."""
     content = _JSON.decode(path.read_bytes())
@@ -134,6 +153,7 @@ def csv_rows(path: Path, top_k: int | None) -> Iterator[Row]:
         should = "such as Layer ID, Batch Number, Token, Activated Expert IDs"
         raise BadFileError(f"has columns {names} and none for {' and '.join(missing)}; they should be {should}")
     count: dict[tuple[int, int], int] = {}
+    ids = TokenIds() if plain(roles.get("position", "")) == "tokenid" else None
     single = _Single(top_k, next((name for name in names if plain(name) in PLACES), None))
     for row in reader:
         line = reader.line_num
@@ -148,9 +168,10 @@ def csv_rows(path: Path, top_k: int | None) -> Iterator[Row]:
             and (experts := single.of_token((request, told, layer), experts, row, line)) is None
         ):
             continue
-        key = (request, layer)
-        count[key] = count.get(key, -1) + 1
-        yield request, count[key] if told is None else told, layer, experts
+        if told is None:
+            told = count[request, layer] = count.get((request, layer), -1) + 1
+        found: Row = (request, told, layer, experts)
+        yield found if ids is None else ids.take(found)
     single.finish()
 
 
@@ -216,7 +237,6 @@ def jsonl_rows(path: Path, remarks: list[str], *, drop_warmup: bool) -> Iterator
     first: dict[Any, Any] = {}
     held: list[Row] | None = []
     for row in _log(path):
-        check(*row)
         if held is None:
             yield row
         elif first.setdefault(row[2], row[3]) == row[3]:
@@ -242,6 +262,7 @@ def _log(path: Path) -> Iterator[Row]:
     skipped: list[str] | None = None
     found = False
     sets: set[Any] = set()
+    ids = TokenIds()
     with path.open("rb") as file:
         for number, line in enumerate(file, 1):
             if not line.strip():
@@ -269,7 +290,9 @@ def _log(path: Path) -> Iterator[Row]:
                 sets.add(item[roles["set"]])
                 if len(sets) > 1:
                     raise BadFileError(f"line {number}: is of a second {roles['set']}; give a file for each")
-            yield request, item[roles["position"]], item[roles["layer"]], item[roles["experts"]]
+            row = (request, item[roles["position"]], item[roles["layer"]], item[roles["experts"]])
+            check(*row)
+            yield ids.take(row) if plain(roles["position"]) == "tokenid" else row
     if not found and skipped is not None:
         lacks = ", ".join(told for role, told in TOLD.items() if role not in roles_of(skipped))
         lines = f"holds lines of {', '.join(skipped)[:120]}"
