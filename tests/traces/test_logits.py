@@ -154,3 +154,38 @@ def test_named_layers_are_sorted_by_number_or_refused(tmp_path):
         np.savez(tmp_path / "l.npz", **dict(zip(names, layers[:2], strict=True)))
         with pytest.raises(TraceError, match=rf"holds {', '.join(names)}, which do not say what layer each is; give"):
             read(tmp_path / "l.npz")
+
+
+@pytest.mark.parametrize(
+    ("beside", "message"),
+    [
+        ({"attention_mask": np.ones((4, 3), int)}, r"has attention_mask \[4, 3\] for logits of .* \[3, 4\]"),
+        ({"mask": np.ones((2, 6), int)}, r"has mask \[2, 6\] for logits of"),
+        (
+            {"lengths": np.array([5, 4, 3])},
+            "has 3 sequences of 4 rows; lengths says 3 sequences of up to 5 tokens; give",
+        ),
+        ({"lengths": np.array([3, 3, 3, 3])}, "has 3 sequences of 4 rows; lengths says 4 sequences of up to 3"),
+        ({"lengths": np.array([4, 4])}, "has 3 sequences of 4 rows; lengths says 2 sequences"),
+        (
+            {"attention_mask": np.ones((3, 4), int), "lengths": np.array([4, 4, 3])},
+            r"attention_mask has sequences of \[4, 4, 4\] tokens, lengths of \[4, 4, 3\]; keep the one that is right",
+        ),
+    ],
+)
+def test_a_mask_or_lengths_fit_the_arrays(tmp_path, beside, message):
+    layers = [np.random.default_rng(at).normal(size=(3, 4, E)) for at in range(L)]
+    np.savez(tmp_path / "l.npz", *layers, **beside)
+    with pytest.raises(TraceError, match=message):
+        read(tmp_path / "l.npz")
+
+
+def test_lengths_of_shaped_arrays_are_right_padded(tmp_path):
+    layers = np.random.default_rng(0).normal(size=(L, 3, 4, E))
+    mask = np.array([[1, 1, 1, 1], [1, 1, 0, 0], [1, 0, 0, 0]])
+    np.savez(tmp_path / "l.npz", *layers, lengths=np.array([4, 2, 1]), attention_mask=mask)
+    requests, _ = read(tmp_path / "l.npz")
+    top = np.argsort(-layers, axis=3, kind="stable")[..., :K]
+    assert np.array_equal(requests[1].experts, top[:, 1, :2].transpose(1, 0, 2))
+    with pytest.raises(TraceError, match=r"attention_mask has .* --lengths of \[4, 4, 4\]"):
+        read(tmp_path / "l.npz", lengths=(4, 4, 4))

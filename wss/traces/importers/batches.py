@@ -98,25 +98,51 @@ def _parts(path: Path) -> tuple[list[Array], dict[str, Array]]:
 def sequences_of(
     path: Path, tokens: int, beside: dict[str, Array], shape: tuple[int, int] | None, lengths: tuple[int, ...] | None
 ) -> BoolArray | None:
-    """Return which tokens are there and not padding, [batch, sequence]; None if nothing says so."""
-    given = {"--lengths": np.array(lengths)} if lengths is not None else beside
-    name = next((name for name in ("--lengths", *MASKS, *LENGTHS) if name in given), None)
-    if name is None:
+    """Return which tokens are there and not padding, [batch, sequence]; None if nothing says so.
+
+    Raises
+    ------
+    TraceError
+        If what says so contradicts the arrays, of *shape* if that is known, or itself.
+    """
+    given = beside if lengths is None else {"--lengths": np.array(lengths), **beside}
+    found = {
+        name: _by_mask(path, name, given[name], tokens, shape)
+        if name in MASKS
+        else _by_lengths(path, name, given[name], tokens, shape)
+        for name in ("--lengths", *MASKS, *LENGTHS)
+        if name in given
+    }
+    if not found:
         return None if shape is None else np.ones(shape, np.bool_)
-    value = given[name]
-    if name in MASKS:
-        if value.ndim != 2 or value.size != tokens or not np.isin(value, (0, 1)).all():
-            what = f"has {name} {list(value.shape)} for {tokens} tokens"
-            raise TraceError(f"{path}: {what}; it should be 0 or 1, [batch, sequence]")
-        return value.astype(np.bool_)
+    sums = {name: there.sum(axis=1).tolist() for name, there in found.items()}
+    name = next((name for name in MASKS if name in found), next(iter(found)))  # a mask says on which side padding is
+    if other := next((other for other in sums if sums[other] != sums[name]), None):
+        both = f"{name} has sequences of {sums[name][:8]} tokens, {other} of {sums[other][:8]}"
+        raise TraceError(f"{path}: {both}; keep the one that is right")
+    return found[name]
+
+
+def _by_mask(path: Path, name: str, value: Array, tokens: int, shape: tuple[int, int] | None) -> BoolArray:
+    size = value.shape == shape if shape is not None else value.size == tokens
+    if value.ndim != 2 or not size or not np.isin(value, (0, 1)).all():
+        of = f"{tokens} tokens" if shape is None else f"logits of [batch, sequence] {list(shape)}"
+        raise TraceError(f"{path}: has {name} {list(value.shape)} for {of}; it should be 0 or 1, [batch, sequence]")
+    return value.astype(np.bool_)
+
+
+def _by_lengths(path: Path, name: str, value: Array, tokens: int, shape: tuple[int, int] | None) -> BoolArray:
     if value.ndim != 1 or value.dtype.kind not in "iu" or not len(value) or value.min() < 1:
         raise TraceError(f"{path}: {name} is no list of lengths; give the number of tokens of each sequence")
-    if int(value.sum()) == tokens:  # packed, one after another
+    said = f"{name} says {len(value)} sequences of up to {value.max()} tokens"
+    if shape is not None and (len(value) != shape[0] or value.max() > shape[1]):
+        raise TraceError(f"{path}: has {shape[0]} sequences of {shape[1]} rows; {said}; give a length for each")
+    if shape is None and int(value.sum()) == tokens:  # packed, one after another
         longest = int(value.max())
     else:
         longest = tokens // len(value)
         if tokens % len(value) or longest < value.max():
-            what = f"{len(value)} sequences of up to {value.max()} tokens, {value.sum()} in all"
-            raise TraceError(f"{path}: has {tokens} rows; {name} says {what}; give [batch * sequence] rows")
+            right = "give [batch * sequence] rows"
+            raise TraceError(f"{path}: has {tokens} rows; {said}, {value.sum()} in all; {right}")
     there: BoolArray = np.arange(longest) < value[:, None]
     return there
