@@ -189,3 +189,34 @@ def test_lengths_of_shaped_arrays_are_right_padded(tmp_path):
     assert np.array_equal(requests[1].experts, top[:, 1, :2].transpose(1, 0, 2))
     with pytest.raises(TraceError, match=r"attention_mask has .* --lengths of \[4, 4, 4\]"):
         read(tmp_path / "l.npz", lengths=(4, 4, 4))
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("attn_mask", [[1, 1], [1, 0]]),
+        ("padding_mask", [[0, 0], [0, 1]]),
+        ("input_mask", [[1, 1], [1, 0]]),
+        ("cu_seqlens", [0, 5, 12]),
+        ("prompt_lens", [5, 7]),
+        ("seq_len", 4),
+    ],
+)
+def test_a_mask_or_lengths_by_another_name_are_refused(tmp_path, name, value):
+    message = rf"l\.\w+: has {name}, which is not read: it may say which rows are padding; give attention_mask"
+    path, _ = batch(tmp_path, **{name: np.array(value) if isinstance(value, list) else value})
+    with pytest.raises(TraceError, match=message):
+        read(path)
+    np.savez(tmp_path / "l.npz", *LOGITS, **{name: np.array([value])})
+    with pytest.raises(TraceError, match=message):
+        read(tmp_path / "l.npz")
+    np.save(tmp_path / "l.npy", LOGITS)
+    (tmp_path / "l.json").write_text(json.dumps({name: value}))
+    with pytest.raises(TraceError, match=message):
+        read(tmp_path / "l.npy")
+
+
+def test_what_else_stands_beside_logits_is_left_alone(tmp_path):
+    beside = {"seqlens": np.array([5, 7]), "max_length": 99, "length_penalty": 1.0, "prompt": "a silent mask"}
+    path, _ = batch(tmp_path, **beside)
+    assert [len(request.position) for request in read(path)[0]] == [5, 7]

@@ -22,7 +22,7 @@ from wss.traces.importers.pt import load_pt
 
 Array = npt.NDArray[Any]
 MASKS = ("attention_mask", "mask")
-LENGTHS = ("lengths", "seq_lens", "sequence_lengths", "input_lengths", "num_tokens")
+LENGTHS = ("lengths", "seq_lens", "seqlens", "sequence_lengths", "input_lengths", "num_tokens")
 
 
 def in_order(path: Path, named: Mapping[str, Array]) -> list[Array]:
@@ -79,6 +79,7 @@ def _parts(path: Path) -> tuple[list[Array], dict[str, Array]]:
             raise TraceError(f"{path}: has no router_logits; save the tuple out.router_logits")
     else:
         loaded = load_arrays(path)
+        _refuse_unread(path, loaded)
         arrays = in_order(path, {name: array for name, array in loaded.items() if name not in extra})
         named = loaded
     beside = path.with_suffix(".json")
@@ -88,11 +89,25 @@ def _parts(path: Path) -> tuple[list[Array], dict[str, Array]]:
         except (OSError, RecursionError, msgspec.DecodeError) as error:
             what = " ".join(str(error).split())
             raise TraceError(f"{beside}: is not readable JSON ({what}); mend or remove it") from error
+    _refuse_unread(path, named)
     try:
         found = {name: np.array(named[name]) for name in extra if name in named}
     except ValueError as error:
         raise TraceError(f"{path}: its mask or lengths are no table of numbers ({error})") from error
     return arrays, found
+
+
+def _refuse_unread(path: Path, named: Mapping[str, Any]) -> None:
+    """Refuse what may say which rows are padding, under a name whose meaning is not certain."""
+    for name in map(str, named):
+        value, words = named.get(name), name.lower()
+        is_list = isinstance(value, list | tuple | np.ndarray)
+        is_length = type(value) is int and "len" in words and not words.startswith(("max", "min"))
+        if name not in (*MASKS, *LENGTHS) and ((is_list and ("mask" in words or "len" in words)) or is_length):
+            raise TraceError(
+                f"{path}: has {name}, which is not read: it may say which rows are padding; give attention_mask "
+                "[batch, sequence], 1 where a token is, or lengths, or leave it out"
+            )
 
 
 def sequences_of(
