@@ -21,7 +21,8 @@ import numpy as np
 import numpy.typing as npt
 
 from wss.errors import TraceError
-from wss.models.router import Router, router_of
+from wss.models.router import Router
+from wss.models.routers import router_of
 from wss.traces.importers.arrays import load_arrays
 from wss.traces.importers.batches import batch_of, in_order, sequences_of
 from wss.traces.importers.pt import load_pt
@@ -97,9 +98,10 @@ def _router(path: Path, hints: Hints) -> tuple[Router, str]:
     """Return the router and what to say of it: what the user says, filled in from what is known of the model."""
     said = hints.router
     known = router_of(hints.model) if hints.model is not None else None
-    base = known or Router()
+    base = known or Router(score="softmax")
     groups = said.groups or base.groups
-    of_model = int(getattr(hints.model, "expert_groups", 1))
+    of_model = hints.model.expert_groups if hints.model is not None else 1
+    named = hints.model.name if hints.model is not None else "this model"
     if known is None and said.groups is None and of_model > 1 and hints.model is not None:
         raise TraceError(
             f"{path}: {hints.model.name} has {of_model} groups of experts; give --groups and --topk-groups"
@@ -116,13 +118,21 @@ def _router(path: Path, hints: Hints) -> tuple[Router, str]:
         raise TraceError(f"{path}: --bias is added to scores; say which with --score sigmoid or --score softmax")
     if groups > 1 and said.score is None and known is None:
         raise TraceError(f"{path}: groups are ranked by scores; say which with --score sigmoid or --score softmax")
+    if limit is None:
+        raise TraceError(
+            f"{path}: the router of {named} has {groups} groups; give --topk-groups, how many a token may use"
+        )
+    if said.score is None and base.score is None and (said.bias is not None or limit < groups):
+        what = "makes scores of logits by a rule that is not known here"
+        raise TraceError(f"{path}: the router of {named} {what}; give --score sigmoid or --score softmax if it is one")
     try:
         router = Router(score=said.score or base.score, groups=groups, topk_groups=limit, needs_bias=base.needs_bias)
     except ValueError as error:
         raise TraceError(f"{path}: {error}") from None
     if known is None and not set(said.named()) - {"--lengths"}:
         return router, UNKNOWN
-    what = f"the top k of {router.score} scores" + (" with a correction bias" if said.bias is not None else "")
+    scores = f"{router.score} scores" if router.score else "the logits"
+    what = f"the top k of {scores}" + (" with a correction bias" if said.bias is not None else "")
     return router, what + (f", within {limit} of {groups} groups" if limit < groups else "")
 
 
