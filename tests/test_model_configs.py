@@ -8,6 +8,7 @@ from wss.config import load
 from wss.config.models import model_of
 from wss.errors import ConfigError
 from wss.models import MODELS, Attention
+from wss.models.routers import router_of
 
 HEADS = {"num_attention_heads": 32, "num_key_value_heads": 8, "head_dim": 128, "hidden_act": "silu"}
 LATENT = {"kv_lora_rank": 512, "q_lora_rank": 1536, "qk_nope_head_dim": 128, "qk_rope_head_dim": 64, "v_head_dim": 128}
@@ -132,9 +133,10 @@ def test_a_preset_has_the_facts_of_its_config(tmp_path):
     config |= {"first_k_dense_replace": 3, "moe_layer_freq": 1, "n_group": 8, "topk_group": 4, "vocab_size": 129280}
     config |= {"num_attention_heads": 128, "num_key_value_heads": 128, "hidden_act": "silu", **LATENT}
     found, preset = vars(model_of(write(tmp_path, config))), vars(MODELS["deepseek_v3"])
-    assert {key: value for key, value in found.items() if key not in ("name", "source")} == {
-        key: value for key, value in preset.items() if key not in ("name", "source")
+    assert {key: value for key, value in found.items() if key not in ("name", "source", "router")} == {
+        key: value for key, value in preset.items() if key not in ("name", "source", "router")
     }
+    assert found["router"] == router_of(MODELS["deepseek_v3"])
 
 
 REFUSED = {

@@ -88,6 +88,7 @@ NO_FIGURE = {
     "dense_intermediate_size": "is a fact of the model, for serving",
     "shared_intermediate_size": "is a fact of the model, for serving",
     "vocab_size": "is a fact of the model, for serving",
+    "router": "is read when logits are imported",
     "attention": "is a fact of the model, for serving",
     "duplex": "of three dies in a row nothing goes both ways here",
     "reserve": "of the HBM is read where copies are short of room, in pred",

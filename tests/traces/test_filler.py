@@ -13,7 +13,8 @@ from wss.errors import TraceError
 from wss.models import ModelShape
 from wss.traces import RequestRouting, TraceMeta, TraceReader, write_trace
 from wss.traces.importers import Hints, open_source
-from wss.traces.importers.filler import filler_in
+from wss.traces.importers.common import filler_in
+from wss.traces.importers.edges import Edges, fills_of
 from wss.traces.importing import import_source
 
 E = 16
@@ -91,6 +92,64 @@ def test_a_cached_prefix_and_padding_are_left_out_by_name(tmp_path, fill, top_k)
     assert "request 3: 8 tokens" in done.left_out[0]
 
 
+@pytest.mark.parametrize(
+    ("fill", "first", "tokens", "layers", "experts"),
+    [
+        ([0], 4, 10, 4, 16),
+        ([0, 1], 3, 12, 6, 16),
+        ([1, 0], 3, 12, 6, 16),
+        ([14, 15], 8, 12, 6, 16),
+        ([255], 6, 10, 4, 256),
+        ([7], -2, 12, 5, 16),
+    ],
+)
+def test_short_filler_is_told_by_the_whole_trace(tmp_path, fill, first, tokens, layers, experts):
+    folder, kept = tmp_path / "in", []
+    folder.mkdir()
+    for number in range(20):
+        rows = experts_of(tokens, layers, len(fill), experts, seed=number)
+        has = np.arange(tokens) < first if first > 0 else np.arange(tokens) >= tokens + first
+        if number % 4:
+            rows[has] = fill
+        kept.append(rows[~has] if number % 4 else rows)
+        np.save(folder / f"{number}.npy", rows.astype(np.uint8))
+        (folder / f"{number}.json").write_text('{"prompt_tokens": 9}')
+    done, meta, requests = brought_in(folder, Hints(num_experts=experts))
+    assert all(np.array_equal(request.experts, rows) for request, rows in zip(requests, kept, strict=True))
+    assert [request.num_prefill for request in requests[:2]] == [9, 9 - max(first, 0)]
+    assert f"{15 * abs(first)} tokens without routing left out" in meta.note
+    assert len(done.left_out) == 15
+    assert f"in: request 1: {abs(first)} tokens" in done.left_out[0]
+
+
+def edges_of(requests, experts=E):
+    layers, top_k = requests[0].shape[1:]
+    meta = TraceMeta(
+        model="m", benchmark="*", subject="*", moe_layers=tuple(range(layers)), num_layers=layers, num_experts=experts,
+        top_k=top_k, num_requests=1, source="s", note="",
+    )  # fmt: skip
+    seen, routings = Edges(), []
+    for number, rows in enumerate(requests):
+        place = np.arange(len(rows), dtype=np.int32)
+        routings.append(RequestRouting(request=number, position=place, num_prefill=1, experts=rows.astype(np.int16)))
+        seen.add(routings[-1], meta)
+    return fills_of(seen, routings, meta)
+
+
+def test_what_may_be_chance_at_an_edge_is_kept():
+    plain = [experts_of(20, 2, 1, 4, seed=number) for number in range(40)]
+    shared = np.tile(experts_of(1, 2, 1, 4, seed=1) * 0 + 2, (6, 1, 1))
+    assert edges_of(plain, 4) == []
+    assert edges_of([np.concatenate([shared, rows]) for rows in plain], 4) == [], "a prompt that repeats one word"
+    hot = [np.where(np.random.default_rng(number).random((20, 6, 1)) < 0.95, 3, rows[:, [0]])
+           for number, rows in enumerate([experts_of(20, 6, 1, E, seed=n) for n in range(40)])]  # fmt: skip
+    assert edges_of(hot) == [], "the expert is as frequent elsewhere"
+    prompt = experts_of(9, 4, 2, E, seed=77)
+    assert edges_of([np.concatenate([prompt, experts_of(20, 4, 2, E, seed=n)]) for n in range(40)]) == []
+    prompt[:3] = [4, 5]
+    assert edges_of([np.concatenate([prompt, experts_of(20, 4, 2, E, seed=n)]) for n in range(40)]) == [(4, 5)]
+
+
 def test_a_single_constant_layer_is_kept_with_a_warning(tmp_path):
     done, meta, _ = brought_in(arrays(tmp_path / "in", 7, dense=(5,)), Hints(num_experts=E))
     assert done.warnings == ("layer 5: every token uses expert 7; kept, as a router may do so",)
@@ -152,7 +211,7 @@ def test_a_trace_with_filler_is_said_to_be_one():
     rows = experts_of(20, 4, 1, E).astype(np.int16)
 
     def said(rows):
-        request = RequestRouting(request=0, position=np.arange(20, dtype=np.int32), num_prefill=4, experts=rows)
+        request = RequestRouting(request=0, position=np.arange(len(rows), dtype=np.int32), num_prefill=4, experts=rows)
         return filler_in([request], meta)
 
     assert said(rows) == []
@@ -160,6 +219,12 @@ def test_a_trace_with_filler_is_said_to_be_one():
     dense[:, :2], head[:6] = 0, 0
     assert "layers 0-1: every token uses expert 0" in said(dense)[0]
     assert "6 tokens of 1 requests have the lowest ids in every layer" in said(head)[0]
+    assert len(said(head)) == 1
+    head = experts_of(60, 4, 1, E).astype(np.int16)
+    head[:6] = 9
+    assert said(head)[0].startswith(
+        "the trace holds what is no routing: expert 9 in every layer, as filler has, at the"
+    )
 
 
 def test_experts_without_weights_are_counted(tmp_path):

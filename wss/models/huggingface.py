@@ -7,6 +7,7 @@ from typing import Any
 
 from wss.errors import ConfigError
 from wss.models.layers import MOST_LAYERS
+from wss.models.routers import router_in
 from wss.models.sparse_layers import KNOWN, moe_layers
 from wss.models.strange_keys import check_keys
 
@@ -208,6 +209,7 @@ class _Facts:
             "expert_matrices": self._matrices(),
             "zero_experts": zero,
             "expert_groups": groups,
+            "router": router_in(self._config),
             "attention": self._attention(hidden),
             "dense_intermediate_size": self._dense_size(all_sparse=len(sparse) == layers),
             **self._shared(size),

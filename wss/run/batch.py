@@ -11,7 +11,7 @@ from wss.config import Experiment, TraceFile
 from wss.errors import ConfigError, TraceError
 from wss.rng import permutation, stream
 from wss.traces import RequestRouting, TraceMeta, TraceReader
-from wss.traces.importers.filler import filler_in
+from wss.traces.importers.common import filler_in
 from wss.traces.loads import fitted_dumps
 from wss.traces.replay import last_step
 from wss.traces.synth import SynthSpec, foreign_preset, foreign_preset_of, synth_meta

@@ -16,7 +16,7 @@ from wss.errors import TraceError
 from wss.files import TwiceError, parse_json
 from wss.traces.importers.arrays import load_numpy
 from wss.traces.importers.pt import load_pt
-from wss.traces.importers.table_rows import NAMES, roles_of
+from wss.traces.importers.table_rows import TOLD, roles_of
 from wss.traces.load_forms import MAP, bare_array, has_bool, is_map
 
 ROUTING = {
@@ -173,7 +173,7 @@ def _known(value: Any) -> str | None:
     if not isinstance(value, dict):
         return None
     keys = {str(key) for key in value}
-    if NAMES.keys() - {"set"} <= roles_of([*keys]).keys():
+    if TOLD.keys() <= roles_of([*keys]).keys():
         return ROUTED
     if {"topology", "flows"} <= keys:
         return "is a set of transfers; run it with `wss flows`"

@@ -193,10 +193,18 @@ def read_file(path: Path, meta: TraceMeta, dense_by: str = "") -> Read:
     """
     layers = list(meta.moe_layers)
     passes, left_out = _passes(path)
+    routed = _num_logical(path) + meta.zero_experts
     kept = []
     for one in passes:
         if one.experts.shape[1] <= layers[-1]:
             raise TraceError(f"{path}: has {one.experts.shape[1]} layers; the trace has a MoE layer {layers[-1]}")
+        beyond = one.experts[:, layers, meta.top_k :]
+        if ((beyond >= 0) & (beyond < routed)).any():  # those of fused shared experts are higher, and left out
+            most = int((one.experts[:, layers] >= 0).sum(axis=2).max())
+            raise TraceError(
+                f"{path}: record {one.number} has tokens with {most} experts, more than top-{meta.top_k}; give the "
+                "--top-k, or the --model, that routed"
+            )
         kept.append(one._replace(experts=one.experts[:, layers, : meta.top_k]))
     if dense_by and passes:
         dense = sorted(set(range(passes[0].experts.shape[1])) - set(layers))

@@ -23,7 +23,7 @@ NAMES = {
         *("reqid", "requestid", "request", "problemid", "promptid", "batchnumber", "sampleid", "sampleidx"),
         *("seqid", "seqidx", "sequenceid", "conversationid", "promptidx", "requestidx", "rid"),
     ),
-    "position": ("tokenidx", "tokenid", "tokenindex", "tokenpos", "tokenposition", "position", "pos"),
+    "position": ("tokenidx", "tokenindex", "tokenpos", "tokenposition", "position", "pos", "tokenid"),
     "layer": ("layer", "layerid", "layeridx", "layerindex"),
     "experts": (
         *("topkids", "topkindices", "topkexperts", "expertids", "experts", "expertindices", "selectedexperts"),
@@ -39,6 +39,7 @@ ARRIVALS = {
     *("contexttokens", "generatedtokens", "inputlength", "outputlength", "requesttokens", "responsetokens", "hashids"),
     *("inputtokens", "outputtokens", "promptlen", "prompttokens", "totaltokens", "arrivaltime", "arrivedat"),
 }
+PLACES = {"k", "kidx", "topkidx", "slot", "slotidx", "choice"}  # of an expert among those of its token
 COUNTS = {"count", "counts", "logicalcount", "tokens", "numtokens", "tokencount", "load", "loads"}
 WARM_UP = 1000
 WARMED = "rows of a warm-up at the beginning dropped"
@@ -111,6 +112,25 @@ def tell(phases: Phases, request: Any, position: Any, phase: Any) -> None:
         raise BadFileError(f"request {request}, position {position}: is of two phases; give all its layers one")
 
 
+class TokenIds:
+    """Ids of tokens that are taken for positions: they go up one by one, as those of a vocabulary do not."""
+
+    def __init__(self) -> None:
+        self._last: dict[tuple[Any, Any], int] = {}
+
+    def take(self, row: Row) -> Row:
+        """Return *row*, if its position follows that of the row before it, of the same request and layer."""
+        request, position, layer, _ = row
+        last = self._last.get((request, layer))
+        if last is not None and position != last + 1:
+            raise BadFileError(
+                f"request {request}, layer {layer}: token_id {position} comes after {last}, so it may be of a "
+                "vocabulary; give the position as token_idx"
+            )
+        self._last[request, layer] = position
+        return row
+
+
 def fingerprints(path: Path) -> Iterator[Row]:
     """Yield the rows of gpt-oss fingerprints."""
     content = _JSON.decode(path.read_bytes())
@@ -153,29 +173,67 @@ def csv_rows(path: Path, top_k: int | None, phases: Phases) -> Iterator[Row]:
         should = "such as Layer ID, Batch Number, Token, Activated Expert IDs"
         raise BadFileError(f"has columns {shown(names)} and none for {' and '.join(missing)}; they should be {should}")
     count: dict[tuple[int, int], int] = {}
-    single: dict[tuple[int, int], list[int]] = {}
+    ids = TokenIds() if plain(roles.get("position", "")) == "tokenid" else None
+    single = _Single(top_k, next((name for name in names if plain(name) in PLACES), None))
     for row in reader:
+        line = reader.line_num
         if any(not isinstance(row[name], str) for name in names) or None in row:
-            raise BadFileError(f"line {reader.line_num}: has not {len(names)} cells")
-        layer = _cell(row, roles["layer"], reader.line_num)
-        request = _cell(row, roles["request"], reader.line_num) if "request" in roles else 0
-        experts = _ids(row[roles["experts"]], reader.line_num)
-        key = (request, layer)
-        if isinstance(experts, int):
-            if top_k is None:
-                raise BadFileError(f"line {reader.line_num}: has one expert a row; give --top-k, how many a token has")
-            single.setdefault(key, []).append(experts)
-            if len(single[key]) < top_k:
-                continue
-            experts = single.pop(key)
-        count[key] = count.get(key, -1) + 1
-        position = _cell(row, roles["position"], reader.line_num) if "position" in roles else count[key]
+            raise BadFileError(f"line {line}: has not {len(names)} cells")
+        layer = _cell(row, roles["layer"], line)
+        request = _cell(row, roles["request"], line) if "request" in roles else 0
+        told = _cell(row, roles["position"], line) if "position" in roles else None
+        experts = _ids(row[roles["experts"]], line)
+        if (
+            isinstance(experts, int)
+            and (experts := single.of_token((request, told, layer), experts, row, line)) is None
+        ):
+            continue
+        if told is None:
+            told = count[request, layer] = count.get((request, layer), -1) + 1
         if "phase" in roles:
-            tell(phases, request, position, row[roles["phase"]])
-        yield request, position, layer, experts
-    if single:
-        request, layer = next(iter(single))
-        raise BadFileError(f"request {request}, layer {layer}: its rows are no multiple of --top-k {top_k}")
+            tell(phases, request, told, row[roles["phase"]])
+        found: Row = (request, told, layer, experts)
+        yield found if ids is None else ids.take(found)
+    single.finish()
+
+
+class _Single:
+    """Experts of tables with one a row, put together to those of a token.
+
+    Parameters
+    ----------
+    top_k
+        How many experts a token has.
+    place
+        The column, if any, that numbers the experts of a token: it tells rows of one token from those of several.
+    """
+
+    def __init__(self, top_k: int | None, place: str | None) -> None:
+        self._top_k, self._place = top_k, place
+        self._open: dict[tuple[int, int | None, int], list[tuple[int, str]]] = {}
+
+    def of_token(
+        self, key: tuple[int, int | None, int], expert: int, row: dict[str, str], line: int
+    ) -> list[int] | None:
+        """Take in an expert of the token *key* (request, position, layer); return them all with the last."""
+        if self._top_k is None:
+            raise BadFileError(f"line {line}: has one expert a row; give --top-k, how many a token has")
+        rows = self._open.setdefault(key, [])
+        place = row[self._place].strip() if self._place is not None else str(len(rows))
+        if place in [earlier for _, earlier in rows]:
+            raise BadFileError(
+                f"line {line}: {self._place} {place} comes twice in the rows taken for one token; give token_idx, the "
+                "number of each row's token"
+            )
+        rows.append((expert, place))
+        return [e for e, _ in self._open.pop(key)] if len(rows) == self._top_k else None
+
+    def finish(self) -> None:
+        """Refuse a token with fewer experts."""
+        if self._open:
+            request, position, layer = next(iter(self._open))
+            where = f"request {request}, " + ("" if position is None else f"position {position}, ") + f"layer {layer}"
+            raise BadFileError(f"{where}: its rows are no multiple of --top-k {self._top_k}")
 
 
 def _cell(row: dict[str, Any], name: str, line: int) -> int:
@@ -201,7 +259,6 @@ def jsonl_rows(path: Path, remarks: list[str], phases: Phases, *, drop_warmup: b
     first: dict[Any, Any] = {}
     held: list[Row] | None = []
     for row in _log(path, phases):
-        check(*row)
         if held is None:
             yield row
         elif first.setdefault(row[2], row[3]) == row[3]:
@@ -227,6 +284,7 @@ def _log(path: Path, phases: Phases) -> Iterator[Row]:
     skipped: list[str] | None = None
     found = False
     sets: set[Any] = set()
+    ids = TokenIds()
     with path.open("rb") as file:
         for number, line in enumerate(file, 1):
             if not line.strip():
@@ -255,10 +313,10 @@ def _log(path: Path, phases: Phases) -> Iterator[Row]:
                 if len(sets) > 1:
                     raise BadFileError(f"line {number}: is of a second {roles['set']}; give a file for each")
             row = (request, item[roles["position"]], item[roles["layer"]], item[roles["experts"]])
+            check(*row)
             if "phase" in roles:
-                check(*row)
                 tell(phases, request, row[1], item[roles["phase"]])
-            yield row
+            yield ids.take(row) if plain(roles["position"]) == "tokenid" else row
     if not found and skipped is not None:
         lacks = ", ".join(told for role, told in TOLD.items() if role not in roles_of(skipped))
         lines = f"holds lines of {', '.join(skipped)[:120]}"
