@@ -367,7 +367,7 @@ REFUSED = {
         f'{{"physical_to_logical_map": {MAP}, "physical_to_logical_map": {MAP[::-1]}}}',
         "the key 'physical_to_logical_map' twice",
     ),
-    "a slot beyond": ({"logical_to_physical_map": [[[10**12]] * 8] * 2}, "names slot 1000000000000, and 8 replicas"),
+    "a slot beyond": ({"logical_to_physical_map": [[[10**12]] * 8] * 2}, "names slot 1000000000000, and 8 replicas at"),
     "one true": ({"physical_to_logical_map": [[0, True, 2, 3, 4, 5, 6, 7]] * 2}, "is no table of whole numbers"),
     "flows": ({"topology": {}, "flows": []}, "is a set of transfers; run it with `wss flows`"),
     "a result": ({"schema": "wss-summary/2"}, "is wss-summary/2, a result of wss; draw it with `wss report`"),

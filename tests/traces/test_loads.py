@@ -19,7 +19,10 @@ MODEL = ModelShape(
 COUNTS = [[10.0, 20, 30, 40], [5, 5, 5, 85]]
 LONG = "\n".join(["layer_id,expert_id,count", *(f"{i + 1},{e},{COUNTS[i][e]:g}" for e in range(4) for i in (1, 0)), ""])
 FORMS = {
-    "MoE rows": ("a.json", json.dumps({"logical_count": COUNTS, "model": "toy"})),
+    "MoE rows": (
+        "a.json",
+        json.dumps({"logical_count": COUNTS, "model": "toy", "num_layers": 3, "num_moe_layers": "2"}),
+    ),
     "all rows": ("a.json", json.dumps({"logical_count": [[0] * 4, *COUNTS]})),
     "steps": ("a.json", json.dumps({"logical_count": [np.divide(COUNTS, 5).tolist()] * 5})),
     "long": ("a.csv", LONG),
@@ -215,7 +218,10 @@ def test_a_model_numbers_imported_rows(tmp_path):
 @pytest.mark.parametrize(
     ("options", "what"),
     [
-        (("--experts", "8"), "a: has loads of 4 experts a layer, and --experts 8 was given; give what is so"),
+        (
+            ("--experts", "8"),
+            "a: has loads of 4 experts a layer, and --experts 8 was given; give --experts and --moe-layers as",
+        ),
         (("--model", "deepseek_v3"), "has loads of 4 experts a layer, the model has 256; give the --model of these"),
         (("--moe-layers", "3-8"), "has 2 rows, the model has 6 MoE layers of 9; give a row for each of either"),
         (
@@ -314,6 +320,14 @@ REFUSED = {
     "2 slots said": (
         '{"logical_count": [[1, 1, 1, 1]], "num_physical_experts": 2}',
         "says num_physical_experts: 2, and",
+    ),
+    "5 layers said": (
+        '{"logical_count": [[1, 1, 1, 1], [1, 1, 1, 1]], "num_layers": 5}',
+        "is of a model of 5 layers, as it",
+    ),
+    "1 MoE layer said": (
+        '{"logical_count": [[1, 1, 1, 1], [1, 1, 1, 1]], "meta": {"num_moe_layers": 1}}',
+        "is of a model of 1 MoE layers, as it says, and this one has 2",
     ),
     "1 layer said": ('{"logical_count": [[1, 1], [1, 1]], "num_layers": 1}', "says num_layers: 1, and has 2 rows"),
     "5 rows": ('{"logical_count": [[1, 1, 1, 1], [1, 1, 1, 1], [1, 1, 1, 1], [1, 1, 1, 1], [1, 1, 1, 1]]}', "5 rows"),

@@ -26,6 +26,8 @@ class Loads:
         Experts of a token; 0 if unknown.
     numbered
         Whether the file says which layer a row is of.
+    said_layers, said_moe_layers
+        How many layers, and MoE layers, the file says that its model has; None if it does not.
     """
 
     name: str
@@ -34,6 +36,8 @@ class Loads:
     counts: FloatArray
     top_k: int
     numbered: bool = True
+    said_layers: int | None = None
+    said_moe_layers: int | None = None
 
     def with_tokens(self) -> Loads:
         """Return the rows that have any tokens."""
@@ -56,6 +60,11 @@ class Loads:
         rows, experts = self.counts.shape
         if experts != num_experts:
             raise ValueError(f"has loads of {experts} experts a layer, the model has {num_experts}")
+        if self.said_layers not in (None, rows, num_layers):
+            raise ValueError(f"is of a model of {self.said_layers} layers, as it says, and this one has {num_layers}")
+        if self.said_moe_layers not in (None, len(moe_layers)):
+            what = f"is of a model of {self.said_moe_layers} MoE layers, as it says"
+            raise ValueError(f"{what}, and this one has {len(moe_layers)}")
         if self.numbered:
             return self._numbered(moe_layers)
         if rows == len(moe_layers):

@@ -37,7 +37,11 @@ def import_loads(path: Path, hints: Hints) -> tuple[list[Loads], list[str]]:
         try:
             loads, note = _as_said(dump, hints)
         except ValueError as error:
-            said = f"the --model of these loads, not {model.name}" if model else "what is so of these loads"
+            said = (
+                f"the --model of these loads, not {model.name}"
+                if model
+                else "--experts and --moe-layers as these loads have them"
+            )
             raise TraceError(f"{path}: {dump.name}: {error}; give {said}") from None
         found.append(loads)
         notes += [f"{path.name}: {dump.name}: {note}"] if note else []
@@ -69,7 +73,7 @@ def _as_said(dump: Loads, hints: Hints) -> tuple[Loads, str | None]:
         return dump, None
     layers, _ = hints.named_layers
     whole = rows if not dump.numbered else 0  # a row for every layer, if not for the MoE layers alone
-    num_layers, size = max(layers[-1] + 1, whole), experts
+    num_layers, size = max(layers[-1] + 1, whole, dump.said_layers or 0), experts
     if hints.model is not None:
         num_layers, size = hints.model.num_layers, hints.model.num_experts
     counts = dump.of_layers(layers, num_layers, size)

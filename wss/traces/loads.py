@@ -15,6 +15,7 @@ SGLang's rows have no numbers: they are all layers of the model, the dense ones 
 from __future__ import annotations
 
 from collections.abc import Collection
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -29,6 +30,7 @@ from wss.traces.dumps import Loads
 from wss.traces.load_forms import COUNT, PHYSICAL, check_sizes, counts_of
 from wss.traces.load_parquet import COLUMNS, read_parquet, write_loads
 from wss.traces.load_tables import has_layers, is_table, table_of_loads
+from wss.traces.said_sizes import LAYERS, MOE_LAYERS, said
 
 __all__ = [
     "Loads",
@@ -158,4 +160,6 @@ def _from_counts(path: Path, content: Content, experts: int | None) -> Loads:
         raise ValueError(other_kind(content) or f'has no {COUNT}, as {{"{COUNT}": [layers][experts]}} has')
     check_sizes(value, counts)
     layers = tuple(range(len(counts)))
-    return Loads(name=path.stem, phase="", layers=layers, counts=counts, top_k=0, numbered=False)
+    own = Loads(name=path.stem, phase="", layers=layers, counts=counts, top_k=0, numbered=False)
+    said_layers, said_moe = (next((size for _, size in said(value, names)), None) for names in (LAYERS, MOE_LAYERS))
+    return replace(own, said_layers=said_layers, said_moe_layers=said_moe)

@@ -34,8 +34,10 @@ def slots_of_experts(value: Mapping[str, Any], target: Target, width: int | None
     said = width or said_slots(value, target)
     most = array.shape[1] * array.shape[2] if said is None else said
     if array.max() >= most:
-        fill = f"{most} replicas at most fill" if said is None else "by the rest of the file slots are"
-        raise ValueError(f"{what} names slot {array.max()}, and {fill} 0..{most - 1}")
+        if said is not None:
+            raise ValueError(f"{what} names slot {array.max()}, and by the rest of the file slots are 0..{most - 1}")
+        fill = f"{most} replicas at most fill 0..{most - 1}; add num_physical_experts if slots are empty"
+        raise ValueError(f"{what} names slot {array.max()}, and {fill}")
     slots = np.full((len(array), said or int(array.max()) + 1), EMPTY)
     for layer, expert, replica in np.argwhere(array >= 0).tolist():
         slot = array[layer, expert, replica]
