@@ -188,6 +188,52 @@ def test_every_reader_finds_dense_layers(tmp_path, kind):
         brought_in(path, Hints(num_experts=E, moe_layers=(3, 4, 5)), kind)
 
 
+def saved(folder, requests):
+    folder.mkdir(exist_ok=True)
+    for number, rows in enumerate(requests):
+        np.save(folder / f"{number}.npy", rows.astype(np.uint8))
+    return folder
+
+
+def test_layers_that_copy_another_are_named(tmp_path):
+    requests = [experts_of(10, 8, 2, E, seed=number) for number in range(20)]
+    for rows in requests:
+        rows[:, 3], rows[:, 5] = rows[:, 2], rows[:, 4]
+    folder = saved(tmp_path / "in", requests)
+    right = "0-2,4,6-7"
+    with pytest.raises(TraceError, match=rf"layers 3,5: every token has the experts of layer 2, 4 again.* {right}"):
+        brought_in(folder, Hints(num_experts=E))
+    _, meta, read = brought_in(folder, Hints(num_experts=E, moe_layers=(0, 1, 2, 4, 6, 7)))
+    assert np.array_equal(read[3].experts, requests[3][:, list(meta.moe_layers)])
+    requests[7][2, 3], requests[7][2, 5] = [14, 15], [13, 12]
+    assert len(brought_in(saved(tmp_path / "other", requests), Hints(num_experts=E))[2]) == 20
+
+
+def test_layers_constant_within_each_request_are_named(tmp_path):
+    requests = [experts_of(10, 8, 2, E, seed=number) for number in range(20)]
+    for number, rows in enumerate(requests):
+        rows[:, 0], rows[:, 4] = [number % E, (number + 1) % E], [number * 3 % E, (number * 3 + 1) % E]
+    folder = saved(tmp_path / "in", requests)
+    with pytest.raises(TraceError, match=r"layers 0,4: all tokens of a request have the same experts, .* 1-3,5-7"):
+        brought_in(folder, Hints(num_experts=E))
+    assert len(brought_in(folder, Hints(num_experts=E, moe_layers=(1, 2, 3, 5, 6, 7)))[2]) == 20
+    for rows in requests:
+        rows[:, 4] = experts_of(10, 1, 2, E, seed=5)[:, 0]
+    assert len(brought_in(saved(tmp_path / "one", requests), Hints(num_experts=E))[2]) == 20, "a single one is kept"
+
+
+def test_a_fused_shared_expert_of_several_ids_is_named(tmp_path):
+    requests = []
+    for number in range(20):
+        rows = experts_of(10, 8, 3, E, seed=number)
+        rows[:, :, 2] = E + np.arange(10)[:, None] % 2
+        requests.append(rows)
+    with pytest.raises(TraceError, match="one of experts 16, 17 is used by every token in every layer, always in"):
+        brought_in(saved(tmp_path / "in", requests), Hints(num_experts=E + 2))
+    grouped = [experts_of(10, 8, 4, 4, seed=number) + 4 * np.arange(4) for number in range(20)]
+    assert len(brought_in(saved(tmp_path / "groups", grouped), Hints(num_experts=E))[2]) == 20, "an expert a group"
+
+
 def test_honest_small_traces_are_kept(tmp_path):
     cases = [
         (np.array([[[0], [0], [0]]]), 4),  # one token

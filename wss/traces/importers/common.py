@@ -12,6 +12,7 @@ import msgspec
 
 from wss.traces.importers.edges import Edges, fills_of
 from wss.traces.importers.filler import BEYOND, REPEATS, layers_fault, lowest_runs, names_of, shared_fault
+from wss.traces.importers.likeness import Likeness
 from wss.traces.schema import RequestRouting, TraceMeta
 
 FEW_TOKENS = 8  # of fewer tokens nothing is said
@@ -28,11 +29,14 @@ class Common(msgspec.Struct):
         Of each layer, the experts that every one of them uses, ascending.
     zero_choices
         How often an expert without weights was chosen.
+    alike
+        Which layers and columns are alike in all requests.
     """
 
     tokens: int = 0
     experts: list[list[int]] = msgspec.field(default_factory=list)
     zero_choices: int = 0
+    alike: Likeness = msgspec.field(default_factory=Likeness)
 
     def add(self, routing: RequestRouting, meta: TraceMeta) -> None:
         """Take in a valid request."""
@@ -40,6 +44,7 @@ class Common(msgspec.Struct):
         if not self.tokens:
             self.experts = [sorted(layer) for layer in chosen[0].tolist()]
         self.tokens += len(chosen)
+        self.alike.add(routing)
         if meta.zero_experts:
             self.zero_choices += int((chosen >= meta.num_experts).sum())
         for at, experts in enumerate(self.experts):
@@ -54,6 +59,7 @@ class Common(msgspec.Struct):
             both = zip(self.experts, other.experts, strict=True)
             self.experts = [[e for e in ours if e in theirs] for ours, theirs in both]
         self.tokens += other.tokens
+        self.alike.merge(other.alike)
         self.zero_choices += other.zero_choices
 
     def constant(self, meta: TraceMeta) -> list[int]:
@@ -64,7 +70,7 @@ class Common(msgspec.Struct):
 
     def fault(self, meta: TraceMeta) -> str | None:
         """Return what shows that the trace holds filler, or None."""
-        return self._shared(meta) or self._dense(meta)
+        return self._shared(meta) or self._dense(meta) or self.alike.fault(meta)
 
     def warnings(self, meta: TraceMeta) -> list[str]:
         """Return what a reader should know of layers that are constant and kept."""

@@ -103,8 +103,13 @@ def _shared_beyond(experts: npt.NDArray[np.int16], meta: TraceMeta) -> str | Non
 
 
 def varying(rows: npt.NDArray[Any], layers: Sequence[int]) -> list[int]:
-    """Return those of *layers* whose tokens have differing ids, of *rows* [tokens, all layers, k]."""
-    return [layer for layer in layers if len(rows) and (rows[:, layer] != rows[0, layer]).any()]
+    """Return those of *layers* whose tokens have differing ids of their own, of *rows* [tokens, all layers, k].
+
+    A dense layer whose buffer still holds another layer's ids has none of its own.
+    """
+    differing = [layer for layer in layers if len(rows) and (rows[:, layer] != rows[0, layer]).any()]
+    copies = [(rows == rows[:, [layer]]).all(axis=(0, 2)).sum() > 1 for layer in differing]
+    return [layer for layer, is_copy in zip(differing, copies, strict=True) if not is_copy]
 
 
 def dense_fault(layers: Sequence[int], of: str) -> str:
