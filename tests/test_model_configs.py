@@ -227,6 +227,12 @@ def test_a_key_that_looks_like_a_rule_is_refused(tmp_path, key):
         model_of(write(tmp_path, {**PLAIN, key: 3}))
 
 
+def test_a_spacing_of_one_layer_leaves_none_out(tmp_path):
+    """Skywork and Step3 have such keys of their own."""
+    plain = model_of(write(tmp_path, PLAIN))
+    assert model_of(write(tmp_path, {**PLAIN, "moe_expert_interval": 1, "moe_every_n_layer": 1})) == plain
+
+
 # Keys of real configs (transformers 5.24, sglang 0.5.23 and files of the hub) that say nothing of routed experts.
 HARMLESS = (
     "attn_layer_period attn_layer_offset block_size block_ff_dim full_attention_interval hybrid_layer_pattern "

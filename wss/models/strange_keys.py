@@ -53,6 +53,7 @@ _GENERATION = (
 )
 _GENERATION_TOP_K = 50  # what transformers writes into a config where nobody chose
 _ALIKE = 0.9  # from here on a key is a known one, misspelt
+_SPACING = re.compile(r"interval|freq|period|every|step")
 
 
 def check_keys(config: Mapping[str, Any], known: Iterable[str], num_layers: int, counts: Mapping[str, int]) -> None:
@@ -95,8 +96,8 @@ def _words(key: str) -> set[str]:
 
 
 def _is_rule(key: str, value: Any, num_layers: int) -> bool:
-    """Whether *key* may say which layers have experts."""
-    if _OF_DRAFT.search(key):
+    """Whether *key* may say which layers have experts; a spacing of 1 leaves none out."""
+    if _OF_DRAFT.search(key) or (value == 1 and _SPACING.search(key)):
         return False
     kinds = {entry.lower() for entry in value if isinstance(entry, str)} if isinstance(value, list) else set()
     if kinds & _KINDS and len(value) == num_layers:
