@@ -97,6 +97,16 @@ def test_tables_of_ids(tmp_path, lines):
     assert request.num_prefill == 0
 
 
+@pytest.mark.parametrize(("mark", "name"), [(";", "a.csv"), ("\t", "a.csv"), ("\t", "a.tsv"), (",", "a.csv")])
+@pytest.mark.parametrize("ids", ["{} {}", "{}|{}", '"[{}, {}]"', '"{},{}"', '"{};{}"'])
+def test_columns_stand_between_commas_semicolons_or_tabs(tmp_path, mark, name, ids):
+    rows = [(t, at, ids.format(t, 7 - at)) for t in range(3) for at in range(2)]
+    lines = [mark.join(map(str, row)) for row in [("token_idx", "layer", "expert_ids"), *rows]]
+    assert detect(write(tmp_path / name, lines)) == "csv"
+    (request,), _ = read(tmp_path / name)
+    assert request.experts.tolist() == [[[t, 7], [t, 6]] for t in range(3)]
+
+
 def test_a_table_with_an_expert_a_row_needs_top_k(tmp_path):
     path = write(tmp_path / "a.csv", ["layer,expert", "0,1", "0,2", "1,3", "1,4", "0,5", "0,6", "1,7", "1,0"])
     with pytest.raises(TraceError, match="one expert a row; give --top-k"):

@@ -159,9 +159,15 @@ def _tail(name: str, start: str) -> int:
     return int(digits)
 
 
+def delimiter(head: str) -> str:
+    """Return what stands between the columns of a table whose first line is *head*: a comma, semicolon or tab."""
+    return max(",;\t", key=head.count)
+
+
 def csv_rows(path: Path, top_k: int | None, phases: Phases) -> Iterator[Row]:
     """Yield the rows of a table, and enter their *phases*; one with an expert a row needs *top_k*."""
-    reader = csv.DictReader(io.StringIO(path.read_bytes().decode("utf-8-sig"), newline=""), strict=True)
+    text = path.read_bytes().decode("utf-8-sig")
+    reader = csv.DictReader(io.StringIO(text, newline=""), strict=True, delimiter=delimiter(text.partition("\n")[0]))
     names = [name.strip() for name in reader.fieldnames or ()]
     if len(set(names)) != len(names):
         raise BadFileError(f"has columns {shown(names)}; each should be there once")

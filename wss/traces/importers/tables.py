@@ -2,8 +2,9 @@
 
 * fingerprints: ``{"router_data": [{"token_<position>": {"layer_<l>": {"selected_experts": [ids], ...}}}, ...]}``, one
   request a file, or a list of such objects; decode only;
-* CSV: a row a token and layer. moe-beyond: ``Layer ID``, ``Batch Number``, ``Token``, ``Activated Expert IDs`` (a JSON
-  list), a batch is a request, prefill only. llama.cpp: ``layer_id``, ``expert_ids`` (with blanks between), one request;
+* CSV, with commas, semicolons or tabs: a row a token and layer. moe-beyond: ``Layer ID``, ``Batch Number``, ``Token``,
+  ``Activated Expert IDs`` (a JSON list), a batch is a request, prefill only. llama.cpp: ``layer_id``, ``expert_ids``
+  (with blanks between), one request;
 * JSON lines: ``{"type": "route", "req_id", "token_idx", "layer", "topk_ids"}`` a line, other types left alone; without
   a type, any line with such keys; ``phase`` (prefill or decode) may tell which tokens are the prompt's. Equal rows at
   the beginning are the serving system's warm-up, or real: they are dropped only if the user says so.
@@ -61,7 +62,7 @@ def open_fingerprints(path: Path, hints: Hints) -> Source:
 
 def open_csv(path: Path, hints: Hints) -> Source:
     """Open tables, of moe-beyond and others."""
-    return _open(path, hints, (".csv",), "csv", "a row a token and layer")
+    return _open(path, hints, (".csv", ".tsv"), "csv", "a row a token and layer")
 
 
 def open_jsonl(path: Path, hints: Hints) -> Source:
