@@ -2,8 +2,8 @@
 
 ``.npy``: whole numbers [tokens, layers, k], where layers are all layers (dense ones filled with one id) or MoE layers
 alone; or ``.npz`` with ``prompt_routed_experts`` and ``routed_experts``. In one array the first so many rows are
-prefill as a ``<name>.json`` beside it says (``prompt_tokens``, ``prompt_len`` and their like: `PROMPTS`); without it all
-rows are taken for decode.
+prefill as a ``<name>.json`` beside it says (``prompt_tokens``, ``prompt_len`` and their like: `PROMPTS`); without it
+all rows are taken for decode.
 """
 
 from __future__ import annotations
