@@ -417,3 +417,28 @@ def test_requests_that_begin_in_one_pass_are_not_glued_together(tmp_path):
     passes = [([0, 1], [2], rows[:2]), ([7], None, rows[2:3]), ([2, 3], [2], rows[3:5])]
     requests, _ = taken(save_sglang(tmp_path / "a_0.pt", passes, to_logical))
     assert [r.position.tolist() for r in requests] == [[0, 1, 2, 3], [7]]
+
+
+NAMES = ["prompt_tokens", "input_tokens", "num_prompt_tokens", "prompt_len", "prompt_length"]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_length_of_a_prompt_goes_by_several_names(tmp_path, name):
+    np.save(tmp_path / "3.npy", experts_of(10, 4, 2, 8).astype(np.uint8))
+
+    def read(**told):
+        (tmp_path / "3.json").write_text(json.dumps(told))
+        (request,) = open_source(tmp_path / "3.npy", "vllm", Hints(num_experts=8)).requests()
+        return request.num_prefill
+
+    assert read(**{name: 4, "max_prompt_len": 99, "prompt_token_ids": [5, 6]}) == 4
+    assert read(**{name: 4, "prompt_tokens": 4}) == 4
+    assert read(model="m", max_input_tokens=99, output_tokens=6) == 0
+    for told in (11, -1, "4", True, [4]):
+        with pytest.raises(TraceError, match=rf"{name} says the prompt has .* tokens; the file has 10 rows"):
+            read(**{name: told})
+    with pytest.raises(TraceError, match=r"says how long the prompt is in several ways: .* keep the one that is right"):
+        read(**{name: 4, NAMES[0] if name != NAMES[0] else NAMES[1]: 5})
+    for unread in ("prompt_token_count", "context_len", "num_prefill_tokens"):
+        with pytest.raises(TraceError, match=f"{unread} is not read, and may say how many tokens the prompt has"):
+            read(**{unread: 4})
