@@ -27,7 +27,7 @@ import simpy
 import wss.run.artifact
 import wss.run.site
 from wss.config import load
-from wss.engine.artifact_machine import MISS, REQUEST_BYTES, SLICES, STORE, Machine, link_ns
+from wss.engine.artifact_machine import MISS, REQUEST_BYTES, SLICES, STORE, Machine
 from wss.run import run
 from wss.traces import TraceReader, write_trace
 
@@ -105,10 +105,10 @@ def slice_of_task(env: simpy.Environment, units: list[simpy.Resource], machine: 
     yield from held([2 * dies + die], MISS)
     if remote:
         there, back = machine.routes[die][home], machine.routes[home][die]
-        yield from held(there, link_ns(len(there), REQUEST_BYTES))
+        yield from held(there, machine.link_ns(len(there), REQUEST_BYTES))
         yield from held([dies + home], machine.slice_ns)
         env.process(held([2 * dies + home], STORE))
-        yield from held(back, link_ns(len(back), machine.slice_bytes))
+        yield from held(back, machine.link_ns(len(back), machine.slice_bytes))
     else:
         yield from held([dies + die], read_ns)
         env.process(held([2 * dies + die], STORE))

@@ -134,6 +134,7 @@ def view_of(wafer: Wafer, counts: np.ndarray, holders: np.ndarray, order: np.nda
         order=sealed(np.flatnonzero(counts) if order is None else order),
         home=sealed(holders.argmax(axis=1)),
         replicas=sealed(np.asarray(holders, np.int64)),
+        sources=sealed(np.asarray(holders) > 0),
         hops=wafer.hops,
         routes=wafer.routes,
         costs=Costs(hbm_read=26e-6, link_read=52e-6, hop=0.4e-6, token=0.09e-6),

@@ -41,6 +41,22 @@ def test_few_tokens_of_the_same_traffic_are_not_called_other_traffic(uses):
     assert uses < 1000 or foreign == 200
 
 
+def test_shares_are_no_counts_of_few_tokens(tmp_path):
+    counts = np.arange(1, 13) * 1000
+    served = counts[None, ::-1]
+    for behind in (counts / counts.sum(), 2 * counts / counts.sum(), counts * 1e-6):
+        found = agreement(behind[None], served)
+        assert (found.is_low, found.reach) == (True, agreement(1e12 * behind[None], served).reach)
+    assert agreement(np.array([[3.0, 1, 2, 2]]), np.array([[1, 3, 2, 2]])).reach == 0.0, "few tokens, counted"
+    content = {"logical_count": [(counts[::-1] / counts.sum()).tolist()] * 3}
+    (tmp_path / "shares.json").write_text(json.dumps(content))
+    (tmp_path / "small.yaml").write_text(SMALL, encoding="utf-8")
+    policy = f"{{name: mine, placement: {{kind: file, path: {tmp_path / 'shares.json'}}}, allocation: even}}"
+    result = run(load(tmp_path / "small.yaml", [f"policies=[{policy}]", "baseline=mine"]))
+    (note,) = [note for note in result.notes if "rank correlation" in note]
+    assert "it is judged on traffic that it was not made for" in note
+
+
 def test_what_is_behind_a_placement():
     history = history_of(wafer_of((1, 2)), np.array([[1, 2, 3, 4]]))
     assert loads_behind(POLICIES["remap"], "prefill", history).tolist() == [[1, 2, 3, 4]]

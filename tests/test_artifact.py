@@ -214,10 +214,41 @@ def test_it_says_by_how_much_it_exceeds_capacity():
         (["model=gpt_oss_20b", "trace.synth=gpt_oss_20b"], "has no compute times for openai/gpt-oss-20b"),
         (["precision=fp8"], "has no fp8"),
         (["faults={dies: [[2, 2]]}"], "has no faults"),
-        (["policies=[base, {name: mine, preset: allo}]"], "has no policy 'mine'"),
+        (
+            ["policies=[base, balanced]"],
+            "has no such allocation ('balanced'); give in_turn, chunked, home or algorithm1",
+        ),
+        (["policies=[base, belady]"], "has no such prediction ('belady'); give never or token_heatmap"),
+        (
+            ["policies=[base, {name: mine, preset: allo, placement: remap}]"],
+            "has no such placement ('mine'); give none",
+        ),
+        (
+            ["policies=[base, {name: mine, preset: pred, copies: {llc: false}}]"],
+            "has no such copies ('mine'); give none",
+        ),
+        (["policies.allo.allocation.radius=2"], "has no such radius ('allo'); give 1"),
     ],
 )
 def test_what_it_has_not_is_refused(settings, expected):
-    with pytest.raises(ConfigError, match="physics: paper_artifact has no ") as error:
+    with pytest.raises(ConfigError, match="physics: paper has no ") as error:
         run(load(CONFIG, [*ARTIFACT, *settings]))
     assert expected in error.value.faults[0]
+
+
+def test_the_texts_variants_run_under_the_papers_physics():
+    """Each parameter that the text and the authors' simulator have otherwise changes what comes out."""
+    settings = ["physics=paper", "layers=[3]", "batch=8192", "steps=2", "trace.synth.requests=8192"]
+    settings += ["baseline=base", "policies=[base, base_even, allo, allo_pred]"]
+
+    def times(*more):
+        runs = run(load(CONFIG.with_name("deepseek_v3.yaml"), [*settings, *more])).summary["runs"]
+        return {row["policy"]: row["decode_time_s"] for row in runs}
+
+    usual = times()
+    assert usual["base_even"] != usual["base"]
+    assert times("policies.base.allocation.offset=0")["base"] != usual["base"]
+    assert times("policies.allo.allocation.block=50")["allo"] != usual["allo"]
+    assert times("policies.allo.allocation.block=512", "policies.allo.allocation.near=home") == usual
+    assert times("policies.allo.allocation.min_candidates=1")["allo"] != usual["allo"]
+    assert times("policies.allo_pred.prediction.share=0.01")["allo_pred"] != usual["allo_pred"]

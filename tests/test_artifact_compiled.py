@@ -14,7 +14,7 @@ from wss.config import load
 from wss.engine.artifact import ArtifactKernel
 from wss.engine.artifact_compiled import TASK, compiled_artifact, store
 from wss.engine.artifact_machine import LLAMA4, Machine, Memories
-from wss.policies.artifact import Prices, allocate, at_home, in_turn, wanted_copies
+from wss.policies.artifact import Cut, Prices, allocate, at_home, by_tokens, in_turn, wanted_copies
 from wss.run import run
 from wss.run.artifact import machine_of
 
@@ -115,7 +115,7 @@ class Estimate:
         return busiest + self.remote[die] + remote
 
 
-def plain_allocate(order, counts, home, hops, copies, prices):
+def plain_allocate(order, counts, home, hops, copies, prices, cut):
     """`allocate` in plain Python, candidate by candidate."""
     load, tasks = Estimate(len(hops)), []
     for e in order:
@@ -127,12 +127,13 @@ def plain_allocate(order, counts, home, hops, copies, prices):
         def transfer(die, e=e):
             return prices.hop * float(hops[home[e], die]) + prices.transfer
 
-        near = [die for die in range(len(hops)) if die in holders or hops[home[e], die] == 1]
+        centres = holders if cut.near_holders else {home[e]}
+        near = [die for die in range(len(hops)) if die in holders or any(hops[at, die] == 1 for at in centres)]
         near.sort(key=lambda die: (load.of(die) + (0.0 if die in holders else transfer(die)), die))
-        kept = near[: max(5, int(counts[e] // max(mean, 512)))]
+        kept = near[: max(cut.min_candidates, int(counts[e] // max(mean, cut.block)))]
         given, left = {}, counts[e]
         while left > 0:
-            block = left if left < 1024 else 512
+            block = left if left < 2 * cut.block else cut.block
             work = block * prices.token
 
             def score(die, e=e, work=work, given=given, holders=holders):
@@ -168,14 +169,19 @@ def test_the_allocator_hands_out_as_plain_python_does(data):
     rng = np.random.default_rng(data.draw(st.integers(0, 99)))
     copies = rng.random((EXPERTS, 3, wafer.num_dies)) < data.draw(st.sampled_from((0.0, 0.05, 0.3)))
     prices = Prices(*data.draw(st.sampled_from(((0.36, 27e3, 56e3, 400.0), (1.0, 512.0, 512.0, 0.0)))))
-    found = allocate(np.array(order), counts, home, wafer.hops, copies, prices)
-    expected = plain_allocate(order, counts.tolist(), home.tolist(), wafer.hops, copies, prices)
+    cut = Cut(*data.draw(st.sampled_from(((512, 5, False), (512, 5, True), (50, 5, True), (50, 2, False)))))
+    if cut.block == 50:
+        counts = np.minimum(counts, 5000)
+    found = allocate(np.array(order), counts, home, wafer.hops, copies, prices, cut)
+    expected = plain_allocate(order, counts.tolist(), home.tolist(), wafer.hops, copies, prices, cut)
     assert [tuple(task) for task in found.tolist()] == expected
 
 
 def test_base_deals_in_turn_and_expert_parallelism_stays_at_home():
     order, counts = np.array([3, 0, 2]), np.array([5, 0, 7, 9])
-    assert in_turn(order, counts, 8).tolist() == [[0, 0, 5], [2, 1, 7], [3, 7, 9]]
+    assert in_turn(order, counts, 8, 7).tolist() == [[0, 0, 5], [2, 1, 7], [3, 7, 9]]
+    assert in_turn(order, counts, 8, 0).tolist() == [[0, 1, 5], [2, 2, 7], [3, 0, 9]]
+    assert by_tokens(order, counts, 3).tolist() == [[0, 1, 5], [2, 2, 7], [3, 0, 7], [3, 1, 2]], "21 tokens, 7 a die"
     assert at_home(order, counts, np.array([1, 1, 4, 6])).tolist() == [[0, 1, 5], [2, 4, 7], [3, 6, 9]]
 
 
@@ -195,5 +201,5 @@ def test_wanted_copies_are_those_of_the_whole_rows(experts, dies, most, dtype, s
     fetched = rng.random(len(tasks)) < 0.5
     top = np.argsort(-heat, axis=1, kind="stable")[:, : math.ceil(0.2 * experts)]
     expected = [(top[[e for e, d in pairs if d == die]] == expert).any() for expert, die in pairs]
-    assert wanted_copies(heat, tasks, dies).tolist() == expected
-    assert wanted_copies(heat, tasks, dies, fetched).tolist() == (np.array(expected) & fetched).tolist()
+    assert wanted_copies(heat, tasks, dies, 0.2).tolist() == expected
+    assert wanted_copies(heat, tasks, dies, 0.2, fetched).tolist() == (np.array(expected) & fetched).tolist()

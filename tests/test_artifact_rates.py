@@ -7,15 +7,13 @@ import pytest
 from kit import ROOT, wafer_of
 
 from wss.config import load
-from wss.engine import artifact_machine
 from wss.engine.artifact import ArtifactKernel
 from wss.engine.artifact_compiled import compiled_artifact
 from wss.engine.artifact_machine import DEEPSEEK, Machine, Memories
-from wss.errors import ConfigError
 from wss.hardware import WAFERS
 from wss.run import run
 from wss.run.artifact import machine_of
-from wss.run.artifact_rates import Rates, rates_of, runner
+from wss.run.artifact_rates import Rates, rates_of
 
 CONFIG = ROOT / "configs" / "deepseek_v3.yaml"
 SMALL = ["physics=paper", "batch=64", "steps=2", "layers=[3, 4]", "trace.synth.requests=64"]
@@ -38,7 +36,6 @@ def plain(counts):
 def test_dojo_and_sow_are_the_artifacts_machine_and_enhanced_is_so_much_faster():
     assert rates_of(WAFERS["dojo"]) == rates_of(WAFERS["tsmc_sow"]) == Rates()
     assert pytest.approx((4500 / 989, 8 / 3.35, 2 / 1.7)) == ENHANCED
-    assert runner(Rates()) is compiled_artifact
 
 
 def test_a_faster_die_by_hand():
@@ -52,18 +49,19 @@ def test_a_faster_die_by_hand():
         dram_share=0.9 * ENHANCED.dram,
     )  # fmt: skip
     read, compute = 300 + 334, 88
-    counts = runner(ENHANCED)(machine, Memories(machine, 1), 0, np.array([(0, 0, 100)]), np.array([False]))
+    counts = compiled_artifact(machine, Memories(machine, 1), 0, np.array([(0, 0, 100)]), np.array([False]))
     assert counts.time == 110 + 3 * read + compute
 
 
 @pytest.mark.parametrize("link", [1 + 1e-12, 0.5, ENHANCED.link, 7.0])
-def test_links_of_another_rate_are_the_readable_engine_with_that_rate(monkeypatch, link):
+def test_both_engines_read_the_rate_of_the_links(link):
     machine, tasks, wanted = kernel_of_three_dies()
+    machine = dataclasses.replace(machine, link_rate=Rates(link=link).link_bytes_per_ns)
     ours, theirs = Memories(machine, 1), Memories(machine, 1)
-    compiled = runner(Rates(link=link))(machine, ours, 0, tasks, wanted)
-    monkeypatch.setattr(artifact_machine, "LINK_BYTES_PER_NS", 1741.0 * link)
+    compiled = compiled_artifact(machine, ours, 0, tasks, wanted)
     assert plain(compiled) == plain(ArtifactKernel(machine, theirs, 0, tasks, wanted).run())
     assert plain(ours) == plain(theirs)
+    assert machine.link_ns(2, 10_000) == 2 * 200 + int(np.ceil(10_000 / (1741 * 0.9 * link)))
 
 
 @pytest.mark.parametrize(
@@ -81,9 +79,3 @@ def test_what_is_read_makes_kernels_faster(setting, policy):
     share = fast["decode_time_s"] / slow["decode_time_s"]
     assert 1 / ENHANCED.compute < share < 0.99
     assert fast["lower_bound_s"] <= slow["lower_bound_s"]
-
-
-def test_the_engine_to_read_has_dojos_links_alone():
-    assert load(CONFIG, [*SMALL, "engine=simpy", "wafer.die.hbm.bandwidth=6.7 TB/s"])
-    with pytest.raises(ConfigError, match="has Dojo's links where engine is simpy"):
-        load(CONFIG, [*SMALL, "engine=simpy", "wafer=dojo_enhanced"])

@@ -28,7 +28,9 @@ def kernel(counts, home, wafer=WAFER, copies=(), costs=COSTS):
     view = view_of(wafer, np.array(counts, np.int64), holders.copy())
     for copy in copies:
         holders[copy] = True
-    return dataclasses.replace(view, replicas=sealed(np.asarray(holders, np.int64)), costs=costs)
+    return dataclasses.replace(
+        view, replicas=sealed(np.asarray(holders, np.int64)), sources=sealed(holders), costs=costs
+    )
 
 
 def arguments(view):
@@ -36,7 +38,7 @@ def arguments(view):
     costs = view.costs
     tile_s = costs.token * costs.tile
     numbers = (costs.hbm_read, view.link_reads, costs.hop, costs.latency, tile_s, costs.tile, costs.request)
-    return view.counts, view.holders, view.hops, view.routes, numbers
+    return view.counts, view.holders, view.sources, view.hops, view.routes, numbers
 
 
 def estimate(view, plan):

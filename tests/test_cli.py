@@ -168,6 +168,22 @@ BAD_COMMANDS = {
     "synth with a bad parameter": (["trace", "synth", "kimi_k2", "--set", "skew=-1", "--out", "t"], "-1 is not right"),
     "synth with an unknown parameter": (["trace", "synth", "kimi_k2", "--set", "skw=1", "--out", "t"], "did you mean"),
     "synth of no requests": (["trace", "synth", "kimi_k2", "--requests", "0", "--out", "t"], "'--requests'"),
+    "synth of two counts": (
+        ["trace", "synth", "kimi_k2", "--requests", "10", "--set", "requests=20", "--out", "t"],
+        "--set requests=20: contradicts --requests 10; give one of the two",
+    ),
+    "synth of two lengths": (
+        ["trace", "synth", "kimi_k2", "--decode-tokens", "3", "--set", "decode_tokens=20", "--out", "t"],
+        "--set decode_tokens=20: contradicts --decode-tokens 3",
+    ),
+    "synth like a file and by a preset": (
+        ["trace", "synth", "kimi_k2", "--like", "a.parquet", "--preset", "kimi_k2", "--out", "t"],
+        "--preset kimi_k2: the parameters are fitted to a.parquet; give --preset or --like",
+    ),
+    "join by a seed without halves": (
+        ["trace", "join", "a.parquet", "--out", "t", "--seed", "5"],
+        "--seed 5: draws which half is even, and no half is taken; give --half",
+    ),
     "synth into no folder": (["trace", "synth", "kimi_k2", "--out", "no/t.parquet"], "its folder does not exist"),
     "synth into a folder": (["trace", "synth", "kimi_k2", "--out", "empty"], "empty: is a folder"),
 }
@@ -194,6 +210,13 @@ def test_capacity_is_refused_before_anything_is_made(wss, folder):
     assert (code, out) == (2, "")
     assert "short by 229372047360 bytes" in err
     assert sorted(p.name for p in folder.iterdir()) == ["small.yaml"]
+
+
+def test_a_drift_after_the_end_of_decode_is_noted(wss, folder):
+    made = ["trace", "synth", "gpt_oss_20b", "--requests", 3, "--decode-tokens", 4, "--force", "--out", "t.parquet"]
+    for drift_at, said in ((5, "note: drift_at is 5, and decode ends with step 4: nothing drifts\n"), (4, "")):
+        code, _, err = wss(*made, "--set", f"drift_at={drift_at}", "--quiet", "--set", "requests=3")
+        assert (code, err) == (0, said)
 
 
 def test_synth_and_show(wss, folder):

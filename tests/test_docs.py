@@ -8,6 +8,7 @@ import shlex
 import subprocess
 import sys
 import tomllib
+from dataclasses import fields
 from pathlib import Path
 
 import pytest
@@ -16,6 +17,7 @@ from click.testing import CliRunner
 from wss.cli import cli
 from wss.config import load
 from wss.config.grid import load_sweep
+from wss.records import KernelRow
 from wss.report import run_table
 from wss.run import run
 
@@ -153,6 +155,13 @@ def test_every_yaml_block_of_the_readme_is_sound(tmp_path):
         path = tmp_path / f"{i}.yaml"
         path.write_text(block, encoding="utf-8")
         load(path)
+
+
+def test_every_column_of_kernels_is_explained_and_no_other():
+    text = (ROOT / "docs" / "results.md").read_text(encoding="utf-8")
+    section = text.partition("## kernels.parquet")[2].partition("\n## ")[0]
+    told = set(re.findall(r"`(\w+)`", section)) - {"link_bytes", "hbm_peak_bytes"}
+    assert told == {field.name for field in fields(KernelRow)} | {"seed"}
 
 
 def test_every_file_the_texts_link_to_is_there():

@@ -235,7 +235,7 @@ def test_the_papers_simulator_refuses_it(small):
     ]
     with pytest.raises(ConfigError) as error:
         run(load(small, changes))
-    assert "physics: paper_artifact sends no token activations; give dispatch: none" in error.value.faults[0]
+    assert "physics: paper sends no token activations; give dispatch: none" in error.value.faults[0]
 
 
 @pytest.mark.parametrize("network", ["fluid", "packet", "circuit"])

@@ -2,7 +2,7 @@
 
 import pytest
 
-from wss.files import json_text, parse_json
+from wss.files import TwiceError, json_text, parse_json
 
 
 @pytest.mark.parametrize("text", ["NaN", "[Infinity]", '{"a": -Infinity}', "1e999", "[" * 100_000, "9" * 400, "{"])
@@ -20,3 +20,9 @@ def test_numbers_come_out_as_they_went_in():
 def test_what_is_no_number_is_never_written(value):
     with pytest.raises(ValueError, match="not JSON compliant"):
         json_text(value)
+
+
+@pytest.mark.parametrize("text", ['{"a": 1, "b": 2, "a": 1}', '[{"x": {"a": 1, "a": 2}}]'])
+def test_a_key_that_stands_twice_is_refused_by_name(text):
+    with pytest.raises(TwiceError, match="has the key 'a' twice; keep one"):
+        parse_json(text)

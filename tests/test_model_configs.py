@@ -1,6 +1,7 @@
 """Hugging Face config.json files as models: every spelling, and one line for what is no such model."""
 
 import json
+from dataclasses import replace
 
 import pytest
 
@@ -8,6 +9,7 @@ from wss.config import load
 from wss.config.models import model_of
 from wss.errors import ConfigError
 from wss.models import MODELS, Attention
+from wss.models.routers import router_of
 
 HEADS = {"num_attention_heads": 32, "num_key_value_heads": 8, "head_dim": 128, "hidden_act": "silu"}
 LATENT = {"kv_lora_rank": 512, "q_lora_rank": 1536, "qk_nope_head_dim": 128, "qk_rope_head_dim": 64, "v_head_dim": 128}
@@ -132,9 +134,10 @@ def test_a_preset_has_the_facts_of_its_config(tmp_path):
     config |= {"first_k_dense_replace": 3, "moe_layer_freq": 1, "n_group": 8, "topk_group": 4, "vocab_size": 129280}
     config |= {"num_attention_heads": 128, "num_key_value_heads": 128, "hidden_act": "silu", **LATENT}
     found, preset = vars(model_of(write(tmp_path, config))), vars(MODELS["deepseek_v3"])
-    assert {key: value for key, value in found.items() if key not in ("name", "source")} == {
-        key: value for key, value in preset.items() if key not in ("name", "source")
+    assert {key: value for key, value in found.items() if key not in ("name", "source", "router")} == {
+        key: value for key, value in preset.items() if key not in ("name", "source", "router")
     }
+    assert found["router"] == router_of(MODELS["deepseek_v3"])
 
 
 REFUSED = {
@@ -147,7 +150,11 @@ REFUSED = {
     "true": ({**PLAIN, "num_experts": True}, "num_experts: True is not right"),
     "below zero": ({**PLAIN, "moe_intermediate_size": -1}, "moe_intermediate_size: -1 is not right"),
     "too many experts a token": ({**PLAIN, "num_experts_per_tok": 9}, "top_k 9 exceeds num_experts 8"),
-    "no top-k": ({"num_hidden_layers": 6, "num_experts": 8, "hidden_size": 64}, "the size of an expert is missing"),
+    "no top-k": (
+        {"num_hidden_layers": 6, "num_experts": 8, "hidden_size": 64},
+        "how many experts a token has is missing",
+    ),
+    "no size": (SMALL, "the size of an expert is missing"),
     "a dense size alone": (
         {**SMALL, "intermediate_size": 99, "first_k_dense_replace": 1},
         "the size of an expert is missing; give moe_intermediate_size",
@@ -158,6 +165,27 @@ REFUSED = {
         {**PLAIN, "interleave_moe_layer_step": 2, "moe_layers": [0, 2]},
         "moe_layers: contradicts interleave_moe_layer_step",
     ),
+    "a list against a count": (
+        {**PLAIN, "first_k_dense_replace": 2, "moe_layer_freq": [0, 1, 1, 1, 1, 1]},
+        "moe_layer_freq: contradicts first_k_dense_replace",
+    ),
+    "two lists": (
+        {**PLAIN, "mlp_layer_types": ["sparse"] * 6, "moe_layer_freq": [0, 1, 1, 1, 1, 1]},
+        "mlp_layer_types: contradicts moe_layer_freq",
+    ),
+    "two counts of dense layers": (
+        {**PLAIN, "first_k_dense_replace": 2, "num_dense_layers": 3},
+        "num_dense_layers: contradicts first_k_dense_replace",
+    ),
+    "a misspelt rule": ({**PLAIN, "first_k_dense_replac": 3}, "did you mean 'first_k_dense_replace'?"),
+    "a misspelt fact": ({**PLAIN, "n_shared_expert": 1}, "n_shared_expert: is not known; did you mean"),
+    "no experts": ({**PLAIN, "use_moe": False}, "use_moe: is false, and num_experts is 8"),
+    "another count": ({**PLAIN, "n_experts": 64}, "n_experts: 64 may be a count of experts, and num_experts is 8"),
+    "another top-k": (
+        {**PLAIN, "top_k": 4},
+        "top_k: 4 may be a count of experts, and num_experts is 8 and num_experts_",
+    ),
+    "kinds of layers": ({**PLAIN, "layer_kinds": ["dense", *["moe"] * 5]}, "layer_kinds: may say which layers"),
     "a rule that is not known": ({**PLAIN, "moe_every_n_layers": 2}, "moe_every_n_layers: may say which layers"),
     "a layer too many": ({**PLAIN, "mlp_only_layers": [6]}, "mlp_only_layers: 6 is not a layer of the model"),
     "a short pattern": ({**PLAIN, "hybrid_override_pattern": "ME"}, "has 2 entries for 6 layers"),
@@ -185,6 +213,45 @@ def test_what_is_no_such_model_is_one_line(tmp_path, case):
     (fault,) = error.value.faults
     assert what in fault
     assert "config.json" in fault
+
+
+RULE_LIKE = (
+    "moe_frequency moe_period layer_freq dense_first first_dense dense_prefix moe_start hybrid_pattern ffn_types "
+    "block_types interleave_step moe_expert_interval dense_mlp_idx"
+)
+
+
+@pytest.mark.parametrize("key", RULE_LIKE.split())
+def test_a_key_that_looks_like_a_rule_is_refused(tmp_path, key):
+    with pytest.raises(ConfigError, match=f"{key}: may say which layers are MoE layers, and is not known"):
+        model_of(write(tmp_path, {**PLAIN, key: 3}))
+
+
+def test_a_spacing_of_one_layer_leaves_none_out(tmp_path):
+    """Skywork and Step3 have such keys of their own."""
+    plain = model_of(write(tmp_path, PLAIN))
+    assert model_of(write(tmp_path, {**PLAIN, "moe_expert_interval": 1, "moe_every_n_layer": 1})) == plain
+
+
+# Keys of real configs (transformers 5.24, sglang 0.5.23 and files of the hub) that say nothing of routed experts.
+HARMLESS = (
+    "attn_layer_period attn_layer_offset block_size block_ff_dim full_attention_interval hybrid_layer_pattern "
+    "hybrid_block_size no_rope_layers no_rope_layer_interval global_attn_every_n_layers index_topk index_topk_freq "
+    "interval layer_group_size max_window_layers mlp_bias moe_capacity moe_group_experts moe_router_activation_func "
+    "moe_router_enable_expert_bias mtp_hybrid_override_pattern mtp_mlp_layer_types n_groups n_hash_layers "
+    "norm_topk_prob num_hash_layers num_kv_shared_layers num_mtp_modules num_nextn_predict_layers "
+    "output_router_logits prefix_dense_intermediate_size rope_interleave router_aux_loss_coef router_jitter_noise "
+    "share_expert_dims sliding_window_pattern time_step_rank topk_group topk_method use_expert_bias use_mixed_mlp_moe "
+    "use_moe zero_expert_type o_lora_rank"
+)
+
+
+def test_keys_that_say_nothing_of_experts_are_passed_over(tmp_path):
+    config = {**PLAIN, **{key: 7 for key in HARMLESS.split()}, "layer_types": ["full_attention"] * 6}
+    plain = model_of(write(tmp_path, PLAIN))
+    for generation in ({"top_k": 50}, {"top_k": 20, "top_p": 0.9}, {"use_moe": True}):
+        found = model_of(write(tmp_path, config | generation))
+        assert replace(found, router=None) == plain, "how experts are chosen is another matter"
 
 
 def test_rules_that_hold_together(tmp_path):

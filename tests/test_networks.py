@@ -15,6 +15,7 @@ from wss.engine import NETWORKS
 from wss.engine.network import CircuitSpec, PacketSpec
 from wss.hardware import build
 from wss.metrics.traffic import check_conservation
+from wss.records import Plan
 from wss.run import run
 
 CONFIGS = Path(__file__).parents[1] / "configs"
@@ -122,3 +123,19 @@ def test_a_circuit_holds_no_link_for_requests_even_where_they_weigh_as_much_as_d
     wafer = build(replace(wafer.spec, link=link))
     plan = plan_of((0, 1, 1, 0), (1, 0, 1, 1))
     assert run_kernel(CircuitSpec().model(wafer), wafer, plan, MB, np.zeros(2), 2).time == pytest.approx(US)
+
+
+@pytest.mark.parametrize(
+    ("request_bytes", "granule", "carried"), [(16.0, 64.0, 3e6 * 16 / 64), (16.0, 1e6, 3 * 16.0), (0.0, 64.0, 0.0)]
+)
+def test_requests_are_of_64_bytes_of_a_matrix_or_none(request_bytes, granule, carried):
+    """Die 2 of three in a row reads an expert of 3 MB, three matrices, from die 0; requests cross both links."""
+    wafer = wafer_of((1, 3))
+    spec = replace(wafer.spec, link=replace(wafer.spec.link, request=request_bytes, granule=granule))
+    wafer = build(spec)
+    zero = np.zeros(1, np.int64)
+    plan = Plan(expert=zero, die=zero + 2, tokens=zero + 1, source=zero, copy=zero > 0)
+    found = simulate(wafer, plan, 3e6, np.zeros(1), 2, network="fluid").carried
+    by_link = dict(zip(map(tuple, wafer.links.tolist()), found.link_request.tolist(), strict=True))
+    assert by_link == pytest.approx({(2, 1): carried, (1, 0): carried, (0, 1): 0.0, (1, 2): 0.0})
+    assert found.link_data.sum() == pytest.approx(2 * 3e6)

@@ -131,12 +131,19 @@ def test_less_than_a_token_a_kernel_is_a_read_now_and_then():
 
 def test_dup_by_hand():
     """Loads 60, 30, 12. Half of expert 0 on die 2 gives 30, 30, 42; expert 2's copy on die 0 then 40, 30, 40, as it
-    costs two reads; nothing on die 1 would lower the largest load.
+    costs two reads. Nothing on die 1 would lower the largest load; a third of expert 2 raises it least, to 40, 40, 40.
     """
-    assert held(Dup(), [60, 30, 12]) == [[0, 2], [1], [0, 2]]
+    assert held(Dup(), [60, 30, 12]) == [[0, 2], [1], [0, 1, 2]]
     assert held(Dup(extra=0), [60, 30, 12]) == [[0], [1], [2]]
     assert held(Dup(extra=2), [600, 30, 12])[0] == [0, 1, 2]
     assert held(Dup(), [600, 30, 12], room=1) == [[0], [1], [2]], "there is no room"
+
+
+def test_dup_always_makes_its_copies():
+    """The paper's loop takes the best pair even where it gains nothing: R copies a GPU in each layer."""
+    tokens = np.random.default_rng(3).integers(0, 40, (2, 16))
+    placed = Dup(extra=2).place(history_of(WAFERS[1, 2], tokens, room=2 * 10), WAFERS[1, 2].hops)
+    assert placed.sum(axis=(1, 2)).tolist() == [16 + 2 * 2] * 2
 
 
 def test_popular_puts_the_most_popular_on_every_die():

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from kit import contiguous, pool_of, view_of, wafer_of
 
 from wss.policies import ALLOCATIONS, CACHINGS, POLICIES, PREDICTIONS
-from wss.policies.algorithm1 import algorithm1, candidates_of, nearest_holder
+from wss.policies.algorithm1 import algorithm1, candidates_of, nearest_source
 from wss.policies.allocation import Algorithm1, Chunked, Even, Home, InTurn
 from wss.policies.nearest import Nearest, to_nearest
 from wss.policies.placement import contiguous_homes
@@ -167,18 +167,18 @@ def test_candidates_are_near_the_holders_least_loaded_first_and_a_holder_is_alwa
     load = np.zeros(25)
     load[12] = 9.0
     load[7] = 1.0
-    assert candidates_of(holders, hops, load, 5, 1).tolist() == [11, 13, 17, 7, 12]
-    assert candidates_of(holders, hops, load, 3, 1).tolist() == [11, 13, 12]
-    assert set(candidates_of(holders, hops, load, 99, 2)) == set(np.flatnonzero(hops[12] <= 2))
+    assert candidates_of(holders, holders, hops, load, 5, 1).tolist() == [11, 13, 17, 7, 12]
+    assert candidates_of(holders, holders, hops, load, 3, 1).tolist() == [11, 13, 12]
+    assert set(candidates_of(holders, holders, hops, load, 99, 2)) == set(np.flatnonzero(hops[12] <= 2))
 
 
-def test_the_nearest_holder_is_read_ties_going_to_the_home():
+def test_the_nearest_source_is_read_ties_going_to_the_home():
     hops = WAFERS[5, 5].hops
     holders = np.zeros(25, np.bool_)
     holders[[0, 2, 24]] = True
-    assert nearest_holder(1, 2, holders, hops) == 2
-    assert nearest_holder(1, 0, holders, hops) == 0
-    assert nearest_holder(23, 0, holders, hops) == 24
+    assert nearest_source(1, 2, holders, hops) == 2
+    assert nearest_source(1, 0, holders, hops) == 0
+    assert nearest_source(23, 0, holders, hops) == 24
 
 
 def test_algorithm1_splits_an_overfull_expert_over_its_neighbours():
@@ -207,7 +207,7 @@ def test_algorithm1_and_its_readable_twin_agree(view):
         ascending,
         view.counts,
         view.home,
-        view.holders,
+        (view.holders, view.sources, view.holders),
         view.hops,
         view.transfers,
         np.array([26e-6, 9e-8]),
@@ -254,7 +254,7 @@ def test_the_heatmap_keeps_what_follows_what_the_die_computes():
 
 
 def test_the_papers_five_policies_are_there():
-    assert list(POLICIES)[:5] == ["base", "ep", "pred", "allo", "allo_pred"]
+    assert [*POLICIES][:6] == ["base", "base_even", "ep", "pred", "allo", "allo_pred"]
 
 
 def test_algorithm1_considers_more_dies_for_a_popular_expert():
@@ -275,7 +275,8 @@ def test_algorithm1_gives_a_home_back_the_read_that_it_did_not_serve():
     holders = np.array([[True, False, True], [True, True, False]])
     plan = algorithm1(
         np.array([0, 1]),
-        *map(sealed, ([1, 2], [0, 0], holders)),
+        *map(sealed, ([1, 2], [0, 0])),
+        (sealed(holders),) * 3,
         wafer.hops,
         sealed(np.full((3, 3), 100.0)),
         np.array([1.0, 0.0]),

@@ -137,6 +137,25 @@ def test_the_load_looked_back_on_is_that_of_the_last_steps(small):
         assert load_seen.sum(axis=1).tolist() == [sum(tokens[step, layer] for step in steps) for layer in (1, 2, 3)]
 
 
+@pytest.mark.parametrize(
+    ("rule", "said"),
+    [
+        ({}, "it: rebalancing.steps is 16, and decode ends with step 6: it never rebalanced"),
+        ({"steps": 6}, "it: rebalancing.steps is 6, and decode ends with step 6: it never rebalanced"),
+        (
+            {"steps": 2, "window": 5},
+            "it: rebalancing.window is 5, and there were never more than 4 steps to look back on",
+        ),
+        ({"steps": 2, "window": 4}, None),
+        ({"steps": 5}, None),
+    ],
+)
+def test_times_longer_than_decode_are_noted(small, rule, said):
+    ledger, _, notes = rebalanced(small, Scripted(layouts=layouts({})), **rule)
+    assert [note for note in notes if "rebalancing." in note] == ([said] if said else [])
+    assert (ledger.rebalances == 0) == (said is not None and "never rebalanced" in said)
+
+
 @pytest.mark.parametrize("how", ["blocking", "background"])
 def test_no_future_is_known(small, tmp_path, how):
     """Routing after step 3 is replaced: no row up to that step may change, moves included; some later row must."""

@@ -9,6 +9,7 @@ import pyarrow.parquet as pq
 import pytest
 from kit import shared
 
+from wss.cli import cli
 from wss.config import load
 from wss.errors import CapacityError, ConfigError, TraceError
 from wss.metrics.summary import gini
@@ -511,6 +512,17 @@ def test_another_models_preset_is_noted():
     said = [note for note in other if "parameters of deepseek_v3" in note]
     assert len(said) == 1
     assert not any("parameters of" in note for note in own)
+
+
+def test_a_written_trace_tells_whose_parameters_it_was_made_with(tmp_path):
+    config = Path(__file__).parents[1] / "configs" / "gpt_oss_20b.yaml"
+    for preset, said in (("qwen3_235b", 1), ("gpt_oss_20b", 0)):
+        out = tmp_path / f"{preset}.parquet"
+        made = ["trace", "synth", "gpt_oss_20b", "--preset", preset, "--requests", "3", "--decode-tokens", "2"]
+        cli([*made, "--out", str(out)], standalone_mode=False)
+        more = ["steps=1", "layers=[0]", "policies=[ep]", "baseline=ep", "batch=3", f"trace.path={out}"]
+        notes = run(load(config, more)).notes
+        assert len([note for note in notes if f"made up with the parameters of {preset}" in note]) == said
 
 
 def test_recorded_popularity_is_not_said_to_be_made_up(tmp_path):

@@ -570,7 +570,19 @@ DAMAGE = {  # what is done to an expected file, and what is said of it
         lambda e: e["values"].append({**e["values"][0], "policy": "x"}),
         "lack 0 rows of the sweep and have 1 of no point",
     ),
-    "a figure too few": (lambda e: e["values"][0].pop("speedup"), "lack some of"),
+    "which row": (lambda e: e["values"].pop(0), "; the first it lacks is batch 8, seed 0, policy "),
+    "which row twice": (
+        lambda e: e["values"].append(e["values"][0]),
+        "; the first too many is batch 8, seed 0, policy ",
+    ),
+    "a figure too few": (lambda e: e["values"][0].pop("speedup"), "figures lack speedup of batch 8, seed 0, policy "),
+    "a key too many": (lambda e: e.update(comit="a"), "it has 'comit', which is not known; did you mean 'commit'?"),
+    "no packages": (lambda e: e.pop("packages"), "it lacks packages"),
+    "a package too few": (lambda e: e["packages"].pop("numpy"), "its packages is"),
+    "a commit of numbers": (lambda e: e.update(commit=3), "its commit is '3', which --update does not write"),
+    "no Python": (lambda e: e.update(python=None), "its python is 'None', which --update does not write"),
+    "another command": (lambda e: e.update(renew="rm -r ."), "its renew is 'rm -r .', which --update does not write"),
+    "another sweep": (lambda e: e.update(experiment="other"), "the expected figures are of 'other'"),
     "a list": (lambda e: e.update(values={}), "its values are no list of rows"),
 }
 
@@ -596,6 +608,16 @@ def test_a_damaged_expected_file_is_one_line(checked, damage):
     assert isinstance(done.exception, ConfigError)
     assert len(done.exception.faults) == 1
     assert what in str(done.exception)
+
+
+def test_a_figure_that_was_not_written_is_named(checked):
+    path, folder = checked
+    other = folder / "other.yaml"
+    other.write_text("name: tiny\n" + path.read_text() + "check: {figures: [speedup, speed]}\n")
+    done = invoke(
+        "check", other, "--workers", 1, "--out", folder / "a", "--expected", folder / "expected" / "tiny.json"
+    )
+    assert "check.figures has 'speed', and the expected figures are decode_time_s, hops, speedup" in str(done.exception)
 
 
 def test_a_figure_that_is_none_is_refused(tmp_path):

@@ -3,14 +3,17 @@
 import re
 from collections.abc import Iterator
 from dataclasses import fields, is_dataclass, replace
+from decimal import Decimal
 from functools import cache
 from typing import Any, get_args, get_origin, get_type_hints
 
+import numpy as np
 import pytest
 import yaml
 from kit import ROOT
 
 from wss.config import Experiment, load
+from wss.config.experiment import LayerSample
 from wss.config.grid import load_sweep
 from wss.engine import Dispatch
 from wss.engine.network import CircuitSpec, FluidSpec, PacketSpec
@@ -18,10 +21,11 @@ from wss.errors import ConfigError, WssError
 from wss.hardware import WAFERS, FaultSpec
 from wss.hardware.specs import SwitchedSpec, WaferSpec
 from wss.models import MODELS, ModelShape
-from wss.policies import POLICIES, Policy
-from wss.policies.allocation import Chunked
+from wss.policies import POLICIES, Earlier, Policy
+from wss.policies.allocation import Chunked, Home
 from wss.policies.caching import Lfu
 from wss.policies.placements.eplb import Eplb
+from wss.policies.prediction import TokenHeatmap
 from wss.run import run
 from wss.traces.synth import SynthSpec
 
@@ -84,6 +88,7 @@ NO_FIGURE = {
     "dense_intermediate_size": "is a fact of the model, for serving",
     "shared_intermediate_size": "is a fact of the model, for serving",
     "vocab_size": "is a fact of the model, for serving",
+    "router": "is read when logits are imported",
     "attention": "is a fact of the model, for serving",
     "duplex": "of three dies in a row nothing goes both ways here",
     "reserve": "of the HBM is read where copies are short of room, in pred",
@@ -109,6 +114,11 @@ def at(value: Any, path: tuple[str, ...]) -> Any:
 def put(value: Any, path: tuple[str, ...], new: Any) -> Any:
     """*value* with *new* at *path*."""
     return replace(value, **{path[0]: new if len(path) == 1 else put(getattr(value, path[0]), path[1:], new)})
+
+
+def hint_of(value: Any, path: tuple[str, ...]) -> Any:
+    """The type of the field at *path*, without what else is said of it."""
+    return get_type_hints(type(at(value, path[:-1])))[path[-1]]
 
 
 def others(value: Any, hint: Any) -> list[Any]:
@@ -238,7 +248,7 @@ def test_what_the_papers_physics_does_not_read_is_refused(setting):
         load(path, ["physics=paper", setting])
     with pytest.raises(ConfigError) as in_python:
         replace(good, **NOT_READ[setting])
-    assert all("changes nothing: physics: paper_artifact has its own" in fault for fault in error.value.faults)
+    assert all("changes nothing: physics: paper has its own" in fault for fault in error.value.faults)
     strip = {fault.removeprefix(f"--set {setting}: ") for fault in error.value.faults}
     assert strip == {fault.removeprefix("experiment: ") for fault in in_python.value.faults}
 
@@ -249,10 +259,16 @@ def test_what_the_papers_physics_does_not_read_is_refused(setting):
         ({"trace": replace(SYNTH, drift_at=0)}, "trace.synth.drift_share: 0.6 changes nothing: nothing drifts"),
         ({"trace": replace(SYNTH, groups=1)}, "trace.synth.group_limit: 2 changes nothing: there is one group"),
         ({"dispatch": Dispatch(once_per="expert", counting="exact")}, "dispatch.counting: 'exact' changes nothing"),
+        ({"faults": FaultSpec(seed=4)}, "faults.seed: 4 changes nothing: without a yield below 1 no die is drawn dead"),
+        ({"faults": FaultSpec(dies=((0, 0),), seed=3)}, "faults.seed: 3 changes nothing: without a yield below 1"),
         ({"policies": (Policy(name="base", allocation=Chunked(), caching=Lfu()),)}, "policies.0.caching: changes"),
         (
             {"policies": (Policy(name="base", allocation=Chunked(), placement=Eplb(groups=4)),)},
             "policies.0.placement.groups: 4 changes nothing: groups matter where there are nodes",
+        ),
+        (
+            {"policies": (Policy(name="base", allocation=Home(), prediction=TokenHeatmap()),)},
+            "policies.0.prediction: changes nothing: with allocation: home no die fetches what it could keep",
         ),
         ({"gemm": "ideal", "wafer": replace(DOJO, die=replace(DOJO.die, sms=100))}, "wafer.die.sms: 100 changes"),
         (
@@ -273,6 +289,23 @@ def test_what_is_left_unread_is_refused(changes, what):
 
 
 @pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        (
+            {"faults": FaultSpec(die_yield=0.999, seed=1)},
+            "by faults.yield 0.999 and faults.seed 1 no die is drawn dead",
+        ),
+        ({"wafer": replace(DOJO, mesh=(2, 3)), "faults": FaultSpec(die_yield=0.8, seed=1)}, None),
+        ({"layers": LayerSample(sample=6)}, "layers.sample is 6, and the model has 3 MoE layers: all are run"),
+        ({"layers": "all"}, None),
+    ],
+)
+def test_what_comes_to_nothing_is_noted(changes, said):
+    notes = run(replace(MESH, steps=1, policies=MESH.policies[1:2], **changes)).notes
+    assert [note for note in notes if "drawn dead" in note or "all are run" in note] == ([said] if said else [])
+
+
+@pytest.mark.parametrize(
     ("changes", "what"),
     [
         ({"model": "deepseek_v3"}, "model: 'deepseek_v3' is not right; give a ModelShape"),
@@ -289,6 +322,42 @@ def test_what_is_left_unread_is_refused(changes, what):
         ({"policies": (replace(POLICIES["base"], name=""),)}, "policies.0.name: is missing or not plain text"),
         ({"policies": (replace(POLICIES["base"], allocation=3),)}, "policies.0.allocation: 3 has no method 'allocate'"),
         ({"policies": (replace(POLICIES["eplb"], placement=Eplb(extra=-1)),)}, "policies.0.placement.extra: -1 is not"),
+        (
+            {"wafer": replace(DOJO, link=replace(DOJO.link, bandwidth="3 TB/s"))},
+            "wafer.link.bandwidth: '3 TB/s' is not a bandwidth in Python, which takes SI numbers (B/s); give 3e+12",
+        ),
+        (
+            {"wafer": replace(DOJO, die=replace(DOJO.die, llc=replace(DOJO.die.llc, size="64 MiB")))},
+            "wafer.die.llc.size: '64 MiB' is not a size in Python, which takes SI numbers (B); give 67108864",
+        ),
+        (
+            {"wafer": replace(DOJO, die=replace(DOJO.die, flops={"fp16": "989 TFLOPS"}))},
+            "wafer.die.flops.fp16: '989 TFLOPS' is not a compute rate in Python",
+        ),
+        (
+            {"wafer": replace(DOJO, link=replace(DOJO.link, bandwidth=Decimal("3e12")))},
+            "wafer.link.bandwidth: Decimal('3E+12') is not a bandwidth in Python",
+        ),
+        ({"planning": "20 us"}, "planning: '20 us' is not right; give 'free', 'charged' or seconds"),
+        ({"precision": {"weights": "fp8", "compute": "fp16"}}, "precision: {'weights': 'fp8', 'compute': 'fp16'} is"),
+        ({"model": replace(TINY, moe_layers=[1, 2])}, "model.moe_layers: [1, 2] is a list; Python takes a tuple"),
+        ({"model": replace(TINY, expert_groups=0)}, "model.expert_groups: 0 is not right; it should be greater"),
+        ({"model": replace(TINY, expert_matrices=2.0)}, "model.expert_matrices: 2.0 is a float; give 2"),
+        ({"model": replace(TINY, name="")}, "model.name: '' is not right; it should have at least 1 character"),
+        (
+            {"policies": (replace(POLICIES["base"], history="loads.json"),)},
+            "policies.0.history: 'loads.json' is not right; give Earlier(path=...)",
+        ),
+        (
+            {"policies": (replace(POLICIES["eplb"], history=Earlier(path="l.json", only=["loads"])),)},
+            "policies.0.history.only: ['loads'] is a list; Python takes a tuple",
+        ),
+        (
+            {"policies": (replace(POLICIES["base"], allocation=Chunked),)},
+            "policies.0.allocation: Chunked is a class; give an object, such as Chunked()",
+        ),
+        ({"network": FluidSpec}, "network: <class 'wss.engine.network.FluidSpec'> is not right; give a network"),
+        ({"faults": FaultSpec(dies=[[1, 1]])}, "faults.dies: [[1, 1]] is a list; Python takes a tuple"),
         ({"network": FluidSpec(), "dispatch": Dispatch(dispatch_bytes=-1.0)}, "dispatch.dispatch_bytes: -1.0 is not"),
     ],
 )
@@ -296,6 +365,30 @@ def test_what_python_alone_can_get_wrong(changes, what):
     with pytest.raises(ConfigError) as error:
         replace(MESH, **changes)
     assert any(fault.startswith(f"experiment: {what}") for fault in error.value.faults), error.value.faults
+
+
+def test_numbers_of_numpy_are_taken_for_pythons():
+    found = replace(MESH, batch=np.int64(40), seed=np.int32(0), steps=np.int64(3), layers=(np.int64(1), np.int64(2)))
+    assert found == MESH
+    assert {type(found.batch), type(found.seed), type(found.steps), *map(type, found.layers)} == {int}
+    link = replace(DOJO.link, bandwidth=np.float32(2**40))
+    assert replace(MESH, wafer=replace(DOJO, link=link)).wafer.link.bandwidth == 2**40
+
+
+@pytest.mark.parametrize("wrong", [None, "many", (), ("a",), [1], {}, object], ids=str)
+@pytest.mark.parametrize("name", ["packet", "nodes", "faults"])
+def test_a_wrong_type_in_any_field_is_refused_by_name_and_never_a_traceback(name, wrong):
+    """Deep in a specification too: whoever writes ``replace(wafer, mesh=5)`` reads our words."""
+    base = BASES[name]
+    for path in leaves(base):
+        if wrong is None and type(None) in get_args(hint_of(base, path)):
+            continue
+        if path[0] == "policies" or isinstance(at(base, path), str | tuple | dict):
+            continue  # may be right
+        with pytest.raises((ConfigError, ValueError)) as error:
+            put(base, path, wrong)
+        said = getattr(error.value, "faults", (str(error.value),))
+        assert all(path[-1] in fault or path[0] in fault for fault in said), (path, said)
 
 
 def test_a_point_of_a_sweep_that_sets_what_is_not_read_is_refused_before_anything_runs(tmp_path):
@@ -308,7 +401,7 @@ def test_a_point_of_a_sweep_that_sets_what_is_not_read_is_refused_before_anythin
     with pytest.raises(ConfigError) as error:
         load_sweep(path)
     (fault,) = error.value.faults
-    assert "gemm: 'ideal' changes nothing: physics: paper_artifact has its own network" in fault
+    assert "gemm: 'ideal' changes nothing: physics: paper has its own network" in fault
 
 
 @pytest.mark.parametrize("path", sorted((ROOT / "experiments").rglob("*.yaml")), ids=lambda path: path.stem)

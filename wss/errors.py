@@ -7,7 +7,9 @@ lines and exits with code 2; it never shows a traceback for one of these.
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable
+import functools
+from collections.abc import Callable, Iterable
+from typing import Any
 
 # How pydantic checks a specification (`__pydantic_config__`): no unknown keys, no conversions, no infinities.
 CHECKED = {"extra": "forbid", "strict": True, "allow_inf_nan": False}
@@ -35,6 +37,23 @@ class CapacityError(WssError):
 
 class OutputError(WssError):
     """A result cannot be written where it was asked to be."""
+
+
+def of_sound_fields(check: Callable[[Any], None]) -> Callable[[Any], None]:
+    """Decorate a ``__post_init__`` that compares fields: it finds nothing where a field is of a wrong type.
+
+    Python does not check types of fields. `Experiment` does, and names the field; a comparison would fail before, and
+    so would a division by a field that is zero.
+    """
+
+    @functools.wraps(check)
+    def checked(specification: Any) -> None:
+        try:
+            check(specification)
+        except (TypeError, LookupError, AttributeError, ArithmeticError):
+            return
+
+    return checked
 
 
 def did_you_mean(name: object, choices: Iterable[str], *, list_up_to: int = 12) -> str:

@@ -1,10 +1,11 @@
-"""Files written whole or not at all, and JSON that holds numbers alone: no NaN, no Infinity."""
+"""Files written whole or not at all, and JSON that holds numbers alone (no NaN, no Infinity) and each key once."""
 
 from __future__ import annotations
 
 import json
 import math
 import os
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NoReturn
@@ -30,6 +31,13 @@ def write_whole(path: Path, write: Callable[[Path], Any], advice: str) -> None:
         part.unlink(missing_ok=True)
 
 
+class TwiceError(ValueError):
+    """A *key* stands twice in a mapping, of which a reader would take the last alone."""
+
+    def __init__(self, key: object) -> None:
+        super().__init__(f"has the key '{' '.join(str(key).split())[:100]}' twice; keep one")
+
+
 def parse_json(text: str | bytes) -> Any:
     """Return the value of JSON *text*.
 
@@ -37,11 +45,21 @@ def parse_json(text: str | bytes) -> Any:
     ------
     ValueError
         If it is no JSON, holds NaN, Infinity or a number beyond a float's range, or is nested too deep.
+    TwiceError
+        If a key stands twice.
     """
     try:
-        return json.loads(text, parse_constant=_refuse, parse_float=_finite, parse_int=_whole)
+        return json.loads(text, parse_constant=_refuse, parse_float=_finite, parse_int=_whole, object_pairs_hook=_once)
     except RecursionError:
         raise ValueError("nested too deep") from None
+
+
+def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """Return *pairs* as a mapping, if no key comes twice."""
+    result = dict(pairs)
+    if len(result) != len(pairs):
+        raise TwiceError(Counter(key for key, _ in pairs).most_common(1)[0][0])
+    return result
 
 
 def _refuse(word: str) -> NoReturn:

@@ -172,3 +172,4 @@ class KernelRow:
     dispatch_s: float = 0.0
     combine_s: float = 0.0
     activation_bytes: float = 0.0
+    planning_s: float = 0.0

@@ -1,19 +1,26 @@
 """The paper's claims about figure 12, from the results of a sweep.
 
-python experiments/fig12/claims.py results/fig12_paper_artifact
+python experiments/fig12/claims.py results/fig12_paper_artifact            # prints
+python experiments/fig12/claims.py results/fig12_paper_artifact --save     # and writes results.json here
 """
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Callable
+import argparse
+import json
 from pathlib import Path
 from statistics import fmean
 from typing import Any
 
+from wss.files import json_text
+from wss.hardware import WAFERS
+from wss.hardware.specs import WaferSpec
+from wss.models import MODELS
 from wss.report.results import read_results
 
 Row = dict[str, Any]
+POLICIES = ("ep", "pred", "allo", "allo_pred")
+SAVED = Path(__file__).with_name("results.json")
 
 
 def mean_speedup(rows: list[Row], policy: str, over: str = "base", **labels: Any) -> float:
@@ -45,33 +52,65 @@ def hops_cut(rows: list[Row], policy: str) -> tuple[float, float]:
     return (fmean(ratios) if ratios else float("inf")), (sum(base) / sum(own) if sum(own) else float("inf"))
 
 
-def main(folder: Path) -> None:
-    """Print every claim with what came out."""
-    rows = read_results(folder).rows
-    models = list(dict.fromkeys(row["model"] for row in rows))
-    wafers = list(dict.fromkeys(row["wafer"] for row in rows))
-    batches = list(dict.fromkeys(row["batch"] for row in rows))
+def remote_over_local(row: Row) -> float:
+    """Return how much longer `base` takes for an expert of its fullest die than that die's own HBM would for its bytes.
 
-    def line(what: str, value: Callable[[str], float]) -> None:
-        print(
-            f"{what:28} "
-            + "  ".join(f"{policy} {value(policy):6.2f}x" for policy in ("ep", "pred", "allo", "allo_pred"))
-        )
+    A die computes one of D experts in turn, and reads nearly all of them from afar.
+    """
+    model = MODELS[str(row["model"]).partition(" ")[0]]
+    wafer = WAFERS[row["wafer"]]
+    assert isinstance(wafer, WaferSpec)
+    experts = -(-model.num_experts // (wafer.mesh[0] * wafer.mesh[1]))
+    each = row["decode_time_s"] / (row["steps_run"] * row["layers_total"] * experts)
+    return float(each / (model.expert_bytes(row["precision"]) / wafer.die.hbm.bandwidth))
 
-    for model in models:
-        line(model, lambda policy, model=model: mean_speedup(rows, policy, model=model))
-    for wafer in wafers:
-        line(wafer, lambda policy, wafer=wafer: mean_speedup(rows, policy, wafer=wafer))
-    for batch in batches:
-        line(f"batch {batch}", lambda policy, batch=batch: mean_speedup(rows, policy, batch=batch))
-    line("all", lambda policy: mean_speedup(rows, policy))
-    for batch in batches:
-        ratio = mean_speedup(rows, "allo_pred", "ep", batch=batch)
-        print(f"allo_pred over ep, batch {batch}: {ratio:.3f}x")
-    for policy in ("pred", "allo", "allo_pred"):
+
+def figures(rows: list[Row]) -> dict[str, Any]:
+    """Return mean speedups by model, wafer, batch and over all, also over ep, and how far hops are cut."""
+    groups: dict[str, dict[str, Any]] = {
+        str(label): {axis: label}
+        for axis in ("model", "wafer", "batch")
+        for label in dict.fromkeys(row[axis] for row in rows)
+    }
+    groups["all"] = {}
+    found: dict[str, Any] = {
+        name: {policy: mean_speedup(rows, policy, **labels) for policy in POLICIES} for name, labels in groups.items()
+    }
+    for name, labels in groups.items():
+        found[name]["over_ep"] = mean_speedup(rows, "allo_pred", "ep", **labels)
+    for policy in POLICIES[1:]:
         mean, sums = hops_cut(rows, policy)
-        print(f"hops cut by {policy}: mean {mean:.1f}x, of sums {sums:.1f}x")
+        found["hops_" + policy] = {"mean": mean if mean != float("inf") else None, "sums": sums}
+    far = [remote_over_local(row) for row in rows if row["policy"] == "base"]
+    found["remote_over_local"] = {"mean": fmean(far), "most": max(far)}
+    found["points"] = len(rows) // (len(POLICIES) + 1)
+    found["layers_sampled"] = len(rows[0]["layers_sampled"]) if rows[0].get("layers_sampled") else None
+    return found
+
+
+def main() -> None:
+    """Print every claim with what came out."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("--save", action="store_true")
+    given = parser.parse_args()
+    rows = read_results(given.folder).rows
+    found = figures(rows)
+    for name, own in found.items():
+        if isinstance(own, dict) and "over_ep" in own:
+            speedups = "  ".join(f"{policy} {own[policy]:6.2f}x" for policy in POLICIES)
+            print(f"{name:20} {speedups}  allo_pred over ep {own['over_ep']:.3f}x")
+    for policy in POLICIES[1:]:
+        own = found["hops_" + policy]
+        print(f"hops cut by {policy}: mean {own['mean'] or float('inf'):.1f}x, of sums {own['sums']:.1f}x")
+    far = found["remote_over_local"]
+    print(f"an expert of base, over its bytes at the own HBM: mean {far['mean']:.1f}x, most {far['most']:.1f}x")
+    if given.save:
+        saved = json.loads(SAVED.read_text(encoding="utf-8")) if SAVED.exists() else {}
+        saved[rows[0]["physics"]] = found
+        SAVED.write_text(json_text(saved, sort_keys=False) + "\n", encoding="utf-8")
+        print(f"\nsaved: {SAVED}")
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]))
+    main()

@@ -9,8 +9,10 @@ registers and its command processors as they are, and SRAM at a published bit ce
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal
 
+from wss.files import json_text
 from wss.hardware import WAFERS, build
 from wss.models import MODELS
 
@@ -122,9 +124,18 @@ def all_layers() -> list[str]:
     return lines
 
 
+def results() -> dict[str, float]:
+    """Return areas of all units on the paper's wafer, mm2, and shares of the dies' area and power."""
+    ours, rows = sum(unit.ours(DIES) for unit in UNITS), sum(unit.mm2 for unit in UNITS)
+    area, power = DIES * DIE_MM2, DIES * DIE_W
+    shares = {"ours_share": ours / area, "rows_share": rows / area, "printed_share": TOTAL_MM2 / area}
+    return {"ours_mm2": ours, "rows_mm2": rows, **shares, "power_share": TOTAL_MW / 1e3 / power}
+
+
 def main() -> None:
-    """Print the three tables."""
+    """Print the three tables, and write the sums."""
     print("\n\n".join("\n".join(table()) for table in (units, shares, all_layers)))
+    Path(__file__).with_name("results.json").write_text(json_text(results(), sort_keys=False) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -1,6 +1,7 @@
 """The figures of the paper's figures 6, 8b and 9 for presets of synthetic routing, or for trace files.
 
-    python experiments/traces/figures.py                all presets, 4,096 requests of 32 decode tokens, seed 0
+    python experiments/traces/figures.py                all presets, 4,096 requests of 32 decode tokens, seed 0; writes
+                                                        results.json here
     python experiments/traces/figures.py FILE...        these traces
 
 Fewer requests make the correlation of pairs lower than it is: most of the pairs that prefill could have are then seen
@@ -15,6 +16,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from wss.files import json_text
 from wss.models import MODELS
 from wss.traces import TraceReader
 from wss.traces.counting import Counts, count_trace
@@ -62,11 +64,16 @@ def cells(found: dict[str, Any]) -> Iterator[str]:
 
 
 def main() -> None:
-    """Print a table."""
+    """Print a table, and of the presets write what it is made of."""
     print("| | " + " | ".join(HEADS) + " |")
     print("|---" * (len(HEADS) + 1) + "|")
+    kept = {}
     for name, counts in files(sys.argv[1:]) if sys.argv[1:] else presets():
-        print(f"| {name} | " + " | ".join(cells(statistics(counts))) + " |", flush=True)
+        found = statistics(counts)
+        kept[name] = found["pooled"] | {"subjects": found["subjects"]}
+        print(f"| {name} | " + " | ".join(cells(found)) + " |", flush=True)
+    if not sys.argv[1:]:
+        Path(__file__).with_name("results.json").write_text(json_text(kept, sort_keys=False) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -13,7 +13,8 @@ from wss.errors import TraceError
 from wss.models import ModelShape
 from wss.traces import RequestRouting, TraceMeta, TraceReader, write_trace
 from wss.traces.importers import Hints, open_source
-from wss.traces.importers.filler import filler_in
+from wss.traces.importers.common import filler_in
+from wss.traces.importers.edges import Edges, fills_of
 from wss.traces.importing import import_source
 
 E = 16
@@ -91,6 +92,64 @@ def test_a_cached_prefix_and_padding_are_left_out_by_name(tmp_path, fill, top_k)
     assert "request 3: 8 tokens" in done.left_out[0]
 
 
+@pytest.mark.parametrize(
+    ("fill", "first", "tokens", "layers", "experts"),
+    [
+        ([0], 4, 10, 4, 16),
+        ([0, 1], 3, 12, 6, 16),
+        ([1, 0], 3, 12, 6, 16),
+        ([14, 15], 8, 12, 6, 16),
+        ([255], 6, 10, 4, 256),
+        ([7], -2, 12, 5, 16),
+    ],
+)
+def test_short_filler_is_told_by_the_whole_trace(tmp_path, fill, first, tokens, layers, experts):
+    folder, kept = tmp_path / "in", []
+    folder.mkdir()
+    for number in range(20):
+        rows = experts_of(tokens, layers, len(fill), experts, seed=number)
+        has = np.arange(tokens) < first if first > 0 else np.arange(tokens) >= tokens + first
+        if number % 4:
+            rows[has] = fill
+        kept.append(rows[~has] if number % 4 else rows)
+        np.save(folder / f"{number}.npy", rows.astype(np.uint8))
+        (folder / f"{number}.json").write_text('{"prompt_tokens": 9}')
+    done, meta, requests = brought_in(folder, Hints(num_experts=experts))
+    assert all(np.array_equal(request.experts, rows) for request, rows in zip(requests, kept, strict=True))
+    assert [request.num_prefill for request in requests[:2]] == [9, 9 - max(first, 0)]
+    assert f"{15 * abs(first)} tokens without routing left out" in meta.note
+    assert len(done.left_out) == 15
+    assert f"in: request 1: {abs(first)} tokens" in done.left_out[0]
+
+
+def edges_of(requests, experts=E):
+    layers, top_k = requests[0].shape[1:]
+    meta = TraceMeta(
+        model="m", benchmark="*", subject="*", moe_layers=tuple(range(layers)), num_layers=layers, num_experts=experts,
+        top_k=top_k, num_requests=1, source="s", note="",
+    )  # fmt: skip
+    seen, routings = Edges(), []
+    for number, rows in enumerate(requests):
+        place = np.arange(len(rows), dtype=np.int32)
+        routings.append(RequestRouting(request=number, position=place, num_prefill=1, experts=rows.astype(np.int16)))
+        seen.add(routings[-1], meta)
+    return fills_of(seen, routings, meta)
+
+
+def test_what_may_be_chance_at_an_edge_is_kept():
+    plain = [experts_of(20, 2, 1, 4, seed=number) for number in range(40)]
+    shared = np.tile(experts_of(1, 2, 1, 4, seed=1) * 0 + 2, (6, 1, 1))
+    assert edges_of(plain, 4) == []
+    assert edges_of([np.concatenate([shared, rows]) for rows in plain], 4) == [], "a prompt that repeats one word"
+    hot = [np.where(np.random.default_rng(number).random((20, 6, 1)) < 0.95, 3, rows[:, [0]])
+           for number, rows in enumerate([experts_of(20, 6, 1, E, seed=n) for n in range(40)])]  # fmt: skip
+    assert edges_of(hot) == [], "the expert is as frequent elsewhere"
+    prompt = experts_of(9, 4, 2, E, seed=77)
+    assert edges_of([np.concatenate([prompt, experts_of(20, 4, 2, E, seed=n)]) for n in range(40)]) == []
+    prompt[:3] = [4, 5]
+    assert edges_of([np.concatenate([prompt, experts_of(20, 4, 2, E, seed=n)]) for n in range(40)]) == [(4, 5)]
+
+
 def test_a_single_constant_layer_is_kept_with_a_warning(tmp_path):
     done, meta, _ = brought_in(arrays(tmp_path / "in", 7, dense=(5,)), Hints(num_experts=E))
     assert done.warnings == ("layer 5: every token uses expert 7; kept, as a router may do so",)
@@ -129,6 +188,52 @@ def test_every_reader_finds_dense_layers(tmp_path, kind):
         brought_in(path, Hints(num_experts=E, moe_layers=(3, 4, 5)), kind)
 
 
+def saved(folder, requests):
+    folder.mkdir(exist_ok=True)
+    for number, rows in enumerate(requests):
+        np.save(folder / f"{number}.npy", rows.astype(np.uint8))
+    return folder
+
+
+def test_layers_that_copy_another_are_named(tmp_path):
+    requests = [experts_of(10, 8, 2, E, seed=number) for number in range(20)]
+    for rows in requests:
+        rows[:, 3], rows[:, 5] = rows[:, 2], rows[:, 4]
+    folder = saved(tmp_path / "in", requests)
+    right = "0-2,4,6-7"
+    with pytest.raises(TraceError, match=rf"layers 3,5: every token has the experts of layer 2, 4 again.* {right}"):
+        brought_in(folder, Hints(num_experts=E))
+    _, meta, read = brought_in(folder, Hints(num_experts=E, moe_layers=(0, 1, 2, 4, 6, 7)))
+    assert np.array_equal(read[3].experts, requests[3][:, list(meta.moe_layers)])
+    requests[7][2, 3], requests[7][2, 5] = [14, 15], [13, 12]
+    assert len(brought_in(saved(tmp_path / "other", requests), Hints(num_experts=E))[2]) == 20
+
+
+def test_layers_constant_within_each_request_are_named(tmp_path):
+    requests = [experts_of(10, 8, 2, E, seed=number) for number in range(20)]
+    for number, rows in enumerate(requests):
+        rows[:, 0], rows[:, 4] = [number % E, (number + 1) % E], [number * 3 % E, (number * 3 + 1) % E]
+    folder = saved(tmp_path / "in", requests)
+    with pytest.raises(TraceError, match=r"layers 0,4: all tokens of a request have the same experts, .* 1-3,5-7"):
+        brought_in(folder, Hints(num_experts=E))
+    assert len(brought_in(folder, Hints(num_experts=E, moe_layers=(1, 2, 3, 5, 6, 7)))[2]) == 20
+    for rows in requests:
+        rows[:, 4] = experts_of(10, 1, 2, E, seed=5)[:, 0]
+    assert len(brought_in(saved(tmp_path / "one", requests), Hints(num_experts=E))[2]) == 20, "a single one is kept"
+
+
+def test_a_fused_shared_expert_of_several_ids_is_named(tmp_path):
+    requests = []
+    for number in range(20):
+        rows = experts_of(10, 8, 3, E, seed=number)
+        rows[:, :, 2] = E + np.arange(10)[:, None] % 2
+        requests.append(rows)
+    with pytest.raises(TraceError, match="one of experts 16, 17 is used by every token in every layer, always in"):
+        brought_in(saved(tmp_path / "in", requests), Hints(num_experts=E + 2))
+    grouped = [experts_of(10, 8, 4, 4, seed=number) + 4 * np.arange(4) for number in range(20)]
+    assert len(brought_in(saved(tmp_path / "groups", grouped), Hints(num_experts=E))[2]) == 20, "an expert a group"
+
+
 def test_honest_small_traces_are_kept(tmp_path):
     cases = [
         (np.array([[[0], [0], [0]]]), 4),  # one token
@@ -152,7 +257,7 @@ def test_a_trace_with_filler_is_said_to_be_one():
     rows = experts_of(20, 4, 1, E).astype(np.int16)
 
     def said(rows):
-        request = RequestRouting(request=0, position=np.arange(20, dtype=np.int32), num_prefill=4, experts=rows)
+        request = RequestRouting(request=0, position=np.arange(len(rows), dtype=np.int32), num_prefill=4, experts=rows)
         return filler_in([request], meta)
 
     assert said(rows) == []
@@ -160,6 +265,12 @@ def test_a_trace_with_filler_is_said_to_be_one():
     dense[:, :2], head[:6] = 0, 0
     assert "layers 0-1: every token uses expert 0" in said(dense)[0]
     assert "6 tokens of 1 requests have the lowest ids in every layer" in said(head)[0]
+    assert len(said(head)) == 1
+    head = experts_of(60, 4, 1, E).astype(np.int16)
+    head[:6] = 9
+    assert said(head)[0].startswith(
+        "the trace holds what is no routing: expert 9 in every layer, as filler has, at the"
+    )
 
 
 def test_experts_without_weights_are_counted(tmp_path):

@@ -182,6 +182,40 @@ def test_a_route_logs_warm_up_is_dropped_and_counted_if_the_user_says_so(tmp_pat
         taken(MAKERS["csv"](tmp_path), hints=drop)
 
 
+def phased(path, phases):
+    """A log of one request with one layer, a token for each of *phases*."""
+    rows = [{"req_id": 0, "token_idx": t, "layer": 0, "topk_ids": [t % 8], "phase": p} for t, p in enumerate(phases)]
+    path.write_text("\n".join(json.dumps(row) for row in rows))
+    return path
+
+
+def test_a_route_log_may_tell_the_phase_of_each_token(tmp_path):
+    (request,), source = taken(
+        phased(tmp_path / "r.jsonl", ["prefill"] * 3 + ["decode"] * 2), hints=Hints(num_experts=8)
+    )
+    assert (request.num_prefill, request.num_decode) == (3, 2)
+    assert "told by their phase" in source.meta.note
+    (request,), _ = taken(phased(tmp_path / "d.jsonl", [None] * 3), hints=Hints(num_experts=8))
+    assert (request.num_prefill, request.num_decode) == (0, 3)
+    table = tmp_path / "t.csv"
+    table.write_text("layer_id,phase,expert_ids\n0,prefill,1 2\n0,decode,3 4\n")
+    (request,), _ = taken(table, hints=Hints(num_experts=8))
+    assert (request.num_prefill, request.num_decode) == (1, 1)
+
+
+@pytest.mark.parametrize(
+    ("phases", "what"),
+    [
+        (["prefill", "idle"], "position 1: phase 'idle' is none; give prefill or decode"),
+        (["decode", "prefill"], "decode at position 0 comes before prefill"),
+        (["prefill", None], "position 1: has no phase"),
+    ],
+)
+def test_phases_that_cannot_be_are_refused(tmp_path, phases, what):
+    with pytest.raises(TraceError, match=what):
+        taken(phased(tmp_path / "r.jsonl", phases), hints=Hints(num_experts=8))
+
+
 def test_a_collapsed_layer_is_no_warm_up(tmp_path):
     experts = np.full((2000, 1, 1), 5)
     experts[1500] = 2
@@ -417,3 +451,28 @@ def test_requests_that_begin_in_one_pass_are_not_glued_together(tmp_path):
     passes = [([0, 1], [2], rows[:2]), ([7], None, rows[2:3]), ([2, 3], [2], rows[3:5])]
     requests, _ = taken(save_sglang(tmp_path / "a_0.pt", passes, to_logical))
     assert [r.position.tolist() for r in requests] == [[0, 1, 2, 3], [7]]
+
+
+NAMES = ["prompt_tokens", "input_tokens", "num_prompt_tokens", "prompt_len", "prompt_length"]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_length_of_a_prompt_goes_by_several_names(tmp_path, name):
+    np.save(tmp_path / "3.npy", experts_of(10, 4, 2, 8).astype(np.uint8))
+
+    def read(**told):
+        (tmp_path / "3.json").write_text(json.dumps(told))
+        (request,) = open_source(tmp_path / "3.npy", "vllm", Hints(num_experts=8)).requests()
+        return request.num_prefill
+
+    assert read(**{name: 4, "max_prompt_len": 99, "prompt_token_ids": [5, 6]}) == 4
+    assert read(**{name: 4, "prompt_tokens": 4}) == 4
+    assert read(model="m", max_input_tokens=99, output_tokens=6) == 0
+    for told in (11, -1, "4", True, [4]):
+        with pytest.raises(TraceError, match=rf"{name} says the prompt has .* tokens; the file has 10 rows"):
+            read(**{name: told})
+    with pytest.raises(TraceError, match=r"says how long the prompt is in several ways: .* keep the one that is right"):
+        read(**{name: 4, NAMES[0] if name != NAMES[0] else NAMES[1]: 5})
+    for unread in ("prompt_token_count", "context_len", "num_prefill_tokens"):
+        with pytest.raises(TraceError, match=f"{unread} is not read, and may say how many tokens the prompt has"):
+            read(**{unread: 4})

@@ -161,3 +161,18 @@ def test_dense_rows_that_are_filled_are_left_out_by_the_model(tmp_path):
 def test_a_shared_expert_behind_all_slots_is_named(tmp_path):
     with pytest.raises(TraceError, match="expert 16 is used by every token in every layer: a shared expert"):
         read(record(tmp_path / "a.pt", (EXTEND, range(9), [9]), beyond=True))
+
+
+def test_recorded_columns_of_routed_experts_are_never_cut_off(tmp_path):
+    path = record(tmp_path / "a.pt", (EXTEND, range(12), [12]))
+    model = ModelShape(
+        name="t", num_layers=L, moe_layers=(1, 2), num_experts=E, top_k=2, hidden_size=8, moe_intermediate_size=8
+    )
+    for hints in (Hints(top_k=2), Hints(model=model)):
+        with pytest.raises(
+            TraceError, match="record 0 has tokens with 4 experts, more than top-2; give the --top-k, or"
+        ):
+            read(path, hints)
+    fused = record(tmp_path / "b.pt", (EXTEND, range(12), [12]), beyond=True)
+    (request,) = read(fused, Hints(top_k=3))[1].requests()
+    assert np.array_equal(request.experts, experts_of(12, L, K, E)[:, 1:, :3]), "a fused shared expert's column"

@@ -2,6 +2,7 @@
 
 import json
 
+import numpy as np
 import pytest
 
 from wss.errors import TraceError
@@ -96,6 +97,16 @@ def test_tables_of_ids(tmp_path, lines):
     assert request.num_prefill == 0
 
 
+@pytest.mark.parametrize(("mark", "name"), [(";", "a.csv"), ("\t", "a.csv"), ("\t", "a.tsv"), (",", "a.csv")])
+@pytest.mark.parametrize("ids", ["{} {}", "{}|{}", '"[{}, {}]"', '"{},{}"', '"{};{}"'])
+def test_columns_stand_between_commas_semicolons_or_tabs(tmp_path, mark, name, ids):
+    rows = [(t, at, ids.format(t, 7 - at)) for t in range(3) for at in range(2)]
+    lines = [mark.join(map(str, row)) for row in [("token_idx", "layer", "expert_ids"), *rows]]
+    assert detect(write(tmp_path / name, lines)) == "csv"
+    (request,), _ = read(tmp_path / name)
+    assert request.experts.tolist() == [[[t, 7], [t, 6]] for t in range(3)]
+
+
 def test_a_table_with_an_expert_a_row_needs_top_k(tmp_path):
     path = write(tmp_path / "a.csv", ["layer,expert", "0,1", "0,2", "1,3", "1,4", "0,5", "0,6", "1,7", "1,0"])
     with pytest.raises(TraceError, match="one expert a row; give --top-k"):
@@ -104,6 +115,55 @@ def test_a_table_with_an_expert_a_row_needs_top_k(tmp_path):
     assert request.experts.tolist() == [[[1, 2], [3, 4]], [[5, 6], [7, 0]]]
     with pytest.raises(TraceError, match="its rows are no multiple of --top-k 3"):
         read(path, Hints(num_experts=8, top_k=3))
+
+
+def test_rows_of_an_expert_each_go_by_token_whatever_their_order(tmp_path):
+    experts = np.random.default_rng(3).permuted(np.tile(np.arange(8), (5, 3, 1)), axis=2)[:, :, :2]
+    rows = [(k, t, at, experts[t, at, k]) for k in range(2) for t in range(5) for at in range(3)]
+    told = ["token_idx,layer,k,expert_id", *(f"{t},{at},{k},{e}" for k, t, at, e in rows)]
+    hints = Hints(num_experts=8, top_k=2)
+    (request,), _ = read(write(tmp_path / "a.csv", told), hints)
+    assert np.array_equal(request.experts, experts)
+    with pytest.raises(TraceError, match=r"request 0, position 0, layer 0: its rows are no multiple of --top-k 3"):
+        read(write(tmp_path / "a.csv", told), Hints(num_experts=8, top_k=3))
+    with pytest.raises(TraceError, match="position 4, layer 2 is there twice"):
+        read(write(tmp_path / "a.csv", [*told, "4,2,0,1", "4,2,1,2"]), hints)
+    untold = ["layer,k,expert_id", *(f"{at},{k},{e}" for k, _, at, e in rows)]
+    with pytest.raises(TraceError, match="line 5: k 0 comes twice in the rows taken for one token; give token_idx"):
+        read(write(tmp_path / "a.csv", untold), hints)
+    by_token = ["layer,k,expert_id", *(f"{at},{k},{e}" for k, _, at, e in sorted(rows, key=lambda row: row[1:3]))]
+    (request,), _ = read(write(tmp_path / "a.csv", by_token), hints)
+    assert np.array_equal(request.experts, experts)
+
+
+@pytest.mark.parametrize("kind", ["csv", "jsonl"])
+def test_ids_of_a_vocabulary_are_no_positions(tmp_path, kind):
+    def saved(ids, **more):
+        rows = [
+            {
+                "req_id": 5,
+                "token_id": number,
+                "layer": at,
+                "topk_ids": [t, 7 - at],
+                **{k: v[t] for k, v in more.items()},
+            }
+            for t, number in enumerate(ids)
+            for at in range(2)
+        ]
+        if kind == "jsonl":
+            return write(tmp_path / "a.jsonl", rows)
+        lines = [";".join(str(cell).replace(",", "").strip("[]") for cell in row.values()) for row in rows]
+        return write(tmp_path / "a.csv", [line.replace(";", ",") for line in [";".join(rows[0]), *lines]])
+
+    right = [[[t, 7], [t, 6]] for t in range(4)]
+    (request,), _ = read(saved([3, 4, 5, 6]))
+    assert (request.position.tolist(), request.experts.tolist()) == ([3, 4, 5, 6], right)
+    for ids, said in (([900, 15, 3000, 7], "15 comes after 900"), ([5, 5, 6, 7], "5 comes after 5")):
+        message = rf"request 5, layer 0: token_id {said}, so it may be of a vocabulary; give the position as token_idx"
+        with pytest.raises(TraceError, match=message):
+            read(saved(ids))
+    (request,), _ = read(saved([900, 15, 3000, 7], position=[0, 1, 2, 3]))
+    assert request.experts.tolist() == right
 
 
 @pytest.mark.parametrize(

@@ -106,17 +106,26 @@ def import_(
     **said: Any,
 ) -> None:
     """Import SOURCE, a file or folder of recorded routing. Killed, it goes on where it stopped."""
+    from wss.errors import TraceError
     from wss.traces import TraceReader
     from wss.traces.importers import open_source
     from wss.traces.importing import import_source
-    from wss.traces.loads import looks_like_loads, read_loads, write_loads
+    from wss.traces.load_importing import import_loads, refuse_layout
+    from wss.traces.loads import looks_like_loads, write_loads
 
     free_file(out, force)
+    hints = _hints(**said)
     if kind is None and source.is_file() and looks_like_loads(source):
-        write_loads(out, [dump.with_tokens() for dump in read_loads(source)])
+        dumps, notes = import_loads(source, hints)
+        write_loads(out, dumps)
+        _report(tuple(notes), "warning")
         click.echo(f"wrote {out}: expert loads, not tokens; see them with `wss trace stats`")
         return
-    opened = open_source(source, kind, _hints(**said))
+    try:
+        opened = open_source(source, kind, hints)
+    except TraceError:
+        refuse_layout(source)
+        raise
     bars = Bars(quiet)
     try:
         done = import_source(
@@ -237,6 +246,7 @@ def synth(
     assert shape is not None
     sizes = {"requests": requests, "decode_tokens": decode_tokens}
     given = [f"{key}={value}" for key, value in sizes.items() if value is not None]
+    _check_options(sizes, settings, preset, like)
     bars = Bars(quiet)
     spec = load_synth(_parameters(preset, model, fitted=like is not None), (*settings, *given))
     if like is not None:
@@ -254,6 +264,25 @@ def synth(
     finally:
         bars.close()
     click.echo(f"wrote {out}: {count} SYNTHETIC requests of {shape.name}")
+    if spec.drift_at > spec.decode_tokens:
+        said = f"drift_at is {spec.drift_at}, and decode ends with step {spec.decode_tokens}: nothing drifts"
+        click.echo(f"note: {said}", err=True)
+
+
+def _check_options(
+    sizes: dict[str, int | None], settings: tuple[str, ...], preset: str | None, like: Path | None
+) -> None:
+    """Refuse options of `synth` of which one would be passed over."""
+    from wss.errors import ConfigError
+
+    if like is not None and preset is not None:
+        raise ConfigError(f"--preset {preset}: the parameters are fitted to {like}; give --preset or --like")
+    for setting in settings:
+        key, _, value = setting.partition("=")
+        option = sizes.get(key.strip())
+        if option is not None and value.strip() != str(option):
+            name = f"--{key.strip().replace('_', '-')} {option}"
+            raise ConfigError(f"--set {setting}: contradicts {name}; give one of the two")
 
 
 def _parameters(preset: str | None, model: str, *, fitted: bool) -> str:

@@ -26,15 +26,39 @@ T = TypeVar("T")
 VERBS = ("place", "allocate", "wanted", "victims", "ahead", "look_back", "model")  # what a part, or a network, is asked
 
 
+# What pydantic puts into the place of a fault for each type of a union.
+_TAG = re.compile(
+    r"(constrained|function|is)-.*|(literal|tuple|list|dict|nullable|union|tagged)\[.*|int|float|str|bool|none"
+)
+SHOULD_BE = "is not right; it should be "
+
+
 def build(document: Document, place: Place, value: Any, hint: Any) -> Any:
     """Check *value* against the type *hint*, a dataclass or an annotated type, and return the object."""
     try:
-        return _adapter(hint).validate_json(json.dumps(value), strict=True)
-    except ValidationError as error:
-        for fault in error.errors(include_url=False):
-            where = (*place, *fault["loc"])
-            document.fault(where, _explain(fault, _hint_at(hint, fault["loc"][:-1])))
+        written = json.dumps(value)
+    except (TypeError, ValueError):  # made in Python
+        document.fault(place, f"{value!r} is not right; give plain numbers and text")
         return None
+    try:
+        return _adapter(hint).validate_json(written, strict=True)
+    except ValidationError as error:
+        said: dict[Place, list[str]] = {}
+        for fault in error.errors(include_url=False):
+            where = (*place, *(step for step in fault["loc"] if not _TAG.fullmatch(str(step))))
+            said.setdefault(where, []).append(_explain(fault, _hint_at(hint, fault["loc"][:-1])))
+        for where, lines in said.items():
+            for line in _either(lines):
+                document.fault(where, line)
+        return None
+
+
+def _either(lines: list[str]) -> list[str]:
+    """Return as one line what a value should be for one type of a union, or for another; else the lines as they are."""
+    start, middle, _ = lines[0].partition(SHOULD_BE)
+    if not middle or not all(line.startswith(start + middle) for line in lines):
+        return lines
+    return [start + middle + " or ".join(dict.fromkeys(line.partition(SHOULD_BE)[2] for line in lines))]
 
 
 @cache
@@ -54,11 +78,11 @@ def _explain(fault: Any, parent: Any) -> str:
         return f"is not a key here; {did_you_mean(fault['loc'][-1], _keys(parent))}"
     if kind.startswith("dataclass"):
         return f"{fault['input']!r} is not right; give a mapping with the keys {', '.join(_keys(parent))}"
-    rule = re.sub(r"^(Input should be|Tuple should|List should) ?", "", fault["msg"])
+    rule = re.sub(r"^(Input should be|Tuple should|List should|String should) ?", "", fault["msg"])
     rule = rule.replace(" after validation", "").replace("array", "list")
     if kind.startswith("int_") and isinstance(fault["input"], float):
         rule = "a whole number, written without point and exponent"
-    if fault["msg"].startswith(("Tuple", "List")):
+    if fault["msg"].startswith(("Tuple", "List", "String")):
         return f"{fault['input']!r} is not right; it should {rule}"
     shown = repr(fault["input"])
     return f"{shown if len(shown) < 60 else shown[:57] + '...'} is not right; it should be {rule}"

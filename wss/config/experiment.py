@@ -9,6 +9,7 @@ from annotated_types import Ge
 
 from wss.config.nodes import Document
 from wss.config.policies import check_policies
+from wss.config.python_values import plain_number
 from wss.config.unread import not_in_paper, unread
 from wss.config.values import LARGEST_SEED, PHYSICS, PLAIN, check_value, read_layer_list
 from wss.engine import NETWORKS, Dispatch, FluidSpec, NetworkSpec
@@ -83,12 +84,16 @@ class Experiment:
     replications: int = 1
     faults: FaultSpec | None = None
     dispatch: Dispatch | None = None
+    planning: float | Literal["free", "charged"] = "free"
 
     def __post_init__(self) -> None:
         document = Document("experiment")
-        object.__setattr__(self, "physics", PHYSICS.get(self.physics, self.physics))
+        if isinstance(self.physics, str):
+            object.__setattr__(self, "physics", PHYSICS.get(self.physics, self.physics))
         if isinstance(self.policies, list):
             object.__setattr__(self, "policies", tuple(self.policies))
+        for name in (*PLAIN, "layers"):
+            object.__setattr__(self, name, plain_number(getattr(self, name)))
         _check_fields(document, self)
         broken = {place[0] for place in document.faulty}
         check_together(document, {f.name: getattr(self, f.name) for f in fields(self) if f.name not in broken})
@@ -155,6 +160,12 @@ def _check_fields(document: Document, experiment: Experiment) -> None:
         value = getattr(experiment, name)
         if name == "precision" and isinstance(value, Precision):
             check_value(document, (name,), value)
+        elif name == "precision" and isinstance(value, dict):
+            document.fault((name,), f"{value!r} is not right; give a Precision, or a name such as 'fp8'")
+        elif name == "planning" and isinstance(value, str) and value not in ("free", "charged"):
+            document.fault((name,), f"{value!r} is not right; give 'free', 'charged' or seconds, such as 2e-05")
+        elif name == "planning" and isinstance(value, float):
+            reader(document, (name,), f"{value!r} s")
         else:
             reader(document, (name,), value)
     for name, (types, right) in TYPES.items():
@@ -165,7 +176,7 @@ def _check_fields(document: Document, experiment: Experiment) -> None:
             read_layer_list(document, (name,), list(value))
         elif is_dataclass(value):
             check_value(document, ("trace", "synth") if isinstance(value, SynthSpec) else (name,), value)
-    if not callable(getattr(experiment.network, "model", None)):
+    if isinstance(experiment.network, type) or not callable(getattr(experiment.network, "model", None)):
         document.fault(("network",), f"{experiment.network!r} is not right; give a network, such as FluidSpec()")
     elif type(experiment.network) in NETWORKS.values():
         check_value(document, ("network",), experiment.network)

@@ -137,6 +137,8 @@ def _network(document: Document, place: Place, value: Any) -> Any:
 def _faults(document: Document, place: Place, value: Any) -> Any:
     """Read dead dies and links; ``yield`` is a word of Python, hence the field's other name."""
     if isinstance(value, dict) and "yield" in value:
+        document.called[*place, "die_yield"] = ".".join(map(str, (*place, "yield")))
+        document.where |= {(*place, "die_yield"): at for at in [document.where.get((*place, "yield"))] if at}
         value = {("die_yield" if key == "yield" else key): item for key, item in value.items()}
     return None if value is None else build(document, place, value, FaultSpec)
 

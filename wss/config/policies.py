@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import fields
 from typing import Any
 
 from wss.config.choices import build, kinded, named, overlay, verb_of
@@ -18,6 +19,7 @@ from wss.policies import (
     PREDICTIONS,
     PREFETCHINGS,
     REBALANCINGS,
+    CopyRules,
     Earlier,
     Policy,
 )
@@ -32,6 +34,9 @@ SEAMS: dict[str, tuple[dict[str, Any], str]] = {
     "prefetching": (PREFETCHINGS, "prefetching"),
     "rebalancing": (REBALANCINGS, "rebalancing"),
 }
+
+
+PARTS = (*SEAMS, "copies", "history")
 
 
 def read_policies(document: Document, place: Place, value: Any) -> tuple[Policy | None, ...] | None:
@@ -54,12 +59,20 @@ def check_policies(document: Document, place: Place, value: Any) -> None:
             document.fault((*place, i, "name"), NAME_FAULT)
         for seam, (table, what) in SEAMS.items():
             part, here = getattr(policy, seam), (*place, i, seam)
-            if type(part) in table.values():
+            if isinstance(part, type):
+                document.fault(here, f"{part.__name__} is a class; give an object, such as {part.__name__}()")
+            elif type(part) in table.values():
                 check_value(document, here, part)
             elif not callable(getattr(part, verb_of(table), None)):
                 document.fault(here, f"{part!r} has no method '{verb_of(table)}'; it is no {what}")
-        if policy.history is not None:
+        if isinstance(policy.copies, CopyRules):
+            check_value(document, (*place, i, "copies"), policy.copies)
+        else:
+            document.fault((*place, i, "copies"), f"{policy.copies!r} is not right; give CopyRules")
+        if isinstance(policy.history, Earlier):
             check_value(document, (*place, i, "history"), policy.history)
+        elif policy.history is not None:
+            document.fault((*place, i, "history"), f"{policy.history!r} is not right; give Earlier(path=...)")
     _check_names(document, place, value)
 
 
@@ -83,17 +96,19 @@ def _policy(document: Document, place: Place, value: Any) -> Policy | None:
     if "preset" in value:
         preset = _preset(document, (*place, "preset"), value["preset"])
         if preset is not None:
-            parts = {seam: getattr(preset, seam) for seam in (*SEAMS, "history")}
+            parts = {part: getattr(preset, part) for part in PARTS}
     for key, item in value.items():
         here = (*place, key)
         if key == "history":
             parts[key] = None if item is None else build(document, here, item, Earlier)
+        elif key == "copies":
+            parts[key] = _copies(document, here, item, parts.get(key, CopyRules()))
         elif key in parts and isinstance(item, dict) and "kind" not in item:
             parts[key] = overlay(document, here, item, parts[key])
         elif key in SEAMS:
             parts[key] = kinded(document, here, item, *SEAMS[key])
         elif key not in ("name", "preset"):
-            document.fault(here, f"is not a key here; {did_you_mean(key, ['name', 'preset', *SEAMS, 'history'])}")
+            document.fault(here, f"is not a key here; {did_you_mean(key, ['name', 'preset', *PARTS])}")
     name = value.get("name")
     if not _is_name(name):
         document.fault((*place, "name"), NAME_FAULT)
@@ -102,6 +117,15 @@ def _policy(document: Document, place: Place, value: Any) -> Policy | None:
     if any(at[: len(place)] == place for at in document.faulty):
         return None
     return Policy(name=str(name), **parts)
+
+
+def _copies(document: Document, place: Place, value: Any, base: CopyRules) -> CopyRules:
+    """Read what differs from *base* in the rules of copies."""
+    if not isinstance(value, dict):
+        keys = ", ".join(field.name for field in fields(CopyRules))
+        document.fault(place, f"{value!r} is not right; give a mapping with the keys {keys}")
+        return base
+    return overlay(document, place, value, base)
 
 
 def _preset(document: Document, place: Place, value: Any) -> Policy | None:

@@ -14,7 +14,7 @@ from wss.hardware import GEMMS, WAFERS, SwitchedSpec, WaferSpec
 from wss.metrics.sampling import LEAST
 from wss.models import MODELS, ModelShape, Precision, PrecisionName
 from wss.models.huggingface import MARKS
-from wss.policies import POLICIES, Earlier
+from wss.policies import POLICIES, CopyRules, Earlier
 from wss.traces.synth import SYNTHS, SynthSpec
 
 
@@ -65,10 +65,11 @@ def _properties(whole: _Whole) -> dict[str, Any]:
         "dispatch": {"anyOf": [{"enum": ["none", "uniform"]}, whole(Dispatch)], "default": "none"},
         "engine": {"enum": ["auto", "simpy", "compiled"], "default": "auto"},
         "gemm": {"enum": sorted(GEMMS), "default": "h800"},
-        "physics": {"enum": ["wss", "paper_artifact"], "default": "wss"},
+        "physics": {"enum": ["wss", "paper", "paper_artifact"], "default": "wss"},
         "window": {**count, "default": 2},
         "policies": {"type": "array", "items": _policy(whole), "minItems": 1},
         "baseline": {"type": "string", "default": "base"},
+        "planning": {"type": "string", "default": "free"},
         "seed": {"type": "integer", "minimum": 0, "default": 0},
         "replications": {**count, "maximum": 1000, "default": 1},
         "faults": _faults(),
@@ -108,7 +109,8 @@ def _policy(whole: _Whole) -> dict[str, Any]:
     part_changed = {"type": "object", "not": {"required": ["kind"]}}  # of a preset's
     seams = {seam: {"anyOf": [*_kind_of(table, what)["anyOf"], part_changed]} for seam, (table, what) in SEAMS.items()}
     presets = {"enum": sorted({*POLICIES, *offered(POLICY_GROUP)})}
-    parts = {"name": {"type": "string"}, "preset": presets, **seams, "history": whole(Earlier)}
+    parts = {"name": {"type": "string"}, "preset": presets, **seams}
+    parts |= {"copies": whole(CopyRules), "history": whole(Earlier)}
     return {"anyOf": [presets, _object(parts, ["name"])]}
 
 

@@ -1,7 +1,8 @@
 """Settings that are not read: what the chosen physics, wafer, trace or policy leaves out, and how that is refused.
 
 One table, `RULES`. A setting that would change nothing is refused where it differs from its default, or from what a
-preset has there, so that nobody takes an unchanged figure for an answer. Seeds, names and sources are exempt.
+preset has there, so that nobody takes an unchanged figure for an answer. Names and sources are exempt, and so are all
+seeds but that of faults.
 """
 
 from __future__ import annotations
@@ -11,18 +12,20 @@ from dataclasses import dataclass, fields, is_dataclass
 from typing import Any
 
 from wss.config.nodes import Place
+from wss.engine import NETWORKS
 from wss.engine.artifact_machine import SHARES
 from wss.hardware import WAFERS, FaultSpec, SwitchedSpec, WaferSpec
 from wss.models import MODELS
-from wss.policies import POLICIES
+from wss.policies import ALLOCATIONS, CopyRules, Policy
+from wss.policies.allocation import Algorithm1, Chunked, Home, InTurn
 from wss.policies.caching import Lru
 from wss.policies.placements.eplb import Eplb
-from wss.policies.prediction import Never
-from wss.policies.presets import PAPER
+from wss.policies.prediction import Never, TokenHeatmap
 from wss.traces.synth import SYNTHS, SynthSpec
 
 Values = Mapping[str, Any]
 PAPER_PHYSICS = "paper_artifact"
+AT_HOMES = ("home", "even", "nearest")  # allocations that compute every expert where it was placed
 LABELS = ("name", "source", "about", "seed")  # change no figure, or a figure by chance alone
 
 
@@ -82,20 +85,20 @@ RULES: tuple[Rule, ...] = (
     Rule(
         ("network", "gemm", "window"),
         _is_paper,
-        "physics: paper_artifact has its own network, GEMM times and window",
+        "physics: paper has its own network, GEMM times and window",
         (),
     ),
     Rule(
         ("wafer.die.sms", "wafer.die.hbm.latency", "wafer.die.llc"),
         lambda values: _is_paper(values) and _is_mesh(values),
-        "physics: paper_artifact has its own latencies and LLC, and reads of a die its FP16 peak and its HBM's "
+        "physics: paper has its own latencies and LLC, and reads of a die its FP16 peak and its HBM's "
         "bandwidth and size alone",
         _MESHES,
     ),
     Rule(
         ("wafer.link.latency", "wafer.link.request", "wafer.link.granule"),
         lambda values: _is_paper(values) and _is_mesh(values),
-        "physics: paper_artifact has its own links, and reads their bandwidth alone",
+        "physics: paper has its own links, and reads their bandwidth alone",
         _MESHES,
     ),
     Rule(
@@ -141,6 +144,12 @@ RULES: tuple[Rule, ...] = (
         _TRACES,
     ),
     Rule(
+        ("faults.seed",),
+        lambda values: isinstance(values.get("faults"), FaultSpec) and values["faults"].die_yield >= 1,
+        "without a yield below 1 no die is drawn dead; give faults.yield",
+        ({"faults": FaultSpec()},),
+    ),
+    Rule(
         ("replications",),
         lambda values: not _drawn_by_seed(values),
         "recorded requests are taken in a given order, and no layers are sampled, so all seeds give the same",
@@ -184,9 +193,20 @@ def _differences(value: Any, allowed: list[Any], place: Place) -> Iterator[tuple
             if field.name not in LABELS:
                 others = [getattr(other, field.name) for other in alike]
                 yield from _differences(getattr(value, field.name), others, (*place, field.name))
+    elif isinstance(value, dict) and alike:
+        for key, item in value.items():
+            yield from _differences(item, [other[key] for other in alike if key in other], (*place, str(key)))
     elif not any(value == other for other in alike):
-        shown = getattr(value, "name", None) if is_dataclass(value) else repr(value)
-        yield place, shown or f"a {type(value).__name__}"
+        yield place, _shown(value)
+
+
+def _shown(value: Any) -> str:
+    """Return what a configuration calls *value*."""
+    kinds = [name for name, cls in NETWORKS.items() if type(value) is cls]
+    if kinds:
+        return f"'{kinds[0]}'"
+    name = getattr(value, "name", None) if is_dataclass(value) else repr(value)
+    return name or f"a {type(value).__name__}"
 
 
 def _as_written(place: Place, values: Values) -> Place:
@@ -202,6 +222,16 @@ def _of_policies(values: Values) -> Iterator[tuple[Place, str]]:
         if isinstance(policy.prediction, Never) and policy.caching != Lru():
             what = "changes nothing: without a prediction there are no copies to give up; leave it out"
             yield ("policies", number, "caching"), what
+        if isinstance(policy.prediction, Never) and policy.copies != CopyRules():
+            what = "changes nothing: without a prediction there are no copies; leave it out"
+            yield ("policies", number, "copies"), what
+        elif policy.copies.serve == "all_dies" and isinstance(policy.allocation, InTurn | Chunked):
+            what = "'all_dies' changes nothing: this allocation reads from homes and own copies alone; leave it out"
+            yield ("policies", number, "copies", "serve"), what
+        computes_at_homes = [name for name in AT_HOMES if type(policy.allocation) is ALLOCATIONS[name]]
+        if computes_at_homes and not isinstance(policy.prediction, Never):
+            what = f"changes nothing: with allocation: {computes_at_homes[0]} no die fetches what it could keep"
+            yield ("policies", number, "prediction"), f"{what}; leave it out"
         placement = policy.placement
         if isinstance(placement, Eplb) and placement.nodes == 1 and placement.groups != Eplb().groups:
             what = f"{placement.groups} changes nothing: groups matter where there are nodes; give nodes"
@@ -215,22 +245,33 @@ def not_in_paper(values: Values) -> Iterator[tuple[Place, str]]:
     model = values.get("model")
     if model is not None and model.name not in SHARES:
         known = ", ".join(name for name, shape in MODELS.items() if shape.name in SHARES)
-        yield ("model",), f"physics: paper_artifact has no compute times for {model.name}; give one of {known}"
+        yield ("model",), f"physics: paper has no compute times for {model.name}; give one of {known}"
     if values.get("precision", "fp16") != "fp16":
-        yield ("precision",), f"physics: paper_artifact has no {values['precision']}; give precision: fp16"
+        yield ("precision",), f"physics: paper has no {values['precision']}; give precision: fp16"
     if model is not None and (model.matrices != 3 or model.zero_experts):
-        what = "physics: paper_artifact has only experts with weights, of three matrices; give such a model"
+        what = "physics: paper has only experts with weights, of three matrices; give such a model"
         yield ("model",), what
     if isinstance(values.get("faults"), FaultSpec):
-        yield ("faults",), "physics: paper_artifact has no faults; leave them out"
+        yield ("faults",), "physics: paper has no faults; leave them out"
     if isinstance(values.get("wafer"), SwitchedSpec):
-        yield ("wafer",), "physics: paper_artifact has no switches; give a wafer that is a mesh, such as dojo"
-    on_simpy = values.get("engine") == "simpy" and _is_mesh(values)
-    if on_simpy and values["wafer"].link.bandwidth != WAFERS["dojo"].link.bandwidth:
-        yield ("engine",), "physics: paper_artifact has Dojo's links where engine is simpy; give engine: auto"
+        yield ("wafer",), "physics: paper has no switches; give a wafer that is a mesh, such as dojo"
     if values.get("dispatch") is not None:
-        yield ("dispatch",), "physics: paper_artifact sends no token activations; give dispatch: none"
+        yield ("dispatch",), "physics: paper sends no token activations; give dispatch: none"
     for number, policy in enumerate(values.get("policies", ())):
-        if policy.name not in PAPER or POLICIES[policy.name] != policy:
-            what = f"physics: paper_artifact has no policy '{policy.name}'; give the presets {', '.join(PAPER)}"
-            yield ("policies", number), what
+        yield from ((("policies", number, *place), what) for place, what in _not_in_paper(policy))
+
+
+def _not_in_paper(policy: Policy) -> Iterator[tuple[Place, str]]:
+    """Yield which parts of *policy* the paper's simulator does not have."""
+    start = f"physics: paper has no such {{}} ('{policy.name}'); give"
+    allocation = policy.allocation
+    if type(allocation) not in (InTurn, Chunked, Home, Algorithm1):
+        yield ("allocation",), f"{start.format('allocation')} in_turn, chunked, home or algorithm1"
+    elif isinstance(allocation, Algorithm1) and allocation.radius != Algorithm1().radius:
+        yield ("allocation", "radius"), f"{start.format('radius')} {Algorithm1().radius}"
+    if type(policy.prediction) not in (Never, TokenHeatmap):
+        yield ("prediction",), f"{start.format('prediction')} never or token_heatmap"
+    plain = Policy(name=policy.name, allocation=allocation)
+    for part in ("placement", "caching", "copies", "prefetching", "rebalancing", "history"):
+        if getattr(policy, part) != getattr(plain, part):
+            yield (part,), f"{start.format(part)} none: leave it out"

@@ -12,6 +12,7 @@ from annotated_types import Ge, Le, MinLen
 
 from wss.config.choices import build
 from wss.config.nodes import Document, Place
+from wss.config.python_values import BASE_UNITS, plain_number, strays
 from wss.errors import did_you_mean
 from wss.hardware import GEMMS
 from wss.models import Precision, PrecisionName
@@ -56,6 +57,16 @@ def _physics(document: Document, place: Place, value: Any) -> Any:
     return PHYSICS.get(_one_of(document, place, value, PHYSICS, "physics"))
 
 
+def _planning(document: Document, place: Place, value: Any) -> Any:
+    if value in ("free", "charged"):
+        return value
+    try:
+        return Quantity("time").parse(value)
+    except ValueError as error:
+        document.fault(place, f"{str(error).partition(';')[0]}; give free, charged or a time, such as '20 us'")
+        return None
+
+
 def _one_of(document: Document, place: Place, value: Any, table: Mapping[str, Any], what: str) -> Any:
     if not isinstance(value, str) or value not in table:
         document.fault(place, f"{value!r} is not a known {what}; {did_you_mean(value, table)}")
@@ -80,15 +91,18 @@ PLAIN: dict[str, Reader] = {
     "physics": _physics,
     "window": _of(Annotated[int, Ge(1), Le(4096)]),
     "baseline": _of(str),
+    "planning": _planning,
     "seed": _of(Annotated[int, Ge(0), Le(LARGEST_SEED)]),
     "replications": _of(Annotated[int, Ge(1), Le(1000)]),
 }
 
-_BASE_UNITS = {"time": "s", "size": "B", "bandwidth": "B/s", "compute rate": "FLOPS"}
-
 
 def check_value(document: Document, place: Place, value: Any) -> None:
     """Note what a configuration would be refused for if it held *value*, a dataclass made in Python."""
+    if found := list(strays(value, type(value), place)):
+        for where, what in found:
+            document.fault(where, what)
+        return
     try:
         written = json.loads(json.dumps(as_written(value, type(value)), default=_plain))
     except (TypeError, ValueError) as error:
@@ -104,13 +118,14 @@ def _plain(value: Any) -> Any:
 
 def as_written(value: Any, hint: Any) -> Any:
     """Return *value*, of the type *hint*, as a configuration would hold it: SI numbers get their units."""
+    value = plain_number(value)
     if is_dataclass(value) and not isinstance(value, type):
         hints = get_type_hints(type(value), include_extras=True)
         return {f.name: as_written(getattr(value, f.name), hints[f.name]) for f in fields(value) if f.init}
     if get_origin(hint) is Annotated:
         quantity = next((extra for extra in get_args(hint) if isinstance(extra, Quantity)), None)
         if quantity is not None and isinstance(value, int | float) and not isinstance(value, bool):
-            return f"{float(value)!r} {_BASE_UNITS[quantity.dimension]}"
+            return f"{float(value)!r} {BASE_UNITS[quantity.dimension]}"
         return as_written(value, get_args(hint)[0])
     inside = get_args(hint)
     if isinstance(value, Mapping):

@@ -17,7 +17,7 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from wss.engine.artifact_machine import HIT, MISS, REQUEST_BYTES, SLICES, STORE, Counts, Machine, Memories, link_ns
+from wss.engine.artifact_machine import HIT, MISS, REQUEST_BYTES, SLICES, STORE, Counts, Machine, Memories
 from wss.engine.circuit import Circuit
 from wss.records import BoolArray, IntArray
 
@@ -97,7 +97,7 @@ class ArtifactKernel:
         hops = len(self._machine.routes[die][home])
         self.counts.hops += hops
         self.counts.remote_slices[k] += 1
-        end = start + link_ns(hops, REQUEST_BYTES)
+        end = start + self._machine.link_ns(hops, REQUEST_BYTES)
         if self._memories.holds(self._layer, expert, part, home):
             self.counts.llc_hits += 1
             self._submit(end, (self._port(home),), k, part, self._hit_at_home)
@@ -124,7 +124,7 @@ class ArtifactKernel:
     def _data(self, start: int, k: int, part: int) -> int:
         expert, die, _ = self._tasks[k]
         hops = len(self._machine.routes[self._machine.home[expert]][die])
-        end = start + link_ns(hops, self._machine.slice_bytes)
+        end = start + self._machine.link_ns(hops, self._machine.slice_bytes)
         self._submit(end, (self._compute_unit(die),), k, part, self._compute)
         if self._wanted[k]:
             self._submit(end, (self._dram(die),), k, part, self._write_copy)

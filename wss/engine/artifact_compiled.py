@@ -20,7 +20,6 @@ from wss.engine.artifact_machine import (
     Counts,
     Machine,
     Memories,
-    link_ns,
 )
 from wss.records import BoolArray, IntArray
 
@@ -258,7 +257,7 @@ def compiled_artifact(machine: Machine, memories: Memories, layer: int, tasks: I
     """Run *tasks* (expert, die, tokens), [tasks, 3], in that order; *wanted*: worth a copy, [tasks]."""
     costs = machine.costs(tasks[:, 2])
     nbytes = machine.slice_bytes
-    setting = (nbytes, machine.slice_ns, link_ns(0, REQUEST_BYTES), link_ns(0, nbytes))
+    setting = (nbytes, machine.slice_ns, machine.link_ns(0, REQUEST_BYTES), machine.link_ns(0, nbytes))
     needs, route = machine.needs
     places = (layer, machine.homes, needs, route, machine.num_resources)
     outlives = (memories.copies, memories.num_copies, memories.llc)

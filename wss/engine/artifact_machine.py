@@ -58,6 +58,8 @@ class Machine:
         How many edges there are.
     compute_shares, dram_share
         Achieved shares of peak FLOP/s, by tokens, and of DRAM bandwidth.
+    link_rate
+        Bytes a ns that a link achieves.
     """
 
     hidden: int
@@ -67,6 +69,7 @@ class Machine:
     num_edges: int
     compute_shares: Shares
     dram_share: float
+    link_rate: float = LINK_BYTES_PER_NS * LINK_SHARE
 
     @property
     def num_dies(self) -> int:
@@ -116,6 +119,10 @@ class Machine:
         """Time of a DRAM access of a slice alone."""
         return DRAM_LATENCY + math.ceil(self.slice_bytes / (DRAM_BYTES_PER_NS * self.dram_share))
 
+    def link_ns(self, hops: int, nbytes: int) -> int:
+        """Time of a transfer over *hops* links, all held."""
+        return HOP_LATENCY * hops + math.ceil(nbytes / self.link_rate)
+
     @cached_property
     def _shares(self) -> FloatArray:
         """Bounds and shares of the compute shares, [bounds, 2]."""
@@ -143,11 +150,6 @@ def _costs(tokens, hidden, intermediate, shares, rate):  # type: ignore[no-untyp
         costs[1, k] = DRAM_LATENCY + math.ceil(costs[0, k] / rate)
         costs[2, k] = math.ceil(2 * hidden * intermediate * tokens[k] / (FLOP_PER_NS * shares[place, 1]))
     return costs
-
-
-def link_ns(hops: int, nbytes: int) -> int:
-    """Time of a transfer over *hops* links, all held."""
-    return HOP_LATENCY * hops + math.ceil(nbytes / (LINK_BYTES_PER_NS * LINK_SHARE))
 
 
 class Memories:

@@ -21,7 +21,7 @@ from wss.records import FloatArray, KernelRun, Plan
 @numba.njit(cache=True)
 def _go_on(d, now, window, plan, reads, dies, log, waiting, llcs):  # type: ignore[no-untyped-def]
     """Let die *d* issue reads and end tasks as far as it can at *now*."""
-    tasks, bounds, source, key, compute = plan
+    tasks, bounds, source, key, compute, _ = plan
     rows, latencies, row, joins, is_read, hit = reads
     at, issued, previous, computes = dies
     issue, _, end = log
@@ -99,7 +99,7 @@ def run_dies(plan, rows, latencies, nbytes, window, write, tables, capacity, llc
     tables, capacity
         As `fluid.settle` takes them.
     """
-    tasks, bounds, source, key, _ = plan
+    tasks, bounds, source, key, _, cached = plan
     num_tasks, num_dies = tasks.size, bounds.size - 1
     row = np.zeros(num_tasks, np.int64)
     left, rates = np.full(num_tasks, nbytes), np.zeros(num_tasks)
@@ -151,6 +151,8 @@ def run_dies(plan, rows, latencies, nbytes, window, write, tables, capacity, llc
             if has_llc and not hit[task]:
                 store(llcs[0][s], llcs[1][s], key[task], now + write)
             d = die_of[task]
+            if has_llc and cached[task]:
+                store(llcs[0][d], llcs[1][d], key[task], now + write)
             if tasks[at[d]] == task and computes[d] == np.inf and not is_due[d]:
                 due[num_due], is_due[d] = d, True
                 num_due += 1

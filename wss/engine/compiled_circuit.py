@@ -47,7 +47,7 @@ def _hold(now, row, latency, nbytes, tables, circuits, free, moved, busy):  # ty
 @numba.njit(cache=True)
 def _go_on(d, now, number, plan, reads, network, dies, log, llcs, events):  # type: ignore[no-untyped-def]
     """Let die *d* issue reads and end tasks as far as it can at *now*; return the *number* of the next event."""
-    tasks, bounds, source, key, compute = plan
+    tasks, bounds, source, key, compute, _ = plan
     rows, latencies, nbytes, window, hit, is_read = reads
     tables, circuits, free, moved, busy = network
     at, issued, previous = dies
@@ -100,7 +100,7 @@ def run_circuits(plan, rows, latencies, nbytes, window, write, tables, circuits,
     circuits
         Of each resource the one that it is held as, B/s that a read achieves, and whether it is a link, [resources].
     """
-    tasks, bounds, source, key, _ = plan
+    tasks, bounds, source, key, _, cached = plan
     num_dies = bounds.size - 1
     is_read = np.zeros(tasks.size, np.bool_)
     reads = (rows, latencies, nbytes, window, hit, is_read)
@@ -136,6 +136,8 @@ def run_circuits(plan, rows, latencies, nbytes, window, write, tables, circuits,
             s = source[task]
             if has_llc and not hit[task]:
                 store(llcs[0][s], llcs[1][s], key[task], now + write)
+            if has_llc and cached[task]:
+                store(llcs[0][d], llcs[1][d], key[task], now + write)
             if at[d] == place and d not in due[:num_due]:
                 due[num_due] = d
                 num_due += 1

@@ -49,7 +49,7 @@ class Tasks:
     ----------
     plan
         Tasks by die, [tasks], where each die's begin and end in them, [dies + 1], and of each task source, key of the
-        expert and s of computing, [tasks].
+        expert, s of computing and whether its die's LLC stores a copy, [tasks].
     rows, latencies
         Row of the path tables, and s from issue to joining, of each read from HBM and from LLC, [2, tasks].
     llcs
@@ -66,7 +66,8 @@ class Tasks:
         order = np.argsort(plan.die, kind="stable")
         bounds = np.searchsorted(plan.die[order], np.arange(llcs.num_dies + 1))
         # a plan's arrays may be read-only or not: a copy never is, so that networks are compiled once
-        self.plan = (order, bounds, plan.source.copy(), llcs.keys(layer, plan.expert), compute)
+        cached = plan.copy & llcs.copies
+        self.plan = (order, bounds, plan.source.copy(), llcs.keys(layer, plan.expert), compute, cached)
         self.rows: IntArray = np.stack([paths.rows(plan, hit) for hit in (False, places > 0)])
         self.latencies: FloatArray = np.ascontiguousarray(paths.latency[:, plan.source, plan.die])
         self.llcs = llcs.as_arrays(places)

@@ -12,7 +12,7 @@ then under way is read in vain.
 
 from __future__ import annotations
 
-from collections.abc import Generator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
@@ -25,6 +25,11 @@ from wss.engine.llc import Key, Llcs
 from wss.engine.network import Network
 from wss.engine.turns import Turns
 from wss.records import BoolArray, FloatArray, IntArray, Plan
+
+
+def _store_at(turns: Turns, die: int, task: int, put: Callable[[], None], read: simpy.Event) -> None:
+    """Have *put* store what *die* has read for *task*, now that the *read* has ended."""
+    turns.store(die, task, put)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -93,9 +98,13 @@ class Work:
         die = int(plan.die[task])
         read = self.network.read(source, die, self.nbytes, bool(plan.copy[task]), hit)
         self.hit[task] = hit
-        if not hit and (turns := self.turns) is not None:
-            assert read.callbacks is not None
-            read.callbacks.append(lambda _: turns.store(die, task, lambda: self._store(source, key)))
+        if (turns := self.turns) is None:
+            return read
+        stores = [] if hit else [source]
+        stores += [die] if self.llcs.copies and plan.copy[task] else []
+        assert read.callbacks is not None
+        for at in stores:
+            read.callbacks.append(partial(_store_at, turns, die, task, partial(self._store, at, key)))
         return read
 
     def _store(self, die: int, key: Key, *, keep: bool = False) -> None:

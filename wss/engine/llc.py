@@ -1,7 +1,8 @@
 """The last-level caches: whole experts, least recently used out first, one cache a die in front of its HBM.
 
 A cache stands on the memory's side: whoever reads an expert from a die's HBM, near or far, looks in that die's LLC, and
-what was read from the HBM is stored there, *write* seconds after the read has ended. An expert larger than the cache is
+what was read from the HBM is stored there, *write* seconds after the read has ended. So is, on request, a copy that a
+die keeps of another's expert, in its own LLC. An expert larger than the cache is
 never stored: it would push its own beginning out before anyone came back for it. What is prefetched stays until it has
 been read once, or until the kernel it was meant for is over.
 """
@@ -95,10 +96,13 @@ class Llcs:
         Their size and latencies.
     num_dies
         How many there are.
+    copies
+        Whether a copy of a remote expert is stored in the LLC of the die that keeps it, as it is written to its HBM.
     """
 
-    def __init__(self, spec: LlcSpec, num_dies: int) -> None:
+    def __init__(self, spec: LlcSpec, num_dies: int, *, copies: bool = False) -> None:
         self.spec = spec
+        self.copies = copies
         self.num_dies = num_dies
         self._llcs = [Llc(spec.size) for _ in range(num_dies)]
         self._arrays: tuple[IntArray, FloatArray, float] | None = None  # what lies there instead, given as arrays

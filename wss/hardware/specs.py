@@ -10,7 +10,7 @@ from typing import Annotated, Literal
 
 from annotated_types import Ge, Lt
 
-from wss.errors import CHECKED
+from wss.errors import CHECKED, of_sound_fields
 from wss.units import Bytes, BytesOrZero, BytesPerSecond, FlopPerSecond, Seconds
 
 Precision = Literal["fp16", "fp8", "fp4"]  # as in wss.models, which hardware does not know
@@ -80,6 +80,7 @@ class WaferSpec:
     link: LinkSpec
     source: str = "given in the configuration"
 
+    @of_sound_fields
     def __post_init__(self) -> None:
         if self.mesh[0] * self.mesh[1] > 1024:
             raise ValueError(f"mesh {self.mesh[0]} x {self.mesh[1]} has more than 1024 dies; give a smaller mesh")
@@ -116,6 +117,7 @@ class SwitchedSpec:
     fabric: LinkSpec
     source: str = "given in the configuration"
 
+    @of_sound_fields
     def __post_init__(self) -> None:
         if self.nodes * self.gpus > 1024:
             raise ValueError(f"nodes {self.nodes} of {self.gpus} GPUs are more than 1024 dies; give fewer nodes")

@@ -75,8 +75,15 @@ def by_layer(ledger: Ledger, wafer: Wafer, sample: Sample, all_layers: int, deco
         **(_exchange(ledger, sample, time) if ledger.exchanges else {}),
         **_steps(ledger, sample),
         **_links(ledger, wafer, sample, time),
+        **_planning(ledger, sample),
         **_moves(ledger, sample),
     }
+
+
+def _planning(ledger: Ledger, sample: Sample) -> dict[str, Figure]:
+    """Return what waiting for plans took, where it is charged."""
+    waited = _column(ledger.decode, "planning_s", sample)
+    return {"planning_time_s": Figure(waited)} if waited.any() else {}
 
 
 def link_utilization(ledger: Ledger, wafer: Wafer, sample: Sample) -> FloatArray:

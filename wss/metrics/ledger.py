@@ -67,16 +67,19 @@ class Ledger:
         *,
         where: Whereabouts,
         exchanged: Exchanged | None = None,
+        planned: float = 0.0,
         evictions: int,
         hbm_used: float,
     ) -> None:
         """Check that the kernel kept all bytes and its bound, and enter its row; *layer* is absolute.
 
-        *where* is where its experts' weights were when it began, *exchanged* what its activations took.
+        *where* is where its experts' weights were when it began, *exchanged* what its activations took, *planned* for
+        how many seconds it waited for its plan.
         *hbm_used* is the bytes in the fullest die's HBM: its experts, copies and activation buffers.
         """
         check_conservation(plan, run, self._wafer, self._expert_bytes)
-        bound, time, mean = self._bounds.of(counts, where), run.time, float(run.die_end.mean())
+        bound = self._bounds.of(counts, where)
+        time, mean = planned + run.time, planned + float(run.die_end.mean())
         carried, activation, busy = run.carried, np.zeros_like(self.link_data), run.carried.link_busy
         sent: dict[str, Any] = {}
         if exchanged is not None:
@@ -108,6 +111,7 @@ class Ledger:
             evictions=evictions,
             hbm_used_bytes=hbm_used,
             **vars(traffic(plan, run, self._wafer, self._expert_bytes)),
+            planning_s=planned,
             **sent,
         )
         self.add(row, carried.link_data, carried.link_request, busy, die_compute, activation)

@@ -67,8 +67,15 @@ def summarise(ledger: Ledger, wafer: Wafer, decode_tokens: int | None) -> dict[s
         "lower_bound_s": bound,
         "bound_ratio": time / bound,
         **(exchange(decode, time) if ledger.exchanges else {}),
+        **_planning(ledger),
         **_moves(ledger),
     }
+
+
+def _planning(ledger: Ledger) -> dict[str, Any]:
+    """Return what waiting for plans took, where it is charged; it is part of the other times."""
+    waited = total(ledger.decode, "planning_s")
+    return {"planning_time_s": waited} if waited else {}
 
 
 def exchange(decode: list[KernelRow], time: float) -> dict[str, Any]:

@@ -7,7 +7,9 @@ from typing import Any
 
 from wss.errors import ConfigError
 from wss.models.layers import MOST_LAYERS
-from wss.models.sparse_layers import moe_layers
+from wss.models.routers import router_in
+from wss.models.sparse_layers import KNOWN, moe_layers
+from wss.models.strange_keys import check_keys
 
 _NESTED = ("text_config", "llm_config", "language_config", "thinker_config")
 
@@ -65,10 +67,28 @@ MARKS = {
     *_NESTED,
     *(spelling.partition(".")[0] for fact in ("num_experts", "top_k") for spelling in _SPELLINGS[fact]),
 } - {"num_experts"}
+_LATENT = ("moe_latent_size", "routed_expert_hidden_size")
+# Of these facts and rules, unknown keys that are nearly theirs are refused.
+_GUARDED = {
+    *KNOWN,
+    *_LATENT,
+    *(
+        spelling.partition(".")[0]
+        for fact in (
+            "num_experts",
+            "top_k",
+            "moe_intermediate_size",
+            "zero_experts",
+            "num_shared_experts",
+            "shared_intermediate_size",
+            "a_shared_expert",
+        )
+        for spelling in _SPELLINGS[fact]
+    ),
+}
 _FROM_ZERO = ("zero_experts", "num_shared_experts", "shared_intermediate_size", "a_shared_expert")
 # With these, experts have a size of their own, and intermediate_size is that of dense layers.
 _OWN_SIZE = ("n_routed_experts", "first_k_dense_replace", "decoder_sparse_step", "shared_expert_intermediate_size")
-_LATENT = ("moe_latent_size", "routed_expert_hidden_size")
 _GATED = ("silu", "swish", "swiglu", "swigluoai", "situ", "gelu", "gelu_new", "gelu_pytorch_tanh", "geglu")
 _UNGATED = ("relu2", "squared_relu", "relu_squared")
 
@@ -140,6 +160,10 @@ class _Facts:
             raise ValueError(f"{next(iter(found))}: contradicts itself: {said}; keep the one that is right")
         return next(iter(found.values()), None)
 
+    def _key(self, fact: str) -> str:
+        """Return the key that gives a fact which is there."""
+        return next(spelling for spelling in _SPELLINGS[fact] if self._at(spelling) is not None)
+
     def need(self, fact: str, what: str) -> int:
         """Return a whole number that must be given."""
         value = self.find(fact)
@@ -159,6 +183,9 @@ class _Facts:
                 "give a Mixture-of-Experts model"
             )
         hidden, layers = self.need("hidden_size", "the size of a token's vector"), self._num_layers()
+        top_k = self.need("top_k", "how many experts a token has")
+        counts = {self._key("num_experts"): experts, self._key("top_k"): top_k}
+        check_keys(self._config, _GUARDED, layers, counts)
         sparse = moe_layers(self._config, layers)
         for key in _LATENT:
             if self._config.get(key) not in (None, hidden):
@@ -176,12 +203,13 @@ class _Facts:
             "num_layers": layers,
             "moe_layers": list(sparse),
             "num_experts": experts,
-            "top_k": self.need("top_k", "how many experts a token has"),
+            "top_k": top_k,
             "hidden_size": hidden,
             "moe_intermediate_size": size,
             "expert_matrices": self._matrices(),
             "zero_experts": zero,
             "expert_groups": groups,
+            "router": router_in(self._config),
             "attention": self._attention(hidden),
             "dense_intermediate_size": self._dense_size(all_sparse=len(sparse) == layers),
             **self._shared(size),

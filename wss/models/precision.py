@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Literal
 
-from wss.errors import CHECKED
+from wss.errors import CHECKED, of_sound_fields
 
 PrecisionName = Literal["fp16", "bf16", "fp8", "fp4"]
 Format = Literal["fp16", "bf16", "fp8", "fp4", "mxfp4", "nvfp4", "int4", "int4_g128"]
@@ -57,6 +57,7 @@ class Precision:
     activations: PrecisionName | None = field(default=None, metadata={"option": True})
     kv: PrecisionName = field(default="bf16", metadata={"option": True})
 
+    @of_sound_fields
     def __post_init__(self) -> None:
         if self.kv != "bf16":
             raise ValueError(f"kv is '{self.kv}', and a fixed batch has no KV cache that could be; leave kv out")

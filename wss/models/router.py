@@ -1,4 +1,4 @@
-"""How routers choose experts from logits, and what of it is known of each preset.
+"""How routers choose experts from logits.
 
 A router turns logits into scores, by softmax over the experts or by a sigmoid of each. It may add a correction bias to
 the scores, for the choice alone. It may rank groups of neighbouring experts first and keep the best groups: by the sum
@@ -9,13 +9,13 @@ of a group's two best scores where scores are sigmoids (DeepSeek-V3), by its bes
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import numpy as np
 import numpy.typing as npt
+from annotated_types import Ge, Le
 
-from wss.models.presets import MODELS
-from wss.models.shape import ModelShape
+from wss.errors import CHECKED, of_sound_fields
 
 Score = Literal["softmax", "sigmoid"]
 
@@ -27,9 +27,9 @@ class Router:
     Attributes
     ----------
     score
-        What makes scores of logits.
+        What makes scores of logits; None where it is neither, which matters where a bias or groups need scores.
     groups, topk_groups
-        Groups of neighbouring experts, and how many of them a token may use.
+        Groups of neighbouring experts, and how many of them a token may use; None where that is not known.
     needs_bias
         Whether a correction bias, a weight of the checkpoint, is added to the scores.
 
@@ -39,13 +39,16 @@ class Router:
         If a token may use no group, or more than there are.
     """
 
-    score: Score = "softmax"
-    groups: int = 1
-    topk_groups: int = 1
+    __pydantic_config__ = CHECKED
+
+    score: Score | None
+    groups: Annotated[int, Ge(1), Le(4096)] = 1
+    topk_groups: int | None = 1
     needs_bias: bool = False
 
+    @of_sound_fields
     def __post_init__(self) -> None:
-        if not 1 <= self.topk_groups <= self.groups:
+        if self.topk_groups is not None and not 1 <= self.topk_groups <= self.groups:
             raise ValueError(f"topk_groups {self.topk_groups} of {self.groups} groups; give 1 to {self.groups}")
 
     def choose(
@@ -61,9 +64,14 @@ class Router:
         Raises
         ------
         ValueError
-            If the groups do not divide the experts, or those that a token may use have fewer than top_k.
+            If the groups do not divide the experts, those that a token may use have fewer than top_k, or what the
+            choice needs is not known.
         """
         layers, tokens, experts = logits.shape
+        if self.topk_groups is None:
+            raise ValueError(f"how many of {self.groups} groups a token may use is not known; say how many")
+        if self.score is None and (bias is not None or self.topk_groups < self.groups):
+            raise ValueError("what makes scores of logits is not known, and a bias or groups need scores; say what")
         if experts % self.groups:
             raise ValueError(f"{self.groups} groups do not divide {experts} experts; give groups of one size")
         size = experts // self.groups
@@ -93,21 +101,3 @@ class Router:
         weight = np.exp(logits - logits.max(axis=2, keepdims=True))
         scores: npt.NDArray[np.float64] = weight / weight.sum(axis=2, keepdims=True)
         return scores
-
-
-ROUTERS: dict[str, Router] = {
-    # config.json: scoring_func sigmoid, topk_method noaux_tc (the bias), n_group 8, topk_group 4
-    "deepseek_v3": Router(score="sigmoid", groups=8, topk_groups=4, needs_bias=True),
-    # scoring_func sigmoid, topk_method noaux_tc, n_group 1
-    "kimi_k2": Router(score="sigmoid", needs_bias=True),
-    # the top 4 of the logits, then a softmax of those
-    "gpt_oss_20b": Router(),
-    # the top 1 of the logits, then its sigmoid
-    "llama4_maverick": Router(score="sigmoid"),
-    "qwen3_235b": Router(),
-}
-
-
-def router_of(model: ModelShape) -> Router | None:
-    """Return how *model*'s router chooses, None where it is not known."""
-    return next((router for name, router in ROUTERS.items() if MODELS[name].name == model.name), None)

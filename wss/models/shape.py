@@ -12,8 +12,9 @@ from typing import Annotated, Literal
 
 from annotated_types import Ge, Le, MinLen
 
-from wss.errors import CHECKED
+from wss.errors import CHECKED, of_sound_fields
 from wss.models.precision import AnyPrecision, Format, stated_activation_bytes, weight_bits
+from wss.models.router import Router
 
 Size = Annotated[int, Ge(1), Le(10**6)]
 
@@ -46,6 +47,7 @@ class Attention:
     qk_rope_head_dim: Size | None = field(default=None, metadata=_OPTION)
     v_head_dim: Size | None = field(default=None, metadata=_OPTION)
 
+    @of_sound_fields
     def __post_init__(self) -> None:
         grouped = (self.num_kv_heads, self.head_dim)
         latent = (self.kv_lora_rank, self.qk_nope_head_dim, self.qk_rope_head_dim, self.v_head_dim)
@@ -76,6 +78,8 @@ class ModelShape:
         Experts without weights and FLOP, which the router may choose: ids num_experts and above.
     expert_groups
         Groups of neighbouring experts between which the router chooses first (n_group); 1 for none.
+    router
+        How experts are chosen from logits, if it is known: read when logits are imported.
     attention, dense_intermediate_size, num_shared_experts, shared_intermediate_size, vocab_size
         Facts that a fixed batch does not use. *shared_intermediate_size* is of all shared experts together.
 
@@ -88,7 +92,7 @@ class ModelShape:
 
     __pydantic_config__ = CHECKED
 
-    name: str
+    name: Annotated[str, MinLen(1)]
     num_layers: Annotated[int, Ge(1), Le(10_000)]
     moe_layers: Annotated[tuple[int, ...], MinLen(1)]
     num_experts: Annotated[int, Ge(1), Le(4096)]
@@ -98,6 +102,7 @@ class ModelShape:
     expert_matrices: Literal[2, 3] | None = field(default=None, metadata=_OPTION)
     zero_experts: Annotated[int, Ge(0), Le(4096)] = field(default=0, metadata=_OPTION)
     expert_groups: Annotated[int, Ge(1), Le(4096)] = field(default=1, metadata=_OPTION)
+    router: Router | None = field(default=None, metadata=_OPTION)
     attention: Attention | None = field(default=None, metadata=_OPTION)
     dense_intermediate_size: Size | None = field(default=None, metadata=_OPTION)
     num_shared_experts: Annotated[int, Ge(0), Le(4096)] = field(default=0, metadata=_OPTION)
@@ -105,6 +110,7 @@ class ModelShape:
     vocab_size: Annotated[int, Ge(1), Le(10**8)] | None = field(default=None, metadata=_OPTION)
     source: str = "given in the configuration"
 
+    @of_sound_fields
     def __post_init__(self) -> None:
         if self.top_k > self.num_choices:
             free = f" and zero_experts {self.zero_experts}" if self.zero_experts else ""

@@ -5,20 +5,21 @@ Models say it in many ways. Every rule that a config states must hold, and a lis
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Mapping
 from typing import Any
 
 from wss.models.layers import layer_numbers
 
 Layers = frozenset[int]
-_LISTS = ("moe_layers", "moe_layers_enum", "mlp_layer_types", "is_moe_layer", "hybrid_override_pattern")
-_UNREAD = re.compile(
-    r"(moe|expert|sparse|dense|mlp).*layer|layer.*(moe|expert|sparse|dense|mlp)"
-    r"|(dense|sparse).*(step|replace|freq|interval|period)"
+_LISTS = (
+    "moe_layers",
+    "moe_layers_enum",
+    "mlp_layer_types",
+    "is_moe_layer",
+    "hybrid_override_pattern",
+    "moe_layer_freq",
 )
 _BLOCKS = ("mamba", "attention", "mlp")
-_NORM = re.compile("layer_?norm")
 
 
 def _every(step: int, offset: int) -> Callable[[int], bool]:
@@ -41,6 +42,18 @@ _RULES: dict[str, Callable[[int], Callable[[int], bool]]] = {
     "expert_layer_period": lambda step: lambda layer: True,  # Jamba: together with its offset
     "expert_layer_offset": lambda offset: lambda layer: True,
 }
+# Where a config has two rules of one kind, both must say the same: how many dense layers come first, or the step.
+_KINDS = (
+    ("first_k_dense_replace", "num_dense_layers", "moe_layer_num_skipped", "moe_layer_start_index"),
+    (
+        "moe_layer_freq",
+        "moe_layer_frequency",
+        "decoder_sparse_step",
+        "interleave_moe_layer_step",
+        "moe_layer_interval",
+        "expert_layer_period",
+    ),
+)
 _FROM_ZERO = {
     "first_k_dense_replace",
     "num_dense_layers",
@@ -59,64 +72,62 @@ def moe_layers(config: Mapping[str, Any], num_layers: int) -> tuple[int, ...]:
     ValueError
         ``key: what is wrong; what would be right``.
     """
-    for key, value in config.items():
-        if (
-            key not in KNOWN
-            and _UNREAD.search(_NORM.sub("", key))
-            and value not in (None, False, [])
-            and not isinstance(value, dict)
-        ):
-            raise ValueError(
-                f"{key}: may say which layers are MoE layers, and is not known; leave it out if it does not, or write "
-                "the model out with num_layers, moe_layers, num_experts, top_k and sizes"
-            )
-    allowed = _by_rules(config, num_layers)
+    rules = _by_rules(config, num_layers)
     lists = {key: layers for key in _LISTS if (layers := _listed(config, key, num_layers)) is not None}
     blocks = config.get("layers_block_type")  # Nemotron-H; Jamba's have no MoE among them
     if isinstance(blocks, list) and "moe" in blocks:
         lists["layers_block_type"] = _flagged("layers_block_type", blocks, num_layers, ("moe",), _BLOCKS)
-    for key, layers in lists.items():
-        if not layers <= allowed or layers != next(iter(lists.values())):
-            other = next((name for name in (*lists, *_RULES) if config.get(name) is not None and name != key), "")
-            raise ValueError(f"{key}: contradicts {other or 'mlp_only_layers'}; keep the one that is right")
-    found = next(iter(lists.values()), allowed)
+    _check_agreement(rules, lists)
+    found = next(iter(lists.values()), frozenset(range(num_layers)).intersection(*rules.values()))
     if not found:
         raise ValueError("no layer is a MoE layer; give the config of a Mixture-of-Experts model")
     return tuple(sorted(found))
 
 
-def _by_rules(config: Mapping[str, Any], num_layers: int) -> Layers:
-    """Return the layers for which all rules hold."""
-    layers = set(range(num_layers))
+def _check_agreement(rules: Mapping[str, Layers], lists: Mapping[str, Layers]) -> None:
+    """Check that lists are equal, that they hold to all rules, and that rules of one kind are equal."""
+    for key, layers in lists.items():
+        other = next((name for name, others in lists.items() if others != layers), None)
+        other = other or next((name for name, allowed in rules.items() if not layers <= allowed), None)
+        if other:
+            raise ValueError(f"{key}: contradicts {other}; keep the one that is right")
+    for kind in _KINDS:
+        stated = [key for key in kind if key in rules]
+        for key in stated[1:]:
+            if rules[key] != rules[stated[0]]:
+                raise ValueError(f"{key}: contradicts {stated[0]}; keep the one that is right")
+
+
+def _by_rules(config: Mapping[str, Any], num_layers: int) -> dict[str, Layers]:
+    """Return for every rule of *config* the layers for which it holds."""
+    rules: dict[str, Layers] = {}
+    every = range(num_layers)
     for key, rule in _RULES.items():
         value = config.get(key)
-        if value is None or isinstance(value, list | tuple):
+        if value is None or (key == "moe_layer_end_index" and value == -1):
             continue
+        if isinstance(value, list | tuple):
+            if key in _LISTS:
+                continue
+            raise ValueError(f"{key}: a list is not known here; write the model out with moe_layers")
         least = 0 if key in _FROM_ZERO else 1
-        if key == "moe_layer_end_index" and value == -1:
-            continue
         if isinstance(value, bool) or not isinstance(value, int) or value < least:
             raise ValueError(f"{key}: {value!r} is not right; it should be a whole number from {least} on")
-        layers = {layer for layer in layers if rule(value)(layer)}
-    if isinstance(freq := config.get("moe_layer_freq"), list):  # MiMo
-        layers &= _flagged("moe_layer_freq", freq, num_layers, (1,), (0,))
-    for key in _RULES:
-        if key != "moe_layer_freq" and isinstance(config.get(key), list):
-            raise ValueError(f"{key}: a list is not known here; write the model out with moe_layers")
+        rules[key] = frozenset(filter(rule(value), every))
     period, offset = config.get("expert_layer_period"), config.get("expert_layer_offset")
     if (period is None) != (offset is None):
         raise ValueError("expert_layer_period: goes with expert_layer_offset; give both")
     if period is not None and offset is not None:
-        layers = {layer for layer in layers if layer % period == offset}
+        rules["expert_layer_period"] = frozenset(filter(_every(period, offset), every))
     if config.get("mlp_only_layers"):
-        layers -= _numbers("mlp_only_layers", config["mlp_only_layers"], num_layers)
-    return frozenset(layers)
+        rules["mlp_only_layers"] = frozenset(every) - _numbers("mlp_only_layers", config["mlp_only_layers"], num_layers)
+    return rules
 
 
 def _listed(config: Mapping[str, Any], key: str, num_layers: int) -> Layers | None:
     """Return the layers that the list *key* names; None if there is none."""
     value = config.get(key)
-    if value is None or value == []:
+    if value is None or value == [] or (key in _RULES and not isinstance(value, list)):
         return None
     if key == "hybrid_override_pattern":  # Nemotron-H: Mamba, attention, MLP, experts
         if not isinstance(value, str) or set(value) - set("M*-E"):
@@ -124,7 +135,7 @@ def _listed(config: Mapping[str, Any], key: str, num_layers: int) -> Layers | No
         return _flagged(key, list(value), num_layers, ("E",), tuple("M*-"))
     if key == "mlp_layer_types":
         return _flagged(key, value, num_layers, ("sparse", "moe"), ("dense",))
-    if key == "is_moe_layer":
+    if key in ("is_moe_layer", "moe_layer_freq"):  # MiMo's, MiniMax's
         return _flagged(key, value, num_layers, (1,), (0,))
     return _numbers(key, value, num_layers)
 

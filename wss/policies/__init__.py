@@ -3,6 +3,7 @@
 from wss.policies.allocation import ALLOCATIONS
 from wss.policies.caching import CACHINGS
 from wss.policies.copies import Copies
+from wss.policies.copy_rules import CopyRules
 from wss.policies.history import Earlier, History
 from wss.policies.placements import PLACEMENTS
 from wss.policies.prediction import PREDICTIONS
@@ -20,6 +21,7 @@ __all__ = [
     "PREFETCHINGS",
     "REBALANCINGS",
     "Copies",
+    "CopyRules",
     "Costs",
     "Earlier",
     "History",

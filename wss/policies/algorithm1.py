@@ -2,7 +2,7 @@
 
 Experts are taken in ascending token count. For one expert with n tokens,
 
-1. candidates are the dies that hold it and those up to `radius` links from a holder;
+1. candidates are the dies that hold it and those up to `radius` links from a holder, or from its home alone;
 2. they are sorted by estimated time (ties: lower die first) and the first max(min_candidates, n // max(mean, block))
    are kept, mean being the mean count of the experts that have tokens; if no holder is among them, the holder of least
    estimated time takes the last one's place;
@@ -11,9 +11,9 @@ Experts are taken in ascending token count. For one expert with n tokens,
 
 The estimated time of a die is max(computing, reading from its HBM, receiving over its links). Each active expert is
 charged one read at its home beforehand, which its first read from there uses up; it is given back if there is none. A
-die without the expert reads it from the nearest holder (ties: the home, then the lower die). The published description
-leaves the cost open ("DRAM + compute + D2D"); the larger-of-two rule and the charge beforehand follow the authors'
-simulator.
+die without the expert reads it from the nearest die that may serve it (ties: the home, then the lower die). The
+published description leaves the cost open ("DRAM + compute + D2D"); the larger-of-two rule and the charge beforehand
+follow the authors' simulator.
 
 Written once: `algorithm1` is compiled, `algorithm1.py_func` is the same lines as plain Python.
 """
@@ -25,22 +25,25 @@ import numpy as np
 
 
 @numba.njit(cache=True)
-def nearest_holder(die, home, holders, hops):  # type: ignore[no-untyped-def]
-    """Return the holder with the fewest hops from *die*; *holders* [dies], ties to the home, then the lower number."""
+def nearest_source(die, home, sources, hops):  # type: ignore[no-untyped-def]
+    """Return the source with the fewest hops to *die*; *sources* [dies], ties to the home, then the lower number."""
     best = home
-    for other in range(holders.size):
-        if holders[other] and (hops[other, die] < hops[best, die] or not holders[best]):
+    for other in range(sources.size):
+        if sources[other] and (hops[other, die] < hops[best, die] or not sources[best]):
             best = other
     return best
 
 
 @numba.njit(cache=True)
-def candidates_of(expert_holders, hops, estimate, keep, radius):  # type: ignore[no-untyped-def]
-    """Return the dies considered for an expert, least estimated time first, [candidates]."""
+def candidates_of(expert_holders, centres, hops, estimate, keep, radius):  # type: ignore[no-untyped-def]
+    """Return the dies considered for an expert, least estimated time first, [candidates].
+
+    These are its holders and what is near its *centres*, [dies] each.
+    """
     num_dies = expert_holders.size
-    near = np.zeros(num_dies, np.bool_)
+    near = expert_holders.copy()
     for holder in range(num_dies):
-        if expert_holders[holder]:
+        if centres[holder]:
             for die in range(num_dies):
                 if hops[holder, die] <= radius:
                     near[die] = True
@@ -53,15 +56,17 @@ def candidates_of(expert_holders, hops, estimate, keep, radius):  # type: ignore
 
 
 @numba.njit(cache=True)
-def algorithm1(ascending, counts, home, holders, hops, transfers, costs, block, min_candidates, radius):  # type: ignore[no-untyped-def]
+def algorithm1(ascending, counts, home, where, hops, transfers, costs, block, min_candidates, radius):  # type: ignore[no-untyped-def]
     """Allocate one kernel.
 
     Parameters
     ----------
     ascending
         The experts with tokens, in the order they are handed out, [active experts].
-    counts, home, holders, hops, transfers
+    counts, home, hops, transfers
         As in `KernelView`.
+    where
+        Holders and sources as in `KernelView`, and the dies next to which dies are candidates, [experts, dies] each.
     costs
         Seconds of one HBM read and of one token, [2].
     block, min_candidates
@@ -75,6 +80,7 @@ def algorithm1(ascending, counts, home, holders, hops, transfers, costs, block, 
         expert, die, tokens and source of each task, [tasks, 4].
     """
     hbm_read, token = costs
+    holders, sources, centres = where
     num_dies = hops.shape[0]
     computing, reading, receiving = np.zeros(num_dies), np.zeros(num_dies), np.zeros(num_dies)
     for expert in ascending:
@@ -87,9 +93,10 @@ def algorithm1(ascending, counts, home, holders, hops, transfers, costs, block, 
         held = holders[expert]
         estimate = np.maximum(np.maximum(computing, reading), receiving)
         keep = max(min_candidates, int(counts[expert] // max(mean, block)))
-        kept = candidates_of(held, hops, estimate, keep, radius)
+        kept = candidates_of(held, centres[expert], hops, estimate, keep, radius)
         given = np.zeros(kept.size, np.int64)
-        source = np.array([nearest_holder(die, home[expert], held, hops) for die in kept])
+        serve = sources[expert]
+        source = np.array([die if held[die] else nearest_source(die, home[expert], serve, hops) for die in kept])
         charged = True  # the read that stands at the home beforehand
         left = counts[expert]
         while left > 0:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Annotated, Protocol
+from typing import Annotated, Literal, Protocol
 
 import numpy as np
 from annotated_types import Ge, Le
@@ -15,6 +15,8 @@ from wss.policies.nearest import Nearest
 from wss.policies.replicas import equal_parts
 from wss.policies.view import KernelView
 from wss.records import IntArray, Plan
+
+BLOCK = 50  # tokens
 
 
 class Allocation(Protocol):
@@ -35,6 +37,21 @@ def _plan(view: KernelView, expert: IntArray, die: IntArray, tokens: IntArray, s
         source=np.where(own, die, source),
         copy=np.zeros(len(expert), np.bool_),
     )
+
+
+def even_stretches(order: IntArray, counts: IntArray, num_dies: int) -> tuple[IntArray, IntArray, IntArray]:
+    """Cut all tokens, in the *order* of their experts, into an equal stretch a die.
+
+    Returns
+    -------
+    tuple
+        Expert, die and tokens of each piece, [pieces] each. *counts* is tokens of each expert, [experts].
+    """
+    ends = np.cumsum(counts[order])
+    cuts = np.arange(1, num_dies + 1) * ends[-1] // num_dies
+    stops = np.union1d(ends, cuts[cuts > 0])
+    tokens = np.diff(stops, prepend=0)
+    return order[np.searchsorted(ends, stops)], np.searchsorted(cuts, stops), tokens
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -94,12 +111,7 @@ class Chunked:
 
     def allocate(self, view: KernelView) -> Plan:
         """Return a task for each expert that a die's stretch touches."""
-        ends = np.cumsum(view.counts[view.order])
-        cuts = np.arange(1, view.num_dies + 1) * ends[-1] // view.num_dies
-        stops = np.union1d(ends, cuts[cuts > 0])
-        tokens = np.diff(stops, prepend=0)
-        expert = view.order[np.searchsorted(ends, stops)]
-        die = np.searchsorted(cuts, stops)
+        expert, die, tokens = even_stretches(view.order, view.counts, view.num_dies)
         return _plan(view, expert, die, tokens, view.home[expert])
 
 
@@ -110,34 +122,43 @@ class Algorithm1:
     Parameters
     ----------
     block
-        Tokens handed out at a time.
+        Tokens handed out at a time; None for 50, as in the paper's text, or under the paper's physics 512, as in the
+        authors' simulator.
     min_candidates
         At least so many dies are considered for an expert, if so many are near.
     radius
         Dies up to this many times as far from a holder as the nearest die are candidates: with 1, the neighbours on a
         mesh, all GPUs of a node behind a switch.
+    near
+        Whether those near any holder are candidates, as in the paper's text, or those near the home alone, as in the
+        authors' simulator; None for what the physics has: the text's, or the simulator's.
     """
 
     __pydantic_config__ = CHECKED
 
-    block: Annotated[int, Ge(1), Le(10**9)] = 50
+    block: Annotated[int, Ge(1), Le(10**9)] | None = None
     min_candidates: Annotated[int, Ge(1), Le(10**6)] = 5
     radius: Annotated[int, Ge(0), Le(10**6)] = 1
+    near: Literal["holders", "home"] | None = None
 
     def allocate(self, view: KernelView) -> Plan:
         """Return the tasks in first-seen order of their experts, in which every policy's dies run them."""
         ascending = np.sort(view.order)
         ascending = ascending[np.argsort(view.counts[ascending], kind="stable")]
         costs = view.costs
+        centres = view.holders
+        if self.near == "home":
+            centres = view.home[:, None] == np.arange(view.num_dies)
+            centres.flags.writeable = False  # as those of a view: so the allocator is compiled once
         tasks = algorithm1(
             ascending,
             view.counts,
             view.home,
-            view.holders,
+            (view.holders, view.sources, centres),
             view.hops,
             view.transfers,
             np.array([costs.hbm_read, costs.token]),
-            self.block,
+            self.block or BLOCK,
             self.min_candidates,
             self.radius * view.nearest,
         )
@@ -145,6 +166,8 @@ class Algorithm1:
         first_seen[view.order] = np.arange(len(view.order))
         return _plan(view, *tasks[np.argsort(first_seen[tasks[:, 0]], kind="stable")].T.copy())
 
+
+FIXED = (Home, Even, Nearest, InTurn, Chunked)  # rules by which each die finds its own part; others plan in one place
 
 ALLOCATIONS: dict[str, type[Allocation]] = {
     "home": Home,

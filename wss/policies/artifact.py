@@ -1,9 +1,9 @@
-"""The five policies as the paper's own simulator plans them; for ``physics: paper_artifact`` alone.
+"""The paper's policies as its own simulator plans them; for ``physics: paper_artifact`` alone.
 
 Tasks are (expert, die, tokens), [tasks, 3], sorted by expert, then die. The allocator works with whole experts and with
 utilisations of its own (0.7 of compute, 0.9 of DRAM and links). It differs from `wss.policies.algorithm1` in its blocks
-(512 tokens; below 1,024 left all go together), in charging links for every block, and in its estimate of a die:
-max(local compute, DRAM, links in) + remote compute.
+(512 tokens; where fewer than two are left, all go together), in charging links for every block, and in its estimate of
+a die: max(local compute, DRAM, links in) + remote compute.
 """
 
 from __future__ import annotations
@@ -14,19 +14,23 @@ from typing import NamedTuple
 import numba
 import numpy as np
 
+from wss.policies.allocation import even_stretches
 from wss.records import BoolArray, FloatArray, IntArray
 
-OFFSET = 7
-BLOCK = 512
-MIN_CANDIDATES = 5
-TOP_SHARE = 0.2
+BLOCK = 512  # tokens
 
 
-def in_turn(order: IntArray, counts: IntArray, num_dies: int) -> IntArray:
-    """Return base's tasks: the i-th first-seen expert on die (i + 7) mod D."""
+def in_turn(order: IntArray, counts: IntArray, num_dies: int, offset: int) -> IntArray:
+    """Return base's tasks: the i-th first-seen expert on die (i + offset) mod D."""
     turn = np.argsort(order)
     experts = order[turn]
-    return np.stack((experts, (turn + OFFSET) % num_dies, counts[experts]), axis=1)
+    return np.stack((experts, (turn + offset) % num_dies, counts[experts]), axis=1)
+
+
+def by_tokens(order: IntArray, counts: IntArray, num_dies: int) -> IntArray:
+    """Return the tasks of the base of the paper's text: an equal stretch of the tokens on each die."""
+    tasks = np.stack(even_stretches(order, counts, num_dies), axis=1)
+    return tasks[np.lexsort((tasks[:, 1], tasks[:, 0]))]
 
 
 def at_home(order: IntArray, counts: IntArray, home: IntArray) -> IntArray:
@@ -53,19 +57,27 @@ class _Load(NamedTuple):
     links_in: FloatArray
 
 
+class Cut(NamedTuple):
+    """How the allocator cuts experts: tokens of a block, dies that are candidates at least, and near what they are."""
+
+    block: int
+    min_candidates: int
+    near_holders: bool
+
+
 def allocate(
-    order: IntArray, counts: IntArray, home: IntArray, hops: IntArray, copies: BoolArray, prices: Prices
+    order: IntArray, counts: IntArray, home: IntArray, hops: IntArray, copies: BoolArray, prices: Prices, cut: Cut
 ) -> IntArray:
     """Return the allocator's tasks; *copies* says which slices of this layer dies hold, [experts, slices, dies]."""
     experts = np.sort(order)
     experts = experts[np.argsort(counts[experts], kind="stable")]
-    given = _hand_out_all(experts, counts, home, hops, copies, prices)
+    given = _hand_out_all(experts, counts, home, hops, copies, prices, cut)
     expert, die = np.nonzero(given)
     return np.stack((expert, die, given[expert, die]), axis=1)
 
 
 @numba.njit(cache=True)
-def _hand_out_all(experts, counts, home, hops, copies, prices):  # type: ignore[no-untyped-def]
+def _hand_out_all(experts, counts, home, hops, copies, prices, cut):  # type: ignore[no-untyped-def]
     """Hand out the tokens of *experts*, one after the other, and return who got how many, [experts, dies]."""
     dies = len(hops)
     load = _Load(np.zeros(dies), np.zeros(dies), np.zeros(dies), np.zeros(dies))
@@ -81,9 +93,9 @@ def _hand_out_all(experts, counts, home, hops, copies, prices):  # type: ignore[
             holds[die] = die == home[e]
             for part in range(copies.shape[1]):
                 holds[die] |= copies[e, part, die]
-        most = max(MIN_CANDIDATES, int(counts[e] // max(mean, BLOCK)))
-        candidates = _candidates(home[e], holds, hops, load, prices, most)
-        _hand_out(counts[e], home[e], holds, candidates, hops, load, prices, given[e])
+        most = max(cut.min_candidates, int(counts[e] // max(mean, cut.block)))
+        candidates = _candidates(home[e], holds, hops, load, prices, most, cut.near_holders)
+        _hand_out(counts[e], home[e], holds, candidates, hops, load, prices, cut.block, given[e])
     return given
 
 
@@ -101,13 +113,21 @@ def _transfer(prices, hops, home, die):  # type: ignore[no-untyped-def]
 
 
 @numba.njit(cache=True)
-def _candidates(home, holds, hops, load, prices, most):  # type: ignore[no-untyped-def]
-    """Return the *most* dies, least loaded first, of those that hold the expert or are next to its home."""
+def _is_near(die, home, holds, hops, near_holders):  # type: ignore[no-untyped-def]
+    """Whether *die* is next to the *home* of an expert, or to any die that *holds* it, [dies]."""
+    if not near_holders:
+        return hops[home, die] == 1
+    return (holds & (hops[:, die] == 1)).any()
+
+
+@numba.njit(cache=True)
+def _candidates(home, holds, hops, load, prices, most, near_holders):  # type: ignore[no-untyped-def]
+    """Return the *most* dies, least loaded first, of those that hold the expert or are near."""
     near = np.empty(len(hops), np.int64)
     delay = np.empty(len(hops))
     found = 0
     for die in range(len(hops)):
-        if holds[die] or hops[home, die] == 1:
+        if holds[die] or _is_near(die, home, holds, hops, near_holders):
             own = _estimate(load, die, 0.0, 0.0, 0.0, 0.0)
             own += 0.0 if holds[die] else _transfer(prices, hops, home, die)
             place = found
@@ -120,15 +140,15 @@ def _candidates(home, holds, hops, load, prices, most):  # type: ignore[no-untyp
 
 
 @numba.njit(cache=True)
-def _hand_out(count, home, holds, candidates, hops, load, prices, given):  # type: ignore[no-untyped-def]
+def _hand_out(count, home, holds, candidates, hops, load, prices, block, given):  # type: ignore[no-untyped-def]
     """Hand out one expert's tokens in blocks, each to the candidate that it delays least; *given* is [dies].
 
     Of equal ones, one that holds the expert goes before one that does not, then the earlier candidate.
     """
     left = count
     while left > 0:
-        block = left if left < 2 * BLOCK else BLOCK
-        work = block * prices.token
+        tokens = left if left < 2 * block else block
+        work = tokens * prices.token
         best, least, away = -1, np.inf, True
         for die in candidates:
             read = 0.0 if given[die] > 0 else prices.dram
@@ -147,12 +167,14 @@ def _hand_out(count, home, holds, candidates, hops, load, prices, given):  # typ
             load.compute_remote[best] += work
             load.links_in[best] += _transfer(prices, hops, home, best)
             load.dram[home] += read
-        given[best] += block
-        left -= block
+        given[best] += tokens
+        left -= tokens
 
 
-def wanted_copies(heat: IntArray, tasks: IntArray, num_dies: int, fetched: BoolArray | None = None) -> BoolArray:
-    """Return which tasks' experts are worth a copy: in the top 20% of the row of any expert that the die computes now.
+def wanted_copies(
+    heat: IntArray, tasks: IntArray, num_dies: int, share: float, fetched: BoolArray | None = None
+) -> BoolArray:
+    """Return which tasks' experts are worth a copy: in the top of the row of any expert that the die computes now.
 
     Parameters
     ----------
@@ -160,11 +182,13 @@ def wanted_copies(heat: IntArray, tasks: IntArray, num_dies: int, fetched: BoolA
         How often an expert was followed by another, [experts, experts]. Of equal ones the lower comes first.
     tasks, num_dies
         The tasks, and how many dies there are.
+    share
+        How many experts of a row are its top, as a share of all (rounded up).
     fetched
         Which tasks are asked about, [tasks]; the answer for others is no. All, if not given.
     """
     asked = np.ones(len(tasks), np.bool_) if fetched is None else fetched
-    wanted: BoolArray = _wanted(heat, tasks[:, 0], tasks[:, 1], asked, num_dies, math.ceil(TOP_SHARE * len(heat)))
+    wanted: BoolArray = _wanted(heat, tasks[:, 0], tasks[:, 1], asked, num_dies, math.ceil(share * len(heat)))
     return wanted
 
 

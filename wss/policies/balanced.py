@@ -48,7 +48,7 @@ class Balanced:
         costs = view.costs
         tile_s = costs.token * costs.tile
         numbers = (costs.hbm_read, view.link_reads, costs.hop, costs.latency, tile_s, costs.tile, costs.request)
-        tokens, source, goals = surplus(view.counts, view.holders, view.hops, view.routes, numbers)
+        tokens, source, goals = surplus(view.counts, view.holders, view.sources, view.hops, view.routes, numbers)
         wafer = view.routes, costs.hbm_read, view.link_reads, costs.window
         best, least, budget = None, np.inf, self.budget
         for i in reversed(range(len(goals))):

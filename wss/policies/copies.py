@@ -1,7 +1,8 @@
 """The copies of remote experts that the dies hold: room for them, age, and who holds what.
 
 This is the state that caching policies work on. A copy is a whole expert of one layer. Room is what is left of a die's
-usable HBM when its own experts are in it; the activation buffers of a kernel come out of it first.
+usable HBM when its own experts are in it; the activation buffers of a kernel come out of it first. Or the HBM's reserve
+is set aside for copies, and buffers have that room to themselves.
 """
 
 from __future__ import annotations
@@ -26,9 +27,18 @@ class Copies:
         Bytes of one expert, times the layers that each layer here stands for, if they are a sample.
     caching
         Chooses what to give up.
+    reserve
+        Bytes of each die that are set aside for copies; None if they lie in the room.
     """
 
-    def __init__(self, placed: BoolArray, room: FloatArray, expert_bytes: float, caching: Caching) -> None:
+    def __init__(
+        self,
+        placed: BoolArray,
+        room: FloatArray,
+        expert_bytes: float,
+        caching: Caching,
+        reserve: float | None = None,
+    ) -> None:
         self._placed = placed.copy()
         self._caching = caching
         self._pins = bool(getattr(caching, "pins", True))
@@ -40,8 +50,8 @@ class Copies:
         self._holds: BoolArray = placed.copy()
         self._held: IntArray = np.zeros(placed.shape[2], np.int64)
         self._kernel = 0
-        self._room, self._expert_bytes = room, expert_bytes
-        self._slots: IntArray = (room // expert_bytes).astype(np.int64)
+        self._room, self._expert_bytes, self._reserve = room, expert_bytes, reserve
+        self._slots: IntArray = self._slots_beside(np.zeros(dies))
         self.evictions = 0
 
     @property
@@ -59,6 +69,14 @@ class Copies:
         """How many copies each die has room for beside the buffers of the last kernel, [dies]."""
         return self._slots.copy()
 
+    def _slots_beside(self, buffers: FloatArray) -> IntArray:
+        """Return how many copies each die has room for beside *buffers* bytes, [dies]; below 0 if not even for them."""
+        room = self._room - buffers
+        if self._reserve is not None:
+            room = np.where(room >= 0, self._reserve, room)
+        slots: IntArray = np.floor(room / self._expert_bytes).astype(np.int64)
+        return slots
+
     def rehome(self, layer: int, placed: BoolArray, room: FloatArray) -> None:
         """Take note, between two kernels, that experts of *layer* are *placed* elsewhere now, [experts, dies].
 
@@ -74,7 +92,7 @@ class Copies:
             self._kept[die] = self._kept[die][self._last_use[die, self._kept[die]] >= 0]
             self._held[die] = len(self._kept[die])
         self._room = room
-        self._slots = np.floor(room / self._expert_bytes).astype(np.int64)
+        self._slots = self._slots_beside(np.zeros(len(room)))
         for die in np.flatnonzero(self._held > self._slots).tolist():
             self._choose(die, np.zeros(0, np.int64))
 
@@ -102,7 +120,7 @@ class Copies:
         if foreseen is not None:
             self._foreseen[:, layer * experts : (layer + 1) * experts] = foreseen
         wanted = wanted & ~self._holds[layer, plan.expert, plan.die]
-        self._slots = np.floor((self._room - buffers) / self._expert_bytes).astype(np.int64)
+        self._slots = self._slots_beside(buffers)
         nothing = np.zeros(0, np.int64)
         for die in np.flatnonzero(self._held > self._slots).tolist():
             self._choose(die, nothing)

@@ -1,12 +1,13 @@
-"""A policy is six values, one for each question; the paper's five, and others, by name."""
+"""A policy is a value for each question; the paper's five, and others, by name."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from wss.policies.allocation import Algorithm1, Allocation, Even, Home, InTurn
+from wss.policies.allocation import Algorithm1, Allocation, Chunked, Even, Home, InTurn
 from wss.policies.balanced import Balanced
 from wss.policies.caching import Belady, Caching, Heatmap, Lfu, Lru
+from wss.policies.copy_rules import CopyRules
 from wss.policies.history import Earlier
 from wss.policies.nearest import Nearest
 from wss.policies.placement import Contiguous, Placement
@@ -41,13 +42,12 @@ class Policy:
     allocation: Allocation
     prediction: Prediction = field(default_factory=Never)
     caching: Caching = field(default_factory=Lru)
+    copies: CopyRules = field(default_factory=CopyRules)
     prefetching: Prefetching = field(default_factory=NoPrefetch)
     rebalancing: Rebalancing = field(default_factory=NoRebalancing, metadata={"option": True})
     history: Earlier | None = field(default=None, metadata={"option": True})
     about: str = "given in the configuration"
 
-
-PAPER = ("base", "ep", "pred", "allo", "allo_pred")
 
 POLICIES: dict[str, Policy] = {
     policy.name: policy
@@ -56,6 +56,11 @@ POLICIES: dict[str, Policy] = {
             name="base",
             allocation=InTurn(),
             about="location-oblivious: whole experts in turn over the dies, weights fetched from their homes",
+        ),
+        Policy(
+            name="base_even",
+            allocation=Chunked(),
+            about="location-oblivious, as the paper's text has it: equal stretches of the tokens on all dies",
         ),
         Policy(name="ep", allocation=Home(), about="expert parallelism: every expert computed where it lives"),
         Policy(
@@ -81,7 +86,7 @@ POLICIES: dict[str, Policy] = {
             name="dup",
             placement=Dup(),
             allocation=Even(),
-            about="the paper's Dup: ep with a copy a die of experts the prefill overloads a die with",
+            about="the paper's Dup: ep with one copy a die, each of what lowers the largest load of the prefill most",
         ),
         Policy(
             name="eplb",
@@ -154,7 +159,8 @@ POLICIES: dict[str, Policy] = {
             name="balanced_pred",
             allocation=Balanced(),
             prediction=TokenHeatmap(),
-            about="ours: balanced that sees the copies of the predictor",
+            copies=CopyRules(serve="all_dies"),
+            about="ours: balanced that reads from any copy of the predictor",
         ),
         Policy(
             name="pred_prefill",

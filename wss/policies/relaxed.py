@@ -3,7 +3,7 @@
 For a kernel, a linear programme (scipy, HiGHS) finds the least T with
 
     x[e, d]  share of expert e's tokens that die d computes, sum over d is 1
-    y[e, d, s]  reads of e by d from holder s, at least x[e, d] in all
+    y[e, d, s]  reads of e by d from source s, at least x[e, d] in all
     computing of each die, reading of each HBM (its latency included), and load of each link (weights and requests) <= T
 
 As a whole plan with whole reads fulfils this, no plan's estimate is below T; it knows nothing of tiles, of windows, of
@@ -44,7 +44,8 @@ def relaxed_optimum(view: KernelView) -> float:
             demand = rows + len(demands)
             demands.append(expert)
             column += 1
-            for source in np.flatnonzero(view.holders[expert]).tolist():
+            own = view.holders[expert] & (np.arange(num_dies) == die)
+            for source in np.flatnonzero(view.sources[expert] | own).tolist():
                 entries += [(demand, column, -1.0), (num_dies + source, column, costs.hbm_read)]
                 for route, share in ((view.routes[source, die], 1.0), (view.routes[die, source], costs.request)):
                     entries += [

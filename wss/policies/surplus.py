@@ -19,7 +19,7 @@ Written once: the functions are compiled, `surplus.py_func` is plain Python that
 
     state  tokens and source of each (die, expert), [dies, experts], -1 where nothing is read; seconds that each HBM
            reads and that each link carries, [dies], [links]; estimated seconds, and tiles of one more expert that fit
-    view   holders of each expert, ascending, -1 after the last, [experts, most]; whether a die is one of them,
+    view   sources of each expert, ascending, -1 after the last, [experts, most]; whether a die holds it,
            [experts, dies]; hops [dies, dies]; routes [dies, dies, longest]
     costs  seconds of an HBM read, of a read over each link [links], of a hop there and back, before a read, of a tile;
            tokens of a tile; bytes of requests for a byte of weights
@@ -93,14 +93,14 @@ def _estimate(die, goal, state, costs):  # type: ignore[no-untyped-def]
 
 
 @numba.njit(cache=True)
-def _listed(holders):  # type: ignore[no-untyped-def]
-    """Return the dies that hold each expert, ascending, -1 after the last, [experts, most]."""
-    where = np.full(holders.shape, -1, np.int64)
+def _listed(dies_of):  # type: ignore[no-untyped-def]
+    """Return which dies are marked for each expert, ascending, -1 after the last, [experts, most]."""
+    where = np.full(dies_of.shape, -1, np.int64)
     most = 0
-    for expert in range(len(holders)):
+    for expert in range(len(dies_of)):
         found = 0
-        for die in range(holders.shape[1]):
-            if holders[expert, die]:
+        for die in range(dies_of.shape[1]):
+            if dies_of[expert, die]:
                 where[expert, found] = die
                 found += 1
         most = max(most, found)
@@ -108,9 +108,9 @@ def _listed(holders):  # type: ignore[no-untyped-def]
 
 
 @numba.njit(cache=True)
-def _start(counts, view, costs):  # type: ignore[no-untyped-def]
+def _start(counts, holders, costs):  # type: ignore[no-untyped-def]
     """Return the state with every expert whole: those with one holder there, the others where least is to do so far."""
-    where, num_dies = view[0], view[2].shape[0]
+    where, num_dies = _listed(holders), holders.shape[1]
     descending = np.argsort(-counts, kind="mergesort")[: np.count_nonzero(counts)]
     replicas = np.array([np.count_nonzero(where[expert] >= 0) for expert in descending])
     order = descending[np.argsort(replicas > 1, kind="mergesort")]
@@ -133,7 +133,7 @@ def _start(counts, view, costs):  # type: ignore[no-untyped-def]
 
 @numba.njit(cache=True)
 def _origin(expert, die, state, view):  # type: ignore[no-untyped-def]
-    """Return whose HBM *die* would read *expert* from: its own, else the least busy holder's; of equals the nearest."""
+    """Return whose HBM *die* would read *expert* from: its own, else the least busy source's; of equals the nearest."""
     reading, (where, holds, hops, _) = state[2], view
     if holds[expert, die]:
         return die
@@ -251,15 +251,15 @@ def _reach(goal, state, view, costs):  # type: ignore[no-untyped-def]
 
 
 @numba.njit(cache=True)
-def surplus(counts, holders, hops, routes, costs):  # type: ignore[no-untyped-def]
+def surplus(counts, holders, sources, hops, routes, costs):  # type: ignore[no-untyped-def]
     """Share out one kernel.
 
     Parameters
     ----------
     counts
         Tokens of each expert, [experts].
-    holders
-        Which dies hold each expert, [experts, dies].
+    holders, sources
+        Which dies hold each expert, and from which others may read it, [experts, dies] each.
     hops, routes, costs
         As in the module's head.
 
@@ -269,25 +269,25 @@ def surplus(counts, holders, hops, routes, costs):  # type: ignore[no-untyped-de
         Tokens and source of each (die, expert) in each plan found, [plans, dies, experts] each, and the seconds that
         it should take, falling, [plans]. The first keeps every expert whole.
     """
-    view = _listed(holders), holders, hops, routes
-    start = _start(counts, view, costs)
+    view = _listed(sources), holders, hops, routes
+    start = _start(counts, holders, costs)
     reading, takes = start[2].max(), start[4].max()
     low, high = max(reading, counts.sum() / costs[5] * costs[4] / hops.shape[0]), max(reading, takes)
     worth = high - ((costs[1].min() if costs[1].size else 0.0) + costs[2] + costs[3])
-    tokens, sources = (
+    tokens, origins = (
         np.empty((HALVINGS + 1, *start[0].shape), np.int64),
         np.empty((HALVINGS + 1, *start[0].shape), np.int64),
     )
     goals = np.empty(HALVINGS + 1)
-    tokens[0], sources[0], goals[0], plans = start[0], start[1], high, 1
+    tokens[0], origins[0], goals[0], plans = start[0], start[1], high, 1
     for _ in range(HALVINGS):
         goal = min((low + high) / 2, worth)
         if goal <= low:
             break
         trial = (start[0].copy(), start[1].copy(), start[2].copy(), start[3].copy(), start[4].copy(), start[5].copy())
         if _reach(goal, trial, view, costs):
-            tokens[plans], sources[plans], goals[plans] = trial[0], trial[1], goal
+            tokens[plans], origins[plans], goals[plans] = trial[0], trial[1], goal
             plans, high = plans + 1, goal
         else:
             low = goal
-    return tokens[:plans], sources[:plans], goals[:plans]
+    return tokens[:plans], origins[:plans], goals[:plans]

@@ -68,6 +68,9 @@ class KernelView:
     replicas
         How many replicas of each expert each die holds in its HBM, [experts, dies]: the slots that the placement gave
         it there; a copy that a prediction keeps counts as one.
+    sources
+        The dies whose HBM other dies may read each expert from, [experts, dies]: where it was placed, and where a copy
+        lies that serves all dies. A die that holds an expert reads its own.
     hops
         Links on the way from one die to another, [dies, dies].
     routes
@@ -81,6 +84,7 @@ class KernelView:
     order: IntArray
     home: IntArray
     replicas: IntArray
+    sources: BoolArray
     hops: IntArray
     routes: IntArray
     costs: Costs

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from wss.traces import TraceMeta, TraceReader
-from wss.traces.importers.filler import Common
+from wss.traces.importers.common import Common
 from wss.units import show
 
 

@@ -42,7 +42,8 @@ class Agreement:
         Spearman's, the mean over layers.
     reach
         What it could come to if both were drawn from one distribution: so few tokens leave their order partly to
-        chance. Of counts of mean m and variance v a share m / v of the variance is chance (Poisson).
+        chance. Of counts of mean m and variance v a share m / v of the variance is chance (Poisson). Loads that are no
+        whole numbers, such as shares, do not say how many tokens they are of, and are taken for exact.
     layers
         How many layers have any order in both.
     """
@@ -77,6 +78,8 @@ def agreement(behind: FloatArray | None, served: IntArray) -> Agreement | None:
 
 def _order(counts: FloatArray | IntArray) -> float:
     """Return the correlation of *counts* [experts] with what they are counts of, as far as chance is Poisson's."""
+    if (counts % 1 != 0).any():
+        return 1.0
     return math.sqrt(max(0.0, 1.0 - float(counts.mean()) / float(counts.var())))
 
 

@@ -1,4 +1,4 @@
-"""One of the paper's five policies under the physics of the paper's own simulator (``physics: paper_artifact``)."""
+"""One of the paper's policies under the physics of the paper's own simulator (``physics: paper_artifact``)."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import numpy as np
 
 from wss.config import Experiment
 from wss.engine.artifact import ArtifactKernel
+from wss.engine.artifact_compiled import compiled_artifact
 from wss.engine.artifact_machine import (
     HOP_LATENCY,
     REQUEST_BYTES,
@@ -23,10 +24,13 @@ from wss.engine.artifact_machine import (
 from wss.hardware import GEMMS, Wafer
 from wss.metrics import Ledger
 from wss.policies import Policy
-from wss.policies.artifact import Prices, allocate, at_home, in_turn, wanted_copies
+from wss.policies.allocation import Algorithm1, Chunked, Home, InTurn
+from wss.policies.artifact import BLOCK, Cut, Prices, allocate, at_home, by_tokens, in_turn, wanted_copies
 from wss.policies.placement import contiguous_homes
+from wss.policies.prediction import TokenHeatmap
 from wss.records import BoolArray, FloatArray, IntArray, KernelRow
-from wss.run.artifact_rates import rates_of, runner
+from wss.run.artifact_rates import rates_of
+from wss.run.planning import planning_notes, planning_time
 from wss.traces import Kernel
 
 NS = 1e-9
@@ -54,6 +58,7 @@ def machine_of(experiment: Experiment, wafer: Wafer) -> Machine:
         num_edges=len(np.unique(edges)),
         compute_shares=tuple((tokens, share * rates.compute) for tokens, share in shares),
         dram_share=dram_share * rates.dram,
+        link_rate=rates.link_bytes_per_ns,
     )
 
 
@@ -83,12 +88,13 @@ class ArtifactSite:
     """One policy at work: its caches, its copies (without limit), its ledger."""
 
     def __init__(self, experiment: Experiment, wafer: Wafer, policy: Policy) -> None:
-        self._policy, self._wafer = policy.name, wafer
+        self._policy, self._wafer = policy, wafer
+        self._planning = experiment.planning
         self._layers = experiment.layers_run
         self._machine = machine_of(experiment, wafer)
         self._memories = Memories(self._machine, len(self._layers))
         self._rates = rates_of(wafer.spec)
-        self._kernel = _in_python if experiment.engine == "simpy" else runner(self._rates)
+        self._kernel = _in_python if experiment.engine == "simpy" else compiled_artifact
         self._edges = _edges(wafer)
         size = SLICES * self._machine.slice_bytes
         self._prices = Prices(
@@ -121,8 +127,8 @@ class ArtifactSite:
 
     @property
     def notes(self) -> list[str]:
-        """Nothing more."""
-        return []
+        """What a reader of the result should know."""
+        return planning_notes(self._planning, self._policy)
 
     def _fullest(self) -> float:
         """Return the bytes of experts of all layers and copies on the fullest die."""
@@ -135,20 +141,25 @@ class ArtifactSite:
         self._enter(kernel, tasks, self._kernel(self._machine, self._memories, kernel.layer, tasks, wanted))
 
     def _plan(self, kernel: Kernel) -> IntArray:
-        home = self._machine.homes
-        if self._policy in ("base", "pred"):
-            return in_turn(kernel.order, kernel.counts, self._wafer.num_dies)
-        if self._policy == "ep":
+        home, num_dies, allocation = self._machine.homes, self._wafer.num_dies, self._policy.allocation
+        if isinstance(allocation, InTurn):
+            return in_turn(kernel.order, kernel.counts, num_dies, allocation.offset)
+        if isinstance(allocation, Chunked):
+            return by_tokens(kernel.order, kernel.counts, num_dies)
+        if isinstance(allocation, Home):
             return at_home(kernel.order, kernel.counts, home)
+        assert isinstance(allocation, Algorithm1)  # the experiment has no other under this physics
+        cut = Cut(allocation.block or BLOCK, allocation.min_candidates, allocation.near == "holders")
         copies = self._memories.copies[kernel.layer]
-        return allocate(kernel.order, kernel.counts, home, self._wafer.hops, copies, self._prices)
+        return allocate(kernel.order, kernel.counts, home, self._wafer.hops, copies, self._prices, cut)
 
     def _wanted(self, kernel: Kernel, tasks: IntArray) -> BoolArray:
         """Return which tasks' experts are worth a copy, [tasks], as far as any slice would still be fetched."""
-        if self._policy not in ("pred", "allo_pred") or kernel.step == 0:
+        prediction = self._policy.prediction
+        if not isinstance(prediction, TokenHeatmap) or kernel.step == 0:
             return np.zeros(len(tasks), np.bool_)
         fetched = _fetched(tasks, self._machine.homes, self._memories.copies[kernel.layer])
-        return wanted_copies(kernel.heat, tasks, self._wafer.num_dies, fetched)
+        return wanted_copies(kernel.heat, tasks, self._wafer.num_dies, prediction.share, fetched)
 
     def _enter(self, kernel: Kernel, tasks: IntArray, counts: Counts) -> None:
         """Enter the kernel's row, and in decode what the links carried."""
@@ -160,8 +171,9 @@ class ArtifactSite:
         compute: FloatArray = np.multiply(counts.die_compute, NS)
         ends, computes = counts.die_end.tolist(), counts.die_compute.tolist()
         tokens, active = int(kernel.counts.sum()), len(kernel.order)
+        planned = planning_time(self._planning, self._policy, len(kernel.counts), len(tasks))
         row = KernelRow(
-            policy=self._policy,
+            policy=self._policy.name,
             phase="decode" if kernel.step > 0 else "prefill",
             step=kernel.step,
             layer=self._layers[kernel.layer],
@@ -169,9 +181,9 @@ class ArtifactSite:
             active_experts=active,
             max_expert_tokens=int(kernel.counts.max()),
             tasks=len(tasks),
-            time_s=counts.time * NS,
+            time_s=planned + counts.time * NS,
             lower_bound_s=self._bound(tokens, active),
-            mean_die_time_s=sum(ends) / len(ends) * NS,
+            mean_die_time_s=planned + sum(ends) / len(ends) * NS,
             compute_time_s=max(computes) * NS,
             remote_reads=int(slices.sum()),
             hops=counts.hops,
@@ -186,6 +198,7 @@ class ArtifactSite:
             prefetched_bytes=0.0,
             evictions=0,
             hbm_used_bytes=self._fullest(),
+            planning_s=planned,
         )
         self.ledger.add(row, data, request, busy, compute)
 

@@ -6,27 +6,10 @@ artifact's machine does. Its latencies, its LLC and the shares of peak that it a
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable
-from functools import partial
 from typing import NamedTuple
 
-from wss.engine.artifact_compiled import compiled_artifact, run_chains
-from wss.engine.artifact_machine import (
-    DRAM_BYTES_PER_NS,
-    FLOP_PER_NS,
-    LINK_BYTES_PER_NS,
-    LINK_SHARE,
-    REQUEST_BYTES,
-    SLICES,
-    Counts,
-    Machine,
-    Memories,
-)
+from wss.engine.artifact_machine import DRAM_BYTES_PER_NS, FLOP_PER_NS, LINK_BYTES_PER_NS, LINK_SHARE
 from wss.hardware import WAFERS, SystemSpec
-from wss.records import BoolArray, IntArray
-
-Run = Callable[[Machine, Memories, int, IntArray, BoolArray], Counts]
 
 
 class Rates(NamedTuple):
@@ -59,30 +42,4 @@ def rates_of(spec: SystemSpec) -> Rates:
         compute=spec.die.flops["fp16"] / dojo.die.flops["fp16"],
         dram=spec.die.hbm.bandwidth / dojo.die.hbm.bandwidth,
         link=spec.link.bandwidth / dojo.link.bandwidth,
-    )
-
-
-def runner(rates: Rates) -> Run:
-    """Return what runs a kernel in compiled code; its links have these *rates*, the rest is the machine's."""
-    return compiled_artifact if rates.link == 1.0 else partial(_compiled, rates.link_bytes_per_ns)
-
-
-def _compiled(
-    bytes_per_ns: float, machine: Machine, memories: Memories, layer: int, tasks: IntArray, wanted: BoolArray
-) -> Counts:
-    """Run a kernel as `compiled_artifact` does, over links that carry *bytes_per_ns*."""
-    request, data = (math.ceil(nbytes / bytes_per_ns) for nbytes in (REQUEST_BYTES, machine.slice_bytes))
-    setting = (machine.slice_bytes, machine.slice_ns, request, data)
-    needs, route = machine.needs
-    places = (layer, machine.homes, needs, route, machine.num_resources)
-    outlives = (memories.copies, memories.num_copies, memories.llc)
-    costs = machine.costs(tasks[:, 2])
-    remote_slices, die_end, die_compute, busy, totals = run_chains(tasks, wanted, costs, setting, *places, *outlives)
-    names = ("accesses", "llc_hits", "hops", "local_bytes", "remote_bytes", "written_bytes", "time")
-    return Counts(
-        remote_slices=remote_slices,
-        die_end=die_end,
-        die_compute=die_compute,
-        edge_busy=busy[SLICES * machine.num_dies :],
-        **dict(zip(names, totals.tolist(), strict=True)),
     )

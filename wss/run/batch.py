@@ -9,12 +9,12 @@ from typing import Any
 
 from wss.config import Experiment, TraceFile
 from wss.errors import ConfigError, TraceError
-from wss.models import MODELS
 from wss.rng import permutation, stream
 from wss.traces import RequestRouting, TraceMeta, TraceReader
-from wss.traces.importers.filler import filler_in
+from wss.traces.importers.common import filler_in
+from wss.traces.loads import fitted_dumps
 from wss.traces.replay import last_step
-from wss.traces.synth import SynthSpec, synth_meta
+from wss.traces.synth import SynthSpec, foreign_preset, foreign_preset_of, synth_meta
 
 Progress = Callable[[str, int, int], None]
 
@@ -61,13 +61,20 @@ def _made(experiment: Experiment, spec: SynthSpec) -> list[str]:
     """Say what of the routing is made up, and that its parameters are another model's."""
     source = f"{spec.workload} of {Path(spec.loads).name}"
     notes = [RECORDED_POPULARITY.format(source=source) if spec.loads else SYNTHETIC]
-    model = MODELS.get(spec.preset.removesuffix("_flat"))
-    if model is not None and model.name != experiment.model.name.removesuffix(" (modified)"):
-        notes.append(
-            f"the routing is made up with the parameters of {spec.preset}, the model is {experiment.model.name}: "
-            "give the preset of this model where there is one"
-        )
-    return notes
+    if spec.loads and not experiment.model.zero_experts:
+        names = {spec.workload: None, **({spec.drift_to: None} if spec.drift_to else {})}
+        notes += [note for _, note in fitted_dumps(Path(spec.loads), experiment.model, [*names]).values() if note]
+    return [*notes, *_foreign(foreign_preset(spec, experiment.model), experiment)]
+
+
+def _foreign(preset: str, experiment: Experiment) -> list[str]:
+    """Say that routing is made up with the parameters of another model's *preset*, if there is one."""
+    if not preset:
+        return []
+    return [
+        f"the routing is made up with the parameters of {preset}, the model is {experiment.model.name}: "
+        "give the preset of this model where there is one"
+    ]
 
 
 def _drift(spec: SynthSpec, steps: int) -> list[str]:
@@ -107,7 +114,7 @@ def read_batch(experiment: Experiment, source: TraceFile) -> tuple[Batch, list[R
                 f"steps: {experiment.steps} are more than the requests of {source.path} decode; give at most {longest}"
             )
         if reader.meta.synthetic:
-            notes.append(SYNTHETIC)
+            notes += [SYNTHETIC, *_foreign(foreign_preset_of(reader.meta.note), experiment)]
         else:
             notes += filler_in(requests, reader.meta)
         batch = Batch(

@@ -130,4 +130,4 @@ def _notes(history: Earlier, served: Served, strangers: float) -> tuple[str, ...
         notes.append(f"{served.left_out} requests of the history are in the batch and not counted")
     if strangers:
         notes.append(f"of {strangers:.0%} of the batch no {history.by} was served before; all that was stands for it")
-    return tuple(notes)
+    return (*notes, *served.notes.values())

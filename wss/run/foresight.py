@@ -26,6 +26,9 @@ _KINDS = {
 }
 
 
+FULL_COUNTER = 2**16 - 1  # of the paper's heatmap (table II)
+
+
 def needs_of(policy: Policy, part: str) -> str:
     """Return what the *part* of the policy needs to know.
 
@@ -126,6 +129,7 @@ class Foresight:
             half_life = getattr(policy.prediction, "half_life", 1.0)
             what = f"policy {policy.name}: its prediction's half_life"
             self._half_life = checked_number(half_life, what, above_zero=True)
+        self._full: dict[int, int] = {}  # of each layer: counters of its heat beyond what the paper's hold
         self._kept: dict[int, Any] = {}  # of each layer: the heat of the prefill, or the decayed heat
         self._before: dict[int, IntArray] = {}  # of each layer: all heat up to the step before
         if self._caching_needs == "expected" and not callable(getattr(policy.prediction, "expected", None)):
@@ -145,6 +149,11 @@ class Foresight:
             )
         if self._heat_needs == "prefill" and not any(heat.any() for heat in self._kept.values()):
             notes.append(f"{name}: there is no prefill to predict by, so nothing is predicted")
+        if full := sum(self._full.values()):
+            notes.append(
+                f"{name}: {full} counters of the heatmap are beyond {FULL_COUNTER}, where the paper's, of 16 bits, are "
+                "full; here they count on"
+            )
         if self._prefetching_needs == "layers" and any(after - at != 1 for at, after in pairwise(places)):
             notes.append(f"{name} prefetches for the next layer that is run, which is not always the model's next")
         return notes
@@ -152,7 +161,9 @@ class Foresight:
     def heat(self, kernel: Kernel) -> IntArray | FloatArray:
         """Return what the prediction is shown, sealed."""
         shown: IntArray | FloatArray = kernel.heat
-        if self._heat_needs == "next":
+        if self._heat_needs == "pairs":
+            self._full[kernel.layer] = int(np.count_nonzero(kernel.heat > FULL_COUNTER))
+        elif self._heat_needs == "next":
             shown = self._oracle.next_step(kernel)
         elif self._heat_needs == "nothing":
             shown = np.zeros_like(kernel.heat)

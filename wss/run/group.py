@@ -98,7 +98,7 @@ def _simulate(experiments: Sequence[Experiment], progress: Progress) -> list[dic
     shared = (time.process_time() - began - sum(spent)) / len(sites)
     results = []
     for experiment, site, wafer, seconds in zip(asked, sites, wafers, spent, strict=True):
-        notes = notes_of(batch, replay, [site])
+        notes = notes_of(experiment, wafer, batch, replay, [site])
         summary = summary_of(experiment, batch, replay, [site], wafer, notes, {}, sample)
         figures = {
             key: value for key, value in summary["runs"][0].items() if key not in ("policy", "speedup", "baseline")

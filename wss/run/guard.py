@@ -196,12 +196,13 @@ def checked_plan(plan: Any, view: KernelView, policy: str) -> Plan:
 
 
 def _broken_rules(expert: Any, die: Any, tokens: Any, source: Any, view: KernelView) -> list[str]:
-    broken = _broken(expert, die, tokens, source, view.holders, view.counts)
+    broken = _broken(expert, die, tokens, source, view.holders, view.sources, view.counts)
     return [line for line, is_broken in zip(RULES, broken, strict=True) if is_broken]
 
 
 RULES = (
-    "reads an expert from a die that does not hold it; use view.holders",
+    "reads an expert from a die that does not hold it, or not for others; use view.sources, or the die itself if it is "
+    "one of view.holders",
     "has a task without tokens; leave it out",
     "does not compute every token once; hand out view.counts",
     "has an (expert, die) twice; merge the tasks",
@@ -209,14 +210,14 @@ RULES = (
 
 
 @numba.njit(cache=True)
-def _broken(expert, die, tokens, source, holders, counts):  # type: ignore[no-untyped-def]
+def _broken(expert, die, tokens, source, holders, sources, counts):  # type: ignore[no-untyped-def]
     """Say which of the `RULES` a plan breaks whose numbers are in range."""
     stray, empty, wrong, twice = False, False, False, False
     left = counts.astype(np.int64)
     taken = np.zeros(holders.shape, np.bool_)
     for task in range(expert.size):
-        e, d = expert[task], die[task]
-        stray |= not holders[e, source[task]]
+        e, d, s = expert[task], die[task], source[task]
+        stray |= not (holders[e, s] if s == d else sources[e, s])
         empty |= tokens[task] <= 0
         twice |= taken[e, d]
         taken[e, d] = True

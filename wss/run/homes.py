@@ -67,9 +67,10 @@ class Homes:
     def head_for(self, target: IntArray) -> None:
         """Let replicas be placed as in *target*, [layers, experts, dies]; what need not come any more stops.
 
-        Nothing new sets out yet.
+        What is on its way goes on if it has room for its replicas, as many as before or fewer. Nothing new sets out
+        yet.
         """
-        self._coming &= target == self._target
+        self._coming &= (target > self._placed) & (target <= self._target)
         self._target = target.copy()
         for layer in range(len(target)):
             self._settle(layer)

@@ -19,7 +19,7 @@ from wss.hardware import Wafer
 from wss.metrics import Ledger
 from wss.metrics.traffic import Traffic
 from wss.policies import Copies, Costs, Earlier, Policy
-from wss.policies.rebalancing import NoRebalancing, matched, worthwhile
+from wss.policies.rebalancing import Every, NoRebalancing, matched, worthwhile
 from wss.records import BoolArray, FloatArray, IntArray, KernelRun, Plan
 from wss.run.asking import Asking
 from wss.run.guard import checked_load, checked_number, sealed
@@ -29,6 +29,16 @@ from wss.traces import Kernel
 
 ROUNDING = 1e-9  # of an expert: what may be left of it when it is taken to be there
 Carry = Callable[[Plan], KernelRun]
+
+
+def too_long(rule: Every, done: int) -> str:
+    """Return which times of *rule* are longer than a decode of *done* steps has; nothing if none is."""
+    if rule.steps >= done:
+        return f"rebalancing.steps is {rule.steps}, and decode ends with step {done}: it never rebalanced"
+    last = (done - 1) // rule.steps * rule.steps
+    if rule.window > last and rule.window != Every().window:
+        return f"rebalancing.window is {rule.window}, and there were never more than {last} steps to look back on"
+    return ""
 
 
 class Moving:
@@ -97,10 +107,12 @@ class Moving:
     def notes(self) -> list[str]:
         """What a reader of the result should know."""
         name, under_way = self._policy.name, int(self._homes.coming.sum()) if self._background else 0
+        idle = too_long(self._rule, self._steps) if isinstance(self._rule, Every) else ""
         waiting = self._without_room + int(self._homes.missing.sum()) * self._background
         return [
             *([] if self._known is None else [f"{name}, when it rebalances: {note}" for note in self._known.notes]),
             *([f"{name}: decode ended before it rebalanced"] if self._known and not self._ledger.rebalances else []),
+            *([f"{name}: {idle}"] if idle else []),
             *([f"{name}: {under_way} experts were still on their way at the end"] if under_way else []),
             *([f"{name}: {waiting} experts found no room on the die they were to be moved to"] if waiting else []),
         ]

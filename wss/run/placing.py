@@ -15,6 +15,8 @@ from wss.policies import Costs, Earlier, History, Policy
 from wss.policies.history import NEEDS
 from wss.policies.placements import REPLICATING
 from wss.policies.placements.eplb import Eplb
+from wss.policies.placements.layout_engines import Target
+from wss.policies.placements.layouts import LayoutFile
 from wss.records import FloatArray, IntArray
 from wss.run.asking import Asking
 from wss.run.batch import made_batch, read_batch
@@ -189,6 +191,10 @@ def placing_notes(
         note := policy.placement.note(wafer.coordinates, experiment.model.expert_groups)
     ):
         notes.append(f"{policy.name}: {note}")
+    if isinstance(policy.placement, LayoutFile):
+        model = experiment.model
+        target = Target(model.moe_layers, model.num_layers, model.num_experts, wafer.num_dies)
+        notes += [f"{policy.name}: {note}" for note in policy.placement.notes(target)]
     return [*notes, *_crowded(experiment, wafer, policy), *_sparse(experiment, wafer)]
 
 

@@ -29,6 +29,7 @@ from wss.run.homes import Homes
 from wss.run.moving import Moving, moves_of
 from wss.run.placing import Seen, costs_of, known_to, layer_indices, placed_by, placing_notes
 from wss.run.placing import needs_of as placement_needs
+from wss.run.planning import planning_notes, planning_time
 from wss.run.victims import CheckedCaching
 from wss.traces import Kernel
 
@@ -43,12 +44,13 @@ class Site:
         self._gemm = GEMMS[experiment.gemm]
         wafer = wafer.achieving(self._gemm.hbm_share())
         self._policy, self._wafer, self._window = policy, wafer, experiment.window
+        self._planning = experiment.planning
         self._ask = self.asking(policy.name)
         self._layers = experiment.layers_run
         self._places = layer_indices(experiment)
         self._num_layers = len(model.moe_layers)
         self._before = -1  # the place of the layer that ran last
-        self._llcs = Llcs(experiment.wafer.die.llc, wafer.num_dies)
+        self._llcs = Llcs(experiment.wafer.die.llc, wafer.num_dies, copies=policy.copies.llc)
         self._slots = int(experiment.wafer.die.llc.size // model.expert_bytes(precision))
         self._bytes = model.expert_bytes(precision)
         self._copy_bytes = self._bytes / experiment.layer_share  # where layers are sampled, one stands for several
@@ -68,7 +70,8 @@ class Site:
         self._token_bytes = model.buffer_bytes(precision)
         self._most_tokens = experiment.batch * model.top_k
         kept = placed[list(self._places)]
-        self._copies = Copies(kept > 0, room, self._copy_bytes, CheckedCaching(policy))
+        reserve = die.hbm.size * die.hbm.reserve if policy.copies.room == "reserve" else None
+        self._copies = Copies(kept > 0, room, self._copy_bytes, CheckedCaching(policy), reserve)
         self._placed, self._seen = kept, seen
         self._foresight = Foresight(policy, self._ask, len(self._layers), wafer.num_dies, self._future)
         self._homes = Homes(kept, wafer.usable_hbm, room, self._copy_bytes, self._copies)
@@ -96,7 +99,7 @@ class Site:
     def notes(self) -> list[str]:
         """What a reader of the result should know."""
         notes = [*self._placing_notes, *agreement_note(self._policy, agreement(self._behind, self._served))]
-        notes += [*self._foresight.notes(self._places)]
+        notes += [*self._foresight.notes(self._places), *planning_notes(self._planning, self._policy)]
         notes += self._moving.notes if self._moving else []
         if self._slots or isinstance(self._policy.prefetching, NoPrefetch):
             return notes
@@ -113,11 +116,12 @@ class Site:
         if self._moving is not None:
             before += self._moving.before(kernel)
         replicas = np.maximum(self._homes.placed[kernel.layer], self._copies.holders(kernel.layer))
-        view = self._view(kernel, replicas)
+        view = self._view(kernel, replicas, self._homes.placed[kernel.layer])
         plan = self._plan(view)
         heat = self._foresight.heat(kernel)
         wanted = self._ask("prediction", self._policy.prediction.wanted, heat, plan)
         wanted = checked_wanted(wanted, len(plan.expert), name) & plan.remote
+        wanted &= kernel.step > 0 or self._policy.copies.prefill
         buffers, foreseen = self._buffers(plan), self._foresight.foreseen(kernel, plan, heat)
         try:
             copy = self._ask("caching", self._copies.admit, kernel.layer, plan, wanted, buffers, foreseen)
@@ -147,6 +151,7 @@ class Site:
             outcome,
             where=lying,
             exchanged=None if self._exchange is None else self._exchange.run(plan, kernel.routed, kernel.zero_choices),
+            planned=planning_time(self._planning, self._policy, len(kernel.counts), len(plan.expert)),
             evictions=self._copies.evictions - before,
             hbm_used=float(used.max()),
         )
@@ -160,14 +165,19 @@ class Site:
         common = (llcs, 0, names, self._bytes, np.zeros(len(moves.expert)), self._window)
         return self._compiled(*common) if self._compiled is not None else simulate_kernel(self._network, *common)
 
-    def _view(self, kernel: Kernel, replicas: IntArray) -> KernelView:
-        """Return what an allocation sees of *kernel* with these *replicas* of its experts, [experts, dies]."""
+    def _view(self, kernel: Kernel, replicas: IntArray, placed: IntArray) -> KernelView:
+        """Return what an allocation sees of *kernel* with these *replicas*, of which *placed* are no copies.
+
+        Both are [experts, dies].
+        """
+        sources = placed if self._policy.copies.serve == "own_die" else replicas
         return KernelView(
             layer=kernel.layer,
             counts=sealed(kernel.counts),
             order=sealed(kernel.order),
             home=sealed(self._homes.first(kernel.layer)),
             replicas=sealed(replicas),
+            sources=sealed(sources > 0),
             hops=sealed(self._wafer.hops),
             routes=self._wafer.routes,
             costs=self._costs,
@@ -182,7 +192,7 @@ class Site:
         """Plan all kernels to come, for oracles."""
         return Future(
             self._seen.kernels,
-            lambda kernel: self._plan(self._view(kernel, self._placed[kernel.layer])),
+            lambda kernel: self._plan(self._view(kernel, self._placed[kernel.layer], self._placed[kernel.layer])),
             len(self._layers),
             self._wafer.num_dies,
         )

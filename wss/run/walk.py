@@ -11,7 +11,7 @@ from typing import Any
 
 from wss import hardware
 from wss.config import Experiment
-from wss.config.experiment import TraceFile
+from wss.config.experiment import LayerSample, TraceFile
 from wss.hardware import Wafer
 from wss.metrics import Ledger
 from wss.policies import Policy
@@ -99,11 +99,25 @@ def seen_of(experiment: Experiment) -> Seen:
     return Seen(experiment, lambda: replay_of(experiment, [])[1])
 
 
-def notes_of(batch: Batch, replay: Kernels, sites: Sequence[AnySite]) -> tuple[str, ...]:
-    """Return what a reader of the results should know, each note once."""
+def _to_nothing(asked: Experiment, wafer: Wafer) -> list[str]:
+    """Say which draws come to nothing: a yield by which no die is dead, and a sample of no fewer layers than all."""
+    notes, faults, layers, moe_layers = [], asked.faults, asked.layers, len(asked.model.moe_layers)
+    if faults is not None and faults.die_yield < 1 and set(wafer.dead_dies) <= set(faults.dies):
+        which = "no further die" if faults.dies else "no die"
+        notes.append(f"by faults.yield {faults.die_yield:g} and faults.seed {faults.seed} {which} is drawn dead")
+    if isinstance(layers, LayerSample) and layers.sample >= moe_layers:
+        notes.append(f"layers.sample is {layers.sample}, and the model has {moe_layers} MoE layers: all are run")
+    return notes
+
+
+def notes_of(
+    asked: Experiment, wafer: Wafer, batch: Batch, replay: Kernels, sites: Sequence[AnySite]
+) -> tuple[str, ...]:
+    """Return what a reader of the results should know, each note once; *asked* has its layers undrawn."""
     notes = batch.notes if replay.has_prefill else (*batch.notes, "the trace has no prefill: heatmaps start empty")
     if isinstance(replay, WorkedKernels):
         notes = (*notes, replay.note)
+    notes = (*notes, *_to_nothing(asked, wafer))
     return tuple(dict.fromkeys((*notes, *_excess(sites), *(note for site in sites for note in site.notes))))
 
 
@@ -154,6 +168,6 @@ def _run(experiment: Experiment, progress: Progress) -> Result:
     }
     for site in sites:
         site.ledger.seed, site.ledger.sample = experiment.seed, sample
-    notes = notes_of(batch, replay, sites)
+    notes = notes_of(asked, wafer, batch, replay, sites)
     summary = summary_of(asked, batch, replay, sites, wafer, notes, times, sample)
     return Result(summary=summary, ledgers=tuple(site.ledger for site in sites), wafer=wafer, notes=notes)

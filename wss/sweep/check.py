@@ -12,7 +12,7 @@ import platform
 import shlex
 import shutil
 import subprocess
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -20,11 +20,12 @@ from typing import Any
 
 from wss import __version__
 from wss.config.grid import Sweep
-from wss.errors import ConfigError
+from wss.errors import ConfigError, did_you_mean
 from wss.files import parse_json
 from wss.sweep.tasks import PACKAGES, Task, hash_of, identity
 
 SCHEMA = "wss-expected/1"
+RENEW = "python -m wss check "
 LARGEST = 1e300  # of a figure, so that its difference from another is finite
 LESS_IS_BETTER = ("_s", "hops", "_bytes", "bound_ratio", "imbalance")
 
@@ -81,9 +82,7 @@ def expected_of(sweep: Sweep, identity: str, rows: Sequence[dict[str, Any]], fil
         "experiment": sweep.name,
         "identity": identity,
         "tolerance": sweep.check.tolerance,
-        "renew": shlex.join(
-            ["python", "-m", "wss", "check", str(file), *(f"--set={setting}" for setting in sweep.settings), "--update"]
-        ),
+        "renew": RENEW + shlex.join([str(file), *(f"--set={setting}" for setting in sweep.settings), "--update"]),
         "wss": __version__,
         "commit": _commit(file.resolve().parent),
         "python": platform.python_version(),
@@ -132,13 +131,39 @@ def read_expected(path: Path) -> dict[str, Any]:
     return dict(content)
 
 
+def _is_text(value: Any) -> bool:
+    return isinstance(value, str) and bool(value)
+
+
+def _are_versions(value: Any) -> bool:
+    return isinstance(value, dict) and value.keys() == set(PACKAGES) and all(map(_is_text, value.values()))
+
+
+KEYS: dict[str, Callable[[Any], bool]] = {  # of an expected file, and what is sound there; tolerance and values below
+    "schema": _is_text,
+    "experiment": _is_text,
+    "identity": _is_text,
+    "tolerance": lambda value: True,
+    "renew": lambda value: _is_text(value) and value.startswith(RENEW),
+    "wss": _is_text,
+    "commit": lambda value: value is None or _is_text(value),
+    "python": _is_text,
+    "packages": _are_versions,
+    "values": lambda value: True,
+}
+
+
 def _fault(content: Any) -> str | None:
     """Return what is wrong with the *content* of an expected file, None if nothing is."""
     if not isinstance(content, dict) or content.get("schema") != SCHEMA:
         return f"its schema is not {SCHEMA}"
-    lacks = [key for key in ("identity", "commit", "renew", "tolerance", "values") if key not in content]
+    lacks, strange = [key for key in KEYS if key not in content], [key for key in content if key not in KEYS]
     if lacks:
         return f"it lacks {', '.join(lacks)}"
+    if strange:
+        return f"it has '{strange[0]}', which is not known; {did_you_mean(strange[0], KEYS)}"
+    if damaged := [key for key, is_sound in KEYS.items() if not is_sound(content[key])]:
+        return f"its {damaged[0]} is {str(content[damaged[0]])[:60]!r}, which --update does not write"
     tolerance, values = content["tolerance"], content["values"]
     if not _is_number(tolerance) or not 0 <= tolerance < 1:
         return f"its tolerance is {tolerance!r}; it should be a share, from 0 to below 1"
@@ -168,6 +193,9 @@ def check_same(expected: dict[str, Any], identity: str, sweep: Sweep) -> None:
     ConfigError
         If it is another one.
     """
+    if expected["experiment"] != sweep.name:
+        raise ConfigError(f"{sweep.name}: the expected figures are of '{expected['experiment']}'; give its own file")
+    _check_figures(expected, sweep)
     if expected["identity"] != identity:
         raise ConfigError(
             f"{sweep.name}: the experiment has changed since its figures were written "
@@ -178,18 +206,52 @@ def check_same(expected: dict[str, Any], identity: str, sweep: Sweep) -> None:
             f"{sweep.name}: its expected figures may move by {expected['tolerance']:g}, and the sweep says "
             f"{sweep.check.tolerance:g}; renew them with --update"
         )
-    figures = {"labels", "policy", *sweep.check.figures}
-    odd = next((sorted({*row} - figures) for row in expected["values"] if {*row} - figures), None)
+    _check_rows(expected, sweep)
+
+
+def _check_figures(expected: dict[str, Any], sweep: Sweep) -> None:
+    """Check that every row has the figures that are compared, and no others."""
+    figures, rows = set(sweep.check.figures), expected["values"]
+    for figure in sweep.check.figures:
+        lacking = [row for row in rows if figure not in row]
+        if len(lacking) == len(rows):
+            known = ", ".join(key for key in rows[0] if key not in ("labels", "policy"))
+            raise ConfigError(
+                f"{sweep.name}: check.figures has '{figure}', and the expected figures are {known}; mend its name, or "
+                "renew them with --update"
+            )
+        if lacking:
+            where = _row(lacking[0]["labels"], lacking[0]["policy"])
+            raise ConfigError(f"{sweep.name}: its expected figures lack {figure} of {where}; renew them with --update")
+    odd = [key for row in rows for key in row if key not in (*figures, "labels", "policy")]
     if odd:
         raise ConfigError(f"{sweep.name}: its expected figures have '{odd[0]}', which is not compared; renew them")
-    written = [hash_of([row["labels"], row["policy"]]) for row in expected["values"]]
-    own = {hash_of([point.labels, policy.name]) for point in sweep.points for policy in point.experiment.policies}
-    missing, surplus = len(own - set(written)), len(written) - len(own & set(written))
+
+
+def _check_rows(expected: dict[str, Any], sweep: Sweep) -> None:
+    """Check that there is a row for every point and policy of *sweep*, once, and none for any other."""
+    own = {
+        hash_of([point.labels, policy.name]): _row(point.labels, policy.name)
+        for point in sweep.points
+        for policy in point.experiment.policies
+    }
+    written = [(hash_of([row["labels"], row["policy"]]), row) for row in expected["values"]]
+    there = {key for key, _ in written}
+    missing = [where for key, where in own.items() if key not in there]
+    keys = [key for key, _ in written]
+    surplus = [row for at, (key, row) in enumerate(written) if key not in own or keys.index(key) < at]
     if missing or surplus:
+        first = f"; the first it lacks is {missing[0]}" if missing else ""
+        first += f"; the first too many is {_row(surplus[0]['labels'], surplus[0]['policy'])}" if surplus else ""
         raise ConfigError(
-            f"{sweep.name}: its expected figures lack {missing} rows of the sweep and have {surplus} of no point of it "
-            "or twice; renew them with --update"
+            f"{sweep.name}: its expected figures lack {len(missing)} rows of the sweep and have {len(surplus)} of no "
+            f"point of it or twice{first}; renew them with --update"
         )
+
+
+def _row(labels: Mapping[str, Any], policy: str) -> str:
+    """Return what to call a row: its point and its policy."""
+    return ", ".join([*(f"{axis} {label}" for axis, label in labels.items()), f"policy {policy}"])
 
 
 def compare(expected: dict[str, Any], sweep: Sweep, rows: Sequence[dict[str, Any]]) -> list[Moved]:
@@ -208,7 +270,8 @@ def compare(expected: dict[str, Any], sweep: Sweep, rows: Sequence[dict[str, Any
         for figure in sweep.check.figures:
             if before is None or figure not in before:
                 raise ConfigError(
-                    f"{sweep.name}: its expected figures lack some of {row['policy']}; renew them with --update"
+                    f"{sweep.name}: its expected figures lack {figure} of "
+                    f"{_row({axis: row[axis] for axis in sweep.axes}, row['policy'])}; renew them with --update"
                 )
             was, found = float(before[figure]), float(row[figure])
             share = abs(found - was) / abs(was) if was else (math.inf if found else 0.0)

@@ -4,22 +4,40 @@ from __future__ import annotations
 
 import csv
 import io
+import re
+import zipfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from wss.errors import TraceError
-from wss.files import parse_json
-from wss.traces.importers.pt import load_pt
+import numpy as np
 
+from wss.errors import TraceError
+from wss.files import TwiceError, parse_json
+from wss.traces.importers.arrays import load_numpy
+from wss.traces.importers.pt import load_pt
+from wss.traces.importers.table_rows import TOLD, roles_of
+from wss.traces.load_forms import MAP, bare_array, has_bool, is_map
+
+ROUTING = {
+    *("records", "topk_ids", "topk_ids_of_layer", "router_data", "routed_experts", "prompt_routed_experts"),
+    *("req_id", "router_logits"),
+}  # keys of recorded routing
+ROUTED = "is recorded routing; bring it in with `wss trace import`"
+LAYOUTS = {
+    *(MAP, "logical_to_physical_map", "expert_to_ep_rank", "layer_list", "initial_global_assignments", "model_maps"),
+    *("load_balancer", "moe_load_balancer"),
+}  # keys of layouts
+LAYOUT = "is a layout and holds no loads; name it as placement: {kind: file, path: ...}"
+NUMPY = b"\x93NUMPY"
 MOST_BYTES = 2**30  # of a file of loads or of a layout
 
-Kind = Literal["parquet", "pt", "json", "lines", "csv", "text"]
+Kind = Literal["parquet", "arrays", "json", "lines", "csv", "text"]
 
 
 @dataclass(frozen=True)
 class Content:
-    """What was read: a Parquet file unread, data of .pt, JSON or JSON Lines, rows of a CSV file, or other text."""
+    """What was read: a Parquet file unread, data of .pt, numpy, JSON or JSON Lines, rows of CSV, or other text."""
 
     kind: Kind
     value: Any = None
@@ -34,6 +52,8 @@ def read_content(path: Path) -> Content:
         If it cannot be read, is empty, or is neither text nor a kind that is known.
     """
     try:
+        if path.is_dir():
+            raise TraceError(f"{path}: {_folder(path)}")
         if not path.is_file():
             raise TraceError(f"{path}: is no file; give a file of expert loads or of a layout")
         if path.stat().st_size > MOST_BYTES:
@@ -42,27 +62,55 @@ def read_content(path: Path) -> Content:
             beginning = file.read(4)
             if beginning == b"PAR1":
                 return Content("parquet")
-            if beginning[:2] == b"PK":
-                return Content("pt", load_pt(path))
+            if beginning[:2] == b"PK" or beginning == NUMPY[:4]:
+                return Content("arrays", _arrays(path, beginning))
             text = (beginning + file.read()).decode("utf-8-sig")
     except OSError as error:
         raise TraceError(f"{path}: cannot be read ({error.strerror or error}); give a readable file") from None
     except UnicodeDecodeError:
-        what = "is neither Parquet, .pt nor text; give a file of expert loads or of a layout"
+        what = "is neither Parquet, .pt, .npy, .npz nor text; give a file of expert loads or of a layout"
         raise TraceError(f"{path}: {what}") from None
     if not text.strip():
         raise TraceError(f"{path}: is empty; give a file of expert loads or of a layout")
     return _text(path, text)
 
 
+def _folder(path: Path) -> str:
+    """Return what a folder is, and which command reads it."""
+    result = next((name for name in ("summary.json", "sweep.json") if (path / name).is_file()), None)
+    if result:
+        what = "a run" if result == "summary.json" else "a sweep"
+        return (
+            f"is a folder with the results of {what} of wss; see them with `wss report`, and give a file of loads here"
+        )
+    if next(path.glob("*.parquet"), None):
+        return "is a folder; give one file, a trace or a table of loads"
+    return "is a folder; bring recorded routing in with `wss trace import`, and give the file that it writes"
+
+
+def _arrays(path: Path, beginning: bytes) -> Any:
+    """Return the data of a .pt file, the array of a .npy file, or those of a .npz file by name; one alone as it is."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            is_numpy = any(name.endswith(".npy") for name in archive.namelist())
+    except zipfile.BadZipFile:
+        is_numpy = beginning == NUMPY[:4]
+    if not is_numpy:
+        return load_pt(path)
+    found = load_numpy(path)
+    return next(iter(found.values())) if [*found] in ([""], ["arr_0"]) else found
+
+
 def _text(path: Path, text: str) -> Content:
     """Return what the *text* of a file holds."""
     if text.lstrip()[0] not in "{[":
-        first = text.lstrip().splitlines()[0]
+        first = next((line for line in text.lstrip().splitlines() if not line.startswith("#")), "")
         is_table = path.suffix in (".csv", ".tsv") or any(mark in first for mark in ",;\t")
         return Content("csv", _rows(text, first)) if is_table and ":" not in first else Content("text", text)
     try:
         return Content("json", parse_json(text))
+    except TwiceError as error:
+        raise TraceError(f"{path}: {error}") from None
     except ValueError as error:
         lines = [line for line in text.splitlines() if line.strip()]
         try:
@@ -82,39 +130,59 @@ def _rows(text: str, first: str) -> list[list[str]]:
 
 
 def other_kind(content: Content) -> str | None:
-    """Return what *content* is and which command reads it, where it is of a kind that others read; None if unknown."""
+    """Return what *content* is and which command reads it, where it is of a kind that others read; None if unknown.
+
+    Lines and lists are what any of them is: a log may begin with a line on itself.
+    """
     value = content.value
-    first = value[0] if isinstance(value, list) and value else value
     if content.kind == "csv":
-        head = {cell.lower() for cell in first}
+        head = {cell.lower() for cell in value[0]}
         if head & {"timestamp", "contexttokens", "arrival_time", "input_length", "num_prefill_tokens"}:
             return "is a trace of requests and holds no routing"
         if head & {"expert_ids", "topk_ids", "experts", "selected_experts", "activated expert ids"} or head == {
             "layer",
             "expert",
         }:
-            return "is recorded routing; bring it in with `wss trace import`"
+            return ROUTED
         return None
-    if not isinstance(first, dict):
+    several = value if isinstance(value, list | tuple) else [value]
+    known = dict.fromkeys(what for one in several if (what := _known(one)))
+    return ROUTED if ROUTED in known else next(iter(known), None)
+
+
+def is_layout(content: Content) -> bool:
+    """Whether *content* is a layout: by its keys, or a bare map in which each layer has each expert."""
+    value = content.value
+    if content.kind == "text":
+        found = re.findall(r"^\s*(\w+)\s*:", value, re.MULTILINE)
+        return bool(LAYOUTS & {*found})
+    if isinstance(value, dict):
+        config = value.get("moe_config")
+        return bool(LAYOUTS & {*value, *(config if isinstance(config, dict) else ())})
+    try:
+        bare = bare_array(value)
+        if bare is None and content.kind == "json" and isinstance(value, list) and not has_bool(value):
+            bare = np.array(value)
+    except (ValueError, OverflowError):
+        return False
+    return bare is not None and bool(bare.size) and is_map(bare)
+
+
+def _known(value: Any) -> str | None:
+    """Return what a mapping is by its keys, and which command reads it."""
+    if not isinstance(value, dict):
         return None
-    keys = {str(key) for key in first}
+    keys = {str(key) for key in value}
+    if TOLD.keys() <= roles_of([*keys]).keys():
+        return ROUTED
     if {"topology", "flows"} <= keys:
         return "is a set of transfers; run it with `wss flows`"
-    if str(first.get("schema", "")).startswith("wss-"):
-        return f"is {first['schema']}, a result of wss; draw it with `wss report`"
+    if str(value.get("schema", "")).startswith("wss-"):
+        return f"is {value['schema']}, a result of wss; draw it with `wss report`"
     if keys & {"hash_ids", "input_length", "output_length", "timestamp"}:
         return "is a trace of requests and holds no routing"
-    if keys & {"records", "topk_ids", "topk_ids_of_layer", "router_data", "routed_experts", "req_id"} or (
-        keys and all(key.isdigit() for key in keys)
-    ):
-        return "is recorded routing; bring it in with `wss trace import`"
+    if keys & ROUTING or (keys and all(key.isdigit() for key in keys)):
+        return ROUTED
     if "num_hidden_layers" in keys:
         return "is a model's config.json; give it as model"
     return None
-
-
-def has_bool(value: Any) -> bool:
-    """Whether true or false stands anywhere in lists, which numpy takes for 1 or 0."""
-    if isinstance(value, list | tuple):
-        return any(map(has_bool, value))
-    return isinstance(value, bool)

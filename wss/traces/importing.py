@@ -21,7 +21,9 @@ import msgspec
 
 from wss.errors import OutputError, TraceError
 from wss.processes import process_pool
-from wss.traces.importers.filler import Common
+from wss.traces.importers.common import Common
+from wss.traces.importers.edges import Cut, Edges, fills_of
+from wss.traces.importers.filler import LEFT_OUT
 from wss.traces.importers.source import Source
 from wss.traces.schema import Label, RequestRouting, TraceMeta
 from wss.traces.store import TraceReader
@@ -43,6 +45,7 @@ class _Report(msgspec.Struct):
     stamps: list[str]
     left_out: list[str]
     common: Common
+    edges: Edges
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -84,7 +87,7 @@ def import_source(
     ------
     TraceError
         If a file is bad: a line for each of the first, and how many there are. What has been read is kept for the next
-        attempt. If what was read as a whole is not routing (see `importers.filler`).
+        attempt. If what was read as a whole is not routing (see `importers.common`).
     OutputError
         If something cannot be written.
     """
@@ -139,17 +142,22 @@ def _import(
         source.remarks[SKIPPED] = len(faults)
     if not any(report.numbers for report in reports):
         raise TraceError(f"{source.files[0].parent}: no file can be read; {faults[0]}")
-    count, warnings = _write(out, source, parts, reports)
+    count, warnings, left_out = _write(out, source, parts, reports)
     shutil.rmtree(parts[0].parent, ignore_errors=True)
-    left_out = tuple(line for report in reports for line in report.left_out)
+    left_out = (*(line for report in reports for line in report.left_out), *left_out)
     return Imported(requests=count, skipped=tuple(faults), resumed=resumed, left_out=left_out, warnings=warnings)
 
 
-def _write(out: Path, source: Source, parts: list[Path], reports: list[_Report]) -> tuple[int, tuple[str, ...]]:
-    """Join the parts, and return how many requests they hold and what a reader should know of them."""
-    common = _common(source, reports)
-    found = tuple(common.warnings(source.meta))
+def _write(
+    out: Path, source: Source, parts: list[Path], reports: list[_Report]
+) -> tuple[int, tuple[str, ...], tuple[str, ...]]:
+    """Join the parts; return how many requests they hold, what a reader should know of them, and what was left out."""
+    where = str(source.files[0] if len(source.files) == 1 else source.files[0].parent)
     full = [(part, report.numbers) for part, report in zip(parts, reports, strict=True) if report.numbers]
+    cut = _cut(where, source, reports, full)
+    common = _common(where, source, reports, cut.apply(_joined(full)) if cut.fills else None)
+    found = tuple(common.warnings(source.meta))
+    cut = Cut(cut.fills, where)
     labels = [label for report in reports for label in report.labels]
     several = len(set(labels)) > 1
     written: list[Label] = []
@@ -159,21 +167,32 @@ def _write(out: Path, source: Source, parts: list[Path], reports: list[_Report])
             written.append(Label(request.request, *labels[len(written)]))
 
     def finish(meta: TraceMeta) -> TraceMeta:
+        source.remarks.update({LEFT_OUT: cut.tokens} if cut.tokens else {})
         done = source.finish(meta)
         said = [*found, *([_zero(common, meta)] if meta.zero_experts else [])]
         return replace(done, requests=tuple(written), note="; ".join([done.note, *said]))
 
-    count = write_trace(out, source.meta, _joined(full), on_request=on_request, finish=finish)
-    return count, (*source.warnings, *found)
+    count = write_trace(out, source.meta, cut.apply(_joined(full)), on_request=on_request, finish=finish)
+    return count, (*source.warnings, *found), tuple(cut.left_out)
 
 
-def _common(source: Source, reports: list[_Report]) -> Common:
-    """Return what all tokens have in common, or raise TraceError if that shows filler."""
-    common = Common()
+def _cut(where: str, source: Source, reports: list[_Report], full: list[tuple[Path, list[int]]]) -> Cut:
+    """Return what to leave out at the edges of requests, now that all of them are known."""
+    edges = Edges()
     for report in reports:
+        edges.merge(report.edges)
+    return Cut(fills_of(edges, _joined(full), source.meta), where)
+
+
+def _common(where: str, source: Source, reports: list[_Report], requests: Iterator[RequestRouting] | None) -> Common:
+    """Return what all tokens, or those of *requests*, have in common; raise TraceError if that shows filler."""
+    common = Common()
+    for report in reports if requests is None else ():
         common.merge(report.common)
+    for request in requests or ():
+        common.add(request, source.meta)
     if fault := common.fault(source.meta):
-        raise TraceError(f"{source.files[0] if len(source.files) == 1 else source.files[0].parent}: {fault}")
+        raise TraceError(f"{where}: {fault}")
     return common
 
 
@@ -270,7 +289,7 @@ def _read_block(source: Source, files: list[Path], part: Path) -> None:
     labels: list[tuple[str, str]] = []
     requests: list[RequestRouting] = []
     left_out: list[str] = []
-    common = Common()
+    common, edges = Common(), Edges()
     for file in files:
         try:
             found = source.take(file)
@@ -282,12 +301,13 @@ def _read_block(source: Source, files: list[Path], part: Path) -> None:
         requests.extend(found.requests)
         for request in found.requests:
             common.add(request, source.meta)
+            edges.add(request, source.meta)
         labels.extend([(found.benchmark, found.subject)] * len(found.requests))
     if requests:
         # a number may be taken twice; that is settled when the parts are joined
         write_trace(part, source.meta, (replace(request, request=i) for i, request in enumerate(requests)))
     numbers = [request.request for request in requests]
-    report = _Report(numbers, labels, dict(remarks), faults, stamps, left_out, common)
+    report = _Report(numbers, labels, dict(remarks), faults, stamps, left_out, common, edges)
     temporary = part.with_suffix(f".{os.getpid()}.tmp")
     try:
         temporary.write_bytes(msgspec.json.encode(report))

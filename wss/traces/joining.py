@@ -9,7 +9,7 @@ from typing import Literal
 
 import msgspec
 
-from wss.errors import TraceError, did_you_mean
+from wss.errors import ConfigError, TraceError, did_you_mean
 from wss.rng import stream, uniform
 from wss.traces.schema import Label, RequestRouting, TraceMeta
 from wss.traces.served import workload_of
@@ -47,7 +47,13 @@ def join(
         If a file cannot be read or is of another model's shape, or nothing is left.
     OutputError
         If *out* cannot be written.
+    ConfigError
+        If there is a seed and no half that it could draw.
     """
+    if seed is not None and half is None:
+        raise ConfigError(
+            f"--seed {seed}: draws which half is even, and no half is taken; give --half, or leave it out"
+        )
     metas = [_meta(path) for path in paths]
     _check_alike(paths, metas)
     names = {meta.benchmark for meta in metas} | {meta.subject for meta in metas}

@@ -8,44 +8,71 @@ from collections.abc import Sequence
 import numpy as np
 
 from wss.records import FloatArray
+from wss.traces.importers.table_rows import plain
 
-LAYER = ("layer", "layer_id", "layer_idx", "layer id", "moe_layer")
-EXPERT = ("expert", "expert_id", "expert_idx", "expert id")
-COUNTS = ("count", "counts", "tokens", "load", "num_tokens", "token_count", "logical_count")
-_WIDE = re.compile(r"(?:expert|e)?[ _]?(\d+)")
+# names of columns, plain: small letters and digits alone
+LAYER = ("layer", "layerid", "layeridx", "layerindex", "moelayer")
+EXPERT = ("expert", "expertid", "expertidx", "expertindex")
+COUNTS = (
+    *("count", "counts", "tokens", "load", "loads", "numtokens", "ntokens", "tokencount", "tokencounts"),
+    *("logicalcount", "expertcount", "expertload"),
+)
+_WIDE = re.compile(r"(?:expert|e)?[ _-]?(\d+)")
 
 
-def table_of_loads(rows: Sequence[Sequence[str]]) -> tuple[tuple[int, ...], FloatArray]:
+def is_table(head: Sequence[str]) -> bool:
+    """Whether the names of columns are those of a table of loads, of either form."""
+    names = [plain(cell) for cell in head]
+    wide = all(_WIDE.fullmatch(cell.lower()) for cell, name in zip(head, names, strict=True) if name not in LAYER)
+    long = any(name in EXPERT for name in names) and any(name in COUNTS for name in names)
+    return any(name in LAYER for name in names) and len(names) > 1 and (wide or long)
+
+
+def has_layers(head: Sequence[str]) -> bool:
+    """Whether one of the columns names the layer."""
+    return any(plain(cell) in LAYER for cell in head)
+
+
+def _column(head: Sequence[str], names: Sequence[str]) -> int | None:
+    """Return where the one column of *names* is, None if there is none."""
+    found = [at for at, cell in enumerate(head) if plain(cell) in names]
+    if len(found) > 1:
+        raise ValueError(f"has two columns of one meaning, '{head[found[0]]}' and '{head[found[1]]}'; keep one")
+    return found[0] if found else None
+
+
+def table_of_loads(rows: Sequence[Sequence[str]], num_experts: int | None = None) -> tuple[tuple[int, ...], FloatArray]:
     """Return the layers of a table, ascending, and the tokens of each expert, [layers, experts].
+
+    In a long table an expert without a row had no tokens, if *num_experts*, how many a layer has, is known.
 
     Raises
     ------
     ValueError
         If it is neither form, or a cell is missing, twice, or no number.
     """
-    head = [cell.lower() for cell in rows[0]]
+    head = rows[0]
+    layer, expert = _column(head, LAYER), _column(head, EXPERT)
+    if layer is None:
+        raise ValueError(f"has no column layer; its head is {', '.join(head)[:100]}")
     ragged = next((number for number, row in enumerate(rows, 1) if len(row) != len(head)), None)
     if ragged is not None:
         raise ValueError(f"row {ragged} has {len(rows[ragged - 1])} cells, its head has {len(head)}")
-    layer = next((at for at, name in enumerate(head) if name in LAYER), None)
-    if layer is None:
-        raise ValueError(f"has no column layer; its head is {', '.join(rows[0])[:100]}")
     if len(rows) < 2:
         raise ValueError("has a head and no rows")
-    expert = next((at for at, name in enumerate(head) if name in EXPERT), None)
     if expert is not None:
-        count = next((at for at, name in enumerate(head) if name in COUNTS), None)
+        count = _column(head, COUNTS)
         if count is None:
-            raise ValueError(f"has no column of tokens; give one of {', '.join(COUNTS)}")
-        return _long([(row[layer], row[expert], row[count]) for row in rows[1:]])
-    wide = {at: _WIDE.fullmatch(name) for at, name in enumerate(head) if at != layer}
+            raise ValueError("has no column of tokens; give one of count, tokens, load, num_tokens, token_count")
+        return _long([(row[layer], row[expert], row[count]) for row in rows[1:]], num_experts)
+    wide = {at: _WIDE.fullmatch(name.lower()) for at, name in enumerate(head) if at != layer}
     if not wide or not all(wide.values()):
-        odd = next((rows[0][at] for at, match in wide.items() if match is None), "")
+        odd = next((head[at] for at, match in wide.items() if match is None), "")
         raise ValueError(f"has a column '{odd}'; give layer, expert, count or layer, expert_0, expert_1, ...")
     return _wide(rows, layer, {at: int(match[1]) for at, match in wide.items() if match is not None})
 
 
-def _long(cells: list[tuple[str, str, str]]) -> tuple[tuple[int, ...], FloatArray]:
+def _long(cells: list[tuple[str, str, str]], num_experts: int | None) -> tuple[tuple[int, ...], FloatArray]:
     found: dict[tuple[int, int], float] = {}
     for number, (layer, expert, count) in enumerate(cells, 2):
         key = _whole(layer, number), _whole(expert, number)
@@ -53,13 +80,12 @@ def _long(cells: list[tuple[str, str, str]]) -> tuple[tuple[int, ...], FloatArra
             raise ValueError(f"row {number}: layer {key[0]}, expert {key[1]} is there twice")
         found[key] = _number(count, number)
     layers = sorted({layer for layer, _ in found})
-    experts = max(expert for _, expert in found) + 1
+    experts = max(num_experts or 0, max(expert for _, expert in found) + 1)
     missing = next(((i, e) for i in layers for e in range(experts) if (i, e) not in found), None)
-    if missing:
-        raise ValueError(
-            f"lacks layer {missing[0]}, expert {missing[1]}, which needs a row, with 0 if it had no tokens"
-        )
-    return tuple(layers), np.array([[found[layer, expert] for expert in range(experts)] for layer in layers])
+    if missing and num_experts is None:
+        what = f"lacks layer {missing[0]}, expert {missing[1]}, and how many experts there are is not known here"
+        raise ValueError(f"{what}: give it a row, with 0 if it had no tokens, or `wss trace import` with --experts")
+    return tuple(layers), np.array([[found.get((layer, expert), 0.0) for expert in range(experts)] for layer in layers])
 
 
 def _wide(rows: Sequence[Sequence[str]], layer: int, experts: dict[int, int]) -> tuple[tuple[int, ...], FloatArray]:

@@ -3,104 +3,48 @@
 Read are, by content and whatever the name of the file,
 
 * a Parquet table with the columns dump, phase, layer and logical_count (a list over experts), a row a layer;
-* SGLang's ``{"logical_count": [layers][experts]}`` or ``[steps][layers][experts]`` (JSON), steps summed, other keys
-  left alone; and the ``.pt`` file of its recorder in mode ``stat``;
-* a CSV table, long (layer, expert, count) or wide (layer, expert_0, expert_1, ...).
+* SGLang's ``{"logical_count": [layers][experts]}`` or ``[steps][layers][experts]``, steps summed, other keys left
+  alone: JSON, and the ``.pt`` file of its recorder in mode ``stat``, or ``per_pass`` (see `load_forms`);
+* an array of counts without a key, ``.pt``, ``.npy`` or ``.npz``, where it can be nothing else;
+* a CSV table, long (layer, expert, count; a row that is not there is 0, where the model is known) or wide (layer,
+  expert_0, expert_1, ...).
 
 SGLang's rows have no numbers: they are all layers of the model, the dense ones zero, or its MoE layers alone.
 """
 
 from __future__ import annotations
 
-import os
-from collections.abc import Collection, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Collection
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from wss.errors import OutputError, TraceError, did_you_mean
+from wss.errors import TraceError, did_you_mean
 from wss.models import ModelShape
 from wss.records import FloatArray
-from wss.traces.content import Content, has_bool, other_kind, read_content
-from wss.traces.load_tables import table_of_loads
-from wss.traces.writer import reason
+from wss.traces.content import LAYOUT, Content, is_layout, other_kind, read_content
+from wss.traces.dumps import Loads
+from wss.traces.load_forms import COUNT, PHYSICAL, check_sizes, counts_of
+from wss.traces.load_parquet import COLUMNS, read_parquet, write_loads
+from wss.traces.load_tables import has_layers, is_table, table_of_loads
+from wss.traces.said_sizes import LAYERS, MOE_LAYERS, said
 
-COLUMNS = {"dump", "phase", "layer", "logical_count"}
-COUNT, MAP = "logical_count", "physical_to_logical_map"
+__all__ = [
+    "Loads",
+    "fitted_dumps",
+    "is_loads",
+    "loads_of",
+    "looks_like_loads",
+    "read_dumps",
+    "read_loads",
+    "write_loads",
+]
+
 LARGEST = 1e15  # tokens of an expert
-
-
-@dataclass(frozen=True, eq=False, kw_only=True)
-class Loads:
-    """The loads of one dump.
-
-    Attributes
-    ----------
-    name, phase
-        What it is called, and what it counted; ``""`` if unknown.
-    layers
-        Absolute numbers of the layers; of rows that were not numbered their places in the file.
-    counts
-        Tokens of each expert, [layers, experts].
-    top_k
-        Experts of a token; 0 if unknown.
-    numbered
-        Whether the file says which layer a row is of.
-    """
-
-    name: str
-    phase: str
-    layers: tuple[int, ...]
-    counts: FloatArray
-    top_k: int
-    numbered: bool = True
-
-    def with_tokens(self) -> Loads:
-        """Return the rows that have any tokens."""
-        rows = np.flatnonzero(self.counts.any(axis=1))
-        return replace(self, layers=tuple(self.layers[row] for row in rows), counts=self.counts[rows])
-
-    def of_layers(self, moe_layers: Sequence[int], num_layers: int, num_experts: int) -> FloatArray:
-        """Return the rows of a model's MoE layers, [MoE layers, experts]; a layer without tokens is zero.
-
-        Parameters
-        ----------
-        moe_layers, num_layers, num_experts
-            Of the model; *num_layers* counts dense layers too, whose rows are passed over.
-
-        Raises
-        ------
-        ValueError
-            If they are not the model's.
-        """
-        rows, experts = self.counts.shape
-        if experts != num_experts:
-            raise ValueError(f"has loads of {experts} experts a layer, the model has {num_experts}")
-        if self.numbered:
-            return self._numbered(moe_layers)
-        if rows == len(moe_layers):
-            return self.counts
-        if rows != num_layers:
-            counted = f"{len(moe_layers)} MoE layers" + f" of {num_layers}" * (num_layers != len(moe_layers))
-            raise ValueError(f"has {rows} rows, the model has {counted}; give a row for each of either")
-        return self.counts[list(moe_layers)]
-
-    def _numbered(self, moe_layers: Sequence[int]) -> FloatArray:
-        if len(set(self.layers)) < len(self.layers):
-            twice = next(layer for layer in self.layers if self.layers.count(layer) > 1)
-            raise ValueError(f"has layer {twice} twice")
-        at = {layer: row for row, layer in enumerate(self.layers)}
-        foreign = [layer for layer in self.layers if layer not in moe_layers and self.counts[at[layer]].any()]
-        if foreign:
-            raise ValueError(f"has tokens in layer {foreign[0]}, which is no MoE layer of the model")
-        missing = [layer for layer in moe_layers if layer not in at]
-        if missing:
-            raise ValueError(f"lacks layer {missing[0]}, a MoE layer of the model")
-        return self.counts[[at[layer] for layer in moe_layers]]
+NO_TABLE = "is neither JSON nor a table (CSV) with a column layer"
 
 
 def looks_like_loads(path: Path) -> bool:
@@ -113,10 +57,10 @@ def looks_like_loads(path: Path) -> bool:
     if beginning[:4] == b"PAR1":
         return is_loads(path)
     if beginning[:2] == b"PK" or beginning.lstrip()[:1] in (b"{", b"["):
-        return COUNT.encode() in beginning and b"records" not in beginning
+        return PHYSICAL.encode() in beginning or (COUNT.encode() in beginning and b"topk_ids" not in beginning)
     try:
         content = read_content(path)
-        return content.kind == "csv" and other_kind(content) is None and bool(loads_of(path, content))
+        return content.kind == "csv" and other_kind(content) is None and is_table(content.value[0])
     except TraceError:
         return False
 
@@ -124,6 +68,8 @@ def looks_like_loads(path: Path) -> bool:
 def is_loads(path: Path) -> bool:
     """Whether *path* is to be read as a file of loads: all but a Parquet trace, and what cannot be read."""
     try:
+        if path.is_dir():  # which is named, and refused
+            return True
         with path.open("rb") as file:
             if file.read(4) != b"PAR1":
                 return True
@@ -132,27 +78,29 @@ def is_loads(path: Path) -> bool:
         return False
 
 
-def read_loads(path: Path) -> list[Loads]:
-    """Read all dumps of a file, rows as they stand there.
+def read_loads(path: Path, experts: int | None = None) -> list[Loads]:
+    """Read all dumps of a file, rows as they stand there; *experts* a layer, if known, tells some files from others.
 
     Raises
     ------
     TraceError
         If it is damaged or of another kind, or holds anything but finite counts from 0 on.
     """
-    return loads_of(path, read_content(path))
+    return loads_of(path, read_content(path), experts)
 
 
-def loads_of(path: Path, content: Content) -> list[Loads]:
+def loads_of(path: Path, content: Content, experts: int | None = None) -> list[Loads]:
     """Return the loads that the *content* of *path* holds; see `read_loads`."""
     try:
         if content.kind == "parquet":
-            found = _from_parquet(path)
+            found = read_parquet(path)
         elif content.kind == "csv" and other_kind(content) is None:
-            layers, counts = table_of_loads(content.value)
+            if path.suffix not in (".csv", ".tsv") and not has_layers(content.value[0]):
+                raise ValueError(NO_TABLE)
+            layers, counts = table_of_loads(content.value, experts)
             found = [Loads(name=path.stem, phase="", layers=layers, counts=counts, top_k=0)]
         else:
-            found = [_from_counts(path, content)]
+            found = [_from_counts(path, content, experts)]
         for loads in found:
             _check(loads)
     except ValueError as error:
@@ -168,120 +116,50 @@ def _check(loads: Loads) -> None:
 
 
 def read_dumps(path: Path, model: ModelShape, names: Collection[str] = ()) -> dict[str, FloatArray]:
+    """Return the loads of `fitted_dumps` alone."""
+    return {name: counts for name, (counts, _) in fitted_dumps(path, model, names).items()}
+
+
+def fitted_dumps(
+    path: Path, model: ModelShape, names: Collection[str] = ()
+) -> dict[str, tuple[FloatArray, str | None]]:
     """Return the loads of *model*'s MoE layers, [layers, experts], by name of the dump: of *names*, or of all.
+
+    Beside each is what a reader should know of it, None if nothing (`Loads.dense_note`).
 
     Raises
     ------
     TraceError
         If the file cannot be read, is of another shape, or has no dump of a name.
     """
-    found = {dump.name: dump for dump in read_loads(path)}
+    found = {dump.name: dump for dump in read_loads(path, model.num_experts)}
     unknown = [name for name in names if name not in found]
     if unknown:
         raise TraceError(*(f"{path}: has no dump '{name}'; {did_you_mean(name, found)}" for name in unknown))
     fitted = {}
     for name in names or found:
         try:
-            fitted[name] = found[name].of_layers(model.moe_layers, model.num_layers, model.num_experts)
+            counts = found[name].of_layers(model.moe_layers, model.num_layers, model.num_experts)
         except ValueError as error:
             raise TraceError(f"{path}: {name}: {error}; give loads of {model.name}") from None
+        note = found[name].dense_note(model.moe_layers, model.num_layers)
+        where = path.name if name == path.stem else f"{path.name}: {name}"
+        fitted[name] = counts, f"{where}: {note}" if note else None
     return fitted
 
 
-def _from_counts(path: Path, content: Content) -> Loads:
-    """Return the loads of a mapping with logical_count."""
+def _from_counts(path: Path, content: Content, experts: int | None) -> Loads:
+    """Return the loads of data, of JSON or of arrays."""
     value = content.value
-    if not isinstance(value, dict) or COUNT not in value:
-        if isinstance(value, dict) and MAP in value:
-            raise ValueError("is a layout and holds no loads; name it as placement: {kind: file, path: ...}")
+    counts = counts_of(value, experts) if content.kind in ("json", "arrays") else None
+    if counts is None:
+        if is_layout(content):
+            raise ValueError(LAYOUT)
+        if content.kind == "text":
+            raise ValueError(NO_TABLE)
         raise ValueError(other_kind(content) or f'has no {COUNT}, as {{"{COUNT}": [layers][experts]}} has')
-    counts = numbers(value[COUNT], COUNT, (2, 3))
-    if counts.min() < 0:
-        raise ValueError(f"its {COUNT} has {counts.min():g}; a count is 0 or more")
-    return Loads(
-        name=path.stem,
-        phase="",
-        layers=tuple(range(counts.shape[-2])),
-        counts=counts.sum(axis=0) if counts.ndim == 3 else counts,
-        top_k=0,
-        numbered=False,
-    )
-
-
-def numbers(value: Any, what: str, dimensions: tuple[int, ...]) -> FloatArray:
-    """Return *value* as an array of numbers of so many *dimensions*, none of them empty.
-
-    Raises
-    ------
-    ValueError
-        If it is none; the message calls it *what*.
-    """
-    try:
-        array = np.asarray(value)
-    except (ValueError, OverflowError):
-        array = np.zeros(0, np.object_)
-    if array.dtype == np.object_ and array.size:  # such as whole numbers beyond 64 bits
-        array = np.zeros(0, np.object_)
-    if array.dtype.kind not in "iuf" or has_bool(value) or array.ndim not in dimensions or not array.size:
-        raise ValueError(f"its {what} is no table of numbers, all rows of one length")
-    result: FloatArray = array.astype(np.float64)
-    return result
-
-
-def write_loads(out: Path, dumps: list[Loads]) -> None:
-    """Write *dumps* as a table, whole or not at all.
-
-    Raises
-    ------
-    OutputError
-        If it cannot be written.
-    """
-    rows = [(loads, layer, counts) for loads in dumps for layer, counts in zip(loads.layers, loads.counts, strict=True)]
-    table = pa.table(
-        {
-            "dump": [loads.name for loads, _, _ in rows],
-            "phase": [loads.phase for loads, _, _ in rows],
-            "layer": pa.array([layer for _, layer, _ in rows], pa.int16()),
-            "logical_count": [counts.tolist() for _, _, counts in rows],
-        }
-    ).replace_schema_metadata({"top_k": str(dumps[0].top_k)})
-    temporary = out.with_name(f".{out.name}.{os.getpid()}.part")
-    try:
-        pq.write_table(table, temporary)
-        os.replace(temporary, out)
-    except (OSError, pa.ArrowException) as error:
-        temporary.unlink(missing_ok=True)
-        raise OutputError(f"{out}: cannot be written ({reason(error)}); give a path where you may write") from error
-
-
-def _from_parquet(path: Path) -> list[Loads]:
-    try:
-        table = pq.read_table(path)
-        missing = sorted(COLUMNS - {*table.column_names})
-        if missing:
-            raise TraceError(
-                f"{path}: is no table of loads, as it has no {', '.join(missing)}; give one with a row a layer"
-            )
-        columns = {name: table.column(name).to_pylist() for name in COLUMNS}
-        counts = np.array(columns["logical_count"], np.float64)
-        top_k = int((table.schema.metadata or {}).get(b"top_k", b"0"))
-    except (OSError, pa.ArrowException) as error:
-        raise TraceError(f"{path}: cannot be read ({reason(error)}); give a whole table of loads") from error
-    except (ValueError, TypeError) as error:
-        raise TraceError(f"{path}: its logical_count is no table of numbers ({error}); give a list a row") from error
-    if counts.ndim != 2 or None in columns["layer"]:
-        raise TraceError(f"{path}: is no table of loads; give a row a layer, with its number and tokens of each expert")
-    names = np.array([str(name) for name in columns["dump"]])
-    result = []
-    for name in dict.fromkeys(names.tolist()):
-        rows = np.flatnonzero(names == name)
-        result.append(
-            Loads(
-                name=name,
-                phase=str(columns["phase"][rows[0]]),
-                layers=tuple(int(columns["layer"][row]) for row in rows),
-                counts=counts[rows],
-                top_k=top_k,
-            )
-        )
-    return result
+    check_sizes(value, counts)
+    layers = tuple(range(len(counts)))
+    own = Loads(name=path.stem, phase="", layers=layers, counts=counts, top_k=0, numbered=False)
+    said_layers, said_moe = (next((size for _, size in said(value, names)), None) for names in (LAYERS, MOE_LAYERS))
+    return replace(own, said_layers=said_layers, said_moe_layers=said_moe)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Collection
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +17,7 @@ from wss.errors import TraceError, did_you_mean
 from wss.models import ModelShape
 from wss.records import FloatArray, IntArray
 from wss.traces.counting import count_uses
-from wss.traces.loads import is_loads, read_dumps
+from wss.traces.loads import fitted_dumps, is_loads
 from wss.traces.schema import Label, RequestRouting, TraceMeta
 from wss.traces.store import TraceReader
 
@@ -37,11 +37,14 @@ class Served:
         How many requests were counted, by workload; empty for a table of loads, which does not say.
     left_out
         How many of the workloads asked for were not, as they are among those to be served now.
+    notes
+        What a reader should know of a table of loads, where there is anything.
     """
 
     loads: dict[Label, FloatArray]
     requests: dict[Label, int]
     left_out: int = 0
+    notes: dict[Label, str] = field(default_factory=dict)
 
 
 def workload_of(meta: TraceMeta, request: int) -> Label:
@@ -85,12 +88,15 @@ def read_served(path: Path, model: ModelShape, only: Collection[str], now: Now) 
         loads={label: load for label, load in counted.loads.items() if label in asked},
         requests={label: count for label, count in counted.requests.items() if label in asked},
         left_out=sum(count for label, count in left_out.items() if label in asked),
+        notes={label: note for label, note in counted.notes.items() if label in asked},
     )
 
 
 def _of_loads(path: Path, model: ModelShape) -> Served:
-    dumps = read_dumps(path, model)
-    return Served(loads={Label(request=-1, subject=name): load for name, load in dumps.items()}, requests={})
+    dumps = fitted_dumps(path, model)
+    loads = {Label(request=-1, subject=name): load for name, (load, _) in dumps.items()}
+    notes = {Label(request=-1, subject=name): note for name, (_, note) in dumps.items() if note}
+    return Served(loads=loads, requests={}, notes=notes)
 
 
 def _of_trace(path: Path, model: ModelShape, now: Now) -> tuple[Served, Counter[Label]]:

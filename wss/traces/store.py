@@ -19,6 +19,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from wss.errors import TraceError
+from wss.traces.load_parquet import COLUMNS as LOADS
 from wss.traces.schema import RequestRouting, TraceMeta, fault_of
 from wss.traces.writer import COLUMNS, PHASES, ROWS, reason, write_trace
 
@@ -61,6 +62,9 @@ class TraceReader:
         with _reading(path, "is not a whole Parquet file"):
             self._file = pq.ParquetFile(path, pre_buffer=False, buffer_size=1 << 20, page_checksum_verification=True)
         try:
+            if set(self._file.schema_arrow.names) >= LOADS:
+                what = "is a table of expert loads, which names no tokens; it goes as placement: {kind: file}, history"
+                raise TraceError(f"{path}: {what} or synth: {{loads: ...}}, and `wss trace stats` reads it")
             self.meta = TraceMeta.from_keys(_keys(self._file, path), path)
             _check_columns(self._file, self.meta, path)
         except BaseException:

@@ -31,8 +31,8 @@ from typing import Annotated
 import numpy as np
 from annotated_types import Ge, Le, Len
 
-from wss.errors import CHECKED, ConfigError
-from wss.models import ModelShape
+from wss.errors import CHECKED, ConfigError, of_sound_fields
+from wss.models import MODELS, ModelShape
 from wss.records import IntArray
 from wss.rng import stream, uniform
 from wss.traces.popularity import KNOTS, spread, tables_of
@@ -44,6 +44,8 @@ Tokens = Annotated[int, Ge(1), Le(100_000)]
 
 # Mean over the 58 layers and 12 workloads of recorded DeepSeek-V3 loads (SGLang issue 6017); experiments/traces/fit.py.
 LOADS_OF_DEEPSEEK_V3 = (2.73, 2.44, 2.13, 1.74, 1.13, 0.65, 0.10, -0.34, -0.79, -1.25, -1.71, -2.16, -2.87)
+
+FOREIGN = ", with the parameters of "  # in a trace's note, before the name of another model's preset
 
 _CHUNK = 4_000_000  # expert ids made at a time, unless one request has more
 
@@ -110,6 +112,7 @@ class SynthSpec:
     prompt_max: Tokens = 24
     decode_tokens: Tokens = 128
 
+    @of_sound_fields
     def __post_init__(self) -> None:
         if self.prompt_min > self.prompt_max:
             raise ValueError(f"prompt_min {self.prompt_min} exceeds prompt_max {self.prompt_max}; give a range")
@@ -179,6 +182,18 @@ def num_requests(spec: SynthSpec) -> int:
     return REQUESTS if spec.requests is None else spec.requests
 
 
+def foreign_preset(spec: SynthSpec, model: ModelShape) -> str:
+    """Return the name of the preset of *spec* where it is another model's than *model*, else nothing."""
+    own = MODELS.get(spec.preset.removesuffix("_flat"))
+    return "" if own is None or own.name == model.name.removesuffix(" (modified)") else spec.preset
+
+
+def foreign_preset_of(note: str) -> str:
+    """Return which other model's parameters the *note* of a synthetic trace names, else nothing."""
+    _, found, rest = note.partition(FOREIGN)
+    return rest.partition(":")[0] if found else ""
+
+
 def synth_meta(spec: SynthSpec, model: ModelShape, seed: int, requests: int | None = None, like: str = "") -> TraceMeta:
     """Return the metadata of a synthetic trace.
 
@@ -189,6 +204,7 @@ def synth_meta(spec: SynthSpec, model: ModelShape, seed: int, requests: int | No
     unsaid |= {key for key in ("loads", "workload", "drift_to") if not getattr(spec, key)}
     shown = {key: value for key, value in asdict(actual).items() if key not in unsaid}
     parameters = ", ".join(f"{key}={value}" for key, value in shown.items())
+    foreign = "" if like else foreign_preset(spec, model)
     return TraceMeta(
         model=model.name,
         benchmark="synthetic",
@@ -200,7 +216,7 @@ def synth_meta(spec: SynthSpec, model: ModelShape, seed: int, requests: int | No
         top_k=model.top_k,
         num_requests=num_requests(actual),
         source=f"synthetic: wss trace synth, seed {seed}",
-        note=f"made up, not recorded{like and f', fitted to {like}'}: {parameters}",
+        note=f"made up, not recorded{like and f', fitted to {like}'}{foreign and FOREIGN + foreign}: {parameters}",
         requests=_labels(spec, seed, num_requests(actual)),
     )
 

@@ -1,4 +1,4 @@
-"""The paper's Dup for GPUs: the contiguous layout, and copies where they lower the largest load most."""
+"""The paper's Dup for GPUs: the contiguous layout, and so many copies a GPU, each where the largest load gains most."""
 
 from __future__ import annotations
 
@@ -26,10 +26,10 @@ def contiguous_with_room(history: History, hops: IntArray, extra: int) -> tuple[
 
 @numba.njit(cache=True)
 def duplicate(cost, held, free):  # type: ignore[no-untyped-def]
-    """Add to *held* [experts, dies], in place, one (expert, die) after another while that lowers the largest load.
+    """Add to *held* [experts, dies], in place, one (expert, die) after another until no die has room.
 
-    Each time the pair is taken that gives the smallest largest load; of equal ones that with the smallest sum of
-    squared loads, then the lower expert, then the lower die. It ends when neither would fall.
+    Each time the pair is taken that gives the smallest largest load, even if that is no smaller than before; of equal
+    ones that with the smallest sum of squared loads, then the lower expert, then the lower die.
 
     Parameters
     ----------
@@ -45,18 +45,20 @@ def duplicate(cost, held, free):  # type: ignore[no-untyped-def]
     for e in range(num_experts):
         load += held[e] * cost[e, held[e].sum()]
     for _ in range(free.sum()):
-        worst = np.argmax(load)
         best_expert, best_die = -1, -1
-        best = (load.max(), (load**2).sum())
-        for expert in np.flatnonzero(held[:, worst]):
+        best = (np.inf, np.inf)
+        for expert in range(num_experts):
             now = held[expert].sum()
+            if now == num_dies:
+                continue
+            rest = load + held[expert] * (cost[expert, now + 1] - cost[expert, now])
             for die in np.flatnonzero((free > 0) & ~held[expert]):
-                then = load + held[expert] * (cost[expert, now + 1] - cost[expert, now])
+                then = rest.copy()
                 then[die] += cost[expert, now + 1]
                 score = (then.max(), (then**2).sum())
                 if score[0] < best[0] * (1 - 1e-12) or (score[0] <= best[0] and score[1] < best[1] * (1 - 1e-12)):
                     best_expert, best_die, best = int(expert), int(die), score
-        if best_expert < 0:
+        if best_expert < 0:  # where there is room, every expert lies already
             break
         now = held[best_expert].sum()
         load += held[best_expert] * (cost[best_expert, now + 1] - cost[best_expert, now])
@@ -69,7 +71,7 @@ def duplicate(cost, held, free):  # type: ignore[no-untyped-def]
 class Dup:
     """The paper's Dup: contiguous, and R copies a die of what lowers the largest roofline cost of the prefill most.
 
-    A replicated expert's tokens count as evenly split. No copy is made that lowers nothing.
+    A replicated expert's tokens count as evenly split. All copies are made, also those that lower nothing.
 
     Parameters
     ----------

@@ -16,10 +16,14 @@ from wss.files import json_text
 from wss.policies.history import History
 from wss.policies.placement import Extra
 from wss.policies.placements.eplb import Eplb
-from wss.policies.placements.layout_formats import EMPTY, MAP, Target, replicas_of, slots_of
+from wss.policies.placements.layout_engines import EMPTY, Target
+from wss.policies.placements.layout_formats import replicas_of, slots_of
 from wss.records import FloatArray, IntArray
 from wss.traces.content import read_content
+from wss.traces.load_forms import MAP
 from wss.traces.loads import loads_of
+
+RIGHT = "give a layout, or loads, of this model on this wafer"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,13 +35,14 @@ class LayoutFile:
     path
         The file.
     extra
-        As for `eplb`, which turns loads into a layout; a map says itself where everything is.
+        As for `eplb`, which turns loads into a layout; 1 if not said. A map says itself where everything is, and
+        takes none.
     """
 
     __pydantic_config__ = CHECKED
 
     path: str
-    extra: Extra = 1
+    extra: Extra | None = None
 
     def place(self, history: History, hops: IntArray) -> IntArray:
         """Return the replicas on each die, [layers, experts, dies].
@@ -51,12 +56,23 @@ class LayoutFile:
         if placed is not None:
             return placed
         known = np.where(loads.sum(axis=1, keepdims=True) > 0, loads, 1.0)
-        return Eplb.spread(known, history.slots(self.extra), 1, 1, np.arange(len(hops)))
+        return Eplb.spread(known, history.slots(1 if self.extra is None else self.extra), 1, 1, np.arange(len(hops)))
 
     def loads(self, history: History) -> FloatArray | None:
         """Return the loads in the file, [layers, experts]; None if it holds a layout. Errors are those of `place`."""
         placed, loads = self._read(history)
         return None if placed is not None else loads
+
+    def notes(self, target: Target) -> list[str]:
+        """Say what of a file of loads is left out; nothing of a layout. Errors are those of `place`."""
+        path = Path(self.path)
+        content = read_content(path)
+        try:
+            dumps = loads_of(path, content, target.experts) if slots_of(content, target) is None else []
+        except ValueError as error:
+            raise ConfigError(f"{path}: {error}; {RIGHT}") from None
+        notes = [dump.dense_note(target.layers, target.num_layers) for dump in dumps]
+        return [f"{path.name}: {note}" for note in notes if note]
 
     def _read(self, history: History) -> tuple[IntArray | None, FloatArray]:
         """Return the layout in the file, or None and the loads in it."""
@@ -66,14 +82,16 @@ class LayoutFile:
         loads: FloatArray = np.zeros((len(target.layers), target.experts))
         try:
             slots = slots_of(content, target)
+            if slots is not None and self.extra is not None:
+                raise ConfigError(f"{path}: is a layout, on which extra: {self.extra} has no effect; leave extra out")
             if slots is not None:
                 return replicas_of(slots, target), loads
-            dumps = loads_of(path, content)
+            dumps = loads_of(path, content, target.experts)
             for dump in dumps:
                 own = dump.of_layers(target.layers, target.num_layers, target.experts)
                 loads = loads + (own / own.sum() if len(dumps) > 1 else own)  # each weighs alike, however long it was
         except ValueError as error:
-            raise ConfigError(f"{path}: {error}; give a layout, or loads, of this model on this wafer") from None
+            raise ConfigError(f"{path}: {error}; {RIGHT}") from None
         return None, loads
 
 

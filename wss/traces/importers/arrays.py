@@ -2,12 +2,13 @@
 
 ``.npy``: whole numbers [tokens, layers, k], where layers are all layers (dense ones filled with one id) or MoE layers
 alone; or ``.npz`` with ``prompt_routed_experts`` and ``routed_experts``. In one array the first so many rows are
-prefill as a ``<name>.json`` beside it says (``prompt_tokens`` or ``input_tokens``); without it all rows are taken for
-decode.
+prefill as a ``<name>.json`` beside it says (``prompt_tokens``, ``prompt_len`` and their like: `PROMPTS`); without it
+all rows are taken for decode.
 """
 
 from __future__ import annotations
 
+import re
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -34,7 +35,13 @@ from wss.traces.importers.source import (
 from wss.traces.schema import TraceMeta
 
 Array = npt.NDArray[Any]
+PROMPTS = (
+    *("prompt_tokens", "input_tokens", "num_prompt_tokens", "num_input_tokens"),
+    *("prompt_len", "prompt_length", "input_len", "input_length"),
+)
 ALL_DECODE = "requests whose prompt length is not told, all rows taken for decode"
+
+_MAY_BE_PROMPT = re.compile("^(?!max|min).*(prompt|input|prefill|context).*(len|tok|num|count)|num_(prompt|prefill)")
 
 
 def load_arrays(path: Path) -> dict[str, Array]:
@@ -53,6 +60,17 @@ def load_arrays(path: Path) -> dict[str, Array]:
         if not items or not all(isinstance(item, np.ndarray) for item in items):
             raise TraceError(f"{path}: holds no tensors; save the tuple out.router_logits")
         return {str(i): item for i, item in enumerate(items)}
+    return load_numpy(path)
+
+
+def load_numpy(path: Path) -> dict[str, Array]:
+    """Return the arrays of a ``.npy`` (one, named "") or ``.npz`` file in order, whatever its name; runs no code.
+
+    Raises
+    ------
+    TraceError
+        If it cannot be read.
+    """
     try:
         loaded = np.load(path, allow_pickle=False)
         if isinstance(loaded, np.ndarray):
@@ -126,12 +144,18 @@ def _told_prompt(path: Path, rows: int) -> int | None:
         raise TraceError(
             f"{beside}: is not readable JSON ({' '.join(str(error).split())}); mend or remove it"
         ) from error
-    told = content.get("prompt_tokens", content.get("input_tokens"))
-    if told is None:
-        return None
-    if not isinstance(told, int) or isinstance(told, bool) or not 0 <= told <= rows:
-        raise TraceError(f"{beside}: says the prompt has {told!r} tokens; the file has {rows} rows")
-    return told
+    told = {name: content[name] for name in PROMPTS if content.get(name) is not None}
+    for name, value in told.items():
+        if type(value) is not int or not 0 <= value <= rows:
+            raise TraceError(f"{beside}: {name} says the prompt has {value!r} tokens; the file has {rows} rows")
+    if len(set(told.values())) > 1:
+        said = ", ".join(f"{name} {value}" for name, value in told.items())
+        raise TraceError(f"{beside}: says how long the prompt is in several ways: {said}; keep the one that is right")
+    for name, value in content.items():
+        if not told and type(value) is int and _MAY_BE_PROMPT.search(name.lower()):
+            what = "is not read, and may say how many tokens the prompt has"
+            raise TraceError(f"{beside}: {name} {what}; call it prompt_tokens, or leave it out")
+    return next(iter(told.values()), None)
 
 
 def _read_vllm(path: Path, meta: TraceMeta, dense_by: str) -> Read:

@@ -85,7 +85,7 @@ def detect(path: Path) -> str:
     """
     if not path.exists():
         raise TraceError(f"{path}: there is no such file or folder; give recorded routing")
-    suffixes = (".json", ".pt", ".npy", ".npz", ".csv", ".jsonl")
+    suffixes = (".json", ".pt", ".npy", ".npz", ".csv", ".tsv", ".jsonl")
     files = [path] if path.is_file() else sorted(f for f in visible(path) if f.suffix in suffixes)
     known = {f.suffix for f in files} & set(suffixes)
     if path.is_file() and not known:
@@ -101,8 +101,8 @@ def detect(path: Path) -> str:
         raise TraceError(
             f"{path}: is Parquet; a trace needs no import, and no recorder writes other Parquet that is known"
         )
-    if first.suffix in (".csv", ".jsonl"):
-        return first.suffix[1:]
+    if first.suffix in (".csv", ".tsv", ".jsonl"):
+        return "jsonl" if first.suffix == ".jsonl" else "csv"
     if first.suffix == ".pt":
         return "sglang" if b"records" in _beginning(first) else "logits"
     if first.suffix in (".npy", ".npz"):

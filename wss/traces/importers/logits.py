@@ -11,7 +11,6 @@ is a request, all of it prefill.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -22,16 +21,15 @@ import numpy as np
 import numpy.typing as npt
 
 from wss.errors import TraceError
-from wss.models.router import Router, router_of
-from wss.records import BoolArray
+from wss.models.router import Router
+from wss.models.routers import router_of
 from wss.traces.importers.arrays import load_arrays
+from wss.traces.importers.batches import batch_of, in_order, sequences_of
 from wss.traces.importers.pt import load_pt
 from wss.traces.importers.source import Hints, Read, Source, file_number, first_good, found_files, meta_of, routing_of
 from wss.traces.schema import TraceMeta
 
 Array = npt.NDArray[Any]
-MASKS = ("attention_mask", "mask")
-LENGTHS = ("lengths", "seq_lens", "sequence_lengths", "input_lengths", "num_tokens")
 ONE_REQUEST = "files without a mask or lengths, all rows taken for one request without padding"
 PADDED = "rows of padding left out"
 UNKNOWN = (
@@ -64,7 +62,7 @@ def open_logits(path: Path, hints: Hints) -> Source:
     top_k = hints.top_k or (hints.model.top_k if hints.model else None)
     if top_k is None:
         raise TraceError(f"{path}: does not say how many experts a token uses; give --model, or --top-k")
-    layers, _, experts = first_good(files, lambda file: _batch(file)[0]).shape
+    layers, _, experts = first_good(files, lambda file: batch_of(file)[0]).shape
     if not 1 <= top_k <= experts:
         raise TraceError(f"{path}: has logits of {experts} experts; --top-k {top_k} is not within 1..{experts}")
     router, note = _router(path, hints)
@@ -100,9 +98,10 @@ def _router(path: Path, hints: Hints) -> tuple[Router, str]:
     """Return the router and what to say of it: what the user says, filled in from what is known of the model."""
     said = hints.router
     known = router_of(hints.model) if hints.model is not None else None
-    base = known or Router()
+    base = known or Router(score="softmax")
     groups = said.groups or base.groups
-    of_model = int(getattr(hints.model, "expert_groups", 1))
+    of_model = hints.model.expert_groups if hints.model is not None else 1
+    named = hints.model.name if hints.model is not None else "this model"
     if known is None and said.groups is None and of_model > 1 and hints.model is not None:
         raise TraceError(
             f"{path}: {hints.model.name} has {of_model} groups of experts; give --groups and --topk-groups"
@@ -119,13 +118,21 @@ def _router(path: Path, hints: Hints) -> tuple[Router, str]:
         raise TraceError(f"{path}: --bias is added to scores; say which with --score sigmoid or --score softmax")
     if groups > 1 and said.score is None and known is None:
         raise TraceError(f"{path}: groups are ranked by scores; say which with --score sigmoid or --score softmax")
+    if limit is None:
+        raise TraceError(
+            f"{path}: the router of {named} has {groups} groups; give --topk-groups, how many a token may use"
+        )
+    if said.score is None and base.score is None and (said.bias is not None or limit < groups):
+        what = "makes scores of logits by a rule that is not known here"
+        raise TraceError(f"{path}: the router of {named} {what}; give --score sigmoid or --score softmax if it is one")
     try:
         router = Router(score=said.score or base.score, groups=groups, topk_groups=limit, needs_bias=base.needs_bias)
     except ValueError as error:
         raise TraceError(f"{path}: {error}") from None
     if known is None and not set(said.named()) - {"--lengths"}:
         return router, UNKNOWN
-    what = f"the top k of {router.score} scores" + (" with a correction bias" if said.bias is not None else "")
+    scores = f"{router.score} scores" if router.score else "the logits"
+    what = f"the top k of {scores}" + (" with a correction bias" if said.bias is not None else "")
     return router, what + (f", within {limit} of {groups} groups" if limit < groups else "")
 
 
@@ -141,7 +148,7 @@ def _bias(path: Path, layers: int, experts: int) -> npt.NDArray[np.float64]:
         content = {str(name): value for name, value in loaded.items() if isinstance(value, np.ndarray)}
     else:
         content = load_arrays(path)
-    arrays = [content[name] for name in sorted(content, key=_layer_of)]
+    arrays = in_order(path, content)
     right = f"give numbers [{layers}, {experts}], a row for each MoE layer"
     if not arrays or any(array.shape != arrays[0].shape or array.dtype.kind not in "fiu" for array in arrays):
         raise TraceError(f"{path}: holds no bias of each layer; {right}")
@@ -152,96 +159,15 @@ def _bias(path: Path, layers: int, experts: int) -> npt.NDArray[np.float64]:
     return bias
 
 
-def _layer_of(name: str) -> tuple[int, str]:
-    digits = "".join(c if c.isascii() and c.isdigit() else " " for c in name).split()
-    return (int(digits[0][:18]) if digits else -1, name)
-
-
-def _batch(path: Path) -> tuple[Array, dict[str, Array], tuple[int, int] | None]:
-    """Return logits [MoE layers, tokens, experts], what stands beside them, and [batch, sequence] if arrays say so."""
-    arrays, beside = _parts(path)
-    shape: tuple[int, int] | None = None
-    if len(arrays) == 1 and arrays[0].ndim == 4:
-        arrays = list(arrays[0])
-    if len(arrays) == 1 and arrays[0].ndim == 3:
-        logits = arrays[0]
-    elif arrays and arrays[0].ndim in (2, 3) and all(array.shape == arrays[0].shape for array in arrays):
-        shape = (arrays[0].shape[0], arrays[0].shape[1]) if arrays[0].ndim == 3 else None
-        logits = np.stack(arrays).reshape(len(arrays), -1, arrays[0].shape[-1])
-    else:
-        shapes = ", ".join(dict.fromkeys(str(list(array.shape)) for array in arrays))[:200]
-        raise TraceError(
-            f"{path}: holds arrays of shapes {shapes}; give [tokens, experts] of each MoE layer, all alike"
-        )
-    if not np.issubdtype(logits.dtype, np.floating) or 0 in logits.shape:
-        raise TraceError(f"{path}: holds {logits.dtype} {list(logits.shape)}; logits are floating-point and not empty")
-    return logits, beside, shape
-
-
-def _parts(path: Path) -> tuple[list[Array], dict[str, Array]]:
-    """Return the arrays of logits in order, and the masks and lengths that stand with them, by name."""
-    extra = (*MASKS, *LENGTHS)
-    named: Mapping[str, Any] = {}
-    arrays: list[Array]
-    if path.suffix == ".pt" and isinstance(content := load_pt(path), dict):
-        logits = content.get("router_logits", content.get("logits"))
-        items = list(logits) if isinstance(logits, list | tuple) else [logits]
-        arrays, named = [item for item in items if isinstance(item, np.ndarray)], content
-        if len(arrays) < len(items):
-            raise TraceError(f"{path}: has no router_logits; save the tuple out.router_logits")
-    else:
-        loaded = load_arrays(path)
-        arrays, named = [array for name, array in loaded.items() if name not in extra], loaded
-    beside = path.with_suffix(".json")
-    if beside.is_file():
-        try:
-            named = {**msgspec.json.decode(beside.read_bytes(), type=dict[str, Any]), **named}
-        except (OSError, RecursionError, msgspec.DecodeError) as error:
-            what = " ".join(str(error).split())
-            raise TraceError(f"{beside}: is not readable JSON ({what}); mend or remove it") from error
-    try:
-        found = {name: np.array(named[name]) for name in extra if name in named}
-    except ValueError as error:
-        raise TraceError(f"{path}: its mask or lengths are no table of numbers ({error})") from error
-    return arrays, found
-
-
-def _sequences(
-    path: Path, tokens: int, beside: dict[str, Array], shape: tuple[int, int] | None, lengths: tuple[int, ...] | None
-) -> BoolArray | None:
-    """Return which tokens are there and not padding, [batch, sequence]; None if nothing says so."""
-    given = {"--lengths": np.array(lengths)} if lengths is not None else beside
-    name = next((name for name in ("--lengths", *MASKS, *LENGTHS) if name in given), None)
-    if name is None:
-        return None if shape is None else np.ones(shape, np.bool_)
-    value = given[name]
-    if name in MASKS:
-        if value.ndim != 2 or value.size != tokens or not np.isin(value, (0, 1)).all():
-            what = f"has {name} {list(value.shape)} for {tokens} tokens"
-            raise TraceError(f"{path}: {what}; it should be 0 or 1, [batch, sequence]")
-        return value.astype(np.bool_)
-    if value.ndim != 1 or value.dtype.kind not in "iu" or not len(value) or value.min() < 1:
-        raise TraceError(f"{path}: {name} is no list of lengths; give the number of tokens of each sequence")
-    if int(value.sum()) == tokens:  # packed, one after another
-        longest = int(value.max())
-    else:
-        longest = tokens // len(value)
-        if tokens % len(value) or longest < value.max():
-            what = f"{len(value)} sequences of up to {value.max()} tokens, {value.sum()} in all"
-            raise TraceError(f"{path}: has {tokens} rows; {name} says {what}; give [batch * sequence] rows")
-    there: BoolArray = np.arange(longest) < value[:, None]
-    return there
-
-
 def _read_logits(path: Path, meta: TraceMeta, choice: _Choice) -> Read:
-    logits, beside, shape = _batch(path)
+    logits, beside, shape = batch_of(path)
     tokens = logits.shape[1]
     if (logits.shape[0], logits.shape[2]) != (len(meta.moe_layers), meta.num_choices):
         raise TraceError(
             f"{path}: has logits of {logits.shape[0]} layers and {logits.shape[2]} experts; the trace has "
             f"{len(meta.moe_layers)} and {meta.num_choices}"
         )
-    there = _sequences(path, tokens, beside, shape, choice.lengths)
+    there = sequences_of(path, tokens, beside, shape, choice.lengths)
     remarks = [ONE_REQUEST] if there is None else []
     mask = np.ones((1, tokens), np.bool_) if there is None else there
     is_padded = mask.size == tokens

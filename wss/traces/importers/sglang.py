@@ -23,6 +23,7 @@ from wss.traces.importers.filler import dense_fault, varying
 from wss.traces.importers.pt import Opaque, load_pt
 from wss.traces.importers.sglang_requests import DECODE, DRAFT, EXTEND, IDLE, MIXED, MODES, Pass, tell_apart
 from wss.traces.importers.source import Hints, Read, Source, first_good, found_files, meta_of, moe_rows, routing_of
+from wss.traces.load_forms import holds_loads
 from wss.traces.schema import TraceMeta
 
 UNSET = -1
@@ -94,10 +95,16 @@ def _distinct(files: tuple[Path, ...]) -> tuple[tuple[Path, ...], int]:
 
 def _content(path: Path) -> dict[str, Any]:
     content = load_pt(path)
-    if not isinstance(content, dict) or not isinstance(content.get("records"), list) or not content["records"]:
+    counts = holds_loads(content)
+    if (
+        counts
+        or not isinstance(content, dict)
+        or not isinstance(content.get("records"), list)
+        or not content["records"]
+    ):
         what = "has no 'records'"
-        if isinstance(content, dict) and "logical_count" in content:
-            what = "holds loads of experts (mode stat), not tokens; `wss trace stats` reads those"
+        if counts:
+            what = "holds loads of experts (mode stat or per_pass), not tokens; `wss trace stats` reads those"
         raise TraceError(f"{path}: {what}; record with --expert-distribution-recorder-mode per_token")
     return content
 
@@ -186,10 +193,18 @@ def read_file(path: Path, meta: TraceMeta, dense_by: str = "") -> Read:
     """
     layers = list(meta.moe_layers)
     passes, left_out = _passes(path)
+    routed = _num_logical(path) + meta.zero_experts
     kept = []
     for one in passes:
         if one.experts.shape[1] <= layers[-1]:
             raise TraceError(f"{path}: has {one.experts.shape[1]} layers; the trace has a MoE layer {layers[-1]}")
+        beyond = one.experts[:, layers, meta.top_k :]
+        if ((beyond >= 0) & (beyond < routed)).any():  # those of fused shared experts are higher, and left out
+            most = int((one.experts[:, layers] >= 0).sum(axis=2).max())
+            raise TraceError(
+                f"{path}: record {one.number} has tokens with {most} experts, more than top-{meta.top_k}; give the "
+                "--top-k, or the --model, that routed"
+            )
         kept.append(one._replace(experts=one.experts[:, layers, : meta.top_k]))
     if dense_by and passes:
         dense = sorted(set(range(passes[0].experts.shape[1])) - set(layers))

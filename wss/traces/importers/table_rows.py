@@ -23,20 +23,24 @@ NAMES = {
         *("reqid", "requestid", "request", "problemid", "promptid", "batchnumber", "sampleid", "sampleidx"),
         *("seqid", "seqidx", "sequenceid", "conversationid", "promptidx", "requestidx", "rid"),
     ),
-    "position": ("tokenidx", "tokenid", "tokenindex", "tokenpos", "tokenposition", "position", "pos"),
+    "position": ("tokenidx", "tokenindex", "tokenpos", "tokenposition", "position", "pos", "tokenid"),
     "layer": ("layer", "layerid", "layeridx", "layerindex"),
     "experts": (
         *("topkids", "topkindices", "topkexperts", "expertids", "experts", "expertindices", "selectedexperts"),
         *("activatedexpertids", "activatedexperts", "routedexperts", "expert", "expertid"),
     ),
     "set": ("dataset", "benchmark", "subject"),
+    "phase": ("phase", "stage"),
 }
+PREFILL, DECODE = ("prefill", "prompt", "context"), ("decode", "generation", "generate")  # what a phase may be called
+Phases = dict[tuple[Any, Any], bool]  # request and position -> whether it is prefill, where a row tells
 TOLD = {"request": "req_id", "position": "token_idx", "layer": "layer", "experts": "topk_ids"}  # as vLLM's loggers do
 ARRIVALS = {
     *("contexttokens", "generatedtokens", "inputlength", "outputlength", "requesttokens", "responsetokens", "hashids"),
     *("inputtokens", "outputtokens", "promptlen", "prompttokens", "totaltokens", "arrivaltime", "arrivedat"),
 }
-COUNTS = {"count", "counts", "logicalcount", "tokens", "numtokens", "load", "loads"}
+PLACES = {"k", "kidx", "topkidx", "slot", "slotidx", "choice"}  # of an expert among those of its token
+COUNTS = {"count", "counts", "logicalcount", "tokens", "numtokens", "tokencount", "load", "loads"}
 WARM_UP = 1000
 WARMED = "rows of a warm-up at the beginning dropped"
 LOOKS_WARM = "rows at the beginning are equal, as of a warm-up, and kept; --drop-warmup leaves them out"
@@ -58,6 +62,12 @@ def roles_of(names: Sequence[str]) -> dict[str, str]:
     plainly = {plain(name): name for name in reversed(names)}
     found = {role: [plainly[alias] for alias in aliases if alias in plainly] for role, aliases in NAMES.items()}
     return {role: hits[0] for role, hits in found.items() if hits}
+
+
+def shown(names: Sequence[str]) -> str:
+    """Return the first of many *names*, each shortened."""
+    first = ", ".join(f"'{name[:40]}'" for name in names[:6])
+    return first + (f" and {len(names) - 6} more" if len(names) > 6 else "")
 
 
 def other_kind(names: Sequence[str]) -> str | None:
@@ -85,10 +95,40 @@ def check(request: Any, position: Any, layer: Any, experts: Any) -> None:
     if not isinstance(request, int | str):
         raise BadFileError(f"request {request!r} is not right; it should be a number or a name")
     if not isinstance(experts, list) or not experts or not all(type(e) is int and abs(e) < 2**31 for e in experts):
-        shown = repr(experts)[:60]
+        given = repr(experts)[:60]
         raise BadFileError(
-            f"request {request}, position {position}, layer {layer}: experts {shown}; give a list of ids"
+            f"request {request}, position {position}, layer {layer}: experts {given}; give a list of ids"
         )
+
+
+def tell(phases: Phases, request: Any, position: Any, phase: Any) -> None:
+    """Enter in *phases* which *phase* a row is of; raise `BadFileError` if it is none, or not that of other layers."""
+    if phase is None:
+        return
+    name = phase.strip().lower() if isinstance(phase, str) else phase
+    if name not in (*PREFILL, *DECODE):
+        raise BadFileError(f"request {request}, position {position}: phase {phase!r} is none; give prefill or decode")
+    if phases.setdefault((request, position), name in PREFILL) != (name in PREFILL):
+        raise BadFileError(f"request {request}, position {position}: is of two phases; give all its layers one")
+
+
+class TokenIds:
+    """Ids of tokens that are taken for positions: they go up one by one, as those of a vocabulary do not."""
+
+    def __init__(self) -> None:
+        self._last: dict[tuple[Any, Any], int] = {}
+
+    def take(self, row: Row) -> Row:
+        """Return *row*, if its position follows that of the row before it, of the same request and layer."""
+        request, position, layer, _ = row
+        last = self._last.get((request, layer))
+        if last is not None and position != last + 1:
+            raise BadFileError(
+                f"request {request}, layer {layer}: token_id {position} comes after {last}, so it may be of a "
+                "vocabulary; give the position as token_idx"
+            )
+        self._last[request, layer] = position
+        return row
 
 
 def fingerprints(path: Path) -> Iterator[Row]:
@@ -119,41 +159,87 @@ def _tail(name: str, start: str) -> int:
     return int(digits)
 
 
-def csv_rows(path: Path, top_k: int | None) -> Iterator[Row]:
-    """Yield the rows of a table; one with an expert a row needs *top_k*."""
-    reader = csv.DictReader(io.StringIO(path.read_bytes().decode("utf-8-sig"), newline=""), strict=True)
+def delimiter(head: str) -> str:
+    """Return what stands between the columns of a table whose first line is *head*: a comma, semicolon or tab."""
+    return max(",;\t", key=head.count)
+
+
+def csv_rows(path: Path, top_k: int | None, phases: Phases) -> Iterator[Row]:
+    """Yield the rows of a table, and enter their *phases*; one with an expert a row needs *top_k*."""
+    text = path.read_bytes().decode("utf-8-sig")
+    reader = csv.DictReader(io.StringIO(text, newline=""), strict=True, delimiter=delimiter(text.partition("\n")[0]))
     names = [name.strip() for name in reader.fieldnames or ()]
     if len(set(names)) != len(names):
-        raise BadFileError(f"has columns {names}; each should be there once")
+        raise BadFileError(f"has columns {shown(names)}; each should be there once")
     reader.fieldnames = names
     roles = roles_of(names)
     if known := other_kind(names):
         raise BadFileError(known)
     if missing := [role for role in ("layer", "experts") if role not in roles]:
         should = "such as Layer ID, Batch Number, Token, Activated Expert IDs"
-        raise BadFileError(f"has columns {names} and none for {' and '.join(missing)}; they should be {should}")
+        raise BadFileError(f"has columns {shown(names)} and none for {' and '.join(missing)}; they should be {should}")
     count: dict[tuple[int, int], int] = {}
-    single: dict[tuple[int, int], list[int]] = {}
+    ids = TokenIds() if plain(roles.get("position", "")) == "tokenid" else None
+    single = _Single(top_k, next((name for name in names if plain(name) in PLACES), None))
     for row in reader:
+        line = reader.line_num
         if any(not isinstance(row[name], str) for name in names) or None in row:
-            raise BadFileError(f"line {reader.line_num}: has not {len(names)} cells")
-        layer = _cell(row, roles["layer"], reader.line_num)
-        request = _cell(row, roles["request"], reader.line_num) if "request" in roles else 0
-        experts = _ids(row[roles["experts"]], reader.line_num)
-        key = (request, layer)
-        if isinstance(experts, int):
-            if top_k is None:
-                raise BadFileError(f"line {reader.line_num}: has one expert a row; give --top-k, how many a token has")
-            single.setdefault(key, []).append(experts)
-            if len(single[key]) < top_k:
-                continue
-            experts = single.pop(key)
-        count[key] = count.get(key, -1) + 1
-        position = _cell(row, roles["position"], reader.line_num) if "position" in roles else count[key]
-        yield request, position, layer, experts
-    if single:
-        request, layer = next(iter(single))
-        raise BadFileError(f"request {request}, layer {layer}: its rows are no multiple of --top-k {top_k}")
+            raise BadFileError(f"line {line}: has not {len(names)} cells")
+        layer = _cell(row, roles["layer"], line)
+        request = _cell(row, roles["request"], line) if "request" in roles else 0
+        told = _cell(row, roles["position"], line) if "position" in roles else None
+        experts = _ids(row[roles["experts"]], line)
+        if (
+            isinstance(experts, int)
+            and (experts := single.of_token((request, told, layer), experts, row, line)) is None
+        ):
+            continue
+        if told is None:
+            told = count[request, layer] = count.get((request, layer), -1) + 1
+        if "phase" in roles:
+            tell(phases, request, told, row[roles["phase"]])
+        found: Row = (request, told, layer, experts)
+        yield found if ids is None else ids.take(found)
+    single.finish()
+
+
+class _Single:
+    """Experts of tables with one a row, put together to those of a token.
+
+    Parameters
+    ----------
+    top_k
+        How many experts a token has.
+    place
+        The column, if any, that numbers the experts of a token: it tells rows of one token from those of several.
+    """
+
+    def __init__(self, top_k: int | None, place: str | None) -> None:
+        self._top_k, self._place = top_k, place
+        self._open: dict[tuple[int, int | None, int], list[tuple[int, str]]] = {}
+
+    def of_token(
+        self, key: tuple[int, int | None, int], expert: int, row: dict[str, str], line: int
+    ) -> list[int] | None:
+        """Take in an expert of the token *key* (request, position, layer); return them all with the last."""
+        if self._top_k is None:
+            raise BadFileError(f"line {line}: has one expert a row; give --top-k, how many a token has")
+        rows = self._open.setdefault(key, [])
+        place = row[self._place].strip() if self._place is not None else str(len(rows))
+        if place in [earlier for _, earlier in rows]:
+            raise BadFileError(
+                f"line {line}: {self._place} {place} comes twice in the rows taken for one token; give token_idx, the "
+                "number of each row's token"
+            )
+        rows.append((expert, place))
+        return [e for e, _ in self._open.pop(key)] if len(rows) == self._top_k else None
+
+    def finish(self) -> None:
+        """Refuse a token with fewer experts."""
+        if self._open:
+            request, position, layer = next(iter(self._open))
+            where = f"request {request}, " + ("" if position is None else f"position {position}, ") + f"layer {layer}"
+            raise BadFileError(f"{where}: its rows are no multiple of --top-k {self._top_k}")
 
 
 def _cell(row: dict[str, Any], name: str, line: int) -> int:
@@ -174,12 +260,11 @@ def _ids(cell: str, line: int) -> Any:
     return ids if len(ids) > 1 else ids[0]
 
 
-def jsonl_rows(path: Path, remarks: list[str], *, drop_warmup: bool) -> Iterator[Row]:
-    """Yield the rows of a route log, without those of a warm-up at its beginning if *drop_warmup*."""
+def jsonl_rows(path: Path, remarks: list[str], phases: Phases, *, drop_warmup: bool) -> Iterator[Row]:
+    """Yield the rows of a route log, without those of a warm-up at its beginning if *drop_warmup*; enter *phases*."""
     first: dict[Any, Any] = {}
     held: list[Row] | None = []
-    for row in _log(path):
-        check(*row)
+    for row in _log(path, phases):
         if held is None:
             yield row
         elif first.setdefault(row[2], row[3]) == row[3]:
@@ -200,11 +285,12 @@ def _begin(held: list[Row], remarks: list[str], drop_warmup: bool) -> list[Row]:
     return held
 
 
-def _log(path: Path) -> Iterator[Row]:
+def _log(path: Path, phases: Phases) -> Iterator[Row]:
     """Yield the rows of a log, whose other lines are left alone."""
     skipped: list[str] | None = None
     found = False
     sets: set[Any] = set()
+    ids = TokenIds()
     with path.open("rb") as file:
         for number, line in enumerate(file, 1):
             if not line.strip():
@@ -232,7 +318,11 @@ def _log(path: Path) -> Iterator[Row]:
                 sets.add(item[roles["set"]])
                 if len(sets) > 1:
                     raise BadFileError(f"line {number}: is of a second {roles['set']}; give a file for each")
-            yield request, item[roles["position"]], item[roles["layer"]], item[roles["experts"]]
+            row = (request, item[roles["position"]], item[roles["layer"]], item[roles["experts"]])
+            check(*row)
+            if "phase" in roles:
+                tell(phases, request, row[1], item[roles["phase"]])
+            yield ids.take(row) if plain(roles["position"]) == "tokenid" else row
     if not found and skipped is not None:
         lacks = ", ".join(told for role, told in TOLD.items() if role not in roles_of(skipped))
         lines = f"holds lines of {', '.join(skipped)[:120]}"

@@ -2,11 +2,12 @@
 
 * fingerprints: ``{"router_data": [{"token_<position>": {"layer_<l>": {"selected_experts": [ids], ...}}}, ...]}``, one
   request a file, or a list of such objects; decode only;
-* CSV: a row a token and layer. moe-beyond: ``Layer ID``, ``Batch Number``, ``Token``, ``Activated Expert IDs`` (a JSON
-  list), a batch is a request, prefill only. llama.cpp: ``layer_id``, ``expert_ids`` (with blanks between), one request;
+* CSV, with commas, semicolons or tabs: a row a token and layer. moe-beyond: ``Layer ID``, ``Batch Number``, ``Token``,
+  ``Activated Expert IDs`` (a JSON list), a batch is a request, prefill only. llama.cpp: ``layer_id``, ``expert_ids``
+  (with blanks between), one request;
 * JSON lines: ``{"type": "route", "req_id", "token_idx", "layer", "topk_ids"}`` a line, other types left alone; without
-  a type, any line with such keys. Equal rows at the beginning are the serving system's warm-up, or real: they are
-  dropped only if the user says so.
+  a type, any line with such keys; ``phase`` (prefill or decode) may tell which tokens are the prompt's. Equal rows at
+  the beginning are the serving system's warm-up, or real: they are dropped only if the user says so.
 """
 
 from __future__ import annotations
@@ -29,6 +30,7 @@ from wss.traces.importers.table_rows import (
     LOOKS_WARM,
     NOT_WARM,
     BadFileError,
+    Phases,
     check,
     csv_rows,
     fingerprints,
@@ -38,6 +40,7 @@ from wss.traces.importers.table_rows import (
 from wss.traces.schema import LARGEST_NUMBER, RequestRouting, TraceMeta
 
 Routes = dict[Any, dict[int, dict[int, list[int]]]]  # request -> position -> layer -> experts
+TOLD_PHASES = "which tokens are prefill is told by their phase"
 PROMPTS = "requests of one forward pass: prefill only"
 
 
@@ -59,7 +62,7 @@ def open_fingerprints(path: Path, hints: Hints) -> Source:
 
 def open_csv(path: Path, hints: Hints) -> Source:
     """Open tables, of moe-beyond and others."""
-    return _open(path, hints, (".csv",), "csv", "a row a token and layer")
+    return _open(path, hints, (".csv", ".tsv"), "csv", "a row a token and layer")
 
 
 def open_jsonl(path: Path, hints: Hints) -> Source:
@@ -71,7 +74,7 @@ def _open(path: Path, hints: Hints, endings: tuple[str, ...], kind: str, note: s
     files = found_files(path, endings, f"{kind} ({', '.join(endings)})")
     top_k = hints.top_k or (hints.model.top_k if hints.model else None)
     how = _Reading(kind=kind, top_k=top_k, drop_warmup=hints.drop_warmup)
-    routes, remarks = first_good(files, lambda file: _routes(file, how))
+    routes, remarks, phases = first_good(files, lambda file: _routes(file, how))
     some = [experts for tokens in routes.values() for layers in tokens.values() for experts in layers.values()]
     found = tuple(sorted({layer for tokens in routes.values() for at in tokens.values() for layer in at}))
     if hints.experts is None:
@@ -86,7 +89,7 @@ def _open(path: Path, hints: Hints, endings: tuple[str, ...], kind: str, note: s
         num_experts=hints.experts,
         top_k=len(some[0]),
         source=f"{SOURCES[kind]}: {path.name}",
-        note=note,
+        note=TOLD_PHASES if phases else note,
         path=path,
     )
     how = replace(how, layers=layers, dense_by=by)
@@ -107,7 +110,7 @@ def read_file(path: Path, how: _Reading, meta: TraceMeta) -> Read:
     TraceError
         If the file is damaged, or a token lacks a layer.
     """
-    routes, remarks = _routes(path, how)
+    routes, remarks, phases = _routes(path, how)
     requests: list[RequestRouting] = []
     for name, tokens in routes.items():
         places = sorted(tokens)
@@ -124,10 +127,30 @@ def read_file(path: Path, how: _Reading, meta: TraceMeta) -> Read:
                 rows[row, at] = experts
         number = name if isinstance(name, int) and 0 <= name <= LARGEST_NUMBER else len(requests)
         is_prompt = how.kind == "csv" and _is_moe_beyond(path)
-        if how.kind == "csv":
+        num_prefill = _told(path, name, places, phases)
+        if num_prefill is None and (how.kind == "csv" or meta.note == TOLD_PHASES):
             remarks.append(PROMPTS if is_prompt else ALL_DECODE)
-        requests.append(routing_of(number, len(rows) if is_prompt else 0, rows, np.array(places)))
+        if num_prefill is None:
+            num_prefill = len(rows) if is_prompt else 0
+        requests.append(routing_of(number, num_prefill, rows, np.array(places)))
     return Read(requests, remarks)
+
+
+def _told(path: Path, name: Any, places: list[int], phases: Phases) -> int | None:
+    """Return how many tokens of the request *name* are prefill by their *phases*; None if it tells none."""
+    told = [phases.get((name, place)) for place in places]
+    if all(prefill is None for prefill in told):
+        return None
+    if None in told:
+        place = places[told.index(None)]
+        raise TraceError(f"{path}: request {name}, position {place}: has no phase, as others have; give each one")
+    count = sum(map(bool, told))
+    if not all(told[:count]):
+        place = places[told.index(False)]
+        raise TraceError(
+            f"{path}: request {name}: decode at position {place} comes before prefill; number prefill first"
+        )
+    return count
 
 
 def _check_others(path: Path, name: Any, tokens: dict[int, dict[int, list[int]]], how: _Reading) -> None:
@@ -147,14 +170,15 @@ def _is_moe_beyond(path: Path) -> bool:
         return b"batchnumber" in plain(file.readline(1000).decode(errors="replace")).encode()
 
 
-def _routes(path: Path, how: _Reading) -> tuple[Routes, list[str]]:
-    """Read a file into request -> position -> layer -> experts."""
+def _routes(path: Path, how: _Reading) -> tuple[Routes, list[str], Phases]:
+    """Read a file into request -> position -> layer -> experts, remarks, and the phases that rows tell."""
     routes: Routes = {}
+    phases: Phases = {}
     remarks: list[str] = []
     readers = {
         "fingerprints": lambda: fingerprints(path),
-        "csv": lambda: csv_rows(path, how.top_k),
-        "jsonl": lambda: jsonl_rows(path, remarks, drop_warmup=how.drop_warmup),
+        "csv": lambda: csv_rows(path, how.top_k, phases),
+        "jsonl": lambda: jsonl_rows(path, remarks, phases, drop_warmup=how.drop_warmup),
     }
     try:
         for request, position, layer, experts in readers[how.kind]():
@@ -170,7 +194,7 @@ def _routes(path: Path, how: _Reading) -> tuple[Routes, list[str]]:
         raise TraceError(f"{path}: {' '.join(str(error).split())[:300]}{right}") from None
     if not routes:
         raise TraceError(f"{path}: holds no routing; see docs/traces.md for what it should hold")
-    return routes, remarks
+    return routes, remarks, phases
 
 
 SOURCES = {

@@ -1,0 +1,84 @@
+"""The table of the paper's claims in docs/reproduction.md, from what the experiments have found.
+
+python experiments/reproduction/table.py            # writes the table anew
+python experiments/reproduction/table.py --check    # exit code 1 if the page holds another one
+
+A row is an entry of claims.yaml. Its cells may name figures of an experiment's results.json, as in
+``{fig12[wss][all][ep]:.2f}x``: those of ``experiments/fig12/results.json``.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from wss.report.markdown import table
+
+HERE = Path(__file__).parent
+PAGE = HERE.parents[1] / "docs" / "reproduction.md"
+BEGIN, END = "<!-- claims: written by experiments/reproduction/table.py -->", "<!-- end of claims -->"
+MARKS = {
+    "reproduced": "reproduced",
+    "differs": "**differs**",
+    "no data": "no data",
+    "serving": "needs serving",
+}
+HEADINGS = ("where", "the paper", "its value", "the paper's physics", "wss' physics", "", "cause, or where it is from")
+
+
+def results() -> dict[str, Any]:
+    """Return what each experiment has written, by its name."""
+    found = sorted(HERE.parent.glob("*/results.json"))
+    return {path.parent.name: json.loads(path.read_text(encoding="utf-8")) for path in found}
+
+
+def rows(found: dict[str, Any]) -> list[list[str]]:
+    """Return the cells of the table.
+
+    Raises
+    ------
+    SystemExit
+        If an entry names a figure that no experiment has written, or a mark that there is not.
+    """
+    cells = []
+    for entry in yaml.safe_load((HERE / "claims.yaml").read_text(encoding="utf-8")):
+        try:
+            paper, wss = (str(entry.get(key, "-")).format(**found) for key in ("paper_physics", "wss_physics"))
+            cause = str(entry.get("cause", "")).format(**found)
+            mark = MARKS[entry["mark"]]
+        except (KeyError, IndexError, TypeError, ValueError) as error:
+            raise SystemExit(
+                f"claims.yaml: {entry['claim']}: {type(error).__name__} {error}; run the experiment"
+            ) from None
+        cells.append([entry["at"], entry["claim"], str(entry["paper"]), paper, wss, mark, cause])
+    return cells
+
+
+def page(old: str, found: dict[str, Any]) -> str:
+    """Return the page *old* with the table anew."""
+    before, _, rest = old.partition(BEGIN)
+    _, _, after = rest.partition(END)
+    body = rows(found)
+    count = {mark: sum(row[5] == shown for row in body) for mark, shown in MARKS.items()}
+    said = ", ".join(f"{number} {mark}" for mark, number in count.items())
+    return f"{before}{BEGIN}\n\n{len(body)} claims: {said}.\n\n{table(HEADINGS, body)}\n\n{END}{after}"
+
+
+def main() -> int:
+    """Write the table into the page, or check it."""
+    old = PAGE.read_text(encoding="utf-8")
+    if BEGIN not in old or END not in old:
+        raise SystemExit(f"{PAGE.name} lacks the lines between which the table stands; put them back")
+    new = page(old, results())
+    if "--check" in sys.argv[1:]:
+        return int(new != old)
+    PAGE.write_text(new, encoding="utf-8")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

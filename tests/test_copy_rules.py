@@ -1,0 +1,174 @@
+"""The rules of copies, by hand on three dies in a row: whom they serve, where they lie, when they are made."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from kit import view_of, wafer_of
+
+from wss.config import Experiment
+from wss.engine import Llcs, compiled_circuit_kernel, compiled_kernel, simulate_kernel
+from wss.engine.network import CircuitSpec, FluidSpec
+from wss.errors import CapacityError, ConfigError
+from wss.hardware import WAFERS
+from wss.hardware.specs import LlcSpec
+from wss.models import ModelShape
+from wss.policies import POLICIES, Copies, CopyRules
+from wss.policies.allocation import Algorithm1
+from wss.policies.balanced import Balanced
+from wss.policies.caching import Lru
+from wss.records import Plan
+from wss.run import foresight, run
+from wss.run.guard import checked_plan, sealed
+from wss.run.walk import replay_of
+from wss.traces.synth import SynthSpec
+
+ROW = wafer_of((1, 3))
+MIB = 2.0**20
+
+
+def popular(sources):
+    """Expert 0 has far more tokens than one die computes in time; its home is die 0, its copy lies on die 1."""
+    holders = np.array([[True, True, False], [False, False, True]])
+    view = view_of(ROW, np.array([9000, 1]), holders)
+    return replace(view, home=sealed([0, 2]), sources=sealed(sources))
+
+
+OWN_DIE = [[True, False, False], [False, False, True]]
+ALL_DIES = [[True, True, False], [False, False, True]]
+
+
+@pytest.mark.parametrize(("sources", "read_from"), [(OWN_DIE, 0), (ALL_DIES, 1)])
+@pytest.mark.parametrize("allocation", [Algorithm1(), Balanced()], ids=["algorithm1", "balanced"])
+def test_a_third_die_reads_from_the_home_or_from_the_copy_next_to_it(allocation, sources, read_from):
+    """Die 2 is next to the copy, so a candidate; whether it may read from there is what the rule says.
+
+    Balanced takes the least busy source, so its die 2 may read from either where both serve.
+    """
+    view = popular(sources)
+    plan = checked_plan(allocation.allocate(view), view, "any")
+    of = {int(die): int(source) for die, source in zip(plan.die, plan.source, strict=True) if die != 2}
+    assert of == {0: 0, 1: 1}, "who holds an expert reads its own"
+    (third,) = plan.source[(plan.die == 2) & (plan.expert == 0)]
+    assert third in ({0, 1} if read_from == 1 and isinstance(allocation, Balanced) else {read_from})
+
+
+def test_candidates_are_near_any_holder_or_near_the_home_alone():
+    dies = {near: set(Algorithm1(near=near).allocate(popular(OWN_DIE)).die[:-1]) for near in (None, "holders", "home")}
+    assert dies[None] == dies["holders"] == {0, 1, 2}
+    plan = Algorithm1(near="home").allocate(popular(OWN_DIE))
+    assert set(plan.die[plan.expert == 0]) == {0, 1}, "die 2 is next to the copy, not to the home"
+
+
+def test_a_plan_that_reads_from_a_copy_which_serves_its_own_die_alone_is_refused():
+    one = np.array([0, 0, 1]), np.array([0, 2, 2]), np.array([8000, 1000, 1]), np.array([0, 1, 2])
+    plan = Plan(**dict(zip(("expert", "die", "tokens", "source"), one, strict=True)), copy=np.zeros(3, np.bool_))
+    assert checked_plan(plan, popular(ALL_DIES), "mine").source.tolist() == [0, 1, 2]
+    with pytest.raises(ConfigError, match="reads an expert from a die that does not hold it, or not for others"):
+        checked_plan(plan, popular(OWN_DIE), "mine")
+
+
+def fetched(num_tasks=1):
+    """Die 1 reads expert 0 from die 0 and keeps it; then, if there are two tasks, die 2 reads it from die 0."""
+    first = np.array([0, 0])[:num_tasks]
+    return Plan(
+        expert=first, die=np.array([1, 2])[:num_tasks], tokens=np.ones(num_tasks, np.int64), source=first,
+        copy=np.array([True, False])[:num_tasks],
+    )  # fmt: skip
+
+
+ENGINES = {
+    "simpy": lambda *rest: simulate_kernel(FluidSpec().model(ROW), *rest),
+    "compiled": lambda *rest: compiled_kernel(FluidSpec().model(ROW), *rest),
+    "simpy circuit": lambda *rest: simulate_kernel(CircuitSpec().model(ROW), *rest),
+    "compiled circuit": lambda *rest: compiled_circuit_kernel(CircuitSpec().model(ROW), *rest),
+}
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+@pytest.mark.parametrize("in_llc", [True, False])
+def test_a_copy_goes_to_the_llc_of_its_own_die_or_to_the_hbm_alone(engine, in_llc):
+    llcs = Llcs(LlcSpec(), 3, copies=in_llc)
+    llcs.begin(flushed=False)
+    ENGINES[engine](llcs, 0, fetched(), 40 * MIB, np.zeros(1), 2)
+    assert [list(llcs[die].content()) for die in range(3)] == [[(0, 0)], [(0, 0)] if in_llc else [], []]
+    llcs.begin(flushed=False)
+    own = replace(fetched(), source=np.array([1]), copy=np.array([False]))
+    assert ENGINES[engine](llcs, 0, own, 40 * MIB, np.zeros(1), 2).hit.tolist() == [in_llc]
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_what_hits_the_home_s_llc_is_stored_as_a_copy_too_and_pushes_out_what_lay_there(engine):
+    llcs = Llcs(LlcSpec(), 3, copies=True)
+    llcs.begin(flushed=False)
+    warm = Plan(
+        expert=np.array([0, 5]), die=np.array([0, 1]), tokens=np.ones(2, np.int64), source=np.array([0, 1]),
+        copy=np.zeros(2, np.bool_),
+    )  # fmt: skip
+    ENGINES[engine](llcs, 0, warm, 40 * MIB, np.zeros(2), 2)
+    llcs.begin(flushed=False)
+    assert ENGINES[engine](llcs, 0, fetched(), 40 * MIB, np.zeros(1), 2).hit.all()
+    assert [list(llcs[die].content()) for die in range(3)] == [[(0, 0)], [(0, 0)], []], "an LLC holds one of 40 MiB"
+
+
+def test_the_room_for_copies_is_what_is_free_or_the_reserve():
+    """Room for 3 experts beside the weights, a reserve of 2; buffers of 1.5 leave room for one, or the reserve."""
+    placed = np.ones((1, 4, 1), np.bool_)
+    free, reserve = (Copies(placed, np.array([30.0]), 10.0, Lru(), each) for each in (None, 20.0))
+    assert (free.slots.tolist(), reserve.slots.tolist()) == ([3], [2])
+    none = np.zeros(0, np.int64)
+    nothing = Plan(expert=none, die=none, tokens=none, source=none, copy=none > 0)
+    for copies in (free, reserve):
+        copies.admit(0, nothing, np.zeros(0, np.bool_), np.array([15.0]))
+    assert (free.slots.tolist(), reserve.slots.tolist()) == ([1], [2])
+    with pytest.raises(CapacityError, match="31 bytes of activation buffers"):
+        reserve.admit(0, nothing, np.zeros(0, np.bool_), np.array([31.0]))
+
+
+TINY = ModelShape(
+    name="tiny", num_layers=2, moe_layers=(0, 1), num_experts=6, top_k=2, hidden_size=1024, moe_intermediate_size=2048
+)
+BASE = Experiment(
+    model=TINY, wafer=replace(WAFERS["dojo"], mesh=(1, 3)), trace=SynthSpec(requests=40, decode_tokens=4),
+    batch=40, steps=3, policies=(POLICIES["base"], POLICIES["pred"]),
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("prefill", [False, True])
+def test_no_copies_are_made_in_the_prefill_unless_asked_for(prefill):
+    pred = replace(POLICIES["pred"], copies=CopyRules(prefill=prefill))
+    ledgers = {each.policy: each for each in run(replace(BASE, policies=(BASE.policies[0], pred))).ledgers}
+    written = {"prefill": 0.0, "decode": 0.0}
+    for row in ledgers["pred"].rows:
+        written[row.phase] += row.local_write_bytes
+    assert (written["prefill"] > 0) == prefill
+    assert sum(written.values()) > 0
+
+
+def test_counters_of_the_heatmap_that_16_bits_cannot_hold_are_counted(monkeypatch):
+    """Of 36 counters a layer, some pass 50 in three steps of 40 tokens; as many are named."""
+    assert not any("counters of the heatmap" in note for note in run(BASE).notes)
+    monkeypatch.setattr(foresight, "FULL_COUNTER", 50)
+    (note,) = [note for note in run(BASE).notes if "counters of the heatmap" in note]
+    last = {kernel.layer: kernel.heat.copy() for kernel in replay_of(BASE, list(BASE.policies))[1].kernels()}
+    full = sum(int((heat > 50).sum()) for heat in last.values())
+    assert 0 < full < 2 * 36
+    assert note.startswith(f"pred: {full} counters of the heatmap are beyond 50")
+
+
+PRED = replace(POLICIES["pred"], name="base")
+
+
+@pytest.mark.parametrize(
+    ("policy", "what"),
+    [
+        (replace(POLICIES["base"], copies=CopyRules(prefill=True)), "copies: changes nothing: without a prediction"),
+        (replace(PRED, copies=CopyRules(serve="all_dies")), "copies.serve: 'all_dies' changes nothing"),
+        (replace(PRED, copies=CopyRules(serve="some")), "copies.serve: 'some' is not right"),
+        (replace(PRED, copies={"serve": "own_die"}), "copies: {'serve': 'own_die'} is not right; give CopyRules"),
+    ],
+)
+def test_rules_that_change_nothing_or_are_none_are_refused(policy, what):
+    with pytest.raises(ConfigError) as error:
+        replace(BASE, policies=(policy,))
+    assert any(fault.startswith(f"experiment: policies.0.{what}") for fault in error.value.faults), error.value.faults

@@ -1,0 +1,69 @@
+"""Planning is free, takes a given time, or what a host would take; by hand on three dies."""
+
+from dataclasses import replace
+
+import pytest
+from test_copy_rules import BASE
+
+from wss.errors import ConfigError
+from wss.models import MODELS
+from wss.policies import POLICIES
+from wss.run import run
+from wss.run.planning import planning_time
+
+THREE = replace(BASE, policies=tuple(POLICIES[name] for name in ("base", "ep", "allo")))
+
+
+def rows_of(planning, **changes):
+    ledgers = run(replace(THREE, planning=planning, **changes)).ledgers
+    return {ledger.policy: ledger.rows for ledger in ledgers}
+
+
+@pytest.mark.parametrize(
+    "changes", [{}, {"model": MODELS["llama4_maverick"], "layers": (1,), "physics": "paper", "steps": 1}], ids=str
+)
+def test_a_layer_run_of_an_allocator_waits_for_its_plan(changes):
+    free, given = rows_of("free", **changes), rows_of(20e-6, **changes)
+    for policy, rows in given.items():
+        waits = 20e-6 if policy == "allo" else 0.0
+        for before, after in zip(free[policy], rows, strict=True):
+            assert (before.planning_s, after.planning_s) == (0.0, waits)
+            assert after.time_s == pytest.approx(before.time_s + waits, rel=1e-12)
+            assert after.lower_bound_s == before.lower_bound_s
+
+
+def test_a_host_takes_a_round_trip_the_table_up_and_the_plan_down():
+    """256 experts of 9 bytes and 300 tasks of 8 at 64 GB/s: 73.5 ns beside 20 us."""
+    assert planning_time("charged", POLICIES["allo"], 256, 300) == pytest.approx(20e-6 + (256 * 9 + 300 * 8) / 64e9)
+    assert planning_time("charged", POLICIES["ep"], 256, 300) == 0.0
+    charged = rows_of("charged")["allo"]
+    assert all(row.planning_s == 20e-6 + (6 * 9 + row.tasks * 8) / 64e9 for row in charged)
+
+
+def test_waiting_is_a_figure_of_the_summary_where_it_is_charged():
+    (of_ep, of_allo) = (
+        {run["policy"]: run for run in run(replace(THREE, planning=20e-6)).summary["runs"]}[name]
+        for name in ("ep", "allo")
+    )
+    assert of_allo["planning_time_s"] == pytest.approx(3 * 2 * 20e-6)
+    assert "planning_time_s" not in of_ep
+
+
+def test_a_policy_that_is_charged_nothing_says_so():
+    free, charged = (run(replace(THREE, planning=planning)).notes for planning in ("free", "charged"))
+    said = [note for note in charged if note not in free]
+    what = "every die works out its own part of the plan, so no planning is charged"
+    assert said == [f"base: {what}", f"ep: {what}"]
+
+
+@pytest.mark.parametrize(
+    ("changes", "what"),
+    [
+        ({"planning": -1e-6}, "planning: '-1e-06 s' is out of range"),
+        ({"planning": "dear"}, "planning: 'dear' is not a time; give free, charged or a time, such as '20 us'"),
+    ],
+)
+def test_other_planning_is_refused(changes, what):
+    with pytest.raises(ConfigError) as error:
+        replace(THREE, **changes)
+    assert any(fault.startswith(f"experiment: {what}") for fault in error.value.faults), error.value.faults

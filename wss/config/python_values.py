@@ -1,0 +1,68 @@
+"""What Python alone can get wrong in a specification, as its dataclasses check no types.
+
+A configuration is converted where it is read: quantities from text, lists to tuples. An object made in Python is used
+as it is, so text for a quantity, or a list for a tuple, would only fail somewhere in a run.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import fields, is_dataclass
+from types import UnionType
+from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_type_hints
+
+import numpy as np
+
+from wss.config.nodes import Place
+from wss.units import Quantity
+
+BASE_UNITS = {"time": "s", "size": "B", "bandwidth": "B/s", "compute rate": "FLOPS"}
+
+
+def plain_number(value: Any) -> Any:
+    """Return a number of numpy's as Python's, those of a tuple too, and anything else as it is."""
+    if isinstance(value, tuple):
+        return tuple(map(plain_number, value))
+    return value.item() if isinstance(value, np.generic) else value
+
+
+def strays(value: Any, hint: Any, place: Place) -> Iterator[tuple[Place, str]]:
+    """Yield where *value*, which should be of the type *hint*, holds what only a configuration may, and what to say."""
+    value, origin, inside = plain_number(value), get_origin(hint), get_args(hint)
+    if is_dataclass(value) and not isinstance(value, type):
+        hints = get_type_hints(type(value), include_extras=True)
+        for field in fields(value):
+            if field.init:
+                yield from strays(getattr(value, field.name), hints[field.name], (*place, field.name))
+    elif origin is Annotated:
+        quantity = next((extra for extra in inside if isinstance(extra, Quantity)), None)
+        what = None if quantity is None else _no_quantity(value, quantity)
+        yield from [(place, what)] if what else strays(value, inside[0], place)
+    elif origin in (Union, UnionType):
+        found = [list(strays(value, arm, place)) for arm in inside if arm is not type(None)]
+        yield from [] if value is None or [] in found else found[0]
+    elif origin is Literal:
+        twin = next((option for option in inside if value == option), None)
+        if twin is not None and type(twin) is not type(value):
+            yield place, f"{value!r} is a {type(value).__name__}; give {twin!r}"
+    elif origin is tuple and isinstance(value, list):
+        yield place, f"{value!r} is a list; Python takes a tuple here, as it cannot change"
+    elif origin is tuple and isinstance(value, tuple):
+        own = [inside[0]] * len(value) if inside[-1] is Ellipsis else inside
+        for number, (item, each) in enumerate(zip(value, own, strict=False)):
+            yield from strays(item, each, (*place, number))
+    elif origin is dict and isinstance(value, Mapping):
+        for key, item in value.items():
+            yield from strays(item, inside[1], (*place, str(key)))
+
+
+def _no_quantity(value: Any, quantity: Quantity) -> str | None:
+    """Return what is wrong with *value* where Python takes a number in SI; None if it is one."""
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        return None
+    unit = BASE_UNITS[quantity.dimension]
+    try:
+        right = f"give {quantity.parse(value):.12g}" if isinstance(value, str) else "give one"
+    except ValueError:
+        right = "give one"
+    return f"{value!r} is not a {quantity.dimension} in Python, which takes SI numbers ({unit}); {right}"

@@ -1,0 +1,89 @@
+"""What is known of models' routers: of each preset, and of a model by its config.json."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from wss.models.presets import MODELS
+from wss.models.router import Router, Score
+from wss.models.shape import ModelShape
+
+ROUTERS: dict[str, Router] = {
+    # config.json: scoring_func sigmoid, topk_method noaux_tc (the bias), n_group 8, topk_group 4
+    "deepseek_v3": Router(score="sigmoid", groups=8, topk_groups=4, needs_bias=True),
+    # scoring_func sigmoid, topk_method noaux_tc, n_group 1
+    "kimi_k2": Router(score="sigmoid", needs_bias=True),
+    # the top 4 of the logits, then a softmax of those
+    "gpt_oss_20b": Router(score="softmax"),
+    # the top 1 of the logits, then its sigmoid
+    "llama4_maverick": Router(score="sigmoid"),
+    "qwen3_235b": Router(score="softmax"),
+}
+
+
+# How configs spell a fact.
+_SCORES = (
+    *("scoring_func", "score_func", "score_function", "moe_router_activation_func", "moe_router_score_function"),
+    *("router_scoring_func", "moe_router_activation"),
+)
+_BIASES = (
+    *("use_routing_bias", "moe_router_enable_expert_bias", "use_expert_bias", "use_moe_router_bias"),
+    "moe_use_aux_free",
+)
+_GROUPS = ("n_group", "num_expert_group", "num_expert_groups")
+_LIMITS = ("topk_group", "num_limited_groups")
+# The code of these models adds a correction bias to such scores, whether or not their config.json says so.
+_BIASED: dict[str, Score] = {
+    **dict.fromkeys(("deepseek_v3", "deepseek_v32", "kimi_k2", "kimi_linear", "glm4_moe", "glm4_moe_lite"), "sigmoid"),
+    **dict.fromkeys(("glm4v_moe", "glm4v_moe_text", "glm_moe_dsa", "dots1", "nemotron_h", "solar_open"), "sigmoid"),
+    **dict.fromkeys(("exaone_moe", "mimo_v2_flash", "afmoe", "minimax_m2", "lfm2_moe"), "sigmoid"),
+    **dict.fromkeys(("longcat_flash", "ernie4_5_moe", "ernie4_5_moe_vl"), "softmax"),
+}
+
+
+def router_of(model: ModelShape) -> Router | None:
+    """Return how *model*'s router chooses, None where it is not known."""
+    if model.router is not None:
+        return model.router
+    return next((router for name, router in ROUTERS.items() if MODELS[name].name == model.name), None)
+
+
+def router_in(config: Mapping[str, Any]) -> dict[str, Any] | None:
+    """Return the fields of the router of a config.json, None where it does not say how experts are chosen.
+
+    DeepSeek's topk_method: noaux_tc adds a bias, group_limited_greedy ranks groups, greedy does neither.
+    """
+    method, said = config.get("topk_method"), _first(config, _SCORES)
+    kind = _BIASED.get(str(config.get("model_type"))) if method in (None, "noaux_tc") else None
+    bias = _first(config, _BIASES)
+    groups = 1 if method == "greedy" else _count(config, _GROUPS)
+    if said is None and method is None and kind is None and not bias and groups == 1:
+        return None
+    score = said if said is not None else kind or ("sigmoid" if method == "noaux_tc" else "softmax")
+    if bias is None:
+        bias = method == "noaux_tc" or (kind is not None and score == kind)
+    return {
+        "score": score if score in ("softmax", "sigmoid") else None,
+        "groups": groups,
+        "topk_groups": _limit(config, groups),
+        "needs_bias": bool(bias),
+    }
+
+
+def _first(config: Mapping[str, Any], names: tuple[str, ...]) -> Any:
+    return next((config[name] for name in names if config.get(name) is not None), None)
+
+
+def _count(config: Mapping[str, Any], names: tuple[str, ...]) -> int:
+    """Return a number of groups, 1 where there are none or what is given is no number."""
+    value = _first(config, names)
+    return value if isinstance(value, int) and not isinstance(value, bool) and value > 1 else 1
+
+
+def _limit(config: Mapping[str, Any], groups: int) -> int | None:
+    """Return how many groups a token may use, None if that is not told, or cannot be."""
+    if groups == 1:
+        return 1
+    value = _first(config, _LIMITS)
+    return value if isinstance(value, int) and not isinstance(value, bool) and 1 <= value <= groups else None

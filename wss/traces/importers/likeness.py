@@ -1,0 +1,122 @@
+"""Layers and columns that are alike all through a trace, as no router makes them.
+
+* A layer that has one set of experts within each request: a dense layer, filled anew for each.
+* Layers that have the same experts in every token: a dense layer whose buffer still holds another's.
+* A column that holds a few ids which no other column has: a shared expert, fused under several ids.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from math import comb, log10
+
+import msgspec
+import numpy as np
+
+from wss.traces.importers.filler import BEYOND, REPEATS, layers_fault, names_of
+from wss.traces.schema import RequestRouting, TraceMeta
+
+
+class Likeness(msgspec.Struct):
+    """What is alike in all requests seen.
+
+    Attributes
+    ----------
+    requests, tokens
+        How many were seen.
+    steady
+        Of each layer that has one set of experts in each request, the tokens by set; None of all others.
+    twins
+        Of each layer, the first that has the same experts in every token.
+    changes
+        Of each layer, how many tokens have other experts than the one before.
+    columns
+        The ids in each place of a token's experts.
+    """
+
+    requests: int = 0
+    tokens: int = 0
+    steady: list[dict[str, int] | None] = msgspec.field(default_factory=list)
+    twins: list[int] = msgspec.field(default_factory=list)
+    changes: list[int] = msgspec.field(default_factory=list)
+    columns: list[list[int]] = msgspec.field(default_factory=list)
+
+    def add(self, routing: RequestRouting) -> None:
+        """Take in a valid request."""
+        sets = np.sort(routing.experts, axis=2)
+        first: dict[bytes, int] = {}
+        twins = [first.setdefault(sets[:, at].tobytes(), at) for at in range(sets.shape[1])]
+        columns = [np.unique(routing.experts[:, :, place]).tolist() for place in range(sets.shape[2])]
+        changes = (sets[1:] != sets[:-1]).any(axis=2).sum(axis=0).tolist()
+        steady = [None if changed else {str(own): len(sets)} for changed, own in zip(changes, sets[0], strict=True)]
+        self.merge(Likeness(1, len(sets), steady, twins, changes, columns))
+
+    def merge(self, other: Likeness) -> None:
+        """Take in what *other* has seen."""
+        if not self.tokens:
+            self.steady, self.twins = other.steady, other.twins
+            self.changes, self.columns = other.changes, other.columns
+        elif other.tokens:
+            self.steady = [_together(ours, theirs) for ours, theirs in zip(self.steady, other.steady, strict=True)]
+            self.changes = [ours + theirs for ours, theirs in zip(self.changes, other.changes, strict=True)]
+            first: dict[tuple[int, int], int] = {}
+            both = enumerate(zip(self.twins, other.twins, strict=True))
+            self.twins = [first.setdefault(pair, at) for at, pair in both]
+            columns = zip(self.columns, other.columns, strict=True)
+            self.columns = [sorted({*ours, *theirs}) for ours, theirs in columns]
+        self.requests += other.requests
+        self.tokens += other.tokens
+
+    def fault(self, meta: TraceMeta) -> str | None:
+        """Return what shows that layers or a column are not routed, or None."""
+        if meta.top_k == meta.num_choices or not self.tokens:
+            return None
+        return self._steady(meta) or self._copied(meta) or self._shared(meta)
+
+    def _steady(self, meta: TraceMeta) -> str | None:
+        """Return the fault if layers keep a request's experts that others do not have; the rarest layer is granted."""
+        found = {at: max(sets.values()) / self.tokens for at, sets in enumerate(self.steady) if sets is not None}
+        repeats = [-log10(max(REPEATS, share)) * (self.tokens - self.requests) for share in found.values()]
+        if len(found) < 2 or sum(repeats) - max(repeats) - log10(comb(len(meta.moe_layers), len(found))) < BEYOND:
+            return None
+        return layers_fault(_named(found, meta), "all tokens of a request have the same experts", meta)
+
+    def _copied(self, meta: TraceMeta) -> str | None:
+        """Return the fault if layers change with another, token by token."""
+        found = [at for at, twin in enumerate(self.twins) if twin != at]
+        repeats = -log10(REPEATS) * sum(self.changes[at] for at in found)
+        if repeats - log10(comb(len(meta.moe_layers), len(found))) < BEYOND:
+            return None
+        of = sorted({self.twins[at] for at in found})
+        what = f"every token has the experts of layer {', '.join(map(str, _named(of, meta)))} again"
+        return layers_fault(_named(found, meta), what, meta)
+
+    def _shared(self, meta: TraceMeta) -> str | None:
+        """Return the fault if a column has ids of its own, fewer by half than those of groups with a column each."""
+        top_k, choices = meta.top_k, meta.num_choices
+        found = []
+        for place, own in enumerate(self.columns):
+            others = {e for at, column in enumerate(self.columns) if at != place for e in column}
+            if others.isdisjoint(own) and 2 <= len(own) <= choices / (2 * top_k):
+                found.append(own)
+        if top_k < 2 or not found:
+            return None
+        own = found[0]
+        chance = len(own) * comb(choices - len(own), top_k - 1) / comb(choices, top_k)
+        cells = self.tokens * len(meta.moe_layers)
+        if -log10((1.0 + chance) / 2) * (cells - 1) - log10(comb(choices, len(own)) * top_k) < BEYOND:
+            return None
+        return (
+            f"one of {names_of(own)} is used by every token in every layer, always in the same place: a shared expert "
+            "fused with the routed ones; leave its column out of the recording"
+        )
+
+
+def _together(ours: dict[str, int] | None, theirs: dict[str, int] | None) -> dict[str, int] | None:
+    if ours is None or theirs is None:
+        return None
+    return {own: ours.get(own, 0) + theirs.get(own, 0) for own in (*ours, *theirs)}
+
+
+def _named(places: Iterable[int], meta: TraceMeta) -> list[int]:
+    return [meta.moe_layers[at] for at in places]

@@ -1,0 +1,90 @@
+"""Tables of expert loads in Parquet: a row for each dump and layer.
+
+The columns are dump, phase, layer and logical_count (a list over experts); the file's metadata hold ``top_k`` and
+``numbered``: "false" where layer is but the place of a row, as in a file of SGLang's.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from wss.errors import OutputError, TraceError
+from wss.traces.dumps import Loads
+from wss.traces.writer import reason
+
+COLUMNS = {"dump", "phase", "layer", "logical_count"}
+
+
+def read_parquet(path: Path) -> list[Loads]:
+    """Read all dumps of a table, rows as they stand there; what they count is not checked.
+
+    Raises
+    ------
+    TraceError
+        If it is no such table, or damaged.
+    ValueError
+        If a number of a layer is none.
+    """
+    try:
+        table = pq.read_table(path)
+        missing = sorted(COLUMNS - {*table.column_names})
+        if missing:
+            raise TraceError(
+                f"{path}: is no table of loads, as it has no {', '.join(missing)}; give one with a row a layer"
+            )
+        columns = {name: table.column(name).to_pylist() for name in COLUMNS}
+        counts = np.array(columns["logical_count"], np.float64)
+        about = table.schema.metadata or {}
+        top_k, numbered = int(about.get(b"top_k", b"0")), about.get(b"numbered", b"true") != b"false"
+    except (OSError, pa.ArrowException) as error:
+        raise TraceError(f"{path}: cannot be read ({reason(error)}); give a whole table of loads") from error
+    except (ValueError, TypeError) as error:
+        raise TraceError(f"{path}: its logical_count is no table of numbers ({error}); give a list a row") from error
+    if counts.ndim != 2 or None in columns["layer"]:
+        raise TraceError(f"{path}: is no table of loads; give a row a layer, with its number and tokens of each expert")
+    names = np.array([str(name) for name in columns["dump"]])
+    result = []
+    for name in dict.fromkeys(names.tolist()):
+        rows = np.flatnonzero(names == name)
+        result.append(
+            Loads(
+                name=name,
+                phase=str(columns["phase"][rows[0]]),
+                layers=tuple(int(columns["layer"][row]) for row in rows),
+                counts=counts[rows],
+                top_k=top_k,
+                numbered=numbered,
+            )
+        )
+    return result
+
+
+def write_loads(out: Path, dumps: list[Loads]) -> None:
+    """Write *dumps*, all numbered or none, as a table, whole or not at all.
+
+    Raises
+    ------
+    OutputError
+        If it cannot be written.
+    """
+    rows = [(loads, layer, counts) for loads in dumps for layer, counts in zip(loads.layers, loads.counts, strict=True)]
+    table = pa.table(
+        {
+            "dump": [loads.name for loads, _, _ in rows],
+            "phase": [loads.phase for loads, _, _ in rows],
+            "layer": pa.array([layer for _, layer, _ in rows], pa.int64()),
+            "logical_count": [counts.tolist() for _, _, counts in rows],
+        }
+    ).replace_schema_metadata({"top_k": str(dumps[0].top_k), "numbered": str(dumps[0].numbered).lower()})
+    temporary = out.with_name(f".{out.name}.{os.getpid()}.part")
+    try:
+        pq.write_table(table, temporary)
+        os.replace(temporary, out)
+    except (OSError, pa.ArrowException) as error:
+        temporary.unlink(missing_ok=True)
+        raise OutputError(f"{out}: cannot be written ({reason(error)}); give a path where you may write") from error

@@ -1,0 +1,83 @@
+"""Sizes that a layout or a file of loads says of itself, by the names that engines give them, however deep they stand.
+
+A name counts however it is spelt: ``ep_size``, ``ep-size`` and ``epSize`` are one. Sizes of a draft model are another
+model's, and left alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import numpy as np
+
+RANKS = (
+    *("ep", "epsize", "moeepsize", "epworldsize", "numepranks", "eprankcount", "expertparallelsize"),
+    *("moeexpertparallelsize", "expertmodelparallelsize", "ranks", "numranks", "nranks", "worldsize"),
+    *("gpus", "numgpus", "ngpus", "devices", "numdevices"),
+)
+PARTS = ("tp", "tpsize", "tensorparallelsize", "dp", "dpsize", "dataparallelsize")  # each divides the ranks
+EXPERTS = (
+    *("experts", "numexperts", "nexperts", "numexpertsperlayer", "numlogicalexperts", "nlogicalexperts"),
+    *("nroutedexperts", "numroutedexperts"),
+)
+SLOTS = (
+    *("slots", "numslots", "nslots", "numslotsperlayer", "numphysicalslots", "numphysicalexperts", "nphysicalexperts"),
+    "globalnumexperts",
+)
+LOCAL = (
+    *("numlocalphysicalexperts", "numlocalslots", "numslotsperrank", "slotsperrank", "numexpertsperrank"),
+    *("expertsperrank", "numslotspergpu", "slotspergpu", "numexpertspergpu", "expertspergpu"),
+)
+REDUNDANT = ("epnumredundantexperts", "numredundantexperts", "redundantexperts", "numredundantslots")
+LAYERS = ("layers", "numlayers", "nlayers", "numhiddenlayers")
+MOE_LAYERS = ("moelayers", "nummoelayers", "nmoelayers", "moelayercount")
+
+_WORDS = {"ep", "tp", "dp", "ranks", "gpus", "devices", "experts", "slots", "layers", "moelayers"}  # may be of more
+_ASIDE = ("draft", "spec", "initialglobalassignments")
+_DEEPEST = 6
+
+
+def said(value: Any, names: tuple[str, ...]) -> Iterator[tuple[str, Any]]:
+    """Yield what *value* says by *names*: each key, with those that it stands below, and its number, or what it has.
+
+    Nothing, and a table, is no size. Digits in text are a number.
+    """
+    yield from _said(value, names, "", 0)
+
+
+def check(value: Any, names: tuple[str, ...], right: set[int] | range, what: str) -> None:
+    """Check that what *value* says by *names* is *right*.
+
+    Raises
+    ------
+    ValueError
+        If it is not; the message ends with *what* is.
+    """
+    for key, number in said(value, names):
+        if isinstance(number, bool) or not isinstance(number, int | float) or number not in right:
+            raise ValueError(f"says {key}: {number!r:.60}, and {what}")
+
+
+def _said(value: Any, names: tuple[str, ...], above: str, depth: int) -> Iterator[tuple[str, Any]]:
+    if not isinstance(value, Mapping) or depth > _DEEPEST:
+        return
+    for key, own in value.items():
+        name = "".join(c for c in str(key).lower() if c.isalnum())
+        if isinstance(own, Mapping) and not name.startswith(_ASIDE):
+            yield from _said(own, names, f"{above}{key}.", depth + 1)
+        elif name in names and (size := _size(own)) is not None and not (name in _WORDS and _is_no_number(size)):
+            yield f"{above}{key}", size
+
+
+def _size(own: Any) -> Any:
+    """Return what is said of a size; None if nothing is, or a table."""
+    if isinstance(own, np.ndarray | np.generic):
+        own = own.item() if own.size == 1 else None
+    if isinstance(own, Mapping | list | tuple):
+        return None
+    return int(own) if isinstance(own, str) and own.isascii() and own.isdigit() and len(own) < 10 else own
+
+
+def _is_no_number(size: Any) -> bool:
+    return isinstance(size, bool) or not isinstance(size, int | float)
