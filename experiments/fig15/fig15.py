@@ -72,7 +72,7 @@ def measured(settings: Sequence[str], batches: Sequence[int]) -> Iterator[Row]:
 
 def bus_s(row: Row) -> float:
     """Return the seconds that the bytes take on PCIe."""
-    return (row["up_bytes"] + row["down_bytes"]) / PCIE
+    return float(row["up_bytes"] + row["down_bytes"]) / PCIE
 
 
 def fit(rows: Sequence[Row], *, is_fixed: bool = False) -> tuple[float, float, float]:
@@ -94,7 +94,7 @@ def fit(rows: Sequence[Row], *, is_fixed: bool = False) -> tuple[float, float, f
 def groups() -> dict[str, tuple[Case, ...]]:
     """Return which ranges are to be met together: each alone, those of a wafer, those of a model, all."""
     cases = tuple(RANGES)
-    found = {f"{wafer}, {model}": ((wafer, model),) for wafer, model in cases}
+    found: dict[str, tuple[Case, ...]] = {f"{wafer}, {model}": ((wafer, model),) for wafer, model in cases}
     found |= {name: tuple(case for case in cases if name in case) for case in cases for name in case}
     return found | {"all four": cases}
 

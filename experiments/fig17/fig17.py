@@ -101,7 +101,7 @@ def die_times(machine: Machine, plan: Plan) -> FloatArray:
     memories = Memories(machine, 1)
     memories.copies[:] = True
     counts = compiled_artifact(replace(machine, home=home.tolist()), memories, 0, tasks, np.zeros(len(tasks), np.bool_))
-    seconds: FloatArray = counts.die_end * 1e-9
+    seconds: FloatArray = np.multiply(counts.die_end, 1e-9)
     return seconds
 
 
