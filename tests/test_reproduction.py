@@ -34,9 +34,7 @@ def test_every_claim_has_a_mark_and_a_cause_where_it_differs(table):
 def test_a_figure_that_no_experiment_has_written_is_named(table):
     results = table.results()
     del results["fig12"]["paper_artifact"]["deepseek_v3"]
-    with pytest.raises(
-        SystemExit, match="DeepSeek-V3: KeyError 'deepseek_v3'; run the experiment"
-    ):
+    with pytest.raises(SystemExit, match="DeepSeek-V3: KeyError 'deepseek_v3'; run the experiment"):
         table.rows(results)
 
 
