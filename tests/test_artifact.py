@@ -249,6 +249,7 @@ def test_the_texts_variants_run_under_the_papers_physics():
     assert usual["base_even"] != usual["base"]
     assert times("policies.base.allocation.offset=0")["base"] != usual["base"]
     assert times("policies.allo.allocation.block=50")["allo"] != usual["allo"]
-    assert times("policies.allo.allocation.block=512", "policies.allo.allocation.near=home") == usual
+    assert times("policies.allo.allocation.block=512", "policies.allo_pred.allocation.near=home") == usual
+    assert times("policies.allo_pred.allocation.near=holders")["allo_pred"] != usual["allo_pred"]
     assert times("policies.allo.allocation.min_candidates=1")["allo"] != usual["allo"]
     assert times("policies.allo_pred.prediction.share=0.01")["allo_pred"] != usual["allo_pred"]

@@ -95,7 +95,7 @@ def test_whole_runs_are_the_same(model, wafer):
 def test_each_engine_is_the_one_that_was_asked_for(monkeypatch):
     seen = []
     monkeypatch.setattr(
-        "wss.run.artifact_rates.compiled_artifact", lambda *a: seen.append("compiled") or compiled_artifact(*a)
+        "wss.run.artifact.compiled_artifact", lambda *a: seen.append("compiled") or compiled_artifact(*a)
     )
     settings = ["physics=paper_artifact", "layers=[1]", "batch=8", "steps=1", "policies=[base]"]
     for engine, is_compiled in (("simpy", False), ("auto", True), ("compiled", True)):

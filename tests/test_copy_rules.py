@@ -18,7 +18,7 @@ from wss.policies.allocation import Algorithm1
 from wss.policies.balanced import Balanced
 from wss.policies.caching import Lru
 from wss.records import Plan
-from wss.run import foresight, run
+from wss.run import counters, run
 from wss.run.guard import checked_plan, sealed
 from wss.run.walk import replay_of
 from wss.traces.synth import SynthSpec
@@ -148,12 +148,48 @@ def test_no_copies_are_made_in_the_prefill_unless_asked_for(prefill):
 def test_counters_of_the_heatmap_that_16_bits_cannot_hold_are_counted(monkeypatch):
     """Of 36 counters a layer, some pass 50 in three steps of 40 tokens; as many are named."""
     assert not any("counters of the heatmap" in note for note in run(BASE).notes)
-    monkeypatch.setattr(foresight, "FULL_COUNTER", 50)
+    monkeypatch.setattr(counters, "FULL_COUNTER", 50)
     (note,) = [note for note in run(BASE).notes if "counters of the heatmap" in note]
     last = {kernel.layer: kernel.heat.copy() for kernel in replay_of(BASE, list(BASE.policies))[1].kernels()}
     full = sum(int((heat > 50).sum()) for heat in last.values())
     assert 0 < full < 2 * 36
     assert note.startswith(f"pred: {full} counters of the heatmap are beyond 50")
+
+
+def rows_of(**rules):
+    """Layer runs under these rules: 12 popular experts on six dies, LLCs of seven, an HBM with room for a copy or two."""
+    policy = replace(POLICIES["allo_pred"], copies=CopyRules(**rules))
+    die = replace(BASE.wafer.die, hbm=replace(BASE.wafer.die.hbm, size=100e6, reserve=0.3), llc=LlcSpec(size=100e6))
+    short = replace(
+        BASE,
+        model=replace(TINY, num_experts=12),
+        wafer=replace(BASE.wafer, mesh=(1, 6), die=die),
+        trace=replace(BASE.trace, requests=900, skew=2.5),
+        batch=900,
+        policies=(BASE.policies[0], policy),
+    )
+    return next(ledger for ledger in run(short).ledgers if ledger.policy == "allo_pred").rows
+
+
+@pytest.mark.parametrize(
+    "rule", [{"serve": "all_dies"}, {"llc": False}, {"room": "reserve"}, {"prefill": True}], ids=str
+)
+def test_each_rule_changes_a_whole_run(rule):
+    assert rows_of(**rule) != rows_of()
+
+
+def test_copies_in_the_reserve_stay_when_experts_come():
+    """Two copies lie in a reserve of 20 bytes; an expert that takes the last room pushes out none of them."""
+    placed = np.array([[[True, False], [False, True], [False, True], [False, True]]])
+    for reserve, stay in ((20.0, 2), (None, 0)):
+        copies = Copies(placed, np.array([20.0, 0.0]), 10.0, Lru(), reserve)
+        two, none = np.array([1, 2]), np.zeros(2, np.int64)
+        plan = Plan(expert=two, die=none, tokens=none + 1, source=none + 1, copy=none > 0)
+        assert copies.admit(0, plan, none == 0, np.zeros(2)).all()
+        more = placed.copy()
+        more[0, 3, 0] = True
+        copies.rehome(0, more, np.zeros(2))
+        assert copies.held.tolist() == [stay, 0]
 
 
 PRED = replace(POLICIES["pred"], name="base")
@@ -164,6 +200,7 @@ PRED = replace(POLICIES["pred"], name="base")
     [
         (replace(POLICIES["base"], copies=CopyRules(prefill=True)), "copies: changes nothing: without a prediction"),
         (replace(PRED, copies=CopyRules(serve="all_dies")), "copies.serve: 'all_dies' changes nothing"),
+        (replace(POLICIES["allo"], name="base", allocation=Algorithm1(near="home")), "allocation.near: 'home' changes"),
         (replace(PRED, copies=CopyRules(serve="some")), "copies.serve: 'some' is not right"),
         (replace(PRED, copies={"serve": "own_die"}), "copies: {'serve': 'own_die'} is not right; give CopyRules"),
     ],

@@ -5,9 +5,11 @@ from dataclasses import replace
 import pytest
 from test_copy_rules import BASE
 
+from wss.config.experiment import LayerSample
 from wss.errors import ConfigError
 from wss.models import MODELS
 from wss.policies import POLICIES
+from wss.policies.allocation import Home
 from wss.run import run
 from wss.run.planning import planning_time
 
@@ -29,6 +31,7 @@ def test_a_layer_run_of_an_allocator_waits_for_its_plan(changes):
         for before, after in zip(free[policy], rows, strict=True):
             assert (before.planning_s, after.planning_s) == (0.0, waits)
             assert after.time_s == pytest.approx(before.time_s + waits, rel=1e-12)
+            assert after.mean_die_time_s == pytest.approx(before.mean_die_time_s + waits, rel=1e-12)
             assert after.lower_bound_s == before.lower_bound_s
 
 
@@ -49,6 +52,23 @@ def test_waiting_is_a_figure_of_the_summary_where_it_is_charged():
     assert "planning_time_s" not in of_ep
 
 
+def test_waiting_is_estimated_for_all_layers_where_they_are_sampled():
+    model = replace(THREE.model, num_layers=8, moe_layers=tuple(range(8)))
+    sampled = replace(THREE, model=model, layers=LayerSample(sample=4), planning=20e-6)
+    of_allo = next(row for row in run(sampled).summary["runs"] if row["policy"] == "allo")
+    assert of_allo["planning_time_s"] == pytest.approx(3 * 8 * 20e-6)
+
+
+def test_who_waits_for_a_plan_of_all_dies():
+    waits = {name for name, policy in POLICIES.items() if planning_time(1e-6, policy, 8, 8)}
+    assert waits == {
+        "allo", "allo_pred", "prefill_guided", "near", "balanced", "balanced_pred", "cross_hierarchy",
+    }  # fmt: skip
+    mine = replace(POLICIES["ep"], allocation=type("Mine", (Home,), {})())
+    assert planning_time(1e-6, mine, 8, 8) == 1e-6, "one's own class may plan as it likes"
+    assert planning_time(0.0, POLICIES["allo"], 8, 8) == 0.0
+
+
 def test_a_policy_that_is_charged_nothing_says_so():
     free, charged = (run(replace(THREE, planning=planning)).notes for planning in ("free", "charged"))
     said = [note for note in charged if note not in free]
@@ -60,7 +80,7 @@ def test_a_policy_that_is_charged_nothing_says_so():
     ("changes", "what"),
     [
         ({"planning": -1e-6}, "planning: '-1e-06 s' is out of range"),
-        ({"planning": "dear"}, "planning: 'dear' is not a time; give free, charged or a time, such as '20 us'"),
+        ({"planning": "dear"}, "planning: 'dear' is not right; give 'free', 'charged' or seconds, such as 2e-05"),
     ],
 )
 def test_other_planning_is_refused(changes, what):

@@ -81,7 +81,8 @@ def figures(rows: list[Row]) -> dict[str, Any]:
     for policy in POLICIES[1:]:
         mean, sums = hops_cut(rows, policy)
         found["hops_" + policy] = {"mean": mean if mean != float("inf") else None, "sums": sums}
-    far = [remote_over_local(row) for row in rows if row["policy"] == "base"]
+    least = min(row["batch"] for row in rows)  # where reading decides, not computing
+    far = [remote_over_local(row) for row in rows if row["policy"] == "base" and row["batch"] == least]
     found["remote_over_local"] = {"mean": fmean(far), "most": max(far)}
     found["points"] = len(rows) // (len(POLICIES) + 1)
     found["layers_sampled"] = len(rows[0]["layers_sampled"]) if rows[0].get("layers_sampled") else None

@@ -19,7 +19,17 @@ from wss.hardware import FaultSpec, SwitchedSpec, SystemSpec, WaferSpec, faults_
 from wss.metrics.sampling import LEAST
 from wss.models import ModelShape, Precision, PrecisionName
 from wss.models.precision import peak_of, stated_activation_bytes
-from wss.policies import ALLOCATIONS, CACHINGS, PLACEMENTS, PREDICTIONS, PREFETCHINGS, REBALANCINGS, Earlier, Policy
+from wss.policies import (
+    ALLOCATIONS,
+    CACHINGS,
+    PLACEMENTS,
+    PREDICTIONS,
+    PREFETCHINGS,
+    REBALANCINGS,
+    CopyRules,
+    Earlier,
+    Policy,
+)
 from wss.traces.synth import SynthSpec
 
 MOST_CHUNKS = 100_000  # of an expert in the packet network
@@ -273,7 +283,7 @@ def _kind(value: object) -> str | None:
         return "synth"
     if isinstance(value, TraceFile):
         return "path"
-    if isinstance(value, Policy | Earlier | LayerSample | Dispatch) or type(value).__module__.startswith(
+    if isinstance(value, Policy | CopyRules | Earlier | LayerSample | Dispatch) or type(value).__module__.startswith(
         ("wss.hardware", "wss.models")
     ):
         return None

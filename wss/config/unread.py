@@ -16,10 +16,12 @@ from wss.engine import NETWORKS
 from wss.engine.artifact_machine import SHARES
 from wss.hardware import WAFERS, FaultSpec, SwitchedSpec, WaferSpec
 from wss.models import MODELS
-from wss.policies import ALLOCATIONS, CopyRules, Policy
+from wss.policies import ALLOCATIONS, PLACEMENTS, CopyRules, Policy
 from wss.policies.allocation import Algorithm1, Chunked, Home, InTurn
 from wss.policies.caching import Lru
+from wss.policies.placements import REPLICATING
 from wss.policies.placements.eplb import Eplb
+from wss.policies.placements.layouts import LayoutFile
 from wss.policies.prediction import Never, TokenHeatmap
 from wss.traces.synth import SYNTHS, SynthSpec
 
@@ -219,23 +221,38 @@ def _as_written(place: Place, values: Values) -> Place:
 def _of_policies(values: Values) -> Iterator[tuple[Place, str]]:
     """Yield what the parts of a policy leave unread of one another."""
     for number, policy in enumerate(values.get("policies", ())):
-        if isinstance(policy.prediction, Never) and policy.caching != Lru():
-            what = "changes nothing: without a prediction there are no copies to give up; leave it out"
-            yield ("policies", number, "caching"), what
-        if isinstance(policy.prediction, Never) and policy.copies != CopyRules():
-            what = "changes nothing: without a prediction there are no copies; leave it out"
-            yield ("policies", number, "copies"), what
-        elif policy.copies.serve == "all_dies" and isinstance(policy.allocation, InTurn | Chunked):
-            what = "'all_dies' changes nothing: this allocation reads from homes and own copies alone; leave it out"
-            yield ("policies", number, "copies", "serve"), what
-        computes_at_homes = [name for name in AT_HOMES if type(policy.allocation) is ALLOCATIONS[name]]
-        if computes_at_homes and not isinstance(policy.prediction, Never):
-            what = f"changes nothing: with allocation: {computes_at_homes[0]} no die fetches what it could keep"
-            yield ("policies", number, "prediction"), f"{what}; leave it out"
-        placement = policy.placement
-        if isinstance(placement, Eplb) and placement.nodes == 1 and placement.groups != Eplb().groups:
-            what = f"{placement.groups} changes nothing: groups matter where there are nodes; give nodes"
-            yield ("policies", number, "placement", "groups"), what
+        for place, what in (*_of_parts(policy), *_of_copies(policy, values)):
+            yield ("policies", number, *place), f"{what}; leave it out"
+
+
+def _of_parts(policy: Policy) -> Iterator[tuple[Place, str]]:
+    predicts, placement = not isinstance(policy.prediction, Never), policy.placement
+    if not predicts and policy.caching != Lru():
+        yield ("caching",), "changes nothing: without a prediction there are no copies to give up"
+    computes_at_homes = [name for name in AT_HOMES if type(policy.allocation) is ALLOCATIONS[name]]
+    if predicts and computes_at_homes:
+        what = f"changes nothing: with allocation: {computes_at_homes[0]} no die fetches what it could keep"
+        yield ("prediction",), what
+    near = getattr(policy.allocation, "near", None)
+    replicates = type(placement) not in PLACEMENTS.values() or isinstance(placement, (*REPLICATING, LayoutFile))
+    if near is not None and not predicts and not replicates:
+        what = f"'{near}' changes nothing: without copies or replicas the home is the only holder"
+        yield ("allocation", "near"), what
+    if isinstance(placement, Eplb) and placement.nodes == 1 and placement.groups != Eplb().groups:
+        what = f"{placement.groups} changes nothing: groups matter where there are nodes, such as nodes: rows"
+        yield ("placement", "groups"), what
+
+
+def _of_copies(policy: Policy, values: Values) -> Iterator[tuple[Place, str]]:
+    rules = policy.copies
+    if isinstance(policy.prediction, Never):
+        if rules != CopyRules():
+            yield ("copies",), "changes nothing: without a prediction there are no copies"
+    elif rules.serve == "all_dies" and isinstance(policy.allocation, InTurn | Chunked):
+        what = "'all_dies' changes nothing: this allocation reads from homes and own copies alone"
+        yield ("copies", "serve"), what
+    elif rules.room == "reserve" and "wafer" in values and values["wafer"].die.hbm.reserve == 0:
+        yield ("copies", "room"), "'reserve' leaves no room for copies: wafer.die.hbm.reserve is 0"
 
 
 def not_in_paper(values: Values) -> Iterator[tuple[Place, str]]:

@@ -61,7 +61,7 @@ def _planning(document: Document, place: Place, value: Any) -> Any:
     if value in ("free", "charged"):
         return value
     try:
-        return Quantity("time").parse(value)
+        return Quantity("time", zero=True).parse(value)
     except ValueError as error:
         document.fault(place, f"{str(error).partition(';')[0]}; give free, charged or a time, such as '20 us'")
         return None

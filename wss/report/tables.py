@@ -24,6 +24,7 @@ COLUMNS: tuple[tuple[str, str], ...] = (
 )
 
 EXCHANGE: tuple[tuple[str, str], ...] = (("exchange", "exchange_share"),)  # where token activations are exchanged
+PLANNING: tuple[tuple[str, str], ...] = (("planning", "planning_time_s"),)  # where it is charged
 MOVES: tuple[tuple[str, str], ...] = (("moved", "moved_bytes"), ("for it", "rebalance_time_s"))  # where experts move
 
 FACTORS = ("speedup", "imbalance", "bound_ratio")
@@ -36,7 +37,9 @@ def run_table(summary: dict[str, Any], order: Sequence[str]) -> str:
     runs = {run["policy"]: run for run in summary["runs"]}
     first = runs[order[0]]
     moves = any("rebalances" in run for run in runs.values())
-    columns = (*COLUMNS, *(EXCHANGE if "exchange_share" in first else ()), *(MOVES if moves else ()))
+    waits = any("planning_time_s" in run for run in runs.values())
+    more = ((EXCHANGE, "exchange_share" in first), (PLANNING, waits), (MOVES, moves))
+    columns = (*COLUMNS, *(column for found, shown in more if shown for column in found))
     cells = [[heading for heading, _ in columns]]
     for policy in order:
         run = runs[policy]
@@ -67,7 +70,7 @@ def _cell(key: str, value: Any) -> str:
     """Return a figure as text."""
     if value is None:
         return "-"
-    if key == "rebalance_time_s" or (key.endswith("_s") and key.startswith("step_time")):
+    if key in ("rebalance_time_s", "planning_time_s") or (key.endswith("_s") and key.startswith("step_time")):
         return show(value, "time") if value else "0"
     if key.endswith("_bytes"):
         return show(value, "size") if value else "0"

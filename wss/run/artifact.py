@@ -30,6 +30,7 @@ from wss.policies.placement import contiguous_homes
 from wss.policies.prediction import TokenHeatmap
 from wss.records import BoolArray, FloatArray, IntArray, KernelRow
 from wss.run.artifact_rates import rates_of
+from wss.run.counters import FullCounters
 from wss.run.planning import planning_notes, planning_time
 from wss.traces import Kernel
 
@@ -89,7 +90,7 @@ class ArtifactSite:
 
     def __init__(self, experiment: Experiment, wafer: Wafer, policy: Policy) -> None:
         self._policy, self._wafer = policy, wafer
-        self._planning = experiment.planning
+        self._planning, self._full = experiment.planning, FullCounters()
         self._layers = experiment.layers_run
         self._machine = machine_of(experiment, wafer)
         self._memories = Memories(self._machine, len(self._layers))
@@ -128,7 +129,7 @@ class ArtifactSite:
     @property
     def notes(self) -> list[str]:
         """What a reader of the result should know."""
-        return planning_notes(self._planning, self._policy)
+        return [*self._full.notes(self._policy.name), *planning_notes(self._planning, self._policy)]
 
     def _fullest(self) -> float:
         """Return the bytes of experts of all layers and copies on the fullest die."""
@@ -158,6 +159,7 @@ class ArtifactSite:
         prediction = self._policy.prediction
         if not isinstance(prediction, TokenHeatmap) or kernel.step == 0:
             return np.zeros(len(tasks), np.bool_)
+        self._full.take(kernel.layer, kernel.heat)
         fetched = _fetched(tasks, self._machine.homes, self._memories.copies[kernel.layer])
         return wanted_copies(kernel.heat, tasks, self._wafer.num_dies, prediction.share, fetched)
 

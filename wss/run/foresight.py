@@ -16,6 +16,7 @@ from wss.policies.prediction import PREDICTION_NEEDS
 from wss.policies.prefetching import PREFETCHING_NEEDS, followers
 from wss.records import BoolArray, FloatArray, IntArray, Plan
 from wss.run.asking import Asking
+from wss.run.counters import FullCounters
 from wss.run.guard import checked_expected, checked_number
 from wss.traces import Kernel
 
@@ -24,9 +25,6 @@ _KINDS = {
     "caching": ("nothing", CACHING_NEEDS),
     "prefetching": ("tokens", PREFETCHING_NEEDS),
 }
-
-
-FULL_COUNTER = 2**16 - 1  # of the paper's heatmap (table II)
 
 
 def needs_of(policy: Policy, part: str) -> str:
@@ -129,7 +127,7 @@ class Foresight:
             half_life = getattr(policy.prediction, "half_life", 1.0)
             what = f"policy {policy.name}: its prediction's half_life"
             self._half_life = checked_number(half_life, what, above_zero=True)
-        self._full: dict[int, int] = {}  # of each layer: counters of its heat beyond what the paper's hold
+        self._full = FullCounters()
         self._kept: dict[int, Any] = {}  # of each layer: the heat of the prefill, or the decayed heat
         self._before: dict[int, IntArray] = {}  # of each layer: all heat up to the step before
         if self._caching_needs == "expected" and not callable(getattr(policy.prediction, "expected", None)):
@@ -149,11 +147,7 @@ class Foresight:
             )
         if self._heat_needs == "prefill" and not any(heat.any() for heat in self._kept.values()):
             notes.append(f"{name}: there is no prefill to predict by, so nothing is predicted")
-        if full := sum(self._full.values()):
-            notes.append(
-                f"{name}: {full} counters of the heatmap are beyond {FULL_COUNTER}, where the paper's, of 16 bits, are "
-                "full; here they count on"
-            )
+        notes += self._full.notes(name)
         if self._prefetching_needs == "layers" and any(after - at != 1 for at, after in pairwise(places)):
             notes.append(f"{name} prefetches for the next layer that is run, which is not always the model's next")
         return notes
@@ -161,9 +155,7 @@ class Foresight:
     def heat(self, kernel: Kernel) -> IntArray | FloatArray:
         """Return what the prediction is shown, sealed."""
         shown: IntArray | FloatArray = kernel.heat
-        if self._heat_needs == "pairs":
-            self._full[kernel.layer] = int(np.count_nonzero(kernel.heat > FULL_COUNTER))
-        elif self._heat_needs == "next":
+        if self._heat_needs == "next":
             shown = self._oracle.next_step(kernel)
         elif self._heat_needs == "nothing":
             shown = np.zeros_like(kernel.heat)
@@ -171,6 +163,8 @@ class Foresight:
             shown = self._of_prefill(kernel)
         elif self._heat_needs == "decayed":
             shown = self._decayed(kernel)
+        if self._heat_needs in ("pairs", "prefill"):
+            self._full.take(kernel.layer, shown)
         view = shown.view()
         view.flags.writeable = False
         return view

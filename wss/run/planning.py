@@ -18,19 +18,21 @@ ROUND_TRIP = 20e-6  # s, with a kernel's launch and the driver (assumed)
 TABLE_BITS = 72  # of an expert in the distribution table (the paper's table II)
 TASK_BYTES = 8  # expert, die, tokens (assumed)
 
+FREE = "free"
+
 Planning = float | Literal["free", "charged"]
 
 
 def planning_notes(planning: Planning, policy: Policy) -> list[str]:
     """Return what a reader should know: whether nothing is charged to *policy*, where it is to others."""
-    if planning == "free" or not isinstance(policy.allocation, FIXED):
+    if planning in (FREE, 0.0) or type(policy.allocation) not in FIXED:
         return []
     return [f"{policy.name}: every die works out its own part of the plan, so no planning is charged"]
 
 
 def planning_time(planning: Planning, policy: Policy, num_experts: int, num_tasks: int) -> float:
     """Return the seconds for which a layer run of *policy* waits for a plan of *num_tasks*."""
-    if planning == "free" or isinstance(policy.allocation, FIXED):
+    if planning in (FREE, 0.0) or type(policy.allocation) in FIXED:
         return 0.0
     if planning == "charged":
         return ROUND_TRIP + (num_experts * TABLE_BITS / 8 + num_tasks * TASK_BYTES) / PCIE

@@ -101,6 +101,8 @@ class Site:
         notes = [*self._placing_notes, *agreement_note(self._policy, agreement(self._behind, self._served))]
         notes += [*self._foresight.notes(self._places), *planning_notes(self._planning, self._policy)]
         notes += self._moving.notes if self._moving else []
+        if not self._slots and not self._policy.copies.llc:
+            notes.append(f"{self._policy.name}: no expert fits an LLC, so it is the same with copies.llc: true")
         if self._slots or isinstance(self._policy.prefetching, NoPrefetch):
             return notes
         too_large = f"an expert of {self._bytes:.0f} bytes does not fit an LLC"
