@@ -322,6 +322,32 @@ def test_a_run_that_is_terminated_leaves_nothing(folder):
     assert sorted(p.name for p in folder.iterdir()) == ["small.yaml"]
 
 
+def test_a_run_that_is_terminated_as_a_policy_is_asked_ends(folder):
+    (folder / "ends.py").write_text(
+        "import os, signal; from dataclasses import dataclass\n"
+        "@dataclass(frozen=True, kw_only=True)\n"
+        "class Ends:\n"
+        "    def allocate(self, view): os.kill(os.getpid(), signal.SIGTERM)\n"
+    )
+    policies = "policies=[{name: x, allocation: 'ends:Ends'}, ep]"
+    command = [
+        sys.executable,
+        "-m",
+        "wss",
+        "run",
+        "small.yaml",
+        "--out",
+        "r",
+        "--set",
+        policies,
+        "--set",
+        "baseline=ep",
+    ]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (143, ""), done.stderr
+    assert not (folder / "r").exists()
+
+
 def test_stdout_that_is_full_does_not_hide_where_the_result_is(folder):
     with open("/dev/full", "w") as full:
         command = [sys.executable, "-m", "wss", "run", "small.yaml", "--out", "r"]

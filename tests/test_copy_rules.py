@@ -157,7 +157,7 @@ def test_counters_of_the_heatmap_that_16_bits_cannot_hold_are_counted(monkeypatc
 
 
 def rows_of(**rules):
-    """Layer runs under these rules: 12 popular experts on six dies, LLCs of seven, an HBM with room for a copy or two."""
+    """Layer runs under these rules: 12 popular experts on six dies, LLCs of seven, HBMs with room for a copy or two."""
     policy = replace(POLICIES["allo_pred"], copies=CopyRules(**rules))
     die = replace(BASE.wafer.die, hbm=replace(BASE.wafer.die.hbm, size=100e6, reserve=0.3), llc=LlcSpec(size=100e6))
     short = replace(

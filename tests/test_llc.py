@@ -76,6 +76,13 @@ def test_two_reads_under_way_both_go_to_the_hbm():
     assert kernel(wafer, llcs, (0, 0, 1, 0), (0, 1, 1, 0)).carried.hbm_read[0] == pytest.approx(2 * MB)
 
 
+def test_an_llc_larger_than_all_experts_has_no_more_places_than_those():
+    large = LlcSpec(size=1e18)
+    assert Llcs(large, 2, experts=36).places(1e6) == 36
+    assert Llcs(LlcSpec(size=5e6), 2, experts=36).places(1e6) == 5
+    assert Llcs(large, 2).places(1e6) == 10**12
+
+
 def test_an_expert_larger_than_the_llc_is_never_stored():
     wafer, llcs = slow_wafer(0.99 * MB)
     for _ in range(2):

@@ -9,6 +9,7 @@ from wss.config import load
 from wss.config.models import model_of
 from wss.errors import ConfigError
 from wss.models import MODELS, Attention
+from wss.models.router import Router
 from wss.models.routers import router_of
 
 HEADS = {"num_attention_heads": 32, "num_key_value_heads": 8, "head_dim": 128, "hidden_act": "silu"}
@@ -99,6 +100,33 @@ CASES = {
         },
         (48, range(1, 48, 2), 128, 1, 5120, 8192),
         {"num_shared_experts": 1, "shared_intermediate_size": 8192, "dense_intermediate_size": 16384},
+    ),
+    "Nemotron 3 as transformers 5 writes it, without a count of layers": (
+        {"model_type": "nemotron_h", "n_routed_experts": 8, "num_experts_per_tok": 2, "mlp_hidden_act": "relu2"}
+        | {"layers_block_type": ["linear_attention", "moe", "full_attention", "mlp", "moe"]}
+        | {"hidden_size": 4096, "moe_intermediate_size": 7688},
+        (5, [1, 4], 8, 2, 4096, 7688),
+        {"expert_matrices": 2},
+    ),
+    "DeepSeek-V4 as transformers 5 writes it, its first layers routed by the token": (
+        {"model_type": "deepseek_v4", "num_hidden_layers": 5, "n_routed_experts": 256, "num_experts_per_tok": 6}
+        | {"mlp_layer_types": ["hash_moe"] * 3 + ["moe"] * 2, "hidden_size": 4096, "moe_intermediate_size": 2048},
+        (5, range(5), 256, 6, 4096, 2048),
+        {"router": Router(score=None, needs_bias=True)},
+    ),
+    "K-EXAONE, its first config.json": (
+        {"model_type": "exaone_moe", "num_hidden_layers": 4, "num_experts": 128, "num_experts_per_tok": 8}
+        | {"first_last_k_dense_replace": 1, "is_moe_layer": [False, True, True, True]}
+        | {"hidden_size": 6144, "moe_intermediate_size": 2048, "intermediate_size": 18432},
+        (4, range(1, 4), 128, 8, 6144, 2048),
+        {"dense_intermediate_size": 18432},
+    ),
+    "GLM-5-Next, no rotary part": (
+        {"model_type": "glm5_next_text", "n_routed_experts": 288, "num_experts_per_tok": 8, "num_hidden_layers": 4}
+        | {"num_attention_heads": 64, **LATENT, "qk_rope_head_dim": 0, "first_k_dense_replace": 3}
+        | {"hidden_size": 4096, "moe_intermediate_size": 2048, "intermediate_size": 12288},
+        (4, [3], 288, 8, 4096, 2048),
+        {"attention": Attention(num_heads=64, **LATENT | {"qk_rope_head_dim": 0})},
     ),
     "MiMo, a list of flags": (
         {"num_hidden_layers": 4, "n_routed_experts": 256, "num_experts_per_tok": 8, "moe_layer_freq": [0, 1, 1, 0]}
@@ -195,6 +223,10 @@ REFUSED = {
     "a step of zero": ({**PLAIN, "decoder_sparse_step": 0}, "decoder_sparse_step: 0 is not right"),
     "an activation": ({**PLAIN, "hidden_act": "relu"}, "hidden_act: 'relu' does not tell"),
     "latent experts": ({**PLAIN, "moe_latent_size": 16}, "moe_latent_size: experts work on vectors of 16, not of 64"),
+    "latent experts of another name": (
+        {**PLAIN, "moe_hidden_size": 32},
+        "moe_hidden_size: experts work on vectors of 32, not of 64",
+    ),
     "half of MLA": ({**PLAIN, "num_attention_heads": 4, "kv_lora_rank": 8}, "qk_nope_head_dim is missing"),
     "two counts, nested": ({**PLAIN, "text_config": {**PLAIN, "num_experts": 4}}, "text_config: has 4 experts"),
     "an encoder": ({**PLAIN, "is_encoder_decoder": True}, "is_encoder_decoder: an encoder is not modelled"),
@@ -233,7 +265,7 @@ def test_a_spacing_of_one_layer_leaves_none_out(tmp_path):
     assert model_of(write(tmp_path, {**PLAIN, "moe_expert_interval": 1, "moe_every_n_layer": 1})) == plain
 
 
-# Keys of real configs (transformers 5.24, sglang 0.5.23 and files of the hub) that say nothing of routed experts.
+# Keys of real configs (transformers 5.24, sglang 0.5.23, the hub's MiniMax-M2) that say nothing of routed experts.
 HARMLESS = (
     "attn_layer_period attn_layer_offset block_size block_ff_dim full_attention_interval hybrid_layer_pattern "
     "hybrid_block_size no_rope_layers no_rope_layer_interval global_attn_every_n_layers index_topk index_topk_freq "
@@ -242,7 +274,7 @@ HARMLESS = (
     "norm_topk_prob num_hash_layers num_kv_shared_layers num_mtp_modules num_nextn_predict_layers "
     "output_router_logits prefix_dense_intermediate_size rope_interleave router_aux_loss_coef router_jitter_noise "
     "share_expert_dims sliding_window_pattern time_step_rank topk_group topk_method use_expert_bias use_mixed_mlp_moe "
-    "use_moe zero_expert_type o_lora_rank"
+    "use_moe zero_expert_type o_lora_rank mlp_intermediate_size dense_list"
 )
 
 

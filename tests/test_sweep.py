@@ -323,6 +323,16 @@ def test_tasks_that_share_routing_are_one_chunk_and_all_workers_have_some(tmp_pa
     assert sorted(t.key for chunk in many for t in chunk) == sorted(t.key for t in tasks)
 
 
+def test_a_sweep_that_was_killed_as_it_wrote_its_tables_goes_on(tmp_path):
+    path, out = sweep_file(tmp_path), tmp_path / "out"
+    do(path, out)
+    (out / "sweep.json").unlink()
+    Folder(out)
+    (out / "thesis.txt").write_text("years of work")
+    with pytest.raises(OutputError, match="is no sweep's folder and not empty"):
+        Folder(out)
+
+
 def test_another_folder_is_not_taken(tmp_path):
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "thesis.txt").write_text("years of work")

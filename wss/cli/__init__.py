@@ -23,7 +23,7 @@ from wss.cli.placements import placement
 from wss.cli.shared import Bars, Group, uninterrupted
 from wss.cli.sweeps import check, report, sweep
 from wss.cli.traces import trace
-from wss.errors import OutputError, WssError, did_you_mean
+from wss.errors import OutputError, Terminated, WssError, did_you_mean
 from wss.files import json_text
 
 
@@ -141,7 +141,7 @@ def schema() -> None:
 
 def _terminated(number: int, _: Any) -> None:
     """End as by Ctrl-C, so that what is half-written is removed."""
-    raise SystemExit(128 + number)
+    raise Terminated(128 + number)
 
 
 def _let_numba_cache() -> None:

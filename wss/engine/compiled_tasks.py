@@ -62,7 +62,7 @@ class Tasks:
 
     def __init__(self, paths: Paths, llcs: Llcs, layer: int, plan: Plan, nbytes: float, compute: FloatArray) -> None:
         self._paths, self._llcs, self._plan, self._nbytes = paths, llcs, plan, nbytes
-        num_tasks, places = len(plan.expert), int(llcs.spec.size // nbytes)
+        num_tasks, places = len(plan.expert), llcs.places(nbytes)
         order = np.argsort(plan.die, kind="stable")
         bounds = np.searchsorted(plan.die[order], np.arange(llcs.num_dies + 1))
         # a plan's arrays may be read-only or not: a copy never is, so that networks are compiled once

@@ -98,10 +98,13 @@ class Llcs:
         How many there are.
     copies
         Whether a copy of a remote expert is stored in the LLC of the die that keeps it, as it is written to its HBM.
+    experts
+        How many experts there are in all layers: no cache has places for more. Not known if None.
     """
 
-    def __init__(self, spec: LlcSpec, num_dies: int, *, copies: bool = False) -> None:
+    def __init__(self, spec: LlcSpec, num_dies: int, *, copies: bool = False, experts: int | None = None) -> None:
         self.spec = spec
+        self._experts = experts
         self.copies = copies
         self.num_dies = num_dies
         self._llcs = [Llc(spec.size) for _ in range(num_dies)]
@@ -139,6 +142,11 @@ class Llcs:
     def keys(layer: int, experts: IntArray) -> IntArray:
         """Return the keys of *experts* of *layer* as whole numbers, [experts]."""
         return layer * MOST_EXPERTS + experts
+
+    def places(self, nbytes: float) -> int:
+        """Return how many experts of *nbytes* a cache holds at most."""
+        room = int(self.spec.size // nbytes)
+        return room if self._experts is None else min(room, self._experts)
 
     def as_arrays(self, places: int) -> tuple[IntArray, FloatArray]:
         """Return what lies in the caches: keys, oldest first, `EMPTY` behind them, and since when, [dies, places]."""

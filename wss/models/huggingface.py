@@ -67,7 +67,7 @@ MARKS = {
     *_NESTED,
     *(spelling.partition(".")[0] for fact in ("num_experts", "top_k") for spelling in _SPELLINGS[fact]),
 } - {"num_experts"}
-_LATENT = ("moe_latent_size", "routed_expert_hidden_size")
+_LATENT = ("moe_latent_size", "routed_expert_hidden_size", "moe_hidden_size")
 # Of these facts and rules, unknown keys that are nearly theirs are refused.
 _GUARDED = {
     *KNOWN,
@@ -86,7 +86,7 @@ _GUARDED = {
         for spelling in _SPELLINGS[fact]
     ),
 }
-_FROM_ZERO = ("zero_experts", "num_shared_experts", "shared_intermediate_size", "a_shared_expert")
+_FROM_ZERO = ("zero_experts", "num_shared_experts", "shared_intermediate_size", "a_shared_expert", "qk_rope_head_dim")
 # With these, experts have a size of their own, and intermediate_size is that of dense layers.
 _OWN_SIZE = ("n_routed_experts", "first_k_dense_replace", "decoder_sparse_step", "shared_expert_intermediate_size")
 _GATED = ("silu", "swish", "swiglu", "swigluoai", "situ", "gelu", "gelu_new", "gelu_pytorch_tanh", "geglu")
@@ -222,6 +222,9 @@ class _Facts:
         """Return how many layers there are; LongCat's have two attentions each, which some files count as layers."""
         if str(self._config.get("model_type", "")).startswith("longcat") and "num_layers" in self._config:
             return _Facts({"num_layers": self._config["num_layers"]}).need("num_layers", "how many layers there are")
+        blocks = self._config.get("layers_block_type")  # transformers 5 writes no other count for Nemotron-H
+        if isinstance(blocks, list) and self.find("num_layers") is None:
+            return len(blocks)
         count = self.need("num_layers", "how many layers there are")
         if count > MOST_LAYERS:
             raise ValueError(f"{count} layers are more than any model has; give at most {MOST_LAYERS}")

@@ -34,10 +34,17 @@ _BIASES = (
 _GROUPS = ("n_group", "num_expert_group", "num_expert_groups")
 _LIMITS = ("topk_group", "num_limited_groups")
 # The code of these models adds a correction bias to such scores, whether or not their config.json says so.
-_BIASED: dict[str, Score] = {
+# Of some it is neither a softmax nor a sigmoid.
+_BIASED: dict[str, Score | None] = {
     **dict.fromkeys(("deepseek_v3", "deepseek_v32", "kimi_k2", "kimi_linear", "glm4_moe", "glm4_moe_lite"), "sigmoid"),
     **dict.fromkeys(("glm4v_moe", "glm4v_moe_text", "glm_moe_dsa", "dots1", "nemotron_h", "solar_open"), "sigmoid"),
     **dict.fromkeys(("exaone_moe", "mimo_v2_flash", "afmoe", "minimax_m2", "lfm2_moe"), "sigmoid"),
+    **dict.fromkeys(("axk1", "axk2", "bailing_hybrid", "beam", "dots3_note", "dots3_note_text", "laguna"), "sigmoid"),
+    **dict.fromkeys(("glm5_next", "glm5_next_text", "hy_v3", "hy_v4"), "sigmoid"),
+    **dict.fromkeys(("inkling2", "inkling2_text", "inkling2_loop", "inkling2_loop_text"), "sigmoid"),
+    **dict.fromkeys(("minimax_m3_vl", "minimax_m3_vl_text", "muse_spark", "muse_spark_text"), "sigmoid"),
+    **dict.fromkeys(("step3p5", "step3p7"), "sigmoid"),
+    **dict.fromkeys(("deepseek_v4", "kolibri1")),
     **dict.fromkeys(("longcat_flash", "ernie4_5_moe", "ernie4_5_moe_vl"), "softmax"),
 }
 
@@ -55,14 +62,17 @@ def router_in(config: Mapping[str, Any]) -> dict[str, Any] | None:
     DeepSeek's topk_method: noaux_tc adds a bias, group_limited_greedy ranks groups, greedy does neither.
     """
     method, said = config.get("topk_method"), _first(config, _SCORES)
-    kind = _BIASED.get(str(config.get("model_type"))) if method in (None, "noaux_tc") else None
+    known = method in (None, "noaux_tc") and str(config.get("model_type")) in _BIASED
+    kind = _BIASED[str(config.get("model_type"))] if known else None
     bias = _first(config, _BIASES)
     groups = 1 if method == "greedy" else _count(config, _GROUPS)
-    if said is None and method is None and kind is None and not bias and groups == 1:
+    if said is None and method is None and not known and not bias and groups == 1:
         return None
-    score = said if said is not None else kind or ("sigmoid" if method == "noaux_tc" else "softmax")
+    score = said if said is not None else kind
+    if score is None and method is not None:
+        score = "sigmoid" if method == "noaux_tc" else "softmax"
     if bias is None:
-        bias = method == "noaux_tc" or (kind is not None and score == kind)
+        bias = method == "noaux_tc" or (known and kind in (None, score))
     return {
         "score": score if score in ("softmax", "sigmoid") else None,
         "groups": groups,

@@ -17,6 +17,7 @@ from wss.models.precision import AnyPrecision, Format, stated_activation_bytes, 
 from wss.models.router import Router
 
 Size = Annotated[int, Ge(1), Le(10**6)]
+SizeFromZero = Annotated[int, Ge(0), Le(10**6)]
 
 
 # Experts, hidden and intermediate size of known models with experts of two matrices (mlp_hidden_act relu2 in their
@@ -44,7 +45,7 @@ class Attention:
     q_lora_rank: Size | None = field(default=None, metadata=_OPTION)
     kv_lora_rank: Size | None = field(default=None, metadata=_OPTION)
     qk_nope_head_dim: Size | None = field(default=None, metadata=_OPTION)
-    qk_rope_head_dim: Size | None = field(default=None, metadata=_OPTION)
+    qk_rope_head_dim: SizeFromZero | None = field(default=None, metadata=_OPTION)
     v_head_dim: Size | None = field(default=None, metadata=_OPTION)
 
     @of_sound_fields

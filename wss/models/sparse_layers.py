@@ -19,7 +19,7 @@ _LISTS = (
     "hybrid_override_pattern",
     "moe_layer_freq",
 )
-_BLOCKS = ("mamba", "attention", "mlp")
+_BLOCKS = ("mamba", "attention", "mlp", "linear_attention", "full_attention", "sliding_attention")
 
 
 def _every(step: int, offset: int) -> Callable[[int], bool]:
@@ -31,6 +31,7 @@ def _every(step: int, offset: int) -> Callable[[int], bool]:
 _RULES: dict[str, Callable[[int], Callable[[int], bool]]] = {
     "first_k_dense_replace": lambda dense: lambda layer: layer >= dense,  # DeepSeek, GLM, Kimi
     "num_dense_layers": lambda dense: lambda layer: layer >= dense,  # LFM2-MoE, AFMoE
+    "first_last_k_dense_replace": lambda dense: lambda layer: layer >= dense,  # K-EXAONE, at first
     "moe_layer_num_skipped": lambda dense: lambda layer: layer >= dense,  # Hunyuan
     "moe_layer_freq": lambda step: _every(step, 0),  # DeepSeek
     "moe_layer_frequency": lambda step: _every(step, step - 1),  # Arctic
@@ -44,7 +45,13 @@ _RULES: dict[str, Callable[[int], Callable[[int], bool]]] = {
 }
 # Where a config has two rules of one kind, both must say the same: how many dense layers come first, or the step.
 _KINDS = (
-    ("first_k_dense_replace", "num_dense_layers", "moe_layer_num_skipped", "moe_layer_start_index"),
+    (
+        "first_k_dense_replace",
+        "first_last_k_dense_replace",
+        "num_dense_layers",
+        "moe_layer_num_skipped",
+        "moe_layer_start_index",
+    ),
     (
         "moe_layer_freq",
         "moe_layer_frequency",
@@ -56,6 +63,7 @@ _KINDS = (
 )
 _FROM_ZERO = {
     "first_k_dense_replace",
+    "first_last_k_dense_replace",
     "num_dense_layers",
     "moe_layer_num_skipped",
     "moe_layer_start_index",
@@ -134,7 +142,7 @@ def _listed(config: Mapping[str, Any], key: str, num_layers: int) -> Layers | No
             raise ValueError(f"{key}: {value!r} is not right; it should have an M, *, - or E for each layer")
         return _flagged(key, list(value), num_layers, ("E",), tuple("M*-"))
     if key == "mlp_layer_types":
-        return _flagged(key, value, num_layers, ("sparse", "moe"), ("dense",))
+        return _flagged(key, value, num_layers, ("sparse", "moe", "hash_moe"), ("dense",))
     if key in ("is_moe_layer", "moe_layer_freq"):  # MiMo's, MiniMax's
         return _flagged(key, value, num_layers, (1,), (0,))
     return _numbers(key, value, num_layers)

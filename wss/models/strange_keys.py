@@ -38,7 +38,7 @@ _HARMLESS = re.compile(
 _OF_DRAFT = re.compile(r"(^|_)(mtp|nextn|scale)(_|$)")
 _OF_OTHERS = _set(
     "layer_types hybrid_layer_pattern hybrid_layers_types_block first_layers_types last_layers_types n_groups "
-    "share_expert_dims shared_experts_intermediate_size"
+    "share_expert_dims shared_experts_intermediate_size mlp_intermediate_size dense_list"
 )
 _SWITCHES = ("use_moe", "is_moe", "enable_moe", "enable_moe_block", "has_moe", "moe")
 _KINDS = {"moe", "dense", "sparse", "mlp", "ffn", "expert", "experts"}

@@ -50,7 +50,12 @@ class Site:
         self._places = layer_indices(experiment)
         self._num_layers = len(model.moe_layers)
         self._before = -1  # the place of the layer that ran last
-        self._llcs = Llcs(experiment.wafer.die.llc, wafer.num_dies, copies=policy.copies.llc)
+        self._llcs = Llcs(
+            experiment.wafer.die.llc,
+            wafer.num_dies,
+            copies=policy.copies.llc,
+            experts=len(model.moe_layers) * model.num_experts,
+        )
         self._slots = int(experiment.wafer.die.llc.size // model.expert_bytes(precision))
         self._bytes = model.expert_bytes(precision)
         self._copy_bytes = self._bytes / experiment.layer_share  # where layers are sampled, one stands for several

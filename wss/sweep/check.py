@@ -294,7 +294,7 @@ def _commit(folder: Path) -> str | None:
     if shutil.which("git") is None:
         return None
     done = subprocess.run(
-        ["git", "describe", "--always", "--dirty", "--abbrev=40"],
+        ["git", "-c", "core.fsmonitor=false", "describe", "--always", "--dirty", "--abbrev=40"],
         cwd=folder,
         capture_output=True,
         text=True,

@@ -91,8 +91,15 @@ def _is_ours(path: Path) -> bool:
     tasks = path / TASKS
     if not tasks.is_dir():
         return not names
-    is_tasks = all(item.suffix == ".json" or item.name.startswith(".") for item in tasks.iterdir())
-    return is_tasks and (PROVENANCE in names or not names & set(TABLES))
+    files = [item for item in tasks.iterdir() if not item.name.startswith(".")]
+    is_tasks = all(item.suffix == ".json" for item in files)
+    killed = bool(files) and all(map(_is_key, files)) and names <= {TASKS, *TABLES}  # as the tables were written
+    return is_tasks and (PROVENANCE in names or killed or not names & set(TABLES))
+
+
+def _is_key(file: Path) -> bool:
+    """Whether *file* is named as a task's is."""
+    return len(file.stem) == 24 and set(file.stem) <= set("0123456789abcdef")
 
 
 def _alive(part: Path) -> bool:

@@ -76,12 +76,15 @@ def load_numpy(path: Path) -> dict[str, Array]:
         if isinstance(loaded, np.ndarray):
             return {"": loaded}
         with loaded:
-            return {name: loaded[name] for name in loaded.files}
+            arrays = {name: loaded[name] for name in loaded.files}
     except OSError as error:
         raise TraceError(f"{path}: cannot be read ({error.strerror or error}); give a readable file") from error
     except Exception as error:  # numpy's reader raises many kinds on damage
         what = f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
         raise TraceError(f"{path}: is not a whole numpy file ({what}); save it with numpy") from None
+    if stray := [name for name, array in arrays.items() if not isinstance(array, np.ndarray)]:
+        raise TraceError(f"{path}: {stray[0]} is not an array; save it with numpy")
+    return arrays
 
 
 def open_vllm(path: Path, hints: Hints) -> Source:
