@@ -68,7 +68,7 @@ def remote_over_local(row: Row) -> float:
 def figures(rows: list[Row]) -> dict[str, Any]:
     """Return mean speedups by model, wafer, batch and over all, also over ep, and how far hops are cut."""
     groups: dict[str, dict[str, Any]] = {
-        str(label): {axis: label}
+        f"batch {label}" if axis == "batch" else label: {axis: label}
         for axis in ("model", "wafer", "batch")
         for label in dict.fromkeys(row[axis] for row in rows)
     }
