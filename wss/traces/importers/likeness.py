@@ -74,18 +74,24 @@ class Likeness(msgspec.Struct):
         return self._steady(meta) or self._copied(meta) or self._shared(meta)
 
     def _steady(self, meta: TraceMeta) -> str | None:
-        """Return the fault if layers keep a request's experts that others do not have; the rarest layer is granted."""
+        """Return the fault if layers keep a request's experts that others do not have; the rarest layer is granted.
+
+        Where all layers do, tokens are alike, not layers dense: a token repeated, or an example made by hand.
+        """
         found = {at: max(sets.values()) / self.tokens for at, sets in enumerate(self.steady) if sets is not None}
         repeats = [-log10(max(REPEATS, share)) * (self.tokens - self.requests) for share in found.values()]
-        if len(found) < 2 or sum(repeats) - max(repeats) - log10(comb(len(meta.moe_layers), len(found))) < BEYOND:
+        if not 2 <= len(found) < len(self.steady):
+            return None
+        if sum(repeats) - max(repeats) - log10(comb(len(meta.moe_layers), len(found))) < BEYOND:
             return None
         return layers_fault(_named(found, meta), "all tokens of a request have the same experts", meta)
 
     def _copied(self, meta: TraceMeta) -> str | None:
-        """Return the fault if layers change with another, token by token."""
+        """Return the fault if layers change with another, token by token; all of them do so only if made by hand."""
         found = [at for at, twin in enumerate(self.twins) if twin != at]
         repeats = -log10(REPEATS) * sum(self.changes[at] for at in found)
-        if repeats - log10(comb(len(meta.moe_layers), len(found))) < BEYOND:
+        made = len(found) == len(self.twins) - 1
+        if made or repeats - log10(comb(len(meta.moe_layers), len(found))) < BEYOND:
             return None
         of = sorted({self.twins[at] for at in found})
         what = f"every token has the experts of layer {', '.join(map(str, _named(of, meta)))} again"
