@@ -222,6 +222,14 @@ def test_layers_constant_within_each_request_are_named(tmp_path):
     assert len(brought_in(saved(tmp_path / "one", requests), Hints(num_experts=E))[2]) == 20, "a single one is kept"
 
 
+def test_tokens_or_layers_that_are_all_alike_are_kept(tmp_path):
+    """A token that is repeated, or an example made by hand: no layer differs, so none is told to be dense."""
+    alike = [np.tile(experts_of(1, 8, 2, E, seed=number), (30, 1, 1)) for number in range(20)]
+    assert len(brought_in(saved(tmp_path / "tokens", alike), Hints(num_experts=E))[2]) == 20
+    tiled = [np.tile(experts_of(30, 1, 2, E, seed=number), (1, 8, 1)) for number in range(20)]
+    assert len(brought_in(saved(tmp_path / "layers", tiled), Hints(num_experts=E))[2]) == 20
+
+
 def test_a_fused_shared_expert_of_several_ids_is_named(tmp_path):
     requests = []
     for number in range(20):
