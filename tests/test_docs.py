@@ -142,7 +142,7 @@ def test_the_tutorial_of_sweeps_works_as_it_says(tmp_path):
 
 
 def test_every_sweep_in_experiments_is_sound():
-    found = sorted((ROOT / "experiments").glob("*/*.yaml"))
+    found = [at for at in sorted((ROOT / "experiments").glob("*/*.yaml")) if at.stem != "claims"]
     assert len(found) >= 6
     for path in found:
         assert load_sweep(path).about

@@ -151,7 +151,7 @@ def test_a_wafer_without_faults_is_as_before():
         ("{dies: [[9, 9]]}", "faults: dies: [9, 9] is not on the mesh"),
         ("{links: [[[0, 0], [2, 0]]]}", "faults: links: [[0, 0], [2, 0]] is not a link of the mesh"),
         ("{dies: [[0, 1], [1, 0]]}", "faults: cut the wafer into parts of 22 and 1 dies"),
-        ("{yield: 0.0}", "faults.die_yield: 0.0 is not right"),
+        ("{yield: 0.0}", "faults.yield: 0.0 is not right"),
         ("{yield: 0.01}", "faults: "),
         ("{dice: [[1, 1]]}", "faults.dice: is not a key here; did you mean 'dies'?"),
         ("3", "faults: 3 is not right"),

@@ -147,7 +147,7 @@ FAULTS = {
 @pytest.mark.parametrize("fault", sorted(FAULTS))
 def test_a_broken_policy_is_told_what_is_wrong(fault):
     part, line = FAULTS[fault]
-    policy = Policy(**({"name": "mine", "allocation": Home(), "prediction": Always(), part: Bad(fault=fault)}))
+    policy = Policy(**({"name": "mine", "allocation": InTurn(), "prediction": Always(), part: Bad(fault=fault)}))
     with pytest.raises(ContractError, match=line) as error:
         check_policy(policy, ["5x5"])
     assert all(said.startswith("wafer 5x5") and "\n" not in said for said in error.value.faults)

@@ -404,7 +404,10 @@ def test_a_point_of_a_sweep_that_sets_what_is_not_read_is_refused_before_anythin
     assert "gemm: 'ideal' changes nothing: physics: paper has its own network" in fault
 
 
-@pytest.mark.parametrize("path", sorted((ROOT / "experiments").rglob("*.yaml")), ids=lambda path: path.stem)
+SWEEPS = [path for path in sorted((ROOT / "experiments").rglob("*.yaml")) if path.stem != "claims"]
+
+
+@pytest.mark.parametrize("path", SWEEPS, ids=lambda path: path.stem)
 def test_no_shipped_sweep_sets_what_is_not_read(path):
     content = yaml.safe_load(path.read_text(encoding="utf-8"))
     assert load_sweep(path).points if "config" in content else load(path)
