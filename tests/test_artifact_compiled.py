@@ -171,7 +171,7 @@ def test_the_allocator_hands_out_as_plain_python_does(data):
     prices = Prices(*data.draw(st.sampled_from(((0.36, 27e3, 56e3, 400.0), (1.0, 512.0, 512.0, 0.0)))))
     cut = Cut(*data.draw(st.sampled_from(((512, 5, False), (512, 5, True), (50, 5, True), (50, 2, False)))))
     if cut.block == 50:
-        counts = np.minimum(counts, 5000)
+        counts = np.minimum(counts, 1000)
     found = allocate(np.array(order), counts, home, wafer.hops, copies, prices, cut)
     expected = plain_allocate(order, counts.tolist(), home.tolist(), wafer.hops, copies, prices, cut)
     assert [tuple(task) for task in found.tolist()] == expected
