@@ -56,4 +56,5 @@ def pytest_terminal_summary(terminalreporter, config):
     left_out = config.stash[LEFT_OUT]
     if left_out and config.getoption("markexpr") == "not slow":
         files = ", ".join(sorted(set(left_out)))
-        terminalreporter.write_line(f"Left out: {len(left_out)} slow tests ({files}). To run them: python -m pytest -m slow")
+        line = f"Left out: {len(left_out)} slow tests ({files}). To run them: python -m pytest -m slow"
+        terminalreporter.write_line(line)

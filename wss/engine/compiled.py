@@ -11,6 +11,7 @@ from __future__ import annotations
 import numba
 import numpy as np
 
+from wss.arrays import sort_front
 from wss.engine.compiled_tasks import Tasks, look_up, store
 from wss.engine.fluid import TIE, FluidModel, settle
 from wss.engine.llc import Llcs
@@ -144,7 +145,13 @@ def run_dies(plan, rows, latencies, nbytes, window, write, tables, capacity, llc
                 now, now - settled, flows[:joined], left, rates, finish, row, tables, capacity, moved, busy, ended, room
             )
             settled = now
-        for task in tasks[np.sort(place_of[ended[:num_ended]])] if has_llc else ended[:num_ended]:
+        if has_llc:
+            for i in range(num_ended):
+                ended[i] = place_of[ended[i]]
+            sort_front(ended, num_ended)
+            for i in range(num_ended):
+                ended[i] = tasks[ended[i]]
+        for task in ended[:num_ended]:
             is_read[task] = True
             times[1][task] = now
             s = source[task]
@@ -156,7 +163,9 @@ def run_dies(plan, rows, latencies, nbytes, window, write, tables, capacity, llc
             if tasks[at[d]] == task and computes[d] == np.inf and not is_due[d]:
                 due[num_due], is_due[d] = d, True
                 num_due += 1
-        for d in np.sort(due[:num_due]) if has_llc else due[:num_due]:
+        if has_llc:
+            sort_front(due, num_due)
+        for d in due[:num_due]:
             is_due[d] = False
             _go_on(d, now, window, plan, reads, dies, times, waiting, llcs)
 

@@ -13,6 +13,7 @@ from heapq import heappop, heappush
 import numba
 import numpy as np
 
+from wss.arrays import sort_front
 from wss.engine.circuits import CircuitModel
 from wss.engine.compiled_tasks import Tasks, look_up, store
 from wss.engine.fluid import TIE
@@ -130,7 +131,8 @@ def run_circuits(plan, rows, latencies, nbytes, window, write, tables, circuits,
             else:
                 ended[num_ended] = place_of[task]
                 num_ended += 1
-        for place in np.sort(ended[:num_ended]):
+        sort_front(ended, num_ended)
+        for place in ended[:num_ended]:
             task, d = tasks[place], die_at[place]
             is_read[task] = True
             s = source[task]
@@ -141,7 +143,8 @@ def run_circuits(plan, rows, latencies, nbytes, window, write, tables, circuits,
             if at[d] == place and d not in due[:num_due]:
                 due[num_due] = d
                 num_due += 1
-        for d in np.sort(due[:num_due]):
+        sort_front(due, num_due)
+        for d in due[:num_due]:
             number = _go_on(d, now, number, plan, reads, network, dies, times, llcs, events)
 
 

@@ -11,6 +11,8 @@ from __future__ import annotations
 import numba
 import numpy as np
 
+from wss.arrays import stable_order
+
 TIE = 1e-13  # flows that end within this share of the time end together; it only absorbs rounding
 
 
@@ -37,7 +39,7 @@ def fluid_flows(join, nbytes, paths, lengths, capacity):  # type: ignore[no-unty
     num_flows, num_links = join.size, capacity.size
     finish = join.copy()
     busy = np.zeros(num_links)
-    order = np.argsort(join, kind="mergesort")
+    order = stable_order(join)
     left = nbytes.copy()
     rates = np.zeros(num_flows)
     active = np.zeros(num_flows, np.int64)

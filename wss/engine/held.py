@@ -11,6 +11,8 @@ from __future__ import annotations
 import numba
 import numpy as np
 
+from wss.arrays import stable_order
+
 
 @numba.njit(cache=True)
 def held_flows(start, nbytes, paths, lengths, resource, bandwidth, latency):  # type: ignore[no-untyped-def]
@@ -33,7 +35,7 @@ def held_flows(start, nbytes, paths, lengths, resource, bandwidth, latency):  # 
     finish = start.copy()
     free = np.zeros(bandwidth.size)
     busy = np.zeros(bandwidth.size)
-    for f in np.argsort(start, kind="mergesort"):
+    for f in stable_order(start):
         if lengths[f] == 0:
             continue
         begin, slowest, hops = start[f], np.inf, 0.0

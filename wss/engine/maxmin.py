@@ -16,6 +16,8 @@ from __future__ import annotations
 import numba
 import numpy as np
 
+from wss.arrays import copy
+
 # Resources whose fair shares differ by less than this are full together; it only absorbs rounding.
 TIE = 1e-12
 
@@ -49,7 +51,8 @@ def max_min(flows, row, paths, weights, lengths, capacity, rates, room):  # type
         What `scratch` gave out; whatever is in it does not matter.
     """
     left, load, users, full, used, growing = room
-    left[:], load[:], users[:], full[:] = capacity, 0.0, 0, False
+    copy(capacity, left)
+    load[:], users[:], full[:] = 0.0, 0, False
     for f in flows:
         for k in range(lengths[row[f]]):
             r = paths[row[f], k]
@@ -62,7 +65,7 @@ def max_min(flows, row, paths, weights, lengths, capacity, rates, room):  # type
             num_used += 1
 
     num_growing = flows.size
-    growing[:num_growing] = flows
+    copy(flows, growing)
     while num_growing > 0:
         share = np.inf
         still_used = 0

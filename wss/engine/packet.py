@@ -20,6 +20,8 @@ from typing import Any
 import numba
 import numpy as np
 
+from wss.arrays import stable_order
+
 
 @numba.njit(cache=True)
 def _cut(nbytes, chunk, lengths):  # type: ignore[no-untyped-def]
@@ -92,7 +94,7 @@ def packet_flows(start, nbytes, chunk, window, paths, lengths, bandwidth, latenc
     owner = np.zeros(first[-1], np.int64)  # by chunk: its flow, and its place on the route
     where = np.zeros(first[-1], np.int64)
 
-    order = np.argsort(start, kind="mergesort")
+    order = stable_order(start)
     due = 0
     early = -(1 << 62)  # starts are scheduled before everything else
     serial = 0

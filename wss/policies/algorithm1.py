@@ -23,6 +23,8 @@ from __future__ import annotations
 import numba
 import numpy as np
 
+from wss.arrays import stable_order
+
 
 @numba.njit(cache=True)
 def nearest_source(die, home, sources, hops):  # type: ignore[no-untyped-def]
@@ -48,7 +50,7 @@ def candidates_of(expert_holders, centres, hops, estimate, keep, radius):  # typ
                 if hops[holder, die] <= radius:
                     near[die] = True
     found = np.flatnonzero(near)
-    found = found[np.argsort(estimate[found], kind="mergesort")]
+    found = found[stable_order(estimate[found])]
     kept = found[:keep].copy()
     if not expert_holders[kept].any():
         kept[-1] = found[expert_holders[found]][0]
@@ -129,6 +131,8 @@ def algorithm1(ascending, counts, home, where, hops, transfers, costs, block, mi
             reading[home[expert]] -= hbm_read
         for i in range(kept.size):
             if given[i] > 0:
-                tasks[num_tasks] = (expert, kept[i], given[i], source[i])
+                task = (expert, kept[i], given[i], source[i])
+                for column in range(4):  # numba takes seconds to compile the assignment of a whole row
+                    tasks[num_tasks, column] = task[column]
                 num_tasks += 1
     return tasks[:num_tasks]

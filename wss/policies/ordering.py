@@ -11,6 +11,7 @@ from __future__ import annotations
 import numba
 import numpy as np
 
+from wss.arrays import copy
 from wss.policies.forecast import forecast
 
 GAIN = 1e-6  # a change below this part of the time counts for nothing
@@ -64,7 +65,7 @@ def moves_of(begin):  # type: ignore[no-untyped-def]
         for place in range(begin[i], begin[i + 1]):
             for to in range(begin[i], begin[i + 1]):
                 if to != place and to != place - 1:  # the latter is the move of the task before, to here
-                    moves[found] = place, to
+                    moves[found, 0], moves[found, 1] = place, to
                     found += 1
     return moves[:found]
 
@@ -81,10 +82,11 @@ def _search(die, begin, order, tasks, wafer, budget):  # type: ignore[no-untyped
     """Return *order* with the tasks of *die* and those that share HBMs with it moved, and how many were forecast."""
     dies = _sharing(die, begin, tasks[1][order])
     part = np.zeros(dies.size + 1, np.int64)
-    part[1:] = np.cumsum(begin[dies + 1] - begin[dies])
+    for i in range(dies.size):
+        part[i + 1] = part[i] + begin[dies[i] + 1] - begin[dies[i]]
     near = np.empty(part[-1], np.int64)
     for i in range(dies.size):
-        near[part[i] : part[i + 1]] = order[begin[dies[i]] : begin[dies[i] + 1]]
+        copy(order[begin[dies[i]] : begin[dies[i] + 1]], near[part[i] : part[i + 1]])
     moves = moves_of(part)
     best = _die_ends(dies, part, near, tasks, wafer).max()
     floor = NEAR_FLOOR * _floor(die, begin, order, tasks, wafer)
@@ -102,7 +104,7 @@ def _search(die, begin, order, tasks, wafer, budget):  # type: ignore[no-untyped
             _move(near, to, place)
     changed = order.copy()
     for i in range(dies.size):
-        changed[begin[dies[i]] : begin[dies[i] + 1]] = near[part[i] : part[i + 1]]
+        copy(near[part[i] : part[i + 1]], changed[begin[dies[i]] : begin[dies[i] + 1]])
     return changed, spent
 
 

@@ -10,6 +10,7 @@ import numba
 import numpy as np
 from annotated_types import Gt, Le
 
+from wss.arrays import stable_order
 from wss.errors import CHECKED
 from wss.records import BoolArray, FloatArray, IntArray, Plan
 
@@ -149,7 +150,7 @@ def _in_tops(heat, count, expert, die, remote):  # type: ignore[no-untyped-def]
 
     Only the entries asked for are ranked: a die fetches few experts, and most are in the top of the first row seen.
     """
-    by_die = np.argsort(die, kind="mergesort")
+    by_die = stable_order(die)
     result = np.zeros(expert.size, np.bool_)
     for first in range(expert.size):
         task = by_die[first]

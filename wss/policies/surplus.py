@@ -30,6 +30,8 @@ from __future__ import annotations
 import numba
 import numpy as np
 
+from wss.arrays import stable_order
+
 HALVINGS = 10
 ROUNDING = 1e-9
 
@@ -51,7 +53,7 @@ def _computing(row, costs):  # type: ignore[no-untyped-def]
     """Return the experts of a die, longest computing first, and their seconds; *row* is its tokens, [experts]."""
     tile_s, tile = costs[4], costs[5]
     experts = np.flatnonzero(row)
-    experts = experts[np.argsort(-row[experts], kind="mergesort")]
+    experts = experts[stable_order(-row[experts])]
     return experts, np.ceil(row[experts] / tile) * tile_s
 
 
@@ -111,9 +113,9 @@ def _listed(dies_of):  # type: ignore[no-untyped-def]
 def _start(counts, holders, costs):  # type: ignore[no-untyped-def]
     """Return the state with every expert whole: those with one holder there, the others where least is to do so far."""
     where, num_dies = _listed(holders), holders.shape[1]
-    descending = np.argsort(-counts, kind="mergesort")[: np.count_nonzero(counts)]
+    descending = stable_order(-counts)[: np.count_nonzero(counts)]
     replicas = np.array([np.count_nonzero(where[expert] >= 0) for expert in descending])
-    order = descending[np.argsort(replicas > 1, kind="mergesort")]
+    order = descending[stable_order(replicas > 1)]
     tokens = np.zeros((num_dies, counts.size), np.int64)
     source = np.full((num_dies, counts.size), -1, np.int64)
     computing, reading = np.zeros(num_dies), np.full(num_dies, costs[3])
@@ -243,7 +245,7 @@ def _reach(goal, state, view, costs):  # type: ignore[no-untyped-def]
     takes = state[4]
     for die in range(takes.size):
         _estimate(die, goal, state, costs)
-    for giver in np.argsort(-takes, kind="mergesort"):
+    for giver in stable_order(-takes):
         while takes[giver] > goal * (1 + ROUNDING):
             if not _shed(giver, goal, state, view, costs):
                 return False

@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from wss import rng
+from wss.arrays import copy
 from wss.records import IntArray
 
 WHOLE = 1 << 24  # a chance is counted in parts of this
@@ -206,7 +207,7 @@ def advance(draws, low, offsets, start, layer, above, cluster, last, experts):  
         own = _hash(_hash(draws.key, i), draws.layers[layer])
         at = offsets[i - low]
         row = at - offsets[0]
-        experts[row] = last[i]
+        copy(last[i], experts[row])
         above[at] = cluster[i]
         for t in range(start[i], start[i] + offsets[i - low + 1] - at - 1):
             at += 1
@@ -214,8 +215,8 @@ def advance(draws, low, offsets, start, layer, above, cluster, last, experts):  
             token = _hash(own, t)
             if t > 0 and _part(token, 0) < draws.sticky[layer]:
                 above[at] = above[at - 1]
-                experts[row] = experts[row - 1]
+                copy(experts[row - 1], experts[row])
             else:
                 above[at] = _draw(draws, i, layer, t, token, above[at], experts[row])
         cluster[i] = above[at]
-        last[i] = experts[row]
+        copy(experts[row], last[i])

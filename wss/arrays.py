@@ -1,0 +1,57 @@
+"""What compiled code needs of arrays where numba's own takes seconds to compile: copies and sorts.
+
+An assignment of a whole row or slice compiles a message on shapes too (4 s), a sort 2 to 3 s for each type of array.
+"""
+
+from __future__ import annotations
+
+import numba
+import numpy as np
+
+_SHORT = 16  # elements that are sorted by insertion
+
+
+@numba.njit(cache=True)
+def copy(source, target):  # type: ignore[no-untyped-def]
+    """Copy *source* to *target*, [same size]."""
+    for i in range(source.size):
+        target[i] = source[i]
+
+
+@numba.njit(cache=True)
+def sort_front(values, count):  # type: ignore[no-untyped-def]
+    """Sort the first *count* of *values* in place, by insertion."""
+    for i in range(1, count):
+        value, at = values[i], i
+        while at > 0 and values[at - 1] > value:
+            values[at] = values[at - 1]
+            at -= 1
+        values[at] = value
+
+
+@numba.njit(cache=True)
+def stable_order(keys):  # type: ignore[no-untyped-def]
+    """Return the indices that sort *keys*, none of them NaN; equal keys stay in their order, [keys]."""
+    order, merged = np.arange(keys.size), np.empty(keys.size, np.int64)
+    for first in range(0, keys.size, _SHORT):
+        for i in range(first + 1, min(first + _SHORT, keys.size)):
+            entry, at = order[i], i
+            while at > first and keys[order[at - 1]] > keys[entry]:
+                order[at] = order[at - 1]
+                at -= 1
+            order[at] = entry
+    width = _SHORT
+    while width < keys.size:
+        for first in range(0, keys.size, 2 * width):
+            middle, end = min(first + width, keys.size), min(first + 2 * width, keys.size)
+            left, right = first, middle
+            for at in range(first, end):
+                if left < middle and (right == end or keys[order[left]] <= keys[order[right]]):
+                    merged[at] = order[left]
+                    left += 1
+                else:
+                    merged[at] = order[right]
+                    right += 1
+        order, merged = merged, order
+        width *= 2
+    return order
