@@ -4,13 +4,6 @@ from __future__ import annotations
 
 import os
 import sys
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-    from pathlib import Path
-
-    from wss.config import Experiment
 
 __version__ = "0.1.0"
 
@@ -31,6 +24,14 @@ def _leave_current_folder() -> None:
 
 if sys.argv[:1] == ["-m"] and not sys.flags.safe_path:  # so it is while `python -m wss` starts
     _leave_current_folder()
+
+from typing import TYPE_CHECKING  # noqa: E402 - from here on modules are imported
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+    from wss.config import Experiment
 
 
 def load(path: str | Path, settings: Sequence[str] = (), *, allow_code: bool = False) -> Experiment:

@@ -48,14 +48,15 @@ def class_named(document: Document, place: Place, name: str) -> Any:
 def _module(name: str, folders: Sequence[str]) -> ModuleType:
     """Import the module *name*: an installed one, or else of *folders*, or else of the current folder.
 
-    These are added to the end of the path only when they are needed, so that nothing in them hides what is installed.
+    These are added to the end of the path, and only when they are needed: nothing in them hides what is installed.
     """
-    try:
-        return importlib.import_module(name)
-    except ModuleNotFoundError as error:
-        if not error.name or not f"{name}.".startswith(f"{error.name}."):
-            raise  # it is there, and what it imports is not
-    places = [os.path.abspath(folder) for folder in (*folders, os.curdir)]
-    sys.path += [folder for folder in dict.fromkeys(places) if folder not in sys.path]
-    importlib.invalidate_caches()
+    for folder in (*folders, os.curdir):
+        try:
+            return importlib.import_module(name)
+        except ModuleNotFoundError as error:
+            if not error.name or not f"{name}.".startswith(f"{error.name}."):
+                raise  # it is there, and what it imports is not
+        if (absolute := os.path.abspath(folder)) not in sys.path:
+            sys.path.append(absolute)
+        importlib.invalidate_caches()
     return importlib.import_module(name)
