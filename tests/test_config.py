@@ -38,7 +38,7 @@ def write(tmp_path):
 
 def faults_of(path, *settings):
     with pytest.raises(ConfigError) as error:
-        load(path, settings)
+        load(path, settings, allow_code=True)
     return [fault.replace(str(path), "x.yaml") for fault in error.value.faults]
 
 
@@ -140,7 +140,7 @@ def test_a_users_own_class_is_named_by_module_and_class(write, tmp_path, monkeyp
     )
     monkeypatch.syspath_prepend(tmp_path)
     entry = "{name: mine, allocation: {kind: 'mine_for_test:Mine', strength: 3}}"
-    experiment = load(write(SOUND.replace("[base, ep]", f"[base, {entry}]")))
+    experiment = load(write(SOUND.replace("[base, ep]", f"[base, {entry}]")), allow_code=True)
     allocation = experiment.policies[1].allocation
     assert isinstance(allocation, Home)
     assert allocation.strength == 3
@@ -403,7 +403,7 @@ def test_a_parameter_that_a_users_class_has_not_is_refused(tmp_path, monkeypatch
         " policies: [{name: near, allocation: {kind: 'their_policy:Near', radiuss: 0}}]}"
     )
     with pytest.raises(ConfigError, match=r"radiuss: is not a parameter of 'their_policy:Near'; did you mean 'radius'"):
-        load(path)
+        load(path, allow_code=True)
 
 
 def test_packets_too_small_are_refused(tmp_path):

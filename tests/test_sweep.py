@@ -55,7 +55,7 @@ def sweep_file(tmp_path, text=FEW, name="tiny.yaml"):
 
 def do(path, out, workers=1, dask=None):
     """Run a sweep, write its files, and return how many tasks were run."""
-    sweep = load_sweep(path)
+    sweep = load_sweep(path, allow_code=True)
     tasks = tasks_of(sweep)
     folder = Folder(out)
     identity = identity_of(sweep, tasks)

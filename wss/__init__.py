@@ -1,3 +1,56 @@
 """wss: a discrete-event simulator of wafer-scale GPU serving of Mixture-of-Experts LLMs."""
 
+from __future__ import annotations
+
+import os
+import sys
+
 __version__ = "0.1.0"
+
+
+def _leave_current_folder() -> None:
+    """Take the current folder off the path, where `python -m` puts it first: what lies there is not for wss to import.
+
+    If wss itself lies there, the folder goes to the end.
+    """
+    try:
+        here = os.getcwd()
+    except OSError:  # it has been removed
+        return
+    if sys.path[0] == here:
+        del sys.path[0]
+        sys.path += [here] * (here == os.path.dirname(os.path.dirname(__file__)))
+
+
+if sys.argv[:1] == ["-m"] and not sys.flags.safe_path:  # so it is while `python -m wss` starts
+    _leave_current_folder()
+
+from typing import TYPE_CHECKING  # noqa: E402 - from here on modules are imported
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+    from wss.config import Experiment
+
+
+def load(path: str | Path, settings: Sequence[str] = (), *, allow_code: bool = False) -> Experiment:
+    """Read the experiment of the YAML file *path*, or of a name of `wss list`, changed by *settings*.
+
+    Parameters
+    ----------
+    path
+        The file or the name.
+    settings
+        Changes, such as ``batch=1024``, as `--set` takes them.
+    allow_code
+        Whether the code of classes that the file names (``package.module:Class``) may run.
+
+    Raises
+    ------
+    ConfigError
+        With one line for each fault.
+    """
+    from wss.config import load as load_experiment  # noqa: PLC0415 - importing wss is quick
+
+    return load_experiment(path, settings, allow_code=allow_code)

@@ -20,7 +20,7 @@ import click
 from wss import __version__
 from wss.cli.joining import join
 from wss.cli.placements import placement
-from wss.cli.shared import Bars, Group, uninterrupted
+from wss.cli.shared import Bars, Group, allow_code, uninterrupted
 from wss.cli.sweeps import check, report, sweep
 from wss.cli.traces import trace
 from wss.errors import OutputError, Terminated, WssError, did_you_mean
@@ -40,18 +40,21 @@ for command in (trace, sweep, check, report, placement):
 
 @cli.command()
 @click.argument("config", type=click.Path(path_type=Path))
+@allow_code
 @click.option("--out", type=click.Path(path_type=Path), help="Result folder  [default: a new number under results/]")
 @click.option("--force", is_flag=True, help="Replace the result folder --out if it exists.")
 @click.option("--set", "settings", multiple=True, metavar="KEY=VALUE", help="Change one setting, such as batch=1024.")
 @click.option("--quiet", is_flag=True, help="No progress bars.")
 @click.option("--json", "as_json", is_flag=True, help="Print summary.json on stdout and nothing else.")
-def run(config: Path, out: Path | None, force: bool, settings: tuple[str, ...], quiet: bool, as_json: bool) -> None:
-    """Compare the policies of CONFIG, a YAML file, on one wafer, model and trace."""
+def run(
+    config: Path, allow_code: bool, out: Path | None, force: bool, settings: tuple[str, ...], quiet: bool, as_json: bool
+) -> None:
+    """Compare the policies of CONFIG, a YAML file or a name of `wss list`, on one wafer, model and trace."""
     from wss.config import load
     from wss.report import check_free, run_table, to_json, write_results
     from wss.run import run as run_experiment
 
-    experiment = load(config, settings)
+    experiment = load(config, settings, allow_code=allow_code)
     check_free(out, force)
     bars = Bars(quiet)
     try:
@@ -124,11 +127,11 @@ def gemm(size: tuple[int, ...], rows: Path | None, wafer: str, precision: Any, a
 
 @cli.command("list")
 def list_() -> None:
-    """List presets, policies and plug-ins by name, each with a line on what it is."""
-    from wss.config.plugins import listed
+    """List configurations, presets, policies and plug-ins by name, each with a line on what it is."""
+    from wss.config import plugins, shipped
     from wss.report.catalogue import catalogue
 
-    click.echo(f"{catalogue()}\n\n{listed()}")
+    click.echo(f"{shipped.listed()}\n\n{catalogue()}\n\n{plugins.listed()}")
 
 
 @cli.command()
@@ -156,6 +159,7 @@ def main() -> None:
     """Run the command line; a user's mistake ends with code 2 and a line a fault, never with a traceback."""
     signal.signal(signal.SIGTERM, _terminated)
     signal.signal(signal.SIGHUP, _terminated)
+    os.environ["PYTHONSAFEPATH"] = "1"  # workers, too, import nothing from the current folder as they start
     _let_numba_cache()
     try:
         code = cli.main(prog_name="wss", standalone_mode=False)

@@ -7,17 +7,20 @@ from pathlib import Path
 
 import click
 
-from wss.cli.shared import free_file
+from wss.cli.shared import allow_code, free_file
 from wss.files import write_whole
 
 
 @click.command()
 @click.argument("config", type=click.Path(path_type=Path))
+@allow_code
 @click.option("--policy", required=True, metavar="NAME", help="One of CONFIG, or of `wss list`.")
 @click.option("--out", type=click.Path(path_type=Path), help="The file  [default: stdout]")
 @click.option("--force", is_flag=True, help="Replace --out if it exists.")
 @click.option("--set", "settings", multiple=True, metavar="KEY=VALUE", help="Change one setting, such as batch=1024.")
-def placement(config: Path, policy: str, out: Path | None, force: bool, settings: tuple[str, ...]) -> None:
+def placement(
+    config: Path, allow_code: bool, policy: str, out: Path | None, force: bool, settings: tuple[str, ...]
+) -> None:
     """Write where a policy puts the experts of CONFIG, as JSON for SGLang's --init-expert-location.
 
     `placement: {kind: file, path: FILE}` reads it again.
@@ -27,7 +30,7 @@ def placement(config: Path, policy: str, out: Path | None, force: bool, settings
 
     if out is not None:
         free_file(out, force)
-    layout = layout_of(load(config, settings), policy)
+    layout = layout_of(load(config, settings, allow_code=allow_code), policy)
     for note in layout.notes:
         click.echo(f"note: {note}", err=True)
     if out is None:

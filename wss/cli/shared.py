@@ -14,6 +14,13 @@ import click
 
 from wss.errors import OutputError, did_you_mean
 
+allow_code = click.option(
+    "--allow-code",
+    is_flag=True,
+    envvar="WSS_ALLOW_CODE",
+    help="Run the code of classes that the file names (package.module:Class); look for them beside it too.",
+)
+
 
 class Group(click.Group):
     """A group that suggests the closest command."""

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from wss.cli.shared import Bars, uninterrupted
+from wss.cli.shared import Bars, allow_code, uninterrupted
 from wss.errors import ConfigError
 from wss.files import write_whole
 
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 _SHARED = (
     click.argument("experiment", type=click.Path(path_type=Path)),
+    allow_code,
     click.option(
         "--out",
         type=click.Path(path_type=Path),
@@ -44,13 +45,19 @@ def _shared(command: Any) -> Any:
 @click.command()
 @_shared
 def sweep(
-    experiment: Path, out: Path | None, settings: tuple[str, ...], workers: int | None, dask: str | None, quiet: bool
+    experiment: Path,
+    allow_code: bool,
+    out: Path | None,
+    settings: tuple[str, ...],
+    workers: int | None,
+    dask: str | None,
+    quiet: bool,
 ) -> None:
     """Run all points of EXPERIMENT, a YAML file, in parallel; what has been done is kept and not run again."""
     from wss.config.grid import load_sweep
     from wss.report.sweeps import notes_in, sweep_legend, sweep_table
 
-    plan = load_sweep(experiment, settings)
+    plan = load_sweep(experiment, settings, allow_code=allow_code)
     _, rows, folder = _run(plan, out, workers, dask, quiet)
     click.echo(sweep_table(plan.axes, rows))
     click.echo(sweep_legend(rows, notes_in(folder.path)))
@@ -135,6 +142,7 @@ def _faults(check: Any, point: Any) -> list[str]:
 )
 def check(
     experiment: Path,
+    allow_code: bool,
     out: Path | None,
     settings: tuple[str, ...],
     workers: int | None,
@@ -151,7 +159,7 @@ def check(
     from wss.sweep.execute import as_json
     from wss.sweep.folder import AGAIN
 
-    plan = load_sweep(experiment, settings)
+    plan = load_sweep(experiment, settings, allow_code=allow_code)
     path = expected or expected_path(experiment, plan.name)
     before = None if update else read_expected(path)
     identity, rows, _ = _run(plan, out, workers, dask, quiet, before)

@@ -6,10 +6,8 @@ document and returns None.
 
 from __future__ import annotations
 
-import importlib
 import json
 import re
-import sys
 from collections.abc import Mapping
 from dataclasses import fields, is_dataclass, replace
 from functools import cache
@@ -17,9 +15,10 @@ from typing import Any, TypeVar, get_type_hints
 
 from pydantic import TypeAdapter, ValidationError
 
+from wss.config.code import class_named
 from wss.config.nodes import Document, Place
 from wss.config.plugins import offered, plugin
-from wss.errors import ConfigError, Terminated, did_you_mean
+from wss.errors import ConfigError, did_you_mean
 
 T = TypeVar("T")
 
@@ -173,7 +172,7 @@ def kinded(document: Document, place: Place, value: Any, table: Mapping[str, typ
     if not isinstance(kind, str):
         document.fault(where, f"{kind!r} is not right; give a name: {did_you_mean(kind, table)}")
         return None
-    found = _import(document, where, kind) if ":" in kind else _known(document, where, kind, table, what)
+    found = class_named(document, where, kind) if ":" in kind else _known(document, where, kind, table, what)
     cls = _dataclass(document, where, kind, found)
     if cls is None:
         return None
@@ -217,22 +216,6 @@ def _known(document: Document, place: Place, kind: str, table: Mapping[str, type
         hint = f"{did_you_mean(kind, [*table, *offered(group)])} (or package.module:Class)"
         document.fault(place, f"'{kind}' is not a known {what}; {hint}")
     return table.get(kind, found)
-
-
-def _import(document: Document, place: Place, name: str) -> Any:
-    """Return what the text ``package.module:Class`` names."""
-    module, _, attribute = name.partition(":")
-    if "" not in sys.path:
-        sys.path.insert(0, "")
-    try:
-        return getattr(importlib.import_module(module), attribute)
-    except Terminated:
-        raise
-    except (Exception, SystemExit) as error:  # a user's module may raise anything while it is imported
-        document.fault(
-            place, f"'{name}' cannot be imported ({type(error).__name__}: {error}); give package.module:Class"
-        )
-        return None
 
 
 def _dataclass(document: Document, place: Place, name: str, found: Any) -> Any:

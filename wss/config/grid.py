@@ -27,10 +27,12 @@ from typing import Annotated, Any
 from annotated_types import Ge, Len, Lt
 
 from wss.config.choices import build
+from wss.config.code import folders_beside
 from wss.config.experiment import Experiment
 from wss.config.load import experiment_of, read_mapping
 from wss.config.nodes import Document, Place
 from wss.config.settings import apply_setting, put
+from wss.config.shipped import find
 from wss.errors import CHECKED, ConfigError, did_you_mean
 
 KEYS = ("name", "about", "config", "grid", "vary", "check")
@@ -64,7 +66,7 @@ class Point:
 
 @dataclass(frozen=True, kw_only=True)
 class Sweep:
-    """All points of a sweep, in the order of its axes; *settings* were given on the command line."""
+    """All points of a sweep, in the order of its axes; *settings* and *allow_code* were given on the command line."""
 
     name: str
     about: str
@@ -72,6 +74,7 @@ class Sweep:
     points: tuple[Point, ...]
     check: CheckSpec
     settings: tuple[str, ...] = ()
+    allow_code: bool = False
 
 
 @dataclass(frozen=True)
@@ -83,15 +86,17 @@ class _Choice:
     puts: tuple[tuple[str, Any, Place], ...]
 
 
-def load_sweep(path: Path, settings: Sequence[str] = ()) -> Sweep:
+def load_sweep(path: Path, settings: Sequence[str] = (), *, allow_code: bool = False) -> Sweep:
     """Read the sweep of *path*; *settings* such as ``steps=8`` change what all its points share.
+
+    With *allow_code* its classes (``package.module:Class``) are imported, and looked up beside it too.
 
     Raises
     ------
     ConfigError
         With one line for each fault: ``file:line:col: path: what; what would be right``.
     """
-    document = read_mapping(path, "config and grid")
+    document = read_mapping(path, "config and grid", folders_beside(allow_code, path))
     for key in document.value:
         if key not in KEYS:
             document.fault((key,), f"is not a key of a sweep; {did_you_mean(key, KEYS)}")
@@ -104,7 +109,7 @@ def load_sweep(path: Path, settings: Sequence[str] = ()) -> Sweep:
     for axis in set(grid) & set(vary):
         document.fault(("vary", axis), "is in grid too; keep one")
     _check_puts(document, grid, vary)
-    common = _common(document, path)
+    common = _common(document, path, allow_code)
     document.raise_faults()
     for setting in settings:
         key = setting.partition("=")[0]
@@ -122,6 +127,7 @@ def load_sweep(path: Path, settings: Sequence[str] = ()) -> Sweep:
         points=_points(document, common, combinations),
         check=spec,
         settings=tuple(settings),
+        allow_code=allow_code,
     )
 
 
@@ -133,16 +139,17 @@ def _text(document: Document, key: str, default: str) -> str:
     return str(value)
 
 
-def _common(document: Document, path: Path) -> Document:
+def _common(document: Document, path: Path, allow_code: bool) -> Document:
     """Return what all points share, as a document of its own."""
     value = document.value.get("config")
     if isinstance(value, str):
-        return read_mapping(path.parent / value, "model, wafer, trace and policies")
+        file = find(Path(value), path.parent)
+        return read_mapping(file, "model, wafer, trace and policies", folders_beside(allow_code, path, file))
     if not isinstance(value, dict):
         document.fault(("config",), "is missing or no configuration; give keys and values, or a file's path")
         return Document(document.name, {})
     where = {place[1:]: text for place, text in document.where.items() if place[:1] == ("config",)}
-    return Document(document.name, value, where)
+    return Document(document.name, value, where, code_folders=document.code_folders)
 
 
 def _check_puts(document: Document, grid: dict[str, list[_Choice]], vary: dict[str, list[_Choice]]) -> None:
@@ -235,7 +242,7 @@ def _points(
     points: list[Point] = []
     faults: list[str] = []
     for labels, choices in combinations:
-        own = Document(common.name, copy.deepcopy(common.value), dict(common.where), dict(common.called))
+        own = common.copy()
         try:
             for choice in choices:
                 for to, value, place in choice.puts:

@@ -8,11 +8,13 @@ from typing import Any
 
 from wss.config import nodes
 from wss.config.choices import build, kinded, named
+from wss.config.code import folders_beside
 from wss.config.experiment import Experiment, LayerSample, TraceFile, check_together
 from wss.config.models import read_layers, read_model
 from wss.config.nodes import Document, Place
 from wss.config.policies import read_policies
 from wss.config.settings import apply_setting
+from wss.config.shipped import find
 from wss.config.values import PLAIN, Reader, read_layer_list
 from wss.engine import NETWORKS, Dispatch
 from wss.errors import ConfigError, did_you_mean
@@ -21,15 +23,26 @@ from wss.traces.synth import SYNTHS, SynthSpec
 from wss.units import Quantity
 
 
-def load(path: str | Path, settings: Sequence[str] = ()) -> Experiment:
+def load(path: str | Path, settings: Sequence[str] = (), *, allow_code: bool = False) -> Experiment:
     """Read the experiment of *path*, changed by *settings* such as ``batch=1024``.
+
+    Parameters
+    ----------
+    path
+        A YAML file, or the name of a configuration that comes with wss.
+    settings
+        As of ``--set``.
+    allow_code
+        Whether classes that the file names (``package.module:Class``) are imported, which runs their code; they are
+        then looked up beside it too. Those of *settings* always are.
 
     Raises
     ------
     ConfigError
         With one line for each fault: ``file:line:col: path: what; what would be right``.
     """
-    document = read_mapping(Path(path), "model, wafer, trace and policies")
+    file = find(Path(path))
+    document = read_mapping(file, "model, wafer, trace and policies", folders_beside(allow_code, file))
     if "config" in document.value and {"grid", "vary"} & set(document.value):
         raise ConfigError(f"{path}: is a sweep; run it with `wss sweep`")
     for setting in settings:
@@ -37,9 +50,10 @@ def load(path: str | Path, settings: Sequence[str] = ()) -> Experiment:
     return experiment_of(document)
 
 
-def read_mapping(path: Path, needs: str) -> Document:
+def read_mapping(path: Path, needs: str, code_folders: tuple[str, ...] | None = None) -> Document:
     """Read the YAML file *path*, which must be a mapping with the keys *needs*."""
     document = nodes.read(path)
+    document.code_folders = code_folders
     if document.value is None:
         raise ConfigError(f"{path}: is empty; give at least {needs}")
     if not isinstance(document.value, dict):

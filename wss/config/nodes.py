@@ -7,8 +7,9 @@ merge keys are refused.
 
 from __future__ import annotations
 
+import copy
 import re
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -48,6 +49,10 @@ class Document:
         Of each place in *value*, such as ``("wafer", "link")``, the text ``file:line:column``.
     called
         What a setting calls a place whose steps it does not give: a policy's name for its number.
+    typed
+        Places in *value* that were given on the command line, or in Python, and not in the file.
+    code_folders
+        Where classes that the file names are looked up, beside what is installed; None if it may name none.
     faults
         One line each.
     """
@@ -56,8 +61,22 @@ class Document:
     value: Any = None
     where: dict[Place, str] = field(default_factory=dict)
     called: dict[Place, str] = field(default_factory=dict)
+    typed: set[Place] = field(default_factory=set)
+    code_folders: tuple[str, ...] | None = None
     faults: list[str] = field(default_factory=list)
     faulty: set[Place] = field(default_factory=set)
+
+    def copy(self) -> Document:
+        """Return a copy, to be changed apart."""
+        return replace(
+            self,
+            value=copy.deepcopy(self.value),
+            where=dict(self.where),
+            called=dict(self.called),
+            typed=set(self.typed),
+            faults=list(self.faults),
+            faulty=set(self.faulty),
+        )
 
     def fault(self, place: Place, what: str) -> None:
         """Note a fault at *place*: what is wrong; what would be right."""

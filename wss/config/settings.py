@@ -23,11 +23,21 @@ def apply_setting(document: Document, setting: str) -> None:
         raise ConfigError(f"{source}: is not a setting; write --set a.b=value")
     parsed = nodes.parse(text, source)
     parsed.raise_faults()
-    put(document, tuple(steps), parsed.value, dict.fromkeys(parsed.where, source), source)
+    put(document, tuple(steps), parsed.value, dict.fromkeys(parsed.where, source), source, typed=True)
 
 
-def put(document: Document, steps: tuple[str, ...], value: Any, where: Mapping[Place, str], source: str) -> None:
+def put(
+    document: Document,
+    steps: tuple[str, ...],
+    value: Any,
+    where: Mapping[Place, str],
+    source: str,
+    *,
+    typed: bool = False,
+) -> None:
     """Put *value* at *steps* of the document; *where* says of each place in the value where it was written.
+
+    It was *typed* if it was given on the command line, not in a file.
 
     A preset's name on the way becomes ``{preset: name}``; what can only be there instead of another goes in its place.
     One of the policies is meant by its name, as in ``policies.allo.allocation.block``.
@@ -57,6 +67,7 @@ def put(document: Document, steps: tuple[str, ...], value: Any, where: Mapping[P
             inside = {"preset": inside}
         elif isinstance(inside, str) and place[0] == "policies":
             inside = {"kind": inside}
+            document.typed |= {(*place, "kind")} if place in document.typed else set()
         elif inside is None or other or (not isinstance(inside, dict) and (step, following) in _EITHER_OR):
             inside = {}
         if not isinstance(inside, dict):
@@ -67,11 +78,16 @@ def put(document: Document, steps: tuple[str, ...], value: Any, where: Mapping[P
     if place in _EITHER_OR:
         document.value[steps[0]] = at = {}
     at[steps[-1]] = value
+    _forget(document, place)
+    document.where |= {place: source, **{(*place, *new): text for new, text in where.items()}}
+    document.typed |= {(*place, *new) for new in where if typed}
+
+
+def _forget(document: Document, place: Place) -> None:
+    """Forget where what was at *place* and below was written."""
+    document.typed = {old for old in document.typed if old[: len(place)] != place}
     for old in [old for old in document.where if old[: len(place)] == place]:
         del document.where[old]
-    for new, text in where.items():
-        document.where[(*place, *new)] = text
-    document.where.setdefault(place, source)
 
 
 def _number_of(policies: list[Any], name: str, source: str) -> int:

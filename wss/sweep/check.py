@@ -82,7 +82,7 @@ def expected_of(sweep: Sweep, identity: str, rows: Sequence[dict[str, Any]], fil
         "experiment": sweep.name,
         "identity": identity,
         "tolerance": sweep.check.tolerance,
-        "renew": RENEW + shlex.join([str(file), *(f"--set={setting}" for setting in sweep.settings), "--update"]),
+        "renew": RENEW + shlex.join([str(file), *_options(sweep), "--update"]),
         "wss": __version__,
         "commit": _commit(file.resolve().parent),
         "python": platform.python_version(),
@@ -96,6 +96,11 @@ def expected_of(sweep: Sweep, identity: str, rows: Sequence[dict[str, Any]], fil
             for row in rows
         ],
     }
+
+
+def _options(sweep: Sweep) -> list[str]:
+    """Return the options that *sweep* was read with."""
+    return [*(["--allow-code"] if sweep.allow_code else []), *(f"--set={setting}" for setting in sweep.settings)]
 
 
 def _known(sweep: Sweep, rows: Sequence[dict[str, Any]]) -> None:
