@@ -11,13 +11,12 @@ from __future__ import annotations
 import os
 import signal
 import sys
-import tempfile
 from pathlib import Path
 from typing import Any
 
 import click
 
-from wss import __version__
+from wss import COMPILE_CACHE_NOTE, __version__
 from wss.cli.joining import join
 from wss.cli.placements import placement
 from wss.cli.shared import Bars, Group, uninterrupted
@@ -144,19 +143,12 @@ def _terminated(number: int, _: Any) -> None:
     raise Terminated(128 + number)
 
 
-def _let_numba_cache() -> None:
-    """Give numba a place for compiled code where neither the package nor the home may be written to."""
-    home = Path(os.path.expanduser("~"))
-    package = Path(__file__).parents[1]
-    if not any(os.access(folder, os.W_OK) for folder in (package, home)):
-        os.environ.setdefault("NUMBA_CACHE_DIR", os.path.join(tempfile.gettempdir(), f"wss-numba-{os.getuid()}"))
-
-
 def main() -> None:
     """Run the command line; a user's mistake ends with code 2 and a line a fault, never with a traceback."""
     signal.signal(signal.SIGTERM, _terminated)
     signal.signal(signal.SIGHUP, _terminated)
-    _let_numba_cache()
+    if COMPILE_CACHE_NOTE is not None:
+        click.echo(f"note: {COMPILE_CACHE_NOTE}", err=True)
     try:
         code = cli.main(prog_name="wss", standalone_mode=False)
         sys.exit(code if isinstance(code, int) else 0)
