@@ -9,11 +9,10 @@ import tempfile
 from pathlib import Path
 
 import pytest
+from kit import ROOT
 
 from wss import compile_cache
 from wss.compile_cache import OURS, VARIABLE, prepare
-
-from kit import ROOT
 
 
 @pytest.fixture

@@ -19,10 +19,11 @@ import click
 from wss import COMPILE_CACHE_NOTE, __version__
 from wss.cli.joining import join
 from wss.cli.placements import placement
-from wss.cli.shared import Bars, Group, uninterrupted
+from wss.cli.shared import Bars, Group, say, uninterrupted
 from wss.cli.sweeps import check, report, sweep
 from wss.cli.traces import trace
 from wss.errors import OutputError, Terminated, WssError, did_you_mean
+from wss.escaping import for_terminal
 from wss.files import json_text
 
 
@@ -89,7 +90,7 @@ def flows(scenario: Path, network: str, chunk: str, window: int | None, duplex: 
 
     nbytes = quantity("--chunk", chunk, "size")
     result = run_flows(read_scenario(scenario), network, nbytes, window or 0, duplex)
-    click.echo(json_text(result, sort_keys=False) if as_json else flows_text(result))
+    say(json_text(result, sort_keys=False) if as_json else flows_text(result))
 
 
 @cli.command()
@@ -114,7 +115,7 @@ def gemm(size: tuple[int, ...], rows: Path | None, wafer: str, precision: Any, a
         raise ConfigError("gemm: give either M N K or --rows FILE, such as `wss gemm 128 7168 2048`")
     if rows is not None:
         found = predict_rows(read_rows(rows), die, precision)
-        click.echo(json_text(found, sort_keys=False) if as_json else rows_text(found))
+        say(json_text(found, sort_keys=False) if as_json else rows_text(found))
         return
     m, n, k = size
     seconds = predict(m, n, k, die, precision)
@@ -127,7 +128,7 @@ def list_() -> None:
     from wss.config.plugins import listed
     from wss.report.catalogue import catalogue
 
-    click.echo(f"{catalogue()}\n\n{listed()}")
+    say(f"{catalogue()}\n\n{listed()}")
 
 
 @cli.command()
@@ -148,20 +149,20 @@ def main() -> None:
     signal.signal(signal.SIGTERM, _terminated)
     signal.signal(signal.SIGHUP, _terminated)
     if COMPILE_CACHE_NOTE is not None:
-        click.echo(f"note: {COMPILE_CACHE_NOTE}", err=True)
+        say(f"note: {COMPILE_CACHE_NOTE}", err=True)
     try:
         code = cli.main(prog_name="wss", standalone_mode=False)
         sys.exit(code if isinstance(code, int) else 0)
     except WssError as error:
         for fault in error.faults:
-            click.echo(fault, err=True)
+            say(for_terminal(fault), err=True)
         sys.exit(2)
     except click.exceptions.NoArgsIsHelpError as error:
         error.show()
         sys.exit(2)
     except click.ClickException as error:
         hint = f" {error.ctx.command_path}:" if isinstance(error, click.UsageError) and error.ctx else ""
-        click.echo(f"{hint.strip() or 'wss:'} {error.format_message()}", err=True)
+        say(f"{hint.strip() or 'wss:'} {error.format_message()}", err=True)
         sys.exit(2)
     except (KeyboardInterrupt, click.Abort):
         click.echo("interrupted; nothing was written", err=True)
