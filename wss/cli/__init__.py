@@ -17,6 +17,7 @@ from typing import Any
 import click
 
 from wss import COMPILE_CACHE_NOTE, __version__
+from wss.cli import dry
 from wss.cli.joining import join
 from wss.cli.placements import placement
 from wss.cli.shared import Bars, Group, say, uninterrupted
@@ -45,7 +46,16 @@ for command in (trace, sweep, check, report, placement):
 @click.option("--set", "settings", multiple=True, metavar="KEY=VALUE", help="Change one setting, such as batch=1024.")
 @click.option("--quiet", is_flag=True, help="No progress bars.")
 @click.option("--json", "as_json", is_flag=True, help="Print summary.json on stdout and nothing else.")
-def run(config: Path, out: Path | None, force: bool, settings: tuple[str, ...], quiet: bool, as_json: bool) -> None:
+@click.option("--dry-run", is_flag=True, help="Print what would be run, as a configuration, and run nothing.")
+def run(
+    config: Path,
+    out: Path | None,
+    force: bool,
+    settings: tuple[str, ...],
+    quiet: bool,
+    as_json: bool,
+    dry_run: bool,
+) -> None:
     """Compare the policies of CONFIG, a YAML file, on one wafer, model and trace."""
     from wss.config import load
     from wss.report import check_free, run_table, to_json, write_results
@@ -53,6 +63,9 @@ def run(config: Path, out: Path | None, force: bool, settings: tuple[str, ...], 
 
     experiment = load(config, settings)
     check_free(out, force)
+    if dry_run:
+        dry.dry_run(experiment, as_json)
+        return
     bars = Bars(quiet)
     try:
         result = run_experiment(experiment, bars)

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from wss.cli import dry
 from wss.cli.shared import Bars, uninterrupted
 from wss.errors import ConfigError
 from wss.files import write_whole
@@ -43,14 +44,24 @@ def _shared(command: Any) -> Any:
 
 @click.command()
 @_shared
+@click.option("--dry-run", is_flag=True, help="Say what would be run, and about how long it takes; run nothing.")
 def sweep(
-    experiment: Path, out: Path | None, settings: tuple[str, ...], workers: int | None, dask: str | None, quiet: bool
+    experiment: Path,
+    out: Path | None,
+    settings: tuple[str, ...],
+    workers: int | None,
+    dask: str | None,
+    quiet: bool,
+    dry_run: bool,
 ) -> None:
     """Run all points of EXPERIMENT, a YAML file, in parallel; what has been done is kept and not run again."""
     from wss.config.grid import load_sweep
     from wss.report.sweeps import notes_in, sweep_legend, sweep_table
 
     plan = load_sweep(experiment, settings)
+    if dry_run:
+        dry.dry_sweep(plan, out or Path("results") / plan.name, workers, dask)
+        return
     _, rows, folder = _run(plan, out, workers, dask, quiet)
     click.echo(sweep_table(plan.axes, rows))
     click.echo(sweep_legend(rows, notes_in(folder.path)))
