@@ -2,11 +2,13 @@
 
 import atexit
 import os
+import shutil
 import stat
 import subprocess
 import sys
 import tempfile
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from kit import ROOT
@@ -68,6 +70,10 @@ def no_home(home, monkeypatch):
     monkeypatch.setenv("HOME", str(home / "gone"))
 
 
+def nearly_full(home, monkeypatch):
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=1e6))
+
+
 def full(home, monkeypatch):
     def mkdir(*_, **__):
         raise OSError(28, "No space left on device")
@@ -75,7 +81,7 @@ def full(home, monkeypatch):
     monkeypatch.setattr(Path, "mkdir", mkdir)
 
 
-@pytest.mark.parametrize("fault", [open_to_all, of_another, a_file, no_home, full])
+@pytest.mark.parametrize("fault", [open_to_all, of_another, a_file, no_home, nearly_full, full])
 def test_a_cache_that_cannot_be_used_is_no_fault(home, monkeypatch, fault):
     fault(home, monkeypatch)
     note = prepare()

@@ -23,6 +23,7 @@ VARIABLE = "NUMBA_CACHE_DIR"
 OURS = "WSS_COMPILE_CACHE"  # what wss has set VARIABLE to, to tell it from what the user has
 PACKAGE = Path(__file__).parent
 WITHOUT = {"__pycache__", "cli", "sweep", "testing", "config", "report"}  # compiled code is not of these
+ROOM = 50e6  # bytes that all of the compiled code may take
 KEPT_S = 30 * 86_400  # for so long is a folder kept that is not used
 
 
@@ -90,6 +91,8 @@ def _private(parent: Path, key: str) -> Path:
             raise OSError("belongs to another, or others may write to it")
     if not os.access(folder, os.W_OK | os.X_OK):
         raise OSError("may not be written to")
+    if shutil.disk_usage(folder).free < ROOM:
+        raise OSError("has no room")
     with contextlib.suppress(OSError):
         os.utime(folder)  # it is in use
     if new:

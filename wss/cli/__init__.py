@@ -8,6 +8,7 @@ Imports that cost time stand inside the commands that need them, so that ``--hel
 # ruff: noqa: PLC0415
 from __future__ import annotations
 
+import io
 import os
 import signal
 import sys
@@ -161,6 +162,9 @@ def main() -> None:
     """Run the command line; a user's mistake ends with code 2 and a line a fault, never with a traceback."""
     signal.signal(signal.SIGTERM, _terminated)
     signal.signal(signal.SIGHUP, _terminated)
+    for stream in (sys.stdout, sys.stderr):  # a terminal may lack a sign, such as the ±
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace" if stream.errors == "strict" else stream.errors)
     if COMPILE_CACHE_NOTE is not None:
         say(f"note: {COMPILE_CACHE_NOTE}", err=True)
     try:
@@ -175,7 +179,8 @@ def main() -> None:
         sys.exit(2)
     except click.ClickException as error:
         hint = f" {error.ctx.command_path}:" if isinstance(error, click.UsageError) and error.ctx else ""
-        say(f"{hint.strip() or 'wss:'} {error.format_message()}", err=True)
+        what = " ".join(error.format_message().split())
+        say(f"{hint.strip() or 'wss:'} {what}", err=True)
         sys.exit(2)
     except (KeyboardInterrupt, click.Abort):
         click.echo("interrupted; nothing was written", err=True)

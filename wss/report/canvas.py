@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -41,6 +42,9 @@ def pyplot(what: str) -> Any:
     ConfigError
         If matplotlib is not installed.
     """
+    log = logging.getLogger("matplotlib")
+    level = log.level
+    log.setLevel(logging.ERROR)  # that it finds no home for its own cache is no fault
     try:
         import matplotlib  # noqa: PLC0415 - an extra
 
@@ -48,6 +52,8 @@ def pyplot(what: str) -> Any:
         from matplotlib import pyplot as plt  # noqa: PLC0415
     except ImportError:
         raise ConfigError(f"{what}: needs matplotlib; install wss with the extra 'plot'") from None
+    finally:
+        log.setLevel(level)
     return plt
 
 
