@@ -13,6 +13,7 @@ from test_sweep import TINY, do, sweep_file
 
 from wss.cli import cli
 from wss.errors import ConfigError
+from wss.escaping import for_markdown
 from wss.report.markdown import means_table, table
 from wss.report.results import Results, read_results, write_report
 from wss.report.sweeps import intervals_of
@@ -80,7 +81,8 @@ def test_a_sweep_is_drawn_with_every_row(tmp_path, kind):
     assert not absent & found
     report = (tmp_path / "report" / "report.md").read_text()
     assert all(f"]({name}.png)" in report for name in found)
-    keys = [[*(str(row[axis]).replace("|", "/") for axis in results.axes), row["policy"]] for row in results.rows]
+    columns = (*results.axes, "policy")
+    keys = [[for_markdown(row[key]).replace("\\|", "/") for key in columns] for row in results.rows]
     assert [cells[: len(keys[0])] for cells in rows_of(report)] == keys
 
 

@@ -27,6 +27,11 @@ if sys.argv[:1] == ["-m"] and not sys.flags.safe_path:  # so it is while `python
 
 from typing import TYPE_CHECKING  # noqa: E402 - from here on modules are imported
 
+from wss.compile_cache import prepare as _prepare  # noqa: E402
+
+COMPILE_CACHE_NOTE = _prepare()  # before numba is imported
+"""Why compiled code is not kept from one command to the next; None if it is."""
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path

@@ -8,22 +8,24 @@ Imports that cost time stand inside the commands that need them, so that ``--hel
 # ruff: noqa: PLC0415
 from __future__ import annotations
 
+import io
 import os
 import signal
 import sys
-import tempfile
 from pathlib import Path
 from typing import Any
 
 import click
 
-from wss import __version__
+from wss import COMPILE_CACHE_NOTE, __version__
+from wss.cli import dry
 from wss.cli.joining import join
 from wss.cli.placements import placement
-from wss.cli.shared import Bars, Group, allow_code, uninterrupted
+from wss.cli.shared import Bars, Group, allow_code, say, uninterrupted
 from wss.cli.sweeps import check, report, sweep
 from wss.cli.traces import trace
 from wss.errors import OutputError, Terminated, WssError, did_you_mean
+from wss.escaping import for_terminal
 from wss.files import json_text
 
 
@@ -46,8 +48,16 @@ for command in (trace, sweep, check, report, placement):
 @click.option("--set", "settings", multiple=True, metavar="KEY=VALUE", help="Change one setting, such as batch=1024.")
 @click.option("--quiet", is_flag=True, help="No progress bars.")
 @click.option("--json", "as_json", is_flag=True, help="Print summary.json on stdout and nothing else.")
+@click.option("--dry-run", is_flag=True, help="Print what would be run, as a configuration, and run nothing.")
 def run(
-    config: Path, allow_code: bool, out: Path | None, force: bool, settings: tuple[str, ...], quiet: bool, as_json: bool
+    config: Path,
+    allow_code: bool,
+    out: Path | None,
+    force: bool,
+    settings: tuple[str, ...],
+    quiet: bool,
+    as_json: bool,
+    dry_run: bool,
 ) -> None:
     """Compare the policies of CONFIG, a YAML file or a name of `wss list`, on one wafer, model and trace."""
     from wss.config import load
@@ -56,6 +66,9 @@ def run(
 
     experiment = load(config, settings, allow_code=allow_code)
     check_free(out, force)
+    if dry_run:
+        dry.dry_run(experiment, as_json)
+        return
     bars = Bars(quiet)
     try:
         result = run_experiment(experiment, bars)
@@ -93,7 +106,7 @@ def flows(scenario: Path, network: str, chunk: str, window: int | None, duplex: 
 
     nbytes = quantity("--chunk", chunk, "size")
     result = run_flows(read_scenario(scenario), network, nbytes, window or 0, duplex)
-    click.echo(json_text(result, sort_keys=False) if as_json else flows_text(result))
+    say(json_text(result, sort_keys=False) if as_json else flows_text(result))
 
 
 @cli.command()
@@ -118,7 +131,7 @@ def gemm(size: tuple[int, ...], rows: Path | None, wafer: str, precision: Any, a
         raise ConfigError("gemm: give either M N K or --rows FILE, such as `wss gemm 128 7168 2048`")
     if rows is not None:
         found = predict_rows(read_rows(rows), die, precision)
-        click.echo(json_text(found, sort_keys=False) if as_json else rows_text(found))
+        say(json_text(found, sort_keys=False) if as_json else rows_text(found))
         return
     m, n, k = size
     seconds = predict(m, n, k, die, precision)
@@ -131,7 +144,7 @@ def list_() -> None:
     from wss.config import plugins, shipped
     from wss.report.catalogue import catalogue
 
-    click.echo(f"{shipped.listed()}\n\n{catalogue()}\n\n{plugins.listed()}")
+    say(f"{shipped.listed()}\n\n{catalogue()}\n\n{plugins.listed()}")
 
 
 @cli.command()
@@ -147,33 +160,30 @@ def _terminated(number: int, _: Any) -> None:
     raise Terminated(128 + number)
 
 
-def _let_numba_cache() -> None:
-    """Give numba a place for compiled code where neither the package nor the home may be written to."""
-    home = Path(os.path.expanduser("~"))
-    package = Path(__file__).parents[1]
-    if not any(os.access(folder, os.W_OK) for folder in (package, home)):
-        os.environ.setdefault("NUMBA_CACHE_DIR", os.path.join(tempfile.gettempdir(), f"wss-numba-{os.getuid()}"))
-
-
 def main() -> None:
     """Run the command line; a user's mistake ends with code 2 and a line a fault, never with a traceback."""
     signal.signal(signal.SIGTERM, _terminated)
     signal.signal(signal.SIGHUP, _terminated)
     os.environ["PYTHONSAFEPATH"] = "1"  # workers, too, import nothing from the current folder as they start
-    _let_numba_cache()
+    for stream in (sys.stdout, sys.stderr):  # a terminal may lack a sign, such as the ±
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace" if stream.errors == "strict" else stream.errors)
+    if COMPILE_CACHE_NOTE is not None:
+        say(f"note: {COMPILE_CACHE_NOTE}", err=True)
     try:
         code = cli.main(prog_name="wss", standalone_mode=False)
         sys.exit(code if isinstance(code, int) else 0)
     except WssError as error:
         for fault in error.faults:
-            click.echo(fault, err=True)
+            say(for_terminal(fault), err=True)
         sys.exit(2)
     except click.exceptions.NoArgsIsHelpError as error:
         error.show()
         sys.exit(2)
     except click.ClickException as error:
         hint = f" {error.ctx.command_path}:" if isinstance(error, click.UsageError) and error.ctx else ""
-        click.echo(f"{hint.strip() or 'wss:'} {error.format_message()}", err=True)
+        what = " ".join(error.format_message().split())
+        say(f"{hint.strip() or 'wss:'} {what}", err=True)
         sys.exit(2)
     except (KeyboardInterrupt, click.Abort):
         click.echo("interrupted; nothing was written", err=True)

@@ -8,6 +8,7 @@ from typing import Any
 
 import click
 
+from wss.cli.shared import say
 from wss.files import json_text
 
 
@@ -21,7 +22,7 @@ def show(file: Path, as_json: bool) -> None:
 
     with TraceReader(file) as reader:
         found = describe(reader)
-    click.echo(json_text(found, sort_keys=False) if as_json else describe_text(found))
+    say(json_text(found, sort_keys=False) if as_json else describe_text(found))
 
 
 @click.command()
@@ -46,7 +47,7 @@ def predict(file: Path, budgets: tuple[float, ...], precision: Any, as_json: boo
         shape = next((m for m in MODELS.values() if m.name == reader.meta.model), None)
         nbytes = shape.expert_bytes(precision) if shape else None
         found = evaluate(reader.meta, reader.requests, budgets or (0.05, 0.1, 0.2, 0.4), nbytes)
-    click.echo(json_text(found, sort_keys=False) if as_json else prediction_text(found))
+    say(json_text(found, sort_keys=False) if as_json else prediction_text(found))
 
 
 @click.command()
@@ -66,4 +67,4 @@ def stats(files: tuple[Path, ...], as_json: bool, per_layer: bool, plot: Path | 
         for path, counts in counted:
             for picture in write_plots(counts, plot, path.stem, kind):
                 click.echo(f"wrote {picture}", err=True)
-    click.echo(json_text(found, sort_keys=False) if as_json else stats_text(found, per_layer))
+    say(json_text(found, sort_keys=False) if as_json else stats_text(found, per_layer))

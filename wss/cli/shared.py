@@ -13,6 +13,7 @@ from typing import Any
 import click
 
 from wss.errors import OutputError, did_you_mean
+from wss.escaping import lines_for_terminal
 
 allow_code = click.option(
     "--allow-code",
@@ -76,6 +77,11 @@ def free_file(out: Path, force: bool) -> None:
         raise OutputError(f"{out}: is not a plain file, --force does not replace it; give another --out")
     if not out.resolve().parent.is_dir():
         raise OutputError(f"{out}: its folder does not exist; make it first, or give another --out")
+
+
+def say(text: str, *, err: bool = False) -> None:
+    """Print *text* that may hold what comes from outside; data for other programs is printed as it is."""
+    click.echo(lines_for_terminal(text), err=err)
 
 
 @contextmanager

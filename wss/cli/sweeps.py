@@ -6,14 +6,17 @@ from __future__ import annotations
 import os
 import sys
 import time
+from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
+from wss.cli import dry
 from wss.cli.shared import Bars, allow_code, uninterrupted
 from wss.errors import ConfigError
 from wss.files import write_whole
+from wss.locking import only_one
 
 if TYPE_CHECKING:
     from wss.config.grid import Sweep
@@ -44,6 +47,7 @@ def _shared(command: Any) -> Any:
 
 @click.command()
 @_shared
+@click.option("--dry-run", is_flag=True, help="Say what would be run, and about how long it takes; run nothing.")
 def sweep(
     experiment: Path,
     allow_code: bool,
@@ -52,12 +56,16 @@ def sweep(
     workers: int | None,
     dask: str | None,
     quiet: bool,
+    dry_run: bool,
 ) -> None:
     """Run all points of EXPERIMENT, a YAML file, in parallel; what has been done is kept and not run again."""
     from wss.config.grid import load_sweep
     from wss.report.sweeps import notes_in, sweep_legend, sweep_table
 
     plan = load_sweep(experiment, settings, allow_code=allow_code)
+    if dry_run:
+        dry.dry_sweep(plan, out or Path("results") / plan.name, workers, dask)
+        return
     _, rows, folder = _run(plan, out, workers, dask, quiet)
     click.echo(sweep_table(plan.axes, rows))
     click.echo(sweep_legend(rows, notes_in(folder.path)))
@@ -73,13 +81,27 @@ def _run(
     expected: dict[str, Any] | None = None,
 ) -> tuple[str, list[dict[str, Any]], Folder]:
     """Run a sweep, write its tables, and return its identity, rows and folder; not if *expected* is of another one."""
+    with ExitStack() as held:
+        return _run_holding(held, plan, out, workers, dask, quiet, expected)
+
+
+def _run_holding(
+    held: ExitStack,
+    plan: Sweep,
+    out: Path | None,
+    workers: int | None,
+    dask: str | None,
+    quiet: bool,
+    expected: dict[str, Any] | None,
+) -> tuple[str, list[dict[str, Any]], Folder]:
+    """Run a sweep as `_run` does, and hold its folder."""
     from wss.report.sweeps import write_sweep
     from wss.run import check
     from wss.sweep import Folder, check_same, run_sweep, tasks_of
     from wss.sweep.check import identity_of
     from wss.sweep.collect import links_of, provenance_of, rows_of
     from wss.sweep.execute import as_json
-    from wss.sweep.folder import AGAIN
+    from wss.sweep.folder import AGAIN, TASKS
 
     if workers is not None and dask is not None:
         raise ConfigError("--workers: are not started with --dask, whose workers are used; give one of the two")
@@ -98,6 +120,7 @@ def _run(
     if faults:
         raise ConfigError(*dict.fromkeys(faults))
     folder = folder or Folder(place)
+    held.enter_context(only_one(place / TASKS, str(place)))
     folder.begin(identity, plan.name)
     started, bars = time.time(), Bars(quiet)
     try:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from wss.cli.looking import predict, show, stats
-from wss.cli.shared import Bars, Group, free_file
+from wss.cli.shared import Bars, Group, free_file, say
 
 if TYPE_CHECKING:
     from wss.models import ModelShape
@@ -146,10 +146,10 @@ def import_(
     _report(done.warnings, "warning")
     extra = f"; {len(done.skipped)} bad files skipped" if done.skipped else ""
     extra += f"; {done.resumed} files had been read before" if done.resumed else ""
-    click.echo(f"wrote {out}: {done.requests} requests of {opened.meta.model}{extra}")
+    say(f"wrote {out}: {done.requests} requests of {opened.meta.model}{extra}")
     with TraceReader(out) as reader:
         meta = reader.meta
-    click.echo(f"{len(meta.moe_layers)} MoE layers, {meta.num_experts} experts, top-{meta.top_k}; {meta.note}")
+    say(f"{len(meta.moe_layers)} MoE layers, {meta.num_experts} experts, top-{meta.top_k}; {meta.note}")
 
 
 def _hints(
@@ -180,7 +180,7 @@ def _hints(
 def _report(lines: tuple[str, ...], what: str) -> None:
     """Print *lines*, the first of many."""
     for line in lines[:MOST_LINES]:
-        click.echo(f"{what}: {line}", err=True)
+        say(f"{what}: {line}", err=True)
     if len(lines) > MOST_LINES:
         click.echo(f"{what}: and {len(lines) - MOST_LINES} more", err=True)
 
@@ -263,7 +263,7 @@ def synth(
         count = write_trace(out, meta, synthesise(spec, shape, seed), on_request=on_request)
     finally:
         bars.close()
-    click.echo(f"wrote {out}: {count} SYNTHETIC requests of {shape.name}")
+    say(f"wrote {out}: {count} SYNTHETIC requests of {shape.name}")
     if spec.drift_at > spec.decode_tokens:
         said = f"drift_at is {spec.drift_at}, and decode ends with step {spec.decode_tokens}: nothing drifts"
         click.echo(f"note: {said}", err=True)

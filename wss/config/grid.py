@@ -34,6 +34,7 @@ from wss.config.nodes import Document, Place
 from wss.config.settings import apply_setting, put
 from wss.config.shipped import find
 from wss.errors import CHECKED, ConfigError, did_you_mean
+from wss.escaping import PLAIN_NAME, is_plain_name
 
 KEYS = ("name", "about", "config", "grid", "vary", "check")
 MOST_POINTS = 10_000
@@ -133,8 +134,9 @@ def load_sweep(path: Path, settings: Sequence[str] = (), *, allow_code: bool = F
 
 def _text(document: Document, key: str, default: str) -> str:
     value: Any = document.value.get(key, default)
-    if not isinstance(value, str) or not value.isprintable() or (key == "name" and (not value or "/" in value)):
-        document.fault((key,), f"{value!r} is not right; give plain text" + (" without '/'" if key == "name" else ""))
+    if not isinstance(value, str) or not (is_plain_name(value) if key == "name" else value.isprintable()):
+        right = PLAIN_NAME if key == "name" else "plain text"
+        document.fault((key,), f"{str(value)[:100]!r} is not right; give {right}")
         return default
     return str(value)
 
@@ -192,6 +194,10 @@ def _axes(document: Document, key: str) -> dict[str, list[_Choice]]:
 def _axis(document: Document, place: Place, items: Any) -> list[_Choice]:
     """Read one axis: a list of values, or a mapping of labels to settings."""
     axis = str(place[-1])
+    labels = [axis, *(items if isinstance(items, list | dict) else ())]
+    for label in labels:
+        if isinstance(label, str) and not label.isprintable():
+            document.fault(place, f"{label[:100]!r} is no plain text; give it a label without control characters")
     if axis in TAKEN or axis.endswith(("_s", "_bytes", "_estimate", "_low", "_high")):
         document.fault(place, f"'{axis}' is a column of the results; give the axis another name")
     if isinstance(items, list) and items:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -9,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from wss.errors import ConfigError
+from wss.escaping import for_svg
 from wss.files import write_whole
 
 # Okabe and Ito's colours, which colour-blind readers can tell apart, and hatches for print in black and white.
@@ -27,6 +29,8 @@ PRINT = {
     "axes.linewidth": 0.6,
     "hatch.linewidth": 0.6,
     "text.parse_math": False,  # a user's label may hold a dollar
+    "svg.hashsalt": "wss",  # the same bytes again
+    "svg.fonttype": "none",  # text as text
 }
 
 
@@ -38,6 +42,9 @@ def pyplot(what: str) -> Any:
     ConfigError
         If matplotlib is not installed.
     """
+    log = logging.getLogger("matplotlib")
+    level = log.level
+    log.setLevel(logging.ERROR)  # that it finds no home for its own cache is no fault
     try:
         import matplotlib  # noqa: PLC0415 - an extra
 
@@ -45,7 +52,8 @@ def pyplot(what: str) -> Any:
         from matplotlib import pyplot as plt  # noqa: PLC0415
     except ImportError:
         raise ConfigError(f"{what}: needs matplotlib; install wss with the extra 'plot'") from None
-    matplotlib.rcParams |= {"svg.hashsalt": "wss", "svg.fonttype": "none"}  # the same bytes again; text as text
+    finally:
+        log.setLevel(level)
     return plt
 
 
@@ -60,7 +68,7 @@ def paper(what: str = "report") -> Iterator[Any]:
     """
     plt = pyplot(what)
     before = set(plt.get_fignums())
-    with plt.rc_context(PRINT):
+    with plt.style.context("default"), plt.rc_context(PRINT):  # whatever a matplotlibrc in this folder says
         try:
             yield plt
         finally:
@@ -95,6 +103,8 @@ def save(fig: Any, path: Path) -> Path:
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", "Glyph .* missing", UserWarning)  # a label in a script without a font
             fig.savefig(part, format=kind, dpi=200, metadata={"Date": None} if kind == "svg" else None)
+        if kind == "svg":
+            part.write_bytes(for_svg(part.read_bytes()))
 
     write_whole(path, draw, "give a folder with room")
     return path

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Sequence
 from typing import Any
 
+from wss.escaping import for_markdown
 from wss.report.sweeps import FIGURES, cell
 from wss.report.tornado import ranges
 
@@ -14,17 +16,21 @@ Row = dict[str, Any]
 
 def table(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     """Return a Markdown table; the last columns, of numbers, are aligned by the reader's program."""
-    lines = ["| " + " | ".join(" ".join(text.replace("|", "\\|").split()) for text in row) + " |" for row in rows]
-    head = "| " + " | ".join(text.replace("|", "\\|") for text in headings) + " |"
+    head, *lines = ("| " + " | ".join(map(_in_cell, row)) + " |" for row in (headings, *rows))
     return "\n".join([head, "|" + "---|" * len(headings), *lines])
+
+
+def _in_cell(text: str) -> str:
+    """Return *text*, which may be Markdown, such that it stays in its cell."""
+    return re.sub(r"(?<!\\)\|", r"\|", " ".join(text.split()))
 
 
 def rows_table(axes: Sequence[str], rows: Sequence[Row]) -> str:
     """Return all rows with their main figures, and the intervals of those."""
     shown = [figure for figure in FIGURES if figure[1] in rows[0]]
-    headings = [*axes, "policy", *(heading for heading, _, _ in shown)]
+    headings = [*map(for_markdown, axes), "policy", *(heading for heading, _, _ in shown)]
     body = [
-        [*(str(row[axis]) for axis in axes), row["policy"], *(cell(row, key, form) for _, key, form in shown)]
+        [*(for_markdown(row[axis]) for axis in (*axes, "policy")), *(cell(row, key, form) for _, key, form in shown)]
         for row in rows
     ]
     return table(headings, body)
@@ -34,7 +40,7 @@ def means_table(axes: Sequence[str], rows: Sequence[Row]) -> str:
     """Return the mean speedup of each policy, by each label of each axis and over all points that have the policy."""
     policies = list(dict.fromkeys(row["policy"] for row in rows))
     groups: list[tuple[str, list[Row]]] = [
-        (f"{axis} {label}", [row for row in rows if row[axis] == label])
+        (for_markdown(f"{axis} {label}"), [row for row in rows if row[axis] == label])
         for axis in axes
         for label in dict.fromkeys(row[axis] for row in rows)
     ]
@@ -42,7 +48,7 @@ def means_table(axes: Sequence[str], rows: Sequence[Row]) -> str:
     for name, group in [*groups, ("all", list(rows))]:
         speedups = {policy: [row["speedup"] for row in group if row["policy"] == policy] for policy in policies}
         body.append([name, *(_mean(values) for values in speedups.values())])
-    return table(["arithmetic (geometric) mean of speedups", *policies], body)
+    return table(["arithmetic (geometric) mean of speedups", *map(for_markdown, policies)], body)
 
 
 def _mean(values: Sequence[float]) -> str:
@@ -58,6 +64,6 @@ def tornado_table(rows: Sequence[Row], policy: str) -> str:
     body = []
     for varied, choices in ranges([row for row in rows if row["policy"] == policy]).items():
         low, high = min(choices, key=lambda c: c[1]), max(choices, key=lambda c: c[1])
-        every = ", ".join(f"{label} {value:.3g}x" for label, value in choices)
-        body.append([varied, f"{low[1]:.3g}x", f"{high[1]:.3g}x", every])
+        every = ", ".join(f"{for_markdown(label)} {value:.3g}x" for label, value in choices)
+        body.append([for_markdown(varied), f"{low[1]:.3g}x", f"{high[1]:.3g}x", every])
     return table(["varied", "least", "most", "all choices"], body)

@@ -14,7 +14,8 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from wss.errors import ConfigError, OutputError
-from wss.files import parse_json
+from wss.escaping import for_markdown, for_terminal
+from wss.files import parse_json, write_whole
 from wss.report.bars import write_bars
 from wss.report.markdown import means_table, rows_table, table, tornado_table
 from wss.report.meshmap import write_meshmap
@@ -59,12 +60,12 @@ def read_results(folder: Path) -> Results:
             axes = tuple(about["axes"])
             if not rows or not all({*axes, "policy"} <= set(names) for names in (rows[0], links.column_names)):
                 raise ConfigError(f"{folder}: sweep.json and the tables are of different sweeps; run the sweep again")
-            return Results(about["name"], axes, rows, links, about["notes"])
+            return Results(for_terminal(str(about["name"])), axes, rows, links, about["notes"])
         if (folder / "summary.json").is_file():
             summary = _read(folder, "summary.json")
             links = pa.Table.from_pylist(_links_of(pq.read_table(folder / "links.parquet").to_pylist()))
             run = summary["runs"][0]
-            title = f"{run['model']} on {run['wafer']}, batch {run['batch']}, {run['network']}"
+            title = for_terminal(f"{run['model']} on {run['wafer']}, batch {run['batch']}, {run['network']}")
             return Results(title, (), [flat(each) for each in summary["runs"]], links, summary["provenance"]["notes"])
     except (OSError, ValueError, KeyError, IndexError) as error:
         raise ConfigError(f"{folder}: its results are damaged ({error}); run it again") from None
@@ -110,7 +111,11 @@ def write_report(results: Results, folder: Path, kind: str) -> list[Path]:
     """
     rows, axes = results.rows, results.axes
     scale = [line.rstrip(";") + "." for line in scale_of(rows)]
-    text = [f"# {results.title}", *results.notes, *(line[0].upper() + line[1:] for line in scale)]
+    text = [
+        f"# {for_markdown(results.title)}",
+        *map(for_markdown, results.notes),
+        *(line[0].upper() + line[1:] for line in scale),
+    ]
     if "varied" in axes:
         written, drawn = _tornados(results, folder, kind)
         text += drawn
@@ -123,12 +128,12 @@ def write_report(results: Results, folder: Path, kind: str) -> list[Path]:
         text += ["## Links", *said, *(f"![{path.stem}]({path.name})" for path in maps)] if maps else []
         written += maps
     text += ["## All rows", rows_table(axes, rows)]
-    report = folder / "report.md"
+    report, content = folder / "report.md", "\n\n".join(text) + "\n"
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        report.write_text("\n\n".join(text) + "\n", encoding="utf-8")
     except OSError as error:
         raise OutputError(f"{report}: cannot be written ({error.strerror}); give an --out with room") from None
+    write_whole(report, lambda part: part.write_text(content, encoding="utf-8"), "give an --out with room")
     return [*written, report]
 
 
@@ -144,11 +149,18 @@ def _tornados(results: Results, folder: Path, kind: str) -> tuple[list[Path], li
         title = ", ".join([results.title, *(f"{axis} {label}" for axis, label in labels.items())])
         policies = shown_policies(own)
         if not policies:
-            text += [f"## {title}", "No policy but the baseline is run both with nothing varied and with something."]
+            text += [
+                f"## {for_markdown(title)}",
+                "No policy but the baseline is run both with nothing varied and with something.",
+            ]
         for policy in policies:
             name = _file("_".join(["tornado", *(str(label) for label in labels.values()), policy]), taken)
             written.append(write_tornado(own, policy, title, folder / f"{name}.{kind}"))
-            text += [f"## {title}, {policy}", f"![{name}]({written[-1].name})", tornado_table(own, policy)]
+            text += [
+                f"## {for_markdown(f'{title}, {policy}')}",
+                f"![{name}]({written[-1].name})",
+                tornado_table(own, policy),
+            ]
     return written, text
 
 

@@ -13,6 +13,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from wss.errors import OutputError
+from wss.escaping import for_csv, for_terminal
 from wss.files import parse_json, write_whole
 from wss.report.tables import aligned
 
@@ -99,9 +100,10 @@ def _links(links: Iterable[tuple[dict[str, Any], dict[str, list[Any]]]]) -> pa.T
 def _csv(table: pa.Table) -> str:
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(table.column_names)
+    writer.writerow(map(for_csv, table.column_names))
     writer.writerows(
-        ["" if v is None else repr(v) if isinstance(v, float) else v for v in row.values()] for row in table.to_pylist()
+        ["" if v is None else repr(v) if isinstance(v, float) else for_csv(v) for v in row.values()]
+        for row in table.to_pylist()
     )
     return text.getvalue()
 
@@ -119,9 +121,9 @@ def sweep_table(axes: Sequence[str], rows: Rows) -> str:
 
 def sweep_legend(rows: Rows, notes: Sequence[str]) -> str:
     """Return what has to be said below the table: scale and intervals, the baseline, and the notes of the runs."""
-    baselines = ", ".join(dict.fromkeys(str(row["baseline"]) for row in rows))
+    baselines = for_terminal(", ".join(dict.fromkeys(str(row["baseline"]) for row in rows)))
     lines = ["", *scale_of(rows), f"decode time and hops: sums over decode kernels; speedup is over {baselines};"]
-    return "\n".join([*lines, *(f"note: {note}" for note in notes)])
+    return "\n".join([*lines, *(f"note: {for_terminal(note)}" for note in notes)])
 
 
 def scale_of(rows: Rows) -> list[str]:

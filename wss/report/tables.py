@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from wss.escaping import for_terminal
 from wss.units import show
 
 COLUMNS: tuple[tuple[str, str], ...] = (
@@ -49,12 +50,13 @@ def run_table(summary: dict[str, Any], order: Sequence[str]) -> str:
             for kind, said in INTERVALS.items()
             if kind in run
         ]
-    heading = ["".join(c if c.isprintable() else "?" for c in line) for line in _heading(summary, first)]
+    heading = [for_terminal(line) for line in _heading(summary, first)]
     return "\n".join([*heading, "", aligned(cells), "", *_legend(first, moves=moves), *_planning(summary, order)])
 
 
 def aligned(cells: Sequence[Sequence[str]], left: int = 1) -> str:
     """Return rows of *cells*, the headings first, as text in columns; the first *left* columns stand to the left."""
+    cells = [[*map(for_terminal, row)] for row in cells]
     widths = [max(len(row[i]) for row in cells) for i in range(len(cells[0]))]
     lines = [
         "  ".join(

@@ -32,9 +32,14 @@ def check(experiment: Experiment) -> None:
     WssError
         If its weights do not fit, its faults cut the wafer, or its physics does not know what it asks for.
     """
+    tried(experiment)
+
+
+def tried(experiment: Experiment) -> tuple[hardware.Wafer, Sequence[AnySite]]:
+    """Put *experiment* to work with all MoE layers, run nothing, and return wafer and sites; raise as `check` does."""
     everything = replace(experiment, layers="all") if isinstance(experiment.layers, LayerSample) else experiment
     wafer = hardware.build(experiment.wafer, experiment.faults)
-    sites_of(everything, wafer, list(experiment.policies), Seen(everything, None))
+    return wafer, sites_of(everything, wafer, list(experiment.policies), Seen(everything, None))
 
 
 def simulate(experiments: Sequence[Experiment], progress: Progress) -> list[dict[str, Any]]:

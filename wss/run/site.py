@@ -90,6 +90,11 @@ class Site:
         return 0.0
 
     @property
+    def weight_bytes(self) -> float:
+        """Bytes of the experts placed on the die that has most of them."""
+        return float(self._homes.taken.max())
+
+    @property
     def placement_correlation(self) -> float | None:
         """Rank correlation of the loads behind the placement and those served in decode; None without any."""
         found = agreement(self._behind, self._served)

@@ -18,7 +18,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from wss import __version__
+import wss
 from wss.config.grid import Sweep
 from wss.errors import ConfigError, did_you_mean
 from wss.files import parse_json
@@ -83,8 +83,8 @@ def expected_of(sweep: Sweep, identity: str, rows: Sequence[dict[str, Any]], fil
         "identity": identity,
         "tolerance": sweep.check.tolerance,
         "renew": RENEW + shlex.join([str(file), *_options(sweep), "--update"]),
-        "wss": __version__,
-        "commit": _commit(file.resolve().parent),
+        "wss": wss.__version__,
+        "commit": _commit(),
         "python": platform.python_version(),
         "packages": {name: version(name) for name in PACKAGES},
         "values": [
@@ -294,13 +294,20 @@ def compare(expected: dict[str, Any], sweep: Sweep, rows: Sequence[dict[str, Any
     return sorted(moved, key=lambda m: -m.share)
 
 
-def _commit(folder: Path) -> str | None:
-    """Return the commit that *folder* is at, None outside of git."""
-    if shutil.which("git") is None:
+def _commit() -> str | None:
+    """Return the commit that wss is at, None if it is installed and no clone.
+
+    Git runs programs that a repository's configuration names, so it is run in no other's than the one whose code is
+    running: not in that of the sweep's file, nor in one around an environment in which wss is installed.
+    """
+    root = Path(wss.__file__).resolve().parents[1]
+    if not (root / ".git").exists() or shutil.which("git") is None:
         return None
+    own = {name: value for name, value in os.environ.items() if not name.startswith("GIT_")}
     done = subprocess.run(
-        ["git", "-c", "core.fsmonitor=false", "describe", "--always", "--dirty", "--abbrev=40"],
-        cwd=folder,
+        ["git", "--no-optional-locks", "-c", "core.fsmonitor=false", "describe", "--always", "--dirty", "--abbrev=40"],
+        cwd=root,
+        env=own,
         capture_output=True,
         text=True,
         check=False,

@@ -50,13 +50,17 @@ class Task:
     experiment: Experiment
 
     @property
+    def steps(self) -> int:
+        """About how many steps it has, the prefill among them."""
+        return 1 + (self.experiment.steps if self.experiment.steps != "all" else 128)
+
+    @property
     def kernels(self) -> int:
         """About how many kernels it runs, to reckon progress by."""
         experiment = self.experiment
-        steps = experiment.steps if experiment.steps != "all" else 128
         sample = experiment.layers
         layers = sample.sample if isinstance(sample, LayerSample) else len(experiment.layers_run)
-        return (steps + 1) * layers * experiment.replications
+        return self.steps * layers * experiment.replications
 
 
 def tasks_of(sweep: Sweep) -> list[list[Task]]:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from wss.errors import ConfigError, OutputError, TraceError
+from wss.escaping import is_plain_name
 from wss.traces.importers.paper_json import MODEL_FOLDERS
 
 REPOSITORY = "core12345/MoE_expert_selection_trace"
@@ -40,7 +41,12 @@ def choose(
     found: dict[tuple[str, ...], list[str]] = {}
     for name in files:
         parts = name.split("/")
-        if len(parts) == 5 and parts[4].endswith(".json") and parts[4][:-5].isdigit():
+        if (
+            len(parts) == 5
+            and all(map(is_plain_name, parts))
+            and parts[4].endswith(".json")
+            and parts[4][:-5].isdigit()
+        ):
             found.setdefault(tuple(parts[1:4]), []).append(name)
     left = found
     for place, (what, want) in enumerate(zip(("model", "benchmark", "subject"), wanted, strict=True)):

@@ -20,6 +20,7 @@ from pathlib import Path
 import msgspec
 
 from wss.errors import OutputError, TraceError
+from wss.locking import only_one
 from wss.processes import process_pool
 from wss.traces.importers.common import Common
 from wss.traces.importers.edges import Cut, Edges, fills_of
@@ -89,7 +90,7 @@ def import_source(
         If a file is bad: a line for each of the first, and how many there are. What has been read is kept for the next
         attempt. If what was read as a whole is not routing (see `importers.common`).
     OutputError
-        If something cannot be written.
+        If something cannot be written, or another import of the same writes it now.
     """
     blocks = _blocks(source.files)
     folder = out.with_name(f".{out.name}.parts-{_key(source)}")
@@ -98,12 +99,13 @@ def import_source(
         folder.mkdir(exist_ok=True)
     except OSError as error:
         raise OutputError(f"{folder}: cannot be made ({error.strerror}); give --out where you may write") from error
-    try:
-        return _import(out, source, blocks, parts, workers, skip_bad, on_files)
-    except BaseException:
-        if sum(map(_size, source.files)) <= SMALL_BYTES:  # not worth keeping for another attempt
-            shutil.rmtree(folder, ignore_errors=True)
-        raise
+    with only_one(folder, str(out)):
+        try:
+            return _import(out, source, blocks, parts, workers, skip_bad, on_files)
+        except BaseException:
+            if sum(map(_size, source.files)) <= SMALL_BYTES:  # not worth keeping for another attempt
+                shutil.rmtree(folder, ignore_errors=True)
+            raise
 
 
 def _import(

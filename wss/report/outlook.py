@@ -1,0 +1,61 @@
+"""What a run would be, as lines for the terminal."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from wss.units import show
+
+
+def outlook_lines(found: dict[str, Any], factor: float) -> list[str]:
+    """Return what `wss.run.outlook` has *found* as lines; its time may be wrong by a *factor*."""
+    return [*_memory(found), *_work(found), took(found["seconds"], factor), *(f"note: {n}" for n in found["notes"])]
+
+
+def _memory(found: dict[str, Any]) -> list[str]:
+    """Say how the HBM of a die is filled, once for policies that fill it alike."""
+    size, reserve, usable = (show(found[f"{what}_bytes"], "size") for what in ("hbm", "reserve", "usable"))
+    lines = [f"HBM of each of {found['dies']} dies: {size}, of which {reserve} are reserved and {usable} can be used"]
+    alike: dict[float, list[str]] = {}
+    for policy, nbytes in found["weight_bytes"].items():
+        alike.setdefault(nbytes, []).append(policy)
+    for nbytes, policies in alike.items():
+        room = max(0.0, found["usable_bytes"] - nbytes - found["buffer_bytes"])
+        each = show(found["expert_bytes"], "size")
+        lines += [
+            f"fits ({', '.join(policies)}): experts take {_size(nbytes)} on the fullest die, activations about "
+            f"{_size(found['buffer_bytes'])}; room for {room // found['expert_bytes']:.0f} copies of {each} is left"
+        ]
+    return lines if alike else [*lines, "this physics knows no capacity limit: whether it fits is not checked"]
+
+
+def _size(nbytes: float) -> str:
+    return show(nbytes, "size") if nbytes else "0 B"
+
+
+def _work(found: dict[str, Any]) -> list[str]:
+    """Say what would be run."""
+    of = "" if found["layers"] == found["layers_total"] else f" of {found['layers_total']}"
+    prefill = " and the prefill" if found["prefill"] else ""
+    seeds = f", with each of {found['seeds']} seeds" if found["seeds"] > 1 else ""
+    kind = "SYNTHETIC" if found["synthetic"] else "recorded"
+    return [
+        f"would run {len(found['policies'])} policies ({', '.join(found['policies'])}) over {found['layers']}{of} "
+        f"MoE layers in {found['steps']} decode steps{prefill}{seeds}: {found['layer_runs']:,} layer runs",
+        f"batch of {found['batch']:,}, of {found['requests']:,} different requests; {kind} routing: {found['source']}",
+    ]
+
+
+def took(seconds: float, factor: float, cores: int = 1) -> str:
+    """Say about how long it will take, and how far that can be trusted."""
+    low, high = (_duration(seconds / cores * share) for share in (1 / factor, factor))
+    return (
+        f"estimate: about {_duration(seconds / cores)} on {cores} core{'s' if cores > 1 else ''} ({low} to {high}), "
+        "and up to two minutes more where nothing is compiled yet"
+    )
+
+
+def _duration(seconds: float) -> str:
+    if seconds < 100:
+        return f"{max(seconds, 1):.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 6000 else f"{seconds / 3600:.0f} h"
