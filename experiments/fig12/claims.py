@@ -21,6 +21,7 @@ from wss.report.results import read_results
 Row = dict[str, Any]
 POLICIES = ("ep", "pred", "allo", "allo_pred")
 SAVED = Path(__file__).with_name("results.json")
+PHYSICS = {"paper": "paper_artifact"}  # labels of a sweep's axis, by what results.json names it
 
 
 def mean_speedup(rows: list[Row], policy: str, over: str = "base", **labels: Any) -> float:
@@ -42,7 +43,7 @@ def hops_cut(rows: list[Row], policy: str) -> tuple[float, float]:
 
     def hops_of(name: str) -> list[int]:
         return [
-            row["hops"] + (row["prefill_hops"] if row["physics"] == "paper_artifact" else 0)
+            row["hops"] + (row["prefill_hops"] if row["physics"] != "wss" else 0)
             for row in rows
             if row["policy"] == name
         ]
@@ -89,14 +90,17 @@ def figures(rows: list[Row]) -> dict[str, Any]:
     return found
 
 
-def main() -> None:
+def parts(rows: list[Row]) -> dict[tuple[str, ...], list[Row]]:
+    """Return rows by where results.json keeps their figures: the physics; of flat.yaml the routing and the physics."""
+    found: dict[tuple[str, ...], list[Row]] = {}
+    for row in rows:
+        physics = PHYSICS.get(row["physics"], row["physics"])
+        found.setdefault((row["routing"], physics) if "routing" in row else (physics,), []).append(row)
+    return found
+
+
+def show(found: dict[str, Any]) -> None:
     """Print every claim with what came out."""
-    parser = argparse.ArgumentParser()
-    parser.add_argument("folder", type=Path)
-    parser.add_argument("--save", action="store_true")
-    given = parser.parse_args()
-    rows = read_results(given.folder).rows
-    found = figures(rows)
     for name, own in found.items():
         if isinstance(own, dict) and "over_ep" in own:
             speedups = "  ".join(f"{policy} {own[policy]:6.2f}x" for policy in POLICIES)
@@ -106,9 +110,24 @@ def main() -> None:
         print(f"hops cut by {policy}: mean {own['mean'] or float('inf'):.1f}x, of sums {own['sums']:.1f}x")
     far = found["remote_over_local"]
     print(f"an expert of base, over its bytes at the own HBM: mean {far['mean']:.1f}x, most {far['most']:.1f}x")
+
+
+def main() -> None:
+    """Print the figures of each physics, and keep them."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("--save", action="store_true")
+    given = parser.parse_args()
+    saved = json.loads(SAVED.read_text(encoding="utf-8")) if SAVED.exists() else {}
+    for place, rows in parts(read_results(given.folder).rows).items():
+        print(*place)
+        *outer, last = place
+        within = saved
+        for name in outer:
+            within = within.setdefault(name, {})
+        within[last] = figures(rows)
+        show(within[last])
     if given.save:
-        saved = json.loads(SAVED.read_text(encoding="utf-8")) if SAVED.exists() else {}
-        saved[rows[0]["physics"]] = found
         SAVED.write_text(json_text(saved, sort_keys=False) + "\n", encoding="utf-8")
         print(f"\nsaved: {SAVED}")
 
