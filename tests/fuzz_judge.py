@@ -99,7 +99,7 @@ def fault_of(ended: Ended, given: dict[str, bytes], outs: Sequence[str], keeps: 
         return f"raises: {ended.raised.strip()}"
     if ended.code not in CODES:
         return f"exit code {ended.code}: {ended.err[-300:]}"
-    for word in ("Traceback (most", "MemoryError", "Unable to allocate", "malloc of size"):
+    for word in ("Traceback (most", "MemoryError", "Unable to allocate", "malloc of size", "not enough memory"):
         if word in ended.out + ended.err:
             return f"prints {word}: {(ended.out + ended.err)[-1000:]}"
     if ended.code == 2 and not ended.err.strip():

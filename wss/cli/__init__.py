@@ -177,6 +177,9 @@ def main() -> None:
     except BrokenPipeError:  # whoever read our output has gone
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(1)
+    except MemoryError:
+        click.echo("wss: there is not enough memory for this; give less of it, such as a smaller batch", err=True)
+        sys.exit(2)
     except OSError as error:  # such as a disk that fills up under numba's cache
         click.echo(
             f"{error.filename or 'wss'}: {error.strerror or error}; make room, or free the way, and run again", err=True

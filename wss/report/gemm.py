@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from wss.errors import ConfigError
-from wss.files import parse_json
+from wss.files import parse_json, read_plain
 from wss.hardware.gemm import H800
 from wss.hardware.specs import DieSpec
 from wss.models.precision import PrecisionName, peak_of, weight_bits
@@ -34,7 +34,7 @@ def read_rows(path: Path) -> list[dict[str, Any]]:
         With one line for each fault.
     """
     try:
-        content = parse_json(path.read_text(encoding="utf-8"))
+        content = parse_json(read_plain(path))
     except FileNotFoundError:
         raise ConfigError(f"{path}: there is no such file; give a JSON file with rows") from None
     except (OSError, ValueError) as error:

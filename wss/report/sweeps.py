@@ -13,8 +13,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from wss.errors import OutputError
-from wss.files import parse_json, write_whole
+from wss.files import parse_json, read_plain, write_whole
 from wss.report.tables import aligned
+from wss.traces.parquet import read_table
 
 Rows = Sequence[dict[str, Any]]
 AGAIN = "make room and run the same command again"
@@ -61,7 +62,7 @@ def write_sweep(folder: Path, rows: Rows, links: Iterable[tuple[dict[str, Any], 
 def read_sweep(folder: Path) -> tuple[list[dict[str, Any]], pa.Table]:
     """Return the rows of results, and the table of links, that `write_sweep` wrote."""
     try:
-        results, links = (pq.read_table(folder / f"{name}.parquet") for name in ("results", "links"))
+        results, links = (read_table(folder / f"{name}.parquet") for name in ("results", "links"))
         return results.to_pylist(), links
     except (OSError, pa.ArrowInvalid) as error:
         raise OutputError(f"{folder}: its results cannot be read ({error}); run the sweep again") from None
@@ -159,7 +160,7 @@ def is_sampled(row: dict[str, Any]) -> bool:
 
 def notes_in(folder: Path) -> list[str]:
     """Return the notes that a sweep's provenance has."""
-    return [str(note) for note in parse_json((folder / "sweep.json").read_bytes())["notes"]]
+    return [str(note) for note in parse_json(read_plain(folder / "sweep.json"))["notes"]]
 
 
 def cell(row: dict[str, Any], key: str, form: str) -> str:

@@ -21,7 +21,7 @@ from typing import Any
 from wss import __version__
 from wss.config.grid import Sweep
 from wss.errors import ConfigError, did_you_mean
-from wss.files import parse_json
+from wss.files import parse_json, read_plain
 from wss.sweep.tasks import PACKAGES, Task, hash_of, identity
 
 SCHEMA = "wss-expected/1"
@@ -119,7 +119,7 @@ def read_expected(path: Path) -> dict[str, Any]:
         If it is not there, or is none.
     """
     try:
-        content = parse_json(path.read_bytes())
+        content = parse_json(read_plain(path))
         fault = _fault(content)
     except FileNotFoundError:
         raise ConfigError(f"{path}: there is none yet; `wss check` with --update writes it") from None

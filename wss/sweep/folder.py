@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from wss.errors import OutputError
-from wss.files import json_text, parse_json, write_whole
+from wss.files import json_text, parse_json, read_plain, write_whole
 
 AGAIN = "make room and run the same command again, it goes on from there"
 TASKS = "tasks"
@@ -52,7 +52,7 @@ class Folder:
             If they are of a sweep of another name.
         """
         try:
-            before = parse_json((self.path / PROVENANCE).read_bytes())
+            before = parse_json(read_plain(self.path / PROVENANCE))
             other, identity_before = before["name"], before["identity"]
         except (OSError, ValueError, KeyError, TypeError):
             other, identity_before = name, None
@@ -65,7 +65,7 @@ class Folder:
     def read(self, key: str) -> dict[str, Any] | None:
         """Return the result of a task; None if it has not been done, or its file is damaged."""
         try:
-            content = parse_json(self._file(key).read_bytes())
+            content = parse_json(read_plain(self._file(key)))
         except (OSError, ValueError):
             return None
         return content if isinstance(content, dict) and content.get("key") == key else None

@@ -20,6 +20,7 @@ from pathlib import Path
 import msgspec
 
 from wss.errors import OutputError, TraceError
+from wss.files import read_plain
 from wss.processes import process_pool
 from wss.traces.importers.common import Common
 from wss.traces.importers.edges import Cut, Edges, fills_of
@@ -126,7 +127,7 @@ def _import(
         done += len(blocks[todo[i]])
         if on_files is not None:
             on_files(done)
-    reports = [msgspec.json.decode(_report_path(part).read_bytes(), type=_Report) for part in parts]
+    reports = [msgspec.json.decode(read_plain(_report_path(part)), type=_Report) for part in parts]
     faults = [fault for report in reports for fault in report.faults]
     if faults and not skip_bad:
         for part, report in zip(parts, reports, strict=True):
@@ -248,7 +249,7 @@ def _stamps(files: list[Path]) -> list[str]:
 def _is_done(part: Path, files: list[Path]) -> bool:
     """Whether an earlier import has read *files*, as they now are, into *part*."""
     try:
-        report = msgspec.json.decode(_report_path(part).read_bytes(), type=_Report)
+        report = msgspec.json.decode(read_plain(_report_path(part)), type=_Report)
     except (OSError, msgspec.DecodeError):
         return False
     return report.stamps == _stamps(files)

@@ -15,6 +15,7 @@ import pyarrow.parquet as pq
 
 from wss.errors import OutputError, TraceError
 from wss.traces.dumps import Loads
+from wss.traces.parquet import read_table
 from wss.traces.writer import reason
 
 COLUMNS = {"dump", "phase", "layer", "logical_count"}
@@ -31,7 +32,7 @@ def read_parquet(path: Path) -> list[Loads]:
         If a number of a layer is none.
     """
     try:
-        table = pq.read_table(path)
+        table = read_table(path)
         missing = sorted(COLUMNS - {*table.column_names})
         if missing:
             raise TraceError(

@@ -19,6 +19,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from wss.errors import TraceError
+from wss.files import ENDLESS, open_plain
 from wss.traces.load_parquet import COLUMNS as LOADS
 from wss.traces.schema import RequestRouting, TraceMeta, fault_of
 from wss.traces.writer import COLUMNS, PHASES, ROWS, reason, write_trace
@@ -51,14 +52,11 @@ class TraceReader:
         with _reading(path, "cannot be opened"):
             if not path.exists():
                 raise TraceError(f"{path}: does not exist; give the path of a trace file (Parquet)")
-            if not path.is_file():
-                raise TraceError(f"{path}: is not a file; give the path of a trace file (Parquet)")
-            path.open("rb").close()
-        if path.suffix in RECORDED:
-            with path.open("rb") as file:
-                if file.read(4) != b"PAR1":
-                    what = f"is a {path.suffix} file, no trace (Parquet)"
-                    raise TraceError(f"{path}: {what}; recorded routing is brought in with `wss trace import`")
+            with open_plain(path, ENDLESS) as file:
+                beginning = file.read(4)
+        if path.suffix in RECORDED and beginning != b"PAR1":
+            what = f"is a {path.suffix} file, no trace (Parquet)"
+            raise TraceError(f"{path}: {what}; recorded routing is brought in with `wss trace import`")
         with _reading(path, "is not a whole Parquet file"):
             self._file = pq.ParquetFile(path, pre_buffer=False, buffer_size=1 << 20, page_checksum_verification=True)
         try:
@@ -86,7 +84,7 @@ class TraceReader:
 
     def digest(self) -> str:
         """Return the SHA-256 of the file's content, in hexadecimal."""
-        with _reading(self.path, "cannot be read"), self.path.open("rb") as file:
+        with _reading(self.path, "cannot be read"), open_plain(self.path, ENDLESS) as file:
             return hashlib.file_digest(file, "sha256").hexdigest()
 
     def subjects(self) -> dict[int, str]:

@@ -16,6 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from wss.errors import TraceError
+from wss.files import read_plain
 from wss.records import BoolArray
 from wss.traces.importers.arrays import load_arrays
 from wss.traces.importers.pt import load_pt
@@ -85,7 +86,7 @@ def _parts(path: Path) -> tuple[list[Array], dict[str, Array]]:
     beside = path.with_suffix(".json")
     if beside.is_file():
         try:
-            named = {**msgspec.json.decode(beside.read_bytes(), type=dict[str, Any]), **named}
+            named = {**msgspec.json.decode(read_plain(beside), type=dict[str, Any]), **named}
         except (OSError, RecursionError, msgspec.DecodeError) as error:
             what = " ".join(str(error).split())
             raise TraceError(f"{beside}: is not readable JSON ({what}); mend or remove it") from error
