@@ -2,6 +2,7 @@
 
 import os
 
+import pytest
 from hypothesis import settings
 
 settings.register_profile("here", deadline=None)
@@ -22,3 +23,37 @@ LONG = (
 def pytest_collection_modifyitems(items):
     """Let the files that take longest begin first: one that begins last would leave the other cores idle."""
     items.sort(key=lambda item: LONG.index(item.path.stem) if item.path.stem in LONG else len(LONG))
+
+
+LEFT_OUT = pytest.StashKey[list[str]]()
+
+
+def pytest_configure(config):
+    """Keep the names of the slow tests that this run leaves out."""
+    config.stash[LEFT_OUT] = []
+
+
+def pytest_deselected(items):
+    """Note the tests that the marker expression leaves out."""
+    for item in items:
+        item.config.stash[LEFT_OUT].append(item.path.stem)
+
+
+def pytest_sessionfinish(session):
+    """Hand the names on from a worker of pytest-xdist."""
+    if hasattr(session.config, "workeroutput"):
+        session.config.workeroutput["left_out"] = session.config.stash[LEFT_OUT]
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node):
+    """Take the names from a worker; each worker collects all tests."""
+    node.config.stash[LEFT_OUT] = getattr(node, "workeroutput", {}).get("left_out", [])
+
+
+def pytest_terminal_summary(terminalreporter, config):
+    """Say what a default run left out."""
+    left_out = config.stash[LEFT_OUT]
+    if left_out and config.getoption("markexpr") == "not slow":
+        files = ", ".join(sorted(set(left_out)))
+        terminalreporter.write_line(f"Left out: {len(left_out)} slow tests ({files}). To run them: python -m pytest -m slow")

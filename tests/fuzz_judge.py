@@ -63,7 +63,8 @@ def run(argv: Sequence[str]) -> Ended:
             sys.argv = before
     texts = [stream.buffer.getvalue().decode("utf-8", "surrogateescape") for stream in (out, err)]
     if not raised and warned:
-        raised = f"warning: {warned[0].category.__name__}: {warned[0].message} ({warned[0].filename}:{warned[0].lineno})"
+        first = warned[0]
+        raised = f"warning: {first.category.__name__}: {first.message} ({first.filename}:{first.lineno})"
     return Ended(code, *texts, raised)
 
 
@@ -124,13 +125,14 @@ def _left_behind(ended: Ended, given: dict[str, bytes], outs: Sequence[str], kee
     tasks = [path for path in new if ended.code == 2 and "/tasks/" not in path]
     if tasks:
         return f"exit code 2, and {tasks[:3]} written"
-    changed = [path for path, data in given.items() if not any(path.startswith(f"{out}/") for out in outs) and path in here and Path(path).is_file() and data is not None and Path(path).stat().st_size != len(data)]
+    inputs = {path: data for path, data in given.items() if data and path.partition("/")[0] not in outs}
+    changed = [path for path, data in inputs.items() if not Path(path).is_file() or Path(path).read_bytes() != data]
     return f"changes {changed[:3]}" if changed else None
 
 
 def _numbers(ended: Ended, given: dict[str, bytes], outs: Sequence[str]) -> str | None:
     """Return where a figure that is not finite was printed or written."""
-    named = any(NOT_FINITE.search(data.decode("latin-1")) for data in given.values() if data is not None)
+    named = any(NOT_FINITE.search(data.decode("latin-1")) for data in given.values())
     if ended.out.lstrip()[:1] in ("{", "["):
         try:
             json.loads(ended.out, parse_constant=_refuse)
@@ -158,7 +160,8 @@ def _in_file(file: Path, named: bool) -> str | None:
     if file.suffix == ".parquet":
         table = pq.read_table(file)
         for name in table.column_names:
-            if str(table[name].type) == "double" and not all(x is None or math.isfinite(x) for x in table[name].to_pylist()):
+            values = table[name].to_pylist() if str(table[name].type) == "double" else []
+            if not all(value is None or math.isfinite(value) for value in values):
                 return f"column {name} holds what is not finite"
     return None
 

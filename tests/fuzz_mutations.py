@@ -24,16 +24,18 @@ NUMBERS = [
     *(10**9, 10**12, 10**400, 32767, 32768, -32769),
 ]
 WORDS = [
-    *("", " ", "..", "/", "a/../b", "=cmd()", "@SUM(1)", "null", "~", "nan", "inf", "-inf", "true", "yes", "all", "none"),
-    *("\u00e9", "\u202e\u2066", "\U0001f600", "\u0000", "\ud800", "x" * 140_000, "9" * 5000, "1e400", "0x10", "1_000", "\n", "a\nb: c"),
+    *("", " ", "..", "/", "a/../b", "=cmd()", "@SUM(1)", "null", "~", "nan", "inf", "-inf", "true", "yes", "all"),
+    *("\u00e9", "\u202e\u2066", "\U0001f600", "\u0000", "\ud800", "x" * 140_000, "9" * 5000, "1e400", "0x10"),
+    *("none", "1_000", "\n", "a\nb: c"),
     *("<script>", "|x|", "`x`", "%s", "{0}", "os:system", "-", "--force", "(0,0)->(1,0)", "CON", "a" * 300),
 ]
 UNITS = [
-    *("5 parsecs", "1e400 GB", "3 GiB/s", "3 s", "1 b", "1e30 TB/s", "-1 GB", "0 B", "nan s", "inf GB", "1e-300 s", "5"),
-    *("1 GB ", "1  GB", "GB", "1e308 PB", "1 TB/s", "1e-14 s", "999 s", "1e18 B", "0.001 B", "1 B/s", "1e24 FLOPS"),
+    *("5 parsecs", "1e400 GB", "3 GiB/s", "3 s", "1 b", "1e30 TB/s", "-1 GB", "0 B", "nan s", "inf GB", "1e-300 s"),
+    *("5", "1 GB ", "1  GB", "GB", "1e308 PB", "1 TB/s", "1e-14 s", "999 s", "1e18 B", "0.001 B", "1 B/s"),
 ]
 OTHERS: list[Any] = [None, True, False, [], {}, [[]], [{}], {"": None}, "text", 1, 1.5, [1, 2], {"a": 1}, {"kind": "x"}]
-DTYPES = ["int8", "int16", "int64", "uint64", "float16", "float32", "float64", "bool", "complex64", "U3", "M8[s]", ">i4"]
+DTYPES = ["int8", "int16", "int64", "uint64", "float16", "float32", "float64", "bool", "complex64", "U3", "M8[s]"]
+DTYPES += [">i4", "S2"]
 
 
 def mutate_tree(rng: Random, tree: Any, strangers: list[Any]) -> Any:
@@ -74,7 +76,7 @@ def _replace(rng: Random, parent: Any, key: Any, strangers: list[Any]) -> None:
     if isinstance(value, str) and re.match(r"[\d.]+ \w", value) and rng.random() < 0.7:
         parent[key] = rng.choice(UNITS)
     elif isinstance(value, int | float) and not isinstance(value, bool) and rng.random() < 0.7:
-        near = [value + 1, value - 1, -value, value * 2, value / 2, value + 0.5, str(value)] if abs(value) < 1e6 else [1]
+        near = [value + 1, value - 1, -value, value * 2, value / 2, str(value)] if abs(value) < 1e6 else [1]
         parent[key] = rng.choice([*near, *NUMBERS, *NUMBERS])
     else:
         parent[key] = copy.deepcopy(rng.choice([rng.choice(NUMBERS), rng.choice(WORDS), rng.choice(OTHERS)]))
@@ -155,9 +157,10 @@ def mutate_bytes(rng: Random, data: bytes) -> bytes:
     if act == 0:
         return data[:place]
     if act == 1:
-        return data[:place] + bytes([data[place] ^ (1 << rng.randrange(8))]) + data[place + 1 :] if data[place:] else b"\0"
+        return data[:place] + bytes([(data[place:] or b"0")[0] ^ (1 << rng.randrange(8))]) + data[place + 1 :]
     if act == 2:
-        return data[:place] + rng.choice([b"\0", b"\xff", b"\n", b'"', b"[", b"{", b"- ", b"&a *a", b"\x1b"]) + data[place:]
+        mark = rng.choice([b"\0", b"\xff", b"\n", b'"', b"[", b"{", b"- ", b"&a *a", b"\x1b"])
+        return data[:place] + mark + data[place:]
     if act == 3:
         return data[:place] + data[end:]
     if act == 4:
@@ -190,7 +193,8 @@ def _member(rng: Random, data: bytes) -> bytes:
     if rng.random() < 0.8:
         members[name] = mutate_bytes(rng, members[name])
     else:
-        members[rng.choice([f"{name}x", name.replace(".npy", ""), "a.npy", "../x.npy", "archive/data.pkl"])] = members.pop(name)
+        other = rng.choice([f"{name}x", name.replace(".npy", ""), "a.npy", "../x.npy", "archive/data.pkl"])
+        members[other] = members.pop(name)
     out = io.BytesIO()
     with zipfile.ZipFile(out, "w", rng.choice([zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED])) as archive:
         for name, content in members.items():

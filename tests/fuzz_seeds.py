@@ -63,8 +63,8 @@ def _run(name: str, weight: float = 1.0, files: dict[str, Any] | None = None, **
 def _runs() -> Iterator[Case]:
     """Configurations: of each part of an experiment one that spells it out."""
     parts = [
-        {"name": "p", "preset": "allo", "copies": {"room": "reserve"}, "caching": "lru"},
-        {"name": "q", "placement": {"kind": "strided"}, "allocation": "even", "prediction": "token_heatmap"},
+        {"name": "p", "preset": "allo_pred", "copies": {"room": "reserve"}, "caching": "lru"},
+        {"name": "q", "placement": {"kind": "strided"}, "allocation": "even"},
         {"name": "base", "preset": "base"},
     ]
     system = {"gpus": 2, "nodes": 2, "preset": "h100_nvl8"}
@@ -74,10 +74,13 @@ def _runs() -> Iterator[Case]:
     yield _run("run policies", policies=parts, planning="20 us")
     yield _run("run packet", network={"kind": "packet", "chunk": "1 kB"}, window=3, engine="simpy")
     yield _run("run circuit", network={"kind": "circuit", "duplex": "half"}, gemm="h800", replications=2)
-    yield _run("run faults", faults={"dies": [[0, 1]], "links": [], "yield": 1.0, "seed": 0}, wafer={"preset": "dojo", "mesh": [3, 3]})
-    yield _run("run sampled", layers={"sample": 4}, model={**MODEL, "num_layers": 9, "moe_layers": list(range(9))})
+    dead = {"dies": [[0, 1]], "links": [], "yield": 1.0, "seed": 0}
+    yield _run("run faults", faults=dead, wafer={"preset": "dojo", "mesh": [3, 3]})
+    nine = {**MODEL, "num_layers": 9, "moe_layers": list(range(9))}
+    yield _run("run sampled", layers={"sample": 4}, model=nine)
     synth = {"preset": "qwen3_235b", **SYNTH}
-    paper = {"model": "qwen3_235b", "trace": {"synth": synth}, "physics": "paper", "layers": [3, 9], "wafer": "dojo", "gemm": None}
+    paper = {"model": "qwen3_235b", "trace": {"synth": synth}, "physics": "paper", "layers": [3, 9], "wafer": "dojo"}
+    paper |= {"gemm": None}
     yield _run("run artifact", 0.3, **paper, policies=["base", "allo_pred"])
     yield _run("run config.json", 1, {"config.json": HF}, model="config.json")
     loads = {"logical_count": [[1, 2, 3, 4, 5, 6, 7, 8], [8, 7, 6, 5, 4, 3, 2, 1]]}
@@ -130,7 +133,8 @@ def _layouts() -> Iterator[Case]:
         if "logical_count" in str(content)[:30] or "csv" in name or "loads" in name or "passes" in name:
             yield Case(f"stats {name}", ("trace", "stats", name, "--json"), {name: content}, weight=0.5)
             if name != "loads.npy":
-                yield Case(f"import {name}", ("trace", "import", name, "--out", "t.parquet", "--experts", "8"), {name: content}, ("t.parquet",), 0.5)
+                argv = ("trace", "import", name, "--out", "t.parquet", "--experts", "8")
+                yield Case(f"import {name}", argv, {name: content}, ("t.parquet",), 0.5)
 
 
 def _recordings(folder: Path) -> Iterator[Case]:
@@ -140,24 +144,27 @@ def _recordings(folder: Path) -> Iterator[Case]:
     logical[:, 1:] = experts[:5]
     to_logical = np.tile(np.arange(8), (3, 1))
     passes = [([0, 1, 2], [3], logical[:3]), ([3], None, logical[3:4]), ([4], None, logical[4:5])]
+    rng = np.random.default_rng(0)
+    log = save_jsonl(folder / "r", {"a": experts}).read_text().splitlines()
+    mask = np.array([[1, 1, 1, 0], [1, 1, 1, 1]])
     made: dict[str, tuple[Any, tuple[str, ...]]] = {
         "s.pt": (save_sglang(folder / "s.pt", passes, to_logical).read_bytes(), ("--experts", "8")),
         "f.json": (json.loads(save_fingerprint(folder / "f.json", experts).read_text()), ("--experts", "8")),
         "b.csv": (_rows(save_csv(folder / "b.csv", [experts, experts])), ("--experts", "8")),
-        "r.jsonl": ([json.loads(x) for x in save_jsonl(folder / "r", {"a": experts}).read_text().splitlines()], ("--experts", "8")),
+        "r.jsonl": ([json.loads(line) for line in log], ("--experts", "8")),
         "v.npy": (experts, ("--experts", "8")),
         "v.npz": ({"prompt_routed_experts": experts[:3], "routed_experts": experts[3:]}, ("--experts", "8")),
-        "l.npy": (np.random.default_rng(0).random((2, 7, 8)), ("--top-k", "2", "--lengths", "3,4")),
-        "l.pt": ([np.random.default_rng(0).random((8, 8)), np.random.default_rng(1).random((8, 8))], ("--top-k", "2")),
+        "l.npy": (rng.random((2, 7, 8)), ("--top-k", "2", "--lengths", "3,4")),
+        "l.pt": ([rng.random((8, 8)), rng.random((8, 8))], ("--top-k", "2")),
         "l.npz": (
-            {"layer_0": np.random.default_rng(0).random((2, 4, 8)), "layer_1": np.random.default_rng(1).random((2, 4, 8)), "attention_mask": np.array([[1, 1, 1, 0], [1, 1, 1, 1]])},
+            {"layer_0": rng.random((2, 4, 8)), "layer_1": rng.random((2, 4, 8)), "attention_mask": mask},
             ("--top-k", "2", "--score", "sigmoid", "--bias", "bias.npy"),
         ),
     }
     topk = np.full((3, 3, 8), -1)
     topk[1:, :, :2] = experts[:3].transpose(1, 0, 2)
-    one = {"forward_pass_id": 0, "rank": 0, "positions": np.arange(3), "extend_seq_lens": [3], "topk_ids_of_layer": topk}
-    one |= {"input_ids": np.zeros(3), "forward_mode": 1, "misc_objects": []}
+    one = {"forward_pass_id": 0, "rank": 0, "positions": np.arange(3), "extend_seq_lens": [3]}
+    one |= {"topk_ids_of_layer": topk, "input_ids": np.zeros(3), "forward_mode": 1, "misc_objects": []}
     record = {"records": [one], "last_physical_to_logical_map": to_logical}
     made["t.pt"] = (record, ("--experts", "8"))
     for name, (content, options) in made.items():
@@ -192,8 +199,10 @@ def _others() -> Iterator[Case]:
     }
     for network in ("fluid", "packet", "circuit"):
         yield Case(f"flows {network}", ("flows", "f.json", "--network", network, "--json"), {"f.json": scenario})
-    yield Case("flows options", ("flows", "f.json", "--network", "packet", "--chunk", "1 kB", "--window", "2"), {"f.json": scenario}, weight=0.5)
-    rows = {"rows": [{"m_per_group": 128, "n": 64, "k": 32, "groups": 4, "measured_seconds": 1e-5}, {"m_per_group": 1, "n": 64, "k": 64}]}
+    chunks = ("flows", "f.json", "--network", "packet", "--chunk", "1 kB", "--window", "2")
+    yield Case("flows options", chunks, {"f.json": scenario}, weight=0.5)
+    measured = {"m_per_group": 128, "n": 64, "k": 32, "groups": 4, "measured_seconds": 1e-5}
+    rows = {"rows": [measured, {"m_per_group": 1, "n": 64, "k": 64}]}
     yield Case("gemm rows", ("gemm", "--rows", "g.json", "--json"), {"g.json": rows})
     yield Case("gemm text", ("gemm", "--rows", "g.json"), {"g.json": rows})
     yield Case("gemm size", ("gemm", "128", "64", "32", "--precision", "fp8"), {}, weight=0.2)
@@ -236,13 +245,15 @@ def _made(folder: Path, run: Callable[..., int]) -> Iterator[Case]:
         files = {"t.parquet": trace} | ({"c.yaml": CONFIG} if name == "like" else {})
         yield Case(f"trace {name}", ("trace", *options), files, ("o", "o.parquet"), 0.1 if name == "like" else 0.8)
     for replay in ("batch", "continuous"):
-        yield _run(f"run trace {replay}", 1, {"t.parquet": trace}, trace={"path": "t.parquet", "replay": replay, "order": "mixed"})
+        source = {"path": "t.parquet", "replay": replay, "order": "mixed"}
+        yield _run(f"run trace {replay}", 1, {"t.parquet": trace}, trace=source)
     results = {f"r/{file.name}": _content(file) for file in (folder / "r").iterdir()}
     of_sweep = {str(file.relative_to(folder)): _content(file) for file in (folder / "so").rglob("*") if file.is_file()}
     yield Case("report run", ("report", "r", "--out", "o", "--format", "svg"), results, ("o",), 0.12)
     yield Case("report sweep", ("report", "so", "--out", "o", "--format", "svg"), of_sweep, ("o",), 0.12)
     one = ("--out", "so", "--workers", "1", "--quiet")
-    yield Case("sweep", ("sweep", "s.yaml", *one), {"s.yaml": {**sweep, "grid": {"batch": [4]}}}, ("so",), 0.3, keeps=True)
+    short = {"s.yaml": {**sweep, "grid": {"batch": [4]}}}
+    yield Case("sweep", ("sweep", "s.yaml", *one), short, ("so",), 0.3, keeps=True)
     tasks = {name: content for name, content in of_sweep.items() if "tasks/" in name}
     resumed = {"s.yaml": {**sweep, "vary": {}}, **of_sweep}
     yield Case("sweep resumed", ("sweep", "s.yaml", *one), resumed, ("so",), 0.5, keeps=True)

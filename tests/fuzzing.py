@@ -24,13 +24,13 @@ from pathlib import Path
 from random import Random
 from typing import Any
 
-sys.path[:0] = [str(Path(__file__).parent), str(Path(__file__).parents[1])]
-
+import click
 from fuzz_files import encode, tree_of, with_tree
 from fuzz_judge import Ended, fault_of, run
 from fuzz_mutations import mutate_bytes, mutate_tree
 from fuzz_seeds import Case, cases
 
+SETTINGS = ("batch=0", "x", "=", "a.b.c=1", "seed=nan", "policies=[", "model=\u00e9", "steps=9e9", "skew=1e9")
 SPECIAL = ("fifo", "folder", "zero", "dangling", "loop", "missing")  # in place of a file
 
 
@@ -107,7 +107,8 @@ class Fuzzer:
             else:
                 contents[name] = mutate_bytes(rng, encode(name, contents[name], Random(seed)))
         plain = Random(seeds[0] if seeds else 0)
-        return Input(number, case, tuple(argv), {name: encode(name, own, plain) for name, own in contents.items()}, special)
+        files = {name: encode(name, own, plain) for name, own in contents.items()}
+        return Input(number, case, tuple(argv), files, special)
 
     def try_(self, given: Input) -> str | None:
         """Run an input, and return what is wrong, None if nothing is."""
@@ -117,7 +118,8 @@ class Fuzzer:
         with contextlib.chdir(place):
             _write(given)
             ended: Ended = run(given.argv)
-            return fault_of(ended, {**given.files, **dict.fromkeys(given.special)}, given.case.outs, given.case.keeps)
+            files = {**given.files, **dict.fromkeys(given.special, b"")}
+            return fault_of(ended, files, given.case.outs, given.case.keeps)
 
     def tried(self, start: int, count: int) -> Iterator[tuple[int, Fault | None]]:
         """Run inputs, and yield the number of each with its fault, None if it has none."""
@@ -163,11 +165,11 @@ def _mutate_argv(rng: Random, argv: list[str]) -> None:
     """Change an option's value or leave something out; where results go stays."""
     places = [i for i in range(1, len(argv)) if argv[i - 1] != "--out" and argv[i] != "--out" and i < len(argv)]
     place = rng.choice(places or [0])
-    values = ["", "0", "-1", "1", "2", "nan", "1e400", "x", "\u00e9", "..", "{}", "[", "-", str(10**20), "--x", "--json"]
+    values = ["", "0", "-1", "1", "2", "nan", "1e400", "x", "\u00e9", "..", "{}", "[", "-", "9" * 20, "--x", "--json"]
     if rng.random() < 0.7:
         argv[place] = rng.choice(values)
     elif rng.random() < 0.5:
-        argv += ["--set", rng.choice(["batch=0", "x", "=", "a.b.c=1", "seed=nan", "policies=[", "model=\u00e9", "steps=9e9"])]
+        argv += ["--set", rng.choice(SETTINGS)]
     else:
         del argv[place]
 
@@ -197,9 +199,11 @@ def _work(seed: int, start: int, count: int, kept: Path, journal: Path) -> int:
             journal.write_text(str(number + 1))
             if fault is not None:
                 faults += 1
-                first, *_, last = [*fault.what.splitlines(), ""][:1] + [line for line in fault.what.splitlines() if line.strip()]
-                print(f"input {number} ({fault.case}): {first[:200]} ... {last[:300]}\n  {fault.folder}", flush=True)
-        print(f"seed {seed}: inputs {start} to {start + count - 1}: {faults} faults, {time.process_time() - began:.0f} s of CPU")
+                lines = [line for line in fault.what.splitlines() if line.strip()]
+                first, last = lines[0], lines[-1]
+                click.echo(f"input {number} ({fault.case}): {first[:200]} ... {last[:300]}\n  {fault.folder}")
+        spent = f"{time.process_time() - began:.0f} s of CPU"
+        click.echo(f"seed {seed}: inputs {start} to {start + count - 1}: {faults} faults, {spent}")
         return min(1, faults)
 
 
@@ -219,13 +223,14 @@ def main() -> int:
         journal = Path(folder) / "journal"
         while at < end:
             journal.write_text(str(at))
-            options = ["--seed", said.seed, "--start", at, "--count", end - at, "--keep", said.keep, "--journal", journal]
+            options = ["--seed", said.seed, "--start", at, "--count", end - at]
+            options += ["--keep", said.keep.absolute(), "--journal", journal]
             done = subprocess.run([sys.executable, __file__, *map(str, options)], check=False).returncode
             code = code or min(1, abs(done))
             if done in (0, 1) and int(journal.read_text()) >= end:
                 break
             at = int(journal.read_text()) + 1
-            print(f"input {at - 1}: the process ended with {done}; going on with the next", flush=True)
+            click.echo(f"input {at - 1}: the process ended with {done}; going on with the next")
     return code
 
 

@@ -1,90 +1,130 @@
-"""The one door for files: outside ones are opened here, checked; ours are written whole or not at all.
-
-What is read is a plain file of bounded size, as a pipe would be waited for and a device has no end. JSON holds numbers
-alone (no NaN, no Infinity), and each key once.
-"""
+"""Files written whole or not at all, and JSON that holds numbers alone (no NaN, no Infinity) and each key once."""
 
 from __future__ import annotations
 
+import ctypes
 import errno
+import fcntl
 import json
 import math
 import os
-import stat
+import secrets
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any, BinaryIO, NoReturn
+from typing import Any, NoReturn
 
+from wss.ending import TEMPORARY, remove
 from wss.errors import OutputError
+from wss.reading import check_values
 
-ENDLESS = 2**63  # of a file that is read in parts
-MOST_BYTES = 2**32  # of a file of recorded routing
-MOST_TEXT = 2**28  # of text that is taken apart as a whole
-DEEPEST = 100  # mappings and lists within one another
+PREFIX = ".wss-part-"  # of the names of files and folders being written
+AT_FDCWD, RENAME_EXCHANGE = -100, 2  # of Linux
+
+_swept: set[Path] = set()  # folders where this process has looked for what killed ones had left
 
 
-def open_plain(path: Path, most: int = MOST_BYTES) -> BinaryIO:
-    """Open a plain file of at most *most* bytes for reading; nothing is waited for.
+@contextmanager
+def part_in(folder: Path, *, is_folder: bool = False) -> Iterator[Path]:
+    """Yield a new file in *folder*, or a new folder, to be filled and then passed to `settle`; else it is removed.
 
-    Raises
-    ------
-    OSError
-        If it cannot be opened, or is anything else.
+    It is locked as long as this process writes it. So what a killed one had left is known, and is removed here first.
     """
+    if (where := folder.resolve()) not in _swept:
+        remove_left(folder)
+        _swept.add(where)
+    part, lock = _new(folder, is_folder)
     try:
-        number = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC)
-    except ValueError:  # a NUL in its name
-        raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(path)) from None
-    found = os.fstat(number)
-    if stat.S_ISREG(found.st_mode) and found.st_size <= most:
-        return os.fdopen(number, "rb")
-    os.close(number)
-    if stat.S_ISREG(found.st_mode):
-        raise OSError(errno.EFBIG, f"it is larger than {most} bytes", str(path))
-    raise OSError(errno.EINVAL, "it is not a file but a folder, a pipe or a device", str(path))
+        yield part
+    finally:
+        remove(part)
+        TEMPORARY.discard(part)
+        os.close(lock)
 
 
-def check_plain(path: Path, most: int = MOST_BYTES) -> None:
-    """Check what `open_plain` does, for readers that open files themselves."""
-    open_plain(path, most).close()
+def _new(folder: Path, is_folder: bool) -> tuple[Path, int]:
+    """Make and lock a file or folder; another process may take it for one that is left before it is locked."""
+    while True:
+        part = folder.absolute() / f"{PREFIX}{os.getpid()}-{secrets.token_hex(4)}"
+        TEMPORARY.add(part)
+        if is_folder:
+            part.mkdir()
+        lock = os.open(part, os.O_RDONLY if is_folder else os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o666)
+        with suppress(OSError):  # not every file system has locks
+            fcntl.flock(lock, fcntl.LOCK_EX)
+        with suppress(FileNotFoundError):
+            if os.path.samestat(os.stat(part), os.fstat(lock)):
+                return part, lock
+        os.close(lock)
 
 
-def read_plain(path: Path, most: int = MOST_TEXT) -> bytes:
-    """Return the bytes of a plain file, of which there are at most *most*.
+def remove_left(folder: Path, prefix: str = PREFIX) -> None:
+    """Remove what begins with *prefix* in *folder* and no living process has locked."""
+    try:
+        left = [Path(entry.path) for entry in os.scandir(folder) if entry.name.startswith(prefix)]
+    except OSError:
+        return
+    for part in left:
+        with suppress(OSError), locked(part):
+            remove(part)
 
-    Raises
-    ------
-    OSError
-        As of `open_plain`.
+
+@contextmanager
+def locked(path: Path) -> Iterator[None]:
+    """Lock the file or folder *path* in here; raise OSError if another process has, or locks are not to be had."""
+    lock = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        yield
+    finally:
+        os.close(lock)
+
+
+def settle(part: Path, path: Path) -> None:
+    """Bring *part*, a file or a folder, to the disk, then name it *path*; so neither a kill nor a crash halves it."""
+    _sync_all(part)
+    os.replace(part, path)
+    _sync(path.absolute().parent)
+
+
+def exchange(part: Path, path: Path) -> None:
+    """Bring the folder *part* to the disk, then let it and the folder *path* change names, in one step if that can be.
+
+    If not, and if this process is killed between two, what was there is in a folder beside it with ``.old`` at its end.
     """
-    with open_plain(path, most) as file:
-        content = file.read(most + 1)
-    if len(content) > most:
-        raise OSError(errno.EFBIG, f"it is larger than {most} bytes", str(path))
-    return content
+    _sync_all(part)
+    old = path.with_name(f"{path.name}.{os.getpid()}.old")
+    try:
+        done = ctypes.CDLL(None).renameat2(AT_FDCWD, os.fsencode(part), AT_FDCWD, os.fsencode(path), RENAME_EXCHANGE)
+    except (AttributeError, OSError):  # there is none here
+        done = -1
+    if done != 0:
+        os.rename(path, old)
+        os.rename(part, path)
+        remove(old)
+    _sync(path.absolute().parent)
 
 
-def check_values(value: Any, most: int) -> None:
-    """Check that *value* has at most *most* parts, one that stands in several places counted in each, and is not deep.
+def _sync_all(part: Path) -> None:
+    """Bring a file, or a folder with all that is in it, to the disk."""
+    for folder, _, files in os.walk(part):
+        for name in files:
+            _sync(Path(folder, name))
+        _sync(Path(folder))
+    if not part.is_dir():
+        _sync(part)
 
-    Lists in lists, each there many times, take little in a file and more than all memory when they are written out.
 
-    Raises
-    ------
-    ValueError
-        If it has more, or is nested deeper than `DEEPEST`.
-    """
-    waiting, count = [(value, 0)], 0
-    while waiting:
-        one, depth = waiting.pop()
-        parts = one.values() if isinstance(one, dict) else one if isinstance(one, list | tuple) else ()
-        count += len(parts)
-        if count > most:
-            raise ValueError("it stands for more values than its size can hold")
-        if depth > DEEPEST:
-            raise ValueError("nested too deep")
-        waiting += [(part, depth + 1) for part in parts if isinstance(part, dict | list | tuple)]
+def _sync(path: Path) -> None:
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    except OSError as error:
+        if error.errno not in (errno.EINVAL, errno.ENOTSUP):  # not every file system syncs folders
+            raise
+    finally:
+        os.close(handle)
 
 
 def write_whole(path: Path, write: Callable[[Path], Any], advice: str) -> None:
@@ -95,14 +135,19 @@ def write_whole(path: Path, write: Callable[[Path], Any], advice: str) -> None:
     OutputError
         If it cannot be written; the line ends with *advice*.
     """
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
-        write(part)
-        part.replace(path)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with part_in(path.parent) as part:
+            write(part)
+            settle(part, path)
     except OSError as error:
-        raise OutputError(f"{path}: cannot be written ({error.strerror or error}); {advice}") from None
-    finally:
-        part.unlink(missing_ok=True)
+        raise OutputError(f"{path}: cannot be written ({reason_of(error)}); {advice}") from None
+
+
+def reason_of(error: Exception) -> str:
+    """Return what the system or a library says went wrong, on one line."""
+    text = getattr(error, "strerror", None) or str(error) or type(error).__name__
+    return str(text).splitlines()[0]
 
 
 class TwiceError(ValueError):

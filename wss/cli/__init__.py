@@ -1,7 +1,7 @@
 """The command line: parse, call one function, print, exit.
 
-Exit codes: 0 done, 1 a check failed, 2 bad input (one line a fault on stderr), 130 interrupted. Data goes to stdout,
-the rest to stderr.
+Exit codes: 0 done, 1 a check failed, 2 bad input (one line a fault on stderr), 128 and its number if a signal ends it.
+Data goes to stdout, the rest to stderr.
 Imports that cost time stand inside the commands that need them, so that ``--help`` is quick.
 """
 
@@ -9,7 +9,6 @@ Imports that cost time stand inside the commands that need them, so that ``--hel
 from __future__ import annotations
 
 import os
-import signal
 import sys
 import tempfile
 from pathlib import Path
@@ -20,10 +19,10 @@ import click
 from wss import __version__
 from wss.cli.joining import join
 from wss.cli.placements import placement
-from wss.cli.shared import Bars, Group, uninterrupted
+from wss.cli.shared import Bars, Group
 from wss.cli.sweeps import check, report, sweep
 from wss.cli.traces import trace
-from wss.errors import OutputError, Terminated, WssError, did_you_mean
+from wss.errors import OutputError, WssError, did_you_mean
 from wss.files import json_text
 
 
@@ -58,8 +57,7 @@ def run(config: Path, out: Path | None, force: bool, settings: tuple[str, ...], 
         result = run_experiment(experiment, bars)
     finally:
         bars.close()
-    with uninterrupted():
-        folder = write_results(out, result.summary, result.ledgers, result.wafer, force)
+    folder = write_results(out, result.summary, result.ledgers, result.wafer, force)
     text = to_json(result.summary) if as_json else run_table(result.summary, [p.name for p in experiment.policies])
     if not as_json:
         text += f"\n\nwrote {folder}/: summary.json, kernels.parquet, links.parquet\n"
@@ -139,11 +137,6 @@ def schema() -> None:
     click.echo(json_text(json_schema(), sort_keys=False))
 
 
-def _terminated(number: int, _: Any) -> None:
-    """End as by Ctrl-C, so that what is half-written is removed."""
-    raise Terminated(128 + number)
-
-
 def _let_numba_cache() -> None:
     """Give numba a place for compiled code where neither the package nor the home may be written to."""
     home = Path(os.path.expanduser("~"))
@@ -154,8 +147,6 @@ def _let_numba_cache() -> None:
 
 def main() -> None:
     """Run the command line; a user's mistake ends with code 2 and a line a fault, never with a traceback."""
-    signal.signal(signal.SIGTERM, _terminated)
-    signal.signal(signal.SIGHUP, _terminated)
     _let_numba_cache()
     try:
         code = cli.main(prog_name="wss", standalone_mode=False)
@@ -172,7 +163,7 @@ def main() -> None:
         click.echo(f"{hint.strip() or 'wss:'} {error.format_message()}", err=True)
         sys.exit(2)
     except (KeyboardInterrupt, click.Abort):
-        click.echo("interrupted; nothing was written", err=True)
+        click.echo("interrupted; nothing is half-written", err=True)
         sys.exit(130)
     except BrokenPipeError:  # whoever read our output has gone
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

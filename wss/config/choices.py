@@ -19,7 +19,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from wss.config.nodes import Document, Place
 from wss.config.plugins import offered, plugin
-from wss.errors import ConfigError, Terminated, did_you_mean
+from wss.errors import ConfigError, did_you_mean
 
 T = TypeVar("T")
 
@@ -226,8 +226,6 @@ def _import(document: Document, place: Place, name: str) -> Any:
         sys.path.insert(0, "")
     try:
         return getattr(importlib.import_module(module), attribute)
-    except Terminated:
-        raise
     except (Exception, SystemExit) as error:  # a user's module may raise anything while it is imported
         document.fault(
             place, f"'{name}' cannot be imported ({type(error).__name__}: {error}); give package.module:Class"

@@ -11,10 +11,10 @@ from wss.config import nodes
 from wss.config.choices import named
 from wss.config.nodes import Document, Place
 from wss.errors import ConfigError, did_you_mean
-from wss.files import read_plain
 from wss.models import MODELS, ModelShape
 from wss.models.huggingface import facts_of, is_config
 from wss.models.layers import layer_numbers
+from wss.reading import read_plain
 
 _MOST_BYTES = 10_000_000
 _MOST_FILES = 3  # a file may name the file that has the model, and so on

@@ -15,7 +15,7 @@ from typing import Any
 import yaml
 
 from wss.errors import ConfigError
-from wss.files import read_plain
+from wss.reading import read_plain
 
 Place = tuple[str | int, ...]
 

@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from wss.errors import TraceError
-from wss.files import ENDLESS, open_plain
 from wss.policies import Earlier
 from wss.policies.placements.layouts import LayoutFile
+from wss.reading import ENDLESS, open_plain
 from wss.traces.synth import SynthSpec
 
 KEY_LENGTH = 24

@@ -9,10 +9,11 @@ from typing import Any
 import numpy as np
 
 from wss.errors import ConfigError
-from wss.files import parse_json, read_plain
+from wss.files import parse_json
 from wss.hardware.gemm import H800
 from wss.hardware.specs import DieSpec
 from wss.models.precision import PrecisionName, peak_of, weight_bits
+from wss.reading import read_plain
 
 LARGEST = 10**9  # rows, columns or groups of a GEMM
 SHORTEST, LONGEST = 1e-9, 1e4  # seconds of a measured GEMM

@@ -12,8 +12,9 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from wss.errors import ConfigError, OutputError
-from wss.files import parse_json, read_plain
+from wss.errors import ConfigError
+from wss.files import parse_json, write_whole
+from wss.reading import read_plain
 from wss.report.bars import write_bars
 from wss.report.markdown import means_table, rows_table, table, tornado_table
 from wss.report.meshmap import write_meshmap
@@ -123,12 +124,8 @@ def write_report(results: Results, folder: Path, kind: str) -> list[Path]:
         text += ["## Links", *said, *(f"![{path.stem}]({path.name})" for path in maps)] if maps else []
         written += maps
     text += ["## All rows", rows_table(axes, rows)]
-    report = folder / "report.md"
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        report.write_text("\n\n".join(text) + "\n", encoding="utf-8")
-    except OSError as error:
-        raise OutputError(f"{report}: cannot be written ({error.strerror}); give an --out with room") from None
+    report, content = folder / "report.md", "\n\n".join(text) + "\n"
+    write_whole(report, lambda part: part.write_text(content, encoding="utf-8"), "give an --out with room")
     return [*written, report]
 
 

@@ -13,7 +13,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from wss.errors import OutputError
-from wss.files import parse_json, read_plain, write_whole
+from wss.files import parse_json, write_whole
+from wss.reading import read_plain
 from wss.report.tables import aligned
 from wss.traces.parquet import read_table
 

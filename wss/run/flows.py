@@ -18,8 +18,9 @@ from wss.engine.flows import fluid_flows
 from wss.engine.held import held_flows
 from wss.engine.packet import packet_flows
 from wss.errors import ConfigError
-from wss.files import parse_json, read_plain
+from wss.files import parse_json
 from wss.hardware.routing import xy
+from wss.reading import read_plain
 from wss.records import FloatArray, IntArray
 
 MAX_DIES = 1024

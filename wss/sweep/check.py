@@ -21,7 +21,8 @@ from typing import Any
 from wss import __version__
 from wss.config.grid import Sweep
 from wss.errors import ConfigError, did_you_mean
-from wss.files import parse_json, read_plain
+from wss.files import parse_json
+from wss.reading import read_plain
 from wss.sweep.tasks import PACKAGES, Task, hash_of, identity
 
 SCHEMA = "wss-expected/1"

@@ -13,7 +13,8 @@ from typing import Any, Literal
 import numpy as np
 
 from wss.errors import TraceError
-from wss.files import TwiceError, open_plain, parse_json, read_plain
+from wss.files import TwiceError, parse_json
+from wss.reading import open_plain, read_plain
 from wss.traces.importers.pt import load_pt
 from wss.traces.importers.table_rows import TOLD, roles_of
 from wss.traces.importers.unpacked import load_numpy

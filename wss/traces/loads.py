@@ -23,8 +23,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from wss.errors import TraceError, did_you_mean
-from wss.files import open_plain
 from wss.models import ModelShape
+from wss.reading import open_plain
 from wss.records import FloatArray
 from wss.traces.content import LAYOUT, Content, is_layout, other_kind, read_content
 from wss.traces.dumps import Loads

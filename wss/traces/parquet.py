@@ -7,7 +7,7 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from wss.files import check_plain
+from wss.reading import check_plain
 
 MOST_VALUES = 2 * 10**7  # of a table: some GB, were they to become Python's numbers
 MOST_BYTES = 2**30  # of a table

@@ -19,10 +19,11 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from wss.errors import TraceError
-from wss.files import ENDLESS, open_plain
+from wss.files import reason_of
+from wss.reading import ENDLESS, open_plain
 from wss.traces.load_parquet import COLUMNS as LOADS
-from wss.traces.schema import RequestRouting, TraceMeta, fault_of
-from wss.traces.writer import COLUMNS, PHASES, ROWS, reason, write_trace
+from wss.traces.schema import FORMAT, RequestRouting, TraceMeta, fault_of
+from wss.traces.writer import COLUMNS, PHASES, ROWS, write_trace
 
 __all__ = ["TraceReader", "write_trace"]
 
@@ -230,13 +231,22 @@ class TraceReader:
             raise TraceError(f"{self.path}: request {number}: {what}")
 
 
+def is_written(path: Path) -> bool:
+    """Whether the file *path* is a trace or a table of loads, as wss writes them."""
+    try:
+        schema = pq.read_schema(path)
+    except (OSError, pa.ArrowException):
+        return False
+    return (schema.metadata or {}).get(b"format") == FORMAT.encode() or set(schema.names) >= LOADS
+
+
 @contextmanager
 def _reading(path: Path, what: str) -> Iterator[None]:
     """Turn the errors of the system and of pyarrow into one line each."""
     try:
         yield
     except (OSError, pa.ArrowException) as error:
-        raise TraceError(f"{path}: {what} ({reason(error)}); give a readable, complete trace file") from error
+        raise TraceError(f"{path}: {what} ({reason_of(error)}); give a readable, complete trace file") from error
 
 
 def _starts(numbers: _Int32s) -> npt.NDArray[np.intp]:

@@ -18,7 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 from wss.errors import TraceError
-from wss.files import read_plain
+from wss.reading import read_plain
 from wss.records import IntArray
 from wss.traces.importers.filler import dense_fault, varying
 from wss.traces.importers.pt import load_pt

@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from wss.errors import TraceError
-from wss.files import read_plain
+from wss.reading import read_plain
 from wss.records import BoolArray
 from wss.traces.importers.arrays import load_arrays
 from wss.traces.importers.pt import load_pt

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from wss.errors import TraceError, did_you_mean
-from wss.files import open_plain
 from wss.models import ModelShape
+from wss.reading import open_plain
 from wss.traces.importers.arrays import load_arrays, open_vllm
 from wss.traces.importers.logits import open_logits
 from wss.traces.importers.paper_json import open_paper_json

@@ -21,9 +21,9 @@ import numpy as np
 import numpy.typing as npt
 
 from wss.errors import TraceError
-from wss.files import read_plain
 from wss.models.router import Router
 from wss.models.routers import router_of
+from wss.reading import read_plain
 from wss.traces.importers.arrays import load_arrays
 from wss.traces.importers.batches import batch_of, in_order, sequences_of
 from wss.traces.importers.pt import load_pt

@@ -18,8 +18,8 @@ import numpy as np
 import numpy.typing as npt
 
 from wss.errors import TraceError
-from wss.files import read_plain
 from wss.models import MODELS, ModelShape
+from wss.reading import read_plain
 from wss.traces.importers.scan import read_usual
 from wss.traces.importers.source import Read, Source
 from wss.traces.schema import LARGEST_NUMBER, RequestRouting, TraceMeta, repeated

@@ -20,7 +20,7 @@ import numpy as np
 import numpy.typing as npt
 
 from wss.errors import TraceError
-from wss.files import check_values, open_plain
+from wss.reading import check_values, open_plain
 from wss.traces.importers.unpacked import check_unpacked
 
 _DTYPES = {
@@ -103,7 +103,7 @@ class _Unpickler(pickle.Unpickler):
 def _check_pickle(content: bytes) -> None:
     """Check that no text or place in memory that a pickle names is larger than the pickle, before any is made."""
     for code, argument, _ in pickletools.genops(content):
-        if code.name in ("PUT", "LONG_BINPUT") and int(argument) > len(content):
+        if code.name in ("PUT", "LONG_BINPUT") and int(argument or 0) > len(content):
             raise pickle.UnpicklingError("it numbers more values than it holds")
 
 

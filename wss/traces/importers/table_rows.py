@@ -14,7 +14,7 @@ from typing import Any
 
 import msgspec
 
-from wss.files import open_plain, read_plain
+from wss.reading import open_plain, read_plain
 from wss.traces.schema import LARGEST_NUMBER
 
 Row = tuple[Any, Any, Any, Any]  # request, position, layer, experts

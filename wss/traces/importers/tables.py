@@ -23,7 +23,7 @@ import msgspec
 import numpy as np
 
 from wss.errors import TraceError
-from wss.files import open_plain
+from wss.reading import open_plain
 from wss.traces.importers.arrays import ALL_DECODE
 from wss.traces.importers.filler import dense_fault
 from wss.traces.importers.source import Hints, Read, Source, first_good, found_files, meta_of, routing_of

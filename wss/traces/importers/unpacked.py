@@ -13,12 +13,11 @@ import zipfile
 from pathlib import Path
 from typing import IO, Any
 
-import numpy as np
 import numpy.typing as npt
 from numpy.lib import format as npy
 
 from wss.errors import TraceError
-from wss.files import open_plain
+from wss.reading import open_plain
 
 MOST_UNPACKED = 2**30  # bytes that an archive smaller than that may unpack to
 
@@ -35,7 +34,7 @@ def load_numpy(path: Path) -> dict[str, Array]:
     """
     try:
         with open_plain(path) as file:
-            if file.peek(2)[:2] != b"PK":  # type: ignore[attr-defined]
+            if file.peek(2)[:2] != b"PK":
                 return {"": _array(file, os.fstat(file.fileno()).st_size)}
             with zipfile.ZipFile(file) as archive:
                 check_unpacked(archive)
@@ -66,8 +65,9 @@ def check_unpacked(archive: zipfile.ZipFile) -> int:
 def _member(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> Array:
     """Return the array that a member of an archive holds."""
     with archive.open(info) as member:
-        if member.peek(len(npy.MAGIC_PREFIX))[: len(npy.MAGIC_PREFIX)] != npy.MAGIC_PREFIX:
+        if member.read(len(npy.MAGIC_PREFIX)) != npy.MAGIC_PREFIX:
             raise ValueError(f"{info.filename[:100]} is not an array")
+        member.seek(0)
         return _array(member, info.file_size)
 
 
