@@ -233,8 +233,9 @@ def synth(
     It is labelled synthetic.
     """
     from wss.config import load_synth
+    from wss.memory import check_room
     from wss.traces import write_trace
-    from wss.traces.synth import num_requests, synth_meta, synthesise
+    from wss.traces.synth import bytes_of, num_requests, synth_meta, synthesise
 
     free_trace(out, force)
     shape = _model(model, "")
@@ -246,6 +247,7 @@ def synth(
     spec = load_synth(_parameters(preset, model, fitted=like is not None), (*settings, *given))
     if like is not None:
         spec = _like(like, shape, seed, bars, spec, {*(key.partition("=")[0] for key in (*settings, *given))})
+    check_room("the trace", bytes_of(spec, shape, 0, spec.decode_tokens))
     done = 0
 
     def on_request(_: Any) -> None:

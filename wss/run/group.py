@@ -20,6 +20,7 @@ from wss.run.batch import Progress
 from wss.run.placing import Seen
 from wss.run.replications import by_seed, part_of
 from wss.run.sampling import draw_layers
+from wss.run.sizes import check_memory
 from wss.run.summary import summary_of
 from wss.run.walk import AnySite, counts_tokens, notes_of, replay_of, seen_of, sites_of
 
@@ -33,6 +34,7 @@ def check(experiment: Experiment) -> None:
         If its weights do not fit, its faults cut the wafer, or its physics does not know what it asks for.
     """
     everything = replace(experiment, layers="all") if isinstance(experiment.layers, LayerSample) else experiment
+    check_memory(experiment, experiment.policies)
     wafer = hardware.build(experiment.wafer, experiment.faults)
     sites_of(everything, wafer, list(experiment.policies), Seen(everything, None))
 

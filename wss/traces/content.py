@@ -103,7 +103,10 @@ def _text(path: Path, text: str) -> Content:
     if text.lstrip()[0] not in "{[":
         first = next((line for line in text.lstrip().splitlines() if not line.startswith("#")), "")
         is_table = path.suffix in (".csv", ".tsv") or any(mark in first for mark in ",;\t")
-        return Content("csv", _rows(text, first)) if is_table and ":" not in first else Content("text", text)
+        try:
+            return Content("csv", _rows(text, first)) if is_table and ":" not in first else Content("text", text)
+        except csv.Error as error:
+            raise TraceError(f"{path}: is no table ({error}); give a file of expert loads or of a layout") from None
     try:
         return Content("json", parse_json(text))
     except TwiceError as error:

@@ -21,12 +21,15 @@ import pyarrow.parquet as pq
 from wss.errors import TraceError
 from wss.files import reason_of
 from wss.reading import ENDLESS, open_plain
+from wss.traces.importers.unpacked import MOST_UNPACKED
 from wss.traces.load_parquet import COLUMNS as LOADS
 from wss.traces.schema import FORMAT, RequestRouting, TraceMeta, fault_of
 from wss.traces.writer import COLUMNS, PHASES, ROWS, write_trace
 
 __all__ = ["TraceReader", "write_trace"]
 
+PACKED = 1000  # times that routing may be packed
+MOST_HELD = 2**27  # bytes of experts in a batch of rows
 RECORDED = (".json", ".jsonl", ".csv", ".pt", ".npy", ".npz")  # what recorders write
 
 _Int32s = npt.NDArray[np.int32]
@@ -66,6 +69,7 @@ class TraceReader:
                 raise TraceError(f"{path}: {what} or synth: {{loads: ...}}, and `wss trace stats` reads it")
             self.meta = TraceMeta.from_keys(_keys(self._file, path), path)
             _check_columns(self._file, self.meta, path)
+            _check_size(self._file, self.meta, path)
         except BaseException:
             self.close()
             raise
@@ -174,7 +178,9 @@ class TraceReader:
         """Read the file in batches of rows, each with the number of its first row."""
         row = 0
         with _reading(self.path, "is damaged"):
-            batches = self._file.iter_batches(ROWS, columns=columns, use_threads=False)
+            width = 2 * len(self.meta.moe_layers) * self.meta.top_k
+            rows = max(1, min(ROWS, MOST_HELD // width))
+            batches = self._file.iter_batches(rows, columns=columns, use_threads=False)
         while True:
             with _reading(self.path, "is damaged"):
                 batch = next(batches, None)
@@ -290,6 +296,13 @@ def _check_columns(file: pq.ParquetFile, meta: TraceMeta, path: Path) -> None:
         faults.append(f"{path}: holds no rows; a trace has one token or more")
     if faults:
         raise TraceError(*faults)
+
+
+def _check_size(file: pq.ParquetFile, meta: TraceMeta, path: Path) -> None:
+    """Refuse a file that stands for more than any routing can be packed: it would be read for ever."""
+    claimed = file.metadata.num_rows * 2 * len(meta.moe_layers) * meta.top_k
+    if claimed > max(MOST_UNPACKED, PACKED * path.stat().st_size):
+        raise TraceError(f"{path}: stands for {claimed} bytes of experts, which no such file can; give a recorded trace")
 
 
 def _is_text(kind: pa.DataType) -> bool:
