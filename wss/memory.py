@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import resource
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 
 from wss.errors import CapacityError
@@ -18,10 +19,8 @@ def memory() -> int:
     soft, _ = resource.getrlimit(resource.RLIMIT_AS)
     if soft != resource.RLIM_INFINITY:
         limits.append(soft)
-    try:
+    with suppress(OSError, ValueError):
         limits.append(int(_GROUP.read_text()))
-    except (OSError, ValueError):
-        pass
     return min(limits)
 
 

@@ -302,7 +302,7 @@ def _check_size(file: pq.ParquetFile, meta: TraceMeta, path: Path) -> None:
     """Refuse a file that stands for more than any routing can be packed: it would be read for ever."""
     claimed = file.metadata.num_rows * 2 * len(meta.moe_layers) * meta.top_k
     if claimed > max(MOST_UNPACKED, PACKED * path.stat().st_size):
-        raise TraceError(f"{path}: stands for {claimed} bytes of experts, which no such file can; give a recorded trace")
+        raise TraceError(f"{path}: stands for {claimed} bytes of experts, which it cannot hold; give a recorded trace")
 
 
 def _is_text(kind: pa.DataType) -> bool:
