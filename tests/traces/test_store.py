@@ -372,7 +372,7 @@ def test_no_permission(tmp_path, file, monkeypatch):
     def refuse(*_: object, **__: object) -> None:
         raise PermissionError(13, "Permission denied")
 
-    monkeypatch.setattr(Path, "open", refuse)
+    monkeypatch.setattr("wss.traces.store.open_plain", refuse)
     with pytest.raises(TraceError, match="Permission denied") as error:
         TraceReader(file)
     one_line(error, file)

@@ -8,7 +8,6 @@ becomes an inert `Opaque`: it takes any arguments, and does nothing.
 from __future__ import annotations
 
 import io
-import math
 import pickle
 import pickletools
 import zipfile
@@ -53,6 +52,18 @@ class _Storage:
         self.name = name
 
 
+def _tensor(storage: npt.NDArray[Any], offset: Any, size: Any, stride: Any, *_: Any) -> npt.NDArray[Any]:
+    """Return a tensor of *size* and *stride* (in elements) over *storage*, checked to lie within it, as a view."""
+    offset, size, stride = int(offset), [int(n) for n in size], [int(n) for n in stride]
+    if len(size) != len(stride) or offset < 0 or min([0, *size, *stride]) < 0:
+        raise pickle.UnpicklingError(f"a tensor of size {size}, stride {stride} is impossible")
+    last = offset + sum((n - 1) * step for n, step in zip(size, stride, strict=True)) if all(size) else offset - 1
+    if last >= storage.size:
+        raise pickle.UnpicklingError(f"a tensor of size {size} is larger than its storage")
+    strides = [n * storage.itemsize for n in stride]
+    return np.lib.stride_tricks.as_strided(storage[offset:], size, strides, writeable=False)
+
+
 class _Unpickler(pickle.Unpickler):
     """Reads *content*, the pickle of *archive*; all tensors together have at most *most* bytes."""
 
@@ -63,7 +74,7 @@ class _Unpickler(pickle.Unpickler):
 
     def find_class(self, module: str, name: str) -> Any:
         if (module, name) == ("torch._utils", "_rebuild_tensor_v2"):
-            return self._tensor
+            return self._rebuilt
         if (module, name) == ("collections", "OrderedDict"):
             return OrderedDict
         if module in ("torch", "torch.storage") and name in (*_DTYPES, "BFloat16Storage"):
@@ -85,19 +96,13 @@ class _Unpickler(pickle.Unpickler):
             return wide.view(np.float32)
         return np.frombuffer(raw, _DTYPES[kind])
 
-    def _tensor(self, storage: npt.NDArray[Any], offset: Any, size: Any, stride: Any, *_: Any) -> npt.NDArray[Any]:
-        """Return a tensor of *size* and *stride* (in elements) over *storage*, checked to lie within it."""
-        offset, size, stride = int(offset), [int(n) for n in size], [int(n) for n in stride]
-        if len(size) != len(stride) or offset < 0 or min([0, *size, *stride]) < 0:
-            raise pickle.UnpicklingError(f"a tensor of size {size}, stride {stride} is impossible")
-        last = offset + sum((n - 1) * step for n, step in zip(size, stride, strict=True)) if all(size) else offset - 1
-        if last >= storage.size:
-            raise pickle.UnpicklingError(f"a tensor of size {size} is larger than its storage")
-        self._left -= math.prod(size) * storage.itemsize
+    def _rebuilt(self, *arguments: Any) -> npt.NDArray[Any]:
+        """Return a tensor of its own, if the file can hold it."""
+        view = _tensor(*arguments)
+        self._left -= view.nbytes
         if self._left < 0:
-            raise pickle.UnpicklingError(f"a tensor of size {size} takes more than the file can hold")
-        strides = [n * storage.itemsize for n in stride]
-        return np.lib.stride_tricks.as_strided(storage[offset:], size, strides, writeable=False).copy()
+            raise pickle.UnpicklingError(f"a tensor of size {list(view.shape)} takes more than the file can hold")
+        return view.copy()
 
 
 def _check_pickle(content: bytes) -> None:

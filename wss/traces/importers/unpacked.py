@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 import os
+import warnings
 import zipfile
 from pathlib import Path
 from typing import IO, Any
@@ -33,7 +34,7 @@ def load_numpy(path: Path) -> dict[str, Array]:
         If it cannot be read, or claims to be larger than it is.
     """
     try:
-        with open_plain(path) as file:
+        with open_plain(path) as file, warnings.catch_warnings(action="ignore"):  # on headers of Python 2
             if file.peek(2)[:2] != b"PK":
                 return {"": _array(file, os.fstat(file.fileno()).st_size)}
             with zipfile.ZipFile(file) as archive:
