@@ -45,7 +45,7 @@ class Ended:
 
 def run(argv: Sequence[str]) -> Ended:
     """Run ``wss`` with *argv* as its own main function does, within limits of time and memory."""
-    out, err = (io.TextIOWrapper(io.BytesIO(), "utf-8", "surrogateescape", write_through=True) for _ in range(2))
+    out, err = (io.TextIOWrapper(io.BytesIO(), "utf-8", how, write_through=True) for how in ("strict", "backslashreplace"))
     code, raised, before = None, "", sys.argv
     with _limits(), warnings.catch_warnings(record=True) as warned:
         warnings.simplefilter("always")

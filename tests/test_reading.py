@@ -261,8 +261,8 @@ def test_an_experiment_that_memory_does_not_hold_is_refused_before_any_is_taken(
 
 
 def test_there_is_no_more_memory_than_the_process_may_have(monkeypatch):
-    monkeypatch.setattr(resource, "getrlimit", lambda _: (12345, -1))
-    assert memory.memory() == 12345
+    monkeypatch.setattr(resource, "getrlimit", lambda _: (10**6, -1))
+    assert memory.memory() == 0  # as more is taken already
     with pytest.raises(CapacityError, match=r"about 1.3e-05 GB of memory.* most of it is b"):
         memory.check_room("it", {"a": 4000, "b": 9000})
 
@@ -281,3 +281,10 @@ def test_all_other_files_are_opened_at_the_one_door():
             if isinstance(called, ast.Name) and called.id == "open":
                 strays.append(str(file.relative_to(folder)))
     assert {*strays} <= OWN
+
+
+def test_made_up_routing_has_no_more_experts_a_token_than_its_sums_hold(here):
+    model = {**TINY, "num_experts": 200}
+    line = refused("run", config_with(here, model={**model, "top_k": 128}))
+    assert "a token of tiny has 128 experts, and made-up routing has at most 127" in line
+    assert run(["run", config_with(here, model={**model, "top_k": 127}), "--out", "out"]).code == 0

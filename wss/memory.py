@@ -18,10 +18,18 @@ def memory() -> int:
     limits = [os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")]
     soft, _ = resource.getrlimit(resource.RLIMIT_AS)
     if soft != resource.RLIM_INFINITY:
-        limits.append(soft)
+        limits.append(max(0, soft - _taken()))
     with suppress(OSError, ValueError):
         limits.append(int(_GROUP.read_text()))
     return min(limits)
+
+
+def _taken() -> int:
+    """Return the bytes of addresses that this process has already; 0 where the system does not say."""
+    try:
+        return int(Path("/proc/self/statm").read_text().split()[0]) * os.sysconf("SC_PAGE_SIZE")
+    except OSError:
+        return 0
 
 
 def check_room(what: str, parts: Mapping[str, float]) -> None:

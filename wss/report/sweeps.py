@@ -202,6 +202,6 @@ def moved_table(axes: Sequence[str], moved: Sequence[Any]) -> str:
     cells = [[*axes, "policy", "figure", "expected", "found", "moved by", ""]]
     for m in moved:
         labels = [str(m.labels[axis]) for axis in axes]
-        change = (m.found - m.expected) / m.expected if m.expected else float("inf")
-        cells.append([*labels, m.policy, m.figure, f"{m.expected:.6g}", f"{m.found:.6g}", f"{change:+.2%}", m.verdict])
+        change = f"{(m.found - m.expected) / m.expected:+.2%}" if m.expected else "from 0"
+        cells.append([*labels, m.policy, m.figure, f"{m.expected:.6g}", f"{m.found:.6g}", change, m.verdict])
     return aligned(cells, left=len(axes) + 2)
