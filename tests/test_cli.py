@@ -116,12 +116,13 @@ def test_a_full_disk_leaves_no_result_and_says_so(wss, folder, monkeypatch):
 
 
 def test_a_full_disk_keeps_the_old_trace(wss, folder, monkeypatch):
-    (folder / "t.parquet").write_text("old")
+    assert wss("trace", "synth", "gpt_oss_20b", "--requests", 2, "--out", "t.parquet")[0] == 0
+    old = (folder / "t.parquet").read_bytes()
     monkeypatch.setattr(writer.pq.ParquetWriter, "write_table", full_disk)
     code, _, err = wss("trace", "synth", "gpt_oss_20b", "--requests", 3, "--out", "t.parquet", "--force")
     assert (code, err.count("\n")) == (2, 1)
     assert "No space left" in err
-    assert (folder / "t.parquet").read_text() == "old"
+    assert (folder / "t.parquet").read_bytes() == old
     assert sorted(p.name for p in folder.iterdir()) == ["small.yaml", "t.parquet"]
 
 

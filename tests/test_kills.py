@@ -53,7 +53,7 @@ class Command:
 
 SYNTH = "trace synth gpt_oss_20b --decode-tokens 8"
 EXPORTED = [f"{SYNTH} --requests 12 --out t.parquet", "trace export t.parquet --format hf-json --out in"]
-IMPORT = "trace import in --out o.parquet"
+IMPORT = "trace import in --model gpt_oss_20b --out o.parquet"
 RUN = "run small.yaml --out r"
 COMMANDS = {
     "run": Command(RUN, again="--force"),
@@ -130,7 +130,7 @@ def watch(process, folder, is_time):
         changes, before = changes + (now != before), now
         if is_time(time.monotonic() - began, changes):
             break
-        time.sleep(0.001)
+        time.sleep(0.003)
     return changes
 
 
