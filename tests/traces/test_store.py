@@ -445,7 +445,7 @@ def test_no_request_is_no_trace(tmp_path, meta):
     assert not list(tmp_path.iterdir())
 
 
-@pytest.mark.parametrize("name", ["no/folder/t.parquet", "file/t.parquet", "folder", "x" * 255])
+@pytest.mark.parametrize("name", ["no/folder/t.parquet", "file/t.parquet", "folder", "x" * 256])
 def test_a_path_that_cannot_be_written(tmp_path, meta, three, name):
     (tmp_path / "file").write_text("")
     (tmp_path / "folder").mkdir()
