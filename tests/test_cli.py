@@ -87,7 +87,7 @@ def interrupt(*_):
 def test_ctrl_c_leaves_no_result(wss, folder, monkeypatch):
     monkeypatch.setattr(cli.Bars, "__call__", interrupt)
     code, out, err = wss("run", "small.yaml", "--out", "r")
-    assert (code, out, err.strip()) == (130, "", "interrupted; nothing was written")
+    assert (code, out, err.strip()) == (130, "", "interrupted; nothing is half-written")
     assert sorted(p.name for p in folder.iterdir()) == ["small.yaml"]
 
 
@@ -116,12 +116,13 @@ def test_a_full_disk_leaves_no_result_and_says_so(wss, folder, monkeypatch):
 
 
 def test_a_full_disk_keeps_the_old_trace(wss, folder, monkeypatch):
-    (folder / "t.parquet").write_text("old")
+    assert wss("trace", "synth", "gpt_oss_20b", "--requests", 2, "--out", "t.parquet")[0] == 0
+    old = (folder / "t.parquet").read_bytes()
     monkeypatch.setattr(writer.pq.ParquetWriter, "write_table", full_disk)
     code, _, err = wss("trace", "synth", "gpt_oss_20b", "--requests", 3, "--out", "t.parquet", "--force")
     assert (code, err.count("\n")) == (2, 1)
     assert "No space left" in err
-    assert (folder / "t.parquet").read_text() == "old"
+    assert (folder / "t.parquet").read_bytes() == old
     assert sorted(p.name for p in folder.iterdir()) == ["small.yaml", "t.parquet"]
 
 
@@ -313,9 +314,9 @@ def test_force_follows_no_links(wss, folder):
 
 def test_a_run_that_is_terminated_leaves_nothing(folder):
     program = (
-        "import os, signal, sys; from wss import cli\n"
+        "import os, signal, sys; from wss import cli; from wss.__main__ import main\n"
         "cli.Bars.__call__ = lambda *_: os.kill(os.getpid(), signal.SIGTERM)\n"
-        "sys.argv = ['wss', 'trace', 'synth', 'gpt_oss_20b', '--requests', '9', '--out', 't.parquet']; cli.main()"
+        "sys.argv = ['wss', 'trace', 'synth', 'gpt_oss_20b', '--requests', '9', '--out', 't.parquet']; main()"
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
     assert (done.returncode, done.stderr) == (143, "")

@@ -1,10 +1,15 @@
-"""``python -m wss``."""
+"""``python -m wss``, and the script ``wss``."""
 
-import sys
+from wss.ending import end_on_signals
 
-try:
-    from wss.cli import main
-except KeyboardInterrupt:
-    sys.exit(130)
 
-main()
+def main() -> None:
+    """Run the command line, which a signal ends at once; imports may take a second, so this comes before them."""
+    end_on_signals()
+    from wss.cli import main as run  # noqa: PLC0415
+
+    run()
+
+
+if __name__ == "__main__":
+    main()

@@ -15,10 +15,6 @@ from typing import Any
 CHECKED = {"extra": "forbid", "strict": True, "allow_inf_nan": False}
 
 
-class Terminated(SystemExit):
-    """The command was told to end (SIGTERM); no fault of a policy that was being asked."""
-
-
 class WssError(Exception):
     """Something the user can mend; *faults* holds one line each."""
 

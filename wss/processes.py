@@ -5,32 +5,53 @@ from __future__ import annotations
 import os
 import signal
 import threading
-import time
 from collections.abc import Callable
-from concurrent.futures import ProcessPoolExecutor
-from multiprocessing import get_context
+from concurrent.futures import Future, ProcessPoolExecutor
+from multiprocessing import get_context, parent_process, resource_tracker
 from typing import Any
+
+from wss.ending import starting_processes
+
+
+class _Pool(ProcessPoolExecutor):
+    """A pool whose processes, started as work is submitted, are told of no signals but by this one."""
+
+    def submit(self, *arguments: Any, **options: Any) -> Future[Any]:
+        with starting_processes():
+            return super().submit(*arguments, **options)
 
 
 def process_pool(workers: int, prepare: Callable[..., None] | None = None, *arguments: Any) -> ProcessPoolExecutor:
     """Return a pool of *workers* fresh processes, each of which first calls *prepare* with *arguments*."""
-    return ProcessPoolExecutor(
-        workers,
-        mp_context=get_context("spawn"),
-        initializer=_begin,
-        initargs=(os.getpid(), prepare, arguments),
-    )
+    _start_tracker()
+    return _Pool(workers, mp_context=get_context("spawn"), initializer=_begin, initargs=(prepare, arguments))
 
 
-def _begin(parent: int, prepare: Callable[..., None] | None, arguments: tuple[Any, ...]) -> None:
+def _start_tracker() -> None:
+    """Start Python's process that clears up after killed ones, which else warns of what it clears up."""
+    before = os.environ.get("PYTHONWARNINGS")
+    os.environ["PYTHONWARNINGS"] = "ignore"
+    try:
+        with starting_processes():
+            resource_tracker.ensure_running()
+    finally:
+        if before is None:
+            del os.environ["PYTHONWARNINGS"]
+        else:
+            os.environ["PYTHONWARNINGS"] = before
+
+
+def _begin(prepare: Callable[..., None] | None, arguments: tuple[Any, ...]) -> None:
     """Let this process end when its parent has, who may be killed and tell nobody, and leave Ctrl-C to the parent."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-
-    def watch() -> None:
-        while os.getppid() == parent:
-            time.sleep(0.5)
-        os._exit(1)
-
-    threading.Thread(target=watch, daemon=True).start()
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
+    threading.Thread(target=_end_with_parent, daemon=True).start()
     if prepare is not None:
         prepare(*arguments)
+
+
+def _end_with_parent() -> None:
+    parent = parent_process()
+    if parent is not None:
+        parent.join()
+    os._exit(1)

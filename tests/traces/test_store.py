@@ -372,7 +372,7 @@ def test_no_permission(tmp_path, file, monkeypatch):
     def refuse(*_: object, **__: object) -> None:
         raise PermissionError(13, "Permission denied")
 
-    monkeypatch.setattr(Path, "open", refuse)
+    monkeypatch.setattr("wss.traces.store.open_plain", refuse)
     with pytest.raises(TraceError, match="Permission denied") as error:
         TraceReader(file)
     one_line(error, file)
@@ -445,7 +445,7 @@ def test_no_request_is_no_trace(tmp_path, meta):
     assert not list(tmp_path.iterdir())
 
 
-@pytest.mark.parametrize("name", ["no/folder/t.parquet", "file/t.parquet", "folder", "x" * 255])
+@pytest.mark.parametrize("name", ["no/folder/t.parquet", "file/t.parquet", "folder", "x" * 256])
 def test_a_path_that_cannot_be_written(tmp_path, meta, three, name):
     (tmp_path / "file").write_text("")
     (tmp_path / "folder").mkdir()

@@ -1,7 +1,7 @@
 """The command line: parse, call one function, print, exit.
 
-Exit codes: 0 done, 1 a check failed, 2 bad input (one line a fault on stderr), 130 interrupted. Data goes to stdout,
-the rest to stderr.
+Exit codes: 0 done, 1 a check failed, 2 bad input (one line a fault on stderr), 128 and its number if a signal ends it.
+Data goes to stdout, the rest to stderr.
 Imports that cost time stand inside the commands that need them, so that ``--help`` is quick.
 """
 
@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import io
 import os
-import signal
 import sys
 from pathlib import Path
 from typing import Any
@@ -21,10 +20,10 @@ from wss import COMPILE_CACHE_NOTE, __version__
 from wss.cli import dry
 from wss.cli.joining import join
 from wss.cli.placements import placement
-from wss.cli.shared import Bars, Group, allow_code, say, uninterrupted
+from wss.cli.shared import Bars, Group, allow_code, say
 from wss.cli.sweeps import check, report, sweep
 from wss.cli.traces import trace
-from wss.errors import OutputError, Terminated, WssError, did_you_mean
+from wss.errors import OutputError, WssError, did_you_mean
 from wss.escaping import for_terminal
 from wss.files import json_text
 
@@ -74,8 +73,7 @@ def run(
         result = run_experiment(experiment, bars)
     finally:
         bars.close()
-    with uninterrupted():
-        folder = write_results(out, result.summary, result.ledgers, result.wafer, force)
+    folder = write_results(out, result.summary, result.ledgers, result.wafer, force)
     text = to_json(result.summary) if as_json else run_table(result.summary, [p.name for p in experiment.policies])
     if not as_json:
         text += f"\n\nwrote {folder}/: summary.json, kernels.parquet, links.parquet\n"
@@ -155,15 +153,10 @@ def schema() -> None:
     click.echo(json_text(json_schema(), sort_keys=False))
 
 
-def _terminated(number: int, _: Any) -> None:
-    """End as by Ctrl-C, so that what is half-written is removed."""
-    raise Terminated(128 + number)
 
 
 def main() -> None:
     """Run the command line; a user's mistake ends with code 2 and a line a fault, never with a traceback."""
-    signal.signal(signal.SIGTERM, _terminated)
-    signal.signal(signal.SIGHUP, _terminated)
     os.environ["PYTHONSAFEPATH"] = "1"  # workers, too, import nothing from the current folder as they start
     for stream in (sys.stdout, sys.stderr):  # a terminal may lack a sign, such as the ±
         if isinstance(stream, io.TextIOWrapper):
@@ -186,11 +179,14 @@ def main() -> None:
         say(f"{hint.strip() or 'wss:'} {what}", err=True)
         sys.exit(2)
     except (KeyboardInterrupt, click.Abort):
-        click.echo("interrupted; nothing was written", err=True)
+        click.echo("interrupted; nothing is half-written", err=True)
         sys.exit(130)
     except BrokenPipeError:  # whoever read our output has gone
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(1)
+    except MemoryError:
+        click.echo("wss: there is not enough memory for this; give less of it, such as a smaller batch", err=True)
+        sys.exit(2)
     except OSError as error:  # such as a disk that fills up under numba's cache
         click.echo(
             f"{error.filename or 'wss'}: {error.strerror or error}; make room, or free the way, and run again", err=True

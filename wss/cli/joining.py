@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from wss.cli.shared import free_file
+from wss.cli.shared import free_trace
 
 
 @click.command()
@@ -37,6 +37,6 @@ def join(
     """Write the requests of FILES, one file after another, as one trace."""
     from wss.traces.joining import join as join_traces
 
-    free_file(out, force)
+    free_trace(out, force)
     count = join_traces(out, files, only=only, half=half, seed=seed, limit=requests)
     click.echo(f"wrote {out}: {count} requests of {len(files)} files")

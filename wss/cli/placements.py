@@ -26,10 +26,11 @@ def placement(
     `placement: {kind: file, path: FILE}` reads it again.
     """
     from wss.config import load
+    from wss.policies.placements.layouts import is_written
     from wss.run import layout_of
 
     if out is not None:
-        free_file(out, force)
+        free_file(out, force, is_written, "layout")
     layout = layout_of(load(config, settings, allow_code=allow_code), policy)
     for note in layout.notes:
         click.echo(f"note: {note}", err=True)

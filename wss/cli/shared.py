@@ -1,12 +1,10 @@
-"""What the commands share: suggestions for misspelt ones, progress bars, and a moment without Ctrl-C."""
+"""What the commands share: suggestions for misspelt ones, progress bars, and where they may write."""
 
 from __future__ import annotations
 
 import os
-import signal
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -61,8 +59,8 @@ class Bars:
             self._bar, self._what = None, ""
 
 
-def free_file(out: Path, force: bool) -> None:
-    """Check that the file *out* can be written; with *force*, that it can be replaced.
+def free_file(out: Path, force: bool, wrote: Callable[[Path], bool], what: str) -> None:
+    """Check that the file *out* can be written; with *force*, that it can be replaced: wss *wrote* it, it is *what*.
 
     Raises
     ------
@@ -75,6 +73,8 @@ def free_file(out: Path, force: bool) -> None:
         raise OutputError(f"{out}: exists; give another --out, or --force to replace it")
     if os.path.lexists(out) and (out.is_symlink() or not out.is_file()):
         raise OutputError(f"{out}: is not a plain file, --force does not replace it; give another --out")
+    if out.is_file() and not wrote(out):
+        raise OutputError(f"{out}: is no {what} that wss wrote, --force does not replace it; give another --out")
     if not out.resolve().parent.is_dir():
         raise OutputError(f"{out}: its folder does not exist; make it first, or give another --out")
 
@@ -84,15 +84,8 @@ def say(text: str, *, err: bool = False) -> None:
     click.echo(lines_for_terminal(text), err=err)
 
 
-@contextmanager
-def uninterrupted() -> Iterator[None]:
-    """Put off Ctrl-C for the moment that it takes to write results, so that what it says of them is true."""
-    caught: list[int] = []
-    before = signal.signal(signal.SIGINT, lambda number, _: caught.append(number))
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGINT, before)
-    if caught:
-        click.echo("interrupted as the result was being written; it is whole", err=True)
-        sys.exit(130)
+def free_trace(out: Path, force: bool) -> None:
+    """Check that a trace, or a table of loads, can be written to *out*, as `free_file`."""
+    from wss.traces.store import is_written  # noqa: PLC0415
+
+    free_file(out, force, is_written, "trace")

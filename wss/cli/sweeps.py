@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from wss.cli import dry
-from wss.cli.shared import Bars, allow_code, uninterrupted
+from wss.cli.shared import Bars, allow_code
+from wss.ending import last_words
 from wss.errors import ConfigError
-from wss.files import write_whole
-from wss.locking import only_one
+from wss.files import only_one, write_whole
 
 if TYPE_CHECKING:
     from wss.config.grid import Sweep
@@ -111,6 +111,8 @@ def _run_holding(
         check_same(expected, identity, plan)
     place = out if out is not None else Path("results") / plan.name
     folder = Folder(place) if place.exists() else None
+    for line in folder.set_aside({t.key for own in tasks for t in own}) if folder is not None else ():
+        click.echo(line, err=True)
     faults = [
         fault
         for point, own in zip(plan.points, tasks, strict=True)
@@ -125,18 +127,14 @@ def _run_holding(
     started, bars = time.time(), Bars(quiet)
     try:
         run = run_sweep([t for own in tasks for t in own], folder, workers or os.cpu_count() or 1, dask, bars)
-    except (KeyboardInterrupt, SystemExit):
-        kept = len({t.key for own in tasks for t in own if folder.read(t.key) is not None})
-        click.echo(f"interrupted: {kept} tasks are done and kept; run the same command again to go on", err=True)
-        sys.exit(130)
     finally:
         bars.close()
     rows = rows_of(plan, tasks, folder)
     times = {"started": started, "wall_s": time.time() - started, "tasks_run": run}
-    with uninterrupted():
-        write_sweep(folder.path, rows, links_of(plan, tasks, folder))
-        content = as_json(provenance_of(plan, tasks, folder, identity, times))
-        write_whole(folder.path / "sweep.json", lambda part: part.write_bytes(content), AGAIN)
+    write_sweep(folder.path, rows, links_of(plan, tasks, folder))
+    content = as_json(provenance_of(plan, tasks, folder, identity, times))
+    write_whole(folder.path / "sweep.json", lambda part: part.write_bytes(content), AGAIN)
+    last_words(None)
     total = len({t.key for own in tasks for t in own})
     click.echo(
         f"{len(plan.points)} points, {total} tasks: {run} run in {time.time() - started:.0f} s, {total - run} kept",
@@ -189,7 +187,6 @@ def check(
     count = len(rows) * len(plan.check.figures)
     if before is None:
         content = as_json(expected_of(plan, identity, rows, experiment))
-        path.parent.mkdir(parents=True, exist_ok=True)
         write_whole(path, lambda part: part.write_bytes(content), AGAIN)
         click.echo(f"{path}: {count} figures are expected from now on, within {plan.check.tolerance:.2%}")
         return
@@ -213,6 +210,9 @@ def check(
 def report(results: Path, out: Path | None, kind: str) -> None:
     """Draw RESULTS, the folder of a sweep or a run: bars, heat maps of the links, and a Markdown table."""
     from wss.report.results import read_results, write_report
+    from wss.sweep.folder import damaged_in
 
+    for file in damaged_in(results):
+        click.echo(f"{file}: is damaged, which the tables are not; `wss sweep` into {results} runs it again", err=True)
     for path in write_report(read_results(results), out or results / "report", kind):
         click.echo(path)

@@ -4,14 +4,13 @@
 from __future__ import annotations
 
 import os
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from wss.cli.looking import predict, show, stats
-from wss.cli.shared import Bars, Group, free_file, say
+from wss.cli.shared import Bars, Group, free_trace, say
 
 if TYPE_CHECKING:
     from wss.models import ModelShape
@@ -113,7 +112,7 @@ def import_(
     from wss.traces.load_importing import import_loads, refuse_layout
     from wss.traces.loads import looks_like_loads, write_loads
 
-    free_file(out, force)
+    free_trace(out, force)
     hints = _hints(**said)
     if kind is None and source.is_file() and looks_like_loads(source):
         dumps, notes = import_loads(source, hints)
@@ -135,10 +134,6 @@ def import_(
             skip_bad=skip_bad,
             on_files=lambda count: bars("importing", count, len(opened.files)),
         )
-    except KeyboardInterrupt:
-        bars.close()
-        click.echo("interrupted; the same command goes on from there", err=True)
-        sys.exit(130)
     finally:
         bars.close()
     _report(done.skipped, "skipped")
@@ -238,10 +233,11 @@ def synth(
     It is labelled synthetic.
     """
     from wss.config import load_synth
+    from wss.memory import check_room
     from wss.traces import write_trace
-    from wss.traces.synth import num_requests, synth_meta, synthesise
+    from wss.traces.synth import bytes_of, num_requests, synth_meta, synthesise
 
-    free_file(out, force)
+    free_trace(out, force)
     shape = _model(model, "")
     assert shape is not None
     sizes = {"requests": requests, "decode_tokens": decode_tokens}
@@ -251,6 +247,7 @@ def synth(
     spec = load_synth(_parameters(preset, model, fitted=like is not None), (*settings, *given))
     if like is not None:
         spec = _like(like, shape, seed, bars, spec, {*(key.partition("=")[0] for key in (*settings, *given))})
+    check_room("the trace", bytes_of(spec, shape, 0, spec.decode_tokens))
     done = 0
 
     def on_request(_: Any) -> None:

@@ -15,7 +15,6 @@ from types import ModuleType
 from typing import Any
 
 from wss.config.nodes import Document, Place
-from wss.errors import Terminated
 
 REFUSED = (
     "would run code that the file names; if you trust it, add --allow-code "
@@ -36,8 +35,6 @@ def class_named(document: Document, place: Place, name: str) -> Any:
     module, _, attribute = name.partition(":")
     try:
         return getattr(_module(module, document.code_folders or ()), attribute)
-    except Terminated:
-        raise
     except (Exception, SystemExit) as error:  # a user's module may raise anything while it is imported
         document.fault(
             place, f"'{name}' cannot be imported ({type(error).__name__}: {error}); give package.module:Class"

@@ -14,6 +14,7 @@ from wss.errors import ConfigError, did_you_mean
 from wss.models import MODELS, ModelShape
 from wss.models.huggingface import facts_of, is_config
 from wss.models.layers import layer_numbers
+from wss.reading import read_plain
 
 _MOST_BYTES = 10_000_000
 _MOST_FILES = 3  # a file may name the file that has the model, and so on
@@ -119,11 +120,8 @@ def _read_json(path: Path) -> Document:
     """Read a JSON file."""
     right = "give the config.json of a model"
     try:
-        if path.exists() and not path.is_file():
-            raise ConfigError(f"{path}: is not a file; {right}")
-        if path.stat().st_size > _MOST_BYTES:
-            raise ConfigError(f"{path}: is larger than {_MOST_BYTES} bytes; {right}")
-        return Document(str(path), json.loads(path.read_text(encoding="utf-8"), object_pairs_hook=_once))
+        text = read_plain(path, _MOST_BYTES).decode()
+        return Document(str(path), json.loads(text, object_pairs_hook=_once))
     except FileNotFoundError:
         raise ConfigError(f"{path}: there is no such file; {right}, or a preset of `wss list`") from None
     except json.JSONDecodeError as error:

@@ -16,6 +16,7 @@ from typing import Any
 import yaml
 
 from wss.errors import ConfigError
+from wss.reading import read_plain
 
 Place = tuple[str | int, ...]
 
@@ -106,12 +107,8 @@ def read(path: Path) -> Document:
     ConfigError
         If it cannot be read or is not YAML; faults of other kinds are collected in the document.
     """
-    if path.exists() and not path.is_file():  # a pipe would be waited for
-        raise ConfigError(f"{path}: is not a file; give a YAML file, such as configs/deepseek_v3.yaml")
     try:
-        if path.stat().st_size > _MAX_BYTES:
-            raise ConfigError(f"{path}: is larger than {_MAX_BYTES} bytes; an experiment needs a few hundred")
-        text = path.read_text(encoding="utf-8")
+        text = read_plain(path, _MAX_BYTES).decode()
     except FileNotFoundError:
         raise ConfigError(
             f"{path}: there is no such file; give the path of an experiment, such as configs/deepseek_v3.yaml"

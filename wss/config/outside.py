@@ -12,6 +12,7 @@ from typing import Any
 from wss.errors import TraceError
 from wss.policies import Earlier
 from wss.policies.placements.layouts import LayoutFile
+from wss.reading import ENDLESS, open_plain
 from wss.traces.synth import SynthSpec
 
 KEY_LENGTH = 24
@@ -20,7 +21,7 @@ KEY_LENGTH = 24
 def digest_of(path: str) -> str:
     """Return a hash of the file *path*."""
     try:
-        with open(path, "rb") as file:
+        with open_plain(Path(path), ENDLESS) as file:
             return hashlib.file_digest(file, "sha256").hexdigest()
     except OSError as error:
         raise TraceError(f"{path}: cannot be read ({error.strerror}); give the path of a file that is there") from None

@@ -21,7 +21,7 @@ from functools import cache
 from importlib.metadata import EntryPoint, entry_points
 from typing import Any
 
-from wss.errors import ConfigError, Terminated
+from wss.errors import ConfigError
 from wss.policies import Policy
 
 PARTS = ("placement", "allocation", "prediction", "caching", "prefetching", "rebalancing", "network")
@@ -60,8 +60,6 @@ def plugin(group: str, name: str, built_in: Iterable[str]) -> Any:
         raise ConfigError(f"'{name}' is offered by {' and '.join(sorted(owners))}; uninstall all but one")
     try:
         return points[0].load()
-    except Terminated:
-        raise
     except (Exception, SystemExit) as error:  # a plug-in may raise anything while it is imported
         reason = f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
         raise ConfigError(
@@ -84,8 +82,6 @@ def plugin_policy(name: str, built_in: Iterable[str]) -> Policy | None:
     if not isinstance(found, Policy) and callable(found):
         try:
             found = found()
-        except Terminated:
-            raise
         except (Exception, SystemExit) as error:
             reason = f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
             raise ConfigError(f"'{name}' of {owner} cannot be made ({reason}); mend or uninstall it") from error

@@ -99,7 +99,6 @@ def save(fig: Any, path: Path) -> Path:
     kind = path.suffix[1:]
 
     def draw(part: Path) -> None:
-        path.parent.mkdir(parents=True, exist_ok=True)
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", "Glyph .* missing", UserWarning)  # a label in a script without a font
             fig.savefig(part, format=kind, dpi=200, metadata={"Date": None} if kind == "svg" else None)

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
-import tempfile
 from collections.abc import Sequence
 from dataclasses import fields
 from pathlib import Path
@@ -14,14 +12,16 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from wss.errors import OutputError
-from wss.files import json_text
+from wss.files import exchange, json_text, parse_json, part_in, reason_of, settle
 from wss.hardware import Wafer
 from wss.metrics import Ledger
 from wss.metrics.by_layer import link_utilization
 from wss.metrics.summary import name_link
+from wss.reading import read_plain
 from wss.records import KernelRow
 
 RESULTS = Path("results")
+SUMMARY = "wss-summary/"
 FILES = {"summary.json", "kernels.parquet", "links.parquet"}
 
 
@@ -41,10 +41,7 @@ def check_free(out: Path | None, force: bool) -> None:
     if out is None:
         parent = RESULTS if RESULTS.exists() else Path()
     else:
-        if os.path.lexists(out) and not force:
-            raise OutputError(f"{out}: exists; give another --out, or --force to replace it")
-        if os.path.lexists(out) and not _is_result(out):
-            raise OutputError(f"{out}: is not just a result folder, --force does not replace it; give another --out")
+        _check_replaceable(out, force)
         parent = out.resolve().parent
     while not parent.exists():
         parent = parent.parent
@@ -54,9 +51,33 @@ def check_free(out: Path | None, force: bool) -> None:
         raise OutputError(f"{parent}: may not be written to; give an --out where you may write")
 
 
-def _is_result(out: Path) -> bool:
-    """Whether *out* is a folder that holds a result, or nothing, and no files of anybody else's."""
-    return out.is_dir() and not out.is_symlink() and out.name != "" and {p.name for p in out.iterdir()} <= FILES
+def _check_replaceable(out: Path, force: bool) -> None:
+    """Check that *out* is not there, or that *force* is given and it holds a result, or nothing, and nothing else."""
+    if not os.path.lexists(out):
+        return
+    if not force:
+        raise OutputError(f"{out}: exists; give another --out, or --force to replace it")
+    if not out.is_dir() or out.is_symlink() or out.name == "":
+        raise OutputError(f"{out}: is not just a result folder, --force does not replace it; give another --out")
+    strange = sorted(path.name for path in out.iterdir() if not _is_ours(path))
+    if strange:
+        more = f" and {len(strange) - 1} more" if len(strange) > 1 else ""
+        raise OutputError(
+            f"{out}: holds '{strange[0]}'{more}, which `wss run` did not write, --force does not replace it; "
+            "give another --out"
+        )
+
+
+def _is_ours(path: Path) -> bool:
+    """Whether the file *path* is one of those of a result."""
+    if path.name not in FILES or path.is_symlink() or not path.is_file():
+        return False
+    try:
+        if path.name == "summary.json":
+            return str(parse_json(read_plain(path))["schema"]).startswith(SUMMARY)
+        return {"policy", "seed"} <= set(pq.read_schema(path).names)
+    except (OSError, ValueError, LookupError, TypeError, pa.ArrowException):
+        return False
 
 
 def write_results(
@@ -72,46 +93,37 @@ def write_results(
         If it cannot be written; nothing is left behind and what was there before stays.
     """
     target = out if out is not None else RESULTS
-    temporary: Path | None = None
     try:
         parent = target.parent if out is not None else RESULTS
         parent.mkdir(parents=True, exist_ok=True)
-        temporary = Path(tempfile.mkdtemp(prefix=".wss-", dir=parent))
-        temporary.chmod(0o755)
-        (temporary / "summary.json").write_text(to_json(summary), encoding="utf-8")
-        pq.write_table(_kernels(ledgers), temporary / "kernels.parquet")
-        pq.write_table(_links(ledgers, wafer), temporary / "links.parquet")
-        return _move(temporary, out, force)
+        with part_in(parent, is_folder=True) as temporary:
+            (temporary / "summary.json").write_text(to_json(summary), encoding="utf-8")
+            pq.write_table(_kernels(ledgers), temporary / "kernels.parquet")
+            pq.write_table(_links(ledgers, wafer), temporary / "links.parquet")
+            return _move(temporary, out, force)
     except OSError as error:
         raise OutputError(
-            f"{target}: cannot be written ({error.strerror or error}); give an --out with room where you may write"
+            f"{target}: cannot be written ({reason_of(error)}); give an --out with room where you may write"
         ) from None
-    finally:
-        if temporary is not None:
-            shutil.rmtree(temporary, ignore_errors=True)
 
 
 def _move(temporary: Path, out: Path | None, force: bool) -> Path:
-    if out is None:
-        number = 1 + max((int(p.name) for p in RESULTS.iterdir() if p.name.isdecimal() and len(p.name) < 9), default=0)
-        while True:
-            try:
-                os.rename(temporary, RESULTS / f"{number:04d}")
-                return RESULTS / f"{number:04d}"
-            except OSError:
-                if not (RESULTS / f"{number:04d}").exists():
-                    raise
-                number += 1
-    if os.path.lexists(out):
-        if not force or not _is_result(out):
-            raise OutputError(f"{out}: exists; give another --out, or --force to replace it")
-        old = out.with_name(f".{out.name}.{os.getpid()}.old")
-        os.rename(out, old)
-        os.rename(temporary, out)
-        shutil.rmtree(old, ignore_errors=True)
-    else:
-        os.rename(temporary, out)
-    return out
+    if out is not None:
+        _check_replaceable(out, force)
+        if out.is_dir():
+            exchange(temporary, out)
+        else:
+            settle(temporary, out)
+        return out
+    number = 1 + max((int(p.name) for p in RESULTS.iterdir() if p.name.isdecimal() and len(p.name) < 9), default=0)
+    while True:
+        try:
+            settle(temporary, RESULTS / f"{number:04d}")
+            return RESULTS / f"{number:04d}"
+        except OSError:
+            if not (RESULTS / f"{number:04d}").exists():
+                raise
+            number += 1
 
 
 def _kernels(ledgers: Sequence[Ledger]) -> pa.Table:

@@ -13,6 +13,7 @@ from wss.files import parse_json
 from wss.hardware.gemm import H800
 from wss.hardware.specs import DieSpec
 from wss.models.precision import PrecisionName, peak_of, weight_bits
+from wss.reading import read_plain
 
 LARGEST = 10**9  # rows, columns or groups of a GEMM
 SHORTEST, LONGEST = 1e-9, 1e4  # seconds of a measured GEMM
@@ -34,7 +35,7 @@ def read_rows(path: Path) -> list[dict[str, Any]]:
         With one line for each fault.
     """
     try:
-        content = parse_json(path.read_text(encoding="utf-8"))
+        content = parse_json(read_plain(path))
     except FileNotFoundError:
         raise ConfigError(f"{path}: there is no such file; give a JSON file with rows") from None
     except (OSError, ValueError) as error:

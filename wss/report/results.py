@@ -11,17 +11,18 @@ from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
-from wss.errors import ConfigError, OutputError
+from wss.errors import ConfigError
 from wss.escaping import for_markdown, for_terminal
 from wss.files import parse_json, write_whole
+from wss.reading import read_plain
 from wss.report.bars import write_bars
 from wss.report.markdown import means_table, rows_table, table, tornado_table
 from wss.report.meshmap import write_meshmap
 from wss.report.portmap import is_port, write_portmap
 from wss.report.sweeps import SWEEP_SCHEMA, flat, is_sampled, read_sweep, scale_of
 from wss.report.tornado import shown_policies, write_tornado
+from wss.traces.parquet import read_table
 
 MOST_MAPS = 6
 SCHEMAS = {"summary.json": "wss-summary/2", "sweep.json": SWEEP_SCHEMA}
@@ -63,7 +64,7 @@ def read_results(folder: Path) -> Results:
             return Results(for_terminal(str(about["name"])), axes, rows, links, about["notes"])
         if (folder / "summary.json").is_file():
             summary = _read(folder, "summary.json")
-            links = pa.Table.from_pylist(_links_of(pq.read_table(folder / "links.parquet").to_pylist()))
+            links = pa.Table.from_pylist(_links_of(read_table(folder / "links.parquet").to_pylist()))
             run = summary["runs"][0]
             title = for_terminal(f"{run['model']} on {run['wafer']}, batch {run['batch']}, {run['network']}")
             return Results(title, (), [flat(each) for each in summary["runs"]], links, summary["provenance"]["notes"])
@@ -74,7 +75,7 @@ def read_results(folder: Path) -> Results:
 
 def _read(folder: Path, name: str) -> Any:
     """Return the JSON in the file *name*; refuse what an earlier version wrote, whose figures are on another scale."""
-    content = parse_json((folder / name).read_bytes())
+    content = parse_json(read_plain(folder / name))
     if content["schema"] != SCHEMAS[name]:
         raise ConfigError(
             f"{folder / name}: is a {content['schema']}, this version reads {SCHEMAS[name]}; run it again"
@@ -129,10 +130,6 @@ def write_report(results: Results, folder: Path, kind: str) -> list[Path]:
         written += maps
     text += ["## All rows", rows_table(axes, rows)]
     report, content = folder / "report.md", "\n\n".join(text) + "\n"
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise OutputError(f"{report}: cannot be written ({error.strerror}); give an --out with room") from None
     write_whole(report, lambda part: part.write_text(content, encoding="utf-8"), "give an --out with room")
     return [*written, report]
 

@@ -15,7 +15,9 @@ import pyarrow.parquet as pq
 from wss.errors import OutputError
 from wss.escaping import for_csv, for_terminal
 from wss.files import parse_json, write_whole
+from wss.reading import read_plain
 from wss.report.tables import aligned
+from wss.traces.parquet import read_table
 
 Rows = Sequence[dict[str, Any]]
 AGAIN = "make room and run the same command again"
@@ -62,7 +64,7 @@ def write_sweep(folder: Path, rows: Rows, links: Iterable[tuple[dict[str, Any], 
 def read_sweep(folder: Path) -> tuple[list[dict[str, Any]], pa.Table]:
     """Return the rows of results, and the table of links, that `write_sweep` wrote."""
     try:
-        results, links = (pq.read_table(folder / f"{name}.parquet") for name in ("results", "links"))
+        results, links = (read_table(folder / f"{name}.parquet") for name in ("results", "links"))
         return results.to_pylist(), links
     except (OSError, pa.ArrowInvalid) as error:
         raise OutputError(f"{folder}: its results cannot be read ({error}); run the sweep again") from None
@@ -161,7 +163,7 @@ def is_sampled(row: dict[str, Any]) -> bool:
 
 def notes_in(folder: Path) -> list[str]:
     """Return the notes that a sweep's provenance has."""
-    return [str(note) for note in parse_json((folder / "sweep.json").read_bytes())["notes"]]
+    return [str(note) for note in parse_json(read_plain(folder / "sweep.json"))["notes"]]
 
 
 def cell(row: dict[str, Any], key: str, form: str) -> str:
@@ -202,6 +204,6 @@ def moved_table(axes: Sequence[str], moved: Sequence[Any]) -> str:
     cells = [[*axes, "policy", "figure", "expected", "found", "moved by", ""]]
     for m in moved:
         labels = [str(m.labels[axis]) for axis in axes]
-        change = (m.found - m.expected) / m.expected if m.expected else float("inf")
-        cells.append([*labels, m.policy, m.figure, f"{m.expected:.6g}", f"{m.found:.6g}", f"{change:+.2%}", m.verdict])
+        change = f"{(m.found - m.expected) / m.expected:+.2%}" if m.expected else "from 0"
+        cells.append([*labels, m.policy, m.figure, f"{m.expected:.6g}", f"{m.found:.6g}", change, m.verdict])
     return aligned(cells, left=len(axes) + 2)

@@ -20,6 +20,7 @@ from wss.engine.packet import packet_flows
 from wss.errors import ConfigError
 from wss.files import parse_json
 from wss.hardware.routing import xy
+from wss.reading import read_plain
 from wss.records import FloatArray, IntArray
 
 MAX_DIES = 1024
@@ -73,10 +74,8 @@ def read_scenario(path: Path) -> Scenario:
     ConfigError
         With one line for each fault.
     """
-    if path.exists() and not path.is_file():
-        raise ConfigError(f"{path}: is not a file; give a scenario in JSON")
     try:
-        content = parse_json(path.read_text(encoding="utf-8"))
+        content = parse_json(read_plain(path))
     except FileNotFoundError:
         raise ConfigError(f"{path}: there is no such file; give a scenario in JSON") from None
     except (OSError, ValueError) as error:

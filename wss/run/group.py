@@ -20,6 +20,7 @@ from wss.run.batch import Progress
 from wss.run.placing import Seen
 from wss.run.replications import by_seed, part_of
 from wss.run.sampling import draw_layers
+from wss.run.sizes import check_memory
 from wss.run.summary import summary_of
 from wss.run.walk import AnySite, counts_tokens, notes_of, replay_of, seen_of, sites_of
 
@@ -38,6 +39,7 @@ def check(experiment: Experiment) -> None:
 def tried(experiment: Experiment) -> tuple[hardware.Wafer, Sequence[AnySite]]:
     """Put *experiment* to work with all MoE layers, run nothing, and return wafer and sites; raise as `check` does."""
     everything = replace(experiment, layers="all") if isinstance(experiment.layers, LayerSample) else experiment
+    check_memory(experiment, experiment.policies)
     wafer = hardware.build(experiment.wafer, experiment.faults)
     return wafer, sites_of(everything, wafer, list(experiment.policies), Seen(everything, None))
 

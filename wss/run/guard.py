@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 import numba
 import numpy as np
 
-from wss.errors import ConfigError, Terminated, WssError
+from wss.errors import ConfigError, WssError
 from wss.policies import KernelView
 from wss.records import BoolArray, FloatArray, IntArray, Plan
 
@@ -44,7 +44,7 @@ def ask(policy: str, what: str, question: Callable[..., T], *arguments: Any) -> 
     try:
         with warnings.catch_warnings(record=True) as warned:
             answer = question(*arguments)
-    except (WssError, Terminated):
+    except WssError:
         raise
     except (Exception, SystemExit) as error:
         at = error.__traceback__

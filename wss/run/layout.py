@@ -14,6 +14,7 @@ from wss.policies.placements import layout_text
 from wss.run.asking import Asking
 from wss.run.placing import costs_of, place, placing_notes
 from wss.run.site import room_of
+from wss.run.sizes import check_memory
 from wss.run.walk import seen_of
 
 
@@ -39,6 +40,7 @@ def layout_of(experiment: Experiment, name: str) -> Layout:
     if policy is None:
         raise ConfigError(f"--policy {name}: is not a policy here; {did_you_mean(name, policies)}")
     everything = replace(experiment, layers="all")
+    check_memory(everything, [policy])
     wafer = hardware.build(experiment.wafer, experiment.faults).achieving(GEMMS[experiment.gemm].hbm_share())
     seen = seen_of(everything)
     placed = place(everything, wafer, policy, seen, costs_of(everything, wafer), Asking(name))

@@ -22,6 +22,7 @@ from wss.run.placing import Seen, layer_indices
 from wss.run.replications import by_seed, over_all, part_of
 from wss.run.sampling import draw_layers
 from wss.run.site import Site
+from wss.run.sizes import check_memory
 from wss.run.summary import summary_of
 from wss.traces import CountedReplay, Kernels, Replay, SynthReplay
 from wss.traces.worked import WorkedKernels
@@ -127,7 +128,7 @@ def run(experiment: Experiment, progress: Progress = _quiet) -> Result:
     Raises
     ------
     CapacityError
-        If the weights do not fit the wafer.
+        If the weights do not fit the wafer, or what has to be held the memory of this machine.
     TraceError, ConfigError
         If the trace cannot be read, does not fit the model, or is shorter than the experiment.
     """
@@ -147,6 +148,7 @@ def run(experiment: Experiment, progress: Progress = _quiet) -> Result:
 def _run(experiment: Experiment, progress: Progress) -> Result:
     """Run *experiment* with its one seed."""
     started, wall, cpu = datetime.now(UTC), time.perf_counter(), time.process_time()
+    check_memory(experiment, experiment.policies)
     wafer = hardware.build(experiment.wafer, experiment.faults)
     policies = sorted(experiment.policies, key=lambda policy: policy.name)
     asked, (experiment, sample) = experiment, draw_layers(experiment, lambda every: replay_of(every, [])[1])

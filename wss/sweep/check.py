@@ -22,6 +22,7 @@ import wss
 from wss.config.grid import Sweep
 from wss.errors import ConfigError, did_you_mean
 from wss.files import parse_json
+from wss.reading import read_plain
 from wss.sweep.tasks import PACKAGES, Task, hash_of, identity
 
 SCHEMA = "wss-expected/1"
@@ -124,7 +125,7 @@ def read_expected(path: Path) -> dict[str, Any]:
         If it is not there, or is none.
     """
     try:
-        content = parse_json(path.read_bytes())
+        content = parse_json(read_plain(path))
         fault = _fault(content)
     except FileNotFoundError:
         raise ConfigError(f"{path}: there is none yet; `wss check` with --update writes it") from None

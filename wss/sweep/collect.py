@@ -25,11 +25,9 @@ def rows_of(sweep: Sweep, tasks: Sequence[Sequence[Task]], folder: Folder) -> li
     """
     rows = []
     for point, own in zip(sweep.points, tasks, strict=True):
-        results = {task.experiment.policies[0].name: (task.key, folder.read(task.key)) for task in own}
+        results = {task.experiment.policies[0].name: (task.key, folder.done(task.key)) for task in own}
         _, base = results[point.experiment.baseline]
-        assert base is not None, "collected before it was done"
         for policy, (key, result) in results.items():
-            assert result is not None, "collected before it was done"
             figures = {**flat(result["figures"]), **speedup_of(result, base)}
             figures["baseline"] = point.experiment.baseline
             kept = {name: value for name, value in figures.items() if name not in point.labels}
@@ -64,9 +62,7 @@ def links_of(
     """
     for point, own in zip(sweep.points, tasks, strict=True):
         for task in own:
-            result = folder.read(task.key)
-            assert result is not None, "collected before it was done"
-            yield {**point.labels, "policy": task.experiment.policies[0].name}, result["links"]
+            yield {**point.labels, "policy": task.experiment.policies[0].name}, folder.done(task.key)["links"]
 
 
 def provenance_of(
@@ -76,8 +72,7 @@ def provenance_of(
     notes: dict[str, None] = {}
     cpu: dict[str, Any] = {}
     for task in (task for own in tasks for task in own):
-        result = folder.read(task.key)
-        assert result is not None, "collected before it was done"
+        result = folder.done(task.key)
         notes |= dict.fromkeys(result["notes"])
         cpu[task.key] = result["times"]
     return {

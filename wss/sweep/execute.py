@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from multiprocessing import get_context
 from typing import Any
 
+from wss.ending import last_words
 from wss.errors import ConfigError, OutputError, WssError
 from wss.files import json_text
 from wss.processes import process_pool
@@ -108,6 +109,8 @@ def run_sweep(tasks: Sequence[Task], folder: Folder, workers: int, dask: str | N
     """
     missing = {task.key: task for task in tasks if folder.read(task.key) is None}
     count = len(missing)
+    folder.kept = len({task.key for task in tasks}) - count
+    _say_kept(folder)
     if dask is not None:
         with _dask_executor(dask) as (executor, size):
             try:
@@ -169,11 +172,17 @@ class _Kept:
                 self.faults += [f"{_point_of(self._tasks[key])}: {fault}" for fault in result]
             else:
                 self._folder.write(key, result)
+                _say_kept(self._folder)
 
     def end(self) -> None:
         """Raise the faults, if there are any."""
         if self.faults:
             raise ConfigError(*dict.fromkeys(self.faults))
+
+
+def _say_kept(folder: Folder) -> None:
+    """Let an end by a signal say what is kept."""
+    last_words(f"interrupted: {folder.kept} tasks are done and kept; run the same command again to go on")
 
 
 def _point_of(task: Task) -> str:

@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+from wss.ending import remove
 from wss.errors import OutputError
-from wss.files import json_text, parse_json, write_whole
+from wss.files import PREFIX, json_text, parse_json, remove_left, write_whole
+from wss.reading import read_plain
 
 AGAIN = "make room and run the same command again, it goes on from there"
 TASKS = "tasks"
+ASIDE = ".damaged"
+SIGNED = b'{"sha256": "%s", '  # how a task's file begins: the hash of the object without it
+EMPTY = b"0" * 64
 PROVENANCE = "sweep.json"
 TABLES = (PROVENANCE, "results.parquet", "results.csv", "links.parquet")
 
@@ -23,6 +30,11 @@ class Folder:
     path
         The folder; made if it is not there.
 
+    Attributes
+    ----------
+    kept
+        How many tasks of a sweep under way are done and kept.
+
     Raises
     ------
     OutputError
@@ -31,17 +43,16 @@ class Folder:
 
     def __init__(self, path: Path) -> None:
         self.path = path
+        self.kept = 0
         self._tasks = path / TASKS
-        if path.is_dir() and not _is_ours(path):
-            raise OutputError(f"{path}: is no sweep's folder and not empty; give another --out")
         try:
+            if path.is_dir() and not _is_ours(path):
+                raise OutputError(f"{path}: is no sweep's folder and not empty; give another --out")
             self._tasks.mkdir(parents=True, exist_ok=True)
-            for folder in (path, self._tasks):
-                for left in folder.glob(".*.part"):  # of a sweep that was killed
-                    if not _alive(left):
-                        left.unlink(missing_ok=True)
         except OSError as error:
             raise OutputError(f"{path}: cannot be written to ({error.strerror}); give another --out") from None
+        for folder in (path, self._tasks):
+            remove_left(folder)
 
     def begin(self, identity: str, name: str) -> None:
         """Remove tables of an earlier form of this sweep, which would else be taken for its own until it is done.
@@ -49,26 +60,64 @@ class Folder:
         Raises
         ------
         OutputError
-            If they are of a sweep of another name.
+            If they are of a sweep of another name, or cannot be removed.
         """
+        before = self._provenance()
+        if before.get("name", name) != name:
+            raise OutputError(f"{self.path}: holds the sweep '{before['name']}'; give another --out, or remove it")
+        if before.get("identity") != identity:
+            for table in TABLES:
+                try:
+                    (self.path / table).unlink(missing_ok=True)
+                except OSError as error:
+                    where = self.path / table
+                    raise OutputError(f"{where}: cannot be removed ({error.strerror}); remove it") from None
+
+    def _provenance(self) -> dict[str, str]:
+        """Return what sweep.json says of the sweep, as far as it is whole."""
         try:
-            before = parse_json((self.path / PROVENANCE).read_bytes())
-            other, identity_before = before["name"], before["identity"]
-        except (OSError, ValueError, KeyError, TypeError):
-            other, identity_before = name, None
-        if other != name:
-            raise OutputError(f"{self.path}: holds the sweep '{other}'; give another --out, or remove it")
-        if identity_before != identity:
-            for name in TABLES:
-                (self.path / name).unlink(missing_ok=True)
+            content = parse_json(read_plain(self.path / PROVENANCE))
+        except (OSError, ValueError):
+            return {}
+        found = content if isinstance(content, dict) else {}
+        return {key: found[key] for key in ("name", "identity") if isinstance(found.get(key), str)}
 
     def read(self, key: str) -> dict[str, Any] | None:
         """Return the result of a task; None if it has not been done, or its file is damaged."""
-        try:
-            content = parse_json(self._file(key).read_bytes())
-        except (OSError, ValueError):
-            return None
-        return content if isinstance(content, dict) and content.get("key") == key else None
+        return _result(self._file(key), key)
+
+    def done(self, key: str) -> dict[str, Any]:
+        """Return the result of a task that has been done.
+
+        Raises
+        ------
+        OutputError
+            If its file has been damaged since.
+        """
+        result = self.read(key)
+        if result is None:
+            raise OutputError(f"{self._file(key)}: cannot be read back; {AGAIN}")
+        return result
+
+    def set_aside(self, keys: Iterable[str]) -> list[str]:
+        """Rename the damaged files of the tasks *keys*, which are then to be run again; return a line for each.
+
+        Raises
+        ------
+        OutputError
+            If one cannot be renamed.
+        """
+        lines = []
+        for file in map(self._file, keys):
+            if _is_damaged(file):
+                aside = file.with_name(file.name + ASIDE)
+                try:
+                    remove(aside)
+                    file.rename(aside)
+                except OSError as error:
+                    raise OutputError(f"{file}: is damaged, and cannot be renamed ({error.strerror})") from None
+                lines.append(f"{file}: is damaged; it is kept as {aside.name}, and the task is run again")
+        return lines
 
     def write(self, key: str, result: dict[str, Any]) -> None:
         """Keep the result of a task.
@@ -79,36 +128,48 @@ class Folder:
             If it cannot be written; what was there stays, and nothing half-written is left.
         """
         content = json_text({"key": key, **result}, indent=None).encode()
-        write_whole(self._file(key), lambda part: part.write_bytes(content), AGAIN)
+        signed = SIGNED % hashlib.sha256(content).hexdigest().encode() + content[1:]
+        write_whole(self._file(key), lambda part: part.write_bytes(signed), AGAIN)
+        self.kept += 1
 
     def _file(self, key: str) -> Path:
         return self._tasks / f"{key}.json"
 
 
+def damaged_in(path: Path) -> list[Path]:
+    """Return the files of tasks in the sweep's folder *path* that are not as they were written."""
+    return [file for file in sorted((path / TASKS).glob("*.json")) if _is_key(file) and _is_damaged(file)]
+
+
+def _result(file: Path, key: str) -> dict[str, Any] | None:
+    """Return what *file* holds of the task *key*, if it is as it was written."""
+    try:
+        text = read_plain(file)
+        content = b"{" + text[len(SIGNED % EMPTY) :]
+        if text[: len(SIGNED % EMPTY)] != SIGNED % hashlib.sha256(content).hexdigest().encode():
+            return None
+        result: dict[str, Any] = parse_json(content)
+    except (OSError, ValueError):
+        return None
+    return result if result["key"] == key else None
+
+
+def _is_damaged(file: Path) -> bool:
+    return os.path.lexists(file) and _result(file, file.stem) is None
+
+
 def _is_ours(path: Path) -> bool:
     """Whether *path* is empty, or holds a sweep and nothing that we would overwrite of anybody else's."""
-    names = {item.name for item in path.iterdir()}
+    names = {item.name for item in path.iterdir() if not item.name.startswith(PREFIX)}
     tasks = path / TASKS
     if not tasks.is_dir():
         return not names
     files = [item for item in tasks.iterdir() if not item.name.startswith(".")]
-    is_tasks = all(item.suffix == ".json" for item in files)
-    killed = bool(files) and all(map(_is_key, files)) and names <= {TASKS, *TABLES}  # as the tables were written
-    return is_tasks and (PROVENANCE in names or killed or not names & set(TABLES))
+    is_tasks = all(map(_is_key, files))
+    return is_tasks and (bool(files) or PROVENANCE in names or not names & set(TABLES))
 
 
 def _is_key(file: Path) -> bool:
-    """Whether *file* is named as a task's is."""
-    return len(file.stem) == 24 and set(file.stem) <= set("0123456789abcdef")
-
-
-def _alive(part: Path) -> bool:
-    """Whether the process that writes *part*, whose number is in its name, is at work."""
-    number = part.name.split(".")[-2]
-    try:
-        os.kill(int(number), 0)
-    except (ValueError, ProcessLookupError):
-        return False
-    except OSError:
-        return True
-    return int(number) != os.getpid()
+    """Whether *file* is named as that of a task is, damaged or not."""
+    key, _, rest = file.name.partition(".")
+    return len(key) == 24 and set(key) <= set("0123456789abcdef") and f".{rest}" in (".json", f".json{ASIDE}")

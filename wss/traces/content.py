@@ -14,9 +14,10 @@ import numpy as np
 
 from wss.errors import TraceError
 from wss.files import TwiceError, parse_json
-from wss.traces.importers.arrays import load_numpy
+from wss.reading import open_plain, read_plain
 from wss.traces.importers.pt import load_pt
 from wss.traces.importers.table_rows import TOLD, roles_of
+from wss.traces.importers.unpacked import load_numpy
 from wss.traces.load_forms import MAP, bare_array, has_bool, is_map
 
 ROUTING = {
@@ -54,17 +55,13 @@ def read_content(path: Path) -> Content:
     try:
         if path.is_dir():
             raise TraceError(f"{path}: {_folder(path)}")
-        if not path.is_file():
-            raise TraceError(f"{path}: is no file; give a file of expert loads or of a layout")
-        if path.stat().st_size > MOST_BYTES:
-            raise TraceError(f"{path}: is larger than {MOST_BYTES} bytes; give a table of loads, or a layout")
-        with path.open("rb") as file:
+        with open_plain(path, MOST_BYTES) as file:
             beginning = file.read(4)
-            if beginning == b"PAR1":
-                return Content("parquet")
-            if beginning[:2] == b"PK" or beginning == NUMPY[:4]:
-                return Content("arrays", _arrays(path, beginning))
-            text = (beginning + file.read()).decode("utf-8-sig")
+        if beginning == b"PAR1":
+            return Content("parquet")
+        if beginning[:2] == b"PK" or beginning == NUMPY[:4]:
+            return Content("arrays", _arrays(path, beginning))
+        text = read_plain(path).decode("utf-8-sig")
     except OSError as error:
         raise TraceError(f"{path}: cannot be read ({error.strerror or error}); give a readable file") from None
     except UnicodeDecodeError:
@@ -91,9 +88,9 @@ def _folder(path: Path) -> str:
 def _arrays(path: Path, beginning: bytes) -> Any:
     """Return the data of a .pt file, the array of a .npy file, or those of a .npz file by name; one alone as it is."""
     try:
-        with zipfile.ZipFile(path) as archive:
+        with open_plain(path) as file, zipfile.ZipFile(file) as archive:
             is_numpy = any(name.endswith(".npy") for name in archive.namelist())
-    except zipfile.BadZipFile:
+    except (zipfile.BadZipFile, ValueError, NotImplementedError):
         is_numpy = beginning == NUMPY[:4]
     if not is_numpy:
         return load_pt(path)
@@ -106,7 +103,10 @@ def _text(path: Path, text: str) -> Content:
     if text.lstrip()[0] not in "{[":
         first = next((line for line in text.lstrip().splitlines() if not line.startswith("#")), "")
         is_table = path.suffix in (".csv", ".tsv") or any(mark in first for mark in ",;\t")
-        return Content("csv", _rows(text, first)) if is_table and ":" not in first else Content("text", text)
+        try:
+            return Content("csv", _rows(text, first)) if is_table and ":" not in first else Content("text", text)
+        except csv.Error as error:
+            raise TraceError(f"{path}: is no table ({error}); give a file of expert loads or of a layout") from None
     try:
         return Content("json", parse_json(text))
     except TwiceError as error:

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import os
-import shutil
 from pathlib import Path
 
 from wss.errors import OutputError, TraceError
+from wss.files import part_in, settle
 from wss.traces.importers.paper_json import MARK
 from wss.traces.schema import RequestRouting, TraceMeta
 from wss.traces.store import TraceReader
@@ -27,33 +27,37 @@ def export_paper_json(reader: TraceReader, out: Path) -> int:
     """
     if os.path.lexists(out):
         raise OutputError(f"{out}: exists; give --out a new folder")
-    meta = reader.meta
-    labels = {label.request: label for label in meta.requests}
-    temporary = out.with_name(f".{out.name}.{os.getpid()}.part")
-    count = 0
     try:
-        for request in reader.requests():
-            if not request.num_prefill > 0:
-                raise TraceError(
-                    f"{reader.path}: request {request.request} has no prefill; a file of the set begins with it"
-                )
-            label = labels.get(request.request)
-            benchmark, subject = (label.benchmark, label.subject) if label else ("", "")
-            folder = temporary.joinpath(
-                *(_safe(part) for part in meta.model.split("/")),
-                _safe(benchmark or meta.benchmark),
-                _safe(subject or meta.subject),
-            )
-            folder.mkdir(parents=True, exist_ok=True)
-            (folder / f"{request.request}.json").write_text(as_json(request, meta), encoding="utf-8")
-            count += 1
-        if meta.synthetic:
-            (temporary / MARK).write_text(f"{meta.source}\n{meta.note}\n", encoding="utf-8")
-        temporary.replace(out)
+        with part_in(out.parent, is_folder=True) as folder:
+            count = _write(reader, folder)
+            settle(folder, out)
     except OSError as error:
         raise OutputError(f"{out}: cannot be written ({error.strerror}); give --out where there is room") from error
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
+    return count
+
+
+def _write(reader: TraceReader, out: Path) -> int:
+    """Write the files below the folder *out*, and return how many requests there are."""
+    meta = reader.meta
+    labels = {label.request: label for label in meta.requests}
+    count = 0
+    for request in reader.requests():
+        if not request.num_prefill > 0:
+            raise TraceError(
+                f"{reader.path}: request {request.request} has no prefill; a file of the set begins with it"
+            )
+        label = labels.get(request.request)
+        benchmark, subject = (label.benchmark, label.subject) if label else ("", "")
+        folder = out.joinpath(
+            *(_safe(part) for part in meta.model.split("/")),
+            _safe(benchmark or meta.benchmark),
+            _safe(subject or meta.subject),
+        )
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / f"{request.request}.json").write_text(as_json(request, meta), encoding="utf-8")
+        count += 1
+    if meta.synthetic:
+        (out / MARK).write_text(f"{meta.source}\n{meta.note}\n", encoding="utf-8")
     return count
 
 

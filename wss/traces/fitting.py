@@ -78,9 +78,10 @@ def fit(
 ) -> SynthSpec:
     """Return *start* with the knobs turned whose figures *targets* names.
 
-    A figure that is out of reach leaves its knob at the nearer end.
+    A figure that is out of reach leaves its knob at the nearer end; one that *start* does not have turns none.
     """
-    knobs = [knob for knob in KNOBS if targets.get(knob.figure) is not None]
+    has = measure(start, model, seed, requests, layers)
+    knobs = [knob for knob in KNOBS if targets.get(knob.figure) is not None and has[knob.figure] is not None]
     spec, done = start, 0
     for _ in range(SWEEPS):
         for knob in knobs:

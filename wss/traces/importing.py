@@ -8,20 +8,22 @@ again takes the parts that are there. The result does not depend on how many pro
 from __future__ import annotations
 
 import hashlib
-import os
 import shutil
 from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, as_completed
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import msgspec
 
+from wss.ending import last_words
 from wss.errors import OutputError, TraceError
-from wss.locking import only_one
+from wss.files import only_one, part_in, remove_left, write_whole
 from wss.processes import process_pool
+from wss.reading import read_plain
 from wss.traces.importers.common import Common
 from wss.traces.importers.edges import Cut, Edges, fills_of
 from wss.traces.importers.filler import LEFT_OUT
@@ -93,19 +95,31 @@ def import_source(
         If something cannot be written, or another import of the same writes it now.
     """
     blocks = _blocks(source.files)
-    folder = out.with_name(f".{out.name}.parts-{_key(source)}")
-    parts = [folder / f"{number:05d}.parquet" for number in range(len(blocks))]
     try:
-        folder.mkdir(exist_ok=True)
-    except OSError as error:
-        raise OutputError(f"{folder}: cannot be made ({error.strerror}); give --out where you may write") from error
-    with only_one(folder, str(out)):
-        try:
+        with _parts_folder(out, source) as folder:
+            parts = [folder / f"{number:05d}.parquet" for number in range(len(blocks))]
             return _import(out, source, blocks, parts, workers, skip_bad, on_files)
-        except BaseException:
-            if sum(map(_size, source.files)) <= SMALL_BYTES:  # not worth keeping for another attempt
-                shutil.rmtree(folder, ignore_errors=True)
-            raise
+    except OSError as error:
+        raise OutputError(f"{out}: cannot be made ({error.strerror}); give --out where you may write") from error
+
+
+@contextmanager
+def _parts_folder(out: Path, source: Source) -> Iterator[Path]:
+    """Yield the folder of the parts: one that stays until *source* has been imported, if that is worth it."""
+    if sum(map(_size, source.files)) <= SMALL_BYTES:
+        with part_in(out.parent, is_folder=True) as folder:
+            yield folder
+        return
+    start = f".{out.name}.parts-"
+    folder = out.with_name(start + _key(source))
+    folder.mkdir(exist_ok=True)
+    with only_one(folder, str(out)):
+        remove_left(out.parent, start)  # what other imports had begun, and nobody goes on with
+        last_words("interrupted; the same command goes on from there")
+        try:
+            yield folder
+        finally:
+            last_words(None)
 
 
 def _import(
@@ -128,7 +142,7 @@ def _import(
         done += len(blocks[todo[i]])
         if on_files is not None:
             on_files(done)
-    reports = [msgspec.json.decode(_report_path(part).read_bytes(), type=_Report) for part in parts]
+    reports = [msgspec.json.decode(read_plain(_report_path(part)), type=_Report) for part in parts]
     faults = [fault for report in reports for fault in report.faults]
     if faults and not skip_bad:
         for part, report in zip(parts, reports, strict=True):
@@ -250,8 +264,10 @@ def _stamps(files: list[Path]) -> list[str]:
 def _is_done(part: Path, files: list[Path]) -> bool:
     """Whether an earlier import has read *files*, as they now are, into *part*."""
     try:
-        report = msgspec.json.decode(_report_path(part).read_bytes(), type=_Report)
-    except (OSError, msgspec.DecodeError):
+        report = msgspec.json.decode(read_plain(_report_path(part)), type=_Report)
+        if report.numbers:
+            TraceReader(part).close()
+    except (OSError, msgspec.DecodeError, TraceError):
         return False
     return report.stamps == _stamps(files)
 
@@ -310,12 +326,8 @@ def _read_block(source: Source, files: list[Path], part: Path) -> None:
         write_trace(part, source.meta, (replace(request, request=i) for i, request in enumerate(requests)))
     numbers = [request.request for request in requests]
     report = _Report(numbers, labels, dict(remarks), faults, stamps, left_out, common, edges)
-    temporary = part.with_suffix(f".{os.getpid()}.tmp")
-    try:
-        temporary.write_bytes(msgspec.json.encode(report))
-        temporary.replace(_report_path(part))
-    except OSError as error:
-        raise OutputError(f"{part}: cannot be written ({error.strerror}); make room and run again") from error
+    content = msgspec.json.encode(report)
+    write_whole(_report_path(part), lambda temporary: temporary.write_bytes(content), "make room and run again")
 
 
 def _joined(parts: list[tuple[Path, list[int]]]) -> Iterator[RequestRouting]:

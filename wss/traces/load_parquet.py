@@ -6,16 +6,16 @@ The columns are dump, phase, layer and logical_count (a list over experts); the 
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from wss.errors import OutputError, TraceError
+from wss.errors import TraceError
+from wss.files import reason_of, write_whole
 from wss.traces.dumps import Loads
-from wss.traces.writer import reason
+from wss.traces.parquet import read_table
 
 COLUMNS = {"dump", "phase", "layer", "logical_count"}
 
@@ -31,7 +31,7 @@ def read_parquet(path: Path) -> list[Loads]:
         If a number of a layer is none.
     """
     try:
-        table = pq.read_table(path)
+        table = read_table(path)
         missing = sorted(COLUMNS - {*table.column_names})
         if missing:
             raise TraceError(
@@ -42,7 +42,7 @@ def read_parquet(path: Path) -> list[Loads]:
         about = table.schema.metadata or {}
         top_k, numbered = int(about.get(b"top_k", b"0")), about.get(b"numbered", b"true") != b"false"
     except (OSError, pa.ArrowException) as error:
-        raise TraceError(f"{path}: cannot be read ({reason(error)}); give a whole table of loads") from error
+        raise TraceError(f"{path}: cannot be read ({reason_of(error)}); give a whole table of loads") from error
     except (ValueError, TypeError) as error:
         raise TraceError(f"{path}: its logical_count is no table of numbers ({error}); give a list a row") from error
     if counts.ndim != 2 or None in columns["layer"]:
@@ -81,10 +81,4 @@ def write_loads(out: Path, dumps: list[Loads]) -> None:
             "logical_count": [counts.tolist() for _, _, counts in rows],
         }
     ).replace_schema_metadata({"top_k": str(dumps[0].top_k), "numbered": str(dumps[0].numbered).lower()})
-    temporary = out.with_name(f".{out.name}.{os.getpid()}.part")
-    try:
-        pq.write_table(table, temporary)
-        os.replace(temporary, out)
-    except (OSError, pa.ArrowException) as error:
-        temporary.unlink(missing_ok=True)
-        raise OutputError(f"{out}: cannot be written ({reason(error)}); give a path where you may write") from error
+    write_whole(out, lambda part: pq.write_table(table, part), "give a path where you may write")

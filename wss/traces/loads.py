@@ -24,6 +24,7 @@ import pyarrow.parquet as pq
 
 from wss.errors import TraceError, did_you_mean
 from wss.models import ModelShape
+from wss.reading import open_plain
 from wss.records import FloatArray
 from wss.traces.content import LAYOUT, Content, is_layout, other_kind, read_content
 from wss.traces.dumps import Loads
@@ -50,7 +51,7 @@ NO_TABLE = "is neither JSON nor a table (CSV) with a column layer"
 def looks_like_loads(path: Path) -> bool:
     """Whether *path* is a file of loads rather than recorded routing; False for what cannot be read."""
     try:
-        with path.open("rb") as file:
+        with open_plain(path) as file:
             beginning = file.read(4096)
     except OSError:
         return False
@@ -70,7 +71,7 @@ def is_loads(path: Path) -> bool:
     try:
         if path.is_dir():  # which is named, and refused
             return True
-        with path.open("rb") as file:
+        with open_plain(path) as file:
             if file.read(4) != b"PAR1":
                 return True
         return set(pq.read_schema(path).names) >= COLUMNS

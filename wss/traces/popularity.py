@@ -24,7 +24,7 @@ import numba
 import numpy as np
 import numpy.typing as npt
 
-from wss.errors import TraceError
+from wss.errors import ConfigError, TraceError
 from wss.models import ModelShape
 from wss.records import FloatArray, IntArray
 from wss.rng import permutation, stream, uniform
@@ -37,6 +37,7 @@ if TYPE_CHECKING:
 # Ranks, as shares of all experts (the hottest first), at which a curve is given; straight lines between them.
 KNOTS = (0.002, 0.006, 0.014, 0.03, 0.08, 0.16, 0.32, 0.5, 0.7, 0.86, 0.95, 0.985, 0.998)
 ROUNDS = 60  # of the scaling
+MOST_CHOSEN = (2**31 - 1) // WHOLE  # experts of a token, so that running sums are of 32 bits
 DRIFTED = ("drifted",)  # what the random streams of popularity and liking are called after a drift
 _ROOTS = np.empty(40)  # one for each binary digit of an exponent
 _root = 2.0
@@ -173,6 +174,9 @@ def _kept_tables(spec: SynthSpec, model: ModelShape, seed: int) -> Tables:
 
 
 def _tables(spec: SynthSpec, model: ModelShape, seed: int) -> Tables:
+    if model.top_k > MOST_CHOSEN:
+        what = f"a token of {model.name} has {model.top_k} experts, and made-up routing has at most {MOST_CHOSEN}"
+        raise ConfigError(f"trace.synth: {what}; give a trace, or a smaller top_k")
     weights = _cluster_weights(spec, seed)
     clusters = np.cumsum(np.stack([[_in_parts(row, 1) for row in phase] for phase in weights]), axis=2, dtype=np.int64)
     frequent = np.array([_sum(np.ascontiguousarray(column)) for column in weights[1].T]) / spec.subjects

@@ -19,12 +19,17 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from wss.errors import TraceError
+from wss.files import reason_of
+from wss.reading import ENDLESS, open_plain
+from wss.traces.importers.unpacked import MOST_UNPACKED
 from wss.traces.load_parquet import COLUMNS as LOADS
-from wss.traces.schema import RequestRouting, TraceMeta, fault_of
-from wss.traces.writer import COLUMNS, PHASES, ROWS, reason, write_trace
+from wss.traces.schema import FORMAT, RequestRouting, TraceMeta, fault_of
+from wss.traces.writer import COLUMNS, PHASES, ROWS, write_trace
 
 __all__ = ["TraceReader", "write_trace"]
 
+PACKED = 1000  # times that routing may be packed
+MOST_HELD = 2**27  # bytes of experts in a batch of rows
 RECORDED = (".json", ".jsonl", ".csv", ".pt", ".npy", ".npz")  # what recorders write
 
 _Int32s = npt.NDArray[np.int32]
@@ -51,14 +56,11 @@ class TraceReader:
         with _reading(path, "cannot be opened"):
             if not path.exists():
                 raise TraceError(f"{path}: does not exist; give the path of a trace file (Parquet)")
-            if not path.is_file():
-                raise TraceError(f"{path}: is not a file; give the path of a trace file (Parquet)")
-            path.open("rb").close()
-        if path.suffix in RECORDED:
-            with path.open("rb") as file:
-                if file.read(4) != b"PAR1":
-                    what = f"is a {path.suffix} file, no trace (Parquet)"
-                    raise TraceError(f"{path}: {what}; recorded routing is brought in with `wss trace import`")
+            with open_plain(path, ENDLESS) as file:
+                beginning = file.read(4)
+        if path.suffix in RECORDED and beginning != b"PAR1":
+            what = f"is a {path.suffix} file, no trace (Parquet)"
+            raise TraceError(f"{path}: {what}; recorded routing is brought in with `wss trace import`")
         with _reading(path, "is not a whole Parquet file"):
             self._file = pq.ParquetFile(path, pre_buffer=False, buffer_size=1 << 20, page_checksum_verification=True)
         try:
@@ -67,6 +69,7 @@ class TraceReader:
                 raise TraceError(f"{path}: {what} or synth: {{loads: ...}}, and `wss trace stats` reads it")
             self.meta = TraceMeta.from_keys(_keys(self._file, path), path)
             _check_columns(self._file, self.meta, path)
+            _check_size(self._file, self.meta, path)
         except BaseException:
             self.close()
             raise
@@ -86,7 +89,7 @@ class TraceReader:
 
     def digest(self) -> str:
         """Return the SHA-256 of the file's content, in hexadecimal."""
-        with _reading(self.path, "cannot be read"), self.path.open("rb") as file:
+        with _reading(self.path, "cannot be read"), open_plain(self.path, ENDLESS) as file:
             return hashlib.file_digest(file, "sha256").hexdigest()
 
     def subjects(self) -> dict[int, str]:
@@ -175,7 +178,9 @@ class TraceReader:
         """Read the file in batches of rows, each with the number of its first row."""
         row = 0
         with _reading(self.path, "is damaged"):
-            batches = self._file.iter_batches(ROWS, columns=columns, use_threads=False)
+            width = 2 * len(self.meta.moe_layers) * self.meta.top_k
+            rows = max(1, min(ROWS, MOST_HELD // width))
+            batches = self._file.iter_batches(rows, columns=columns, use_threads=False)
         while True:
             with _reading(self.path, "is damaged"):
                 batch = next(batches, None)
@@ -232,13 +237,22 @@ class TraceReader:
             raise TraceError(f"{self.path}: request {number}: {what}")
 
 
+def is_written(path: Path) -> bool:
+    """Whether the file *path* is a trace or a table of loads, as wss writes them."""
+    try:
+        schema = pq.read_schema(path)
+    except (OSError, pa.ArrowException):
+        return False
+    return (schema.metadata or {}).get(b"format") == FORMAT.encode() or set(schema.names) >= LOADS
+
+
 @contextmanager
 def _reading(path: Path, what: str) -> Iterator[None]:
     """Turn the errors of the system and of pyarrow into one line each."""
     try:
         yield
     except (OSError, pa.ArrowException) as error:
-        raise TraceError(f"{path}: {what} ({reason(error)}); give a readable, complete trace file") from error
+        raise TraceError(f"{path}: {what} ({reason_of(error)}); give a readable, complete trace file") from error
 
 
 def _starts(numbers: _Int32s) -> npt.NDArray[np.intp]:
@@ -282,6 +296,13 @@ def _check_columns(file: pq.ParquetFile, meta: TraceMeta, path: Path) -> None:
         faults.append(f"{path}: holds no rows; a trace has one token or more")
     if faults:
         raise TraceError(*faults)
+
+
+def _check_size(file: pq.ParquetFile, meta: TraceMeta, path: Path) -> None:
+    """Refuse a file that stands for more than any routing can be packed: it would be read for ever."""
+    claimed = file.metadata.num_rows * 2 * len(meta.moe_layers) * meta.top_k
+    if claimed > max(MOST_UNPACKED, PACKED * path.stat().st_size):
+        raise TraceError(f"{path}: stands for {claimed} bytes of experts, which it cannot hold; give a recorded trace")
 
 
 def _is_text(kind: pa.DataType) -> bool:

@@ -182,6 +182,18 @@ def num_requests(spec: SynthSpec) -> int:
     return REQUESTS if spec.requests is None else spec.requests
 
 
+def bytes_of(spec: SynthSpec, model: ModelShape, requests: int, decode_tokens: int) -> dict[str, float]:
+    """Return about how many bytes it takes to make up so much of a trace, by what takes them."""
+    layers, eras = len(model.moe_layers), 2 if spec.drift_at else 1
+    tables = 16.0 * eras * layers * spec.clusters * model.num_choices
+    token = 2.0 * layers * model.top_k
+    return {
+        "the tables that routing is drawn from (layers x clusters x experts)": tables,
+        "one request (tokens x layers x top_k)": token * (spec.prompt_max + decode_tokens),
+        "the requests of a batch (requests x prompt_max)": requests * (token + 2.0 * layers + 40.0 * spec.prompt_max),
+    }
+
+
 def foreign_preset(spec: SynthSpec, model: ModelShape) -> str:
     """Return the name of the preset of *spec* where it is another model's than *model*, else nothing."""
     own = MODELS.get(spec.preset.removesuffix("_flat"))

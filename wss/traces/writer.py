@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import base64
-import os
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
@@ -15,6 +14,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from wss.errors import OutputError, TraceError
+from wss.files import part_in, reason_of, settle
 from wss.traces.schema import RequestRouting, TraceMeta, fault_of
 
 ROWS = 4096  # of a row group written, and of a batch read
@@ -53,15 +53,12 @@ def write_trace(
     """
     if path.is_dir():
         raise OutputError(f"{path}: is a folder; give the name of a file")
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
+    with ExitStack() as stack:
+        with _writing(path):
+            temporary = stack.enter_context(part_in(path.parent))
         count = _write(path, temporary, meta, requests, on_request, finish)
         with _writing(path):
-            os.replace(temporary, path)
-    except BaseException:
-        with suppress(OSError):
-            temporary.unlink()
-        raise
+            settle(temporary, path)
     return count
 
 
@@ -167,11 +164,5 @@ def _writing(path: Path) -> Iterator[None]:
     try:
         yield
     except (OSError, pa.ArrowException) as error:
-        what = f"cannot be written ({reason(error)})"
+        what = f"cannot be written ({reason_of(error)})"
         raise OutputError(f"{path}: {what}; give a path in an existing folder with room and permission") from error
-
-
-def reason(error: Exception) -> str:
-    """Return what the system or pyarrow says went wrong, on one line."""
-    text = getattr(error, "strerror", None) or str(error) or type(error).__name__
-    return str(text).splitlines()[0]

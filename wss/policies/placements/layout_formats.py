@@ -36,11 +36,13 @@ from wss.policies.placements.layout_engines import (
 )
 from wss.policies.placements.layout_inverse import INVERSE, check_same, moe_rows, slots_of_experts
 from wss.policies.placements.layout_sizes import check_map, check_wafer
+from wss.reading import check_values
 from wss.records import IntArray
 from wss.traces.content import Content, other_kind
 from wss.traces.load_forms import COUNT, KEYED, MAP, bare_array, holds_loads, is_eplb, is_map, whole_counts
 
 BY_RANK = "expert_to_ep_rank"
+MOST_YAML = 2**22  # characters: some half a minute
 FORMS = ("model_maps", MAP, INVERSE, BY_RANK, "layer_list", ASSIGNED)
 
 
@@ -121,12 +123,17 @@ class _Loader(yaml.SafeLoader):
 
 
 def _yaml(content: Content) -> Any:
+    text = content.value
+    if len(text) > MOST_YAML:
+        raise ValueError(f"is YAML of more than {MOST_YAML} characters; give it as JSON")
     try:
-        return yaml.load(content.value, _Loader)
+        value = yaml.load(text, _Loader)
+        check_values(value, len(text))
     except TwiceError:
         raise
-    except (yaml.YAMLError, RecursionError, ValueError):
+    except (yaml.YAMLError, RecursionError, ValueError, TypeError, OverflowError):
         return None
+    return value
 
 
 def _table(value: Any, target: Target) -> IntArray | None:

@@ -23,6 +23,7 @@ from wss.traces.content import read_content
 from wss.traces.load_forms import MAP
 from wss.traces.loads import loads_of
 
+START = f'{{"{MAP}": [\n'  # of the text of a layout
 RIGHT = "give a layout, or loads, of this model on this wafer"
 
 
@@ -110,7 +111,13 @@ def layout_text(placed: IntArray, layers: Sequence[int], num_layers: int) -> str
             table[die, : own.sum()] = np.repeat(np.arange(num_experts), own)
         rows[layer] = table.ravel().tolist()
     lines = ",\n".join(f"  {json_text(row, indent=None)}" for row in rows)
-    return f'{{"{MAP}": [\n{lines}\n]}}\n'
+    return f"{START}{lines}\n]}}\n"
+
+
+def is_written(path: Path) -> bool:
+    """Whether the file *path* begins as a layout does that wss has written."""
+    with path.open("rb") as file:
+        return file.read(len(START)) == START.encode()
 
 
 def filled(replicas: IntArray, slots: int) -> IntArray:

@@ -18,6 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 from wss.errors import TraceError
+from wss.reading import read_plain
 from wss.records import IntArray
 from wss.traces.importers.filler import dense_fault, varying
 from wss.traces.importers.pt import load_pt
@@ -32,6 +33,7 @@ from wss.traces.importers.source import (
     moe_rows,
     routing_of,
 )
+from wss.traces.importers.unpacked import load_numpy
 from wss.traces.schema import TraceMeta
 
 Array = npt.NDArray[Any]
@@ -61,30 +63,6 @@ def load_arrays(path: Path) -> dict[str, Array]:
             raise TraceError(f"{path}: holds no tensors; save the tuple out.router_logits")
         return {str(i): item for i, item in enumerate(items)}
     return load_numpy(path)
-
-
-def load_numpy(path: Path) -> dict[str, Array]:
-    """Return the arrays of a ``.npy`` (one, named "") or ``.npz`` file in order, whatever its name; runs no code.
-
-    Raises
-    ------
-    TraceError
-        If it cannot be read.
-    """
-    try:
-        loaded = np.load(path, allow_pickle=False)
-        if isinstance(loaded, np.ndarray):
-            return {"": loaded}
-        with loaded:
-            arrays = {name: loaded[name] for name in loaded.files}
-    except OSError as error:
-        raise TraceError(f"{path}: cannot be read ({error.strerror or error}); give a readable file") from error
-    except Exception as error:  # numpy's reader raises many kinds on damage
-        what = f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
-        raise TraceError(f"{path}: is not a whole numpy file ({what}); save it with numpy") from None
-    if stray := [name for name, array in arrays.items() if not isinstance(array, np.ndarray)]:
-        raise TraceError(f"{path}: {stray[0]} is not an array; save it with numpy")
-    return arrays
 
 
 def open_vllm(path: Path, hints: Hints) -> Source:
@@ -142,7 +120,7 @@ def _told_prompt(path: Path, rows: int) -> int | None:
     if not beside.is_file():
         return None
     try:
-        content = msgspec.json.decode(beside.read_bytes(), type=dict[str, Any])
+        content = msgspec.json.decode(read_plain(beside), type=dict[str, Any])
     except (OSError, RecursionError, msgspec.DecodeError) as error:
         raise TraceError(
             f"{beside}: is not readable JSON ({' '.join(str(error).split())}); mend or remove it"

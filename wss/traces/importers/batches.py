@@ -6,6 +6,7 @@ stands with them, in the file or in a ``<name>.json`` beside it, says where the 
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Mapping
 from pathlib import Path
@@ -16,6 +17,8 @@ import numpy as np
 import numpy.typing as npt
 
 from wss.errors import TraceError
+from wss.memory import check_room
+from wss.reading import read_plain
 from wss.records import BoolArray
 from wss.traces.importers.arrays import load_arrays
 from wss.traces.importers.pt import load_pt
@@ -55,7 +58,7 @@ def batch_of(path: Path) -> tuple[Array, dict[str, Array], tuple[int, int] | Non
         logits = arrays[0]
     elif arrays and arrays[0].ndim in (2, 3) and all(array.shape == arrays[0].shape for array in arrays):
         shape = (arrays[0].shape[0], arrays[0].shape[1]) if arrays[0].ndim == 3 else None
-        logits = np.stack(arrays).reshape(len(arrays), -1, arrays[0].shape[-1])
+        logits = np.stack(arrays).reshape(len(arrays), math.prod(arrays[0].shape[:-1]), arrays[0].shape[-1])
     else:
         shapes = ", ".join(dict.fromkeys(str(list(array.shape)) for array in arrays))[:200]
         raise TraceError(
@@ -85,7 +88,7 @@ def _parts(path: Path) -> tuple[list[Array], dict[str, Array]]:
     beside = path.with_suffix(".json")
     if beside.is_file():
         try:
-            named = {**msgspec.json.decode(beside.read_bytes(), type=dict[str, Any]), **named}
+            named = {**msgspec.json.decode(read_plain(beside), type=dict[str, Any]), **named}
         except (OSError, RecursionError, msgspec.DecodeError) as error:
             what = " ".join(str(error).split())
             raise TraceError(f"{beside}: is not readable JSON ({what}); mend or remove it") from error
@@ -152,12 +155,14 @@ def _by_lengths(path: Path, name: str, value: Array, tokens: int, shape: tuple[i
     said = f"{name} says {len(value)} sequences of up to {value.max()} tokens"
     if shape is not None and (len(value) != shape[0] or value.max() > shape[1]):
         raise TraceError(f"{path}: has {shape[0]} sequences of {shape[1]} rows; {said}; give a length for each")
-    if shape is None and int(value.sum()) == tokens:  # packed, one after another
+    total = sum(value.tolist())  # which overflows nothing
+    if shape is None and total == tokens:  # packed, one after another
         longest = int(value.max())
     else:
         longest = tokens // len(value)
         if tokens % len(value) or longest < value.max():
             right = "give [batch * sequence] rows"
-            raise TraceError(f"{path}: has {tokens} rows; {said}, {value.sum()} in all; {right}")
+            raise TraceError(f"{path}: has {tokens} rows; {said}, {total} in all; {right}")
+    check_room(str(path), {f"a mask of {len(value)} sequences x {longest} tokens": len(value) * longest})
     there: BoolArray = np.arange(longest) < value[:, None]
     return there

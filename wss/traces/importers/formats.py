@@ -8,6 +8,7 @@ from pathlib import Path
 
 from wss.errors import TraceError, did_you_mean
 from wss.models import ModelShape
+from wss.reading import open_plain
 from wss.traces.importers.arrays import load_arrays, open_vllm
 from wss.traces.importers.logits import open_logits
 from wss.traces.importers.paper_json import open_paper_json
@@ -113,7 +114,7 @@ def detect(path: Path) -> str:
 
 def _beginning(path: Path) -> bytes:
     try:
-        with path.open("rb") as file:
+        with open_plain(path) as file:
             return file.read(BEGINNING)
     except OSError as error:
         raise TraceError(f"{path}: cannot be read ({error.strerror}); give a readable file") from error

@@ -23,6 +23,7 @@ import numpy.typing as npt
 from wss.errors import TraceError
 from wss.models.router import Router
 from wss.models.routers import router_of
+from wss.reading import read_plain
 from wss.traces.importers.arrays import load_arrays
 from wss.traces.importers.batches import batch_of, in_order, sequences_of
 from wss.traces.importers.pt import load_pt
@@ -141,7 +142,7 @@ def _bias(path: Path, layers: int, experts: int) -> npt.NDArray[np.float64]:
     content: dict[str, Array] = {}
     if path.suffix == ".json":
         try:
-            content = {"": np.array(msgspec.json.decode(path.read_bytes()), np.float64)}
+            content = {"": np.array(msgspec.json.decode(read_plain(path)), np.float64)}
         except (OSError, RecursionError, ValueError, TypeError, msgspec.DecodeError) as error:
             raise TraceError(f"{path}: is no JSON list of numbers ({' '.join(str(error).split())[:200]})") from error
     elif path.suffix == ".pt" and isinstance(loaded := load_pt(path), dict):

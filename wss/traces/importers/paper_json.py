@@ -19,6 +19,7 @@ import numpy.typing as npt
 
 from wss.errors import TraceError
 from wss.models import MODELS, ModelShape
+from wss.reading import read_plain
 from wss.traces.importers.scan import read_usual
 from wss.traces.importers.source import Read, Source
 from wss.traces.schema import LARGEST_NUMBER, RequestRouting, TraceMeta, repeated
@@ -90,7 +91,7 @@ def read_file(path: Path, model: ModelShape) -> Read:
         If it is not as it should be; file, step and layer are named.
     """
     try:
-        raw = path.read_bytes()
+        raw = read_plain(path)
     except OSError as error:
         raise TraceError(f"{path}: cannot be read ({error.strerror}); give readable files") from error
     is_moe = np.zeros(model.num_layers, np.bool_)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import io
 import pickle
+import pickletools
 import zipfile
 from collections import OrderedDict
 from pathlib import Path
@@ -18,6 +19,8 @@ import numpy as np
 import numpy.typing as npt
 
 from wss.errors import TraceError
+from wss.reading import check_values, open_plain
+from wss.traces.importers.unpacked import check_unpacked
 
 _DTYPES = {
     "DoubleStorage": np.float64,
@@ -50,7 +53,7 @@ class _Storage:
 
 
 def _tensor(storage: npt.NDArray[Any], offset: Any, size: Any, stride: Any, *_: Any) -> npt.NDArray[Any]:
-    """Return a tensor of *size* and *stride* (in elements) over *storage*, checked to lie within it."""
+    """Return a tensor of *size* and *stride* (in elements) over *storage*, checked to lie within it, as a view."""
     offset, size, stride = int(offset), [int(n) for n in size], [int(n) for n in stride]
     if len(size) != len(stride) or offset < 0 or min([0, *size, *stride]) < 0:
         raise pickle.UnpicklingError(f"a tensor of size {size}, stride {stride} is impossible")
@@ -58,17 +61,20 @@ def _tensor(storage: npt.NDArray[Any], offset: Any, size: Any, stride: Any, *_: 
     if last >= storage.size:
         raise pickle.UnpicklingError(f"a tensor of size {size} is larger than its storage")
     strides = [n * storage.itemsize for n in stride]
-    return np.lib.stride_tricks.as_strided(storage[offset:], size, strides, writeable=False).copy()
+    return np.lib.stride_tricks.as_strided(storage[offset:], size, strides, writeable=False)
 
 
 class _Unpickler(pickle.Unpickler):
-    def __init__(self, archive: zipfile.ZipFile, folder: str) -> None:
-        super().__init__(io.BytesIO(archive.read(f"{folder}/data.pkl")))
-        self._archive, self._folder = archive, folder
+    """Reads *content*, the pickle of *archive*; all tensors together have at most *most* bytes."""
+
+    def __init__(self, archive: zipfile.ZipFile, folder: str, content: bytes, most: int) -> None:
+        super().__init__(io.BytesIO(content))
+        self._archive, self._folder, self._left = archive, folder, most
+        self._storages: dict[str, npt.NDArray[Any]] = {}
 
     def find_class(self, module: str, name: str) -> Any:
         if (module, name) == ("torch._utils", "_rebuild_tensor_v2"):
-            return _tensor
+            return self._rebuilt
         if (module, name) == ("collections", "OrderedDict"):
             return OrderedDict
         if module in ("torch", "torch.storage") and name in (*_DTYPES, "BFloat16Storage"):
@@ -78,11 +84,32 @@ class _Unpickler(pickle.Unpickler):
     def persistent_load(self, pid: Any) -> npt.NDArray[Any]:
         if not (isinstance(pid, tuple) and len(pid) >= 5 and pid[0] == "storage" and isinstance(pid[1], _Storage)):
             raise pickle.UnpicklingError("a storage is not as torch writes it")
-        raw = self._archive.read(f"{self._folder}/data/{pid[2]}")
-        if pid[1].name == "BFloat16Storage":
+        key = f"{pid[1].name}/{pid[2]}"
+        if key not in self._storages:
+            self._storages[key] = self._storage(pid[1].name, f"{self._folder}/data/{pid[2]}")
+        return self._storages[key]
+
+    def _storage(self, kind: str, member: str) -> npt.NDArray[Any]:
+        raw = self._archive.read(member)
+        if kind == "BFloat16Storage":
             wide = np.frombuffer(raw, np.uint16).astype(np.uint32) << 16
             return wide.view(np.float32)
-        return np.frombuffer(raw, _DTYPES[pid[1].name])
+        return np.frombuffer(raw, _DTYPES[kind])
+
+    def _rebuilt(self, *arguments: Any) -> npt.NDArray[Any]:
+        """Return a tensor of its own, if the file can hold it."""
+        view = _tensor(*arguments)
+        self._left -= view.nbytes
+        if self._left < 0:
+            raise pickle.UnpicklingError(f"a tensor of size {list(view.shape)} takes more than the file can hold")
+        return view.copy()
+
+
+def _check_pickle(content: bytes) -> None:
+    """Check that no text or place in memory that a pickle names is larger than the pickle, before any is made."""
+    for code, argument, _ in pickletools.genops(content):
+        if code.name in ("PUT", "LONG_BINPUT") and int(argument or 0) > len(content):
+            raise pickle.UnpicklingError("it numbers more values than it holds")
 
 
 def load_pt(path: Path) -> Any:
@@ -94,13 +121,18 @@ def load_pt(path: Path) -> Any:
         If it is no such file, or damaged.
     """
     try:
-        with zipfile.ZipFile(path) as archive:
+        with open_plain(path) as file, zipfile.ZipFile(file) as archive:
+            most = check_unpacked(archive)
             pickles = [name for name in archive.namelist() if name.endswith("/data.pkl")]
             if len(pickles) != 1:
                 raise TraceError(
                     f"{path}: is not a .pt file (a zip archive with one data.pkl); save it with torch.save"
                 )
-            return _Unpickler(archive, pickles[0].removesuffix("/data.pkl")).load()
+            content = archive.read(pickles[0])
+            _check_pickle(content)
+            value = _Unpickler(archive, pickles[0].removesuffix("/data.pkl"), content, most).load()
+            check_values(value, len(content))
+            return value
     except TraceError:
         raise
     except OSError as error:

@@ -14,6 +14,7 @@ from typing import Any
 
 import msgspec
 
+from wss.reading import open_plain, read_plain
 from wss.traces.schema import LARGEST_NUMBER
 
 Row = tuple[Any, Any, Any, Any]  # request, position, layer, experts
@@ -133,7 +134,7 @@ class TokenIds:
 
 def fingerprints(path: Path) -> Iterator[Row]:
     """Yield the rows of gpt-oss fingerprints."""
-    content = _JSON.decode(path.read_bytes())
+    content = _JSON.decode(read_plain(path))
     for number, item in enumerate(content if isinstance(content, list) else [content]):
         data = item.get("router_data") if isinstance(item, dict) else None
         if not isinstance(data, list):
@@ -166,7 +167,7 @@ def delimiter(head: str) -> str:
 
 def csv_rows(path: Path, top_k: int | None, phases: Phases) -> Iterator[Row]:
     """Yield the rows of a table, and enter their *phases*; one with an expert a row needs *top_k*."""
-    text = path.read_bytes().decode("utf-8-sig")
+    text = read_plain(path).decode("utf-8-sig")
     reader = csv.DictReader(io.StringIO(text, newline=""), strict=True, delimiter=delimiter(text.partition("\n")[0]))
     names = [name.strip() for name in reader.fieldnames or ()]
     if len(set(names)) != len(names):
@@ -291,7 +292,7 @@ def _log(path: Path, phases: Phases) -> Iterator[Row]:
     found = False
     sets: set[Any] = set()
     ids = TokenIds()
-    with path.open("rb") as file:
+    with open_plain(path) as file:
         for number, line in enumerate(file, 1):
             if not line.strip():
                 continue

@@ -23,6 +23,7 @@ import msgspec
 import numpy as np
 
 from wss.errors import TraceError
+from wss.reading import open_plain
 from wss.traces.importers.arrays import ALL_DECODE
 from wss.traces.importers.filler import dense_fault
 from wss.traces.importers.source import Hints, Read, Source, first_good, found_files, meta_of, routing_of
@@ -166,7 +167,7 @@ def _check_others(path: Path, name: Any, tokens: dict[int, dict[int, list[int]]]
 
 
 def _is_moe_beyond(path: Path) -> bool:
-    with path.open("rb") as file:
+    with open_plain(path) as file:
         return b"batchnumber" in plain(file.readline(1000).decode(errors="replace")).encode()
 
 

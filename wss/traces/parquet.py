@@ -1,0 +1,40 @@
+"""Parquet files as tables, none of which takes more memory than it should: a few bytes may stand for any number."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from wss.reading import check_plain
+
+MOST_VALUES = 2 * 10**7  # of a table: some GB, were they to become Python's numbers
+MOST_BYTES = 2**30  # of a table
+_ROWS = 1024  # read at a time
+
+
+def read_table(path: Path) -> pa.Table:
+    """Return the table that a Parquet file holds.
+
+    Raises
+    ------
+    OSError
+        If it cannot be read, or is no plain file.
+    pyarrow.ArrowException
+        If it is damaged, or stands for more than `MOST_VALUES` or `MOST_BYTES`.
+    """
+    check_plain(path)
+    with pq.ParquetFile(path) as file:
+        about = file.metadata
+        groups = [about.row_group(i) for i in range(about.num_row_groups)]
+        values = sum(group.column(i).num_values for group in groups for i in range(group.num_columns))
+        if max(values, about.num_rows) > MOST_VALUES:
+            raise pa.ArrowInvalid(f"it stands for {values} values, {MOST_VALUES} at most")
+        batches, size = [], 0
+        for batch in file.iter_batches(_ROWS, use_threads=False):
+            batches.append(batch)
+            size += batch.nbytes
+            if size > MOST_BYTES:
+                raise pa.ArrowInvalid(f"it stands for more than {MOST_BYTES} bytes")
+        return pa.Table.from_batches(batches, file.schema_arrow)
