@@ -79,6 +79,7 @@ def test_llcs_store_alike(stores):
     assert ours.llc.shape == (1, 16, 2)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("wafer", ["dojo", "tsmc_sow"])
 @pytest.mark.parametrize("model", ["llama4_maverick", "deepseek_v3", "qwen3_235b", "kimi_k2"])
 def test_whole_runs_are_the_same(model, wafer):

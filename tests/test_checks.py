@@ -20,7 +20,10 @@ CHECKS = {
 }
 
 
-@pytest.mark.parametrize("name", CHECKS)
+SLOW = pytest.param("mypy --strict", marks=pytest.mark.slow)
+
+
+@pytest.mark.parametrize("name", [SLOW if name == "mypy --strict" else name for name in CHECKS])
 def test_check(name):
     done = subprocess.run(CHECKS[name], cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr

@@ -54,6 +54,7 @@ def test_the_readme_shows_what_the_main_job_prints():
     assert shown[1] == table.split("\n\nstep:")[0]
 
 
+@pytest.mark.slow
 def test_every_command_of_the_readme_works_in_order(tmp_path, monkeypatch):
     """All in this process, as starting one takes longer than most commands: `python -m wss` itself is tested below."""
     for folder in ("configs", "experiments"):
@@ -87,6 +88,7 @@ def install(project, modules, site):
     (info / "entry_points.txt").write_text("\n".join(lines) + "\n", encoding="utf-8")
 
 
+@pytest.mark.slow
 def test_the_policy_and_the_layout_of_the_docs_run_as_they_say(tmp_path):
     """Written, tested, shipped: what pip would install of the package lies beside it."""
     text = (ROOT / "docs" / "policies.md").read_text(encoding="utf-8")
@@ -119,6 +121,7 @@ def test_the_policy_and_the_layout_of_the_docs_run_as_they_say(tmp_path):
     assert re.search(r"^mine +\d", placed, re.M)
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(importlib.util.find_spec("matplotlib") is None, reason="draws with the extra 'plot'")
 def test_the_tutorial_of_sweeps_works_as_it_says(tmp_path):
     text = (ROOT / "docs" / "sweeps.md").read_text(encoding="utf-8")
@@ -141,6 +144,7 @@ def test_the_tutorial_of_sweeps_works_as_it_says(tmp_path):
     assert "all 20 figures hold" in said[3].stdout
 
 
+@pytest.mark.slow
 def test_every_sweep_in_experiments_is_sound():
     found = [at for at in sorted((ROOT / "experiments").glob("*/*.yaml")) if at.stem != "claims"]
     assert len(found) >= 6

@@ -21,6 +21,7 @@ from wss.report.tables import run_table
 from wss.run import run
 
 ROOT = Path(__file__).parents[1]
+SHAPES = [(5, 5), pytest.param((8, 8), marks=pytest.mark.slow)]
 
 
 def check_routes(graph, routes):
@@ -56,7 +57,7 @@ def without(graph, kind, what):
     return damaged
 
 
-@pytest.mark.parametrize("shape", [(5, 5), (8, 8)])
+@pytest.mark.parametrize("shape", SHAPES)
 def test_every_single_fault(shape):
     graph = healthy(shape)
     detours = []
@@ -70,13 +71,13 @@ def test_every_single_fault(shape):
     assert max(detours) <= 8
 
 
-EACH = int(os.environ.get("WSS_FAULTS", "50"))
+EACH = int(os.environ.get("WSS_FAULTS", "20"))
 
 
-@pytest.mark.parametrize("shape", [(5, 5), (8, 8)])
+@pytest.mark.parametrize("shape", SHAPES)
 @pytest.mark.parametrize("part", range(4))
 def test_a_thousand_random_faults(shape, part):
-    """250 each in four parts, 50 of them unless WSS_FAULTS=250: up to a fifth of dies and links, what is left whole."""
+    """250 each in four parts, 20 of them unless WSS_FAULTS=250: up to a fifth of dies and links, what is left whole."""
     rng = np.random.default_rng([part, *shape])
     graph = healthy(shape)
     faults = single_faults(shape)

@@ -95,6 +95,7 @@ def test_circuits_hold_and_half_duplex_holds_both_ways():
     assert times == pytest.approx([1 * US, 2 * US])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["deepseek_v3", "qwen3_235b", "llama4_maverick", "kimi_k2"])
 def test_fluid_and_windowed_packet_differ_by_less_than_a_tenth(name):
     """A whole MoE kernel of each model, for base, ep and allo."""

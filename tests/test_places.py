@@ -15,7 +15,7 @@ from test_sweep import TINY, sweep_file
 
 from wss.cli import cli
 from wss.errors import OutputError
-from wss.locking import NAME, only_one
+from wss.files import only_one
 
 FEW = TINY.replace("[base, ep, pred, allo, allo_pred]", "[base, ep]")
 RUN = "\n".join(line[2:] for line in FEW.splitlines() if line.startswith("  "))
@@ -64,11 +64,6 @@ def test_of_two_commands_in_one_folder_the_second_is_refused(tmp_path):
             only_one(tmp_path, "out"),
         ):
             pass
-        assert (tmp_path / NAME).exists()
-    assert not (tmp_path / NAME).exists()
-    with only_one(tmp_path, "out"):
-        pass
-    (tmp_path / NAME).write_text("")  # left by one that was killed
     with only_one(tmp_path, "out"):
         pass
 

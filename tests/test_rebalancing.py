@@ -260,6 +260,7 @@ def test_sampled_layers_stand_for_all_in_what_moving_cost(small):
         assert figures["rebalance_time_s"] == pytest.approx(share * 8 * each, rel=1e-9)
 
 
+@pytest.mark.slow
 def test_sweeps_are_the_same_bytes_whatever_the_workers(tmp_path):
     text = """
 config:

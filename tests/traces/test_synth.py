@@ -380,6 +380,7 @@ def counted(name):
     return count_trace(synth_meta(spec, shape, 0), synthesise(spec, shape, 0), {})
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", TARGETS)
 def test_presets_are_as_the_paper_reports(name):
     found = statistics(counted(name))
@@ -399,6 +400,7 @@ def test_presets_are_as_the_paper_reports(name):
         assert np.polyfit(np.arange(len(same)), same, 1)[0] > 0
 
 
+@pytest.mark.slow
 def test_the_flat_preset_of_qwen3_is_balanced_on_eight_gpus():
     """Prefill foretells decode and pairs are as reported, and GPUs differ by little; coverage is out of reach."""
     spec, shape = replace(SYNTHS["qwen3_235b_flat"], requests=512), MODELS["qwen3_235b"]
@@ -414,6 +416,7 @@ def test_the_flat_preset_of_qwen3_is_balanced_on_eight_gpus():
     assert most_over_least["flat"] < 1.6 < 2.5 < most_over_least["steep"]
 
 
+@pytest.mark.slow
 def test_deepseeks_popularity_is_the_recorded_one():
     """Mean over layers of the rank-frequency curve, within a tenth of the mean of the recorded loads."""
     dumps = read_loads(shared("traces", "deepseek-v3__sglang_ep_statistics.parquet"))

@@ -153,8 +153,6 @@ def schema() -> None:
     click.echo(json_text(json_schema(), sort_keys=False))
 
 
-
-
 def main() -> None:
     """Run the command line; a user's mistake ends with code 2 and a line a fault, never with a traceback."""
     os.environ["PYTHONSAFEPATH"] = "1"  # workers, too, import nothing from the current folder as they start
