@@ -191,7 +191,8 @@ def _loads(file: dict[str, Any]) -> str:
         tops = "/".join(f"{100 * row[f'top_{n}_overlap']:.0f}" for n in (5, 10, 20))
         lines.append(
             f"prefill and decode of {row['workload']}: Spearman {_number(row['spearman_mean'], 3)} "
-            f"(least {_number(row['spearman_least'], 2)}), {row['layers_with_spearman_at_least_0.7']} layers at 0.7 or more, "
+            f"(least {_number(row['spearman_least'], 2)}), "
+            f"{row['layers_with_spearman_at_least_0.7']} layers at 0.7 or more, "
             f"top-5/10/20 overlap {tops}%"
         )
     return "\n".join(lines)
