@@ -45,8 +45,8 @@ class Ended:
 
 def run(argv: Sequence[str]) -> Ended:
     """Run ``wss`` with *argv* as its own main function does, within limits of time and memory."""
-    errors = ("strict", "backslashreplace")
-    out, err = (io.TextIOWrapper(io.BytesIO(), "utf-8", how, write_through=True) for how in errors)
+    ways = ("strict", "backslashreplace")  # as Python's own are
+    out, err = (io.TextIOWrapper(io.BytesIO(), "utf-8", way, write_through=True) for way in ways)
     code, raised, before = None, "", sys.argv
     with _limits(), warnings.catch_warnings(record=True) as warned:
         warnings.simplefilter("always")

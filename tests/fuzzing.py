@@ -172,7 +172,9 @@ def _parts(tree: Any) -> Iterator[Any]:
 def _mutate_argv(rng: Random, argv: list[str]) -> None:
     """Change an option's value or leave something out; where results go stays."""
     places = [i for i in range(1, len(argv)) if argv[i - 1] != "--out" and argv[i] != "--out" and i < len(argv)]
-    place = rng.choice(places or [0])
+    if not places:
+        return
+    place = rng.choice(places)
     values = ["", "0", "-1", "1", "2", "nan", "1e400", "x", "\u00e9", "..", "{}", "[", "-", "9" * 20, "--x", "--json"]
     if rng.random() < 0.7:
         argv[place] = rng.choice(values)
@@ -200,7 +202,8 @@ def _write(given: Input) -> None:
 
 def _work(seed: int, start: int, count: int, kept: Path, journal: Path) -> int:
     """Run inputs here, and print their faults; *journal* says which is at hand."""
-    with tempfile.TemporaryDirectory() as folder:
+    quick = Path("/dev/shm")  # in memory, as much is written and synced
+    with tempfile.TemporaryDirectory(dir=quick if os.access(quick, os.W_OK) else None) as folder:
         fuzzer, faults, began = Fuzzer(seed, Path(folder), kept), 0, time.process_time()
         journal.write_text(str(start))
         for number, fault in fuzzer.tried(start, count):

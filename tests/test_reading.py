@@ -18,7 +18,8 @@ from traces.formats import save_pt
 
 import wss
 from wss import memory
-from wss.errors import CapacityError, TraceError
+from wss.config import nodes
+from wss.errors import CapacityError, ConfigError, TraceError
 from wss.files import parse_json
 from wss.reading import DEEPEST, check_values, open_plain, read_plain
 from wss.traces.content import read_content
@@ -288,3 +289,11 @@ def test_made_up_routing_has_no_more_experts_a_token_than_its_sums_hold(here):
     line = refused("run", config_with(here, model={**model, "top_k": 128}))
     assert "a token of tiny has 128 experts, and made-up routing has at most 127" in line
     assert run(["run", config_with(here, model={**model, "top_k": 127}), "--out", "out"]).code == 0
+
+
+@pytest.mark.parametrize("text", ["a: [1, 2, 3, 4, 5, 6]", "a: &a [1, 2]\nb: [*a, *a, *a]"])
+def test_yaml_has_no_more_values_than_it_may_wherever_they_stand(text, monkeypatch):
+    monkeypatch.setattr("wss.config.nodes._MAX_NODES", 8)
+    with pytest.raises(ConfigError, match="it: more than 8 values; an experiment needs"):
+        nodes.parse(text, "it")
+    assert nodes.parse("a: [1, 2, 3]", "it").value == {"a": [1, 2, 3]}

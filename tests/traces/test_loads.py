@@ -444,3 +444,16 @@ def test_a_folder_is_named_with_its_command(name, what, tmp_path):
     for said in (stats.exception, served.value):
         (fault,) = said.faults
         assert fault.startswith(f"{tmp_path}: {what}")
+
+
+def test_a_figure_that_there_is_none_of_is_left_open(tmp_path):
+    names = ("prefill_a", "decode_a")
+    one = [Loads(name=name, phase="", layers=(0,), counts=np.array([[4.0]]), top_k=1) for name in names]
+    write_loads(tmp_path / "l.parquet", one)
+    found = CliRunner().invoke(cli, ["trace", "stats", str(tmp_path / "l.parquet"), "--json"])
+    (file,) = json.loads(found.stdout)["files"]
+    assert file["dumps"][0]["entropy_share"] is None
+    assert file["prefill_and_decode"][0]["spearman_mean"] is None
+    found = CliRunner().invoke(cli, ["trace", "stats", str(tmp_path / "l.parquet")])
+    assert "nan" not in found.stdout
+    assert "Spearman - (least -)" in found.stdout

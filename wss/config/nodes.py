@@ -123,7 +123,7 @@ def read(path: Path) -> Document:
 def parse(text: str, name: str) -> Document:
     """Parse YAML *text*; *name* is what messages call it. Raises ConfigError if it is not YAML."""
     try:
-        root = yaml.compose(text, Loader=yaml.BaseLoader)
+        root = yaml.compose(text, Loader=_Composer)
         document = Document(name)
         _Reader(document).read(root, ())
     except yaml.MarkedYAMLError as error:
@@ -135,9 +135,29 @@ def parse(text: str, name: str) -> Document:
         ) from None
     except yaml.YAMLError as error:
         raise ConfigError(f"{name}: not YAML: {' '.join(str(error).split())}; save plain text as UTF-8") from None
+    except _TooManyError:
+        raise ConfigError(f"{name}: more than {_MAX_NODES} values; an experiment needs a few dozen") from None
     except RecursionError:
         raise ConfigError(f"{name}: nested too deeply or within itself; an experiment needs five levels") from None
     return document
+
+
+class _TooManyError(Exception):
+    """A document has more values than it may."""
+
+
+class _Composer(yaml.BaseLoader):
+    """Composes no more nodes than a document may have: the others would take half a minute."""
+
+    _nodes = 0
+
+    def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node | None:
+        """Compose the next node, if it is not one too many."""
+        self._nodes += 1
+        if self._nodes > _MAX_NODES:
+            raise _TooManyError
+        node: yaml.Node | None = super().compose_node(parent, index)
+        return node
 
 
 class _Reader:
@@ -155,7 +175,7 @@ class _Reader:
             return None
         self._nodes += 1
         if self._nodes > _MAX_NODES:
-            raise ConfigError(f"{self._document.name}: more than {_MAX_NODES} values; an experiment needs a few dozen")
+            raise _TooManyError
         self._note(node, place)
         if not node.tag.startswith("tag:yaml.org,2002:") or "python" in node.tag:
             self._document.fault(place, f"tag '{node.tag}' is not used here; write the plain value")

@@ -170,6 +170,10 @@ def _subjects(found: dict[str, Any], each: bool) -> list[str]:
     return lines
 
 
+def _number(value: float | None, digits: int) -> str:
+    return "-" if value is None else f"{value:.{digits}f}"
+
+
 def _loads(file: dict[str, Any]) -> str:
     lines = [f"{file['file']}: expert loads", ""]
     lines.append(f"{'dump':24} {'tokens':>8}  max/mean: mean (min-max over layers)  entropy/max  top-20% hold")
@@ -180,14 +184,15 @@ def _loads(file: dict[str, Any]) -> str:
             f"layer {row['most_skewed_layer']})"
         )
         lines.append(
-            f"{row['dump']:24} {tokens:>8}  {skew:37}  {row['entropy_share']:11.3f}  "
+            f"{row['dump']:24} {tokens:>8}  {skew:37}  {_number(row['entropy_share'], 3):>11}  "
             f"{_show(row['top_20_percent_hold'], '%'):>12}"
         )
     for row in file["prefill_and_decode"]:
         tops = "/".join(f"{100 * row[f'top_{n}_overlap']:.0f}" for n in (5, 10, 20))
         lines.append(
-            f"prefill and decode of {row['workload']}: Spearman {row['spearman_mean']:.3f} "
-            f"(least {row['spearman_least']:.2f}), {row['layers_with_spearman_at_least_0.7']} layers at 0.7 or more, "
+            f"prefill and decode of {row['workload']}: Spearman {_number(row['spearman_mean'], 3)} "
+            f"(least {_number(row['spearman_least'], 2)}), "
+            f"{row['layers_with_spearman_at_least_0.7']} layers at 0.7 or more, "
             f"top-5/10/20 overlap {tops}%"
         )
     return "\n".join(lines)

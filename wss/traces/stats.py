@@ -226,13 +226,13 @@ def load_statistics(dumps: list[Loads]) -> dict[str, Any]:
         pairs.append(
             {
                 "workload": name.removeprefix("prefill_"),
-                "spearman_mean": float(np.mean(rho)),
-                "spearman_least": min(rho),
+                "spearman_mean": _mean(rho),
+                "spearman_least": min((r for r in rho if not math.isnan(r)), default=math.nan),
                 "layers_with_spearman_at_least_0.7": sum(r >= 0.7 for r in rho),
                 **tops,
             }
         )
-    return {"dumps": rows, "prefill_and_decode": pairs}
+    return {"dumps": [plain(row) for row in rows], "prefill_and_decode": [plain(pair) for pair in pairs]}
 
 
 def _mean(values: list[float]) -> float:

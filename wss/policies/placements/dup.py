@@ -25,6 +25,44 @@ def contiguous_with_room(history: History, hops: IntArray, extra: int) -> tuple[
 
 
 @numba.njit(cache=True)
+def _summary(load):  # type: ignore[no-untyped-def]
+    """Return the largest *load*, its die, the second largest, and the sum of the squares."""
+    largest, second, at, squares = -np.inf, -np.inf, -1, 0.0
+    for die in range(load.size):
+        squares += load[die] * load[die]
+        if load[die] > largest:
+            largest, second, at = load[die], largest, die
+        elif load[die] > second:
+            second = load[die]
+    return largest, at, second, squares
+
+
+@numba.njit(cache=True)
+def _best_pair(cost, held, free, load):  # type: ignore[no-untyped-def]
+    """Return the expert and the die of the next copy as `duplicate` takes them, -1 where none is possible."""
+    best_expert, best_die = -1, -1
+    best_most, best_squares = np.inf, np.inf
+    for expert in range(held.shape[0]):
+        now = held[expert].sum()
+        if now == free.size:
+            continue
+        share = cost[expert, now + 1]
+        rest = load + held[expert] * (share - cost[expert, now])
+        largest, at, second, squares = _summary(rest)
+        for die in range(free.size):
+            if free[die] <= 0 or held[expert, die]:
+                continue
+            then = rest[die] + share
+            most = max(second if die == at else largest, then)
+            if most > best_most:
+                continue
+            squared = squares + then * then - rest[die] * rest[die]
+            if most < best_most * (1 - 1e-12) or squared < best_squares * (1 - 1e-12):
+                best_expert, best_die, best_most, best_squares = expert, die, most, squared
+    return best_expert, best_die
+
+
+@numba.njit(cache=True)
 def duplicate(cost, held, free):  # type: ignore[no-untyped-def]
     """Add to *held* [experts, dies], in place, one (expert, die) after another until no die has room.
 
@@ -40,31 +78,18 @@ def duplicate(cost, held, free):  # type: ignore[no-untyped-def]
     free
         How many more experts each die may hold, [dies]; used up.
     """
-    num_experts, num_dies = held.shape
-    load = np.zeros(num_dies)
-    for e in range(num_experts):
-        load += held[e] * cost[e, held[e].sum()]
+    load = np.zeros(free.size)
+    for expert in range(held.shape[0]):
+        load += held[expert] * cost[expert, held[expert].sum()]
     for _ in range(free.sum()):
-        best_expert, best_die = -1, -1
-        best = (np.inf, np.inf)
-        for expert in range(num_experts):
-            now = held[expert].sum()
-            if now == num_dies:
-                continue
-            rest = load + held[expert] * (cost[expert, now + 1] - cost[expert, now])
-            for die in np.flatnonzero((free > 0) & ~held[expert]):
-                then = rest.copy()
-                then[die] += cost[expert, now + 1]
-                score = (then.max(), (then**2).sum())
-                if score[0] < best[0] * (1 - 1e-12) or (score[0] <= best[0] and score[1] < best[1] * (1 - 1e-12)):
-                    best_expert, best_die, best = int(expert), int(die), score
-        if best_expert < 0:  # where there is room, every expert lies already
+        expert, die = _best_pair(cost, held, free, load)
+        if expert < 0:  # where there is room, every expert lies already
             break
-        now = held[best_expert].sum()
-        load += held[best_expert] * (cost[best_expert, now + 1] - cost[best_expert, now])
-        load[best_die] += cost[best_expert, now + 1]
-        held[best_expert, best_die] = True
-        free[best_die] -= 1
+        now = held[expert].sum()
+        load += held[expert] * (cost[expert, now + 1] - cost[expert, now])
+        load[die] += cost[expert, now + 1]
+        held[expert, die] = True
+        free[die] -= 1
 
 
 @dataclass(frozen=True, kw_only=True)
