@@ -19,7 +19,7 @@ from wss.policies import Policy
 from wss.policies.allocation import Even
 from wss.policies.placement import Contiguous, Random, Strided
 from wss.policies.placements import layout_text
-from wss.policies.placements.dup import Dup
+from wss.policies.placements.dup import Dup, duplicate
 from wss.policies.placements.eplb import Eplb, balance
 from wss.policies.placements.layouts import LayoutFile, filled
 from wss.policies.placements.near import Near
@@ -137,6 +137,37 @@ def test_dup_by_hand():
     assert held(Dup(extra=0), [60, 30, 12]) == [[0], [1], [2]]
     assert held(Dup(extra=2), [600, 30, 12])[0] == [0, 1, 2]
     assert held(Dup(), [600, 30, 12], room=1) == [[0], [1], [2]], "there is no room"
+
+
+def dup_by_trying(cost, held, free):
+    """Dup's copies, each found by trying all pairs of an expert and a die."""
+    held, free = held.copy(), free.copy()
+    experts, dies = held.shape
+    while True:
+        tried = []
+        for expert, die in zip(*np.nonzero(~held & (free > 0)), strict=True):
+            then = held.copy()
+            then[expert, die] = True
+            load = (then * cost[np.arange(experts), then.sum(axis=1)][:, None]).sum(axis=0)
+            tried.append((round(load.max(), 9), round((load**2).sum(), 9), expert, die))
+        if not tried:
+            return held
+        expert, die = min(tried)[2:]
+        held[expert, die] = True
+        free[die] -= 1
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_dups_copies_are_those_of_trying_every_pair(seed):
+    rng = np.random.default_rng(seed)
+    experts, dies = int(rng.integers(3, 13)), int(rng.integers(2, 6))
+    tokens = rng.integers(1, 30, experts) if seed % 2 else np.ones(experts)
+    cost = np.maximum(1.0, tokens[:, None] / np.maximum(np.arange(dies + 1), 1) * 0.25)
+    held, free = np.zeros((experts, dies), bool), rng.integers(0, 3, dies)
+    held[np.arange(experts), np.arange(experts) % dies] = True
+    expected = dup_by_trying(cost, held, free)
+    duplicate(cost, held, free)
+    assert np.array_equal(held, expected)
 
 
 def test_dup_always_makes_its_copies():
