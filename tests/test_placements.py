@@ -142,7 +142,7 @@ def test_dup_by_hand():
 def dup_by_trying(cost, held, free):
     """Dup's copies, each found by trying all pairs of an expert and a die."""
     held, free = held.copy(), free.copy()
-    experts, dies = held.shape
+    experts, _dies = held.shape
     while True:
         tried = []
         for expert, die in zip(*np.nonzero(~held & (free > 0)), strict=True):

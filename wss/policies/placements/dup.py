@@ -25,19 +25,6 @@ def contiguous_with_room(history: History, hops: IntArray, extra: int) -> tuple[
 
 
 @numba.njit(cache=True)
-def _summary(load):  # type: ignore[no-untyped-def]
-    """Return the largest *load*, its die, the second largest, and the sum of the squares."""
-    largest, second, at, squares = -np.inf, -np.inf, -1, 0.0
-    for die in range(load.size):
-        squares += load[die] * load[die]
-        if load[die] > largest:
-            largest, second, at = load[die], largest, die
-        elif load[die] > second:
-            second = load[die]
-    return largest, at, second, squares
-
-
-@numba.njit(cache=True)
 def _best_pair(cost, held, free, load):  # type: ignore[no-untyped-def]
     """Return the expert and the die of the next copy as `duplicate` takes them, -1 where none is possible."""
     best_expert, best_die = -1, -1
@@ -48,12 +35,12 @@ def _best_pair(cost, held, free, load):  # type: ignore[no-untyped-def]
             continue
         share = cost[expert, now + 1]
         rest = load + held[expert] * (share - cost[expert, now])
-        largest, at, second, squares = _summary(rest)
+        largest, squares = rest.max(), (rest * rest).sum()
         for die in range(free.size):
             if free[die] <= 0 or held[expert, die]:
                 continue
             then = rest[die] + share
-            most = max(second if die == at else largest, then)
+            most = max(largest, then)
             if most > best_most:
                 continue
             squared = squares + then * then - rest[die] * rest[die]
