@@ -138,7 +138,10 @@ def reorder(begin, tasks, wafer, late, enough, budget):  # type: ignore[no-untyp
     left = budget - order.size
     looked_at = np.zeros(dies.size, np.bool_)
     while left > 0 and ends.max() > enough:
-        die = np.argmax(np.where(looked_at, 0.0, ends))
+        die = 0  # the last to end of those not looked at
+        for other in range(dies.size):
+            if not looked_at[other] and (looked_at[die] or ends[other] > ends[die]):
+                die = other
         if looked_at[die] or ends[die] < late * ends.max():
             break
         looked_at[die] = True
@@ -151,6 +154,7 @@ def reorder(begin, tasks, wafer, late, enough, budget):  # type: ignore[no-untyp
         after = _die_ends(dies, begin, trial, tasks, wafer)
         left -= order.size
         if after.max() <= ends.max() and after[die] < ends[die]:
-            looked_at[:] = looked_at & (after.max() >= ends.max() * (1 - GAIN))
+            if after.max() < ends.max() * (1 - GAIN):
+                looked_at[:] = False
             order, ends = trial, after
     return order, ends.max(), left

@@ -30,7 +30,7 @@ from __future__ import annotations
 import numba
 import numpy as np
 
-from wss.arrays import stable_order
+from wss.arrays import copy, stable_order
 
 HALVINGS = 10
 ROUNDING = 1e-9
@@ -253,6 +253,14 @@ def _reach(goal, state, view, costs):  # type: ignore[no-untyped-def]
 
 
 @numba.njit(cache=True)
+def _keep(state, plan, tokens, origins):  # type: ignore[no-untyped-def]
+    """Copy tokens and sources of *state* to those of the plan with this number."""
+    for die in range(tokens.shape[1]):
+        copy(state[0][die], tokens[plan, die])
+        copy(state[1][die], origins[plan, die])
+
+
+@numba.njit(cache=True)
 def surplus(counts, holders, sources, hops, routes, costs):  # type: ignore[no-untyped-def]
     """Share out one kernel.
 
@@ -281,15 +289,16 @@ def surplus(counts, holders, sources, hops, routes, costs):  # type: ignore[no-u
         np.empty((HALVINGS + 1, *start[0].shape), np.int64),
     )
     goals = np.empty(HALVINGS + 1)
-    tokens[0], origins[0], goals[0], plans = start[0], start[1], high, 1
+    _keep(start, 0, tokens, origins)
+    goals[0], plans = high, 1
     for _ in range(HALVINGS):
         goal = min((low + high) / 2, worth)
         if goal <= low:
             break
         trial = (start[0].copy(), start[1].copy(), start[2].copy(), start[3].copy(), start[4].copy(), start[5].copy())
         if _reach(goal, trial, view, costs):
-            tokens[plans], origins[plans], goals[plans] = trial[0], trial[1], goal
-            plans, high = plans + 1, goal
+            _keep(trial, plans, tokens, origins)
+            goals[plans], plans, high = goal, plans + 1, goal
         else:
             low = goal
     return tokens[:plans], origins[:plans], goals[:plans]
