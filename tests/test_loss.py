@@ -352,7 +352,8 @@ HOW = {
 @pytest.mark.parametrize("how", HOW)
 def test_a_signal_ends_a_process_whatever_it_is_at(folder, how, kind):
     program = STUBBORN.format(kind=kind, how=HOW[how].format(kind=kind))
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+    command = [sys.executable, "-c", program]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=300)  # else it is forever
     said = "interrupted; nothing is half-written\n" if kind == "SIGINT" else ""
     assert (done.returncode, done.stderr) == (128 + signal.Signals[kind], said)
     assert not (folder / "left").exists()
