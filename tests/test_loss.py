@@ -75,6 +75,7 @@ def calls(monkeypatch, act):
 
 def test_a_sweep_killed_at_any_moment_goes_on(folder, monkeypatch):
     """Before everything that is done to the disk, the folder is copied: that is what a kill leaves."""
+    (folder / "sweep.yaml").write_text(SWEEP.replace("[0, 1]", "[0]"))
     images = []
 
     def copy(number):
@@ -95,7 +96,7 @@ def test_a_sweep_killed_at_any_moment_goes_on(folder, monkeypatch):
         calls(patch, once)
         assert sweep().exit_code == 0
     expected = tables(folder / "s")
-    assert len(images) > 4 * 8
+    assert len(images) > 2 * 8
     for image in images:
         done = sweep(image)
         assert done.exit_code == 0, (image, done.exception)
