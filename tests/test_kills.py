@@ -135,12 +135,12 @@ def watch(process, folder, is_time):
 
 
 def is_ready(pid):
-    """Whether the process catches SIGHUP, the last of its signals: before, it is Python that is killed."""
+    """Whether the process catches SIGTERM, the last of its signals: before, it is Python that is killed."""
     try:
         line = next(s for s in Path(f"/proc/{pid}/status").read_text().splitlines() if s.startswith("SigCgt"))
     except OSError:
         return True
-    return bool(int(line.split()[1], 16) >> (signal.SIGHUP - 1) & 1)
+    return bool(int(line.split()[1], 16) >> (signal.SIGTERM - 1) & 1)
 
 
 def living(mark):

@@ -324,6 +324,8 @@ def test_a_result_is_replaced_in_one_step_or_is_kept_beside_it(folder, monkeypat
 STUBBORN = """
 import ctypes, os, signal
 from wss import ending
+signal.signal(signal.SIGHUP, signal.SIG_DFL)  # the tests may run under nohup
+signal.signal(signal.SIGINT, signal.SIG_IGN)  # or in the background of a script
 ending.end_on_signals()
 ending.TEMPORARY.add(ending.Path("left"))
 open("left", "w").close()
