@@ -30,7 +30,7 @@ _told = False  # the main thread has seen a signal
 def end_on_signals() -> None:
     """Let SIGHUP, SIGINT and SIGTERM end this process from now on; SIGHUP not under nohup.
 
-    SIGINT does even where a shell lets it be ignored, as one without job control does for what it runs in the background.
+    SIGINT does even where it is ignored, as in a script for what it runs in the background.
     """
     reads, writes = os.pipe()
     os.set_blocking(writes, False)
