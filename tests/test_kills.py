@@ -126,7 +126,7 @@ def watch(process, folder, is_time):
     """Wait until *process* ends or *is_time*, given seconds and changes of what is in *folder*; return the changes."""
     began, changes, before = time.monotonic(), 0, None
     while process.poll() is None:
-        now = sorted(str(path) for path in folder.rglob("*"))
+        now = [(where, sorted(folders), sorted(files)) for where, folders, files in os.walk(folder)]
         changes, before = changes + (now != before), now
         if is_time(time.monotonic() - began, changes):
             break
@@ -135,12 +135,12 @@ def watch(process, folder, is_time):
 
 
 def is_ready(pid):
-    """Whether the process catches SIGHUP, the last of its signals: before, it is Python that is killed."""
+    """Whether the process catches SIGTERM, the last of its signals: before, it is Python that is killed."""
     try:
         line = next(s for s in Path(f"/proc/{pid}/status").read_text().splitlines() if s.startswith("SigCgt"))
     except OSError:
         return True
-    return bool(int(line.split()[1], 16) >> (signal.SIGHUP - 1) & 1)
+    return bool(int(line.split()[1], 16) >> (signal.SIGTERM - 1) & 1)
 
 
 def living(mark):
@@ -161,8 +161,8 @@ def moment(rng, known):
     return (lambda now, _: now >= seconds) if rng.random() < 0.5 else (lambda _, changes: changes >= change)
 
 
-@pytest.mark.parametrize("number", range(KILLS))
 @pytest.mark.parametrize("kind", [signal.SIGTERM, signal.SIGINT, signal.SIGKILL], ids=lambda kind: kind.name)
+@pytest.mark.parametrize("number", range(KILLS))
 def test_a_killed_command_loses_nothing_and_leaves_nothing(tmp_path, undisturbed, kind, number):
     rng = random.Random(f"{kind.name} {number}")
     name = list(COMMANDS)[(number + kind) % len(COMMANDS)]
@@ -200,7 +200,7 @@ def check_end(code, kind, said, took):
     assert code in (0, -kind, *([] if kind == signal.SIGKILL else [128 + kind])), said
     for word in ("Traceback", "Exception", "Warning", "rror"):
         assert word not in said
-    assert took < 5
+    assert took < 30
 
 
 def wait_for(is_so, what):

@@ -75,6 +75,7 @@ def calls(monkeypatch, act):
 
 def test_a_sweep_killed_at_any_moment_goes_on(folder, monkeypatch):
     """Before everything that is done to the disk, the folder is copied: that is what a kill leaves."""
+    (folder / "sweep.yaml").write_text(SWEEP.replace("[0, 1]", "[0]"))
     images = []
 
     def copy(number):
@@ -95,7 +96,7 @@ def test_a_sweep_killed_at_any_moment_goes_on(folder, monkeypatch):
         calls(patch, once)
         assert sweep().exit_code == 0
     expected = tables(folder / "s")
-    assert len(images) > 4 * 8
+    assert len(images) > 2 * 8
     for image in images:
         done = sweep(image)
         assert done.exit_code == 0, (image, done.exception)
@@ -323,6 +324,8 @@ def test_a_result_is_replaced_in_one_step_or_is_kept_beside_it(folder, monkeypat
 STUBBORN = """
 import ctypes, os, signal
 from wss import ending
+signal.signal(signal.SIGHUP, signal.SIG_DFL)  # the tests may run under nohup
+signal.signal(signal.SIGINT, signal.SIG_IGN)  # or in the background of a script
 ending.end_on_signals()
 ending.TEMPORARY.add(ending.Path("left"))
 open("left", "w").close()
@@ -352,7 +355,8 @@ HOW = {
 @pytest.mark.parametrize("how", HOW)
 def test_a_signal_ends_a_process_whatever_it_is_at(folder, how, kind):
     program = STUBBORN.format(kind=kind, how=HOW[how].format(kind=kind))
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+    command = [sys.executable, "-c", program]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=300)  # else it is forever
     said = "interrupted; nothing is half-written\n" if kind == "SIGINT" else ""
     assert (done.returncode, done.stderr) == (128 + signal.Signals[kind], said)
     assert not (folder / "left").exists()

@@ -18,7 +18,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+SIGNALS = (signal.SIGHUP, signal.SIGINT, signal.SIGTERM)
 TEMPORARY: set[Path] = set()  # what is being written, files and folders
 
 _words: str | None = None  # said at the end; by default, after Ctrl-C alone, that nothing is half-written
@@ -28,12 +28,15 @@ _told = False  # the main thread has seen a signal
 
 
 def end_on_signals() -> None:
-    """Let Ctrl-C, SIGTERM and SIGHUP end this process from now on; those that its parent ignores (nohup) do not."""
+    """Let SIGHUP, SIGINT and SIGTERM end this process from now on; SIGHUP not under nohup.
+
+    SIGINT does even where it is ignored, as in a script for what it runs in the background.
+    """
     reads, writes = os.pipe()
     os.set_blocking(writes, False)
     signal.set_wakeup_fd(writes, warn_on_full_buffer=False)
     for number in SIGNALS:
-        if signal.getsignal(number) is not signal.SIG_IGN:
+        if number != signal.SIGHUP or signal.getsignal(number) is not signal.SIG_IGN:
             signal.signal(number, _hold)
     threading.Thread(target=_wait, args=(reads,), daemon=True).start()
 

@@ -51,10 +51,10 @@ def write_trace(
     TraceError
         If there is no request, or one is not valid under *meta*.
     """
-    if path.is_dir():
-        raise OutputError(f"{path}: is a folder; give the name of a file")
     with ExitStack() as stack:
         with _writing(path):
+            if path.is_dir():
+                raise OutputError(f"{path}: is a folder; give the name of a file")
             temporary = stack.enter_context(part_in(path.parent))
         count = _write(path, temporary, meta, requests, on_request, finish)
         with _writing(path):
