@@ -102,6 +102,10 @@ def test_a_file_is_no_larger_than_is_said(tmp_path):
         read_plain(file, 4)
     with pytest.raises(FileNotFoundError):
         open_plain(tmp_path / "a\0b")
+    os.mkfifo(tmp_path / "pipe")
+    for other in (tmp_path / "pipe", Path("/dev/zero"), tmp_path):
+        with pytest.raises(OSError, match="it is not a file but a folder, a pipe or a device"):
+            open_plain(other)
 
 
 def test_values_are_counted_wherever_they_stand():
