@@ -223,16 +223,15 @@ def test_aliases_of_yaml_stand_for_no_more_than_a_layout_holds(here):
     assert "it: " in refused("run", config_with(here, **USES["layout"]))
 
 
-def test_a_table_stands_for_no_more_values_than_are_read(tmp_path, monkeypatch):
-    monkeypatch.setattr("wss.traces.parquet.MOST_VALUES", 1000)
+def test_a_table_stands_for_no_more_values_than_are_read(tmp_path):
     file = tmp_path / "a.parquet"
     for rows, fits in ((400, True), (600, False)):
         pq.write_table(pa.table({"a": [0] * rows, "b": [0] * rows}), file)
         if fits:
-            assert read_table(file).num_rows == rows
+            assert read_table(file, 1000).num_rows == rows
         else:
             with pytest.raises(pa.ArrowInvalid, match="stands for 1200 values, 1000 at most"):
-                read_table(file)
+                read_table(file, 1000)
 
 
 def test_a_trace_is_packed_no_further_than_routing_can_be(here, monkeypatch):
