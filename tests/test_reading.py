@@ -300,3 +300,9 @@ def test_yaml_has_no_more_values_than_it_may_wherever_they_stand(text, monkeypat
     with pytest.raises(ConfigError, match="it: more than 8 values; an experiment needs"):
         nodes.parse(text, "it")
     assert nodes.parse("a: [1, 2, 3]", "it").value == {"a": [1, 2, 3]}
+
+
+@pytest.mark.parametrize("preset", [{"a": 1}, [1], 2, True, None])
+def test_a_preset_that_is_no_name_is_refused(preset, here):
+    for policy in ({"name": "base", "preset": preset}, [preset]):
+        assert "give the name of a policy" in refused("run", config_with(here, policies=[policy]))
