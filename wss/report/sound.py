@@ -117,4 +117,3 @@ def _is_estimate(kind: pa.DataType) -> bool:
 
 def _is_there(value: Any) -> bool:
     return value is not None
-
