@@ -9,20 +9,23 @@ settings.register_profile("here", deadline=None)
 settings.register_profile("ci", deadline=None, derandomize=True)
 settings.load_profile("ci" if os.environ.get("CI") else "here")
 
-LONG = (
+# The first compiles while the second needs no compiled code; a function that two workers compile at once is compiled
+# twice. Then come the files that take longest: one that begins last would leave the other cores idle.
+FIRST = (
+    "test_kills",
+    "test_testing",
+    "test_fuzz",
+    "test_config",
+    "test_loss",
     "test_sweep",
     "test_docs",
-    "test_synth",
-    "test_engine_properties",
-    "test_testing",
-    "test_balanced",
-    "test_artifact",
+    "test_checks",
 )
 
 
 def pytest_collection_modifyitems(items):
-    """Let the files that take longest begin first: one that begins last would leave the other cores idle."""
-    items.sort(key=lambda item: LONG.index(item.path.stem) if item.path.stem in LONG else len(LONG))
+    """Put the files that should begin first first."""
+    items.sort(key=lambda item: FIRST.index(item.path.stem) if item.path.stem in FIRST else len(FIRST))
 
 
 LEFT_OUT = pytest.StashKey[list[str]]()

@@ -48,7 +48,7 @@ def run(argv: Sequence[str]) -> Ended:
     ways = ("strict", "backslashreplace")  # as Python's own are
     out, err = (io.TextIOWrapper(io.BytesIO(), "utf-8", way, write_through=True) for way in ways)
     code, raised, before = None, "", sys.argv
-    with _limits(), warnings.catch_warnings(record=True) as warned:
+    with _limits() as stop, warnings.catch_warnings(record=True) as warned:
         warnings.simplefilter("always")
         sys.argv = ["wss", *argv]
         try:
@@ -61,6 +61,7 @@ def run(argv: Sequence[str]) -> Ended:
         except BaseException:
             raised = traceback.format_exc()
         finally:
+            stop.clear()
             sys.argv = before
     texts = [stream.buffer.getvalue().decode("utf-8", "surrogateescape") for stream in (out, err)]
     if not raised and warned:
@@ -70,11 +71,16 @@ def run(argv: Sequence[str]) -> Ended:
 
 
 @contextlib.contextmanager
-def _limits() -> Iterator[None]:
-    """Bound time and memory of what is done here; leave signals and limits as they were."""
+def _limits() -> Iterator[set[str]]:
+    """Bound time and memory of what is done here; leave signals and limits as they were.
+
+    Time is out again every second, as whoever is interrupted may go on, until what is yielded is cleared.
+    """
+    at_work = {"at work"}
 
     def stop(number: int, _: Any) -> None:
-        raise OvertimeError(number)
+        if at_work:
+            raise OvertimeError(number)
 
     numbers = (signal.SIGPROF, signal.SIGALRM, signal.SIGTERM, signal.SIGHUP, signal.SIGINT)
     before = {number: signal.getsignal(number) for number in numbers}
@@ -86,7 +92,7 @@ def _limits() -> Iterator[None]:
     signal.setitimer(signal.ITIMER_PROF, CPU_S, 1.0)
     signal.setitimer(signal.ITIMER_REAL, WALL_S, 5.0)
     try:
-        yield
+        yield at_work
     finally:
         signal.setitimer(signal.ITIMER_PROF, 0)
         signal.setitimer(signal.ITIMER_REAL, 0)

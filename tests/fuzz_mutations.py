@@ -21,7 +21,7 @@ DEEP = "@@DEEP@@"  # stands for a value nested deeper than Python's writers go
 NUMBERS = [
     *(0, -1, 1, 2, 3, 7, 0.0, -0.0, 0.5, -0.5, 1.5, 1e-320, 1e-9, -1e308, 1e308, 1.7976931348623157e308),
     *(float("nan"), float("inf"), float("-inf"), 2**31, 2**32, 2**53 + 1, 2**63 - 1, 2**63, 2**64, -(2**63), 10**30),
-    *(10**9, 10**12, 10**400, 32767, 32768, -32769, 100, 127, 128, 255, 256, 1000, 4096),
+    *(10**9, 10**12, 10**400, 32767, 32768, -32769, 100, 127, 128),
 ]
 WORDS = [
     *("", " ", "..", "/", "a/../b", "=cmd()", "@SUM(1)", "null", "~", "nan", "inf", "-inf", "true", "yes", "all"),
@@ -138,6 +138,7 @@ def mutate_array(rng: Random, array: np.ndarray) -> np.ndarray:
         return rng.choice([array[None], np.array(0), np.zeros((0, 3)), np.stack([array, array]), array[..., None]])
     changed = array.copy() if array.dtype.kind in "iuf" and array.size else np.ones((2, 2))
     if changed.dtype.kind == "f":
+        changed = changed.astype(np.float64)
         changed.flat[rng.randrange(changed.size)] = rng.choice([np.nan, np.inf, -np.inf, -1.0, 1e300, 0.5])
     else:
         limits = np.iinfo(changed.dtype)

@@ -102,6 +102,10 @@ def test_a_file_is_no_larger_than_is_said(tmp_path):
         read_plain(file, 4)
     with pytest.raises(FileNotFoundError):
         open_plain(tmp_path / "a\0b")
+    os.mkfifo(tmp_path / "pipe")
+    for other in (tmp_path / "pipe", Path("/dev/zero"), tmp_path):
+        with pytest.raises(OSError, match="it is not a file but a folder, a pipe or a device"):
+            open_plain(other)
 
 
 def test_values_are_counted_wherever_they_stand():
@@ -219,16 +223,15 @@ def test_aliases_of_yaml_stand_for_no_more_than_a_layout_holds(here):
     assert "it: " in refused("run", config_with(here, **USES["layout"]))
 
 
-def test_a_table_stands_for_no_more_values_than_are_read(tmp_path, monkeypatch):
-    monkeypatch.setattr("wss.traces.parquet.MOST_VALUES", 1000)
+def test_a_table_stands_for_no_more_values_than_are_read(tmp_path):
     file = tmp_path / "a.parquet"
     for rows, fits in ((400, True), (600, False)):
         pq.write_table(pa.table({"a": [0] * rows, "b": [0] * rows}), file)
         if fits:
-            assert read_table(file).num_rows == rows
+            assert read_table(file, 1000).num_rows == rows
         else:
             with pytest.raises(pa.ArrowInvalid, match="stands for 1200 values, 1000 at most"):
-                read_table(file)
+                read_table(file, 1000)
 
 
 def test_a_trace_is_packed_no_further_than_routing_can_be(here, monkeypatch):
@@ -297,3 +300,9 @@ def test_yaml_has_no_more_values_than_it_may_wherever_they_stand(text, monkeypat
     with pytest.raises(ConfigError, match="it: more than 8 values; an experiment needs"):
         nodes.parse(text, "it")
     assert nodes.parse("a: [1, 2, 3]", "it").value == {"a": [1, 2, 3]}
+
+
+@pytest.mark.parametrize("preset", [{"a": 1}, [1], 2, True, None])
+def test_a_preset_that_is_no_name_is_refused(preset, here):
+    for policy in ({"name": "base", "preset": preset}, [preset]):
+        assert "give the name of a policy" in refused("run", config_with(here, policies=[policy]))

@@ -130,8 +130,11 @@ def _copies(document: Document, place: Place, value: Any, base: CopyRules) -> Co
 
 def _preset(document: Document, place: Place, value: Any) -> Policy | None:
     """Read the name of a policy: built in, or a plug-in's."""
+    if not isinstance(value, str):
+        document.fault(place, f"{value!r:.100} is not right; give the name of a policy, such as allo_pred")
+        return None
     try:
-        policy = plugin_policy(value, POLICIES) if isinstance(value, str) else None
+        policy = plugin_policy(value, POLICIES)
     except ConfigError as error:
         document.fault(place, error.faults[0])
         return None

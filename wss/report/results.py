@@ -20,6 +20,7 @@ from wss.report.bars import write_bars
 from wss.report.markdown import means_table, rows_table, table, tornado_table
 from wss.report.meshmap import write_meshmap
 from wss.report.portmap import is_port, write_portmap
+from wss.report.sound import check_results
 from wss.report.sweeps import SWEEP_SCHEMA, flat, is_sampled, read_sweep, scale_of
 from wss.report.tornado import shown_policies, write_tornado
 from wss.traces.parquet import read_table
@@ -61,15 +62,19 @@ def read_results(folder: Path) -> Results:
             axes = tuple(about["axes"])
             if not rows or not all({*axes, "policy"} <= set(names) for names in (rows[0], links.column_names)):
                 raise ConfigError(f"{folder}: sweep.json and the tables are of different sweeps; run the sweep again")
+            check_results(axes, rows, links, [about["name"], *about["notes"]])
             return Results(for_terminal(str(about["name"])), axes, rows, links, about["notes"])
         if (folder / "summary.json").is_file():
             summary = _read(folder, "summary.json")
             links = pa.Table.from_pylist(_links_of(read_table(folder / "links.parquet").to_pylist()))
             run = summary["runs"][0]
             title = for_terminal(f"{run['model']} on {run['wafer']}, batch {run['batch']}, {run['network']}")
-            return Results(title, (), [flat(each) for each in summary["runs"]], links, summary["provenance"]["notes"])
-    except (OSError, ValueError, KeyError, IndexError) as error:
-        raise ConfigError(f"{folder}: its results are damaged ({error}); run it again") from None
+            rows, notes = [flat(each) for each in summary["runs"]], summary["provenance"]["notes"]
+            check_results((), rows, links, [title, *notes])
+            return Results(title, (), rows, links, notes)
+    except (OSError, ValueError, LookupError, TypeError, AttributeError, pa.ArrowException) as error:
+        what = " ".join(str(error).split())[:200]
+        raise ConfigError(f"{folder}: its results are damaged ({what}); run it again") from None
     raise ConfigError(f"{folder}: holds no result (no sweep.json, no summary.json); give a folder that wss wrote")
 
 

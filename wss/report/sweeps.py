@@ -17,7 +17,7 @@ from wss.escaping import for_csv, for_terminal
 from wss.files import parse_json, write_whole
 from wss.reading import read_plain
 from wss.report.tables import aligned
-from wss.traces.parquet import read_table
+from wss.traces.parquet import MOST_KEPT, read_table
 
 Rows = Sequence[dict[str, Any]]
 AGAIN = "make room and run the same command again"
@@ -64,7 +64,7 @@ def write_sweep(folder: Path, rows: Rows, links: Iterable[tuple[dict[str, Any], 
 def read_sweep(folder: Path) -> tuple[list[dict[str, Any]], pa.Table]:
     """Return the rows of results, and the table of links, that `write_sweep` wrote."""
     try:
-        results, links = (read_table(folder / f"{name}.parquet") for name in ("results", "links"))
+        results, links = read_table(folder / "results.parquet"), read_table(folder / "links.parquet", MOST_KEPT)
         return results.to_pylist(), links
     except (OSError, pa.ArrowInvalid) as error:
         raise OutputError(f"{folder}: its results cannot be read ({error}); run the sweep again") from None

@@ -9,12 +9,13 @@ import pyarrow.parquet as pq
 
 from wss.reading import check_plain
 
-MOST_VALUES = 2 * 10**7  # of a table: some GB, were they to become Python's numbers
+MOST_VALUES = 2 * 10**7  # of a table that is to become Python's numbers, some GB
+MOST_KEPT = 2 * 10**8  # of one that stays a table
 MOST_BYTES = 2**30  # of a table
-_ROWS = 1024  # read at a time
+_ROWS = 8192  # read at a time
 
 
-def read_table(path: Path) -> pa.Table:
+def read_table(path: Path, most: int = MOST_VALUES) -> pa.Table:
     """Return the table that a Parquet file holds.
 
     Raises
@@ -22,15 +23,15 @@ def read_table(path: Path) -> pa.Table:
     OSError
         If it cannot be read, or is no plain file.
     pyarrow.ArrowException
-        If it is damaged, or stands for more than `MOST_VALUES` or `MOST_BYTES`.
+        If it is damaged, or stands for more than *most* values or `MOST_BYTES`.
     """
     check_plain(path)
     with pq.ParquetFile(path) as file:
         about = file.metadata
         groups = [about.row_group(i) for i in range(about.num_row_groups)]
         values = sum(group.column(i).num_values for group in groups for i in range(group.num_columns))
-        if max(values, about.num_rows) > MOST_VALUES:
-            raise pa.ArrowInvalid(f"it stands for {values} values, {MOST_VALUES} at most")
+        if max(values, about.num_rows) > most:
+            raise pa.ArrowInvalid(f"it stands for {values} values, {most} at most")
         batches, size = [], 0
         for batch in file.iter_batches(_ROWS, use_threads=False):
             batches.append(batch)
