@@ -18,6 +18,7 @@ from wss.policies.placement import Extra
 from wss.policies.placements.eplb import Eplb
 from wss.policies.placements.layout_engines import EMPTY, Target
 from wss.policies.placements.layout_formats import replicas_of, slots_of
+from wss.reading import ENDLESS, open_plain
 from wss.records import FloatArray, IntArray
 from wss.traces.content import read_content
 from wss.traces.load_forms import MAP
@@ -116,7 +117,7 @@ def layout_text(placed: IntArray, layers: Sequence[int], num_layers: int) -> str
 
 def is_written(path: Path) -> bool:
     """Whether the file *path* begins as a layout does that wss has written."""
-    with path.open("rb") as file:
+    with open_plain(path, ENDLESS) as file:
         return file.read(len(START)) == START.encode()
 
 
