@@ -46,6 +46,7 @@ def test_the_two_set_up_commands_are_there():
     assert "python -m pip install -e '.[test]' && python -m pytest" in README
 
 
+@pytest.mark.slow
 def test_the_readme_shows_what_the_main_job_prints():
     experiment = load(ROOT / "configs" / "deepseek_v3.yaml")
     table = run_table(run(experiment).summary, [policy.name for policy in experiment.policies])

@@ -31,6 +31,9 @@ def alone(**part):
     return Policy(**({"name": "alone", "allocation": InTurn()} | part))
 
 
+SLOW = ("3x8", "8x8")  # wafers whose contract is tried in the slow tests
+ON = [pytest.param(wafer, marks=[pytest.mark.slow] * (wafer in SLOW)) for wafer in WAFERS]
+
 PLACED = sorted(set(PLACEMENTS) - {"file"})  # a file holds the layout of one model, and has tests of its own
 COPYING = {f"caching {name}": alone(caching=cls()) for name, cls in CACHINGS.items()} | {
     f"prediction {name}": alone(prediction=cls()) for name, cls in PREDICTIONS.items()
@@ -40,19 +43,19 @@ RUN = POLICIES | {
 }
 
 
-@pytest.mark.parametrize("wafer", WAFERS)
+@pytest.mark.parametrize("wafer", ON)
 @pytest.mark.parametrize("name", PLACED)
 def test_every_placement_keeps_the_contract(name, wafer):
     check_placement(alone(placement=PLACEMENTS[name]()), wafer)
 
 
-@pytest.mark.parametrize("wafer", WAFERS)
+@pytest.mark.parametrize("wafer", ON)
 @pytest.mark.parametrize("name", sorted(ALLOCATIONS))
 def test_every_allocation_keeps_the_contract(name, wafer):
     check_allocation(alone(allocation=ALLOCATIONS[name]()), wafer)
 
 
-@pytest.mark.parametrize("wafer", WAFERS)
+@pytest.mark.parametrize("wafer", ON)
 @pytest.mark.parametrize("name", sorted(COPYING))
 def test_every_prediction_and_caching_keeps_the_contract(name, wafer):
     check_copies(COPYING[name], wafer)
@@ -69,7 +72,12 @@ LARGE = (
     "eplb",
     "near",
 )  # on 64 dies, for time's sake
-RUNS = [(name, wafer) for name in sorted(RUN) for wafer in WAFERS if wafer != "8x8" or name in LARGE]
+RUNS = [
+    pytest.param(name, wafer, marks=[pytest.mark.slow] * (wafer in SLOW))
+    for name in sorted(RUN)
+    for wafer in WAFERS
+    if wafer != "8x8" or name in LARGE
+]
 
 
 @pytest.mark.parametrize(("name", "wafer"), RUNS)
