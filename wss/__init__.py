@@ -22,7 +22,7 @@ def _leave_current_folder() -> None:
         sys.path += [here] * (here == os.path.dirname(os.path.dirname(__file__)))
 
 
-if sys.argv[:1] == ["-m"] and not sys.flags.safe_path:  # so it is while `python -m wss` starts
+if not sys.flags.safe_path and sys.argv[:1] == ["-m"] and "wss" in sys.orig_argv:  # while `python -m wss` starts
     _leave_current_folder()
 
 from typing import TYPE_CHECKING  # noqa: E402 - from here on modules are imported

@@ -11,14 +11,14 @@ import numpy as np
 _SHORT = 16  # elements that are sorted by insertion
 
 
-@numba.njit(cache=True)
+@numba.njit(cache=True, nogil=True)
 def copy(source, target):  # type: ignore[no-untyped-def]
     """Copy *source* to *target*, [same size]."""
     for i in range(source.size):
         target[i] = source[i]
 
 
-@numba.njit(cache=True)
+@numba.njit(cache=True, nogil=True)
 def sort_front(values, count):  # type: ignore[no-untyped-def]
     """Sort the first *count* of *values* in place, by insertion."""
     for i in range(1, count):
@@ -29,7 +29,7 @@ def sort_front(values, count):  # type: ignore[no-untyped-def]
         values[at] = value
 
 
-@numba.njit(cache=True)
+@numba.njit(cache=True, nogil=True)
 def stable_order(keys):  # type: ignore[no-untyped-def]
     """Return the indices that sort *keys*, none of them NaN; equal keys stay in their order, [keys]."""
     order, merged = np.arange(keys.size), np.empty(keys.size, np.int64)

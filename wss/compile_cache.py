@@ -33,6 +33,9 @@ def prepare() -> str | None:
     A folder that the user has given numba stays. Where the cache cannot be used, a temporary one is, to the end of
     this process.
     """
+    numba: Any = sys.modules.get("numba")
+    if numba is not None and numba.config.CACHE_DIR:  # the program that imports wss has set it
+        return None
     given, key = os.environ.get(VARIABLE), _key()
     if given and (given != os.environ.get(OURS) or Path(given).name == key):
         return None
@@ -50,7 +53,6 @@ def prepare() -> str | None:
         atexit.register(_remove, own, os.getpid())
         folder = own / key
     os.environ[VARIABLE] = os.environ[OURS] = str(folder)
-    numba: Any = sys.modules.get("numba")
     if numba is not None:  # it has read its environment
         numba.config.CACHE_DIR = str(folder)
     if not fault:
@@ -91,7 +93,7 @@ def _private(parent: Path, key: str) -> Path:
             raise OSError("belongs to another, or others may write to it")
     if not os.access(folder, os.W_OK | os.X_OK):
         raise OSError("may not be written to")
-    if shutil.disk_usage(folder).free < ROOM:
+    if new and shutil.disk_usage(folder).free < ROOM:
         raise OSError("has no room")
     with contextlib.suppress(OSError):
         os.utime(folder)  # it is in use

@@ -8,6 +8,7 @@ being written, and ends this process. What it cannot remove, the next command do
 from __future__ import annotations
 
 import os
+import select
 import shutil
 import signal
 import sys
@@ -100,5 +101,6 @@ def _end(number: int) -> None:
         words = _words or ("interrupted; nothing is half-written" if number == signal.SIGINT else None)
         if words is not None:
             wiped = b"\r\x1b[K" if os.isatty(2) else b""  # a progress bar
-            os.write(2, wiped + words.encode() + b"\n")
+            if select.select((), (2,), (), 0)[1]:  # nobody waits for a pipe that is full
+                os.write(2, wiped + words.encode() + b"\n")
     os._exit(128 + number)

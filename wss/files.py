@@ -156,6 +156,7 @@ def write_whole(path: Path, write: Callable[[Path], Any], advice: str) -> None:
     OutputError
         If it cannot be written; the line ends with *advice*.
     """
+    path = path.resolve()  # a link stays, and what it leads to is replaced
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with part_in(path.parent) as part:

@@ -27,6 +27,8 @@ from wss.errors import OutputError, WssError, did_you_mean
 from wss.escaping import for_terminal
 from wss.files import json_text
 
+NUMBA_SETTINGS = ".numba_config.yaml"  # in the current folder, where anyone may have put it
+
 
 @click.group(cls=Group, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__, prog_name="wss")
@@ -162,6 +164,8 @@ def main() -> None:
     if COMPILE_CACHE_NOTE is not None:
         say(f"note: {COMPILE_CACHE_NOTE}", err=True)
     try:
+        if os.path.lexists(NUMBA_SETTINGS):
+            raise OutputError(f"{NUMBA_SETTINGS}: numba would take its settings from here; run wss in another folder")
         code = cli.main(prog_name="wss", standalone_mode=False)
         sys.exit(code if isinstance(code, int) else 0)
     except WssError as error:

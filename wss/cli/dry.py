@@ -33,7 +33,7 @@ def dry_sweep(plan: Sweep, out: Path, workers: int | None, dask: str | None) -> 
     from wss.run import check
     from wss.run.outlook import FACTOR, seconds_of
     from wss.sweep import tasks_of
-    from wss.sweep.folder import TASKS
+    from wss.sweep.folder import TASKS, Folder
 
     if dask is not None:
         raise ConfigError("--dask: is not asked with --dry-run; leave one of the two out")
@@ -47,7 +47,8 @@ def dry_sweep(plan: Sweep, out: Path, workers: int | None, dask: str | None) -> 
     if faults:
         raise ConfigError(*dict.fromkeys(faults))
     tasks = {task.key: task for own in tasks_of(plan) for task in own}
-    left = [task for task in tasks.values() if not (out / TASKS / f"{task.key}.json").is_file()]
+    folder = Folder(out) if (out / TASKS).is_dir() else None
+    left = [task for task in tasks.values() if folder is None or folder.read(task.key) is None]
     runs = sum(task.kernels for task in left)
     cores = workers or os.cpu_count() or 1
     say(

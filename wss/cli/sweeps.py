@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from wss.cli import dry
-from wss.cli.shared import Bars, allow_code
+from wss.cli.shared import Bars, allow_code, say
 from wss.ending import last_words
 from wss.errors import ConfigError
 from wss.files import only_one, write_whole
@@ -176,7 +176,7 @@ def check(
     from wss.config.grid import load_sweep
     from wss.report.sweeps import moved_table
     from wss.sweep import compare, expected_of, expected_path
-    from wss.sweep.check import read_expected
+    from wss.sweep.check import read_expected, renewing
     from wss.sweep.execute import as_json
     from wss.sweep.folder import AGAIN
 
@@ -195,11 +195,11 @@ def check(
         click.echo(f"{path}: all {count} figures hold, within {before['tolerance']:.2%}")
         return
     click.echo(moved_table(plan.axes, moved))
-    click.echo(
+    say(
         f"\n{len(moved)} of {count} figures moved by more than {before['tolerance']:.2%} "
         f"(expected since commit {before['commit']});"
     )
-    click.echo(f"if that is meant: {before['renew']}")
+    say(f"if that is meant: {renewing(plan, experiment)}")
     sys.exit(1)
 
 

@@ -20,6 +20,7 @@ REFUSED = (
     "would run code that the file names; if you trust it, add --allow-code "
     "(or set WSS_ALLOW_CODE=1, in Python wss.load(path, allow_code=True))"
 )
+ADDED: set[str] = set()  # folders put on the path for a class of one's own; what lies there is not installed
 
 
 def folders_beside(allow_code: bool, *files: Path) -> tuple[str, ...] | None:
@@ -55,5 +56,6 @@ def _module(name: str, folders: Sequence[str]) -> ModuleType:
                 raise  # it is there, and what it imports is not
         if (absolute := os.path.abspath(folder)) not in sys.path:
             sys.path.append(absolute)
+            ADDED.add(absolute)
         importlib.invalidate_caches()
     return importlib.import_module(name)

@@ -21,6 +21,7 @@ from functools import cache
 from importlib.metadata import EntryPoint, entry_points
 from typing import Any
 
+from wss.config.code import ADDED
 from wss.errors import ConfigError
 from wss.policies import Policy
 
@@ -31,7 +32,7 @@ POLICY_GROUP = "wss.policies"
 def offered(group: str) -> dict[str, list[EntryPoint]]:
     """Return what installed packages offer in *group*, by name; one name may be offered by several."""
     found: dict[str, list[EntryPoint]] = {}
-    for point in _points(group, tuple(sys.path)):
+    for point in _points(group, tuple(folder for folder in sys.path if folder not in ADDED)):
         found.setdefault(point.name, []).append(point)
     return found
 
@@ -39,7 +40,12 @@ def offered(group: str) -> dict[str, list[EntryPoint]]:
 @cache
 def _points(group: str, path: tuple[str, ...]) -> tuple[EntryPoint, ...]:
     """Look through the installed packages, which takes a twentieth of a second, once for each *path*."""
-    return tuple(entry_points(group=group))
+    before = sys.path[:]
+    sys.path[:] = path
+    try:
+        return tuple(entry_points(group=group))
+    finally:
+        sys.path[:] = before
 
 
 def plugin(group: str, name: str, built_in: Iterable[str]) -> Any:

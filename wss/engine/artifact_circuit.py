@@ -44,7 +44,7 @@ BEHIND = 1 << 60  # added to the key of an event without priority
 EVENTS, ADMISSIONS, HEADS = 0, 1, 2
 
 
-@numba.njit(cache=True)
+@numba.njit(cache=True, nogil=True)
 def resources_of(most):  # type: ignore[no-untyped-def]
     """Return free resources, of which *most* [resources] events may ever wait for each, and the agenda behind them."""
     resources = np.zeros(most.size + 1, RESOURCE)
@@ -56,7 +56,7 @@ def resources_of(most):  # type: ignore[no-untyped-def]
     return resources
 
 
-@numba.njit(cache=True)
+@numba.njit(cache=True, nogil=True)
 def _push(entries, resource, key, tie, event):  # type: ignore[no-untyped-def]
     """Add an entry to the heap of *resource*."""
     begin, place = resource.begin, resource.size
@@ -74,7 +74,7 @@ def _push(entries, resource, key, tie, event):  # type: ignore[no-untyped-def]
     entry.event = event
 
 
-@numba.njit(cache=True)
+@numba.njit(cache=True, nogil=True)
 def _pop(entries, resource):  # type: ignore[no-untyped-def]
     """Remove the least entry of the heap of *resource*, and return its event."""
     begin, size = resource.begin, resource.size - 1
@@ -96,7 +96,7 @@ def _pop(entries, resource):  # type: ignore[no-untyped-def]
     return least
 
 
-@numba.njit(cache=True)
+@numba.njit(cache=True, nogil=True)
 def submit(needs, events, entries, resources, numbers, time, first, last, away, chain, kind):  # type: ignore[no-untyped-def]
     """Ask for ``needs[first:last]`` from *time* on; what is *away* (1, else 0) goes first in queues."""
     e = numbers[EVENTS]
@@ -118,14 +118,14 @@ def submit(needs, events, entries, resources, numbers, time, first, last, away, 
         _push(entries, resources[needs[i]], key, e, e)
 
 
-@numba.njit(cache=True)
+@numba.njit(cache=True, nogil=True)
 def next_event(entries, resources):  # type: ignore[no-untyped-def]
     """Take the next event off the agenda; -1 if there is none."""
     agenda = resources[resources.size - 1]
     return _pop(entries, agenda) if agenda.size > 0 else -1
 
 
-@numba.njit(cache=True)
+@numba.njit(cache=True, nogil=True)
 def release(needs, events, entries, resources, numbers, e, end):  # type: ignore[no-untyped-def]
     """End event *e* at *end*: free what it held, and try the head of each queue, the earliest first."""
     event = events[e]
@@ -151,13 +151,13 @@ def release(needs, events, entries, resources, numbers, e, end):  # type: ignore
             _admit(needs, events, entries, resources, numbers, head)
 
 
-@numba.njit(cache=True)
+@numba.njit(cache=True, nogil=True)
 def _earlier(events, a, b):  # type: ignore[no-untyped-def]
     """Whether *a* asked before *b*."""
     return events[a].asked < events[b].asked or (events[a].asked == events[b].asked and a < b)
 
 
-@numba.njit(cache=True)
+@numba.njit(cache=True, nogil=True)
 def _head(events, entries, resource):  # type: ignore[no-untyped-def]
     """Return the head of a queue, the entries of those admitted already taken off; -1 if it is empty."""
     while resource.size > 0:
@@ -168,7 +168,7 @@ def _head(events, entries, resource):  # type: ignore[no-untyped-def]
     return -1
 
 
-@numba.njit(cache=True)
+@numba.njit(cache=True, nogil=True)
 def _any_held(needs, resources, event):  # type: ignore[no-untyped-def]
     """Whether anything that *event* needs is held."""
     for i in range(event.first, event.last):  # noqa: SIM110 (compiled code knows no any())
@@ -177,7 +177,7 @@ def _any_held(needs, resources, event):  # type: ignore[no-untyped-def]
     return False
 
 
-@numba.njit(cache=True)
+@numba.njit(cache=True, nogil=True)
 def _admit(needs, events, entries, resources, numbers, e):  # type: ignore[no-untyped-def]
     """Hold what event *e* needs, from when it is free."""
     event = events[e]

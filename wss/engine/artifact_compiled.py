@@ -58,14 +58,14 @@ TOTAL = np.dtype([(name, np.int64) for name in ("accesses", "hits", "hops", "loc
 DIE = np.dtype([(name, np.int64) for name in ("end", "compute", "copied")])
 
 
-@numba.njit(cache=True)
+@numba.njit(cache=True, nogil=True)
 def _holds(llc, task, part, die):  # type: ignore[no-untyped-def]
     """Whether the LLC of *die* holds a slice."""
     key = task.key + part
     return llc[die, task.set, 0] == key or llc[die, task.set, 1] == key
 
 
-@numba.njit(cache=True)
+@numba.njit(cache=True, nogil=True)
 def store(llc, task, part, die):  # type: ignore[no-untyped-def]
     """Put a slice in the LLC of *die*, and the oldest of its set, which has two ways, out."""
     key, row = task.key + part, task.set
@@ -79,7 +79,7 @@ def store(llc, task, part, die):  # type: ignore[no-untyped-def]
         llc[die, row, 1] = key
 
 
-@numba.njit(cache=True)
+@numba.njit(cache=True, nogil=True)
 def _needs_of(kind, task, dies):  # type: ignore[no-untyped-def]
     """Return which stretch of needs an event of *kind* holds, first and last."""
     if kind == REQUEST:
@@ -99,7 +99,7 @@ def _needs_of(kind, task, dies):  # type: ignore[no-untyped-def]
     return unit, unit + 1
 
 
-@numba.njit(cache=True)
+@numba.njit(cache=True, nogil=True)
 def _at_die(kind, start, task, part, total, die, copies, llc):  # type: ignore[no-untyped-def]
     """Act as an event at the die that computes, up to the request: return its end and the kinds that follow then."""
     if kind == LOOK_UP:
@@ -119,7 +119,7 @@ def _at_die(kind, start, task, part, total, die, copies, llc):  # type: ignore[n
     return start + task.compute_ns, NONE, NONE
 
 
-@numba.njit(cache=True)
+@numba.njit(cache=True, nogil=True)
 def _remote(kind, start, task, part, setting, total, die, copies, llc):  # type: ignore[no-untyped-def]
     """Act as an event of a remote read, from the request on: return its end and the kinds that follow then."""
     if kind == REQUEST:
@@ -146,7 +146,7 @@ def _remote(kind, start, task, part, setting, total, die, copies, llc):  # type:
     return start + setting.slice_ns, NONE, NONE
 
 
-@numba.njit(cache=True)
+@numba.njit(cache=True, nogil=True)
 def _most_waiting(tasks, needs, dies, resources):  # type: ignore[no-untyped-def]
     """Return how many events may ever wait for each resource, at most, [resources]."""
     most = np.zeros(resources, np.int64)
@@ -160,7 +160,7 @@ def _most_waiting(tasks, needs, dies, resources):  # type: ignore[no-untyped-def
     return most
 
 
-@numba.njit(cache=True)
+@numba.njit(cache=True, nogil=True)
 def _tasks_of(tasks, wanted, layer, home, sets, route, costs):  # type: ignore[no-untyped-def]
     """Return *tasks* [tasks, 3] as `TASK` records."""
     records = np.empty(len(tasks), TASK)
@@ -186,7 +186,7 @@ def _tasks_of(tasks, wanted, layer, home, sets, route, costs):  # type: ignore[n
     return records
 
 
-@numba.njit(cache=True)
+@numba.njit(cache=True, nogil=True)
 def _run(tasks, setting, totals, dies, copies, llc, needs, most):  # type: ignore[no-untyped-def]
     """Run all chains over *most* resources, counting in *tasks*, *totals* and *dies*; return how long each was held.
 
@@ -223,7 +223,7 @@ def _run(tasks, setting, totals, dies, copies, llc, needs, most):  # type: ignor
         release(needs, events, entries, resources, numbers, e, end)
 
 
-@numba.njit(cache=True)
+@numba.njit(cache=True, nogil=True)
 def run_chains(tasks, wanted, costs, setting, layer, home, needs, route, most, copies, num_copies, llc):  # type: ignore[no-untyped-def]
     """Run all chains.
 

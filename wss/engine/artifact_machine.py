@@ -138,7 +138,7 @@ class Machine:
         return result
 
 
-@numba.njit(cache=True)
+@numba.njit(cache=True, nogil=True)
 def _costs(tokens, hidden, intermediate, shares, rate):  # type: ignore[no-untyped-def]
     """Return `Machine.costs`; *rate* is bytes of DRAM a ns."""
     costs = np.empty((3, len(tokens)), np.int64)

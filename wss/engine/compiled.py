@@ -19,7 +19,7 @@ from wss.engine.maxmin import scratch
 from wss.records import FloatArray, KernelRun, Plan
 
 
-@numba.njit(cache=True)
+@numba.njit(cache=True, nogil=True)
 def _go_on(d, now, window, plan, reads, dies, log, waiting, llcs):  # type: ignore[no-untyped-def]
     """Let die *d* issue reads and end tasks as far as it can at *now*."""
     tasks, bounds, source, key, compute, _ = plan
@@ -49,7 +49,7 @@ def _go_on(d, now, window, plan, reads, dies, log, waiting, llcs):  # type: igno
         at[d] += 1
 
 
-@numba.njit(cache=True)
+@numba.njit(cache=True, nogil=True)
 def _next_time(soonest, joins, computes, waiting):  # type: ignore[no-untyped-def]
     """Return when something happens next: a read ends at the *soonest*, one joins, a task ends; infinite for never."""
     then = soonest
@@ -60,7 +60,7 @@ def _next_time(soonest, joins, computes, waiting):  # type: ignore[no-untyped-de
     return then
 
 
-@numba.njit(cache=True)
+@numba.njit(cache=True, nogil=True)
 def _end_of_instant(now, soonest, computes):  # type: ignore[no-untyped-def]
     """Return the last of the times at which reads or tasks end that only rounding tells from *now*."""
     horizon, then = now * (1.0 + TIE), now
@@ -72,7 +72,7 @@ def _end_of_instant(now, soonest, computes):  # type: ignore[no-untyped-def]
     return then
 
 
-@numba.njit(cache=True)
+@numba.njit(cache=True, nogil=True)
 def _join(now, joins, waiting, flows, num_flows):  # type: ignore[no-untyped-def]
     """Move reads that join by *now* from those *waiting* to the *flows*, and return how many there are then."""
     kept = 0
@@ -87,7 +87,7 @@ def _join(now, joins, waiting, flows, num_flows):  # type: ignore[no-untyped-def
     return num_flows
 
 
-@numba.njit(cache=True)
+@numba.njit(cache=True, nogil=True)
 def run_dies(plan, rows, latencies, nbytes, window, write, tables, capacity, llcs, hit, log, moved, busy):  # type: ignore[no-untyped-def]
     """Run all tasks.
 

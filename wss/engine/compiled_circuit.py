@@ -23,7 +23,7 @@ from wss.records import FloatArray, KernelRun, Plan
 COMPUTED = -1  # in place of a task, in the event that the task at hand of a die has been computed
 
 
-@numba.njit(cache=True)
+@numba.njit(cache=True, nogil=True)
 def _hold(now, row, latency, nbytes, tables, circuits, free, moved, busy):  # type: ignore[no-untyped-def]
     """Hold what a read of *row* needs for as long as it takes, and return when it ends."""
     resources, weights, lengths, accounts = tables
@@ -45,7 +45,7 @@ def _hold(now, row, latency, nbytes, tables, circuits, free, moved, busy):  # ty
     return begin + takes
 
 
-@numba.njit(cache=True)
+@numba.njit(cache=True, nogil=True)
 def _go_on(d, now, number, plan, reads, network, dies, log, llcs, events):  # type: ignore[no-untyped-def]
     """Let die *d* issue reads and end tasks as far as it can at *now*; return the *number* of the next event."""
     tasks, bounds, source, key, compute, _ = plan
@@ -77,7 +77,7 @@ def _go_on(d, now, number, plan, reads, network, dies, log, llcs, events):  # ty
     return number
 
 
-@numba.njit(cache=True)
+@numba.njit(cache=True, nogil=True)
 def _take_instant(events, together):  # type: ignore[no-untyped-def]
     """Take the next one off the *events*; if *together*, with all that only rounding tells from it in time."""
     taken = [heappop(events)]
@@ -86,7 +86,7 @@ def _take_instant(events, together):  # type: ignore[no-untyped-def]
     return taken
 
 
-@numba.njit(cache=True)
+@numba.njit(cache=True, nogil=True)
 def run_circuits(plan, rows, latencies, nbytes, window, write, tables, circuits, llcs, hit, log, moved, busy):  # type: ignore[no-untyped-def]
     """Run all tasks.
 

@@ -13,7 +13,7 @@ from wss.engine.paths import Paths
 from wss.records import FloatArray, IntArray, KernelRun, Plan
 
 
-@numba.njit(cache=True)
+@numba.njit(cache=True, nogil=True)
 def look_up(keys, ready, key, now):  # type: ignore[no-untyped-def]
     """Whether *key* may be read from one LLC at *now*; then it moves to the end, as the most recently used."""
     for i in range(keys.size):
@@ -28,7 +28,7 @@ def look_up(keys, ready, key, now):  # type: ignore[no-untyped-def]
     return False
 
 
-@numba.njit(cache=True)
+@numba.njit(cache=True, nogil=True)
 def store(keys, ready, key, since):  # type: ignore[no-untyped-def]
     """Put *key* into one LLC, the oldest out if it is full."""
     for i in range(keys.size):

@@ -16,7 +16,7 @@ from wss.arrays import stable_order
 TIE = 1e-13  # flows that end within this share of the time end together; it only absorbs rounding
 
 
-@numba.njit(cache=True)
+@numba.njit(cache=True, nogil=True)
 def fluid_flows(join, nbytes, paths, lengths, capacity):  # type: ignore[no-untyped-def]
     """Return when each flow ends, and what each link carried.
 
@@ -91,7 +91,7 @@ def fluid_flows(join, nbytes, paths, lengths, capacity):  # type: ignore[no-unty
     return finish, busy
 
 
-@numba.njit(cache=True)
+@numba.njit(cache=True, nogil=True)
 def _share(active, num_active, paths, lengths, capacity, on_link, rates, scratch):  # type: ignore[no-untyped-def]
     """Fill in max-min fair rates of equal flows by progressive filling over the links in use."""
     left, users, links, growing = scratch

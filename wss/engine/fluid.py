@@ -26,7 +26,7 @@ TIE = 1e-13
 LAST = EventPriority(2)
 
 
-@numba.njit(cache=True)
+@numba.njit(cache=True, nogil=True)
 def settle(now, elapsed, flows, left, rates, finish, row, tables, capacity, moved, busy, ended, room):  # type: ignore[no-untyped-def]
     """Move all *flows* on by *elapsed* seconds, drop those that end, share anew.
 

@@ -14,7 +14,7 @@ import numpy as np
 from wss.arrays import stable_order
 
 
-@numba.njit(cache=True)
+@numba.njit(cache=True, nogil=True)
 def held_flows(start, nbytes, paths, lengths, resource, bandwidth, latency):  # type: ignore[no-untyped-def]
     """Return when each transfer ends, and how long each link was held.
 

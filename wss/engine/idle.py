@@ -40,7 +40,7 @@ class Idle:
         return moved
 
 
-@numba.njit(cache=True)
+@numba.njit(cache=True, nogil=True)
 def _serve(row, left, spare, resources, weights, lengths, moved):  # type: ignore[no-untyped-def]
     """Fill in *moved* [moves] and use up *spare* [resources]."""
     for i in range(row.size):

@@ -22,7 +22,7 @@ from wss.arrays import copy
 TIE = 1e-12
 
 
-@numba.njit(cache=True)
+@numba.njit(cache=True, nogil=True)
 def scratch(num_flows, num_resources):  # type: ignore[no-untyped-def]
     """Return the arrays that `max_min` works in, for as many flows and resources at most."""
     left, load = np.empty(num_resources), np.empty(num_resources)
@@ -30,7 +30,7 @@ def scratch(num_flows, num_resources):  # type: ignore[no-untyped-def]
     return left, load, users, full, np.empty(num_resources, np.int64), np.empty(num_flows, np.int64)
 
 
-@numba.njit(cache=True)
+@numba.njit(cache=True, nogil=True)
 def max_min(flows, row, paths, weights, lengths, capacity, rates, room):  # type: ignore[no-untyped-def]
     """Fill in the rates of *flows*.
 

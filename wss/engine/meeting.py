@@ -55,7 +55,7 @@ def exactly_met(plan: Plan, routed: Routed, num_dies: int) -> FloatArray:
     return received
 
 
-@numba.njit(cache=True)
+@numba.njit(cache=True, nogil=True)
 def _count_met(experts, times, first, die, share, num_dies):  # type: ignore[no-untyped-def]
     """Return the tokens that each die meets, [dies].
 

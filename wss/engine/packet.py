@@ -23,7 +23,7 @@ import numpy as np
 from wss.arrays import stable_order
 
 
-@numba.njit(cache=True)
+@numba.njit(cache=True, nogil=True)
 def _cut(nbytes, chunk, lengths):  # type: ignore[no-untyped-def]
     """Return how many chunks each flow has, none without links, [flows], and the first one's number, [flows + 1]."""
     chunks, first = np.zeros(nbytes.size, np.int64), np.zeros(nbytes.size + 1, np.int64)
@@ -34,7 +34,7 @@ def _cut(nbytes, chunk, lengths):  # type: ignore[no-untyped-def]
     return chunks, first
 
 
-@numba.njit(cache=True)
+@numba.njit(cache=True, nogil=True)
 def _ticks(start, nbytes, paths, lengths, bandwidth, latency):  # type: ignore[no-untyped-def]
     """Return into how many ticks a second is cut: femtoseconds, or longer ones in a long scenario."""
     longest = 1e-9
@@ -46,7 +46,7 @@ def _ticks(start, nbytes, paths, lengths, bandwidth, latency):  # type: ignore[n
     return min(1e15, 1e14 / longest)
 
 
-@numba.njit(cache=True)
+@numba.njit(cache=True, nogil=True)
 def _line_up(this, link, head, tail, behind):  # type: ignore[no-untyped-def]
     """Put the chunk *this* at the end of those that wait at *link*."""
     behind[this] = -1
@@ -57,7 +57,7 @@ def _line_up(this, link, head, tail, behind):  # type: ignore[no-untyped-def]
     tail[link] = this
 
 
-@numba.njit(cache=True)
+@numba.njit(cache=True, nogil=True)
 def packet_flows(start, nbytes, chunk, window, paths, lengths, bandwidth, latency):  # type: ignore[no-untyped-def]
     """Return when the last chunk of each flow arrives, and what each link carried.
 

@@ -25,12 +25,12 @@ from wss.records import Carried, FloatArray, IntArray
 BEHIND_TURNS = EventPriority(4)  # where dies have still to go on at this instant
 
 
-@numba.njit(cache=True)
+@numba.njit(cache=True, nogil=True)
 def _before(keys, serials, i, j):  # type: ignore[no-untyped-def]
     return keys[i] < keys[j] or (keys[i] == keys[j] and serials[i] < serials[j])
 
 
-@numba.njit(cache=True)
+@numba.njit(cache=True, nogil=True)
 def _swap(keys, serials, load, i, j):  # type: ignore[no-untyped-def]
     keys[i], keys[j] = keys[j], keys[i]
     serials[i], serials[j] = serials[j], serials[i]
@@ -38,7 +38,7 @@ def _swap(keys, serials, load, i, j):  # type: ignore[no-untyped-def]
         load[i, k], load[j, k] = load[j, k], load[i, k]
 
 
-@numba.njit(cache=True)
+@numba.njit(cache=True, nogil=True)
 def push(size, keys, serials, load, time, serial, read, chunk, stage):  # type: ignore[no-untyped-def]
     """Put an event into the binary heap (time, order of sending); *size* [1] is how many it holds."""
     i = size[0]
@@ -50,7 +50,7 @@ def push(size, keys, serials, load, time, serial, read, chunk, stage):  # type: 
         i = (i - 1) // 2
 
 
-@numba.njit(cache=True)
+@numba.njit(cache=True, nogil=True)
 def pop(size, keys, serials, load):  # type: ignore[no-untyped-def]
     """Move the earliest event of the heap to the place behind its end, and return that place."""
     size[0] -= 1
@@ -68,7 +68,7 @@ def pop(size, keys, serials, load):  # type: ignore[no-untyped-def]
         i = least
 
 
-@numba.njit(cache=True)
+@numba.njit(cache=True, nogil=True)
 def advance(limit, heap, reads, stages, servers, chunk_bytes, window):  # type: ignore[no-untyped-def]
     """Serve chunks up to the time *limit*, or to the end of a read, whichever is first.
 

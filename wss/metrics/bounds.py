@@ -77,7 +77,7 @@ class Bounds:
         return self._start + reads * self._read if reads > 0 else 0.0
 
 
-@numba.njit(cache=True)
+@numba.njit(cache=True, nogil=True)
 def _one_expert(tiles, alone, holders, costs):  # type: ignore[no-untyped-def]
     """Return the largest bound of a single expert: of each, the least over how many dies it may be split over.
 

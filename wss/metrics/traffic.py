@@ -77,7 +77,7 @@ def check_conservation(plan: Plan, run: KernelRun, wafer: Wafer, expert_bytes: f
         raise AssertionError(f"{crossed} bytes over links, {byte_hops} byte-hops planned")
 
 
-@numba.njit(cache=True)
+@numba.njit(cache=True, nogil=True)
 def _planned(source, die, copy, hit, routes, num_links):  # type: ignore[no-untyped-def]
     """Return experts read from each HBM, from each LLC and written to each HBM, [3, dies]; over links, [2, links].
 

@@ -26,7 +26,7 @@ import numpy as np
 from wss.arrays import stable_order
 
 
-@numba.njit(cache=True)
+@numba.njit(cache=True, nogil=True)
 def nearest_source(die, home, sources, hops):  # type: ignore[no-untyped-def]
     """Return the source with the fewest hops to *die*; *sources* [dies], ties to the home, then the lower number."""
     best = home
@@ -36,7 +36,7 @@ def nearest_source(die, home, sources, hops):  # type: ignore[no-untyped-def]
     return best
 
 
-@numba.njit(cache=True)
+@numba.njit(cache=True, nogil=True)
 def candidates_of(expert_holders, centres, hops, estimate, keep, radius):  # type: ignore[no-untyped-def]
     """Return the dies considered for an expert, least estimated time first, [candidates].
 
@@ -57,7 +57,7 @@ def candidates_of(expert_holders, centres, hops, estimate, keep, radius):  # typ
     return kept
 
 
-@numba.njit(cache=True)
+@numba.njit(cache=True, nogil=True)
 def algorithm1(ascending, counts, home, where, hops, transfers, costs, block, min_candidates, radius):  # type: ignore[no-untyped-def]
     """Allocate one kernel.
 

@@ -76,7 +76,7 @@ def allocate(
     return np.stack((expert, die, given[expert, die]), axis=1)
 
 
-@numba.njit(cache=True)
+@numba.njit(cache=True, nogil=True)
 def _hand_out_all(experts, counts, home, hops, copies, prices, cut):  # type: ignore[no-untyped-def]
     """Hand out the tokens of *experts*, one after the other, and return who got how many, [experts, dies]."""
     dies = len(hops)
@@ -99,20 +99,20 @@ def _hand_out_all(experts, counts, home, hops, copies, prices, cut):  # type: ig
     return given
 
 
-@numba.njit(cache=True)
+@numba.njit(cache=True, nogil=True)
 def _estimate(load, die, local, remote, dram, links):  # type: ignore[no-untyped-def]
     """Return the estimate of *die* with something added."""
     busiest = max(load.compute_local[die] + local, load.dram[die] + dram, load.links_in[die] + links)
     return busiest + load.compute_remote[die] + remote
 
 
-@numba.njit(cache=True)
+@numba.njit(cache=True, nogil=True)
 def _transfer(prices, hops, home, die):  # type: ignore[no-untyped-def]
     """Return the time to bring an expert from *home* to *die*."""
     return prices.hop * hops[home, die] + prices.transfer
 
 
-@numba.njit(cache=True)
+@numba.njit(cache=True, nogil=True)
 def _is_near(die, home, holds, hops, near_holders):  # type: ignore[no-untyped-def]
     """Whether *die* is next to the *home* of an expert, or to any die that *holds* it, [dies]."""
     if not near_holders:
@@ -120,7 +120,7 @@ def _is_near(die, home, holds, hops, near_holders):  # type: ignore[no-untyped-d
     return (holds & (hops[:, die] == 1)).any()
 
 
-@numba.njit(cache=True)
+@numba.njit(cache=True, nogil=True)
 def _candidates(home, holds, hops, load, prices, most, near_holders):  # type: ignore[no-untyped-def]
     """Return the *most* dies, least loaded first, of those that hold the expert or are near."""
     near = np.empty(len(hops), np.int64)
@@ -139,7 +139,7 @@ def _candidates(home, holds, hops, load, prices, most, near_holders):  # type: i
     return near[: min(found, most)]
 
 
-@numba.njit(cache=True)
+@numba.njit(cache=True, nogil=True)
 def _hand_out(count, home, holds, candidates, hops, load, prices, block, given):  # type: ignore[no-untyped-def]
     """Hand out one expert's tokens in blocks, each to the candidate that it delays least; *given* is [dies].
 
@@ -192,7 +192,7 @@ def wanted_copies(
     return wanted
 
 
-@numba.njit(cache=True)
+@numba.njit(cache=True, nogil=True)
 def _wanted(heat, expert, die, asked, num_dies, count):  # type: ignore[no-untyped-def]
     """Mark the tasks asked about whose expert is among the *count* first of a row of their die, [tasks]."""
     before = np.empty(len(die), np.int64)  # the task before of the same die, -1 for none
@@ -209,7 +209,7 @@ def _wanted(heat, expert, die, asked, num_dies, count):  # type: ignore[no-untyp
     return wanted
 
 
-@numba.njit(cache=True)
+@numba.njit(cache=True, nogil=True)
 def _rank(row, place):  # type: ignore[no-untyped-def]
     """Return how many entries of *row* come before the one at *place*: larger ones, and equal ones to its left."""
     value, rank = row[place], 0

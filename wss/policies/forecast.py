@@ -18,7 +18,7 @@ import numpy as np
 ROUNDING = 1e-9
 
 
-@numba.njit(cache=True)
+@numba.njit(cache=True, nogil=True)
 def _count(source, die, change, readers, carried, routes):  # type: ignore[no-untyped-def]
     """Add *change* to the reads from an HBM and over the links from there to *die*."""
     readers[source] += change
@@ -28,7 +28,7 @@ def _count(source, die, change, readers, carried, routes):  # type: ignore[no-un
                 carried[routes[source, die, i]] += change
 
 
-@numba.njit(cache=True)
+@numba.njit(cache=True, nogil=True)
 def _seconds(source, die, readers, carried, routes, hbm_read, link_reads):  # type: ignore[no-untyped-def]
     """Return what a whole read would take as things stand."""
     slowest = hbm_read * readers[source]
@@ -40,7 +40,7 @@ def _seconds(source, die, readers, carried, routes, hbm_read, link_reads):  # ty
     return slowest
 
 
-@numba.njit(cache=True)
+@numba.njit(cache=True, nogil=True)
 def forecast(dies, begin, seconds, sources, routes, hbm_read, link_reads, window):  # type: ignore[no-untyped-def]
     """Return when each task ends, in seconds, [tasks].
 

@@ -42,7 +42,7 @@ class Nearest:
         )
 
 
-@numba.njit(cache=True)
+@numba.njit(cache=True, nogil=True)
 def to_nearest(order, counts, replicas, hops):  # type: ignore[no-untyped-def]
     """Return the tokens of each expert in *order* that each die gets, [active experts, dies]; rest as in `KernelView`.
 

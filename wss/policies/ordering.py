@@ -18,7 +18,7 @@ GAIN = 1e-6  # a change below this part of the time counts for nothing
 NEAR_FLOOR = 1.005  # a die this near to what it takes in any order is left alone
 
 
-@numba.njit(cache=True)
+@numba.njit(cache=True, nogil=True)
 def _move(order, place, to):  # type: ignore[no-untyped-def]
     """Move what stands at *place* to the place *to*, those between closing up."""
     task = order[place]
@@ -29,7 +29,7 @@ def _move(order, place, to):  # type: ignore[no-untyped-def]
     order[to] = task
 
 
-@numba.njit(cache=True)
+@numba.njit(cache=True, nogil=True)
 def _die_ends(dies, begin, order, tasks, wafer):  # type: ignore[no-untyped-def]
     """Return when each of *dies* ends if it runs its tasks in *order*, [dies]."""
     seconds, sources = tasks
@@ -42,7 +42,7 @@ def _die_ends(dies, begin, order, tasks, wafer):  # type: ignore[no-untyped-def]
     return ends
 
 
-@numba.njit(cache=True)
+@numba.njit(cache=True, nogil=True)
 def _sharing(die, begin, sources):  # type: ignore[no-untyped-def]
     """Return *die* and after it the others that read from any HBM from which it reads."""
     read = np.zeros(begin.size - 1, np.bool_)
@@ -55,7 +55,7 @@ def _sharing(die, begin, sources):  # type: ignore[no-untyped-def]
     return np.append(die, np.flatnonzero(shares))
 
 
-@numba.njit(cache=True)
+@numba.njit(cache=True, nogil=True)
 def moves_of(begin):  # type: ignore[no-untyped-def]
     """Return every place and where its task could move to among those of its die, [moves, 2]."""
     sizes = begin[1:] - begin[:-1]
@@ -70,14 +70,14 @@ def moves_of(begin):  # type: ignore[no-untyped-def]
     return moves[:found]
 
 
-@numba.njit(cache=True)
+@numba.njit(cache=True, nogil=True)
 def _floor(die, begin, order, tasks, wafer):  # type: ignore[no-untyped-def]
     """Return what *die* takes at least, in any order."""
     own = order[begin[die] : begin[die + 1]]
     return max(tasks[0][own].sum(), np.count_nonzero(tasks[1][own] == die) * wafer[1])
 
 
-@numba.njit(cache=True)
+@numba.njit(cache=True, nogil=True)
 def _search(die, begin, order, tasks, wafer, budget):  # type: ignore[no-untyped-def]
     """Return *order* with the tasks of *die* and those that share HBMs with it moved, and how many were forecast."""
     dies = _sharing(die, begin, tasks[1][order])
@@ -108,7 +108,7 @@ def _search(die, begin, order, tasks, wafer, budget):  # type: ignore[no-untyped
     return changed, spent
 
 
-@numba.njit(cache=True)
+@numba.njit(cache=True, nogil=True)
 def reorder(begin, tasks, wafer, late, enough, budget):  # type: ignore[no-untyped-def]
     """Look for an order of each die's tasks in which the last die is done earlier.
 

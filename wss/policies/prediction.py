@@ -132,7 +132,7 @@ class Oracle:
         return heat.astype(np.float64)
 
 
-@numba.njit(cache=True)
+@numba.njit(cache=True, nogil=True)
 def _is_top(row, entry, count):  # type: ignore[no-untyped-def]
     """Whether an entry is above zero and among the *count* largest of a *row*, equal ones from the left."""
     mine = row[entry]
@@ -144,7 +144,7 @@ def _is_top(row, entry, count):  # type: ignore[no-untyped-def]
     return before < count
 
 
-@numba.njit(cache=True)
+@numba.njit(cache=True, nogil=True)
 def _in_tops(heat, count, expert, die, remote):  # type: ignore[no-untyped-def]
     """Return which *remote* tasks have an expert in the top *count* of any row that their die computes, [tasks].
 
@@ -166,7 +166,7 @@ def _in_tops(heat, count, expert, die, remote):  # type: ignore[no-untyped-def]
     return result
 
 
-@numba.njit(cache=True)
+@numba.njit(cache=True, nogil=True)
 def _followers(heat, expert, die, tokens, num_dies):  # type: ignore[no-untyped-def]
     """Return, for each die, the sum over its tasks of tokens · heat row / the row's sum, [dies, experts]."""
     num_experts = heat.shape[0]

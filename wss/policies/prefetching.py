@@ -85,7 +85,7 @@ def followers(counts: IntArray, heat: IntArray, seen: IntArray) -> FloatArray:
     return expected if expected.any() else seen.astype(np.float64)
 
 
-@numba.njit(cache=True)
+@numba.njit(cache=True, nogil=True)
 def _followers(counts, heat):  # type: ignore[no-untyped-def]
     """Return the sum over i of counts[i] · heat[i] / the sum of heat[i], [experts]."""
     expected = np.zeros(heat.shape[1])

@@ -6,7 +6,7 @@ import numba
 import numpy as np
 
 
-@numba.njit(cache=True)
+@numba.njit(cache=True, nogil=True)
 def equal_parts(counts, replicas):  # type: ignore[no-untyped-def]
     """Return the tokens of each expert that each die gets, [experts, dies]; parts differ by at most one token.
 

@@ -36,7 +36,7 @@ HALVINGS = 10
 ROUNDING = 1e-9
 
 
-@numba.njit(cache=True)
+@numba.njit(cache=True, nogil=True)
 def span(seconds, hbm_read):  # type: ignore[no-untyped-def]
     """Return what a die takes for tasks of *seconds* of computing each, falling, [tasks]."""
     total, last = 0.0, seconds.size - 1
@@ -48,7 +48,7 @@ def span(seconds, hbm_read):  # type: ignore[no-untyped-def]
     return total
 
 
-@numba.njit(cache=True)
+@numba.njit(cache=True, nogil=True)
 def _computing(row, costs):  # type: ignore[no-untyped-def]
     """Return the experts of a die, longest computing first, and their seconds; *row* is its tokens, [experts]."""
     tile_s, tile = costs[4], costs[5]
@@ -57,7 +57,7 @@ def _computing(row, costs):  # type: ignore[no-untyped-def]
     return experts, np.ceil(row[experts] / tile) * tile_s
 
 
-@numba.njit(cache=True)
+@numba.njit(cache=True, nogil=True)
 def _changed(seconds, without, extra):  # type: ignore[no-untyped-def]
     """Return falling *seconds* without the one at *without* (-1: all) and with *extra* (0: no other), falling."""
     changed = np.empty(seconds.size + 1)
@@ -77,7 +77,7 @@ def _changed(seconds, without, extra):  # type: ignore[no-untyped-def]
     return changed[:size]
 
 
-@numba.njit(cache=True)
+@numba.njit(cache=True, nogil=True)
 def _estimate(die, goal, state, costs):  # type: ignore[no-untyped-def]
     """Note anew what *die* takes, and how many tiles of one more expert it could compute by *goal*."""
     tokens, _, _, _, takes, room = state
@@ -94,7 +94,7 @@ def _estimate(die, goal, state, costs):  # type: ignore[no-untyped-def]
     room[die] = low
 
 
-@numba.njit(cache=True)
+@numba.njit(cache=True, nogil=True)
 def _listed(dies_of):  # type: ignore[no-untyped-def]
     """Return which dies are marked for each expert, ascending, -1 after the last, [experts, most]."""
     where = np.full(dies_of.shape, -1, np.int64)
@@ -109,7 +109,7 @@ def _listed(dies_of):  # type: ignore[no-untyped-def]
     return where[:, :most].copy()
 
 
-@numba.njit(cache=True)
+@numba.njit(cache=True, nogil=True)
 def _start(counts, holders, costs):  # type: ignore[no-untyped-def]
     """Return the state with every expert whole: those with one holder there, the others where least is to do so far."""
     where, num_dies = _listed(holders), holders.shape[1]
@@ -133,7 +133,7 @@ def _start(counts, holders, costs):  # type: ignore[no-untyped-def]
     return state
 
 
-@numba.njit(cache=True)
+@numba.njit(cache=True, nogil=True)
 def _origin(expert, die, state, view):  # type: ignore[no-untyped-def]
     """Return whose HBM *die* would read *expert* from: its own, else the least busy source's; of equals the nearest."""
     reading, (where, holds, hops, _) = state[2], view
@@ -147,7 +147,7 @@ def _origin(expert, die, state, view):  # type: ignore[no-untyped-def]
     return best
 
 
-@numba.njit(cache=True)
+@numba.njit(cache=True, nogil=True)
 def _links_fit(origin, die, goal, state, view, costs):  # type: ignore[no-untyped-def]
     """Whether all links could carry one more read by *goal*."""
     load, hops, routes = state[3], view[2], view[3]
@@ -161,7 +161,7 @@ def _links_fit(origin, die, goal, state, view, costs):  # type: ignore[no-untype
     return True
 
 
-@numba.njit(cache=True)
+@numba.njit(cache=True, nogil=True)
 def _book(origin, die, times, state, view, costs):  # type: ignore[no-untyped-def]
     """Add *times* (1 or -1) a read to what an HBM reads and links carry."""
     state[2][origin] += times * costs[0]
@@ -173,7 +173,7 @@ def _book(origin, die, times, state, view, costs):  # type: ignore[no-untyped-de
             state[3][link] += times * costs[6] * costs[1][link]
 
 
-@numba.njit(cache=True)
+@numba.njit(cache=True, nogil=True)
 def _receiver(giver, expert, need, goal, state, view, costs):  # type: ignore[no-untyped-def]
     """Return the best die for up to *need* tiles of an expert of *giver*, -1 for none; how many; how far it reads."""
     tokens, source, reading, _, takes, room = state
@@ -201,7 +201,7 @@ def _receiver(giver, expert, need, goal, state, view, costs):  # type: ignore[no
     return best, rank[0], -rank[1]
 
 
-@numba.njit(cache=True)
+@numba.njit(cache=True, nogil=True)
 def _move(giver, expert, die, tiles, state, view, costs):  # type: ignore[no-untyped-def]
     """Move *tiles* of *expert* from *giver* to *die*."""
     tokens, source = state[0], state[1]
@@ -216,7 +216,7 @@ def _move(giver, expert, die, tiles, state, view, costs):  # type: ignore[no-unt
         source[giver, expert] = -1
 
 
-@numba.njit(cache=True)
+@numba.njit(cache=True, nogil=True)
 def _shed(giver, goal, state, view, costs):  # type: ignore[no-untyped-def]
     """Make the best single move away from *giver*; return whether there was one that helps it."""
     takes = state[4]
@@ -239,7 +239,7 @@ def _shed(giver, goal, state, view, costs):  # type: ignore[no-untyped-def]
     return True
 
 
-@numba.njit(cache=True)
+@numba.njit(cache=True, nogil=True)
 def _reach(goal, state, view, costs):  # type: ignore[no-untyped-def]
     """Shed until every die ends by *goal*; return whether that is possible."""
     takes = state[4]
@@ -252,7 +252,7 @@ def _reach(goal, state, view, costs):  # type: ignore[no-untyped-def]
     return True
 
 
-@numba.njit(cache=True)
+@numba.njit(cache=True, nogil=True)
 def _keep(state, plan, tokens, origins):  # type: ignore[no-untyped-def]
     """Copy tokens and sources of *state* to those of the plan with this number."""
     for die in range(tokens.shape[1]):
@@ -260,7 +260,7 @@ def _keep(state, plan, tokens, origins):  # type: ignore[no-untyped-def]
         copy(state[1][die], origins[plan, die])
 
 
-@numba.njit(cache=True)
+@numba.njit(cache=True, nogil=True)
 def surplus(counts, holders, sources, hops, routes, costs):  # type: ignore[no-untyped-def]
     """Share out one kernel.
 

@@ -52,6 +52,9 @@ def pyplot(what: str) -> Any:
         from matplotlib import pyplot as plt  # noqa: PLC0415
     except ImportError:
         raise ConfigError(f"{what}: needs matplotlib; install wss with the extra 'plot'") from None
+    except (ValueError, OSError) as error:
+        reason = " ".join(str(error).split())[:200]
+        raise ConfigError(f"{what}: matplotlib cannot read its settings, such as matplotlibrc ({reason})") from None
     finally:
         log.setLevel(level)
     return plt

@@ -33,14 +33,11 @@ def check_results(axes: Sequence[str], rows: Sequence[Row], links: pa.Table, tex
     if not rows:
         raise ValueError("it has no rows")
     for number, row in enumerate(rows):
-        if row.keys() != rows[0].keys():
-            raise ValueError(f"row {number} has other columns than the first")
+        if missing := [name for name in (*axes, "policy", *NEEDED, "max_link_utilization") if name not in row]:
+            raise ValueError(f"row {number} has no column {missing[0]}")
         for name, value in row.items():
             if not _is_sound(name, value, axes):
                 raise ValueError(f"row {number}: its {name} is {value!r:.60}")
-    for name in (*axes, "policy", *NEEDED, "max_link_utilization"):
-        if name not in rows[0]:
-            raise ValueError(f"it has no column {name}")
     _check_links(axes, {_place(row, axes) for row in rows}, links)
 
 

@@ -63,7 +63,7 @@ def machine_of(experiment: Experiment, wafer: Wafer) -> Machine:
     )
 
 
-@numba.njit(cache=True)
+@numba.njit(cache=True, nogil=True)
 def _fetched(tasks, home, copies):  # type: ignore[no-untyped-def]
     """Return which *tasks* are neither at home nor have copies of all slices, [tasks]; *copies* is of the layer."""
     fetched = np.zeros(len(tasks), np.bool_)
@@ -73,7 +73,7 @@ def _fetched(tasks, home, copies):  # type: ignore[no-untyped-def]
     return fetched
 
 
-@numba.njit(cache=True)
+@numba.njit(cache=True, nogil=True)
 def _carried(routes, source, target, slices, nbytes, num_links):  # type: ignore[no-untyped-def]
     """Return the bytes by link of *slices* times *nbytes* over the routes from *source* to *target*, each [tasks]."""
     amounts = np.zeros(num_links)

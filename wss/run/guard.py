@@ -209,7 +209,7 @@ RULES = (
 )
 
 
-@numba.njit(cache=True)
+@numba.njit(cache=True, nogil=True)
 def _broken(expert, die, tokens, source, holders, sources, counts):  # type: ignore[no-untyped-def]
     """Say which of the `RULES` a plan breaks whose numbers are in range."""
     stray, empty, wrong, twice = False, False, False, False

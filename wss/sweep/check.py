@@ -83,7 +83,7 @@ def expected_of(sweep: Sweep, identity: str, rows: Sequence[dict[str, Any]], fil
         "experiment": sweep.name,
         "identity": identity,
         "tolerance": sweep.check.tolerance,
-        "renew": RENEW + shlex.join([str(file), *_options(sweep), "--update"]),
+        "renew": renewing(sweep, file),
         "wss": wss.__version__,
         "commit": _commit(),
         "python": platform.python_version(),
@@ -97,6 +97,11 @@ def expected_of(sweep: Sweep, identity: str, rows: Sequence[dict[str, Any]], fil
             for row in rows
         ],
     }
+
+
+def renewing(sweep: Sweep, file: Path) -> str:
+    """Return the command that renews what is expected of *sweep*, the YAML *file*."""
+    return RENEW + shlex.join([str(file), *_options(sweep), "--update"])
 
 
 def _options(sweep: Sweep) -> list[str]:

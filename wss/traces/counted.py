@@ -16,7 +16,7 @@ from wss.traces.replay import Kernel
 from wss.traces.schema import RequestRouting
 
 
-@numba.njit(cache=True)
+@numba.njit(cache=True, nogil=True)
 def _take_in(experts, layers, step, times, counts, first, place):  # type: ignore[no-untyped-def]
     """Add one request, *times* over: experts [tokens, all layers, k], step of each token."""
     for t in range(step.size):

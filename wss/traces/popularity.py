@@ -53,7 +53,7 @@ def exp2(x: FloatArray) -> FloatArray:
     return np.ldexp(result, np.clip(whole, -1000, 1000).astype(np.int64))
 
 
-@numba.njit(cache=True)
+@numba.njit(cache=True, nogil=True)
 def _binary(rest, roots, result):  # type: ignore[no-untyped-def]
     """Multiply *result* by 2^rest, digit by digit of *rest* in 0..1; *roots* are 2^(1/2), 2^(1/4), ..."""
     for i in range(rest.size):
@@ -112,7 +112,7 @@ def popularity(spec: SynthSpec, model: ModelShape, seed: int, era: tuple[str, ..
     return np.stack([layer_shares(spec, model, seed, layer, era) for layer in range(len(model.moe_layers))])
 
 
-@numba.njit(cache=True)
+@numba.njit(cache=True, nogil=True)
 def _sum(values):  # type: ignore[no-untyped-def]
     """Sum from left to right."""
     total = 0.0
@@ -121,7 +121,7 @@ def _sum(values):  # type: ignore[no-untyped-def]
     return total
 
 
-@numba.njit(cache=True)
+@numba.njit(cache=True, nogil=True)
 def scaled(base, rows, columns, top_k, rounds):  # type: ignore[no-untyped-def]
     """Scale *base* [clusters, experts] in place to row sums *rows* and, as far as caps let it, column sums *columns*.
 

@@ -208,7 +208,7 @@ def _steps_of(rows: int, num_prefill: int, start: int) -> IntArray:
     return np.where(step > 0, step + start, 0 if start == 0 else -1)
 
 
-@numba.njit(cache=True)
+@numba.njit(cache=True, nogil=True)
 def _counted(experts, times, counts, first):  # type: ignore[no-untyped-def]
     """Add tokens per expert to *counts* and note in *first* which place an expert is first seen at; both [experts]."""
     place = 0
@@ -229,7 +229,7 @@ def _count(experts: npt.NDArray[np.int16], times: IntArray, num_experts: int) ->
     return counts, np.argsort(first, kind="stable")[: np.count_nonzero(counts)]
 
 
-@numba.njit(cache=True)
+@numba.njit(cache=True, nogil=True)
 def heat_up(heat, before, after, times):  # type: ignore[no-untyped-def]
     """Add the pairs of experts *before* and *after*, each [tokens, top_k], to *heat*, in place."""
     for t in range(before.shape[0]):

@@ -88,7 +88,7 @@ def guide_of(sums: npt.NDArray[np.integer[Any]]) -> npt.NDArray[np.int16]:
     return guide.reshape(*sums.shape[:-1], cells)
 
 
-@numba.njit(cache=True)
+@numba.njit(cache=True, nogil=True)
 def _guide(sums, guide):  # type: ignore[no-untyped-def]
     """Fill in *guide* [tables, cells] of *sums* [tables, places]."""
     for table in range(guide.shape[0]):
@@ -99,22 +99,22 @@ def _guide(sums, guide):  # type: ignore[no-untyped-def]
             guide[table, cell] = place
 
 
-_mix: Any = numba.njit(cache=True)(rng.mix)
+_mix: Any = numba.njit(cache=True, nogil=True)(rng.mix)
 
 
-@numba.njit(cache=True)
+@numba.njit(cache=True, nogil=True)
 def _hash(key, number):  # type: ignore[no-untyped-def]
     """Return the *number*-th hash of *key*."""
     return _mix(key + _GOLDEN * (np.uint64(number) + _ONE))
 
 
-@numba.njit(cache=True)
+@numba.njit(cache=True, nogil=True)
 def _part(key, number):  # type: ignore[no-untyped-def]
     """Return the *number*-th hash of *key* as one of the parts of `WHOLE`."""
     return np.int64(_hash(key, number) >> _HIGH)
 
 
-@numba.njit(cache=True)
+@numba.njit(cache=True, nogil=True)
 def _find(table, guide, part):  # type: ignore[no-untyped-def]
     """Return the first place whose running sum exceeds *part*."""
     place = guide[part >> _CELL]
@@ -123,7 +123,7 @@ def _find(table, guide, part):  # type: ignore[no-untyped-def]
     return place
 
 
-@numba.njit(cache=True)
+@numba.njit(cache=True, nogil=True)
 def _choose(sums, guide, order, part, chosen):  # type: ignore[no-untyped-def]
     """Fill in *chosen* [k] by systematic sampling: the experts at part, part + WHOLE, ... of the running sums.
 
@@ -133,7 +133,7 @@ def _choose(sums, guide, order, part, chosen):  # type: ignore[no-untyped-def]
         chosen[rank] = order[_find(sums, guide, part + rank * WHOLE)]
 
 
-@numba.njit(cache=True)
+@numba.njit(cache=True, nogil=True)
 def _draw(draws, i, layer, t, token, above, chosen):  # type: ignore[no-untyped-def]
     """Draw the experts *chosen* [k] of a token that repeats nothing, and return its cluster.
 
@@ -150,7 +150,7 @@ def _draw(draws, i, layer, t, token, above, chosen):  # type: ignore[no-untyped-
     return c
 
 
-@numba.njit(cache=True)
+@numba.njit(cache=True, nogil=True)
 def route(draws, low, offsets, experts):  # type: ignore[no-untyped-def]
     """Fill in the experts of whole requests.
 
@@ -180,7 +180,7 @@ def route(draws, low, offsets, experts):  # type: ignore[no-untyped-def]
                     cluster[t] = _draw(draws, low + i, layer, t, token, cluster[t], experts[row, layer])
 
 
-@numba.njit(cache=True)
+@numba.njit(cache=True, nogil=True)
 def advance(draws, low, offsets, start, layer, above, cluster, last, experts):  # type: ignore[no-untyped-def]
     """Route the next tokens of some requests in one layer: what `route` does, but in the order of time.
 

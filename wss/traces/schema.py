@@ -248,7 +248,7 @@ def repeated(experts: npt.NDArray[Any]) -> npt.NDArray[np.bool_]:
     return twice.reshape(experts.shape[:-1])
 
 
-@numba.njit(cache=True)
+@numba.njit(cache=True, nogil=True)
 def _mark_repeats(rows, twice):  # type: ignore[no-untyped-def]
     for i in range(rows.shape[0]):
         for a in range(1, rows.shape[1]):

@@ -75,7 +75,7 @@ class _Past:
         self.nothing = np.zeros((num_requests, 0), np.uint16)
 
 
-@numba.njit(cache=True)
+@numba.njit(cache=True, nogil=True)
 def _count(rows, times, counts, first, place):  # type: ignore[no-untyped-def]
     """Add tokens per expert to *counts*, note in *first* where one is first seen, from *place* on; return the end."""
     for row in range(times.size):
@@ -89,7 +89,7 @@ def _count(rows, times, counts, first, place):  # type: ignore[no-untyped-def]
     return place
 
 
-@numba.njit(cache=True)
+@numba.njit(cache=True, nogil=True)
 def _heat_up(rows, pairs, heat, queue):  # type: ignore[no-untyped-def]
     """Add each row and the one before it to *heat*, expert by expert: one row of the heat is in use at a time.
 

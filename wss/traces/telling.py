@@ -14,7 +14,7 @@ from wss.traces.schema import RequestRouting
 OFFSET, PRIME = np.uint64(14695981039346656037), np.uint64(1099511628211)  # FNV-1a
 
 
-@numba.njit(cache=True)
+@numba.njit(cache=True, nogil=True)
 def _chain(experts, hashes):  # type: ignore[no-untyped-def]
     """Set *hashes* [rows] to those of all *experts* [rows, width] up to each row."""
     value = OFFSET

@@ -11,7 +11,7 @@ from wss.records import IntArray
 from wss.traces.schema import RequestRouting
 
 
-@numba.njit(cache=True)
+@numba.njit(cache=True, nogil=True)
 def _count(experts, layers, rows, times, pairs):  # type: ignore[no-untyped-def]
     """Add the first *rows* of one request, *times* over: experts [tokens, all layers, k]."""
     for t in range(rows):

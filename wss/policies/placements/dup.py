@@ -24,7 +24,7 @@ def contiguous_with_room(history: History, hops: IntArray, extra: int) -> tuple[
     return holders, free
 
 
-@numba.njit(cache=True)
+@numba.njit(cache=True, nogil=True)
 def _best_pair(cost, held, free, load):  # type: ignore[no-untyped-def]
     """Return the expert and the die of the next copy as `duplicate` takes them, -1 where none is possible."""
     best_expert, best_die = -1, -1
@@ -49,7 +49,7 @@ def _best_pair(cost, held, free, load):  # type: ignore[no-untyped-def]
     return best_expert, best_die
 
 
-@numba.njit(cache=True)
+@numba.njit(cache=True, nogil=True)
 def duplicate(cost, held, free):  # type: ignore[no-untyped-def]
     """Add to *held* [experts, dies], in place, one (expert, die) after another until no die has room.
 

@@ -21,7 +21,7 @@ from wss.policies.placements.packing import heaviest_first, pack
 from wss.records import FloatArray, IntArray
 
 
-@numba.njit(cache=True)
+@numba.njit(cache=True, nogil=True)
 def replicate(load, num_slots):  # type: ignore[no-untyped-def]
     """Return the expert in each of *num_slots* slots and the replicas of each, [slots], [experts].
 

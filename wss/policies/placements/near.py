@@ -15,7 +15,7 @@ from wss.policies.placements.dup import contiguous_with_room
 from wss.records import BoolArray, IntArray
 
 
-@numba.njit(cache=True)
+@numba.njit(cache=True, nogil=True)
 def _savings(tokens, distance, hops, saved):  # type: ignore[no-untyped-def]
     """Fill in *saved* [dies]: what a copy on each die would save in tokens · hops, summed over dies."""
     for d in range(hops.shape[0]):
@@ -25,7 +25,7 @@ def _savings(tokens, distance, hops, saved):  # type: ignore[no-untyped-def]
         saved[d] = tokens * total
 
 
-@numba.njit(cache=True)
+@numba.njit(cache=True, nogil=True)
 def bring_near(tokens, held, free, hops):  # type: ignore[no-untyped-def]
     """Add to *held* [experts, dies], in place, the copy that saves most, again and again, into *free* slots [dies].
 

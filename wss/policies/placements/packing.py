@@ -13,7 +13,7 @@ def heaviest_first(weights: FloatArray) -> IntArray:
     return np.argsort(-weights, kind="stable")
 
 
-@numba.njit(cache=True)
+@numba.njit(cache=True, nogil=True)
 def pack(weights, order, num_packs, room):  # type: ignore[no-untyped-def]
     """Put each item, in *order*, into the lightest pack that holds fewer than *room*; of equal ones the lowest.
 

@@ -15,7 +15,7 @@ from wss.policies.placements.packing import heaviest_first
 from wss.records import BoolArray, IntArray
 
 
-@numba.njit(cache=True)
+@numba.njit(cache=True, nogil=True)
 def separate(order, tokens, pairs, num_dies, room):  # type: ignore[no-untyped-def]
     """Put each expert, in *order*, where it meets least of those that it shared tokens with.
 

@@ -10,14 +10,14 @@ import numba
 import numpy as np
 
 
-@numba.njit(cache=True)
+@numba.njit(cache=True, nogil=True)
 def _space(text, at):  # type: ignore[no-untyped-def]
     while at < text.size and (text[at] == 32 or text[at] == 10 or text[at] == 13 or text[at] == 9):
         at += 1
     return at
 
 
-@numba.njit(cache=True)
+@numba.njit(cache=True, nogil=True)
 def _expect(text, at, char):  # type: ignore[no-untyped-def]
     """Return the place behind *char* and the space round it, or -1 if something else is there."""
     at = _space(text, at)
@@ -26,7 +26,7 @@ def _expect(text, at, char):  # type: ignore[no-untyped-def]
     return _space(text, at + 1)
 
 
-@numba.njit(cache=True)
+@numba.njit(cache=True, nogil=True)
 def _integer(text, at):  # type: ignore[no-untyped-def]
     """Return a whole number of at most five digits without leading zeros, and the place behind it, or -1."""
     value, first = 0, at
@@ -39,7 +39,7 @@ def _integer(text, at):  # type: ignore[no-untyped-def]
     return value, at
 
 
-@numba.njit(cache=True)
+@numba.njit(cache=True, nogil=True)
 def _tokens(text, at, top_k, num_experts, out, used):  # type: ignore[no-untyped-def]
     """Read a list of tokens into *out* from *used* on; return the place behind and how many tokens, or -1."""
     at = _expect(text, at, 91)
@@ -67,7 +67,7 @@ def _tokens(text, at, top_k, num_experts, out, used):  # type: ignore[no-untyped
     return -1, 0
 
 
-@numba.njit(cache=True)
+@numba.njit(cache=True, nogil=True)
 def scan(text, is_moe, top_k, num_experts, out):  # type: ignore[no-untyped-def]
     """Read a whole file.
 

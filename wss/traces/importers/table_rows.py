@@ -14,7 +14,7 @@ from typing import Any
 
 import msgspec
 
-from wss.reading import open_plain, read_plain
+from wss.reading import ENDLESS, MOST_BYTES, open_plain, read_plain
 from wss.traces.schema import LARGEST_NUMBER
 
 Row = tuple[Any, Any, Any, Any]  # request, position, layer, experts
@@ -167,7 +167,7 @@ def delimiter(head: str) -> str:
 
 def csv_rows(path: Path, top_k: int | None, phases: Phases) -> Iterator[Row]:
     """Yield the rows of a table, and enter their *phases*; one with an expert a row needs *top_k*."""
-    text = read_plain(path).decode("utf-8-sig")
+    text = read_plain(path, MOST_BYTES).decode("utf-8-sig")
     reader = csv.DictReader(io.StringIO(text, newline=""), strict=True, delimiter=delimiter(text.partition("\n")[0]))
     names = [name.strip() for name in reader.fieldnames or ()]
     if len(set(names)) != len(names):
@@ -292,7 +292,7 @@ def _log(path: Path, phases: Phases) -> Iterator[Row]:
     found = False
     sets: set[Any] = set()
     ids = TokenIds()
-    with open_plain(path) as file:
+    with open_plain(path, ENDLESS) as file:
         for number, line in enumerate(file, 1):
             if not line.strip():
                 continue
