@@ -5,12 +5,17 @@ import os
 import subprocess
 import sys
 
+import numpy as np
+import pytest
 from click.testing import CliRunner
 from kit import ROOT
 
 from wss.cli import cli
 from wss.config import plugins
+from wss.errors import ConfigError
 from wss.files import write_whole
+from wss.report.results import read_results
+from wss.run.guard import ask
 
 RUN = """\
 model: gpt_oss_20b
@@ -68,6 +73,21 @@ def test_a_link_stays_when_what_it_leads_to_is_replaced(tmp_path):
     write_whole(link, lambda part: part.write_text("new"), "")
     assert link.is_symlink()
     assert real.read_text() == "new"
+
+
+def test_a_policy_that_fails_inside_a_library_is_named_by_its_own_line():
+    def allocate(view):
+        return np.argmin(view)
+
+    line = allocate.__code__.co_firstlineno + 1
+    with pytest.raises(ConfigError, match=rf"its allocation failed at test_mended\.py:{line} \(ValueError"):
+        ask("mine", "allocation", allocate, [])
+
+
+def test_a_report_of_a_sweep_that_is_not_done_says_so(tmp_path):
+    (tmp_path / "tasks").mkdir()
+    with pytest.raises(ConfigError, match="is a sweep that is not done; run the same"):
+        read_results(tmp_path)
 
 
 def test_settings_of_numba_in_the_current_folder_are_refused(tmp_path):

@@ -75,6 +75,8 @@ def read_results(folder: Path) -> Results:
     except (OSError, ValueError, LookupError, TypeError, AttributeError, pa.ArrowException) as error:
         what = " ".join(str(error).split())[:200]
         raise ConfigError(f"{folder}: its results are damaged ({what}); run it again") from None
+    if (folder / "tasks").is_dir():
+        raise ConfigError(f"{folder}: is a sweep that is not done; run the same `wss sweep` again, and it goes on")
     raise ConfigError(f"{folder}: holds no result (no sweep.json, no summary.json); give a folder that wss wrote")
 
 

@@ -5,6 +5,7 @@ What a policy is shown cannot be written to, and what it answers is copied befor
 
 from __future__ import annotations
 
+import traceback
 import warnings
 from collections.abc import Callable
 from pathlib import Path
@@ -47,10 +48,10 @@ def ask(policy: str, what: str, question: Callable[..., T], *arguments: Any) -> 
     except WssError:
         raise
     except (Exception, SystemExit) as error:
-        at = error.__traceback__
-        while at is not None and at.tb_next is not None:
-            at = at.tb_next
-        where = f"{Path(at.tb_frame.f_code.co_filename).name}:{at.tb_lineno}" if at is not None else "somewhere"
+        frames = traceback.extract_tb(error.__traceback__)
+        own = getattr(getattr(question, "__code__", None), "co_filename", None)  # the policy's file, not a library's
+        at = ([frame for frame in frames if frame.filename == own] or frames)[-1]
+        where = f"{Path(at.filename).name}:{at.lineno}"
         reason = " ".join(str(error).split())[:200]
         raise ConfigError(
             f"policy {policy}: its {what} failed at {where} ({type(error).__name__}: {reason}); mend it"
