@@ -1,7 +1,5 @@
 """wss: a discrete-event simulator of wafer-scale GPU serving of Mixture-of-Experts LLMs."""
 
-from __future__ import annotations
-
 import os
 import sys
 
@@ -39,7 +37,7 @@ if TYPE_CHECKING:
     from wss.config import Experiment
 
 
-def load(path: str | Path, settings: Sequence[str] = (), *, allow_code: bool = False) -> Experiment:
+def load(path: "str | Path", settings: "Sequence[str]" = (), *, allow_code: bool = False) -> "Experiment":
     """Read the experiment of the YAML file *path*, or of a name of `wss list`, changed by *settings*.
 
     Parameters

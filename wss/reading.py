@@ -53,7 +53,7 @@ def read_plain(path: Path, most: int = MOST_TEXT) -> bytes:
         As of `open_plain`.
     """
     with open_plain(path, most) as file:
-        content = file.read(most + 1)
+        content = file.read(min(most, os.fstat(file.fileno()).st_size) + 1)  # Python takes memory for as many as asked
     if len(content) > most:
         raise OSError(errno.EFBIG, f"it is larger than {most} bytes", str(path))
     return content

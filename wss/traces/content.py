@@ -62,6 +62,8 @@ def read_content(path: Path) -> Content:
         if beginning[:2] == b"PK" or beginning == NUMPY[:4]:
             return Content("arrays", _arrays(path, beginning))
         text = read_plain(path).decode("utf-8-sig")
+    except FileNotFoundError:
+        raise TraceError(f"{path}: is no file; give a file of expert loads or of a layout") from None
     except OSError as error:
         raise TraceError(f"{path}: cannot be read ({error.strerror or error}); give a readable file") from None
     except UnicodeDecodeError:
