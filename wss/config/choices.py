@@ -11,11 +11,12 @@ import re
 from collections.abc import Mapping
 from dataclasses import fields, is_dataclass, replace
 from functools import cache
-from typing import Any, TypeVar, get_type_hints
+from typing import Any, TypeVar
 
 from pydantic import TypeAdapter, ValidationError
 
 from wss.config.code import class_named
+from wss.config.hints import hints_of
 from wss.config.nodes import Document, Place
 from wss.config.plugins import offered, plugin
 from wss.errors import ConfigError, did_you_mean
@@ -96,7 +97,7 @@ def _hint_at(hint: Any, loc: tuple[Any, ...]) -> Any:
     for step in loc:
         if not is_dataclass(hint):
             return None
-        hint = get_type_hints(hint).get(str(step))
+        hint = hints_of(hint).get(str(step))
     return hint
 
 
@@ -125,7 +126,7 @@ def named(document: Document, place: Place, value: Any, table: Mapping[str, T], 
 
 def overlay(document: Document, place: Place, changes: Mapping[str, Any], base: T) -> T:
     """Return *base*, a dataclass, with *changes* applied, field by field."""
-    hints = get_type_hints(type(base), include_extras=True)
+    hints = hints_of(type(base))
     keys = [key for key in hints if not key.startswith("_")]
     new: dict[str, Any] = {}
     before = len(document.faults)

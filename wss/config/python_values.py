@@ -9,10 +9,11 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import fields, is_dataclass
 from types import UnionType
-from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_type_hints
+from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 import numpy as np
 
+from wss.config.hints import hints_of
 from wss.config.nodes import Place
 from wss.units import Quantity
 
@@ -30,7 +31,7 @@ def strays(value: Any, hint: Any, place: Place) -> Iterator[tuple[Place, str]]:
     """Yield where *value*, which should be of the type *hint*, holds what only a configuration may, and what to say."""
     value, origin, inside = plain_number(value), get_origin(hint), get_args(hint)
     if is_dataclass(value) and not isinstance(value, type):
-        hints = get_type_hints(type(value), include_extras=True)
+        hints = hints_of(type(value))
         for field in fields(value):
             if field.init:
                 yield from strays(getattr(value, field.name), hints[field.name], (*place, field.name))

@@ -5,12 +5,13 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Mapping
 from dataclasses import fields, is_dataclass
-from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
+from typing import Annotated, Any, Literal, get_args, get_origin
 
 import numpy as np
 from annotated_types import Ge, Le, MinLen
 
 from wss.config.choices import build
+from wss.config.hints import hints_of
 from wss.config.nodes import Document, Place
 from wss.config.python_values import BASE_UNITS, plain_number, strays
 from wss.errors import did_you_mean
@@ -120,7 +121,7 @@ def as_written(value: Any, hint: Any) -> Any:
     """Return *value*, of the type *hint*, as a configuration would hold it: SI numbers get their units."""
     value = plain_number(value)
     if is_dataclass(value) and not isinstance(value, type):
-        hints = get_type_hints(type(value), include_extras=True)
+        hints = hints_of(type(value))
         return {f.name: as_written(getattr(value, f.name), hints[f.name]) for f in fields(value) if f.init}
     if get_origin(hint) is Annotated:
         quantity = next((extra for extra in get_args(hint) if isinstance(extra, Quantity)), None)
