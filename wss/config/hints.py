@@ -6,7 +6,11 @@ from functools import cache
 from typing import Any, get_type_hints
 
 
-@cache
 def hints_of(cls: Any) -> dict[str, Any]:
-    """Return the types of the fields of *cls* by name, with what `Annotated` adds."""
+    """Return the types of the fields of the dataclass *cls* by name, with what `Annotated` adds."""
+    return _hints(cls)
+
+
+@cache
+def _hints(cls: type) -> dict[str, Any]:
     return get_type_hints(cls, include_extras=True)
