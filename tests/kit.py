@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
 import os
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -10,6 +14,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from wss.cli import main
 from wss.engine import NETWORKS, Llcs, NetworkModel, simulate_kernel
 from wss.hardware import WAFERS, SwitchedSpec, Wafer, WaferSpec, build
 from wss.hardware.specs import DieSpec, HbmSpec, LinkSpec, LlcSpec
@@ -20,6 +25,23 @@ from wss.records import KernelRun, Plan
 from wss.run.guard import sealed
 
 ROOT = Path(__file__).resolve().parents[1]
+
+
+def wss(*words: object) -> subprocess.CompletedProcess[str]:
+    """Run the command line in this process, which spares the imports of a new one, and return how it ended."""
+    out, err, code = io.StringIO(), io.StringIO(), 0
+    with (
+        contextlib.redirect_stdout(out),
+        contextlib.redirect_stderr(err),
+        pytest.MonkeyPatch.context() as patch,
+    ):
+        patch.setenv("PYTHONSAFEPATH", "1")
+        patch.setattr(sys, "argv", ["wss", *map(str, words)])
+        try:
+            main()
+        except SystemExit as end:
+            code = int(end.code or 0)
+    return subprocess.CompletedProcess(sys.argv, code, out.getvalue(), err.getvalue())
 
 
 def shared(*parts: str) -> Path:

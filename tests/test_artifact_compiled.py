@@ -50,7 +50,7 @@ def plain(thing):
     return {name: np.asarray(value).tolist() for name, value in vars(thing).items()}
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(st.data())
 def test_kernels_run_to_the_same_integers(data):
     machine: Machine = data.draw(machines())
@@ -158,7 +158,7 @@ def plain_allocate(order, counts, home, hops, copies, prices, cut):
     return sorted(tasks)
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(st.data())
 def test_the_allocator_hands_out_as_plain_python_does(data):
     wafer = wafer_of((data.draw(st.integers(1, 4)), data.draw(st.integers(1, 5))))
@@ -186,7 +186,7 @@ def test_base_deals_in_turn_and_expert_parallelism_stays_at_home():
     assert at_home(order, counts, np.array([1, 1, 4, 6])).tolist() == [[0, 1, 5], [2, 4, 7], [3, 6, 9]]
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(
     st.integers(1, 40),
     st.integers(1, 5),

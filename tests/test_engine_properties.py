@@ -1,5 +1,6 @@
 """What holds for every kernel."""
 
+import itertools
 from dataclasses import replace
 from pathlib import Path
 
@@ -179,9 +180,19 @@ def check_twin(run_compiled, model, wafer, some, flushed):
         assert list(caches[0][die].content()) == list(caches[1][die].content())
 
 
-@pytest.mark.parametrize("wafer", ["dojo", "tsmc_sow"])
-@pytest.mark.parametrize("network", ["fluid", "circuit", "{kind: circuit, duplex: half, hbm_share: 0.8}"])
-@pytest.mark.parametrize("name", ["deepseek_v3", "llama4_maverick", "qwen3_235b", "kimi_k2"])
+CIRCUITS = "{kind: circuit, duplex: half, hbm_share: 0.8}"
+QUICK = (("deepseek_v3", "dojo", "fluid"), ("qwen3_235b", "dojo", "circuit"), ("llama4_maverick", "tsmc_sow", CIRCUITS))
+WHOLE = [
+    pytest.param(*whole, marks=[pytest.mark.slow] * (whole not in QUICK))
+    for whole in itertools.product(
+        ("deepseek_v3", "llama4_maverick", "qwen3_235b", "kimi_k2"),
+        ("dojo", "tsmc_sow"),
+        ("fluid", "circuit", CIRCUITS),
+    )
+]
+
+
+@pytest.mark.parametrize(("name", "wafer", "network"), WHOLE)
 def test_whole_runs_agree_in_every_policy(name, wafer, network):
     config = Path(__file__).parents[1] / "configs" / f"{name}.yaml"
     settings_ = [f"wafer={wafer}", "batch=512", "steps=2", "precision=fp8", f"network={network}"]

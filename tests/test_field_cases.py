@@ -1,13 +1,11 @@
 """Small forms of what users of other tools reported: routes of many hops, incast, unique experts, idle ranks."""
 
 import json
-import subprocess
-import sys
 
 import numpy as np
 import pytest
 import yaml
-from kit import ROOT
+from kit import ROOT, wss
 
 from wss.config import load
 from wss.errors import ConfigError
@@ -93,8 +91,8 @@ def test_ranks_without_an_expert_at_hand_stay_idle(tmp_path, kind, reads, imbala
     for t, experts in enumerate(chosen(kind)):
         np.save(folder / f"{t}.npy", np.array([[experts] * 2] * 3, np.int16))  # 3 tokens, 2 layers
         (folder / f"{t}.json").write_text('{"prompt_tokens": 1}', encoding="utf-8")
-    command = [sys.executable, "-m", "wss", "trace", "import", str(folder), "--format", "vllm", "--experts", "256"]
-    subprocess.run([*command, "--out", str(tmp_path / "t.parquet"), "--quiet"], check=True, cwd=ROOT)
+    command = ["trace", "import", folder, "--format", "vllm", "--experts", 256, "--quiet"]
+    assert wss(*command, "--out", tmp_path / "t.parquet").returncode == 0
     model = {
         "name": "unknown", "num_layers": 2, "moe_layers": [0, 1], "num_experts": 256, "top_k": 8, "hidden_size": 7168,
         "moe_intermediate_size": 2048,

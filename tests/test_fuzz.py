@@ -22,6 +22,7 @@ def fuzzer(tmp_path_factory):
     return fuzzing.Fuzzer(SEED, folder, folder / "kept")
 
 
+@pytest.mark.slow
 def test_every_case_is_right_before_it_is_mutated(fuzzer):
     cheap = [case for case in fuzzer.all_cases if case.weight > 0.15]
     found = {case.name: fuzzer.try_(fuzzer.plain(case)) for case in cheap}

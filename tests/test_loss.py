@@ -73,6 +73,7 @@ def calls(monkeypatch, act):
         monkeypatch.setattr(os, name, partial(before, getattr(os, name)))
 
 
+@pytest.mark.slow
 def test_a_sweep_killed_at_any_moment_goes_on(folder, monkeypatch):
     """Before everything that is done to the disk, the folder is copied: that is what a kill leaves."""
     (folder / "sweep.yaml").write_text(SWEEP.replace("[0, 1]", "[0]"))
@@ -115,6 +116,7 @@ COMMANDS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", COMMANDS)
 def test_a_disk_that_fails_at_any_moment_loses_nothing(folder, monkeypatch, name):
     if name == "report":

@@ -66,6 +66,7 @@ def by_policy(result):
     return {own["policy"]: own for own in result.summary["runs"]}
 
 
+@pytest.mark.slow
 def test_intervals_of_every_figure_cover_what_all_layers_give(config, whole):
     """In 43 of 50 draws of 8 of the 24 layers at least, for every policy."""
     path, settings = config

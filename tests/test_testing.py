@@ -31,7 +31,7 @@ def alone(**part):
     return Policy(**({"name": "alone", "allocation": InTurn()} | part))
 
 
-SLOW = ("3x8", "8x8")  # wafers whose contract is tried in the slow tests
+SLOW = ("5x5", "3x8", "8x8")  # wafers whose contract is tried in the slow tests
 ON = [pytest.param(wafer, marks=[pytest.mark.slow] * (wafer in SLOW)) for wafer in WAFERS]
 
 PLACED = sorted(set(PLACEMENTS) - {"file"})  # a file holds the layout of one model, and has tests of its own

@@ -148,13 +148,14 @@ def rows_of(experiment: Experiment) -> list[Any]:
     return [[replace(row, layer=0) for row in ledger.rows] for ledger in result.ledgers]
 
 
+QUICK = ("fluid", "nodes", "paper")  # the others are walked in the slow tests
 CASES = [
-    (name, path)
+    pytest.param(name, path, marks=[pytest.mark.slow] * (name not in QUICK))
     for name, base in BASES.items()
     for path in leaves(base)
     if not NO_FIGURE.keys() & set(path[1:] or path)
+    and (name, path) != ("paper", ("wafer", "die", "hbm", "size"))  # changes the note on how much does not fit
 ]
-CASES.remove(("paper", ("wafer", "die", "hbm", "size")))  # changes the note on how much does not fit
 
 
 @pytest.mark.parametrize(

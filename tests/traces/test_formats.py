@@ -4,8 +4,6 @@ import json
 import os
 import pickle
 import random
-import subprocess
-import sys
 import zipfile
 from collections import Counter
 from dataclasses import replace
@@ -20,6 +18,7 @@ from formats import (
     save_pt,
     save_sglang,
 )
+from kit import wss
 
 from wss.errors import TraceError
 from wss.models import ModelShape
@@ -364,23 +363,12 @@ def test_a_bad_file_stops_an_import_or_is_skipped_and_counted(tmp_path):
     for number in range(3):
         np.save(folder / f"{number}.npy", ROWS.astype(np.uint8))
     (folder / "1.npy").write_bytes(b"no")
-    command = [
-        sys.executable,
-        "-m",
-        "wss",
-        "trace",
-        "import",
-        str(folder),
-        "--out",
-        str(tmp_path / "t"),
-        "--experts",
-        "6",
-    ]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    command = ["trace", "import", folder, "--out", tmp_path / "t", "--experts", 6]
+    done = wss(*command)
     assert (done.returncode, done.stderr.count("\n")) == (2, 1)
     assert "1 of 3 files are bad, --skip-bad leaves them out" in done.stderr
     assert [p.name for p in tmp_path.iterdir()] == ["in"]
-    done = subprocess.run([*command, "--skip-bad"], capture_output=True, text=True, check=False)
+    done = wss(*command, "--skip-bad")
     assert done.returncode == 0, done.stderr
     assert "1.npy" in done.stderr
     assert "2 requests" in done.stdout
@@ -391,23 +379,12 @@ def test_a_bad_file_stops_an_import_or_is_skipped_and_counted(tmp_path):
 
 def test_layers_can_be_named(tmp_path):
     path = MAKERS["csv"](tmp_path)
-    command = [
-        sys.executable,
-        "-m",
-        "wss",
-        "trace",
-        "import",
-        str(path),
-        "--out",
-        str(tmp_path / "t"),
-        "--experts",
-        "6",
-    ]
-    subprocess.run([*command, "--moe-layers", "3,5-6"], check=True, capture_output=True)
+    command = ["trace", "import", path, "--out", tmp_path / "t", "--experts", 6]
+    assert wss(*command, "--moe-layers", "3,5-6").returncode == 0
     with TraceReader(tmp_path / "t") as reader:
         assert reader.meta.moe_layers == (3, 5, 6)
     for wrong in ("3", "x", "5,3,4", "1-2-3"):
-        done = subprocess.run([*command, "--force", "--moe-layers", wrong], capture_output=True, text=True, check=False)
+        done = wss(*command, "--force", "--moe-layers", wrong)
         assert (done.returncode, done.stderr.count("\n")) == (2, 1), wrong
 
 

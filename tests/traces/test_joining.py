@@ -1,12 +1,11 @@
 """Joining traces: what comes after what, labels, halves, and what is refused."""
 
-import subprocess
-import sys
 from dataclasses import replace
 
 import numpy as np
 import pytest
 from conftest import routing
+from kit import wss
 
 from wss.errors import TraceError
 from wss.traces import TraceReader, write_trace
@@ -104,7 +103,6 @@ def test_what_cannot_be_joined(two, meta, tmp_path):
 
 def test_the_command(two, tmp_path):
     out = tmp_path / "out.parquet"
-    command = [sys.executable, "-m", "wss", "trace", "join", *map(str, two), "--out", str(out), "--only", "x"]
-    said = subprocess.run([*command, "--half", "odd"], capture_output=True, text=True, check=True).stdout
-    assert said == f"wrote {out}: 1 requests of 2 files\n"
-    assert subprocess.run(command, capture_output=True, check=False).returncode == 2, "it is there already"
+    command = ["trace", "join", *two, "--out", out, "--only", "x"]
+    assert wss(*command, "--half", "odd").stdout == f"wrote {out}: 1 requests of 2 files\n"
+    assert wss(*command).returncode == 2, "it is there already"

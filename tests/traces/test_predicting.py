@@ -1,11 +1,10 @@
 """Predictors: what each names, and that nothing is measured on what it was built from."""
 
 import json
-import subprocess
-import sys
 
 import numpy as np
 import pytest
+from kit import wss
 from test_stats import meta_of, request_of
 
 from wss.errors import TraceError
@@ -62,8 +61,8 @@ def test_a_trace_without_decode_is_refused():
 def test_the_command(tmp_path):
     rows = [[[t % 5], [(t + 1) % 5]] for t in range(11)]
     write_trace(tmp_path / "t", meta_of(), [request_of(i, 1, rows) for i in range(2)])
-    command = [sys.executable, "-m", "wss", "trace", "predict", str(tmp_path / "t"), "--budget", "0.2"]
-    text = subprocess.run(command, check=True, capture_output=True, text=True).stdout
+    command = ["trace", "predict", tmp_path / "t", "--budget", 0.2]
+    text = wss(*command).stdout
     assert "token_heatmap         100.0%" in text
-    found = json.loads(subprocess.run([*command, "--json"], check=True, capture_output=True, text=True).stdout)
+    found = json.loads(wss(*command, "--json").stdout)
     assert found["predictors"]["oracle"][0]["bytes_saved_per_token"] is None

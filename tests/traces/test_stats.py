@@ -2,8 +2,6 @@
 
 import json
 import math
-import subprocess
-import sys
 from dataclasses import replace
 
 import numpy as np
@@ -11,7 +9,7 @@ import pytest
 from formats import save_pt
 from hypothesis import given
 from hypothesis import strategies as st
-from kit import shared
+from kit import shared, wss
 from scipy.stats import spearmanr
 
 from wss.report.heatmaps import WITHIN_LAYERS, shown
@@ -249,9 +247,7 @@ BAD_LOADS = (
 def test_bad_loads_are_refused_in_one_line(tmp_path, text):
     path = tmp_path / "loads.json"
     path.write_text(text)
-    done = subprocess.run(
-        [sys.executable, "-m", "wss", "trace", "stats", str(path)], capture_output=True, text=True, check=False
-    )
+    done = wss("trace", "stats", path)
     assert (done.returncode, done.stderr.count("\n")) == (2, 1), done.stderr
     assert "loads.json: " in done.stderr
 
@@ -263,9 +259,9 @@ def test_pictures_are_written(tmp_path):
     labels = (Label(0, "b", "x"), Label(1, "b", "y"))
     meta = replace(meta_of(6, 2, (3, 4, 31), subject="*"), requests=labels)
     write_trace(path, meta, [request_of(0, 15, rows), request_of(1, 15, rows)])
-    command = [sys.executable, "-m", "wss", "trace", "stats", str(path), "--plot", str(tmp_path / "p"), "--format"]
+    command = ["trace", "stats", path, "--plot", tmp_path / "p", "--format"]
     for kind, magic in (("png", b"\x89PNG"), ("svg", b"<?xml")):
-        subprocess.run([*command, kind], check=True, capture_output=True)
+        assert wss(*command, kind).returncode == 0
         pictures = sorted((tmp_path / "p").glob(f"*.{kind}"))
         assert [picture.stem for picture in pictures] == [f"t_{figure}" for figure in sorted(FIGURES)]
         assert all(picture.read_bytes().startswith(magic) for picture in pictures)
