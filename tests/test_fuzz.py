@@ -13,7 +13,7 @@ from fuzz_judge import Ended, fault_of
 
 ROOT = Path(__file__).parents[1]
 SEED = 15
-MANY = int(os.environ.get("WSS_FUZZ", "2000"))
+MANY = int(os.environ.get("WSS_FUZZ", "1000"))
 
 
 @pytest.fixture(scope="module")

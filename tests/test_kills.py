@@ -27,7 +27,7 @@ pytestmark = [
     pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="looks at processes in /proc"),
 ]
 
-KILLS = int(os.environ.get("WSS_KILLS", "10"))
+KILLS = int(os.environ.get("WSS_KILLS", "6"))
 SWEEP = TINY.replace("steps: 2", "steps: 3") + "grid:\n  seed: [0, 1, 2]\n  batch: [8, 16]\n"
 WSS = [sys.executable, "-m", "wss"]
 # Small imports leave nothing for the next one to go on from; this one is treated as a large one.
