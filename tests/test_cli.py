@@ -312,6 +312,7 @@ def test_force_follows_no_links(wss, folder):
     assert sorted(folder.rglob("*")) == before
 
 
+@pytest.mark.slow
 def test_a_run_that_is_terminated_leaves_nothing(folder):
     program = (
         "import os, signal, sys; from wss import cli; from wss.__main__ import main\n"
@@ -323,6 +324,7 @@ def test_a_run_that_is_terminated_leaves_nothing(folder):
     assert sorted(p.name for p in folder.iterdir()) == ["small.yaml"]
 
 
+@pytest.mark.slow
 def test_a_run_that_is_terminated_as_a_policy_is_asked_ends(folder):
     (folder / "ends.py").write_text(
         "import os, signal; from dataclasses import dataclass\n"

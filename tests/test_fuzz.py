@@ -29,6 +29,7 @@ def test_every_case_is_right_before_it_is_mutated(fuzzer):
     assert not {name: fault for name, fault in found.items() if fault}
 
 
+@pytest.mark.slow
 def test_a_few_inputs(fuzzer):
     assert [fault.what for _, fault in fuzzer.tried(0, 60) if fault is not None] == []
 

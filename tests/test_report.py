@@ -69,7 +69,10 @@ def rows_of(text):
     return [[cell.strip() for cell in line.replace("\\|", "/").strip("|").split("|")] for line in lines[2:]]
 
 
-@pytest.mark.parametrize("kind", KINDS)
+QUICK = ("grid", "vary, by grid", "one die", "labels")
+
+
+@pytest.mark.parametrize("kind", [pytest.param(kind, marks=[pytest.mark.slow] * (kind not in QUICK)) for kind in KINDS])
 def test_a_sweep_is_drawn_with_every_row(tmp_path, kind):
     text, there, absent = KINDS[kind]
     results = read_results(swept(tmp_path, text))

@@ -224,6 +224,7 @@ def test_rows_are_those_of_a_run(tmp_path):
             assert float(row[figure]) == runs[row["policy"]][figure], figure
 
 
+@pytest.mark.slow
 def test_a_policy_that_fails_does_not_take_the_others_with_it(tmp_path, monkeypatch):
     monkeypatch.syspath_prepend(str(tmp_path))
     (tmp_path / "failing_policy.py").write_text(
@@ -335,6 +336,7 @@ def test_another_folder_is_not_taken(tmp_path):
 # --- the same bytes ---------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_one_worker_and_two_give_the_same_bytes(tmp_path):
     path = sweep_file(tmp_path)
     for workers in (1, 2):

@@ -281,6 +281,7 @@ def test_nodes_can_be_written_out(config, tmp_path):
         assert getattr(written, what) == pytest.approx(getattr(preset, what)), what
 
 
+@pytest.mark.slow
 def test_a_sweep_and_a_run_are_drawn_with_the_ports_of_each_gpu(config, tmp_path):
     small = {"batch": 8, "steps": 1, "policies": "[base, ep]"}
     lines = "".join(f"  {line}\n" for line in ON_NODES.splitlines() if line.split(":")[0] not in small)

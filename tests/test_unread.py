@@ -148,7 +148,7 @@ def rows_of(experiment: Experiment) -> list[Any]:
     return [[replace(row, layer=0) for row in ledger.rows] for ledger in result.ledgers]
 
 
-QUICK = ("fluid", "nodes", "paper")  # the others are walked in the slow tests
+QUICK = ("fluid", "paper")  # the others are walked in the slow tests
 CASES = [
     pytest.param(name, path, marks=[pytest.mark.slow] * (name not in QUICK))
     for name, base in BASES.items()

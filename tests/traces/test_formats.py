@@ -339,6 +339,7 @@ def mutated(raw: bytes, rng: random.Random) -> bytes:
     return bytes(data)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", [*sorted(MAKERS), "paper"])
 def test_a_damaged_file_is_read_right_or_refused_by_name(tmp_path, kind):
     """Never anything but a TraceError, and never a request that is not valid."""

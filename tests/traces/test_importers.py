@@ -43,6 +43,7 @@ def put(path: Path, content: object) -> Path:
 # -- the real files ----------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("subject", ["abstract_algebra", "anatomy"])
 def test_real_files_give_the_known_rows(shared, same_request, subject):
     model = "meta-llama/Llama-4-Maverick-17B-128E-Instruct"

@@ -49,6 +49,7 @@ def request_of(number):
     return RequestRouting(request=number, position=np.arange(30, dtype=np.int32), num_prefill=9, experts=experts)
 
 
+@pytest.mark.slow
 def test_the_result_does_not_depend_on_workers_or_blocks(folder, tmp_path, monkeypatch):
     importing.import_source(tmp_path / "one", open_paper_json(folder))
     monkeypatch.setattr(importing, "BLOCK_BYTES", 1)

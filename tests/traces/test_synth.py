@@ -428,6 +428,7 @@ def test_deepseeks_popularity_is_the_recorded_one():
     assert ratio.max() < 1.1
 
 
+@pytest.mark.slow
 def test_a_fit_finds_the_parameters_of_a_trace_back():
     """Figures of the fitted trace are those of the given one, which was made with parameters far from the start."""
     shape = replace(SHAPE, num_experts=64, top_k=4, moe_layers=(1, 2, 3, 4, 5, 6))
@@ -515,6 +516,7 @@ def test_each_request_has_the_name_of_its_subject(tmp_path):
     assert not synth_meta(replace(spec, subjects=1), SHAPE, 4).requests
 
 
+@pytest.mark.slow
 def test_speed_and_memory():
     """4096 requests of DeepSeek-V3, about 20 tokens each: 38 million draws; 2 s where this was written."""
     shape = MODELS["deepseek_v3"]

@@ -138,7 +138,7 @@ def reorder(begin, tasks, wafer, late, enough, budget):  # type: ignore[no-untyp
     left = budget - order.size
     looked_at = np.zeros(dies.size, np.bool_)
     while left > 0 and ends.max() > enough:
-        die = 0  # the last to end of those not looked at
+        die = dies[0]  # the last to end of those not looked at; a literal 0 would compile all that takes it twice
         for other in range(dies.size):
             if not looked_at[other] and (looked_at[die] or ends[other] > ends[die]):
                 die = other

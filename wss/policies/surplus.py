@@ -289,8 +289,9 @@ def surplus(counts, holders, sources, hops, routes, costs):  # type: ignore[no-u
         np.empty((HALVINGS + 1, *start[0].shape), np.int64),
     )
     goals = np.empty(HALVINGS + 1)
-    _keep(start, 0, tokens, origins)
-    goals[0], plans = high, 1
+    plans = np.int64(0)  # a literal would compile what takes it twice
+    _keep(start, plans, tokens, origins)
+    goals[0], plans = high, plans + 1
     for _ in range(HALVINGS):
         goal = min((low + high) / 2, worth)
         if goal <= low:
