@@ -7,6 +7,7 @@ import io
 import json
 import math
 import os
+import pickletools  # noqa: F401 - compiled as it is first imported, with a warning that is not ours
 import re
 import resource
 import signal
@@ -43,12 +44,12 @@ class Ended:
     raised: str
 
 
-def run(argv: Sequence[str]) -> Ended:
-    """Run ``wss`` with *argv* as its own main function does, within limits of time and memory."""
+def run(argv: Sequence[str], cpu_s: float | None = None) -> Ended:
+    """Run ``wss`` with *argv* as its own main function does, within limits of memory and of time, `CPU_S` or *cpu_s*."""
     ways = ("strict", "backslashreplace")  # as Python's own are
     out, err = (io.TextIOWrapper(io.BytesIO(), "utf-8", way, write_through=True) for way in ways)
     code, raised, before = None, "", sys.argv
-    with _limits() as stop, warnings.catch_warnings(record=True) as warned:
+    with _limits(cpu_s or CPU_S) as stop, warnings.catch_warnings(record=True) as warned:
         warnings.simplefilter("always")
         sys.argv = ["wss", *argv]
         try:
@@ -71,7 +72,7 @@ def run(argv: Sequence[str]) -> Ended:
 
 
 @contextlib.contextmanager
-def _limits() -> Iterator[set[str]]:
+def _limits(cpu_s: float) -> Iterator[set[str]]:
     """Bound time and memory of what is done here; leave signals and limits as they were.
 
     Time is out again every second, as whoever is interrupted may go on, until what is yielded is cleared.
@@ -89,7 +90,7 @@ def _limits() -> Iterator[set[str]]:
     signal.signal(signal.SIGPROF, stop)
     signal.signal(signal.SIGALRM, stop)
     resource.setrlimit(resource.RLIMIT_AS, (size + MEMORY, hard))
-    signal.setitimer(signal.ITIMER_PROF, CPU_S, 1.0)
+    signal.setitimer(signal.ITIMER_PROF, cpu_s, 1.0)
     signal.setitimer(signal.ITIMER_REAL, WALL_S, 5.0)
     try:
         yield at_work
