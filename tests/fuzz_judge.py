@@ -45,7 +45,7 @@ class Ended:
 
 
 def run(argv: Sequence[str], cpu_s: float | None = None) -> Ended:
-    """Run ``wss`` with *argv* as its own main function does, within limits of memory, and of time: `CPU_S` or *cpu_s*."""
+    """Run ``wss`` with *argv* as its own main function does, within limits of memory and time (`CPU_S` or *cpu_s*)."""
     ways = ("strict", "backslashreplace")  # as Python's own are
     out, err = (io.TextIOWrapper(io.BytesIO(), "utf-8", way, write_through=True) for way in ways)
     code, raised, before = None, "", sys.argv
