@@ -144,6 +144,14 @@ def test_arrays_of_a_batch_have_three_dimensions(tmp_path):
     ]
 
 
+def test_layers_of_another_type_are_refused(tmp_path):
+    """Two types that have no common one cannot be stacked."""
+    times = np.zeros((5, E), "datetime64[s]")
+    np.savez(tmp_path / "l.npz", np.random.default_rng(0).normal(size=(5, E)), times)
+    with pytest.raises(TraceError, match=rf"l.npz: holds datetime64\[s\] \[5, {E}\]; logits are floating-point"):
+        read(tmp_path / "l.npz")
+
+
 def test_named_layers_are_sorted_by_number_or_refused(tmp_path):
     layers = np.random.default_rng(2).normal(size=(12, 5, E))
     right = np.argsort(-layers, axis=2, kind="stable")[..., :K].transpose(1, 0, 2)

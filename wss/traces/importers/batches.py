@@ -54,6 +54,9 @@ def batch_of(path: Path) -> tuple[Array, dict[str, Array], tuple[int, int] | Non
     shape: tuple[int, int] | None = None
     if len(arrays) == 1 and arrays[0].ndim == 4:
         arrays = list(arrays[0])
+    for array in arrays:
+        if not np.issubdtype(array.dtype, np.floating) or 0 in array.shape:
+            raise TraceError(f"{path}: holds {array.dtype} {list(array.shape)}; logits are floating-point and not empty")
     if len(arrays) == 1 and arrays[0].ndim == 3:
         logits = arrays[0]
     elif arrays and arrays[0].ndim in (2, 3) and all(array.shape == arrays[0].shape for array in arrays):
@@ -64,8 +67,6 @@ def batch_of(path: Path) -> tuple[Array, dict[str, Array], tuple[int, int] | Non
         raise TraceError(
             f"{path}: holds arrays of shapes {shapes}; give [tokens, experts] of each MoE layer, all alike"
         )
-    if not np.issubdtype(logits.dtype, np.floating) or 0 in logits.shape:
-        raise TraceError(f"{path}: holds {logits.dtype} {list(logits.shape)}; logits are floating-point and not empty")
     return logits, beside, shape
 
 
