@@ -56,7 +56,8 @@ def batch_of(path: Path) -> tuple[Array, dict[str, Array], tuple[int, int] | Non
         arrays = list(arrays[0])
     for array in arrays:
         if not np.issubdtype(array.dtype, np.floating) or 0 in array.shape:
-            raise TraceError(f"{path}: holds {array.dtype} {list(array.shape)}; logits are floating-point and not empty")
+            what = f"holds {array.dtype} {list(array.shape)}"
+            raise TraceError(f"{path}: {what}; logits are floating-point and not empty")
     if len(arrays) == 1 and arrays[0].ndim == 3:
         logits = arrays[0]
     elif arrays and arrays[0].ndim in (2, 3) and all(array.shape == arrays[0].shape for array in arrays):
