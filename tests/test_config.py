@@ -227,6 +227,10 @@ MALFORMED = {
     "a reserve of one": (INLINE.replace("reserve: 0.2", "reserve: 1"), ["wafer.die.hbm.reserve: 1"]),
     "a reserve that is no number": (INLINE.replace("reserve: 0.2", "reserve: .nan"), ["wafer.die.hbm.reserve: nan"]),
     "top-k above the experts": (INLINE.replace("top_k: 2", "top_k: 9"), ["model: top_k 9 exceeds num_experts 8"]),
+    "no layers": (
+        INLINE.replace("moe_layers: [1, 3]", "moe_layers:"),
+        ["model.moe_layers: is empty; give the MoE layers"],
+    ),
     "layers not ascending": (INLINE.replace("moe_layers: [1, 3]", "moe_layers: [3, 1]"), ["model: moe_layers are not"]),
     "layers outside the model": (
         INLINE.replace("moe_layers: [1, 3]", "moe_layers: [1, 4]"),

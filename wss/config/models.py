@@ -102,6 +102,8 @@ def read_layers(document: Document, place: Place, value: Any) -> Any:
         except ValueError as error:
             document.fault(place, str(error))
             return None
+    if value is None:
+        document.fault(place, "is empty; give the MoE layers, such as 3-60")
     return value
 
 
