@@ -21,7 +21,7 @@ from ns.packet.packet import Packet
 from ns.port.port import Port
 from ns.port.wire import Wire
 
-from wss.run.flows import Scenario, read_scenario, run_flows
+from wss.execution.transfers import Scenario, read_scenario, run_flows
 
 CHUNK = 1e6
 

@@ -24,11 +24,11 @@ from pathlib import Path
 import numpy as np
 import simpy
 
-import wss.run.artifact
-import wss.run.site
+import wss.serving.moe_layer
+import wss.serving.paper_layer
 from wss.config import load
-from wss.engine.artifact_machine import MISS, REQUEST_BYTES, SLICES, STORE, Machine
-from wss.run import run
+from wss.engine.paper.machine import MISS, REQUEST_BYTES, SLICES, STORE, Machine
+from wss.execution import run
 from wss.traces import TraceReader, write_trace
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -36,10 +36,12 @@ SHARED = Path(os.environ.get("WSS_SHARED", ROOT.parent / "shared"))
 POLICIES = ("base", "ep", "pred", "allo", "allo_pred")
 EVERY = 8  # plain SimPy runs each eighth kernel
 ENGINES = {  # settings, and the function that runs a kernel
-    "artifact compiled": (["physics=paper_artifact", "engine=compiled"], (wss.run.artifact, "compiled_artifact")),
-    "artifact python": (["physics=paper_artifact", "engine=simpy"], (wss.run.artifact, "_in_python")),
-    "fluid compiled": (["network=fluid", "engine=compiled"], (wss.run.site, "compiled_kernel")),
-    "fluid simpy": (["network=fluid", "engine=simpy"], (wss.run.site, "simulate_kernel")),
+    "artifact compiled": (
+        ["physics=paper_artifact", "engine=compiled"], (wss.serving.paper_layer, "compiled_artifact"),
+    ),
+    "artifact python": (["physics=paper_artifact", "engine=simpy"], (wss.serving.paper_layer, "_in_python")),
+    "fluid compiled": (["network=fluid", "engine=compiled"], (wss.serving.moe_layer, "compiled_kernel")),
+    "fluid simpy": (["network=fluid", "engine=simpy"], (wss.serving.moe_layer, "simulate_kernel")),
 }
 Kernel = tuple[Machine, np.ndarray, np.ndarray]  # tasks, and which slices are read remotely
 

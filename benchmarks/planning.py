@@ -4,8 +4,8 @@
 
 DeepSeek-V3, 256 experts of top-8 on 5 x 5 dies, three layers of two steps and the prefill, batches of 256, 4,096 and
 16,384 requests. Printed are the placement, once for all 58 layers, and of a kernel the median, the largest, and the
-medians of the parts, from question to answer (`wss.run.asking`). A small run goes first, so that nothing is compiled in
-those measured. The aim is 5 ms a kernel; a row above it is marked.
+medians of the parts, from question to answer (`wss.serving.policy_host`). A small run goes first, so that nothing is
+compiled in those measured. The aim is 5 ms a kernel; a row above it is marked.
 """
 
 from __future__ import annotations
@@ -14,8 +14,8 @@ import sys
 from pathlib import Path
 
 from wss.config import load
+from wss.execution import run
 from wss.policies import POLICIES
-from wss.run import run
 
 CONFIG = Path(__file__).resolve().parents[1] / "configs" / "deepseek_v3.yaml"
 BATCHES = (256, 4096, 16384)

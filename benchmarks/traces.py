@@ -21,7 +21,7 @@ import numpy as np
 from wss.models import MODELS
 from wss.traces import CountedReplay, TraceReader, write_trace
 from wss.traces.importers import open_paper_json
-from wss.traces.synth import SYNTHS, synth_meta, synthesise
+from wss.traces.synthetic.spec import SYNTHS, synth_meta, synthesise
 
 MODEL, SPEC = MODELS["deepseek_v3"], replace(SYNTHS["deepseek_v3"], requests=512)
 
@@ -39,7 +39,7 @@ def memory_of(requests: int) -> float:
     code = (
         "import resource, sys, tempfile; from dataclasses import replace; from pathlib import Path\n"
         "from wss.models import MODELS; from wss.traces import write_trace\n"
-        "from wss.traces.synth import SYNTHS, synth_meta, synthesise\n"
+        "from wss.traces.synthetic.spec import SYNTHS, synth_meta, synthesise\n"
         f"m, s = MODELS['deepseek_v3'], replace(SYNTHS['deepseek_v3'], requests={requests}, decode_tokens=4)\n"
         "with tempfile.TemporaryDirectory() as folder:\n"
         "    write_trace(Path(folder) / 't', synth_meta(s, m, 0), synthesise(s, m, 0))\n"

@@ -17,10 +17,10 @@ import numpy as np
 from deepep import exchange_table
 
 from wss.config import load
+from wss.execution import run
+from wss.execution.transfers import read_scenario, run_flows
 from wss.hardware import WAFERS
 from wss.report.gemm import predict_rows, read_rows
-from wss.run import run
-from wss.run.flows import read_scenario, run_flows
 from wss.traces import TraceReader, write_trace
 
 ROOT = Path(__file__).parents[1]

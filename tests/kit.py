@@ -20,9 +20,9 @@ from wss.hardware import WAFERS, SwitchedSpec, Wafer, WaferSpec, build
 from wss.hardware.specs import DieSpec, HbmSpec, LinkSpec, LlcSpec
 from wss.policies import Costs, History, KernelView
 from wss.policies.caching import Pool
-from wss.policies.placement import contiguous_homes, holders_of
+from wss.policies.placement.basic import contiguous_homes, holders_of
+from wss.policies.validation import sealed
 from wss.records import KernelRun, Plan
-from wss.run.guard import sealed
 
 ROOT = Path(__file__).resolve().parents[1]
 

@@ -7,9 +7,9 @@ import pytest
 from kit import history_of, wafer_of
 
 from wss.config import load
+from wss.execution import run
 from wss.policies import POLICIES
-from wss.run import run
-from wss.run.agreement import Agreement, agreement, agreement_note, loads_behind
+from wss.serving.agreement import Agreement, agreement, agreement_note, loads_behind
 
 from test_run import SMALL  # isort: skip
 

@@ -9,12 +9,12 @@ import pytest
 from kit import shared
 
 from wss.config import load
-from wss.engine.artifact import ArtifactKernel
-from wss.engine.artifact_compiled import compiled_artifact
-from wss.engine.artifact_machine import Machine, Memories
-from wss.engine.circuit import Circuit
+from wss.engine.paper.chains import ArtifactKernel
+from wss.engine.paper.chains_compiled import compiled_artifact
+from wss.engine.paper.machine import Machine, Memories
+from wss.engine.paper.queues import Circuit
 from wss.errors import ConfigError
-from wss.run import run, walk
+from wss.execution import run, walk
 from wss.traces import SynthReplay, TraceReader, write_trace
 
 CONFIG = Path(__file__).parents[1] / "configs" / "llama4_maverick.yaml"

@@ -11,12 +11,12 @@ from hypothesis import strategies as st
 from kit import wafer_of
 
 from wss.config import load
-from wss.engine.artifact import ArtifactKernel
-from wss.engine.artifact_compiled import TASK, compiled_artifact, store
-from wss.engine.artifact_machine import LLAMA4, Machine, Memories
-from wss.policies.artifact import Cut, Prices, allocate, at_home, by_tokens, in_turn, wanted_copies
-from wss.run import run
-from wss.run.artifact import machine_of
+from wss.engine.paper.chains import ArtifactKernel
+from wss.engine.paper.chains_compiled import TASK, compiled_artifact, store
+from wss.engine.paper.machine import LLAMA4, Machine, Memories
+from wss.execution import run
+from wss.policies.allocation.paper import Cut, Prices, allocate, at_home, by_tokens, in_turn, wanted_copies
+from wss.serving.paper_layer import machine_of
 
 CONFIGS = Path(__file__).parents[1] / "configs"
 LAYERS, EXPERTS = 2, 12
@@ -96,7 +96,7 @@ def test_whole_runs_are_the_same(model, wafer):
 def test_each_engine_is_the_one_that_was_asked_for(monkeypatch):
     seen = []
     monkeypatch.setattr(
-        "wss.run.artifact.compiled_artifact", lambda *a: seen.append("compiled") or compiled_artifact(*a)
+        "wss.serving.paper_layer.compiled_artifact", lambda *a: seen.append("compiled") or compiled_artifact(*a)
     )
     settings = ["physics=paper_artifact", "layers=[1]", "batch=8", "steps=1", "policies=[base]"]
     for engine, is_compiled in (("simpy", False), ("auto", True), ("compiled", True)):

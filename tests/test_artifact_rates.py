@@ -7,13 +7,13 @@ import pytest
 from kit import ROOT, wafer_of
 
 from wss.config import load
-from wss.engine.artifact import ArtifactKernel
-from wss.engine.artifact_compiled import compiled_artifact
-from wss.engine.artifact_machine import DEEPSEEK, Machine, Memories
+from wss.engine.paper.chains import ArtifactKernel
+from wss.engine.paper.chains_compiled import compiled_artifact
+from wss.engine.paper.machine import DEEPSEEK, Machine, Memories
+from wss.engine.paper.rates import Rates, rates_of
+from wss.execution import run
 from wss.hardware import WAFERS
-from wss.run import run
-from wss.run.artifact import machine_of
-from wss.run.artifact_rates import Rates, rates_of
+from wss.serving.paper_layer import machine_of
 
 CONFIG = ROOT / "configs" / "deepseek_v3.yaml"
 SMALL = ["physics=paper", "batch=64", "steps=2", "layers=[3, 4]", "trace.synth.requests=64"]

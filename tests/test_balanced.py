@@ -9,13 +9,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from kit import view_of, wafer_of
 
-from wss.policies import Costs, balanced, ordering
-from wss.policies.allocation import Home
-from wss.policies.balanced import Balanced, in_turn_from_both_ends, turns
-from wss.policies.relaxed import relaxed_optimum
-from wss.policies.surplus import span, surplus
+from wss.metrics.lp_bound import relaxed_optimum
+from wss.policies import Costs
+from wss.policies.allocation.basic import Home
+from wss.policies.balanced import policy as balanced
+from wss.policies.balanced import task_order as ordering
+from wss.policies.balanced.policy import Balanced, in_turn_from_both_ends, turns
+from wss.policies.balanced.surplus import span, surplus
+from wss.policies.validation import checked_plan, sealed
 from wss.records import Plan
-from wss.run.guard import checked_plan, sealed
 
 COSTS = Costs(hbm_read=30e-6, link_read=52e-6, hop=0.4e-6, token=0.15e-6, latency=0.4e-6, tile=64, request=0.25)
 WAFER = wafer_of((3, 3))

@@ -13,15 +13,16 @@ from test_run import SMALL
 
 from wss.config import load
 from wss.errors import ConfigError
-from wss.policies import CACHINGS, POLICIES, Copies, Policy
-from wss.policies.allocation import InTurn
+from wss.execution import run
+from wss.memory.copies import Copies
+from wss.policies import CACHINGS, POLICIES, Policy
+from wss.policies.allocation.basic import InTurn
 from wss.policies.caching import Belady, Heatmap, Lfu, Lru
 from wss.policies.prediction import Always, DecayingHeatmap, Oracle, PrefillHeatmap, TokenHeatmap
 from wss.policies.prefetching import LayerHeatmap, followers
-from wss.run import run
-from wss.run.asking import Asking
-from wss.run.foresight import Foresight, Future
-from wss.run.victims import CheckedCaching
+from wss.serving.eviction import CheckedCaching
+from wss.serving.policy_host import Asking
+from wss.serving.signals import Foresight, Future
 from wss.traces import Kernel
 
 LAYERS, EXPERTS = 2, 3

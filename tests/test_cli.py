@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from wss import cli
-from wss.report import files
+from wss.report import run_folder as files
 from wss.traces import writer
 
 from test_run import SMALL  # isort: skip

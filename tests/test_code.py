@@ -12,16 +12,16 @@ from click.testing import CliRunner
 import wss
 from wss.cli import cli
 from wss.config import load
-from wss.config.grid import load_sweep
 from wss.config.policies import SEAMS
+from wss.config.sweep_file import load_sweep
 from wss.errors import ConfigError
-from wss.sweep import tasks_of
-from wss.sweep.execute import run_chunk
+from wss.sweeps import tasks_of
+from wss.sweeps.execute import run_chunk
 
 MODULE = """\
 from dataclasses import dataclass
 from wss.engine import FluidSpec
-from wss.policies.allocation import Home
+from wss.policies.allocation.basic import Home
 print("code runs")
 
 @dataclass(frozen=True, kw_only=True)

@@ -8,15 +8,15 @@ from dataclasses import replace
 import pytest
 
 from wss.config import TraceFile, json_schema, load
-from wss.config.nodes import scalar
+from wss.config.document import scalar
 from wss.engine import FluidSpec
 from wss.errors import ConfigError
 from wss.hardware import WAFERS
 from wss.models import MODELS
 from wss.policies import POLICIES
-from wss.policies.allocation import Algorithm1, Chunked, Home
+from wss.policies.allocation.basic import Algorithm1, Chunked, Home
 from wss.policies.prediction import TokenHeatmap
-from wss.traces.synth import SYNTHS
+from wss.traces.synthetic.spec import SYNTHS
 
 SOUND = """\
 model: deepseek_v3
@@ -131,7 +131,7 @@ def test_a_setting_of_trace_path_replaces_the_whole_value(write):
 def test_a_users_own_class_is_named_by_module_and_class(write, tmp_path, monkeypatch):
     (tmp_path / "mine_for_test.py").write_text(
         "from dataclasses import dataclass\n"
-        "from wss.policies.allocation import Home\n"
+        "from wss.policies.allocation.basic import Home\n"
         "@dataclass(frozen=True, kw_only=True)\n"
         "class Mine(Home):\n"
         "    __pydantic_config__ = {'extra': 'forbid', 'strict': True}\n"
@@ -364,7 +364,7 @@ BEYOND = {
         "policies.1.allocation.block: 99999999999999999999 is not right",
     ),
     "a part of the wrong seam": (
-        "policies: [base, {name: a, preset: allo, allocation: 'wss.policies.placement:Contiguous'}]",
+        "policies: [base, {name: a, preset: allo, allocation: 'wss.policies.placement.basic:Contiguous'}]",
         "has no method 'allocate'; it is no allocation",
     ),
     "no layers": ("layers: []", "layers: [] is not right; it should have at least 1 item, not 0"),

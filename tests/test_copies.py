@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from kit import plan_of
 
 from wss.errors import CapacityError
-from wss.policies import Copies
+from wss.memory.copies import Copies
 from wss.policies.caching import Lru
 
 

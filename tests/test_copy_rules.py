@@ -8,20 +8,21 @@ from kit import view_of, wafer_of
 
 from wss.config import Experiment
 from wss.engine import Llcs, compiled_circuit_kernel, compiled_kernel, simulate_kernel
-from wss.engine.network import CircuitSpec, FluidSpec
+from wss.engine.network.base import CircuitSpec, FluidSpec
 from wss.errors import CapacityError, ConfigError
+from wss.execution import counters, run
+from wss.execution.run import replay_of
 from wss.hardware import WAFERS
 from wss.hardware.specs import LlcSpec
+from wss.memory.copies import Copies
 from wss.models import ModelShape
-from wss.policies import POLICIES, Copies, CopyRules
-from wss.policies.allocation import Algorithm1
-from wss.policies.balanced import Balanced
+from wss.policies import POLICIES, CopyRules
+from wss.policies.allocation.basic import Algorithm1
+from wss.policies.balanced.policy import Balanced
 from wss.policies.caching import Lru
+from wss.policies.validation import checked_plan, sealed
 from wss.records import Plan
-from wss.run import counters, run
-from wss.run.guard import checked_plan, sealed
-from wss.run.walk import replay_of
-from wss.traces.synth import SynthSpec
+from wss.traces.synthetic.spec import SynthSpec
 
 ROW = wafer_of((1, 3))
 MIB = 2.0**20

@@ -16,10 +16,10 @@ from click.testing import CliRunner
 
 from wss.cli import cli
 from wss.config import load
-from wss.config.grid import load_sweep
+from wss.config.sweep_file import load_sweep
+from wss.execution import run
 from wss.records import KernelRow
 from wss.report import run_table
-from wss.run import run
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")

@@ -9,7 +9,7 @@ from test_sweep import TINY, sweep_file
 
 from wss.cli import cli
 from wss.config import load
-from wss.config.grid import load_sweep
+from wss.config.sweep_file import load_sweep
 from wss.config.written import as_yaml
 from wss.errors import CapacityError, ConfigError, OutputError
 from wss.policies import POLICIES

@@ -11,20 +11,20 @@ import pyarrow.parquet as pq
 import pytest
 
 from wss.config import load
-from wss.config.grid import load_sweep
+from wss.config.sweep_file import load_sweep
 from wss.errors import ConfigError, TraceError
+from wss.execution import layout_of, run
 from wss.policies import POLICIES, Earlier
 from wss.policies.rebalancing import Coming
-from wss.run import layout_of, run
-from wss.run.earlier import known_of
-from wss.sweep.tasks import tasks_of
+from wss.serving.load_history import known_of
+from wss.sweeps.tasks import tasks_of
 from wss.testing import check_policy
-from wss.testing.contract import check_parts
+from wss.testing.policy_contract import check_parts
 from wss.traces import RequestRouting, TraceMeta, write_trace
-from wss.traces.joining import join
+from wss.traces.fingerprints import Told
+from wss.traces.merge import join
 from wss.traces.schema import Label
-from wss.traces.synth import SYNTHS, synth_meta, synthesise
-from wss.traces.telling import Told
+from wss.traces.synthetic.spec import SYNTHS, synth_meta, synthesise
 
 # Where an expert has a token, computing counts, not reading: experts are placed by their tokens.
 TINY = """\

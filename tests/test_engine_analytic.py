@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from kit import plan_of, simulate, wafer_of
 
-from wss.engine import fluid
+from wss.engine.network import fluid
 from wss.hardware import WAFERS, build
 from wss.models import MODELS
 

@@ -12,14 +12,15 @@ from kit import plan_of, simulate, wafer_of
 from naive import kernel_ends
 
 from wss.config import load
-from wss.engine import Llcs, compiled_circuit_kernel, compiled_kernel, fluid, simulate_kernel
-from wss.engine.circuits import CircuitModel
-from wss.engine.fluid import FluidModel
+from wss.engine import Llcs, compiled_circuit_kernel, compiled_kernel, simulate_kernel
+from wss.engine.network import fluid
+from wss.engine.network.circuit import CircuitModel
+from wss.engine.network.fluid import FluidModel
 from wss.errors import ConfigError
+from wss.execution import run
 from wss.hardware import WAFERS, build
 from wss.hardware.specs import LinkSpec
 from wss.metrics.traffic import check_conservation, traffic
-from wss.run import run
 
 
 @st.composite

@@ -13,15 +13,15 @@ from test_run import SMALL, without_host
 
 from wss.config import load
 from wss.engine import NETWORKS, Dispatch, Exchange
-from wss.engine.carrying import Way, drained
 from wss.engine.flows import fluid_flows
-from wss.engine.meeting import expected_met
-from wss.engine.network import CircuitSpec
+from wss.engine.network.base import CircuitSpec
+from wss.engine.network.transfers import Way, drained
+from wss.engine.token_counts import expected_met
 from wss.errors import ConfigError
+from wss.execution import group, run
 from wss.metrics.bounds import least_exchange
 from wss.metrics.traffic import check_exchange
 from wss.report import run_table, write_results
-from wss.run import group, run
 
 HIDDEN = 100  # elements of a token: 100 B there, 200 B back
 

@@ -13,12 +13,12 @@ from kit import wafer_of
 
 from wss.config import load
 from wss.errors import ConfigError
+from wss.execution import run
 from wss.hardware import FaultSpec, build
 from wss.hardware.routing import _least_loaded, allowed_turns, live_routes
 from wss.hardware.topology import mesh
 from wss.report.meshmap import dead_of, said_dead
-from wss.report.tables import run_table
-from wss.run import run
+from wss.report.terminal import run_table
 
 ROOT = Path(__file__).parents[1]
 EACH = int(os.environ.get("WSS_FAULTS", "20"))

@@ -9,10 +9,10 @@ from kit import ROOT, wss
 
 from wss.config import load
 from wss.errors import ConfigError
+from wss.execution import run
+from wss.execution.transfers import read_scenario, run_flows
 from wss.models import MODELS
-from wss.run import run
-from wss.run.flows import read_scenario, run_flows
-from wss.traces.synth import SynthSpec
+from wss.traces.synthetic.spec import SynthSpec
 
 
 def scenario(path, topology, latency, flows, bandwidth=1e9):

@@ -13,9 +13,9 @@ from wss.engine.flows import fluid_flows
 from wss.engine.held import held_flows
 from wss.engine.packet import packet_flows
 from wss.errors import ConfigError
+from wss.execution import flows as flows_module
+from wss.execution.transfers import read_scenario, run_flows
 from wss.hardware.routing import xy
-from wss.run import flows as flows_module
-from wss.run.flows import read_scenario, run_flows
 
 GIVEN = [
     "g01_single_5x5",

@@ -12,10 +12,10 @@ from kit import shared
 
 from wss.config import load
 from wss.errors import ConfigError
+from wss.execution import run
 from wss.hardware import GEMMS, WAFERS
 from wss.hardware.gemm import H800
 from wss.report.gemm import predict_rows, read_rows
-from wss.run import run
 
 DIE = WAFERS["dojo"].die
 

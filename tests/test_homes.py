@@ -5,10 +5,10 @@ import pytest
 from kit import contiguous, history_of, plan_of, run_kernel, wafer_of
 
 from wss.engine import NETWORKS, Idle
-from wss.policies import Copies
+from wss.memory.copies import Copies
+from wss.memory.expert_map import Homes
 from wss.policies.caching import Lru
 from wss.policies.rebalancing import Every, matched, worthwhile
-from wss.run.homes import Homes
 
 
 @pytest.mark.parametrize("seed", range(6))

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from wss.config import load, shipped
-from wss.config.grid import load_sweep
+from wss.config.sweep_file import load_sweep
 from wss.errors import ConfigError
 
 ROOT = Path(__file__).parents[1]

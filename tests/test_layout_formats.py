@@ -9,10 +9,10 @@ from kit import history_of, wafer_of
 
 from wss.config import load
 from wss.errors import WssError
-from wss.policies.placements.layout_engines import Target
-from wss.policies.placements.layouts import LayoutFile
-from wss.run import layout_of
-from wss.run.batch import made_batch
+from wss.execution import layout_of
+from wss.policies.placement.layout_engines import Target
+from wss.policies.placement.layout_file import LayoutFile
+from wss.workload.request import made_batch
 
 from traces.formats import save_pt  # isort: skip
 

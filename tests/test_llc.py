@@ -11,12 +11,12 @@ from kit import plan_of, wafer_of
 from wss.config import load
 from wss.engine import NETWORKS, Ahead, Llcs, simulate_kernel
 from wss.engine.llc import Llc
-from wss.engine.network import CircuitSpec
+from wss.engine.network.base import CircuitSpec
+from wss.execution import run
 from wss.hardware import build
 from wss.hardware.specs import LlcSpec
 from wss.metrics.traffic import check_conservation
 from wss.policies.prefetching import Popular
-from wss.run import run
 
 MB, US = 1e6, 1e-6
 

@@ -22,7 +22,7 @@ from wss.cli import cli
 from wss.ending import remove
 from wss.errors import OutputError
 from wss.files import PREFIX, locked, part_in, remove_left, write_whole
-from wss.sweep.folder import Folder, damaged_in
+from wss.sweeps.folder import Folder, damaged_in
 
 from test_run import SMALL  # isort: skip
 from test_sweep import TINY  # isort: skip

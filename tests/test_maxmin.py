@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from wss.engine.maxmin import max_min, scratch
+from wss.engine.network.maxmin import max_min, scratch
 
 
 def rates_of(capacity, flows, solve=max_min):

@@ -14,8 +14,8 @@ from wss.cli import cli
 from wss.config import plugins
 from wss.errors import ConfigError
 from wss.files import write_whole
-from wss.report.results import read_results
-from wss.run.guard import ask
+from wss.policies.validation import ask
+from wss.report.report import read_results
 
 RUN = """\
 model: gpt_oss_20b

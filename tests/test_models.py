@@ -11,15 +11,15 @@ from test_run import without_host
 
 from wss.cli import cli
 from wss.config import json_schema, load
-from wss.engine.exchange import Dispatch
-from wss.engine.meeting import exactly_met, expected_met
+from wss.engine.alltoall import Dispatch
+from wss.engine.token_counts import exactly_met, expected_met
 from wss.errors import ConfigError, TraceError
+from wss.execution import run
 from wss.hardware import GEMMS
 from wss.models import MODELS, Attention
 from wss.models.layers import layer_numbers
-from wss.policies.placements.eplb import Eplb
+from wss.policies.placement.eplb import Eplb
 from wss.records import Routed
-from wss.run import run
 from wss.traces import RequestRouting, TraceMeta, TraceReader, write_trace
 
 SMALL = """\

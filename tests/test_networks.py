@@ -12,11 +12,11 @@ from test_engine_properties import kernels
 
 from wss.config import load
 from wss.engine import NETWORKS
-from wss.engine.network import CircuitSpec, PacketSpec
+from wss.engine.network.base import CircuitSpec, PacketSpec
+from wss.execution import run
 from wss.hardware import build
 from wss.metrics.traffic import check_conservation
 from wss.records import Plan
-from wss.run import run
 
 CONFIGS = Path(__file__).parents[1] / "configs"
 MB, US = 1e6, 1e-6

@@ -8,8 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from kit import plan_of, simulate, wafer_of
 
-from wss.policies.forecast import forecast
-from wss.policies.ordering import moves_of, reorder
+from wss.policies.balanced.estimate import forecast
+from wss.policies.balanced.task_order import moves_of, reorder
 
 NBYTES = 3.35e8  # 100 us of an HBM
 WAFER = wafer_of((3, 3), hop=0.0, start=0.0)

@@ -13,24 +13,24 @@ from kit import ROOT, history_of, shared, view_of, wafer_of
 
 from wss.config import Experiment, TraceFile, load
 from wss.errors import ConfigError, WssError
+from wss.execution import layout_of, run, simulate
 from wss.hardware import FaultSpec, build
 from wss.models import ModelShape
 from wss.policies import Policy
-from wss.policies.allocation import Even
-from wss.policies.placement import Contiguous, Random, Strided
-from wss.policies.placements import layout_text
-from wss.policies.placements.dup import Dup, duplicate
-from wss.policies.placements.eplb import Eplb, balance
-from wss.policies.placements.layouts import LayoutFile, filled
-from wss.policies.placements.near import Near
-from wss.policies.placements.popular import PopularEverywhere
-from wss.policies.placements.remap import OracleBest, OracleWorst, Remap
-from wss.policies.placements.separated import Separated
+from wss.policies.allocation.basic import Even
+from wss.policies.placement import layout_text
+from wss.policies.placement.basic import Contiguous, Random, Strided
+from wss.policies.placement.coactivation import Separated
+from wss.policies.placement.dup import Dup, duplicate
+from wss.policies.placement.eplb import Eplb, balance
+from wss.policies.placement.hop_replication import Near
+from wss.policies.placement.layout_file import LayoutFile, filled
+from wss.policies.placement.popular import PopularEverywhere
+from wss.policies.placement.remap import OracleBest, OracleWorst, Remap
 from wss.policies.presets import POLICIES
 from wss.policies.replicas import equal_parts
-from wss.run import layout_of, run, simulate
 from wss.traces import RequestRouting, write_trace
-from wss.traces.synth import SynthSpec, synth_meta, synthesise
+from wss.traces.synthetic.spec import SynthSpec, synth_meta, synthesise
 
 from test_run import SMALL  # isort: skip
 

@@ -7,11 +7,11 @@ from test_copy_rules import BASE
 
 from wss.config.experiment import LayerSample
 from wss.errors import ConfigError
+from wss.execution import run
 from wss.models import MODELS
 from wss.policies import POLICIES
-from wss.policies.allocation import Home
-from wss.run import run
-from wss.run.planning import planning_time
+from wss.policies.allocation.basic import Home
+from wss.serving.planning_time import planning_time
 
 THREE = replace(BASE, policies=tuple(POLICIES[name] for name in ("base", "ep", "allo")))
 

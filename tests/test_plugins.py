@@ -9,17 +9,17 @@ from click.testing import CliRunner
 
 from wss.cli import cli
 from wss.config import json_schema, load
-from wss.config.grid import load_sweep
+from wss.config.sweep_file import load_sweep
 from wss.errors import ConfigError
-from wss.run import layout_of, run
-from wss.sweep import tasks_of
+from wss.execution import layout_of, run
+from wss.sweeps import tasks_of
 
 from test_run import SMALL  # isort: skip
 
 MODULE = """\
 from dataclasses import dataclass
 from wss.policies import Policy
-from wss.policies.allocation import Home, InTurn
+from wss.policies.allocation.basic import Home, InTurn
 print("{name} is imported")
 
 @dataclass(frozen=True, kw_only=True)
@@ -167,7 +167,7 @@ def test_the_source_of_a_plugin_is_part_of_a_task(installed, tmp_path, monkeypat
     assert "module plugged_swept" in mine.outside
     module = tmp_path / "site" / "plugged_swept.py"
     module.write_text(module.read_text() + "# changed\n")
-    monkeypatch.setattr("wss.config.outside._LOADED", {})  # as in another process
+    monkeypatch.setattr("wss.config.dependencies._LOADED", {})  # as in another process
     _, changed = tasks_of(load_sweep(sweep))[0]
     assert changed.key != mine.key
 

@@ -9,13 +9,13 @@ from hypothesis import strategies as st
 from kit import contiguous, pool_of, view_of, wafer_of
 
 from wss.policies import ALLOCATIONS, CACHINGS, POLICIES, PREDICTIONS
-from wss.policies.algorithm1 import algorithm1, candidates_of, nearest_source
-from wss.policies.allocation import Algorithm1, Chunked, Even, Home, InTurn
-from wss.policies.nearest import Nearest, to_nearest
-from wss.policies.placement import contiguous_homes
+from wss.policies.allocation.algorithm1 import algorithm1, candidates_of, nearest_source
+from wss.policies.allocation.basic import Algorithm1, Chunked, Even, Home, InTurn
+from wss.policies.allocation.nearest_replica import Nearest, to_nearest
+from wss.policies.placement.basic import contiguous_homes
 from wss.policies.prediction import TokenHeatmap
+from wss.policies.validation import checked_plan, sealed
 from wss.records import Plan
-from wss.run.guard import checked_plan, sealed
 
 WAFERS = {mesh: wafer_of(mesh) for mesh in [(1, 1), (1, 3), (3, 8), (5, 5), (8, 8)]}
 

@@ -17,15 +17,15 @@ from fuzz_judge import run
 from traces.formats import save_pt
 
 import wss
-from wss import memory
-from wss.config import nodes
+from wss import host_memory as memory
+from wss.config import document as nodes
 from wss.errors import CapacityError, ConfigError, TraceError
 from wss.files import parse_json
 from wss.reading import DEEPEST, check_values, open_plain, read_plain
 from wss.traces.content import read_content
 from wss.traces.importers.arrays import load_arrays
 from wss.traces.parquet import read_table
-from wss.traces.store import TraceReader
+from wss.traces.reader import TraceReader
 
 TINY = {
     **{"name": "tiny", "num_layers": 2, "moe_layers": [0, 1], "num_experts": 4, "top_k": 2},
@@ -239,8 +239,8 @@ def test_a_trace_is_packed_no_further_than_routing_can_be(here, monkeypatch):
     made = run(["trace", "synth", "m.yaml", "--preset", "qwen3_235b", "--out", "t.parquet", "--requests", "4"])
     assert made.code == 0
     TraceReader(here / "t.parquet").close()
-    monkeypatch.setattr("wss.traces.store.PACKED", 0)
-    monkeypatch.setattr("wss.traces.store.MOST_UNPACKED", 100)
+    monkeypatch.setattr("wss.traces.reader.PACKED", 0)
+    monkeypatch.setattr("wss.traces.reader.MOST_UNPACKED", 100)
     with pytest.raises(TraceError, match="bytes of experts, which it cannot hold"):
         TraceReader(here / "t.parquet")
 
@@ -300,7 +300,7 @@ def test_made_up_routing_has_no_more_experts_a_token_than_its_sums_hold(here):
 
 @pytest.mark.parametrize("text", ["a: [1, 2, 3, 4, 5, 6]", "a: &a [1, 2]\nb: [*a, *a, *a]"])
 def test_yaml_has_no_more_values_than_it_may_wherever_they_stand(text, monkeypatch):
-    monkeypatch.setattr("wss.config.nodes._MAX_NODES", 8)
+    monkeypatch.setattr("wss.config.document._MAX_NODES", 8)
     with pytest.raises(ConfigError, match="it: more than 8 values; an experiment needs"):
         nodes.parse(text, "it")
     assert nodes.parse("a: [1, 2, 3]", "it").value == {"a": [1, 2, 3]}

@@ -9,16 +9,16 @@ from kit import contiguous
 
 from wss.config import load
 from wss.errors import CapacityError
+from wss.execution import run
+from wss.execution.run import replay_of, seen_of, sites_of
 from wss.hardware import build
 from wss.policies import POLICIES
-from wss.policies.placements.eplb import Eplb
+from wss.policies.placement.eplb import Eplb
 from wss.policies.prediction import Always
 from wss.policies.rebalancing import Every, NoRebalancing
 from wss.report import run_table
-from wss.run import run
-from wss.run.walk import replay_of, seen_of, sites_of
 from wss.traces import RequestRouting, write_trace
-from wss.traces.synth import synth_meta, synthesise
+from wss.traces.synthetic.spec import synth_meta, synthesise
 
 from test_run import SMALL  # isort: skip
 from test_sweep import FILES, do, sweep_file  # isort: skip

@@ -8,8 +8,8 @@ from test_run import SMALL
 
 from wss.config import load
 from wss.errors import ConfigError
+from wss.execution import run
 from wss.policies import POLICIES
-from wss.run import run
 
 
 @pytest.fixture

@@ -12,16 +12,16 @@ from test_run import SMALL
 from wss.config import load
 from wss.config.experiment import TraceFile
 from wss.engine import NETWORKS, Dispatch, Exchange
-from wss.engine.exchange import at_nodes
+from wss.engine.alltoall import at_nodes
 from wss.errors import ConfigError
+from wss.execution import group, run
 from wss.hardware import build
 from wss.metrics.bounds import least_exchange
 from wss.metrics.summary import name_link
 from wss.metrics.traffic import check_exchange
 from wss.records import Routed
-from wss.run import group, run
 from wss.traces import write_trace
-from wss.traces.synth import synth_meta, synthesise
+from wss.traces.synthetic.spec import synth_meta, synthesise
 
 HIDDEN = 100  # elements of a token: 100 B there, 200 B back
 ON_NODES = SMALL.replace("{preset: dojo, mesh: [2, 3]}", "{preset: h100_nvl8, nodes: 2, gpus: 3}")

@@ -6,8 +6,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from wss.models import MODELS, ModelShape
-from wss.traces import CountedReplay, Replay, RequestRouting, SynthReplay, stepped
-from wss.traces.synth import SYNTHS, SynthSpec, synthesise
+from wss.traces import CountedReplay, Replay, RequestRouting, SynthReplay
+from wss.traces.synthetic import source as stepped
+from wss.traces.synthetic.spec import SYNTHS, SynthSpec, synthesise
 
 
 def request(number, prefill, *experts, first=0):

@@ -12,11 +12,11 @@ from test_sweep import TINY, do, sweep_file
 
 from wss.config import json_schema, load
 from wss.errors import ConfigError
+from wss.execution import run
 from wss.metrics.replications import over_seeds
 from wss.report import run_table, write_results
-from wss.run import run
 from wss.traces import write_trace
-from wss.traces.synth import synth_meta, synthesise
+from wss.traces.synthetic.spec import synth_meta, synthesise
 
 T_2 = 4.302653  # Student, three seeds
 CONFIG = """\

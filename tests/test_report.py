@@ -15,8 +15,8 @@ from wss.cli import cli
 from wss.errors import ConfigError
 from wss.escaping import for_markdown
 from wss.report.markdown import means_table, table
-from wss.report.results import Results, read_results, write_report
-from wss.report.sweeps import intervals_of
+from wss.report.report import Results, read_results, write_report
+from wss.report.sweep_folder import intervals_of
 from wss.report.tornado import ranges, shown_policies
 
 FEW = TINY.replace("[base, ep, pred, allo, allo_pred]", "[base, ep]")
@@ -115,7 +115,7 @@ def test_a_run_is_drawn_like_a_sweep_with_intervals_where_layers_are_sampled(tmp
 def test_the_map_of_links_has_the_scale_of_the_tables(tmp_path, monkeypatch):
     """Estimates for all layers where they are sampled, means over seeds, and the busiest link of the summary."""
     drawn = []
-    monkeypatch.setattr("wss.report.results.write_meshmap", lambda *a: drawn.append(a) or a[2])
+    monkeypatch.setattr("wss.report.report.write_meshmap", lambda *a: drawn.append(a) or a[2])
     text = SAMPLED.removeprefix("\nconfig:\n")
     path = sweep_file(tmp_path, "\n".join(line[2:] for line in text.splitlines()) + "\nreplications: 2\n", "run.yaml")
     done = CliRunner().invoke(cli, ["run", str(path), "--out", str(tmp_path / "run"), "--quiet"])

@@ -12,14 +12,14 @@ from kit import shared
 from wss.cli import cli
 from wss.config import load
 from wss.errors import CapacityError, ConfigError, TraceError
+from wss.execution import run
 from wss.metrics.summary import gini
-from wss.policies.allocation import Home
+from wss.policies.allocation.basic import Home
+from wss.policies.validation import ask
 from wss.report import to_json, write_results
-from wss.run import run
-from wss.run.guard import ask
 from wss.traces import RequestRouting, TraceReader, write_trace
 from wss.traces.loads import Loads, write_loads
-from wss.traces.synth import synth_meta, synthesise
+from wss.traces.synthetic.spec import synth_meta, synthesise
 
 SMALL = """\
 model:

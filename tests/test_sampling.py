@@ -12,15 +12,15 @@ from scipy.special import stdtrit
 
 from wss.config import load
 from wss.errors import ConfigError
+from wss.execution import run
+from wss.execution.layers import draw_layers
+from wss.execution.run import replay_of
 from wss.metrics.by_layer import WITHOUT
 from wss.metrics.sampling import LEAST, Sample, Stratum, draw
 from wss.report import run_table
-from wss.run import run
-from wss.run.sampling import draw_layers
-from wss.run.walk import replay_of
 from wss.traces import TraceReader, write_trace
-from wss.traces.popularity import layer_shares
-from wss.traces.synth import synth_meta, synthesise
+from wss.traces.synthetic.spec import synth_meta, synthesise
+from wss.traces.synthetic.tables import layer_shares
 
 # 24 layers; LLCs of no size, so that layers meet in the room for copies alone, which is short.
 CONFIG = """\

@@ -11,11 +11,11 @@ from kit import ROOT
 from test_sweep import TINY, do, sweep_file
 
 import wss
-from wss.config.grid import load_sweep
+from wss.config.sweep_file import load_sweep
 from wss.errors import ConfigError
 from wss.escaping import for_csv, for_markdown, for_terminal, is_plain_name, lines_for_terminal
-from wss.report.results import Results, read_results, write_report
-from wss.sweep.check import _commit
+from wss.report.report import Results, read_results, write_report
+from wss.sweeps.check import _commit
 
 
 def test_no_program_of_a_strangers_repository_runs(tmp_path, monkeypatch):

@@ -8,16 +8,16 @@ from click.testing import CliRunner
 
 from wss.cli import cli
 from wss.config import load
-from wss.config.grid import load_sweep
+from wss.config.sweep_file import load_sweep
 from wss.errors import ConfigError, OutputError
-from wss.report.sweeps import write_sweep
-from wss.run import run
-from wss.run.site import Site
-from wss.sweep import Folder, run_sweep, tasks_of
-from wss.sweep.check import identity_of
-from wss.sweep.collect import links_of, provenance_of, rows_of
-from wss.sweep.execute import as_json, run_chunk
-from wss.sweep.tasks import check_outside, chunks_of
+from wss.execution import run
+from wss.report.sweep_folder import write_sweep
+from wss.serving.moe_layer import Site
+from wss.sweeps import Folder, run_sweep, tasks_of
+from wss.sweeps.check import identity_of
+from wss.sweeps.collect import links_of, provenance_of, rows_of
+from wss.sweeps.execute import as_json, run_chunk
+from wss.sweeps.tasks import check_outside, chunks_of
 from wss.traces import TraceReader, write_trace
 
 TINY = """
@@ -182,7 +182,7 @@ def test_a_changed_user_class_runs_anew(tmp_path, monkeypatch):
     monkeypatch.syspath_prepend(str(tmp_path))
     module = tmp_path / "changing_policy.py"
     source = (
-        "from dataclasses import dataclass\nfrom wss.policies.allocation import Home\n"
+        "from dataclasses import dataclass\nfrom wss.policies.allocation.basic import Home\n"
         "@dataclass(frozen=True, kw_only=True)\nclass Mine(Home):\n    pass\n"
     )
     module.write_text(source)
@@ -190,7 +190,7 @@ def test_a_changed_user_class_runs_anew(tmp_path, monkeypatch):
     path, out = sweep_file(tmp_path, text + "grid: {seed: [0]}\n"), tmp_path / "out"
     assert do(path, out) == 2
     module.write_text(source + "# changed\n")
-    monkeypatch.setattr("wss.config.outside._LOADED", {})  # as in another process
+    monkeypatch.setattr("wss.config.dependencies._LOADED", {})  # as in another process
     assert do(path, out) == 1
     assert do(path, out) == 0
 
@@ -263,14 +263,14 @@ def test_the_source_of_wss_and_a_recorded_trace_are_part_of_a_task(tmp_path, mon
     assert not set(keys()) & set(before)
     path.write_text(path.read_text().replace("moved.parquet", "t.parquet"))
     assert keys() == before
-    monkeypatch.setattr("wss.sweep.tasks.software", lambda: "other")
+    monkeypatch.setattr("wss.sweeps.tasks.software", lambda: "other")
     assert not set(keys()) & set(before)
 
 
 def test_a_worker_that_has_something_else_refuses(tmp_path, monkeypatch):
     task = tasks_of(load_sweep(sweep_file(tmp_path)))[0][0]
     check_outside(task)
-    monkeypatch.setattr("wss.sweep.tasks.software", lambda: "other")
+    monkeypatch.setattr("wss.sweeps.tasks.software", lambda: "other")
     with pytest.raises(ConfigError, match="its wss is not the one of this sweep"):
         check_outside(task)
     with pytest.raises(ConfigError, match="cannot load the tasks"):

@@ -18,21 +18,21 @@ from test_sweep import do, sweep_file
 from wss.cli import cli
 from wss.config import load
 from wss.engine import compiled_circuit_kernel, compiled_kernel
-from wss.engine.circuits import CircuitModel
-from wss.engine.fluid import FluidModel
+from wss.engine.network.circuit import CircuitModel
+from wss.engine.network.fluid import FluidModel
 from wss.errors import CapacityError, ConfigError
+from wss.execution import run
 from wss.hardware import WAFERS, FaultSpec, build
 from wss.hardware.topology import switched
 from wss.metrics.summary import name_link
 from wss.metrics.traffic import check_conservation
 from wss.policies import POLICIES
-from wss.policies.allocation import Algorithm1
-from wss.policies.balanced import Balanced
+from wss.policies.allocation.basic import Algorithm1
+from wss.policies.balanced.policy import Balanced
 from wss.policies.prefetching import NoPrefetch
 from wss.report.portmap import KINDS, is_port, ports_of
-from wss.report.results import read_results, write_report
-from wss.run import run
-from wss.run.placing import costs_of
+from wss.report.report import read_results, write_report
+from wss.serving.placement import costs_of
 
 SYSTEMS = {(nodes, gpus): nodes_of(nodes, gpus) for nodes, gpus in [(1, 1), (1, 8), (3, 1), (2, 3), (4, 8)]}
 EXPERT = 3 * 4096 * 1536 * 2.0

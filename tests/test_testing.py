@@ -16,13 +16,13 @@ from wss.policies import (
     PREFETCHINGS,
     Policy,
 )
-from wss.policies.allocation import Home, InTurn
+from wss.policies.allocation.basic import Home, InTurn
 from wss.policies.caching import Lru
-from wss.policies.placement import Contiguous
+from wss.policies.placement.basic import Contiguous
 from wss.policies.prediction import Always, TokenHeatmap
 from wss.testing import WAFERS, ContractError, PolicyContract, check_policy
 from wss.testing.cases import STEPS, model_of, replay_of, wafer_of, with_room
-from wss.testing.contract import check_allocation, check_copies, check_parts, check_placement, check_runs
+from wss.testing.policy_contract import check_allocation, check_copies, check_parts, check_placement, check_runs
 from wss.testing.trial import difference, rows_of
 
 

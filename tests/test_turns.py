@@ -9,12 +9,12 @@ from test_engine_properties import check_twin
 
 from wss.config import load
 from wss.engine import Llcs, compiled_circuit_kernel, compiled_kernel, simulate_kernel
-from wss.engine.circuits import CircuitModel
-from wss.engine.fluid import FluidModel
-from wss.engine.packets import PacketModel
+from wss.engine.network.circuit import CircuitModel
+from wss.engine.network.fluid import FluidModel
+from wss.engine.network.packet import PacketModel
+from wss.execution import run
 from wss.hardware import build
 from wss.hardware.specs import LlcSpec
-from wss.run import run
 
 MB, US = 1e6, 1e-6
 ENGINES = {

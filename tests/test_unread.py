@@ -14,20 +14,20 @@ from kit import ROOT
 
 from wss.config import Experiment, load
 from wss.config.experiment import LayerSample
-from wss.config.grid import load_sweep
+from wss.config.sweep_file import load_sweep
 from wss.engine import Dispatch
-from wss.engine.network import CircuitSpec, FluidSpec, PacketSpec
+from wss.engine.network.base import CircuitSpec, FluidSpec, PacketSpec
 from wss.errors import ConfigError, WssError
+from wss.execution import run
 from wss.hardware import WAFERS, FaultSpec
 from wss.hardware.specs import SwitchedSpec, WaferSpec
 from wss.models import MODELS, ModelShape
 from wss.policies import POLICIES, Earlier, Policy
-from wss.policies.allocation import Chunked, Home
+from wss.policies.allocation.basic import Chunked, Home
 from wss.policies.caching import Lfu
-from wss.policies.placements.eplb import Eplb
+from wss.policies.placement.eplb import Eplb
 from wss.policies.prediction import TokenHeatmap
-from wss.run import run
-from wss.traces.synth import SynthSpec
+from wss.traces.synthetic.spec import SynthSpec
 
 TINY = ModelShape(
     name="tiny", num_layers=4, moe_layers=(1, 2, 3), num_experts=12, top_k=2, hidden_size=1024,
@@ -357,7 +357,7 @@ def test_what_comes_to_nothing_is_noted(changes, said):
             {"policies": (replace(POLICIES["base"], allocation=Chunked),)},
             "policies.0.allocation: Chunked is a class; give an object, such as Chunked()",
         ),
-        ({"network": FluidSpec}, "network: <class 'wss.engine.network.FluidSpec'> is not right; give a network"),
+        ({"network": FluidSpec}, "network: <class 'wss.engine.network.base.FluidSpec'> is not right; give a network"),
         ({"faults": FaultSpec(dies=[[1, 1]])}, "faults.dies: [[1, 1]] is a list; Python takes a tuple"),
         ({"network": FluidSpec(), "dispatch": Dispatch(dispatch_bytes=-1.0)}, "dispatch.dispatch_bytes: -1.0 is not"),
     ],

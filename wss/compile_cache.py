@@ -22,7 +22,7 @@ from typing import Any
 VARIABLE = "NUMBA_CACHE_DIR"
 OURS = "WSS_COMPILE_CACHE"  # what wss has set VARIABLE to, to tell it from what the user has
 PACKAGE = Path(__file__).parent
-WITHOUT = {"__pycache__", "cli", "sweep", "testing", "config", "report"}  # compiled code is not of these
+WITHOUT = {"__pycache__", "cli", "sweeps", "testing", "config", "report"}  # compiled code is not of these
 ROOM = 50e6  # bytes that all of the compiled code may take
 KEPT_S = 30 * 86_400  # for so long is a folder kept that is not used
 

@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from wss.report.sweeps import intervals_of, read_sweep
+from wss.report.sweep_folder import intervals_of, read_sweep
 
 POLICIES = ("ep", "allo", "allo_pred", "balanced")
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 from wss.policies import KernelView
-from wss.policies.allocation import Algorithm1
+from wss.policies.allocation.basic import Algorithm1
 from wss.records import Plan
 
 

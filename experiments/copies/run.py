@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 
 from wss.config import load
-from wss.run import run
+from wss.execution import run
 
 CONFIG = Path(__file__).parents[2] / "configs" / "llama4_maverick.yaml"
 

@@ -17,13 +17,13 @@ from typing import Any
 import numpy as np
 
 from wss.config import Experiment
-from wss.config.grid import load_sweep
+from wss.config.sweep_file import load_sweep
+from wss.execution import run
+from wss.execution.layers import draw_layers
+from wss.execution.run import replay_of
 from wss.metrics import Ledger
 from wss.report.markdown import table
-from wss.report.sweeps import read_sweep
-from wss.run import run
-from wss.run.sampling import draw_layers
-from wss.run.walk import replay_of
+from wss.report.sweep_folder import read_sweep
 
 T_95 = 4.303  # Student, three seeds
 STEPS = range(65, 97)  # after the one rebalancing of `blocking 64`

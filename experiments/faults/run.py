@@ -9,7 +9,7 @@ from pathlib import Path
 
 from wss.config import load
 from wss.errors import CapacityError, ConfigError
-from wss.run import run
+from wss.execution import run
 
 CONFIG = Path(__file__).parents[2] / "configs" / "llama4_maverick.yaml"
 POLICIES = ("base", "ep", "allo", "allo_pred")

@@ -16,7 +16,7 @@ from wss.files import json_text
 from wss.hardware import WAFERS
 from wss.hardware.specs import WaferSpec
 from wss.models import MODELS
-from wss.report.results import read_results
+from wss.report.report import read_results
 
 Row = dict[str, Any]
 POLICIES = ("ep", "pred", "allo", "allo_pred")

@@ -16,9 +16,9 @@ from pathlib import Path
 from typing import Any
 
 from wss.config import load
+from wss.execution import run
 from wss.files import json_text
 from wss.report.markdown import table
-from wss.run import run
 
 ROOT = Path(__file__).parents[2]
 SETTING = ["wafer=tsmc_sow", "batch=4096", "trace.synth.requests=16384"]

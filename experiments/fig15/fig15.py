@@ -25,9 +25,9 @@ from typing import Any
 from scipy.optimize import linprog
 
 from wss.config import load
+from wss.execution import run
 from wss.files import json_text
 from wss.report.markdown import table
-from wss.run import run
 
 ROOT = Path(__file__).parents[2]
 FULL, QUICK = ["steps=16", "layers.sample=8"], ["steps=4", "layers.sample=4"]

@@ -23,14 +23,14 @@ import numpy as np
 
 from wss import hardware
 from wss.config import Experiment, load
-from wss.engine.artifact_compiled import compiled_artifact
-from wss.engine.artifact_machine import SHARES, Machine, Memories
+from wss.engine.paper.chains_compiled import compiled_artifact
+from wss.engine.paper.machine import SHARES, Machine, Memories
+from wss.execution.run import replay_of, seen_of
 from wss.files import json_text
 from wss.metrics import Ledger
 from wss.records import FloatArray, KernelRun, Plan
 from wss.report.markdown import table
-from wss.run.site import Site
-from wss.run.walk import replay_of, seen_of
+from wss.serving.moe_layer import Site
 
 ROOT = Path(__file__).parents[2]
 POLICIES = {"default": "ep", "remap": "remap", "dup": "dup", "best": "oracle_best", "worst": "oracle_worst"}

@@ -12,7 +12,7 @@ from statistics import fmean, stdev
 
 from wss.files import json_text
 from wss.report.markdown import table
-from wss.report.results import read_results
+from wss.report.report import read_results
 
 T_95 = {2: 12.706, 3: 4.303, 4: 3.182, 5: 2.776, 6: 2.571, 8: 2.365, 10: 2.262}  # Student, by the number of seeds
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from wss.config import load
-from wss.run import run
+from wss.execution import run
 
 CONFIGS = Path(__file__).parents[2] / "configs"
 MODELS = {"deepseek_v3": "fp16", "qwen3_235b": "fp16", "llama4_maverick": "fp16", "kimi_k2": "fp8"}

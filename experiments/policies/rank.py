@@ -12,7 +12,7 @@ from statistics import fmean
 from typing import Any
 
 from wss.report.markdown import table
-from wss.report.results import read_results
+from wss.report.report import read_results
 
 Row = dict[str, Any]
 

@@ -1,4 +1,4 @@
-"""How far planners are from the relaxed optimum (`wss.policies.relaxed`) on kernels small enough to solve.
+"""How far planners are from the relaxed optimum (`wss.metrics.lp_bound`) on kernels small enough to solve.
 
     python experiments/policies/yardstick.py
 
@@ -19,11 +19,11 @@ import numpy as np
 from scipy.stats import t as student
 
 from wss.config import Experiment, load
+from wss.execution import run
+from wss.metrics.lp_bound import relaxed_optimum
 from wss.policies import KernelView
-from wss.policies.allocation import Allocation
-from wss.policies.relaxed import relaxed_optimum
+from wss.policies.allocation.basic import Allocation
 from wss.records import Plan
-from wss.run import run
 
 POLICIES = ("ep", "allo", "balanced")
 BATCHES = (64, 512, 4096, 16384)

@@ -18,7 +18,7 @@ from typing import Any
 from scipy.special import stdtrit
 
 from wss.config import Experiment, load
-from wss.run import run
+from wss.execution import run
 
 CONFIGS = Path(__file__).parents[2] / "configs"
 MODELS = ("deepseek_v3", "qwen3_235b", "gpt_oss_20b")

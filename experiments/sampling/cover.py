@@ -23,12 +23,12 @@ from scipy.special import stdtrit
 from wss import hardware
 from wss.config import Experiment, load
 from wss.config.experiment import DrawnLayers
+from wss.execution.layers import skew_of
+from wss.execution.run import replay_of, seen_of, sites_of
 from wss.metrics.sampling import Sample, draw
 from wss.policies.prediction import Never
 from wss.records import FloatArray
 from wss.report.markdown import table
-from wss.run.sampling import skew_of
-from wss.run.walk import replay_of, seen_of, sites_of
 
 CONFIGS = Path(__file__).parents[2] / "configs"
 SMALL = """\

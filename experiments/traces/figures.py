@@ -19,9 +19,9 @@ from typing import Any
 from wss.files import json_text
 from wss.models import MODELS
 from wss.traces import TraceReader
-from wss.traces.counting import Counts, count_trace
-from wss.traces.stats import CORRELATED, statistics
-from wss.traces.synth import SYNTHS, synth_meta, synthesise
+from wss.traces.analysis.counts import Counts, count_trace
+from wss.traces.analysis.statistics import CORRELATED, statistics
+from wss.traces.synthetic.spec import SYNTHS, synth_meta, synthesise
 
 HEADS = (
     "Spearman of frequency; strong / moderate / weak layers",

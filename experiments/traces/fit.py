@@ -16,12 +16,12 @@ from pathlib import Path
 import numpy as np
 
 from wss.models import MODELS
-from wss.traces.counting import count_trace
-from wss.traces.fitting import curve_of, fit
+from wss.traces.analysis.counts import count_trace
+from wss.traces.analysis.fit import curve_of, fit
+from wss.traces.analysis.statistics import statistics
 from wss.traces.loads import read_loads
-from wss.traces.popularity import KNOTS, layer_shares
-from wss.traces.stats import statistics
-from wss.traces.synth import SYNTHS, synth_meta, synthesise
+from wss.traces.synthetic.spec import SYNTHS, synth_meta, synthesise
+from wss.traces.synthetic.tables import KNOTS, layer_shares
 
 REPORTED = {
     "deepseek_v3": {"token_coverage": 0.47, "layer_coverage": 0.50, "pairs_top_10_percent_hold": 0.65},

@@ -18,10 +18,10 @@ from statistics import mean
 import numpy as np
 
 from wss.config import load, load_synth
+from wss.execution import run
 from wss.hardware import WAFERS
 from wss.models import MODELS
-from wss.run import run
-from wss.traces.synth import synthesise
+from wss.traces.synthetic.spec import synthesise
 
 CONFIG = Path(__file__).parents[2] / "configs" / "qwen3_235b.yaml"
 MODEL = MODELS["qwen3_235b"]

@@ -19,10 +19,10 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from wss.config import load
+from wss.execution import run
+from wss.execution.run import replay_of
 from wss.report.markdown import table
-from wss.run import run
-from wss.run.walk import replay_of
-from wss.traces.joining import join
+from wss.traces.merge import join
 
 CONFIGS = Path(__file__).parents[2] / "configs"
 TRACES = Path(os.environ.get("WSS_SHARED", CONFIGS.parents[1] / "shared")) / "traces"

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from wss.errors import ConfigError, OutputError, TraceError
-from wss.traces.fetching import REPOSITORY, choose, fetch
+from wss.traces.fetch import REPOSITORY, choose, fetch
 
 FILES = [
     *(f"Qwen/Qwen3-235B-A22B-FP8/mmlu/anatomy/{n}.json" for n in (9, 10, 101)),

@@ -15,7 +15,7 @@ from wss.traces import RequestRouting, TraceMeta, TraceReader, write_trace
 from wss.traces.importers import Hints, open_source
 from wss.traces.importers.common import filler_in
 from wss.traces.importers.edges import Edges, fills_of
-from wss.traces.importing import import_source
+from wss.traces.importers.pipeline import import_source
 
 E = 16
 MODEL = ModelShape(

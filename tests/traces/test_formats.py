@@ -25,9 +25,9 @@ from wss.models import ModelShape
 from wss.traces import TraceReader
 from wss.traces.importers import FORMATS, Hints, open_source
 from wss.traces.importers.formats import detect
+from wss.traces.importers.pipeline import import_source
 from wss.traces.importers.pt import _tensor, load_pt
 from wss.traces.importers.table_rows import LOOKS_WARM, NOT_WARM, WARMED
-from wss.traces.importing import import_source
 
 E, K, L = 6, 2, 3
 HINTS = Hints(num_experts=E, top_k=K)

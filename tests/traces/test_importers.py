@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from wss.errors import TraceError
 from wss.models import MODELS
 from wss.traces.importers import MODEL_FOLDERS, open_paper_json
-from wss.traces.store import TraceReader, write_trace
+from wss.traces.reader import TraceReader, write_trace
 
 
 def layers(routing, token):

@@ -18,9 +18,10 @@ from test_formats import mutated
 
 from wss.errors import TraceError
 from wss.models import MODELS
-from wss.traces import RequestRouting, TraceReader, importing, write_trace
-from wss.traces.exporting import as_json, export_paper_json
+from wss.traces import RequestRouting, TraceReader, write_trace
+from wss.traces.export import as_json, export_paper_json
 from wss.traces.importers import open_paper_json, open_source, paper_json
+from wss.traces.importers import pipeline as importing
 from wss.traces.importers.scan import read_usual
 from wss.traces.schema import TraceMeta
 

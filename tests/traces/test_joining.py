@@ -9,7 +9,7 @@ from kit import wss
 
 from wss.errors import TraceError
 from wss.traces import TraceReader, write_trace
-from wss.traces.joining import join
+from wss.traces.merge import join
 from wss.traces.schema import Label
 
 

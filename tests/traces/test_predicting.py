@@ -9,7 +9,7 @@ from test_stats import meta_of, request_of
 
 from wss.errors import TraceError
 from wss.traces import write_trace
-from wss.traces.predicting import PREDICTORS, evaluate
+from wss.traces.analysis.predictability import PREDICTORS, evaluate
 
 
 def recall(found, name):

@@ -13,13 +13,13 @@ from kit import shared, wss
 from scipy.stats import spearmanr
 
 from wss.report.heatmaps import WITHIN_LAYERS, shown
-from wss.report.plots import FIGURES, write_plots
-from wss.report.stats import stats_text, trace_statistics
+from wss.report.trace_plots import FIGURES, write_plots
+from wss.report.trace_statistics import stats_text, trace_statistics
 from wss.traces import write_trace
-from wss.traces.counting import count_trace, spearman
+from wss.traces.analysis.counts import count_trace, spearman
+from wss.traces.analysis.statistics import statistics, strengths
+from wss.traces.analysis.top_experts import overlap
 from wss.traces.schema import Label, RequestRouting, TraceMeta
-from wss.traces.stats import statistics, strengths
-from wss.traces.tops import overlap
 
 LLAMA = "meta-llama__Llama-4-Maverick-17B-128E-Instruct__mmlu__{}.parquet"
 

@@ -13,8 +13,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from wss.errors import OutputError, TraceError
+from wss.traces.reader import TraceReader, write_trace
 from wss.traces.schema import FORMAT, RequestRouting, TraceMeta
-from wss.traces.store import TraceReader, write_trace
 
 
 def read(path: Path, **how: object) -> list[RequestRouting]:
@@ -372,7 +372,7 @@ def test_no_permission(tmp_path, file, monkeypatch):
     def refuse(*_: object, **__: object) -> None:
         raise PermissionError(13, "Permission denied")
 
-    monkeypatch.setattr("wss.traces.store.open_plain", refuse)
+    monkeypatch.setattr("wss.traces.reader.open_plain", refuse)
     with pytest.raises(TraceError, match="Permission denied") as error:
         TraceReader(file)
     one_line(error, file)

@@ -17,16 +17,18 @@ from kit import shared
 from wss import rng
 from wss.errors import ConfigError, TraceError
 from wss.models import MODELS, ModelShape
-from wss.traces import RequestRouting, popularity, routing
-from wss.traces import synth as module
-from wss.traces.counting import count_trace
-from wss.traces.fitting import fit_to_counts, measure
+from wss.traces import RequestRouting
+from wss.traces.analysis.counts import count_trace
+from wss.traces.analysis.fit import fit_to_counts, measure
+from wss.traces.analysis.statistics import statistics
 from wss.traces.loads import Loads, read_loads, write_loads
-from wss.traces.popularity import KNOTS, exp2
+from wss.traces.reader import TraceReader, write_trace
 from wss.traces.schema import fault_of
-from wss.traces.stats import statistics
-from wss.traces.store import TraceReader, write_trace
-from wss.traces.synth import SYNTHS, SynthSpec, draws_of, synth_meta, synthesise
+from wss.traces.synthetic import sampler as routing
+from wss.traces.synthetic import spec as module
+from wss.traces.synthetic import tables as popularity
+from wss.traces.synthetic.spec import SYNTHS, SynthSpec, draws_of, synth_meta, synthesise
+from wss.traces.synthetic.tables import KNOTS, exp2
 
 SHAPE = ModelShape(
     name="org/tiny",

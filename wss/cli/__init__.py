@@ -17,12 +17,12 @@ from typing import Any
 import click
 
 from wss import COMPILE_CACHE_NOTE, __version__
-from wss.cli import dry
-from wss.cli.joining import join
-from wss.cli.placements import placement
-from wss.cli.shared import Bars, Group, allow_code, say
-from wss.cli.sweeps import check, report, sweep
-from wss.cli.traces import trace
+from wss.cli import dry_run as dry
+from wss.cli.options import Bars, Group, allow_code, say
+from wss.cli.placement import placement
+from wss.cli.sweep import check, report, sweep
+from wss.cli.trace import trace
+from wss.cli.trace_merge import join
 from wss.errors import OutputError, WssError, did_you_mean
 from wss.escaping import for_terminal
 from wss.files import json_text
@@ -62,8 +62,8 @@ def run(
 ) -> None:
     """Compare the policies of CONFIG, a YAML file or a name of `wss list`, on one wafer, model and trace."""
     from wss.config import load
+    from wss.execution import run as run_experiment
     from wss.report import check_free, run_table, to_json, write_results
-    from wss.run import run as run_experiment
 
     experiment = load(config, settings, allow_code=allow_code)
     check_free(out, force)
@@ -101,8 +101,8 @@ def run(
 def flows(scenario: Path, network: str, chunk: str, window: int | None, duplex: str, as_json: bool) -> None:
     """Run the transfers of SCENARIO, a JSON file, over one network: when each ends, and what each link carried."""
     from wss.config import quantity
-    from wss.report.flows import flows_text
-    from wss.run.flows import read_scenario, run_flows
+    from wss.execution.transfers import read_scenario, run_flows
+    from wss.report.transfers import flows_text
 
     nbytes = quantity("--chunk", chunk, "size")
     result = run_flows(read_scenario(scenario), network, nbytes, window or 0, duplex)

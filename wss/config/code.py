@@ -14,7 +14,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from wss.config.nodes import Document, Place
+from wss.config.document import Document, Place
 
 REFUSED = (
     "would run code that the file names; if you trust it, add --allow-code "

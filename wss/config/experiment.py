@@ -7,13 +7,13 @@ from typing import Annotated, Any, Literal
 
 from annotated_types import Ge
 
-from wss.config.nodes import Document
+from wss.config.document import Document
 from wss.config.policies import check_policies
 from wss.config.python_values import plain_number
 from wss.config.unread import not_in_paper, unread
 from wss.config.values import LARGEST_SEED, PHYSICS, PLAIN, check_value, read_layer_list
 from wss.engine import NETWORKS, Dispatch, FluidSpec, NetworkSpec
-from wss.engine.network import PacketSpec
+from wss.engine.network.base import PacketSpec
 from wss.errors import CHECKED
 from wss.hardware import FaultSpec, SwitchedSpec, SystemSpec, WaferSpec, faults_on
 from wss.metrics.sampling import LEAST
@@ -30,7 +30,7 @@ from wss.policies import (
     Earlier,
     Policy,
 )
-from wss.traces.synth import SynthSpec
+from wss.traces.synthetic.spec import SynthSpec
 
 MOST_CHUNKS = 100_000  # of an expert in the packet network
 

@@ -6,20 +6,20 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from wss.config import nodes
-from wss.config.choices import build, kinded, named
+from wss.config import document as nodes
+from wss.config.build import build, kinded, named
 from wss.config.code import folders_beside
+from wss.config.document import Document, Place
 from wss.config.experiment import Experiment, LayerSample, TraceFile, check_together
 from wss.config.models import read_layers, read_model
-from wss.config.nodes import Document, Place
+from wss.config.overrides import apply_setting
 from wss.config.policies import read_policies
-from wss.config.settings import apply_setting
 from wss.config.shipped import find
 from wss.config.values import PLAIN, Reader, read_layer_list
 from wss.engine import NETWORKS, Dispatch
 from wss.errors import ConfigError, did_you_mean
 from wss.hardware import WAFERS, FaultSpec, SwitchedSpec, WaferSpec
-from wss.traces.synth import SYNTHS, SynthSpec
+from wss.traces.synthetic.spec import SYNTHS, SynthSpec
 from wss.units import Quantity
 
 

@@ -7,9 +7,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from wss.config import nodes
-from wss.config.choices import named
-from wss.config.nodes import Document, Place
+from wss.config import document as nodes
+from wss.config.build import named
+from wss.config.document import Document, Place
 from wss.errors import ConfigError, did_you_mean
 from wss.models import MODELS, ModelShape
 from wss.models.huggingface import facts_of, is_config
@@ -65,7 +65,7 @@ def model_file(name: str, files: int = 1) -> ModelShape:
 
 
 def read_model(document: Document, place: Place, value: Any, files: int = 1) -> ModelShape | None:
-    """Read a model, as `wss.config.choices` reads values; *files* is how many files have led here."""
+    """Read a model, as `wss.config.build` reads values; *files* is how many files have led here."""
     table: Mapping[str, ModelShape] = MODELS
     name = value.get("preset") if isinstance(value, dict) else value
     if isinstance(name, str) and name not in MODELS and is_path(name):

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from dataclasses import fields
 from typing import Any
 
-from wss.config.choices import build, kinded, named, overlay, verb_of
-from wss.config.nodes import Document, Place
+from wss.config.build import build, kinded, named, overlay, verb_of
+from wss.config.document import Document, Place
 from wss.config.plugins import POLICY_GROUP, offered, plugin_policy
 from wss.config.values import check_value
 from wss.errors import ConfigError, did_you_mean

@@ -13,8 +13,8 @@ from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 import numpy as np
 
+from wss.config.document import Place
 from wss.config.hints import hints_of
-from wss.config.nodes import Place
 from wss.units import Quantity
 
 BASE_UNITS = {"time": "s", "size": "B", "bandwidth": "B/s", "compute rate": "FLOPS"}

@@ -15,7 +15,7 @@ from wss.metrics.sampling import LEAST
 from wss.models import MODELS, ModelShape, Precision, PrecisionName
 from wss.models.huggingface import MARKS
 from wss.policies import POLICIES, CopyRules, Earlier
-from wss.traces.synth import SYNTHS, SynthSpec
+from wss.traces.synthetic.spec import SYNTHS, SynthSpec
 
 
 def json_schema() -> dict[str, Any]:

@@ -11,19 +11,19 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, fields, is_dataclass
 from typing import Any
 
-from wss.config.nodes import Place
+from wss.config.document import Place
 from wss.engine import NETWORKS
-from wss.engine.artifact_machine import SHARES
+from wss.engine.paper.machine import SHARES
 from wss.hardware import WAFERS, FaultSpec, SwitchedSpec, WaferSpec
 from wss.models import MODELS
 from wss.policies import ALLOCATIONS, PLACEMENTS, CopyRules, Policy
-from wss.policies.allocation import Algorithm1, Chunked, Home, InTurn
+from wss.policies.allocation.basic import Algorithm1, Chunked, Home, InTurn
 from wss.policies.caching import Lru
-from wss.policies.placements import REPLICATING
-from wss.policies.placements.eplb import Eplb
-from wss.policies.placements.layouts import LayoutFile
+from wss.policies.placement import REPLICATING
+from wss.policies.placement.eplb import Eplb
+from wss.policies.placement.layout_file import LayoutFile
 from wss.policies.prediction import Never, TokenHeatmap
-from wss.traces.synth import SYNTHS, SynthSpec
+from wss.traces.synthetic.spec import SYNTHS, SynthSpec
 
 Values = Mapping[str, Any]
 PAPER_PHYSICS = "paper_artifact"

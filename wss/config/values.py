@@ -10,9 +10,9 @@ from typing import Annotated, Any, Literal, get_args, get_origin
 import numpy as np
 from annotated_types import Ge, Le, MinLen
 
-from wss.config.choices import build
+from wss.config.build import build
+from wss.config.document import Document, Place
 from wss.config.hints import hints_of
-from wss.config.nodes import Document, Place
 from wss.config.python_values import BASE_UNITS, plain_number, strays
 from wss.errors import did_you_mean
 from wss.hardware import GEMMS

@@ -15,7 +15,7 @@ from wss.units import parse, show
 
 
 class _Dumper(yaml.SafeDumper):
-    """Writes text such that `wss.config.nodes` reads text, and lists of numbers on one line."""
+    """Writes text such that `wss.config.document` reads text, and lists of numbers on one line."""
 
 
 def as_yaml(experiment: Experiment) -> str:

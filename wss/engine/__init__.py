@@ -1,13 +1,13 @@
 """The discrete-event engine: one MoE kernel on a wafer, under a network, on SimPy."""
 
-from wss.engine.compiled import compiled_kernel
+from wss.engine.alltoall import Dispatch, Exchange
+from wss.engine.background import Idle
 from wss.engine.compiled_circuit import compiled_circuit_kernel
 from wss.engine.die import Ahead
-from wss.engine.exchange import Dispatch, Exchange
-from wss.engine.idle import Idle
+from wss.engine.layer import simulate_kernel
+from wss.engine.layer_compiled import compiled_kernel
 from wss.engine.llc import Llcs
-from wss.engine.network import NETWORKS, FluidSpec, NetworkModel, NetworkSpec
-from wss.engine.simulate import simulate_kernel
+from wss.engine.network.base import NETWORKS, FluidSpec, NetworkModel, NetworkSpec
 
 __all__ = [
     "NETWORKS",

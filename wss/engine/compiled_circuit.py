@@ -14,10 +14,10 @@ import numba
 import numpy as np
 
 from wss.arrays import sort_front
-from wss.engine.circuits import CircuitModel
-from wss.engine.compiled_tasks import Tasks, look_up, store
-from wss.engine.fluid import TIE
+from wss.engine.layer_arrays import Tasks, look_up, store
 from wss.engine.llc import Llcs
+from wss.engine.network.circuit import CircuitModel
+from wss.engine.network.fluid import TIE
 from wss.records import FloatArray, KernelRun, Plan
 
 COMPUTED = -1  # in place of a task, in the event that the task at hand of a die has been computed

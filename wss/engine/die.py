@@ -20,9 +20,9 @@ from typing import Any
 import numpy as np
 import simpy
 
-from wss.engine.fluid import TIE
 from wss.engine.llc import Key, Llcs
-from wss.engine.network import Network
+from wss.engine.network.base import Network
+from wss.engine.network.fluid import TIE
 from wss.engine.turns import Turns
 from wss.records import BoolArray, FloatArray, IntArray, Plan
 

@@ -13,7 +13,7 @@ from collections.abc import Callable
 import simpy
 from simpy.events import EventPriority
 
-from wss.engine.fluid import TIE
+from wss.engine.network.fluid import TIE
 
 AFTER_ALL = EventPriority(3)  # after what the networks settle
 

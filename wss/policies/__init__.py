@@ -1,11 +1,10 @@
 """Policies over six seams: placement, allocation, prediction, caching, prefetching, rebalancing."""
 
-from wss.policies.allocation import ALLOCATIONS
+from wss.policies.allocation.basic import ALLOCATIONS
 from wss.policies.caching import CACHINGS
-from wss.policies.copies import Copies
 from wss.policies.copy_rules import CopyRules
 from wss.policies.history import Earlier, History
-from wss.policies.placements import PLACEMENTS
+from wss.policies.placement import PLACEMENTS
 from wss.policies.prediction import PREDICTIONS
 from wss.policies.prefetching import PREFETCHINGS
 from wss.policies.presets import POLICIES, Policy
@@ -20,7 +19,6 @@ __all__ = [
     "PREDICTIONS",
     "PREFETCHINGS",
     "REBALANCINGS",
-    "Copies",
     "CopyRules",
     "Costs",
     "Earlier",

@@ -4,19 +4,19 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from wss.policies.allocation import Algorithm1, Allocation, Chunked, Even, Home, InTurn
-from wss.policies.balanced import Balanced
+from wss.policies.allocation.basic import Algorithm1, Allocation, Chunked, Even, Home, InTurn
+from wss.policies.allocation.nearest_replica import Nearest
+from wss.policies.balanced.policy import Balanced
 from wss.policies.caching import Belady, Caching, Heatmap, Lfu, Lru
 from wss.policies.copy_rules import CopyRules
 from wss.policies.history import Earlier
-from wss.policies.nearest import Nearest
-from wss.policies.placement import Contiguous, Placement
-from wss.policies.placements.dup import Dup
-from wss.policies.placements.eplb import Eplb
-from wss.policies.placements.near import Near
-from wss.policies.placements.popular import PopularEverywhere
-from wss.policies.placements.remap import OracleBest, OracleWorst, Remap
-from wss.policies.placements.separated import Separated
+from wss.policies.placement.basic import Contiguous, Placement
+from wss.policies.placement.coactivation import Separated
+from wss.policies.placement.dup import Dup
+from wss.policies.placement.eplb import Eplb
+from wss.policies.placement.hop_replication import Near
+from wss.policies.placement.popular import PopularEverywhere
+from wss.policies.placement.remap import OracleBest, OracleWorst, Remap
 from wss.policies.prediction import (
     Always,
     DecayingHeatmap,

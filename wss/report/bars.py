@@ -9,8 +9,8 @@ from pathlib import Path
 from textwrap import fill
 from typing import Any
 
-from wss.report.canvas import WIDTH, look, paper, save, shorten
-from wss.report.sweeps import intervals_of, is_sampled
+from wss.report.plotting import WIDTH, look, paper, save, shorten
+from wss.report.sweep_folder import intervals_of, is_sampled
 from wss.units import parse, show
 
 Row = dict[str, Any]

@@ -10,7 +10,7 @@ from wss.hardware import WAFERS, SwitchedSpec, SystemSpec
 from wss.models import MODELS, ModelShape, PrecisionName
 from wss.models.precision import BITS
 from wss.policies import ALLOCATIONS, CACHINGS, PLACEMENTS, POLICIES, PREDICTIONS, PREFETCHINGS, REBALANCINGS
-from wss.traces.synth import SYNTHS
+from wss.traces.synthetic.spec import SYNTHS
 from wss.units import show
 
 # What is said of presets of synthetic routing that are not simply fitted to what is reported of a model.

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from wss.records import IntArray
-from wss.report.canvas import COLOURS, HEAT, WIDTH
-from wss.traces.counting import Counts
-from wss.traces.stats import MODERATE, STRONG, correlation, strengths
-from wss.traces.tops import nearest
+from wss.report.plotting import COLOURS, HEAT, WIDTH
+from wss.traces.analysis.counts import Counts
+from wss.traces.analysis.statistics import MODERATE, STRONG, correlation, strengths
+from wss.traces.analysis.top_experts import nearest
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from wss.escaping import for_markdown
-from wss.report.sweeps import FIGURES, cell
+from wss.report.sweep_folder import FIGURES, cell
 from wss.report.tornado import ranges
 
 Row = dict[str, Any]

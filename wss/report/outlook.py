@@ -8,7 +8,7 @@ from wss.units import show
 
 
 def outlook_lines(found: dict[str, Any], factor: float) -> list[str]:
-    """Return what `wss.run.outlook` has *found* as lines; its time may be wrong by a *factor*."""
+    """Return what `wss.execution.outlook` has *found* as lines; its time may be wrong by a *factor*."""
     return [*_memory(found), *_work(found), took(found["seconds"], factor), *(f"note: {n}" for n in found["notes"])]
 
 

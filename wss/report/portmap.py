@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from wss.report.canvas import HEAT, WIDTH, paper, save, shorten
+from wss.report.plotting import HEAT, WIDTH, paper, save, shorten
 
 Link = dict[str, Any]
 

@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from wss.records import FloatArray
-from wss.report.canvas import COLOURS, HEAT, WIDTH, shorten
 from wss.report.heatmaps import correlations
-from wss.traces.counting import Counts, spearman
-from wss.traces.pairs import over_independent, over_uniform
-from wss.traces.stats import TOPS
-from wss.traces.tops import MOST, SHOWN_LAYER, nearest, of_subjects, top_overlap
+from wss.report.plotting import COLOURS, HEAT, WIDTH, shorten
+from wss.traces.analysis.coactivation import over_independent, over_uniform
+from wss.traces.analysis.counts import Counts, spearman
+from wss.traces.analysis.statistics import TOPS
+from wss.traces.analysis.top_experts import MOST, SHOWN_LAYER, nearest, of_subjects, top_overlap
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -7,7 +7,7 @@ from pathlib import Path
 from textwrap import fill
 from typing import Any
 
-from wss.report.canvas import WIDTH, look, paper, save, shorten
+from wss.report.plotting import WIDTH, look, paper, save, shorten
 
 Row = dict[str, Any]
 

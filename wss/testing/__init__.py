@@ -10,7 +10,7 @@ is all that pytest needs; ``check_policy(policy)`` does the same at once, withou
 """
 
 from wss.testing.cases import WAFERS
-from wss.testing.contract import PolicyContract, check_policy
+from wss.testing.policy_contract import PolicyContract, check_policy
 from wss.testing.trial import ContractError
 
 __all__ = ["WAFERS", "ContractError", "PolicyContract", "check_policy"]

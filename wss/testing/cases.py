@@ -17,7 +17,7 @@ from wss.models import ModelShape
 from wss.policies import History, Policy
 from wss.records import IntArray
 from wss.traces import Replay, RequestRouting
-from wss.traces.synth import SynthSpec
+from wss.traces.synthetic.spec import SynthSpec
 
 BATCH = 2048
 Engine = Literal["auto", "simpy", "compiled"]

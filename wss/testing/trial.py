@@ -12,11 +12,11 @@ import numpy as np
 from wss.errors import ConfigError, WssError
 from wss.hardware import Wafer
 from wss.policies import Policy
+from wss.policies.validation import ask
 from wss.records import KernelRow
-from wss.run.asking import Asking
-from wss.run.guard import ask
-from wss.run.placing import Seen
-from wss.run.site import Site
+from wss.serving.moe_layer import Site
+from wss.serving.placement import Seen
+from wss.serving.policy_host import Asking
 from wss.testing.cases import STEPS, Engine, experiment_of, model_of, replay_of
 
 T = TypeVar("T")

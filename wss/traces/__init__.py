@@ -1,10 +1,10 @@
 """Routing traces: on disk, from others, made up, and replayed as kernels."""
 
 from wss.traces.counted import CountedReplay
-from wss.traces.replay import Kernel, Kernels, Replay
+from wss.traces.reader import TraceReader, write_trace
+from wss.traces.recorded import Kernel, Kernels, Replay
 from wss.traces.schema import RequestRouting, TraceMeta
-from wss.traces.stepped import SynthReplay
-from wss.traces.store import TraceReader, write_trace
+from wss.traces.synthetic.source import SynthReplay
 
 __all__ = [
     "CountedReplay",

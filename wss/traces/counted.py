@@ -12,7 +12,7 @@ import numba
 import numpy as np
 
 from wss.records import IntArray
-from wss.traces.replay import Kernel
+from wss.traces.recorded import Kernel
 from wss.traces.schema import RequestRouting
 
 

@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from wss.records import FloatArray, IntArray
-from wss.traces.said_sizes import EXPERTS, LAYERS, MOE_LAYERS, REDUNDANT, SLOTS, check
+from wss.traces.declared_sizes import EXPERTS, LAYERS, MOE_LAYERS, REDUNDANT, SLOTS, check
 
 COUNT, MAP = "logical_count", "physical_to_logical_map"
 PHYSICAL, LAST_MAP = "global_physical_count", "last_physical_to_logical_map"

@@ -10,8 +10,8 @@ from pathlib import Path
 
 from wss.errors import TraceError
 from wss.traces.content import LAYOUT, is_layout, read_content
-from wss.traces.dumps import Loads
 from wss.traces.importers.source import Hints
+from wss.traces.load_dumps import Loads
 from wss.traces.loads import read_loads
 
 

@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 
 from wss.errors import TraceError
 from wss.files import reason_of, write_whole
-from wss.traces.dumps import Loads
+from wss.traces.load_dumps import Loads
 from wss.traces.parquet import read_table
 
 COLUMNS = {"dump", "phase", "layer", "logical_count"}

@@ -27,11 +27,11 @@ from wss.models import ModelShape
 from wss.reading import open_plain
 from wss.records import FloatArray
 from wss.traces.content import LAYOUT, Content, is_layout, other_kind, read_content
-from wss.traces.dumps import Loads
+from wss.traces.declared_sizes import LAYERS, MOE_LAYERS, said
+from wss.traces.load_dumps import Loads
 from wss.traces.load_forms import COUNT, PHYSICAL, check_sizes, counts_of
 from wss.traces.load_parquet import COLUMNS, read_parquet, write_loads
 from wss.traces.load_tables import has_layers, is_table, table_of_loads
-from wss.traces.said_sizes import LAYERS, MOE_LAYERS, said
 
 __all__ = [
     "Loads",

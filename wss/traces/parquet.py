@@ -7,7 +7,7 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from wss.memory import memory
+from wss.host_memory import memory
 from wss.reading import check_plain
 
 MOST_VALUES = 2 * 10**7  # of a table that is to become Python's numbers, some GB

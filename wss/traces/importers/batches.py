@@ -17,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from wss.errors import TraceError
-from wss.memory import check_room
+from wss.host_memory import check_room
 from wss.reading import read_plain
 from wss.records import BoolArray
 from wss.traces.importers.arrays import load_arrays

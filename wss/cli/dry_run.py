@@ -1,0 +1,59 @@
+"""``--dry-run``: what a command would do, without doing it; nothing is written."""
+
+# ruff: noqa: PLC0415
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from wss.cli.options import say
+from wss.errors import ConfigError, WssError
+
+if TYPE_CHECKING:
+    from wss.config import Experiment
+    from wss.config.sweep_file import Sweep
+
+
+def dry_run(experiment: Experiment, as_json: bool) -> None:
+    """Print the configuration of a run with all that is left unsaid, and, as comments, what the run would be."""
+    from wss.config.written import as_yaml
+    from wss.execution.outlook import FACTOR, outlook_of
+    from wss.report.outlook import outlook_lines
+
+    if as_json:
+        raise ConfigError("--json: prints the summary of a run, and with --dry-run there is none; give one of the two")
+    lines = outlook_lines(outlook_of(experiment), FACTOR)
+    say(as_yaml(experiment) + "\n".join(f"# {' '.join(line.split())}" for line in lines))
+
+
+def dry_sweep(plan: Sweep, out: Path, workers: int | None, dask: str | None) -> None:
+    """Say how many tasks a sweep has, how many of them are done, and about how long the others take."""
+    from wss.execution import check
+    from wss.execution.outlook import FACTOR, seconds_of
+    from wss.report.outlook import took
+    from wss.sweeps import tasks_of
+    from wss.sweeps.folder import TASKS, Folder
+
+    if dask is not None:
+        raise ConfigError("--dask: is not asked with --dry-run; leave one of the two out")
+    faults = []
+    for point in plan.points:
+        where = ", ".join(f"{axis} {label}" for axis, label in point.labels.items())
+        try:
+            check(point.experiment)
+        except WssError as error:
+            faults += [f"{where}: {fault}" for fault in error.faults]
+    if faults:
+        raise ConfigError(*dict.fromkeys(faults))
+    tasks = {task.key: task for own in tasks_of(plan) for task in own}
+    folder = Folder(out) if (out / TASKS).is_dir() else None
+    left = [task for task in tasks.values() if folder is None or folder.read(task.key) is None]
+    runs = sum(task.kernels for task in left)
+    cores = workers or os.cpu_count() or 1
+    say(
+        f"{plan.name}: {len(plan.points)} points, {len(tasks)} tasks, of which {len(tasks) - len(left)} are kept in "
+        f"{out}/ and {len(left)} would be run: about {runs:,} layer runs"
+    )
+    seconds = sum(seconds_of(task.experiment, task.steps) for task in left)
+    say(took(seconds, FACTOR, cores))

@@ -1,0 +1,59 @@
+"""What an experiment depends on outside of its configuration and trace, with hashes: files and modules of others."""
+
+from __future__ import annotations
+
+import hashlib
+import inspect
+import sys
+from dataclasses import fields, is_dataclass
+from pathlib import Path
+from typing import Any
+
+from wss.errors import TraceError
+from wss.policies import Earlier
+from wss.policies.placement.layout_file import LayoutFile
+from wss.reading import ENDLESS, open_plain
+from wss.traces.synthetic.spec import SynthSpec
+
+KEY_LENGTH = 24
+
+
+def digest_of(path: str) -> str:
+    """Return a hash of the file *path*."""
+    try:
+        with open_plain(Path(path), ENDLESS) as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as error:
+        raise TraceError(f"{path}: cannot be read ({error.strerror}); give the path of a file that is there") from None
+
+
+def outside_of(value: Any) -> list[tuple[str, str]]:
+    """Return what *value* depends on outside of it, with hashes: files, modules of classes other than wss' own."""
+    if isinstance(value, tuple):
+        return [pair for item in value for pair in outside_of(item)]
+    if not is_dataclass(value):
+        return []
+    found = [pair for field in fields(value) for pair in outside_of(getattr(value, field.name))]
+    if isinstance(value, LayoutFile):
+        found.append((f"layout {value.path}", digest_of(value.path)))
+    if isinstance(value, Earlier):
+        found.append((f"history {value.path}", digest_of(value.path)))
+    if isinstance(value, SynthSpec) and value.loads:
+        found.append((f"loads {value.loads}", digest_of(value.loads)))
+    if not type(value).__module__.startswith("wss."):
+        found.append((f"module {type(value).__module__}", _module_hash(type(value).__module__)))
+    return found
+
+
+_LOADED: dict[str, str] = {}  # hashes of modules as this process has them
+
+
+def _module_hash(name: str) -> str:
+    """Return a hash of the module *name* as this process first met it; what its file says later does not run here."""
+    if name not in _LOADED:
+        try:
+            text = Path(inspect.getfile(sys.modules[name])).read_bytes()
+        except (OSError, TypeError):
+            text = name.encode()  # typed in by hand; nothing better is to be had
+        _LOADED[name] = hashlib.sha256(text).hexdigest()[:KEY_LENGTH]
+    return _LOADED[name]

@@ -1,0 +1,106 @@
+"""Changing a configuration before it is read: ``--set a.b=value``, and what the axes of a sweep put where."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from itertools import pairwise
+from typing import Any
+
+from wss.config import document as nodes
+from wss.config.document import Document, Place
+from wss.errors import ConfigError, did_you_mean
+
+# Keys of which a value holds just one: setting one replaces the whole value.
+_EITHER_OR = {("trace", "path"), ("trace", "synth"), ("layers", "sample"), ("network", "kind")}
+
+
+def apply_setting(document: Document, setting: str) -> None:
+    """Apply one ``a.b=value`` to the document."""
+    key, equals, text = setting.partition("=")
+    steps = key.split(".")
+    source = f"--set {setting}"
+    if not equals or not all(steps):
+        raise ConfigError(f"{source}: is not a setting; write --set a.b=value")
+    parsed = nodes.parse(text, source)
+    parsed.raise_faults()
+    put(document, tuple(steps), parsed.value, dict.fromkeys(parsed.where, source), source, typed=True)
+
+
+def put(
+    document: Document,
+    steps: tuple[str, ...],
+    value: Any,
+    where: Mapping[Place, str],
+    source: str,
+    *,
+    typed: bool = False,
+) -> None:
+    """Put *value* at *steps* of the document; *where* says of each place in the value where it was written.
+
+    It was *typed* if it was given on the command line, not in a file.
+
+    A preset's name on the way becomes ``{preset: name}``; what can only be there instead of another goes in its place.
+    One of the policies is meant by its name, as in ``policies.allo.allocation.block``.
+
+    Raises
+    ------
+    ConfigError
+        If the way leads through something that is no mapping; *source* is what the line calls the setting.
+    """
+    at = document.value
+    place: Place = ()
+    if len(steps) > 1 and steps[0] == "policies" and isinstance(at.get("policies"), list):
+        number = _number_of(at["policies"], steps[1], source)
+        if len(steps) == 2:
+            right = f"set a part of it, such as policies.{steps[1]}.allocation, or all policies"
+            raise ConfigError(f"{source}: policies.{steps[1]} is a whole policy; {right}")
+        at, place = at["policies"][number], ("policies", number)
+        document.called[place] = f"policies.{steps[1]}"
+        steps = steps[2:]
+    for step, following in pairwise(steps):
+        place = (*place, step)
+        inside = at.get(step)
+        other = step == "trace" and isinstance(inside, dict) and _loses(inside, list(steps))
+        if isinstance(inside, str) and step == "dispatch":
+            inside = {}  # `uniform` is the mapping without changes
+        elif isinstance(inside, str) and step in ("model", "wafer", "synth"):
+            inside = {"preset": inside}
+        elif isinstance(inside, str) and place[0] == "policies":
+            inside = {"kind": inside}
+            document.typed |= {(*place, "kind")} if place in document.typed else set()
+        elif inside is None or other or (not isinstance(inside, dict) and (step, following) in _EITHER_OR):
+            inside = {}
+        if not isinstance(inside, dict):
+            raise ConfigError(f"{source}: {'.'.join(map(str, place))} is not a mapping there; set it whole")
+        at[step] = inside
+        at = inside
+    place = (*place, steps[-1])
+    if place in _EITHER_OR:
+        document.value[steps[0]] = at = {}
+    at[steps[-1]] = value
+    _forget(document, place)
+    document.where |= {place: source, **{(*place, *new): text for new, text in where.items()}}
+    document.typed |= {(*place, *new) for new in where if typed}
+
+
+def _forget(document: Document, place: Place) -> None:
+    """Forget where what was at *place* and below was written."""
+    document.typed = {old for old in document.typed if old[: len(place)] != place}
+    for old in [old for old in document.where if old[: len(place)] == place]:
+        del document.where[old]
+
+
+def _number_of(policies: list[Any], name: str, source: str) -> int:
+    """Return which of the *policies* is called *name*, and see to it that it is a mapping."""
+    names = [policy.get("name") if isinstance(policy, dict) else policy for policy in policies]
+    if name not in names:
+        raise ConfigError(f"{source}: there is no policy '{name}'; {did_you_mean(name, map(str, names))}")
+    number = names.index(name)
+    if not isinstance(policies[number], dict):
+        policies[number] = {"name": name, "preset": name}
+    return number
+
+
+def _loses(inside: dict[str, Any], steps: list[str]) -> bool:
+    """Whether a setting below trace.path or trace.synth throws out the other one."""
+    return len(steps) > 1 and (steps[0], steps[1]) in _EITHER_OR and steps[1] not in inside

@@ -1,0 +1,263 @@
+"""A sweep: one configuration, and what to change in it; from a YAML file to a list of points, each an Experiment.
+
+    name: fig12                      # by default the file's name
+    about: one line on what it shows
+    config: {...}                    # what all points share: a configuration, or the path of one
+    grid:                            # every combination of one choice from each axis
+      batch: [4096, 16384]           # a setting and its values
+      model:                         # or any name, and by label what to set for each choice
+        deepseek_v3: {model: deepseek_v3, trace.synth: deepseek_v3}
+        kimi_k2: {model: kimi_k2, trace.synth: kimi_k2, precision: fp8}
+    vary:                            # one change at a time, all else as in config; axes as above
+      window: [1, 4]
+    check: {tolerance: 0.01, figures: [speedup]}   # for `wss check`
+
+With both, every combination of the grid is varied.
+"""
+
+from __future__ import annotations
+
+import copy
+import itertools
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any
+
+from annotated_types import Ge, Len, Lt
+
+from wss.config.build import build
+from wss.config.code import folders_beside
+from wss.config.document import Document, Place
+from wss.config.experiment import Experiment
+from wss.config.load import experiment_of, read_mapping
+from wss.config.overrides import apply_setting, put
+from wss.config.shipped import find
+from wss.errors import CHECKED, ConfigError, did_you_mean
+from wss.escaping import PLAIN_NAME, is_plain_name
+
+KEYS = ("name", "about", "config", "grid", "vary", "check")
+MOST_POINTS = 10_000
+VARIED, TO = "varied", "to"  # columns that say what is varied, and to what
+CENTRE = "-"  # in both, where nothing is
+TAKEN = {VARIED, TO, "policy", "task", "baseline", "speedup", "hops", "kernels", "link", "utilization"}
+TAKEN |= {"estimated_utilization", "seeds_run"}
+TAKEN |= {f"{end}_{axis}" for end in ("source", "target") for axis in "xy"}
+
+Label = str | int | float | bool
+
+
+@dataclass(frozen=True, kw_only=True)
+class CheckSpec:
+    """What `wss check` compares, and by how much a figure may move, as a share of it."""
+
+    __pydantic_config__ = CHECKED
+
+    tolerance: Annotated[float, Ge(0), Lt(1)] = 0.01
+    figures: Annotated[tuple[str, ...], Len(1)] = ("speedup", "decode_time_s", "hops")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Point:
+    """One experiment of a sweep, and by axis the label of what was chosen for it."""
+
+    labels: dict[str, Label]
+    experiment: Experiment
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sweep:
+    """All points of a sweep, in the order of its axes; *settings* and *allow_code* were given on the command line."""
+
+    name: str
+    about: str
+    axes: tuple[str, ...]
+    points: tuple[Point, ...]
+    check: CheckSpec
+    settings: tuple[str, ...] = ()
+    allow_code: bool = False
+
+
+@dataclass(frozen=True)
+class _Choice:
+    """One choice on an axis: its label, and where to put what, each written somewhere."""
+
+    axis: str
+    label: Label
+    puts: tuple[tuple[str, Any, Place], ...]
+
+
+def load_sweep(path: Path, settings: Sequence[str] = (), *, allow_code: bool = False) -> Sweep:
+    """Read the sweep of *path*; *settings* such as ``steps=8`` change what all its points share.
+
+    With *allow_code* its classes (``package.module:Class``) are imported, and looked up beside it too.
+
+    Raises
+    ------
+    ConfigError
+        With one line for each fault: ``file:line:col: path: what; what would be right``.
+    """
+    document = read_mapping(path, "config and grid", folders_beside(allow_code, path))
+    for key in document.value:
+        if key not in KEYS:
+            document.fault((key,), f"is not a key of a sweep; {did_you_mean(key, KEYS)}")
+    name = _text(document, "name", path.stem)
+    about = _text(document, "about", "")
+    spec = build(document, ("check",), document.value.get("check", {}), CheckSpec)
+    grid, vary = _axes(document, "grid"), _axes(document, "vary")
+    if not grid and not vary:
+        document.fault((), "has neither grid nor vary; give one, such as grid: {batch: [4096, 16384]}")
+    for axis in set(grid) & set(vary):
+        document.fault(("vary", axis), "is in grid too; keep one")
+    _check_puts(document, grid, vary)
+    common = _common(document, path, allow_code)
+    document.raise_faults()
+    for setting in settings:
+        key = setting.partition("=")[0]
+        for choice in (choice for axes in (grid, vary) for choices in axes.values() for choice in choices):
+            if any(_meet(to, key) for to, _, _ in choice.puts):
+                raise ConfigError(f"--set {setting}: the axis {choice.axis} of {path} sets it; change it there")
+        apply_setting(common, setting)
+    combinations = list(_combinations(grid, vary))
+    if len(combinations) > MOST_POINTS:
+        raise ConfigError(f"{path}: makes {len(combinations)} points; give axes that make at most {MOST_POINTS}")
+    return Sweep(
+        name=name,
+        about=about,
+        axes=(*grid, *((VARIED, TO) if vary else ())),
+        points=_points(document, common, combinations),
+        check=spec,
+        settings=tuple(settings),
+        allow_code=allow_code,
+    )
+
+
+def _text(document: Document, key: str, default: str) -> str:
+    value: Any = document.value.get(key, default)
+    if not isinstance(value, str) or not (is_plain_name(value) if key == "name" else value.isprintable()):
+        right = PLAIN_NAME if key == "name" else "plain text"
+        document.fault((key,), f"{str(value)[:100]!r} is not right; give {right}")
+        return default
+    return str(value)
+
+
+def _common(document: Document, path: Path, allow_code: bool) -> Document:
+    """Return what all points share, as a document of its own."""
+    value = document.value.get("config")
+    if isinstance(value, str):
+        file = find(Path(value), path.parent)
+        return read_mapping(file, "model, wafer, trace and policies", folders_beside(allow_code, path, file))
+    if not isinstance(value, dict):
+        document.fault(("config",), "is missing or no configuration; give keys and values, or a file's path")
+        return Document(document.name, {})
+    where = {place[1:]: text for place, text in document.where.items() if place[:1] == ("config",)}
+    return Document(document.name, value, where, code_folders=document.code_folders)
+
+
+def _check_puts(document: Document, grid: dict[str, list[_Choice]], vary: dict[str, list[_Choice]]) -> None:
+    """Note settings that would wipe out what another axis, or another setting of the same choice, has put."""
+    before: list[str] = []  # what the axes so far may have put
+    for choices in grid.values():
+        for choice in choices:
+            _check_choice(document, choice, before)
+        before += [to for choice in choices for to, _, _ in choice.puts]
+    for choices in vary.values():  # one at a time
+        for choice in choices:
+            _check_choice(document, choice, before)
+
+
+def _check_choice(document: Document, choice: _Choice, before: list[str]) -> None:
+    for number, (to, _, place) in enumerate(choice.puts):
+        others = [*before, *(other for other, _, _ in choice.puts[:number])]
+        wiped = next((other for other in others if _wipes(to, other)), None)
+        if wiped is not None:
+            what = "is set by another axis too" if wiped == to else f"would throw out '{wiped}', which is set before it"
+            document.fault(place, f"{what}; put both into one choice")
+
+
+def _wipes(later: str, earlier: str) -> bool:
+    """Whether setting *later* throws out what *earlier* has set: it is the same, or replaces what holds it."""
+    parents = {"trace.synth": "trace", "trace.path": "trace", "network.kind": "network", "layers.sample": "layers"}
+    whole = parents.get(later, later)
+    return f"{earlier}.".startswith(f"{whole}.")
+
+
+def _axes(document: Document, key: str) -> dict[str, list[_Choice]]:
+    """Read the axes under *key*."""
+    value = document.value.get(key, {})
+    if not isinstance(value, dict):
+        document.fault((key,), f"{value!r} is not right; give axes, such as batch: [4096, 16384]")
+        return {}
+    return {axis: _axis(document, (key, axis), items) for axis, items in value.items()}
+
+
+def _axis(document: Document, place: Place, items: Any) -> list[_Choice]:
+    """Read one axis: a list of values, or a mapping of labels to settings."""
+    axis = str(place[-1])
+    labels = [axis, *(items if isinstance(items, list | dict) else ())]
+    for label in labels:
+        if isinstance(label, str) and not label.isprintable():
+            document.fault(place, f"{label[:100]!r} is no plain text; give it a label without control characters")
+    if axis in TAKEN or axis.endswith(("_s", "_bytes", "_estimate", "_low", "_high")):
+        document.fault(place, f"'{axis}' is a column of the results; give the axis another name")
+    if isinstance(items, list) and items:
+        for i, item in enumerate(items):
+            if isinstance(item, list | dict) or item is None:
+                document.fault((*place, i), "is no plain value; give labels, such as half: {network.duplex: half}")
+        if len({float(item) if isinstance(item, int | float) else str(item) for item in items}) < len(items):
+            document.fault(place, "has a value twice; keep one")
+        return [_Choice(axis, item, ((axis, item, (*place, i)),)) for i, item in enumerate(items)]
+    if not isinstance(items, dict) or not items:
+        document.fault(place, f"{items!r} is not right; give a list of values, or labels with settings")
+        return []
+    choices = []
+    for label, puts in items.items():
+        if not isinstance(puts, dict):
+            document.fault((*place, label), "is not right; give settings, such as {batch: 4096}")
+            continue
+        choices.append(_Choice(axis, label, tuple((to, value, (*place, label, to)) for to, value in puts.items())))
+    return choices
+
+
+def _meet(axis: str, key: str) -> bool:
+    """Whether one of two settings is within the other."""
+    a, b = axis.split("."), key.split(".")
+    shorter = min(len(a), len(b))
+    return a[:shorter] == b[:shorter]
+
+
+def _combinations(
+    grid: dict[str, list[_Choice]], vary: dict[str, list[_Choice]]
+) -> Iterator[tuple[dict[str, Label], list[_Choice]]]:
+    """Yield the labels and the choices of every point."""
+    for chosen in itertools.product(*grid.values()):
+        labels: dict[str, Label] = {choice.axis: choice.label for choice in chosen}
+        if not vary:
+            yield labels, list(chosen)
+            continue
+        yield labels | {VARIED: CENTRE, TO: CENTRE}, list(chosen)
+        for choices in vary.values():
+            for choice in choices:
+                yield labels | {VARIED: choice.axis, TO: str(choice.label)}, [*chosen, choice]
+
+
+def _points(
+    document: Document, common: Document, combinations: list[tuple[dict[str, Label], list[_Choice]]]
+) -> tuple[Point, ...]:
+    """Make every point's experiment, or raise the faults of all of them, each once."""
+    points: list[Point] = []
+    faults: list[str] = []
+    for labels, choices in combinations:
+        own = common.copy()
+        try:
+            for choice in choices:
+                for to, value, place in choice.puts:
+                    size = len(place)
+                    where = {at[size:]: text for at, text in document.where.items() if at[:size] == place}
+                    put(own, tuple(to.split(".")), copy.deepcopy(value), where, document.where[place])
+            points.append(Point(labels=labels, experiment=experiment_of(own)))
+        except ConfigError as error:
+            faults += error.faults
+    if faults:
+        raise ConfigError(*dict.fromkeys(faults))
+    return tuple(points)

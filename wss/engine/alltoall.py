@@ -1,0 +1,201 @@
+"""The all-to-all of token activations round a kernel: dispatch to the dies that compute, combine back to the owners.
+
+The tokens of the batch are spread evenly over the D dies by their attention part, whose tokens are routed alike. Die d
+gets n_d tokens, n_d/D from each die, its own among them, which cross no link. What it makes of them goes back the same
+way. Dispatch ends before the first expert begins, and combine begins after the last one has ended:
+
+    kernel time = dispatch + experts + combine
+
+How long each phase takes is a matter of the network, `wss.engine.network.transfers`, and of the way that tokens go:
+`Direct`, or `Relayed` where they cross between nodes once.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from typing import Annotated, Literal
+
+import numpy as np
+from annotated_types import Gt, Le
+
+from wss.engine.network.base import FluidSpec, NetworkSpec
+from wss.engine.network.transfers import CARRIERS, Carrier, Carrying, drained, way_of
+from wss.engine.token_counts import at_nodes, exactly_met, expected_met
+from wss.errors import CHECKED, ConfigError
+from wss.hardware.wafer import Wafer
+from wss.records import Exchanged, FloatArray, IntArray, Plan, Routed
+
+ElementBytes = Annotated[float, Gt(0), Le(8)]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Dispatch:
+    """What the dies send one another: tokens, spread evenly over them, to where their experts are computed, and back.
+
+    Attributes
+    ----------
+    dispatch_bytes, combine_bytes
+        Bytes of one element of the hidden state on its way to the experts and back. None for those of the activations
+        that `precision` states; if it states none, FP8 there and BF16 back,
+        as DeepSeek-V3 is served (DeepEP's README: "FP8 dispatching and BF16 combining"); FP8's scales, 4 bytes for 128
+        elements there, are left out.
+    once_per
+        A token goes once to each die that computes any of its experts, and comes back once, summed there (DeepEP's
+        high-throughput kernels inside a node); or once for each expert (its low-latency kernels); or, of GPUs, once to
+        each node, to the GPU that has the number of the sender's, and on from there once to each die, and back the
+        same way, summed on each die and then in the node (its high-throughput kernels between nodes). On a node alone
+        the last is the first.
+    counting
+        How many tokens that makes is expected from the counts of experts, as if it were chance which ones a token has
+        together; or counted exactly, by each token's own. Each for an expert needs neither.
+    """
+
+    __pydantic_config__ = CHECKED
+
+    dispatch_bytes: ElementBytes | None = None
+    combine_bytes: ElementBytes | None = None
+    once_per: Literal["die", "expert", "node"] = "die"
+    counting: Literal["expected", "exact"] = field(default="expected", metadata={"option": True})
+
+    def filled(self, activations: float | None = None) -> Dispatch:
+        """Return the same with all bytes given; *activations* are bytes of an element of a token, if stated."""
+        return replace(
+            self,
+            dispatch_bytes=self.dispatch_bytes or activations or 1.0,
+            combine_bytes=self.combine_bytes or activations or 2.0,
+        )
+
+    @property
+    def needs_tokens(self) -> bool:
+        """Whether the experts of each token are to be known."""
+        return self.counting == "exact" and self.once_per != "expert"
+
+
+class Direct:
+    """Each die sends to each other one what is computed there."""
+
+    def __init__(self, wafer: Wafer, carry: Carrier) -> None:
+        dies = wafer.num_dies
+        # in turns: first every die with the one after it, then with the one after that, and so on
+        source, turn = (array.ravel() for array in np.indices((dies, dies))[:, :, 1:])
+        order = np.argsort(turn, kind="stable")
+        source, die = source[order], (source[order] + turn[order]) % dies
+        self._die, self._dies, self._carry = die, dies, carry
+        self._there, self._back = way_of(wafer, source, die), way_of(wafer, die, source)
+
+    def carry(self, received: FloatArray, _: FloatArray, there: float, back: float) -> tuple[Carrying, Carrying]:
+        """Return the two phases, if each die is sent *received* tokens [dies] of *there* bytes, and *back* bytes."""
+        flows = received[self._die] / self._dies
+        some = flows > 0  # a flow of no bytes is none: it would take its hops, and hold them
+        return (
+            self._carry(self._there.only(some), flows[some] * there),
+            self._carry(self._back.only(some), flows[some] * back),
+        )
+
+
+class Relayed:
+    """A token goes to each node once: to the GPU there that has the number of its owner's, which hands it on.
+
+    Handing on begins with the first token, so a token's way is one flow over the links to the relay and from there, and
+    takes its latency and what the busiest of them takes. On the way back the relay sums what its node made of a token.
+    """
+
+    def __init__(self, wafer: Wafer, nodes: IntArray) -> None:
+        dies = wafer.num_dies
+        self._wafer, self._node = wafer, nodes
+        self._gpus, self._dies = dies // (int(nodes.max()) + 1), dies
+        source, die = np.nonzero(~np.eye(dies, dtype=np.bool_))
+        relay = nodes[die] * self._gpus + source % self._gpus
+        self._there, self._back = way_of(wafer, source, relay, die), way_of(wafer, die, relay, source)
+        is_leg = (relay == die) | (relay == source)  # between nodes to a relay, or inside one
+        self._leg_die, self._leg_inside = die[is_leg], (relay == source)[is_leg]
+        self._leg_there, self._leg_back = self._there.only(is_leg), self._back.only(is_leg)
+
+    def carry(self, received: FloatArray, met: FloatArray, there: float, back: float) -> tuple[Carrying, Carrying]:
+        """Return the two phases, if the dies are sent *received* tokens [dies], and the nodes *met* of them [nodes].
+
+        *there* and *back* are bytes of a token. A relay hands a share of 1/GPUs of a die's tokens on, from all nodes.
+        """
+        between = met[self._node[self._leg_die]] / self._dies
+        tokens = np.where(self._leg_inside, received[self._leg_die] / self._gpus, between)
+        links = self._wafer.num_links
+        return (
+            drained(self._there, self._leg_there.loads(tokens * there, links), self._wafer),
+            drained(self._back, self._leg_back.loads(tokens * back, links), self._wafer),
+        )
+
+
+class Exchange:
+    """The exchange of one model's tokens on one wafer.
+
+    Raises
+    ------
+    ConfigError
+        If the network carries no activations, or the wafer has no nodes to send a token to once.
+    """
+
+    def __init__(self, dispatch: Dispatch, network: NetworkSpec, wafer: Wafer, hidden: int, top_k: int) -> None:
+        if type(network) not in CARRIERS:
+            name = type(network).__name__
+            raise ConfigError(f"dispatch: the network {name} carries reads alone; give one of fluid, packet, circuit")
+        self._dispatch, self._top_k, self._dies = dispatch, top_k, wafer.num_dies
+        given = dispatch.filled()
+        self._there_bytes, self._back_bytes = hidden * (given.dispatch_bytes or 0), hidden * (given.combine_bytes or 0)
+        carry = CARRIERS[type(network)](network, wafer)
+        self._nodes = _nodes_of(dispatch, network, wafer)
+        self._way = Direct(wafer, carry) if self._nodes is None else Relayed(wafer, self._nodes)
+        self._nothing = Carrying(0.0, np.zeros(wafer.num_links), np.zeros(wafer.num_links))
+
+    def run(self, plan: Plan, routed: Routed | None = None, zero_choices: int = 0) -> Exchanged:
+        """Return what it takes to bring the tokens of *plan* to their experts and the results back.
+
+        *routed* are the experts of each token, where they are to be counted exactly; *zero_choices* of all choices are
+        zero-computation experts, which nothing is sent to.
+        """
+        received, met = self._sent(plan, routed, zero_choices)
+        there, back = self._nothing, self._nothing
+        if self._dies > 1 and received.any():
+            there, back = self._way.carry(received, met, self._there_bytes, self._back_bytes)
+        return Exchanged(
+            tokens=float(plan.tokens.sum() + zero_choices) / self._top_k,
+            received=received,
+            met=met,
+            there_bytes=self._there_bytes,
+            back_bytes=self._back_bytes,
+            dispatch=there.end,
+            combine=back.end,
+            link_bytes=there.carried + back.carried,
+            link_busy=there.busy + back.busy,
+        )
+
+    def _sent(self, plan: Plan, routed: Routed | None, zero_choices: int) -> tuple[FloatArray, FloatArray]:
+        """Return how many tokens each die is sent, [dies], and each node, [nodes]; of no nodes if they go straight."""
+        if self._dispatch.once_per == "expert":
+            return np.bincount(plan.die, plan.tokens, self._dies).astype(np.float64), np.zeros(0)
+        received = self._met(plan, routed, self._dies, zero_choices)
+        if self._nodes is None:
+            return received, np.zeros(0)
+        nodes = int(self._nodes[-1]) + 1
+        return received, self._met(at_nodes(plan, self._nodes), routed, nodes, zero_choices)
+
+    def _met(self, plan: Plan, routed: Routed | None, places: int, zero_choices: int) -> FloatArray:
+        """Return how many tokens are computed in each of *places*, [places]."""
+        if not self._dispatch.needs_tokens:
+            return expected_met(plan, self._top_k, places, zero_choices)
+        if routed is None:
+            raise ValueError("tokens are to be counted exactly, and their experts are not given")
+        return exactly_met(plan, routed, places)
+
+
+def _nodes_of(dispatch: Dispatch, network: NetworkSpec, wafer: Wafer) -> IntArray | None:
+    """Return the node of each GPU, [dies], if tokens are to go to each of several nodes once; else None."""
+    if dispatch.once_per != "node":
+        return None
+    nodes = wafer.nodes
+    if nodes is None:
+        raise ConfigError("dispatch: once_per: node is for GPUs in nodes, and this wafer is a mesh; give once_per: die")
+    if nodes[-1] == 0:
+        return None
+    if not isinstance(network, FluidSpec):
+        raise ConfigError("dispatch: once_per: node runs on the fluid network alone; give network: fluid")
+    return nodes

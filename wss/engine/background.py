@@ -1,0 +1,54 @@
+"""Moving weights with what kernels leave of HBMs and links, so that no kernel is slowed.
+
+What a resource leaves is capacity x time of the kernel less what it carried. A move of n bytes uses what a read with a
+copy does (`fluid`): n of the source's HBM, of each link on the way and of the die's own HBM, and request/granule of n
+of each link on the way back. Moves are served in their order, each as far as all its resources go. Nothing asks when in
+the kernel a resource is idle, and latencies are hidden: no scheduler moves more, a real one may move less.
+"""
+
+from __future__ import annotations
+
+import numba
+import numpy as np
+
+from wss.engine.network.resources import Paths
+from wss.hardware.wafer import Wafer
+from wss.records import Carried, FloatArray, Plan
+
+
+class Idle:
+    """The resources of a wafer between and beside the reads of its kernels."""
+
+    def __init__(self, wafer: Wafer) -> None:
+        self._paths = Paths(wafer)
+
+    def move(self, moves: Plan, left: FloatArray, carried: Carried, seconds: float) -> FloatArray:
+        """Move weights beside a kernel of *seconds* that *carried* so much; return the bytes of each move, [moves].
+
+        Parameters
+        ----------
+        moves
+            Reads that are kept as copies, the most urgent first.
+        left
+            Bytes still to move of each, [moves].
+        """
+        used = np.concatenate([carried.hbm_read + carried.hbm_written, carried.link_data + carried.link_request])
+        spare = np.maximum(0.0, self._paths.capacity[: used.size] * seconds - used)
+        row = self._paths.rows(moves, hit=False)
+        moved = np.zeros(len(left))
+        _serve(row, left, spare, *self._paths.tables[:3], moved)
+        return moved
+
+
+@numba.njit(cache=True, nogil=True)
+def _serve(row, left, spare, resources, weights, lengths, moved):  # type: ignore[no-untyped-def]
+    """Fill in *moved* [moves] and use up *spare* [resources]."""
+    for i in range(row.size):
+        r, amount = row[i], left[i]
+        for k in range(lengths[r]):
+            amount = min(amount, spare[resources[r, k]] / weights[r, k])
+        if amount <= 0.0:
+            continue
+        moved[i] = amount
+        for k in range(lengths[r]):
+            spare[resources[r, k]] = max(0.0, spare[resources[r, k]] - amount * weights[r, k])

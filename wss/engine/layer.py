@@ -1,0 +1,80 @@
+"""One MoE kernel from start to barrier: a process for each die, a network between them, one clock."""
+
+from __future__ import annotations
+
+import numpy as np
+import simpy
+
+from wss.engine.die import Ahead, Work
+from wss.engine.llc import Llcs
+from wss.engine.network.base import NetworkModel
+from wss.records import FloatArray, KernelRun, Plan
+
+
+def simulate_kernel(
+    network_model: NetworkModel,
+    llcs: Llcs,
+    layer: int,
+    plan: Plan,
+    nbytes: float,
+    compute: FloatArray,
+    window: int,
+    ahead: Ahead | None = None,
+) -> KernelRun:
+    """Run *plan* and return what happened.
+
+    Nothing outlives a kernel but its copies and what lies in the LLCs, and all dies wait for the last one; so every
+    kernel has a clock of its own that starts at zero, and is a pure function of its arguments.
+
+    Parameters
+    ----------
+    network_model
+        The network of the wafer.
+    llcs
+        The caches of all dies, begun for this kernel; changed.
+    layer
+        Which layer's experts the plan's are.
+    plan
+        The tasks.
+    nbytes
+        Bytes of one expert.
+    compute
+        Seconds each task computes, [tasks].
+    window
+        Reads in flight a die may have.
+    ahead
+        What dies that are done prefetch for the next kernel.
+    """
+    env = simpy.Environment()
+    by_die = np.argsort(plan.die, kind="stable")
+    bounds = np.searchsorted(plan.die[by_die], np.arange(llcs.num_dies + 1))
+    mine = {die: by_die[bounds[die] : bounds[die + 1]].tolist() for die in range(llcs.num_dies)}
+    if ahead is None:
+        mine = {die: tasks for die, tasks in mine.items() if tasks}
+    work = Work(
+        env=env,
+        network=network_model.start(env),
+        plan=plan,
+        layer=layer,
+        nbytes=nbytes,
+        compute=compute,
+        window=window,
+        llcs=llcs,
+        ahead=ahead,
+        working=len(mine),
+    )
+    for die, tasks in mine.items():
+        env.process(work.die(die, tasks))
+    env.run()
+
+    die_end = np.zeros(llcs.num_dies)
+    np.maximum.at(die_end, plan.die, work.end)
+    return KernelRun(
+        issue=work.issue,
+        read_end=work.read_end,
+        end=work.end,
+        hit=work.hit,
+        prefetched=work.prefetched,
+        die_end=die_end,
+        carried=work.network.carried(),
+    )

@@ -1,0 +1,1 @@
+"""Networks: which resources a transfer uses, and how transfers share them."""

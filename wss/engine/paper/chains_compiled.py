@@ -1,0 +1,278 @@
+"""One MoE kernel of ``physics: paper_artifact`` in compiled code: the twin of `artifact.ArtifactKernel` for long runs.
+
+The chains are those that stand there, and the integers that come out are the same (tests hold it to that).
+"""
+
+from __future__ import annotations
+
+import numba
+import numpy as np
+
+from wss.engine.paper.machine import (
+    EMPTY,
+    HIT,
+    HOP_LATENCY,
+    MISS,
+    REQUEST_BYTES,
+    SLICES,
+    STORE,
+    Counts,
+    Machine,
+    Memories,
+)
+from wss.engine.paper.queues_compiled import ENTRY, EVENT, HEADS, next_event, release, resources_of, submit
+from wss.records import BoolArray, IntArray
+
+# What an event does: the steps of a chain.
+LOOK_UP, READ_LOCAL, STORE_LOCAL, COMPUTE = range(4)
+REQUEST, HIT_AT_HOME, READ_AT_HOME, STORE_AT_HOME, DATA, WRITE, NONE = range(4, 11)
+MOST_EVENTS = 7  # of a chain: look-up, request, read, store, data, compute, write
+TASK = np.dtype(
+    [
+        ("expert", np.int64),
+        ("die", np.int64),
+        ("home", np.int64),
+        ("away", np.int64),  # 1 if the die is not the home
+        ("wanted", np.int64),  # 1 if worth a copy
+        ("set", np.int64),  # of the LLCs
+        ("key", np.int64),  # of the first slice in the LLCs
+        ("hops_out", np.int64),
+        ("request", np.int64),  # where the route of the request begins in needs
+        ("hops_back", np.int64),
+        ("data", np.int64),  # where the route of the data begins
+        ("read_bytes", np.int64),  # of a slice with its activations
+        ("read_ns", np.int64),
+        ("compute_ns", np.int64),
+        ("remote_slices", np.int64),  # counted
+    ]
+)
+SETTING = np.dtype(
+    [
+        ("slice_bytes", np.int64),
+        ("slice_ns", np.int64),  # of a DRAM access
+        ("request_ns", np.int64),  # without hops
+        ("data_ns", np.int64),  # without hops
+    ]
+)
+TOTAL = np.dtype([(name, np.int64) for name in ("accesses", "hits", "hops", "local", "remote", "written", "time")])
+DIE = np.dtype([(name, np.int64) for name in ("end", "compute", "copied")])
+
+
+@numba.njit(cache=True, nogil=True)
+def _holds(llc, task, part, die):  # type: ignore[no-untyped-def]
+    """Whether the LLC of *die* holds a slice."""
+    key = task.key + part
+    return llc[die, task.set, 0] == key or llc[die, task.set, 1] == key
+
+
+@numba.njit(cache=True, nogil=True)
+def store(llc, task, part, die):  # type: ignore[no-untyped-def]
+    """Put a slice in the LLC of *die*, and the oldest of its set, which has two ways, out."""
+    key, row = task.key + part, task.set
+    if llc[die, row, 0] == EMPTY:
+        llc[die, row, 0] = key
+    elif llc[die, row, 1] == EMPTY:
+        if llc[die, row, 0] != key:
+            llc[die, row, 1] = key
+    elif llc[die, row, 1] != key:
+        llc[die, row, 0] = llc[die, row, 1]
+        llc[die, row, 1] = key
+
+
+@numba.njit(cache=True, nogil=True)
+def _needs_of(kind, task, dies):  # type: ignore[no-untyped-def]
+    """Return which stretch of needs an event of *kind* holds, first and last."""
+    if kind == REQUEST:
+        return task.request, task.request + task.hops_out
+    if kind == DATA:
+        return task.data, task.data + task.hops_back
+    if kind == COMPUTE:
+        unit = task.die
+    elif kind in (READ_LOCAL, WRITE):
+        unit = dies + task.die
+    elif kind == READ_AT_HOME:
+        unit = dies + task.home
+    elif kind in (LOOK_UP, STORE_LOCAL):
+        unit = 2 * dies + task.die
+    else:
+        unit = 2 * dies + task.home
+    return unit, unit + 1
+
+
+@numba.njit(cache=True, nogil=True)
+def _at_die(kind, start, task, part, total, die, copies, llc):  # type: ignore[no-untyped-def]
+    """Act as an event at the die that computes, up to the request: return its end and the kinds that follow then."""
+    if kind == LOOK_UP:
+        total.accesses += 1
+        if _holds(llc, task, part, task.die):
+            total.hits += 1
+            return start + HIT, COMPUTE, NONE
+        is_here = task.away == 0 or copies[task.expert, part, task.die]
+        return start + MISS, READ_LOCAL if is_here else REQUEST, NONE
+    if kind == READ_LOCAL:
+        total.local += task.read_bytes
+        return start + task.read_ns, STORE_LOCAL, COMPUTE
+    if kind == STORE_LOCAL:
+        store(llc, task, part, task.die)
+        return start + STORE, NONE, NONE
+    die.compute += task.compute_ns
+    return start + task.compute_ns, NONE, NONE
+
+
+@numba.njit(cache=True, nogil=True)
+def _remote(kind, start, task, part, setting, total, die, copies, llc):  # type: ignore[no-untyped-def]
+    """Act as an event of a remote read, from the request on: return its end and the kinds that follow then."""
+    if kind == REQUEST:
+        total.hops += task.hops_out
+        task.remote_slices += 1
+        hit = _holds(llc, task, part, task.home)
+        total.hits += hit
+        end = start + HOP_LATENCY * task.hops_out + setting.request_ns
+        return end, HIT_AT_HOME if hit else READ_AT_HOME, NONE
+    if kind == HIT_AT_HOME:
+        return start + HIT, DATA, NONE
+    if kind == READ_AT_HOME:
+        total.remote += setting.slice_bytes
+        return start + setting.slice_ns, STORE_AT_HOME, DATA
+    if kind == STORE_AT_HOME:
+        store(llc, task, part, task.home)
+        return start + STORE, NONE, NONE
+    if kind == DATA:
+        end = start + HOP_LATENCY * task.hops_back + setting.data_ns
+        return end, COMPUTE, WRITE if task.wanted else NONE
+    total.written += setting.slice_bytes
+    die.copied += not copies[task.expert, part, task.die]
+    copies[task.expert, part, task.die] = True
+    return start + setting.slice_ns, NONE, NONE
+
+
+@numba.njit(cache=True, nogil=True)
+def _most_waiting(tasks, needs, dies, resources):  # type: ignore[no-untyped-def]
+    """Return how many events may ever wait for each resource, at most, [resources]."""
+    most = np.zeros(resources, np.int64)
+    for k in range(tasks.size):
+        task = tasks[k]
+        for kind in range(NONE):
+            if task.away or kind <= COMPUTE:
+                first, last = _needs_of(kind, task, dies)
+                for i in range(first, last):
+                    most[needs[i]] += SLICES
+    return most
+
+
+@numba.njit(cache=True, nogil=True)
+def _tasks_of(tasks, wanted, layer, home, sets, route, costs):  # type: ignore[no-untyped-def]
+    """Return *tasks* [tasks, 3] as `TASK` records."""
+    records = np.empty(len(tasks), TASK)
+    for k in range(len(tasks)):
+        task = records[k]
+        expert, die = tasks[k, 0], tasks[k, 1]
+        at = home[expert]
+        task.expert = expert
+        task.die = die
+        task.home = at
+        task.away = die != at
+        task.wanted = wanted[k]
+        task.set = expert % sets
+        task.key = (layer * home.size + expert) * SLICES
+        task.request = route[die, at]
+        task.hops_out = route[die, at + 1] - route[die, at]
+        task.data = route[at, die]
+        task.hops_back = route[at, die + 1] - route[at, die]
+        task.read_bytes = costs[0, k]
+        task.read_ns = costs[1, k]
+        task.compute_ns = costs[2, k]
+        task.remote_slices = 0
+    return records
+
+
+@numba.njit(cache=True, nogil=True)
+def _run(tasks, setting, totals, dies, copies, llc, needs, most):  # type: ignore[no-untyped-def]
+    """Run all chains over *most* resources, counting in *tasks*, *totals* and *dies*; return how long each was held.
+
+    A record does not keep its array alive: *setting* and *totals* [1] are whole arrays, which the caller holds.
+    """
+    fixed, total = setting[0], totals[0]
+    chains = SLICES * tasks.size
+    waiting = _most_waiting(tasks, needs, dies.size, most)
+    resources = resources_of(waiting)
+    # an admitted event holds a resource: there are never more of them
+    events, entries = np.empty(MOST_EVENTS * chains, EVENT), np.empty(waiting.sum() + most, ENTRY)
+    numbers = np.zeros(HEADS + most, np.int64)
+    for chain in range(chains):
+        task = tasks[chain // SLICES]
+        first, last = _needs_of(LOOK_UP, task, dies.size)
+        submit(needs, events, entries, resources, numbers, 0, first, last, task.away, chain, LOOK_UP)
+    while True:
+        e = next_event(entries, resources)
+        if e < 0:
+            return resources["busy"][:most].copy()
+        kind, start, chain = events[e].kind, events[e].time, events[e].chain
+        task, part = tasks[chain // SLICES], chain % SLICES
+        die = dies[task.die]
+        if kind <= COMPUTE:
+            end, then, also = _at_die(kind, start, task, part, total, die, copies, llc)
+        else:
+            end, then, also = _remote(kind, start, task, part, fixed, total, die, copies, llc)
+        for following in (then, also):
+            if following != NONE:
+                first, last = _needs_of(following, task, dies.size)
+                submit(needs, events, entries, resources, numbers, end, first, last, task.away, chain, following)
+        die.end = max(die.end, end)
+        total.time = max(total.time, end)
+        release(needs, events, entries, resources, numbers, e, end)
+
+
+@numba.njit(cache=True, nogil=True)
+def run_chains(tasks, wanted, costs, setting, layer, home, needs, route, most, copies, num_copies, llc):  # type: ignore[no-untyped-def]
+    """Run all chains.
+
+    Parameters
+    ----------
+    tasks, wanted
+        Expert, die and tokens of each, [tasks, 3]; whether its expert is worth a copy, [tasks].
+    costs
+        Bytes and ns of a local read of a slice, ns of computing it, [3, tasks].
+    setting
+        Bytes of a slice, ns of its DRAM access, ns of a request and of data without hops, [4].
+    layer, home, needs, route, most
+        Which layer; home, needs and routes as in `Machine`; how many resources there are.
+    copies, num_copies, llc
+        As in `Memories`; changed.
+
+    Returns
+    -------
+    Slices read remotely, [tasks]; end, compute and new copies of each die, [dies]; how long each resource was held,
+    [resources]; the totals in the order of `TOTAL`.
+    """
+    records = _tasks_of(tasks, wanted, layer, home, llc.shape[1], route, costs)
+    fixed, totals, dies = np.empty(1, SETTING), np.zeros(1, TOTAL), np.zeros(num_copies.size, DIE)
+    fixed[0].slice_bytes, fixed[0].slice_ns, fixed[0].request_ns, fixed[0].data_ns = setting
+    busy = _run(records, fixed, totals, dies, copies[layer], llc, needs, most)
+    num_copies += dies["copied"]
+    return records["remote_slices"].copy(), dies["end"].copy(), dies["compute"].copy(), busy, totals.view(np.int64)
+
+
+def compiled_artifact(machine: Machine, memories: Memories, layer: int, tasks: IntArray, wanted: BoolArray) -> Counts:
+    """Run *tasks* (expert, die, tokens), [tasks, 3], in that order; *wanted*: worth a copy, [tasks]."""
+    costs = machine.costs(tasks[:, 2])
+    nbytes = machine.slice_bytes
+    setting = (nbytes, machine.slice_ns, machine.link_ns(0, REQUEST_BYTES), machine.link_ns(0, nbytes))
+    needs, route = machine.needs
+    places = (layer, machine.homes, needs, route, machine.num_resources)
+    outlives = (memories.copies, memories.num_copies, memories.llc)
+    remote_slices, die_end, die_compute, busy, totals = run_chains(tasks, wanted, costs, setting, *places, *outlives)
+    accesses, hits, hops, local, remote, written, time = totals.tolist()
+    return Counts(
+        remote_slices=remote_slices,
+        die_end=die_end,
+        die_compute=die_compute,
+        edge_busy=busy[SLICES * machine.num_dies :],
+        time=time,
+        accesses=accesses,
+        llc_hits=hits,
+        hops=hops,
+        local_bytes=local,
+        remote_bytes=remote,
+        written_bytes=written,
+    )

@@ -1,0 +1,7 @@
+"""The walk: experiment in, result out."""
+
+from wss.execution.lockstep import check, simulate
+from wss.execution.placement import layout_of
+from wss.execution.run import Result, run
+
+__all__ = ["Result", "check", "layout_of", "run", "simulate"]

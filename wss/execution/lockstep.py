@@ -1,0 +1,162 @@
+"""Many experiments over one routing: the trace is read or made once, and every kernel of it is run by all of them."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, replace
+from typing import Any
+
+import numpy as np
+
+from wss import hardware
+from wss.config import Experiment
+from wss.config.experiment import LayerSample
+from wss.execution.layers import draw_layers
+from wss.execution.memory_use import check_memory
+from wss.execution.provenance import summary_of
+from wss.execution.replications import by_seed, part_of
+from wss.execution.run import AnySite, counts_tokens, notes_of, replay_of, seen_of, sites_of
+from wss.metrics.by_layer import link_utilization
+from wss.metrics.replications import over_seeds
+from wss.metrics.sampling import Sample
+from wss.metrics.summary import name_link
+from wss.serving.placement import Seen
+from wss.workload.request import Progress
+
+
+def check(experiment: Experiment) -> None:
+    """Check, without running it, that *experiment* can be put to work.
+
+    Raises
+    ------
+    WssError
+        If its weights do not fit, its faults cut the wafer, or its physics does not know what it asks for.
+    """
+    tried(experiment)
+
+
+def tried(experiment: Experiment) -> tuple[hardware.Wafer, Sequence[AnySite]]:
+    """Put *experiment* to work with all MoE layers, run nothing, and return wafer and sites; raise as `check` does."""
+    everything = replace(experiment, layers="all") if isinstance(experiment.layers, LayerSample) else experiment
+    check_memory(experiment, experiment.policies)
+    wafer = hardware.build(experiment.wafer, experiment.faults)
+    return wafer, sites_of(everything, wafer, list(experiment.policies), Seen(everything, None))
+
+
+def simulate(experiments: Sequence[Experiment], progress: Progress) -> list[dict[str, Any]]:
+    """Run *experiments*, each with one policy, which share model, trace, batch, steps, layers, seeds and physics.
+
+    Returns
+    -------
+    list of dict
+        Of each experiment its ``figures``, as in summary.json but for baseline and speedup; ``seeds``, what a speedup
+        needs of each seed: decode time, and where layers are sampled the strata and the time of each layer; ``links``,
+        columns with a value a link, means over seeds; ``notes``; and ``times``, which alone depend on where it ran.
+    """
+    parts = list(zip(*map(by_seed, experiments), strict=True))
+    results = [_simulate(part, part_of(progress, number, len(parts))) for number, part in enumerate(parts)]
+    return results[0] if len(parts) == 1 else [_over_seeds(own) for own in zip(*results, strict=True)]
+
+
+def _over_seeds(results: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """Return one result from those of several seeds."""
+    links, times = [result["links"] for result in results], [result["times"] for result in results]
+    return {
+        "figures": over_seeds([result["figures"] for result in results]),
+        "seeds": [seed for result in results for seed in result["seeds"]],
+        "links": {
+            name: np.mean([each[name] for each in links], axis=0).tolist() if _is_figure(name, links[0]) else column
+            for name, column in links[0].items()
+        },
+        "notes": list(dict.fromkeys(note for result in results for note in result["notes"])),
+        "times": {**times[0], **{key: sum(each[key] for each in times) for key in ("kernels_cpu_s", "trace_cpu_s")}},
+    }
+
+
+def _is_figure(name: str, links: dict[str, list[Any]]) -> bool:
+    return all(isinstance(value, float) for value in links[name])
+
+
+def _simulate(experiments: Sequence[Experiment], progress: Progress) -> list[dict[str, Any]]:
+    """Run *experiments*, all with one seed."""
+    began = time.process_time()
+    asked = experiments
+    experiments, sample = _draw(asked)
+    wafers = [hardware.build(experiment.wafer, experiment.faults) for experiment in experiments]
+    policies = [experiment.policies[0] for experiment in experiments]
+    seen = seen_of(experiments[0])
+    sites: list[AnySite] = [
+        site
+        for experiment, wafer in zip(experiments, wafers, strict=True)
+        for site in sites_of(experiment, wafer, list(experiment.policies), seen)
+    ]
+    batch, replay = replay_of(experiments[0], policies, routed=any(map(counts_tokens, experiments)))
+    total = (batch.steps + replay.has_prefill) * len(replay.layers) * len(sites)
+    spent = [0.0] * len(sites)
+    done = 0
+    for kernel in replay.kernels():
+        for at, site in enumerate(sites):
+            start = time.process_time()
+            site.run(kernel)
+            spent[at] += time.process_time() - start
+            done += 1
+            progress("simulating", done, total)
+    shared = (time.process_time() - began - sum(spent)) / len(sites)
+    results = []
+    for experiment, site, wafer, seconds in zip(asked, sites, wafers, spent, strict=True):
+        notes = notes_of(experiment, wafer, batch, replay, [site])
+        summary = summary_of(experiment, batch, replay, [site], wafer, notes, {}, sample)
+        figures = {
+            key: value for key, value in summary["runs"][0].items() if key not in ("policy", "speedup", "baseline")
+        }
+        results.append(
+            {
+                "figures": figures,
+                "seeds": [{"decode_time_s": figures["decode_time_s"], "sampled": _sampled(site, sample)}],
+                "links": _links(site, wafer, sample),
+                "notes": summary["provenance"]["notes"],
+                "times": {"kernels_cpu_s": seconds, "trace_cpu_s": shared, "planning": site.planning},
+            }
+        )
+    return results
+
+
+def _draw(experiments: Sequence[Experiment]) -> tuple[list[Experiment], Sample | None]:
+    """Draw the sample of layers, if one is asked for: the same for all, as they share what it is drawn by."""
+    first, sample = draw_layers(experiments[0], lambda every: replay_of(every, [])[1])
+    return [replace(experiment, layers=first.layers) for experiment in experiments], sample
+
+
+def _sampled(site: AnySite, sample: Sample | None) -> dict[str, Any] | None:
+    """Return what a speedup over another result with the same sample needs: the strata, and the time of each layer."""
+    if sample is None:
+        return None
+    by_layer = {layer: 0.0 for layer in sample.layers}
+    for row in site.ledger.decode:
+        by_layer[row.layer] += row.time_s
+    return {"strata": [asdict(stratum) for stratum in sample.strata], "decode_time_s": list(by_layer.values())}
+
+
+def _links(site: AnySite, wafer: hardware.Wafer, sample: Sample | None) -> dict[str, list[Any]]:
+    """Return the columns of links.parquet."""
+    ledger = site.ledger
+    nbytes = ledger.link_bytes
+    decode = sum(row.time_s for row in ledger.decode)
+    begin, end = ([wafer.place(at) or (None, None) for at in ends] for ends in wafer.links.T.tolist())
+    return {
+        "link": [name_link(wafer, link) for link in range(wafer.num_links)],
+        "source_x": [x for x, _ in begin],
+        "source_y": [y for _, y in begin],
+        "target_x": [x for x, _ in end],
+        "target_y": [y for _, y in end],
+        "bytes": nbytes.tolist(),
+        "data_bytes": ledger.link_data.tolist(),
+        "request_bytes": ledger.link_request.tolist(),
+        "activation_bytes": ledger.link_activation.tolist(),
+        "busy_s": ledger.link_busy.tolist(),
+        "utilization": (nbytes / (wafer.link_bandwidth * decode)).tolist(),
+        "estimated_utilization": (
+            [None] * wafer.num_links if sample is None else link_utilization(ledger, wafer, sample).tolist()
+        ),
+    }

@@ -1,0 +1,50 @@
+"""How much memory an experiment takes: its largest arrays, by its numbers of layers, experts, dies and requests."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from wss.config import Experiment, TraceFile
+from wss.config.experiment import LayerSample
+from wss.hardware import WaferSpec
+from wss.host_memory import check_room
+from wss.policies import Policy
+from wss.serving.placement import needs_of
+from wss.serving.signals import asks_for_layers, asks_for_pairs
+from wss.traces.synthetic.spec import bytes_of
+
+PLACED = 10  # bytes for each layer, expert and die: replicas, and who may be read from
+
+
+def check_memory(experiment: Experiment, policies: Sequence[Policy]) -> None:
+    """Check that *policies* can be run on *experiment* with the memory that there is.
+
+    Raises
+    ------
+    CapacityError
+        If not.
+    """
+    model, layers = experiment.model, len(experiment.model.moe_layers)
+    run = layers if isinstance(experiment.layers, LayerSample) else len(experiment.layers_run)
+    square = 8 * model.num_choices**2
+    wafer = experiment.wafer
+    dies = wafer.mesh[0] * wafer.mesh[1] if isinstance(wafer, WaferSpec) else wafer.nodes * wafer.gpus
+    longest = sum(wafer.mesh) if isinstance(wafer, WaferSpec) else 6
+    parts = {
+        "where experts live (policies x layers x experts x dies)": PLACED
+        * len(policies)
+        * layers
+        * model.num_choices
+        * dies,
+        "which expert follows which (layers x experts x experts)": square
+        * (
+            run * (any(map(asks_for_pairs, policies)) + any(map(asks_for_layers, policies)))
+            + layers * any(needs_of(policy) == "pairs" for policy in policies)
+        ),
+        "routes between dies": 4.0 * dies**2 * longest,
+    }
+    if not isinstance(experiment.trace, TraceFile):
+        spec = experiment.trace
+        count = min(experiment.batch, spec.requests or experiment.batch)
+        parts |= bytes_of(spec, model, count, 1)
+    check_room("the experiment", parts)

@@ -1,0 +1,106 @@
+"""What a run would be, without running it: whether it fits, how much there is to do, and about how long it takes.
+
+The time is layers run, times seconds a layer run, and the making of synthetic routing. Seconds a layer run were
+measured on one core of a shared machine, as means of the paper's five policies: 1.5 ms, and 1.1 us for each expert and
+die (3.4 ms for 32 experts on 25 dies, 7.6 ms for 256, 18 ms for 256 on 64). Policies differ by a factor of five there.
+Where nothing compiled runs the layer it takes 4.5 times as long, and over the packet network 6.5 us more for each chunk
+of all experts.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from wss.config import Experiment, TraceFile
+from wss.config.experiment import LayerSample
+from wss.engine.network.base import PacketSpec
+from wss.execution.lockstep import tried
+from wss.hardware import SwitchedSpec
+from wss.policies.prefetching import NoPrefetch
+from wss.serving.moe_layer import Site
+from wss.workload.request import Batch, made_batch, read_batch
+
+LAYER_S, EXPERT_AND_DIE_S = 1.5e-3, 1.1e-6
+SIMPY, CHUNK_S = 4.5, 6.5e-6
+TOKEN_LAYERS_PER_S = 1.4e6  # of synthetic routing
+FACTOR = 2.0  # the estimate may well be wrong by
+
+
+def outlook_of(experiment: Experiment) -> dict[str, Any]:
+    """Return what a run of *experiment* would be, as plain data; nothing is written.
+
+    Raises
+    ------
+    WssError
+        If it cannot be run.
+    """
+    wafer, sites = tried(experiment)
+    batch, prefill = _batch(experiment)
+    hbm, model = experiment.wafer.die.hbm, experiment.model
+    buffers = experiment.batch * model.top_k * model.buffer_bytes(experiment.precision) / wafer.num_dies
+    return {
+        "hbm_bytes": hbm.size,
+        "reserve_bytes": hbm.size - wafer.usable_hbm,
+        "usable_bytes": wafer.usable_hbm,
+        "dies": wafer.num_dies,
+        "expert_bytes": model.expert_bytes(experiment.precision),
+        "buffer_bytes": buffers,
+        "weight_bytes": {site.ledger.policy: site.weight_bytes for site in sites if isinstance(site, Site)},
+        "policies": [policy.name for policy in experiment.policies],
+        "layers": _num_layers(experiment),
+        "layers_total": len(model.moe_layers),
+        "steps": batch.steps,
+        "prefill": prefill,
+        "seeds": experiment.replications,
+        "batch": experiment.batch,
+        "requests": batch.num_requests,
+        "source": batch.meta.source,
+        "synthetic": batch.meta.synthetic,
+        "layer_runs": layer_runs(experiment, batch.steps + prefill),
+        "seconds": seconds_of(experiment, batch.steps + prefill),
+        "notes": list(batch.notes),
+    }
+
+
+def _batch(experiment: Experiment) -> tuple[Batch, bool]:
+    """Return the batch, and whether it brings a prefill."""
+    if isinstance(experiment.trace, TraceFile):
+        batch, requests = read_batch(experiment, experiment.trace)
+        return batch, any(request.num_prefill > 0 for request in requests)
+    return made_batch(experiment, experiment.trace), True
+
+
+def _num_layers(experiment: Experiment) -> int:
+    layers, moe_layers = experiment.layers, experiment.model.moe_layers
+    return min(layers.sample, len(moe_layers)) if isinstance(layers, LayerSample) else len(experiment.layers_run)
+
+
+def layer_runs(experiment: Experiment, steps: int) -> int:
+    """Return how often a policy runs a layer, all policies and seeds of *experiment* together; prefill is a step."""
+    return len(experiment.policies) * _num_layers(experiment) * steps * experiment.replications
+
+
+def seconds_of(experiment: Experiment, steps: int) -> float:
+    """Return about how many seconds of one core *experiment* takes; prefill is one of the *steps*."""
+    spec = experiment.wafer
+    dies = spec.nodes * spec.gpus if isinstance(spec, SwitchedSpec) else spec.mesh[0] * spec.mesh[1]
+    each = LAYER_S + EXPERT_AND_DIE_S * experiment.model.num_experts * dies
+    compiled = experiment.engine != "simpy" and experiment.network_kind in ("fluid", "circuit")
+    slow = [not (compiled and isinstance(policy.prefetching, NoPrefetch)) for policy in experiment.policies]
+    times = sum(SIMPY if each_slow else 1.0 for each_slow in slow) / len(slow)
+    packets = 0.0
+    if isinstance(experiment.network, PacketSpec):
+        nbytes = experiment.model.expert_bytes(experiment.precision)
+        packets = CHUNK_S * experiment.model.num_experts * nbytes / experiment.network.chunk
+    return (each * times + packets) * layer_runs(experiment, steps) + _trace_seconds(experiment, steps)
+
+
+def _trace_seconds(experiment: Experiment, steps: int) -> float:
+    """Return about how long it takes to make the routing; to read it takes little."""
+    spec, layers = experiment.trace, _num_layers(experiment)
+    if isinstance(spec, TraceFile):
+        return 0.0
+    if isinstance(experiment.layers, LayerSample):  # which are drawn by what all layers are like
+        layers += len(experiment.model.moe_layers)
+    tokens = experiment.batch * ((spec.prompt_min + spec.prompt_max) / 2 + steps)
+    return tokens * layers * experiment.replications / TOKEN_LAYERS_PER_S

@@ -1,0 +1,64 @@
+"""The layout that a policy gives all MoE layers, without running it: for other programs, and to look at."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+from wss import hardware
+from wss.config import Experiment
+from wss.config.plugins import plugin_policy
+from wss.errors import ConfigError, did_you_mean
+from wss.execution.memory_use import check_memory
+from wss.execution.run import seen_of
+from wss.hardware import GEMMS
+from wss.policies import POLICIES
+from wss.policies.placement import layout_text
+from wss.serving.moe_layer import room_of
+from wss.serving.placement import costs_of, place, placing_notes
+from wss.serving.policy_host import Asking
+
+
+@dataclass(frozen=True)
+class Layout:
+    """A layout as JSON (see `wss.policies.placement.layout_file`), a line on it, and what a reader should know."""
+
+    text: str
+    about: str
+    notes: tuple[str, ...]
+
+
+def layout_of(experiment: Experiment, name: str) -> Layout:
+    """Place all MoE layers as the policy *name* does, one of the experiment's own or a preset.
+
+    Raises
+    ------
+    WssError
+        If there is no such policy, or it does not fit the wafer.
+    """
+    policies = POLICIES | {policy.name: policy for policy in experiment.policies}
+    policy = policies.get(name) or plugin_policy(name, POLICIES)
+    if policy is None:
+        raise ConfigError(f"--policy {name}: is not a policy here; {did_you_mean(name, policies)}")
+    everything = replace(experiment, layers="all")
+    check_memory(everything, [policy])
+    wafer = hardware.build(experiment.wafer, experiment.faults).achieving(GEMMS[experiment.gemm].hbm_share())
+    seen = seen_of(everything)
+    placed = place(everything, wafer, policy, seen, costs_of(everything, wafer), Asking(name))
+    room_of(placed, everything, wafer)
+    layers, experts, dies = placed.shape
+    slots = placed.sum(axis=1).max()
+    text = layout_text(placed, experiment.model.moe_layers, experiment.model.num_layers)
+    return Layout(
+        text=text,
+        about=f"{layers} MoE layers, {experts} experts on {dies} dies, {slots} slots a die and layer",
+        notes=(*placing_notes(everything, wafer, policy, placed, seen), *_empty_slots(text)),
+    )
+
+
+def _empty_slots(text: str) -> list[str]:
+    """Return a note if slots are empty, which engines do not take."""
+    empty = text.count("-1")
+    if not empty:
+        return []
+    why = "a die has fewer experts than the fullest, and none that it holds alone to repeat"
+    return [f"{empty} slots are empty (-1): {why}; engines do not take empty slots"]

@@ -1,0 +1,1 @@
+"""Which die computes how many tokens of an expert."""

@@ -1,0 +1,149 @@
+"""DeepSeek's expert-parallel load balancer (EPLB), after its public description; checked against its results.
+
+Three steps: groups of experts are packed onto nodes; within a node, one replica after another goes to the expert with
+most load a replica, until all slots are filled; the replicas are packed onto the node's GPUs. The global form is the
+same with one group on one node. Packing takes the heaviest first and puts it where least lies, equal numbers to each.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Annotated, ClassVar, Literal
+
+import numba
+import numpy as np
+from annotated_types import Ge, Le
+
+from wss.errors import CHECKED, ConfigError
+from wss.policies.history import History
+from wss.policies.placement.basic import Extra
+from wss.policies.placement.packing import heaviest_first, pack
+from wss.records import FloatArray, IntArray
+
+
+@numba.njit(cache=True, nogil=True)
+def replicate(load, num_slots):  # type: ignore[no-untyped-def]
+    """Return the expert in each of *num_slots* slots and the replicas of each, [slots], [experts].
+
+    Slot e < experts holds expert e; the others go, one by one, to the expert with most *load* [experts] a replica.
+    """
+    slots = np.arange(num_slots)
+    replicas = np.ones(load.size, np.int64)
+    for slot in range(load.size, num_slots):
+        expert = np.argmax(load / replicas)
+        slots[slot] = expert
+        replicas[expert] += 1
+    return slots, replicas
+
+
+def balance(load: FloatArray, num_slots: int, num_groups: int, num_nodes: int, num_gpus: int) -> IntArray:
+    """Return the expert in each slot of one layer, [num_slots]; slot s is on GPU s // (num_slots / num_gpus).
+
+    Parameters
+    ----------
+    load
+        Of each expert, [experts]; a group is so many neighbours in number.
+    num_slots, num_groups, num_nodes, num_gpus
+        GPUs divide slots, nodes divide GPUs and groups, groups divide experts.
+    """
+    groups = np.arange(load.size).reshape(num_groups, -1)
+    of_group = load[groups].sum(axis=1)
+    node_of = pack(of_group, heaviest_first(of_group), num_nodes, num_groups // num_nodes)
+    slots_a_node, gpus = num_slots // num_nodes, num_gpus // num_nodes
+    filled = []
+    for node in range(num_nodes):
+        experts = groups[node_of == node].ravel()
+        slots, replicas = replicate(load[experts], slots_a_node)
+        weight = load[experts[slots]] / replicas[slots]
+        order = heaviest_first(weight)
+        gpu = pack(weight, order, gpus, slots_a_node // gpus)
+        by_gpu = order[np.argsort(gpu[order], kind="stable")]
+        filled.append(experts[slots[by_gpu]])
+    return np.concatenate(filled)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Eplb:
+    """DeepSeek's EPLB on prefill loads: popular experts replicated, replicas packed evenly, global or by nodes.
+
+    Several replicas of one expert may come to lie on one die, which then gets as many parts of its tokens.
+
+    Parameters
+    ----------
+    extra
+        Slots of each die and layer beyond E/D rounded up, for replicas, as far as there is room.
+    nodes
+        1 for the global form; else a number of nodes of equally many dies, ``columns`` or ``rows`` of the mesh;
+        ``columns`` of GPUs are their nodes.
+    groups
+        Groups of experts, which stay together on a node; the model's own if None. Without nodes they do not matter, and
+        where the nodes do not divide them the form is global, as in DeepSeek's program.
+    """
+
+    __pydantic_config__ = CHECKED
+    needs: ClassVar[str] = "prefill"
+
+    extra: Extra = 1
+    nodes: Annotated[int, Ge(1), Le(10**6)] | Literal["columns", "rows"] = 1
+    groups: Annotated[int, Ge(1), Le(4096)] | None = field(default=None, metadata={"option": True})
+
+    @property
+    def dies_alike(self) -> bool:
+        """Whether its layout may be renumbered: not where dies make nodes."""
+        return self.nodes == 1
+
+    def place(self, history: History, hops: IntArray) -> IntArray:
+        """Return the replicas on each die, [layers, experts, dies].
+
+        Raises
+        ------
+        ConfigError
+            If the dies do not make such nodes, or the experts such groups.
+        """
+        dies, num_nodes = self._nodes(history.coordinates)
+        groups = history.groups if self.groups is None else self.groups
+        if num_nodes > 1 and history.num_experts % groups:
+            raise ConfigError(
+                f"eplb: {history.num_experts} experts do not make {groups} groups of equally many; "
+                "give groups that divide the experts, or nodes: 1"
+            )
+        if num_nodes == 1 or groups % num_nodes:
+            groups, num_nodes, dies = 1, 1, np.arange(history.num_dies)
+        return self.spread(history.expected, history.slots(self.extra), groups, num_nodes, dies)
+
+    def note(self, coordinates: IntArray, own_groups: int) -> str | None:
+        """Say if nodes were asked for and the form is global, as they do not divide the groups; else None."""
+        groups, (_, num_nodes) = own_groups if self.groups is None else self.groups, self._nodes(coordinates)
+        if groups % num_nodes == 0:
+            return None
+        whose = "of the model" if self.groups is None else "given"
+        return (
+            f"its placement is EPLB's global form: {num_nodes} nodes do not divide the {groups} "
+            f"group{'s' if groups > 1 else ''} of experts {whose}"
+        )
+
+    @staticmethod
+    def spread(load: FloatArray, slots: int, groups: int, num_nodes: int, dies: IntArray) -> IntArray:
+        """Balance *load* [layers, experts] over *dies*, node by node, *slots* each; return [layers, experts, dies]."""
+        replicas = np.zeros((*load.shape, len(dies)), np.int64)
+        for layer, own in enumerate(load):
+            experts = balance(own, slots * len(dies), groups, num_nodes, len(dies))
+            np.add.at(replicas[layer], (experts, np.repeat(dies, slots)), 1)
+        return replicas
+
+    def _nodes(self, coordinates: IntArray) -> tuple[IntArray, int]:
+        """Return the dies, node by node, and how many nodes there are."""
+        dies = np.arange(len(coordinates))
+        if isinstance(self.nodes, int):
+            num_nodes, even = self.nodes, len(dies) % self.nodes == 0
+        else:
+            line = coordinates[:, 0 if self.nodes == "columns" else 1]
+            dies = np.argsort(line, kind="stable")
+            sizes = np.unique(line, return_counts=True)[1]
+            num_nodes, even = len(sizes), len(set(sizes.tolist())) == 1
+        if not even:
+            raise ConfigError(
+                f"eplb: the {len(dies)} dies do not make {num_nodes} nodes of equally many; "
+                "give other nodes, or nodes: 1"
+            )
+        return dies, num_nodes

@@ -1,0 +1,76 @@
+"""Replicas spread over the mesh so that weights are near: a greedy k-median."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numba
+import numpy as np
+
+from wss.errors import CHECKED
+from wss.policies.history import History
+from wss.policies.placement.basic import Extra
+from wss.policies.placement.dup import contiguous_with_room
+from wss.records import BoolArray, IntArray
+
+
+@numba.njit(cache=True, nogil=True)
+def _savings(tokens, distance, hops, saved):  # type: ignore[no-untyped-def]
+    """Fill in *saved* [dies]: what a copy on each die would save in tokens · hops, summed over dies."""
+    for d in range(hops.shape[0]):
+        total = 0.0
+        for x in range(hops.shape[0]):
+            total += max(0, distance[x] - hops[d, x])
+        saved[d] = tokens * total
+
+
+@numba.njit(cache=True, nogil=True)
+def bring_near(tokens, held, free, hops):  # type: ignore[no-untyped-def]
+    """Add to *held* [experts, dies], in place, the copy that saves most, again and again, into *free* slots [dies].
+
+    Saved are tokens [experts] · hops to the nearest holder, over all dies alike; of equal copies the lower expert's,
+    then the lower die's. It ends when nothing more is saved.
+    """
+    num_experts, num_dies = held.shape
+    distance = np.empty((num_experts, num_dies), np.int64)
+    saved = np.empty((num_experts, num_dies))
+    for e in range(num_experts):
+        for x in range(num_dies):
+            distance[e, x] = hops[held[e], x].min()
+        _savings(tokens[e], distance[e], hops, saved[e])
+    for _ in range(free.sum()):
+        best_expert, best_die, best = -1, -1, 0.0
+        for e in range(num_experts):
+            for d in range(num_dies):
+                if free[d] > 0 and saved[e, d] > best:
+                    best_expert, best_die, best = e, d, saved[e, d]
+        if best_expert < 0:
+            break
+        held[best_expert, best_die] = True
+        free[best_die] -= 1
+        distance[best_expert] = np.minimum(distance[best_expert], hops[best_die])
+        _savings(tokens[best_expert], distance[best_expert], hops, saved[best_expert])
+
+
+@dataclass(frozen=True, kw_only=True)
+class Near:
+    """Contiguous, and copies where they save most expected byte-hops, if any die may ask for any expert.
+
+    Parameters
+    ----------
+    extra
+        Copies on each die in each layer, as far as there is room.
+    """
+
+    __pydantic_config__ = CHECKED
+    needs: ClassVar[str] = "prefill"
+
+    extra: Extra = 1
+
+    def place(self, history: History, hops: IntArray) -> BoolArray:
+        """Return the layout, [layers, experts, dies]."""
+        holders, free = contiguous_with_room(history, hops, self.extra)
+        for layer, tokens in enumerate(history.expected):
+            bring_near(tokens, holders[layer], free[layer], hops)
+        return holders

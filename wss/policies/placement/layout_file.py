@@ -1,0 +1,143 @@
+"""Layouts in files: read in the forms that engines write (`layout_formats`), written in SGLang's.
+
+A file of loads (`wss.traces.loads`) is a layout too: EPLB makes it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from wss.errors import CHECKED, ConfigError
+from wss.files import json_text
+from wss.policies.history import History
+from wss.policies.placement.basic import Extra
+from wss.policies.placement.eplb import Eplb
+from wss.policies.placement.layout_engines import EMPTY, Target
+from wss.policies.placement.layout_formats import replicas_of, slots_of
+from wss.reading import ENDLESS, open_plain
+from wss.records import FloatArray, IntArray
+from wss.traces.content import read_content
+from wss.traces.load_forms import MAP
+from wss.traces.loads import loads_of
+
+START = f'{{"{MAP}": [\n'  # of the text of a layout
+RIGHT = "give a layout, or loads, of this model on this wafer"
+
+
+@dataclass(frozen=True, kw_only=True)
+class LayoutFile:
+    """The layout of a file, in any form that `layout_formats` reads; or EPLB's layout of a file of loads.
+
+    Parameters
+    ----------
+    path
+        The file.
+    extra
+        As for `eplb`, which turns loads into a layout; 1 if not said. A map says itself where everything is, and
+        takes none.
+    """
+
+    __pydantic_config__ = CHECKED
+
+    path: str
+    extra: Extra | None = None
+
+    def place(self, history: History, hops: IntArray) -> IntArray:
+        """Return the replicas on each die, [layers, experts, dies].
+
+        Raises
+        ------
+        WssError
+            If the file cannot be read, or does not fit the model and the wafer.
+        """
+        placed, loads = self._read(history)
+        if placed is not None:
+            return placed
+        known = np.where(loads.sum(axis=1, keepdims=True) > 0, loads, 1.0)
+        return Eplb.spread(known, history.slots(1 if self.extra is None else self.extra), 1, 1, np.arange(len(hops)))
+
+    def loads(self, history: History) -> FloatArray | None:
+        """Return the loads in the file, [layers, experts]; None if it holds a layout. Errors are those of `place`."""
+        placed, loads = self._read(history)
+        return None if placed is not None else loads
+
+    def notes(self, target: Target) -> list[str]:
+        """Say what of a file of loads is left out; nothing of a layout. Errors are those of `place`."""
+        path = Path(self.path)
+        content = read_content(path)
+        try:
+            dumps = loads_of(path, content, target.experts) if slots_of(content, target) is None else []
+        except ValueError as error:
+            raise ConfigError(f"{path}: {error}; {RIGHT}") from None
+        notes = [dump.dense_note(target.layers, target.num_layers) for dump in dumps]
+        return [f"{path.name}: {note}" for note in notes if note]
+
+    def _read(self, history: History) -> tuple[IntArray | None, FloatArray]:
+        """Return the layout in the file, or None and the loads in it."""
+        path = Path(self.path)
+        content = read_content(path)
+        target = Target(history.layers, history.num_model_layers, history.num_experts, history.num_dies)
+        loads: FloatArray = np.zeros((len(target.layers), target.experts))
+        try:
+            slots = slots_of(content, target)
+            if slots is not None and self.extra is not None:
+                raise ConfigError(f"{path}: is a layout, on which extra: {self.extra} has no effect; leave extra out")
+            if slots is not None:
+                return replicas_of(slots, target), loads
+            dumps = loads_of(path, content, target.experts)
+            for dump in dumps:
+                own = dump.of_layers(target.layers, target.num_layers, target.experts)
+                loads = loads + (own / own.sum() if len(dumps) > 1 else own)  # each weighs alike, however long it was
+        except ValueError as error:
+            raise ConfigError(f"{path}: {error}; {RIGHT}") from None
+        return None, loads
+
+
+def layout_text(placed: IntArray, layers: Sequence[int], num_layers: int) -> str:
+    """Return the replicas on each die [MoE layers, experts, dies] as JSON, a row for every layer, MoE or not.
+
+    All dies have as many slots as the fullest. Layers without experts have rows too, as SGLang needs them, which mean
+    nothing.
+    """
+    _, num_experts, num_dies = placed.shape
+    slots = int(placed.sum(axis=1).max())
+    rows = [(np.arange(slots * num_dies) % num_experts).tolist()] * num_layers
+    for layer, replicas in zip(layers, placed, strict=True):
+        table = np.full((num_dies, slots), EMPTY)
+        for die, own in enumerate(filled(replicas, slots).T):
+            table[die, : own.sum()] = np.repeat(np.arange(num_experts), own)
+        rows[layer] = table.ravel().tolist()
+    lines = ",\n".join(f"  {json_text(row, indent=None)}" for row in rows)
+    return f"{START}{lines}\n]}}\n"
+
+
+def is_written(path: Path) -> bool:
+    """Whether the file *path* begins as a layout does that wss has written."""
+    with open_plain(path, ENDLESS) as file:
+        return file.read(len(START)) == START.encode()
+
+
+def filled(replicas: IntArray, slots: int) -> IntArray:
+    """Return the replicas of one layer and more of them, so that each die has *slots* if it can, [experts, dies].
+
+    Engines give each replica an equal part of its expert's tokens, so an expert may be repeated in the proportion in
+    which it lies on its dies, on all of them: at will, if it lies on one die alone. Slots for which there is no such
+    expert stay empty.
+    """
+    replicas = replicas.astype(np.int64)
+    spare = slots - replicas.sum(axis=0)
+    alone = np.count_nonzero(replicas, axis=1) == 1
+    easy = replicas[alone].any(axis=0)
+    for die in np.flatnonzero(~easy):
+        for expert in np.flatnonzero(replicas[:, die]):
+            more = replicas[expert] // np.gcd.reduce(replicas[expert])
+            times = (spare[more > 0] // more[more > 0]).min()
+            replicas[expert] += times * more
+            spare -= times * more
+    for die in np.flatnonzero(easy):
+        replicas[np.argmax(alone & (replicas[:, die] > 0)), die] += spare[die]
+    return replicas

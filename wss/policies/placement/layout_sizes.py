@@ -1,0 +1,85 @@
+"""What a layout file says of its sizes beside its map: none of it may contradict the map, the model or the wafer."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from wss.policies.placement.layout_engines import Target
+from wss.traces.declared_sizes import EXPERTS, LAYERS, LOCAL, MOE_LAYERS, PARTS, RANKS, REDUNDANT, SLOTS, check, said
+
+MOST_SLOTS = 2**16  # of a layer
+
+
+def check_wafer(value: Mapping[str, Any], target: Target) -> None:
+    """Check the ranks and experts that a file names, and its version, before its map is read.
+
+    Raises
+    ------
+    ValueError
+        If they are others, or its form is not that of its version.
+    """
+    dies, experts = target.dies, target.experts
+    check(value, RANKS, {dies}, f"here are {dies} dies")
+    if not any(said(value, RANKS)):  # else experts may be on some of the ranks of other kinds
+        check(value, PARTS, {part for part in range(1, dies + 1) if dies % part == 0}, f"here are {dies} dies")
+    check(value, EXPERTS, {experts}, f"here are {experts} experts a layer")
+    version = value.get("version")
+    if not isinstance(version, int) or isinstance(version, bool):  # a program's own, such as 0.5.1
+        return
+    if "model_maps" in value and version != 2:
+        raise ValueError(f"says version: {version}, and has model_maps, as version 2 has")
+    if "model_maps" not in value and version != 1:
+        raise ValueError(f"says version: {version}, and has no model_maps, as version 2 has; no other is known")
+
+
+def said_slots(value: Mapping[str, Any], target: Target) -> int | None:
+    """Return how many slots a layer has, as the file says in one way or another; None if it does not.
+
+    Raises
+    ------
+    ValueError
+        If it can be no number of slots.
+    """
+    sizes = [(key, size, size) for key, size in said(value, SLOTS)]
+    sizes += [(key, size, target.dies * size) for key, size in said(value, LOCAL)]
+    sizes += [(key, size, target.experts + size) for key, size in said(value, REDUNDANT) if isinstance(size, int)]
+    if not sizes:
+        return None
+    key, size, slots = sizes[0]
+    if not isinstance(size, int) or isinstance(size, bool) or not target.experts <= slots <= MOST_SLOTS:
+        right = f"a layer of {target.experts} experts has {target.experts} to {MOST_SLOTS} slots"
+        raise ValueError(f"says {key}: {size!r:.60}, and {right}")
+    return int(slots)
+
+
+def check_map(value: Mapping[str, Any], target: Target, slots: int, given: int, *, equal: bool = True) -> None:
+    """Check the layers and slots that a file names against its map.
+
+    Parameters
+    ----------
+    value
+        The file.
+    target
+        The model and the wafer.
+    slots
+        Of each layer, in its map.
+    given
+        Rows of the map as it stands there; 1 may be for all layers.
+    equal
+        Whether all ranks have equally many slots.
+
+    Raises
+    ------
+    ValueError
+        If they are others.
+    """
+    moe = len(target.layers)
+    rows = {given, target.num_layers} | ({moe} if given == 1 else set())
+    has = f"its map has {slots} slots a layer"
+    check(value, SLOTS, {slots}, has)
+    check(value, REDUNDANT, {slots - target.experts}, f"{has}, for {target.experts} experts")
+    if equal and slots % target.dies == 0:
+        check(value, LOCAL, {slots // target.dies}, f"{has}, on {target.dies} dies")
+    check(value, LAYERS, rows, f"its map has {given} rows, the model {target.num_layers or moe} layers")
+    check(value, MOE_LAYERS, {moe}, f"the model has {moe} MoE layers")

@@ -1,0 +1,37 @@
+"""Insight 4 of the paper: duplicate popular experts."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from wss.errors import CHECKED
+from wss.policies.history import History
+from wss.policies.placement.basic import Extra
+from wss.policies.placement.dup import contiguous_with_room
+from wss.policies.placement.packing import heaviest_first
+from wss.records import BoolArray, IntArray
+
+
+@dataclass(frozen=True, kw_only=True)
+class PopularEverywhere:
+    """Contiguous, and on every die copies of the experts of each layer that had most tokens in the prefill.
+
+    Parameters
+    ----------
+    extra
+        How many of them, as far as there is room.
+    """
+
+    __pydantic_config__ = CHECKED
+    needs: ClassVar[str] = "prefill"
+
+    extra: Extra = 1
+
+    def place(self, history: History, hops: IntArray) -> BoolArray:
+        """Return the layout, [layers, experts, dies]."""
+        holders, free = contiguous_with_room(history, hops, self.extra)
+        for layer, tokens in enumerate(history.expected):
+            for rank, expert in enumerate(heaviest_first(tokens)[: self.extra]):
+                holders[layer, expert] |= rank < free[layer]
+        return holders

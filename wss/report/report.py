@@ -1,0 +1,226 @@
+"""`wss report`: a finished sweep or run as pictures and Markdown."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from itertools import product
+from pathlib import Path
+from statistics import fmean
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from wss.errors import ConfigError
+from wss.escaping import for_markdown, for_terminal
+from wss.files import parse_json, write_whole
+from wss.reading import read_plain
+from wss.report.bars import write_bars
+from wss.report.markdown import means_table, rows_table, table, tornado_table
+from wss.report.meshmap import write_meshmap
+from wss.report.portmap import is_port, write_portmap
+from wss.report.sound import check_results
+from wss.report.sweep_folder import SWEEP_SCHEMA, flat, is_sampled, read_sweep, scale_of
+from wss.report.tornado import shown_policies, write_tornado
+from wss.traces.parquet import read_table
+
+MOST_MAPS = 6
+SCHEMAS = {"summary.json": "wss-summary/2", "sweep.json": SWEEP_SCHEMA}
+SAMPLED = (
+    "The maps show what each link would carry of all layers. The largest of such estimates is too large on average; "
+    "titles and tables have that taken off the busiest link."
+)
+Row = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Results:
+    """What a folder of results holds; of links, which may be millions, the table."""
+
+    title: str
+    axes: tuple[str, ...]
+    rows: list[Row]
+    links: pa.Table
+    notes: list[str]
+
+
+def read_results(folder: Path) -> Results:
+    """Read the folder of a sweep or of a run.
+
+    Raises
+    ------
+    ConfigError
+        If it is neither, or damaged.
+    OutputError
+        If the tables of a sweep cannot be read.
+    """
+    try:
+        if (folder / "sweep.json").is_file():
+            about = _read(folder, "sweep.json")
+            rows, links = read_sweep(folder)
+            axes = tuple(about["axes"])
+            if not rows or not all({*axes, "policy"} <= set(names) for names in (rows[0], links.column_names)):
+                raise ConfigError(f"{folder}: sweep.json and the tables are of different sweeps; run the sweep again")
+            check_results(axes, rows, links, [about["name"], *about["notes"]])
+            return Results(for_terminal(str(about["name"])), axes, rows, links, about["notes"])
+        if (folder / "summary.json").is_file():
+            summary = _read(folder, "summary.json")
+            links = pa.Table.from_pylist(_links_of(read_table(folder / "links.parquet").to_pylist()))
+            run = summary["runs"][0]
+            title = for_terminal(f"{run['model']} on {run['wafer']}, batch {run['batch']}, {run['network']}")
+            rows, notes = [flat(each) for each in summary["runs"]], summary["provenance"]["notes"]
+            check_results((), rows, links, [title, *notes])
+            return Results(title, (), rows, links, notes)
+    except (OSError, ValueError, LookupError, TypeError, AttributeError, pa.ArrowException) as error:
+        what = " ".join(str(error).split())[:200]
+        raise ConfigError(f"{folder}: its results are damaged ({what}); run it again") from None
+    if (folder / "tasks").is_dir():
+        raise ConfigError(f"{folder}: is a sweep that is not done; run the same `wss sweep` again, and it goes on")
+    raise ConfigError(f"{folder}: holds no result (no sweep.json, no summary.json); give a folder that wss wrote")
+
+
+def _read(folder: Path, name: str) -> Any:
+    """Return the JSON in the file *name*; refuse what an earlier version wrote, whose figures are on another scale."""
+    content = parse_json(read_plain(folder / name))
+    if content["schema"] != SCHEMAS[name]:
+        raise ConfigError(
+            f"{folder / name}: is a {content['schema']}, this version reads {SCHEMAS[name]}; run it again"
+        )
+    return content
+
+
+def _links_of(rows: list[Row]) -> list[Row]:
+    """Return the links of a run, means over its seeds, with their ends' coordinates."""
+    by_link: dict[tuple[str, str], list[Row]] = {}
+    for row in rows:
+        by_link.setdefault((row["policy"], row["link"]), []).append(row)
+    figures = ("utilization", "estimated_utilization")
+    return [
+        {**_placed(own[0]), **{key: None if own[0][key] is None else fmean(row[key] for row in own) for key in figures}}
+        for own in by_link.values()
+    ]
+
+
+def _placed(row: Row) -> Row:
+    """Give a link of a run its ends' coordinates, which its name has where both are dies."""
+    between_dies = re.fullmatch(r"\((\d+),(\d+)\)->\((\d+),(\d+)\)", row["link"])
+    numbers = [None] * 4 if between_dies is None else [int(number) for number in between_dies.groups()]
+    return {**row, **dict(zip(("source_x", "source_y", "target_x", "target_y"), numbers, strict=True))}
+
+
+def write_report(results: Results, folder: Path, kind: str) -> list[Path]:
+    """Write pictures and report.md into *folder*, and return the paths; *kind* is png or svg.
+
+    Raises
+    ------
+    OutputError
+        If something cannot be written.
+    """
+    rows, axes = results.rows, results.axes
+    scale = [line.rstrip(";") + "." for line in scale_of(rows)]
+    text = [
+        f"# {for_markdown(results.title)}",
+        *map(for_markdown, results.notes),
+        *(line[0].upper() + line[1:] for line in scale),
+    ]
+    if "varied" in axes:
+        written, drawn = _tornados(results, folder, kind)
+        text += drawn
+    else:
+        written = write_bars(rows, axes, results.title, folder, kind)
+        text += [f"![{path.stem}]({path.name})" for path in written]
+        text += ["## Means", means_table(axes, rows)] if axes else []
+        maps = _maps(results, folder, kind)
+        said = [SAMPLED] if any(map(is_sampled, rows)) else []
+        text += ["## Links", *said, *(f"![{path.stem}]({path.name})" for path in maps)] if maps else []
+        written += maps
+    text += ["## All rows", rows_table(axes, rows)]
+    report, content = folder / "report.md", "\n\n".join(text) + "\n"
+    write_whole(report, lambda part: part.write_text(content, encoding="utf-8"), "give an --out with room")
+    return [*written, report]
+
+
+def _tornados(results: Results, folder: Path, kind: str) -> tuple[list[Path], list[str]]:
+    """Draw a tornado plot for every policy on every point of the grid; return the paths and the text with them."""
+    rows = results.rows
+    fixed = [axis for axis in results.axes if axis not in ("varied", "to")]
+    written: list[Path] = []
+    text: list[str] = []
+    taken: set[str] = set()
+    for labels in _labels(rows, fixed):
+        own = [row for row in rows if all(row[axis] == labels[axis] for axis in fixed)]
+        title = ", ".join([results.title, *(f"{axis} {label}" for axis, label in labels.items())])
+        policies = shown_policies(own)
+        if not policies:
+            text += [
+                f"## {for_markdown(title)}",
+                "No policy but the baseline is run both with nothing varied and with something.",
+            ]
+        for policy in policies:
+            name = _file("_".join(["tornado", *(str(label) for label in labels.values()), policy]), taken)
+            written.append(write_tornado(own, policy, title, folder / f"{name}.{kind}"))
+            text += [
+                f"## {for_markdown(f'{title}, {policy}')}",
+                f"![{name}]({written[-1].name})",
+                tornado_table(own, policy),
+            ]
+    return written, text
+
+
+def _labels(rows: list[Row], axes: list[str]) -> list[dict[str, Any]]:
+    """Return every combination of labels that there is, in order."""
+    found = {tuple(row[axis] for axis in axes) for row in rows}
+    choices = [list(dict.fromkeys(row[axis] for row in rows)) for axis in axes]
+    return [dict(zip(axes, labels, strict=True)) for labels in product(*choices) if labels in found]
+
+
+def _maps(results: Results, folder: Path, kind: str) -> list[Path]:
+    """Draw the links of every point that has any; of many points, the first of each label of the first axis."""
+    axes = list(results.axes)
+    by_point = results.links.group_by(axes).aggregate([]) if axes else results.links.select([])[:1]
+    linked = {tuple(point.values()) for point in by_point.to_pylist()}
+    points = [point for point in _labels(results.rows, axes) if tuple(point.values()) in linked]
+    if len(points) > MOST_MAPS:
+        first = {point[results.axes[0]]: point for point in reversed(points)}
+        points = [point for point in points if first[point[results.axes[0]]] == point][:MOST_MAPS]
+    written, taken = [], set[str]()
+    for point in points:
+        own = [_for_all_layers(link) for link in _links_at(results.links, point).to_pylist()]
+        rows = [row for row in results.rows if all(row[axis] == label for axis, label in point.items())]
+        busiest = {row["policy"]: row["max_link_utilization"] for row in rows}
+        what = "link utilisation"
+        if is_sampled(rows[0]):
+            what += f", estimated for all {rows[0]['layers_total']} layers"
+        title = ", ".join(f"{axis} {label}" for axis, label in point.items()) or results.title
+        name = _file("_".join(["links", *(str(label) for label in point.values())]), taken)
+        draw = write_portmap if is_port(own[0]) else write_meshmap
+        written.append(draw(own, title, folder / f"{name}.{kind}", what, busiest))
+    return written
+
+
+def _for_all_layers(link: Row) -> Row:
+    """Return *link* with the utilization that all layers would give it, where they are sampled."""
+    estimate = link["estimated_utilization"]
+    return link if estimate is None else {**link, "utilization": estimate}
+
+
+def _links_at(links: pa.Table, point: dict[str, Any]) -> pa.Table:
+    """Return the links of one *point*, a label for each axis."""
+    for axis, label in point.items():
+        links = links.filter(pc.equal(links[axis], label))
+    return links
+
+
+def _file(name: str, taken: set[str]) -> str:
+    """Return *name* as that of a file, without its suffix, none of those *taken*, to which it is added."""
+    stem = re.sub(r"[^A-Za-z0-9_.-]+", "-", name)[:100]
+    found, number = stem, 1
+    while found.casefold() in taken:
+        number += 1
+        found = f"{stem}-{number}"
+    taken.add(found.casefold())
+    return found
+
+
+__all__ = ["Results", "read_results", "table", "write_report"]

@@ -1,0 +1,209 @@
+"""The files of a sweep: results and links as Parquet, results as CSV too; and the table on the terminal."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from wss.errors import OutputError
+from wss.escaping import for_csv, for_terminal
+from wss.files import parse_json, write_whole
+from wss.reading import read_plain
+from wss.report.terminal import aligned
+from wss.traces.parquet import MOST_KEPT, read_table
+
+Rows = Sequence[dict[str, Any]]
+AGAIN = "make room and run the same command again"
+LINKS = {  # the columns of links.parquet beside the labels
+    "link": pa.string(),
+    **dict.fromkeys(("source_x", "source_y", "target_x", "target_y"), pa.int64()),
+    **dict.fromkeys(
+        ("bytes", "data_bytes", "request_bytes", "activation_bytes", "busy_s", "utilization", "estimated_utilization"),
+        pa.float64(),
+    ),
+}
+SWEEP_SCHEMA = "wss-sweep/2"
+INTERVALS = {"ci95": "", "ci95_seeds": "seeds_"}  # over layers, over seeds: key of a row, and in the names of columns
+
+FIGURES: tuple[tuple[str, str, str], ...] = (  # heading, column, format
+    ("decode time", "decode_time_s", "{:.4g} s"),
+    ("speedup", "speedup", "{:.3g}x"),
+    ("hops", "hops", "{:,}"),
+    ("busiest link", "max_link_utilization", "{:.1%}"),
+    ("x bound", "bound_ratio", "{:.2f}x"),
+)
+
+
+def write_sweep(folder: Path, rows: Rows, links: Iterable[tuple[dict[str, Any], dict[str, list[Any]]]]) -> None:
+    """Write results.parquet, results.csv and links.parquet into *folder*, each whole or not at all.
+
+    *links* are labels, and columns with an entry for each link to which they belong.
+
+    Raises
+    ------
+    OutputError
+        If one cannot be written.
+    """
+    table, linked = _table(rows), _links(links)
+    text = _csv(table)
+    for name, write in {
+        "results.parquet": lambda part: pq.write_table(table, part),
+        "links.parquet": lambda part: pq.write_table(linked, part),
+        "results.csv": lambda part: part.write_text(text, encoding="utf-8", newline=""),
+    }.items():
+        write_whole(folder / name, write, AGAIN)
+
+
+def read_sweep(folder: Path) -> tuple[list[dict[str, Any]], pa.Table]:
+    """Return the rows of results, and the table of links, that `write_sweep` wrote."""
+    try:
+        results, links = read_table(folder / "results.parquet"), read_table(folder / "links.parquet", MOST_KEPT)
+        return results.to_pylist(), links
+    except (OSError, pa.ArrowInvalid) as error:
+        raise OutputError(f"{folder}: its results cannot be read ({error}); run the sweep again") from None
+
+
+def _table(rows: Rows) -> pa.Table:
+    """Return rows as a table; a column is whole numbers, numbers, yes and no, or else text."""
+    names = list(dict.fromkeys(name for row in rows for name in row))
+    columns = {}
+    for name in names:
+        values = [row.get(name) for row in rows]
+        there = {type(value) for value in values if value is not None}
+        if there <= {bool}:
+            columns[name] = pa.array(values, pa.bool_())
+        elif there <= {int}:
+            columns[name] = pa.array(values, pa.int64())
+        elif there <= {int, float}:
+            columns[name] = pa.array([None if v is None else float(v) for v in values], pa.float64())
+        else:
+            columns[name] = pa.array([None if v is None else str(v) for v in values], pa.string())
+    return pa.table(columns)
+
+
+def _links(links: Iterable[tuple[dict[str, Any], dict[str, list[Any]]]]) -> pa.Table:
+    """Return labels and columns as one table, the labels repeated for each link."""
+    labels, parts = [], []
+    for own, columns in links:
+        labels.append(own)
+        parts.append(pa.table([pa.array(values, LINKS[name]) for name, values in columns.items()], list(columns)))
+    repeated = _table(labels).take(np.repeat(np.arange(len(parts)), [len(part) for part in parts]))
+    whole = pa.concat_tables(parts).combine_chunks()
+    return pa.table(dict(zip([*repeated.column_names, *whole.column_names], [*repeated, *whole], strict=True)))
+
+
+def _csv(table: pa.Table) -> str:
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(map(for_csv, table.column_names))
+    writer.writerows(
+        ["" if v is None else repr(v) if isinstance(v, float) else for_csv(v) for v in row.values()]
+        for row in table.to_pylist()
+    )
+    return text.getvalue()
+
+
+def sweep_table(axes: Sequence[str], rows: Rows) -> str:
+    """Return the main figures of a sweep as text, a row for each policy on each point."""
+    shown = [(heading, key, form) for heading, key, form in FIGURES if key in rows[0]]
+    cells = [[*axes, "policy", *(heading for heading, _, _ in shown)]]
+    for row in rows:
+        cells.append(
+            [*(str(row[axis]) for axis in axes), row["policy"], *(cell(row, key, form) for _, key, form in shown)]
+        )
+    return aligned(cells, left=len(axes) + 1)
+
+
+def sweep_legend(rows: Rows, notes: Sequence[str]) -> str:
+    """Return what has to be said below the table: scale and intervals, the baseline, and the notes of the runs."""
+    baselines = for_terminal(", ".join(dict.fromkeys(str(row["baseline"]) for row in rows)))
+    lines = ["", *scale_of(rows), f"decode time and hops: sums over decode kernels; speedup is over {baselines}"]
+    return "\n".join([*lines, *(f"note: {for_terminal(note)}" for note in notes)])
+
+
+def scale_of(rows: Rows) -> list[str]:
+    """Return, in a line each, which layers and seeds the figures of *rows* are for, and what their intervals are."""
+    lines = []
+    sampled = dict.fromkeys(_layers(row) for row in rows if is_sampled(row))
+    listed = dict.fromkeys(
+        _layers(row) for row in rows if "layers_total" in row and not is_sampled(row) and len(set(_layers(row))) == 2
+    )
+    seeds = dict.fromkeys(row["seeds_run"] for row in rows if row.get("seeds_run") is not None)
+    if sampled:
+        counts = ", ".join(f"for all {total} layers from {run}" for run, total in sampled)
+        lines.append(
+            f"figures are estimated {counts}; [low, high]{' layers' if seeds else ''}: 95% over draws of layers;"
+        )
+    if listed:
+        counts = ", ".join(f"the {run} layers run of {total}" for run, total in listed)
+        lines.append(f"figures are sums over {counts};")
+    if seeds:
+        counts = ", ".join(map(str, seeds))
+        lines.append(
+            f"figures are means over {counts} seeds, speedups means of ratios; [low, high] seeds: 95% over seeds;"
+        )
+    return lines
+
+
+def _layers(row: dict[str, Any]) -> tuple[int, int]:
+    return row["layers_run"], row["layers_total"]
+
+
+def is_sampled(row: dict[str, Any]) -> bool:
+    """Whether the figures of *row* are estimates from a sample of the layers."""
+    return row.get("decode_time_s_low") is not None
+
+
+def notes_in(folder: Path) -> list[str]:
+    """Return the notes that a sweep's provenance has."""
+    return [str(note) for note in parse_json(read_plain(folder / "sweep.json"))["notes"]]
+
+
+def cell(row: dict[str, Any], key: str, form: str) -> str:
+    """Return a figure of *row* as text with the intervals that it has; which is which is said where both can be."""
+    value = row.get(key)
+    if value is None:
+        return "-"
+    if isinstance(value, float):
+        form = form.replace("{:,}", "{:,.0f}")
+    text = form.format(value)
+    many = row.get("seeds_run") is not None
+    for name, (low, high) in intervals_of(row, key).items():
+        text += f" [{form.format(low)}, {form.format(high)}]{f' {name}' if many else ''}"
+    return text
+
+
+def flat(figures: dict[str, Any]) -> dict[str, Any]:
+    """Return figures without mappings and lists: ends of intervals over layers and over seeds, as columns."""
+    columns = {key: value for key, value in figures.items() if not isinstance(value, dict | list)}
+    for kind, infix in INTERVALS.items():
+        for key, (low, high) in figures.get(kind, {}).items():
+            columns |= {f"{key}_{infix}low": low, f"{key}_{infix}high": high}
+    return columns
+
+
+def intervals_of(row: dict[str, Any], key: str) -> dict[str, tuple[float, float]]:
+    """Return the 95% intervals that a figure of *row* has: over ``layers``, where they are a sample, over ``seeds``."""
+    found = {}
+    for name, infix in zip(("layers", "seeds"), INTERVALS.values(), strict=True):
+        low, high = row.get(f"{key}_{infix}low"), row.get(f"{key}_{infix}high")
+        if low is not None and high is not None:
+            found[name] = (low, high)
+    return found
+
+
+def moved_table(axes: Sequence[str], moved: Sequence[Any]) -> str:
+    """Return what has moved as text, a row for each figure."""
+    cells = [[*axes, "policy", "figure", "expected", "found", "moved by", ""]]
+    for m in moved:
+        labels = [str(m.labels[axis]) for axis in axes]
+        change = f"{(m.found - m.expected) / m.expected:+.2%}" if m.expected else "from 0"
+        cells.append([*labels, m.policy, m.figure, f"{m.expected:.6g}", f"{m.found:.6g}", change, m.verdict])
+    return aligned(cells, left=len(axes) + 2)

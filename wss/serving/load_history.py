@@ -1,0 +1,133 @@
+"""What a placement may know of requests served before: their loads, each workload's in the share that the batch has."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+
+from wss.config import Experiment, TraceFile
+from wss.errors import ConfigError
+from wss.policies import Earlier
+from wss.records import FloatArray, IntArray
+from wss.traces import RequestRouting, TraceMeta
+from wss.traces.fingerprints import Told
+from wss.traces.load_history import Now, Served, read_served, workload_of
+from wss.traces.schema import Label
+from wss.traces.synthetic.spec import synthesise
+from wss.workload.request import made_batch, read_batch
+
+TOKENS = 10**9  # of a layer, that shares of workloads are told as
+ALIKE = 16  # tokens that two recorded requests must have alike to be one, recorded for longer and for less long
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Known:
+    """Tokens of each expert, [all MoE layers, experts], and what a reader of the results should know of them."""
+
+    load: IntArray
+    notes: tuple[str, ...]
+
+
+def known_of(experiment: Experiment, history: Earlier) -> Known:
+    """Return what *history* tells of the loads to come; requests of the batch itself are not counted.
+
+    Raises
+    ------
+    TraceError, ConfigError
+        If it cannot be read, does not fit the model, or knows nothing of what is asked.
+    """
+    meta, requests = _batch(experiment)
+    served = read_served(Path(history.path), experiment.model, history.only, _now(experiment, meta, requests))
+    if history.by == "all":
+        load, strangers = _together(served, served.loads), 0.0
+    else:
+        load, strangers = _by_workload(experiment, history, served, meta, requests)
+    return Known(load=np.rint(load).astype(np.int64), notes=_notes(history, served, strangers))
+
+
+def _batch(experiment: Experiment) -> tuple[TraceMeta, list[RequestRouting]]:
+    """Return what the batch is of, and its requests; none if they are made up."""
+    if not isinstance(experiment.trace, TraceFile):
+        return made_batch(experiment, experiment.trace).meta, []
+    batch, requests = read_batch(experiment, experiment.trace)
+    return batch.meta, requests
+
+
+def _now(experiment: Experiment, meta: TraceMeta, requests: list[RequestRouting]) -> Now:
+    """Return what tells the requests of the batch: recorded ones by their experts, made-up ones by seed and number.
+
+    Where made-up traces were joined numbers say nothing, and made-up requests are told by their experts too.
+    """
+    trace = experiment.trace
+    if isinstance(trace, TraceFile):
+        told = Told(requests, ALIKE)
+        return lambda other, request: request in told
+
+    @cache
+    def made() -> Told:
+        return Told(synthesise(trace, experiment.model, experiment.seed, requests=meta.num_requests), 1)
+
+    def now(other: TraceMeta, request: RequestRouting) -> bool:
+        if other.source == meta.source:
+            return request.request < meta.num_requests
+        return meta.source in other.source.split("; ") and request in made()
+
+    return now
+
+
+def _together(served: Served, labels: Iterable[Label]) -> FloatArray:
+    """Return the load of several workloads, [layers, experts], `TOKENS` a layer: of all tokens that were counted.
+
+    Tables of loads count alike, as their tokens say how long they were recorded, not how common they are.
+    """
+    loads = [served.loads[label] for label in labels]
+    return _scaled(sum(loads if served.requests else map(_scaled, loads), np.zeros_like(loads[0])))
+
+
+def _scaled(load: FloatArray) -> FloatArray:
+    """Return *load* [layers, experts] with `TOKENS` in every layer that has any."""
+    total = load.sum(axis=1, keepdims=True)
+    scaled: FloatArray = load * (TOKENS / np.where(total > 0, total, 1.0))
+    return scaled
+
+
+def _by_workload(
+    experiment: Experiment, history: Earlier, served: Served, meta: TraceMeta, requests: list[RequestRouting]
+) -> tuple[FloatArray, float]:
+    """Return the loads of the batch's workloads in its proportions, and the share of it that nothing is known of.
+
+    Requests of unknown workloads are taken for like all that were served.
+    """
+    known: dict[str, list[Label]] = {}
+    for label in served.loads:
+        known.setdefault(getattr(label, history.by), []).append(label)
+    names: Counter[str] = Counter()
+    for place, request in enumerate(requests[: experiment.batch]):  # again and again, where the batch has more slots
+        slots = len(range(place, experiment.batch, len(requests)))
+        names[getattr(workload_of(meta, request.request), history.by)] += slots
+    if not set(names) & set(known):
+        raise ConfigError(
+            f"{history.path}: has no request of a {history.by} that the batch has; give another history, or by: all"
+        )
+    strangers = sum(count for name, count in names.items() if name not in known) / names.total()
+    load = _together(served, served.loads) * strangers
+    for name in sorted(names.keys() & known.keys()):
+        load = load + _together(served, known[name]) * (names[name] / names.total())
+    return load, strangers
+
+
+def _notes(history: Earlier, served: Served, strangers: float) -> tuple[str, ...]:
+    said = f"{sum(served.requests.values())} requests" if served.requests else f"{len(served.loads)} tables of loads"
+    by = "" if history.by == "all" else f", each request of the batch by those of its {history.by}"
+    only = f" ({', '.join(history.only)})" if history.only else ""
+    notes = [f"placed by what was served before, {said} of {Path(history.path).name}{only}{by}"]
+    if served.left_out:
+        notes.append(f"{served.left_out} requests of the history are in the batch and not counted")
+    if strangers:
+        notes.append(f"of {strangers:.0%} of the batch no {history.by} was served before; all that was stands for it")
+    return (*notes, *served.notes.values())

@@ -1,0 +1,283 @@
+"""Rebalancing at work: ask the placement anew, and move weights over the wafer's own links, before a step or beside it.
+
+Blocking, layer after layer is moved as a kernel that only reads and keeps, and the step waits for all: as a layer's old
+homes are free before the next layer moves, room is needed for one layer. In the background, moves take what kernels
+leave of HBMs and links (`wss.engine.background`), and an expert changes its home when its last byte is there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+
+from wss.config import Experiment
+from wss.engine import Idle
+from wss.engine.network.base import CircuitSpec
+from wss.errors import ConfigError
+from wss.hardware import Wafer
+from wss.memory.copies import Copies
+from wss.memory.expert_map import Homes
+from wss.metrics import Ledger
+from wss.metrics.traffic import Traffic
+from wss.policies import Costs, Earlier, Policy
+from wss.policies.rebalancing import Every, NoRebalancing, matched, worthwhile
+from wss.policies.validation import checked_load, checked_number, sealed
+from wss.records import BoolArray, FloatArray, IntArray, KernelRun, Plan
+from wss.serving.placement import Seen, history_of, layer_indices, needs_of, placed_by
+from wss.serving.policy_host import Asking
+from wss.traces import Kernel
+
+ROUNDING = 1e-9  # of an expert: what may be left of it when it is taken to be there
+Carry = Callable[[Plan], KernelRun]
+
+
+def too_long(rule: Every, done: int) -> str:
+    """Return which times of *rule* are longer than a decode of *done* steps has; nothing if none is."""
+    if rule.steps >= done:
+        return f"rebalancing.steps is {rule.steps}, and decode ends with step {done}: it never rebalanced"
+    last = (done - 1) // rule.steps * rule.steps
+    if rule.window > last and rule.window != Every().window:
+        return f"rebalancing.window is {rule.window}, and there were never more than {last} steps to look back on"
+    return ""
+
+
+class Moving:
+    """The rebalancing of one policy.
+
+    Parameters
+    ----------
+    experiment, wafer, policy, costs
+        What is run.
+    homes, copies, ledger
+        The state that moves change, and where they are entered.
+    carry
+        Runs a kernel that only reads and keeps.
+    ask
+        Asks the policy.
+    seen
+        Knows what was served before.
+
+    Raises
+    ------
+    ConfigError
+        If the policy's placement does not go by loads, or the network has no idle links to speak of.
+    """
+
+    def __init__(
+        self,
+        experiment: Experiment,
+        wafer: Wafer,
+        policy: Policy,
+        costs: Costs,
+        homes: Homes,
+        copies: Copies,
+        ledger: Ledger,
+        carry: Carry,
+        ask: Asking,
+        seen: Seen,
+    ) -> None:
+        self._experiment, self._wafer, self._policy, self._costs = experiment, wafer, policy, costs
+        self._homes, self._copies, self._ledger, self._carry, self._ask = homes, copies, ledger, carry, ask
+        self._rule = policy.rebalancing
+        self._gain = checked_number(getattr(self._rule, "gain", 0.0), f"policy {policy.name}: its rebalancing's gain")
+        self._background = _in_background(policy, experiment)
+        self._idle = Idle(wafer)
+        self._layers, self._places = experiment.layers_run, list(layer_indices(experiment))
+        history = getattr(self._rule, "history", None)
+        if not isinstance(history, Earlier | None):
+            raise ConfigError(
+                f"policy {policy.name}: its rebalancing's history is {history!r}; give a wss.policies.Earlier, as the "
+                "field `history: Earlier` of a rule does"
+            )
+        self._known = None if history is None else seen.earlier(history, policy.name)
+        self._earlier = [] if self._known is None else [sealed(self._known.load[self._places])]
+        self._bytes = experiment.model.expert_bytes(experiment.precision)
+        self._each = self._bytes / experiment.layer_share
+        self._reserve = experiment.batch * experiment.model.top_k * experiment.model.buffer_bytes(experiment.precision)
+        self._counts: IntArray = np.zeros((16, *homes.placed.shape[:2]), np.int64)  # of each decode step
+        self._steps = 0  # done
+        self._left: FloatArray = np.zeros(homes.placed.shape)  # bytes to come
+        self._moves: tuple[IntArray, Plan] | None = None  # layers and reads of what is coming, if known
+        self._waiting = False  # whether anything waits for room
+        self._without_room = 0
+        self._entered = 0  # copies that gave way, in rows of moves
+        ledger.rebalances = 0
+
+    @property
+    def notes(self) -> list[str]:
+        """What a reader of the result should know."""
+        name, under_way = self._policy.name, int(self._homes.coming.sum()) if self._background else 0
+        idle = too_long(self._rule, self._steps) if isinstance(self._rule, Every) else ""
+        waiting = self._without_room + int(self._homes.missing.sum()) * self._background
+        return [
+            *([] if self._known is None else [f"{name}, when it rebalances: {note}" for note in self._known.notes]),
+            *([f"{name}: decode ended before it rebalanced"] if self._known and not self._ledger.rebalances else []),
+            *([f"{name}: {idle}"] if idle else []),
+            *([f"{name}: {under_way} experts were still on their way at the end"] if under_way else []),
+            *([f"{name}: {waiting} experts found no room on the die they were to be moved to"] if waiting else []),
+        ]
+
+    def before(self, kernel: Kernel) -> int:
+        """Rebalance before *kernel*, if it begins a decode step and that is due.
+
+        Returns
+        -------
+        int
+            How many copies gave way to moves that are entered already.
+        """
+        entered = self._entered
+        if kernel.layer == 0 and kernel.step > 1:
+            seen = self._counts[: self._steps].view()
+            seen.flags.writeable = False
+            load = self._ask("rebalancing", self._rule.look_back, seen, *self._earlier)
+            if load is not None:
+                self._rebalance(checked_load(load, seen.shape[1:], self._policy.name), kernel.step)
+        if self._background and self._waiting:
+            self._set_out()
+        return self._entered - entered
+
+    def after(self, kernel: Kernel, run: KernelRun) -> None:
+        """Count the tokens of *kernel*, and move weights beside it, if they move in the background."""
+        if kernel.step == 0:
+            return
+        if kernel.step > len(self._counts):
+            self._counts = np.concatenate([self._counts, np.zeros_like(self._counts)])
+        self._counts[kernel.step - 1, kernel.layer] = kernel.counts
+        self._steps = kernel.step
+        if self._background and self._homes.coming.any():
+            self._move_beside(kernel.step, run)
+
+    def _rebalance(self, load: IntArray, step: int) -> None:
+        assert self._ledger.rebalances is not None
+        self._ledger.rebalances += 1
+        self._homes.head_for(self._target(load))
+        self._left[~self._homes.coming] = self._bytes
+        self._moves, self._waiting = None, True
+        if not self._background:
+            for layer in range(len(self._layers)):
+                self._move_layer(layer, step)
+            self._without_room += int(self._homes.missing.sum())
+
+    def _target(self, load: IntArray) -> IntArray:
+        """Ask the placement anew, and return the replicas that each die should hold, [layers run, experts, dies]."""
+        model, now = self._experiment.model, self._homes.placed
+        known = np.zeros((len(model.moe_layers), model.num_experts), np.int64)
+        known[self._places] = load
+        history = history_of(self._experiment, self._wafer, self._costs, known)
+        then = placed_by(self._policy, history, self._wafer, self._ask)[self._places]
+        if getattr(self._policy.placement, "dies_alike", False):
+            then = matched(now, then)
+        return worthwhile(now, then, history.expected[self._places], history, self._gain)
+
+    def _set_out(self) -> None:
+        """Let what waits for room set out where there is some now."""
+        for layer in np.flatnonzero(self._homes.missing.any(axis=(1, 2))).tolist():
+            self._homes.set_out(layer, self._reserve)
+            self._moves = None
+        self._waiting = bool(self._homes.missing.any())
+
+    def _move_layer(self, layer: int, step: int) -> None:
+        """Move the experts of *layer* while all dies wait, in as many goes as room demands."""
+        while True:
+            before = self._copies.evictions
+            self._homes.set_out(layer, self._reserve)
+            evictions = self._copies.evictions - before
+            experts, dies = np.nonzero(self._homes.coming[layer])
+            if len(experts) == 0:
+                return
+            plan = self._reads(np.full(len(experts), layer), experts, dies)
+            self._ledger.enter_moves(
+                step,
+                self._layers[layer],
+                plan,
+                self._carry(plan),
+                evictions=evictions,
+                hbm_used=self._hbm_used,
+            )
+            self._entered += evictions
+            self._homes.land(layer, experts, dies)
+
+    def _move_beside(self, step: int, run: KernelRun) -> None:
+        """Move what is coming with what the kernel *run* left of HBMs and links."""
+        if self._moves is None:
+            layers, experts, dies = np.nonzero(self._homes.coming)
+            self._moves = layers, self._reads(layers, experts, dies)
+        layers, plan = self._moves
+        left = self._left[layers, plan.expert, plan.die]
+        moved = self._idle.move(plan, left, run.carried, run.time)
+        left -= moved
+        self._left[layers, plan.expert, plan.die] = left
+        there = left <= ROUNDING * self._bytes
+        for layer in np.unique(layers[moved > 0]).tolist():
+            self._enter(step, layer, plan, np.where(layers == layer, moved, 0.0), there & (layers == layer))
+        for layer in np.unique(layers[there]).tolist():
+            landed = there & (layers == layer)
+            self._homes.land(layer, plan.expert[landed], plan.die[landed])
+            self._moves = None
+
+    def _enter(self, step: int, layer: int, plan: Plan, moved: FloatArray, there: BoolArray) -> None:
+        """Enter what *moved* of each of the moves *plan* beside a kernel, and which are *there*, [moves] each."""
+        hops = self._wafer.hops[plan.source, plan.die]
+        whole = Traffic(
+            remote_reads=int(there.sum()),
+            hops=int(hops[there].sum()),
+            byte_hops=float(hops @ moved),
+            remote_read_bytes=float(moved.sum()),
+            local_read_bytes=0.0,
+            local_write_bytes=float(moved.sum()),
+            llc_hits=0,
+            llc_hit_bytes=0.0,
+            prefetched_bytes=0.0,
+        )
+        data = self._over_links(plan.source, plan.die, moved)
+        requests = self._over_links(plan.die, plan.source, moved) * self._wafer.link_request
+        idle = np.zeros_like(data)
+        self._ledger.add_moves(step, self._layers[layer], whole, data, requests, idle, hbm_used=self._hbm_used)
+
+    def _over_links(self, source: IntArray, die: IntArray, nbytes: FloatArray) -> FloatArray:
+        """Return what links carry of *nbytes* [moves] from *source* to *die*, [links]."""
+        routes = self._wafer.routes[source, die]
+        on = routes >= 0
+        weights = np.broadcast_to(nbytes[:, None], routes.shape)[on]
+        return np.bincount(routes[on], weights, self._wafer.num_links).astype(np.float64)
+
+    def _reads(self, layers: IntArray, experts: IntArray, dies: IntArray) -> Plan:
+        """Return reads of *experts* of *layers* from the nearest dies where they are placed to *dies*, [moves] each."""
+        far = self._wafer.num_dies * len(self._wafer.hops)
+        distance = np.where(self._homes.placed[layers, experts] > 0, self._wafer.hops[:, dies].T, far)
+        return Plan(
+            expert=experts,
+            die=dies,
+            tokens=np.ones(len(experts), np.int64),
+            source=distance.argmin(axis=1),
+            copy=np.ones(len(experts), np.bool_),
+        )
+
+    @property
+    def _hbm_used(self) -> float:
+        """Bytes on the fullest die: experts, those that come, and copies."""
+        return float((self._homes.taken + self._copies.held * self._each).max())
+
+
+def moves_of(policy: Policy) -> bool:
+    """Whether *policy* ever rebalances."""
+    return not isinstance(policy.rebalancing, NoRebalancing)
+
+
+def _in_background(policy: Policy, experiment: Experiment) -> bool:
+    """Return whether the policy moves weights in the background; refuse what cannot be rebalanced."""
+    start, how = f"policy {policy.name}: its rebalancing", getattr(policy.rebalancing, "how", "blocking")
+    if needs_of(policy) != "prefill":
+        raise ConfigError(
+            f"{start} needs a placement that goes by loads alone (needs = 'prefill'), "
+            f"and its own needs {needs_of(policy)!r}; give another placement, such as eplb or remap"
+        )
+    if how not in ("blocking", "background"):
+        raise ConfigError(f"{start} moves {how!r}; it should be 'blocking' or 'background'")
+    if how == "background" and isinstance(experiment.network, CircuitSpec):
+        raise ConfigError(
+            f"{start} is in the background, and circuits leave no shares of links; "
+            "give how: blocking, or another network"
+        )
+    return how == "background"

@@ -1,0 +1,283 @@
+"""One policy at work on the wafer: plan each kernel, decide what to copy, simulate, enter it in the ledger."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
+from typing import Any, ClassVar
+
+import numpy as np
+
+from wss.config import Experiment
+from wss.engine import Ahead, Exchange, Llcs, NetworkModel, compiled_circuit_kernel, compiled_kernel, simulate_kernel
+from wss.engine.network.circuit import CircuitModel
+from wss.engine.network.fluid import FluidModel
+from wss.errors import CapacityError, ConfigError
+from wss.hardware import GEMMS, Wafer
+from wss.memory.copies import Copies
+from wss.memory.expert_map import Homes
+from wss.metrics import Ledger
+from wss.metrics.bounds import Whereabouts
+from wss.models.precision import peak_of, weight_bits
+from wss.policies import KernelView, Policy
+from wss.policies.prefetching import NoPrefetch
+from wss.policies.validation import checked_ahead, checked_plan, checked_wanted, sealed
+from wss.records import FloatArray, IntArray, KernelRun, Plan
+from wss.serving.agreement import agreement, agreement_note, loads_behind
+from wss.serving.eviction import CheckedCaching
+from wss.serving.migration import Moving, moves_of
+from wss.serving.placement import Seen, costs_of, known_to, layer_indices, placed_by, placing_notes
+from wss.serving.placement import needs_of as placement_needs
+from wss.serving.planning_time import planning_notes, planning_time
+from wss.serving.policy_host import Asking
+from wss.serving.signals import Foresight, Future
+from wss.traces import Kernel
+
+
+class Site:
+    """One policy at work on the wafer: its copies, its network, its ledger."""
+
+    asking: ClassVar[type[Asking]] = Asking  # who asks the policy; the contract suite has its own
+
+    def __init__(self, experiment: Experiment, wafer: Wafer, policy: Policy, seen: Seen) -> None:
+        model, precision = experiment.model, experiment.precision
+        self._gemm = GEMMS[experiment.gemm]
+        wafer = wafer.achieving(self._gemm.hbm_share())
+        self._policy, self._wafer, self._window = policy, wafer, experiment.window
+        self._planning = experiment.planning
+        self._ask = self.asking(policy.name)
+        self._layers = experiment.layers_run
+        self._places = layer_indices(experiment)
+        self._num_layers = len(model.moe_layers)
+        self._before = -1  # the place of the layer that ran last
+        self._llcs = Llcs(
+            experiment.wafer.die.llc,
+            wafer.num_dies,
+            copies=policy.copies.llc,
+            experts=len(model.moe_layers) * model.num_experts,
+        )
+        self._slots = int(experiment.wafer.die.llc.size // model.expert_bytes(precision))
+        self._bytes = model.expert_bytes(precision)
+        self._copy_bytes = self._bytes / experiment.layer_share  # where layers are sampled, one stands for several
+        die = experiment.wafer.die
+        self._shape = (model.hidden_size, model.moe_intermediate_size, die, peak_of(precision), model.matrices)
+        self._network: NetworkModel = experiment.network.model(wafer)
+        self._exchange = exchange_of(experiment, wafer)
+        self._compiled = _fast_twin(experiment, self._network, policy)
+        self._costs = costs_of(experiment, wafer)
+        known = known_to(experiment, wafer, policy, seen, self._costs)
+        placed = placed_by(policy, known, wafer, self._ask)
+        behind = loads_behind(policy, placement_needs(policy), known)
+        self._behind = None if behind is None else behind[list(self._places)]
+        self._served: IntArray = np.zeros((len(self._layers), model.num_experts), np.int64)  # tokens in decode
+        self._placing_notes = placing_notes(experiment, wafer, policy, placed, seen, self._places)
+        room = room_of(placed, experiment, wafer)
+        self._token_bytes = model.buffer_bytes(precision)
+        self._most_tokens = experiment.batch * model.top_k
+        kept = placed[list(self._places)]
+        reserve = die.hbm.size * die.hbm.reserve if policy.copies.room == "reserve" else None
+        self._copies = Copies(kept > 0, room, self._copy_bytes, CheckedCaching(policy), reserve)
+        self._placed, self._seen = kept, seen
+        self._foresight = Foresight(policy, self._ask, len(self._layers), wafer.num_dies, self._future)
+        self._homes = Homes(kept, wafer.usable_hbm, room, self._copy_bytes, self._copies)
+        self.ledger = Ledger(policy.name, model, wafer, precision, self._gemm, exchanges=self._exchange is not None)
+        state = (self._homes, self._copies, self.ledger, self._carry, self._ask, seen)
+        self._moving = Moving(experiment, wafer, policy, self._costs, *state) if moves_of(policy) else None
+
+    @property
+    def excess_bytes(self) -> float:
+        """By how much weights and copies exceed the usable HBM: never, here."""
+        return 0.0
+
+    @property
+    def weight_bytes(self) -> float:
+        """Bytes of the experts placed on the die that has most of them."""
+        return float(self._homes.taken.max())
+
+    @property
+    def placement_correlation(self) -> float | None:
+        """Rank correlation of the loads behind the placement and those served in decode; None without any."""
+        found = agreement(self._behind, self._served)
+        return None if found is None else found.correlation
+
+    @property
+    def planning(self) -> dict[str, Any]:
+        """What CPU time the policy's answers took; see `Asking.cost`."""
+        return self._ask.cost()
+
+    @property
+    def notes(self) -> list[str]:
+        """What a reader of the result should know."""
+        notes = [*self._placing_notes, *agreement_note(self._policy, agreement(self._behind, self._served))]
+        notes += [*self._foresight.notes(self._places), *planning_notes(self._planning, self._policy)]
+        notes += self._moving.notes if self._moving else []
+        if not self._slots and not self._policy.copies.llc:
+            notes.append(f"{self._policy.name}: no expert fits an LLC, so it is the same with copies.llc: true")
+        if self._slots or isinstance(self._policy.prefetching, NoPrefetch):
+            return notes
+        too_large = f"an expert of {self._bytes:.0f} bytes does not fit an LLC"
+        return [*notes, f"{self._policy.name} prefetches nothing: {too_large}"]
+
+    def run(self, kernel: Kernel) -> None:
+        """Plan the kernel, decide what to copy, simulate it, and enter it in the ledger."""
+        name = self._policy.name
+        if kernel.step > 0:
+            self._served[kernel.layer] += kernel.counts
+        self._ask.begin()
+        before = self._copies.evictions
+        if self._moving is not None:
+            before += self._moving.before(kernel)
+        replicas = np.maximum(self._homes.placed[kernel.layer], self._copies.holders(kernel.layer))
+        view = self._view(kernel, replicas, self._homes.placed[kernel.layer])
+        plan = self._plan(view)
+        heat = self._foresight.heat(kernel)
+        wanted = self._ask("prediction", self._policy.prediction.wanted, heat, plan)
+        wanted = checked_wanted(wanted, len(plan.expert), name) & plan.remote
+        wanted &= kernel.step > 0 or self._policy.copies.prefill
+        buffers, foreseen = self._buffers(plan), self._foresight.foreseen(kernel, plan, heat)
+        try:
+            copy = self._ask("caching", self._copies.admit, kernel.layer, plan, wanted, buffers, foreseen)
+        except CapacityError as error:
+            where = f"policy {name}, {'prefill' if kernel.step == 0 else f'step {kernel.step}'}"
+            where += f", layer {self._layers[kernel.layer]}"
+            raise CapacityError(*(f"{where}: {fault}" for fault in error.faults)) from None
+        plan = replace(plan, copy=copy)
+        used = self._homes.taken + self._copies.held * self._copy_bytes + buffers
+        compute = self._gemm.seconds(plan.tokens.astype(np.float64), plan.die, *self._shape)
+        place = self._places[kernel.layer]
+        self._llcs.begin(flushed=(place - self._before) % self._num_layers != 1 % self._num_layers)
+        self._before = place
+        lying = Whereabouts(holders=view.holders, cached=self._llcs.lying(place, len(kernel.counts)))
+        if self._compiled is not None:
+            outcome = self._compiled(self._llcs, place, plan, self._bytes, compute, self._window)
+        else:
+            outcome = simulate_kernel(
+                self._network, self._llcs, place, plan, self._bytes, compute, self._window, self._ahead(kernel)
+            )
+        self.ledger.enter(
+            kernel.step,
+            self._layers[kernel.layer],
+            kernel.counts,
+            plan,
+            compute,
+            outcome,
+            where=lying,
+            exchanged=None if self._exchange is None else self._exchange.run(plan, kernel.routed, kernel.zero_choices),
+            planned=planning_time(self._planning, self._policy, len(kernel.counts), len(plan.expert)),
+            evictions=self._copies.evictions - before,
+            hbm_used=float(used.max()),
+        )
+        if self._moving is not None:
+            self._moving.after(kernel, outcome)
+
+    def _carry(self, moves: Plan) -> KernelRun:
+        """Run a kernel that only reads and keeps, past the LLCs."""
+        llcs = Llcs(replace(self._wafer.spec.die.llc, size=0.0), self._wafer.num_dies)
+        names = replace(moves, expert=np.arange(len(moves.expert)))  # of one layer, but no read is another's
+        common = (llcs, 0, names, self._bytes, np.zeros(len(moves.expert)), self._window)
+        return self._compiled(*common) if self._compiled is not None else simulate_kernel(self._network, *common)
+
+    def _view(self, kernel: Kernel, replicas: IntArray, placed: IntArray) -> KernelView:
+        """Return what an allocation sees of *kernel* with these *replicas*, of which *placed* are no copies.
+
+        Both are [experts, dies].
+        """
+        sources = placed if self._policy.copies.serve == "own_die" else replicas
+        return KernelView(
+            layer=kernel.layer,
+            counts=sealed(kernel.counts),
+            order=sealed(kernel.order),
+            home=sealed(self._homes.first(kernel.layer)),
+            replicas=sealed(replicas),
+            sources=sealed(sources > 0),
+            hops=sealed(self._wafer.hops),
+            routes=self._wafer.routes,
+            costs=self._costs,
+        )
+
+    def _plan(self, view: KernelView) -> Plan:
+        """Ask for the plan of a kernel."""
+        plan = self._ask("allocation", self._policy.allocation.allocate, view)
+        return checked_plan(plan, view, self._policy.name)
+
+    def _future(self) -> Future:
+        """Plan all kernels to come, for oracles."""
+        return Future(
+            self._seen.kernels,
+            lambda kernel: self._plan(self._view(kernel, self._placed[kernel.layer], self._placed[kernel.layer])),
+            len(self._layers),
+            self._wafer.num_dies,
+        )
+
+    def _buffers(self, plan: Plan) -> FloatArray:
+        """Return the bytes of activation buffers on each die, [dies].
+
+        Prefill goes in chunks of the batch's size, each of which is spread over the dies as the whole is.
+        """
+        tokens = np.bincount(plan.die, plan.tokens, self._wafer.num_dies)
+        buffers: FloatArray = tokens * min(1.0, self._most_tokens / tokens.sum()) * self._token_bytes
+        return buffers
+
+    def _ahead(self, kernel: Kernel) -> Ahead | None:
+        """Ask what to prefetch for the next kernel; None for nothing."""
+        if self._slots == 0 or isinstance(self._policy.prefetching, NoPrefetch):
+            return None
+        holders = sealed(self._copies.holders(kernel.next_layer))
+        question = self._policy.prefetching.ahead
+        answer = self._ask("prefetching", question, sealed(self._foresight.next_layer(kernel)), holders, self._slots)
+        experts = checked_ahead(answer, holders, self._policy.name)
+        return Ahead(layer=self._places[kernel.next_layer], experts=experts)
+
+
+def exchange_of(experiment: Experiment, wafer: Wafer) -> Exchange | None:
+    """Return the all-to-all of token activations; None where it is not modelled."""
+    dispatch, model = experiment.exchange, experiment.model
+    if dispatch is None:
+        return None
+    return Exchange(dispatch, experiment.network, wafer, model.hidden_size, model.top_k)
+
+
+def _fast_twin(experiment: Experiment, network: NetworkModel, policy: Policy) -> Callable[..., KernelRun] | None:
+    """Return what runs kernels in compiled code, over the fluid or the circuit network and without prefetching.
+
+    Raises
+    ------
+    ConfigError
+        If compiled code is asked for and cannot run them.
+    """
+    if experiment.engine == "simpy":
+        return None
+    if isinstance(policy.prefetching, NoPrefetch) and isinstance(network, FluidModel):
+        return partial(compiled_kernel, network)
+    if isinstance(policy.prefetching, NoPrefetch) and isinstance(network, CircuitModel):
+        return partial(compiled_circuit_kernel, network)
+    if experiment.engine == "compiled":
+        raise ConfigError(f"engine: compiled does not prefetch, as policy {policy.name} does; give engine: auto")
+    return None
+
+
+def room_of(placed: IntArray, experiment: Experiment, wafer: Wafer) -> FloatArray:
+    """Return the bytes each die has left for copies, [dies]; replicas in all layers count, run or not."""
+    expert_bytes = experiment.model.expert_bytes(experiment.precision)
+    need = placed.sum(axis=(0, 1)) * expert_bytes
+    room: FloatArray = wafer.usable_hbm - need
+    if (room >= 0).all():
+        return room
+    total, usable = float(need.sum()), wafer.num_dies * wafer.usable_hbm
+    short = float(-room.min())
+    fitting = [
+        name
+        for name in experiment.wafer.die.flops
+        if need.max() * experiment.model.expert_bytes(name) / expert_bytes <= wafer.usable_hbm
+    ]
+    advice = f"precision {' or '.join(fitting)} fits, or" if fitting else "no precision of this die fits; give"
+    a_die = int(wafer.usable_hbm // (len(experiment.model.moe_layers) * expert_bytes))  # experts, of every layer
+    dies = f"at least {-(-experiment.model.num_experts // a_die)} such dies" if a_die else "dies with more HBM"
+    raise CapacityError(
+        f"{experiment.model.name} in {experiment.precision} does not fit {experiment.wafer.name}: its routed experts "
+        f"are {total:.0f} bytes ({weight_bits(experiment.precision) / 8:g} B a weight), "
+        f"usable HBM is {usable:.0f} bytes, "
+        f"short by {max(total - usable, 0):.0f} bytes in all and {short:.0f} bytes on the fullest die; {advice} "
+        f"{dies}"
+    )

@@ -1,0 +1,253 @@
+"""Placing experts: what a placement asks to know is counted before the sites are made, and its answer is checked."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from functools import cached_property
+
+import numpy as np
+
+from wss.config import Experiment, TraceFile
+from wss.errors import ConfigError, TraceError
+from wss.hardware import GEMMS, Wafer
+from wss.models.precision import peak_of
+from wss.policies import Costs, Earlier, History, Policy
+from wss.policies.history import NEEDS
+from wss.policies.placement import REPLICATING
+from wss.policies.placement.eplb import Eplb
+from wss.policies.placement.layout_engines import Target
+from wss.policies.placement.layout_file import LayoutFile
+from wss.policies.validation import checked_placement, sealed
+from wss.records import FloatArray, IntArray
+from wss.serving.load_history import Known, known_of
+from wss.serving.policy_host import Asking
+from wss.traces import Kernel, Kernels
+from wss.traces.analysis.coactivation_counts import prefill_pairs
+from wss.traces.synthetic.spec import synthesise
+from wss.workload.request import made_batch, read_batch
+
+
+class Seen:
+    """What placements may ask of the routing, counted when one first does.
+
+    Parameters
+    ----------
+    experiment
+        Whose routing; its layers are drawn.
+    replayed
+        Replays its batch; None to know nothing, where placements are only tried.
+    """
+
+    def __init__(self, experiment: Experiment, replayed: Callable[[], Kernels] | None) -> None:
+        self._experiment, self._replayed = experiment, replayed
+        self._earlier: dict[Earlier, Known] = {}
+
+    def earlier(self, history: Earlier, policy: str) -> Known:
+        """Return what is known of requests served before, which *policy* asks for."""
+        if history not in self._earlier:
+            try:
+                self._earlier[history] = known_of(self._experiment, history)
+            except (ConfigError, TraceError) as error:
+                raise type(error)(*(f"policy {policy}: its history: {fault}" for fault in error.faults)) from None
+        return self._earlier[history]
+
+    def load(self, needs: str) -> IntArray:
+        """Return the tokens of each expert that a placement which *needs* this may know, [all MoE layers, experts]."""
+        if needs == "nothing" or self._replayed is None:
+            return self._nothing
+        return self._decode if needs == "decode" else self._prefill
+
+    def pairs(self, needs: str) -> IntArray | None:
+        """Return how often two experts had the same prefill token, [all MoE layers, experts, experts], if asked for."""
+        return self._pairs if needs == "pairs" and self._replayed is not None else None
+
+    @cached_property
+    def kernels(self) -> list[Kernel]:
+        """All kernels of the run, which oracles alone may know; their heat is not counted."""
+        assert self._replayed is not None
+        return list(self._replayed().kernels())
+
+    @property
+    def _nothing(self) -> IntArray:
+        return np.zeros((len(self._experiment.model.moe_layers), self._experiment.model.num_experts), np.int64)
+
+    @cached_property
+    def _prefill(self) -> IntArray:
+        return self._counted(decode=False)
+
+    @cached_property
+    def _decode(self) -> IntArray:
+        return self._counted(decode=True)
+
+    def _counted(self, *, decode: bool) -> IntArray:
+        """Count the kernels of the prefill, or those of the decode steps."""
+        load, places = self._nothing, layer_indices(self._experiment)
+        assert self._replayed is not None
+        for kernel in self._replayed().kernels():
+            if kernel.step > 0 and not decode:
+                break
+            if (kernel.step > 0) == decode:
+                load[places[kernel.layer]] += kernel.counts
+        return load
+
+    @cached_property
+    def _pairs(self) -> IntArray:
+        experiment, model, places = self._experiment, self._experiment.model, layer_indices(self._experiment)
+        if isinstance(experiment.trace, TraceFile):
+            held = read_batch(experiment, experiment.trace)[1][: experiment.batch]
+            requests, count = iter(held), len(held)
+        else:
+            count = made_batch(experiment, experiment.trace).num_requests
+            requests = synthesise(experiment.trace, model, experiment.seed, requests=count, decode_tokens=1)
+        pairs = np.zeros((len(model.moe_layers), model.num_experts, model.num_experts), np.int64)
+        found = prefill_pairs(requests, count, experiment.batch, places, model.num_choices)
+        pairs[list(places)] = found[:, : model.num_experts, : model.num_experts]
+        return pairs
+
+
+def needs_of(policy: Policy) -> str:
+    """Return what the policy's placement needs to know."""
+    needs = getattr(policy.placement, "needs", "nothing")
+    if needs not in NEEDS:
+        raise ConfigError(
+            f"policy {policy.name}: its placement needs {needs!r}; it should be one of {', '.join(NEEDS)}"
+        )
+    return str(needs)
+
+
+def history_of(
+    experiment: Experiment, wafer: Wafer, costs: Costs, load: IntArray, pairs: IntArray | None = None
+) -> History:
+    """Return what a placement is shown when *load* [all MoE layers, experts] has been seen."""
+    model = experiment.model
+    return History(
+        layers=model.moe_layers,
+        load=sealed(load),
+        pairs=None if pairs is None else sealed(pairs),
+        tokens=experiment.batch * model.top_k * model.num_experts // model.num_choices,
+        room=_room(experiment, wafer),
+        coordinates=sealed(wafer.coordinates),
+        costs=costs,
+        num_model_layers=model.num_layers,
+        groups=model.expert_groups,
+    )
+
+
+def _room(experiment: Experiment, wafer: Wafer) -> int:
+    """Return how many experts a die has room for, with the buffers of a whole kernel beside them."""
+    model = experiment.model
+    buffers = experiment.batch * model.top_k * model.buffer_bytes(experiment.precision)
+    return max(0, int((wafer.usable_hbm - buffers) // model.expert_bytes(experiment.precision)))
+
+
+def place(experiment: Experiment, wafer: Wafer, policy: Policy, seen: Seen, costs: Costs, ask: Asking) -> IntArray:
+    """Ask the policy where experts live, and return the replicas on each die, [all MoE layers, experts, dies]."""
+    return placed_by(policy, known_to(experiment, wafer, policy, seen, costs), wafer, ask)
+
+
+def known_to(experiment: Experiment, wafer: Wafer, policy: Policy, seen: Seen, costs: Costs) -> History:
+    """Return what the policy's placement is shown.
+
+    Raises
+    ------
+    ConfigError
+        If a history is given that it does not go by.
+    """
+    needs = needs_of(policy)
+    if policy.history is not None and needs != "prefill":
+        what = f"its placement needs {needs}, and not the loads that a history brings"
+        raise ConfigError(f"policy {policy.name}: {what}; leave history out, or give a placement such as eplb")
+    load = seen.load(needs) if policy.history is None else seen.earlier(policy.history, policy.name).load
+    return history_of(experiment, wafer, costs, load, seen.pairs(needs))
+
+
+def placed_by(policy: Policy, history: History, wafer: Wafer, ask: Asking) -> IntArray:
+    """Ask the policy where experts live after *history*, and return the checked answer, as `place`."""
+    placed = ask("placement", policy.placement.place, history, sealed(wafer.hops))
+    return checked_placement(placed, (history.num_layers, history.num_experts, wafer.num_dies), policy.name)
+
+
+def placing_notes(
+    experiment: Experiment,
+    wafer: Wafer,
+    policy: Policy,
+    placed: IntArray,
+    seen: Seen,
+    places: Sequence[int] | None = None,
+) -> list[str]:
+    """Return what a reader of the results should know of the placement; *places* are the layers run, or else all."""
+    needs, notes = needs_of(policy), []
+    if needs == "decode":
+        notes.append(f"{policy.name} is an oracle, no policy: its placement knows the decode steps that are run")
+    elif policy.history is not None:
+        notes += [f"{policy.name}: {note}" for note in seen.earlier(policy.history, policy.name).notes]
+    elif needs != "nothing" and not seen.load(needs).any():
+        notes.append(f"{policy.name}: there is no prefill to place experts by, so all are taken for alike")
+    run = placed if places is None else placed[list(places)]
+    each, which = run.sum() / run[:, :, 0].size, "all layers" if len(run) == len(placed) else "the layers run"
+    if each > 1:
+        notes.append(f"{policy.name}: an expert has {each:.2f} replicas on average, in {which}")
+    if isinstance(policy.placement, Eplb) and (
+        note := policy.placement.note(wafer.coordinates, experiment.model.expert_groups)
+    ):
+        notes.append(f"{policy.name}: {note}")
+    if isinstance(policy.placement, LayoutFile):
+        model = experiment.model
+        target = Target(model.moe_layers, model.num_layers, model.num_experts, wafer.num_dies)
+        notes += [f"{policy.name}: {note}" for note in policy.placement.notes(target)]
+    return [*notes, *_crowded(experiment, wafer, policy), *_sparse(experiment, wafer)]
+
+
+def _crowded(experiment: Experiment, wafer: Wafer, policy: Policy) -> list[str]:
+    """Say if a placement makes fewer copies than it could, as the HBM is full."""
+    if not isinstance(policy.placement, REPLICATING):
+        return []
+    asked, share = policy.placement.extra, -(-experiment.model.num_experts // wafer.num_dies)
+    room = max(0, _room(experiment, wafer) // len(experiment.model.moe_layers) - share)
+    if room >= asked:
+        return []
+    what = f"its placement asks for extra: {asked} experts a die and layer, and the HBM has room for {room}"
+    return [f"{policy.name}: {what} beside the {share} of an even share"]
+
+
+def _sparse(experiment: Experiment, wafer: Wafer) -> list[str]:
+    """Say if experts, each placed once, leave dies without any; the same for all policies."""
+    experts, dies = experiment.model.num_experts, wafer.num_dies
+    if experts >= dies:
+        return []
+    return [f"a layer has {experts} experts for {dies} dies: a die without any of its own has to read what it computes"]
+
+
+def costs_of(experiment: Experiment, wafer: Wafer) -> Costs:
+    """Return what policies may weigh with; *wafer* has the HBMs that the GEMM model achieves."""
+    model, precision = experiment.model, experiment.precision
+    nbytes, link, die = model.expert_bytes(precision), experiment.wafer.link, experiment.wafer.die
+    gemm = GEMMS[experiment.gemm]
+    shape = (model.hidden_size, model.moe_intermediate_size, die, peak_of(precision), model.matrices)
+    return Costs(
+        hbm_read=nbytes / wafer.spec.die.hbm.bandwidth,
+        link_read=nbytes / link.bandwidth,
+        hop=2 * link.latency,
+        token=gemm.token_s(*shape),
+        latency=die.llc.miss + die.hbm.latency,
+        tile=gemm.tile(),
+        request=link.request / link.granule,
+        window=experiment.window,
+        **_unlike(wafer, nbytes),
+    )
+
+
+def _unlike(wafer: Wafer, nbytes: float) -> dict[str, FloatArray]:
+    """Return the costs of single links and of pairs of dies, where links are not all alike."""
+    if len(set(zip(wafer.link_bandwidth.tolist(), wafer.link_latency.tolist(), strict=True))) <= 1:
+        return {}
+    link_reads = nbytes / wafer.link_bandwidth
+    slowest, one_way = (np.where(wafer.routes >= 0, of[wafer.routes], 0.0) for of in (link_reads, wafer.link_latency))
+    latency = one_way.sum(axis=2)
+    return {"link_reads": sealed(link_reads), "transfers": sealed(slowest.max(axis=2) + latency + latency.T)}
+
+
+def layer_indices(experiment: Experiment) -> tuple[int, ...]:
+    """Return the places, among all MoE layers, of those that are run."""
+    at = {layer: i for i, layer in enumerate(experiment.model.moe_layers)}
+    return tuple(at[layer] for layer in experiment.layers_run)

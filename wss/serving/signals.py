@@ -1,0 +1,212 @@
+"""What a policy's prediction, caching and prefetching are shown of the routing: what each says that it `needs`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from functools import cached_property
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+
+from wss.errors import ConfigError
+from wss.policies import Policy
+from wss.policies.caching import CACHING_NEEDS
+from wss.policies.prediction import PREDICTION_NEEDS
+from wss.policies.prefetching import PREFETCHING_NEEDS, followers
+from wss.policies.validation import checked_expected, checked_number
+from wss.records import BoolArray, FloatArray, IntArray, Plan
+from wss.serving.heatmap_counters import FullCounters
+from wss.serving.policy_host import Asking
+from wss.traces import Kernel
+
+_KINDS = {
+    "prediction": ("pairs", PREDICTION_NEEDS),
+    "caching": ("nothing", CACHING_NEEDS),
+    "prefetching": ("tokens", PREFETCHING_NEEDS),
+}
+
+
+def needs_of(policy: Policy, part: str) -> str:
+    """Return what the *part* of the policy needs to know.
+
+    Raises
+    ------
+    ConfigError
+        If there is no such thing.
+    """
+    usual, known = _KINDS[part]
+    needs = getattr(getattr(policy, part), "needs", usual)
+    if needs not in known:
+        raise ConfigError(f"policy {policy.name}: its {part} needs {needs!r}; it should be one of {', '.join(known)}")
+    return str(needs)
+
+
+def asks_for_pairs(policy: Policy) -> bool:
+    """Whether the policy's prediction looks at which expert followed which."""
+    return needs_of(policy, "prediction") in ("pairs", "prefill", "decayed")
+
+
+def asks_for_layers(policy: Policy) -> bool:
+    """Whether the policy's prefetching looks at which expert followed which in the next layer."""
+    return needs_of(policy, "prefetching") == "layers"
+
+
+class Future:
+    """Which experts each die will compute in the decode to come: known to oracles alone.
+
+    The plans are those that the allocation makes where nobody holds copies. So they are right for allocations that do
+    not look at who holds what (in turn, home, chunked), and a guess for the others.
+
+    Parameters
+    ----------
+    kernels
+        Of the whole run.
+    planned
+        Makes the plan of one without copies.
+    num_layers, num_dies
+        How many are run, and how many there are.
+    """
+
+    def __init__(
+        self, kernels: list[Kernel], planned: Callable[[Kernel], Plan], num_layers: int, num_dies: int
+    ) -> None:
+        steps, num_experts = max(kernel.step for kernel in kernels), len(kernels[0].counts)
+        used: BoolArray = np.zeros((steps + 2, num_layers, num_dies, num_experts), np.bool_)
+        for kernel in kernels:
+            if kernel.step > 0:
+                plan = planned(kernel)
+                used[kernel.step, kernel.layer, plan.die, plan.expert] = True
+        self._used, self._num_layers = used, num_layers
+        self._never = steps + 1
+        self._next = np.full(used.shape, self._never, np.int32)  # the step of the next use after the one at hand
+        for step in range(steps, -1, -1):
+            self._next[step] = np.where(used[step + 1], step + 1, self._next[step + 1])
+
+    def next_step(self, kernel: Kernel) -> IntArray:
+        """Return which experts each die computes in the layer's kernel of the next step, [dies, experts], 0 or 1."""
+        computes: IntArray = self._used[kernel.step + 1, kernel.layer].astype(np.int64)
+        return computes
+
+    def next_use(self, kernel: Kernel) -> FloatArray:
+        """Return the number, in the order of time, of the next kernel in which each die computes each expert.
+
+        [dies, experts]; infinite for never.
+        """
+        step = self._next[kernel.step, kernel.layer]
+        number: FloatArray = np.where(step == self._never, np.inf, step * float(self._num_layers) + kernel.layer)
+        return number
+
+
+class Foresight:
+    """What one policy is shown, kernel by kernel in the order of time.
+
+    Parameters
+    ----------
+    policy, ask
+        Whose parts say what they need, and who asks them.
+    num_layers, num_dies
+        How many are run, and how many there are.
+    future
+        Gives the future, to an oracle; called when it is first asked for.
+
+    Raises
+    ------
+    ConfigError
+        If a part needs what there is not.
+    """
+
+    def __init__(
+        self, policy: Policy, ask: Asking, num_layers: int, num_dies: int, future: Callable[[], Future]
+    ) -> None:
+        self._policy, self._ask, self._num_layers, self._num_dies = policy, ask, num_layers, num_dies
+        self._heat_needs, self._caching_needs = needs_of(policy, "prediction"), needs_of(policy, "caching")
+        self._prefetching_needs = needs_of(policy, "prefetching")
+        self._future_of = future
+        if self._heat_needs == "decayed":
+            half_life = getattr(policy.prediction, "half_life", 1.0)
+            what = f"policy {policy.name}: its prediction's half_life"
+            self._half_life = checked_number(half_life, what, above_zero=True)
+        self._full = FullCounters()
+        self._kept: dict[int, Any] = {}  # of each layer: the heat of the prefill, or the decayed heat
+        self._before: dict[int, IntArray] = {}  # of each layer: all heat up to the step before
+        if self._caching_needs == "expected" and not callable(getattr(policy.prediction, "expected", None)):
+            raise ConfigError(
+                f"policy {policy.name}: its caching asks how much is expected of each expert, which its prediction "
+                "does not tell; give prediction: token_heatmap, or another with a method 'expected'"
+            )
+
+    def notes(self, places: Sequence[int]) -> list[str]:
+        """Return what a reader of the result should know; *places* are those of the layers run among the model's."""
+        name, notes = self._policy.name, []
+        parts = [part for part in ("prediction", "caching") if needs_of(self._policy, part) == "next"]
+        if parts:
+            notes.append(
+                f"{name} is an oracle, no policy (its {' and '.join(parts)}): it sees the decode steps to come, "
+                "planned as if nobody held copies and experts stayed where they are placed first"
+            )
+        if self._heat_needs == "prefill" and not any(heat.any() for heat in self._kept.values()):
+            notes.append(f"{name}: there is no prefill to predict by, so nothing is predicted")
+        notes += self._full.notes(name)
+        if self._prefetching_needs == "layers" and any(after - at != 1 for at, after in pairwise(places)):
+            notes.append(f"{name} prefetches for the next layer that is run, which is not always the model's next")
+        return notes
+
+    def heat(self, kernel: Kernel) -> IntArray | FloatArray:
+        """Return what the prediction is shown, sealed."""
+        shown: IntArray | FloatArray = kernel.heat
+        if self._heat_needs == "next":
+            shown = self._oracle.next_step(kernel)
+        elif self._heat_needs == "nothing":
+            shown = np.zeros_like(kernel.heat)
+        elif self._heat_needs == "prefill":
+            shown = self._of_prefill(kernel)
+        elif self._heat_needs == "decayed":
+            shown = self._decayed(kernel)
+        if self._heat_needs in ("pairs", "prefill"):
+            self._full.take(kernel.layer, shown)
+        view = shown.view()
+        view.flags.writeable = False
+        return view
+
+    def foreseen(self, kernel: Kernel, plan: Plan, heat: IntArray | FloatArray) -> FloatArray | None:
+        """Return what the caching is told of the layer's experts, [dies, experts]; None for nothing."""
+        if self._caching_needs == "nothing":
+            return None
+        if self._caching_needs == "next":
+            return self._oracle.next_use(kernel)
+        question = self._policy.prediction.expected  # type: ignore[attr-defined]
+        answer = self._ask("prediction", question, heat, plan, self._num_dies)
+        return checked_expected(answer, (self._num_dies, len(kernel.counts)), self._policy.name)
+
+    def next_layer(self, kernel: Kernel) -> IntArray | FloatArray:
+        """Return what the prefetching is told of the next layer's experts, [experts]."""
+        if self._prefetching_needs == "tokens" or kernel.next_heat is None:
+            return kernel.next_seen
+        return followers(kernel.counts, kernel.next_heat, kernel.next_seen)
+
+    @cached_property
+    def _oracle(self) -> Future:
+        return self._future_of()
+
+    def _of_prefill(self, kernel: Kernel) -> IntArray:
+        """Return the pairs of the prefill, as they are when it ends, or so far; none where there is no prefill."""
+        if kernel.step == 0:
+            self._kept[kernel.layer] = kernel.heat.copy()
+        elif kernel.layer not in self._kept:
+            self._kept[kernel.layer] = np.zeros_like(kernel.heat)
+        pairs: IntArray = self._kept[kernel.layer]
+        return pairs
+
+    def _decayed(self, kernel: Kernel) -> FloatArray:
+        """Return the pairs so far, those of n steps ago counting 2^(-n / half-life)."""
+        before, kept = self._before.get(kernel.layer), self._kept.get(kernel.layer)
+        if before is None:
+            self._before[kernel.layer] = kernel.heat.copy()
+            self._kept[kernel.layer] = kernel.heat.astype(np.float64)
+        else:
+            kept *= 0.5 ** (1.0 / self._half_life)
+            kept += kernel.heat - before
+            before[:] = kernel.heat
+        decayed: FloatArray = self._kept[kernel.layer]
+        return decayed

@@ -1,0 +1,19 @@
+"""Sweeps: many experiments, in parallel, resumable, each task with a file of its own."""
+
+from wss.sweeps.check import Moved, check_same, compare, expected_of, expected_path
+from wss.sweeps.execute import Progress, run_sweep
+from wss.sweeps.folder import Folder
+from wss.sweeps.tasks import Task, tasks_of
+
+__all__ = [
+    "Folder",
+    "Moved",
+    "Progress",
+    "Task",
+    "check_same",
+    "compare",
+    "expected_of",
+    "expected_path",
+    "run_sweep",
+    "tasks_of",
+]

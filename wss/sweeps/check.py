@@ -1,0 +1,321 @@
+"""Do the figures of a sweep still hold? What was expected of it, and what has moved since.
+
+An expected file holds, for every point and policy, the figures that were found when it was written, by how much they
+may move, and what they were found with. A figure that moves further, to the better or the worse, has to be looked at.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import platform
+import shlex
+import shutil
+import subprocess
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import wss
+from wss.config.sweep_file import Sweep
+from wss.errors import ConfigError, did_you_mean
+from wss.files import parse_json
+from wss.reading import read_plain
+from wss.sweeps.tasks import PACKAGES, Task, hash_of, identity
+
+SCHEMA = "wss-expected/1"
+RENEW = "python -m wss check "
+LARGEST = 1e300  # of a figure, so that its difference from another is finite
+LESS_IS_BETTER = ("_s", "hops", "_bytes", "bound_ratio", "imbalance")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Moved:
+    """A figure that is not what was expected; *share* is by how much of it, infinite where it was zero."""
+
+    labels: dict[str, Any]
+    policy: str
+    figure: str
+    expected: float
+    found: float
+    share: float
+
+    @property
+    def verdict(self) -> str:
+        """Whether that is better, worse, or neither."""
+        if self.figure in ("speedup", "throughput_tokens_per_s"):
+            return "better" if self.found > self.expected else "worse"
+        if self.figure.endswith(LESS_IS_BETTER):
+            return "better" if self.found < self.expected else "worse"
+        return "moved"
+
+
+def expected_path(experiment: Path, name: str) -> Path:
+    """Return where the expected figures of the sweep *name* in the file *experiment* are kept.
+
+    That is ``expected/NAME.json`` beside the file, or beside its folder if it is there, or a folder ``expected`` is
+    there and none beside the file.
+    """
+    beside, above = (folder / "expected" for folder in (experiment.parent, experiment.resolve().parent.parent))
+    for folder in (beside, above):
+        if (folder / f"{name}.json").is_file():
+            return Path(os.path.relpath(folder / f"{name}.json"))
+    folder = above if above.is_dir() and not beside.is_dir() else beside
+    return Path(os.path.relpath(folder / f"{name}.json"))
+
+
+def identity_of(sweep: Sweep, tasks: Sequence[Sequence[Task]]) -> str:
+    """Return a hash of what the sweep is: points, labels, traces, what is compared; not of the code that runs it."""
+    points = [
+        [point.labels, identity(point.experiment), [task.outside.get("trace") for task in own]]
+        for point, own in zip(sweep.points, tasks, strict=True)
+    ]
+    return hash_of([points, list(sweep.check.figures), sweep.check.tolerance])
+
+
+def expected_of(sweep: Sweep, identity: str, rows: Sequence[dict[str, Any]], file: Path) -> dict[str, Any]:
+    """Return what is to be expected of *sweep*, the YAML *file*, from now on."""
+    _known(sweep, rows)
+    return {
+        "schema": SCHEMA,
+        "experiment": sweep.name,
+        "identity": identity,
+        "tolerance": sweep.check.tolerance,
+        "renew": renewing(sweep, file),
+        "wss": wss.__version__,
+        "commit": _commit(),
+        "python": platform.python_version(),
+        "packages": {name: version(name) for name in PACKAGES},
+        "values": [
+            {
+                "labels": {axis: row[axis] for axis in sweep.axes},
+                "policy": row["policy"],
+                **{figure: row[figure] for figure in sweep.check.figures},
+            }
+            for row in rows
+        ],
+    }
+
+
+def renewing(sweep: Sweep, file: Path) -> str:
+    """Return the command that renews what is expected of *sweep*, the YAML *file*."""
+    return RENEW + shlex.join([str(file), *_options(sweep), "--update"])
+
+
+def _options(sweep: Sweep) -> list[str]:
+    """Return the options that *sweep* was read with."""
+    return [*(["--allow-code"] if sweep.allow_code else []), *(f"--set={setting}" for setting in sweep.settings)]
+
+
+def _known(sweep: Sweep, rows: Sequence[dict[str, Any]]) -> None:
+    """Check that every figure that is to be compared is a number in every row."""
+    for figure in sweep.check.figures:
+        if not all(_is_number(row.get(figure)) for row in rows) or figure in sweep.axes:
+            numbers = [k for k in rows[0] if all(_is_number(row.get(k)) for row in rows) and k not in sweep.axes]
+            raise ConfigError(f"check.figures: '{figure}' is no figure of every point; known: {', '.join(numbers)}")
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) <= LARGEST
+
+
+def read_expected(path: Path) -> dict[str, Any]:
+    """Read an expected file.
+
+    Raises
+    ------
+    ConfigError
+        If it is not there, or is none.
+    """
+    try:
+        content = parse_json(read_plain(path))
+        fault = _fault(content)
+    except FileNotFoundError:
+        raise ConfigError(f"{path}: there is none yet; `wss check` with --update writes it") from None
+    except (OSError, ValueError) as error:
+        reason = " ".join(str(error).split())[:200]
+        raise ConfigError(f"{path}: is no file of expected figures ({reason}); renew it with --update") from None
+    if fault:
+        raise ConfigError(f"{path}: is no file of expected figures ({fault}); renew it with --update")
+    return dict(content)
+
+
+def _is_text(value: Any) -> bool:
+    return isinstance(value, str) and bool(value)
+
+
+def _are_versions(value: Any) -> bool:
+    return isinstance(value, dict) and value.keys() == set(PACKAGES) and all(map(_is_text, value.values()))
+
+
+KEYS: dict[str, Callable[[Any], bool]] = {  # of an expected file, and what is sound there; tolerance and values below
+    "schema": _is_text,
+    "experiment": _is_text,
+    "identity": _is_text,
+    "tolerance": lambda value: True,
+    "renew": lambda value: _is_text(value) and value.startswith(RENEW),
+    "wss": _is_text,
+    "commit": lambda value: value is None or _is_text(value),
+    "python": _is_text,
+    "packages": _are_versions,
+    "values": lambda value: True,
+}
+
+
+def _fault(content: Any) -> str | None:
+    """Return what is wrong with the *content* of an expected file, None if nothing is."""
+    if not isinstance(content, dict) or content.get("schema") != SCHEMA:
+        return f"its schema is not {SCHEMA}"
+    lacks, strange = [key for key in KEYS if key not in content], [key for key in content if key not in KEYS]
+    if lacks:
+        return f"it lacks {', '.join(lacks)}"
+    if strange:
+        return f"it has '{strange[0]}', which is not known; {did_you_mean(strange[0], KEYS)}"
+    if damaged := [key for key, is_sound in KEYS.items() if not is_sound(content[key])]:
+        return f"its {damaged[0]} is {str(content[damaged[0]])[:60]!r}, which --update does not write"
+    tolerance, values = content["tolerance"], content["values"]
+    if not _is_number(tolerance) or not 0 <= tolerance < 1:
+        return f"its tolerance is {tolerance!r}; it should be a share, from 0 to below 1"
+    if not isinstance(values, list) or not values:
+        return "its values are no list of rows"
+    for number, row in enumerate(values):
+        if not isinstance(row, dict) or not isinstance(row.get("labels"), dict):
+            return f"values.{number} has no labels"
+        if not isinstance(row.get("policy"), str):
+            return f"values.{number} has no policy"
+        odd = [key for key, value in row.items() if key not in ("labels", "policy") and not _is_number(value)]
+        if odd:
+            return f"values.{number}.{odd[0]} is {row[odd[0]]!r}; it should be a number"
+    return None
+
+
+def _by_row(values: Sequence[dict[str, Any]]) -> dict[str, dict[str, Any]]:
+    """Return expected rows by their labels and policy."""
+    return {hash_of([row["labels"], row["policy"]]): row for row in values}
+
+
+def check_same(expected: dict[str, Any], identity: str, sweep: Sweep) -> None:
+    """Check that the experiment is the one whose figures were written down.
+
+    Raises
+    ------
+    ConfigError
+        If it is another one.
+    """
+    if expected["experiment"] != sweep.name:
+        raise ConfigError(f"{sweep.name}: the expected figures are of '{expected['experiment']}'; give its own file")
+    _check_figures(expected, sweep)
+    if expected["identity"] != identity:
+        raise ConfigError(
+            f"{sweep.name}: the experiment has changed since its figures were written "
+            f"(commit {expected['commit']}); if that is meant, look at the new figures and renew them with --update"
+        )
+    if expected["tolerance"] != sweep.check.tolerance:
+        raise ConfigError(
+            f"{sweep.name}: its expected figures may move by {expected['tolerance']:g}, and the sweep says "
+            f"{sweep.check.tolerance:g}; renew them with --update"
+        )
+    _check_rows(expected, sweep)
+
+
+def _check_figures(expected: dict[str, Any], sweep: Sweep) -> None:
+    """Check that every row has the figures that are compared, and no others."""
+    figures, rows = set(sweep.check.figures), expected["values"]
+    for figure in sweep.check.figures:
+        lacking = [row for row in rows if figure not in row]
+        if len(lacking) == len(rows):
+            known = ", ".join(key for key in rows[0] if key not in ("labels", "policy"))
+            raise ConfigError(
+                f"{sweep.name}: check.figures has '{figure}', and the expected figures are {known}; mend its name, or "
+                "renew them with --update"
+            )
+        if lacking:
+            where = _row(lacking[0]["labels"], lacking[0]["policy"])
+            raise ConfigError(f"{sweep.name}: its expected figures lack {figure} of {where}; renew them with --update")
+    odd = [key for row in rows for key in row if key not in (*figures, "labels", "policy")]
+    if odd:
+        raise ConfigError(f"{sweep.name}: its expected figures have '{odd[0]}', which is not compared; renew them")
+
+
+def _check_rows(expected: dict[str, Any], sweep: Sweep) -> None:
+    """Check that there is a row for every point and policy of *sweep*, once, and none for any other."""
+    own = {
+        hash_of([point.labels, policy.name]): _row(point.labels, policy.name)
+        for point in sweep.points
+        for policy in point.experiment.policies
+    }
+    written = [(hash_of([row["labels"], row["policy"]]), row) for row in expected["values"]]
+    there = {key for key, _ in written}
+    missing = [where for key, where in own.items() if key not in there]
+    keys = [key for key, _ in written]
+    surplus = [row for at, (key, row) in enumerate(written) if key not in own or keys.index(key) < at]
+    if missing or surplus:
+        first = f"; the first it lacks is {missing[0]}" if missing else ""
+        first += f"; the first too many is {_row(surplus[0]['labels'], surplus[0]['policy'])}" if surplus else ""
+        raise ConfigError(
+            f"{sweep.name}: its expected figures lack {len(missing)} rows of the sweep and have {len(surplus)} of no "
+            f"point of it or twice{first}; renew them with --update"
+        )
+
+
+def _row(labels: Mapping[str, Any], policy: str) -> str:
+    """Return what to call a row: its point and its policy."""
+    return ", ".join([*(f"{axis} {label}" for axis, label in labels.items()), f"policy {policy}"])
+
+
+def compare(expected: dict[str, Any], sweep: Sweep, rows: Sequence[dict[str, Any]]) -> list[Moved]:
+    """Return what has moved by more than the tolerance, furthest first.
+
+    Raises
+    ------
+    ConfigError
+        If a figure is missing or no number.
+    """
+    _known(sweep, rows)
+    moved = []
+    before_by_row = _by_row(expected["values"])
+    for row in rows:
+        before = before_by_row.get(hash_of([{axis: row[axis] for axis in sweep.axes}, row["policy"]]))
+        for figure in sweep.check.figures:
+            if before is None or figure not in before:
+                raise ConfigError(
+                    f"{sweep.name}: its expected figures lack {figure} of "
+                    f"{_row({axis: row[axis] for axis in sweep.axes}, row['policy'])}; renew them with --update"
+                )
+            was, found = float(before[figure]), float(row[figure])
+            share = abs(found - was) / abs(was) if was else (math.inf if found else 0.0)
+            if share > float(expected["tolerance"]):
+                moved.append(
+                    Moved(
+                        labels=before["labels"],
+                        policy=row["policy"],
+                        figure=figure,
+                        expected=was,
+                        found=found,
+                        share=share,
+                    )
+                )
+    return sorted(moved, key=lambda m: -m.share)
+
+
+def _commit() -> str | None:
+    """Return the commit that wss is at, None if it is installed and no clone.
+
+    Git runs programs that a repository's configuration names, so it is run in no other's than the one whose code is
+    running: not in that of the sweep's file, nor in one around an environment in which wss is installed.
+    """
+    root = Path(wss.__file__).resolve().parents[1]
+    if not (root / ".git").exists() or shutil.which("git") is None:
+        return None
+    own = {name: value for name, value in os.environ.items() if not name.startswith("GIT_")}
+    done = subprocess.run(
+        ["git", "--no-optional-locks", "-c", "core.fsmonitor=false", "describe", "--always", "--dirty", "--abbrev=40"],
+        cwd=root,
+        env=own,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    return done.stdout.strip() or None

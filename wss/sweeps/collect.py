@@ -1,0 +1,97 @@
+"""From the results of tasks to one tidy table: a row for each policy on each point."""
+
+from __future__ import annotations
+
+import platform
+from collections.abc import Iterator, Sequence
+from importlib.metadata import version
+from typing import Any
+
+import numpy as np
+
+from wss import __version__
+from wss.config.sweep_file import Sweep
+from wss.metrics.replications import over_seeds
+from wss.metrics.sampling import Sample, Stratum
+from wss.report.sweep_folder import SWEEP_SCHEMA, flat
+from wss.sweeps.folder import Folder
+from wss.sweeps.tasks import PACKAGES, Task
+
+
+def rows_of(sweep: Sweep, tasks: Sequence[Sequence[Task]], folder: Folder) -> list[dict[str, Any]]:
+    """Return the rows: labels of the axes, policy, figures; `speedup` is the baseline's decode time over the row's.
+
+    A figure whose name is that of an axis gives way to the axis' label.
+    """
+    rows = []
+    for point, own in zip(sweep.points, tasks, strict=True):
+        results = {task.experiment.policies[0].name: (task.key, folder.done(task.key)) for task in own}
+        _, base = results[point.experiment.baseline]
+        for policy, (key, result) in results.items():
+            figures = {**flat(result["figures"]), **speedup_of(result, base)}
+            figures["baseline"] = point.experiment.baseline
+            kept = {name: value for name, value in figures.items() if name not in point.labels}
+            rows.append({**point.labels, "policy": policy, **kept, "task": key})
+    return rows
+
+
+def speedup_of(own: dict[str, Any], base: dict[str, Any]) -> dict[str, Any]:
+    """Return the speedup of one result over another, with its intervals where layers were sampled or seeds are many."""
+    every = [_speedup(seed, before) for seed, before in zip(own["seeds"], base["seeds"], strict=True)]
+    return flat(every[0] if len(every) == 1 else over_seeds(every))
+
+
+def _speedup(own: dict[str, Any], base: dict[str, Any]) -> dict[str, Any]:
+    """Return the speedup with one seed."""
+    if own["sampled"] is None:
+        return {"speedup": base["decode_time_s"] / own["decode_time_s"]}
+    strata = own["sampled"]["strata"]
+    sample = Sample(tuple(Stratum(layers=tuple(each["layers"]), run=tuple(each["run"])) for each in strata))
+    now = np.array(own["sampled"]["decode_time_s"])
+    before = now if own is base else np.array(base["sampled"]["decode_time_s"])
+    value, low, high = sample.speedup(before, now)
+    return {"speedup": value, "ci95": {"speedup": [low, high]}}
+
+
+def links_of(
+    sweep: Sweep, tasks: Sequence[Sequence[Task]], folder: Folder
+) -> Iterator[tuple[dict[str, Any], dict[str, list[Any]]]]:
+    """Yield, task by task, the labels and the policy, and columns with an entry for each link.
+
+    They are many: read one task after another, they are never all in memory as Python's objects.
+    """
+    for point, own in zip(sweep.points, tasks, strict=True):
+        for task in own:
+            yield {**point.labels, "policy": task.experiment.policies[0].name}, folder.done(task.key)["links"]
+
+
+def provenance_of(
+    sweep: Sweep, tasks: Sequence[Sequence[Task]], folder: Folder, identity: str, times: dict[str, Any]
+) -> dict[str, Any]:
+    """Return sweep.json: every point's configuration and tasks; host and times apart, under those two keys."""
+    notes: dict[str, None] = {}
+    cpu: dict[str, Any] = {}
+    for task in (task for own in tasks for task in own):
+        result = folder.done(task.key)
+        notes |= dict.fromkeys(result["notes"])
+        cpu[task.key] = result["times"]
+    return {
+        "schema": SWEEP_SCHEMA,
+        "identity": identity,
+        "name": sweep.name,
+        "about": sweep.about,
+        "axes": list(sweep.axes),
+        "settings": list(sweep.settings),
+        "version": __version__,
+        "notes": list(notes),
+        "points": [
+            {"labels": point.labels, "tasks": [task.key for task in own], "config": point.experiment.plain()}
+            for point, own in zip(sweep.points, tasks, strict=True)
+        ],
+        "host": {
+            "python": platform.python_version(),
+            "platform": platform.platform(),
+            "packages": {name: version(name) for name in PACKAGES},
+        },
+        "times": {**times, "tasks": cpu},
+    }

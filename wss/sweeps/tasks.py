@@ -1,0 +1,153 @@
+"""What a sweep consists of: one policy on one point is a task, known by a hash of all that its result depends on.
+
+That is the point's configuration, the policy, the bytes of a recorded trace or layout, the source of wss, and the
+source of the user's own classes. The baseline is not among it: speedups are worked out when results are collected.
+So a task that has been done serves every sweep that has it, and whatever is changed is run anew.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import platform
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import cache
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import wss
+from wss.config import Experiment, TraceFile
+from wss.config.dependencies import KEY_LENGTH, digest_of, outside_of
+from wss.config.experiment import LayerSample
+from wss.config.sweep_file import Sweep
+from wss.errors import ConfigError
+from wss.files import json_text
+
+PACKAGES = ("networkx", "numba", "numpy", "pyarrow", "simpy")
+ROUTING = (
+    "model",
+    "trace",
+    "batch",
+    "steps",
+    "layers",
+    "seed",
+    "replications",
+    "physics",
+)  # what tasks share that share trace work
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Task:
+    """One policy on one point: *experiment* has that policy alone. *routing* names the trace work that it needs.
+
+    *outside* holds hashes of all it depends on beside its configuration, by name; a worker compares them with its own.
+    """
+
+    key: str
+    routing: str
+    outside: dict[str, str]
+    experiment: Experiment
+
+    @property
+    def steps(self) -> int:
+        """About how many steps it has, the prefill among them."""
+        return 1 + (self.experiment.steps if self.experiment.steps != "all" else 128)
+
+    @property
+    def kernels(self) -> int:
+        """About how many kernels it runs, to reckon progress by."""
+        experiment = self.experiment
+        sample = experiment.layers
+        layers = sample.sample if isinstance(sample, LayerSample) else len(experiment.layers_run)
+        return self.steps * layers * experiment.replications
+
+
+def tasks_of(sweep: Sweep) -> list[list[Task]]:
+    """Return the tasks of every point, in the order of its policies; equal ones of several points are equal."""
+    paths = {point.experiment.trace.path for point in sweep.points if isinstance(point.experiment.trace, TraceFile)}
+    digests = {path: digest_of(path) for path in paths}
+    return [_tasks(_at_home(point.experiment), digests) for point in sweep.points]
+
+
+def _at_home(experiment: Experiment) -> Experiment:
+    """Return *experiment* with the trace's absolute path: a worker may be elsewhere."""
+    trace = experiment.trace
+    if isinstance(trace, TraceFile):
+        return replace(experiment, trace=replace(trace, path=str(Path(trace.path).absolute())))
+    return experiment
+
+
+def _tasks(experiment: Experiment, digests: dict[str, str]) -> list[Task]:
+    """Return the tasks of one point. Where a trace lies is not part of what they are; what is in it is."""
+    trace = experiment.trace
+    common: dict[str, str] = {"wss": software()}
+    if isinstance(trace, TraceFile):
+        common["trace"] = digests.get(trace.path) or digest_of(trace.path)
+    plain = identity(experiment)
+    policies = {policy["name"]: policy for policy in plain["policies"]}
+    routing = hash_of([{key: plain.get(key) for key in ROUTING}, common])
+    tasks = []
+    for policy in experiment.policies:
+        own = replace(experiment, policies=(policy,), baseline=policy.name)
+        outside = common | dict(sorted(outside_of(own)))
+        what = [plain | {"policies": [policies[policy.name]], "baseline": None}, outside]
+        tasks.append(Task(key=hash_of(what), routing=routing, outside=outside, experiment=own))
+    return tasks
+
+
+def identity(experiment: Experiment) -> dict[str, Any]:
+    """Return all that *experiment* is as plain data, but for where its trace lies."""
+    plain = experiment.plain()
+    return plain | {"trace": {key: value for key, value in plain["trace"].items() if key != "path"}}
+
+
+def check_outside(task: Task) -> None:
+    """Check, on a worker, that it has the same software, trace and modules as whoever made *task*.
+
+    Raises
+    ------
+    ConfigError
+        If not: its result would be another's.
+    """
+    here = {"wss": software(), **dict(outside_of(task.experiment))}
+    if isinstance(task.experiment.trace, TraceFile):
+        here["trace"] = digest_of(task.experiment.trace.path)
+    for name, digest in task.outside.items():
+        if here.get(name) != digest:
+            raise ConfigError(
+                f"worker {platform.node()}: its {name} is not the one of this sweep; "
+                "give workers the same, and start them anew"
+            )
+
+
+def hash_of(value: Any) -> str:
+    """Return a hash of plain data."""
+    text = json_text(value, indent=None)
+    return hashlib.sha256(text.encode()).hexdigest()[:KEY_LENGTH]
+
+
+@cache
+def software() -> str:
+    """Return a hash of the source of wss, of Python's version and of the packages': others may give other results."""
+    digest = hashlib.sha256(
+        json_text([platform.python_version(), *(version(name) for name in PACKAGES)], indent=None).encode()
+    )
+    package = Path(wss.__file__).parent
+    for file in sorted(package.rglob("*.py")):
+        digest.update(f"{file.relative_to(package)}\0".encode())
+        digest.update(file.read_bytes())
+    return digest.hexdigest()[:KEY_LENGTH]
+
+
+def chunks_of(tasks: Sequence[Task], workers: int) -> list[list[Task]]:
+    """Group tasks by the trace work that they share, the longest group first; cut groups so that all workers have some.
+
+    What a task gives does not depend on the others of its chunk.
+    """
+    groups: dict[str, list[Task]] = {}
+    for task in {task.key: task for task in tasks}.values():
+        groups.setdefault(task.routing, []).append(task)
+    parts = -(-workers // max(1, len(groups)))
+    chunks = [group[i::parts] for group in groups.values() for i in range(min(parts, len(group)))]
+    return sorted(chunks, key=lambda chunk: -sum(task.kernels * task.experiment.batch for task in chunk))

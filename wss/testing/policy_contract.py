@@ -1,0 +1,197 @@
+"""The suite: each part of a policy on every wafer, then whole runs in both engines.
+
+A policy is tried as it runs, by `wss.serving.moe_layer.Site`, whose guard refuses wrong answers. The suite adds what
+one run cannot see: that equal questions have equal answers, whatever was asked in between; that a placement keeps to
+the room there is; that parts get along with holders, copies and histories that this policy alone would never bring
+about; and that the engines agree.
+"""
+
+from __future__ import annotations
+
+import pickle
+from collections.abc import Callable, Iterable
+from dataclasses import fields, replace
+from functools import partial
+from itertools import product
+from typing import Any, ClassVar
+
+from wss.errors import ConfigError
+from wss.policies import Policy
+from wss.policies.allocation.basic import InTurn
+from wss.policies.placement.basic import Contiguous
+from wss.policies.prediction import Never, TokenHeatmap
+from wss.policies.prefetching import NoPrefetch
+from wss.policies.rebalancing import Coming, Every, NoRebalancing
+from wss.serving.placement import Seen, costs_of, place
+from wss.testing.cases import WAFERS, Scattered, experiment_of, model_of, replay_of, wafer_of, with_room
+from wss.testing.trial import ContractError, Doubting, at, difference, rows_of
+
+EXPERTS = (40, 384)  # of the models that kernels are of
+# Experts of a layer; for how many more than an even share of all layers a die has room (None: plenty); is there prefill
+PLACED = (*product((1, 7, 40), (0, 4, None), (True,)), (40, 4, False), (384, 4, True))
+COPIES = 3  # of remote experts that a die has room for where caching is tried
+AGREE = 1e-9  # within which the engines agree
+SOON = 3  # steps from one rebalancing to the next, at most, in a trial
+
+
+def check_parts(policy: Policy) -> None:
+    """Check that all parts are frozen dataclasses, and that the policy can be sent to another process."""
+    for field in fields(Policy):
+        part = getattr(policy, field.name)
+        if part is None or isinstance(part, str):
+            continue
+        how = getattr(type(part), "__dataclass_params__", None)
+        if how is None or not how.frozen:
+            what = f"its {field.name}, a {type(part).__name__}, is no frozen dataclass"
+            raise ContractError(f"policy {policy.name}: {what}; write @dataclass(frozen=True, kw_only=True) above it")
+    _sent(policy)
+
+
+def _sent(policy: Policy) -> Policy:
+    """Return *policy* as a worker of a sweep gets it."""
+    try:
+        sent = pickle.loads(pickle.dumps(policy))
+    except Exception as error:  # whatever a user's class raises
+        reason = " ".join(str(error).split())[:200]
+        raise ContractError(
+            f"policy {policy.name}: cannot be sent to the workers of a sweep ({type(error).__name__}: {reason}); "
+            "define its classes at the top of a module, their fields plain values"
+        ) from error
+    if sent != policy:
+        raise ContractError(
+            f"policy {policy.name}: is another one when it has been sent to a worker of a sweep; "
+            "let its classes have no state but their fields"
+        )
+    return sent  # type: ignore[no-any-return]
+
+
+def check_placement(policy: Policy, wafer: str) -> None:
+    """Check the placement with much room and little, with a prefill and without, of few experts and many.
+
+    A history is of one model, so a policy is tried without its own, here and in whole runs.
+    """
+    policy = replace(policy, history=None)
+    for num_experts, extra, prefill in PLACED:
+        model = model_of(num_experts)
+        system = with_room(wafer_of(wafer), model, extra)
+        experiment = experiment_of(policy, system, model, "auto")
+        buffers = experiment.batch * model.top_k * model.activation_bytes
+        room = int((system.usable_hbm - buffers) // model.expert_bytes("fp16"))
+        where = f"wafer {wafer}, {len(model.moe_layers)} layers of {num_experts} experts, room for {room} a die"
+        with at(where if prefill else f"{where}, no prefill"):
+            seen = Seen(experiment, partial(replay_of, num_experts, prefill=prefill))
+            placed = place(experiment, system, policy, seen, costs_of(experiment, system), Doubting(policy.name))
+            most = placed.sum(axis=(0, 1))
+            if most.max() > room:
+                what = f"puts {most.max()} experts on die {most.argmax()}; keep to history.slots(extra) in each layer"
+                raise ConfigError(f"policy {policy.name}: its placement {what}")
+
+
+def check_allocation(policy: Policy, wafer: str) -> None:
+    """Check the allocation where experts are held by one die, by several, and by dies without any."""
+    tried = replace(policy, placement=Scattered(), prefetching=NoPrefetch(), rebalancing=NoRebalancing())
+    for num_experts in EXPERTS:
+        with at(f"wafer {wafer}, replicas here and there"):
+            rows_of(tried, wafer_of(wafer), num_experts)
+
+
+def check_copies(policy: Policy, wafer: str) -> None:
+    """Check prediction and caching where nearly all is fetched and a die has room for few copies."""
+    prediction = TokenHeatmap(share=1.0) if isinstance(policy.prediction, Never) else policy.prediction
+    tried = replace(
+        policy,
+        placement=Contiguous(),
+        allocation=InTurn(),
+        prediction=prediction,
+        prefetching=NoPrefetch(),
+        rebalancing=NoRebalancing(),
+    )
+    small = with_room(wafer_of(wafer), model_of(EXPERTS[0]), COPIES)
+    _twice(tried, f"wafer {wafer}, room for {COPIES} copies a die", lambda again: rows_of(again, small, EXPERTS[0]))
+
+
+def check_runs(policy: Policy, wafer: str) -> None:
+    """Check whole runs: the same when run again, in both engines, and never faster than the lower bound."""
+    policy = _soon(policy)
+    system, few, many = wafer_of(wafer), *EXPERTS
+    rows = _twice(policy, f"wafer {wafer}", lambda again: rows_of(again, system, few))
+    with at(f"wafer {wafer}"):
+        other = difference(rows, rows_of(policy, system, few, "simpy"), AGREE)
+        if other is not None:
+            raise AssertionError(f"{few} experts, {other} in the two engines")
+        rows_of(policy, system, many)
+
+
+def _soon(policy: Policy) -> Policy:
+    """Return *policy* so that, if it rebalances every so many steps, it does within those of a trial."""
+    rule = policy.rebalancing
+    if isinstance(rule, Coming):  # its history is of one model
+        return replace(policy, rebalancing=NoRebalancing())
+    if isinstance(rule, Every) and rule.steps > SOON:
+        return replace(policy, rebalancing=replace(rule, steps=SOON))
+    return policy
+
+
+def _twice(policy: Policy, where: str, run: Callable[[Policy], Any]) -> Any:
+    """Run *policy*, then what a worker of a sweep gets of it, and compare."""
+    with at(where):
+        rows = run(policy)
+        other = difference(rows, run(_sent(policy)), 0.0)
+    if other is not None:
+        raise ContractError(f"{where}, {other} when the same is run twice; no part may keep anything between questions")
+    return rows
+
+
+CHECKS: tuple[Callable[[Policy, str], None], ...] = (check_placement, check_allocation, check_copies, check_runs)
+
+
+def check_policy(policy: Policy, wafers: Iterable[str] = WAFERS) -> None:
+    """Check that *policy* keeps the contract, on every one of *wafers*, names of `WAFERS`.
+
+    Raises
+    ------
+    ContractError
+        With the first fault of every check on every wafer.
+    """
+    __tracebackhide__ = True
+    check_parts(policy)
+    faults: list[str] = []
+    for wafer in wafers:
+        for check in CHECKS:
+            try:
+                check(policy, wafer)
+            except ContractError as error:
+                faults += error.faults
+    if faults:
+        raise ContractError(*faults)
+
+
+class PolicyContract:
+    """The suite for pytest: subclass it as ``TestMine`` and set `policy`; a test for each check on each wafer."""
+
+    policy: ClassVar[Policy]
+
+    def pytest_generate_tests(self, metafunc: Any) -> None:
+        """Run each test that asks for a wafer on all of them."""
+        if "wafer" in metafunc.fixturenames:
+            metafunc.parametrize("wafer", WAFERS)
+
+    def test_its_parts_are_frozen_and_can_be_sent_to_workers(self) -> None:
+        """See `check_parts`."""
+        check_parts(self.policy)
+
+    def test_its_placement(self, wafer: str) -> None:
+        """See `check_placement`."""
+        check_placement(self.policy, wafer)
+
+    def test_its_allocation(self, wafer: str) -> None:
+        """See `check_allocation`."""
+        check_allocation(self.policy, wafer)
+
+    def test_its_prediction_and_caching(self, wafer: str) -> None:
+        """See `check_copies`."""
+        check_copies(self.policy, wafer)
+
+    def test_its_runs(self, wafer: str) -> None:
+        """See `check_runs`."""
+        check_runs(self.policy, wafer)

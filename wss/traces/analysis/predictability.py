@@ -1,0 +1,182 @@
+"""How well the next token's experts can be told from what has been: predictors as pure functions, measured on a trace.
+
+A predictor names n experts of a layer for each token of decode; of them, hits are used by the token. Tables are built
+from the requests of one half and used on the other, both ways (requests at even and at odd places), so nothing is
+measured on what it was built from; what is of the request itself (its prefill, its last token) comes from its own past.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from wss.errors import TraceError
+from wss.records import FloatArray, IntArray
+from wss.traces.analysis.counts import Counts, count_trace
+from wss.traces.schema import RequestRouting, TraceMeta
+
+SCORED = "float score of each expert for each token, [tokens, experts]"
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Seen:
+    """What a predictor may use for one layer of one request.
+
+    Attributes
+    ----------
+    before, above
+        Experts of the token before (in this layer), and of the same token in the layer before, [tokens, k]; *above* is
+        None in the first layer.
+    now
+        Experts of the token itself: for the oracle alone, [tokens, k].
+    prefill
+        How often the request's prefill used each expert, [experts].
+    token, layer
+        How often j followed i, in the next token and in the next layer, in the other half of the requests,
+        [experts, experts]; *layer* is of the layer before, None in the first.
+    popularity
+        How often the other half used each expert, [experts].
+    """
+
+    before: IntArray
+    above: IntArray | None
+    now: IntArray
+    prefill: FloatArray
+    token: FloatArray
+    layer: FloatArray | None
+    popularity: FloatArray
+
+
+Predictor = Callable[[Seen], FloatArray]
+
+
+def _popularity(seen: Seen) -> FloatArray:
+    return np.broadcast_to(seen.popularity, (len(seen.now), len(seen.popularity))).copy()
+
+
+def _tiny(seen: Seen) -> FloatArray:
+    """Popularity, small: it only orders what is else equal."""
+    score: FloatArray = _popularity(seen) / (seen.popularity.sum() + 1.0) * 1e-6
+    return score
+
+
+def _token_heatmap(seen: Seen) -> FloatArray:
+    rows = seen.token / np.maximum(seen.token.sum(axis=1, keepdims=True), 1.0)
+    score: FloatArray = rows[seen.before].sum(axis=1) + _tiny(seen)
+    return score
+
+
+def _layer_heatmap(seen: Seen) -> FloatArray:
+    if seen.layer is None or seen.above is None:
+        return _popularity(seen)
+    rows = seen.layer / np.maximum(seen.layer.sum(axis=1, keepdims=True), 1.0)
+    score: FloatArray = rows[seen.above].sum(axis=1) + _tiny(seen)
+    return score
+
+
+def _prefill(seen: Seen) -> FloatArray:
+    score: FloatArray = seen.prefill[None, :] + _tiny(seen)
+    return score
+
+
+def _marked(ids: IntArray, seen: Seen) -> FloatArray:
+    score = _tiny(seen)
+    np.put_along_axis(score, ids, 1.0, axis=1)
+    return score
+
+
+PREDICTORS: dict[str, tuple[str, Predictor]] = {
+    "token_heatmap": ("what followed the experts of the token before, in other requests", _token_heatmap),
+    "layer_heatmap": ("what followed the token's experts of the layer before, in other requests", _layer_heatmap),
+    "prefill": ("what the request's own prefill used most", _prefill),
+    "last_token": ("the experts of the token before, then the popular", lambda seen: _marked(seen.before, seen)),
+    "popularity": ("what other requests used most", _popularity),
+    "oracle": ("the token's own experts: the most that can be reached", lambda seen: _marked(seen.now, seen)),
+}
+
+
+def evaluate(
+    meta: TraceMeta,
+    read: Callable[[], Iterable[RequestRouting]],
+    budgets: tuple[float, ...],
+    expert_bytes: float | None,
+) -> dict[str, Any]:
+    """Return hit rate, precision and recall of every predictor at each budget, over decode and all layers.
+
+    Parameters
+    ----------
+    read
+        Gives the requests; called three times.
+    budgets
+        Experts that may be kept at hand, as shares of a layer's.
+    expert_bytes
+        Bytes of an expert, for the bytes that need not be fetched a token; None if the model is not known.
+
+    Raises
+    ------
+    TraceError
+        If the trace has no decode tokens.
+
+    Notes
+    -----
+    recall is hits / experts used, precision hits / experts named, hit_rate the share of tokens with any hit.
+    """
+    halves = [count_trace(meta, (r for i, r in enumerate(read()) if i % 2 == half), {}) for half in (0, 1)]
+    sizes = tuple(max(1, int(np.ceil(share * meta.num_experts))) for share in budgets)
+    sums = {name: np.zeros((len(sizes), 2)) for name in PREDICTORS}  # hits, tokens with a hit
+    tokens, uses = 0, 0
+    for place, request in enumerate(read()):
+        first = max(request.num_prefill, 1)  # the first token of all has none before it
+        if first >= len(request.position):
+            continue
+        tokens += len(request.position) - first
+        for at in range(len(meta.moe_layers)):
+            seen = _seen(request, first, at, halves[1 - place % 2], meta)
+            used = np.zeros((len(seen.now), meta.num_choices), np.bool_)
+            np.put_along_axis(used, seen.now, True, axis=1)
+            used = used[:, : meta.num_experts]  # the others have no weights to keep at hand
+            uses += int(used.sum())
+            for name, (_, predict) in PREDICTORS.items():
+                order = np.argsort(-predict(seen)[:, : meta.num_experts], axis=1, kind="stable")
+                hits = np.cumsum(np.take_along_axis(used, order, axis=1), axis=1)
+                for i, size in enumerate(sizes):
+                    sums[name][i] += hits[:, size - 1].sum(), (hits[:, size - 1] > 0).sum()
+    if not tokens:
+        raise TraceError("the trace has no decode tokens; there is nothing to predict")
+    cells = max(tokens * len(meta.moe_layers), 1)
+    return {
+        "tokens": tokens,
+        "predictors": {
+            name: [
+                {
+                    "budget_share": share,
+                    "experts": size,
+                    "recall": hits / max(uses, 1),
+                    "precision": hits / (cells * size),
+                    "hit_rate": any_ / cells,
+                    "bytes_saved_per_token": None if expert_bytes is None else hits / max(tokens, 1) * expert_bytes,
+                }
+                for share, size, (hits, any_) in zip(budgets, sizes, sums[name].tolist(), strict=True)
+            ]
+            for name in PREDICTORS
+        },
+    }
+
+
+def _seen(request: RequestRouting, first: int, at: int, other: Counts, meta: TraceMeta) -> Seen:
+    experts: npt.NDArray[np.int64] = request.experts[:, at].astype(np.int64)
+    prefill = np.bincount(experts[: request.num_prefill].ravel(), minlength=meta.num_choices).astype(np.float64)
+    main = other.decode if other.decode.tokens else other.prefill
+    return Seen(
+        before=experts[first - 1 : -1],
+        above=request.experts[first:, at - 1].astype(np.int64) if at else None,
+        now=experts[first:],
+        prefill=prefill,
+        token=main.token[:, at].sum(axis=0).astype(np.float64),
+        layer=main.layer[:, at - 1].sum(axis=0).astype(np.float64) if at else None,
+        popularity=main.freq[at].astype(np.float64),
+    )

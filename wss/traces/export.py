@@ -1,0 +1,88 @@
+"""Exporting a trace to the paper's JSON data set: a file a request, as `importers.paper_json` reads them."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from wss.errors import OutputError, TraceError
+from wss.files import part_in, settle
+from wss.traces.importers.paper_json import MARK
+from wss.traces.reader import TraceReader
+from wss.traces.schema import RequestRouting, TraceMeta
+
+
+def export_paper_json(reader: TraceReader, out: Path) -> int:
+    """Write ``<org>/<model>/<benchmark>/<subject>/<n>.json`` below the new folder *out*; return how many files.
+
+    The text is that of the data set: four blanks a level, no final newline. Made-up requests have a file SYNTHETIC
+    beside them, by which an import knows them.
+
+    Raises
+    ------
+    TraceError
+        If a request has no prefill, which is the first element of a file.
+    OutputError
+        If *out* exists or cannot be written; then nothing is left behind.
+    """
+    if os.path.lexists(out):
+        raise OutputError(f"{out}: exists; give --out a new folder")
+    try:
+        with part_in(out.parent, is_folder=True) as folder:
+            count = _write(reader, folder)
+            settle(folder, out)
+    except OSError as error:
+        raise OutputError(f"{out}: cannot be written ({error.strerror}); give --out where there is room") from error
+    return count
+
+
+def _write(reader: TraceReader, out: Path) -> int:
+    """Write the files below the folder *out*, and return how many requests there are."""
+    meta = reader.meta
+    labels = {label.request: label for label in meta.requests}
+    count = 0
+    for request in reader.requests():
+        if not request.num_prefill > 0:
+            raise TraceError(
+                f"{reader.path}: request {request.request} has no prefill; a file of the set begins with it"
+            )
+        label = labels.get(request.request)
+        benchmark, subject = (label.benchmark, label.subject) if label else ("", "")
+        folder = out.joinpath(
+            *(_safe(part) for part in meta.model.split("/")),
+            _safe(benchmark or meta.benchmark),
+            _safe(subject or meta.subject),
+        )
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / f"{request.request}.json").write_text(as_json(request, meta), encoding="utf-8")
+        count += 1
+    if meta.synthetic:
+        (out / MARK).write_text(f"{meta.source}\n{meta.note}\n", encoding="utf-8")
+    return count
+
+
+def _safe(name: str) -> str:
+    """Return *name* as the name of a folder."""
+    plain = name.replace("/", "_").replace("\0", "_")
+    return plain if plain.strip(".") and plain != "*" else "all"
+
+
+def as_json(request: RequestRouting, meta: TraceMeta) -> str:
+    """Return the text of a request's file."""
+    place = {layer: at for at, layer in enumerate(meta.moe_layers)}
+    steps = [(0, request.num_prefill), *((t, t + 1) for t in range(request.num_prefill, len(request.position)))]
+    elements = []
+    for first, last in steps:
+        layers = []
+        for layer in range(meta.num_layers):
+            if layer not in place:
+                layers.append(f'        "{layer}": null')
+                continue
+            tokens = request.experts[first:last, place[layer]].tolist()
+            lists = ",\n".join(
+                "            [\n" + ",\n".join(f"                {expert}" for expert in ids) + "\n            ]"
+                for ids in tokens
+            )
+            layers.append(f'        "{layer}": [\n{lists}\n        ]')
+        elements.append("    {\n" + ",\n".join(layers) + "\n    }")
+    return "[\n" + ",\n".join(elements) + "\n]"

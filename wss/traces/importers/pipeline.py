@@ -1,0 +1,338 @@
+"""Importing a folder of recorded routing: in parallel, in bounded memory, and from where a killed import stopped.
+
+Files are read in blocks, each by one process, which writes the block to a part (a trace file of its own) in a folder
+beside the result; then the parts are joined in order. A part appears whole or not at all, so an import that is started
+again takes the parts that are there. The result does not depend on how many processes there are.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import shutil
+from collections import Counter
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, as_completed
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import msgspec
+
+from wss.ending import last_words
+from wss.errors import OutputError, TraceError
+from wss.files import only_one, part_in, remove_left, write_whole
+from wss.processes import process_pool
+from wss.reading import read_plain
+from wss.traces.importers.common import Common
+from wss.traces.importers.edges import Cut, Edges, fills_of
+from wss.traces.importers.filler import LEFT_OUT
+from wss.traces.importers.source import Source
+from wss.traces.reader import TraceReader
+from wss.traces.schema import Label, RequestRouting, TraceMeta
+from wss.traces.writer import write_trace
+
+BLOCK_BYTES = 32 * 2**20  # of files read by one process at a time
+SMALL_BYTES = 64 * 2**20  # imports up to here are done by this process alone
+MOST_FAULTS = 20
+SKIPPED = "bad files skipped"
+
+
+class _Report(msgspec.Struct):
+    """What is known of a part beside its routing."""
+
+    numbers: list[int]
+    labels: list[tuple[str, str]]
+    remarks: dict[str, int]
+    faults: list[str]
+    stamps: list[str]
+    left_out: list[str]
+    common: Common
+    edges: Edges
+
+
+@dataclass(frozen=True, kw_only=True)
+class Imported:
+    """What an import did.
+
+    Attributes
+    ----------
+    requests
+        How many were written.
+    skipped
+        Faults of the files left out.
+    resumed
+        Files that an earlier import had read.
+    left_out, warnings
+        Tokens left out, a line for each request; what a reader should know of what was kept.
+    """
+
+    requests: int
+    skipped: tuple[str, ...]
+    resumed: int
+    left_out: tuple[str, ...]
+    warnings: tuple[str, ...]
+
+
+def import_source(
+    out: Path,
+    source: Source,
+    *,
+    workers: int = 1,
+    skip_bad: bool = False,
+    on_files: Callable[[int], None] | None = None,
+) -> Imported:
+    """Write *source* to *out*, with *workers* processes; *on_files* is told how many files are done.
+
+    With *skip_bad*, files that cannot be read are left out, and their faults returned.
+
+    Raises
+    ------
+    TraceError
+        If a file is bad: a line for each of the first, and how many there are. What has been read is kept for the next
+        attempt. If what was read as a whole is not routing (see `importers.common`).
+    OutputError
+        If something cannot be written, or another import of the same writes it now.
+    """
+    blocks = _blocks(source.files)
+    try:
+        with _parts_folder(out, source) as folder:
+            parts = [folder / f"{number:05d}.parquet" for number in range(len(blocks))]
+            return _import(out, source, blocks, parts, workers, skip_bad, on_files)
+    except OSError as error:
+        raise OutputError(f"{out}: cannot be made ({error.strerror}); give --out where you may write") from error
+
+
+@contextmanager
+def _parts_folder(out: Path, source: Source) -> Iterator[Path]:
+    """Yield the folder of the parts: one that stays until *source* has been imported, if that is worth it."""
+    if sum(map(_size, source.files)) <= SMALL_BYTES:
+        with part_in(out.parent, is_folder=True) as folder:
+            yield folder
+        return
+    start = f".{out.name}.parts-"
+    folder = out.with_name(start + _key(source))
+    folder.mkdir(exist_ok=True)
+    with only_one(folder, str(out)):
+        remove_left(out.parent, start)  # what other imports had begun, and nobody goes on with
+        last_words("interrupted; the same command goes on from there")
+        try:
+            yield folder
+        finally:
+            last_words(None)
+
+
+def _import(
+    out: Path,
+    source: Source,
+    blocks: list[list[Path]],
+    parts: list[Path],
+    workers: int,
+    skip_bad: bool,
+    on_files: Callable[[int], None] | None,
+) -> Imported:
+    """Read what is missing, then join the parts."""
+    todo = [i for i, part in enumerate(parts) if not _is_done(part, blocks[i])]
+    resumed = sum(len(blocks[i]) for i in set(range(len(blocks))) - set(todo))
+    done = resumed
+    if on_files is not None and done:
+        on_files(done)
+    size = sum(_size(file) for i in todo for file in blocks[i])
+    for i in _read_all([(source, blocks[i], parts[i]) for i in todo], workers if size > SMALL_BYTES else 1):
+        done += len(blocks[todo[i]])
+        if on_files is not None:
+            on_files(done)
+    reports = [msgspec.json.decode(read_plain(_report_path(part)), type=_Report) for part in parts]
+    faults = [fault for report in reports for fault in report.faults]
+    if faults and not skip_bad:
+        for part, report in zip(parts, reports, strict=True):
+            if report.faults:  # they may be mended before the next attempt
+                _report_path(part).unlink()
+        more = f"; {len(faults)} of {len(source.files)} files are bad, --skip-bad leaves them out"
+        shown = faults[:MOST_FAULTS]
+        raise TraceError(*shown[:-1], shown[-1] + more)
+    source.remarks.clear()
+    for report in reports:
+        source.remarks.update(report.remarks)
+    if faults:
+        source.remarks[SKIPPED] = len(faults)
+    if not any(report.numbers for report in reports):
+        raise TraceError(f"{source.files[0].parent}: no file can be read; {faults[0]}")
+    count, warnings, left_out = _write(out, source, parts, reports)
+    shutil.rmtree(parts[0].parent, ignore_errors=True)
+    left_out = (*(line for report in reports for line in report.left_out), *left_out)
+    return Imported(requests=count, skipped=tuple(faults), resumed=resumed, left_out=left_out, warnings=warnings)
+
+
+def _write(
+    out: Path, source: Source, parts: list[Path], reports: list[_Report]
+) -> tuple[int, tuple[str, ...], tuple[str, ...]]:
+    """Join the parts; return how many requests they hold, what a reader should know of them, and what was left out."""
+    where = str(source.files[0] if len(source.files) == 1 else source.files[0].parent)
+    full = [(part, report.numbers) for part, report in zip(parts, reports, strict=True) if report.numbers]
+    cut = _cut(where, source, reports, full)
+    common = _common(where, source, reports, cut.apply(_joined(full)) if cut.fills else None)
+    found = tuple(common.warnings(source.meta))
+    cut = Cut(cut.fills, where)
+    labels = [label for report in reports for label in report.labels]
+    several = len(set(labels)) > 1
+    written: list[Label] = []
+
+    def on_request(request: RequestRouting) -> None:
+        if several:
+            written.append(Label(request.request, *labels[len(written)]))
+
+    def finish(meta: TraceMeta) -> TraceMeta:
+        source.remarks.update({LEFT_OUT: cut.tokens} if cut.tokens else {})
+        done = source.finish(meta)
+        said = [*found, *([_zero(common, meta)] if meta.zero_experts else [])]
+        return replace(done, requests=tuple(written), note="; ".join([done.note, *said]))
+
+    count = write_trace(out, source.meta, cut.apply(_joined(full)), on_request=on_request, finish=finish)
+    return count, (*source.warnings, *found), tuple(cut.left_out)
+
+
+def _cut(where: str, source: Source, reports: list[_Report], full: list[tuple[Path, list[int]]]) -> Cut:
+    """Return what to leave out at the edges of requests, now that all of them are known."""
+    edges = Edges()
+    for report in reports:
+        edges.merge(report.edges)
+    return Cut(fills_of(edges, _joined(full), source.meta), where)
+
+
+def _common(where: str, source: Source, reports: list[_Report], requests: Iterator[RequestRouting] | None) -> Common:
+    """Return what all tokens, or those of *requests*, have in common; raise TraceError if that shows filler."""
+    common = Common()
+    for report in reports if requests is None else ():
+        common.merge(report.common)
+    for request in requests or ():
+        common.add(request, source.meta)
+    if fault := common.fault(source.meta):
+        raise TraceError(f"{where}: {fault}")
+    return common
+
+
+def _zero(common: Common, meta: TraceMeta) -> str:
+    """Return how many choices cost nothing."""
+    share = common.zero_choices / (common.tokens * len(meta.moe_layers) * meta.top_k)
+    return f"{share:.1%} of the choices are of the {meta.zero_experts} experts a layer without weights: no work"
+
+
+def _blocks(files: tuple[Path, ...]) -> list[list[Path]]:
+    """Group files in order, up to about `BLOCK_BYTES` each."""
+    blocks: list[list[Path]] = [[]]
+    filled = 0
+    for file in files:
+        size = _size(file)
+        if blocks[-1] and filled + size > BLOCK_BYTES:
+            blocks.append([])
+            filled = 0
+        blocks[-1].append(file)
+        filled += size
+    return blocks
+
+
+def _size(file: Path) -> int:
+    try:
+        return file.stat().st_size
+    except OSError:
+        return 0
+
+
+def _key(source: Source) -> str:
+    """Return a name for what an import reads: parts of other files, or for another model, are not taken."""
+    digest = hashlib.sha256(msgspec.json.encode(source.meta.to_keys()))
+    digest.update(source.settings.encode())
+    for file in source.files:
+        digest.update(f"{file}\n".encode(errors="surrogateescape"))
+    return digest.hexdigest()[:16]
+
+
+def _stamps(files: list[Path]) -> list[str]:
+    """Return size and time of each file and of what may be told of it in a JSON file beside it."""
+
+    def stamp(file: Path) -> str:
+        try:
+            found = file.stat()
+        except OSError:
+            return "-"
+        return f"{found.st_size} {found.st_mtime_ns}"
+
+    return [f"{stamp(file)} {stamp(file.with_suffix('.json'))}" for file in files]
+
+
+def _is_done(part: Path, files: list[Path]) -> bool:
+    """Whether an earlier import has read *files*, as they now are, into *part*."""
+    try:
+        report = msgspec.json.decode(read_plain(_report_path(part)), type=_Report)
+        if report.numbers:
+            TraceReader(part).close()
+    except (OSError, msgspec.DecodeError, TraceError):
+        return False
+    return report.stamps == _stamps(files)
+
+
+def _report_path(part: Path) -> Path:
+    return part.with_suffix(".json")
+
+
+def _read_all(tasks: list[tuple[Source, list[Path], Path]], workers: int) -> Iterator[int]:
+    """Read every task, and yield its place when it is done."""
+    if workers <= 1 or len(tasks) <= 1:
+        for place, (source, block, part) in enumerate(tasks):
+            _read_block(source, block, part)
+            yield place
+        return
+    pool = process_pool(min(workers, len(tasks)))
+    try:
+        futures: dict[Future[None], int] = {
+            pool.submit(_read_block, source, block, part): place for place, (source, block, part) in enumerate(tasks)
+        }
+        for future in as_completed(futures):
+            future.result()
+            yield futures[future]
+    except BrokenProcessPool as error:
+        raise OutputError(
+            "an importing process was killed; run the same command again, it goes on from there"
+        ) from error
+    finally:
+        pool.shutdown(wait=True, cancel_futures=True)
+
+
+def _read_block(source: Source, files: list[Path], part: Path) -> None:
+    """Read *files* into the trace file *part*, and say beside it what was found; bad files are reported, not raised."""
+    stamps = _stamps(files)
+    remarks: Counter[str] = Counter()
+    faults: list[str] = []
+    labels: list[tuple[str, str]] = []
+    requests: list[RequestRouting] = []
+    left_out: list[str] = []
+    common, edges = Common(), Edges()
+    for file in files:
+        try:
+            found = source.take(file)
+        except TraceError as error:
+            faults.extend(error.faults[:1])
+            continue
+        remarks.update(found.remarks)
+        left_out.extend(found.left_out)
+        requests.extend(found.requests)
+        for request in found.requests:
+            common.add(request, source.meta)
+            edges.add(request, source.meta)
+        labels.extend([(found.benchmark, found.subject)] * len(found.requests))
+    if requests:
+        # a number may be taken twice; that is settled when the parts are joined
+        write_trace(part, source.meta, (replace(request, request=i) for i, request in enumerate(requests)))
+    numbers = [request.request for request in requests]
+    report = _Report(numbers, labels, dict(remarks), faults, stamps, left_out, common, edges)
+    content = msgspec.json.encode(report)
+    write_whole(_report_path(part), lambda temporary: temporary.write_bytes(content), "make room and run again")
+
+
+def _joined(parts: list[tuple[Path, list[int]]]) -> Iterator[RequestRouting]:
+    """Yield the requests of all parts under their own numbers."""
+    for part, numbers in parts:
+        with TraceReader(part) as reader:
+            for request, number in zip(reader.requests(), numbers, strict=True):
+                yield replace(request, request=number)

@@ -1,0 +1,1 @@
+"""Synthetic routing: its parameters, the tables made from them, and the draws."""

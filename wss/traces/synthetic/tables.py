@@ -1,0 +1,255 @@
+"""What synthetic routing draws from: for every layer and cluster, how often a token of it takes each expert.
+
+Of each MoE layer:
+
+* the rank-frequency curve gives log2 of an expert's share over the mean, at the ranks of `KNOTS`; a layer's curve is
+  that, times skew · (1 ± skew_spread), and which expert has which rank is random;
+* each cluster likes each expert 2^(focus · z) times, z random with spread 1, within `group_limit` of the model's
+  `groups` of experts (DeepSeek's group-limited routing);
+* the shares of clusters in experts are scaled until clusters are as frequent as they are, experts as popular as the
+  curve says, and no token takes an expert twice (Sinkhorn's iteration, entries capped).
+
+Everything here is rounded the same on every machine: sums run in one order, and powers are made by steps that IEEE 754
+rounds the same everywhere.
+"""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from itertools import product
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numba
+import numpy as np
+import numpy.typing as npt
+
+from wss.errors import ConfigError, TraceError
+from wss.models import ModelShape
+from wss.records import FloatArray, IntArray
+from wss.rng import permutation, stream, uniform
+from wss.traces.loads import read_dumps
+from wss.traces.synthetic.sampler import WHOLE, Tables, guide_of
+
+if TYPE_CHECKING:
+    from wss.traces.synthetic.spec import SynthSpec
+
+# Ranks, as shares of all experts (the hottest first), at which a curve is given; straight lines between them.
+KNOTS = (0.002, 0.006, 0.014, 0.03, 0.08, 0.16, 0.32, 0.5, 0.7, 0.86, 0.95, 0.985, 0.998)
+ROUNDS = 60  # of the scaling
+MOST_CHOSEN = (2**31 - 1) // WHOLE  # experts of a token, so that running sums are of 32 bits
+DRIFTED = ("drifted",)  # what the random streams of popularity and liking are called after a drift
+_ROOTS = np.empty(40)  # one for each binary digit of an exponent
+_root = 2.0
+for _digit in range(_ROOTS.size):
+    _root = _ROOTS[_digit] = float(np.sqrt(_root))
+
+
+def exp2(x: FloatArray) -> FloatArray:
+    """Return 2^x, [...], to about 10 digits, the same on every machine: square roots and products alone."""
+    whole = np.floor(x)
+    result = np.ones_like(x)
+    _binary(np.ascontiguousarray(x - whole).ravel(), _ROOTS, result.ravel())
+    return np.ldexp(result, np.clip(whole, -1000, 1000).astype(np.int64))
+
+
+@numba.njit(cache=True, nogil=True)
+def _binary(rest, roots, result):  # type: ignore[no-untyped-def]
+    """Multiply *result* by 2^rest, digit by digit of *rest* in 0..1; *roots* are 2^(1/2), 2^(1/4), ..."""
+    for i in range(rest.size):
+        left, power = rest[i], 1.0
+        for root in roots:
+            left *= 2.0
+            if left >= 1.0:
+                left -= 1.0
+                power *= root
+        result[i] = power
+
+
+def curve_at(curve: tuple[float, ...], num_experts: int) -> FloatArray:
+    """Return log2 of share over mean at each rank, [experts], by the knots; level beyond the first and last."""
+    rank = (np.arange(num_experts) + 0.5) / num_experts
+    knots, values = np.array(KNOTS), np.array(curve)
+    right = np.clip(np.searchsorted(knots, rank), 1, len(knots) - 1)
+    x0, x1, y0, y1 = knots[right - 1], knots[right], values[right - 1], values[right]
+    part = np.clip((rank - x0) / (x1 - x0), 0.0, 1.0)
+    result: FloatArray = y0 + part * (y1 - y0)
+    return result
+
+
+def layer_shares(spec: SynthSpec, model: ModelShape, seed: int, layer: int, era: tuple[str, ...] = ()) -> FloatArray:
+    """Return the share of each expert in one layer, [experts], sum 1; *era* is `DRIFTED` after a drift."""
+    num_layers = len(model.moe_layers)
+    place = int(permutation(stream(seed, "synth", "skew"), num_layers)[layer])
+    factor = spec.skew * (1.0 + spec.skew_spread * ((2 * place + 1) / num_layers - 1.0))
+    weight = exp2(curve_at(spec.curve, model.num_choices) * factor)
+    order = permutation(stream(seed, "synth", *era, "popularity", layer), model.num_choices)
+    mine = weight[order]
+    result: FloatArray = mine / _sum(mine)
+    return result
+
+
+def popularity(spec: SynthSpec, model: ModelShape, seed: int, era: tuple[str, ...] = ()) -> FloatArray:
+    """Return the share of each expert, [layers, experts], each layer's sum 1: recorded, or by `layer_shares`.
+
+    Raises
+    ------
+    TraceError
+        If recorded loads cannot be read, are of another shape, have no such dump, or too few experts in a layer.
+    """
+    if spec.loads and model.zero_experts:
+        raise TraceError(f"{spec.loads}: loads do not count zero-computation experts; leave trace.synth.loads out")
+    if spec.loads:
+        name = spec.drift_to if era else spec.workload
+        (load,) = read_dumps(Path(spec.loads), model, [name]).values()
+        few = np.flatnonzero(np.count_nonzero(load, axis=1) < model.top_k)
+        if few.size:
+            raise TraceError(
+                f"{spec.loads}: {name}: layer {model.moe_layers[few[0]]} has tokens on fewer than {model.top_k} "
+                "experts, so that no token can have as many; give loads of more tokens"
+            )
+        return np.stack([row / _sum(row) for row in load])
+    return np.stack([layer_shares(spec, model, seed, layer, era) for layer in range(len(model.moe_layers))])
+
+
+@numba.njit(cache=True, nogil=True)
+def _sum(values):  # type: ignore[no-untyped-def]
+    """Sum from left to right."""
+    total = 0.0
+    for value in values:
+        total += value
+    return total
+
+
+@numba.njit(cache=True, nogil=True)
+def scaled(base, rows, columns, top_k, rounds):  # type: ignore[no-untyped-def]
+    """Scale *base* [clusters, experts] in place to row sums *rows* and, as far as caps let it, column sums *columns*.
+
+    An entry is at most rows / k: a token takes an expert once. After the last round rows are exact.
+    """
+    num_rows, num_columns = base.shape
+    totals = np.empty(num_columns)
+    for _ in range(rounds):
+        totals[:] = 0.0
+        for c in range(num_rows):
+            for e in range(num_columns):
+                totals[e] += base[c, e]
+        for e in range(num_columns):
+            totals[e] = columns[e] / totals[e] if totals[e] > 0.0 else 1.0
+        for c in range(num_rows):
+            for e in range(num_columns):
+                base[c, e] *= totals[e]
+        for c in range(num_rows):
+            cap = rows[c] / top_k
+            factor = rows[c] / _sum(base[c])
+            for _again in range(top_k + 1):  # capping some entries raises the others
+                over = False
+                held, free = 0.0, 0.0
+                for e in range(num_columns):
+                    base[c, e] = min(base[c, e] * factor, cap) if base[c, e] < cap or _again == 0 else cap
+                    if base[c, e] >= cap:
+                        held += cap
+                    else:
+                        free += base[c, e]
+                if free <= 0.0:
+                    break
+                factor = max(0.0, rows[c] - held) / free
+                over = factor > 1.0 + 1e-12
+                if not over:
+                    break
+
+
+def tables_of(spec: SynthSpec, model: ModelShape, seed: int) -> Tables:
+    """Return what synthetic routing draws from.
+
+    The last ones are kept: a run asks again for what its placements may know, a sweep for every point. Recorded loads
+    are read anew, as their file may be another one by now.
+    """
+    return _tables(spec, model, seed) if spec.loads else _kept_tables(spec, model, seed)
+
+
+@lru_cache(maxsize=2)
+def _kept_tables(spec: SynthSpec, model: ModelShape, seed: int) -> Tables:
+    return _tables(spec, model, seed)
+
+
+def _tables(spec: SynthSpec, model: ModelShape, seed: int) -> Tables:
+    if model.top_k > MOST_CHOSEN:
+        what = f"a token of {model.name} has {model.top_k} experts, and made-up routing has at most {MOST_CHOSEN}"
+        raise ConfigError(f"trace.synth: {what}; give a trace, or a smaller top_k")
+    weights = _cluster_weights(spec, seed)
+    clusters = np.cumsum(np.stack([[_in_parts(row, 1) for row in phase] for phase in weights]), axis=2, dtype=np.int64)
+    frequent = np.array([_sum(np.ascontiguousarray(column)) for column in weights[1].T]) / spec.subjects
+    num_layers, size, k = len(model.moe_layers), model.num_choices, model.top_k
+    eras = ((), DRIFTED) if spec.drift_at else ((),)
+    sums = np.empty((len(eras) * num_layers, spec.clusters, size), np.int32)
+    orders = np.empty((len(eras) * num_layers, spec.clusters, size), np.int16)
+    shares = np.concatenate([popularity(spec, model, seed, era) for era in eras])
+    for at, (era, layer) in enumerate(product(eras, range(num_layers))):
+        base = _affinity(spec, model, seed, layer, era)
+        base[~base[:, shares[at] > 0].any(axis=1)] = 1.0  # who may go only where no token was recorded may go anywhere
+        scaled(base, frequent, shares[at], k, ROUNDS)
+        for cluster in range(spec.clusters):
+            order = permutation(stream(seed, "synth", "order", layer, cluster), size)
+            sums[at, cluster] = np.cumsum(_in_parts(base[cluster][order], k))
+            orders[at, cluster] = order
+    return Tables(clusters, sums, orders, guide_of(clusters), guide_of(sums))
+
+
+def _cluster_weights(spec: SynthSpec, seed: int) -> FloatArray:
+    """Return the share of each cluster, [phases, subjects, clusters]; phase 1 is decode."""
+    own_curve = exp2(-10.0 * np.arange(spec.clusters) / spec.clusters)
+
+    def shuffled(*names: object) -> FloatArray:
+        mine = own_curve[permutation(stream(seed, "synth", "clusters", *names), spec.clusters)]
+        result: FloatArray = mine / _sum(mine)
+        return result
+
+    weights = np.empty((2, spec.subjects, spec.clusters))
+    for subject in range(spec.subjects):
+        own = spec.subject_share * shuffled("subject", subject)
+        weights[1, subject] = (1.0 - spec.subject_share) / spec.clusters + own
+        drift = shuffled("prefill")
+        weights[0, subject] = spec.agreement * weights[1, subject] + (1.0 - spec.agreement) * drift
+    return weights
+
+
+def _affinity(spec: SynthSpec, model: ModelShape, seed: int, layer: int, era: tuple[str, ...]) -> FloatArray:
+    """Return how much each cluster likes each expert, before scaling, [clusters, experts]."""
+    size = model.num_choices
+    groups = min(spec.groups, size)
+    base = np.zeros((spec.clusters, size))
+    group = np.arange(size) * groups // size
+    for cluster in range(spec.clusters):
+        allowed = permutation(stream(seed, "synth", *era, "groups", layer, cluster), groups)[: spec.group_limit]
+        chosen = np.zeros(groups, np.bool_)
+        chosen[allowed] = True
+        inside = chosen[group]
+        if inside.sum() < model.top_k:
+            inside[:] = True
+        # twice the sum of three uniform numbers, about their mean: spread 1, nearly normal
+        draws = uniform(stream(seed, "synth", *era, "liking", layer, cluster), 3 * size).reshape(3, size)
+        liking = 2.0 * (draws[0] + draws[1] + draws[2] - 1.5)
+        base[cluster, inside] = exp2(spec.focus * liking[inside])
+    base[:, ~base.any(axis=0)] = 1.0  # what no cluster may go to belongs to all
+    return base
+
+
+def _in_parts(shares: FloatArray, k: int) -> npt.NDArray[np.int32]:
+    """Return *shares* as whole parts of `WHOLE`, k · WHOLE in all and none above WHOLE."""
+    total = _sum(np.ascontiguousarray(shares))
+    parts = np.minimum((shares * (k / total) * WHOLE).astype(np.int64), WHOLE)
+    rest = k * WHOLE - int(parts.sum())
+    for place in np.argsort(-parts, kind="stable"):
+        more = min(rest, WHOLE - int(parts[place]))
+        parts[place] += more
+        rest -= more
+        if rest == 0:
+            break
+    result: npt.NDArray[np.int32] = parts.astype(np.int32)
+    return result
+
+
+def spread(key: np.uint64, count: int, bound: int) -> IntArray:
+    """Return *count* whole numbers, uniform in 0..bound-1, [count]."""
+    return (uniform(key, count) * bound).astype(np.int64)
