@@ -14,7 +14,7 @@ from wss.engine.paper.chains_compiled import compiled_artifact
 from wss.engine.paper.machine import Machine, Memories
 from wss.engine.paper.queues import Circuit
 from wss.errors import ConfigError
-from wss.execution import run, walk
+from wss.execution import run, runner
 from wss.traces import SynthReplay, TraceReader, write_trace
 
 CONFIG = Path(__file__).parents[1] / "configs" / "llama4_maverick.yaml"
@@ -194,7 +194,7 @@ def test_the_llc_keeps_two_slices_a_set_oldest_out():
 def test_each_physics_has_its_own_idea_of_which_tokens_are_neighbours(monkeypatch, physics, across):
     seen = []
     make = lambda *a, **k: seen.append(k["across_phases"]) or SynthReplay(*a, **k)  # noqa: E731
-    monkeypatch.setattr(walk, "SynthReplay", make)
+    monkeypatch.setattr(runner, "SynthReplay", make)
     run(load(CONFIG, [f"physics={physics}", "layers=[1]", "batch=8", "steps=1"]))
     assert seen == [across]
 

@@ -10,8 +10,8 @@ from wss.config import Experiment
 from wss.engine import Llcs, compiled_circuit_kernel, compiled_kernel, simulate_kernel
 from wss.engine.network.base import CircuitSpec, FluidSpec
 from wss.errors import CapacityError, ConfigError
-from wss.execution import counters, run
-from wss.execution.run import replay_of
+from wss.execution import run
+from wss.execution.runner import replay_of
 from wss.hardware import WAFERS
 from wss.hardware.specs import LlcSpec
 from wss.memory.copies import Copies
@@ -22,6 +22,7 @@ from wss.policies.balanced.policy import Balanced
 from wss.policies.caching import Lru
 from wss.policies.validation import checked_plan, sealed
 from wss.records import Plan
+from wss.serving import heatmap_counters
 from wss.traces.synthetic.spec import SynthSpec
 
 ROW = wafer_of((1, 3))
@@ -149,7 +150,7 @@ def test_no_copies_are_made_in_the_prefill_unless_asked_for(prefill):
 def test_counters_of_the_heatmap_that_16_bits_cannot_hold_are_counted(monkeypatch):
     """Of 36 counters a layer, some pass 50 in three steps of 40 tokens; as many are named."""
     assert not any("counters of the heatmap" in note for note in run(BASE).notes)
-    monkeypatch.setattr(counters, "FULL_COUNTER", 50)
+    monkeypatch.setattr(heatmap_counters, "FULL_COUNTER", 50)
     (note,) = [note for note in run(BASE).notes if "counters of the heatmap" in note]
     last = {kernel.layer: kernel.heat.copy() for kernel in replay_of(BASE, list(BASE.policies))[1].kernels()}
     full = sum(int((heat > 50).sum()) for heat in last.values())

@@ -18,7 +18,7 @@ from wss.engine.network.base import CircuitSpec
 from wss.engine.network.transfers import Way, drained
 from wss.engine.token_counts import expected_met
 from wss.errors import ConfigError
-from wss.execution import group, run
+from wss.execution import lockstep, run
 from wss.metrics.bounds import least_exchange
 from wss.metrics.traffic import check_exchange
 from wss.report import run_table, write_results
@@ -204,7 +204,7 @@ def test_both_engines_and_groups_exchange_alike(small):
     fast, slow = (run(load(small, [*common, f"engine={engine}"])).summary["runs"][0] for engine in ("auto", "simpy"))
     for key in ("decode_time_s", "dispatch_time_s", "combine_time_s", "activation_bytes"):
         assert fast[key] == pytest.approx(slow[key])
-    (of_group,) = group.simulate([load(small, common)], lambda *_: None)
+    (of_group,) = lockstep.simulate([load(small, common)], lambda *_: None)
     assert of_group["figures"]["exchange_share"] == fast["exchange_share"]
     assert sum(of_group["links"]["activation_bytes"]) == pytest.approx(fast["link_bytes"])
 

@@ -13,7 +13,7 @@ from wss.engine.flows import fluid_flows
 from wss.engine.held import held_flows
 from wss.engine.packet import packet_flows
 from wss.errors import ConfigError
-from wss.execution import flows as flows_module
+from wss.execution import transfers
 from wss.execution.transfers import read_scenario, run_flows
 from wss.hardware.routing import xy
 
@@ -209,7 +209,7 @@ def test_compiled_and_plain_agree_to_the_last_bit(tmp_path_factory, flows, windo
     ):
         compiled = run_flows(scenario, network, 1e6, window, "half")
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(flows_module, name, function.py_func)
+            patch.setattr(transfers, name, function.py_func)
             assert run_flows(scenario, network, 1e6, window, "half") == compiled
 
 

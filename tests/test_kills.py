@@ -31,7 +31,7 @@ KILLS = int(os.environ.get("WSS_KILLS", "6"))
 SWEEP = TINY.replace("steps: 2", "steps: 3") + "grid:\n  seed: [0, 1, 2]\n  batch: [8, 16]\n"
 WSS = [sys.executable, "-m", "wss"]
 # Small imports leave nothing for the next one to go on from; this one is treated as a large one.
-LARGE = "from wss.traces import importing as i; i.SMALL_BYTES, i.BLOCK_BYTES = 0, 30_000; "
+LARGE = "from wss.traces.importers import pipeline as i; i.SMALL_BYTES, i.BLOCK_BYTES = 0, 30_000; "
 LARGE_IMPORT = [sys.executable, "-c", LARGE + "from wss.__main__ import main; main()"]
 HIDDEN = (PREFIX, ".o.parquet.parts-")  # of what is being written
 HOST = ("host", "times", "created", "sha256")  # what differs from run to run

@@ -10,7 +10,7 @@ from kit import contiguous
 from wss.config import load
 from wss.errors import CapacityError
 from wss.execution import run
-from wss.execution.run import replay_of, seen_of, sites_of
+from wss.execution.runner import replay_of, seen_of, sites_of
 from wss.hardware import build
 from wss.policies import POLICIES
 from wss.policies.placement.eplb import Eplb

@@ -14,7 +14,7 @@ from wss.config.experiment import TraceFile
 from wss.engine import NETWORKS, Dispatch, Exchange
 from wss.engine.alltoall import at_nodes
 from wss.errors import ConfigError
-from wss.execution import group, run
+from wss.execution import lockstep, run
 from wss.hardware import build
 from wss.metrics.bounds import least_exchange
 from wss.metrics.summary import name_link
@@ -216,7 +216,7 @@ def test_runs_count_tokens_exactly_however_they_are_replayed(config, tmp_path):
     read = run(replace(exact, trace=TraceFile(path=str(tmp_path / "t.parquet"))))
     assert [row.activation_bytes for row in read.ledgers[0].rows] == sent
 
-    none, *grouped = group.simulate([replace(exact, dispatch=None), exact, by_die], lambda *_: None)
+    none, *grouped = lockstep.simulate([replace(exact, dispatch=None), exact, by_die], lambda *_: None)
     assert not any(none["links"]["activation_bytes"])
     assert grouped[0]["figures"]["activation_bytes"] == sum(sent[3:])
     fabric = [i for i, link in enumerate(none["links"]["link"]) if link.endswith("->fabric")]

@@ -14,7 +14,7 @@ from wss.config import load
 from wss.errors import ConfigError
 from wss.execution import run
 from wss.execution.layers import draw_layers
-from wss.execution.run import replay_of
+from wss.execution.runner import replay_of
 from wss.metrics.by_layer import WITHOUT
 from wss.metrics.sampling import LEAST, Sample, Stratum, draw
 from wss.report import run_table

@@ -25,7 +25,7 @@ from wss import hardware
 from wss.config import Experiment, load
 from wss.engine.paper.chains_compiled import compiled_artifact
 from wss.engine.paper.machine import SHARES, Machine, Memories
-from wss.execution.run import replay_of, seen_of
+from wss.execution.runner import replay_of, seen_of
 from wss.files import json_text
 from wss.metrics import Ledger
 from wss.records import FloatArray, KernelRun, Plan

@@ -24,7 +24,7 @@ from wss import hardware
 from wss.config import Experiment, load
 from wss.config.experiment import DrawnLayers
 from wss.execution.layers import skew_of
-from wss.execution.run import replay_of, seen_of, sites_of
+from wss.execution.runner import replay_of, seen_of, sites_of
 from wss.metrics.sampling import Sample, draw
 from wss.policies.prediction import Never
 from wss.records import FloatArray

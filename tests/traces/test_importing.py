@@ -99,7 +99,7 @@ def test_a_changed_file_is_read_anew(folder, tmp_path, monkeypatch):
 def test_a_killed_import_leaves_no_result_and_the_next_one_gives_it(folder, tmp_path):
     """SIGKILL of the parent while two workers read."""
     script = (
-        "import sys; from pathlib import Path; from wss.traces import importing; "
+        "import sys; from pathlib import Path; from wss.traces.importers import pipeline as importing; "
         "from wss.traces.importers import open_paper_json\n"
         "importing.BLOCK_BYTES, importing.SMALL_BYTES = 1, 0\n"
         "if __name__ == '__main__':\n"

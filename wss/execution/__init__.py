@@ -2,6 +2,6 @@
 
 from wss.execution.lockstep import check, simulate
 from wss.execution.placement import layout_of
-from wss.execution.run import Result, run
+from wss.execution.runner import Result, run
 
 __all__ = ["Result", "check", "layout_of", "run", "simulate"]

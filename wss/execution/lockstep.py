@@ -16,7 +16,7 @@ from wss.execution.layers import draw_layers
 from wss.execution.memory_use import check_memory
 from wss.execution.provenance import summary_of
 from wss.execution.replications import by_seed, part_of
-from wss.execution.run import AnySite, counts_tokens, notes_of, replay_of, seen_of, sites_of
+from wss.execution.runner import AnySite, counts_tokens, notes_of, replay_of, seen_of, sites_of
 from wss.metrics.by_layer import link_utilization
 from wss.metrics.replications import over_seeds
 from wss.metrics.sampling import Sample
