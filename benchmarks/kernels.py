@@ -43,7 +43,7 @@ ENGINES = {  # settings, and the function that runs a kernel
     "fluid compiled": (["network=fluid", "engine=compiled"], (wss.serving.moe_layer, "compiled_kernel")),
     "fluid simpy": (["network=fluid", "engine=simpy"], (wss.serving.moe_layer, "simulate_kernel")),
 }
-Kernel = tuple[Machine, np.ndarray, np.ndarray]  # tasks, and which slices are read remotely
+LayerTokens = tuple[Machine, np.ndarray, np.ndarray]  # tasks, and which slices are read remotely
 
 
 def real_trace(path: Path) -> bool:
@@ -130,11 +130,11 @@ def with_simpy(machine: Machine, tasks: np.ndarray, remote_slices: np.ndarray) -
     return int(env.now)
 
 
-def measured(policy: str, trace: list[str], engine: str) -> tuple[float, float, list[Kernel]]:
+def measured(policy: str, trace: list[str], engine: str) -> tuple[float, float, list[LayerTokens]]:
     """Return ms per kernel, of the whole run and of the engine, and the kernels of the artifact."""
     settings, function = ENGINES[engine]
     settings = [*settings, *trace, "batch=235", "steps=15", f"policies=[{policy}]", f"baseline={policy}"]
-    kernels: list[Kernel] = []
+    kernels: list[LayerTokens] = []
     for _ in range(2):
         inside = []
         kernels.clear()

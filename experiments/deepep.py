@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from wss.engine import Dispatch, Exchange, FluidSpec
+from wss.engine import AllToAll, AllToAllSpec, FluidSpec
 from wss.hardware import WAFERS, Wafer, build
 from wss.records import Plan, Routed
 
@@ -75,8 +75,8 @@ def predicted(case: Reported, routed: Routed, once_per: str, wafer: Wafer) -> tu
     die = expert // (EXPERTS // wafer.num_dies)
     plan = Plan(expert=expert, die=die, tokens=counts, source=die, copy=np.zeros(EXPERTS, np.bool_))
     sizes = {"dispatch_bytes": SIZES[0] / HIDDEN, "combine_bytes": SIZES[1] / HIDDEN}
-    how = Dispatch(once_per=once_per, counting="exact", **sizes)
-    got = Exchange(how, FluidSpec(), wafer, HIDDEN, TOP_K).run(plan, routed)
+    how = AllToAllSpec(once_per=once_per, counting="exact", **sizes)
+    got = AllToAll(how, FluidSpec(), wafer, HIDDEN, TOP_K).run(plan, routed)
     return got.dispatch, got.combine
 
 

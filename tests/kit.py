@@ -15,14 +15,14 @@ import numpy as np
 import pytest
 
 from wss.cli import main
-from wss.engine import NETWORKS, Llcs, NetworkModel, simulate_kernel
+from wss.engine import NETWORKS, Llcs, NetworkModel, simulate_layer
 from wss.hardware import WAFERS, SwitchedSpec, Wafer, WaferSpec, build
 from wss.hardware.specs import DieSpec, HbmSpec, LinkSpec, LlcSpec
-from wss.policies import Costs, History, KernelView
+from wss.policies import Costs, LayerView, PlacementView
 from wss.policies.caching import Pool
 from wss.policies.placement.basic import contiguous_homes, holders_of
 from wss.policies.validation import sealed
-from wss.records import KernelRun, Plan
+from wss.records import LayerRun, Plan
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -95,7 +95,7 @@ def simulate(
     compute: float | list[float] | np.ndarray = 0.0,
     window: int = 2,
     network: str = "fluid",
-) -> KernelRun:
+) -> LayerRun:
     """Run one kernel; *compute* is seconds a task."""
     seconds = np.broadcast_to(np.asarray(compute, np.float64), len(plan.expert))
     return run_kernel(NETWORKS[network]().model(wafer), wafer, plan, nbytes, seconds, window)
@@ -103,9 +103,9 @@ def simulate(
 
 def run_kernel(
     model: NetworkModel, wafer: Wafer, plan: Plan, nbytes: float, seconds: np.ndarray, window: int
-) -> KernelRun:
+) -> LayerRun:
     """Run one kernel with empty LLCs over *model*."""
-    return simulate_kernel(model, Llcs(wafer.spec.die.llc, wafer.num_dies), 0, plan, nbytes, seconds, window)
+    return simulate_layer(model, Llcs(wafer.spec.die.llc, wafer.num_dies), 0, plan, nbytes, seconds, window)
 
 
 def pool_of(
@@ -124,7 +124,7 @@ def pool_of(
     )
 
 
-def history_of(wafer: Wafer, load: np.ndarray, room: int = 10**9, **changes: object) -> History:
+def history_of(wafer: Wafer, load: np.ndarray, room: int = 10**9, **changes: object) -> PlacementView:
     """What is known after a prefill of *load*, [layers, experts]; a kernel has as many tokens as the first layer had.
 
     An HBM read takes as long as 10 tokens.
@@ -137,7 +137,7 @@ def history_of(wafer: Wafer, load: np.ndarray, room: int = 10**9, **changes: obj
         "coordinates": wafer.coordinates,
         "costs": Costs(hbm_read=10.0, link_read=20.0, hop=1.0, token=1.0),
     }
-    return History(**(known | changes))
+    return PlacementView(**(known | changes))
 
 
 def contiguous(num_experts: int, num_dies: int) -> np.ndarray:
@@ -145,12 +145,12 @@ def contiguous(num_experts: int, num_dies: int) -> np.ndarray:
     return holders_of(contiguous_homes(num_experts, num_dies)[None], num_dies)[0]
 
 
-def view_of(wafer: Wafer, counts: np.ndarray, holders: np.ndarray, order: np.ndarray | None = None) -> KernelView:
+def view_of(wafer: Wafer, counts: np.ndarray, holders: np.ndarray, order: np.ndarray | None = None) -> LayerView:
     """A kernel on *wafer*; experts are first seen in *order*, by default that of their numbers.
 
     Its arrays are sealed, as in a run: so compiled policies are compiled once for both.
     """
-    return KernelView(
+    return LayerView(
         layer=0,
         counts=sealed(counts),
         order=sealed(np.flatnonzero(counts) if order is None else order),

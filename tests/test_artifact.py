@@ -9,8 +9,8 @@ import pytest
 from kit import shared
 
 from wss.config import load
-from wss.engine.paper.chains import ArtifactKernel
-from wss.engine.paper.chains_compiled import compiled_artifact
+from wss.engine.paper.chains import PaperLayerRun
+from wss.engine.paper.chains_compiled import compiled_paper_layer
 from wss.engine.paper.machine import Machine, Memories
 from wss.engine.paper.queues import Circuit
 from wss.errors import ConfigError
@@ -134,10 +134,10 @@ def machine(num_dies=2):
 
 
 def in_python(*arguments):
-    return ArtifactKernel(*arguments).run()
+    return PaperLayerRun(*arguments).run()
 
 
-ENGINES = pytest.mark.parametrize("engine", [in_python, compiled_artifact])
+ENGINES = pytest.mark.parametrize("engine", [in_python, compiled_paper_layer])
 
 
 def kernel(engine, task, wanted=False, memories=None):

@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from kit import wafer_of
 
 from wss.config import load
-from wss.engine.paper.chains import ArtifactKernel
-from wss.engine.paper.chains_compiled import TASK, compiled_artifact, store
+from wss.engine.paper.chains import PaperLayerRun
+from wss.engine.paper.chains_compiled import TASK, compiled_paper_layer, store
 from wss.engine.paper.machine import LLAMA4, Machine, Memories
 from wss.execution import run
 from wss.policies.allocation.paper import Cut, Prices, allocate, at_home, by_tokens, in_turn, wanted_copies
@@ -56,8 +56,8 @@ def test_kernels_run_to_the_same_integers(data):
     machine: Machine = data.draw(machines())
     ours, theirs = Memories(machine, LAYERS), Memories(machine, LAYERS)
     for layer, tasks, wanted in data.draw(st.lists(kernels(machine.num_dies), min_size=1, max_size=4)):
-        compiled = compiled_artifact(machine, ours, layer, tasks, wanted)
-        read = ArtifactKernel(machine, theirs, layer, tasks, wanted).run()
+        compiled = compiled_paper_layer(machine, ours, layer, tasks, wanted)
+        read = PaperLayerRun(machine, theirs, layer, tasks, wanted).run()
         assert plain(compiled) == plain(read)
         assert plain(ours) == plain(theirs)
 
@@ -96,7 +96,7 @@ def test_whole_runs_are_the_same(model, wafer):
 def test_each_engine_is_the_one_that_was_asked_for(monkeypatch):
     seen = []
     monkeypatch.setattr(
-        "wss.serving.paper_layer.compiled_artifact", lambda *a: seen.append("compiled") or compiled_artifact(*a)
+        "wss.serving.paper_layer.compiled_artifact", lambda *a: seen.append("compiled") or compiled_paper_layer(*a)
     )
     settings = ["physics=paper_artifact", "layers=[1]", "batch=8", "steps=1", "policies=[base]"]
     for engine, is_compiled in (("simpy", False), ("auto", True), ("compiled", True)):

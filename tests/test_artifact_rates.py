@@ -7,8 +7,8 @@ import pytest
 from kit import ROOT, wafer_of
 
 from wss.config import load
-from wss.engine.paper.chains import ArtifactKernel
-from wss.engine.paper.chains_compiled import compiled_artifact
+from wss.engine.paper.chains import PaperLayerRun
+from wss.engine.paper.chains_compiled import compiled_paper_layer
 from wss.engine.paper.machine import DEEPSEEK, Machine, Memories
 from wss.engine.paper.rates import Rates, rates_of
 from wss.execution import run
@@ -49,7 +49,7 @@ def test_a_faster_die_by_hand():
         dram_share=0.9 * ENHANCED.dram,
     )  # fmt: skip
     read, compute = 300 + 334, 88
-    counts = compiled_artifact(machine, Memories(machine, 1), 0, np.array([(0, 0, 100)]), np.array([False]))
+    counts = compiled_paper_layer(machine, Memories(machine, 1), 0, np.array([(0, 0, 100)]), np.array([False]))
     assert counts.time == 110 + 3 * read + compute
 
 
@@ -58,8 +58,8 @@ def test_both_engines_read_the_rate_of_the_links(link):
     machine, tasks, wanted = kernel_of_three_dies()
     machine = dataclasses.replace(machine, link_rate=Rates(link=link).link_bytes_per_ns)
     ours, theirs = Memories(machine, 1), Memories(machine, 1)
-    compiled = compiled_artifact(machine, ours, 0, tasks, wanted)
-    assert plain(compiled) == plain(ArtifactKernel(machine, theirs, 0, tasks, wanted).run())
+    compiled = compiled_paper_layer(machine, ours, 0, tasks, wanted)
+    assert plain(compiled) == plain(PaperLayerRun(machine, theirs, 0, tasks, wanted).run())
     assert plain(ours) == plain(theirs)
     assert machine.link_ns(2, 10_000) == 2 * 200 + int(np.ceil(10_000 / (1741 * 0.9 * link)))
 

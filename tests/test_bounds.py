@@ -8,7 +8,7 @@ from kit import contiguous, run_kernel, simulate, view_of, wafer_of
 
 from wss.engine import NETWORKS
 from wss.hardware import GEMMS
-from wss.metrics.bounds import Bounds, Whereabouts
+from wss.metrics.bounds import Bounds, WeightLocations
 from wss.models import MODELS
 from wss.policies import ALLOCATIONS
 from wss.records import Plan
@@ -29,7 +29,7 @@ def held_by(*dies, num_dies=25, cached=()):
     holders = np.zeros((len(dies), num_dies), np.bool_)
     for expert, mine in enumerate(dies):
         holders[expert, mine] = True
-    return Whereabouts(holders=holders, cached=np.isin(np.arange(len(dies)), cached))
+    return WeightLocations(holders=holders, cached=np.isin(np.arange(len(dies)), cached))
 
 
 @pytest.mark.parametrize(
@@ -85,7 +85,7 @@ def test_no_policys_kernel_beats_it(counts, name):
     holders = contiguous(len(counts), wafer.num_dies)
     plan = ALLOCATIONS[name]().allocate(view_of(wafer, counts, holders))
     run = simulate(wafer, plan, MODEL.expert_bytes("fp16"), plan.tokens * TOKEN)
-    where = Whereabouts(holders=holders, cached=np.zeros(len(counts), np.bool_))
+    where = WeightLocations(holders=holders, cached=np.zeros(len(counts), np.bool_))
     assert run.time >= bound_of(counts, wafer, where=where) * (1 - 1e-12)
 
 

@@ -14,16 +14,16 @@ from test_run import SMALL
 from wss.config import load
 from wss.errors import ConfigError
 from wss.execution import run
-from wss.memory.copies import Copies
+from wss.memory.copies import ExpertCopies
 from wss.policies import CACHINGS, POLICIES, Policy
 from wss.policies.allocation.basic import InTurn
 from wss.policies.caching import Belady, Heatmap, Lfu, Lru
 from wss.policies.prediction import Always, DecayingHeatmap, Oracle, PrefillHeatmap, TokenHeatmap
 from wss.policies.prefetching import LayerHeatmap, followers
-from wss.serving.eviction import CheckedCaching
-from wss.serving.policy_host import Asking
-from wss.serving.signals import Foresight, Future
-from wss.traces import Kernel
+from wss.serving.eviction import CheckedEviction
+from wss.serving.policy_host import PolicyHost
+from wss.serving.signals import DecodeOracle, SignalProvider
+from wss.traces import LayerTokens
 
 LAYERS, EXPERTS = 2, 3
 
@@ -48,7 +48,7 @@ def one_die(slots, caching):
     """All experts live on die 0; die 1 computes, with room for *slots* copies."""
     placed = np.zeros((LAYERS, EXPERTS, 2), np.bool_)
     placed[:, :, 0] = True
-    return Copies(placed, np.array([0.0, float(slots)]), 1.0, caching)
+    return ExpertCopies(placed, np.array([0.0, float(slots)]), 1.0, caching)
 
 
 def next_uses(kernels, at):
@@ -127,7 +127,7 @@ def test_frequent_is_what_the_die_computes_or_others_read_from_it():
 
 def kernel_of(step, layer=0, heat=None, next_heat=None, next_seen=None, counts=None):
     none = np.zeros((2, 2), np.int64)
-    return Kernel(
+    return LayerTokens(
         step=step,
         layer=layer,
         counts=np.ones(2, np.int64) if counts is None else np.array(counts),
@@ -140,7 +140,7 @@ def kernel_of(step, layer=0, heat=None, next_heat=None, next_seen=None, counts=N
 
 
 def foresight(future=None, **parts):
-    return Foresight(replace(POLICIES["pred"], **parts), Asking("pred"), 2, 3, lambda: future)
+    return SignalProvider(replace(POLICIES["pred"], **parts), PolicyHost("pred"), 2, 3, lambda: future)
 
 
 def test_the_heat_of_the_prefill_is_frozen_in_decode_and_empty_without_one():
@@ -183,7 +183,7 @@ def test_a_half_life_that_is_no_number_above_zero_is_named_in_one_line(half_life
 def test_the_future_is_the_plans_to_come():
     """Two dies; die 0 computes expert 0 in steps 1 and 3, die 1 expert 1 in step 2."""
     plans = {1: plan_of((0, 0, 1, 0)), 2: plan_of((1, 1, 1, 1)), 3: plan_of((0, 0, 1, 0))}
-    future = Future([kernel_of(step) for step in (1, 2, 3)], lambda kernel: plans[kernel.step], 1, 2)
+    future = DecodeOracle([kernel_of(step) for step in (1, 2, 3)], lambda kernel: plans[kernel.step], 1, 2)
     never = np.inf
     assert [future.next_use(kernel_of(step)).tolist() for step in range(4)] == [
         [[1, never], [never, 2]],
@@ -321,7 +321,7 @@ def test_victims_are_places_of_the_pool(victim):
     policy = Policy(name="mine", allocation=InTurn(), caching=Drops(victim))
     line = r"^policy mine: its caching, test_caching:Drops, .*(whole numbers in 0\.\.3|give all rows one length)$"
     with pytest.raises(ConfigError, match=line):
-        crowded(CheckedCaching(policy))
+        crowded(CheckedEviction(policy))
 
 
 @pytest.mark.parametrize("on", ["new", "last_use", "uses", "foreseen"])

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from kit import plan_of
 
 from wss.errors import CapacityError
-from wss.memory.copies import Copies
+from wss.memory.copies import ExpertCopies
 from wss.policies.caching import Lru
 
 
@@ -15,7 +15,7 @@ def copies_of(slots, num_layers=2, num_experts=6, num_dies=2):
     """All experts live on die 0; die 1 has room for *slots* copies of 10 bytes, and 9 bytes to spare."""
     placed = np.zeros((num_layers, num_experts, num_dies), np.bool_)
     placed[:, :, 0] = True
-    return Copies(placed, np.array([0.0, 10.0 * slots + 9]), 10.0, Lru())
+    return ExpertCopies(placed, np.array([0.0, 10.0 * slots + 9]), 10.0, Lru())
 
 
 def fetch(copies, layer, *experts):
@@ -119,7 +119,7 @@ def test_a_copy_that_another_die_reads_is_used_and_stays():
     """Die 1 has room for two; die 0 reads expert 0 from it in the kernel in which die 1 fetches another."""
     placed = np.zeros((1, 4, 3), np.bool_)
     placed[0, :, 2] = True
-    copies = Copies(placed, np.array([0.0, 20.0, 0.0]), 10.0, Lru())
+    copies = ExpertCopies(placed, np.array([0.0, 20.0, 0.0]), 10.0, Lru())
     copies.admit(0, plan_of((0, 1, 1, 2)), np.array([True]), np.zeros(3))
     copies.admit(0, plan_of((1, 1, 1, 2)), np.array([True]), np.zeros(3))
     plan = plan_of((0, 0, 1, 1), (2, 1, 1, 2))
@@ -139,7 +139,7 @@ def test_a_caching_that_gives_up_one_copy_twice_is_refused():
         def victims(self, pool, count):
             return np.zeros(count, np.int64)
 
-    copies = Copies(copies_of(2)._placed, np.array([0.0, 20.0]), 10.0, Twice())
+    copies = ExpertCopies(copies_of(2)._placed, np.array([0.0, 20.0]), 10.0, Twice())
     fetch(copies, 0, 0, 1)
     with pytest.raises(ValueError, match="2 different places"):
         fetch(copies, 0, 2, 3)

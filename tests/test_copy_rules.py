@@ -7,14 +7,14 @@ import pytest
 from kit import view_of, wafer_of
 
 from wss.config import Experiment
-from wss.engine import Llcs, compiled_circuit_kernel, compiled_kernel, simulate_kernel
+from wss.engine import Llcs, compiled_circuit_layer, compiled_layer, simulate_layer
 from wss.engine.network.base import CircuitSpec, FluidSpec
 from wss.errors import CapacityError, ConfigError
 from wss.execution import run
 from wss.execution.runner import replay_of
 from wss.hardware import WAFERS
 from wss.hardware.specs import LlcSpec
-from wss.memory.copies import Copies
+from wss.memory.copies import ExpertCopies
 from wss.models import ModelShape
 from wss.policies import POLICIES, CopyRules
 from wss.policies.allocation.basic import Algorithm1
@@ -80,10 +80,10 @@ def fetched(num_tasks=1):
 
 
 ENGINES = {
-    "simpy": lambda *rest: simulate_kernel(FluidSpec().model(ROW), *rest),
-    "compiled": lambda *rest: compiled_kernel(FluidSpec().model(ROW), *rest),
-    "simpy circuit": lambda *rest: simulate_kernel(CircuitSpec().model(ROW), *rest),
-    "compiled circuit": lambda *rest: compiled_circuit_kernel(CircuitSpec().model(ROW), *rest),
+    "simpy": lambda *rest: simulate_layer(FluidSpec().model(ROW), *rest),
+    "compiled": lambda *rest: compiled_layer(FluidSpec().model(ROW), *rest),
+    "simpy circuit": lambda *rest: simulate_layer(CircuitSpec().model(ROW), *rest),
+    "compiled circuit": lambda *rest: compiled_circuit_layer(CircuitSpec().model(ROW), *rest),
 }
 
 
@@ -116,7 +116,7 @@ def test_what_hits_the_home_s_llc_is_stored_as_a_copy_too_and_pushes_out_what_la
 def test_the_room_for_copies_is_what_is_free_or_the_reserve():
     """Room for 3 experts beside the weights, a reserve of 2; buffers of 1.5 leave room for one, or the reserve."""
     placed = np.ones((1, 4, 1), np.bool_)
-    free, reserve = (Copies(placed, np.array([30.0]), 10.0, Lru(), each) for each in (None, 20.0))
+    free, reserve = (ExpertCopies(placed, np.array([30.0]), 10.0, Lru(), each) for each in (None, 20.0))
     assert (free.slots.tolist(), reserve.slots.tolist()) == ([3], [2])
     none = np.zeros(0, np.int64)
     nothing = Plan(expert=none, die=none, tokens=none, source=none, copy=none > 0)
@@ -184,7 +184,7 @@ def test_copies_in_the_reserve_stay_when_experts_come():
     """Two copies lie in a reserve of 20 bytes; an expert that takes the last room pushes out none of them."""
     placed = np.array([[[True, False], [False, True], [False, True], [False, True]]])
     for reserve, stay in ((20.0, 2), (None, 0)):
-        copies = Copies(placed, np.array([20.0, 0.0]), 10.0, Lru(), reserve)
+        copies = ExpertCopies(placed, np.array([20.0, 0.0]), 10.0, Lru(), reserve)
         two, none = np.array([1, 2]), np.zeros(2, np.int64)
         plan = Plan(expert=two, die=none, tokens=none + 1, source=none + 1, copy=none > 0)
         assert copies.admit(0, plan, none == 0, np.zeros(2)).all()

@@ -18,7 +18,7 @@ from wss.cli import cli
 from wss.config import load
 from wss.config.sweep_file import load_sweep
 from wss.execution import run
-from wss.records import KernelRow
+from wss.records import LayerRow
 from wss.report import run_table
 
 ROOT = Path(__file__).parents[1]
@@ -166,7 +166,7 @@ def test_every_column_of_kernels_is_explained_and_no_other():
     text = (ROOT / "docs" / "results.md").read_text(encoding="utf-8")
     section = text.partition("## kernels.parquet")[2].partition("\n## ")[0]
     told = set(re.findall(r"`(\w+)`", section)) - {"link_bytes", "hbm_peak_bytes"}
-    assert told == {field.name for field in fields(KernelRow)} | {"seed"}
+    assert told == {field.name for field in fields(LayerRow)} | {"seed"}
 
 
 def test_every_file_the_texts_link_to_is_there():

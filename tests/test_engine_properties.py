@@ -12,7 +12,7 @@ from kit import plan_of, simulate, wafer_of
 from naive import kernel_ends
 
 from wss.config import load
-from wss.engine import Llcs, compiled_circuit_kernel, compiled_kernel, simulate_kernel
+from wss.engine import Llcs, compiled_circuit_layer, compiled_layer, simulate_layer
 from wss.engine.network import fluid
 from wss.engine.network.circuit import CircuitModel
 from wss.engine.network.fluid import FluidModel
@@ -144,7 +144,7 @@ def apart(a, b):
 )
 def test_the_compiled_kernel_agrees_with_simpy(some, start, hop, places, flushed):
     wafer = wafer_of(some[0][0], start=start, hop=hop, llc=places * 88e6)
-    check_twin(compiled_kernel, FluidModel(wafer), wafer, some, flushed)
+    check_twin(compiled_layer, FluidModel(wafer), wafer, some, flushed)
 
 
 @given(
@@ -157,7 +157,7 @@ def test_the_compiled_kernel_agrees_with_simpy(some, start, hop, places, flushed
 )
 def test_the_compiled_circuits_agree_with_simpy(some, hop, places, duplex, shares, flushed):
     wafer = wafer_of(some[0][0], hop=hop, llc=places * 88e6)
-    check_twin(compiled_circuit_kernel, CircuitModel(wafer, duplex, *shares), wafer, some, flushed)
+    check_twin(compiled_circuit_layer, CircuitModel(wafer, duplex, *shares), wafer, some, flushed)
 
 
 def check_twin(run_compiled, model, wafer, some, flushed):
@@ -169,7 +169,7 @@ def check_twin(run_compiled, model, wafer, some, flushed):
             continue
         for llcs in caches:
             llcs.begin(flushed=flushed)
-        reference = simulate_kernel(model, caches[0], 0, plan, 88e6, compute, window)
+        reference = simulate_layer(model, caches[0], 0, plan, 88e6, compute, window)
         ours = run_compiled(model, caches[1], 0, plan, 88e6, compute, window)
         check_conservation(plan, ours, wafer, 88e6)
         assert ours.hit.tolist() == reference.hit.tolist()

@@ -12,11 +12,11 @@ from kit import plan_of, wafer_of
 from test_run import SMALL, without_host
 
 from wss.config import load
-from wss.engine import NETWORKS, Dispatch, Exchange
+from wss.engine import NETWORKS, AllToAll, AllToAllSpec
 from wss.engine.flows import fluid_flows
 from wss.engine.network.base import CircuitSpec
-from wss.engine.network.transfers import Way, drained
-from wss.engine.token_counts import expected_met
+from wss.engine.network.transfers import PhaseRoutes, proportional_share
+from wss.engine.token_counts import expected_unique_tokens
 from wss.errors import ConfigError
 from wss.execution import lockstep, run
 from wss.metrics.bounds import least_exchange
@@ -27,7 +27,7 @@ HIDDEN = 100  # elements of a token: 100 B there, 200 B back
 
 
 def exchanged(wafer, plan, top_k=1, network="fluid", **options):
-    return Exchange(Dispatch(**options), NETWORKS[network](), wafer, HIDDEN, top_k).run(plan)
+    return AllToAll(AllToAllSpec(**options), NETWORKS[network](), wafer, HIDDEN, top_k).run(plan)
 
 
 def one_each(tokens):
@@ -53,8 +53,8 @@ def test_two_dies_by_hand(network):
 def test_a_short_way_waits_for_its_own_links_alone():
     """The link numbered last takes 1 s, and the flow of most latency does not cross it."""
     wafer = wafer_of((2, 1), link=1.0)
-    way = Way(np.array([[1, -1], [0, -1]]), np.ones(2, np.int64), np.array([0.0, 0.9]))
-    assert drained(way, np.array([0.05, 1.0]), wafer).end == 1.0
+    way = PhaseRoutes(np.array([[1, -1], [0, -1]]), np.ones(2, np.int64), np.array([0.0, 0.9]))
+    assert proportional_share(way, np.array([0.05, 1.0]), wafer).end == 1.0
 
 
 def test_a_line_of_three_by_hand():
@@ -92,7 +92,7 @@ def test_tokens_of_equal_experts_are_counted_exactly(experts, top_k):
     count = sum(0 in choice for choice in chosen)
     plan = plan_of(*((expert, 0 if expert < 3 else 1, count, 0) for expert in range(experts)))
     expected = [sum(min(c) < 3 for c in chosen), sum(max(c) >= 3 for c in chosen)]
-    assert expected_met(plan, top_k, 2) == pytest.approx(expected)
+    assert expected_unique_tokens(plan, top_k, 2) == pytest.approx(expected)
 
 
 def test_a_token_goes_once_a_die_or_once_an_expert():
@@ -258,14 +258,14 @@ def test_circuits_go_in_turns():
     wafer = wafer_of((3, 1), link=1e6, hop=1e-3)
     got = exchanged(wafer, one_each([9, 9, 9]), network="circuit")
     assert got.dispatch == pytest.approx(3e-3 + 2 * 3 * 100 / 1e6)
-    half = Exchange(Dispatch(), CircuitSpec(link_share=0.5), wafer, HIDDEN, 1).run(one_each([9, 9, 9]))
+    half = AllToAll(AllToAllSpec(), CircuitSpec(link_share=0.5), wafer, HIDDEN, 1).run(one_each([9, 9, 9]))
     assert half.dispatch == pytest.approx(3e-3 + 2 * 3 * 100 / 0.5e6)
 
 
 def test_the_part_with_most_tokens_is_counted_first():
     """Of 8 tokens with two experts, 6 have expert 0; of the rest, expert 1 is one of the choices that are left."""
     plan = plan_of((1, 0, 2, 0), (0, 0, 6, 0), (2, 1, 8, 1))
-    assert expected_met(plan, 2, 2) == pytest.approx([6 + 2 * (2 / 8) * 2 / (2 - 6 / 8), 8])
+    assert expected_unique_tokens(plan, 2, 2) == pytest.approx([6 + 2 * (2 / 8) * 2 / (2 - 6 / 8), 8])
 
 
 @pytest.mark.parametrize("wrong", [0.0, 21.0])

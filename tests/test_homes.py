@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 from kit import contiguous, history_of, plan_of, run_kernel, wafer_of
 
-from wss.engine import NETWORKS, Idle
-from wss.memory.copies import Copies
-from wss.memory.expert_map import Homes
+from wss.engine import NETWORKS, BackgroundTransfers
+from wss.memory.copies import ExpertCopies
+from wss.memory.expert_map import ExpertMap
 from wss.policies.caching import Lru
 from wss.policies.rebalancing import Every, matched, worthwhile
 
@@ -21,7 +21,7 @@ def test_idle_time_moves_no_more_than_is_left(seed):
     pairs = [(int(s), int(d)) for s, d in draws.integers(6, size=(40, 2)) if s != d]
     moves = plan_of(*((0, die, 1, source, True) for source, die in pairs))
     left = draws.uniform(1e4, 5e6, len(pairs))
-    moved = Idle(wafer).move(moves, left, outcome.carried, outcome.time)
+    moved = BackgroundTransfers(wafer).move(moves, left, outcome.carried, outcome.time)
     capacity = np.concatenate([np.full(6, 3.35e12), wafer.link_bandwidth]) * outcome.time
     carried = outcome.carried
     used = np.concatenate([carried.hbm_read + carried.hbm_written, carried.link_data + carried.link_request])
@@ -55,8 +55,8 @@ def test_an_expert_is_always_somewhere_and_no_die_ever_too_full(seed):
     placed = layout()
     usable = float(placed.sum(axis=(0, 1)).max() + 3)
     room = usable - placed.sum(axis=(0, 1))
-    copies = Copies(placed > 0, room, 1.0, Lru())
-    homes = Homes(placed, usable, room, 1.0, copies)
+    copies = ExpertCopies(placed > 0, room, 1.0, Lru())
+    homes = ExpertMap(placed, usable, room, 1.0, copies)
     moved = 0
     for _ in range(30):
         target = layout()
@@ -91,8 +91,8 @@ def _copy_something(copies, homes, layer, draws):
 
 def test_a_copy_where_an_expert_is_to_be_placed_becomes_its_home_and_nothing_moves():
     placed = np.array([contiguous(4, 2)])
-    copies = Copies(placed, np.full(2, 3.0), 1.0, Lru())
-    homes = Homes(placed, 5.0, np.full(2, 3.0), 1.0, copies)
+    copies = ExpertCopies(placed, np.full(2, 3.0), 1.0, Lru())
+    homes = ExpertMap(placed, 5.0, np.full(2, 3.0), 1.0, copies)
     copies.admit(0, plan_of((0, 1, 1, 0)), np.ones(1, np.bool_), np.zeros(2))
     assert copies.held.tolist() == [0, 1]
     target = placed.copy()
@@ -107,7 +107,7 @@ def test_a_copy_where_an_expert_is_to_be_placed_becomes_its_home_and_nothing_mov
 
 def test_what_is_wanted_no_more_stops_on_its_way():
     placed = np.array([contiguous(4, 2)])
-    homes = Homes(placed, 5.0, np.full(2, 3.0), 1.0, Copies(placed, np.full(2, 3.0), 1.0, Lru()))
+    homes = ExpertMap(placed, 5.0, np.full(2, 3.0), 1.0, ExpertCopies(placed, np.full(2, 3.0), 1.0, Lru()))
     target = placed.copy()
     target[0, 0] = [False, True]
     homes.head_for(target)
@@ -150,7 +150,7 @@ def test_the_window_is_of_the_last_steps_as_far_as_there_are_so_many():
 
 def test_reserved_room_is_left_free_and_what_is_on_its_way_is_missing_no_more():
     placed = np.array([contiguous(4, 2)])
-    homes = Homes(placed, 5.0, np.full(2, 3.0), 1.0, Copies(placed, np.full(2, 3.0), 1.0, Lru()))
+    homes = ExpertMap(placed, 5.0, np.full(2, 3.0), 1.0, ExpertCopies(placed, np.full(2, 3.0), 1.0, Lru()))
     target = placed.copy()
     target[0, 0] = [False, True]
     homes.head_for(target)

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from kit import plan_of, wafer_of
 
 from wss.config import load
-from wss.engine import NETWORKS, Ahead, Llcs, simulate_kernel
+from wss.engine import NETWORKS, Llcs, PrefetchPlan, simulate_layer
 from wss.engine.llc import Llc
 from wss.engine.network.base import CircuitSpec
 from wss.execution import run
@@ -25,7 +25,7 @@ def kernel(wafer, llcs, *tasks, compute=0.0, window=1, network="fluid", ahead=No
     plan = plan_of(*tasks)
     model = NETWORKS[network]().model(wafer)
     llcs.begin(flushed=False)
-    done = simulate_kernel(model, llcs, 0, plan, nbytes, np.full(len(tasks), compute), window, ahead)
+    done = simulate_layer(model, llcs, 0, plan, nbytes, np.full(len(tasks), compute), window, ahead)
     check_conservation(plan, done, wafer, nbytes)
     return done
 
@@ -58,7 +58,7 @@ def test_a_circuits_shares_are_of_hbms_and_links_not_of_llcs():
     model = CircuitSpec(link_share=0.1, hbm_share=0.1).model(wafer)
     for expected in (1 + 10, 0.2 + 0.5):
         llcs.begin(flushed=False)
-        done = simulate_kernel(model, llcs, 0, plan_of((0, 0, 1, 0)), MB, np.zeros(1), 1)
+        done = simulate_layer(model, llcs, 0, plan_of((0, 0, 1, 0)), MB, np.zeros(1), 1)
         assert done.time == pytest.approx(expected * US)
 
 
@@ -161,7 +161,7 @@ def test_what_is_there_already_is_kept_without_reading_it():
     """Die 0 has read expert 7 of layer 1 before: it stays through a flush, and nothing is read for it."""
     wafer, llcs = slow_wafer(4 * MB)
     llcs[0].store((1, 7), MB, 0.0)
-    ahead = Ahead(layer=1, experts=[[7], []])
+    ahead = PrefetchPlan(layer=1, experts=[[7], []])
     done = kernel(wafer, llcs, (0, 0, 1, 0), (1, 1, 1, 1), compute=5 * US, ahead=ahead)
     assert done.prefetched.tolist() == [0, 0]
     llcs.begin(flushed=True)
@@ -172,11 +172,11 @@ def test_a_die_that_is_done_prefetches_until_the_barrier():
     """Die 0 is done at 2 us and reads ahead for 2 us each: one is there at 4 us, one is under way at the end, 5 us."""
     wafer, llcs = slow_wafer(4 * MB)
     tasks = ((0, 0, 1, 0), (1, 1, 1, 1))
-    ahead = Ahead(layer=1, experts=[[7, 8, 9], []])
+    ahead = PrefetchPlan(layer=1, experts=[[7, 8, 9], []])
     llcs.begin(flushed=False)
     plan = plan_of(*tasks)
     model = NETWORKS["fluid"]().model(wafer)
-    done = simulate_kernel(model, llcs, 0, plan, MB, np.array([0.0, 5 * US]), 1, ahead)
+    done = simulate_layer(model, llcs, 0, plan, MB, np.array([0.0, 5 * US]), 1, ahead)
     check_conservation(plan, done, wafer, MB)
     assert done.time == pytest.approx(5 * US)
     assert done.prefetched.tolist() == [2, 0]

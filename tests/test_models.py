@@ -11,8 +11,8 @@ from test_run import without_host
 
 from wss.cli import cli
 from wss.config import json_schema, load
-from wss.engine.alltoall import Dispatch
-from wss.engine.token_counts import exactly_met, expected_met
+from wss.engine.alltoall import AllToAllSpec
+from wss.engine.token_counts import exact_unique_tokens, expected_unique_tokens
 from wss.errors import ConfigError, TraceError
 from wss.execution import run
 from wss.hardware import GEMMS
@@ -125,7 +125,7 @@ def test_activations_are_sent_and_buffered_in_their_bytes(small):
     usual, less = (only(run(load(small, [*more, "dispatch=uniform"]))) for more in ((), (stated,)))
     assert less["activation_bytes"] == pytest.approx(usual["activation_bytes"] * 2 / 3)
     own = load(small, [stated, "dispatch={combine_bytes: 2}"])
-    assert own.exchange == Dispatch(dispatch_bytes=1.0, combine_bytes=2.0)
+    assert own.exchange == AllToAllSpec(dispatch_bytes=1.0, combine_bytes=2.0)
     held = [run(load(small, more)).ledgers[0].decode[0].hbm_used_bytes for more in ((), (stated,))]
     assert held[0] > held[1]
 
@@ -237,9 +237,9 @@ def test_zero_choices_are_met_by_no_die(experts, top_k):
         sum(min(c) < 3 for c in chosen),
         sum(any(3 <= e < experts - 2 for e in c) for c in chosen),
     ]
-    assert expected_met(plan, top_k, 2, 2 * count) == pytest.approx(expected)
+    assert expected_unique_tokens(plan, top_k, 2, 2 * count) == pytest.approx(expected)
     routed = Routed(np.array(chosen), np.ones(len(chosen), np.int64))
-    assert exactly_met(plan, routed, 2) == pytest.approx(expected)
+    assert exact_unique_tokens(plan, routed, 2) == pytest.approx(expected)
 
 
 def test_groups_are_the_models_own():

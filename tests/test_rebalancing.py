@@ -10,7 +10,7 @@ from kit import contiguous
 from wss.config import load
 from wss.errors import CapacityError
 from wss.execution import run
-from wss.execution.runner import replay_of, seen_of, sites_of
+from wss.execution.runner import build_executors, build_routing_history, replay_of
 from wss.hardware import build
 from wss.policies import POLICIES
 from wss.policies.placement.eplb import Eplb
@@ -308,7 +308,7 @@ def test_a_copy_that_gives_way_to_a_move_is_counted_once(small, how):
         POLICIES["pred"], name="it", placement=placement, prediction=Always(), rebalancing=Every(steps=2, how=how)
     )
     experiment = replace(load(small, ["steps=6", size]), policies=(policy,), baseline="it")
-    (site,) = sites_of(experiment, build(experiment.wafer), [policy], seen_of(experiment))
+    (site,) = build_executors(experiment, build(experiment.wafer), [policy], build_routing_history(experiment))
     for kernel in replay_of(experiment, [policy])[1].kernels():
         site.run(kernel)
     rows = site.ledger.rows

@@ -11,7 +11,7 @@ from test_run import SMALL
 
 from wss.config import load
 from wss.config.experiment import TraceFile
-from wss.engine import NETWORKS, Dispatch, Exchange
+from wss.engine import NETWORKS, AllToAll, AllToAllSpec
 from wss.engine.alltoall import at_nodes
 from wss.errors import ConfigError
 from wss.execution import lockstep, run
@@ -31,7 +31,7 @@ def exchanged(wafer, plan, routed=None, top_k=2, network="fluid", **options):
     if routed is not None:
         options["counting"] = "exact"
         top_k = routed.experts.shape[1]
-    got = Exchange(Dispatch(**options), NETWORKS[network](), wafer, HIDDEN, top_k).run(plan, routed)
+    got = AllToAll(AllToAllSpec(**options), NETWORKS[network](), wafer, HIDDEN, top_k).run(plan, routed)
     check_exchange(plan, got, wafer)
     return got
 
@@ -168,7 +168,7 @@ def test_which_experts_tokens_have_together_is_seen_by_exact_counting_alone():
     assert exchanged(nodes_of(2, 1), plan, routed).received.tolist() == [10, 10]
     assert exchanged(nodes_of(2, 1), plan).received == pytest.approx([20 * 5 / 6] * 2)
     with pytest.raises(ValueError, match="their experts are not given"):
-        Exchange(Dispatch(counting="exact"), NETWORKS["fluid"](), nodes_of(2, 1), HIDDEN, 2).run(plan)
+        AllToAll(AllToAllSpec(counting="exact"), NETWORKS["fluid"](), nodes_of(2, 1), HIDDEN, 2).run(plan)
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,7 @@ from wss.config.sweep_file import load_sweep
 from wss.errors import ConfigError, OutputError
 from wss.execution import run
 from wss.report.sweep_folder import write_sweep
-from wss.serving.moe_layer import Site
+from wss.serving.moe_layer import MoeLayerExecutor
 from wss.sweeps import Folder, run_sweep, tasks_of
 from wss.sweeps.check import identity_of
 from wss.sweeps.collect import links_of, provenance_of, rows_of
@@ -366,7 +366,7 @@ def test_figures_that_hold_a_slowdown_and_a_changed_experiment(tmp_path, monkeyp
     held = invoke(*common, "--out", tmp_path / "a")
     assert (held.exit_code, "all 60 figures hold" in held.output) == (0, True)
 
-    plain = Site.run
+    plain = MoeLayerExecutor.run
 
     def slow(self, kernel):
         plain(self, kernel)
@@ -375,7 +375,7 @@ def test_figures_that_hold_a_slowdown_and_a_changed_experiment(tmp_path, monkeyp
             object.__setattr__(row, "time_s", 1.02 * row.time_s)
 
     with monkeypatch.context() as patch:
-        patch.setattr(Site, "run", slow)
+        patch.setattr(MoeLayerExecutor, "run", slow)
         moved = invoke(*common, "--out", tmp_path / "b")
     assert moved.exit_code == 1
     lines = [line for line in moved.output.splitlines() if "allo_pred" in line]

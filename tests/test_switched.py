@@ -17,7 +17,7 @@ from test_sweep import do, sweep_file
 
 from wss.cli import cli
 from wss.config import load
-from wss.engine import compiled_circuit_kernel, compiled_kernel
+from wss.engine import compiled_circuit_layer, compiled_layer
 from wss.engine.network.circuit import CircuitModel
 from wss.engine.network.fluid import FluidModel
 from wss.errors import CapacityError, ConfigError
@@ -151,8 +151,8 @@ def test_the_fluid_engine_agrees_with_one_written_from_the_documentation(kernel)
 @settings(max_examples=50, deadline=None)
 def test_the_compiled_engines_agree_with_simpy(some, places, duplex):
     wafer = nodes_of(*some[0][0], llc=places * 88e6)
-    check_twin(compiled_kernel, FluidModel(wafer), wafer, some, flushed=False)
-    check_twin(compiled_circuit_kernel, CircuitModel(wafer, duplex), wafer, some, flushed=False)
+    check_twin(compiled_layer, FluidModel(wafer), wafer, some, flushed=False)
+    check_twin(compiled_circuit_layer, CircuitModel(wafer, duplex), wafer, some, flushed=False)
 
 
 @given(kernels())

@@ -8,7 +8,7 @@ from kit import plan_of, wafer_of
 from test_engine_properties import check_twin
 
 from wss.config import load
-from wss.engine import Llcs, compiled_circuit_kernel, compiled_kernel, simulate_kernel
+from wss.engine import Llcs, compiled_circuit_layer, compiled_layer, simulate_layer
 from wss.engine.network.circuit import CircuitModel
 from wss.engine.network.fluid import FluidModel
 from wss.engine.network.packet import PacketModel
@@ -18,10 +18,10 @@ from wss.hardware.specs import LlcSpec
 
 MB, US = 1e6, 1e-6
 ENGINES = {
-    "fluid": (FluidModel, simulate_kernel),
-    "fluid compiled": (FluidModel, compiled_kernel),
-    "circuit": (lambda wafer: CircuitModel(wafer, "full"), simulate_kernel),
-    "circuit compiled": (lambda wafer: CircuitModel(wafer, "full"), compiled_circuit_kernel),
+    "fluid": (FluidModel, simulate_layer),
+    "fluid compiled": (FluidModel, compiled_layer),
+    "circuit": (lambda wafer: CircuitModel(wafer, "full"), simulate_layer),
+    "circuit compiled": (lambda wafer: CircuitModel(wafer, "full"), compiled_circuit_layer),
 }
 
 
@@ -154,7 +154,7 @@ def test_packets_wait_for_the_turns_of_an_instant_and_go_on():
         for order in (np.arange(len(plan.die)), np.lexsort((np.arange(len(plan.die)), -plan.die))):
             llcs = Llcs(wafer_with(2).spec.die.llc, 3)
             some = replace(plan, **{name: column[order] for name, column in vars(plan).items()})
-            done = simulate_kernel(model, llcs, 0, some, MB, compute[order], window)
+            done = simulate_layer(model, llcs, 0, some, MB, compute[order], window)
             assert (done.end >= done.read_end).all()
             assert (done.end > 0).all()
             runs.append(done.end[np.argsort(order)])

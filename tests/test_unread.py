@@ -15,14 +15,14 @@ from kit import ROOT
 from wss.config import Experiment, load
 from wss.config.experiment import LayerSample
 from wss.config.sweep_file import load_sweep
-from wss.engine import Dispatch
+from wss.engine import AllToAllSpec
 from wss.engine.network.base import CircuitSpec, FluidSpec, PacketSpec
 from wss.errors import ConfigError, WssError
 from wss.execution import run
 from wss.hardware import WAFERS, FaultSpec
 from wss.hardware.specs import SwitchedSpec, WaferSpec
 from wss.models import MODELS, ModelShape
-from wss.policies import POLICIES, Earlier, Policy
+from wss.policies import POLICIES, LoadHistorySpec, Policy
 from wss.policies.allocation.basic import Chunked, Home
 from wss.policies.caching import Lfu
 from wss.policies.placement.eplb import Eplb
@@ -56,10 +56,10 @@ BASES = {
     "fluid": MESH,
     "packet": replace(MESH, network=PacketSpec(chunk=1e6, window=4)),
     "circuit": replace(MESH, network=CircuitSpec(hbm_share=0.9, link_share=0.8)),
-    "dispatch": replace(MESH, dispatch=Dispatch()),
+    "dispatch": replace(MESH, dispatch=AllToAllSpec()),
     "faults": replace(MESH, wafer=short_of_room(replace(DOJO, mesh=(3, 3)), 90e6), faults=FaultSpec(dies=((1, 1),))),
     "nodes": replace(
-        MESH, wafer=short_of_room(replace(NODES, nodes=2, gpus=3), 90e6), dispatch=Dispatch(once_per="node")
+        MESH, wafer=short_of_room(replace(NODES, nodes=2, gpus=3), 90e6), dispatch=AllToAllSpec(once_per="node")
     ),
     "paper": Experiment(
         model=MODELS["llama4_maverick"], wafer=replace(DOJO, mesh=(2, 3)), trace=replace(SYNTH, requests=30), batch=30,
@@ -259,7 +259,7 @@ def test_what_the_papers_physics_does_not_read_is_refused(setting):
     [
         ({"trace": replace(SYNTH, drift_at=0)}, "trace.synth.drift_share: 0.6 changes nothing: nothing drifts"),
         ({"trace": replace(SYNTH, groups=1)}, "trace.synth.group_limit: 2 changes nothing: there is one group"),
-        ({"dispatch": Dispatch(once_per="expert", counting="exact")}, "dispatch.counting: 'exact' changes nothing"),
+        ({"dispatch": AllToAllSpec(once_per="expert", counting="exact")}, "dispatch.counting: 'exact' changes nothing"),
         ({"faults": FaultSpec(seed=4)}, "faults.seed: 4 changes nothing: without a yield below 1 no die is drawn dead"),
         ({"faults": FaultSpec(dies=((0, 0),), seed=3)}, "faults.seed: 3 changes nothing: without a yield below 1"),
         ({"policies": (Policy(name="base", allocation=Chunked(), caching=Lfu()),)}, "policies.0.caching: changes"),
@@ -350,7 +350,7 @@ def test_what_comes_to_nothing_is_noted(changes, said):
             "policies.0.history: 'loads.json' is not right; give Earlier(path=...)",
         ),
         (
-            {"policies": (replace(POLICIES["eplb"], history=Earlier(path="l.json", only=["loads"])),)},
+            {"policies": (replace(POLICIES["eplb"], history=LoadHistorySpec(path="l.json", only=["loads"])),)},
             "policies.0.history.only: ['loads'] is a list; Python takes a tuple",
         ),
         (
@@ -359,7 +359,10 @@ def test_what_comes_to_nothing_is_noted(changes, said):
         ),
         ({"network": FluidSpec}, "network: <class 'wss.engine.network.base.FluidSpec'> is not right; give a network"),
         ({"faults": FaultSpec(dies=[[1, 1]])}, "faults.dies: [[1, 1]] is a list; Python takes a tuple"),
-        ({"network": FluidSpec(), "dispatch": Dispatch(dispatch_bytes=-1.0)}, "dispatch.dispatch_bytes: -1.0 is not"),
+        (
+            {"network": FluidSpec(), "dispatch": AllToAllSpec(dispatch_bytes=-1.0)},
+            "dispatch.dispatch_bytes: -1.0 is not",
+        ),
     ],
 )
 def test_what_python_alone_can_get_wrong(changes, what):

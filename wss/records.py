@@ -42,7 +42,7 @@ class Plan:
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
-class Carried:
+class Traffic:
     """What the memories and links carried in one kernel, as the network counted it.
 
     Attributes
@@ -66,7 +66,7 @@ class Carried:
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
-class KernelRun:
+class LayerRun:
     """What happened in one kernel; times in seconds from its start.
 
     Attributes
@@ -89,7 +89,7 @@ class KernelRun:
     hit: BoolArray
     prefetched: IntArray
     die_end: FloatArray
-    carried: Carried
+    carried: Traffic
 
     @property
     def time(self) -> float:
@@ -141,7 +141,7 @@ class Exchanged:
 
 
 @dataclass(frozen=True, kw_only=True)
-class KernelRow:
+class LayerRow:
     """One row of kernels.parquet: a kernel's time and traffic. Step 0 is prefill; *layer* is absolute."""
 
     policy: str

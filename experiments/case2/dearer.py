@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from wss.policies import KernelView
+from wss.policies import LayerView
 from wss.policies.allocation.basic import Algorithm1
 from wss.records import Plan
 
@@ -15,7 +15,7 @@ class Dearer(Algorithm1):
 
     factor: float = 1.0
 
-    def allocate(self, view: KernelView) -> Plan:
+    def allocate(self, view: LayerView) -> Plan:
         """Return what Algorithm 1 answers then."""
         costs = replace(view.costs, transfers=view.transfers * self.factor)
         return super().allocate(replace(view, costs=costs))

@@ -23,14 +23,14 @@ import numpy as np
 
 from wss import hardware
 from wss.config import Experiment, load
-from wss.engine.paper.chains_compiled import compiled_artifact
+from wss.engine.paper.chains_compiled import compiled_paper_layer
 from wss.engine.paper.machine import SHARES, Machine, Memories
-from wss.execution.runner import replay_of, seen_of
+from wss.execution.runner import build_routing_history, replay_of
 from wss.files import json_text
 from wss.metrics import Ledger
-from wss.records import FloatArray, KernelRun, Plan
+from wss.records import FloatArray, LayerRun, Plan
 from wss.report.markdown import table
-from wss.serving.moe_layer import Site
+from wss.serving.moe_layer import MoeLayerExecutor
 
 ROOT = Path(__file__).parents[2]
 POLICIES = {"default": "ep", "remap": "remap", "dup": "dup", "best": "oracle_best", "worst": "oracle_worst"}
@@ -68,7 +68,7 @@ class TimedLedger(Ledger):
         super().__init__(policy, experiment.model, wafer.achieving(gemm.hbm_share()), "fp16", gemm)
         self._machine, self.times = unlinked(experiment, wafer.num_dies), Times()
 
-    def enter(self, step: int, layer: int, counts: Any, plan: Plan, compute: Any, run: KernelRun, **more: Any) -> None:
+    def enter(self, step: int, layer: int, counts: Any, plan: Plan, compute: Any, run: LayerRun, **more: Any) -> None:
         """Enter the kernel, and in decode both times of every GPU."""
         super().enter(step, layer, counts, plan, compute, run, **more)
         if step > 0:
@@ -100,16 +100,17 @@ def die_times(machine: Machine, plan: Plan) -> FloatArray:
     home[tasks[::-1, 0]] = tasks[::-1, 1]
     memories = Memories(machine, 1)
     memories.copies[:] = True
-    counts = compiled_artifact(replace(machine, home=home.tolist()), memories, 0, tasks, np.zeros(len(tasks), np.bool_))
+    wanted = np.zeros(len(tasks), np.bool_)
+    counts = compiled_paper_layer(replace(machine, home=home.tolist()), memories, 0, tasks, wanted)
     seconds: FloatArray = np.multiply(counts.die_end, 1e-9)
     return seconds
 
 
 def timed(experiment: Experiment) -> dict[str, Times]:
     """Run *experiment* and return the times of all GPUs by policy."""
-    wafer, seen = hardware.build(experiment.wafer), seen_of(experiment)
+    wafer, seen = hardware.build(experiment.wafer), build_routing_history(experiment)
     ledgers = {policy.name: TimedLedger(experiment, policy.name, wafer) for policy in experiment.policies}
-    sites = [Site(experiment, wafer, policy, seen) for policy in experiment.policies]
+    sites = [MoeLayerExecutor(experiment, wafer, policy, seen) for policy in experiment.policies]
     for site in sites:
         site.ledger = ledgers[site.ledger.policy]
     for kernel in replay_of(experiment, experiment.policies)[1].kernels():

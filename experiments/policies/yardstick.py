@@ -21,7 +21,7 @@ from scipy.stats import t as student
 from wss.config import Experiment, load
 from wss.execution import run
 from wss.metrics.lp_bound import relaxed_optimum
-from wss.policies import KernelView
+from wss.policies import LayerView
 from wss.policies.allocation.basic import Allocation
 from wss.records import Plan
 
@@ -46,7 +46,7 @@ class Watched:
     like: Allocation
     optima: list[float]
 
-    def allocate(self, view: KernelView) -> Plan:
+    def allocate(self, view: LayerView) -> Plan:
         """Return the other's plan."""
         self.optima.append(relaxed_optimum(view))
         return self.like.allocate(view)

@@ -24,7 +24,7 @@ from wss import hardware
 from wss.config import Experiment, load
 from wss.config.experiment import DrawnLayers
 from wss.execution.layers import skew_of
-from wss.execution.runner import replay_of, seen_of, sites_of
+from wss.execution.runner import build_executors, build_routing_history, replay_of
 from wss.metrics.sampling import Sample, draw
 from wss.policies.prediction import Never
 from wss.records import FloatArray
@@ -48,7 +48,7 @@ Times = dict[str, FloatArray]  # seconds of decode by policy, [layers]
 def times_of(experiment: Experiment) -> Times:
     """Run *experiment*, its layers as they are given, and return the times of each policy's layers."""
     wafer, policies = hardware.build(experiment.wafer, experiment.faults), list(experiment.policies)
-    sites = sites_of(experiment, wafer, policies, seen_of(experiment))
+    sites = build_executors(experiment, wafer, policies, build_routing_history(experiment))
     for kernel in replay_of(experiment, policies)[1].kernels():
         for site in sites:
             site.run(kernel)

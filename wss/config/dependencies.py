@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from wss.errors import TraceError
-from wss.policies import Earlier
+from wss.policies import LoadHistorySpec
 from wss.policies.placement.layout_file import LayoutFile
 from wss.reading import ENDLESS, open_plain
 from wss.traces.synthetic.spec import SynthSpec
@@ -36,7 +36,7 @@ def outside_of(value: Any) -> list[tuple[str, str]]:
     found = [pair for field in fields(value) for pair in outside_of(getattr(value, field.name))]
     if isinstance(value, LayoutFile):
         found.append((f"layout {value.path}", digest_of(value.path)))
-    if isinstance(value, Earlier):
+    if isinstance(value, LoadHistorySpec):
         found.append((f"history {value.path}", digest_of(value.path)))
     if isinstance(value, SynthSpec) and value.loads:
         found.append((f"loads {value.loads}", digest_of(value.loads)))

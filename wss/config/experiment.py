@@ -12,7 +12,7 @@ from wss.config.policies import check_policies
 from wss.config.python_values import plain_number
 from wss.config.unread import not_in_paper, unread
 from wss.config.values import LARGEST_SEED, PHYSICS, PLAIN, check_value, read_layer_list
-from wss.engine import NETWORKS, Dispatch, FluidSpec, NetworkSpec
+from wss.engine import NETWORKS, AllToAllSpec, FluidSpec, NetworkSpec
 from wss.engine.network.base import PacketSpec
 from wss.errors import CHECKED
 from wss.hardware import FaultSpec, SwitchedSpec, SystemSpec, WaferSpec, faults_on
@@ -27,7 +27,7 @@ from wss.policies import (
     PREFETCHINGS,
     REBALANCINGS,
     CopyRules,
-    Earlier,
+    LoadHistorySpec,
     Policy,
 )
 from wss.traces.synthetic.spec import SynthSpec
@@ -93,7 +93,7 @@ class Experiment:
     seed: int = 0
     replications: int = 1
     faults: FaultSpec | None = None
-    dispatch: Dispatch | None = None
+    dispatch: AllToAllSpec | None = None
     planning: float | Literal["free", "charged"] = "free"
 
     def __post_init__(self) -> None:
@@ -135,7 +135,7 @@ class Experiment:
         return len(self.layers_run) / len(self.model.moe_layers) if isinstance(self.layers, LayerSample) else 1.0
 
     @property
-    def exchange(self) -> Dispatch | None:
+    def exchange(self) -> AllToAllSpec | None:
         """The dispatch with all its bytes given: those of the activations, where `precision` states them."""
         return None if self.dispatch is None else self.dispatch.filled(stated_activation_bytes(self.precision))
 
@@ -160,7 +160,7 @@ TYPES: dict[str, tuple[tuple[type, ...], str]] = {  # of the fields that hold ob
     "trace": ((SynthSpec, TraceFile), "a SynthSpec or a TraceFile"),
     "layers": ((tuple, LayerSample, str), "'all', a tuple of MoE layers or a LayerSample"),
     "faults": ((FaultSpec, type(None)), "a FaultSpec or None"),
-    "dispatch": ((Dispatch, type(None)), "a Dispatch or None"),
+    "dispatch": ((AllToAllSpec, type(None)), "a Dispatch or None"),
 }
 
 
@@ -283,9 +283,9 @@ def _kind(value: object) -> str | None:
         return "synth"
     if isinstance(value, TraceFile):
         return "path"
-    if isinstance(value, Policy | CopyRules | Earlier | LayerSample | Dispatch) or type(value).__module__.startswith(
-        ("wss.hardware", "wss.models")
-    ):
+    if isinstance(value, Policy | CopyRules | LoadHistorySpec | LayerSample | AllToAllSpec) or type(
+        value
+    ).__module__.startswith(("wss.hardware", "wss.models")):
         return None
     for table in (PLACEMENTS, ALLOCATIONS, PREDICTIONS, CACHINGS, PREFETCHINGS, REBALANCINGS, NETWORKS):
         for name, cls in table.items():

@@ -16,7 +16,7 @@ from wss.config.overrides import apply_setting
 from wss.config.policies import read_policies
 from wss.config.shipped import find
 from wss.config.values import PLAIN, Reader, read_layer_list
-from wss.engine import NETWORKS, Dispatch
+from wss.engine import NETWORKS, AllToAllSpec
 from wss.errors import ConfigError, did_you_mean
 from wss.hardware import WAFERS, FaultSpec, SwitchedSpec, WaferSpec
 from wss.traces.synthetic.spec import SYNTHS, SynthSpec
@@ -165,7 +165,7 @@ def _dispatch(document: Document, place: Place, value: Any) -> Any:
         what = f"'{value}' is not known; {did_you_mean(value, ['none', 'uniform'])} (or a mapping such as"
         document.fault(place, f"{what} {{dispatch_bytes: 1, combine_bytes: 2, once_per: die}})")
         return None
-    return build(document, place, {} if value == "uniform" else value, Dispatch)
+    return build(document, place, {} if value == "uniform" else value, AllToAllSpec)
 
 
 READERS: dict[str, Reader] = {

@@ -20,7 +20,7 @@ from wss.policies import (
     PREFETCHINGS,
     REBALANCINGS,
     CopyRules,
-    Earlier,
+    LoadHistorySpec,
     Policy,
 )
 
@@ -69,7 +69,7 @@ def check_policies(document: Document, place: Place, value: Any) -> None:
             check_value(document, (*place, i, "copies"), policy.copies)
         else:
             document.fault((*place, i, "copies"), f"{policy.copies!r} is not right; give CopyRules")
-        if isinstance(policy.history, Earlier):
+        if isinstance(policy.history, LoadHistorySpec):
             check_value(document, (*place, i, "history"), policy.history)
         elif policy.history is not None:
             document.fault((*place, i, "history"), f"{policy.history!r} is not right; give Earlier(path=...)")
@@ -100,7 +100,7 @@ def _policy(document: Document, place: Place, value: Any) -> Policy | None:
     for key, item in value.items():
         here = (*place, key)
         if key == "history":
-            parts[key] = None if item is None else build(document, here, item, Earlier)
+            parts[key] = None if item is None else build(document, here, item, LoadHistorySpec)
         elif key == "copies":
             parts[key] = _copies(document, here, item, parts.get(key, CopyRules()))
         elif key in parts and isinstance(item, dict) and "kind" not in item:

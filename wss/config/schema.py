@@ -9,12 +9,12 @@ from pydantic import TypeAdapter
 
 from wss.config.plugins import POLICY_GROUP, offered
 from wss.config.policies import SEAMS
-from wss.engine import NETWORKS, Dispatch
+from wss.engine import NETWORKS, AllToAllSpec
 from wss.hardware import GEMMS, WAFERS, SwitchedSpec, WaferSpec
 from wss.metrics.sampling import LEAST
 from wss.models import MODELS, ModelShape, Precision, PrecisionName
 from wss.models.huggingface import MARKS
-from wss.policies import POLICIES, CopyRules, Earlier
+from wss.policies import POLICIES, CopyRules, LoadHistorySpec
 from wss.traces.synthetic.spec import SYNTHS, SynthSpec
 
 
@@ -62,7 +62,7 @@ def _properties(whole: _Whole) -> dict[str, Any]:
         "steps": {"anyOf": [{"const": "all"}, count], "default": 4},
         "layers": {"anyOf": [{"const": "all"}, *_layers(), sample], "default": "all"},
         "network": _kind_of(NETWORKS, "network"),
-        "dispatch": {"anyOf": [{"enum": ["none", "uniform"]}, whole(Dispatch)], "default": "none"},
+        "dispatch": {"anyOf": [{"enum": ["none", "uniform"]}, whole(AllToAllSpec)], "default": "none"},
         "engine": {"enum": ["auto", "simpy", "compiled"], "default": "auto"},
         "gemm": {"enum": sorted(GEMMS), "default": "h800"},
         "physics": {"enum": ["wss", "paper", "paper_artifact"], "default": "wss"},
@@ -110,7 +110,7 @@ def _policy(whole: _Whole) -> dict[str, Any]:
     seams = {seam: {"anyOf": [*_kind_of(table, what)["anyOf"], part_changed]} for seam, (table, what) in SEAMS.items()}
     presets = {"enum": sorted({*POLICIES, *offered(POLICY_GROUP)})}
     parts = {"name": {"type": "string"}, "preset": presets, **seams}
-    parts |= {"copies": whole(CopyRules), "history": whole(Earlier)}
+    parts |= {"copies": whole(CopyRules), "history": whole(LoadHistorySpec)}
     return {"anyOf": [presets, _object(parts, ["name"])]}
 
 

@@ -1,25 +1,25 @@
 """The discrete-event engine: one MoE kernel on a wafer, under a network, on SimPy."""
 
-from wss.engine.alltoall import Dispatch, Exchange
-from wss.engine.background import Idle
-from wss.engine.compiled_circuit import compiled_circuit_kernel
-from wss.engine.die import Ahead
-from wss.engine.layer import simulate_kernel
-from wss.engine.layer_compiled import compiled_kernel
+from wss.engine.alltoall import AllToAll, AllToAllSpec
+from wss.engine.background import BackgroundTransfers
+from wss.engine.compiled_circuit import compiled_circuit_layer
+from wss.engine.die import PrefetchPlan
+from wss.engine.layer import simulate_layer
+from wss.engine.layer_compiled import compiled_layer
 from wss.engine.llc import Llcs
 from wss.engine.network.base import NETWORKS, FluidSpec, NetworkModel, NetworkSpec
 
 __all__ = [
     "NETWORKS",
-    "Ahead",
-    "Dispatch",
-    "Exchange",
+    "AllToAll",
+    "AllToAllSpec",
+    "BackgroundTransfers",
     "FluidSpec",
-    "Idle",
     "Llcs",
     "NetworkModel",
     "NetworkSpec",
-    "compiled_circuit_kernel",
-    "compiled_kernel",
-    "simulate_kernel",
+    "PrefetchPlan",
+    "compiled_circuit_layer",
+    "compiled_layer",
+    "simulate_layer",
 ]

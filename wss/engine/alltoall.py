@@ -7,7 +7,7 @@ way. Dispatch ends before the first expert begins, and combine begins after the 
     kernel time = dispatch + experts + combine
 
 How long each phase takes is a matter of the network, `wss.engine.network.transfers`, and of the way that tokens go:
-`Direct`, or `Relayed` where they cross between nodes once.
+`DirectAllToAll`, or `HierarchicalAllToAll` where they cross between nodes once.
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ import numpy as np
 from annotated_types import Gt, Le
 
 from wss.engine.network.base import FluidSpec, NetworkSpec
-from wss.engine.network.transfers import CARRIERS, Carrier, Carrying, drained, way_of
-from wss.engine.token_counts import at_nodes, exactly_met, expected_met
+from wss.engine.network.transfers import CARRIERS, PhaseModel, PhaseResult, build_routes, proportional_share
+from wss.engine.token_counts import at_nodes, exact_unique_tokens, expected_unique_tokens
 from wss.errors import CHECKED, ConfigError
 from wss.hardware.wafer import Wafer
 from wss.records import Exchanged, FloatArray, IntArray, Plan, Routed
@@ -29,7 +29,7 @@ ElementBytes = Annotated[float, Gt(0), Le(8)]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Dispatch:
+class AllToAllSpec:
     """What the dies send one another: tokens, spread evenly over them, to where their experts are computed, and back.
 
     Attributes
@@ -57,7 +57,7 @@ class Dispatch:
     once_per: Literal["die", "expert", "node"] = "die"
     counting: Literal["expected", "exact"] = field(default="expected", metadata={"option": True})
 
-    def filled(self, activations: float | None = None) -> Dispatch:
+    def filled(self, activations: float | None = None) -> AllToAllSpec:
         """Return the same with all bytes given; *activations* are bytes of an element of a token, if stated."""
         return replace(
             self,
@@ -71,19 +71,19 @@ class Dispatch:
         return self.counting == "exact" and self.once_per != "expert"
 
 
-class Direct:
+class DirectAllToAll:
     """Each die sends to each other one what is computed there."""
 
-    def __init__(self, wafer: Wafer, carry: Carrier) -> None:
+    def __init__(self, wafer: Wafer, carry: PhaseModel) -> None:
         dies = wafer.num_dies
         # in turns: first every die with the one after it, then with the one after that, and so on
         source, turn = (array.ravel() for array in np.indices((dies, dies))[:, :, 1:])
         order = np.argsort(turn, kind="stable")
         source, die = source[order], (source[order] + turn[order]) % dies
         self._die, self._dies, self._carry = die, dies, carry
-        self._there, self._back = way_of(wafer, source, die), way_of(wafer, die, source)
+        self._there, self._back = build_routes(wafer, source, die), build_routes(wafer, die, source)
 
-    def carry(self, received: FloatArray, _: FloatArray, there: float, back: float) -> tuple[Carrying, Carrying]:
+    def carry(self, received: FloatArray, _: FloatArray, there: float, back: float) -> tuple[PhaseResult, PhaseResult]:
         """Return the two phases, if each die is sent *received* tokens [dies] of *there* bytes, and *back* bytes."""
         flows = received[self._die] / self._dies
         some = flows > 0  # a flow of no bytes is none: it would take its hops, and hold them
@@ -93,7 +93,7 @@ class Direct:
         )
 
 
-class Relayed:
+class HierarchicalAllToAll:
     """A token goes to each node once: to the GPU there that has the number of its owner's, which hands it on.
 
     Handing on begins with the first token, so a token's way is one flow over the links to the relay and from there, and
@@ -106,12 +106,14 @@ class Relayed:
         self._gpus, self._dies = dies // (int(nodes.max()) + 1), dies
         source, die = np.nonzero(~np.eye(dies, dtype=np.bool_))
         relay = nodes[die] * self._gpus + source % self._gpus
-        self._there, self._back = way_of(wafer, source, relay, die), way_of(wafer, die, relay, source)
+        self._there, self._back = build_routes(wafer, source, relay, die), build_routes(wafer, die, relay, source)
         is_leg = (relay == die) | (relay == source)  # between nodes to a relay, or inside one
         self._leg_die, self._leg_inside = die[is_leg], (relay == source)[is_leg]
         self._leg_there, self._leg_back = self._there.only(is_leg), self._back.only(is_leg)
 
-    def carry(self, received: FloatArray, met: FloatArray, there: float, back: float) -> tuple[Carrying, Carrying]:
+    def carry(
+        self, received: FloatArray, met: FloatArray, there: float, back: float
+    ) -> tuple[PhaseResult, PhaseResult]:
         """Return the two phases, if the dies are sent *received* tokens [dies], and the nodes *met* of them [nodes].
 
         *there* and *back* are bytes of a token. A relay hands a share of 1/GPUs of a die's tokens on, from all nodes.
@@ -120,12 +122,12 @@ class Relayed:
         tokens = np.where(self._leg_inside, received[self._leg_die] / self._gpus, between)
         links = self._wafer.num_links
         return (
-            drained(self._there, self._leg_there.loads(tokens * there, links), self._wafer),
-            drained(self._back, self._leg_back.loads(tokens * back, links), self._wafer),
+            proportional_share(self._there, self._leg_there.loads(tokens * there, links), self._wafer),
+            proportional_share(self._back, self._leg_back.loads(tokens * back, links), self._wafer),
         )
 
 
-class Exchange:
+class AllToAll:
     """The exchange of one model's tokens on one wafer.
 
     Raises
@@ -134,7 +136,7 @@ class Exchange:
         If the network carries no activations, or the wafer has no nodes to send a token to once.
     """
 
-    def __init__(self, dispatch: Dispatch, network: NetworkSpec, wafer: Wafer, hidden: int, top_k: int) -> None:
+    def __init__(self, dispatch: AllToAllSpec, network: NetworkSpec, wafer: Wafer, hidden: int, top_k: int) -> None:
         if type(network) not in CARRIERS:
             name = type(network).__name__
             raise ConfigError(f"dispatch: the network {name} carries reads alone; give one of fluid, packet, circuit")
@@ -143,8 +145,8 @@ class Exchange:
         self._there_bytes, self._back_bytes = hidden * (given.dispatch_bytes or 0), hidden * (given.combine_bytes or 0)
         carry = CARRIERS[type(network)](network, wafer)
         self._nodes = _nodes_of(dispatch, network, wafer)
-        self._way = Direct(wafer, carry) if self._nodes is None else Relayed(wafer, self._nodes)
-        self._nothing = Carrying(0.0, np.zeros(wafer.num_links), np.zeros(wafer.num_links))
+        self._way = DirectAllToAll(wafer, carry) if self._nodes is None else HierarchicalAllToAll(wafer, self._nodes)
+        self._nothing = PhaseResult(0.0, np.zeros(wafer.num_links), np.zeros(wafer.num_links))
 
     def run(self, plan: Plan, routed: Routed | None = None, zero_choices: int = 0) -> Exchanged:
         """Return what it takes to bring the tokens of *plan* to their experts and the results back.
@@ -181,13 +183,13 @@ class Exchange:
     def _met(self, plan: Plan, routed: Routed | None, places: int, zero_choices: int) -> FloatArray:
         """Return how many tokens are computed in each of *places*, [places]."""
         if not self._dispatch.needs_tokens:
-            return expected_met(plan, self._top_k, places, zero_choices)
+            return expected_unique_tokens(plan, self._top_k, places, zero_choices)
         if routed is None:
             raise ValueError("tokens are to be counted exactly, and their experts are not given")
-        return exactly_met(plan, routed, places)
+        return exact_unique_tokens(plan, routed, places)
 
 
-def _nodes_of(dispatch: Dispatch, network: NetworkSpec, wafer: Wafer) -> IntArray | None:
+def _nodes_of(dispatch: AllToAllSpec, network: NetworkSpec, wafer: Wafer) -> IntArray | None:
     """Return the node of each GPU, [dies], if tokens are to go to each of several nodes once; else None."""
     if dispatch.once_per != "node":
         return None

@@ -11,18 +11,18 @@ from __future__ import annotations
 import numba
 import numpy as np
 
-from wss.engine.network.resources import Paths
+from wss.engine.network.resources import ReadResources
 from wss.hardware.wafer import Wafer
-from wss.records import Carried, FloatArray, Plan
+from wss.records import FloatArray, Plan, Traffic
 
 
-class Idle:
+class BackgroundTransfers:
     """The resources of a wafer between and beside the reads of its kernels."""
 
     def __init__(self, wafer: Wafer) -> None:
-        self._paths = Paths(wafer)
+        self._paths = ReadResources(wafer)
 
-    def move(self, moves: Plan, left: FloatArray, carried: Carried, seconds: float) -> FloatArray:
+    def move(self, moves: Plan, left: FloatArray, carried: Traffic, seconds: float) -> FloatArray:
         """Move weights beside a kernel of *seconds* that *carried* so much; return the bytes of each move, [moves].
 
         Parameters

@@ -18,7 +18,7 @@ from wss.engine.layer_arrays import Tasks, look_up, store
 from wss.engine.llc import Llcs
 from wss.engine.network.circuit import CircuitModel
 from wss.engine.network.fluid import TIE
-from wss.records import FloatArray, KernelRun, Plan
+from wss.records import FloatArray, LayerRun, Plan
 
 COMPUTED = -1  # in place of a task, in the event that the task at hand of a die has been computed
 
@@ -97,7 +97,7 @@ def run_circuits(plan, rows, latencies, nbytes, window, write, tables, circuits,
     nbytes, window, write
         Bytes of an expert; reads in flight of a die; s until what has been read is in the LLC.
     tables
-        As `Paths.tables`.
+        As `ReadResources.tables`.
     circuits
         Of each resource the one that it is held as, B/s that a read achieves, and whether it is a link, [resources].
     """
@@ -148,9 +148,9 @@ def run_circuits(plan, rows, latencies, nbytes, window, write, tables, circuits,
             number = _go_on(d, now, number, plan, reads, network, dies, times, llcs, events)
 
 
-def compiled_circuit_kernel(
+def compiled_circuit_layer(
     model: CircuitModel, llcs: Llcs, layer: int, plan: Plan, nbytes: float, compute: FloatArray, window: int
-) -> KernelRun:
-    """Run *plan* over the circuit network *model*, as `simulate_kernel` does without prefetching."""
+) -> LayerRun:
+    """Run *plan* over the circuit network *model*, as `simulate_layer` does without prefetching."""
     tasks = Tasks(model.paths, llcs, layer, plan, nbytes, compute)
     return tasks.run(run_circuits, window, model.paths.tables, (model.shared, model.achieved, model.is_link))

@@ -33,7 +33,7 @@ def _store_at(turns: Turns, die: int, task: int, put: Callable[[], None], read: 
 
 
 @dataclass(frozen=True, kw_only=True)
-class Ahead:
+class PrefetchPlan:
     """What to prefetch: experts of the next kernel's *layer* for each die, most wanted first, [dies] lists."""
 
     layer: int
@@ -41,7 +41,7 @@ class Ahead:
 
 
 @dataclass(eq=False, kw_only=True)
-class Work:
+class LayerProcess:
     """One kernel at work: what all dies share, and the log of what happens, [tasks] and [dies]."""
 
     env: simpy.Environment
@@ -52,7 +52,7 @@ class Work:
     compute: FloatArray
     window: int
     llcs: Llcs
-    ahead: Ahead | None
+    ahead: PrefetchPlan | None
     working: int  # dies that are not done
     issue: FloatArray = field(init=False)
     read_end: FloatArray = field(init=False)
@@ -110,7 +110,7 @@ class Work:
     def _store(self, die: int, key: Key, *, keep: bool = False) -> None:
         self.llcs[die].store(key, self.nbytes, self.env.now + self.llcs.spec.write, keep=keep)
 
-    def _prefetch(self, die: int, ahead: Ahead) -> Generator[simpy.Event, Any, None]:
+    def _prefetch(self, die: int, ahead: PrefetchPlan) -> Generator[simpy.Event, Any, None]:
         llc, spec = self.llcs[die], self.llcs.spec
         task = len(self.plan.expert)  # behind those of the plan
         for expert in ahead.experts[die][: int(spec.size // self.nbytes)]:

@@ -5,13 +5,13 @@ from __future__ import annotations
 import numpy as np
 import simpy
 
-from wss.engine.die import Ahead, Work
+from wss.engine.die import LayerProcess, PrefetchPlan
 from wss.engine.llc import Llcs
 from wss.engine.network.base import NetworkModel
-from wss.records import FloatArray, KernelRun, Plan
+from wss.records import FloatArray, LayerRun, Plan
 
 
-def simulate_kernel(
+def simulate_layer(
     network_model: NetworkModel,
     llcs: Llcs,
     layer: int,
@@ -19,8 +19,8 @@ def simulate_kernel(
     nbytes: float,
     compute: FloatArray,
     window: int,
-    ahead: Ahead | None = None,
-) -> KernelRun:
+    ahead: PrefetchPlan | None = None,
+) -> LayerRun:
     """Run *plan* and return what happened.
 
     Nothing outlives a kernel but its copies and what lies in the LLCs, and all dies wait for the last one; so every
@@ -51,7 +51,7 @@ def simulate_kernel(
     mine = {die: by_die[bounds[die] : bounds[die + 1]].tolist() for die in range(llcs.num_dies)}
     if ahead is None:
         mine = {die: tasks for die, tasks in mine.items() if tasks}
-    work = Work(
+    work = LayerProcess(
         env=env,
         network=network_model.start(env),
         plan=plan,
@@ -69,7 +69,7 @@ def simulate_kernel(
 
     die_end = np.zeros(llcs.num_dies)
     np.maximum.at(die_end, plan.die, work.end)
-    return KernelRun(
+    return LayerRun(
         issue=work.issue,
         read_end=work.read_end,
         end=work.end,

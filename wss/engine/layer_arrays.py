@@ -9,8 +9,8 @@ import numpy as np
 
 from wss.engine.llc import EMPTY, Llcs
 from wss.engine.network.fluid import TIE
-from wss.engine.network.resources import Paths
-from wss.records import FloatArray, IntArray, KernelRun, Plan
+from wss.engine.network.resources import ReadResources
+from wss.records import FloatArray, IntArray, LayerRun, Plan
 
 
 @numba.njit(cache=True, nogil=True)
@@ -60,7 +60,9 @@ class Tasks:
         To be written: bytes booked to each account, [accounts], and s of use of each resource, [resources].
     """
 
-    def __init__(self, paths: Paths, llcs: Llcs, layer: int, plan: Plan, nbytes: float, compute: FloatArray) -> None:
+    def __init__(
+        self, paths: ReadResources, llcs: Llcs, layer: int, plan: Plan, nbytes: float, compute: FloatArray
+    ) -> None:
         self._paths, self._llcs, self._plan, self._nbytes = paths, llcs, plan, nbytes
         num_tasks, places = len(plan.expert), llcs.places(nbytes)
         order = np.argsort(plan.die, kind="stable")
@@ -74,18 +76,18 @@ class Tasks:
         self.hit, self.log = np.zeros(num_tasks, np.bool_), np.zeros((3, num_tasks))
         self.moved, self.busy = np.zeros(paths.num_accounts), np.zeros(len(paths.capacity))
 
-    def run(self, compiled: Callable[..., None], window: int, *network: object) -> KernelRun:
+    def run(self, compiled: Callable[..., None], window: int, *network: object) -> LayerRun:
         """Let *compiled* run the tasks over its *network*, with *window* reads in flight a die."""
         before = (self.plan, self.rows, self.latencies, float(self._nbytes), window, self._llcs.spec.write)
         compiled(*before, *network, self.llcs, self.hit, self.log, self.moved, self.busy)
         return self._outcome()
 
-    def _outcome(self) -> KernelRun:
+    def _outcome(self) -> LayerRun:
         """Give the LLCs back, and return what has been written."""
         self._llcs.from_arrays(*self.llcs, self._nbytes)
         die_end = np.zeros(self._llcs.num_dies)
         np.maximum.at(die_end, self._plan.die, self.log[2])
-        return KernelRun(
+        return LayerRun(
             issue=self.log[0],
             read_end=self.log[1],
             end=self.log[2],

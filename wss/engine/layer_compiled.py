@@ -16,7 +16,7 @@ from wss.engine.layer_arrays import Tasks, look_up, store
 from wss.engine.llc import Llcs
 from wss.engine.network.fluid import TIE, FluidModel, settle
 from wss.engine.network.maxmin import scratch
-from wss.records import FloatArray, KernelRun, Plan
+from wss.records import FloatArray, LayerRun, Plan
 
 
 @numba.njit(cache=True, nogil=True)
@@ -170,9 +170,9 @@ def run_dies(plan, rows, latencies, nbytes, window, write, tables, capacity, llc
             _go_on(d, now, window, plan, reads, dies, times, waiting, llcs)
 
 
-def compiled_kernel(
+def compiled_layer(
     model: FluidModel, llcs: Llcs, layer: int, plan: Plan, nbytes: float, compute: FloatArray, window: int
-) -> KernelRun:
-    """Run *plan* over the fluid network *model*, as `simulate_kernel` does without prefetching."""
+) -> LayerRun:
+    """Run *plan* over the fluid network *model*, as `simulate_layer` does without prefetching."""
     tasks = Tasks(model.paths, llcs, layer, plan, nbytes, compute)
     return tasks.run(run_dies, window, model.paths.tables, model.paths.capacity)

@@ -1,8 +1,8 @@
 """How many tokens a die, or a node of dies, is sent: those of which it computes anything.
 
 A token is sent once to where several of its experts are computed, so it matters which experts tokens have together.
-From the counts of experts alone that is an expected number, `expected_met`; from the experts of every token it is
-counted, `exactly_met`.
+From the counts of experts alone that is an expected number, `expected_unique_tokens`; from the experts of every token
+it is counted, `exact_unique_tokens`.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ def at_nodes(plan: Plan, node: IntArray) -> Plan:
     return Plan(expert=expert, die=at, tokens=tokens, source=at, copy=np.zeros(len(at), np.bool_))
 
 
-def expected_met(plan: Plan, top_k: int, num_dies: int, zero_choices: int = 0) -> FloatArray:
+def expected_unique_tokens(plan: Plan, top_k: int, num_dies: int, zero_choices: int = 0) -> FloatArray:
     """Return of how many different tokens each die computes anything, as expected from the counts alone, [dies].
 
     Of N tokens a share p_i is in part i of the die, an expert's tokens there. A token has top_k different experts, so
@@ -41,7 +41,7 @@ def expected_met(plan: Plan, top_k: int, num_dies: int, zero_choices: int = 0) -
     return received
 
 
-def exactly_met(plan: Plan, routed: Routed, num_dies: int) -> FloatArray:
+def exact_unique_tokens(plan: Plan, routed: Routed, num_dies: int) -> FloatArray:
     """Return of how many different tokens each die computes anything, by the experts that each token has, [dies].
 
     Which of its tokens go where an expert is computed on several dies is taken to be chance, in the proportions of the

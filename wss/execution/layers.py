@@ -11,10 +11,10 @@ from wss.config import Experiment, TraceFile
 from wss.config.experiment import DrawnLayers, LayerSample
 from wss.metrics.sampling import Sample, draw
 from wss.records import FloatArray
-from wss.traces import Kernels
+from wss.traces import RoutingSource
 from wss.traces.synthetic.tables import popularity
 
-Replayed = Callable[[Experiment], Kernels]
+Replayed = Callable[[Experiment], RoutingSource]
 
 
 def draw_layers(experiment: Experiment, replayed: Replayed) -> tuple[Experiment, Sample | None]:

@@ -16,12 +16,12 @@ from wss.execution.layers import draw_layers
 from wss.execution.memory_use import check_memory
 from wss.execution.provenance import summary_of
 from wss.execution.replications import by_seed, part_of
-from wss.execution.runner import AnySite, counts_tokens, notes_of, replay_of, seen_of, sites_of
+from wss.execution.runner import AnySite, build_executors, build_routing_history, counts_tokens, notes_of, replay_of
 from wss.metrics.by_layer import link_utilization
 from wss.metrics.replications import over_seeds
 from wss.metrics.sampling import Sample
 from wss.metrics.summary import name_link
-from wss.serving.placement import Seen
+from wss.serving.placement import RoutingHistory
 from wss.workload.request import Progress
 
 
@@ -41,7 +41,7 @@ def tried(experiment: Experiment) -> tuple[hardware.Wafer, Sequence[AnySite]]:
     everything = replace(experiment, layers="all") if isinstance(experiment.layers, LayerSample) else experiment
     check_memory(experiment, experiment.policies)
     wafer = hardware.build(experiment.wafer, experiment.faults)
-    return wafer, sites_of(everything, wafer, list(experiment.policies), Seen(everything, None))
+    return wafer, build_executors(everything, wafer, list(experiment.policies), RoutingHistory(everything, None))
 
 
 def simulate(experiments: Sequence[Experiment], progress: Progress) -> list[dict[str, Any]]:
@@ -85,11 +85,11 @@ def _simulate(experiments: Sequence[Experiment], progress: Progress) -> list[dic
     experiments, sample = _draw(asked)
     wafers = [hardware.build(experiment.wafer, experiment.faults) for experiment in experiments]
     policies = [experiment.policies[0] for experiment in experiments]
-    seen = seen_of(experiments[0])
+    seen = build_routing_history(experiments[0])
     sites: list[AnySite] = [
         site
         for experiment, wafer in zip(experiments, wafers, strict=True)
-        for site in sites_of(experiment, wafer, list(experiment.policies), seen)
+        for site in build_executors(experiment, wafer, list(experiment.policies), seen)
     ]
     batch, replay = replay_of(experiments[0], policies, routed=any(map(counts_tokens, experiments)))
     total = (batch.steps + replay.has_prefill) * len(replay.layers) * len(sites)

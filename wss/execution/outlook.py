@@ -17,7 +17,7 @@ from wss.engine.network.base import PacketSpec
 from wss.execution.lockstep import tried
 from wss.hardware import SwitchedSpec
 from wss.policies.prefetching import NoPrefetch
-from wss.serving.moe_layer import Site
+from wss.serving.moe_layer import MoeLayerExecutor
 from wss.workload.request import Batch, made_batch, read_batch
 
 LAYER_S, EXPERT_AND_DIE_S = 1.5e-3, 1.1e-6
@@ -45,7 +45,7 @@ def outlook_of(experiment: Experiment) -> dict[str, Any]:
         "dies": wafer.num_dies,
         "expert_bytes": model.expert_bytes(experiment.precision),
         "buffer_bytes": buffers,
-        "weight_bytes": {site.ledger.policy: site.weight_bytes for site in sites if isinstance(site, Site)},
+        "weight_bytes": {site.ledger.policy: site.weight_bytes for site in sites if isinstance(site, MoeLayerExecutor)},
         "policies": [policy.name for policy in experiment.policies],
         "layers": _num_layers(experiment),
         "layers_total": len(model.moe_layers),

@@ -9,13 +9,13 @@ from wss.config import Experiment
 from wss.config.plugins import plugin_policy
 from wss.errors import ConfigError, did_you_mean
 from wss.execution.memory_use import check_memory
-from wss.execution.runner import seen_of
+from wss.execution.runner import build_routing_history
 from wss.hardware import GEMMS
 from wss.policies import POLICIES
 from wss.policies.placement import layout_text
 from wss.serving.moe_layer import room_of
 from wss.serving.placement import costs_of, place, placing_notes
-from wss.serving.policy_host import Asking
+from wss.serving.policy_host import PolicyHost
 
 
 @dataclass(frozen=True)
@@ -42,8 +42,8 @@ def layout_of(experiment: Experiment, name: str) -> Layout:
     everything = replace(experiment, layers="all")
     check_memory(everything, [policy])
     wafer = hardware.build(experiment.wafer, experiment.faults).achieving(GEMMS[experiment.gemm].hbm_share())
-    seen = seen_of(everything)
-    placed = place(everything, wafer, policy, seen, costs_of(everything, wafer), Asking(name))
+    seen = build_routing_history(everything)
+    placed = place(everything, wafer, policy, seen, costs_of(everything, wafer), PolicyHost(name))
     room_of(placed, everything, wafer)
     layers, experts, dies = placed.shape
     slots = placed.sum(axis=1).max()

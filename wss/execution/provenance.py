@@ -17,9 +17,9 @@ from wss.metrics import Ledger, summarise
 from wss.metrics.by_layer import Figure, by_layer, link_utilization
 from wss.metrics.sampling import Sample
 from wss.metrics.summary import name_link
-from wss.serving.moe_layer import Site
-from wss.serving.paper_layer import ArtifactSite
-from wss.traces import Kernels
+from wss.serving.moe_layer import MoeLayerExecutor
+from wss.serving.paper_layer import PaperLayer
+from wss.traces import RoutingSource
 from wss.workload.request import Batch
 
 SCHEMA = "wss-summary/2"
@@ -28,8 +28,8 @@ SCHEMA = "wss-summary/2"
 def summary_of(
     experiment: Experiment,
     batch: Batch,
-    replay: Kernels,
-    sites: Sequence[Site | ArtifactSite],
+    replay: RoutingSource,
+    sites: Sequence[MoeLayerExecutor | PaperLayer],
     wafer: Wafer,
     notes: tuple[str, ...],
     times: dict[str, Any],

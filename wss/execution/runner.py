@@ -19,15 +19,15 @@ from wss.execution.replications import by_seed, over_all, part_of
 from wss.hardware import Wafer
 from wss.metrics import Ledger
 from wss.policies import Policy
-from wss.serving.moe_layer import Site
-from wss.serving.paper_layer import ArtifactSite
-from wss.serving.placement import Seen, layer_indices
+from wss.serving.moe_layer import MoeLayerExecutor
+from wss.serving.paper_layer import PaperLayer
+from wss.serving.placement import RoutingHistory, layer_indices
 from wss.serving.signals import asks_for_layers, asks_for_pairs
-from wss.traces import CountedReplay, Kernels, Replay, SynthReplay
+from wss.traces import CountedReplay, Replay, RoutingSource, SynthReplay
 from wss.traces.zero_computation import WorkedKernels
 from wss.workload.request import Batch, Progress, made_batch, read_batch
 
-AnySite = Site | ArtifactSite
+AnySite = MoeLayerExecutor | PaperLayer
 
 
 def _quiet(what: str, done: int, total: int) -> None:
@@ -44,13 +44,13 @@ class Result:
     notes: tuple[str, ...]
 
 
-def sites_of(
-    experiment: Experiment, wafer: Wafer, policies: Sequence[Policy], seen: Seen
-) -> list[Site] | list[ArtifactSite]:
+def build_executors(
+    experiment: Experiment, wafer: Wafer, policies: Sequence[Policy], seen: RoutingHistory
+) -> list[MoeLayerExecutor] | list[PaperLayer]:
     """Put each policy to work under the experiment's physics; placements that ask for it are told what was *seen*."""
     if experiment.physics == "paper_artifact":
-        return [ArtifactSite(experiment, wafer, policy) for policy in policies]
-    return [Site(experiment, wafer, policy, seen) for policy in policies]
+        return [PaperLayer(experiment, wafer, policy) for policy in policies]
+    return [MoeLayerExecutor(experiment, wafer, policy, seen) for policy in policies]
 
 
 def _excess(sites: Sequence[AnySite]) -> list[str]:
@@ -61,7 +61,9 @@ def _excess(sites: Sequence[AnySite]) -> list[str]:
     return [f"no capacity limit here: weights and copies exceed the usable HBM by {excess[0]:.0f} bytes ({excess[1]})"]
 
 
-def replay_of(experiment: Experiment, policies: Sequence[Policy], *, routed: bool = False) -> tuple[Batch, Kernels]:
+def replay_of(
+    experiment: Experiment, policies: Sequence[Policy], *, routed: bool = False
+) -> tuple[Batch, RoutingSource]:
     """Open the batch, and replay it: by counts alone where no policy asks what followed what.
 
     With *routed*, kernels say which experts each token has. Choices of zero-computation experts are left out.
@@ -72,7 +74,7 @@ def replay_of(experiment: Experiment, policies: Sequence[Policy], *, routed: boo
     return batch, replay
 
 
-def _replay_of(experiment: Experiment, policies: Sequence[Policy], *, routed: bool) -> tuple[Batch, Kernels]:
+def _replay_of(experiment: Experiment, policies: Sequence[Policy], *, routed: bool) -> tuple[Batch, RoutingSource]:
     trace, num_experts = experiment.trace, experiment.model.num_choices
     heat, layers = any(map(asks_for_pairs, policies)), any(map(asks_for_layers, policies))
     across = experiment.physics == "wss"
@@ -95,9 +97,9 @@ def counts_tokens(experiment: Experiment) -> bool:
     return experiment.dispatch is not None and experiment.dispatch.needs_tokens
 
 
-def seen_of(experiment: Experiment) -> Seen:
+def build_routing_history(experiment: Experiment) -> RoutingHistory:
     """Return what placements may ask of the routing; the batch is replayed for it if one does."""
-    return Seen(experiment, lambda: replay_of(experiment, [])[1])
+    return RoutingHistory(experiment, lambda: replay_of(experiment, [])[1])
 
 
 def _to_nothing(asked: Experiment, wafer: Wafer) -> list[str]:
@@ -112,7 +114,7 @@ def _to_nothing(asked: Experiment, wafer: Wafer) -> list[str]:
 
 
 def notes_of(
-    asked: Experiment, wafer: Wafer, batch: Batch, replay: Kernels, sites: Sequence[AnySite]
+    asked: Experiment, wafer: Wafer, batch: Batch, replay: RoutingSource, sites: Sequence[AnySite]
 ) -> tuple[str, ...]:
     """Return what a reader of the results should know, each note once; *asked* has its layers undrawn."""
     notes = batch.notes if replay.has_prefill else (*batch.notes, "the trace has no prefill: heatmaps start empty")
@@ -152,7 +154,7 @@ def _run(experiment: Experiment, progress: Progress) -> Result:
     wafer = hardware.build(experiment.wafer, experiment.faults)
     policies = sorted(experiment.policies, key=lambda policy: policy.name)
     asked, (experiment, sample) = experiment, draw_layers(experiment, lambda every: replay_of(every, [])[1])
-    sites = sites_of(experiment, wafer, policies, seen_of(experiment))
+    sites = build_executors(experiment, wafer, policies, build_routing_history(experiment))
     batch, replay = replay_of(experiment, policies, routed=counts_tokens(experiment))
     total = (batch.steps + replay.has_prefill) * len(replay.layers) * len(sites)
     done = 0

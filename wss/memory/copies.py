@@ -14,7 +14,7 @@ from wss.policies.caching import Caching, Pool
 from wss.records import BoolArray, FloatArray, IntArray, Plan
 
 
-class Copies:
+class ExpertCopies:
     """Who holds what, within capacity.
 
     Parameters

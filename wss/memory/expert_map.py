@@ -10,11 +10,11 @@ from __future__ import annotations
 
 import numpy as np
 
-from wss.memory.copies import Copies
+from wss.memory.copies import ExpertCopies
 from wss.records import BoolArray, FloatArray, IntArray
 
 
-class Homes:
+class ExpertMap:
     """The homes of the experts in the layers that are run.
 
     Parameters
@@ -29,7 +29,9 @@ class Homes:
         Gives way to experts that come, and is told of changes.
     """
 
-    def __init__(self, placed: IntArray, usable: float, room: FloatArray, expert_bytes: float, copies: Copies) -> None:
+    def __init__(
+        self, placed: IntArray, usable: float, room: FloatArray, expert_bytes: float, copies: ExpertCopies
+    ) -> None:
         self._placed: IntArray = placed.astype(np.int64)
         self._target: IntArray = self._placed.copy()
         self._coming: BoolArray = np.zeros(placed.shape, np.bool_)

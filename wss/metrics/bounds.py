@@ -20,7 +20,7 @@ from wss.records import BoolArray, Exchanged, IntArray
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
-class Whereabouts:
+class WeightLocations:
     """Where the weights of a layer are when its kernel begins.
 
     Attributes
@@ -53,7 +53,7 @@ class Bounds:
         reading = (0.0, 0.0) if self._llc_experts else (self._start, self._read)
         self._costs = (nothing, tile, self._link, *reading)
 
-    def of(self, counts: IntArray, where: Whereabouts | None = None) -> float:
+    def of(self, counts: IntArray, where: WeightLocations | None = None) -> float:
         """Return the lower bound in seconds; *counts* is tokens per expert, [experts].
 
         Where it is not known where weights are, they may be anywhere, and the LLCs full of what the kernel needs.

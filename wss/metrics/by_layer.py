@@ -15,7 +15,7 @@ from wss.hardware.wafer import Wafer
 from wss.metrics.ledger import Ledger
 from wss.metrics.sampling import Sample
 from wss.metrics.summary import gini
-from wss.records import FloatArray, KernelRow
+from wss.records import FloatArray, LayerRow
 
 
 class Figure(NamedTuple):
@@ -105,7 +105,7 @@ def _moves(ledger: Ledger, sample: Sample) -> dict[str, Figure]:
     }
 
 
-def _column(rows: list[KernelRow], name: str, sample: Sample) -> FloatArray:
+def _column(rows: list[LayerRow], name: str, sample: Sample) -> FloatArray:
     """Sum a column of *rows* by layer, [layers run]."""
     place = {layer: i for i, layer in enumerate(sample.layers)}
     at = np.array([place[row.layer] for row in rows], np.int64)

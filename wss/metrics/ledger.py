@@ -8,11 +8,11 @@ import numpy as np
 
 from wss.hardware.gemm import GemmModel
 from wss.hardware.wafer import Wafer
-from wss.metrics.bounds import Bounds, Whereabouts, least_exchange
+from wss.metrics.bounds import Bounds, WeightLocations, least_exchange
 from wss.metrics.sampling import Sample
-from wss.metrics.traffic import Traffic, check_conservation, check_exchange, traffic
+from wss.metrics.traffic import TrafficTotals, check_conservation, check_exchange, traffic
 from wss.models import AnyPrecision, ModelShape
-from wss.records import Exchanged, FloatArray, IntArray, KernelRow, KernelRun, Plan
+from wss.records import Exchanged, FloatArray, IntArray, LayerRow, LayerRun, Plan
 
 
 class Ledger:
@@ -32,7 +32,7 @@ class Ledger:
         exchanges: bool = False,
     ) -> None:
         self.policy, self.exchanges = policy, exchanges
-        self.rows: list[KernelRow] = []
+        self.rows: list[LayerRow] = []
         self.link_data: FloatArray = np.zeros(wafer.num_links)
         self.link_request: FloatArray = np.zeros(wafer.num_links)
         self.link_activation: FloatArray = np.zeros(wafer.num_links)
@@ -47,7 +47,7 @@ class Ledger:
         self.rebalances: int | None = None  # how often experts were placed anew; None if that is not asked
 
     @property
-    def decode(self) -> list[KernelRow]:
+    def decode(self) -> list[LayerRow]:
         """The rows of decode: its kernels, and the moves of experts between or beside them."""
         return [row for row in self.rows if row.phase != "prefill"]
 
@@ -63,9 +63,9 @@ class Ledger:
         counts: IntArray,
         plan: Plan,
         compute: FloatArray,
-        run: KernelRun,
+        run: LayerRun,
         *,
-        where: Whereabouts,
+        where: WeightLocations,
         exchanged: Exchanged | None = None,
         planned: float = 0.0,
         evictions: int,
@@ -93,7 +93,7 @@ class Ledger:
         if time < bound * (1 - 1e-12):
             raise AssertionError(f"step {step}, layer {layer}: {time} s beats the lower bound of {bound} s")
         die_compute = np.bincount(plan.die, compute, self._wafer.num_dies).astype(np.float64)
-        row = KernelRow(
+        row = LayerRow(
             policy=self.policy,
             phase="decode" if step > 0 else "prefill",
             step=step,
@@ -116,9 +116,7 @@ class Ledger:
         )
         self.add(row, carried.link_data, carried.link_request, busy, die_compute, activation)
 
-    def enter_moves(
-        self, step: int, layer: int, plan: Plan, run: KernelRun, *, evictions: int, hbm_used: float
-    ) -> None:
+    def enter_moves(self, step: int, layer: int, plan: Plan, run: LayerRun, *, evictions: int, hbm_used: float) -> None:
         """Check and enter the moves of experts of *layer*, all reads that are kept, for which *step* had to wait."""
         check_conservation(plan, run, self._wafer, self._expert_bytes)
         self.add_moves(
@@ -137,7 +135,7 @@ class Ledger:
         self,
         step: int,
         layer: int,
-        moved: Traffic,
+        moved: TrafficTotals,
         link_data: FloatArray,
         link_request: FloatArray,
         link_busy: FloatArray,
@@ -150,7 +148,7 @@ class Ledger:
 
         All dies are taken to work as long as it takes: nothing else runs. The bound of a kernel counts no moves.
         """
-        row = KernelRow(
+        row = LayerRow(
             policy=self.policy,
             phase="rebalance",
             step=step,
@@ -173,7 +171,7 @@ class Ledger:
 
     def add(
         self,
-        row: KernelRow,
+        row: LayerRow,
         link_data: FloatArray,
         link_request: FloatArray,
         link_busy: FloatArray,

@@ -14,10 +14,10 @@ from __future__ import annotations
 
 import numpy as np
 
-from wss.policies.view import KernelView
+from wss.policies.view import LayerView
 
 
-def relaxed_optimum(view: KernelView) -> float:
+def relaxed_optimum(view: LayerView) -> float:
     """Return T in seconds.
 
     Raises

@@ -12,7 +12,7 @@ import numpy as np
 
 from wss.hardware.wafer import Wafer
 from wss.metrics.ledger import Ledger
-from wss.records import FloatArray, KernelRow
+from wss.records import FloatArray, LayerRow
 
 
 def summarise(ledger: Ledger, wafer: Wafer, decode_tokens: int | None) -> dict[str, Any]:
@@ -78,7 +78,7 @@ def _planning(ledger: Ledger) -> dict[str, Any]:
     return {"planning_time_s": waited} if waited else {}
 
 
-def exchange(decode: list[KernelRow], time: float) -> dict[str, Any]:
+def exchange(decode: list[LayerRow], time: float) -> dict[str, Any]:
     """Return the figures of the all-to-all of token activations; *time* is what the rows took together."""
     there, back = total(decode, "dispatch_s"), total(decode, "combine_s")
     return {
@@ -101,7 +101,7 @@ def _moves(ledger: Ledger) -> dict[str, Any]:
     }
 
 
-def total(rows: Iterable[KernelRow], column: str) -> float:
+def total(rows: Iterable[LayerRow], column: str) -> float:
     """Sum a column."""
     return float(sum(getattr(row, column) for row in rows))
 

@@ -8,14 +8,14 @@ import numba
 import numpy as np
 
 from wss.hardware.wafer import Wafer
-from wss.records import Exchanged, FloatArray, KernelRun, Plan
+from wss.records import Exchanged, FloatArray, LayerRun, Plan
 
 # Rounding allowed between bytes planned and bytes integrated over changing rates, as a share of the largest.
 ROUNDING = 1e-9
 
 
 @dataclass(frozen=True, kw_only=True)
-class Traffic:
+class TrafficTotals:
     """Reads, hops and bytes of one kernel.
 
     Remote and local reads are by where they come from, HBM or LLC; *llc_hit_bytes* of both came out of an LLC, and
@@ -33,11 +33,11 @@ class Traffic:
     prefetched_bytes: float
 
 
-def traffic(plan: Plan, run: KernelRun, wafer: Wafer, expert_bytes: float) -> Traffic:
+def traffic(plan: Plan, run: LayerRun, wafer: Wafer, expert_bytes: float) -> TrafficTotals:
     """Return the traffic that *plan* asks for, its hits and prefetches as *run* found them."""
     hops = int(wafer.hops[plan.source, plan.die].sum())
     remote = int(plan.remote.sum())
-    return Traffic(
+    return TrafficTotals(
         remote_reads=remote,
         hops=hops,
         byte_hops=hops * expert_bytes,
@@ -50,7 +50,7 @@ def traffic(plan: Plan, run: KernelRun, wafer: Wafer, expert_bytes: float) -> Tr
     )
 
 
-def check_conservation(plan: Plan, run: KernelRun, wafer: Wafer, expert_bytes: float) -> None:
+def check_conservation(plan: Plan, run: LayerRun, wafer: Wafer, expert_bytes: float) -> None:
     """Check that every HBM and link carried exactly the bytes of *plan*, and that hops add up.
 
     Raises

@@ -16,7 +16,7 @@ NEEDS = ("nothing", "prefill", "pairs", "decode")
 
 
 @dataclass(frozen=True, kw_only=True)
-class Earlier:
+class LoadHistorySpec:
     """Requests served before, by whose loads experts are placed instead of by the prefill of the batch.
 
     Attributes
@@ -38,7 +38,7 @@ class Earlier:
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
-class History:
+class PlacementView:
     """What is known when experts are placed, before decode.
 
     Attributes

@@ -9,7 +9,7 @@ from wss.policies.allocation.nearest_replica import Nearest
 from wss.policies.balanced.policy import Balanced
 from wss.policies.caching import Belady, Caching, Heatmap, Lfu, Lru
 from wss.policies.copy_rules import CopyRules
-from wss.policies.history import Earlier
+from wss.policies.history import LoadHistorySpec
 from wss.policies.placement.basic import Contiguous, Placement
 from wss.policies.placement.coactivation import Separated
 from wss.policies.placement.dup import Dup
@@ -45,7 +45,7 @@ class Policy:
     copies: CopyRules = field(default_factory=CopyRules)
     prefetching: Prefetching = field(default_factory=NoPrefetch)
     rebalancing: Rebalancing = field(default_factory=NoRebalancing, metadata={"option": True})
-    history: Earlier | None = field(default=None, metadata={"option": True})
+    history: LoadHistorySpec | None = field(default=None, metadata={"option": True})
     about: str = "given in the configuration"
 
 

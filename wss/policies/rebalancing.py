@@ -14,7 +14,7 @@ import numpy as np
 from annotated_types import Ge, Le
 
 from wss.errors import CHECKED
-from wss.policies.history import Earlier, History
+from wss.policies.history import LoadHistorySpec, PlacementView
 from wss.records import FloatArray, IntArray
 
 Steps = Annotated[int, Ge(1), Le(10**6)]
@@ -27,7 +27,7 @@ class Rebalancing(Protocol):
     Attributes of a class, where it has them, say how weights move: ``how``, "blocking" (all before the step, which
     waits; so it is without the attribute) or "background" (with what kernels leave of HBMs and links), and ``gain``, by
     which share of the largest die's time a layer has to get better to be moved at all (0: any layer that changes). A
-    class with a ``history`` (`Earlier`) is handed its loads, [layers, experts], after *counts*.
+    class with a ``history`` (`LoadHistorySpec`) is handed its loads, [layers, experts], after *counts*.
     """
 
     def look_back(self, counts: IntArray) -> IntArray | None:
@@ -96,7 +96,7 @@ class Coming:
     __pydantic_config__ = CHECKED
 
     at: Annotated[int, Ge(2), Le(10**6)]
-    history: Earlier
+    history: LoadHistorySpec
     how: How = "background"
     gain: Annotated[float, Ge(0), Le(1)] = 0.0
 
@@ -123,7 +123,7 @@ def matched(now: IntArray, then: IntArray) -> IntArray:
     return renumbered
 
 
-def worthwhile(now: IntArray, then: IntArray, tokens: FloatArray, history: History, gain: float) -> IntArray:
+def worthwhile(now: IntArray, then: IntArray, tokens: FloatArray, history: PlacementView, gain: float) -> IntArray:
     """Return *then* for the layers in which it makes the largest die's time less by the share *gain*, else *now*.
 
     Parameters

@@ -15,7 +15,7 @@ import numba
 import numpy as np
 
 from wss.errors import ConfigError, WssError
-from wss.policies import KernelView
+from wss.policies import LayerView
 from wss.records import BoolArray, FloatArray, IntArray, Plan
 
 T = TypeVar("T")
@@ -159,7 +159,7 @@ def checked_ahead(ahead: Any, holders: BoolArray, policy: str) -> list[list[int]
     return [[expert for expert in row if expert >= 0] for row in array.tolist()]
 
 
-def checked_plan(plan: Any, view: KernelView, policy: str) -> Plan:
+def checked_plan(plan: Any, view: LayerView, policy: str) -> Plan:
     """Return a sealed copy of *plan*, which copies nothing yet, or refuse it.
 
     Raises
@@ -196,7 +196,7 @@ def checked_plan(plan: Any, view: KernelView, policy: str) -> Plan:
     return Plan(expert=expert, die=die, tokens=tokens, source=source, copy=sealed(np.zeros(len(expert), np.bool_)))
 
 
-def _broken_rules(expert: Any, die: Any, tokens: Any, source: Any, view: KernelView) -> list[str]:
+def _broken_rules(expert: Any, die: Any, tokens: Any, source: Any, view: LayerView) -> list[str]:
     broken = _broken(expert, die, tokens, source, view.holders, view.sources, view.counts)
     return [line for line, is_broken in zip(RULES, broken, strict=True) if is_broken]
 

@@ -52,7 +52,7 @@ class Costs:
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
-class KernelView:
+class LayerView:
     """One MoE kernel as it is launched.
 
     Attributes

@@ -18,7 +18,7 @@ from wss.metrics import Ledger
 from wss.metrics.by_layer import link_utilization
 from wss.metrics.summary import name_link
 from wss.reading import read_plain
-from wss.records import KernelRow
+from wss.records import LayerRow
 
 RESULTS = Path("results")
 SUMMARY = "wss-summary/"
@@ -130,7 +130,7 @@ def _kernels(ledgers: Sequence[Ledger]) -> pa.Table:
     """Return a row for each kernel under each policy, with each seed."""
     rows = [row for ledger in ledgers for row in ledger.rows]
     kinds = {"str": pa.string(), "int": pa.int64(), "float": pa.float64()}
-    schema = pa.schema([(field.name, kinds[str(field.type)]) for field in fields(KernelRow)])
+    schema = pa.schema([(field.name, kinds[str(field.type)]) for field in fields(LayerRow)])
     table = pa.table({name: [getattr(row, name) for row in rows] for name in schema.names}, schema=schema)
     seeds = [ledger.seed for ledger in ledgers for _ in ledger.rows]
     return table.append_column("seed", pa.array(seeds, pa.int64()))

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from wss.policies import Policy
-from wss.policies.history import History
+from wss.policies.history import PlacementView
 from wss.policies.placement.layout_file import LayoutFile
 from wss.records import FloatArray, IntArray
 from wss.traces.analysis.counts import spearman
@@ -20,7 +20,7 @@ from wss.traces.analysis.counts import spearman
 LOW = 0.5  # a correlation below which the layout is said to be judged on other traffic
 
 
-def loads_behind(policy: Policy, needs: str, history: History) -> FloatArray | None:
+def loads_behind(policy: Policy, needs: str, history: PlacementView) -> FloatArray | None:
     """Return the loads that *policy*'s placement goes by, [all MoE layers, experts]; None if it goes by none.
 
     An oracle goes by the loads to come, and a layout that names its slots does not say what it was made from.

@@ -8,7 +8,7 @@ from wss.policies.validation import ask, checked_victims
 from wss.records import IntArray
 
 
-class CheckedCaching:
+class CheckedEviction:
     """The caching rule of *policy*, in whose place it stands: what the rule raises or answers wrongly is one line."""
 
     def __init__(self, policy: Policy) -> None:

@@ -12,11 +12,11 @@ import numpy as np
 
 from wss.config import Experiment, TraceFile
 from wss.errors import ConfigError
-from wss.policies import Earlier
+from wss.policies import LoadHistorySpec
 from wss.records import FloatArray, IntArray
 from wss.traces import RequestRouting, TraceMeta
-from wss.traces.fingerprints import Told
-from wss.traces.load_history import Now, Served, read_served, workload_of
+from wss.traces.fingerprints import Fingerprints
+from wss.traces.load_history import Now, ServedLoads, read_served, workload_of
 from wss.traces.schema import Label
 from wss.traces.synthetic.spec import synthesise
 from wss.workload.request import made_batch, read_batch
@@ -26,14 +26,14 @@ ALIKE = 16  # tokens that two recorded requests must have alike to be one, recor
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
-class Known:
+class LoadHistory:
     """Tokens of each expert, [all MoE layers, experts], and what a reader of the results should know of them."""
 
     load: IntArray
     notes: tuple[str, ...]
 
 
-def known_of(experiment: Experiment, history: Earlier) -> Known:
+def build_load_history(experiment: Experiment, history: LoadHistorySpec) -> LoadHistory:
     """Return what *history* tells of the loads to come; requests of the batch itself are not counted.
 
     Raises
@@ -47,7 +47,7 @@ def known_of(experiment: Experiment, history: Earlier) -> Known:
         load, strangers = _together(served, served.loads), 0.0
     else:
         load, strangers = _by_workload(experiment, history, served, meta, requests)
-    return Known(load=np.rint(load).astype(np.int64), notes=_notes(history, served, strangers))
+    return LoadHistory(load=np.rint(load).astype(np.int64), notes=_notes(history, served, strangers))
 
 
 def _batch(experiment: Experiment) -> tuple[TraceMeta, list[RequestRouting]]:
@@ -65,12 +65,12 @@ def _now(experiment: Experiment, meta: TraceMeta, requests: list[RequestRouting]
     """
     trace = experiment.trace
     if isinstance(trace, TraceFile):
-        told = Told(requests, ALIKE)
+        told = Fingerprints(requests, ALIKE)
         return lambda other, request: request in told
 
     @cache
-    def made() -> Told:
-        return Told(synthesise(trace, experiment.model, experiment.seed, requests=meta.num_requests), 1)
+    def made() -> Fingerprints:
+        return Fingerprints(synthesise(trace, experiment.model, experiment.seed, requests=meta.num_requests), 1)
 
     def now(other: TraceMeta, request: RequestRouting) -> bool:
         if other.source == meta.source:
@@ -80,7 +80,7 @@ def _now(experiment: Experiment, meta: TraceMeta, requests: list[RequestRouting]
     return now
 
 
-def _together(served: Served, labels: Iterable[Label]) -> FloatArray:
+def _together(served: ServedLoads, labels: Iterable[Label]) -> FloatArray:
     """Return the load of several workloads, [layers, experts], `TOKENS` a layer: of all tokens that were counted.
 
     Tables of loads count alike, as their tokens say how long they were recorded, not how common they are.
@@ -97,7 +97,11 @@ def _scaled(load: FloatArray) -> FloatArray:
 
 
 def _by_workload(
-    experiment: Experiment, history: Earlier, served: Served, meta: TraceMeta, requests: list[RequestRouting]
+    experiment: Experiment,
+    history: LoadHistorySpec,
+    served: ServedLoads,
+    meta: TraceMeta,
+    requests: list[RequestRouting],
 ) -> tuple[FloatArray, float]:
     """Return the loads of the batch's workloads in its proportions, and the share of it that nothing is known of.
 
@@ -121,7 +125,7 @@ def _by_workload(
     return load, strangers
 
 
-def _notes(history: Earlier, served: Served, strangers: float) -> tuple[str, ...]:
+def _notes(history: LoadHistorySpec, served: ServedLoads, strangers: float) -> tuple[str, ...]:
     said = f"{sum(served.requests.values())} requests" if served.requests else f"{len(served.loads)} tables of loads"
     by = "" if history.by == "all" else f", each request of the batch by those of its {history.by}"
     only = f" ({', '.join(history.only)})" if history.only else ""

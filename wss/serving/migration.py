@@ -12,24 +12,24 @@ from collections.abc import Callable
 import numpy as np
 
 from wss.config import Experiment
-from wss.engine import Idle
+from wss.engine import BackgroundTransfers
 from wss.engine.network.base import CircuitSpec
 from wss.errors import ConfigError
 from wss.hardware import Wafer
-from wss.memory.copies import Copies
-from wss.memory.expert_map import Homes
+from wss.memory.copies import ExpertCopies
+from wss.memory.expert_map import ExpertMap
 from wss.metrics import Ledger
-from wss.metrics.traffic import Traffic
-from wss.policies import Costs, Earlier, Policy
+from wss.metrics.traffic import TrafficTotals
+from wss.policies import Costs, LoadHistorySpec, Policy
 from wss.policies.rebalancing import Every, NoRebalancing, matched, worthwhile
 from wss.policies.validation import checked_load, checked_number, sealed
-from wss.records import BoolArray, FloatArray, IntArray, KernelRun, Plan
-from wss.serving.placement import Seen, history_of, layer_indices, needs_of, placed_by
-from wss.serving.policy_host import Asking
-from wss.traces import Kernel
+from wss.records import BoolArray, FloatArray, IntArray, LayerRun, Plan
+from wss.serving.placement import RoutingHistory, history_of, layer_indices, needs_of, placed_by
+from wss.serving.policy_host import PolicyHost
+from wss.traces import LayerTokens
 
 ROUNDING = 1e-9  # of an expert: what may be left of it when it is taken to be there
-Carry = Callable[[Plan], KernelRun]
+Carry = Callable[[Plan], LayerRun]
 
 
 def too_long(rule: Every, done: int) -> str:
@@ -42,7 +42,7 @@ def too_long(rule: Every, done: int) -> str:
     return ""
 
 
-class Moving:
+class Migration:
     """The rebalancing of one policy.
 
     Parameters
@@ -70,25 +70,25 @@ class Moving:
         wafer: Wafer,
         policy: Policy,
         costs: Costs,
-        homes: Homes,
-        copies: Copies,
+        homes: ExpertMap,
+        copies: ExpertCopies,
         ledger: Ledger,
         carry: Carry,
-        ask: Asking,
-        seen: Seen,
+        ask: PolicyHost,
+        seen: RoutingHistory,
     ) -> None:
         self._experiment, self._wafer, self._policy, self._costs = experiment, wafer, policy, costs
         self._homes, self._copies, self._ledger, self._carry, self._ask = homes, copies, ledger, carry, ask
         self._rule = policy.rebalancing
         self._gain = checked_number(getattr(self._rule, "gain", 0.0), f"policy {policy.name}: its rebalancing's gain")
         self._background = _in_background(policy, experiment)
-        self._idle = Idle(wafer)
+        self._idle = BackgroundTransfers(wafer)
         self._layers, self._places = experiment.layers_run, list(layer_indices(experiment))
         history = getattr(self._rule, "history", None)
-        if not isinstance(history, Earlier | None):
+        if not isinstance(history, LoadHistorySpec | None):
             raise ConfigError(
                 f"policy {policy.name}: its rebalancing's history is {history!r}; give a wss.policies.Earlier, as the "
-                "field `history: Earlier` of a rule does"
+                "field `history: LoadHistorySpec` of a rule does"
             )
         self._known = None if history is None else seen.earlier(history, policy.name)
         self._earlier = [] if self._known is None else [sealed(self._known.load[self._places])]
@@ -118,7 +118,7 @@ class Moving:
             *([f"{name}: {waiting} experts found no room on the die they were to be moved to"] if waiting else []),
         ]
 
-    def before(self, kernel: Kernel) -> int:
+    def before(self, kernel: LayerTokens) -> int:
         """Rebalance before *kernel*, if it begins a decode step and that is due.
 
         Returns
@@ -137,7 +137,7 @@ class Moving:
             self._set_out()
         return self._entered - entered
 
-    def after(self, kernel: Kernel, run: KernelRun) -> None:
+    def after(self, kernel: LayerTokens, run: LayerRun) -> None:
         """Count the tokens of *kernel*, and move weights beside it, if they move in the background."""
         if kernel.step == 0:
             return
@@ -198,7 +198,7 @@ class Moving:
             self._entered += evictions
             self._homes.land(layer, experts, dies)
 
-    def _move_beside(self, step: int, run: KernelRun) -> None:
+    def _move_beside(self, step: int, run: LayerRun) -> None:
         """Move what is coming with what the kernel *run* left of HBMs and links."""
         if self._moves is None:
             layers, experts, dies = np.nonzero(self._homes.coming)
@@ -219,7 +219,7 @@ class Moving:
     def _enter(self, step: int, layer: int, plan: Plan, moved: FloatArray, there: BoolArray) -> None:
         """Enter what *moved* of each of the moves *plan* beside a kernel, and which are *there*, [moves] each."""
         hops = self._wafer.hops[plan.source, plan.die]
-        whole = Traffic(
+        whole = TrafficTotals(
             remote_reads=int(there.sum()),
             hops=int(hops[there].sum()),
             byte_hops=float(hops @ moved),

@@ -10,37 +10,45 @@ from typing import Any, ClassVar
 import numpy as np
 
 from wss.config import Experiment
-from wss.engine import Ahead, Exchange, Llcs, NetworkModel, compiled_circuit_kernel, compiled_kernel, simulate_kernel
+from wss.engine import (
+    AllToAll,
+    Llcs,
+    NetworkModel,
+    PrefetchPlan,
+    compiled_circuit_layer,
+    compiled_layer,
+    simulate_layer,
+)
 from wss.engine.network.circuit import CircuitModel
 from wss.engine.network.fluid import FluidModel
 from wss.errors import CapacityError, ConfigError
 from wss.hardware import GEMMS, Wafer
-from wss.memory.copies import Copies
-from wss.memory.expert_map import Homes
+from wss.memory.copies import ExpertCopies
+from wss.memory.expert_map import ExpertMap
 from wss.metrics import Ledger
-from wss.metrics.bounds import Whereabouts
+from wss.metrics.bounds import WeightLocations
 from wss.models.precision import peak_of, weight_bits
-from wss.policies import KernelView, Policy
+from wss.policies import LayerView, Policy
 from wss.policies.prefetching import NoPrefetch
 from wss.policies.validation import checked_ahead, checked_plan, checked_wanted, sealed
-from wss.records import FloatArray, IntArray, KernelRun, Plan
+from wss.records import FloatArray, IntArray, LayerRun, Plan
 from wss.serving.agreement import agreement, agreement_note, loads_behind
-from wss.serving.eviction import CheckedCaching
-from wss.serving.migration import Moving, moves_of
-from wss.serving.placement import Seen, costs_of, known_to, layer_indices, placed_by, placing_notes
+from wss.serving.eviction import CheckedEviction
+from wss.serving.migration import Migration, moves_of
+from wss.serving.placement import RoutingHistory, costs_of, known_to, layer_indices, placed_by, placing_notes
 from wss.serving.placement import needs_of as placement_needs
 from wss.serving.planning_time import planning_notes, planning_time
-from wss.serving.policy_host import Asking
-from wss.serving.signals import Foresight, Future
-from wss.traces import Kernel
+from wss.serving.policy_host import PolicyHost
+from wss.serving.signals import DecodeOracle, SignalProvider
+from wss.traces import LayerTokens
 
 
-class Site:
+class MoeLayerExecutor:
     """One policy at work on the wafer: its copies, its network, its ledger."""
 
-    asking: ClassVar[type[Asking]] = Asking  # who asks the policy; the contract suite has its own
+    asking: ClassVar[type[PolicyHost]] = PolicyHost  # who asks the policy; the contract suite has its own
 
-    def __init__(self, experiment: Experiment, wafer: Wafer, policy: Policy, seen: Seen) -> None:
+    def __init__(self, experiment: Experiment, wafer: Wafer, policy: Policy, seen: RoutingHistory) -> None:
         model, precision = experiment.model, experiment.precision
         self._gemm = GEMMS[experiment.gemm]
         wafer = wafer.achieving(self._gemm.hbm_share())
@@ -77,13 +85,13 @@ class Site:
         self._most_tokens = experiment.batch * model.top_k
         kept = placed[list(self._places)]
         reserve = die.hbm.size * die.hbm.reserve if policy.copies.room == "reserve" else None
-        self._copies = Copies(kept > 0, room, self._copy_bytes, CheckedCaching(policy), reserve)
+        self._copies = ExpertCopies(kept > 0, room, self._copy_bytes, CheckedEviction(policy), reserve)
         self._placed, self._seen = kept, seen
-        self._foresight = Foresight(policy, self._ask, len(self._layers), wafer.num_dies, self._future)
-        self._homes = Homes(kept, wafer.usable_hbm, room, self._copy_bytes, self._copies)
+        self._foresight = SignalProvider(policy, self._ask, len(self._layers), wafer.num_dies, self._future)
+        self._homes = ExpertMap(kept, wafer.usable_hbm, room, self._copy_bytes, self._copies)
         self.ledger = Ledger(policy.name, model, wafer, precision, self._gemm, exchanges=self._exchange is not None)
         state = (self._homes, self._copies, self.ledger, self._carry, self._ask, seen)
-        self._moving = Moving(experiment, wafer, policy, self._costs, *state) if moves_of(policy) else None
+        self._moving = Migration(experiment, wafer, policy, self._costs, *state) if moves_of(policy) else None
 
     @property
     def excess_bytes(self) -> float:
@@ -103,7 +111,7 @@ class Site:
 
     @property
     def planning(self) -> dict[str, Any]:
-        """What CPU time the policy's answers took; see `Asking.cost`."""
+        """What CPU time the policy's answers took; see `PolicyHost.cost`."""
         return self._ask.cost()
 
     @property
@@ -119,7 +127,7 @@ class Site:
         too_large = f"an expert of {self._bytes:.0f} bytes does not fit an LLC"
         return [*notes, f"{self._policy.name} prefetches nothing: {too_large}"]
 
-    def run(self, kernel: Kernel) -> None:
+    def run(self, kernel: LayerTokens) -> None:
         """Plan the kernel, decide what to copy, simulate it, and enter it in the ledger."""
         name = self._policy.name
         if kernel.step > 0:
@@ -148,11 +156,11 @@ class Site:
         place = self._places[kernel.layer]
         self._llcs.begin(flushed=(place - self._before) % self._num_layers != 1 % self._num_layers)
         self._before = place
-        lying = Whereabouts(holders=view.holders, cached=self._llcs.lying(place, len(kernel.counts)))
+        lying = WeightLocations(holders=view.holders, cached=self._llcs.lying(place, len(kernel.counts)))
         if self._compiled is not None:
             outcome = self._compiled(self._llcs, place, plan, self._bytes, compute, self._window)
         else:
-            outcome = simulate_kernel(
+            outcome = simulate_layer(
                 self._network, self._llcs, place, plan, self._bytes, compute, self._window, self._ahead(kernel)
             )
         self.ledger.enter(
@@ -171,20 +179,20 @@ class Site:
         if self._moving is not None:
             self._moving.after(kernel, outcome)
 
-    def _carry(self, moves: Plan) -> KernelRun:
+    def _carry(self, moves: Plan) -> LayerRun:
         """Run a kernel that only reads and keeps, past the LLCs."""
         llcs = Llcs(replace(self._wafer.spec.die.llc, size=0.0), self._wafer.num_dies)
         names = replace(moves, expert=np.arange(len(moves.expert)))  # of one layer, but no read is another's
         common = (llcs, 0, names, self._bytes, np.zeros(len(moves.expert)), self._window)
-        return self._compiled(*common) if self._compiled is not None else simulate_kernel(self._network, *common)
+        return self._compiled(*common) if self._compiled is not None else simulate_layer(self._network, *common)
 
-    def _view(self, kernel: Kernel, replicas: IntArray, placed: IntArray) -> KernelView:
+    def _view(self, kernel: LayerTokens, replicas: IntArray, placed: IntArray) -> LayerView:
         """Return what an allocation sees of *kernel* with these *replicas*, of which *placed* are no copies.
 
         Both are [experts, dies].
         """
         sources = placed if self._policy.copies.serve == "own_die" else replicas
-        return KernelView(
+        return LayerView(
             layer=kernel.layer,
             counts=sealed(kernel.counts),
             order=sealed(kernel.order),
@@ -196,14 +204,14 @@ class Site:
             costs=self._costs,
         )
 
-    def _plan(self, view: KernelView) -> Plan:
+    def _plan(self, view: LayerView) -> Plan:
         """Ask for the plan of a kernel."""
         plan = self._ask("allocation", self._policy.allocation.allocate, view)
         return checked_plan(plan, view, self._policy.name)
 
-    def _future(self) -> Future:
+    def _future(self) -> DecodeOracle:
         """Plan all kernels to come, for oracles."""
-        return Future(
+        return DecodeOracle(
             self._seen.kernels,
             lambda kernel: self._plan(self._view(kernel, self._placed[kernel.layer], self._placed[kernel.layer])),
             len(self._layers),
@@ -219,7 +227,7 @@ class Site:
         buffers: FloatArray = tokens * min(1.0, self._most_tokens / tokens.sum()) * self._token_bytes
         return buffers
 
-    def _ahead(self, kernel: Kernel) -> Ahead | None:
+    def _ahead(self, kernel: LayerTokens) -> PrefetchPlan | None:
         """Ask what to prefetch for the next kernel; None for nothing."""
         if self._slots == 0 or isinstance(self._policy.prefetching, NoPrefetch):
             return None
@@ -227,18 +235,18 @@ class Site:
         question = self._policy.prefetching.ahead
         answer = self._ask("prefetching", question, sealed(self._foresight.next_layer(kernel)), holders, self._slots)
         experts = checked_ahead(answer, holders, self._policy.name)
-        return Ahead(layer=self._places[kernel.next_layer], experts=experts)
+        return PrefetchPlan(layer=self._places[kernel.next_layer], experts=experts)
 
 
-def exchange_of(experiment: Experiment, wafer: Wafer) -> Exchange | None:
+def exchange_of(experiment: Experiment, wafer: Wafer) -> AllToAll | None:
     """Return the all-to-all of token activations; None where it is not modelled."""
     dispatch, model = experiment.exchange, experiment.model
     if dispatch is None:
         return None
-    return Exchange(dispatch, experiment.network, wafer, model.hidden_size, model.top_k)
+    return AllToAll(dispatch, experiment.network, wafer, model.hidden_size, model.top_k)
 
 
-def _fast_twin(experiment: Experiment, network: NetworkModel, policy: Policy) -> Callable[..., KernelRun] | None:
+def _fast_twin(experiment: Experiment, network: NetworkModel, policy: Policy) -> Callable[..., LayerRun] | None:
     """Return what runs kernels in compiled code, over the fluid or the circuit network and without prefetching.
 
     Raises
@@ -249,9 +257,9 @@ def _fast_twin(experiment: Experiment, network: NetworkModel, policy: Policy) ->
     if experiment.engine == "simpy":
         return None
     if isinstance(policy.prefetching, NoPrefetch) and isinstance(network, FluidModel):
-        return partial(compiled_kernel, network)
+        return partial(compiled_layer, network)
     if isinstance(policy.prefetching, NoPrefetch) and isinstance(network, CircuitModel):
-        return partial(compiled_circuit_kernel, network)
+        return partial(compiled_circuit_layer, network)
     if experiment.engine == "compiled":
         raise ConfigError(f"engine: compiled does not prefetch, as policy {policy.name} does; give engine: auto")
     return None

@@ -9,8 +9,8 @@ import numba
 import numpy as np
 
 from wss.config import Experiment
-from wss.engine.paper.chains import ArtifactKernel
-from wss.engine.paper.chains_compiled import compiled_artifact
+from wss.engine.paper.chains import PaperLayerRun
+from wss.engine.paper.chains_compiled import compiled_paper_layer
 from wss.engine.paper.machine import (
     HOP_LATENCY,
     REQUEST_BYTES,
@@ -29,10 +29,10 @@ from wss.policies.allocation.basic import Algorithm1, Chunked, Home, InTurn
 from wss.policies.allocation.paper import BLOCK, Cut, Prices, allocate, at_home, by_tokens, in_turn, wanted_copies
 from wss.policies.placement.basic import contiguous_homes
 from wss.policies.prediction import TokenHeatmap
-from wss.records import BoolArray, FloatArray, IntArray, KernelRow
+from wss.records import BoolArray, FloatArray, IntArray, LayerRow
 from wss.serving.heatmap_counters import FullCounters
 from wss.serving.planning_time import planning_notes, planning_time
-from wss.traces import Kernel
+from wss.traces import LayerTokens
 
 NS = 1e-9
 
@@ -85,7 +85,7 @@ def _carried(routes, source, target, slices, nbytes, num_links):  # type: ignore
     return amounts
 
 
-class ArtifactSite:
+class PaperLayer:
     """One policy at work: its caches, its copies (without limit), its ledger."""
 
     def __init__(self, experiment: Experiment, wafer: Wafer, policy: Policy) -> None:
@@ -95,7 +95,7 @@ class ArtifactSite:
         self._machine = machine_of(experiment, wafer)
         self._memories = Memories(self._machine, len(self._layers))
         self._rates = rates_of(wafer.spec)
-        self._kernel = _in_python if experiment.engine == "simpy" else compiled_artifact
+        self._kernel = _in_python if experiment.engine == "simpy" else compiled_paper_layer
         self._edges = _edges(wafer)
         size = SLICES * self._machine.slice_bytes
         self._prices = Prices(
@@ -135,13 +135,13 @@ class ArtifactSite:
         """Return the bytes of experts of all layers and copies on the fullest die."""
         return float((self._placed + self._memories.num_copies * self._copy_bytes).max())
 
-    def run(self, kernel: Kernel) -> None:
+    def run(self, kernel: LayerTokens) -> None:
         """Plan the kernel, run it, and enter it in the ledger."""
         tasks = self._plan(kernel)
         wanted = self._wanted(kernel, tasks)
         self._enter(kernel, tasks, self._kernel(self._machine, self._memories, kernel.layer, tasks, wanted))
 
-    def _plan(self, kernel: Kernel) -> IntArray:
+    def _plan(self, kernel: LayerTokens) -> IntArray:
         home, num_dies, allocation = self._machine.homes, self._wafer.num_dies, self._policy.allocation
         if isinstance(allocation, InTurn):
             return in_turn(kernel.order, kernel.counts, num_dies, allocation.offset)
@@ -154,7 +154,7 @@ class ArtifactSite:
         copies = self._memories.copies[kernel.layer]
         return allocate(kernel.order, kernel.counts, home, self._wafer.hops, copies, self._prices, cut)
 
-    def _wanted(self, kernel: Kernel, tasks: IntArray) -> BoolArray:
+    def _wanted(self, kernel: LayerTokens, tasks: IntArray) -> BoolArray:
         """Return which tasks' experts are worth a copy, [tasks], as far as any slice would still be fetched."""
         prediction = self._policy.prediction
         if not isinstance(prediction, TokenHeatmap) or kernel.step == 0:
@@ -163,7 +163,7 @@ class ArtifactSite:
         fetched = _fetched(tasks, self._machine.homes, self._memories.copies[kernel.layer])
         return wanted_copies(kernel.heat, tasks, self._wafer.num_dies, prediction.share, fetched)
 
-    def _enter(self, kernel: Kernel, tasks: IntArray, counts: Counts) -> None:
+    def _enter(self, kernel: LayerTokens, tasks: IntArray, counts: Counts) -> None:
         """Enter the kernel's row, and in decode what the links carried."""
         slice_bytes, slices = self._machine.slice_bytes, counts.remote_slices
         home, die = self._machine.homes[tasks[:, 0]], tasks[:, 1]
@@ -174,7 +174,7 @@ class ArtifactSite:
         ends, computes = counts.die_end.tolist(), counts.die_compute.tolist()
         tokens, active = int(kernel.counts.sum()), len(kernel.order)
         planned = planning_time(self._planning, self._policy, len(kernel.counts), len(tasks))
-        row = KernelRow(
+        row = LayerRow(
             policy=self._policy.name,
             phase="decode" if kernel.step > 0 else "prefill",
             step=kernel.step,
@@ -214,5 +214,5 @@ class ArtifactSite:
 
 
 def _in_python(machine: Machine, memories: Memories, layer: int, tasks: IntArray, wanted: BoolArray) -> Counts:
-    """Run a kernel as `compiled_artifact` does, on the engine that is there to be read."""
-    return ArtifactKernel(machine, memories, layer, tasks, wanted).run()
+    """Run a kernel as `compiled_paper_layer` does, on the engine that is there to be read."""
+    return PaperLayerRun(machine, memories, layer, tasks, wanted).run()

@@ -11,7 +11,7 @@ from wss.config import Experiment, TraceFile
 from wss.errors import ConfigError, TraceError
 from wss.hardware import GEMMS, Wafer
 from wss.models.precision import peak_of
-from wss.policies import Costs, Earlier, History, Policy
+from wss.policies import Costs, LoadHistorySpec, PlacementView, Policy
 from wss.policies.history import NEEDS
 from wss.policies.placement import REPLICATING
 from wss.policies.placement.eplb import Eplb
@@ -19,15 +19,15 @@ from wss.policies.placement.layout_engines import Target
 from wss.policies.placement.layout_file import LayoutFile
 from wss.policies.validation import checked_placement, sealed
 from wss.records import FloatArray, IntArray
-from wss.serving.load_history import Known, known_of
-from wss.serving.policy_host import Asking
-from wss.traces import Kernel, Kernels
+from wss.serving.load_history import LoadHistory, build_load_history
+from wss.serving.policy_host import PolicyHost
+from wss.traces import LayerTokens, RoutingSource
 from wss.traces.analysis.coactivation_counts import prefill_pairs
 from wss.traces.synthetic.spec import synthesise
 from wss.workload.request import made_batch, read_batch
 
 
-class Seen:
+class RoutingHistory:
     """What placements may ask of the routing, counted when one first does.
 
     Parameters
@@ -38,15 +38,15 @@ class Seen:
         Replays its batch; None to know nothing, where placements are only tried.
     """
 
-    def __init__(self, experiment: Experiment, replayed: Callable[[], Kernels] | None) -> None:
+    def __init__(self, experiment: Experiment, replayed: Callable[[], RoutingSource] | None) -> None:
         self._experiment, self._replayed = experiment, replayed
-        self._earlier: dict[Earlier, Known] = {}
+        self._earlier: dict[LoadHistorySpec, LoadHistory] = {}
 
-    def earlier(self, history: Earlier, policy: str) -> Known:
+    def earlier(self, history: LoadHistorySpec, policy: str) -> LoadHistory:
         """Return what is known of requests served before, which *policy* asks for."""
         if history not in self._earlier:
             try:
-                self._earlier[history] = known_of(self._experiment, history)
+                self._earlier[history] = build_load_history(self._experiment, history)
             except (ConfigError, TraceError) as error:
                 raise type(error)(*(f"policy {policy}: its history: {fault}" for fault in error.faults)) from None
         return self._earlier[history]
@@ -62,7 +62,7 @@ class Seen:
         return self._pairs if needs == "pairs" and self._replayed is not None else None
 
     @cached_property
-    def kernels(self) -> list[Kernel]:
+    def kernels(self) -> list[LayerTokens]:
         """All kernels of the run, which oracles alone may know; their heat is not counted."""
         assert self._replayed is not None
         return list(self._replayed().kernels())
@@ -117,10 +117,10 @@ def needs_of(policy: Policy) -> str:
 
 def history_of(
     experiment: Experiment, wafer: Wafer, costs: Costs, load: IntArray, pairs: IntArray | None = None
-) -> History:
+) -> PlacementView:
     """Return what a placement is shown when *load* [all MoE layers, experts] has been seen."""
     model = experiment.model
-    return History(
+    return PlacementView(
         layers=model.moe_layers,
         load=sealed(load),
         pairs=None if pairs is None else sealed(pairs),
@@ -140,12 +140,14 @@ def _room(experiment: Experiment, wafer: Wafer) -> int:
     return max(0, int((wafer.usable_hbm - buffers) // model.expert_bytes(experiment.precision)))
 
 
-def place(experiment: Experiment, wafer: Wafer, policy: Policy, seen: Seen, costs: Costs, ask: Asking) -> IntArray:
+def place(
+    experiment: Experiment, wafer: Wafer, policy: Policy, seen: RoutingHistory, costs: Costs, ask: PolicyHost
+) -> IntArray:
     """Ask the policy where experts live, and return the replicas on each die, [all MoE layers, experts, dies]."""
     return placed_by(policy, known_to(experiment, wafer, policy, seen, costs), wafer, ask)
 
 
-def known_to(experiment: Experiment, wafer: Wafer, policy: Policy, seen: Seen, costs: Costs) -> History:
+def known_to(experiment: Experiment, wafer: Wafer, policy: Policy, seen: RoutingHistory, costs: Costs) -> PlacementView:
     """Return what the policy's placement is shown.
 
     Raises
@@ -161,7 +163,7 @@ def known_to(experiment: Experiment, wafer: Wafer, policy: Policy, seen: Seen, c
     return history_of(experiment, wafer, costs, load, seen.pairs(needs))
 
 
-def placed_by(policy: Policy, history: History, wafer: Wafer, ask: Asking) -> IntArray:
+def placed_by(policy: Policy, history: PlacementView, wafer: Wafer, ask: PolicyHost) -> IntArray:
     """Ask the policy where experts live after *history*, and return the checked answer, as `place`."""
     placed = ask("placement", policy.placement.place, history, sealed(wafer.hops))
     return checked_placement(placed, (history.num_layers, history.num_experts, wafer.num_dies), policy.name)
@@ -172,7 +174,7 @@ def placing_notes(
     wafer: Wafer,
     policy: Policy,
     placed: IntArray,
-    seen: Seen,
+    seen: RoutingHistory,
     places: Sequence[int] | None = None,
 ) -> list[str]:
     """Return what a reader of the results should know of the placement; *places* are the layers run, or else all."""

@@ -13,7 +13,7 @@ from wss.policies.validation import ask
 T = TypeVar("T")
 
 
-class Asking:
+class PolicyHost:
     """Asks the parts of the policy *policy* in one run; what its answers took is kept.
 
     The time is the process' CPU time from a question to its answer, threads of a planner included; checking the answer

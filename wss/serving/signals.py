@@ -17,8 +17,8 @@ from wss.policies.prefetching import PREFETCHING_NEEDS, followers
 from wss.policies.validation import checked_expected, checked_number
 from wss.records import BoolArray, FloatArray, IntArray, Plan
 from wss.serving.heatmap_counters import FullCounters
-from wss.serving.policy_host import Asking
-from wss.traces import Kernel
+from wss.serving.policy_host import PolicyHost
+from wss.traces import LayerTokens
 
 _KINDS = {
     "prediction": ("pairs", PREDICTION_NEEDS),
@@ -52,7 +52,7 @@ def asks_for_layers(policy: Policy) -> bool:
     return needs_of(policy, "prefetching") == "layers"
 
 
-class Future:
+class DecodeOracle:
     """Which experts each die will compute in the decode to come: known to oracles alone.
 
     The plans are those that the allocation makes where nobody holds copies. So they are right for allocations that do
@@ -69,7 +69,7 @@ class Future:
     """
 
     def __init__(
-        self, kernels: list[Kernel], planned: Callable[[Kernel], Plan], num_layers: int, num_dies: int
+        self, kernels: list[LayerTokens], planned: Callable[[LayerTokens], Plan], num_layers: int, num_dies: int
     ) -> None:
         steps, num_experts = max(kernel.step for kernel in kernels), len(kernels[0].counts)
         used: BoolArray = np.zeros((steps + 2, num_layers, num_dies, num_experts), np.bool_)
@@ -83,12 +83,12 @@ class Future:
         for step in range(steps, -1, -1):
             self._next[step] = np.where(used[step + 1], step + 1, self._next[step + 1])
 
-    def next_step(self, kernel: Kernel) -> IntArray:
+    def next_step(self, kernel: LayerTokens) -> IntArray:
         """Return which experts each die computes in the layer's kernel of the next step, [dies, experts], 0 or 1."""
         computes: IntArray = self._used[kernel.step + 1, kernel.layer].astype(np.int64)
         return computes
 
-    def next_use(self, kernel: Kernel) -> FloatArray:
+    def next_use(self, kernel: LayerTokens) -> FloatArray:
         """Return the number, in the order of time, of the next kernel in which each die computes each expert.
 
         [dies, experts]; infinite for never.
@@ -98,7 +98,7 @@ class Future:
         return number
 
 
-class Foresight:
+class SignalProvider:
     """What one policy is shown, kernel by kernel in the order of time.
 
     Parameters
@@ -117,7 +117,7 @@ class Foresight:
     """
 
     def __init__(
-        self, policy: Policy, ask: Asking, num_layers: int, num_dies: int, future: Callable[[], Future]
+        self, policy: Policy, ask: PolicyHost, num_layers: int, num_dies: int, future: Callable[[], DecodeOracle]
     ) -> None:
         self._policy, self._ask, self._num_layers, self._num_dies = policy, ask, num_layers, num_dies
         self._heat_needs, self._caching_needs = needs_of(policy, "prediction"), needs_of(policy, "caching")
@@ -152,7 +152,7 @@ class Foresight:
             notes.append(f"{name} prefetches for the next layer that is run, which is not always the model's next")
         return notes
 
-    def heat(self, kernel: Kernel) -> IntArray | FloatArray:
+    def heat(self, kernel: LayerTokens) -> IntArray | FloatArray:
         """Return what the prediction is shown, sealed."""
         shown: IntArray | FloatArray = kernel.heat
         if self._heat_needs == "next":
@@ -169,7 +169,7 @@ class Foresight:
         view.flags.writeable = False
         return view
 
-    def foreseen(self, kernel: Kernel, plan: Plan, heat: IntArray | FloatArray) -> FloatArray | None:
+    def foreseen(self, kernel: LayerTokens, plan: Plan, heat: IntArray | FloatArray) -> FloatArray | None:
         """Return what the caching is told of the layer's experts, [dies, experts]; None for nothing."""
         if self._caching_needs == "nothing":
             return None
@@ -179,17 +179,17 @@ class Foresight:
         answer = self._ask("prediction", question, heat, plan, self._num_dies)
         return checked_expected(answer, (self._num_dies, len(kernel.counts)), self._policy.name)
 
-    def next_layer(self, kernel: Kernel) -> IntArray | FloatArray:
+    def next_layer(self, kernel: LayerTokens) -> IntArray | FloatArray:
         """Return what the prefetching is told of the next layer's experts, [experts]."""
         if self._prefetching_needs == "tokens" or kernel.next_heat is None:
             return kernel.next_seen
         return followers(kernel.counts, kernel.next_heat, kernel.next_seen)
 
     @cached_property
-    def _oracle(self) -> Future:
+    def _oracle(self) -> DecodeOracle:
         return self._future_of()
 
-    def _of_prefill(self, kernel: Kernel) -> IntArray:
+    def _of_prefill(self, kernel: LayerTokens) -> IntArray:
         """Return the pairs of the prefill, as they are when it ends, or so far; none where there is no prefill."""
         if kernel.step == 0:
             self._kept[kernel.layer] = kernel.heat.copy()
@@ -198,7 +198,7 @@ class Foresight:
         pairs: IntArray = self._kept[kernel.layer]
         return pairs
 
-    def _decayed(self, kernel: Kernel) -> FloatArray:
+    def _decayed(self, kernel: LayerTokens) -> FloatArray:
         """Return the pairs so far, those of n steps ago counting 2^(-n / half-life)."""
         before, kept = self._before.get(kernel.layer), self._kept.get(kernel.layer)
         if before is None:

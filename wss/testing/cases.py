@@ -14,7 +14,7 @@ from wss.config import Experiment
 from wss.hardware import WAFERS as PRESETS
 from wss.hardware import FaultSpec, Wafer
 from wss.models import ModelShape
-from wss.policies import History, Policy
+from wss.policies import PlacementView, Policy
 from wss.records import IntArray
 from wss.traces import Replay, RequestRouting
 from wss.traces.synthetic.spec import SynthSpec
@@ -149,7 +149,7 @@ def replay_of(num_experts: int, *, prefill: bool = True) -> Replay:
 class Scattered:
     """Every expert on die e mod D, and on others here and there, on some of them more than once: all may be met."""
 
-    def place(self, history: History, hops: IntArray) -> IntArray:
+    def place(self, history: PlacementView, hops: IntArray) -> IntArray:
         """Return the replicas, [layers, experts, dies]."""
         experts, dies = history.num_experts, len(hops)
         placed = np.tile(np.arange(experts)[:, None] % dies == np.arange(dies), (history.num_layers, 1, 1))

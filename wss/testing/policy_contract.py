@@ -1,8 +1,8 @@
 """The suite: each part of a policy on every wafer, then whole runs in both engines.
 
-A policy is tried as it runs, by `wss.serving.moe_layer.Site`, whose guard refuses wrong answers. The suite adds what
-one run cannot see: that equal questions have equal answers, whatever was asked in between; that a placement keeps to
-the room there is; that parts get along with holders, copies and histories that this policy alone would never bring
+A policy is tried as it runs, by `wss.serving.moe_layer.MoeLayerExecutor`, which refuses wrong answers. The suite adds
+what one run cannot see: that equal questions have equal answers, whatever was asked in between; that a placement keeps
+to the room there is; that parts get along with holders, copies and histories that this policy alone would never bring
 about; and that the engines agree.
 """
 
@@ -22,7 +22,7 @@ from wss.policies.placement.basic import Contiguous
 from wss.policies.prediction import Never, TokenHeatmap
 from wss.policies.prefetching import NoPrefetch
 from wss.policies.rebalancing import Coming, Every, NoRebalancing
-from wss.serving.placement import Seen, costs_of, place
+from wss.serving.placement import RoutingHistory, costs_of, place
 from wss.testing.cases import WAFERS, Scattered, experiment_of, model_of, replay_of, wafer_of, with_room
 from wss.testing.trial import ContractError, Doubting, at, difference, rows_of
 
@@ -79,7 +79,7 @@ def check_placement(policy: Policy, wafer: str) -> None:
         room = int((system.usable_hbm - buffers) // model.expert_bytes("fp16"))
         where = f"wafer {wafer}, {len(model.moe_layers)} layers of {num_experts} experts, room for {room} a die"
         with at(where if prefill else f"{where}, no prefill"):
-            seen = Seen(experiment, partial(replay_of, num_experts, prefill=prefill))
+            seen = RoutingHistory(experiment, partial(replay_of, num_experts, prefill=prefill))
             placed = place(experiment, system, policy, seen, costs_of(experiment, system), Doubting(policy.name))
             most = placed.sum(axis=(0, 1))
             if most.max() > room:

@@ -13,10 +13,10 @@ from wss.errors import ConfigError, WssError
 from wss.hardware import Wafer
 from wss.policies import Policy
 from wss.policies.validation import ask
-from wss.records import KernelRow
-from wss.serving.moe_layer import Site
-from wss.serving.placement import Seen
-from wss.serving.policy_host import Asking
+from wss.records import LayerRow
+from wss.serving.moe_layer import MoeLayerExecutor
+from wss.serving.placement import RoutingHistory
+from wss.serving.policy_host import PolicyHost
 from wss.testing.cases import STEPS, Engine, experiment_of, model_of, replay_of
 
 T = TypeVar("T")
@@ -44,7 +44,7 @@ def at(where: str) -> Iterator[None]:
         raise ContractError(f"{where}: {error}; that is a fault of wss, please report it") from error
 
 
-class Doubting(Asking):
+class Doubting(PolicyHost):
     """Asks every question twice, and refuses two answers; what they took is not measured."""
 
     def __call__(self, what: str, question: Callable[..., T], *arguments: Any) -> T:
@@ -74,13 +74,13 @@ def _same(one: Any, other: Any) -> bool:
         return True
 
 
-class Trial(Site):
+class Trial(MoeLayerExecutor):
     """A site whose questions are doubted."""
 
-    asking: ClassVar[type[Asking]] = Doubting
+    asking: ClassVar[type[PolicyHost]] = Doubting
 
 
-def rows_of(policy: Policy, wafer: Wafer, num_experts: int, engine: Engine = "auto") -> list[KernelRow]:
+def rows_of(policy: Policy, wafer: Wafer, num_experts: int, engine: Engine = "auto") -> list[LayerRow]:
     """Run the kernels of `STEPS` under *policy*, and return their rows.
 
     Raises
@@ -92,14 +92,14 @@ def rows_of(policy: Policy, wafer: Wafer, num_experts: int, engine: Engine = "au
     policy = replace(policy, history=None)  # it is of one model, and these are others
     experiment = experiment_of(policy, wafer, model_of(num_experts), engine)
     with at(f"{num_experts} experts"):
-        site = Trial(experiment, wafer, policy, Seen(experiment, lambda: replay_of(num_experts)))
+        site = Trial(experiment, wafer, policy, RoutingHistory(experiment, lambda: replay_of(num_experts)))
     for kernel in replay_of(num_experts).kernels():
         with at(f"{num_experts} experts, step {kernel.step} ({STEPS[kernel.step].label})"):
             site.run(kernel)
     return site.ledger.rows
 
 
-def difference(rows: list[KernelRow], others: list[KernelRow], tolerance: float) -> str | None:
+def difference(rows: list[LayerRow], others: list[LayerRow], tolerance: float) -> str | None:
     """Say where two runs first differ by more than *tolerance*, relative; None if nowhere."""
     for row, other in zip(rows, others, strict=True):
         for name, value in asdict(row).items():

@@ -2,16 +2,16 @@
 
 from wss.traces.counted import CountedReplay
 from wss.traces.reader import TraceReader, write_trace
-from wss.traces.recorded import Kernel, Kernels, Replay
+from wss.traces.recorded import LayerTokens, Replay, RoutingSource
 from wss.traces.schema import RequestRouting, TraceMeta
 from wss.traces.synthetic.source import SynthReplay
 
 __all__ = [
     "CountedReplay",
-    "Kernel",
-    "Kernels",
+    "LayerTokens",
     "Replay",
     "RequestRouting",
+    "RoutingSource",
     "SynthReplay",
     "TraceMeta",
     "TraceReader",

@@ -12,7 +12,7 @@ import numba
 import numpy as np
 
 from wss.records import IntArray
-from wss.traces.recorded import Kernel
+from wss.traces.recorded import LayerTokens
 from wss.traces.schema import RequestRouting
 
 
@@ -73,7 +73,7 @@ class CountedReplay:
         """How many tokens the batch has in *step*."""
         return int(self._tokens[step])
 
-    def kernels(self) -> Iterator[Kernel]:
+    def kernels(self) -> Iterator[LayerTokens]:
         """Yield every kernel in the order of time, as `Replay.kernels`; heat is zero."""
         num_layers, num_experts = self._counts.shape[1:]
         heat = np.zeros((num_experts, num_experts), np.int64)
@@ -84,7 +84,7 @@ class CountedReplay:
                 active = np.flatnonzero(counts)
                 seen[layer] += counts
                 then = (layer + 1) % num_layers
-                yield Kernel(
+                yield LayerTokens(
                     step=step,
                     layer=layer,
                     counts=counts.copy(),

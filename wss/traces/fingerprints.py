@@ -33,7 +33,7 @@ def _hashes(request: RequestRouting) -> npt.NDArray[np.uint64]:
     return hashes
 
 
-class Told:
+class Fingerprints:
     """Requests, and whether another one is of them.
 
     It is if both have the same experts, or one goes on from where the other ends, as it was recorded for longer, after

@@ -25,7 +25,7 @@ Now = Callable[[TraceMeta, RequestRouting], bool]  # whether a request of a trac
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
-class Served:
+class ServedLoads:
     """What was served before.
 
     Attributes
@@ -53,7 +53,7 @@ def workload_of(meta: TraceMeta, request: int) -> Label:
     return Label(request=-1, benchmark=own.benchmark or meta.benchmark, subject=own.subject or meta.subject)
 
 
-def read_served(path: Path, model: ModelShape, only: Collection[str], now: Now) -> Served:
+def read_served(path: Path, model: ModelShape, only: Collection[str], now: Now) -> ServedLoads:
     """Read what was served before.
 
     Parameters
@@ -84,7 +84,7 @@ def read_served(path: Path, model: ModelShape, only: Collection[str], now: Now) 
         raise TraceError(
             f"{path}: all its requests{of} are among those to be served; give earlier ones, of another file"
         )
-    return Served(
+    return ServedLoads(
         loads={label: load for label, load in counted.loads.items() if label in asked},
         requests={label: count for label, count in counted.requests.items() if label in asked},
         left_out=sum(count for label, count in left_out.items() if label in asked),
@@ -92,14 +92,14 @@ def read_served(path: Path, model: ModelShape, only: Collection[str], now: Now) 
     )
 
 
-def _of_loads(path: Path, model: ModelShape) -> Served:
+def _of_loads(path: Path, model: ModelShape) -> ServedLoads:
     dumps = fitted_dumps(path, model)
     loads = {Label(request=-1, subject=name): load for name, (load, _) in dumps.items()}
     notes = {Label(request=-1, subject=name): note for name, (_, note) in dumps.items() if note}
-    return Served(loads=loads, requests={}, notes=notes)
+    return ServedLoads(loads=loads, requests={}, notes=notes)
 
 
-def _of_trace(path: Path, model: ModelShape, now: Now) -> tuple[Served, Counter[Label]]:
+def _of_trace(path: Path, model: ModelShape, now: Now) -> tuple[ServedLoads, Counter[Label]]:
     """Count a trace; return how many requests of each workload were not counted as well."""
     shape = (2, len(model.moe_layers), model.num_choices)
     counts: dict[Label, IntArray] = {}  # [prefill and decode, layers, experts]
@@ -124,4 +124,4 @@ def _of_trace(path: Path, model: ModelShape, now: Now) -> tuple[Served, Counter[
             count_uses(request.experts, request.num_prefill, counts.setdefault(workload, np.zeros(shape, np.int64)))
     size = model.num_experts  # without those that have no weights
     loads = {label: own[int(own[1].any()), :, :size].astype(np.float64) for label, own in counts.items()}
-    return Served(loads=loads, requests=requests), left_out
+    return ServedLoads(loads=loads, requests=requests), left_out

@@ -5,7 +5,7 @@ that has ended contributes nothing further. Where the batch exceeds the requests
 request then counts as often as it occurs.
 
 The routing that a kernel may know is what has happened when it is launched: its own layer's routing in this step, and
-all before. `Kernel.heat` holds exactly that.
+all before. `LayerTokens.heat` holds exactly that.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from wss.traces.schema import RequestRouting
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
-class Kernel:
+class LayerTokens:
     """One MoE kernel to run.
 
     Attributes
@@ -62,7 +62,7 @@ class Kernel:
     zero_choices: int = 0
 
 
-class Kernels(Protocol):
+class RoutingSource(Protocol):
     """The kernels of a batch, however they are made; *steps* decode steps of *layers* (see `Replay`)."""
 
     steps: int
@@ -77,7 +77,7 @@ class Kernels(Protocol):
         """How many tokens the batch has in *step*."""
         ...
 
-    def kernels(self) -> Iterator[Kernel]:
+    def kernels(self) -> Iterator[LayerTokens]:
         """Yield every kernel in the order of time: by step, then by layer; step 0 only where there is prefill."""
         ...
 
@@ -98,12 +98,12 @@ class Replay:
     num_experts
         Experts a layer.
     across_phases
-        Whether the last prompt token and the first decode token count as a pair for `Kernel.heat`.
+        Whether the last prompt token and the first decode token count as a pair for `LayerTokens.heat`.
     continuous
         Where there are more requests than the batch holds, let the next one in as soon as one has ended. The prefill of
         those that come in later is done elsewhere: it is neither run nor seen.
     layer_heat
-        Whether `Kernel.next_heat` is counted.
+        Whether `LayerTokens.next_heat` is counted.
     """
 
     def __init__(
@@ -153,7 +153,7 @@ class Replay:
         """How many tokens the batch has in *step*."""
         return int(self._times[self._step == step].sum())
 
-    def kernels(self) -> Iterator[Kernel]:
+    def kernels(self) -> Iterator[LayerTokens]:
         """Yield every kernel in the order of time: by step, then by layer; step 0 only where there is prefill."""
         heat = np.zeros((len(self.layers), self._num_experts, self._num_experts), np.int64)
         below = np.zeros((len(self.layers) if self._with_layers else 0, *heat.shape[1:]), np.int64)
@@ -170,7 +170,7 @@ class Replay:
                 counts, order = _count(experts[:, layer], times, self._num_experts)
                 seen[layer] += counts
                 then = (layer + 1) % len(self.layers)
-                yield Kernel(
+                yield LayerTokens(
                     step=step,
                     layer=layer,
                     counts=counts,

@@ -10,13 +10,13 @@ from collections.abc import Iterator
 from dataclasses import replace
 
 from wss.errors import TraceError
-from wss.traces.recorded import Kernel, Kernels
+from wss.traces.recorded import LayerTokens, RoutingSource
 
 
 class WorkedKernels:
     """The kernels of *inner*, whose routing has zero-computation experts beyond *num_experts*, without these."""
 
-    def __init__(self, inner: Kernels, num_experts: int) -> None:
+    def __init__(self, inner: RoutingSource, num_experts: int) -> None:
         self._inner, self._size = inner, num_experts
         self.steps, self.layers = inner.steps, inner.layers
         self._choices, self._zero = 0, 0
@@ -36,7 +36,7 @@ class WorkedKernels:
         """How many tokens the batch has in *step*."""
         return self._inner.tokens(step)
 
-    def kernels(self) -> Iterator[Kernel]:
+    def kernels(self) -> Iterator[LayerTokens]:
         """Yield every kernel in the order of time."""
         size = self._size
         for kernel in self._inner.kernels():

@@ -13,7 +13,7 @@ from wss.engine.network.fluid import FluidModel
 from wss.engine.network.packet import PacketModel
 from wss.errors import CHECKED
 from wss.hardware.wafer import Wafer
-from wss.records import Carried
+from wss.records import Traffic
 from wss.units import Bytes
 
 
@@ -27,7 +27,7 @@ class Network(Protocol):
         """
         ...
 
-    def carried(self) -> Carried:
+    def carried(self) -> Traffic:
         """Return what has been carried so far."""
         ...
 

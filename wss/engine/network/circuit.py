@@ -12,9 +12,9 @@ from typing import Literal
 import numpy as np
 import simpy
 
-from wss.engine.network.resources import Paths
+from wss.engine.network.resources import ReadResources
 from wss.hardware.wafer import Wafer
-from wss.records import Carried, FloatArray, IntArray
+from wss.records import FloatArray, IntArray, Traffic
 
 
 class CircuitModel:
@@ -23,7 +23,7 @@ class CircuitModel:
     def __init__(
         self, wafer: Wafer, duplex: Literal["full", "half"], hbm_share: float = 1.0, link_share: float = 1.0
     ) -> None:
-        self.paths = Paths(wafer)
+        self.paths = ReadResources(wafer)
         dies = wafer.num_dies
         self.achieved: FloatArray = self.paths.capacity.copy()
         self.achieved[:dies] *= hbm_share
@@ -66,6 +66,6 @@ class Circuits:
         self._busy[held] += takes
         return self._env.timeout(end - self._env.now, end)
 
-    def carried(self) -> Carried:
+    def carried(self) -> Traffic:
         """Return what has been carried; a link is busy while it is held."""
         return self._paths.carried(self._moved, self._busy)

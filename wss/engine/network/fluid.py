@@ -16,9 +16,9 @@ import simpy
 from simpy.events import EventPriority
 
 from wss.engine.network.maxmin import max_min, scratch
-from wss.engine.network.resources import Paths
+from wss.engine.network.resources import ReadResources
 from wss.hardware.wafer import Wafer
-from wss.records import Carried
+from wss.records import Traffic
 
 # Reads that end within this share of the time since the start end together; it only absorbs rounding.
 TIE = 1e-13
@@ -75,7 +75,7 @@ class FluidModel:
     """The fluid network at rest: which resources a read uses, and what they offer."""
 
     def __init__(self, wafer: Wafer) -> None:
-        self.paths = Paths(wafer)
+        self.paths = ReadResources(wafer)
 
     def start(self, env: simpy.Environment) -> Fluid:
         """Put the network to work under the clock *env*."""
@@ -85,7 +85,7 @@ class FluidModel:
 class Fluid:
     """The fluid network at work. It leaves out packets, routers and their buffers."""
 
-    def __init__(self, env: simpy.Environment, paths: Paths) -> None:
+    def __init__(self, env: simpy.Environment, paths: ReadResources) -> None:
         self._env = env
         self._paths = paths
         self._done: list[simpy.Event] = []
@@ -117,7 +117,7 @@ class Fluid:
         self._finish = np.concatenate([self._finish, np.full(more, np.inf)])
         self._row = np.concatenate([self._row, np.zeros(more, np.int64)])
 
-    def carried(self) -> Carried:
+    def carried(self) -> Traffic:
         """Return what has been carried up to the last change of rates."""
         return self._paths.carried(self._moved, self._busy)
 

@@ -18,9 +18,9 @@ import simpy
 from simpy.events import EventPriority
 
 from wss.engine.network.fluid import LAST
-from wss.engine.network.resources import Stages
+from wss.engine.network.resources import ReadStages
 from wss.hardware.wafer import Wafer
-from wss.records import Carried, FloatArray, IntArray
+from wss.records import FloatArray, IntArray, Traffic
 
 BEHIND_TURNS = EventPriority(4)  # where dies have still to go on at this instant
 
@@ -82,7 +82,7 @@ def advance(limit, heap, reads, stages, servers, chunk_bytes, window):  # type: 
     reads
         Row of the stages, bytes, chunks, chunks sent, chunks delivered of each read, [reads] each.
     stages
-        As `Stages.tables`.
+        As `ReadStages.tables`.
     servers
         B/s, free-at time and busy seconds of each resource [resources], and bytes of each account [accounts].
     chunk_bytes, window
@@ -126,7 +126,7 @@ class PacketModel:
     """The packet network at rest."""
 
     def __init__(self, wafer: Wafer, chunk: float, window: int) -> None:
-        self.stages = Stages(wafer)
+        self.stages = ReadStages(wafer)
         self.chunk, self.window = chunk, window
 
     def start(self, env: simpy.Environment) -> Packets:
@@ -172,7 +172,7 @@ class Packets:
         self._pump_at(self._env.now)
         return self._done[read]
 
-    def carried(self) -> Carried:
+    def carried(self) -> Traffic:
         """Return what has been carried."""
         return self._model.stages.carried(self._servers[3], self._servers[2])
 

@@ -9,10 +9,10 @@ from __future__ import annotations
 import numpy as np
 
 from wss.hardware.wafer import Wafer
-from wss.records import Carried, FloatArray, IntArray, Plan
+from wss.records import FloatArray, IntArray, Plan, Traffic
 
 
-class Paths:
+class ReadResources:
     """The resources of every read that has been asked for so far, a row each.
 
     Attributes
@@ -67,11 +67,11 @@ class Paths:
             rows[task] = self.row(int(plan.source[task]), int(plan.die[task]), bool(plan.copy[task]), hit)
         return rows
 
-    def carried(self, moved: FloatArray, busy: FloatArray) -> Carried:
+    def carried(self, moved: FloatArray, busy: FloatArray) -> Traffic:
         """Split the accounts *moved* [accounts] and *busy* [resources] by kind; the arrays are copied."""
         dies, resources = self._wafer.num_dies, len(self.capacity)
         first, second = moved[:resources], moved[resources:]
-        return Carried(
+        return Traffic(
             hbm_read=first[:dies].copy(),
             hbm_written=second[:dies].copy(),
             llc_read=first[-dies:].copy(),
@@ -106,17 +106,17 @@ class Paths:
         self._lengths[row] = len(uses)
 
 
-class Stages:
+class ReadStages:
     """The servers that a chunk of each read passes, one after another, a row a read that has been asked for so far.
 
     Attributes
     ----------
     capacity
-        B/s of each resource, numbered as in `Paths`, [resources].
+        B/s of each resource, numbered as in `ReadResources`, [resources].
     """
 
     def __init__(self, wafer: Wafer) -> None:
-        self._paths = Paths(wafer)
+        self._paths = ReadResources(wafer)
         self._wafer = wafer
         self.capacity = self._paths.capacity
         longest = 2 + 2 * wafer.routes.shape[2]
@@ -141,8 +141,8 @@ class Stages:
             self._fill(row, *key)
         return row
 
-    def carried(self, moved: FloatArray, busy: FloatArray) -> Carried:
-        """Split accounts and busy times by kind, as `Paths.carried`."""
+    def carried(self, moved: FloatArray, busy: FloatArray) -> Traffic:
+        """Split accounts and busy times by kind, as `ReadResources.carried`."""
         return self._paths.carried(moved, busy)
 
     def _grow(self) -> None:

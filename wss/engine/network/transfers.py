@@ -15,7 +15,7 @@ from wss.hardware.wafer import Wafer
 from wss.records import BoolArray, FloatArray, IntArray
 
 
-class Way(NamedTuple):
+class PhaseRoutes(NamedTuple):
     """The routes of flows, one for each pair of dies.
 
     Attributes
@@ -30,9 +30,9 @@ class Way(NamedTuple):
     lengths: IntArray
     latency: FloatArray
 
-    def only(self, flows: BoolArray) -> Way:
+    def only(self, flows: BoolArray) -> PhaseRoutes:
         """Return the way of some *flows* alone, [flows]."""
-        return Way(self.paths[flows], self.lengths[flows], self.latency[flows])
+        return PhaseRoutes(self.paths[flows], self.lengths[flows], self.latency[flows])
 
     def loads(self, nbytes: FloatArray, num_links: int) -> FloatArray:
         """Return the bytes over each link, [links], of flows of *nbytes*, [flows]."""
@@ -40,15 +40,15 @@ class Way(NamedTuple):
         return np.bincount(links, np.repeat(nbytes, self.lengths), num_links).astype(np.float64)
 
 
-def way_of(wafer: Wafer, source: IntArray, *stops: IntArray) -> Way:
+def build_routes(wafer: Wafer, source: IntArray, *stops: IntArray) -> PhaseRoutes:
     """Return the flows from each *source* to its next stop, and on from stop to stop, [flows] each."""
     legs = list(zip((source, *stops), stops, strict=False))
     paths = np.ascontiguousarray(np.concatenate([wafer.routes[a, b] for a, b in legs], axis=1))
     latency = np.where(paths >= 0, wafer.link_latency[paths], 0.0).sum(axis=1)
-    return Way(paths, np.add.reduce([wafer.hops[a, b] for a, b in legs]), latency)
+    return PhaseRoutes(paths, np.add.reduce([wafer.hops[a, b] for a, b in legs]), latency)
 
 
-class Carrying(NamedTuple):
+class PhaseResult(NamedTuple):
     """What a network made of a phase: when it ends (s), bytes and busy seconds of each link, [links] each."""
 
     end: float
@@ -56,10 +56,10 @@ class Carrying(NamedTuple):
     busy: FloatArray
 
 
-Carrier = Callable[[Way, FloatArray], Carrying]
+PhaseModel = Callable[[PhaseRoutes, FloatArray], PhaseResult]
 
 
-def drained(way: Way, loads: FloatArray, wafer: Wafer) -> Carrying:
+def proportional_share(way: PhaseRoutes, loads: FloatArray, wafer: Wafer) -> PhaseResult:
     """Return how flows along *way* end that share links, of *loads* bytes [links], in proportion to their bytes.
 
     All flows over the busiest link then end together, when it has carried everything; the same holds of the next
@@ -67,42 +67,42 @@ def drained(way: Way, loads: FloatArray, wafer: Wafer) -> Carrying:
     """
     seconds = loads / wafer.link_bandwidth
     slowest = np.where(way.paths >= 0, seconds[way.paths], 0.0).max(axis=1)
-    return Carrying(float((way.latency + slowest).max()), loads, seconds)
+    return PhaseResult(float((way.latency + slowest).max()), loads, seconds)
 
 
-def _fluid(_: FluidSpec, wafer: Wafer) -> Carrier:
+def _fluid(_: FluidSpec, wafer: Wafer) -> PhaseModel:
     """Return how fluid flows share links: by their bytes, as a well-scheduled collective does (docs/model.md)."""
-    return lambda way, nbytes: drained(way, way.loads(nbytes, wafer.num_links), wafer)
+    return lambda way, nbytes: proportional_share(way, way.loads(nbytes, wafer.num_links), wafer)
 
 
-def _packet(spec: PacketSpec, wafer: Wafer) -> Carrier:
+def _packet(spec: PacketSpec, wafer: Wafer) -> PhaseModel:
     """Return how chunks queue at each link, first come, first served; flows that start together take turns."""
 
-    def carry(way: Way, nbytes: FloatArray) -> Carrying:
+    def carry(way: PhaseRoutes, nbytes: FloatArray) -> PhaseResult:
         start = np.zeros(len(nbytes))
         finish, busy = packet_flows(
             start, nbytes, spec.chunk, spec.window, way.paths, way.lengths, wafer.link_bandwidth, wafer.link_latency
         )
-        return Carrying(float(finish.max()), busy * wafer.link_bandwidth, busy)
+        return PhaseResult(float(finish.max()), busy * wafer.link_bandwidth, busy)
 
     return carry
 
 
-def _circuit(spec: CircuitSpec, wafer: Wafer) -> Carrier:
+def _circuit(spec: CircuitSpec, wafer: Wafer) -> PhaseModel:
     """Return how transfers hold whole routes, in the order of the flows, none overtaking another."""
     model = CircuitModel(wafer, spec.duplex)
     resource = model.shared[model.is_link] - wafer.num_dies
     bandwidth = wafer.link_bandwidth * spec.link_share
 
-    def carry(way: Way, nbytes: FloatArray) -> Carrying:
+    def carry(way: PhaseRoutes, nbytes: FloatArray) -> PhaseResult:
         start = np.zeros(len(nbytes))
         finish, busy = held_flows(start, nbytes, way.paths, way.lengths, resource, bandwidth, wafer.link_latency)
-        return Carrying(float(finish.max()), way.loads(nbytes, wafer.num_links), busy)
+        return PhaseResult(float(finish.max()), way.loads(nbytes, wafer.num_links), busy)
 
     return carry
 
 
-CARRIERS: dict[type, Callable[[Any, Wafer], Carrier]] = {
+CARRIERS: dict[type, Callable[[Any, Wafer], PhaseModel]] = {
     FluidSpec: _fluid,
     PacketSpec: _packet,
     CircuitSpec: _circuit,

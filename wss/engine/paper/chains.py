@@ -22,7 +22,7 @@ from wss.engine.paper.queues import Circuit
 from wss.records import BoolArray, IntArray
 
 
-class ArtifactKernel:
+class PaperLayerRun:
     """One kernel: its chains over a `Circuit`."""
 
     def __init__(self, machine: Machine, memories: Memories, layer: int, tasks: IntArray, wanted: BoolArray) -> None:

@@ -1,4 +1,4 @@
-"""One MoE kernel of ``physics: paper_artifact`` in compiled code: the twin of `artifact.ArtifactKernel` for long runs.
+"""One MoE kernel of ``physics: paper_artifact`` in compiled code: the twin of `artifact.PaperLayerRun` for long runs.
 
 The chains are those that stand there, and the integers that come out are the same (tests hold it to that).
 """
@@ -253,7 +253,9 @@ def run_chains(tasks, wanted, costs, setting, layer, home, needs, route, most, c
     return records["remote_slices"].copy(), dies["end"].copy(), dies["compute"].copy(), busy, totals.view(np.int64)
 
 
-def compiled_artifact(machine: Machine, memories: Memories, layer: int, tasks: IntArray, wanted: BoolArray) -> Counts:
+def compiled_paper_layer(
+    machine: Machine, memories: Memories, layer: int, tasks: IntArray, wanted: BoolArray
+) -> Counts:
     """Run *tasks* (expert, die, tokens), [tasks, 3], in that order; *wanted*: worth a copy, [tasks]."""
     costs = machine.costs(tasks[:, 2])
     nbytes = machine.slice_bytes

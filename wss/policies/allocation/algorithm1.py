@@ -66,9 +66,9 @@ def algorithm1(ascending, counts, home, where, hops, transfers, costs, block, mi
     ascending
         The experts with tokens, in the order they are handed out, [active experts].
     counts, home, hops, transfers
-        As in `KernelView`.
+        As in `LayerView`.
     where
-        Holders and sources as in `KernelView`, and the dies next to which dies are candidates, [experts, dies] each.
+        Holders and sources as in `LayerView`, and the dies next to which dies are candidates, [experts, dies] each.
     costs
         Seconds of one HBM read and of one token, [2].
     block, min_candidates

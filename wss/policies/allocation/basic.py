@@ -13,7 +13,7 @@ from wss.policies.allocation.algorithm1 import algorithm1
 from wss.policies.allocation.nearest_replica import Nearest
 from wss.policies.balanced.policy import Balanced
 from wss.policies.replicas import equal_parts
-from wss.policies.view import KernelView
+from wss.policies.view import LayerView
 from wss.records import IntArray, Plan
 
 BLOCK = 50  # tokens
@@ -22,12 +22,12 @@ BLOCK = 50  # tokens
 class Allocation(Protocol):
     """Hands out the tokens of one kernel; a pure function of what it sees."""
 
-    def allocate(self, view: KernelView) -> Plan:
+    def allocate(self, view: LayerView) -> Plan:
         """Return tasks that compute every token once, no (expert, die) twice; nothing is copied yet."""
         ...
 
 
-def _plan(view: KernelView, expert: IntArray, die: IntArray, tokens: IntArray, source: IntArray) -> Plan:
+def _plan(view: LayerView, expert: IntArray, die: IntArray, tokens: IntArray, source: IntArray) -> Plan:
     """Make a plan that copies nothing; a die that holds the expert reads its own."""
     own = view.holders[expert, die]
     return Plan(
@@ -60,7 +60,7 @@ class Home:
 
     __pydantic_config__ = CHECKED
 
-    def allocate(self, view: KernelView) -> Plan:
+    def allocate(self, view: LayerView) -> Plan:
         """Return one task an expert."""
         die = view.home[view.order]
         return _plan(view, view.order, die, view.counts[view.order], die)
@@ -76,7 +76,7 @@ class Even:
 
     __pydantic_config__ = CHECKED
 
-    def allocate(self, view: KernelView) -> Plan:
+    def allocate(self, view: LayerView) -> Plan:
         """Return a task for each holder that has tokens."""
         tokens = equal_parts(view.counts, view.replicas)[view.order]
         place, die = np.nonzero(tokens)
@@ -94,7 +94,7 @@ class InTurn:
 
     offset: Annotated[int, Ge(0), Le(10**6)] = 7
 
-    def allocate(self, view: KernelView) -> Plan:
+    def allocate(self, view: LayerView) -> Plan:
         """Return one task an expert."""
         die = (np.arange(len(view.order)) + self.offset) % view.num_dies
         return _plan(view, view.order, die, view.counts[view.order], view.home[view.order])
@@ -109,7 +109,7 @@ class Chunked:
 
     __pydantic_config__ = CHECKED
 
-    def allocate(self, view: KernelView) -> Plan:
+    def allocate(self, view: LayerView) -> Plan:
         """Return a task for each expert that a die's stretch touches."""
         expert, die, tokens = even_stretches(view.order, view.counts, view.num_dies)
         return _plan(view, expert, die, tokens, view.home[expert])
@@ -141,7 +141,7 @@ class Algorithm1:
     radius: Annotated[int, Ge(0), Le(10**6)] = 1
     near: Literal["holders", "home"] | None = None
 
-    def allocate(self, view: KernelView) -> Plan:
+    def allocate(self, view: LayerView) -> Plan:
         """Return the tasks in first-seen order of their experts, in which every policy's dies run them."""
         ascending = np.sort(view.order)
         ascending = ascending[np.argsort(view.counts[ascending], kind="stable")]

@@ -13,7 +13,7 @@ import numba
 import numpy as np
 
 from wss.errors import CHECKED
-from wss.policies.view import KernelView
+from wss.policies.view import LayerView
 from wss.records import Plan
 
 
@@ -29,7 +29,7 @@ class Nearest:
 
     __pydantic_config__ = CHECKED
 
-    def allocate(self, view: KernelView) -> Plan:
+    def allocate(self, view: LayerView) -> Plan:
         """Return a task for each holder that has tokens, experts as first seen, dies by number."""
         tokens = to_nearest(view.order, view.counts, view.replicas, view.hops)
         place, die = np.nonzero(tokens)
@@ -44,7 +44,7 @@ class Nearest:
 
 @numba.njit(cache=True, nogil=True)
 def to_nearest(order, counts, replicas, hops):  # type: ignore[no-untyped-def]
-    """Return the tokens of each expert in *order* that each die gets, [active experts, dies]; rest as in `KernelView`.
+    """Return the tokens of each expert in *order* that each die gets, [active experts, dies]; rest as in `LayerView`.
 
     Compiled; ``to_nearest.py_func`` is the same lines as plain Python.
     """

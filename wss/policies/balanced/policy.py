@@ -11,7 +11,7 @@ from annotated_types import Ge, Le
 from wss.errors import CHECKED
 from wss.policies.balanced.surplus import surplus
 from wss.policies.balanced.task_order import reorder
-from wss.policies.view import KernelView
+from wss.policies.view import LayerView
 from wss.records import FloatArray, IntArray, Plan
 
 ENOUGH = 1.01  # an order that takes so little more than the goal is not made better
@@ -43,7 +43,7 @@ class Balanced:
     late: Annotated[float, Ge(0), Le(1)] = 0.97
     budget: Annotated[int, Ge(0), Le(10**6)] = 2500
 
-    def allocate(self, view: KernelView) -> Plan:
+    def allocate(self, view: LayerView) -> Plan:
         """Return the tasks of each die in the order in which it runs them."""
         costs = view.costs
         tile_s = costs.token * costs.tile
@@ -63,7 +63,7 @@ class Balanced:
         assert best is not None  # the first goal is always met
         return best
 
-    def _plan(self, tokens: IntArray, source: IntArray, seconds: float, view: KernelView) -> Plan:
+    def _plan(self, tokens: IntArray, source: IntArray, seconds: float, view: LayerView) -> Plan:
         """Return the tasks of each die by the rule above, die after die; *tokens* and *source* are [dies, experts]."""
         die, expert = np.nonzero(tokens)
         tokens, source = tokens[die, expert], source[die, expert]

@@ -9,7 +9,7 @@ import numpy as np
 from annotated_types import Ge, Le
 
 from wss.errors import CHECKED
-from wss.policies.history import History
+from wss.policies.history import PlacementView
 from wss.records import BoolArray, IntArray
 from wss.rng import permutation, stream
 
@@ -26,7 +26,7 @@ class Placement(Protocol):
     is true gives layouts in which dies may be renumbered.
     """
 
-    def place(self, history: History, hops: IntArray) -> IntArray | BoolArray:
+    def place(self, history: PlacementView, hops: IntArray) -> IntArray | BoolArray:
         """Return how many replicas of each expert each die holds, [layers, experts, dies]; *hops* is [dies, dies].
 
         Where no die holds two of one expert, it may be bool.
@@ -57,7 +57,7 @@ class Contiguous:
 
     __pydantic_config__ = CHECKED
 
-    def place(self, history: History, hops: IntArray) -> BoolArray:
+    def place(self, history: PlacementView, hops: IntArray) -> BoolArray:
         """Return the layout, [layers, experts, dies]."""
         homes = contiguous_homes(history.num_experts, len(hops))
         return holders_of(np.tile(homes, (history.num_layers, 1)), len(hops))
@@ -69,7 +69,7 @@ class Strided:
 
     __pydantic_config__ = CHECKED
 
-    def place(self, history: History, hops: IntArray) -> BoolArray:
+    def place(self, history: PlacementView, hops: IntArray) -> BoolArray:
         """Return the layout, [layers, experts, dies]."""
         homes = np.arange(history.num_experts) % len(hops)
         return holders_of(np.tile(homes, (history.num_layers, 1)), len(hops))
@@ -83,7 +83,7 @@ class Random:
 
     seed: Annotated[int, Ge(0), Le(2**63 - 1)] = 0
 
-    def place(self, history: History, hops: IntArray) -> BoolArray:
+    def place(self, history: PlacementView, hops: IntArray) -> BoolArray:
         """Return the layout, [layers, experts, dies]."""
         keys = [stream(self.seed, "placement", layer) for layer in history.layers]
         places = np.array([permutation(key, history.num_experts) for key in keys])

@@ -9,7 +9,7 @@ import numba
 import numpy as np
 
 from wss.errors import CHECKED
-from wss.policies.history import History
+from wss.policies.history import PlacementView
 from wss.policies.placement.basic import holders_of
 from wss.policies.placement.packing import heaviest_first
 from wss.records import BoolArray, IntArray
@@ -46,7 +46,7 @@ class Separated:
     __pydantic_config__ = CHECKED
     needs: ClassVar[str] = "pairs"
 
-    def place(self, history: History, hops: IntArray) -> BoolArray:
+    def place(self, history: PlacementView, hops: IntArray) -> BoolArray:
         """Return the layout, [layers, experts, dies]; no die holds more than E/D of a layer, rounded up."""
         size = history.num_experts
         pairs = np.zeros((history.num_layers, size, size), np.int64) if history.pairs is None else history.pairs

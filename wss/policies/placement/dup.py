@@ -9,12 +9,12 @@ import numba
 import numpy as np
 
 from wss.errors import CHECKED
-from wss.policies.history import History
+from wss.policies.history import PlacementView
 from wss.policies.placement.basic import Contiguous, Extra
 from wss.records import BoolArray, IntArray
 
 
-def contiguous_with_room(history: History, hops: IntArray, extra: int) -> tuple[BoolArray, IntArray]:
+def contiguous_with_room(history: PlacementView, hops: IntArray, extra: int) -> tuple[BoolArray, IntArray]:
     """Return the contiguous layout, [layers, experts, dies], and how many more experts each die may hold in each layer.
 
     These are *extra* at most, as far as there is room, [layers, dies].
@@ -96,7 +96,7 @@ class Dup:
 
     extra: Extra = 1
 
-    def place(self, history: History, hops: IntArray) -> BoolArray:
+    def place(self, history: PlacementView, hops: IntArray) -> BoolArray:
         """Return the layout, [layers, experts, dies]."""
         holders, free = contiguous_with_room(history, hops, self.extra)
         parts = np.maximum(np.arange(len(hops) + 1), 1)

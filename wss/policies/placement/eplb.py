@@ -15,7 +15,7 @@ import numpy as np
 from annotated_types import Ge, Le
 
 from wss.errors import CHECKED, ConfigError
-from wss.policies.history import History
+from wss.policies.history import PlacementView
 from wss.policies.placement.basic import Extra
 from wss.policies.placement.packing import heaviest_first, pack
 from wss.records import FloatArray, IntArray
@@ -92,7 +92,7 @@ class Eplb:
         """Whether its layout may be renumbered: not where dies make nodes."""
         return self.nodes == 1
 
-    def place(self, history: History, hops: IntArray) -> IntArray:
+    def place(self, history: PlacementView, hops: IntArray) -> IntArray:
         """Return the replicas on each die, [layers, experts, dies].
 
         Raises

@@ -9,7 +9,7 @@ import numba
 import numpy as np
 
 from wss.errors import CHECKED
-from wss.policies.history import History
+from wss.policies.history import PlacementView
 from wss.policies.placement.basic import Extra
 from wss.policies.placement.dup import contiguous_with_room
 from wss.records import BoolArray, IntArray
@@ -68,7 +68,7 @@ class Near:
 
     extra: Extra = 1
 
-    def place(self, history: History, hops: IntArray) -> BoolArray:
+    def place(self, history: PlacementView, hops: IntArray) -> BoolArray:
         """Return the layout, [layers, experts, dies]."""
         holders, free = contiguous_with_room(history, hops, self.extra)
         for layer, tokens in enumerate(history.expected):

@@ -13,7 +13,7 @@ import numpy as np
 
 from wss.errors import CHECKED, ConfigError
 from wss.files import json_text
-from wss.policies.history import History
+from wss.policies.history import PlacementView
 from wss.policies.placement.basic import Extra
 from wss.policies.placement.eplb import Eplb
 from wss.policies.placement.layout_engines import EMPTY, Target
@@ -46,7 +46,7 @@ class LayoutFile:
     path: str
     extra: Extra | None = None
 
-    def place(self, history: History, hops: IntArray) -> IntArray:
+    def place(self, history: PlacementView, hops: IntArray) -> IntArray:
         """Return the replicas on each die, [layers, experts, dies].
 
         Raises
@@ -60,7 +60,7 @@ class LayoutFile:
         known = np.where(loads.sum(axis=1, keepdims=True) > 0, loads, 1.0)
         return Eplb.spread(known, history.slots(1 if self.extra is None else self.extra), 1, 1, np.arange(len(hops)))
 
-    def loads(self, history: History) -> FloatArray | None:
+    def loads(self, history: PlacementView) -> FloatArray | None:
         """Return the loads in the file, [layers, experts]; None if it holds a layout. Errors are those of `place`."""
         placed, loads = self._read(history)
         return None if placed is not None else loads
@@ -76,7 +76,7 @@ class LayoutFile:
         notes = [dump.dense_note(target.layers, target.num_layers) for dump in dumps]
         return [f"{path.name}: {note}" for note in notes if note]
 
-    def _read(self, history: History) -> tuple[IntArray | None, FloatArray]:
+    def _read(self, history: PlacementView) -> tuple[IntArray | None, FloatArray]:
         """Return the layout in the file, or None and the loads in it."""
         path = Path(self.path)
         content = read_content(path)

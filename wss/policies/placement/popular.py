@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from wss.errors import CHECKED
-from wss.policies.history import History
+from wss.policies.history import PlacementView
 from wss.policies.placement.basic import Extra
 from wss.policies.placement.dup import contiguous_with_room
 from wss.policies.placement.packing import heaviest_first
@@ -28,7 +28,7 @@ class PopularEverywhere:
 
     extra: Extra = 1
 
-    def place(self, history: History, hops: IntArray) -> BoolArray:
+    def place(self, history: PlacementView, hops: IntArray) -> BoolArray:
         """Return the layout, [layers, experts, dies]."""
         holders, free = contiguous_with_room(history, hops, self.extra)
         for layer, tokens in enumerate(history.expected):

@@ -8,19 +8,19 @@ from typing import ClassVar
 import numpy as np
 
 from wss.errors import CHECKED
-from wss.policies.history import History
+from wss.policies.history import PlacementView
 from wss.policies.placement.basic import holders_of
 from wss.policies.placement.packing import pack
 from wss.records import BoolArray, IntArray
 
 
-def costliest_first(history: History, layer: int) -> IntArray:
+def costliest_first(history: PlacementView, layer: int) -> IntArray:
     """Return the experts of a layer by descending cost; of equal ones most tokens, then the lowest, first."""
     tokens = history.expected[layer]
     return np.lexsort((-tokens, -history.seconds(tokens)))
 
 
-def remap(history: History, num_dies: int) -> BoolArray:
+def remap(history: PlacementView, num_dies: int) -> BoolArray:
     """Put each expert, costliest first, on the die with least cost so far of those that hold less than their share."""
     cost = history.seconds(history.expected)
     homes = [
@@ -38,7 +38,7 @@ class Remap:
     needs: ClassVar[str] = "prefill"
     dies_alike: ClassVar[bool] = True
 
-    def place(self, history: History, hops: IntArray) -> BoolArray:
+    def place(self, history: PlacementView, hops: IntArray) -> BoolArray:
         """Return the layout, [layers, experts, dies]; no die holds more than E/D of a layer, rounded up."""
         return remap(history, len(hops))
 
@@ -50,7 +50,7 @@ class OracleBest:
     __pydantic_config__ = CHECKED
     needs: ClassVar[str] = "decode"
 
-    def place(self, history: History, hops: IntArray) -> BoolArray:
+    def place(self, history: PlacementView, hops: IntArray) -> BoolArray:
         """Return the layout, [layers, experts, dies]."""
         return remap(history, len(hops))
 
@@ -62,7 +62,7 @@ class OracleWorst:
     __pydantic_config__ = CHECKED
     needs: ClassVar[str] = "decode"
 
-    def place(self, history: History, hops: IntArray) -> BoolArray:
+    def place(self, history: PlacementView, hops: IntArray) -> BoolArray:
         """Return the layout, [layers, experts, dies]."""
         homes = np.empty((history.num_layers, history.num_experts), np.int64)
         for layer in range(history.num_layers):

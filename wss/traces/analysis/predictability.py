@@ -23,7 +23,7 @@ SCORED = "float score of each expert for each token, [tokens, experts]"
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
-class Seen:
+class ObservedUses:
     """What a predictor may use for one layer of one request.
 
     Attributes
@@ -51,26 +51,26 @@ class Seen:
     popularity: FloatArray
 
 
-Predictor = Callable[[Seen], FloatArray]
+Predictor = Callable[[ObservedUses], FloatArray]
 
 
-def _popularity(seen: Seen) -> FloatArray:
+def _popularity(seen: ObservedUses) -> FloatArray:
     return np.broadcast_to(seen.popularity, (len(seen.now), len(seen.popularity))).copy()
 
 
-def _tiny(seen: Seen) -> FloatArray:
+def _tiny(seen: ObservedUses) -> FloatArray:
     """Popularity, small: it only orders what is else equal."""
     score: FloatArray = _popularity(seen) / (seen.popularity.sum() + 1.0) * 1e-6
     return score
 
 
-def _token_heatmap(seen: Seen) -> FloatArray:
+def _token_heatmap(seen: ObservedUses) -> FloatArray:
     rows = seen.token / np.maximum(seen.token.sum(axis=1, keepdims=True), 1.0)
     score: FloatArray = rows[seen.before].sum(axis=1) + _tiny(seen)
     return score
 
 
-def _layer_heatmap(seen: Seen) -> FloatArray:
+def _layer_heatmap(seen: ObservedUses) -> FloatArray:
     if seen.layer is None or seen.above is None:
         return _popularity(seen)
     rows = seen.layer / np.maximum(seen.layer.sum(axis=1, keepdims=True), 1.0)
@@ -78,12 +78,12 @@ def _layer_heatmap(seen: Seen) -> FloatArray:
     return score
 
 
-def _prefill(seen: Seen) -> FloatArray:
+def _prefill(seen: ObservedUses) -> FloatArray:
     score: FloatArray = seen.prefill[None, :] + _tiny(seen)
     return score
 
 
-def _marked(ids: IntArray, seen: Seen) -> FloatArray:
+def _marked(ids: IntArray, seen: ObservedUses) -> FloatArray:
     score = _tiny(seen)
     np.put_along_axis(score, ids, 1.0, axis=1)
     return score
@@ -167,11 +167,11 @@ def evaluate(
     }
 
 
-def _seen(request: RequestRouting, first: int, at: int, other: Counts, meta: TraceMeta) -> Seen:
+def _seen(request: RequestRouting, first: int, at: int, other: Counts, meta: TraceMeta) -> ObservedUses:
     experts: npt.NDArray[np.int64] = request.experts[:, at].astype(np.int64)
     prefill = np.bincount(experts[: request.num_prefill].ravel(), minlength=meta.num_choices).astype(np.float64)
     main = other.decode if other.decode.tokens else other.prefill
-    return Seen(
+    return ObservedUses(
         before=experts[first - 1 : -1],
         above=request.experts[first:, at - 1].astype(np.int64) if at else None,
         now=experts[first:],

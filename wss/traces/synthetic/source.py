@@ -16,7 +16,7 @@ import numpy.typing as npt
 
 from wss.models import ModelShape
 from wss.records import IntArray, Routed
-from wss.traces.recorded import Kernel, heat_up
+from wss.traces.recorded import LayerTokens, heat_up
 from wss.traces.synthetic.sampler import advance
 from wss.traces.synthetic.spec import SynthSpec, draws_of
 
@@ -127,9 +127,9 @@ class SynthReplay:
     batch, steps, layers, across_phases
         As for `Replay`.
     heat, layer_heat
-        Whether `Kernel.heat` is counted, else it is zero; whether `Kernel.next_heat` is.
+        Whether `LayerTokens.heat` is counted, else it is zero; whether `LayerTokens.next_heat` is.
     routed
-        Whether `Kernel.routed` is given.
+        Whether `LayerTokens.routed` is given.
     """
 
     def __init__(
@@ -163,7 +163,7 @@ class SynthReplay:
         """How many tokens the batch has in *step*."""
         return int((self._repeats * self._draws.prompt).sum() if step == 0 else self._repeats.sum())
 
-    def kernels(self) -> Iterator[Kernel]:
+    def kernels(self) -> Iterator[LayerTokens]:
         """Yield every kernel in the order of time, as `Replay.kernels`."""
         size, depth = self._num_experts, len(self.layers)
         heat = np.zeros((depth if self._with_heat else 1, size, size), np.int64)
@@ -178,7 +178,7 @@ class SynthReplay:
             for layer, (counts, order, made) in enumerate(self._layers(now, start, past, heat, below)):
                 seen[layer] += counts
                 then = (layer + 1) % depth
-                yield Kernel(
+                yield LayerTokens(
                     step=step,
                     layer=layer,
                     counts=counts,
