@@ -347,7 +347,7 @@ def test_what_comes_to_nothing_is_noted(changes, said):
         ({"model": replace(TINY, name="")}, "model.name: '' is not right; it should have at least 1 character"),
         (
             {"policies": (replace(POLICIES["base"], history="loads.json"),)},
-            "policies.0.history: 'loads.json' is not right; give Earlier(path=...)",
+            "policies.0.history: 'loads.json' is not right; give LoadHistorySpec(path=...)",
         ),
         (
             {"policies": (replace(POLICIES["eplb"], history=LoadHistorySpec(path="l.json", only=["loads"])),)},

@@ -160,7 +160,7 @@ TYPES: dict[str, tuple[tuple[type, ...], str]] = {  # of the fields that hold ob
     "trace": ((SynthSpec, TraceFile), "a SynthSpec or a TraceFile"),
     "layers": ((tuple, LayerSample, str), "'all', a tuple of MoE layers or a LayerSample"),
     "faults": ((FaultSpec, type(None)), "a FaultSpec or None"),
-    "dispatch": ((AllToAllSpec, type(None)), "a Dispatch or None"),
+    "dispatch": ((AllToAllSpec, type(None)), "an AllToAllSpec or None"),
 }
 
 

@@ -72,7 +72,7 @@ def check_policies(document: Document, place: Place, value: Any) -> None:
         if isinstance(policy.history, LoadHistorySpec):
             check_value(document, (*place, i, "history"), policy.history)
         elif policy.history is not None:
-            document.fault((*place, i, "history"), f"{policy.history!r} is not right; give Earlier(path=...)")
+            document.fault((*place, i, "history"), f"{policy.history!r} is not right; give LoadHistorySpec(path=...)")
     _check_names(document, place, value)
 
 
