@@ -97,8 +97,8 @@ def _wafers() -> Iterator[tuple[str, dict[str, Any]]]:
     """Wafers, faults, caches, precisions, windows, GEMM models, the paper's physics, recorded and sampled."""
     for wafer in ("dojo", "tsmc_sow"):
         for model in ("llama4_maverick", "qwen3_235b", "deepseek_v3"):
-            yield f"paper-{wafer}-{model}", small(model, wafer=wafer, physics="paper_artifact")
-    yield "paper-simpy", small("llama4_maverick", physics="paper_artifact", engine="simpy", batch=64, steps=2)
+            yield f"paper-{wafer}-{model}", small(model, wafer=wafer, physics="paper")
+    yield "paper-simpy", small("llama4_maverick", physics="paper", engine="simpy", batch=64, steps=2)
     for order in ("file", "mixed", "string"):
         yield f"recorded-{order}", small("gpt_oss_20b", trace={"path": str(RECORDED), "order": order}, batch=64)
     yield (

@@ -37,9 +37,9 @@ POLICIES = ("base", "ep", "pred", "allo", "allo_pred")
 EVERY = 8  # plain SimPy runs each eighth kernel
 ENGINES = {  # settings, and the function that runs a kernel
     "artifact compiled": (
-        ["physics=paper_artifact", "engine=compiled"], (wss.serving.paper_layer, "compiled_artifact"),
+        ["physics=paper", "engine=compiled"], (wss.serving.paper_layer, "compiled_artifact"),
     ),
-    "artifact python": (["physics=paper_artifact", "engine=simpy"], (wss.serving.paper_layer, "_in_python")),
+    "artifact python": (["physics=paper", "engine=simpy"], (wss.serving.paper_layer, "_in_python")),
     "fluid compiled": (["network=fluid", "engine=compiled"], (wss.serving.moe_layer, "compiled_kernel")),
     "fluid simpy": (["network=fluid", "engine=simpy"], (wss.serving.moe_layer, "simulate_kernel")),
 }

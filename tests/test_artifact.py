@@ -1,4 +1,4 @@
-"""`physics: paper_artifact` against the paper's own simulator, and its queueing rules by hand."""
+"""`physics: paper` against the paper's own simulator, and its queueing rules by hand."""
 
 import dataclasses
 import json
@@ -18,7 +18,7 @@ from wss.execution import run, runner
 from wss.traces import SynthReplay, TraceReader, write_trace
 
 CONFIG = Path(__file__).parents[1] / "configs" / "llama4_maverick.yaml"
-ARTIFACT = ["physics=paper_artifact", "layers=all"]
+ARTIFACT = ["physics=paper", "layers=all"]
 
 
 @pytest.fixture(scope="module")
@@ -190,7 +190,7 @@ def test_the_llc_keeps_two_slices_a_set_oldest_out():
     assert not memories.holds(0, 0, 2, 0)
 
 
-@pytest.mark.parametrize(("physics", "across"), [("wss", True), ("paper_artifact", False)])
+@pytest.mark.parametrize(("physics", "across"), [("wss", True), ("paper", False)])
 def test_each_physics_has_its_own_idea_of_which_tokens_are_neighbours(monkeypatch, physics, across):
     seen = []
     make = lambda *a, **k: seen.append(k["across_phases"]) or SynthReplay(*a, **k)  # noqa: E731
@@ -201,7 +201,7 @@ def test_each_physics_has_its_own_idea_of_which_tokens_are_neighbours(monkeypatc
 
 def test_it_says_by_how_much_it_exceeds_capacity():
     config = CONFIG.parent / "kimi_k2.yaml"
-    result = run(load(config, ["physics=paper_artifact", "layers=[1]", "batch=64", "steps=1"]))
+    result = run(load(config, ["physics=paper", "layers=[1]", "batch=64", "steps=1"]))
     weights, usable = 60 * 384 * 3 * 7168 * 2048 * 2, 25 * 72e9
     assert result.summary["runs"][0]["hbm_excess_bytes"] >= weights - usable
     assert any("exceed the usable HBM by" in note for note in result.notes)

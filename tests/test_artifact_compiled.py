@@ -1,4 +1,4 @@
-"""The compiled code of `physics: paper_artifact` against what it stands for: the same integers, to the last."""
+"""The compiled code of `physics: paper` against what it stands for: the same integers, to the last."""
 
 import dataclasses
 import math
@@ -85,7 +85,7 @@ def test_llcs_store_alike(stores):
 def test_whole_runs_are_the_same(model, wafer):
     experiment = load(CONFIGS / f"{model}.yaml")
     layers = list(experiment.layers_run[:2])
-    common = ["physics=paper_artifact", f"wafer={wafer}", "batch=24", "steps=2", f"layers={layers}"]
+    common = ["physics=paper", f"wafer={wafer}", "batch=24", "steps=2", f"layers={layers}"]
     compiled, read = (run(load(CONFIGS / f"{model}.yaml", [*common, f"engine={e}"])) for e in ("compiled", "simpy"))
     assert compiled.summary["runs"] == read.summary["runs"]
     assert [ledger.rows for ledger in compiled.ledgers] == [ledger.rows for ledger in read.ledgers]
@@ -98,7 +98,7 @@ def test_each_engine_is_the_one_that_was_asked_for(monkeypatch):
     monkeypatch.setattr(
         "wss.serving.paper_layer.compiled_artifact", lambda *a: seen.append("compiled") or compiled_paper_layer(*a)
     )
-    settings = ["physics=paper_artifact", "layers=[1]", "batch=8", "steps=1", "policies=[base]"]
+    settings = ["physics=paper", "layers=[1]", "batch=8", "steps=1", "policies=[base]"]
     for engine, is_compiled in (("simpy", False), ("auto", True), ("compiled", True)):
         run(load(CONFIGS / "llama4_maverick.yaml", [*settings, f"engine={engine}"]))
         assert bool(seen) == is_compiled

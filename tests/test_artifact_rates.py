@@ -1,4 +1,4 @@
-"""`physics: paper_artifact` on other wafers than Dojo: what it reads of their datasheets, and what comes of it."""
+"""`physics: paper` on other wafers than Dojo: what it reads of their datasheets, and what comes of it."""
 
 import dataclasses
 

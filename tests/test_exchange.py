@@ -229,7 +229,7 @@ def test_the_papers_simulator_refuses_it(small):
     changes = [
         "model=deepseek_v3",
         "trace.synth=deepseek_v3",
-        "physics=paper_artifact",
+        "physics=paper",
         "dispatch=uniform",
         "wafer=dojo",
     ]

@@ -33,7 +33,7 @@ def test_every_claim_has_a_mark_and_a_cause_where_it_differs(table):
 
 def test_a_figure_that_no_experiment_has_written_is_named(table):
     results = table.results()
-    del results["fig12"]["paper_artifact"]["deepseek_v3"]
+    del results["fig12"]["paper"]["deepseek_v3"]
     with pytest.raises(SystemExit, match="DeepSeek-V3: KeyError 'deepseek_v3'; run the experiment"):
         table.rows(results)
 
@@ -41,7 +41,7 @@ def test_a_figure_that_no_experiment_has_written_is_named(table):
 def test_figure_12_is_the_papers_under_its_physics():
     """Averages over 24 points: within 3% for Allo and Allo+Pred, 7% for Pred."""
     content = json.loads((ROOT / "experiments" / "fig12" / "results.json").read_text(encoding="utf-8"))
-    found = content["paper_artifact"]["all"]
+    found = content["paper"]["all"]
     assert found["pred"] == pytest.approx(3.0, rel=0.07)
     assert found["allo"] == pytest.approx(6.3, rel=0.03)
     assert found["allo_pred"] == pytest.approx(6.63, rel=0.03)

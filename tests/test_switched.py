@@ -254,7 +254,7 @@ def test_what_is_wrong_with_nodes_is_said_in_one_line(config, settings_, wrong):
 
 
 def test_the_papers_simulator_knows_no_switches(config):
-    text = ["physics=paper_artifact", "model=qwen3_235b", "trace.synth=qwen3_235b", "layers=[3]", "batch=8"]
+    text = ["physics=paper", "model=qwen3_235b", "trace.synth=qwen3_235b", "layers=[3]", "batch=8"]
     with pytest.raises(ConfigError, match="physics: paper has no switches; give a wafer that is a mesh"):
         run(load(config, text))
 

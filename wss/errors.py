@@ -23,6 +23,10 @@ class WssError(Exception):
         self.faults = faults
 
 
+class OldSpellingWarning(FutureWarning):
+    """A name is read that is spelt otherwise now; the command line prints it as a note."""
+
+
 class ConfigError(WssError):
     """The experiment file, or a setting on the command line, does not describe an experiment."""
 

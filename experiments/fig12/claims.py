@@ -1,7 +1,7 @@
 """The paper's claims about figure 12, from the results of a sweep.
 
-python experiments/fig12/claims.py results/fig12_paper_artifact            # prints
-python experiments/fig12/claims.py results/fig12_paper_artifact --save     # and writes results.json here
+python experiments/fig12/claims.py results/fig12_paper            # prints
+python experiments/fig12/claims.py results/fig12_paper --save     # and writes results.json here
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from wss.report.report import read_results
 Row = dict[str, Any]
 POLICIES = ("ep", "pred", "allo", "allo_pred")
 SAVED = Path(__file__).with_name("results.json")
-PHYSICS = {"paper": "paper_artifact"}  # labels of a sweep's axis, by what results.json names it
+PHYSICS = {"paper": "paper"}  # labels of a sweep's axis, by what results.json names it
 
 
 def mean_speedup(rows: list[Row], policy: str, over: str = "base", **labels: Any) -> float:

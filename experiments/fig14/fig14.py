@@ -23,7 +23,7 @@ from wss.report.markdown import table
 ROOT = Path(__file__).parents[2]
 SETTING = ["wafer=tsmc_sow", "batch=4096", "trace.synth.requests=16384"]
 FULL, QUICK = ["steps=127"], ["steps=4", "layers.sample=6"]
-PHYSICS = {"paper_artifact": "the paper's physics", "wss": "wss' physics"}
+PHYSICS = {"paper": "the paper's physics", "wss": "wss' physics"}
 KINDS = {"local": "local_read_bytes", "remote": "remote_read_bytes", "written": "local_write_bytes"}
 POLICIES = ("base", "ep", "pred", "allo", "allo_pred")
 Bytes = dict[str, dict[str, float]]  # by policy, then kind

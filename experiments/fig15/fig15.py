@@ -32,7 +32,7 @@ from wss.report.markdown import table
 ROOT = Path(__file__).parents[2]
 FULL, QUICK = ["steps=16", "layers.sample=8"], ["steps=4", "layers.sample=4"]
 BATCHES, QUICK_BATCHES = (512, 1024, 2048, 4096, 8192, 16384), (1024, 4096)
-PHYSICS = {"paper_artifact": "the paper's physics", "wss": "wss' physics"}
+PHYSICS = {"paper": "the paper's physics", "wss": "wss' physics"}
 PCIE = 64e9  # B/s each way, PCIe 5.0 x16 (PCI-SIG)
 ENTRY_BITS = 72  # of an expert in the distribution table (table II: 4.5 KB for 512)
 TASK_BYTES = 8  # of the plan: expert, die, tokens

@@ -38,7 +38,7 @@ SKEWS = (1.58, 0.8)  # the preset's, fitted to coverage; flatter, which the pape
 FULL, QUICK = {"layers": 16, "seeds": 2, "steps": 2}, {"layers": 4, "seeds": 1, "steps": 1}
 BATCHES = tuple(2**power for power in range(6, 15))
 QUICK_BATCHES = (256, 4096)
-PHYSICS = {"paper_artifact": "the paper's physics", "wss": "wss' physics"}
+PHYSICS = {"paper": "the paper's physics", "wss": "wss' physics"}
 PAPER = {
     "Remap / Default": "1.155",
     "Dup / Default": "1.125",
@@ -56,7 +56,7 @@ Row = dict[str, Any]
 class Times:
     """Seconds of every GPU in every decode kernel, [GPUs] each, by physics."""
 
-    paper_artifact: list[FloatArray] = field(default_factory=list)
+    paper: list[FloatArray] = field(default_factory=list)
     wss: list[FloatArray] = field(default_factory=list)
 
 
@@ -73,7 +73,7 @@ class TimedLedger(Ledger):
         super().enter(step, layer, counts, plan, compute, run, **more)
         if step > 0:
             self.times.wss.append(run.die_end)
-            self.times.paper_artifact.append(die_times(self._machine, plan))
+            self.times.paper.append(die_times(self._machine, plan))
 
 
 def unlinked(experiment: Experiment, gpus: int) -> Machine:

@@ -17,7 +17,7 @@ NETWORKS = {
     "packet, 8 x 1 MiB": ["network={kind: packet, chunk: 1 MiB, window: 8}"],
     "circuit, full duplex": ["network=circuit"],
     "circuit, half duplex": ["network={kind: circuit, duplex: half}"],
-    "paper_artifact": ["physics=paper_artifact", "precision=fp16"],
+    "paper": ["physics=paper", "precision=fp16"],
 }
 POLICIES = ("ep", "pred", "allo", "allo_pred")
 

@@ -76,7 +76,7 @@ def main() -> None:
             gain(
                 settings,
                 batch,
-                ["physics=paper_artifact", f"wafer={wafer}", "steps=16", "layers={sample: 8}"],
+                ["physics=paper", f"wafer={wafer}", "steps=16", "layers={sample: 8}"],
                 "allo_pred",
             )
             for batch in (BATCH, 4 * BATCH)

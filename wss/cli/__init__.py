@@ -11,6 +11,7 @@ from __future__ import annotations
 import io
 import os
 import sys
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -23,10 +24,11 @@ from wss.cli.placement import placement
 from wss.cli.sweep import check, report, sweep
 from wss.cli.trace import trace
 from wss.cli.trace_merge import join
-from wss.errors import OutputError, WssError, did_you_mean
+from wss.errors import OldSpellingWarning, OutputError, WssError, did_you_mean
 from wss.escaping import for_terminal
 from wss.files import json_text
 
+_SHOW_WARNING = warnings.showwarning
 NUMBA_SETTINGS = ".numba_config.yaml"  # in the current folder, where anyone may have put it
 
 
@@ -155,12 +157,21 @@ def schema() -> None:
     click.echo(json_text(json_schema(), sort_keys=False))
 
 
+def _show_warning(message: Warning | str, category: type[Warning], *where: Any, **more: Any) -> None:
+    """Print our own warnings as notes, and leave others to Python."""
+    if issubclass(category, OldSpellingWarning):
+        say(f"note: {message}", err=True)
+    else:
+        _SHOW_WARNING(message, category, *where, **more)
+
+
 def main() -> None:
     """Run the command line; a user's mistake ends with code 2 and a line a fault, never with a traceback."""
     os.environ["PYTHONSAFEPATH"] = "1"  # workers, too, import nothing from the current folder as they start
     for stream in (sys.stdout, sys.stderr):  # a terminal may lack a sign, such as the ±
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="replace" if stream.errors == "strict" else stream.errors)
+    warnings.showwarning = _show_warning
     if COMPILE_CACHE_NOTE is not None:
         say(f"note: {COMPILE_CACHE_NOTE}", err=True)
     try:

@@ -11,7 +11,7 @@ from wss.config.document import Document
 from wss.config.policies import check_policies
 from wss.config.python_values import plain_number
 from wss.config.unread import not_in_paper, unread
-from wss.config.values import LARGEST_SEED, PHYSICS, PLAIN, check_value, read_layer_list
+from wss.config.values import LARGEST_SEED, PLAIN, check_value, physics_named, read_layer_list
 from wss.engine import NETWORKS, AllToAllSpec, FluidSpec, NetworkSpec
 from wss.engine.network.base import PacketSpec
 from wss.errors import CHECKED
@@ -86,7 +86,7 @@ class Experiment:
     network: NetworkSpec = field(default_factory=FluidSpec)
     gemm: str = "h800"
     engine: Literal["auto", "simpy", "compiled"] = "auto"
-    physics: Literal["wss", "paper_artifact"] = "wss"
+    physics: Literal["wss", "paper"] = "wss"
     window: int = 2
     policies: tuple[Policy, ...]
     baseline: str = "base"
@@ -98,8 +98,7 @@ class Experiment:
 
     def __post_init__(self) -> None:
         document = Document("experiment")
-        if isinstance(self.physics, str):
-            object.__setattr__(self, "physics", PHYSICS.get(self.physics, self.physics))
+        object.__setattr__(self, "physics", physics_named(self.physics))
         if isinstance(self.policies, list):
             object.__setattr__(self, "policies", tuple(self.policies))
         for name in (*PLAIN, "layers"):

@@ -26,7 +26,7 @@ from wss.policies.prediction import Never, TokenHeatmap
 from wss.traces.synthetic.spec import SYNTHS, SynthSpec
 
 Values = Mapping[str, Any]
-PAPER_PHYSICS = "paper_artifact"
+PAPER_PHYSICS = "paper"
 AT_HOMES = ("home", "even", "nearest")  # allocations that compute every expert where it was placed
 LABELS = ("name", "source", "about", "seed")  # change no figure, or a figure by chance alone
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import fields, is_dataclass
 from typing import Annotated, Any, Literal, get_args, get_origin
@@ -14,7 +15,7 @@ from wss.config.build import build
 from wss.config.document import Document, Place
 from wss.config.hints import hints_of
 from wss.config.python_values import BASE_UNITS, plain_number, strays
-from wss.errors import did_you_mean
+from wss.errors import OldSpellingWarning, did_you_mean
 from wss.hardware import GEMMS
 from wss.models import Precision, PrecisionName
 from wss.models.precision import BITS
@@ -24,7 +25,7 @@ Reader = Callable[[Document, Place, Any], Any]
 
 LARGEST_SEED = 2**63 - 1
 Count = Annotated[int, Ge(1), Le(10**7)]
-PHYSICS = {"wss": "wss", "paper_artifact": "paper_artifact", "paper": "paper_artifact"}  # what each spelling stands for
+PHYSICS = {"wss": "wss", "paper": "paper", "paper_artifact": "paper"}  # what each spelling stands for
 
 
 def _precision(document: Document, place: Place, value: Any) -> Any:
@@ -55,7 +56,14 @@ def _gemm(document: Document, place: Place, value: Any) -> Any:
 
 
 def _physics(document: Document, place: Place, value: Any) -> Any:
-    return PHYSICS.get(_one_of(document, place, value, PHYSICS, "physics"))
+    return physics_named(_one_of(document, place, value, PHYSICS, "physics"))
+
+
+def physics_named(name: Any) -> Any:
+    """Return what the spelling *name* of a physics stands for, with a warning if it is the old one."""
+    if name == "paper_artifact":
+        warnings.warn("physics: paper_artifact is the old spelling of paper", OldSpellingWarning, stacklevel=2)
+    return PHYSICS.get(name, name) if isinstance(name, str) else name
 
 
 def _planning(document: Document, place: Place, value: Any) -> Any:

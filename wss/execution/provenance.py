@@ -41,7 +41,7 @@ def summary_of(
     figures = {site.ledger.policy: summarise(site.ledger, wafer, tokens if all_layers else None) for site in sites}
     for site in sites:
         figures[site.ledger.policy]["placement_load_correlation"] = site.placement_correlation
-    is_artifact = experiment.physics == "paper_artifact"
+    is_artifact = experiment.physics == "paper"
     if is_artifact:
         for site in sites:
             own = figures[site.ledger.policy]
@@ -53,7 +53,7 @@ def summary_of(
         "wafer": experiment.wafer.name,
         "physics": experiment.physics,
         "network": "circuit" if is_artifact else experiment.network_kind,
-        "gemm": "paper_artifact" if is_artifact else experiment.gemm,
+        "gemm": "paper" if is_artifact else experiment.gemm,
         "precision": str(experiment.precision),
         "synthetic": batch.meta.synthetic,
         "batch": experiment.batch,
@@ -114,7 +114,7 @@ def _estimates(
     for ledger in ledgers:
         own = by_policy[ledger.policy]
         time = own["decode_time_s"].above
-        if experiment.physics == "paper_artifact":
+        if experiment.physics == "paper":
             own["throughput_paper_tokens_per_s"] = Figure(np.full(len(time), experiment.batch * 128 / all_layers), time)
         estimates = {"speedup": sample.speedup(baseline, time)}
         estimates |= {key: sample.estimate(*figure) for key, figure in own.items()}

@@ -48,7 +48,7 @@ def build_executors(
     experiment: Experiment, wafer: Wafer, policies: Sequence[Policy], seen: RoutingHistory
 ) -> list[MoeLayerExecutor] | list[PaperLayer]:
     """Put each policy to work under the experiment's physics; placements that ask for it are told what was *seen*."""
-    if experiment.physics == "paper_artifact":
+    if experiment.physics == "paper":
         return [PaperLayer(experiment, wafer, policy) for policy in policies]
     return [MoeLayerExecutor(experiment, wafer, policy, seen) for policy in policies]
 

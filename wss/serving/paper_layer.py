@@ -1,4 +1,4 @@
-"""One of the paper's policies under the physics of the paper's own simulator (``physics: paper_artifact``)."""
+"""One of the paper's policies under the physics of the paper's own simulator (``physics: paper``)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""One MoE kernel as the paper's own simulator runs it (``physics: paper_artifact``).
+"""One MoE kernel as the paper's own simulator runs it (``physics: paper``).
 
 A die has one compute unit, one DRAM and one cache port; an edge of the mesh is one resource for both directions. An
 expert is three slices (its matrices), each read by a chain of its own:

@@ -1,4 +1,4 @@
-"""The paper's policies as its own simulator plans them; for ``physics: paper_artifact`` alone.
+"""The paper's policies as its own simulator plans them; for ``physics: paper`` alone.
 
 Tasks are (expert, die, tokens), [tasks, 3], sorted by expert, then die. The allocator works with whole experts and with
 utilisations of its own (0.7 of compute, 0.9 of DRAM and links). It differs from `wss.policies.allocation.algorithm1` in
