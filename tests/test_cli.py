@@ -42,14 +42,14 @@ def test_run_prints_a_table_and_writes_a_folder(wss, folder):
     for part in ("all 3 MoE layers of 3 decode steps", "SYNTHETIC", "speedup", "x bound", "allo_pred", "results/0001/"):
         assert part in out
     assert sorted(p.name for p in (folder / "results" / "0001").iterdir()) == [
-        "kernels.parquet",
+        "layers.parquet",
         "links.parquet",
         "summary.json",
     ]
     assert (
         wss("run", "small.yaml")[1]
         .rstrip()
-        .endswith("wrote results/0002/: summary.json, kernels.parquet, links.parquet")
+        .endswith("wrote results/0002/: summary.json, layers.parquet, links.parquet")
     )
 
 

@@ -164,7 +164,7 @@ def test_every_yaml_block_of_the_readme_is_sound(tmp_path):
 
 def test_every_column_of_kernels_is_explained_and_no_other():
     text = (ROOT / "docs" / "results.md").read_text(encoding="utf-8")
-    section = text.partition("## kernels.parquet")[2].partition("\n## ")[0]
+    section = text.partition("## layers.parquet")[2].partition("\n## ")[0]
     told = set(re.findall(r"`(\w+)`", section)) - {"link_bytes", "hbm_peak_bytes"}
     assert told == {field.name for field in fields(LayerRow)} | {"seed"}
 

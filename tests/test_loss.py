@@ -271,7 +271,7 @@ def test_force_refuses_by_name_what_wss_did_not_write(folder):
         "a folder": lambda: (folder / "r" / "report").mkdir(),
         "links.parquet": lambda: shutil.copy("mine.parquet", "r/links.parquet"),
         "summary.json": lambda: (folder / "r" / "summary.json").write_text("[]"),
-        "kernels.parquet": lambda: (os.unlink("r/kernels.parquet"), os.mkdir("r/kernels.parquet")),
+        "layers.parquet": lambda: (os.unlink("r/layers.parquet"), os.mkdir("r/layers.parquet")),
     }
     shutil.copytree("r", "sound")
     for change in changes.values():
@@ -281,7 +281,7 @@ def test_force_refuses_by_name_what_wss_did_not_write(folder):
         before = sorted(folder.rglob("*"))
         done = wss("run", "small.yaml", "--out", "r", "--force")
         assert isinstance(done.exception, OutputError)
-        names = ("'note'", "'report'", "'links.parquet'", "'summary.json'", "'kernels.parquet'")
+        names = ("'note'", "'report'", "'links.parquet'", "'summary.json'", "'layers.parquet'")
         assert sum(name in str(done.exception) for name in names) == 1
         assert sorted(folder.rglob("*")) == before
     assert wss("run", "small.yaml", "--out", "sound", "--force").exit_code == 0

@@ -19,7 +19,7 @@ from wss.files import only_one
 
 FEW = TINY.replace("[base, ep, pred, allo, allo_pred]", "[base, ep]")
 RUN = "\n".join(line[2:] for line in FEW.splitlines() if line.startswith("  "))
-NAMES = {"summary.json", "kernels.parquet", "links.parquet"}
+NAMES = {"summary.json", "layers.parquet", "links.parquet"}
 
 
 def invoke(*arguments):

@@ -84,7 +84,7 @@ def test_the_summary_adds_up(small):
 def test_kernels_and_links_are_written_beside_the_summary(small, tmp_path):
     result = run(load(small))
     out = write_results(tmp_path / "out", result.summary, result.ledgers, result.wafer, force=False)
-    kernels = pq.read_table(out / "kernels.parquet").to_pydict()
+    kernels = pq.read_table(out / "layers.parquet").to_pydict()
     assert len(kernels["time_s"]) == 5 * 3 * 4
     assert set(kernels["phase"]) == {"prefill", "decode"}
     assert set(kernels["layer"]) == {1, 2, 3}

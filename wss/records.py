@@ -142,7 +142,7 @@ class Exchanged:
 
 @dataclass(frozen=True, kw_only=True)
 class LayerRow:
-    """One row of kernels.parquet: a kernel's time and traffic. Step 0 is prefill; *layer* is absolute."""
+    """One row of layers.parquet: a kernel's time and traffic. Step 0 is prefill; *layer* is absolute."""
 
     policy: str
     phase: str

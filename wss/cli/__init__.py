@@ -80,7 +80,7 @@ def run(
     folder = write_results(out, result.summary, result.ledgers, result.wafer, force)
     text = to_json(result.summary) if as_json else run_table(result.summary, [p.name for p in experiment.policies])
     if not as_json:
-        text += f"\n\nwrote {folder}/: summary.json, kernels.parquet, links.parquet\n"
+        text += f"\n\nwrote {folder}/: summary.json, layers.parquet, links.parquet\n"
     try:
         click.echo(text, nl=False)
     except OSError as error:

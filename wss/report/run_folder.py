@@ -1,4 +1,4 @@
-"""The result folder: summary.json, kernels.parquet, links.parquet; written whole or not at all."""
+"""The result folder: summary.json, layers.parquet, links.parquet; written whole or not at all."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from wss.records import LayerRow
 
 RESULTS = Path("results")
 SUMMARY = "wss-summary/"
-FILES = {"summary.json", "kernels.parquet", "links.parquet"}
+FILES = {"summary.json", "layers.parquet", "links.parquet", "kernels.parquet"}  # the last is the second one's old name
 
 
 def to_json(summary: dict[str, Any]) -> str:
@@ -98,7 +98,7 @@ def write_results(
         parent.mkdir(parents=True, exist_ok=True)
         with part_in(parent, is_folder=True) as temporary:
             (temporary / "summary.json").write_text(to_json(summary), encoding="utf-8")
-            pq.write_table(_kernels(ledgers), temporary / "kernels.parquet")
+            pq.write_table(_kernels(ledgers), temporary / "layers.parquet")
             pq.write_table(_links(ledgers, wafer), temporary / "links.parquet")
             return _move(temporary, out, force)
     except OSError as error:
