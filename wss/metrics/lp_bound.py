@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from wss.policies.view import LayerView
+from wss.policies.views import LayerView
 
 
 def relaxed_optimum(view: LayerView) -> float:

@@ -3,13 +3,13 @@
 from wss.policies.allocation.basic import ALLOCATIONS
 from wss.policies.caching import CACHINGS
 from wss.policies.copy_rules import CopyRules
-from wss.policies.history import LoadHistorySpec, PlacementView
 from wss.policies.placement import PLACEMENTS
 from wss.policies.prediction import PREDICTIONS
 from wss.policies.prefetching import PREFETCHINGS
 from wss.policies.presets import POLICIES, Policy
 from wss.policies.rebalancing import REBALANCINGS
-from wss.policies.view import Costs, LayerView
+from wss.policies.views import Costs, LayerView, PlacementView
+from wss.traces.load_history import LoadHistorySpec
 
 __all__ = [
     "ALLOCATIONS",

@@ -9,7 +9,6 @@ from wss.policies.allocation.nearest_replica import Nearest
 from wss.policies.balanced.policy import Balanced
 from wss.policies.caching import Belady, Caching, Heatmap, Lfu, Lru
 from wss.policies.copy_rules import CopyRules
-from wss.policies.history import LoadHistorySpec
 from wss.policies.placement.basic import Contiguous, Placement
 from wss.policies.placement.coactivation import Separated
 from wss.policies.placement.dup import Dup
@@ -28,6 +27,7 @@ from wss.policies.prediction import (
 )
 from wss.policies.prefetching import LayerHeatmap, NoPrefetch, Prefetching
 from wss.policies.rebalancing import Every, NoRebalancing, Rebalancing
+from wss.traces.load_history import LoadHistorySpec
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -14,8 +14,9 @@ import numpy as np
 from annotated_types import Ge, Le
 
 from wss.errors import CHECKED
-from wss.policies.history import LoadHistorySpec, PlacementView
+from wss.policies.views import PlacementView
 from wss.records import FloatArray, IntArray
+from wss.traces.load_history import LoadHistorySpec
 
 Steps = Annotated[int, Ge(1), Le(10**6)]
 How = Literal["blocking", "background"]

@@ -12,8 +12,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from wss.policies import Policy
-from wss.policies.history import PlacementView
 from wss.policies.placement.layout_file import LayoutFile
+from wss.policies.views import PlacementView
 from wss.records import FloatArray, IntArray
 from wss.traces.analysis.counts import spearman
 

@@ -12,12 +12,12 @@ from wss.errors import ConfigError, TraceError
 from wss.hardware import GEMMS, Wafer
 from wss.models.precision import peak_of
 from wss.policies import Costs, LoadHistorySpec, PlacementView, Policy
-from wss.policies.history import NEEDS
 from wss.policies.placement import REPLICATING
 from wss.policies.placement.eplb import Eplb
 from wss.policies.placement.layout_engines import Target
 from wss.policies.placement.layout_file import LayoutFile
 from wss.policies.validation import checked_placement, sealed
+from wss.policies.views import NEEDS
 from wss.records import FloatArray, IntArray
 from wss.serving.load_history import LoadHistory, build_load_history
 from wss.serving.policy_host import PolicyHost

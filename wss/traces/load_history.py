@@ -10,10 +10,11 @@ from collections import Counter
 from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 
-from wss.errors import TraceError, did_you_mean
+from wss.errors import CHECKED, TraceError, did_you_mean
 from wss.models import ModelShape
 from wss.records import FloatArray, IntArray
 from wss.traces.analysis.counts import count_uses
@@ -22,6 +23,28 @@ from wss.traces.reader import TraceReader
 from wss.traces.schema import Label, RequestRouting, TraceMeta
 
 Now = Callable[[TraceMeta, RequestRouting], bool]  # whether a request of a trace of *meta* is one to be served now
+
+
+@dataclass(frozen=True, kw_only=True)
+class LoadHistorySpec:
+    """Requests served before, by whose loads experts are placed instead of by the prefill of the batch.
+
+    Attributes
+    ----------
+    path
+        A trace, or a table of expert loads, in which each dump is a workload.
+    only
+        Names of the subjects, benchmarks or dumps that count; all if empty.
+    by
+        ``all``: all of them together. ``subject`` or ``benchmark``: for each request of the batch those of its own, so
+        that a mixed batch is placed by the loads of its workloads, in its proportions.
+    """
+
+    __pydantic_config__ = CHECKED
+
+    path: str
+    only: tuple[str, ...] = ()
+    by: Literal["all", "subject", "benchmark"] = "all"
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)

@@ -13,7 +13,7 @@ from wss.policies.allocation.algorithm1 import algorithm1
 from wss.policies.allocation.nearest_replica import Nearest
 from wss.policies.balanced.policy import Balanced
 from wss.policies.replicas import equal_parts
-from wss.policies.view import LayerView
+from wss.policies.views import LayerView
 from wss.records import IntArray, Plan
 
 BLOCK = 50  # tokens

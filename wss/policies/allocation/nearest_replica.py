@@ -13,7 +13,7 @@ import numba
 import numpy as np
 
 from wss.errors import CHECKED
-from wss.policies.view import LayerView
+from wss.policies.views import LayerView
 from wss.records import Plan
 
 

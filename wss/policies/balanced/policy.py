@@ -11,7 +11,7 @@ from annotated_types import Ge, Le
 from wss.errors import CHECKED
 from wss.policies.balanced.surplus import surplus
 from wss.policies.balanced.task_order import reorder
-from wss.policies.view import LayerView
+from wss.policies.views import LayerView
 from wss.records import FloatArray, IntArray, Plan
 
 ENOUGH = 1.01  # an order that takes so little more than the goal is not made better

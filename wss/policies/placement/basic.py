@@ -9,7 +9,7 @@ import numpy as np
 from annotated_types import Ge, Le
 
 from wss.errors import CHECKED
-from wss.policies.history import PlacementView
+from wss.policies.views import PlacementView
 from wss.records import BoolArray, IntArray
 from wss.rng import permutation, stream
 

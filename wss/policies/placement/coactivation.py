@@ -9,9 +9,9 @@ import numba
 import numpy as np
 
 from wss.errors import CHECKED
-from wss.policies.history import PlacementView
 from wss.policies.placement.basic import holders_of
 from wss.policies.placement.packing import heaviest_first
+from wss.policies.views import PlacementView
 from wss.records import BoolArray, IntArray
 
 

@@ -9,8 +9,8 @@ import numba
 import numpy as np
 
 from wss.errors import CHECKED
-from wss.policies.history import PlacementView
 from wss.policies.placement.basic import Contiguous, Extra
+from wss.policies.views import PlacementView
 from wss.records import BoolArray, IntArray
 
 

@@ -15,9 +15,9 @@ import numpy as np
 from annotated_types import Ge, Le
 
 from wss.errors import CHECKED, ConfigError
-from wss.policies.history import PlacementView
 from wss.policies.placement.basic import Extra
 from wss.policies.placement.packing import heaviest_first, pack
+from wss.policies.views import PlacementView
 from wss.records import FloatArray, IntArray
 
 

@@ -9,9 +9,9 @@ import numba
 import numpy as np
 
 from wss.errors import CHECKED
-from wss.policies.history import PlacementView
 from wss.policies.placement.basic import Extra
 from wss.policies.placement.dup import contiguous_with_room
+from wss.policies.views import PlacementView
 from wss.records import BoolArray, IntArray
 
 

@@ -13,11 +13,11 @@ import numpy as np
 
 from wss.errors import CHECKED, ConfigError
 from wss.files import json_text
-from wss.policies.history import PlacementView
 from wss.policies.placement.basic import Extra
 from wss.policies.placement.eplb import Eplb
 from wss.policies.placement.layout_engines import EMPTY, Target
 from wss.policies.placement.layout_formats import replicas_of, slots_of
+from wss.policies.views import PlacementView
 from wss.reading import ENDLESS, open_plain
 from wss.records import FloatArray, IntArray
 from wss.traces.content import read_content

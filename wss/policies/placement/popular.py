@@ -6,10 +6,10 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from wss.errors import CHECKED
-from wss.policies.history import PlacementView
 from wss.policies.placement.basic import Extra
 from wss.policies.placement.dup import contiguous_with_room
 from wss.policies.placement.packing import heaviest_first
+from wss.policies.views import PlacementView
 from wss.records import BoolArray, IntArray
 
 

@@ -8,9 +8,9 @@ from typing import ClassVar
 import numpy as np
 
 from wss.errors import CHECKED
-from wss.policies.history import PlacementView
 from wss.policies.placement.basic import holders_of
 from wss.policies.placement.packing import pack
+from wss.policies.views import PlacementView
 from wss.records import BoolArray, IntArray
 
 
