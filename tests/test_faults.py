@@ -17,7 +17,7 @@ from wss.execution import run
 from wss.hardware import FaultSpec, build
 from wss.hardware.routing import _least_loaded, allowed_turns, live_routes
 from wss.hardware.topology import mesh
-from wss.report.meshmap import dead_of, said_dead
+from wss.report.link_maps import dead_of, said_dead
 from wss.report.terminal import run_table
 
 ROOT = Path(__file__).parents[1]

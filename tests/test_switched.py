@@ -30,7 +30,7 @@ from wss.policies import POLICIES
 from wss.policies.allocation.basic import Algorithm1
 from wss.policies.balanced.policy import Balanced
 from wss.policies.prefetching import NoPrefetch
-from wss.report.portmap import KINDS, is_port, ports_of
+from wss.report.link_maps import KINDS, is_port, ports_of
 from wss.report.report import read_results, write_report
 from wss.serving.placement import costs_of
 

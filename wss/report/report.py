@@ -17,9 +17,8 @@ from wss.escaping import for_markdown, for_terminal
 from wss.files import parse_json, write_whole
 from wss.reading import read_plain
 from wss.report.bars import write_bars
+from wss.report.link_maps import is_port, write_meshmap, write_portmap
 from wss.report.markdown import means_table, rows_table, table, tornado_table
-from wss.report.meshmap import write_meshmap
-from wss.report.portmap import is_port, write_portmap
 from wss.report.sound import check_results
 from wss.report.sweep_folder import SWEEP_SCHEMA, flat, is_sampled, read_sweep, scale_of
 from wss.report.tornado import shown_policies, write_tornado

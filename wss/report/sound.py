@@ -9,7 +9,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.types as kinds
 
-from wss.report.portmap import GPU, is_port, kind_of
+from wss.report.link_maps import GPU, is_port, kind_of
 
 Row = Mapping[str, Any]
 
