@@ -1,13 +1,13 @@
-"""CPU milliseconds per MoE kernel of every engine, beside plain SimPy in the same run and the paper's own simulator.
+"""CPU milliseconds per MoE layer run of every engine, beside plain SimPy in the same run and the paper's own simulator.
 
-    python benchmarks/kernels.py [POLICY ...]
+    python benchmarks/layer runs.py [POLICY ...]
 
 The experiment is the one of the shared reference: Llama-4 Maverick on 5 x 5 dies, 235 real requests, prefill and 15
 steps of 24 layers (found through WSS_SHARED or ../shared; else a synthetic trace of the same size). `run` is the whole
 run, trace and planning included; `kernel` is the engine alone. Both are second runs: what is compiled is so already.
-Plain SimPy is a textbook model of the same kernels: a process for each slice of a task, a `Resource` for each unit and
-edge. The last column is the published simulator on another machine, from reference/artifact.json. Compare ratios, not
-milliseconds: machines differ, and this one may be busy.
+Plain SimPy is a textbook model of the same layer runs: a process for each slice of a task, a `Resource` for each unit
+and edge. The last column is the published simulator on another machine, from reference/artifact.json. Compare ratios,
+not milliseconds: machines differ, and this one may be busy.
 """
 
 from __future__ import annotations
@@ -34,8 +34,8 @@ from wss.traces import TraceReader, write_trace
 ROOT = Path(__file__).resolve().parents[1]
 SHARED = Path(os.environ.get("WSS_SHARED", ROOT.parent / "shared"))
 POLICIES = ("base", "ep", "pred", "allo", "allo_pred")
-EVERY = 8  # plain SimPy runs each eighth kernel
-ENGINES = {  # settings, and the function that runs a kernel
+EVERY = 8  # plain SimPy runs each eighth layer run
+ENGINES = {  # settings, and the function that runs a layer run
     "artifact compiled": (
         ["physics=paper", "engine=compiled"], (wss.serving.paper_layer, "compiled_artifact"),
     ),
@@ -62,7 +62,7 @@ def real_trace(path: Path) -> bool:
 
 
 def published() -> dict[str, float]:
-    """Return the paper's own simulator's ms per kernel by policy; none if the reference is not here."""
+    """Return the paper's own simulator's ms per layer run by policy; none if the reference is not here."""
     file = SHARED / "reference" / "artifact.json"
     rows = json.loads(file.read_text())["rows"] if file.exists() else []
     return {
@@ -118,7 +118,7 @@ def slice_of_task(env: simpy.Environment, units: list[simpy.Resource], machine: 
 
 
 def with_simpy(machine: Machine, tasks: np.ndarray, remote_slices: np.ndarray) -> int:
-    """Return the time of a kernel as plain SimPy has it."""
+    """Return the time of a layer run as plain SimPy has it."""
     env = simpy.Environment()
     units = [simpy.Resource(env) for _ in range(machine.num_resources)]
     _, read, compute = machine.costs(tasks[:, 2])
@@ -131,7 +131,7 @@ def with_simpy(machine: Machine, tasks: np.ndarray, remote_slices: np.ndarray) -
 
 
 def measured(policy: str, trace: list[str], engine: str) -> tuple[float, float, list[LayerTokens]]:
-    """Return ms per kernel, of the whole run and of the engine, and the kernels of the artifact."""
+    """Return ms per layer run, of the whole run and of the engine, and the layer runs of the artifact."""
     settings, function = ENGINES[engine]
     settings = [*settings, *trace, "batch=235", "steps=15", f"policies=[{policy}]", f"baseline={policy}"]
     kernels: list[LayerTokens] = []
@@ -161,7 +161,7 @@ def main(policies: list[str]) -> None:
         is_real = real_trace(file)
         theirs = published() if is_real else {}
         print("235 real requests" if is_real else "a synthetic trace (the real requests are not here)")
-        print("CPU ms a kernel                  run   kernel   x plain SimPy   x published (its run)")
+        print("CPU ms a layer run                  run   layer run   x plain SimPy   x published (its run)")
         for policy in policies or POLICIES:
             trace = [f"trace.path={file}"] if is_real else []
             plain, known = 0.0, theirs.get(policy, float("nan"))

@@ -1,11 +1,11 @@
-"""CPU milliseconds that each preset's planning takes a kernel: what would have to be found beside the GPUs' work.
+"""CPU milliseconds that each preset's planning takes a layer run: what would have to be found beside the GPUs' work.
 
     python benchmarks/planning.py [POLICY ...]
 
 DeepSeek-V3, 256 experts of top-8 on 5 x 5 dies, three layers of two steps and the prefill, batches of 256, 4,096 and
-16,384 requests. Printed are the placement, once for all 58 layers, and of a kernel the median, the largest, and the
+16,384 requests. Printed are the placement, once for all 58 layers, and of a layer run the median, the largest, and the
 medians of the parts, from question to answer (`wss.serving.policy_host`). A small run goes first, so that nothing is
-compiled in those measured. The aim is 5 ms a kernel; a row above it is marked.
+compiled in those measured. The aim is 5 ms a layer run; a row above it is marked.
 """
 
 from __future__ import annotations

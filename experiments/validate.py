@@ -128,13 +128,13 @@ def _real_requests(folder: Path, path: Path) -> None:
 
 
 def kernel_table() -> list[str]:
-    """Return how far packet differs from fluid on whole MoE kernels."""
-    lines = ["## Fluid against packet on whole MoE kernels", ""]
+    """Return how far packet differs from fluid on whole MoE layer runs."""
+    lines = ["## Fluid against packet on whole MoE layer runs", ""]
     lines += [
         "Synthetic routing, FP16 (Kimi-K2 FP8), batch 4096, Dojo-like wafer, `gemm: h800`; 8 layers of 2 decode steps. Packet's time over fluid's, for",
-        "kernels (the last die) and for the mean over dies:",
+        "layer runs (the last die) and for the mean over dies:",
         "",
-        "| model | policy | packet | kernel: least | median | most | beyond 10% | mean die: least | most |",
+        "| model | policy | packet | layer run: least | median | most | beyond 10% | mean die: least | most |",
         "|---|---|---|---|---|---|---|---|---|",
     ]
     for model in ("deepseek_v3", "qwen3_235b", "llama4_maverick", "kimi_k2"):
@@ -159,9 +159,9 @@ def kernel_table() -> list[str]:
         "",
         "Where they differ, and why. Under `ep` and `allo` dies read mostly their own HBM, and both networks serve it at its full rate. Under `base` a few links",
         "are full, and FIFO queues share a full link in proportion to the chunks each read has waiting there (its window over its round trip), not equally: who",
-        "comes from near gets more. The bytes over the full links are the same, so the mean die changes less (-7% to +3%); but a kernel ends with its last die, and which die",
+        "comes from near gets more. The bytes over the full links are the same, so the mean die changes less (-7% to +3%); but a layer run ends with its last die, and which die",
         "that is, and how late, changes by some percent either way. More chunks in flight make it better or worse by chance, fewer than bandwidth times round trip",
-        "(6 MB over 8 hops) starve reads: with 2 x 1 MiB kernels take 40% to 70% longer. Prefer differences between policies that are larger than this.",
+        "(6 MB over 8 hops) starve reads: with 2 x 1 MiB layer runs take 40% to 70% longer. Prefer differences between policies that are larger than this.",
     ]
     return lines
 

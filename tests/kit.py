@@ -96,7 +96,7 @@ def simulate(
     window: int = 2,
     network: str = "fluid",
 ) -> LayerRun:
-    """Run one kernel; *compute* is seconds a task."""
+    """Run one layer run; *compute* is seconds a task."""
     seconds = np.broadcast_to(np.asarray(compute, np.float64), len(plan.expert))
     return run_kernel(NETWORKS[network]().model(wafer), wafer, plan, nbytes, seconds, window)
 
@@ -104,7 +104,7 @@ def simulate(
 def run_kernel(
     model: NetworkModel, wafer: Wafer, plan: Plan, nbytes: float, seconds: np.ndarray, window: int
 ) -> LayerRun:
-    """Run one kernel with empty LLCs over *model*."""
+    """Run one layer run with empty LLCs over *model*."""
     return simulate_layer(model, Llcs(wafer.spec.die.llc, wafer.num_dies), 0, plan, nbytes, seconds, window)
 
 
@@ -125,7 +125,7 @@ def pool_of(
 
 
 def history_of(wafer: Wafer, load: np.ndarray, room: int = 10**9, **changes: object) -> PlacementView:
-    """What is known after a prefill of *load*, [layers, experts]; a kernel has as many tokens as the first layer had.
+    """A history with a prefill of *load*, [layers, experts]; a layer run has as many tokens as the first layer had.
 
     An HBM read takes as long as 10 tokens.
     """
@@ -146,7 +146,7 @@ def contiguous(num_experts: int, num_dies: int) -> np.ndarray:
 
 
 def view_of(wafer: Wafer, counts: np.ndarray, holders: np.ndarray, order: np.ndarray | None = None) -> LayerView:
-    """A kernel on *wafer*; experts are first seen in *order*, by default that of their numbers.
+    """A layer run on *wafer*; experts are first seen in *order*, by default that of their numbers.
 
     Its arrays are sealed, as in a run: so compiled policies are compiled once for both.
     """

@@ -24,7 +24,7 @@ WAFER = wafer_of((3, 3))
 
 
 def kernel(counts, home, wafer=WAFER, copies=(), costs=COSTS):
-    """A kernel whose expert e is held by die home[e], and by those of *copies*, (expert, die)."""
+    """A layer run whose expert e is held by die home[e], and by those of *copies*, (expert, die)."""
     holders = np.zeros((len(counts), wafer.num_dies), np.bool_)
     holders[np.arange(len(counts)), home] = True
     view = view_of(wafer, np.array(counts, np.int64), holders.copy())
@@ -44,7 +44,7 @@ def arguments(view):
 
 
 def estimate(view, plan):
-    """The kernel's estimated seconds, worked out anew: pairs of tasks, reads of each HBM, load of each link."""
+    """The layer run's estimated seconds, worked out anew: pairs of tasks, reads of each HBM, load of each link."""
     costs = view.costs
     load = np.zeros(int(view.routes.max(initial=-1)) + 1)
     longest = 0.0

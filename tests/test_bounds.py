@@ -1,4 +1,4 @@
-"""The lower bound worked out by hand, and no kernel below it."""
+"""The lower bound worked out by hand, and no layer run below it."""
 
 import numpy as np
 import pytest

@@ -30,7 +30,7 @@ LAYERS, EXPERTS = 2, 3
 
 @pytest.fixture
 def small(tmp_path):
-    """The small experiment, with room for 5 copies a die beside its own 6 or 9 experts and a kernel's buffers."""
+    """The small experiment, with room for 5 copies a die beside its own 6 or 9 experts and a layer run's buffers."""
     path = tmp_path / "small.yaml"
     path.write_text(SMALL.replace("mesh: [2, 3]}", "mesh: [2, 3], die: {hbm: {size: 152 MB}}}"), encoding="utf-8")
     return path
@@ -52,7 +52,7 @@ def one_die(slots, caching):
 
 
 def next_uses(kernels, at):
-    """The number of the next kernel that uses each expert of the layer of kernel *at*, [2 dies, experts]."""
+    """The number of the next layer run that uses each expert of the layer of layer run *at*, [2 dies, experts]."""
     told = np.full((2, EXPERTS), np.inf)
     for later in range(len(kernels) - 1, at, -1):
         if (later - at) % LAYERS == 0:
@@ -61,7 +61,7 @@ def next_uses(kernels, at):
 
 
 def fetches(kernels, slots, caching):
-    """How often die 1 fetches if it computes *kernels*, sets of experts of layers 0, 1, 0, ..., and offers all."""
+    """How often die 1 fetches if it computes *layer runs*, sets of experts of layers 0, 1, 0, ..., and offers all."""
     copies, count = one_die(slots, caching), 0
     for at, experts in enumerate(kernels):
         held = copies.holders(at % LAYERS)[:, 1]
@@ -73,7 +73,7 @@ def fetches(kernels, slots, caching):
 
 
 def fewest(kernels, slots, *, pins):
-    """The same by trying everything that a rule may do; if it *pins*, what a kernel reads is not given up in it."""
+    """The same by trying everything that a rule may do; if it *pins*, what a layer run reads is not given up in it."""
 
     @cache
     def ahead(at, held):

@@ -116,7 +116,7 @@ def test_buffers_that_do_not_fit_beside_the_weights_are_refused():
 
 
 def test_a_copy_that_another_die_reads_is_used_and_stays():
-    """Die 1 has room for two; die 0 reads expert 0 from it in the kernel in which die 1 fetches another."""
+    """Die 1 has room for two; die 0 reads expert 0 from it in the layer run in which die 1 fetches another."""
     placed = np.zeros((1, 4, 3), np.bool_)
     placed[0, :, 2] = True
     copies = ExpertCopies(placed, np.array([0.0, 20.0, 0.0]), 10.0, Lru())

@@ -1,4 +1,4 @@
-"""What holds for every kernel."""
+"""What holds for every layer run."""
 
 import itertools
 from dataclasses import replace
@@ -161,7 +161,7 @@ def test_the_compiled_circuits_agree_with_simpy(some, hop, places, duplex, share
 
 
 def check_twin(run_compiled, model, wafer, some, flushed):
-    """Run kernels one after another, twice over, on one wafer, whose LLCs, if not *flushed*, keep some experts."""
+    """Run layer runs one after another, twice over, on one wafer, whose LLCs, if not *flushed*, keep some experts."""
     mesh = some[0][0]
     caches = [Llcs(wafer.spec.die.llc, wafer.num_dies) for _ in range(2)]
     for drawn_mesh, plan, compute, window in [*some, *some]:

@@ -47,7 +47,7 @@ def test_what_figure_14_says_is_judged(script):
 
 
 def rows_of(fig15, fixed, each, cases):
-    """Kernels of which the cost *fixed* + *each* · batch is just the middle of the paper's range."""
+    """Layer runs of which the cost *fixed* + *each* · batch is just the middle of the paper's range."""
     for wafer, model in cases:
         low, high = fig15.RANGES[wafer, model]
         for batch in (1024, 4096, 16384):
@@ -70,7 +70,7 @@ def test_a_cost_that_meets_all_ranges_is_found(script):
 
 
 def test_a_cost_that_misses_tells_by_how_much(script):
-    """One fixed cost for two kernels, of which one may take 6.4 us at most and the other 11.1 us at least.
+    """One fixed cost for two layer runs, of which one may take 6.4 us at most and the other 11.1 us at least.
 
     A cost of c misses by c / 6.4 - 1 and by 1 - c / 11.1: alike at c = 2 / (1 / 6.4 + 1 / 11.1).
     """
@@ -96,7 +96,7 @@ def test_gpus_without_links_in_the_papers_simulator_by_hand(script):
 
 
 def test_figure_17s_ratios(script):
-    """Two kernels on two GPUs: Default takes 3 + 4, and its GPUs 1 + 4 and 3 + 2 in all."""
+    """Two layer runs on two GPUs: Default takes 3 + 4, and its GPUs 1 + 4 and 3 + 2 in all."""
     default = [np.array([1.0, 3.0]), np.array([4.0, 2.0])]
     even = [np.array([2.0, 2.0]), np.array([3.0, 3.0])]
     found = script["fig17"].figures({"default": default, "remap": even, "dup": default, "best": even, "worst": default})

@@ -13,7 +13,7 @@ from wss.policies.rebalancing import Every, matched, worthwhile
 
 @pytest.mark.parametrize("seed", range(6))
 def test_idle_time_moves_no_more_than_is_left(seed):
-    """Of any resource, kernel and moves together never take more than it can carry; one of each move's is used up."""
+    """A layer run and moves together never take more of a resource than it can carry; of each move one is used up."""
     draws = np.random.default_rng(seed)
     wafer = wafer_of((2, 3))
     kernel = plan_of(*((e, int(draws.integers(6)), 1, int(draws.integers(6)), True) for e in range(20)))
@@ -82,7 +82,7 @@ def test_an_expert_is_always_somewhere_and_no_die_ever_too_full(seed):
 
 
 def _copy_something(copies, homes, layer, draws):
-    """Let a kernel of *layer* fetch five experts to random dies, all wanted as copies."""
+    """Let a layer run of *layer* fetch five experts to random dies, all wanted as copies."""
     held = copies.holders(layer)
     experts = draws.permutation(len(held))[:5]
     tasks = [(int(e), int(draws.integers(held.shape[1])), 1, int(held[e].argmax())) for e in experts]

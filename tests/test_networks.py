@@ -98,7 +98,7 @@ def test_circuits_hold_and_half_duplex_holds_both_ways():
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["deepseek_v3", "qwen3_235b", "llama4_maverick", "kimi_k2"])
 def test_fluid_and_windowed_packet_differ_by_less_than_a_tenth(name):
-    """A whole MoE kernel of each model, for base, ep and allo."""
+    """A whole MoE layer run of each model, for base, ep and allo."""
     layer = load(CONFIGS / f"{name}.yaml").model.moe_layers[5]
     precision = "fp8" if name == "kimi_k2" else "fp16"
     settings = ["policies=[base, ep, allo]", "steps=1", f"layers=[{layer}]", f"precision={precision}"]

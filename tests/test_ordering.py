@@ -1,4 +1,4 @@
-"""The forecast of a kernel, by hand and beside the engine; and the order of tasks that is looked for with it."""
+"""The forecast of a layer run, by hand and beside the engine; and the order of tasks that is looked for with it."""
 
 from itertools import pairwise, permutations
 

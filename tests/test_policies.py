@@ -22,7 +22,7 @@ WAFERS = {mesh: wafer_of(mesh) for mesh in [(1, 1), (1, 3), (3, 8), (5, 5), (8, 
 
 @st.composite
 def views(draw):
-    """A kernel on one of the wafers, with copies here and there and experts first seen in any order."""
+    """A layer run on one of the wafers, with copies here and there and experts first seen in any order."""
     wafer = WAFERS[draw(st.sampled_from(sorted(WAFERS)))]
     num_experts = draw(st.integers(1, 40))
     counts = np.array(draw(st.lists(st.integers(0, 2000), min_size=num_experts, max_size=num_experts)), np.int64)

@@ -181,7 +181,7 @@ def test_no_future_is_known(small, tmp_path, how):
 
 
 def test_background_moves_slow_no_kernel_and_all_bytes_arrive(small):
-    """Up to the first landing kernels are those of the policy that stays; each landed expert has moved whole."""
+    """Up to the first landing layer runs are those of the policy that stays; each landed expert has moved whole."""
     placement = Scripted(layouts=layouts({}, {0: [5], 1: [4, 0]}))
     longer = ("steps=16", "trace.synth.decode_tokens=16")
     ledger, figures, notes = rebalanced(small, placement, *longer, steps=2)
@@ -324,7 +324,7 @@ def test_an_expert_moves_from_the_nearest_die_on_which_it_is_placed(small):
 
 
 def test_copies_of_sampled_layers_take_the_same_room_in_rows_of_moves(small):
-    """There is room for all, so what dies hold before a move they hold in it, but for the buffers of a kernel."""
+    """There is room for all, so what dies hold before a move they hold in it, but for the buffers of a layer run."""
     model = (
         "model={name: tiny, num_layers: 8, moe_layers: [0, 1, 2, 3, 4, 5, 6, 7], num_experts: 12, top_k: 2, "
         "hidden_size: 1024, moe_intermediate_size: 2048}"

@@ -1,4 +1,4 @@
-"""A batch becomes kernels: counts, first-seen order, and a heatmap of the past alone."""
+"""A batch becomes layer runs: counts, first-seen order, and a heatmap of the past alone."""
 
 import numpy as np
 import pytest

@@ -198,7 +198,7 @@ def test_the_nearest_die_is_a_link_away_on_a_mesh_and_two_behind_a_switch():
 
 
 def crowded(wafer, popular):
-    """A kernel in which expert 0, at home on die 0, has *popular* tokens; every die has an expert of one token."""
+    """A layer run in which expert 0, at home on die 0, has *popular* tokens; every die has an expert of one token."""
     counts = np.ones(wafer.num_dies, np.int64)
     counts[0] = popular
     return view_of(wafer, counts, np.eye(wafer.num_dies, dtype=np.bool_))

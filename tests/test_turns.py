@@ -183,7 +183,7 @@ seed: 306
 
 
 def test_runs_whose_time_hangs_on_ties_agree(tmp_path):
-    """With dies and tasks served the other way round a kernel here takes 44% longer."""
+    """With dies and tasks served the other way round a layer run here takes 44% longer."""
     (tmp_path / "ties.yaml").write_text(TIES)
     rows = []
     for engine in ("simpy", "compiled"):

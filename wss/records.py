@@ -1,4 +1,4 @@
-"""What the parts hand one another: the plan of a kernel, and what happened when it ran."""
+"""What the parts hand one another: the plan of a layer run, and what happened when it ran."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ BoolArray = npt.NDArray[np.bool_]
 
 
 class Routed(NamedTuple):
-    """The tokens of one MoE kernel: the experts of each, [tokens, top_k], and how often it is there, [tokens]."""
+    """The tokens of one MoE layer run: the experts of each, [tokens, top_k], and how often it is there, [tokens]."""
 
     experts: npt.NDArray[Any]
     times: IntArray
@@ -22,7 +22,7 @@ class Routed(NamedTuple):
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class Plan:
-    """The tasks of one MoE kernel, [tasks]; a die runs its own in the order in which they stand here.
+    """The tasks of one MoE layer run, [tasks]; a die runs its own in the order in which they stand here.
 
     A task computes *tokens* tokens of one *expert* on one *die*, which reads the expert's weights from the HBM of
     *source*, and where *copy* is set writes them to its own HBM as they arrive. No (expert, die) comes twice.
@@ -43,7 +43,7 @@ class Plan:
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class Traffic:
-    """What the memories and links carried in one kernel, as the network counted it.
+    """What the memories and links carried in one layer run, as the network counted it.
 
     Attributes
     ----------
@@ -67,7 +67,7 @@ class Traffic:
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class LayerRun:
-    """What happened in one kernel; times in seconds from its start.
+    """What happened in one layer run; times in seconds from its start.
 
     Attributes
     ----------
@@ -93,18 +93,18 @@ class LayerRun:
 
     @property
     def time(self) -> float:
-        """The kernel's time: the last die's."""
+        """The layer run's time: the last die's."""
         return float(self.die_end.max())
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class Exchanged:
-    """What the all-to-all of token activations of one kernel took.
+    """What the all-to-all of token activations of one layer run took.
 
     Attributes
     ----------
     tokens
-        Different tokens of the kernel.
+        Different tokens of the layer run.
     received
         How many tokens each die was sent, those that it had itself included: as many from every die, [dies].
     met
@@ -142,7 +142,7 @@ class Exchanged:
 
 @dataclass(frozen=True, kw_only=True)
 class LayerRow:
-    """One row of layers.parquet: a kernel's time and traffic. Step 0 is prefill; *layer* is absolute."""
+    """One row of layers.parquet: a layer run's time and traffic. Step 0 is prefill; *layer* is absolute."""
 
     policy: str
     phase: str

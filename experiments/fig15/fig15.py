@@ -7,9 +7,9 @@ python experiments/fig15/fig15.py --show      # the tables of results.json, with
 Every MoE layer waits for the host: the distribution table goes up over PCIe, the plan comes down. The paper gives for
 each wafer and model a range of overheads over "several batches". An overhead is
 
-    (fixed + each · requests + (table + plan) / PCIe) / kernel
+    (fixed + each · requests + (table + plan) / PCIe) / layer run
 
-with the mean kernel of allo_pred. Which *fixed* and *each* keep it within the paper's range is a linear program.
+with the mean layer run of allo_pred. Which *fixed* and *each* keep it within the paper's range is a linear program.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ PHYSICS = {"paper": "the paper's physics", "wss": "wss' physics"}
 PCIE = 64e9  # B/s each way, PCIe 5.0 x16 (PCI-SIG)
 ENTRY_BITS = 72  # of an expert in the distribution table (table II: 4.5 KB for 512)
 TASK_BYTES = 8  # of the plan: expert, die, tokens
-TRIPS = (2e-6, 10e-6, 20e-6)  # s: the bus alone; a copy each way; with a kernel's launch and the driver
+TRIPS = (2e-6, 10e-6, 20e-6)  # s: the bus alone; a copy each way; with a layer run's launch and the driver
 RANGES = {  # the paper's overheads, least and most
     ("dojo", "deepseek_v3"): (0.052, 0.064),
     ("dojo", "qwen3_235b"): (0.111, 0.142),
@@ -48,7 +48,7 @@ Case = tuple[str, str]
 
 
 def measured(settings: Sequence[str], batches: Sequence[int]) -> Iterator[Row]:
-    """Yield, for each physics, wafer, model and batch, the mean kernel of allo_pred and the bytes over PCIe."""
+    """Yield, for each physics, wafer, model and batch, the mean layer run of allo_pred and the bytes over PCIe."""
     for physics in PHYSICS:
         for wafer, model in RANGES:
             for batch in batches:
@@ -146,7 +146,7 @@ def overheads(rows: Sequence[Row]) -> str:
 
 
 def kernels(rows: Sequence[Row]) -> str:
-    """Return the table of kernels and bytes, batches across."""
+    """Return the table of layer runs and bytes, batches across."""
     batches = sorted({row["batch"] for row in rows})
     body = []
     for physics, name in PHYSICS.items():
@@ -162,7 +162,7 @@ def kernels(rows: Sequence[Row]) -> str:
 
 
 def speedups(rows: Sequence[Row]) -> str:
-    """Return how much faster Dojo-Enhanced's kernels are than Dojo's; the paper's ranges say 3.6 to 3.8 at each end."""
+    """Return how much faster layer runs of Dojo-Enhanced are than Dojo's; the paper's ranges say 3.6 to 3.8."""
     batches, seconds = sorted({row["batch"] for row in rows}), {}
     for row in rows:
         seconds[row["physics"], row["wafer"], row["model"], row["batch"]] = row["kernel_s"]

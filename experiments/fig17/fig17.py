@@ -54,7 +54,7 @@ Row = dict[str, Any]
 
 @dataclass
 class Times:
-    """Seconds of every GPU in every decode kernel, [GPUs] each, by physics."""
+    """Seconds of every GPU in every decode layer run, [GPUs] each, by physics."""
 
     paper: list[FloatArray] = field(default_factory=list)
     wss: list[FloatArray] = field(default_factory=list)
@@ -69,7 +69,7 @@ class TimedLedger(Ledger):
         self._machine, self.times = unlinked(experiment, wafer.num_dies), Times()
 
     def enter(self, step: int, layer: int, counts: Any, plan: Plan, compute: Any, run: LayerRun, **more: Any) -> None:
-        """Enter the kernel, and in decode both times of every GPU."""
+        """Enter the layer run, and in decode both times of every GPU."""
         super().enter(step, layer, counts, plan, compute, run, **more)
         if step > 0:
             self.times.wss.append(run.die_end)

@@ -1,11 +1,11 @@
-"""How far planners are from the relaxed optimum (`wss.metrics.lp_bound`) on kernels small enough to solve.
+"""How far planners are from the relaxed optimum (`wss.metrics.lp_bound`) on layer runs small enough to solve.
 
     python experiments/policies/yardstick.py
 
 3 x 3 dies of `dojo`, 16 experts of DeepSeek-V3's size in FP16, top-2, made-up routing of the given skew, both GEMM
-models. Each kernel is simulated under each policy, and its time divided by the optimum of its linear programme. As that
-knows nothing of tiles, windows and order, no plan need be able to reach it. Printed are the mean over kernels with the
-95% interval of its mean over seeds, and the worst kernel.
+models. Each layer run is simulated under each policy, and its time divided by the optimum of its linear programme. As
+that knows nothing of tiles, windows and order, no plan need be able to reach it. Printed are the mean over layer runs
+with the 95% interval of its mean over seeds, and the worst layer run.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ baseline: ep
 
 @dataclass(frozen=True, eq=False)
 class Watched:
-    """Allocates as another, and notes the relaxed optimum of every kernel."""
+    """Allocates as another, and notes the relaxed optimum of every layer run."""
 
     like: Allocation
     optima: list[float]
@@ -53,7 +53,7 @@ class Watched:
 
 
 def ratios(experiment: Experiment) -> dict[str, np.ndarray]:
-    """Return time over optimum of every decode kernel, by policy; without copies, all policies see the same kernels."""
+    """Return time over optimum of every decode layer run, by policy; without copies, policies see the same runs."""
     optima: list[float] = []
     watched = replace(experiment.policies[0], allocation=Watched(experiment.policies[0].allocation, optima))
     result = run(replace(experiment, policies=(watched, *experiment.policies[1:])))

@@ -1,4 +1,4 @@
-"""The discrete-event engine: one MoE kernel on a wafer, under a network, on SimPy."""
+"""The discrete-event engine: one MoE layer run on a wafer, under a network, on SimPy."""
 
 from wss.engine.alltoall import AllToAll, AllToAllSpec
 from wss.engine.background import BackgroundTransfers

@@ -1,10 +1,10 @@
-"""The all-to-all of token activations round a kernel: dispatch to the dies that compute, combine back to the owners.
+"""The all-to-all of token activations round a layer run: dispatch to the dies that compute, combine back to the owners.
 
 The tokens of the batch are spread evenly over the D dies by their attention part, whose tokens are routed alike. Die d
 gets n_d tokens, n_d/D from each die, its own among them, which cross no link. What it makes of them goes back the same
 way. Dispatch ends before the first expert begins, and combine begins after the last one has ended:
 
-    kernel time = dispatch + experts + combine
+    layer run time = dispatch + experts + combine
 
 How long each phase takes is a matter of the network, `wss.engine.network.transfers`, and of the way that tokens go:
 `DirectAllToAll`, or `HierarchicalAllToAll` where they cross between nodes once.
@@ -43,8 +43,8 @@ class AllToAllSpec:
         A token goes once to each die that computes any of its experts, and comes back once, summed there (DeepEP's
         high-throughput kernels inside a node); or once for each expert (its low-latency kernels); or, of GPUs, once to
         each node, to the GPU that has the number of the sender's, and on from there once to each die, and back the
-        same way, summed on each die and then in the node (its high-throughput kernels between nodes). On a node alone
-        the last is the first.
+        same way, summed on each die and then in the node (its high-throughput layer runs between nodes). On a node
+        alone the last is the first.
     counting
         How many tokens that makes is expected from the counts of experts, as if it were chance which ones a token has
         together; or counted exactly, by each token's own. Each for an expert needs neither.

@@ -1,9 +1,9 @@
-"""Moving weights with what kernels leave of HBMs and links, so that no kernel is slowed.
+"""Moving weights with what layer runs leave of HBMs and links, so that no layer run is slowed.
 
-What a resource leaves is capacity x time of the kernel less what it carried. A move of n bytes uses what a read with a
-copy does (`fluid`): n of the source's HBM, of each link on the way and of the die's own HBM, and request/granule of n
+What a resource leaves is capacity x time of the layer run less what it carried. A move of n bytes uses what a read with
+a copy does (`fluid`): n of the source's HBM, of each link on the way and of the die's own HBM, and request/granule of n
 of each link on the way back. Moves are served in their order, each as far as all its resources go. Nothing asks when in
-the kernel a resource is idle, and latencies are hidden: no scheduler moves more, a real one may move less.
+the layer run a resource is idle, and latencies are hidden: no scheduler moves more, a real one may move less.
 """
 
 from __future__ import annotations
@@ -17,13 +17,13 @@ from wss.records import FloatArray, Plan, Traffic
 
 
 class BackgroundTransfers:
-    """The resources of a wafer between and beside the reads of its kernels."""
+    """The resources of a wafer between and beside the reads of its layer runs."""
 
     def __init__(self, wafer: Wafer) -> None:
         self._paths = ReadResources(wafer)
 
     def move(self, moves: Plan, left: FloatArray, carried: Traffic, seconds: float) -> FloatArray:
-        """Move weights beside a kernel of *seconds* that *carried* so much; return the bytes of each move, [moves].
+        """Move weights beside a layer run of *seconds* that *carried* so much; return the bytes of each move, [moves].
 
         Parameters
         ----------

@@ -1,4 +1,4 @@
-"""The circuit network's kernel in compiled code, without a SimPy process in it: the twin of `simulate` for long runs.
+"""A layer run on the circuit network in compiled code, without a SimPy process in it: the twin of `simulate_layer`.
 
 When a read is issued, the circuits know already when it ends. So there are two kinds of events, a read that ends and a
 task that has been computed. They happen in the order of their times, equal ones in the order in which they were set,

@@ -34,7 +34,7 @@ def _store_at(turns: Turns, die: int, task: int, put: Callable[[], None], read: 
 
 @dataclass(frozen=True, kw_only=True)
 class PrefetchPlan:
-    """What to prefetch: experts of the next kernel's *layer* for each die, most wanted first, [dies] lists."""
+    """What to prefetch: experts of the next layer run's *layer* for each die, most wanted first, [dies] lists."""
 
     layer: int
     experts: Sequence[Sequence[int]]
@@ -42,7 +42,7 @@ class PrefetchPlan:
 
 @dataclass(eq=False, kw_only=True)
 class LayerProcess:
-    """One kernel at work: what all dies share, and the log of what happens, [tasks] and [dies]."""
+    """One layer run at work: what all dies share, and the log of what happens, [tasks] and [dies]."""
 
     env: simpy.Environment
     network: Network

@@ -1,4 +1,4 @@
-"""One MoE kernel from start to barrier: a process for each die, a network between them, one clock."""
+"""One MoE layer run from start to barrier: a process for each die, a network between them, one clock."""
 
 from __future__ import annotations
 
@@ -23,15 +23,15 @@ def simulate_layer(
 ) -> LayerRun:
     """Run *plan* and return what happened.
 
-    Nothing outlives a kernel but its copies and what lies in the LLCs, and all dies wait for the last one; so every
-    kernel has a clock of its own that starts at zero, and is a pure function of its arguments.
+    Nothing outlives a layer run but its copies and what lies in the LLCs, and all dies wait for the last one; so every
+    layer run has a clock of its own that starts at zero, and is a pure function of its arguments.
 
     Parameters
     ----------
     network_model
         The network of the wafer.
     llcs
-        The caches of all dies, begun for this kernel; changed.
+        The caches of all dies, begun for this layer run; changed.
     layer
         Which layer's experts the plan's are.
     plan
@@ -43,7 +43,7 @@ def simulate_layer(
     window
         Reads in flight a die may have.
     ahead
-        What dies that are done prefetch for the next kernel.
+        What dies that are done prefetch for the next layer run.
     """
     env = simpy.Environment()
     by_die = np.argsort(plan.die, kind="stable")

@@ -1,4 +1,4 @@
-"""What the compiled twins of the networks share: the tasks of a kernel as arrays, and the LLCs in compiled code."""
+"""What the compiled twins of the networks share: the tasks of a layer run as arrays, and the LLCs in compiled code."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def store(keys, ready, key, since):  # type: ignore[no-untyped-def]
 
 
 class Tasks:
-    """The tasks of a kernel as compiled code takes them, and what it writes of them.
+    """The tasks of a layer run as compiled code takes them, and what it writes of them.
 
     Attributes
     ----------

@@ -1,4 +1,4 @@
-"""The fluid network's kernel in compiled code, without a SimPy process in it: the twin of `simulate` for long runs.
+"""The fluid network's layer run in compiled code, without a SimPy process in it: the twin of `simulate` for long runs.
 
 It follows the same rules with the same sharing (`fluid.settle`), but for a die keeps where it stands instead of a
 process, and for the clock the least of three times: when the next read joins, when the next task ends, when the next

@@ -4,7 +4,7 @@ A cache stands on the memory's side: whoever reads an expert from a die's HBM, n
 what was read from the HBM is stored there, *write* seconds after the read has ended. So is, on request, a copy that a
 die keeps of another's expert, in its own LLC. An expert larger than the cache is
 never stored: it would push its own beginning out before anyone came back for it. What is prefetched stays until it has
-been read once, or until the kernel it was meant for is over.
+been read once, or until the layer run it was meant for is over.
 """
 
 from __future__ import annotations
@@ -20,13 +20,13 @@ EMPTY = -1  # in place of a key, where an LLC holds nothing
 
 
 class Llc:
-    """One die's cache. Sizes in bytes, times in seconds of the kernel's clock."""
+    """One die's cache. Sizes in bytes, times in seconds of the layer run's clock."""
 
     def __init__(self, size: float) -> None:
         self._size = size
         self._ready: dict[Key, float] = {}  # when it may be read; in order of use, the oldest first
         self._bytes: dict[Key, float] = {}
-        self._kept: dict[Key, int] = {}  # prefetched and not yet read: kernels until it may go
+        self._kept: dict[Key, int] = {}  # prefetched and not yet read: layer runs until it may go
 
     @property
     def used(self) -> float:
@@ -42,7 +42,7 @@ class Llc:
         self._ready, self._bytes = content, dict.fromkeys(content, nbytes)
 
     def begin(self, flushed: bool) -> None:
-        """Start a kernel: its clock is at zero, and all that is here may be read; if *flushed*, only prefetches are."""
+        """Start a layer run: the clock is at zero, and all contents may be read; *flushed*: only prefetched experts."""
         stay = {key for key, kernels in self._kept.items() if kernels > 0} if flushed else self._ready
         self._ready = {key: 0.0 for key in self._ready if key in stay}
         self._bytes = {key: self._bytes[key] for key in self._ready}
@@ -88,7 +88,7 @@ class Llc:
 
 
 class Llcs:
-    """The caches of all dies, which outlive a kernel.
+    """The caches of all dies, which outlive a layer run.
 
     Parameters
     ----------
@@ -117,7 +117,7 @@ class Llcs:
         return self._llcs[die]
 
     def begin(self, *, flushed: bool) -> None:
-        """Start a kernel; *flushed* says that layers which are not simulated have used the caches in between."""
+        """Start a layer run; *flushed* says that layers which are not simulated have used the caches in between."""
         if self._arrays is None:
             for llc in self._llcs:
                 llc.begin(flushed)

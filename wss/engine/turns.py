@@ -19,7 +19,7 @@ AFTER_ALL = EventPriority(3)  # after what the networks settle
 
 
 class Turns:
-    """The turns of the dies of one kernel."""
+    """The turns of the dies of one layer run."""
 
     def __init__(self, env: simpy.Environment) -> None:
         self._env = env

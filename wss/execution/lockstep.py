@@ -1,4 +1,4 @@
-"""Many experiments over one routing: the trace is read or made once, and every kernel of it is run by all of them."""
+"""Many experiments over one routing: the trace is read or made once, and all of them run every layer run of it."""
 
 from __future__ import annotations
 

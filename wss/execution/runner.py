@@ -66,7 +66,7 @@ def replay_of(
 ) -> tuple[Batch, RoutingSource]:
     """Open the batch, and replay it: by counts alone where no policy asks what followed what.
 
-    With *routed*, kernels say which experts each token has. Choices of zero-computation experts are left out.
+    With *routed*, layer runs say which experts each token has. Choices of zero-computation experts are left out.
     """
     batch, replay = _replay_of(experiment, policies, routed=routed)
     if experiment.model.zero_experts:

@@ -1,8 +1,8 @@
 """The copies of remote experts that the dies hold: room for them, age, and who holds what.
 
 This is the state that caching policies work on. A copy is a whole expert of one layer. Room is what is left of a die's
-usable HBM when its own experts are in it; the activation buffers of a kernel come out of it first. Or the HBM's reserve
-is set aside for copies, and buffers have that room to themselves.
+usable HBM when its own experts are in it; the activation buffers of a layer run come out of it first. Or the HBM's
+reserve is set aside for copies, and buffers have that room to themselves.
 """
 
 from __future__ import annotations
@@ -66,7 +66,7 @@ class ExpertCopies:
 
     @property
     def slots(self) -> IntArray:
-        """How many copies each die has room for beside the buffers of the last kernel, [dies]."""
+        """How many copies each die has room for beside the buffers of the last layer run, [dies]."""
         return self._slots.copy()
 
     def _slots_beside(self, buffers: FloatArray) -> IntArray:
@@ -78,7 +78,7 @@ class ExpertCopies:
         return slots
 
     def rehome(self, layer: int, placed: BoolArray, room: FloatArray) -> None:
-        """Take note, between two kernels, that experts of *layer* are *placed* elsewhere now, [experts, dies].
+        """Take note, between two layer runs, that experts of *layer* are *placed* elsewhere now, [experts, dies].
 
         A copy of what is placed on the die now is none any more. *room* [dies] is what is left for copies; those for
         which it is too small are given up.
@@ -99,17 +99,17 @@ class ExpertCopies:
     def admit(
         self, layer: int, plan: Plan, wanted: BoolArray, buffers: FloatArray, foreseen: FloatArray | None = None
     ) -> BoolArray:
-        """Note what the kernel *plan* of *layer* uses, make room, and return which tasks may keep a copy, [tasks].
+        """Note what the layer run *plan* of *layer* uses, make room, and return which tasks may keep a copy, [tasks].
 
-        The copies count as held at once; as a layer has one kernel a step, they serve from the next step on. What
-        this kernel reads is never given up for what it fetches: where room is short, the caching rule says which copies
-        go, or are not written. Its activation *buffers* (bytes, [dies]) push copies out. *foreseen* is what the rule
-        `needs` to know of this layer's experts, [dies, experts].
+        The copies count as held at once; as a layer has one layer run a step, they serve from the next step on. What
+        this layer run reads is never given up for what it fetches: where room is short, the caching rule says which
+        copies go, or are not written. Its activation *buffers* (bytes, [dies]) push copies out. *foreseen* is what the
+        rule `needs` to know of this layer's experts, [dies, experts].
 
         Raises
         ------
         CapacityError
-            If the buffers do not fit beside the die's own experts and the copies that this kernel reads.
+            If the buffers do not fit beside the die's own experts and the copies that this layer run reads.
         """
         self._kernel += 1
         experts = self._placed.shape[1]
@@ -128,7 +128,7 @@ class ExpertCopies:
                 taken = self._held[die] * self._expert_bytes
                 raise CapacityError(
                     f"die {die}: {buffers[die]:.0f} bytes of activation buffers and {taken:.0f} bytes of copies that "
-                    f"the kernel reads do not fit the {self._room[die]:.0f} bytes that experts and reserve leave of "
+                    f"the layer run reads do not fit the {self._room[die]:.0f} bytes that experts and reserve leave of "
                     "its HBM; give a smaller batch, or a policy that spreads tokens more evenly"
                 )
         admitted = np.zeros(len(plan.expert), np.bool_)

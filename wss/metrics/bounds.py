@@ -1,4 +1,4 @@
-"""What no plan can beat: a lower bound on the time of one MoE kernel, given where the experts' weights are.
+"""What no plan can beat: a lower bound on the time of one MoE layer run, given where the experts' weights are.
 
 The largest of four terms, each of which docs/bounds.md proves for every plan, network and order of tasks: tiles of
 tokens on D dies; reads of the dies' HBMs, all together and one by one; and for each expert the best that splitting it
@@ -21,7 +21,7 @@ from wss.records import BoolArray, Exchanged, IntArray
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class WeightLocations:
-    """Where the weights of a layer are when its kernel begins.
+    """Where the weights of a layer are when its layer run begins.
 
     Attributes
     ----------
@@ -56,7 +56,7 @@ class Bounds:
     def of(self, counts: IntArray, where: WeightLocations | None = None) -> float:
         """Return the lower bound in seconds; *counts* is tokens per expert, [experts].
 
-        Where it is not known where weights are, they may be anywhere, and the LLCs full of what the kernel needs.
+        Where it is not known where weights are, they may be anywhere, and the LLCs full of what the layer run needs.
         """
         tiles = -(-counts // self._tile)
         bound = self._compute(-(-int(tiles.sum()) // self._dies))

@@ -1,4 +1,4 @@
-"""The ledger of a run: a row for each kernel, and per link what it carried in decode."""
+"""The ledger of a run: a row for each layer run, and per link what it carried in decode."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ from wss.records import Exchanged, FloatArray, IntArray, LayerRow, LayerRun, Pla
 
 
 class Ledger:
-    """Rows of one policy's kernels, and sums over its decode kernels by link and by die.
+    """Rows of one policy's layer runs, and sums over its decode layer runs by link and by die.
 
-    *exchanges* is whether the kernels dispatch and combine token activations.
+    *exchanges* is whether the layer runs dispatch and combine token activations.
     """
 
     def __init__(
@@ -48,7 +48,7 @@ class Ledger:
 
     @property
     def decode(self) -> list[LayerRow]:
-        """The rows of decode: its kernels, and the moves of experts between or beside them."""
+        """The rows of decode: its layer runs, and the moves of experts between or beside them."""
         return [row for row in self.rows if row.phase != "prefill"]
 
     @property
@@ -71,7 +71,7 @@ class Ledger:
         evictions: int,
         hbm_used: float,
     ) -> None:
-        """Check that the kernel kept all bytes and its bound, and enter its row; *layer* is absolute.
+        """Check that the layer run kept all bytes and its bound, and enter its row; *layer* is absolute.
 
         *where* is where its experts' weights were when it began, *exchanged* what its activations took, *planned* for
         how many seconds it waited for its plan.
@@ -146,7 +146,7 @@ class Ledger:
     ) -> None:
         """Append a row of moves of experts of *layer*: what *moved*, and what the links carried of it, [links].
 
-        All dies are taken to work as long as it takes: nothing else runs. The bound of a kernel counts no moves.
+        All dies are taken to work as long as it takes: nothing else runs. The bound of a layer run counts no moves.
         """
         row = LayerRow(
             policy=self.policy,

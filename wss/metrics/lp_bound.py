@@ -1,6 +1,6 @@
 """What the best plan could reach if tokens and reads could be cut at will: a yardstick for planners, not a policy.
 
-For a kernel, a linear programme (scipy, HiGHS) finds the least T with
+For a layer run, a linear programme (scipy, HiGHS) finds the least T with
 
     x[e, d]  share of expert e's tokens that die d computes, sum over d is 1
     y[e, d, s]  reads of e by d from source s, at least x[e, d] in all

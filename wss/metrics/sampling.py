@@ -9,7 +9,7 @@ Techniques, 3rd edition (1977), with N_h layers in stratum h and n_h of them run
   d = (y - R · x) / X, to first order;
 * 95%: Student's t with the variance s² pooled over the strata, as each alone has three or four layers to tell it from.
   Its degrees of freedom are half of (1 + the sum of all n_h - 1), 2 at least, not the whole sum, which would be right
-  for normal values: kernel times have a long tail, and a few large ones not drawn leave the variance too small;
+  for normal values: layer run times have a long tail, and a few large ones not drawn leave the variance too small;
 * rare events: a policy that does in most layers what the baseline does differs in a few. Where these are not drawn, d
   hardly spreads. So if the ratio of times is the same in half of the layers drawn, to within `TIED` of the spread of
   times between layers, d is taken to spread at least `LEAST_SPREAD` as much as if both times were independent;

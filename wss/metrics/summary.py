@@ -1,4 +1,4 @@
-"""From rows to the figures of what was run: sums and ratios of sums over its decode kernels.
+"""From rows to the figures of what was run: sums and ratios of sums over its decode layer runs.
 
 Nothing is extrapolated here: where layers are sampled, `by_layer` has what all of them would give. Prefill is apart.
 """

@@ -1,4 +1,4 @@
-"""The traffic of a kernel: what the plan asks for, and a check that network and memories carried just that."""
+"""The traffic of a layer run: what the plan asks for, and a check that network and memories carried just that."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ ROUNDING = 1e-9
 
 @dataclass(frozen=True, kw_only=True)
 class TrafficTotals:
-    """Reads, hops and bytes of one kernel.
+    """Reads, hops and bytes of one layer run.
 
     Remote and local reads are by where they come from, HBM or LLC; *llc_hit_bytes* of both came out of an LLC, and
     *prefetched_bytes* come on top. byte_hops is the sum over remote reads of bytes times hops.

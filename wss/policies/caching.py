@@ -28,13 +28,13 @@ class Pool:
     new
         Which are about to be written.
     last_use
-        The number of the kernel that last used it; of new ones that of the kernel at hand.
+        The number of the layer run that last used it; of new ones that of the layer run at hand.
     uses
-        How many kernels have used the expert on this die, fetched or held, since the run began.
+        How many layer runs have used the expert on this die, fetched or held, since the run began.
     foreseen
         What the rule `needs` to know, as it was told when the expert's layer last ran: with ``needs = "expected"`` what
-        the prediction expects of the layer's next kernel; with ``needs = "next"`` the number of the kernel in which the
-        die will compute the expert next, infinite for never, which only an oracle knows; else zero.
+        the prediction expects of the layer's next layer run; with ``needs = "next"`` the number of the layer run in
+        which the die will compute the expert next, infinite for never, which only an oracle knows; else zero.
     """
 
     new: BoolArray
@@ -46,7 +46,7 @@ class Pool:
 class Caching(Protocol):
     """Chooses among the copies of one die; a pure function.
 
-    What the kernel at hand reads is in no pool: it cannot be overwritten meanwhile. A rule that is no policy but a
+    What the layer run at hand reads is in no pool: it cannot be overwritten meanwhile. A rule that is no policy but a
     bound may have it there, with a class attribute `pins` of False.
     """
 
@@ -97,7 +97,7 @@ class Belady:
     Where a die's use of experts does not depend on who holds copies, and all that is fetched is offered, no rule
     fetches less often. A copy from one use to the next saves a fetch and takes a slot meanwhile: when more meet than
     fit, giving up the one that ends last leaves most room to the others (Belady, 1966). For that it may give up what
-    the kernel at hand reads, which other rules must not.
+    the layer run at hand reads, which other rules must not.
     """
 
     __pydantic_config__ = CHECKED

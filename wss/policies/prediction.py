@@ -22,11 +22,11 @@ class Prediction(Protocol):
 
     What it is shown as *heat* is what the class says that it `needs`, a class attribute, "pairs" if there is none:
 
-    * "pairs": *heat*[i, j] counts how often, in this layer and up to this kernel, a token sent to expert i was followed
-      by a token of the same request sent to expert j, [experts, experts];
+    * "pairs": *heat*[i, j] counts how often, in this layer and up to this layer run, a token sent to expert i was
+      followed by a token of the same request sent to expert j, [experts, experts];
     * "prefill": the same, of the prefill alone;
     * "decayed": the same, a pair of n steps ago counting 2^(-n / half_life), an attribute;
-    * "next": which experts each die will compute in the layer's next kernel, [dies, experts], 0 or 1: an oracle;
+    * "next": which experts each die will compute in the layer's next layer run, [dies, experts], 0 or 1: an oracle;
     * "nothing": zeros, [experts, experts].
     """
 
@@ -39,7 +39,7 @@ class Expecting(Prediction, Protocol):
     """A prediction that can tell a caching rule how much it expects of a copy."""
 
     def expected(self, heat: IntArray | FloatArray, plan: Plan, num_dies: int) -> FloatArray:
-        """Return how much use is expected of each expert on each die in the layer's next kernel, [dies, experts]."""
+        """Return how much use is expected of each expert on each die in the layer's next layer run, [dies, experts]."""
         ...
 
 
@@ -116,7 +116,7 @@ class DecayingHeatmap(TokenHeatmap):
 
 @dataclass(frozen=True, kw_only=True)
 class Oracle:
-    """What the die will compute again in the layer's next kernel; an oracle: it knows the next step's routing."""
+    """What the die will compute again in the layer's next layer run; an oracle: it knows the next step's routing."""
 
     __pydantic_config__ = CHECKED
 

@@ -1,4 +1,4 @@
-"""Prefetching: what each die, when it is done with a kernel, should read into its LLC for the next layer."""
+"""Prefetching: what each die, when it is done with a layer run, should read into its LLC for the next layer."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class Prefetching(Protocol):
         ----------
         seen
             Tokens that each expert of the next layer has had up to now, [experts]; if the class attribute `needs` is
-            "layers", tokens that are expected of each in the next kernel, by `followers`.
+            "layers", tokens that are expected of each in the next layer run, by `followers`.
         holders
             Which dies hold each of them in their HBM, [experts, dies]; a die can only prefetch what it holds.
         slots
@@ -59,7 +59,7 @@ class Popular:
 
 @dataclass(frozen=True, kw_only=True)
 class LayerHeatmap(Popular):
-    """The experts of the die that this kernel's tokens should want next, from what followed in the next layer so far.
+    """The experts of the die that the tokens of this layer run should want next, by what followed in the next layer.
 
     After the last layer, and where nothing has followed yet, the popular ones.
     """
@@ -75,7 +75,7 @@ def followers(counts: IntArray, heat: IntArray, seen: IntArray) -> FloatArray:
     Parameters
     ----------
     counts
-        Tokens of each expert in this kernel, [experts].
+        Tokens of each expert in this layer run, [experts].
     heat
         How often a token of expert i of this layer was sent to expert j of the next one, [experts, experts].
     seen

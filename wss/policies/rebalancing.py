@@ -26,8 +26,8 @@ class Rebalancing(Protocol):
     """Says, before a decode step, whether to place experts anew, and by which load.
 
     Attributes of a class, where it has them, say how weights move: ``how``, "blocking" (all before the step, which
-    waits; so it is without the attribute) or "background" (with what kernels leave of HBMs and links), and ``gain``, by
-    which share of the largest die's time a layer has to get better to be moved at all (0: any layer that changes). A
+    waits; so it is without the attribute) or "background" (with what layer runs leave of HBMs and links), and ``gain``,
+    by which share of the largest die's time a layer has to get better to be moved at all (0: any layer that changes). A
     class with a ``history`` (`LoadHistorySpec`) is handed its loads, [layers, experts], after *counts*.
     """
 
@@ -132,7 +132,7 @@ def worthwhile(now: IntArray, then: IntArray, tokens: FloatArray, history: Place
     now, then
         Replicas on each die, [layers, experts, dies].
     tokens
-        Expected tokens of each expert in a kernel, [layers, experts], in equal parts on all its replicas.
+        Expected tokens of each expert in a layer run, [layers, experts], in equal parts on all its replicas.
     history
         Knows what tokens cost.
     gain

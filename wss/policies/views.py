@@ -53,7 +53,7 @@ class Costs:
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class LayerView:
-    """One MoE kernel as it is launched.
+    """One MoE layer run as it is launched.
 
     Attributes
     ----------
@@ -145,9 +145,9 @@ class PlacementView:
         How often two experts had the same token in the prefill, [layers, experts, experts], symmetric, zero on the
         diagonal; None unless the placement asks for it (``needs = "pairs"``).
     tokens
-        Tokens of all experts together in one kernel of a full batch.
+        Tokens of all experts together in one layer run of a full batch.
     room
-        How many experts, of all layers together, a die has room for, with the buffers of a whole kernel beside them.
+        How many experts, of all layers together, a die has room for, with the buffers of a whole layer run beside them.
     coordinates
         x and y of each die, [dies, 2].
     costs
@@ -190,7 +190,7 @@ class PlacementView:
 
     @cached_property
     def expected(self) -> FloatArray:
-        """Tokens that each expert will have in a kernel if routing stays as seen; all alike in a layer not seen."""
+        """Tokens that each expert will have in a layer run if routing stays as seen; all alike in a layer not seen."""
         seen = self.load.sum(axis=1, keepdims=True)
         known = np.where(seen > 0, self.load, 1.0)
         expected: FloatArray = known * (self.tokens / known.sum(axis=1, keepdims=True))
@@ -200,7 +200,7 @@ class PlacementView:
     def seconds(self, tokens: FloatArray) -> FloatArray:
         """Return what experts with *tokens* take a die: reading or computing, whichever is longer (a roofline).
 
-        Less than one token a kernel is a read every so many kernels.
+        Less than one token a layer run is a read every so many layer runs.
         """
         seconds: FloatArray = np.maximum(np.minimum(tokens, 1.0) * self.costs.hbm_read, tokens * self.costs.token)
         return seconds

@@ -20,7 +20,7 @@ BARS: tuple[tuple[str, str, str, bool], ...] = (
     ("speedup", "speedup", "speedup over the baseline (x)", False),
     ("throughput", "throughput_tokens_per_s", "tokens/s of the MoE layers", False),
     ("paper_throughput", "throughput_paper_tokens_per_s", "tokens/s, as the paper counts", False),
-    ("hops", "hops", "hops of all decode kernels", True),
+    ("hops", "hops", "hops of all decode layer runs", True),
     ("bound", "bound_ratio", "decode time over the lower bound (x)", False),
 )
 DRAM = (
@@ -85,7 +85,7 @@ def write_bars(rows: Sequence[Row], axes: Sequence[str], title: str, folder: Pat
         scale = parse(f"1 {unit}", "size")
         with paper() as plt:
             fig = _draw(plt, frame, partial(_stacked, frame=frame, scale=scale), _linear(max(heights) / scale))
-            what = f"DRAM traffic of all decode kernels ({unit}){suffix}"
+            what = f"DRAM traffic of all decode layer runs ({unit}){suffix}"
             written.append(_finish(fig, frame, what, title, folder / f"dram.{kind}"))
     return written
 

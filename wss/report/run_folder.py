@@ -127,7 +127,7 @@ def _move(temporary: Path, out: Path | None, force: bool) -> Path:
 
 
 def _kernels(ledgers: Sequence[Ledger]) -> pa.Table:
-    """Return a row for each kernel under each policy, with each seed."""
+    """Return a row for each layer run under each policy, with each seed."""
     rows = [row for ledger in ledgers for row in ledger.rows]
     kinds = {"str": pa.string(), "int": pa.int64(), "float": pa.float64()}
     schema = pa.schema([(field.name, kinds[str(field.type)]) for field in fields(LayerRow)])

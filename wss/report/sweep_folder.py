@@ -124,7 +124,7 @@ def sweep_table(axes: Sequence[str], rows: Rows) -> str:
 def sweep_legend(rows: Rows, notes: Sequence[str]) -> str:
     """Return what has to be said below the table: scale and intervals, the baseline, and the notes of the runs."""
     baselines = for_terminal(", ".join(dict.fromkeys(str(row["baseline"]) for row in rows)))
-    lines = ["", *scale_of(rows), f"decode time and hops: sums over decode kernels; speedup is over {baselines}"]
+    lines = ["", *scale_of(rows), f"decode time and hops: sums over decode layer runs; speedup is over {baselines}"]
     return "\n".join([*lines, *(f"note: {for_terminal(note)}" for note in notes)])
 
 

@@ -180,8 +180,8 @@ def _legend(run: dict[str, Any], *, moves: bool) -> list[str]:
         *said,
         *([moved] if moves else []),
         "step: MoE layers of one decode step; tokens/s counts MoE time alone; speedup is over " + run["baseline"] + ";",
-        "hops, bytes: sums over all decode kernels; busiest link: its bytes over what it could carry in that time;",
-        "imbalance: kernel time over the mean die's; x bound: decode time over what no plan can beat",
+        "hops, bytes: sums over all decode layer runs; busiest link: its bytes over what it could carry in that time;",
+        "imbalance: layer run time over the mean die's; x bound: decode time over what no plan can beat",
         "with the experts where this policy has them, so it is not to be compared between policies.",
         *(["exchange: share of the time in which tokens go to the experts' dies and back."] if exchanges else []),
     ]
@@ -191,4 +191,4 @@ def _planning(summary: dict[str, Any], order: Sequence[str]) -> list[str]:
     """Return a line on what the policies' answers took; none where they were not asked."""
     costs = summary["provenance"]["times"].get("planning", {})
     said = [f"{policy} {1e3 * costs[policy]['median_cpu_s']:.2g}" for policy in order if costs.get(policy)]
-    return [f"planning, ms of CPU time a kernel (median): {', '.join(said)}."] if said else []
+    return [f"planning, ms of CPU time a layer run (median): {', '.join(said)}."] if said else []

@@ -1,8 +1,8 @@
 """Rebalancing at work: ask the placement anew, and move weights over the wafer's own links, before a step or beside it.
 
-Blocking, layer after layer is moved as a kernel that only reads and keeps, and the step waits for all: as a layer's old
-homes are free before the next layer moves, room is needed for one layer. In the background, moves take what kernels
-leave of HBMs and links (`wss.engine.background`), and an expert changes its home when its last byte is there.
+Blocking, layer after layer is moved as a layer run that only reads and keeps, and the step waits for all: as a layer's
+old homes are free before the next layer moves, room is needed for one layer. In the background, moves take what layer
+runs leave of HBMs and links (`wss.engine.background`), and an expert changes its home when its last byte is there.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ class Migration:
     homes, copies, ledger
         The state that moves change, and where they are entered.
     carry
-        Runs a kernel that only reads and keeps.
+        Runs a layer run that only reads and keeps.
     ask
         Asks the policy.
     seen
@@ -119,7 +119,7 @@ class Migration:
         ]
 
     def before(self, kernel: LayerTokens) -> int:
-        """Rebalance before *kernel*, if it begins a decode step and that is due.
+        """Rebalance before *layer run*, if it begins a decode step and that is due.
 
         Returns
         -------
@@ -138,7 +138,7 @@ class Migration:
         return self._entered - entered
 
     def after(self, kernel: LayerTokens, run: LayerRun) -> None:
-        """Count the tokens of *kernel*, and move weights beside it, if they move in the background."""
+        """Count the tokens of *layer run*, and move weights beside it, if they move in the background."""
         if kernel.step == 0:
             return
         if kernel.step > len(self._counts):
@@ -199,7 +199,7 @@ class Migration:
             self._homes.land(layer, experts, dies)
 
     def _move_beside(self, step: int, run: LayerRun) -> None:
-        """Move what is coming with what the kernel *run* left of HBMs and links."""
+        """Move what is coming with what the layer run *run* left of HBMs and links."""
         if self._moves is None:
             layers, experts, dies = np.nonzero(self._homes.coming)
             self._moves = layers, self._reads(layers, experts, dies)
@@ -217,7 +217,7 @@ class Migration:
             self._moves = None
 
     def _enter(self, step: int, layer: int, plan: Plan, moved: FloatArray, there: BoolArray) -> None:
-        """Enter what *moved* of each of the moves *plan* beside a kernel, and which are *there*, [moves] each."""
+        """Enter what *moved* of each of the moves *plan* beside a layer run, and which are *there*, [moves] each."""
         hops = self._wafer.hops[plan.source, plan.die]
         whole = TrafficTotals(
             remote_reads=int(there.sum()),

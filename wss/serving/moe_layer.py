@@ -1,4 +1,4 @@
-"""One policy at work on the wafer: plan each kernel, decide what to copy, simulate, enter it in the ledger."""
+"""One policy at work on the wafer: plan each layer run, decide what to copy, simulate, enter it in the ledger."""
 
 from __future__ import annotations
 
@@ -128,7 +128,7 @@ class MoeLayerExecutor:
         return [*notes, f"{self._policy.name} prefetches nothing: {too_large}"]
 
     def run(self, kernel: LayerTokens) -> None:
-        """Plan the kernel, decide what to copy, simulate it, and enter it in the ledger."""
+        """Plan the layer run, decide what to copy, simulate it, and enter it in the ledger."""
         name = self._policy.name
         if kernel.step > 0:
             self._served[kernel.layer] += kernel.counts
@@ -180,14 +180,14 @@ class MoeLayerExecutor:
             self._moving.after(kernel, outcome)
 
     def _carry(self, moves: Plan) -> LayerRun:
-        """Run a kernel that only reads and keeps, past the LLCs."""
+        """Run a layer run that only reads and keeps, past the LLCs."""
         llcs = Llcs(replace(self._wafer.spec.die.llc, size=0.0), self._wafer.num_dies)
         names = replace(moves, expert=np.arange(len(moves.expert)))  # of one layer, but no read is another's
         common = (llcs, 0, names, self._bytes, np.zeros(len(moves.expert)), self._window)
         return self._compiled(*common) if self._compiled is not None else simulate_layer(self._network, *common)
 
     def _view(self, kernel: LayerTokens, replicas: IntArray, placed: IntArray) -> LayerView:
-        """Return what an allocation sees of *kernel* with these *replicas*, of which *placed* are no copies.
+        """Return what an allocation sees of *layer run* with these *replicas*, of which *placed* are no copies.
 
         Both are [experts, dies].
         """
@@ -205,12 +205,12 @@ class MoeLayerExecutor:
         )
 
     def _plan(self, view: LayerView) -> Plan:
-        """Ask for the plan of a kernel."""
+        """Ask for the plan of a layer run."""
         plan = self._ask("allocation", self._policy.allocation.allocate, view)
         return checked_plan(plan, view, self._policy.name)
 
     def _future(self) -> DecodeOracle:
-        """Plan all kernels to come, for oracles."""
+        """Plan all layer runs to come, for oracles."""
         return DecodeOracle(
             self._seen.kernels,
             lambda kernel: self._plan(self._view(kernel, self._placed[kernel.layer], self._placed[kernel.layer])),
@@ -228,7 +228,7 @@ class MoeLayerExecutor:
         return buffers
 
     def _ahead(self, kernel: LayerTokens) -> PrefetchPlan | None:
-        """Ask what to prefetch for the next kernel; None for nothing."""
+        """Ask what to prefetch for the next layer run; None for nothing."""
         if self._slots == 0 or isinstance(self._policy.prefetching, NoPrefetch):
             return None
         holders = sealed(self._copies.holders(kernel.next_layer))
@@ -247,7 +247,7 @@ def exchange_of(experiment: Experiment, wafer: Wafer) -> AllToAll | None:
 
 
 def _fast_twin(experiment: Experiment, network: NetworkModel, policy: Policy) -> Callable[..., LayerRun] | None:
-    """Return what runs kernels in compiled code, over the fluid or the circuit network and without prefetching.
+    """Return what runs layer runs in compiled code, over the fluid or the circuit network and without prefetching.
 
     Raises
     ------

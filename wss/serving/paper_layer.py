@@ -136,7 +136,7 @@ class PaperLayer:
         return float((self._placed + self._memories.num_copies * self._copy_bytes).max())
 
     def run(self, kernel: LayerTokens) -> None:
-        """Plan the kernel, run it, and enter it in the ledger."""
+        """Plan the layer run, run it, and enter it in the ledger."""
         tasks = self._plan(kernel)
         wanted = self._wanted(kernel, tasks)
         self._enter(kernel, tasks, self._kernel(self._machine, self._memories, kernel.layer, tasks, wanted))
@@ -164,7 +164,7 @@ class PaperLayer:
         return wanted_copies(kernel.heat, tasks, self._wafer.num_dies, prediction.share, fetched)
 
     def _enter(self, kernel: LayerTokens, tasks: IntArray, counts: Counts) -> None:
-        """Enter the kernel's row, and in decode what the links carried."""
+        """Enter the layer run's row, and in decode what the links carried."""
         slice_bytes, slices = self._machine.slice_bytes, counts.remote_slices
         home, die = self._machine.homes[tasks[:, 0]], tasks[:, 1]
         data = _carried(self._wafer.routes, home, die, slices, slice_bytes, self._wafer.num_links)
@@ -214,5 +214,5 @@ class PaperLayer:
 
 
 def _in_python(machine: Machine, memories: Memories, layer: int, tasks: IntArray, wanted: BoolArray) -> Counts:
-    """Run a kernel as `compiled_paper_layer` does, on the engine that is there to be read."""
+    """Run a layer run as `compiled_paper_layer` does, on the engine that is there to be read."""
     return PaperLayerRun(machine, memories, layer, tasks, wanted).run()

@@ -63,7 +63,7 @@ class RoutingHistory:
 
     @cached_property
     def kernels(self) -> list[LayerTokens]:
-        """All kernels of the run, which oracles alone may know; their heat is not counted."""
+        """All layer runs of the run, which oracles alone may know; their heat is not counted."""
         assert self._replayed is not None
         return list(self._replayed().kernels())
 
@@ -80,7 +80,7 @@ class RoutingHistory:
         return self._counted(decode=True)
 
     def _counted(self, *, decode: bool) -> IntArray:
-        """Count the kernels of the prefill, or those of the decode steps."""
+        """Count the layer runs of the prefill, or those of the decode steps."""
         load, places = self._nothing, layer_indices(self._experiment)
         assert self._replayed is not None
         for kernel in self._replayed().kernels():
@@ -134,7 +134,7 @@ def history_of(
 
 
 def _room(experiment: Experiment, wafer: Wafer) -> int:
-    """Return how many experts a die has room for, with the buffers of a whole kernel beside them."""
+    """Return how many experts a die has room for, with the buffers of a whole layer run beside them."""
     model = experiment.model
     buffers = experiment.batch * model.top_k * model.buffer_bytes(experiment.precision)
     return max(0, int((wafer.usable_hbm - buffers) // model.expert_bytes(experiment.precision)))

@@ -14,7 +14,7 @@ from wss.policies import Policy
 from wss.policies.allocation.basic import FIXED
 
 PCIE = 64e9  # B/s each way, PCIe 5.0 x16 (PCI-SIG)
-ROUND_TRIP = 20e-6  # s, with a kernel's launch and the driver (assumed)
+ROUND_TRIP = 20e-6  # s, with a layer run's launch and the driver (assumed)
 TABLE_BITS = 72  # of an expert in the distribution table (the paper's table II)
 TASK_BYTES = 8  # expert, die, tokens (assumed)
 

@@ -17,8 +17,8 @@ class PolicyHost:
     """Asks the parts of the policy *policy* in one run; what its answers took is kept.
 
     The time is the process' CPU time from a question to its answer, threads of a planner included; checking the answer
-    is not part of it. Code that is compiled when it is first called makes the first kernels dear, so that the median
-    says what a kernel takes and the largest does not.
+    is not part of it. Code that is compiled when it is first called makes the first layer runs dear, so that the median
+    says what a layer run takes and the largest does not.
     """
 
     def __init__(self, policy: str) -> None:
@@ -27,7 +27,7 @@ class PolicyHost:
         self._kernels: list[dict[str, float]] = []
 
     def begin(self) -> None:
-        """Begin a kernel: what is asked from now on is asked for it."""
+        """Begin a layer run: what is asked from now on is asked for it."""
         self._kernels.append({})
 
     def __call__(self, what: str, question: Callable[..., T], *arguments: Any) -> T:
@@ -42,7 +42,7 @@ class PolicyHost:
         return answer
 
     def cost(self) -> dict[str, Any]:
-        """Return CPU seconds: of the placement; of a kernel, median and largest; medians by part; and how many kernels.
+        """Return CPU seconds: of the placement; of a layer run, median, largest and medians by part; and their number.
 
         Only times may depend on it: it is another in every run.
         """

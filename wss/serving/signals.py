@@ -60,7 +60,7 @@ class DecodeOracle:
 
     Parameters
     ----------
-    kernels
+    layer runs
         Of the whole run.
     planned
         Makes the plan of one without copies.
@@ -84,12 +84,12 @@ class DecodeOracle:
             self._next[step] = np.where(used[step + 1], step + 1, self._next[step + 1])
 
     def next_step(self, kernel: LayerTokens) -> IntArray:
-        """Return which experts each die computes in the layer's kernel of the next step, [dies, experts], 0 or 1."""
+        """Return which experts each die computes in the layer's layer run of the next step, [dies, experts], 0 or 1."""
         computes: IntArray = self._used[kernel.step + 1, kernel.layer].astype(np.int64)
         return computes
 
     def next_use(self, kernel: LayerTokens) -> FloatArray:
-        """Return the number, in the order of time, of the next kernel in which each die computes each expert.
+        """Return the number, in the order of time, of the next layer run in which each die computes each expert.
 
         [dies, experts]; infinite for never.
         """
@@ -99,7 +99,7 @@ class DecodeOracle:
 
 
 class SignalProvider:
-    """What one policy is shown, kernel by kernel in the order of time.
+    """What one policy is shown, layer run by layer run in the order of time.
 
     Parameters
     ----------

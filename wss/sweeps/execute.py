@@ -34,17 +34,17 @@ POLL_S = 0.5
 
 @dataclass(frozen=True)
 class _Place:
-    """Where a chunk says how many kernels it has run: a number shared between processes, if there is one."""
+    """Where a chunk says how many layer runs it has run: a number shared between processes, if there is one."""
 
     number: int
 
     def __call__(self, what: str, done: int, total: int) -> None:
-        """Note *done* kernels."""
+        """Note *done* layer runs."""
         if _COUNTS is not None and what == "simulating":
             _COUNTS[self.number] = done
 
 
-_COUNTS: Any = None  # in a worker: kernels that each chunk has run
+_COUNTS: Any = None  # in a worker: layer runs that each chunk has run
 
 
 def _share(counts: Any, path: Sequence[str]) -> None:
@@ -98,7 +98,7 @@ def run_sweep(tasks: Sequence[Task], folder: Folder, workers: int, dask: str | N
     dask
         The address of a dask scheduler, to run tasks on its workers instead.
     progress
-        Told how many kernels of how many have been run, those of earlier results not among them.
+        Told how many layer runs of how many have been run, those of earlier results not among them.
 
     Raises
     ------

@@ -56,7 +56,7 @@ class Task:
 
     @property
     def kernels(self) -> int:
-        """About how many kernels it runs, to reckon progress by."""
+        """About how many layer runs it runs, to reckon progress by."""
         experiment = self.experiment
         sample = experiment.layers
         layers = sample.sample if isinstance(sample, LayerSample) else len(experiment.layers_run)

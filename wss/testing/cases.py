@@ -1,4 +1,4 @@
-"""What policies are tried on: wafers whole and damaged, and kernels with all that is awkward about them."""
+"""What policies are tried on: wafers whole and damaged, and layer runs with all that is awkward about them."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def model_of(num_experts: int) -> ModelShape:
 def with_room(wafer: Wafer, model: ModelShape, extra: int | None) -> Wafer:
     """Return *wafer* with HBMs that hold an even share of all layers and *extra* experts, None for as they are.
 
-    The buffers of a whole kernel fit beside them.
+    The buffers of a whole layer run fit beside them.
     """
     if extra is None:
         return wafer
@@ -74,7 +74,7 @@ def experiment_of(policy: Policy, wafer: Wafer, model: ModelShape, engine: Engin
     return Experiment(
         model=model,
         wafer=wafer.spec,
-        trace=SynthSpec(requests=8, prompt_max=8),  # what experts met is made up from this; kernels are `replay_of`
+        trace=SynthSpec(requests=8, prompt_max=8),  # what experts met is made up from this; layer runs are `replay_of`
         batch=BATCH,
         steps=len(STEPS) - 1,
         layers=(model.moe_layers[0], model.moe_layers[-1]),
@@ -117,7 +117,7 @@ STEPS = (
 
 @cache
 def _requests(num_experts: int, *, prefill: bool) -> list[RequestRouting]:
-    """Return the requests whose replay has the kernels of `STEPS`, in two layers that are drawn apart."""
+    """Return the requests whose replay has the layer runs of `STEPS`, in two layers that are drawn apart."""
     model, draws = model_of(num_experts), np.random.default_rng(num_experts)
     steps = STEPS if prefill else STEPS[1:]
     experts = np.empty((BATCH, len(steps), len(model.moe_layers), model.top_k), np.int16)
@@ -140,7 +140,7 @@ def _requests(num_experts: int, *, prefill: bool) -> list[RequestRouting]:
 
 @cache
 def replay_of(num_experts: int, *, prefill: bool = True) -> Replay:
-    """Return the kernels of the trial: those of `STEPS`, with or without the first, the prefill."""
+    """Return the layer runs of the trial: those of `STEPS`, with or without the first, the prefill."""
     requests = _requests(num_experts, prefill=prefill)
     return Replay(requests, BATCH, len(STEPS) - 1, (0, len(model_of(num_experts).moe_layers) - 1), num_experts)
 

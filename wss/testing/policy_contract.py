@@ -26,7 +26,7 @@ from wss.serving.placement import RoutingHistory, costs_of, place
 from wss.testing.cases import WAFERS, Scattered, experiment_of, model_of, replay_of, wafer_of, with_room
 from wss.testing.trial import ContractError, Doubting, at, difference, rows_of
 
-EXPERTS = (40, 384)  # of the models that kernels are of
+EXPERTS = (40, 384)  # of the models that layer runs are of
 # Experts of a layer; for how many more than an even share of all layers a die has room (None: plenty); is there prefill
 PLACED = (*product((1, 7, 40), (0, 4, None), (True,)), (40, 4, False), (384, 4, True))
 COPIES = 3  # of remote experts that a die has room for where caching is tried

@@ -81,7 +81,7 @@ class Trial(MoeLayerExecutor):
 
 
 def rows_of(policy: Policy, wafer: Wafer, num_experts: int, engine: Engine = "auto") -> list[LayerRow]:
-    """Run the kernels of `STEPS` under *policy*, and return their rows.
+    """Run the layer runs of `STEPS` under *policy*, and return their rows.
 
     Raises
     ------

@@ -1,7 +1,7 @@
 """Replay of a batch by counts alone: requests are taken in as a stream, and none of them is held.
 
-Where nobody asks what followed what (no policy predicts), a kernel is its counts and the order in which experts are
-first seen; both are kept for every (step, layer), whatever the number of requests. Same kernels as `Replay`.
+Where nobody asks what followed what (no policy predicts), a layer run is its counts and the order in which experts are
+first seen; both are kept for every (step, layer), whatever the number of requests. Same layer runs as `Replay`.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ def _take_in(experts, layers, step, times, counts, first, place):  # type: ignor
 
 
 class CountedReplay:
-    """The kernels of a batch, counted.
+    """The layer runs of a batch, counted.
 
     Parameters
     ----------
@@ -74,7 +74,7 @@ class CountedReplay:
         return int(self._tokens[step])
 
     def kernels(self) -> Iterator[LayerTokens]:
-        """Yield every kernel in the order of time, as `Replay.kernels`; heat is zero."""
+        """Yield every layer run in the order of time, as `Replay.kernels`; heat is zero."""
         num_layers, num_experts = self._counts.shape[1:]
         heat = np.zeros((num_experts, num_experts), np.int64)
         seen = np.zeros((num_layers, num_experts), np.int64)

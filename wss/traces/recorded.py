@@ -4,8 +4,8 @@ Step 0 is the prefill of the whole batch; step i >= 1 is the i-th decode token o
 that has ended contributes nothing further. Where the batch exceeds the requests, the list is repeated cyclically: a
 request then counts as often as it occurs.
 
-The routing that a kernel may know is what has happened when it is launched: its own layer's routing in this step, and
-all before. `LayerTokens.heat` holds exactly that.
+The routing that a layer run may know is what has happened when it is launched: its own layer's routing in this step,
+and all before. `LayerTokens.heat` holds exactly that.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from wss.traces.schema import RequestRouting
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class LayerTokens:
-    """One MoE kernel to run.
+    """A layer run: one MoE layer of one step.
 
     Attributes
     ----------
@@ -40,12 +40,12 @@ class LayerTokens:
         How often expert i was followed by expert j in the next token of the same request, in this layer, up to and
         including this step, [experts, experts]. A view that the next step of the layer changes.
     next_layer, next_seen
-        The layer of the next kernel, and the tokens that each of its experts has had so far, [experts]. A view too.
+        The layer of the next layer run, and the tokens that each of its experts has had so far, [experts]. A view too.
     next_heat
         How often a token sent to expert i of this layer was sent to expert j of the next one, up to the step before,
         [experts, experts]; nothing follows the last layer. A view too; None if it is not counted.
     routed
-        The experts of each token, a view that the next kernel changes; None if they are not at hand.
+        The experts of each token, a view that the next layer run changes; None if they are not at hand.
     zero_choices
         How often the router chose an expert without weights; such choices are in none of the counts above.
     """
@@ -63,7 +63,7 @@ class LayerTokens:
 
 
 class RoutingSource(Protocol):
-    """The kernels of a batch, however they are made; *steps* decode steps of *layers* (see `Replay`)."""
+    """The layer runs of a batch, however they are made; *steps* decode steps of *layers* (see `Replay`)."""
 
     steps: int
     layers: tuple[int, ...]
@@ -78,12 +78,12 @@ class RoutingSource(Protocol):
         ...
 
     def kernels(self) -> Iterator[LayerTokens]:
-        """Yield every kernel in the order of time: by step, then by layer; step 0 only where there is prefill."""
+        """Yield every layer run in the order of time: by step, then by layer; step 0 only where there is prefill."""
         ...
 
 
 class Replay:
-    """The kernels of a batch.
+    """The layer runs of a batch.
 
     Parameters
     ----------
@@ -154,7 +154,7 @@ class Replay:
         return int(self._times[self._step == step].sum())
 
     def kernels(self) -> Iterator[LayerTokens]:
-        """Yield every kernel in the order of time: by step, then by layer; step 0 only where there is prefill."""
+        """Yield every layer run in the order of time: by step, then by layer; step 0 only where there is prefill."""
         heat = np.zeros((len(self.layers), self._num_experts, self._num_experts), np.int64)
         below = np.zeros((len(self.layers) if self._with_layers else 0, *heat.shape[1:]), np.int64)
         seen = np.zeros((len(self.layers), self._num_experts), np.int64)

@@ -1,4 +1,4 @@
-"""Choices of zero-computation experts, which have neither weights nor FLOP, left out of the kernels of a batch.
+"""Choices of zero-computation experts, which have neither weights nor FLOP, left out of the layer runs of a batch.
 
 Routing numbers such experts from the number of experts with weights on (LongCat-Flash: 512 with weights, 512 to 767
 without).
@@ -14,7 +14,7 @@ from wss.traces.recorded import LayerTokens, RoutingSource
 
 
 class WorkedKernels:
-    """The kernels of *inner*, whose routing has zero-computation experts beyond *num_experts*, without these."""
+    """The layer runs of *inner*, whose routing has zero-computation experts beyond *num_experts*, without these."""
 
     def __init__(self, inner: RoutingSource, num_experts: int) -> None:
         self._inner, self._size = inner, num_experts
@@ -28,7 +28,7 @@ class WorkedKernels:
 
     @property
     def note(self) -> str:
-        """What share of the choices of decode had no work, as far as kernels have been yielded."""
+        """What share of the choices of decode had no work, as far as layer runs have been yielded."""
         share = self._zero / max(self._choices, 1)
         return f"{share:.1%} of the router's choices in decode are zero-computation experts: no weights, no work"
 
@@ -37,7 +37,7 @@ class WorkedKernels:
         return self._inner.tokens(step)
 
     def kernels(self) -> Iterator[LayerTokens]:
-        """Yield every kernel in the order of time."""
+        """Yield every layer run in the order of time."""
         size = self._size
         for kernel in self._inner.kernels():
             counts = kernel.counts[:size]

@@ -1,4 +1,4 @@
-"""One MoE kernel as the paper's own simulator runs it (``physics: paper``).
+"""One MoE layer run as the paper's own simulator runs it (``physics: paper``).
 
 A die has one compute unit, one DRAM and one cache port; an edge of the mesh is one resource for both directions. An
 expert is three slices (its matrices), each read by a chain of its own:
@@ -23,7 +23,7 @@ from wss.records import BoolArray, IntArray
 
 
 class PaperLayerRun:
-    """One kernel: its chains over a `Circuit`."""
+    """One layer run: its chains over a `Circuit`."""
 
     def __init__(self, machine: Machine, memories: Memories, layer: int, tasks: IntArray, wanted: BoolArray) -> None:
         """Set up *tasks* (expert, die, tokens), [tasks, 3], run in that order; *wanted*: worth a copy, [tasks]."""

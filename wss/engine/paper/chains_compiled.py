@@ -1,4 +1,4 @@
-"""One MoE kernel of ``physics: paper`` in compiled code: the twin of `artifact.PaperLayerRun` for long runs.
+"""One MoE layer run of ``physics: paper`` in compiled code: the twin of `artifact.PaperLayerRun` for long runs.
 
 The chains are those that stand there, and the integers that come out are the same (tests hold it to that).
 """

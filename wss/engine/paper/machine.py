@@ -1,4 +1,4 @@
-"""The machine of the paper's own simulator: its numbers, what outlives a kernel, and what a kernel reports.
+"""The machine of the paper's own simulator: its numbers, what outlives a layer run, and what a layer run reports.
 
 The numbers are those of the published artifact, whatever the configured wafer's are; only the mesh is taken from it.
 Times are whole nanoseconds, rounded up as there.
@@ -153,7 +153,7 @@ def _costs(tokens, hidden, intermediate, shares, rate):  # type: ignore[no-untyp
 
 
 class Memories:
-    """What outlives a kernel: which copies the DRAMs hold, without limit, and which slices lie in the LLCs.
+    """What outlives a layer run: which copies the DRAMs hold, without limit, and which slices lie in the LLCs.
 
     Attributes
     ----------
@@ -198,7 +198,7 @@ class Memories:
 
 @dataclass(eq=False, kw_only=True)
 class Counts:
-    """What one kernel did; times in ns.
+    """What one layer run did; times in ns.
 
     Attributes
     ----------

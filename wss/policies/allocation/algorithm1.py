@@ -59,7 +59,7 @@ def candidates_of(expert_holders, centres, hops, estimate, keep, radius):  # typ
 
 @numba.njit(cache=True, nogil=True)
 def algorithm1(ascending, counts, home, where, hops, transfers, costs, block, min_candidates, radius):  # type: ignore[no-untyped-def]
-    """Allocate one kernel.
+    """Allocate one layer run.
 
     Parameters
     ----------

@@ -20,7 +20,7 @@ BLOCK = 50  # tokens
 
 
 class Allocation(Protocol):
-    """Hands out the tokens of one kernel; a pure function of what it sees."""
+    """Hands out the tokens of one layer run; a pure function of what it sees."""
 
     def allocate(self, view: LayerView) -> Plan:
         """Return tasks that compute every token once, no (expert, die) twice; nothing is copied yet."""

@@ -1,6 +1,6 @@
 """Nearest replica: where an expert lives on several dies, each die sends its tokens to the closest of them.
 
-Where a token is when its layer begins is not part of a kernel's view. Attention is spread over the dies, so each is
+Where a token is when its layer begins is not part of a layer run's view. Attention is spread over the dies, so each is
 taken to send an equal share of every expert's tokens: of the n tokens of expert e, die (k + e) mod D sends those from
 k·n/D to (k+1)·n/D, rounded down. Which dies send one more of what does not divide thus differs between experts.
 """
@@ -21,9 +21,9 @@ from wss.records import Plan
 class Nearest:
     """Expert parallelism with replicas: each die's share of an expert's tokens to the holder with fewest hops from it.
 
-    Of equally near holders the one that has fewest tokens so far in this kernel for each of its replicas of the expert,
-    then the lower die; experts are gone through as first seen, sending dies by number. No weights move. SGLang's static
-    dispatch of EPLB's replicas is like it: a GPU's own replica, else one of its node, else any
+    Of equally near holders the one that has fewest tokens so far in this layer run for each of its replicas of the
+    expert, then the lower die; experts are gone through as first seen, sending dies by number. No weights move.
+    SGLang's static dispatch of EPLB's replicas is like it: a GPU's own replica, else one of its node, else any
     (`sglang/srt/eplb/expert_location.py`, 2025).
     """
 

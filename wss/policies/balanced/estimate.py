@@ -1,9 +1,9 @@
 """Forecast: when each task of a plan should end, from what a policy may know of the wafer.
 
-A small fluid model of the kernel, coarser than the engine's. A die runs its tasks in order, with a window of reads in
-flight; a read's slot is free when its task ends. The reads of one HBM share it equally, as do those that cross a link,
-and each goes at the rate of its narrowest share. A task ends when its weights are there and its computing is done,
-which begins when the task before has ended (its read is issued by then):
+A small fluid model of the layer run, coarser than the engine's. A die runs its tasks in order, with a window of reads
+in flight; a read's slot is free when its task ends. The reads of one HBM share it equally, as do those that cross a
+link, and each goes at the rate of its narrowest share. A task ends when its weights are there and its computing is
+done, which begins when the task before has ended (its read is issued by then):
 
     end = max(read done, end of task before + computing)
 

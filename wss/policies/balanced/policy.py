@@ -22,10 +22,10 @@ class Balanced:
     """Whole experts where they are held; what a die cannot finish in time moves in whole tiles.
 
     A die takes its tasks in turn from both ends, the one with most tokens, the one with fewest, and so on: what
-    computes long hides the read of what computes briefly. Of an HBM that is busy most of the kernel, the remote readers
-    take turns instead: the one with most tokens reads first, the j-th of k when its die has done j/k of its tasks.
-    From there, a better order is looked for by forecasts (`ordering`), for the plan of the tightest goal first, then
-    for the others, as long as *budget* lasts; the plan of the least forecast time is taken.
+    computes long hides the read of what computes briefly. Of an HBM that is busy most of the layer run, the remote
+    readers take turns instead: the one with most tokens reads first, the j-th of k when its die has done j/k of its
+    tasks. From there, a better order is looked for by forecasts (`ordering`), for the plan of the tightest goal first,
+    then for the others, as long as *budget* lasts; the plan of the least forecast time is taken.
 
     Parameters
     ----------
@@ -34,7 +34,7 @@ class Balanced:
     late
         Dies that end from this share of the time on are given another order.
     budget
-        Tasks that may be forecast a kernel, all trials together; 0 leaves the order as it is.
+        Tasks that may be forecast a layer run, all trials together; 0 leaves the order as it is.
     """
 
     __pydantic_config__ = CHECKED

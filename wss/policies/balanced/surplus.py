@@ -262,7 +262,7 @@ def _keep(state, plan, tokens, origins):  # type: ignore[no-untyped-def]
 
 @numba.njit(cache=True, nogil=True)
 def surplus(counts, holders, sources, hops, routes, costs):  # type: ignore[no-untyped-def]
-    """Share out one kernel.
+    """Share out one layer run.
 
     Parameters
     ----------

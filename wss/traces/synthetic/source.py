@@ -1,7 +1,7 @@
 """Replay of a synthetic trace as it is made, in the order of time: none of it is held.
 
 A token's routing hangs on the token before it and on the layer before alone. So of every request and layer the last
-token's cluster and experts are kept, whatever the number of steps. Same kernels as `Replay` of the whole trace.
+token's cluster and experts are kept, whatever the number of steps. Same layer runs as `Replay` of the whole trace.
 """
 
 from __future__ import annotations
@@ -116,7 +116,7 @@ def _heat_up(rows, pairs, heat, queue):  # type: ignore[no-untyped-def]
 
 
 class SynthReplay:
-    """The kernels of a batch of synthetic requests.
+    """The layer runs of a batch of synthetic requests.
 
     Parameters
     ----------
@@ -164,7 +164,7 @@ class SynthReplay:
         return int((self._repeats * self._draws.prompt).sum() if step == 0 else self._repeats.sum())
 
     def kernels(self) -> Iterator[LayerTokens]:
-        """Yield every kernel in the order of time, as `Replay.kernels`."""
+        """Yield every layer run in the order of time, as `Replay.kernels`."""
         size, depth = self._num_experts, len(self.layers)
         heat = np.zeros((depth if self._with_heat else 1, size, size), np.int64)
         below = np.zeros((depth if self._with_layers else 0, size, size), np.int64)
