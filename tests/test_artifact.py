@@ -140,7 +140,7 @@ def in_python(*arguments):
 ENGINES = pytest.mark.parametrize("engine", [in_python, compiled_paper_layer])
 
 
-def kernel(engine, task, wanted=False, memories=None):
+def layer_run(engine, task, wanted=False, memories=None):
     m = machine()
     return engine(m, memories or Memories(m, 1), 0, np.array([task]), np.array([wanted]))
 
@@ -150,7 +150,7 @@ def test_a_local_chain_worked_out_by_hand(engine):
     """Three slices: look-ups end at 110, 220, 330; DRAM 300 + ceil(2,004,000 / 3350) = 899 each, one after another from
     110; the last ends at 110 + 3 · 899 = 2807; computing one token of a slice takes 2e6 / 5e5 = 4 ns.
     """
-    counts = kernel(engine, (0, 0, 1))
+    counts = layer_run(engine, (0, 0, 1))
     assert 300 + -(-2_004_000 // 3350) == 899
     assert counts.time == max(110 + 3 * 899 + 4, 110 + 3 * 899 + 30)
     assert (counts.accesses, counts.hops, counts.local_bytes) == (3, 0, 3 * 2_004_000)
@@ -163,7 +163,7 @@ def test_a_remote_chain_worked_out_by_hand(engine):
     Request 1 runs from 110 to 311. Request 2, submitted at 220, is admitted as request 1 is released and runs to 512;
     it is before data 1 in the edge's queue. Then request 3 (330), from 512 to 713, and the data legs.
     """
-    counts = kernel(engine, (0, 1, 1))
+    counts = layer_run(engine, (0, 1, 1))
     assert (counts.hops, counts.remote_bytes, counts.remote_slices.tolist()) == (3, 6_000_000, [3])
     data = -(-2_000_000 * 10 // 15669) + 200
     assert data == 1477
@@ -174,10 +174,10 @@ def test_a_remote_chain_worked_out_by_hand(engine):
 @ENGINES
 def test_a_copy_is_written_to_dram_and_read_there_the_next_time(engine):
     memories = Memories(machine(), 1)
-    first = kernel(engine, (0, 1, 1), True, memories)
+    first = layer_run(engine, (0, 1, 1), True, memories)
     assert first.written_bytes == 6_000_000
     assert memories.num_copies.tolist() == [0, 3]
-    again = kernel(engine, (0, 1, 1), False, memories)
+    again = layer_run(engine, (0, 1, 1), False, memories)
     assert (again.hops, again.local_bytes) == (0, 3 * 2_004_000)
 
 

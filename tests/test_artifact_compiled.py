@@ -36,7 +36,7 @@ def machines(draw):
 
 
 @st.composite
-def kernels(draw, num_dies):
+def layer_runs(draw, num_dies):
     """A layer, tasks in any order, and which are worth a copy; few sizes, so that times fall together."""
     pairs = st.tuples(st.integers(0, EXPERTS - 1), st.integers(0, num_dies - 1))
     chosen = draw(st.lists(pairs, min_size=1, max_size=30, unique=True))
@@ -55,7 +55,7 @@ def plain(thing):
 def test_kernels_run_to_the_same_integers(data):
     machine: Machine = data.draw(machines())
     ours, theirs = Memories(machine, LAYERS), Memories(machine, LAYERS)
-    for layer, tasks, wanted in data.draw(st.lists(kernels(machine.num_dies), min_size=1, max_size=4)):
+    for layer, tasks, wanted in data.draw(st.lists(layer_runs(machine.num_dies), min_size=1, max_size=4)):
         compiled = compiled_paper_layer(machine, ours, layer, tasks, wanted)
         read = PaperLayerRun(machine, theirs, layer, tasks, wanted).run()
         assert plain(compiled) == plain(read)

@@ -23,7 +23,7 @@ COSTS = Costs(hbm_read=30e-6, link_read=52e-6, hop=0.4e-6, token=0.15e-6, latenc
 WAFER = wafer_of((3, 3))
 
 
-def kernel(counts, home, wafer=WAFER, copies=(), costs=COSTS):
+def layer_run(counts, home, wafer=WAFER, copies=(), costs=COSTS):
     """A layer run whose expert e is held by die home[e], and by those of *copies*, (expert, die)."""
     holders = np.zeros((len(counts), wafer.num_dies), np.bool_)
     holders[np.arange(len(counts)), home] = True
@@ -60,16 +60,16 @@ def estimate(view, plan):
 
 
 @st.composite
-def kernels(draw, most=4000):
+def layer_runs(draw, most=4000):
     num_experts = draw(st.integers(1, 30))
     counts = draw(st.lists(st.integers(0, most), min_size=num_experts, max_size=num_experts).filter(any))
     dies = st.integers(0, WAFER.num_dies - 1)
     home = draw(st.lists(dies, min_size=num_experts, max_size=num_experts))
     # usually what carries the weights is full first; if requests are large, what carries those is
-    return kernel(counts, home, costs=dataclasses.replace(COSTS, request=draw(st.sampled_from((0.25, 4.0)))))
+    return layer_run(counts, home, costs=dataclasses.replace(COSTS, request=draw(st.sampled_from((0.25, 4.0)))))
 
 
-@given(kernels())
+@given(layer_runs())
 def test_its_estimate_is_kept_and_never_above_that_of_home(view):
     plan = Balanced().allocate(view)
     checked_plan(plan, view, "balanced")
@@ -92,7 +92,7 @@ def test_its_estimate_is_kept_and_never_above_that_of_home(view):
     assert estimate(view, plan) <= goals[0] * (1 + 1e-6)
 
 
-@given(kernels())
+@given(layer_runs())
 def test_whatever_moves_moves_in_whole_tiles(view):
     plan = Balanced().allocate(view)
     for expert in view.order:
@@ -102,7 +102,7 @@ def test_whatever_moves_moves_in_whole_tiles(view):
 
 def test_a_hot_expert_is_shared_with_its_neighbours():
     """6400 tokens, 100 tiles of 9.6 us: at home 960 us, nine reads from one HBM 270 us, on six dies about 180."""
-    plan = Balanced().allocate(kernel([6400], [4]))
+    plan = Balanced().allocate(layer_run([6400], [4]))
     assert plan.tokens.sum() == 6400
     assert (plan.source == 4).all()
     assert set(plan.die.tolist()) >= {1, 3, 4, 5, 7}  # the nearest before others
@@ -111,14 +111,14 @@ def test_a_hot_expert_is_shared_with_its_neighbours():
 
 def test_of_two_holders_the_one_that_reads_less_is_read_from():
     """Dies 0 and 8 hold the hot expert, and die 0 three others: its neighbours, too, read from the far corner first."""
-    plan = Balanced().allocate(kernel([12800, 64, 64, 64], [0, 0, 0, 0], copies=[(0, 8)]))
+    plan = Balanced().allocate(layer_run([12800, 64, 64, 64], [0, 0, 0, 0], copies=[(0, 8)]))
     away = (plan.expert == 0) & plan.remote
     assert np.count_nonzero(plan.source[away] == 8) > np.count_nonzero(plan.source[away] == 0)
 
 
 def test_the_plan_of_the_least_forecast_is_taken_tightest_goal_first(monkeypatch):
     """The forecast is made to like the third plan best; the order within dies is turned round to see that it counts."""
-    view = kernel([6400, 3200, 900, 900], [4, 4, 0, 1])
+    view = layer_run([6400, 3200, 900, 900], [4, 4, 0, 1])
     goals = surplus(*arguments(view))[2]
     assert len(goals) > 4
     asked = []
@@ -141,22 +141,22 @@ def test_the_plan_of_the_least_forecast_is_taken_tightest_goal_first(monkeypatch
 
 def test_what_hbm_bound_dies_do_not_gain_by_is_left_at_home():
     """Ten experts a die, a tile each: the HBMs take 300 us whatever is moved."""
-    plan = Balanced().allocate(kernel([64] * 90, np.repeat(np.arange(9), 10)))
+    plan = Balanced().allocate(layer_run([64] * 90, np.repeat(np.arange(9), 10)))
     assert not plan.remote.any()
     assert (plan.die == np.repeat(np.arange(9), 10)).all()
 
 
 def test_a_copy_is_used_before_anything_is_read_from_afar():
     """Two experts of 384 us on one die, a copy of one of them on the far corner, which then reads its own."""
-    plan = Balanced().allocate(kernel([2560, 2560], [0, 0], copies=[(1, 8)]))
+    plan = Balanced().allocate(layer_run([2560, 2560], [0, 0], copies=[(1, 8)]))
     assert set(zip(plan.expert.tolist(), plan.die.tolist(), strict=True)) >= {(0, 0), (1, 8)}
     assert (plan.source[plan.die == 8] == 8).all()
 
 
 def test_a_small_gain_is_not_worth_a_read():
     """100 us on one die, nothing on the others: half of it elsewhere would gain less than a link read, 52 us."""
-    assert not Balanced().allocate(kernel([640], [4])).remote.any()
-    assert Balanced().allocate(kernel([1920, 1920], [4, 4])).remote.any()
+    assert not Balanced().allocate(layer_run([640], [4])).remote.any()
+    assert Balanced().allocate(layer_run([1920, 1920], [4, 4])).remote.any()
 
 
 def test_tasks_in_turn_from_both_ends():
@@ -176,7 +176,7 @@ def test_readers_of_a_busy_hbm_begin_one_after_another():
     """
     for tiles, own, places in ((90, 0, [0, 0, 1, 1, 2]), (36, 0, [0, 0, 1]), (48, 2, [0, 0, 1])):
         home = [4] * (1 + own) + [die for die in range(9) if die != 4 for _ in range(2)]
-        plan = Balanced(budget=0).allocate(kernel([tiles * 64] + [64] * (16 + own), home))
+        plan = Balanced(budget=0).allocate(layer_run([tiles * 64] + [64] * (16 + own), home))
         by_die = [plan.expert[plan.die == die].tolist() for die in range(9)]
         assert sorted(by_die[die].index(0) for die in plan.die[(plan.expert == 0) & plan.remote]) == places
         assert by_die[4] == [0, 2, 1][: 1 + own]
@@ -190,7 +190,7 @@ def test_a_pair_takes_its_computing_or_its_reads():
 
 
 def test_compiled_and_plain_agree():
-    view = kernel([3000, 200, 900, 64, 1500, 10], [4, 4, 4, 0, 1, 8])
+    view = layer_run([3000, 200, 900, 64, 1500, 10], [4, 4, 4, 0, 1, 8])
     compiled, plain = surplus(*arguments(view)), surplus.py_func(*arguments(view))
     assert np.array_equal(compiled[0], plain[0])
     assert np.array_equal(compiled[1], plain[1])
@@ -199,13 +199,13 @@ def test_compiled_and_plain_agree():
 
 def test_the_relaxed_optimum_by_hand():
     """One die: what it computes. Two dies, one expert of 1000 tokens: half each, as a read of half takes less."""
-    assert relaxed_optimum(kernel([1000], [0], wafer_of((1, 1)))) == pytest.approx(150e-6)
-    assert relaxed_optimum(kernel([1000], [0], wafer_of((1, 2)))) == pytest.approx(75e-6)
-    assert relaxed_optimum(kernel([8] * 4, [0] * 4, wafer_of((1, 2)))) == pytest.approx(0.4e-6 + 120e-6)
+    assert relaxed_optimum(layer_run([1000], [0], wafer_of((1, 1)))) == pytest.approx(150e-6)
+    assert relaxed_optimum(layer_run([1000], [0], wafer_of((1, 2)))) == pytest.approx(75e-6)
+    assert relaxed_optimum(layer_run([8] * 4, [0] * 4, wafer_of((1, 2)))) == pytest.approx(0.4e-6 + 120e-6)
 
 
 @settings(max_examples=20, deadline=None)
-@given(kernels())
+@given(layer_runs())
 def test_no_plan_is_estimated_below_the_relaxed_optimum(view):
     least = relaxed_optimum(view)
     for allocation in (Balanced(), Home()):
@@ -214,5 +214,5 @@ def test_no_plan_is_estimated_below_the_relaxed_optimum(view):
 
 def test_what_may_be_read_anywhere_goes_where_what_must_be_read_is_not():
     # expert 0, of most tokens, has a copy on die 1; the other three are on die 0 alone
-    plan = Balanced().allocate(kernel([64, 1, 1, 1], [0, 0, 0, 0], copies=[(0, 1)]))
+    plan = Balanced().allocate(layer_run([64, 1, 1, 1], [0, 0, 0, 0], copies=[(0, 1)]))
     assert plan.die[plan.expert == 0].tolist() == [1]

@@ -51,35 +51,35 @@ def one_die(slots, caching):
     return ExpertCopies(placed, np.array([0.0, float(slots)]), 1.0, caching)
 
 
-def next_uses(kernels, at):
+def next_uses(layer_runs, at):
     """The number of the next layer run that uses each expert of the layer of layer run *at*, [2 dies, experts]."""
     told = np.full((2, EXPERTS), np.inf)
-    for later in range(len(kernels) - 1, at, -1):
+    for later in range(len(layer_runs) - 1, at, -1):
         if (later - at) % LAYERS == 0:
-            told[1, list(kernels[later])] = later
+            told[1, list(layer_runs[later])] = later
     return told
 
 
-def fetches(kernels, slots, caching):
+def fetches(layer_runs, slots, caching):
     """How often die 1 fetches if it computes *layer runs*, sets of experts of layers 0, 1, 0, ..., and offers all."""
     copies, count = one_die(slots, caching), 0
-    for at, experts in enumerate(kernels):
+    for at, experts in enumerate(layer_runs):
         held = copies.holders(at % LAYERS)[:, 1]
         plan = plan_of(*((e, 1, 1, 1 if held[e] else 0) for e in sorted(experts)))
         count += int(plan.remote.sum())
-        copies.admit(at % LAYERS, plan, plan.remote, np.zeros(2), next_uses(kernels, at))
+        copies.admit(at % LAYERS, plan, plan.remote, np.zeros(2), next_uses(layer_runs, at))
         assert copies.held[1] <= slots
     return count
 
 
-def fewest(kernels, slots, *, pins):
+def fewest(layer_runs, slots, *, pins):
     """The same by trying everything that a rule may do; if it *pins*, what a layer run reads is not given up in it."""
 
     @cache
     def ahead(at, held):
-        if at == len(kernels):
+        if at == len(layer_runs):
             return 0
-        asked = {(at % LAYERS, expert) for expert in kernels[at]}
+        asked = {(at % LAYERS, expert) for expert in layer_runs[at]}
         pinned = held & asked if pins else frozenset()
         free = (held | asked) - pinned
         room = slots - len(pinned)
@@ -91,18 +91,18 @@ def fewest(kernels, slots, *, pins):
 
 @settings(deadline=None, max_examples=150)
 @given(st.lists(st.sets(st.integers(0, EXPERTS - 1), min_size=1), min_size=1, max_size=8), st.integers(0, 4))
-def test_belady_fetches_as_little_as_any_rule_can(kernels, slots):
-    kernels = [frozenset(kernel) for kernel in kernels]
-    least = fetches(kernels, slots, Belady())
-    assert least == fewest(kernels, slots, pins=False)
-    allowed = fewest(kernels, slots, pins=True)
-    assert least <= allowed <= min(fetches(kernels, slots, rule()) for rule in (Lru, Lfu, Heatmap))
+def test_belady_fetches_as_little_as_any_rule_can(layer_runs, slots):
+    layer_runs = [frozenset(layer_run) for layer_run in layer_runs]
+    least = fetches(layer_runs, slots, Belady())
+    assert least == fewest(layer_runs, slots, pins=False)
+    allowed = fewest(layer_runs, slots, pins=True)
+    assert least <= allowed <= min(fetches(layer_runs, slots, rule()) for rule in (Lru, Lfu, Heatmap))
 
 
 def test_a_cyclic_scan_defeats_lru_alone():
     """Four experts in turn, room for two: LRU never meets one again; the others keep what they have."""
-    kernels = [frozenset({0, 1})] * 8
-    counts = {name: fetches(kernels, 2, CACHINGS[name]()) for name in ("lru", "lfu", "belady")}
+    layer_runs = [frozenset({0, 1})] * 8
+    counts = {name: fetches(layer_runs, 2, CACHINGS[name]()) for name in ("lru", "lfu", "belady")}
     assert counts == {"lru": 16, "lfu": 10, "belady": 10}
 
 
@@ -183,7 +183,7 @@ def test_a_half_life_that_is_no_number_above_zero_is_named_in_one_line(half_life
 def test_the_future_is_the_plans_to_come():
     """Two dies; die 0 computes expert 0 in steps 1 and 3, die 1 expert 1 in step 2."""
     plans = {1: plan_of((0, 0, 1, 0)), 2: plan_of((1, 1, 1, 1)), 3: plan_of((0, 0, 1, 0))}
-    future = DecodeOracle([kernel_of(step) for step in (1, 2, 3)], lambda kernel: plans[kernel.step], 1, 2)
+    future = DecodeOracle([kernel_of(step) for step in (1, 2, 3)], lambda layer_run: plans[layer_run.step], 1, 2)
     never = np.inf
     assert [future.next_use(kernel_of(step)).tolist() for step in range(4)] == [
         [[1, never], [never, 2]],
@@ -208,11 +208,11 @@ def test_what_is_expected_follows_the_tokens_that_a_die_computes():
 
 def test_the_layer_heatmap_prefetches_what_should_follow_and_says_where_layers_are_apart():
     shown = foresight(prefetching=LayerHeatmap())
-    kernel = kernel_of(1, counts=[0, 4], next_heat=[[9, 0], [1, 3]], next_seen=[9, 5])
-    expected = shown.next_layer(kernel)
+    layer_run = kernel_of(1, counts=[0, 4], next_heat=[[9, 0], [1, 3]], next_seen=[9, 5])
+    expected = shown.next_layer(layer_run)
     assert expected.tolist() == [1, 3]
     assert LayerHeatmap().ahead(expected, np.ones((2, 1), np.bool_), 1).tolist() == [[1]]
-    assert foresight().next_layer(kernel).tolist() == [9, 5]
+    assert foresight().next_layer(layer_run).tolist() == [9, 5]
     assert shown.notes([3, 4]) == []
     assert "not always the model's next" in shown.notes([3, 5])[0]
 

@@ -79,9 +79,9 @@ def test_without_room_nothing_is_kept():
         st.tuples(st.integers(0, 1), st.lists(st.integers(0, 5), min_size=1, max_size=6, unique=True)), max_size=30
     ),
 )
-def test_capacity_is_never_exceeded_and_the_count_is_right(slots, kernels):
+def test_capacity_is_never_exceeded_and_the_count_is_right(slots, layer_runs):
     copies = copies_of(slots)
-    for layer, experts in kernels:
+    for layer, experts in layer_runs:
         own = copies.holders(layer)[experts, 1]
         plan = plan_of(*((e, 1, 1, 1 if o else 0) for e, o in zip(experts, own, strict=True)))
         admitted = copies.admit(layer, plan, plan.remote, np.zeros(2))

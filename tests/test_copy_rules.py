@@ -152,7 +152,9 @@ def test_counters_of_the_heatmap_that_16_bits_cannot_hold_are_counted(monkeypatc
     assert not any("counters of the heatmap" in note for note in run(BASE).notes)
     monkeypatch.setattr(heatmap_counters, "FULL_COUNTER", 50)
     (note,) = [note for note in run(BASE).notes if "counters of the heatmap" in note]
-    last = {kernel.layer: kernel.heat.copy() for kernel in replay_of(BASE, list(BASE.policies))[1].kernels()}
+    last = {
+        layer_run.layer: layer_run.heat.copy() for layer_run in replay_of(BASE, list(BASE.policies))[1].layer_runs()
+    }
     full = sum(int((heat > 50).sum()) for heat in last.values())
     assert 0 < full < 2 * 36
     assert note.startswith(f"pred: {full} counters of the heatmap are beyond 50")

@@ -24,7 +24,7 @@ from wss.metrics.traffic import check_conservation, traffic
 
 
 @st.composite
-def kernels(draw):
+def layer_runs(draw):
     """A mesh, a plan on it with at most one task an (expert, die), computing times and a window."""
     mesh = (draw(st.integers(1, 4)), draw(st.integers(1, 4)))
     dies = mesh[0] * mesh[1]
@@ -37,9 +37,9 @@ def kernels(draw):
     return mesh, plan_of(*tasks), np.array(compute), draw(st.integers(1, 4))
 
 
-@given(kernels())
-def test_bytes_in_are_bytes_out(kernel):
-    mesh, plan, compute, window = kernel
+@given(layer_runs())
+def test_bytes_in_are_bytes_out(layer_run):
+    mesh, plan, compute, window = layer_run
     wafer = wafer_of(mesh)
     run = simulate(wafer, plan, 88e6, compute, window)
     check_conservation(plan, run, wafer, 88e6)
@@ -61,9 +61,9 @@ def test_the_conservation_check_can_fail():
         check_conservation(plan_of((0, 1, 1, 0, True)), run, wafer, 88e6)
 
 
-@given(kernels(), st.sampled_from([1.0, 1.5, 2.0, 3.7, 10.0]))
-def test_a_machine_c_times_as_fast_takes_a_cth_of_the_time(kernel, c):
-    mesh, plan, compute, window = kernel
+@given(layer_runs(), st.sampled_from([1.0, 1.5, 2.0, 3.7, 10.0]))
+def test_a_machine_c_times_as_fast_takes_a_cth_of_the_time(layer_run, c):
+    mesh, plan, compute, window = layer_run
     slow = simulate(wafer_of(mesh), plan, 88e6, compute, window)
     fast_wafer = wafer_of(mesh, hbm=3.35e12 * c, link=1.7e12 * c, hop=200e-9 / c, start=410e-9 / c)
     fast = simulate(fast_wafer, plan, 88e6, compute / c, window)
@@ -71,9 +71,9 @@ def test_a_machine_c_times_as_fast_takes_a_cth_of_the_time(kernel, c):
         assert getattr(fast, name) * c == pytest.approx(getattr(slow, name), rel=1e-10, abs=1e-18)
 
 
-@given(kernels(), st.booleans())
-def test_a_mirrored_wafer_takes_the_same_time(kernel, in_x):
-    mesh, plan, compute, window = kernel
+@given(layer_runs(), st.booleans())
+def test_a_mirrored_wafer_takes_the_same_time(layer_run, in_x):
+    mesh, plan, compute, window = layer_run
     wafer = wafer_of(mesh)
     x, y = wafer.coordinates.T
     mirror = (mesh[0] - 1 - x) * mesh[1] + y if in_x else x * mesh[1] + (mesh[1] - 1 - y)
@@ -91,19 +91,19 @@ def test_one_read_alone_is_never_slower_on_a_faster_machine(source, die, part, c
     assert simulate(wafer_of(**faster), plan, 88e6).time <= simulate(wafer_of(**base), plan, 88e6).time * (1 + 1e-12)
 
 
-@given(kernels())
+@given(layer_runs())
 @settings(max_examples=30)
-def test_the_same_kernel_gives_the_same_bits(kernel):
-    mesh, plan, compute, window = kernel
+def test_the_same_kernel_gives_the_same_bits(layer_run):
+    mesh, plan, compute, window = layer_run
     first, second = (simulate(wafer_of(mesh), plan, 88e6, compute, window) for _ in range(2))
     assert np.array_equal(first.end, second.end)
     assert np.array_equal(first.carried.link_busy, second.carried.link_busy)
 
 
-@given(kernels())
+@given(layer_runs())
 @settings(max_examples=20, deadline=None)
-def test_settle_and_its_readable_twin_agree_to_the_last_bit(kernel):
-    mesh, plan, compute, window = kernel
+def test_settle_and_its_readable_twin_agree_to_the_last_bit(layer_run):
+    mesh, plan, compute, window = layer_run
     wafer = wafer_of(mesh)
     compiled = simulate(wafer, plan, 88e6, compute, window)
     with pytest.MonkeyPatch.context() as patch:
@@ -121,10 +121,10 @@ def test_a_link_without_requests_carries_data_alone():
     assert run.carried.link_data.sum() == pytest.approx(8 * 88e6)
 
 
-@given(kernels())
+@given(layer_runs())
 @settings(max_examples=60)
-def test_the_engine_agrees_with_one_written_from_the_documentation(kernel):
-    mesh, plan, compute, window = kernel
+def test_the_engine_agrees_with_one_written_from_the_documentation(layer_run):
+    mesh, plan, compute, window = layer_run
     wafer = wafer_of(mesh)
     run = simulate(wafer, plan, 88e6, compute, window)
     assert run.end == pytest.approx(kernel_ends(wafer, plan, 88e6, compute.tolist(), window), rel=1e-9)
@@ -136,7 +136,7 @@ def apart(a, b):
 
 
 @given(
-    st.lists(kernels(), min_size=1, max_size=3),
+    st.lists(layer_runs(), min_size=1, max_size=3),
     st.sampled_from([0.0, 410e-9]),
     st.sampled_from([0.0, 200e-9]),
     st.integers(0, 3),
@@ -148,7 +148,7 @@ def test_the_compiled_kernel_agrees_with_simpy(some, start, hop, places, flushed
 
 
 @given(
-    st.lists(kernels(), min_size=1, max_size=3),
+    st.lists(layer_runs(), min_size=1, max_size=3),
     st.sampled_from([0.0, 200e-9]),
     st.integers(0, 3),
     st.sampled_from(["full", "half"]),

@@ -52,9 +52,9 @@ def rows_of(fig15, fixed, each, cases):
         low, high = fig15.RANGES[wafer, model]
         for batch in (1024, 4096, 16384):
             bus = (1e3 + 2e3) / 64e9
-            kernel = (fixed + each * batch + bus) / ((low + high) / 2)
+            layer_run = (fixed + each * batch + bus) / ((low + high) / 2)
             yield {
-                "physics": "wss", "wafer": wafer, "model": model, "batch": batch, "kernel_s": kernel,
+                "physics": "wss", "wafer": wafer, "model": model, "batch": batch, "kernel_s": layer_run,
                 "up_bytes": 1e3, "down_bytes": 2e3,
             }  # fmt: skip
 

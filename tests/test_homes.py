@@ -16,8 +16,8 @@ def test_idle_time_moves_no_more_than_is_left(seed):
     """A layer run and moves together never take more of a resource than it can carry; of each move one is used up."""
     draws = np.random.default_rng(seed)
     wafer = wafer_of((2, 3))
-    kernel = plan_of(*((e, int(draws.integers(6)), 1, int(draws.integers(6)), True) for e in range(20)))
-    outcome = run_kernel(NETWORKS["fluid"]().model(wafer), wafer, kernel, 1e6, np.full(20, 1e-6), 2)
+    layer_run = plan_of(*((e, int(draws.integers(6)), 1, int(draws.integers(6)), True) for e in range(20)))
+    outcome = run_kernel(NETWORKS["fluid"]().model(wafer), wafer, layer_run, 1e6, np.full(20, 1e-6), 2)
     pairs = [(int(s), int(d)) for s, d in draws.integers(6, size=(40, 2)) if s != d]
     moves = plan_of(*((0, die, 1, source, True) for source, die in pairs))
     left = draws.uniform(1e4, 5e6, len(pairs))

@@ -21,7 +21,7 @@ from wss.policies.prefetching import Popular
 MB, US = 1e6, 1e-6
 
 
-def kernel(wafer, llcs, *tasks, compute=0.0, window=1, network="fluid", ahead=None, nbytes=MB):
+def layer_run(wafer, llcs, *tasks, compute=0.0, window=1, network="fluid", ahead=None, nbytes=MB):
     plan = plan_of(*tasks)
     model = NETWORKS[network]().model(wafer)
     llcs.begin(flushed=False)
@@ -42,12 +42,12 @@ def slow_wafer(size, *, write=0.0):
 def test_what_was_read_before_comes_out_of_the_llc(network):
     """Reads of 1 MB: 1 us and 1 us from the HBM; then 0.2 us and 0.5 us from the LLC, or 0.4 us over the hop."""
     wafer, llcs = slow_wafer(2 * MB)
-    first = kernel(wafer, llcs, (0, 0, 1, 0), network=network)
+    first = layer_run(wafer, llcs, (0, 0, 1, 0), network=network)
     assert (first.hit.tolist(), first.time) == ([False], pytest.approx(2 * US))
-    again = kernel(wafer, llcs, (0, 0, 1, 0), network=network)
+    again = layer_run(wafer, llcs, (0, 0, 1, 0), network=network)
     assert (again.hit.tolist(), again.time) == ([True], pytest.approx(0.7 * US))
     assert (again.carried.hbm_read.sum(), again.carried.llc_read[0]) == (0, pytest.approx(MB))
-    afar = kernel(wafer, llcs, (0, 1, 1, 0), network=network)
+    afar = layer_run(wafer, llcs, (0, 1, 1, 0), network=network)
     assert afar.hit.tolist() == [True]
     if network != "packet":  # whose chunks go one after another
         assert afar.time == pytest.approx((0.2 + 2 * 0.1 + 0.5) * US)
@@ -66,14 +66,14 @@ def test_a_read_hits_once_the_read_before_it_is_stored():
     """Die 1 computes expert 1 for 2 us, then reads expert 0 from die 0, whose own read of it ended at 2 us."""
     for write, hit in ((0.0, True), (0.5 * US, False)):
         wafer, llcs = slow_wafer(2 * MB, write=write)
-        done = kernel(wafer, llcs, (0, 0, 1, 0), (1, 1, 1, 1), (0, 1, 1, 0), compute=2.1 * US)
+        done = layer_run(wafer, llcs, (0, 0, 1, 0), (1, 1, 1, 1), (0, 1, 1, 0), compute=2.1 * US)
         assert done.issue[2] == pytest.approx(2.1 * US)
         assert done.hit.tolist() == [False, False, hit]
 
 
 def test_two_reads_under_way_both_go_to_the_hbm():
     wafer, llcs = slow_wafer(2 * MB)
-    assert kernel(wafer, llcs, (0, 0, 1, 0), (0, 1, 1, 0)).carried.hbm_read[0] == pytest.approx(2 * MB)
+    assert layer_run(wafer, llcs, (0, 0, 1, 0), (0, 1, 1, 0)).carried.hbm_read[0] == pytest.approx(2 * MB)
 
 
 def test_an_llc_larger_than_all_experts_has_no_more_places_than_those():
@@ -86,7 +86,7 @@ def test_an_llc_larger_than_all_experts_has_no_more_places_than_those():
 def test_an_expert_larger_than_the_llc_is_never_stored():
     wafer, llcs = slow_wafer(0.99 * MB)
     for _ in range(2):
-        assert not kernel(wafer, llcs, (0, 0, 1, 0)).hit.any()
+        assert not layer_run(wafer, llcs, (0, 0, 1, 0)).hit.any()
     assert llcs[0].used == 0
 
 
@@ -162,7 +162,7 @@ def test_what_is_there_already_is_kept_without_reading_it():
     wafer, llcs = slow_wafer(4 * MB)
     llcs[0].store((1, 7), MB, 0.0)
     ahead = PrefetchPlan(layer=1, experts=[[7], []])
-    done = kernel(wafer, llcs, (0, 0, 1, 0), (1, 1, 1, 1), compute=5 * US, ahead=ahead)
+    done = layer_run(wafer, llcs, (0, 0, 1, 0), (1, 1, 1, 1), compute=5 * US, ahead=ahead)
     assert done.prefetched.tolist() == [0, 0]
     llcs.begin(flushed=True)
     assert llcs[0].look_up((1, 7), 0.0)

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from kit import plan_of, run_kernel, simulate, wafer_of
-from test_engine_properties import kernels
+from test_engine_properties import layer_runs
 
 from wss.config import load
 from wss.engine import NETWORKS
@@ -22,10 +22,10 @@ CONFIGS = Path(__file__).parents[1] / "configs"
 MB, US = 1e6, 1e-6
 
 
-@given(kernels(), st.sampled_from(sorted(NETWORKS)))
+@given(layer_runs(), st.sampled_from(sorted(NETWORKS)))
 @settings(max_examples=60)
-def test_every_network_conserves_bytes_and_is_no_faster_than_a_read_alone(kernel, network):
-    mesh, plan, compute, window = kernel
+def test_every_network_conserves_bytes_and_is_no_faster_than_a_read_alone(layer_run, network):
+    mesh, plan, compute, window = layer_run
     wafer = wafer_of(mesh)
     run = simulate(wafer, plan, 5e6, compute, window, network=network)
     check_conservation(plan, run, wafer, 5e6)

@@ -128,14 +128,14 @@ def test_contiguous_is_the_layout_of_the_papers_simulator():
     assert few.tolist() == list(range(8))
 
 
-def kernel(counts, mesh=(5, 5), order=None):
+def layer_run(counts, mesh=(5, 5), order=None):
     wafer = WAFERS[mesh]
     holders = contiguous(len(counts), wafer.num_dies)
     return view_of(wafer, np.array(counts, np.int64), holders, order)
 
 
 def test_in_turn_puts_the_ith_first_seen_expert_on_die_i_plus_7():
-    plan = InTurn().allocate(kernel([3, 0, 5, 1], order=np.array([2, 3, 0])))
+    plan = InTurn().allocate(layer_run([3, 0, 5, 1], order=np.array([2, 3, 0])))
     assert plan.expert.tolist() == [2, 3, 0]
     assert plan.die.tolist() == [7, 8, 9]
     assert plan.source.tolist() == [2, 3, 0]
@@ -143,7 +143,7 @@ def test_in_turn_puts_the_ith_first_seen_expert_on_die_i_plus_7():
 
 
 def test_chunked_gives_every_die_the_same_work():
-    plan = Chunked().allocate(kernel([10, 0, 20], mesh=(1, 3), order=np.array([2, 0])))
+    plan = Chunked().allocate(layer_run([10, 0, 20], mesh=(1, 3), order=np.array([2, 0])))
     assert list(zip(plan.expert, plan.die, plan.tokens, strict=True)) == [(2, 0, 10), (2, 1, 10), (0, 2, 10)]
 
 
@@ -157,7 +157,7 @@ def test_even_splits_an_expert_over_its_holders_what_is_left_going_where_least_w
 
 
 def test_home_never_moves_weights():
-    assert not Home().allocate(kernel([7] * 40)).remote.any()
+    assert not Home().allocate(layer_run([7] * 40)).remote.any()
 
 
 def test_candidates_are_near_the_holders_least_loaded_first_and_a_holder_is_always_among_them():
@@ -187,14 +187,14 @@ def test_algorithm1_splits_an_overfull_expert_over_its_neighbours():
     """
     counts = np.zeros(25, np.int64)
     counts[12] = 5000
-    plan = Algorithm1().allocate(kernel(counts))
+    plan = Algorithm1().allocate(layer_run(counts))
     assert sorted(plan.die) == [7, 11, 12, 13]
     assert plan.tokens.sum() == 5000
     assert plan.tokens.max() - plan.tokens.min() <= 2 * 50
 
 
 def test_algorithm1_leaves_small_experts_at_home():
-    plan = Algorithm1().allocate(kernel([8] * 25))
+    plan = Algorithm1().allocate(layer_run([8] * 25))
     assert plan.die.tolist() == list(range(25))
     assert not plan.remote.any()
 
@@ -249,7 +249,7 @@ def test_the_heatmap_keeps_what_follows_what_the_die_computes():
     heat = np.zeros((10, 10), np.int64)
     heat[0, 0] = 4
     heat[1, 3] = 4
-    plan = InTurn().allocate(kernel([1, 1, 0, 0, 0, 0, 0, 0, 0, 0]))
+    plan = InTurn().allocate(layer_run([1, 1, 0, 0, 0, 0, 0, 0, 0, 0]))
     assert TokenHeatmap(share=0.1).wanted(sealed(heat), plan).tolist() == [True, False]
 
 
@@ -261,8 +261,8 @@ def test_algorithm1_considers_more_dies_for_a_popular_expert():
     """5,000 tokens among experts of one: 5000 // max(201, 50) = 24 candidates, so all 13 within two hops."""
     counts = np.ones(25, np.int64)
     counts[12] = 5000
-    few = Algorithm1(min_candidates=1, radius=2).allocate(kernel(np.full(25, 1000)))
-    many = Algorithm1(min_candidates=1, radius=2).allocate(kernel(counts))
+    few = Algorithm1(min_candidates=1, radius=2).allocate(layer_run(np.full(25, 1000)))
+    many = Algorithm1(min_candidates=1, radius=2).allocate(layer_run(counts))
     assert len(few.die) == 25, "1000 // 1000: one candidate each"
     assert (many.expert == 12).sum() > 2
 
@@ -290,5 +290,5 @@ def test_algorithm1_gives_a_home_back_the_read_that_it_did_not_serve():
 def test_a_die_runs_its_tasks_in_first_seen_order_whatever_the_policy():
     order = np.array([3, 0, 2, 1])
     for allocation in (Algorithm1(), Even(), Nearest(), Home(), InTurn(), Chunked()):
-        plan = allocation.allocate(kernel([40, 30, 20, 10], order=order))
+        plan = allocation.allocate(layer_run([40, 30, 20, 10], order=order))
         assert list(dict.fromkeys(plan.expert.tolist())) == order.tolist()

@@ -81,8 +81,8 @@ def test_a_blocking_move_takes_what_it_takes_by_hand(small, engine):
     assert figures["rebalance_time_s"] == pytest.approx(3 * each, rel=1e-12)
     assert figures["moved_bytes"] == 3 * EXPERT
     assert figures["rebalances"] == 2  # before steps 3 and 5, the second of which moves nothing
-    kernels = sum(row.time_s for row in ledger.rows if row.phase == "decode")
-    assert figures["decode_time_s"] == pytest.approx(kernels + 3 * each, rel=1e-12)
+    layer_runs = sum(row.time_s for row in ledger.rows if row.phase == "decode")
+    assert figures["decode_time_s"] == pytest.approx(layer_runs + 3 * each, rel=1e-12)
     assert figures["kernels"] == 18
     assert figures["hops"] == 3  # ep has none of its own
     assert figures["link_bytes"] == pytest.approx(3 * EXPERT * 1.25, rel=1e-9)
@@ -186,10 +186,10 @@ def test_background_moves_slow_no_kernel_and_all_bytes_arrive(small):
     longer = ("steps=16", "trace.synth.decode_tokens=16")
     ledger, figures, notes = rebalanced(small, placement, *longer, steps=2)
     stays, _, _ = rebalanced(small, Scripted(layouts=layouts({})), *longer, steps=2)
-    kernels, still = ([row for row in each.rows if row.phase != "rebalance"] for each in (ledger, stays))
+    layer_runs, still = ([row for row in each.rows if row.phase != "rebalance"] for each in (ledger, stays))
     landing = next(i for i, row in enumerate(ledger.rows) if row.tasks and row.phase == "rebalance")
     before = len([row for row in ledger.rows[:landing] if row.phase != "rebalance"])
-    assert [replace(row, hbm_used_bytes=0) for row in kernels[:before]] == [
+    assert [replace(row, hbm_used_bytes=0) for row in layer_runs[:before]] == [
         replace(row, hbm_used_bytes=0) for row in still[:before]
     ]
     assert figures["rebalance_time_s"] == 0
@@ -309,8 +309,8 @@ def test_a_copy_that_gives_way_to_a_move_is_counted_once(small, how):
     )
     experiment = replace(load(small, ["steps=6", size]), policies=(policy,), baseline="it")
     (site,) = build_executors(experiment, build(experiment.wafer), [policy], build_routing_history(experiment))
-    for kernel in replay_of(experiment, [policy])[1].kernels():
-        site.run(kernel)
+    for layer_run in replay_of(experiment, [policy])[1].layer_runs():
+        site.run(layer_run)
     rows = site.ledger.rows
     assert sum(row.evictions for row in rows) == site._copies.evictions
     assert (sum(row.evictions for row in rows if row.phase == "rebalance") > 0) == (how == "blocking")

@@ -25,7 +25,7 @@ def request(number, prefill, *experts, first=0):
 def kernels_of(requests, batch, steps, num_experts=4):
     return [
         (k.step, k.counts.tolist(), k.order.tolist(), k.heat.copy())
-        for k in Replay(requests, batch, steps, [0], num_experts).kernels()
+        for k in Replay(requests, batch, steps, [0], num_experts).layer_runs()
     ]
 
 
@@ -75,7 +75,7 @@ def test_a_larger_batch_repeats_the_requests_cyclically():
 def test_without_prefill_there_is_no_step_0():
     replay = Replay([request(0, 0, 1, 2, first=9)], 1, 2, [0], 4)
     assert not replay.has_prefill
-    assert [k.step for k in replay.kernels()] == [1, 2]
+    assert [k.step for k in replay.layer_runs()] == [1, 2]
 
 
 @given(st.lists(st.lists(st.integers(0, 3), min_size=3, max_size=6), min_size=1, max_size=5), st.integers(1, 12))
@@ -89,14 +89,14 @@ def test_repeating_is_the_same_as_writing_the_requests_out(experts, batch):
 
 def test_the_step_from_prompt_to_decode_can_be_left_out_of_the_heat():
     replay = Replay([request(0, 2, 3, 1, 0, 2)], 1, 2, [0], 4, across_phases=False)
-    assert [np.argwhere(k.heat).tolist() for k in replay.kernels()][-1] == [[0, 2], [3, 1]]
+    assert [np.argwhere(k.heat).tolist() for k in replay.layer_runs()][-1] == [[0, 2], [3, 1]]
 
 
 def test_continuous_replay_lets_the_next_request_in_as_one_ends():
     """Two slots; requests decode 1, 3 and 2 tokens; the third takes the first's place after step 1."""
     requests = [request(0, 1, 0, 1), request(1, 1, 0, 2, 2, 2), request(2, 2, 0, 0, 3, 3), request(3, 1, 0, 1)]
     replay = Replay(requests, 2, 3, [0], 4, continuous=True)
-    assert [(k.step, k.counts.tolist()) for k in replay.kernels()] == [
+    assert [(k.step, k.counts.tolist()) for k in replay.layer_runs()] == [
         (0, [2, 0, 0, 0]),
         (1, [0, 1, 1, 0]),
         (2, [0, 0, 1, 1]),
@@ -111,17 +111,17 @@ def test_what_followed_in_the_next_layer_is_counted_of_the_steps_before():
     told = RequestRouting(
         request=0, position=np.arange(3, dtype=np.int32), num_prefill=1, experts=experts.astype(np.int16)
     )
-    kernels = list(Replay([told], 5, 2, [0, 1], 3, layer_heat=True).kernels())
+    layer_runs = list(Replay([told], 5, 2, [0, 1], 3, layer_heat=True).layer_runs())
     seen = []
-    for kernel in Replay([told], 5, 2, [0, 1], 3, layer_heat=True).kernels():
-        seen.append(kernel.next_heat.copy())
+    for layer_run in Replay([told], 5, 2, [0, 1], 3, layer_heat=True).layer_runs():
+        seen.append(layer_run.next_heat.copy())
     assert [heat.tolist() for heat in seen[::2]] == [
         [[0, 0, 0]] * 3,
         [[0, 0, 5], [0, 0, 0], [0, 0, 0]],
         [[0, 0, 5], [0, 0, 5], [0, 0, 0]],
     ]
     assert not any(heat.any() for heat in seen[1::2])
-    assert [k.next_heat for k in Replay([told], 5, 2, [0, 1], 3).kernels()] == [None] * len(kernels)
+    assert [k.next_heat for k in Replay([told], 5, 2, [0, 1], 3).layer_runs()] == [None] * len(layer_runs)
 
 
 @given(
@@ -136,7 +136,7 @@ def test_counting_a_stream_gives_the_same_kernels(drawn, more, steps):
     counted = CountedReplay(iter(requests), len(requests), batch, steps, [0], 6)
     assert held.has_prefill == counted.has_prefill
     assert [held.tokens(step) for step in range(steps + 1)] == [counted.tokens(step) for step in range(steps + 1)]
-    for a, b in zip(held.kernels(), counted.kernels(), strict=True):
+    for a, b in zip(held.layer_runs(), counted.layer_runs(), strict=True):
         assert (a.step, a.layer, a.next_layer) == (b.step, b.layer, b.next_layer)
         assert a.counts.tolist() == b.counts.tolist()
         assert a.order.tolist() == b.order.tolist()
@@ -153,7 +153,7 @@ def assert_same_kernels(spec, shape, seed, requests, batch, steps, layers, **how
     )
     assert (made.has_prefill, made.num_requests, made.layers) == (held.has_prefill, held.num_requests, held.layers)
     assert [held.tokens(step) for step in range(steps + 1)] == [made.tokens(step) for step in range(steps + 1)]
-    for a, b, c in zip(held.kernels(), made.kernels(), cold.kernels(), strict=True):
+    for a, b, c in zip(held.layer_runs(), made.layer_runs(), cold.layer_runs(), strict=True):
         for other in (b, c):
             assert (a.step, a.layer, a.next_layer) == (other.step, other.layer, other.next_layer)
             assert a.counts.tolist() == other.counts.tolist()

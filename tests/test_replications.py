@@ -85,9 +85,9 @@ def test_replications_are_the_runs_of_the_seeds(tiny, tmp_path, layers):
         assert ("ci95" in row) is (layers != "all")
         assert row["layers_run"] == (6 if layers == "all" else 4)
     out = write_results(tmp_path / "out", together.summary, together.ledgers, together.wafer, force=False)
-    kernels, links = (pq.read_table(out / f"{name}.parquet").to_pylist() for name in ("kernels", "links"))
+    layer_runs, links = (pq.read_table(out / f"{name}.parquet").to_pylist() for name in ("layers", "links"))
     for seed, result in zip((5, 6, 7), alone, strict=True):
-        own = [(row["policy"], row["layer"], row["time_s"]) for row in kernels if row["seed"] == seed]
+        own = [(row["policy"], row["layer"], row["time_s"]) for row in layer_runs if row["seed"] == seed]
         assert own == [(row.policy, row.layer, row.time_s) for ledger in result.ledgers for row in ledger.rows]
         assert {row["policy"] for row in links if row["seed"] == seed} == {"base", "ep"}
 

@@ -84,10 +84,10 @@ def test_the_summary_adds_up(small):
 def test_kernels_and_links_are_written_beside_the_summary(small, tmp_path):
     result = run(load(small))
     out = write_results(tmp_path / "out", result.summary, result.ledgers, result.wafer, force=False)
-    kernels = pq.read_table(out / "layers.parquet").to_pydict()
-    assert len(kernels["time_s"]) == 5 * 3 * 4
-    assert set(kernels["phase"]) == {"prefill", "decode"}
-    assert set(kernels["layer"]) == {1, 2, 3}
+    layer_runs = pq.read_table(out / "layers.parquet").to_pydict()
+    assert len(layer_runs["time_s"]) == 5 * 3 * 4
+    assert set(layer_runs["phase"]) == {"prefill", "decode"}
+    assert set(layer_runs["layer"]) == {1, 2, 3}
     links = pq.read_table(out / "links.parquet").to_pydict()
     for own in result.summary["runs"]:
         rows = [i for i, policy in enumerate(links["policy"]) if policy == own["policy"]]

@@ -368,8 +368,8 @@ def test_figures_that_hold_a_slowdown_and_a_changed_experiment(tmp_path, monkeyp
 
     plain = MoeLayerExecutor.run
 
-    def slow(self, kernel):
-        plain(self, kernel)
+    def slow(self, layer_run):
+        plain(self, layer_run)
         if self.ledger.policy == "allo_pred":
             row = self.ledger.rows[-1]
             object.__setattr__(row, "time_s", 1.02 * row.time_s)

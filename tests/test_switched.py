@@ -126,7 +126,7 @@ def test_reads_between_nodes_by_hand(tasks, reads_in_turn):
 
 
 @st.composite
-def kernels(draw):
+def layer_runs(draw):
     """A shape, a plan on it with at most one task an (expert, die), computing times and a window."""
     shape = draw(st.sampled_from(sorted(SYSTEMS)[:4]))
     dies = st.integers(0, shape[0] * shape[1] - 1)
@@ -139,15 +139,15 @@ def kernels(draw):
     return shape, plan_of(*tasks), np.array(compute), draw(st.integers(1, 4))
 
 
-@given(kernels())
+@given(layer_runs())
 @settings(max_examples=50, deadline=None)
-def test_the_fluid_engine_agrees_with_one_written_from_the_documentation(kernel):
-    shape, plan, compute, window = kernel
+def test_the_fluid_engine_agrees_with_one_written_from_the_documentation(layer_run):
+    shape, plan, compute, window = layer_run
     run = simulate(SYSTEMS[shape], plan, EXPERT, compute, window)
     assert run.end == pytest.approx(kernel_ends(SYSTEMS[shape], plan, EXPERT, compute.tolist(), window), rel=1e-9)
 
 
-@given(st.lists(kernels(), min_size=1, max_size=3), st.integers(0, 2), st.sampled_from(["full", "half"]))
+@given(st.lists(layer_runs(), min_size=1, max_size=3), st.integers(0, 2), st.sampled_from(["full", "half"]))
 @settings(max_examples=50, deadline=None)
 def test_the_compiled_engines_agree_with_simpy(some, places, duplex):
     wafer = nodes_of(*some[0][0], llc=places * 88e6)
@@ -155,10 +155,10 @@ def test_the_compiled_engines_agree_with_simpy(some, places, duplex):
     check_twin(compiled_circuit_layer, CircuitModel(wafer, duplex), wafer, some, flushed=False)
 
 
-@given(kernels())
+@given(layer_runs())
 @settings(max_examples=20, deadline=None)
-def test_packets_carry_every_byte(kernel):
-    shape, plan, compute, window = kernel
+def test_packets_carry_every_byte(layer_run):
+    shape, plan, compute, window = layer_run
     run = simulate(SYSTEMS[shape], plan, EXPERT, compute, window, network="packet")
     check_conservation(plan, run, SYSTEMS[shape], EXPERT)
 

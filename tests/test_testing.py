@@ -93,9 +93,9 @@ class TestAsAUserDoes(PolicyContract):
 
 def test_the_kernels_are_what_they_are_called():
     for experts in (1, 7, 40, 384):
-        kernels = {(k.step, k.layer): k.counts.copy() for k in replay_of(experts).kernels()}
+        layer_runs = {(k.step, k.layer): k.counts.copy() for k in replay_of(experts).layer_runs()}
         top_k = model_of(experts).top_k
-        of = {step.label: kernels[at, 1] for at, step in enumerate(STEPS)}
+        of = {step.label: layer_runs[at, 1] for at, step in enumerate(STEPS)}
         assert of["one expert with all tokens"].max() == 2048
         assert (of["one expert with all tokens"] > 0).sum() == top_k
         assert of["a single token"].sum() == top_k
@@ -105,7 +105,7 @@ def test_the_kernels_are_what_they_are_called():
             assert not of["every other expert without tokens"][1::2].any()
             assert of["one hot expert"].max() > 1000
             assert 0 < (of["one hot expert"] == 1).sum() < experts or top_k == 2
-        assert not np.array_equal(kernels[3, 0], kernels[3, 1]) or experts == 1, "layers are drawn apart"
+        assert not np.array_equal(layer_runs[3, 0], layer_runs[3, 1]) or experts == 1, "layers are drawn apart"
 
 
 @dataclass(frozen=True, kw_only=True)

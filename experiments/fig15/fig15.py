@@ -58,13 +58,13 @@ def measured(settings: Sequence[str], batches: Sequence[int]) -> Iterator[Row]:
                 experiment = load(ROOT / "configs" / f"{model}.yaml", own)
                 found = run(experiment)
                 (figures,), rows = found.summary["runs"], found.ledgers[0].decode
-                kernels = len(experiment.model.moe_layers) * max(row.step for row in rows)
+                layer_runs = len(experiment.model.moe_layers) * max(row.step for row in rows)
                 yield {
                     "physics": physics,
                     "wafer": wafer,
                     "model": model,
                     "batch": batch,
-                    "kernel_s": figures["decode_time_s"] / kernels,
+                    "kernel_s": figures["decode_time_s"] / layer_runs,
                     "up_bytes": experiment.model.num_experts * ENTRY_BITS / 8,
                     "down_bytes": TASK_BYTES * sum(row.tasks for row in rows) / len(rows),
                 }
@@ -145,7 +145,7 @@ def overheads(rows: Sequence[Row]) -> str:
     return table(["wafer", "model", "physics", *(f"{1e6 * trip:.0f} us" for trip in TRIPS), "the paper"], body)
 
 
-def kernels(rows: Sequence[Row]) -> str:
+def layer_runs(rows: Sequence[Row]) -> str:
     """Return the table of layer runs and bytes, batches across."""
     batches = sorted({row["batch"] for row in rows})
     body = []
@@ -201,7 +201,7 @@ def tables(content: dict[str, Any]) -> str:
     return "\n\n".join(
         (
             overheads(rows),
-            kernels(rows),
+            layer_runs(rows),
             speedups(rows),
             table(["physics", "ranges, all batches", "fixed", "a request", "best"], met),
             table(["physics", "batches", "all four: fixed and a request", "all four: fixed alone"], ranges),

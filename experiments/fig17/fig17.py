@@ -113,15 +113,15 @@ def timed(experiment: Experiment) -> dict[str, Times]:
     sites = [MoeLayerExecutor(experiment, wafer, policy, seen) for policy in experiment.policies]
     for site in sites:
         site.ledger = ledgers[site.ledger.policy]
-    for kernel in replay_of(experiment, experiment.policies)[1].kernels():
+    for layer_run in replay_of(experiment, experiment.policies)[1].layer_runs():
         for site in sites:
-            site.run(kernel)
+            site.run(layer_run)
     return {name: ledger.times for name, ledger in ledgers.items()}
 
 
 def figures(times: dict[str, list[FloatArray]]) -> dict[str, float]:
     """Return the figures that the paper has from the times of all GPUs, by policy."""
-    total = {name: sum(float(kernel.max()) for kernel in kernels) for name, kernels in times.items()}
+    total = {name: sum(float(layer_run.max()) for layer_run in layer_runs) for name, layer_runs in times.items()}
     default, summed = times["default"], np.sum(times["default"], axis=0)
     return {
         "Remap / Default": total["default"] / total["remap"],
@@ -129,7 +129,7 @@ def figures(times: dict[str, list[FloatArray]]) -> dict[str, float]:
         "Remap / Best": total["best"] / total["remap"],
         "Dup / Best": total["best"] / total["dup"],
         "Remap / Worst": total["worst"] / total["remap"],
-        "Default, max/min of a layer": fmean(float(kernel.max() / kernel.min()) for kernel in default),
+        "Default, max/min of a layer": fmean(float(layer_run.max() / layer_run.min()) for layer_run in default),
         "Default, max/min of all layers": float(summed.max() / summed.min()),
     }
 

@@ -49,9 +49,9 @@ def times_of(experiment: Experiment) -> Times:
     """Run *experiment*, its layers as they are given, and return the times of each policy's layers."""
     wafer, policies = hardware.build(experiment.wafer, experiment.faults), list(experiment.policies)
     sites = build_executors(experiment, wafer, policies, build_routing_history(experiment))
-    for kernel in replay_of(experiment, policies)[1].kernels():
+    for layer_run in replay_of(experiment, policies)[1].layer_runs():
         for site in sites:
-            site.run(kernel)
+            site.run(layer_run)
     found = {}
     for site in sites:
         by_layer = dict.fromkeys(experiment.layers_run, 0.0)

@@ -49,7 +49,7 @@ def dry_sweep(plan: Sweep, out: Path, workers: int | None, dask: str | None) -> 
     tasks = {task.key: task for own in tasks_of(plan) for task in own}
     folder = Folder(out) if (out / TASKS).is_dir() else None
     left = [task for task in tasks.values() if folder is None or folder.read(task.key) is None]
-    runs = sum(task.kernels for task in left)
+    runs = sum(task.layer_runs for task in left)
     cores = workers or os.cpu_count() or 1
     say(
         f"{plan.name}: {len(plan.points)} points, {len(tasks)} tasks, of which {len(tasks) - len(left)} are kept in "

@@ -43,10 +43,10 @@ class Llc:
 
     def begin(self, flushed: bool) -> None:
         """Start a layer run: the clock is at zero, and all contents may be read; *flushed*: only prefetched experts."""
-        stay = {key for key, kernels in self._kept.items() if kernels > 0} if flushed else self._ready
+        stay = {key for key, layer_runs in self._kept.items() if layer_runs > 0} if flushed else self._ready
         self._ready = {key: 0.0 for key in self._ready if key in stay}
         self._bytes = {key: self._bytes[key] for key in self._ready}
-        self._kept = {key: kernels - 1 for key, kernels in self._kept.items() if kernels > 0}
+        self._kept = {key: layer_runs - 1 for key, layer_runs in self._kept.items() if layer_runs > 0}
 
     def look_up(self, key: Key, now: float) -> bool:
         """Whether *key* can be read at *now*; if so it is the most recently used."""

@@ -38,9 +38,9 @@ def skew_of(everything: Experiment, replayed: Replayed) -> FloatArray:
     model = everything.model
     if isinstance(everything.trace, TraceFile):
         tokens = np.zeros((len(model.moe_layers), model.num_experts))
-        for kernel in replayed(everything).kernels():
-            if kernel.step > 0:
-                tokens[kernel.layer] += kernel.counts
+        for layer_run in replayed(everything).layer_runs():
+            if layer_run.step > 0:
+                tokens[layer_run.layer] += layer_run.counts
     else:
         tokens = popularity(everything.trace, model, everything.seed)[:, : model.num_experts]
     skew: FloatArray = tokens.max(axis=1) / tokens.mean(axis=1)

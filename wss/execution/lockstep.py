@@ -95,10 +95,10 @@ def _simulate(experiments: Sequence[Experiment], progress: Progress) -> list[dic
     total = (batch.steps + replay.has_prefill) * len(replay.layers) * len(sites)
     spent = [0.0] * len(sites)
     done = 0
-    for kernel in replay.kernels():
+    for layer_run in replay.layer_runs():
         for at, site in enumerate(sites):
             start = time.process_time()
-            site.run(kernel)
+            site.run(layer_run)
             spent[at] += time.process_time() - start
             done += 1
             progress("simulating", done, total)

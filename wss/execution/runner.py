@@ -158,9 +158,9 @@ def _run(experiment: Experiment, progress: Progress) -> Result:
     batch, replay = replay_of(experiment, policies, routed=counts_tokens(experiment))
     total = (batch.steps + replay.has_prefill) * len(replay.layers) * len(sites)
     done = 0
-    for kernel in replay.kernels():
+    for layer_run in replay.layer_runs():
         for site in sites:
-            site.run(kernel)
+            site.run(layer_run)
             done += 1
             progress("simulating", done, total)
 

@@ -49,7 +49,7 @@ class ExpertCopies:
         self._kept: list[IntArray] = [np.zeros(0, np.int64)] * dies  # places in the row of last uses, ascending
         self._holds: BoolArray = placed.copy()
         self._held: IntArray = np.zeros(placed.shape[2], np.int64)
-        self._kernel = 0
+        self._layer_run = 0
         self._room, self._expert_bytes, self._reserve = room, expert_bytes, reserve
         self._slots: IntArray = self._slots_beside(np.zeros(dies))
         self.evictions = 0
@@ -83,7 +83,7 @@ class ExpertCopies:
         A copy of what is placed on the die now is none any more. *room* [dies] is what is left for copies; those for
         which it is too small are given up.
         """
-        self._kernel += 1
+        self._layer_run += 1
         freed = placed & self._holds[layer] & ~self._placed[layer]
         self._holds[layer] = placed | (self._holds[layer] & ~self._placed[layer])
         self._placed[layer] = placed
@@ -111,11 +111,11 @@ class ExpertCopies:
         CapacityError
             If the buffers do not fit beside the die's own experts and the copies that this layer run reads.
         """
-        self._kernel += 1
+        self._layer_run += 1
         experts = self._placed.shape[1]
         used = ~self._placed[layer, plan.expert, plan.source]
         place = layer * experts + plan.expert
-        self._last_use[plan.source[used], place[used]] = self._kernel
+        self._last_use[plan.source[used], place[used]] = self._layer_run
         self._uses[np.concatenate([plan.die, plan.source]), np.tile(place, 2)] += 1  # once, also where both are one
         if foreseen is not None:
             self._foreseen[:, layer * experts : (layer + 1) * experts] = foreseen
@@ -143,7 +143,7 @@ class ExpertCopies:
 
     def _keep(self, die: int, places: IntArray) -> None:
         """Note that *die* holds copies of the experts at *places*, used now."""
-        self._last_use[die, places] = self._kernel
+        self._last_use[die, places] = self._layer_run
         self._holds.reshape(-1, len(self._held))[places, die] = True
         self._kept[die] = np.sort(np.concatenate([self._kept[die], places]))
         self._held[die] += len(places)
@@ -155,7 +155,7 @@ class ExpertCopies:
         if short <= 0:
             return admitted
         kept, ages = self._kept[die], self._last_use[die]
-        may_go = kept[ages[kept] < self._kernel] if self._pins else kept
+        may_go = kept[ages[kept] < self._layer_run] if self._pins else kept
         places = np.concatenate([may_go, new[::-1]])
         count = min(short, len(places))
         victims = np.asarray(self._caching.victims(self._pool(die, places, len(may_go)), count))
@@ -174,7 +174,7 @@ class ExpertCopies:
         new = np.arange(len(places)) >= held
         pool = Pool(
             new=new,
-            last_use=np.where(new, self._kernel, self._last_use[die, places]),
+            last_use=np.where(new, self._layer_run, self._last_use[die, places]),
             uses=self._uses[die, places],
             foreseen=self._foreseen[die, places],
         )

@@ -98,7 +98,7 @@ def write_results(
         parent.mkdir(parents=True, exist_ok=True)
         with part_in(parent, is_folder=True) as temporary:
             (temporary / "summary.json").write_text(to_json(summary), encoding="utf-8")
-            pq.write_table(_kernels(ledgers), temporary / "layers.parquet")
+            pq.write_table(_layer_runs(ledgers), temporary / "layers.parquet")
             pq.write_table(_links(ledgers, wafer), temporary / "links.parquet")
             return _move(temporary, out, force)
     except OSError as error:
@@ -126,7 +126,7 @@ def _move(temporary: Path, out: Path | None, force: bool) -> Path:
             number += 1
 
 
-def _kernels(ledgers: Sequence[Ledger]) -> pa.Table:
+def _layer_runs(ledgers: Sequence[Ledger]) -> pa.Table:
     """Return a row for each layer run under each policy, with each seed."""
     rows = [row for ledger in ledgers for row in ledger.rows]
     kinds = {"str": pa.string(), "int": pa.int64(), "float": pa.float64()}

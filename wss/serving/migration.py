@@ -118,7 +118,7 @@ class Migration:
             *([f"{name}: {waiting} experts found no room on the die they were to be moved to"] if waiting else []),
         ]
 
-    def before(self, kernel: LayerTokens) -> int:
+    def before(self, layer_run: LayerTokens) -> int:
         """Rebalance before *layer run*, if it begins a decode step and that is due.
 
         Returns
@@ -127,26 +127,26 @@ class Migration:
             How many copies gave way to moves that are entered already.
         """
         entered = self._entered
-        if kernel.layer == 0 and kernel.step > 1:
+        if layer_run.layer == 0 and layer_run.step > 1:
             seen = self._counts[: self._steps].view()
             seen.flags.writeable = False
             load = self._ask("rebalancing", self._rule.look_back, seen, *self._earlier)
             if load is not None:
-                self._rebalance(checked_load(load, seen.shape[1:], self._policy.name), kernel.step)
+                self._rebalance(checked_load(load, seen.shape[1:], self._policy.name), layer_run.step)
         if self._background and self._waiting:
             self._set_out()
         return self._entered - entered
 
-    def after(self, kernel: LayerTokens, run: LayerRun) -> None:
+    def after(self, layer_run: LayerTokens, run: LayerRun) -> None:
         """Count the tokens of *layer run*, and move weights beside it, if they move in the background."""
-        if kernel.step == 0:
+        if layer_run.step == 0:
             return
-        if kernel.step > len(self._counts):
+        if layer_run.step > len(self._counts):
             self._counts = np.concatenate([self._counts, np.zeros_like(self._counts)])
-        self._counts[kernel.step - 1, kernel.layer] = kernel.counts
-        self._steps = kernel.step
+        self._counts[layer_run.step - 1, layer_run.layer] = layer_run.counts
+        self._steps = layer_run.step
         if self._background and self._homes.coming.any():
-            self._move_beside(kernel.step, run)
+            self._move_beside(layer_run.step, run)
 
     def _rebalance(self, load: IntArray, step: int) -> None:
         assert self._ledger.rebalances is not None

@@ -127,57 +127,59 @@ class MoeLayerExecutor:
         too_large = f"an expert of {self._bytes:.0f} bytes does not fit an LLC"
         return [*notes, f"{self._policy.name} prefetches nothing: {too_large}"]
 
-    def run(self, kernel: LayerTokens) -> None:
+    def run(self, layer_run: LayerTokens) -> None:
         """Plan the layer run, decide what to copy, simulate it, and enter it in the ledger."""
         name = self._policy.name
-        if kernel.step > 0:
-            self._served[kernel.layer] += kernel.counts
+        if layer_run.step > 0:
+            self._served[layer_run.layer] += layer_run.counts
         self._ask.begin()
         before = self._copies.evictions
         if self._moving is not None:
-            before += self._moving.before(kernel)
-        replicas = np.maximum(self._homes.placed[kernel.layer], self._copies.holders(kernel.layer))
-        view = self._view(kernel, replicas, self._homes.placed[kernel.layer])
+            before += self._moving.before(layer_run)
+        replicas = np.maximum(self._homes.placed[layer_run.layer], self._copies.holders(layer_run.layer))
+        view = self._view(layer_run, replicas, self._homes.placed[layer_run.layer])
         plan = self._plan(view)
-        heat = self._foresight.heat(kernel)
+        heat = self._foresight.heat(layer_run)
         wanted = self._ask("prediction", self._policy.prediction.wanted, heat, plan)
         wanted = checked_wanted(wanted, len(plan.expert), name) & plan.remote
-        wanted &= kernel.step > 0 or self._policy.copies.prefill
-        buffers, foreseen = self._buffers(plan), self._foresight.foreseen(kernel, plan, heat)
+        wanted &= layer_run.step > 0 or self._policy.copies.prefill
+        buffers, foreseen = self._buffers(plan), self._foresight.foreseen(layer_run, plan, heat)
         try:
-            copy = self._ask("caching", self._copies.admit, kernel.layer, plan, wanted, buffers, foreseen)
+            copy = self._ask("caching", self._copies.admit, layer_run.layer, plan, wanted, buffers, foreseen)
         except CapacityError as error:
-            where = f"policy {name}, {'prefill' if kernel.step == 0 else f'step {kernel.step}'}"
-            where += f", layer {self._layers[kernel.layer]}"
+            where = f"policy {name}, {'prefill' if layer_run.step == 0 else f'step {layer_run.step}'}"
+            where += f", layer {self._layers[layer_run.layer]}"
             raise CapacityError(*(f"{where}: {fault}" for fault in error.faults)) from None
         plan = replace(plan, copy=copy)
         used = self._homes.taken + self._copies.held * self._copy_bytes + buffers
         compute = self._gemm.seconds(plan.tokens.astype(np.float64), plan.die, *self._shape)
-        place = self._places[kernel.layer]
+        place = self._places[layer_run.layer]
         self._llcs.begin(flushed=(place - self._before) % self._num_layers != 1 % self._num_layers)
         self._before = place
-        lying = WeightLocations(holders=view.holders, cached=self._llcs.lying(place, len(kernel.counts)))
+        lying = WeightLocations(holders=view.holders, cached=self._llcs.lying(place, len(layer_run.counts)))
         if self._compiled is not None:
             outcome = self._compiled(self._llcs, place, plan, self._bytes, compute, self._window)
         else:
             outcome = simulate_layer(
-                self._network, self._llcs, place, plan, self._bytes, compute, self._window, self._ahead(kernel)
+                self._network, self._llcs, place, plan, self._bytes, compute, self._window, self._ahead(layer_run)
             )
         self.ledger.enter(
-            kernel.step,
-            self._layers[kernel.layer],
-            kernel.counts,
+            layer_run.step,
+            self._layers[layer_run.layer],
+            layer_run.counts,
             plan,
             compute,
             outcome,
             where=lying,
-            exchanged=None if self._exchange is None else self._exchange.run(plan, kernel.routed, kernel.zero_choices),
-            planned=planning_time(self._planning, self._policy, len(kernel.counts), len(plan.expert)),
+            exchanged=None
+            if self._exchange is None
+            else self._exchange.run(plan, layer_run.routed, layer_run.zero_choices),
+            planned=planning_time(self._planning, self._policy, len(layer_run.counts), len(plan.expert)),
             evictions=self._copies.evictions - before,
             hbm_used=float(used.max()),
         )
         if self._moving is not None:
-            self._moving.after(kernel, outcome)
+            self._moving.after(layer_run, outcome)
 
     def _carry(self, moves: Plan) -> LayerRun:
         """Run a layer run that only reads and keeps, past the LLCs."""
@@ -186,17 +188,17 @@ class MoeLayerExecutor:
         common = (llcs, 0, names, self._bytes, np.zeros(len(moves.expert)), self._window)
         return self._compiled(*common) if self._compiled is not None else simulate_layer(self._network, *common)
 
-    def _view(self, kernel: LayerTokens, replicas: IntArray, placed: IntArray) -> LayerView:
+    def _view(self, layer_run: LayerTokens, replicas: IntArray, placed: IntArray) -> LayerView:
         """Return what an allocation sees of *layer run* with these *replicas*, of which *placed* are no copies.
 
         Both are [experts, dies].
         """
         sources = placed if self._policy.copies.serve == "own_die" else replicas
         return LayerView(
-            layer=kernel.layer,
-            counts=sealed(kernel.counts),
-            order=sealed(kernel.order),
-            home=sealed(self._homes.first(kernel.layer)),
+            layer=layer_run.layer,
+            counts=sealed(layer_run.counts),
+            order=sealed(layer_run.order),
+            home=sealed(self._homes.first(layer_run.layer)),
             replicas=sealed(replicas),
             sources=sealed(sources > 0),
             hops=sealed(self._wafer.hops),
@@ -212,8 +214,10 @@ class MoeLayerExecutor:
     def _future(self) -> DecodeOracle:
         """Plan all layer runs to come, for oracles."""
         return DecodeOracle(
-            self._seen.kernels,
-            lambda kernel: self._plan(self._view(kernel, self._placed[kernel.layer], self._placed[kernel.layer])),
+            self._seen.layer_runs,
+            lambda layer_run: self._plan(
+                self._view(layer_run, self._placed[layer_run.layer], self._placed[layer_run.layer])
+            ),
             len(self._layers),
             self._wafer.num_dies,
         )
@@ -227,15 +231,15 @@ class MoeLayerExecutor:
         buffers: FloatArray = tokens * min(1.0, self._most_tokens / tokens.sum()) * self._token_bytes
         return buffers
 
-    def _ahead(self, kernel: LayerTokens) -> PrefetchPlan | None:
+    def _ahead(self, layer_run: LayerTokens) -> PrefetchPlan | None:
         """Ask what to prefetch for the next layer run; None for nothing."""
         if self._slots == 0 or isinstance(self._policy.prefetching, NoPrefetch):
             return None
-        holders = sealed(self._copies.holders(kernel.next_layer))
+        holders = sealed(self._copies.holders(layer_run.next_layer))
         question = self._policy.prefetching.ahead
-        answer = self._ask("prefetching", question, sealed(self._foresight.next_layer(kernel)), holders, self._slots)
+        answer = self._ask("prefetching", question, sealed(self._foresight.next_layer(layer_run)), holders, self._slots)
         experts = checked_ahead(answer, holders, self._policy.name)
-        return PrefetchPlan(layer=self._places[kernel.next_layer], experts=experts)
+        return PrefetchPlan(layer=self._places[layer_run.next_layer], experts=experts)
 
 
 def exchange_of(experiment: Experiment, wafer: Wafer) -> AllToAll | None:

@@ -95,7 +95,7 @@ class PaperLayer:
         self._machine = machine_of(experiment, wafer)
         self._memories = Memories(self._machine, len(self._layers))
         self._rates = rates_of(wafer.spec)
-        self._kernel = _in_python if experiment.engine == "simpy" else compiled_paper_layer
+        self._layer_run = _in_python if experiment.engine == "simpy" else compiled_paper_layer
         self._edges = _edges(wafer)
         size = SLICES * self._machine.slice_bytes
         self._prices = Prices(
@@ -135,35 +135,35 @@ class PaperLayer:
         """Return the bytes of experts of all layers and copies on the fullest die."""
         return float((self._placed + self._memories.num_copies * self._copy_bytes).max())
 
-    def run(self, kernel: LayerTokens) -> None:
+    def run(self, layer_run: LayerTokens) -> None:
         """Plan the layer run, run it, and enter it in the ledger."""
-        tasks = self._plan(kernel)
-        wanted = self._wanted(kernel, tasks)
-        self._enter(kernel, tasks, self._kernel(self._machine, self._memories, kernel.layer, tasks, wanted))
+        tasks = self._plan(layer_run)
+        wanted = self._wanted(layer_run, tasks)
+        self._enter(layer_run, tasks, self._layer_run(self._machine, self._memories, layer_run.layer, tasks, wanted))
 
-    def _plan(self, kernel: LayerTokens) -> IntArray:
+    def _plan(self, layer_run: LayerTokens) -> IntArray:
         home, num_dies, allocation = self._machine.homes, self._wafer.num_dies, self._policy.allocation
         if isinstance(allocation, InTurn):
-            return in_turn(kernel.order, kernel.counts, num_dies, allocation.offset)
+            return in_turn(layer_run.order, layer_run.counts, num_dies, allocation.offset)
         if isinstance(allocation, Chunked):
-            return by_tokens(kernel.order, kernel.counts, num_dies)
+            return by_tokens(layer_run.order, layer_run.counts, num_dies)
         if isinstance(allocation, Home):
-            return at_home(kernel.order, kernel.counts, home)
+            return at_home(layer_run.order, layer_run.counts, home)
         assert isinstance(allocation, Algorithm1)  # the experiment has no other under this physics
         cut = Cut(allocation.block or BLOCK, allocation.min_candidates, allocation.near == "holders")
-        copies = self._memories.copies[kernel.layer]
-        return allocate(kernel.order, kernel.counts, home, self._wafer.hops, copies, self._prices, cut)
+        copies = self._memories.copies[layer_run.layer]
+        return allocate(layer_run.order, layer_run.counts, home, self._wafer.hops, copies, self._prices, cut)
 
-    def _wanted(self, kernel: LayerTokens, tasks: IntArray) -> BoolArray:
+    def _wanted(self, layer_run: LayerTokens, tasks: IntArray) -> BoolArray:
         """Return which tasks' experts are worth a copy, [tasks], as far as any slice would still be fetched."""
         prediction = self._policy.prediction
-        if not isinstance(prediction, TokenHeatmap) or kernel.step == 0:
+        if not isinstance(prediction, TokenHeatmap) or layer_run.step == 0:
             return np.zeros(len(tasks), np.bool_)
-        self._full.take(kernel.layer, kernel.heat)
-        fetched = _fetched(tasks, self._machine.homes, self._memories.copies[kernel.layer])
-        return wanted_copies(kernel.heat, tasks, self._wafer.num_dies, prediction.share, fetched)
+        self._full.take(layer_run.layer, layer_run.heat)
+        fetched = _fetched(tasks, self._machine.homes, self._memories.copies[layer_run.layer])
+        return wanted_copies(layer_run.heat, tasks, self._wafer.num_dies, prediction.share, fetched)
 
-    def _enter(self, kernel: LayerTokens, tasks: IntArray, counts: Counts) -> None:
+    def _enter(self, layer_run: LayerTokens, tasks: IntArray, counts: Counts) -> None:
         """Enter the layer run's row, and in decode what the links carried."""
         slice_bytes, slices = self._machine.slice_bytes, counts.remote_slices
         home, die = self._machine.homes[tasks[:, 0]], tasks[:, 1]
@@ -172,16 +172,16 @@ class PaperLayer:
         busy: FloatArray = np.multiply(counts.edge_busy[self._edges], NS)
         compute: FloatArray = np.multiply(counts.die_compute, NS)
         ends, computes = counts.die_end.tolist(), counts.die_compute.tolist()
-        tokens, active = int(kernel.counts.sum()), len(kernel.order)
-        planned = planning_time(self._planning, self._policy, len(kernel.counts), len(tasks))
+        tokens, active = int(layer_run.counts.sum()), len(layer_run.order)
+        planned = planning_time(self._planning, self._policy, len(layer_run.counts), len(tasks))
         row = LayerRow(
             policy=self._policy.name,
-            phase="decode" if kernel.step > 0 else "prefill",
-            step=kernel.step,
-            layer=self._layers[kernel.layer],
+            phase="decode" if layer_run.step > 0 else "prefill",
+            step=layer_run.step,
+            layer=self._layers[layer_run.layer],
             tokens=tokens,
             active_experts=active,
-            max_expert_tokens=int(kernel.counts.max()),
+            max_expert_tokens=int(layer_run.counts.max()),
             tasks=len(tasks),
             time_s=planned + counts.time * NS,
             lower_bound_s=self._bound(tokens, active),

@@ -62,10 +62,10 @@ class RoutingHistory:
         return self._pairs if needs == "pairs" and self._replayed is not None else None
 
     @cached_property
-    def kernels(self) -> list[LayerTokens]:
+    def layer_runs(self) -> list[LayerTokens]:
         """All layer runs of the run, which oracles alone may know; their heat is not counted."""
         assert self._replayed is not None
-        return list(self._replayed().kernels())
+        return list(self._replayed().layer_runs())
 
     @property
     def _nothing(self) -> IntArray:
@@ -83,11 +83,11 @@ class RoutingHistory:
         """Count the layer runs of the prefill, or those of the decode steps."""
         load, places = self._nothing, layer_indices(self._experiment)
         assert self._replayed is not None
-        for kernel in self._replayed().kernels():
-            if kernel.step > 0 and not decode:
+        for layer_run in self._replayed().layer_runs():
+            if layer_run.step > 0 and not decode:
                 break
-            if (kernel.step > 0) == decode:
-                load[places[kernel.layer]] += kernel.counts
+            if (layer_run.step > 0) == decode:
+                load[places[layer_run.layer]] += layer_run.counts
         return load
 
     @cached_property

@@ -24,21 +24,21 @@ class PolicyHost:
     def __init__(self, policy: str) -> None:
         self.policy = policy
         self._before = 0.0
-        self._kernels: list[dict[str, float]] = []
+        self._layer_runs: list[dict[str, float]] = []
 
     def begin(self) -> None:
         """Begin a layer run: what is asked from now on is asked for it."""
-        self._kernels.append({})
+        self._layer_runs.append({})
 
     def __call__(self, what: str, question: Callable[..., T], *arguments: Any) -> T:
         """Ask the part *what* a *question*; see `wss.policies.validation.ask`."""
         began = time.process_time()
         answer = ask(self.policy, what, question, *arguments)
         spent = time.process_time() - began
-        if not self._kernels:
+        if not self._layer_runs:
             self._before += spent
         else:
-            self._kernels[-1][what] = self._kernels[-1].get(what, 0.0) + spent
+            self._layer_runs[-1][what] = self._layer_runs[-1].get(what, 0.0) + spent
         return answer
 
     def cost(self) -> dict[str, Any]:
@@ -46,12 +46,12 @@ class PolicyHost:
 
         Only times may depend on it: it is another in every run.
         """
-        parts = sorted({what for kernel in self._kernels for what in kernel})
-        by_part = np.array([[kernel.get(what, 0.0) for what in parts] for kernel in self._kernels])
+        parts = sorted({what for layer_run in self._layer_runs for what in layer_run})
+        by_part = np.array([[layer_run.get(what, 0.0) for what in parts] for layer_run in self._layer_runs])
         whole = by_part.sum(axis=1) if by_part.size else np.zeros(1)
         return {
             "placement_cpu_s": self._before,
-            "kernels": len(self._kernels),
+            "kernels": len(self._layer_runs),
             "median_cpu_s": float(np.median(whole)),
             "largest_cpu_s": float(whole.max()),
             "parts_median_cpu_s": {

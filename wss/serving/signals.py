@@ -69,32 +69,32 @@ class DecodeOracle:
     """
 
     def __init__(
-        self, kernels: list[LayerTokens], planned: Callable[[LayerTokens], Plan], num_layers: int, num_dies: int
+        self, layer_runs: list[LayerTokens], planned: Callable[[LayerTokens], Plan], num_layers: int, num_dies: int
     ) -> None:
-        steps, num_experts = max(kernel.step for kernel in kernels), len(kernels[0].counts)
+        steps, num_experts = max(layer_run.step for layer_run in layer_runs), len(layer_runs[0].counts)
         used: BoolArray = np.zeros((steps + 2, num_layers, num_dies, num_experts), np.bool_)
-        for kernel in kernels:
-            if kernel.step > 0:
-                plan = planned(kernel)
-                used[kernel.step, kernel.layer, plan.die, plan.expert] = True
+        for layer_run in layer_runs:
+            if layer_run.step > 0:
+                plan = planned(layer_run)
+                used[layer_run.step, layer_run.layer, plan.die, plan.expert] = True
         self._used, self._num_layers = used, num_layers
         self._never = steps + 1
         self._next = np.full(used.shape, self._never, np.int32)  # the step of the next use after the one at hand
         for step in range(steps, -1, -1):
             self._next[step] = np.where(used[step + 1], step + 1, self._next[step + 1])
 
-    def next_step(self, kernel: LayerTokens) -> IntArray:
+    def next_step(self, layer_run: LayerTokens) -> IntArray:
         """Return which experts each die computes in the layer's layer run of the next step, [dies, experts], 0 or 1."""
-        computes: IntArray = self._used[kernel.step + 1, kernel.layer].astype(np.int64)
+        computes: IntArray = self._used[layer_run.step + 1, layer_run.layer].astype(np.int64)
         return computes
 
-    def next_use(self, kernel: LayerTokens) -> FloatArray:
+    def next_use(self, layer_run: LayerTokens) -> FloatArray:
         """Return the number, in the order of time, of the next layer run in which each die computes each expert.
 
         [dies, experts]; infinite for never.
         """
-        step = self._next[kernel.step, kernel.layer]
-        number: FloatArray = np.where(step == self._never, np.inf, step * float(self._num_layers) + kernel.layer)
+        step = self._next[layer_run.step, layer_run.layer]
+        number: FloatArray = np.where(step == self._never, np.inf, step * float(self._num_layers) + layer_run.layer)
         return number
 
 
@@ -152,61 +152,61 @@ class SignalProvider:
             notes.append(f"{name} prefetches for the next layer that is run, which is not always the model's next")
         return notes
 
-    def heat(self, kernel: LayerTokens) -> IntArray | FloatArray:
+    def heat(self, layer_run: LayerTokens) -> IntArray | FloatArray:
         """Return what the prediction is shown, sealed."""
-        shown: IntArray | FloatArray = kernel.heat
+        shown: IntArray | FloatArray = layer_run.heat
         if self._heat_needs == "next":
-            shown = self._oracle.next_step(kernel)
+            shown = self._oracle.next_step(layer_run)
         elif self._heat_needs == "nothing":
-            shown = np.zeros_like(kernel.heat)
+            shown = np.zeros_like(layer_run.heat)
         elif self._heat_needs == "prefill":
-            shown = self._of_prefill(kernel)
+            shown = self._of_prefill(layer_run)
         elif self._heat_needs == "decayed":
-            shown = self._decayed(kernel)
+            shown = self._decayed(layer_run)
         if self._heat_needs in ("pairs", "prefill"):
-            self._full.take(kernel.layer, shown)
+            self._full.take(layer_run.layer, shown)
         view = shown.view()
         view.flags.writeable = False
         return view
 
-    def foreseen(self, kernel: LayerTokens, plan: Plan, heat: IntArray | FloatArray) -> FloatArray | None:
+    def foreseen(self, layer_run: LayerTokens, plan: Plan, heat: IntArray | FloatArray) -> FloatArray | None:
         """Return what the caching is told of the layer's experts, [dies, experts]; None for nothing."""
         if self._caching_needs == "nothing":
             return None
         if self._caching_needs == "next":
-            return self._oracle.next_use(kernel)
+            return self._oracle.next_use(layer_run)
         question = self._policy.prediction.expected  # type: ignore[attr-defined]
         answer = self._ask("prediction", question, heat, plan, self._num_dies)
-        return checked_expected(answer, (self._num_dies, len(kernel.counts)), self._policy.name)
+        return checked_expected(answer, (self._num_dies, len(layer_run.counts)), self._policy.name)
 
-    def next_layer(self, kernel: LayerTokens) -> IntArray | FloatArray:
+    def next_layer(self, layer_run: LayerTokens) -> IntArray | FloatArray:
         """Return what the prefetching is told of the next layer's experts, [experts]."""
-        if self._prefetching_needs == "tokens" or kernel.next_heat is None:
-            return kernel.next_seen
-        return followers(kernel.counts, kernel.next_heat, kernel.next_seen)
+        if self._prefetching_needs == "tokens" or layer_run.next_heat is None:
+            return layer_run.next_seen
+        return followers(layer_run.counts, layer_run.next_heat, layer_run.next_seen)
 
     @cached_property
     def _oracle(self) -> DecodeOracle:
         return self._future_of()
 
-    def _of_prefill(self, kernel: LayerTokens) -> IntArray:
+    def _of_prefill(self, layer_run: LayerTokens) -> IntArray:
         """Return the pairs of the prefill, as they are when it ends, or so far; none where there is no prefill."""
-        if kernel.step == 0:
-            self._kept[kernel.layer] = kernel.heat.copy()
-        elif kernel.layer not in self._kept:
-            self._kept[kernel.layer] = np.zeros_like(kernel.heat)
-        pairs: IntArray = self._kept[kernel.layer]
+        if layer_run.step == 0:
+            self._kept[layer_run.layer] = layer_run.heat.copy()
+        elif layer_run.layer not in self._kept:
+            self._kept[layer_run.layer] = np.zeros_like(layer_run.heat)
+        pairs: IntArray = self._kept[layer_run.layer]
         return pairs
 
-    def _decayed(self, kernel: LayerTokens) -> FloatArray:
+    def _decayed(self, layer_run: LayerTokens) -> FloatArray:
         """Return the pairs so far, those of n steps ago counting 2^(-n / half-life)."""
-        before, kept = self._before.get(kernel.layer), self._kept.get(kernel.layer)
+        before, kept = self._before.get(layer_run.layer), self._kept.get(layer_run.layer)
         if before is None:
-            self._before[kernel.layer] = kernel.heat.copy()
-            self._kept[kernel.layer] = kernel.heat.astype(np.float64)
+            self._before[layer_run.layer] = layer_run.heat.copy()
+            self._kept[layer_run.layer] = layer_run.heat.astype(np.float64)
         else:
             kept *= 0.5 ** (1.0 / self._half_life)
-            kept += kernel.heat - before
-            before[:] = kernel.heat
-        decayed: FloatArray = self._kept[kernel.layer]
+            kept += layer_run.heat - before
+            before[:] = layer_run.heat
+        decayed: FloatArray = self._kept[layer_run.layer]
         return decayed

@@ -160,14 +160,14 @@ class _Kept:
     def __init__(self, folder: Folder, chunks: Sequence[Sequence[Task]]) -> None:
         self._folder = folder
         self._tasks = {task.key: task for chunk in chunks for task in chunk}
-        self.total = sum(task.kernels for task in self._tasks.values())
+        self.total = sum(task.layer_runs for task in self._tasks.values())
         self.done = 0
         self.faults: list[str] = []
 
     def keep(self, results: Results) -> None:
         """Write the results of a chunk."""
         for key, result in results:
-            self.done += self._tasks[key].kernels
+            self.done += self._tasks[key].layer_runs
             if isinstance(result, list):
                 self.faults += [f"{_point_of(self._tasks[key])}: {fault}" for fault in result]
             else:

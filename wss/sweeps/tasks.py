@@ -55,7 +55,7 @@ class Task:
         return 1 + (self.experiment.steps if self.experiment.steps != "all" else 128)
 
     @property
-    def kernels(self) -> int:
+    def layer_runs(self) -> int:
         """About how many layer runs it runs, to reckon progress by."""
         experiment = self.experiment
         sample = experiment.layers
@@ -150,4 +150,4 @@ def chunks_of(tasks: Sequence[Task], workers: int) -> list[list[Task]]:
         groups.setdefault(task.routing, []).append(task)
     parts = -(-workers // max(1, len(groups)))
     chunks = [group[i::parts] for group in groups.values() for i in range(min(parts, len(group)))]
-    return sorted(chunks, key=lambda chunk: -sum(task.kernels * task.experiment.batch for task in chunk))
+    return sorted(chunks, key=lambda chunk: -sum(task.layer_runs * task.experiment.batch for task in chunk))

@@ -93,9 +93,9 @@ def rows_of(policy: Policy, wafer: Wafer, num_experts: int, engine: Engine = "au
     experiment = experiment_of(policy, wafer, model_of(num_experts), engine)
     with at(f"{num_experts} experts"):
         site = Trial(experiment, wafer, policy, RoutingHistory(experiment, lambda: replay_of(num_experts)))
-    for kernel in replay_of(num_experts).kernels():
-        with at(f"{num_experts} experts, step {kernel.step} ({STEPS[kernel.step].label})"):
-            site.run(kernel)
+    for layer_run in replay_of(num_experts).layer_runs():
+        with at(f"{num_experts} experts, step {layer_run.step} ({STEPS[layer_run.step].label})"):
+            site.run(layer_run)
     return site.ledger.rows
 
 

@@ -73,8 +73,8 @@ class CountedReplay:
         """How many tokens the batch has in *step*."""
         return int(self._tokens[step])
 
-    def kernels(self) -> Iterator[LayerTokens]:
-        """Yield every layer run in the order of time, as `Replay.kernels`; heat is zero."""
+    def layer_runs(self) -> Iterator[LayerTokens]:
+        """Yield every layer run in the order of time, as `Replay.layer_runs`; heat is zero."""
         num_layers, num_experts = self._counts.shape[1:]
         heat = np.zeros((num_experts, num_experts), np.int64)
         seen = np.zeros((num_layers, num_experts), np.int64)

@@ -77,7 +77,7 @@ class RoutingSource(Protocol):
         """How many tokens the batch has in *step*."""
         ...
 
-    def kernels(self) -> Iterator[LayerTokens]:
+    def layer_runs(self) -> Iterator[LayerTokens]:
         """Yield every layer run in the order of time: by step, then by layer; step 0 only where there is prefill."""
         ...
 
@@ -153,7 +153,7 @@ class Replay:
         """How many tokens the batch has in *step*."""
         return int(self._times[self._step == step].sum())
 
-    def kernels(self) -> Iterator[LayerTokens]:
+    def layer_runs(self) -> Iterator[LayerTokens]:
         """Yield every layer run in the order of time: by step, then by layer; step 0 only where there is prefill."""
         heat = np.zeros((len(self.layers), self._num_experts, self._num_experts), np.int64)
         below = np.zeros((len(self.layers) if self._with_layers else 0, *heat.shape[1:]), np.int64)

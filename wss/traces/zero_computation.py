@@ -36,23 +36,23 @@ class WorkedKernels:
         """How many tokens the batch has in *step*."""
         return self._inner.tokens(step)
 
-    def kernels(self) -> Iterator[LayerTokens]:
+    def layer_runs(self) -> Iterator[LayerTokens]:
         """Yield every layer run in the order of time."""
         size = self._size
-        for kernel in self._inner.kernels():
-            counts = kernel.counts[:size]
-            work, all_choices = int(counts.sum()), int(kernel.counts.sum())
+        for layer_run in self._inner.layer_runs():
+            counts = layer_run.counts[:size]
+            work, all_choices = int(counts.sum()), int(layer_run.counts.sum())
             if work == 0:
-                where = f"step {kernel.step}, MoE layer {kernel.layer}"
+                where = f"step {layer_run.step}, MoE layer {layer_run.layer}"
                 raise TraceError(f"{where}: all choices are zero-computation experts; give a larger batch")
-            if kernel.step > 0:
+            if layer_run.step > 0:
                 self._choices, self._zero = self._choices + all_choices, self._zero + all_choices - work
             yield replace(
-                kernel,
+                layer_run,
                 counts=counts,
-                order=kernel.order[kernel.order < size],
-                heat=kernel.heat[:size, :size],
-                next_seen=kernel.next_seen[:size],
-                next_heat=None if kernel.next_heat is None else kernel.next_heat[:size, :size],
+                order=layer_run.order[layer_run.order < size],
+                heat=layer_run.heat[:size, :size],
+                next_seen=layer_run.next_seen[:size],
+                next_heat=None if layer_run.next_heat is None else layer_run.next_heat[:size, :size],
                 zero_choices=all_choices - work,
             )

@@ -163,8 +163,8 @@ class SynthReplay:
         """How many tokens the batch has in *step*."""
         return int((self._repeats * self._draws.prompt).sum() if step == 0 else self._repeats.sum())
 
-    def kernels(self) -> Iterator[LayerTokens]:
-        """Yield every layer run in the order of time, as `Replay.kernels`."""
+    def layer_runs(self) -> Iterator[LayerTokens]:
+        """Yield every layer run in the order of time, as `Replay.layer_runs`."""
         size, depth = self._num_experts, len(self.layers)
         heat = np.zeros((depth if self._with_heat else 1, size, size), np.int64)
         below = np.zeros((depth if self._with_layers else 0, size, size), np.int64)

@@ -4,7 +4,7 @@
 
 The experiment is the one of the shared reference: Llama-4 Maverick on 5 x 5 dies, 235 real requests, prefill and 15
 steps of 24 layers (found through WSS_SHARED or ../shared; else a synthetic trace of the same size). `run` is the whole
-run, trace and planning included; `kernel` is the engine alone. Both are second runs: what is compiled is so already.
+run, trace and planning included; `layer_run` is the engine alone. Both are second runs: what is compiled is so already.
 Plain SimPy is a textbook model of the same layer runs: a process for each slice of a task, a `Resource` for each unit
 and edge. The last column is the published simulator on another machine, from reference/artifact.json. Compare ratios,
 not milliseconds: machines differ, and this one may be busy.
@@ -134,21 +134,21 @@ def measured(policy: str, trace: list[str], engine: str) -> tuple[float, float, 
     """Return ms per layer run, of the whole run and of the engine, and the layer runs of the artifact."""
     settings, function = ENGINES[engine]
     settings = [*settings, *trace, "batch=235", "steps=15", f"policies=[{policy}]", f"baseline={policy}"]
-    kernels: list[LayerTokens] = []
+    layer_runs: list[LayerTokens] = []
     for _ in range(2):
         inside = []
-        kernels.clear()
+        layer_runs.clear()
 
         def see(seconds, arguments, result, inside=inside):
             inside.append(seconds)
             if engine == "artifact compiled":
-                kernels.append((arguments[0], arguments[3], result.remote_slices))
+                layer_runs.append((arguments[0], arguments[3], result.remote_slices))
 
         with watched(*function, see):
             started = time.process_time()
             run(load(ROOT / "configs" / "llama4_maverick.yaml", settings))
             whole = time.process_time() - started
-    return 1e3 * whole / len(inside), 1e3 * sum(inside) / len(inside), kernels
+    return 1e3 * whole / len(inside), 1e3 * sum(inside) / len(inside), layer_runs
 
 
 def main(policies: list[str]) -> None:
@@ -166,12 +166,12 @@ def main(policies: list[str]) -> None:
             trace = [f"trace.path={file}"] if is_real else []
             plain, known = 0.0, theirs.get(policy, float("nan"))
             for engine in ENGINES:
-                whole, inside, kernels = measured(policy, trace, engine)
-                if kernels:
-                    some = kernels[::EVERY]
+                whole, inside, layer_runs = measured(policy, trace, engine)
+                if layer_runs:
+                    some = layer_runs[::EVERY]
                     started = time.process_time()
-                    for kernel in some:
-                        with_simpy(*kernel)
+                    for layer_run in some:
+                        with_simpy(*layer_run)
                     plain = 1e3 * (time.process_time() - started) / len(some)
                     print(f"{policy:10} {'plain SimPy':18} {'':>8} {plain:8.2f} {1:15.1f}")
                 ratios = f"{plain / inside:15.1f} {known / whole:13.1f} ({known:.1f} ms)"
