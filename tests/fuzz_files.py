@@ -98,7 +98,7 @@ def _arrays(suffix: str, content: Any) -> bytes:
     elif suffix == ".npz":
         np.savez(out, **{str(key): np.asarray(value) for key, value in content.items()})
     else:
-        from traces.formats import save_pt  # noqa: PLC0415
+        from kit.trace_files import save_pt  # noqa: PLC0415
 
         path = Path(f".fuzz-{os.getpid()}.pt")
         try:

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 from fuzz_files import read_parquet
-from traces.formats import experts_of, save_csv, save_fingerprint, save_jsonl, save_sglang
+from kit.trace_files import experts_of, save_csv, save_fingerprint, save_jsonl, save_sglang
 
 MAP = [[0, 1, 2, 3, 4, 5, 6, 7], [7, 6, 5, 4, 3, 2, 1, 0]]
 INVERSE = [[[e, -1] for e in range(8)], [[7 - e, -1] for e in range(8)]]

@@ -5,13 +5,12 @@ import json
 import numpy as np
 import pytest
 from kit import history_of, wafer_of
+from kit.runs import SMALL
 
 from wss.config import load
 from wss.execution import run
 from wss.policies import POLICIES
 from wss.serving.agreement import Agreement, agreement, agreement_note, loads_behind
-
-from test_run import SMALL  # isort: skip
 
 BEHIND = np.array([[1.0, 2, 3, 4], [4, 3, 2, 1], [5, 5, 5, 5]])
 

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from kit import plan_of, pool_of
-from test_run import SMALL
+from kit.runs import SMALL
 
 from wss.config import load
 from wss.errors import ConfigError

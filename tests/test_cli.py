@@ -8,12 +8,11 @@ import sys
 from pathlib import Path
 
 import pytest
+from kit.runs import SMALL
 
 from wss import cli
 from wss.report import run_folder as files
 from wss.traces import writer
-
-from test_run import SMALL  # isort: skip
 
 
 @pytest.fixture(autouse=True)

@@ -5,17 +5,15 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from kit import view_of, wafer_of
+from kit.runs import ROW_MODEL, THREE_DIES
 
-from wss.config import Experiment
 from wss.engine import Llcs, compiled_circuit_layer, compiled_layer, simulate_layer
 from wss.engine.network.base import CircuitSpec, FluidSpec
 from wss.errors import CapacityError, ConfigError
 from wss.execution import run
 from wss.execution.runner import replay_of
-from wss.hardware import WAFERS
 from wss.hardware.specs import LlcSpec
 from wss.memory.copies import ExpertCopies
-from wss.models import ModelShape
 from wss.policies import POLICIES, CopyRules
 from wss.policies.allocation.basic import Algorithm1
 from wss.policies.balanced.policy import Balanced
@@ -23,7 +21,6 @@ from wss.policies.caching import Lru
 from wss.policies.validation import checked_plan, sealed
 from wss.records import Plan
 from wss.serving import heatmap_counters
-from wss.traces.synthetic.spec import SynthSpec
 
 ROW = wafer_of((1, 3))
 MIB = 2.0**20
@@ -127,19 +124,10 @@ def test_the_room_for_copies_is_what_is_free_or_the_reserve():
         reserve.admit(0, nothing, np.zeros(0, np.bool_), np.array([31.0]))
 
 
-TINY = ModelShape(
-    name="tiny", num_layers=2, moe_layers=(0, 1), num_experts=6, top_k=2, hidden_size=1024, moe_intermediate_size=2048
-)
-BASE = Experiment(
-    model=TINY, wafer=replace(WAFERS["dojo"], mesh=(1, 3)), trace=SynthSpec(requests=40, decode_tokens=4),
-    batch=40, steps=3, policies=(POLICIES["base"], POLICIES["pred"]),
-)  # fmt: skip
-
-
 @pytest.mark.parametrize("prefill", [False, True])
 def test_no_copies_are_made_in_the_prefill_unless_asked_for(prefill):
     pred = replace(POLICIES["pred"], copies=CopyRules(prefill=prefill))
-    ledgers = {each.policy: each for each in run(replace(BASE, policies=(BASE.policies[0], pred))).ledgers}
+    ledgers = {each.policy: each for each in run(replace(THREE_DIES, policies=(THREE_DIES.policies[0], pred))).ledgers}
     written = {"prefill": 0.0, "decode": 0.0}
     for row in ledgers["pred"].rows:
         written[row.phase] += row.local_write_bytes
@@ -149,11 +137,12 @@ def test_no_copies_are_made_in_the_prefill_unless_asked_for(prefill):
 
 def test_counters_of_the_heatmap_that_16_bits_cannot_hold_are_counted(monkeypatch):
     """Of 36 counters a layer, some pass 50 in three steps of 40 tokens; as many are named."""
-    assert not any("counters of the heatmap" in note for note in run(BASE).notes)
+    assert not any("counters of the heatmap" in note for note in run(THREE_DIES).notes)
     monkeypatch.setattr(heatmap_counters, "FULL_COUNTER", 50)
-    (note,) = [note for note in run(BASE).notes if "counters of the heatmap" in note]
+    (note,) = [note for note in run(THREE_DIES).notes if "counters of the heatmap" in note]
     last = {
-        layer_run.layer: layer_run.heat.copy() for layer_run in replay_of(BASE, list(BASE.policies))[1].layer_runs()
+        layer_run.layer: layer_run.heat.copy()
+        for layer_run in replay_of(THREE_DIES, list(THREE_DIES.policies))[1].layer_runs()
     }
     full = sum(int((heat > 50).sum()) for heat in last.values())
     assert 0 < full < 2 * 36
@@ -163,14 +152,16 @@ def test_counters_of_the_heatmap_that_16_bits_cannot_hold_are_counted(monkeypatc
 def rows_of(**rules):
     """Layer runs under these rules: 12 popular experts on six dies, LLCs of seven, HBMs with room for a copy or two."""
     policy = replace(POLICIES["allo_pred"], copies=CopyRules(**rules))
-    die = replace(BASE.wafer.die, hbm=replace(BASE.wafer.die.hbm, size=100e6, reserve=0.3), llc=LlcSpec(size=100e6))
+    die = replace(
+        THREE_DIES.wafer.die, hbm=replace(THREE_DIES.wafer.die.hbm, size=100e6, reserve=0.3), llc=LlcSpec(size=100e6)
+    )
     short = replace(
-        BASE,
-        model=replace(TINY, num_experts=12),
-        wafer=replace(BASE.wafer, mesh=(1, 6), die=die),
-        trace=replace(BASE.trace, requests=900, skew=2.5),
+        THREE_DIES,
+        model=replace(ROW_MODEL, num_experts=12),
+        wafer=replace(THREE_DIES.wafer, mesh=(1, 6), die=die),
+        trace=replace(THREE_DIES.trace, requests=900, skew=2.5),
         batch=900,
-        policies=(BASE.policies[0], policy),
+        policies=(THREE_DIES.policies[0], policy),
     )
     return next(ledger for ledger in run(short).ledgers if ledger.policy == "allo_pred").rows
 
@@ -211,5 +202,5 @@ PRED = replace(POLICIES["pred"], name="base")
 )
 def test_rules_that_change_nothing_or_are_none_are_refused(policy, what):
     with pytest.raises(ConfigError) as error:
-        replace(BASE, policies=(policy,))
+        replace(THREE_DIES, policies=(policy,))
     assert any(fault.startswith(f"experiment: policies.0.{what}") for fault in error.value.faults), error.value.faults

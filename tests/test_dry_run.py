@@ -5,7 +5,7 @@ import dataclasses
 import pytest
 from click.testing import CliRunner
 from kit import ROOT
-from test_sweep import TINY, sweep_file
+from kit.sweeps import TINY, sweep_file
 
 from wss.cli import cli
 from wss.config import load

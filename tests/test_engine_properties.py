@@ -9,10 +9,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from kit import plan_of, simulate, wafer_of
-from naive import kernel_ends
+from kit.engine import check_twin, layer_runs
+from kit.naive import kernel_ends
 
 from wss.config import load
-from wss.engine import Llcs, compiled_circuit_layer, compiled_layer, simulate_layer
+from wss.engine import compiled_circuit_layer, compiled_layer
 from wss.engine.network import fluid
 from wss.engine.network.circuit import CircuitModel
 from wss.engine.network.fluid import FluidModel
@@ -21,20 +22,6 @@ from wss.execution import run
 from wss.hardware import WAFERS, build
 from wss.hardware.specs import LinkSpec
 from wss.metrics.traffic import check_conservation, traffic
-
-
-@st.composite
-def layer_runs(draw):
-    """A mesh, a plan on it with at most one task an (expert, die), computing times and a window."""
-    mesh = (draw(st.integers(1, 4)), draw(st.integers(1, 4)))
-    dies = mesh[0] * mesh[1]
-    pairs = draw(st.lists(st.tuples(st.integers(0, 9), st.integers(0, dies - 1)), min_size=1, max_size=24, unique=True))
-    tasks = []
-    for expert, die in pairs:
-        source = draw(st.integers(0, dies - 1))
-        tasks.append((expert, die, 1, source, source != die and draw(st.booleans())))
-    compute = draw(st.lists(st.floats(0, 1e-4), min_size=len(tasks), max_size=len(tasks)))
-    return mesh, plan_of(*tasks), np.array(compute), draw(st.integers(1, 4))
 
 
 @given(layer_runs())
@@ -130,11 +117,6 @@ def test_the_engine_agrees_with_one_written_from_the_documentation(layer_run):
     assert run.end == pytest.approx(kernel_ends(wafer, plan, 88e6, compute.tolist(), window), rel=1e-9)
 
 
-def apart(a, b):
-    """The largest difference of two arrays, as a share of the largest value."""
-    return float(np.abs(a - b).max(initial=0.0) / max(np.abs(a).max(initial=0.0), 1e-30))
-
-
 @given(
     st.lists(layer_runs(), min_size=1, max_size=3),
     st.sampled_from([0.0, 410e-9]),
@@ -158,27 +140,6 @@ def test_the_compiled_kernel_agrees_with_simpy(some, start, hop, places, flushed
 def test_the_compiled_circuits_agree_with_simpy(some, hop, places, duplex, shares, flushed):
     wafer = wafer_of(some[0][0], hop=hop, llc=places * 88e6)
     check_twin(compiled_circuit_layer, CircuitModel(wafer, duplex, *shares), wafer, some, flushed)
-
-
-def check_twin(run_compiled, model, wafer, some, flushed):
-    """Run layer runs one after another, twice over, on one wafer, whose LLCs, if not *flushed*, keep some experts."""
-    mesh = some[0][0]
-    caches = [Llcs(wafer.spec.die.llc, wafer.num_dies) for _ in range(2)]
-    for drawn_mesh, plan, compute, window in [*some, *some]:
-        if drawn_mesh != mesh:
-            continue
-        for llcs in caches:
-            llcs.begin(flushed=flushed)
-        reference = simulate_layer(model, caches[0], 0, plan, 88e6, compute, window)
-        ours = run_compiled(model, caches[1], 0, plan, 88e6, compute, window)
-        check_conservation(plan, ours, wafer, 88e6)
-        assert ours.hit.tolist() == reference.hit.tolist()
-        for name in ("issue", "read_end", "end", "die_end"):
-            assert apart(getattr(reference, name), getattr(ours, name)) < 1e-9, name
-        for name in ("hbm_read", "hbm_written", "llc_read", "link_data", "link_request", "link_busy"):
-            assert apart(getattr(reference.carried, name), getattr(ours.carried, name)) < 1e-9, name
-    for die in range(wafer.num_dies):
-        assert list(caches[0][die].content()) == list(caches[1][die].content())
 
 
 CIRCUITS = "{kind: circuit, duplex: half, hbm_share: 0.8}"

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from kit import plan_of, wafer_of
-from test_run import SMALL, without_host
+from kit.runs import SMALL, without_host
 
 from wss.config import load
 from wss.engine import NETWORKS, AllToAll, AllToAllSpec

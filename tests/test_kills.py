@@ -16,11 +16,10 @@ from pathlib import Path
 from uuid import uuid4
 
 import pytest
+from kit.runs import SMALL
+from kit.sweeps import TINY
 
 from wss.files import PREFIX
-
-from test_run import SMALL  # isort: skip
-from test_sweep import TINY  # isort: skip
 
 pytestmark = [
     pytest.mark.slow,

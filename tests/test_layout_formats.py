@@ -14,7 +14,7 @@ from wss.policies.placement.layout_engines import Target
 from wss.policies.placement.layout_file import LayoutFile
 from wss.workload.request import made_batch
 
-from traces.formats import save_pt  # isort: skip
+from kit.trace_files import save_pt  # isort: skip
 
 WAFER = wafer_of((2, 2))
 MAP = [[0, 1, 2, 3, 4, 5, 6, 7], [7, 6, 5, 4, 3, 2, 1, 0]]

@@ -16,6 +16,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from click.testing import CliRunner
+from kit.runs import SMALL
+from kit.sweeps import TINY
 
 from wss import files
 from wss.cli import cli
@@ -23,9 +25,6 @@ from wss.ending import remove
 from wss.errors import OutputError
 from wss.files import PREFIX, locked, part_in, remove_left, write_whole
 from wss.sweeps.folder import Folder, damaged_in
-
-from test_run import SMALL  # isort: skip
-from test_sweep import TINY  # isort: skip
 
 SWEEP = TINY.replace("[base, ep, pred, allo, allo_pred]", "[base, ep]") + "grid:\n  seed: [0, 1]\n"  # 4 tasks
 

@@ -7,7 +7,7 @@ from itertools import combinations
 import numpy as np
 import pytest
 from kit import history_of, plan_of, wafer_of
-from test_run import without_host
+from kit.runs import without_host
 
 from wss.cli import cli
 from wss.config import json_schema, load

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from kit import plan_of, run_kernel, simulate, wafer_of
-from test_engine_properties import layer_runs
+from kit.engine import layer_runs
 
 from wss.config import load
 from wss.engine import NETWORKS

@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as hst
 from kit import ROOT, history_of, shared, view_of, wafer_of
+from kit.runs import SMALL
 
 from wss.config import Experiment, TraceFile, load
 from wss.errors import ConfigError, WssError
@@ -31,8 +32,6 @@ from wss.policies.presets import POLICIES
 from wss.policies.replicas import equal_parts
 from wss.traces import RequestRouting, write_trace
 from wss.traces.synthetic.spec import SynthSpec, synth_meta, synthesise
-
-from test_run import SMALL  # isort: skip
 
 WAFERS = {mesh: wafer_of(mesh) for mesh in [(1, 1), (1, 2), (1, 3), (3, 8), (5, 5), (8, 8)]}
 DAMAGED = build(WAFERS[5, 5].spec, FaultSpec(dies=((0, 0), (2, 2)), links=(((3, 3), (4, 3)),)))

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 from kit import ROOT
-from test_sweep import TINY, sweep_file
+from kit.sweeps import TINY, sweep_file
 
 from wss.cli import cli
 from wss.errors import OutputError

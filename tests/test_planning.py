@@ -3,7 +3,7 @@
 from dataclasses import replace
 
 import pytest
-from test_copy_rules import BASE
+from kit.runs import THREE_DIES
 
 from wss.config.experiment import LayerSample
 from wss.errors import ConfigError
@@ -13,7 +13,7 @@ from wss.policies import POLICIES
 from wss.policies.allocation.basic import Home
 from wss.serving.planning_time import planning_time
 
-THREE = replace(BASE, policies=tuple(POLICIES[name] for name in ("base", "ep", "allo")))
+THREE = replace(THREE_DIES, policies=tuple(POLICIES[name] for name in ("base", "ep", "allo")))
 
 
 def rows_of(planning, **changes):

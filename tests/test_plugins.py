@@ -6,6 +6,7 @@ import sys
 
 import pytest
 from click.testing import CliRunner
+from kit.runs import SMALL
 
 from wss.cli import cli
 from wss.config import json_schema, load
@@ -13,8 +14,6 @@ from wss.config.sweep_file import load_sweep
 from wss.errors import ConfigError
 from wss.execution import layout_of, run
 from wss.sweeps import tasks_of
-
-from test_run import SMALL  # isort: skip
 
 MODULE = """\
 from dataclasses import dataclass

@@ -14,7 +14,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from fuzz_judge import run
-from traces.formats import save_pt
+from kit.trace_files import save_pt
 
 import wss
 from wss import host_memory as memory

@@ -6,6 +6,8 @@ from typing import ClassVar
 import numpy as np
 import pytest
 from kit import contiguous
+from kit.runs import SMALL
+from kit.sweeps import FILES, do, sweep_file
 
 from wss.config import load
 from wss.errors import CapacityError
@@ -19,9 +21,6 @@ from wss.policies.rebalancing import Every, NoRebalancing
 from wss.report import run_table
 from wss.traces import RequestRouting, write_trace
 from wss.traces.synthetic.spec import synth_meta, synthesise
-
-from test_run import SMALL  # isort: skip
-from test_sweep import FILES, do, sweep_file  # isort: skip
 
 EXPERT = 3 * 1024 * 2048 * 2.0  # bytes of one expert of SMALL in fp16
 

@@ -4,7 +4,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 import pytest
-from test_run import SMALL
+from kit.runs import SMALL
 
 from wss.config import load
 from wss.errors import ConfigError

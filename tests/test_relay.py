@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from kit import nodes_of, plan_of, wafer_of
-from test_run import SMALL
+from kit.runs import SMALL
 
 from wss.config import load
 from wss.config.experiment import TraceFile

@@ -8,7 +8,7 @@ from statistics import fmean, stdev
 
 import pyarrow.parquet as pq
 import pytest
-from test_sweep import TINY, do, sweep_file
+from kit.sweeps import TINY, do, sweep_file
 
 from wss.config import json_schema, load
 from wss.errors import ConfigError

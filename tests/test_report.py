@@ -8,8 +8,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from click.testing import CliRunner
+from kit.sweeps import TINY, do, sweep_file
 from matplotlib.axes import Axes
-from test_sweep import TINY, do, sweep_file
 
 from wss.cli import cli
 from wss.errors import ConfigError

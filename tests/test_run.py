@@ -8,6 +8,7 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 from kit import shared
+from kit.runs import SMALL, without_host
 
 from wss.cli import cli
 from wss.config import load
@@ -21,35 +22,12 @@ from wss.traces import RequestRouting, TraceReader, write_trace
 from wss.traces.loads import Loads, write_loads
 from wss.traces.synthetic.spec import synth_meta, synthesise
 
-SMALL = """\
-model:
-  name: tiny
-  num_layers: 4
-  moe_layers: [1, 2, 3]
-  num_experts: 12
-  top_k: 2
-  hidden_size: 1024
-  moe_intermediate_size: 2048
-wafer: {preset: dojo, mesh: [2, 3]}
-trace: {synth: {skew: 1.2, requests: 40, decode_tokens: 6, prompt_min: 2, prompt_max: 5}}
-batch: 40
-steps: 3
-gemm: ideal
-policies: [base, ep, pred, allo, allo_pred]
-"""
-
 
 @pytest.fixture
 def small(tmp_path):
     path = tmp_path / "small.yaml"
     path.write_text(SMALL, encoding="utf-8")
     return path
-
-
-def without_host(summary):
-    summary = json.loads(json.dumps(summary))
-    del summary["provenance"]["host"], summary["provenance"]["times"]
-    return summary
 
 
 def test_the_summary_adds_up(small):

@@ -8,7 +8,7 @@ from xml.etree import ElementTree
 
 import pytest
 from kit import ROOT
-from test_sweep import TINY, do, sweep_file
+from kit.sweeps import TINY, do, sweep_file
 
 import wss
 from wss.config.sweep_file import load_sweep

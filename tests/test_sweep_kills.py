@@ -9,8 +9,7 @@ import time
 from pathlib import Path
 
 import pytest
-
-from test_sweep import MANY, content, do, sweep_file, tasks_in  # isort: skip
+from kit.sweeps import MANY, content, do, sweep_file, tasks_in
 
 pytestmark = [
     pytest.mark.slow,

@@ -10,10 +10,10 @@ from click.testing import CliRunner
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from kit import nodes_of, plan_of, simulate, view_of, wafer_of
-from naive import kernel_ends
-from test_engine_properties import check_twin
-from test_run import SMALL
-from test_sweep import do, sweep_file
+from kit.engine import check_twin
+from kit.naive import kernel_ends
+from kit.runs import SMALL
+from kit.sweeps import do, sweep_file
 
 from wss.cli import cli
 from wss.config import load

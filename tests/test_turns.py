@@ -5,7 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from kit import plan_of, wafer_of
-from test_engine_properties import check_twin
+from kit.engine import check_twin
 
 from wss.config import load
 from wss.engine import Llcs, compiled_circuit_layer, compiled_layer, simulate_layer

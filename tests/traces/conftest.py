@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from kit.traces import routing
 
 from wss.models import ModelShape
 from wss.traces import RequestRouting, TraceMeta
@@ -47,18 +48,6 @@ def tiny() -> ModelShape:
         top_k=2,
         hidden_size=8,
         moe_intermediate_size=8,
-    )
-
-
-def routing(meta: TraceMeta, request: int, prefill: int, decode: int, seed: int = 0) -> RequestRouting:
-    """A valid request of *meta* with random experts."""
-    tokens = prefill + decode
-    order = np.random.default_rng([seed, request]).random((tokens, len(meta.moe_layers), meta.num_experts))
-    return RequestRouting(
-        request=request,
-        position=np.arange(tokens, dtype=np.int32),
-        num_prefill=prefill,
-        experts=np.argsort(order, axis=2)[:, :, : meta.top_k].astype(np.int16),
     )
 
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import yaml
 from click.testing import CliRunner
-from formats import experts_of, save_csv, save_jsonl, save_sglang
+from kit.trace_files import experts_of, save_csv, save_jsonl, save_sglang
 
 from wss.cli import cli
 from wss.errors import TraceError

@@ -10,7 +10,8 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from formats import (
+from kit import wss
+from kit.trace_files import (
     experts_of,
     save_csv,
     save_fingerprint,
@@ -18,7 +19,7 @@ from formats import (
     save_pt,
     save_sglang,
 )
-from kit import wss
+from kit.traces import mutated
 
 from wss.errors import TraceError
 from wss.models import ModelShape
@@ -320,23 +321,6 @@ def test_what_is_wrong_is_named(tmp_path, case):
     with pytest.raises(TraceError) as error:
         taken(path, kind, hints)
     assert expected in error.value.faults[0]
-
-
-def mutated(raw: bytes, rng: random.Random) -> bytes:
-    """Return *raw* with one of: bytes changed, cut off, doubled, or a piece removed."""
-    data = bytearray(raw)
-    how = rng.randrange(5)
-    at = rng.randrange(len(data))
-    if how == 0:
-        return bytes(data[:at])
-    if how == 1:
-        del data[at : at + rng.randrange(1, 40)]
-    elif how == 2:
-        data[at:at] = data[at : at + rng.randrange(1, 40)]
-    else:
-        for _ in range(rng.randrange(1, 6)):
-            data[rng.randrange(len(data))] = rng.choice(b'0123456789-[]{}",:. en\n\x00\xff')
-    return bytes(data)
 
 
 @pytest.mark.slow

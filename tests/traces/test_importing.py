@@ -12,9 +12,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from formats import experts_of
 from kit import shared, wss
-from test_formats import mutated
+from kit.trace_files import experts_of
+from kit.traces import mutated
 
 from wss.errors import TraceError
 from wss.models import MODELS

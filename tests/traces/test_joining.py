@@ -4,8 +4,8 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from conftest import routing
 from kit import wss
+from kit.traces import routing
 
 from wss.errors import TraceError
 from wss.traces import TraceReader, write_trace

@@ -5,7 +5,7 @@ import json
 import numpy as np
 import pytest
 from click.testing import CliRunner
-from formats import save_pt
+from kit.trace_files import save_pt
 
 from wss.cli import cli
 from wss.errors import TraceError

@@ -4,7 +4,7 @@ import json
 
 import numpy as np
 import pytest
-from formats import save_pt
+from kit.trace_files import save_pt
 
 from wss.config.models import model_of
 from wss.errors import TraceError

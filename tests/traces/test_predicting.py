@@ -5,7 +5,7 @@ import json
 import numpy as np
 import pytest
 from kit import wss
-from test_stats import meta_of, request_of
+from kit.traces import meta_of, request_of
 
 from wss.errors import TraceError
 from wss.traces import write_trace

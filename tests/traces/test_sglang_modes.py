@@ -4,7 +4,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from formats import experts_of, save_pt
+from kit.trace_files import experts_of, save_pt
 
 from wss.errors import TraceError
 from wss.models import ModelShape

@@ -6,10 +6,11 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from formats import save_pt
 from hypothesis import given
 from hypothesis import strategies as st
 from kit import shared, wss
+from kit.trace_files import save_pt
+from kit.traces import meta_of, request_of
 from scipy.stats import spearmanr
 
 from wss.report.heatmaps import WITHIN_LAYERS, shown
@@ -19,23 +20,9 @@ from wss.traces import write_trace
 from wss.traces.analysis.counts import count_trace, spearman
 from wss.traces.analysis.statistics import statistics, strengths
 from wss.traces.analysis.top_experts import overlap
-from wss.traces.schema import Label, RequestRouting, TraceMeta
+from wss.traces.schema import Label
 
 LLAMA = "meta-llama__Llama-4-Maverick-17B-128E-Instruct__mmlu__{}.parquet"
-
-
-def meta_of(num_experts=5, top_k=1, layers=(0, 1), subject="s"):
-    return TraceMeta(
-        model="m", benchmark="b", subject=subject, moe_layers=layers, num_layers=max(layers) + 1,
-        num_experts=num_experts, top_k=top_k, num_requests=1, source="by hand", note="",
-    )  # fmt: skip
-
-
-def request_of(number, num_prefill, rows, position=None):
-    """*rows* is [tokens][layers][k]."""
-    experts = np.array(rows, np.int16)
-    place = np.arange(len(experts)) if position is None else np.array(position)
-    return RequestRouting(request=number, position=place.astype(np.int32), num_prefill=num_prefill, experts=experts)
 
 
 def test_figures_worked_out_by_hand():

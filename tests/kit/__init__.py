@@ -24,7 +24,7 @@ from wss.policies.placement.basic import contiguous_homes, holders_of
 from wss.policies.validation import sealed
 from wss.records import LayerRun, Plan
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 
 
 def wss(*words: object) -> subprocess.CompletedProcess[str]:
