@@ -24,7 +24,9 @@ FIRST = (
 
 
 def pytest_collection_modifyitems(items):
-    """Put the files that should begin first first."""
+    """Put the files that should begin first first, and mark each test with the name of its folder."""
+    for item in items:
+        item.add_marker(item.path.parent.name)
     items.sort(key=lambda item: FIRST.index(item.path.stem) if item.path.stem in FIRST else len(FIRST))
 
 

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from kit import ROOT
 from scipy.special import stdtrit
 
 from wss.config import load
@@ -280,7 +281,7 @@ def test_the_bias_of_the_busiest_links_utilization_is_taken_off(config):
 
 
 def test_the_papers_physics_can_be_sampled():
-    configs = Path(__file__).parents[1] / "configs"
+    configs = ROOT / "configs"
     settings = ["physics=paper", "layers.sample=4", "batch=16", "steps=1", "policies=[base, ep]"]
     own = by_policy(run(load(configs / "llama4_maverick.yaml", settings)))["base"]
     assert set(own) - LABELS - set(WITHOUT) - {"hbm_excess_bytes"} == set(own["ci95"])

@@ -4,12 +4,11 @@ import os
 from collections import Counter
 from dataclasses import replace
 from itertools import pairwise
-from pathlib import Path
 
 import networkx as nx
 import numpy as np
 import pytest
-from kit import wafer_of
+from kit import ROOT, wafer_of
 
 from wss.config import load
 from wss.errors import ConfigError
@@ -20,7 +19,6 @@ from wss.hardware.topology import mesh
 from wss.report.link_maps import dead_of, said_dead
 from wss.report.terminal import run_table
 
-ROOT = Path(__file__).parents[1]
 EACH = int(os.environ.get("WSS_FAULTS", "20"))
 SHAPES = [(5, 5), pytest.param((8, 8), marks=pytest.mark.slow)]
 

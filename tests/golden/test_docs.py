@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
+from kit import ROOT
 
 from wss.cli import cli
 from wss.config import load
@@ -21,7 +22,6 @@ from wss.execution import run
 from wss.records import LayerRow
 from wss.report import run_table
 
-ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 CONFIGS = sorted(path.stem for path in (ROOT / "configs").glob("*.yaml"))
 

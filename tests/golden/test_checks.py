@@ -2,11 +2,9 @@
 
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
-
-ROOT = Path(__file__).parents[1]
+from kit import ROOT
 
 CHECKS = {
     "ruff check": [sys.executable, "-m", "ruff", "check", "."],

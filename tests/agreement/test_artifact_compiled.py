@@ -2,13 +2,12 @@
 
 import dataclasses
 import math
-from pathlib import Path
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from kit import wafer_of
+from kit import ROOT, wafer_of
 
 from wss.config import load
 from wss.engine.paper.chains import PaperLayerRun
@@ -18,7 +17,7 @@ from wss.execution import run
 from wss.policies.allocation.paper import Cut, Prices, allocate, at_home, by_tokens, in_turn, wanted_copies
 from wss.serving.paper_layer import machine_of
 
-CONFIGS = Path(__file__).parents[1] / "configs"
+CONFIGS = ROOT / "configs"
 LAYERS, EXPERTS = 2, 12
 SIZES = ((1000, 1000), (2048, 7168), (5120, 8192))  # 16, 1 and 1 sets of the LLC
 

@@ -2,11 +2,10 @@
 
 import dataclasses
 import json
-from pathlib import Path
 
 import numpy as np
 import pytest
-from kit import shared
+from kit import ROOT, shared
 
 from wss.config import load
 from wss.engine.paper.chains import PaperLayerRun
@@ -17,7 +16,7 @@ from wss.errors import ConfigError
 from wss.execution import run, runner
 from wss.traces import SynthReplay, TraceReader, write_trace
 
-CONFIG = Path(__file__).parents[1] / "configs" / "llama4_maverick.yaml"
+CONFIG = ROOT / "configs" / "llama4_maverick.yaml"
 ARTIFACT = ["physics=paper", "layers=all"]
 
 

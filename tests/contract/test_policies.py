@@ -1,4 +1,4 @@
-"""What policies promise beyond the contract, which tests/test_testing.py tries on all of them."""
+"""What policies promise beyond the contract, which tests/contract/test_testing.py tries on all of them."""
 
 import math
 

@@ -2,11 +2,11 @@
 
 import importlib.util
 import sys
-from pathlib import Path
 
 import pytest
+from kit import ROOT
 
-FOLDER = Path(__file__).parents[1] / "experiments" / "table2"
+FOLDER = ROOT / "experiments" / "table2"
 
 
 @pytest.fixture(scope="module")

@@ -3,15 +3,14 @@
 import importlib.util
 import json
 import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
+from kit import ROOT
 
 from wss.config import load
 from wss.records import Plan
 
-ROOT = Path(__file__).parents[1]
 FIGURES = ("fig14", "fig15", "fig17")
 
 

@@ -1,13 +1,12 @@
 """One contract for every network a run can use, and how far they differ."""
 
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from kit import plan_of, run_kernel, simulate, wafer_of
+from kit import ROOT, plan_of, run_kernel, simulate, wafer_of
 from kit.engine import layer_runs
 
 from wss.config import load
@@ -18,7 +17,7 @@ from wss.hardware import build
 from wss.metrics.traffic import check_conservation
 from wss.records import Plan
 
-CONFIGS = Path(__file__).parents[1] / "configs"
+CONFIGS = ROOT / "configs"
 MB, US = 1e6, 1e-6
 
 

@@ -10,8 +10,8 @@ import fuzz_judge
 import fuzzing
 import pytest
 from fuzz_judge import Ended, fault_of
+from kit import ROOT
 
-ROOT = Path(__file__).parents[1]
 SEED = 15
 MANY = int(os.environ.get("WSS_FUZZ", "500"))
 

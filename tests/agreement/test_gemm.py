@@ -2,13 +2,12 @@
 
 import json
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from kit import shared
+from kit import ROOT, shared
 
 from wss.config import load
 from wss.errors import ConfigError
@@ -125,7 +124,7 @@ def test_a_dies_experts_are_one_grouped_gemm_for_gate_and_up_and_one_for_down():
 
 def test_a_die_pays_two_launches_a_kernel_in_a_run():
     """One die with memory beyond measure: its kernel is its experts' compute times and two launches."""
-    config = Path(__file__).parents[1] / "configs" / "gpt_oss_20b.yaml"
+    config = ROOT / "configs" / "gpt_oss_20b.yaml"
     wafer = "wafer={preset: dojo, mesh: [1, 1], die: {hbm: {bandwidth: 1000000 TB/s, latency: 0, size: 1 TB}}}"
     settings = [wafer, "gemm=h800", "policies=[ep]", "baseline=ep", "layers=[3]", "steps=1", "batch=64"]
     experiment = load(config, settings)

@@ -5,9 +5,9 @@ import json
 import os
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
+from kit import ROOT
 from kit.runs import SMALL
 
 from wss import cli
@@ -206,7 +206,7 @@ def test_a_mistake_ends_with_code_2_one_line_and_nothing_written(wss, folder, ca
 
 
 def test_capacity_is_refused_before_anything_is_made(wss, folder):
-    config = Path(__file__).parents[1] / "configs" / "kimi_k2.yaml"
+    config = ROOT / "configs" / "kimi_k2.yaml"
     code, out, err = wss("run", config, "--set", "precision=fp16")
     assert (code, out) == (2, "")
     assert "short by 229372047360 bytes" in err

@@ -2,12 +2,11 @@
 
 import json
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
-from kit import shared
+from kit import ROOT, shared
 from kit.runs import SMALL, without_host
 
 from wss.cli import cli
@@ -144,7 +143,7 @@ def test_layers_do_not_meet(small):
 
 
 def test_what_does_not_fit_is_refused_with_the_shortfall_and_a_way_out():
-    configs = Path(__file__).parents[1] / "configs"
+    configs = ROOT / "configs"
     with pytest.raises(CapacityError) as error:
         run(load(configs / "kimi_k2.yaml", ["precision=fp16"]))
     weights, usable = 60 * 384 * 3 * 7168 * 2048 * 2, 25 * 72e9
@@ -322,7 +321,7 @@ def test_gini():
 
 def test_real_llama4_layer_45_sends_nearly_all_to_one_expert_and_runs(tmp_path):
     subject = shared("traces", "parquet", "meta-llama__Llama-4-Maverick-17B-128E-Instruct__mmlu__anatomy.parquet")
-    configs = Path(__file__).parents[1] / "configs"
+    configs = ROOT / "configs"
     settings = [f"trace.path={subject}", "layers=[43, 45]", "steps=2", "batch=135"]
     result = run(load(configs / "llama4_maverick.yaml", settings))
     rows = [row for row in result.ledgers[0].rows if row.phase == "decode"]
@@ -334,7 +333,7 @@ def test_real_llama4_layer_45_sends_nearly_all_to_one_expert_and_runs(tmp_path):
 
 def test_real_gpt_oss_starts_without_prefill(tmp_path):
     path = shared("traces", "parquet", "openai__gpt-oss-20b__mmlu_test.parquet")
-    configs = Path(__file__).parents[1] / "configs"
+    configs = ROOT / "configs"
     result = run(load(configs / "gpt_oss_20b.yaml", [f"trace.path={path}", "layers=[0, 12]", "steps=1"]))
     assert any("no prefill" in note for note in result.notes)
     assert all(r["prefill_time_s"] == 0 for r in result.summary["runs"])
@@ -459,7 +458,7 @@ def test_how_often_experts_are_placed_is_told_of_the_layers_run(small):
 
 
 def test_percentiles_of_steps_and_the_mean_of_links_worked_out_from_the_rows():
-    config = Path(__file__).parents[1] / "configs" / "gpt_oss_20b.yaml"
+    config = ROOT / "configs" / "gpt_oss_20b.yaml"
     result = run(load(config, ["steps=5", "layers=[0, 1]", "policies=[base]", "batch=16"]))
     own, ledger = result.summary["runs"][0], result.ledgers[0]
     steps = sorted(sum(row.time_s for row in ledger.decode if row.step == step) for step in range(1, 6))
@@ -474,7 +473,7 @@ def test_percentiles_of_steps_and_the_mean_of_links_worked_out_from_the_rows():
 
 def test_synthetic_requests_follow_the_batch_unless_set():
     settings = ["steps=1", "layers=[0]", "policies=[ep]", "baseline=ep"]
-    config = Path(__file__).parents[1] / "configs" / "gpt_oss_20b.yaml"
+    config = ROOT / "configs" / "gpt_oss_20b.yaml"
     free, few = (run(load(config, [*settings, "batch=5000", *more])) for more in ([], ["trace.synth.requests=7"]))
     assert free.summary["runs"][0]["unique_requests"] == 5000
     assert few.summary["runs"][0]["unique_requests"] == 7
@@ -485,7 +484,7 @@ def test_synthetic_requests_follow_the_batch_unless_set():
 
 def test_another_models_preset_is_noted():
     settings = ["steps=1", "layers=[1]", "policies=[ep]", "baseline=ep", "batch=8", "precision=fp8"]
-    config = Path(__file__).parents[1] / "configs" / "kimi_k2.yaml"
+    config = ROOT / "configs" / "kimi_k2.yaml"
     own, other = (run(load(config, [*settings, *more])).notes for more in ([], ["trace.synth=deepseek_v3"]))
     said = [note for note in other if "parameters of deepseek_v3" in note]
     assert len(said) == 1
@@ -493,7 +492,7 @@ def test_another_models_preset_is_noted():
 
 
 def test_a_written_trace_tells_whose_parameters_it_was_made_with(tmp_path):
-    config = Path(__file__).parents[1] / "configs" / "gpt_oss_20b.yaml"
+    config = ROOT / "configs" / "gpt_oss_20b.yaml"
     for preset, said in (("qwen3_235b", 1), ("gpt_oss_20b", 0)):
         out = tmp_path / f"{preset}.parquet"
         made = ["trace", "synth", "gpt_oss_20b", "--preset", preset, "--requests", "3", "--decode-tokens", "2"]
@@ -504,7 +503,7 @@ def test_a_written_trace_tells_whose_parameters_it_was_made_with(tmp_path):
 
 
 def test_recorded_popularity_is_not_said_to_be_made_up(tmp_path):
-    experiment = load(Path(__file__).parents[1] / "configs" / "gpt_oss_20b.yaml")
+    experiment = load(ROOT / "configs" / "gpt_oss_20b.yaml")
     counts = np.arange(1, 1 + 24 * 32).reshape(24, 32)
     layers = experiment.model.moe_layers
     table = [Loads(name="mmlu", phase="decode", layers=layers, counts=counts, top_k=experiment.model.top_k)]
@@ -512,6 +511,6 @@ def test_recorded_popularity_is_not_said_to_be_made_up(tmp_path):
     settings = ["steps=1", "layers=[0]", "policies=[ep]", "baseline=ep", "batch=8"]
     said = {"loads": str(tmp_path / "loads.parquet"), "workload": "mmlu"}
     changes = [f"trace.synth.{key}={value}" for key, value in said.items()]
-    notes = run(load(Path(__file__).parents[1] / "configs" / "gpt_oss_20b.yaml", [*settings, *changes])).notes
+    notes = run(load(ROOT / "configs" / "gpt_oss_20b.yaml", [*settings, *changes])).notes
     assert not any("made up from named parameters, not recorded" in note for note in notes)
     assert any("recorded (mmlu of loads.parquet)" in note for note in notes)

@@ -8,12 +8,12 @@ import venv
 from pathlib import Path
 
 import pytest
+from kit import ROOT
 
 from wss.config import load, shipped
 from wss.config.sweep_file import load_sweep
 from wss.errors import ConfigError
 
-ROOT = Path(__file__).parents[1]
 SHIPPED = sorted(path.stem for path in (ROOT / "configs").glob("*.yaml"))
 QUICK = [
     "model={num_layers: 2, moe_layers: [1], num_experts: 8, top_k: 2, hidden_size: 512, moe_intermediate_size: 256}",

@@ -2,13 +2,12 @@
 
 import itertools
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from kit import plan_of, simulate, wafer_of
+from kit import ROOT, plan_of, simulate, wafer_of
 from kit.engine import check_twin, layer_runs
 from kit.naive import kernel_ends
 
@@ -156,7 +155,7 @@ WHOLE = [
 
 @pytest.mark.parametrize(("name", "wafer", "network"), WHOLE)
 def test_whole_runs_agree_in_every_policy(name, wafer, network):
-    config = Path(__file__).parents[1] / "configs" / f"{name}.yaml"
+    config = ROOT / "configs" / f"{name}.yaml"
     settings_ = [f"wafer={wafer}", "batch=512", "steps=2", "precision=fp8", f"network={network}"]
     layer = load(config).model.moe_layers[7]
     rows = [
@@ -174,7 +173,7 @@ def test_whole_runs_agree_in_every_policy(name, wafer, network):
 
 
 def test_the_compiled_engine_says_what_it_does_not_know():
-    config = Path(__file__).parents[1] / "configs" / "qwen3_235b.yaml"
+    config = ROOT / "configs" / "qwen3_235b.yaml"
     with pytest.raises(ConfigError, match="does not know the packet network"):
         load(config, ["engine=compiled", "network=packet"])
     assert load(config, ["engine=compiled", "network=circuit"]).engine == "compiled"
