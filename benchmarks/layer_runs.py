@@ -36,14 +36,14 @@ SHARED = Path(os.environ.get("WSS_SHARED", ROOT.parent / "shared"))
 POLICIES = ("base", "ep", "pred", "allo", "allo_pred")
 EVERY = 8  # plain SimPy runs each eighth layer run
 ENGINES = {  # settings, and the function that runs a layer run
-    "artifact compiled": (
-        ["physics=paper", "engine=compiled"], (wss.serving.paper_layer, "compiled_artifact"),
+    "paper compiled": (
+        ["physics=paper", "engine=compiled"], (wss.serving.paper_layer, "compiled_paper_layer"),
     ),
-    "artifact python": (["physics=paper", "engine=simpy"], (wss.serving.paper_layer, "_in_python")),
-    "fluid compiled": (["network=fluid", "engine=compiled"], (wss.serving.moe_layer, "compiled_kernel")),
-    "fluid simpy": (["network=fluid", "engine=simpy"], (wss.serving.moe_layer, "simulate_kernel")),
+    "paper python": (["physics=paper", "engine=simpy"], (wss.serving.paper_layer, "_in_python")),
+    "fluid compiled": (["network=fluid", "engine=compiled"], (wss.serving.moe_layer, "compiled_layer")),
+    "fluid simpy": (["network=fluid", "engine=simpy"], (wss.serving.moe_layer, "simulate_layer")),
 }
-LayerTokens = tuple[Machine, np.ndarray, np.ndarray]  # tasks, and which slices are read remotely
+PaperRun = tuple[Machine, np.ndarray, np.ndarray]  # tasks, and which slices are read remotely
 
 
 def real_trace(path: Path) -> bool:
@@ -130,18 +130,18 @@ def with_simpy(machine: Machine, tasks: np.ndarray, remote_slices: np.ndarray) -
     return int(env.now)
 
 
-def measured(policy: str, trace: list[str], engine: str) -> tuple[float, float, list[LayerTokens]]:
+def measured(policy: str, trace: list[str], engine: str) -> tuple[float, float, list[PaperRun]]:
     """Return ms per layer run, of the whole run and of the engine, and the layer runs of the artifact."""
     settings, function = ENGINES[engine]
     settings = [*settings, *trace, "batch=235", "steps=15", f"policies=[{policy}]", f"baseline={policy}"]
-    layer_runs: list[LayerTokens] = []
+    layer_runs: list[PaperRun] = []
     for _ in range(2):
         inside = []
         layer_runs.clear()
 
         def see(seconds, arguments, result, inside=inside):
             inside.append(seconds)
-            if engine == "artifact compiled":
+            if engine == "paper compiled":
                 layer_runs.append((arguments[0], arguments[3], result.remote_slices))
 
         with watched(*function, see):

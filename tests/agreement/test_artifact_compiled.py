@@ -95,7 +95,7 @@ def test_whole_runs_are_the_same(model, wafer):
 def test_each_engine_is_the_one_that_was_asked_for(monkeypatch):
     seen = []
     monkeypatch.setattr(
-        "wss.serving.paper_layer.compiled_artifact", lambda *a: seen.append("compiled") or compiled_paper_layer(*a)
+        "wss.serving.paper_layer.compiled_paper_layer", lambda *a: seen.append("compiled") or compiled_paper_layer(*a)
     )
     settings = ["physics=paper", "layers=[1]", "batch=8", "steps=1", "policies=[base]"]
     for engine, is_compiled in (("simpy", False), ("auto", True), ("compiled", True)):
