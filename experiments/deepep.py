@@ -96,10 +96,12 @@ def exchange_table() -> list[str]:
     lines = [
         "## All-to-all of tokens (`dispatch`)",
         "",
-        "What DeepEP reports of its kernels, the best of many settings (README and docs/legacy.md, commit 0297fc8): hidden 7168, top 8 of 256 experts,",
-        "FP8 with its scales there and BF16 back. Routing is random, as in its tests, at most 4 nodes a token (with low latency any). Reported bandwidths",
-        "were turned into times by the bytes that its tests divide by. NVLink of 160 GB/s and InfiniBand of 50 GB/s are the maxima that DeepEP names for",
-        "its H800s; NVLink of V2's machines is not told, and is taken for 450 GB/s. Times in us. Ours is `once_per: node`, for low latency `expert`:",
+        "DeepEP's reported kernel times, the best of many settings (README and docs/legacy.md, commit 0297fc8): hidden",
+        "7168, top 8 of 256 experts, FP8 with its scales there and BF16 back. Routing is random, as in its tests, with",
+        "at most 4 nodes a token (any number with low latency). Reported bandwidths were converted to times with the",
+        "bytes that its tests divide by. NVLink of 160 GB/s and InfiniBand of 50 GB/s are the maxima that DeepEP",
+        "states for its H800s; the NVLink of V2's machines is not stated, and is assumed to be 450 GB/s. Times in us.",
+        "Ours is `once_per: node`, for low latency `expert`:",
         "",
         "| kernels | GPUs | tokens a GPU | dispatch reported | ours | error | `die` | combine reported | ours | error | `die` |",
         "|---|---|---|---|---|---|---|---|---|---|---|",
@@ -117,9 +119,10 @@ def exchange_table() -> list[str]:
         lines.append("| " + " | ".join(cells) + " |")
     lines += [
         "",
-        "All are too short: links are full from begin to end here, and nothing that a kernel does beside takes time (why a kernel is slower was not tested). Two nodes of",
-        "H800s are bound by NVLink in the model, all others between nodes by InfiniBand. In low latency GPUs of a node are taken to send over NVLink: the 98 GB/s that",
-        "are reported of 8 GPUs are more than InfiniBand's.",
+        "All our times are too short: the model keeps links full from beginning to end, and nothing else that a GPU",
+        "kernel does takes time (why real kernels are slower was not tested). Two nodes of H800s are limited by NVLink",
+        "in the model, all other cases between nodes by InfiniBand. With low latency, the GPUs of a node are assumed",
+        "to send over NVLink: the 98 GB/s reported for 8 GPUs are more than InfiniBand's.",
     ]
     return lines
 

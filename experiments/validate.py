@@ -32,16 +32,16 @@ SIMULATORS = (
 )
 HEAD = """# Validation
 
-Made by `python experiments/validate.py FOLDER`; do not edit. The reference data are results of programs and measurements that are
-not ours, and nothing in wss was fitted to them, except the five parameters of the GEMM model to its table. What is **not** validated:
-no wafer of GPU dies exists to be measured, so absolute times of a wafer are not; nor are LLC hits, nor the
-GEMM model beyond FP8 on an H800; nor the contention of HBM ports with links, beyond hand-worked cases and conservation.
+Made by `python experiments/validate.py FOLDER`; do not edit. The reference data are results of other programs and
+measurements by others. Nothing in wss was fitted to them, except the five parameters of the GEMM model to its table.
+**Not** validated are: absolute times of a wafer, as no wafer of GPU dies exists to be measured; LLC hits; the GEMM
+model beyond FP8 on an H800; and the contention between HBM ports and links, beyond hand-worked cases and conservation.
 """
 
 
 def network_tables(folder: Path) -> list[str]:
     """Return the comparison of `wss flows` with other simulators, flow by flow."""
-    lines = ["## Networks, links alone", "", "Worst difference of a flow's finish, in microseconds:", ""]
+    lines = ["## Networks, links alone", "", "Worst difference of a flow's finish time, in microseconds:", ""]
     lines += ["| scenario | flows | " + " | ".join(f"{n} / {name}" for n, _, _, name in SIMULATORS) + " |"]
     lines += ["|---|---|" + "---|" * len(SIMULATORS)]
     for path in sorted((folder / "reference/network/scenarios").glob("*.json")):
@@ -55,8 +55,9 @@ def network_tables(folder: Path) -> list[str]:
         lines.append(f"| {path.stem} | {len(scenario.ids)} | " + " | ".join(cells) + " |")
     lines += [
         "",
-        "Differences above 0.1 us come from chunks that reach a link at the same instant, which the simulators serve in different",
-        "orders (they differ from one another by 0.6 to 1.8 us there), and with 64 KiB chunks from ASTRA-sim's whole picoseconds.",
+        "Differences above 0.1 us come from chunks that reach a link at the same instant, which the simulators serve",
+        "in different orders (they differ from one another by 0.6 to 1.8 us there), and, with 64 KiB chunks, from",
+        "ASTRA-sim's whole picoseconds.",
     ]
     return lines
 
@@ -85,8 +86,9 @@ def artifact_table(folder: Path) -> list[str]:
     rows = json.loads((folder / "reference/artifact.json").read_text())["rows"]
     lines = ["## The paper's own simulator (`physics: paper`)", ""]
     lines += [
-        "Llama-4-Maverick, FP16, 235 real requests, prefill and 15 decode steps; batch 4096 repeats the requests. The queue key of the copy that",
-        "was measured is not frozen at insertion, which makes its base a little faster than the proper rule, which is ours.",
+        "Llama-4-Maverick, FP16, 235 real requests, prefill and 15 decode steps; batch 4096 repeats the requests. In",
+        "the measured copy of the paper's simulator the queue key is not frozen at insertion, which makes its base",
+        "slightly faster than the proper rule, which wss uses.",
         "",
         "| policy | wafer | batch | decode theirs | ours | error | hops theirs | ours | prefill error |",
         "|---|---|---|---|---|---|---|---|---|",
@@ -131,8 +133,8 @@ def kernel_table() -> list[str]:
     """Return how far packet differs from fluid on whole MoE layer runs."""
     lines = ["## Fluid against packet on whole MoE layer runs", ""]
     lines += [
-        "Synthetic routing, FP16 (Kimi-K2 FP8), batch 4096, Dojo-like wafer, `gemm: h800`; 8 layers of 2 decode steps. Packet's time over fluid's, for",
-        "layer runs (the last die) and for the mean over dies:",
+        "Synthetic routing, FP16 (Kimi-K2 FP8), batch 4096, Dojo-like wafer, `gemm: h800`; 8 layers of 2 decode steps.",
+        "The ratio of packet's time to fluid's, for layer runs (the slowest die) and for the mean over dies:",
         "",
         "| model | policy | packet | layer run: least | median | most | beyond 10% | mean die: least | most |",
         "|---|---|---|---|---|---|---|---|---|",
@@ -157,11 +159,14 @@ def kernel_table() -> list[str]:
                 )
     lines += [
         "",
-        "Where they differ, and why. Under `ep` and `allo` dies read mostly their own HBM, and both networks serve it at its full rate. Under `base` a few links",
-        "are full, and FIFO queues share a full link in proportion to the chunks each read has waiting there (its window over its round trip), not equally: who",
-        "comes from near gets more. The bytes over the full links are the same, so the mean die changes less (-7% to +3%); but a layer run ends with its last die, and which die",
-        "that is, and how late, changes by some percent either way. More chunks in flight make it better or worse by chance, fewer than bandwidth times round trip",
-        "(6 MB over 8 hops) starve reads: with 2 x 1 MiB layer runs take 40% to 70% longer. Prefer differences between policies that are larger than this.",
+        "Where they differ, and why. Under `ep` and `allo` dies read mostly their own HBM, and both networks serve it",
+        "at its full rate. Under `base` a few links are full. FIFO queues share a full link in proportion to the",
+        "chunks that each read has waiting there (its window over its round trip), not equally: reads from nearby dies",
+        "get more. The bytes over the full links are the same, so the mean die changes less (-7% to +3%). But a layer",
+        "run ends with its slowest die, and which die that is, and how late it ends, changes by some percent either",
+        "way. More chunks in flight make the difference larger or smaller by chance. Fewer than bandwidth times round",
+        "trip (6 MB over 8 hops) starve reads: with 2 x 1 MiB layer runs take 40% to 70% longer. Rely only on",
+        "differences between policies that are larger than this.",
     ]
     return lines
 
