@@ -92,7 +92,7 @@ def agreement_note(policy: Policy, found: Agreement | None) -> list[str]:
     if found.correlation >= LOW:
         return [said]
     if not found.is_low:
-        return [f"{said}; so few tokens cannot tell more"]
+        return [f"{said}; with so few tokens this is inconclusive"]
     if policy.history is None and not isinstance(policy.placement, LayoutFile):
         mend = f"its prefill says little of this decode; give policies.{policy.name}.history"
     else:

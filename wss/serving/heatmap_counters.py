@@ -25,6 +25,6 @@ class FullCounters:
         if not full:
             return []
         return [
-            f"{policy}: {full} counters of the heatmap are beyond {FULL_COUNTER}, where the paper's, of 16 bits, are "
-            "full; here they count on"
+            f"{policy}: {full} counters of the heatmap are beyond {FULL_COUNTER}, where the paper's 16-bit counters "
+            "are full; here they are not limited"
         ]

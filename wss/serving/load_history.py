@@ -134,5 +134,7 @@ def _notes(history: LoadHistorySpec, served: ServedLoads, strangers: float) -> t
     if served.left_out:
         notes.append(f"{served.left_out} requests of the history are in the batch and not counted")
     if strangers:
-        notes.append(f"of {strangers:.0%} of the batch no {history.by} was served before; all that was stands for it")
+        notes.append(
+            f"{strangers:.0%} of the batch has a {history.by} without a history; all requests served stand in for it"
+        )
     return (*notes, *served.notes.values())

@@ -193,7 +193,7 @@ def placing_notes(
     elif policy.history is not None:
         notes += [f"{policy.name}: {note}" for note in seen.earlier(policy.history, policy.name).notes]
     elif needs != "nothing" and not seen.load(needs).any():
-        notes.append(f"{policy.name}: there is no prefill to place experts by, so all are taken for alike")
+        notes.append(f"{policy.name}: there is no prefill to place experts by, so all experts count as equally loaded")
     run = placed if places is None else placed[list(places)]
     each, which = run.sum() / run[:, :, 0].size, "all layers" if len(run) == len(placed) else "the layers run"
     if each > 1:
