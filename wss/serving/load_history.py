@@ -22,7 +22,7 @@ from wss.traces.synthetic.spec import synthesise
 from wss.workload.request import made_batch, read_batch
 
 TOKENS = 10**9  # loads are normalised to this many tokens per layer
-ALIKE = 16  # common leading tokens above which two recordings of different length count as the same request
+ALIKE = 16  # minimum common prefix, in tokens, of two recordings of the same request that differ in length
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)

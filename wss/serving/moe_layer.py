@@ -290,7 +290,7 @@ def room_of(placed: IntArray, experiment: Experiment, wafer: Wafer) -> FloatArra
         if need.max() * experiment.model.expert_bytes(name) / expert_bytes <= wafer.usable_hbm
     ]
     advice = f"precision {' or '.join(fitting)} fits, or" if fitting else "no precision of this die fits; give"
-    a_die = int(wafer.usable_hbm // (len(experiment.model.moe_layers) * expert_bytes))  # experts per layer
+    a_die = int(wafer.usable_hbm // (len(experiment.model.moe_layers) * expert_bytes))  # experts per layer that fit
     dies = f"at least {-(-experiment.model.num_experts // a_die)} such dies" if a_die else "dies with more HBM"
     raise CapacityError(
         f"{experiment.model.name} in {experiment.precision} does not fit {experiment.wafer.name}: its routed experts "

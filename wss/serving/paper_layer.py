@@ -164,7 +164,7 @@ class PaperLayer:
         return wanted_copies(layer_run.heat, tasks, self._wafer.num_dies, prediction.share, fetched)
 
     def _enter(self, layer_run: LayerTokens, tasks: IntArray, counts: Counts) -> None:
-        """Record the layer run's row and link traffic in the ledger."""
+        """Record the layer run's row and, in decode, its link traffic in the ledger."""
         slice_bytes, slices = self._machine.slice_bytes, counts.remote_slices
         home, die = self._machine.homes[tasks[:, 0]], tasks[:, 1]
         data = _carried(self._wafer.routes, home, die, slices, slice_bytes, self._wafer.num_links)
