@@ -1,8 +1,8 @@
-"""Where compiled code is kept: in the user's own cache folder, apart for every state of the source.
+"""Cache of compiled code: a folder in the user's own cache, one for each state of the source.
 
-What numba keeps is unpickled, and so run, when it is read. A folder that others may write to is therefore not used.
-numba compiles a function anew when its own file has changed, but not when a function that it calls has; hence a folder
-for every state of the source.
+numba unpickles its cache, which can execute code. A folder that others may write to is therefore not used. numba
+recompiles a function when its own file has changed, but not when a function it calls has; hence one folder for each
+state of the source.
 """
 
 from __future__ import annotations
@@ -20,21 +20,21 @@ from pathlib import Path
 from typing import Any
 
 VARIABLE = "NUMBA_CACHE_DIR"
-OURS = "WSS_COMPILE_CACHE"  # what wss has set VARIABLE to, to tell it from what the user has
+OURS = "WSS_COMPILE_CACHE"  # the value that wss gave VARIABLE, to distinguish it from the user's
 PACKAGE = Path(__file__).parent
-WITHOUT = {"__pycache__", "cli", "sweeps", "testing", "config", "report"}  # compiled code is not of these
-ROOM = 50e6  # bytes that all of the compiled code may take
-KEPT_S = 30 * 86_400  # for so long is a folder kept that is not used
+WITHOUT = {"__pycache__", "cli", "sweeps", "testing", "config", "report"}  # they contain no compiled code
+ROOM = 50e6  # bytes that all compiled code may need
+KEPT_S = 30 * 86_400  # unused folders are removed after this time
 
 
 def prepare() -> str | None:
-    """Let numba keep compiled code where the user alone may write; return what there is to note, None if nothing.
+    """Set numba's cache to a folder that only the user may write to; return a note for the user, or None.
 
-    A folder that the user has given numba stays. Where the cache cannot be used, a temporary one is, to the end of
-    this process.
+    A folder that the user has set for numba is kept. If the cache cannot be used, a temporary one is used until this
+    process ends.
     """
     numba: Any = sys.modules.get("numba")
-    if numba is not None and numba.config.CACHE_DIR:  # the program that imports wss has set it
+    if numba is not None and numba.config.CACHE_DIR:  # set by the program that imports wss
         return None
     given, key = os.environ.get(VARIABLE), _key()
     if given and (given != os.environ.get(OURS) or Path(given).name == key):
@@ -49,11 +49,11 @@ def prepare() -> str | None:
         try:
             own = Path(tempfile.mkdtemp(prefix="wss-cache-"))
         except OSError:
-            return None  # there is no place at all, and numba says so when it compiles
+            return None  # no usable folder; numba reports it when it compiles
         atexit.register(_remove, own, os.getpid())
         folder = own / key
     os.environ[VARIABLE] = os.environ[OURS] = str(folder)
-    if numba is not None:  # it has read its environment
+    if numba is not None:  # already imported, so it has read its environment
         numba.config.CACHE_DIR = str(folder)
     if not fault:
         return None
@@ -62,7 +62,7 @@ def prepare() -> str | None:
 
 
 def _home() -> Path | None:
-    """Return the folder of the user's caches, None if there is none."""
+    """Return the user's cache folder; None if there is none."""
     given = Path(os.environ.get("XDG_CACHE_HOME", ""))
     if given.is_absolute():
         return given
@@ -73,12 +73,12 @@ def _home() -> Path | None:
 
 
 def _private(parent: Path, key: str) -> Path:
-    """Return the folder *key* in *parent*, both made if they are not there.
+    """Return the folder *key* in *parent*; create both if they do not exist.
 
     Raises
     ------
     OSError
-        If it cannot be made or written to, or others may write to it.
+        If it cannot be created or written to, or others may write to it.
     """
     parent.parent.mkdir(parents=True, exist_ok=True)
     folder = parent / key
@@ -96,14 +96,14 @@ def _private(parent: Path, key: str) -> Path:
     if new and shutil.disk_usage(folder).free < ROOM:
         raise OSError("has no room")
     with contextlib.suppress(OSError):
-        os.utime(folder)  # it is in use
+        os.utime(folder)  # marks it as used
     if new:
         _forget_old(parent)
     return folder
 
 
 def _forget_old(parent: Path) -> None:
-    """Remove the folders of other states of the source that have not been used for long."""
+    """Remove folders that have not been used for `KEPT_S`."""
     with contextlib.suppress(OSError):
         for other in parent.iterdir():
             if other.is_dir() and not other.is_symlink() and other.stat().st_mtime < time.time() - KEPT_S:
@@ -111,7 +111,7 @@ def _forget_old(parent: Path) -> None:
 
 
 def _key() -> str:
-    """Return a hash of where the package is and of all its source that compiled code may depend on."""
+    """Return a hash of Python's version, the package's path, and all source that compiled code may depend on."""
     digest = hashlib.sha256(sys.version.encode())
     for folder, inner, files in os.walk(PACKAGE):
         if Path(folder) == PACKAGE:
@@ -126,6 +126,6 @@ def _key() -> str:
 
 
 def _remove(folder: Path, process: int) -> None:
-    """Remove the temporary *folder* at the end of the *process* that made it, not of one that was forked from it."""
+    """Remove the temporary *folder* when the *process* that created it ends, but not when a fork of it does."""
     if os.getpid() == process:
         shutil.rmtree(folder, ignore_errors=True)

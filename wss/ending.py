@@ -1,8 +1,8 @@
-"""How a command ends that is told to: at once, whatever it is doing, with 128 and the signal's number as its code.
+"""Termination by a signal: at once, in any state, with exit code 128 + signal number.
 
-No exception is raised for it. A policy may swallow one, and so does numba as it compiles; and the main thread may be
-long inside a library. A thread of its own waits for signals, ends the processes that were started, removes what was
-being written, and ends this process. What it cannot remove, the next command does (see `wss.files`).
+No exception is raised: policies and numba's compiler may swallow one, and the main thread may be inside a library for
+long. A separate thread waits for signals, kills child processes, removes unfinished files, and ends this process. The
+next command removes what this thread cannot (see `wss.files`).
 """
 
 from __future__ import annotations
@@ -20,18 +20,18 @@ from pathlib import Path
 from typing import Any
 
 SIGNALS = (signal.SIGHUP, signal.SIGINT, signal.SIGTERM)
-TEMPORARY: set[Path] = set()  # what is being written, files and folders
+TEMPORARY: set[Path] = set()  # unfinished files and folders
 
-_words: str | None = None  # said at the end; by default, after Ctrl-C alone, that nothing is half-written
-_starting = threading.Lock()  # held while a process is started, which is not known to us before it has been
-_ends = threading.Event()  # the end has begun, with nothing being started
-_told = False  # the main thread has seen a signal
+_words: str | None = None  # last message; None: after Ctrl-C only, that nothing is half-written
+_starting = threading.Lock()  # held while a child process starts, as it is not listed until it has started
+_ends = threading.Event()  # termination has begun; no child process is being started
+_told = False  # the main thread has received a signal
 
 
 def end_on_signals() -> None:
-    """Let SIGHUP, SIGINT and SIGTERM end this process from now on; SIGHUP not under nohup.
+    """Make SIGHUP, SIGINT and SIGTERM end this process from now on, except SIGHUP under nohup.
 
-    SIGINT does even where it is ignored, as in a script for what it runs in the background.
+    SIGINT is handled even if it is ignored, as shell scripts do for background commands.
     """
     reads, writes = os.pipe()
     os.set_blocking(writes, False)
@@ -43,16 +43,16 @@ def end_on_signals() -> None:
 
 
 def last_words(text: str | None) -> None:
-    """Say *text* on stderr if a signal ends this process; None is for what is said by default."""
+    """Set the message printed on stderr if a signal ends this process; None for the default."""
     global _words
     _words = text
 
 
 @contextmanager
 def starting_processes() -> Iterator[None]:
-    """Let the end wait until processes have been started inside, and leave Ctrl-C to this one alone."""
+    """Delay termination while the block starts child processes, and block SIGINT in them."""
     with _starting:
-        before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})  # which a child inherits
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})  # children inherit it
         try:
             yield
         finally:
@@ -62,7 +62,7 @@ def starting_processes() -> Iterator[None]:
 
 
 def remove(path: Path) -> None:
-    """Remove the file or folder *path*, if it is there and can be."""
+    """Remove the file or folder *path*, if it exists; ignore errors."""
     if path.is_dir() and not path.is_symlink():
         shutil.rmtree(path, ignore_errors=True)
     else:
@@ -71,7 +71,7 @@ def remove(path: Path) -> None:
 
 
 def _hold(number: int, frame: Any) -> None:
-    """Keep the main thread from going on with what is being taken away from it."""
+    """Stop the main thread while its files and child processes are removed."""
     global _told
     _told = True
     while _ends.is_set() or not _starting.locked():
@@ -79,7 +79,7 @@ def _hold(number: int, frame: Any) -> None:
 
 
 def _wait(reads: int) -> None:
-    """Wait for a signal that ends this process."""
+    """Wait for signals, and end this process at one that should."""
     while True:
         number = os.read(reads, 1)[0]
         if number in SIGNALS and signal.getsignal(number) is _hold:
@@ -87,7 +87,7 @@ def _wait(reads: int) -> None:
 
 
 def _end(number: int) -> None:
-    """End the processes that were started, remove what was being written, and end this one."""
+    """Kill child processes, remove unfinished files, and end this process."""
     with suppress(Exception), _starting:
         _ends.set()
         multiprocessing = sys.modules.get("multiprocessing")
@@ -100,7 +100,7 @@ def _end(number: int) -> None:
             remove(path)
         words = _words or ("interrupted; nothing is half-written" if number == signal.SIGINT else None)
         if words is not None:
-            wiped = b"\r\x1b[K" if os.isatty(2) else b""  # a progress bar
-            if select.select((), (2,), (), 0)[1]:  # nobody waits for a pipe that is full
+            wiped = b"\r\x1b[K" if os.isatty(2) else b""  # erases a progress bar
+            if select.select((), (2,), (), 0)[1]:  # do not block on a full pipe
                 os.write(2, wiped + words.encode() + b"\n")
     os._exit(128 + number)

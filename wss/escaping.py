@@ -1,13 +1,14 @@
-"""What comes from outside, made safe for where it goes: a terminal, a file's name, CSV, Markdown, SVG.
+"""Escaping of untrusted text for a terminal, file names, CSV, Markdown and SVG.
 
-Names, labels and notes may be a stranger's. Each form has one function here, which all that write the form use.
+Names, labels and notes may come from files of others. Each output format has one function here, which all its writers
+use.
 """
 
 from __future__ import annotations
 
 import re
 
-LONGEST_NAME = 200  # bytes, so that what is put before and behind it finds room in the 255 of a file's name
+LONGEST_NAME = 200  # bytes, which leaves some of a file name's 255 for prefixes and suffixes
 FORMULA = (
     "=+-@\t\r\N{FULLWIDTH EQUALS SIGN}\N{FULLWIDTH PLUS SIGN}\N{FULLWIDTH HYPHEN-MINUS}\N{FULLWIDTH COMMERCIAL AT}"
 )
@@ -15,7 +16,7 @@ PLAIN_NAME = f"plain text without '/', not begun by '-' or '.', of at most {LONG
 
 
 def is_plain_name(text: object) -> bool:
-    """Whether *text* can be a file's name, or a part of one, and names no other folder and no option."""
+    """Whether *text* can be a file's name or part of one; not a path, a hidden file or an option."""
     return (
         isinstance(text, str)
         and bool(text)
@@ -27,7 +28,7 @@ def is_plain_name(text: object) -> bool:
 
 
 def for_terminal(text: str) -> str:
-    """Return *text* as one line without control characters, which could move the cursor, or forge another line."""
+    """Return *text* as one line without control characters, which could move the cursor or forge another line."""
     return "".join(c if c.isprintable() else "?" for c in text)
 
 
@@ -37,7 +38,7 @@ def lines_for_terminal(text: str) -> str:
 
 
 def for_csv(value: object) -> object:
-    """Return *value* as a cell: text that a spreadsheet would take for a formula has a ``'`` before it."""
+    """Return *value* as a cell; text that a spreadsheet would treat as a formula is prefixed with ``'``."""
     if not isinstance(value, str) or not value.lstrip(" ").startswith(tuple(FORMULA)):
         return value
     return value if value == "-" or _is_number(value) else f"'{value}"
@@ -52,13 +53,13 @@ def _is_number(text: str) -> bool:
 
 
 def for_markdown(text: object) -> str:
-    """Return *text* as one line of Markdown that shows it as it is: no HTML, no links, no marks."""
+    """Return *text* as one line of Markdown that renders literally: no HTML, no links, no emphasis."""
     plain = for_terminal(" ".join(str(text).split()))
     plain = plain.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
     plain = re.sub(r"([\\`*\[\]|])", r"\\\1", plain)
-    return re.sub(r"(?<![^\W_])_|_(?![^\W_])", r"\\_", plain)  # within a word it is no mark
+    return re.sub(r"(?<![^\W_])_|_(?![^\W_])", r"\\_", plain)  # inside a word it is literal
 
 
 def for_svg(picture: bytes) -> bytes:
-    """Return a *picture* without the control characters that XML does not allow; its text is escaped already."""
+    """Return *picture* without the control characters that XML forbids; its text is already escaped."""
     return re.sub(rb"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]", b"?", picture)

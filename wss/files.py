@@ -1,4 +1,4 @@
-"""Files written whole or not at all, and JSON that holds numbers alone (no NaN, no Infinity) and each key once."""
+"""Atomic writes of files and folders, and strict JSON: no NaN, no Infinity, no duplicate keys."""
 
 from __future__ import annotations
 
@@ -19,17 +19,17 @@ from wss.ending import TEMPORARY, remove
 from wss.errors import OutputError
 from wss.reading import check_values
 
-PREFIX = ".wss-part-"  # of the names of files and folders being written
-AT_FDCWD, RENAME_EXCHANGE = -100, 2  # of Linux
+PREFIX = ".wss-part-"  # of the names of unfinished files and folders
+AT_FDCWD, RENAME_EXCHANGE = -100, 2  # Linux constants
 
-_swept: set[Path] = set()  # folders where this process has looked for what killed ones had left
+_swept: set[Path] = set()  # folders from which this process has removed leftovers of killed processes
 
 
 @contextmanager
 def part_in(folder: Path, *, is_folder: bool = False) -> Iterator[Path]:
-    """Yield a new file in *folder*, or a new folder, to be filled and then passed to `settle`; else it is removed.
+    """Yield a new temporary file or folder in *folder*, to be written and passed to `settle`; otherwise it is removed.
 
-    It is locked as long as this process writes it. So what a killed one had left is known, and is removed here first.
+    It is locked while this process writes it. Unlocked leftovers of killed processes are removed first.
     """
     if (where := folder.resolve()) not in _swept:
         remove_left(folder)
@@ -44,7 +44,7 @@ def part_in(folder: Path, *, is_folder: bool = False) -> Iterator[Path]:
 
 
 def _new(folder: Path, is_folder: bool) -> tuple[Path, int]:
-    """Make and lock a file or folder; another process may take it for one that is left before it is locked."""
+    """Create and lock a file or folder; retry if another process removed it as a leftover before it was locked."""
     while True:
         part = folder.absolute() / f"{PREFIX}{os.getpid()}-{secrets.token_hex(4)}"
         TEMPORARY.add(part)
@@ -60,7 +60,7 @@ def _new(folder: Path, is_folder: bool) -> tuple[Path, int]:
 
 
 def remove_left(folder: Path, prefix: str = PREFIX) -> None:
-    """Remove what begins with *prefix* in *folder* and no living process has locked."""
+    """Remove the entries of *folder* that begin with *prefix* and are not locked by a running process."""
     try:
         left = [Path(entry.path) for entry in os.scandir(folder) if entry.name.startswith(prefix)]
     except OSError:
@@ -72,7 +72,13 @@ def remove_left(folder: Path, prefix: str = PREFIX) -> None:
 
 @contextmanager
 def locked(path: Path) -> Iterator[None]:
-    """Lock the file or folder *path* in here; raise OSError if another process has, or locks are not to be had."""
+    """Lock the file or folder *path* in the block.
+
+    Raises
+    ------
+    OSError
+        If another process has locked it (BlockingIOError), or the file system has no locks.
+    """
     lock = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -83,14 +89,14 @@ def locked(path: Path) -> Iterator[None]:
 
 @contextmanager
 def only_one(folder: Path, what: str) -> Iterator[None]:
-    """Hold *folder*, so that no two commands mix what they write there. *what* is its name in messages.
+    """Lock *folder*, so that only one command writes there at a time. *what* is its name in messages.
 
-    Where the file system has no locks, nothing is held.
+    Nothing is locked if the file system has no locks.
 
     Raises
     ------
     OutputError
-        If another command holds it.
+        If another command has locked it.
     """
     with ExitStack() as stack:
         try:
@@ -103,22 +109,22 @@ def only_one(folder: Path, what: str) -> Iterator[None]:
 
 
 def settle(part: Path, path: Path) -> None:
-    """Bring *part*, a file or a folder, to the disk, then name it *path*; so neither a kill nor a crash halves it."""
+    """Sync *part*, a file or a folder, to disk, then rename it to *path*; atomic under kills and crashes."""
     _sync_all(part)
     os.replace(part, path)
     _sync(path.absolute().parent)
 
 
 def exchange(part: Path, path: Path) -> None:
-    """Bring the folder *part* to the disk, then let it and the folder *path* change names, in one step if that can be.
+    """Sync the folder *part* to disk, then exchange the names of *part* and the folder *path*, atomically if possible.
 
-    If not, and if this process is killed between two, what was there is in a folder beside it with ``.old`` at its end.
+    If not, and if this process is killed between the two renames, the old folder is beside *path* with suffix ``.old``.
     """
     _sync_all(part)
     old = path.with_name(f"{path.name}.{os.getpid()}.old")
     try:
         done = ctypes.CDLL(None).renameat2(AT_FDCWD, os.fsencode(part), AT_FDCWD, os.fsencode(path), RENAME_EXCHANGE)
-    except (AttributeError, OSError):  # there is none here
+    except (AttributeError, OSError):  # no renameat2 on this system
         done = -1
     if done != 0:
         os.rename(path, old)
@@ -128,7 +134,7 @@ def exchange(part: Path, path: Path) -> None:
 
 
 def _sync_all(part: Path) -> None:
-    """Bring a file, or a folder with all that is in it, to the disk."""
+    """Sync a file, or a folder with all its content, to disk."""
     for folder, _, files in os.walk(part):
         for name in files:
             _sync(Path(folder, name))
@@ -149,14 +155,14 @@ def _sync(path: Path) -> None:
 
 
 def write_whole(path: Path, write: Callable[[Path], Any], advice: str) -> None:
-    """Let *write* fill a temporary file beside *path*, then rename it; whatever goes wrong, nothing is left of it.
+    """Write *path* atomically: *write* fills a temporary file, which is then renamed, or removed after any error.
 
     Raises
     ------
     OutputError
-        If it cannot be written; the line ends with *advice*.
+        If it cannot be written; the message ends with *advice*.
     """
-    path = path.resolve()  # a link stays, and what it leads to is replaced
+    path = path.resolve()  # keeps a symbolic link and replaces its target
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with part_in(path.parent) as part:
@@ -167,13 +173,13 @@ def write_whole(path: Path, write: Callable[[Path], Any], advice: str) -> None:
 
 
 def reason_of(error: Exception) -> str:
-    """Return what the system or a library says went wrong, on one line."""
+    """Return the reason of *error*, from the system or a library, on one line."""
     text = getattr(error, "strerror", None) or str(error) or type(error).__name__
     return str(text).splitlines()[0]
 
 
 class TwiceError(ValueError):
-    """A *key* stands twice in a mapping, of which a reader would take the last alone."""
+    """A mapping has a *key* twice, of which parsers silently keep the last."""
 
     def __init__(self, key: object) -> None:
         super().__init__(f"has the key '{' '.join(str(key).split())[:100]}' twice; keep one")
@@ -185,9 +191,9 @@ def parse_json(text: str | bytes) -> Any:
     Raises
     ------
     ValueError
-        If it is no JSON, holds NaN, Infinity or a number beyond a float's range, or is nested deeper than `DEEPEST`.
+        If it is not JSON, holds NaN, Infinity or a number beyond a float's range, or is nested deeper than `DEEPEST`.
     TwiceError
-        If a key stands twice.
+        If a mapping has a key twice.
     """
     try:
         value = json.loads(text, parse_constant=_refuse, parse_float=_finite, parse_int=_whole, object_pairs_hook=_once)
@@ -198,7 +204,7 @@ def parse_json(text: str | bytes) -> Any:
 
 
 def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """Return *pairs* as a mapping, if no key comes twice."""
+    """Return *pairs* as a mapping; raise TwiceError if it has a key twice."""
     result = dict(pairs)
     if len(result) != len(pairs):
         raise TwiceError(Counter(key for key, _ in pairs).most_common(1)[0][0])
@@ -228,6 +234,6 @@ def json_text(value: Any, *, indent: int | None = 1, sort_keys: bool = True) -> 
     Raises
     ------
     ValueError
-        If it holds NaN or Infinity, which no output of wss may.
+        If it holds NaN or Infinity.
     """
     return json.dumps(value, indent=indent, sort_keys=sort_keys, allow_nan=False)

@@ -1,4 +1,4 @@
-"""Whether there is memory for what is to be made, reckoned before any of it is taken."""
+"""Check of the host's memory before large arrays are allocated."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from pathlib import Path
 
 from wss.errors import CapacityError
 
-_GROUP = Path("/sys/fs/cgroup/memory.max")  # of the container, where there is one
+_GROUP = Path("/sys/fs/cgroup/memory.max")  # memory limit of the container, if there is one
 
 
 def memory() -> int:
-    """Return the bytes of memory that this process may have at most."""
+    """Return the largest number of bytes that this process may use."""
     limits = [os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")]
     soft, _ = resource.getrlimit(resource.RLIMIT_AS)
     if soft != resource.RLIM_INFINITY:
@@ -25,7 +25,7 @@ def memory() -> int:
 
 
 def _taken() -> int:
-    """Return the bytes of addresses that this process has already; 0 where the system does not say."""
+    """Return the size in bytes of this process' address space; 0 if the system does not report it."""
     try:
         return int(Path("/proc/self/statm").read_text().split()[0]) * os.sysconf("SC_PAGE_SIZE")
     except OSError:
@@ -33,12 +33,12 @@ def _taken() -> int:
 
 
 def check_room(what: str, parts: Mapping[str, float]) -> None:
-    """Check that there is memory for the *parts* of *what*, each named with its bytes.
+    """Check that the *parts* of *what*, given by name in bytes, fit in memory together.
 
     Raises
     ------
     CapacityError
-        If not; the largest part is named, as it is the one to make smaller.
+        If not; the message names the largest part, as that is the one to reduce.
     """
     total, there = sum(parts.values()), memory()
     if total > there:

@@ -14,7 +14,7 @@ from wss.ending import starting_processes
 
 
 class _Pool(ProcessPoolExecutor):
-    """A pool whose processes, started as work is submitted, are told of no signals but by this one."""
+    """A pool that starts its processes on submit, with SIGINT blocked: only the parent handles Ctrl-C."""
 
     def submit(self, *arguments: Any, **options: Any) -> Future[Any]:
         with starting_processes():
@@ -22,13 +22,13 @@ class _Pool(ProcessPoolExecutor):
 
 
 def process_pool(workers: int, prepare: Callable[..., None] | None = None, *arguments: Any) -> ProcessPoolExecutor:
-    """Return a pool of *workers* fresh processes, each of which first calls *prepare* with *arguments*."""
+    """Return a pool of *workers* new processes; each first calls *prepare* with *arguments*."""
     _start_tracker()
     return _Pool(workers, mp_context=get_context("spawn"), initializer=_begin, initargs=(prepare, arguments))
 
 
 def _start_tracker() -> None:
-    """Start Python's process that clears up after killed ones, which else warns of what it clears up."""
+    """Start Python's resource tracker, which cleans up after killed processes, with its warnings silenced."""
     before = os.environ.get("PYTHONWARNINGS")
     os.environ["PYTHONWARNINGS"] = "ignore"
     try:
@@ -42,7 +42,7 @@ def _start_tracker() -> None:
 
 
 def _begin(prepare: Callable[..., None] | None, arguments: tuple[Any, ...]) -> None:
-    """Let this process end when its parent has, who may be killed and tell nobody, and leave Ctrl-C to the parent."""
+    """Prepare a worker: it ends when its parent does, even if the parent is killed, and ignores Ctrl-C."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
     threading.Thread(target=_end_with_parent, daemon=True).start()

@@ -1,6 +1,6 @@
-"""The one door for files that others wrote: plain ones of bounded size, and what they hold of bounded size too.
+"""Safe reading of untrusted files: only regular files of bounded size, with content of bounded size.
 
-A pipe would be waited for, a device has no end, and a few bytes may stand for more than all memory.
+Reading a pipe could block, a device has no end, and a few bytes may expand to more than the available memory.
 """
 
 from __future__ import annotations
@@ -12,19 +12,19 @@ import stat
 from pathlib import Path
 from typing import Any
 
-ENDLESS = 2**63  # of a file that is read in parts
-MOST_BYTES = 2**32  # of a file of recorded routing
-MOST_TEXT = 2**28  # of text that is taken apart as a whole
-DEEPEST = 100  # mappings and lists within one another
+ENDLESS = 2**63  # size limit of a file that is read in parts
+MOST_BYTES = 2**32  # size limit of a file of recorded routing
+MOST_TEXT = 2**28  # size limit of text that is parsed as a whole
+DEEPEST = 100  # nesting limit of mappings and lists
 
 
 def open_plain(path: Path, most: int = MOST_BYTES) -> io.BufferedReader:
-    """Open a plain file of at most *most* bytes for reading; nothing is waited for.
+    """Open a regular file of at most *most* bytes for reading, without blocking.
 
     Raises
     ------
     OSError
-        If it cannot be opened, or is anything else.
+        If it cannot be opened, is larger, or is not a regular file.
     """
     try:
         number = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC)
@@ -40,34 +40,35 @@ def open_plain(path: Path, most: int = MOST_BYTES) -> io.BufferedReader:
 
 
 def check_plain(path: Path, most: int = MOST_BYTES) -> None:
-    """Check what `open_plain` does, for readers that open files themselves."""
+    """Raise as `open_plain` does, for readers that open files themselves."""
     open_plain(path, most).close()
 
 
 def read_plain(path: Path, most: int = MOST_TEXT) -> bytes:
-    """Return the bytes of a plain file, of which there are at most *most*.
+    """Return the content of a regular file of at most *most* bytes.
 
     Raises
     ------
     OSError
-        As of `open_plain`.
+        As `open_plain`.
     """
     with open_plain(path, most) as file:
-        content = file.read(min(most, os.fstat(file.fileno()).st_size) + 1)  # Python takes memory for as many as asked
+        content = file.read(min(most, os.fstat(file.fileno()).st_size) + 1)  # read() allocates the requested size
     if len(content) > most:
         raise OSError(errno.EFBIG, f"it is larger than {most} bytes", str(path))
     return content
 
 
 def check_values(value: Any, most: int) -> None:
-    """Check that *value* has at most *most* parts, one that stands in several places counted in each, and is not deep.
+    """Check that *value* has at most *most* parts, counting shared parts at each place, and is not nested too deep.
 
-    Lists in lists, each there many times, take little in a file and more than all memory when they are written out.
+    Nested lists with many references to shared parts, such as YAML aliases, are small in a file but may expand to more
+    than the available memory.
 
     Raises
     ------
     ValueError
-        If it has more, or is nested deeper than `DEEPEST`.
+        If it has more parts, or is nested deeper than `DEEPEST`.
     """
     waiting, count = [(value, 0)], 0
     while waiting:

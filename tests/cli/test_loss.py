@@ -184,7 +184,7 @@ def test_a_report_names_a_damaged_task_and_is_drawn(folder, swept):
     done = wss("report", "s", "--format", "svg")
     assert done.exit_code == 0
     assert done.stderr.splitlines() == [
-        f"s/tasks/{file.name}: is damaged, which the tables are not; `wss sweep` into s runs it again"
+        f"s/tasks/{file.name}: is damaged, but the tables are intact; `wss sweep` into s runs the task again"
     ]
     assert (folder / "s" / "report" / "report.md").exists()
 

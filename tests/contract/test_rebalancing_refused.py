@@ -93,4 +93,6 @@ def test_a_history_that_is_none_is_named_in_one_line(small):
     with pytest.raises(ConfigError) as error:
         run(replace(load(small), policies=(policy,), baseline="it"))
     assert len(error.value.faults) == 1
-    assert error.value.faults[0].startswith("policy it: its rebalancing's history is 3; give a wss.policies.Earlier")
+    assert error.value.faults[0].startswith(
+        "policy it: its rebalancing's history is 3; give a wss.policies.LoadHistorySpec"
+    )

@@ -69,7 +69,9 @@ def test_low_is_said_with_what_mends_it():
     (said,) = agreement_note(POLICIES["remap"], Agreement(0.49, 1.0, 3))
     assert "0.49 (mean over 3 layers): its prefill says little of this decode; give policies.remap.history" in said
     assert agreement_note(POLICIES["remap"], Agreement(0.5, 1.0, 3))[0].endswith("0.50 (mean over 3 layers)")
-    assert agreement_note(POLICIES["remap"], Agreement(0.3, 0.5, 3))[0].endswith("so few tokens cannot tell more")
+    assert agreement_note(POLICIES["remap"], Agreement(0.3, 0.5, 3))[0].endswith(
+        "with so few tokens this is inconclusive"
+    )
     assert agreement_note(POLICIES["ep"], None) == []
 
 

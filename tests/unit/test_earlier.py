@@ -112,7 +112,7 @@ def test_the_share_of_each_workload_in_the_batch(tiny, tmp_path):
     assert known.notes == (
         "placed by what was served before, 12 requests of served.parquet, each request of the batch by those of its "
         "subject",
-        "of 25% of the batch no subject was served before; all that was stands for it",
+        "25% of the batch has a subject without a history; all requests served stand in for it",
     )
 
 

@@ -76,7 +76,7 @@ def test_a_model_that_does_not_say_is_noted_or_refused(small):
     unsaid = SMALL.replace(", expert_matrices: 3", "")
     small.write_text(unsaid)
     result = run(load(small))
-    assert any("does not give expert_matrices: experts of three" in note for note in result.notes)
+    assert any("does not give expert_matrices: three per expert" in note for note in result.notes)
     assert "expert_matrices" not in result.summary["provenance"]["config"]["model"]
     small.write_text(SMALL)
     assert not any("expert_matrices" in note for note in run(load(small)).notes)

@@ -1,8 +1,8 @@
 """The command line: parse, call one function, print, exit.
 
-Exit codes: 0 done, 1 a check failed, 2 bad input (one line a fault on stderr), 128 and its number if a signal ends it.
-Data goes to stdout, the rest to stderr.
-Imports that cost time stand inside the commands that need them, so that ``--help`` is quick.
+Exit codes: 0 success, 1 a check failed, 2 bad input (one line per error on stderr), 128 + number when ended by a
+signal. Data goes to stdout, everything else to stderr.
+Slow imports are inside the commands that need them, so that ``--help`` is fast.
 """
 
 # ruff: noqa: PLC0415
@@ -29,7 +29,7 @@ from wss.escaping import for_terminal
 from wss.files import json_text
 
 _SHOW_WARNING = warnings.showwarning
-NUMBA_SETTINGS = ".numba_config.yaml"  # in the current folder, where anyone may have put it
+NUMBA_SETTINGS = ".numba_config.yaml"  # read from the current folder, so it may be anyone's
 
 
 @click.group(cls=Group, context_settings={"help_option_names": ["-h", "--help"]})
@@ -94,14 +94,14 @@ def run(
 @click.option("--network", type=click.Choice(["fluid", "packet", "circuit"]), default="fluid", show_default=True)
 @click.option("--chunk", default="1MiB", show_default=True, help="Bytes of a chunk (packet): 1MB is 10^6, 1MiB 2^20.")
 @click.option(
-    "--window", type=click.IntRange(1, 10**6), help="Chunks of a flow under way (packet)  [default: no limit]"
+    "--window", type=click.IntRange(1, 10**6), help="Chunks of a flow in flight (packet)  [default: no limit]"
 )
 @click.option(
     "--duplex", type=click.Choice(["full", "half"]), default="full", show_default=True, help="Links (circuit)."
 )
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def flows(scenario: Path, network: str, chunk: str, window: int | None, duplex: str, as_json: bool) -> None:
-    """Run the transfers of SCENARIO, a JSON file, over one network: when each ends, and what each link carried."""
+    """Simulate the transfers of SCENARIO, a JSON file, over one network; report finish times and bytes per link."""
     from wss.config import quantity
     from wss.execution.transfers import read_scenario, run_flows
     from wss.report.transfers import flows_text
@@ -114,11 +114,11 @@ def flows(scenario: Path, network: str, chunk: str, window: int | None, duplex: 
 @cli.command()
 @click.argument("size", nargs=-1, type=click.IntRange(1, 10**9), metavar="[M N K]")
 @click.option("--rows", type=click.Path(path_type=Path), help="A JSON file of measurements to predict.")
-@click.option("--wafer", default="dojo", show_default=True, help="Whose die computes (see `wss list`).")
+@click.option("--wafer", default="dojo", show_default=True, help="Wafer whose die computes (see `wss list`).")
 @click.option("--precision", type=click.Choice(["fp16", "bf16", "fp8", "fp4"]), default="fp8", show_default=True)
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def gemm(size: tuple[int, ...], rows: Path | None, wafer: str, precision: Any, as_json: bool) -> None:
-    """Predict the time of one GEMM, M x K by K x N, or of those in a file, by the H800 model."""
+    """Predict the time of one GEMM, M x K by K x N, or of the GEMMs in a file, by the H800 model."""
     from wss.errors import ConfigError
     from wss.hardware import WAFERS
     from wss.models.precision import peak_of
@@ -142,7 +142,7 @@ def gemm(size: tuple[int, ...], rows: Path | None, wafer: str, precision: Any, a
 
 @cli.command("list")
 def list_() -> None:
-    """List configurations, presets, policies and plug-ins by name, each with a line on what it is."""
+    """List configurations, presets, policies and plug-ins by name, each with a one-line description."""
     from wss.config import plugins, shipped
     from wss.report.catalogue import catalogue
 
@@ -158,7 +158,7 @@ def schema() -> None:
 
 
 def _show_warning(message: Warning | str, category: type[Warning], *where: Any, **more: Any) -> None:
-    """Print our own warnings as notes, and leave others to Python."""
+    """Print the warnings of wss as notes, and pass others to Python."""
     if issubclass(category, OldSpellingWarning):
         say(f"note: {message}", err=True)
     else:
@@ -166,9 +166,9 @@ def _show_warning(message: Warning | str, category: type[Warning], *where: Any, 
 
 
 def main() -> None:
-    """Run the command line; a user's mistake ends with code 2 and a line a fault, never with a traceback."""
-    os.environ["PYTHONSAFEPATH"] = "1"  # workers, too, import nothing from the current folder as they start
-    for stream in (sys.stdout, sys.stderr):  # a terminal may lack a sign, such as the ±
+    """Run the command line; user errors exit with code 2 and one line per error, never with a traceback."""
+    os.environ["PYTHONSAFEPATH"] = "1"  # workers inherit it and import nothing from the current folder at startup
+    for stream in (sys.stdout, sys.stderr):  # the terminal's encoding may lack a character, such as ±
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="replace" if stream.errors == "strict" else stream.errors)
     warnings.showwarning = _show_warning
@@ -194,14 +194,15 @@ def main() -> None:
     except (KeyboardInterrupt, click.Abort):
         click.echo("interrupted; nothing is half-written", err=True)
         sys.exit(130)
-    except BrokenPipeError:  # whoever read our output has gone
+    except BrokenPipeError:  # the reader of our output has exited
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(1)
     except MemoryError:
-        click.echo("wss: there is not enough memory for this; give less of it, such as a smaller batch", err=True)
+        click.echo("wss: there is not enough memory; reduce the experiment, such as its batch", err=True)
         sys.exit(2)
-    except OSError as error:  # such as a disk that fills up under numba's cache
+    except OSError as error:  # such as a full disk under numba's cache
         click.echo(
-            f"{error.filename or 'wss'}: {error.strerror or error}; make room, or free the way, and run again", err=True
+            f"{error.filename or 'wss'}: {error.strerror or error}; free disk space, or fix the path, and run again",
+            err=True,
         )
         sys.exit(2)

@@ -1,4 +1,4 @@
-"""``--dry-run``: what a command would do, without doing it; nothing is written."""
+"""``--dry-run``: print what a command would do; nothing is run or written."""
 
 # ruff: noqa: PLC0415
 from __future__ import annotations
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 def dry_run(experiment: Experiment, as_json: bool) -> None:
-    """Print the configuration of a run with all that is left unsaid, and, as comments, what the run would be."""
+    """Print the configuration of a run with all defaults filled in, and a preview of the run as comments."""
     from wss.config.written import as_yaml
     from wss.execution.outlook import FACTOR, outlook_of
     from wss.report.outlook import outlook_lines
@@ -28,7 +28,7 @@ def dry_run(experiment: Experiment, as_json: bool) -> None:
 
 
 def dry_sweep(plan: Sweep, out: Path, workers: int | None, dask: str | None) -> None:
-    """Say how many tasks a sweep has, how many of them are done, and about how long the others take."""
+    """Print how many tasks a sweep has, how many are done, and the approximate time of the others."""
     from wss.execution import check
     from wss.execution.outlook import FACTOR, seconds_of
     from wss.report.outlook import took
@@ -36,7 +36,7 @@ def dry_sweep(plan: Sweep, out: Path, workers: int | None, dask: str | None) -> 
     from wss.sweeps.folder import TASKS, Folder
 
     if dask is not None:
-        raise ConfigError("--dask: is not asked with --dry-run; leave one of the two out")
+        raise ConfigError("--dask: is not used with --dry-run; leave one of the two out")
     faults = []
     for point in plan.points:
         where = ", ".join(f"{axis} {label}" for axis, label in point.labels.items())

@@ -1,4 +1,4 @@
-"""What the commands share: suggestions for misspelt ones, progress bars, and where they may write."""
+"""Shared parts of the commands: suggestions for misspelt names, progress bars, checks of output paths."""
 
 from __future__ import annotations
 
@@ -17,24 +17,24 @@ allow_code = click.option(
     "--allow-code",
     is_flag=True,
     envvar="WSS_ALLOW_CODE",
-    help="Run the code of classes that the file names (package.module:Class); look for them beside it too.",
+    help="Run the code of classes named in the file (package.module:Class); also search for them beside it.",
 )
 
 
 class Group(click.Group):
-    """A group that suggests the closest command."""
+    """A command group that suggests the closest name for an unknown command."""
 
     def resolve_command(
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
-        """Return the command, or say which is nearest."""
+        """Return the command, or fail with the closest name."""
         if args and self.get_command(ctx, args[0]) is None and not args[0].startswith("-"):
             ctx.fail(f"no such command '{args[0]}'; {did_you_mean(args[0], self.list_commands(ctx))}")
         return super().resolve_command(ctx, args)
 
 
 class Bars:
-    """Progress bars on a terminal: one for each kind of long work, in turn; silent elsewhere or with --quiet."""
+    """Progress bars, one at a time for each kind of work; silent with --quiet or if stderr is not a terminal."""
 
     def __init__(self, quiet: bool) -> None:
         self._quiet = quiet or not sys.stderr.isatty()
@@ -42,7 +42,7 @@ class Bars:
         self._what = ""
 
     def __call__(self, what: str, done: int, total: int) -> None:
-        """Show that *done* of *total* of the work *what* are done."""
+        """Show that *done* of *total* units of the work *what* are done."""
         if self._quiet:
             return
         if what != self._what:
@@ -53,19 +53,21 @@ class Bars:
         self._bar.update(done - self._bar.n)
 
     def close(self) -> None:
-        """Wipe the bar."""
+        """Remove the bar."""
         if self._bar is not None:
             self._bar.close()
             self._bar, self._what = None, ""
 
 
 def free_file(out: Path, force: bool, wrote: Callable[[Path], bool], what: str) -> None:
-    """Check that the file *out* can be written; with *force*, that it can be replaced: wss *wrote* it, it is *what*.
+    """Check that the file *out* can be written.
+
+    With *force*, a file that wss *wrote* may be replaced; *what* names its kind in messages.
 
     Raises
     ------
     OutputError
-        If not.
+        If it cannot be written.
     """
     if out.is_dir():
         raise OutputError(f"{out}: is a folder; give --out the name of a file")
@@ -80,12 +82,12 @@ def free_file(out: Path, force: bool, wrote: Callable[[Path], bool], what: str) 
 
 
 def say(text: str, *, err: bool = False) -> None:
-    """Print *text* that may hold what comes from outside; data for other programs is printed as it is."""
+    """Print *text* that may contain untrusted text, without control characters."""
     click.echo(lines_for_terminal(text), err=err)
 
 
 def free_trace(out: Path, force: bool) -> None:
-    """Check that a trace, or a table of loads, can be written to *out*, as `free_file`."""
+    """Check that a trace or a table of loads can be written to *out*; see `free_file`."""
     from wss.traces.reader import is_written  # noqa: PLC0415
 
     free_file(out, force, is_written, "trace")

@@ -1,4 +1,4 @@
-"""The command of placements: the layout of a policy as a file."""
+"""``wss placement``: write a policy's placement to a layout file."""
 
 # ruff: noqa: PLC0415
 from __future__ import annotations
@@ -15,15 +15,15 @@ from wss.files import write_whole
 @click.argument("config", type=click.Path(path_type=Path))
 @allow_code
 @click.option("--policy", required=True, metavar="NAME", help="One of CONFIG, or of `wss list`.")
-@click.option("--out", type=click.Path(path_type=Path), help="The file  [default: stdout]")
+@click.option("--out", type=click.Path(path_type=Path), help="The file to write  [default: stdout]")
 @click.option("--force", is_flag=True, help="Replace --out if it exists.")
 @click.option("--set", "settings", multiple=True, metavar="KEY=VALUE", help="Change one setting, such as batch=1024.")
 def placement(
     config: Path, allow_code: bool, policy: str, out: Path | None, force: bool, settings: tuple[str, ...]
 ) -> None:
-    """Write where a policy puts the experts of CONFIG, as JSON for SGLang's --init-expert-location.
+    """Write a policy's placement of the experts of CONFIG, as JSON for SGLang's --init-expert-location.
 
-    `placement: {kind: file, path: FILE}` reads it again.
+    `placement: {kind: file, path: FILE}` reads it back.
     """
     from wss.config import load
     from wss.execution import layout_of

@@ -1,4 +1,4 @@
-"""The commands of sweeps: run one, draw one, check one."""
+"""The commands ``wss sweep``, ``wss check`` and ``wss report``."""
 
 # ruff: noqa: PLC0415
 from __future__ import annotations
@@ -31,9 +31,13 @@ _SHARED = (
         help="Folder, which may hold an unfinished sweep  [default: results/NAME]",
     ),
     click.option(
-        "--set", "settings", multiple=True, metavar="KEY=VALUE", help="Change what all points share, such as steps=8."
+        "--set",
+        "settings",
+        multiple=True,
+        metavar="KEY=VALUE",
+        help="Change one setting of all points, such as steps=8.",
     ),
-    click.option("--workers", type=click.IntRange(1, 1024), help="Processes  [default: one a core]"),
+    click.option("--workers", type=click.IntRange(1, 1024), help="Processes  [default: one per core]"),
     click.option("--dask", metavar="ADDRESS", help="Run on the workers of this dask scheduler instead."),
     click.option("--quiet", is_flag=True, help="No progress bar."),
 )
@@ -47,7 +51,7 @@ def _shared(command: Any) -> Any:
 
 @click.command()
 @_shared
-@click.option("--dry-run", is_flag=True, help="Say what would be run, and about how long it takes; run nothing.")
+@click.option("--dry-run", is_flag=True, help="Print what would be run, and about how long it takes; run nothing.")
 def sweep(
     experiment: Path,
     allow_code: bool,
@@ -58,7 +62,7 @@ def sweep(
     quiet: bool,
     dry_run: bool,
 ) -> None:
-    """Run all points of EXPERIMENT, a YAML file, in parallel; what has been done is kept and not run again."""
+    """Run all points of EXPERIMENT, a YAML file, in parallel; finished tasks are kept and not run again."""
     from wss.config.sweep_file import load_sweep
     from wss.report.sweep_folder import notes_in, sweep_legend, sweep_table
 
@@ -80,7 +84,13 @@ def _run(
     quiet: bool,
     expected: dict[str, Any] | None = None,
 ) -> tuple[str, list[dict[str, Any]], Folder]:
-    """Run a sweep, write its tables, and return its identity, rows and folder; not if *expected* is of another one."""
+    """Run a sweep, write its tables, and return its identity, rows and folder.
+
+    Raises
+    ------
+    WssError
+        If a point cannot be run, or *expected* is of another sweep; nothing is run then.
+    """
     with ExitStack() as held:
         return _run_holding(held, plan, out, workers, dask, quiet, expected)
 
@@ -94,7 +104,7 @@ def _run_holding(
     quiet: bool,
     expected: dict[str, Any] | None,
 ) -> tuple[str, list[dict[str, Any]], Folder]:
-    """Run a sweep as `_run` does, and hold its folder."""
+    """Run a sweep as `_run` does, and keep its folder locked in *held*."""
     from wss.execution import check
     from wss.report.sweep_folder import write_sweep
     from wss.sweeps import Folder, check_same, run_sweep, tasks_of
@@ -144,7 +154,7 @@ def _run_holding(
 
 
 def _faults(check: Any, point: Any) -> list[str]:
-    """Return why a point cannot be run, as lines that name it."""
+    """Return the errors of a point that cannot be run, one line each, with the point's labels."""
     from wss.errors import WssError
 
     where = ", ".join(f"{axis} {label}" for axis, label in point.labels.items())
@@ -157,7 +167,7 @@ def _faults(check: Any, point: Any) -> list[str]:
 
 @click.command()
 @_shared
-@click.option("--update", is_flag=True, help="Write what is found now as what is expected from now on.")
+@click.option("--update", is_flag=True, help="Write the current figures to the file of expected figures.")
 @click.option(
     "--expected", type=click.Path(path_type=Path), help="The file of expected figures  [default: expected/NAME.json]"
 )
@@ -172,7 +182,7 @@ def check(
     update: bool,
     expected: Path | None,
 ) -> None:
-    """Do the figures of EXPERIMENT still hold? Exit code 1 and a table of what moved if not."""
+    """Compare the figures of EXPERIMENT with those expected; exit with code 1 and a table if any moved."""
     from wss.config.sweep_file import load_sweep
     from wss.report.sweep_folder import moved_table
     from wss.sweeps import compare, expected_of, expected_path
@@ -208,11 +218,13 @@ def check(
 @click.option("--out", type=click.Path(path_type=Path), help="Folder  [default: RESULTS/report]")
 @click.option("--format", "kind", type=click.Choice(["png", "svg"]), default="png", show_default=True)
 def report(results: Path, out: Path | None, kind: str) -> None:
-    """Draw RESULTS, the folder of a sweep or a run: bars, heat maps of the links, and a Markdown table."""
+    """Plot RESULTS, the folder of a sweep or a run: bar charts, heat maps of the links, and a Markdown table."""
     from wss.report.report import read_results, write_report
     from wss.sweeps.folder import damaged_in
 
     for file in damaged_in(results):
-        click.echo(f"{file}: is damaged, which the tables are not; `wss sweep` into {results} runs it again", err=True)
+        click.echo(
+            f"{file}: is damaged, but the tables are intact; `wss sweep` into {results} runs the task again", err=True
+        )
     for path in write_report(read_results(results), out or results / "report", kind):
         click.echo(path)

@@ -1,4 +1,4 @@
-"""The commands of ``wss trace`` that bring traces in, make them up and write them; `looking` has the others."""
+"""The commands of ``wss trace`` that import, synthesise and export traces; `trace_inspect` has the others."""
 
 # ruff: noqa: PLC0415
 from __future__ import annotations
@@ -17,12 +17,12 @@ if TYPE_CHECKING:
     from wss.traces.importers import Hints
 
 
-MOST_LINES = 20  # printed of one kind
+MOST_LINES = 20  # lines printed per kind of message
 
 
 @click.group(cls=Group)
 def trace() -> None:
-    """Bring routing traces in, make them up, and look into them."""
+    """Import, synthesise and inspect routing traces."""
 
 
 for command in (show, predict, stats):
@@ -40,8 +40,8 @@ def _model(name: str | None, option: str = "--model ") -> ModelShape | None:
 @click.option("--model", help="A name of `wss list`, or of the model's folder  [default: all]")
 @click.option("--benchmark", help="Such as mmlu  [default: all]")
 @click.option("--subject", help="Such as anatomy  [default: all]")
-@click.option("--count", type=click.IntRange(1), help="Requests of each subject  [default: all]")
-@click.option("--revision", default="main", show_default=True, help="Of the data set.")
+@click.option("--count", type=click.IntRange(1), help="Requests per subject  [default: all]")
+@click.option("--revision", default="main", show_default=True, help="Revision of the data set.")
 @click.option("--quiet", is_flag=True, help="No progress bar.")
 def fetch(
     out: Path,
@@ -52,7 +52,7 @@ def fetch(
     revision: str,
     quiet: bool,
 ) -> None:
-    """Fetch part of the paper's data set from the Hugging Face hub (extra `hf`); goes on where it stopped."""
+    """Download part of the paper's data set from the Hugging Face hub (extra `hf`); resumes if interrupted."""
     from wss.traces.fetch import fetch as fetch_files
 
     bars = Bars(quiet)
@@ -68,30 +68,30 @@ def fetch(
         )
     finally:
         bars.close()
-    click.echo(f"{found} files are in {out}/; bring them in with `wss trace import {out} --out FILE`")
+    click.echo(f"{found} files are in {out}/; import them with `wss trace import {out} --out FILE`")
 
 
 @trace.command("import")
 @click.argument("source", type=click.Path(path_type=Path))
 @click.option("--out", type=click.Path(path_type=Path), required=True, help="The Parquet file to write.")
-@click.option("--format", "kind", help="paper, sglang, vllm, logits, fingerprints, csv, jsonl  [default: as it looks]")
-@click.option("--model", help="Which model routed, where no folder says it: a name of `wss list`, or a config.json.")
-@click.option("--experts", type=click.IntRange(1, 32767), help="Experts a layer, for a model without a preset.")
+@click.option("--format", "kind", help="paper, sglang, vllm, logits, fingerprints, csv, jsonl  [default: detected]")
+@click.option("--model", help="The model, if no folder names it: a name of `wss list`, or a config.json.")
+@click.option("--experts", type=click.IntRange(1, 32767), help="Experts per layer, for a model without a preset.")
 @click.option("--top-k", type=click.IntRange(1, 32767), help="Experts of a token (logits, sglang).")
-@click.option("--moe-layers", help="Numbers of the MoE layers, such as 3-60 or 1,3,5, for a model without a preset.")
+@click.option("--moe-layers", help="Indices of the MoE layers, such as 3-60 or 1,3,5, for a model without a preset.")
 @click.option(
     "--zero-experts", type=click.IntRange(0, 32767), help="Experts without weights, with ids from --experts on."
 )
 @click.option("--score", type=click.Choice(["softmax", "sigmoid"]), help="Of a router's logits  [default: the model's]")
 @click.option("--groups", type=click.IntRange(1, 4096), help="Groups of experts of the router (logits).")
-@click.option("--topk-groups", type=click.IntRange(1, 4096), help="How many of them a token may use (logits).")
+@click.option("--topk-groups", type=click.IntRange(1, 4096), help="Number of groups that a token may use (logits).")
 @click.option(
     "--bias", type=click.Path(path_type=Path), help="The router's correction bias, [layers, experts] (logits)."
 )
 @click.option("--lengths", help="Tokens of each sequence of a batch without padding, such as 7,5 (logits).")
 @click.option("--drop-warmup", is_flag=True, help="Leave out equal rows at the beginning of a route log (jsonl).")
-@click.option("--skip-bad", is_flag=True, help="Leave files out that cannot be read; they are named and counted.")
-@click.option("--workers", type=click.IntRange(1, 256), help="Processes  [default: one a core]")
+@click.option("--skip-bad", is_flag=True, help="Skip unreadable files; they are named and counted.")
+@click.option("--workers", type=click.IntRange(1, 256), help="Processes  [default: one per core]")
 @click.option("--force", is_flag=True, help="Replace the file --out if it exists.")
 @click.option("--quiet", is_flag=True, help="No progress bar.")
 def import_(
@@ -104,7 +104,7 @@ def import_(
     quiet: bool,
     **said: Any,
 ) -> None:
-    """Import SOURCE, a file or folder of recorded routing. Killed, it goes on where it stopped."""
+    """Import SOURCE, a file or folder of recorded routing; resumes if interrupted."""
     from wss.errors import TraceError
     from wss.traces import TraceReader
     from wss.traces.importers import open_source
@@ -158,7 +158,7 @@ def _hints(
     drop_warmup: bool,
     **router: Any,
 ) -> Hints:
-    """Return what the user says of a recording."""
+    """Return the user's hints on a recording."""
     from wss.traces.importers import Hints, RouterHints
 
     return Hints(
@@ -173,7 +173,7 @@ def _hints(
 
 
 def _report(lines: tuple[str, ...], what: str) -> None:
-    """Print *lines*, the first of many."""
+    """Print *lines*, at most `MOST_LINES` of them."""
     for line in lines[:MOST_LINES]:
         say(f"{what}: {line}", err=True)
     if len(lines) > MOST_LINES:
@@ -228,9 +228,9 @@ def synth(
     force: bool,
     quiet: bool,
 ) -> None:
-    """Make up a trace of MODEL, a name of `wss list` or the path of a config.json or a YAML file with a model.
+    """Synthesise a trace of MODEL, a name of `wss list` or the path of a config.json or a YAML file with a model.
 
-    It is labelled synthetic.
+    The trace is labelled synthetic.
     """
     from wss.config import load_synth
     from wss.host_memory import check_room
@@ -269,7 +269,7 @@ def synth(
 def _check_options(
     sizes: dict[str, int | None], settings: tuple[str, ...], preset: str | None, like: Path | None
 ) -> None:
-    """Refuse options of `synth` of which one would be passed over."""
+    """Raise ConfigError if one option of `synth` would override another."""
     from wss.errors import ConfigError
 
     if like is not None and preset is not None:
@@ -283,7 +283,7 @@ def _check_options(
 
 
 def _parameters(preset: str | None, model: str, *, fitted: bool) -> str:
-    """Return which preset a synthetic trace begins with: fitted to a trace, any will do."""
+    """Return the preset that a synthetic trace starts from; with *fitted*, any preset, as its values are replaced."""
     from wss.errors import ConfigError
     from wss.traces.synthetic.spec import SYNTHS
 
@@ -294,7 +294,7 @@ def _parameters(preset: str | None, model: str, *, fitted: bool) -> str:
 
 
 def _like(like: Path, shape: ModelShape, seed: int, bars: Bars, given: Any, keep: set[str]) -> Any:
-    """Return parameters fitted to the trace *like*, but those of *given* that the user set."""
+    """Return parameters fitted to the trace *like*, except those named in *keep*, which are taken from *given*."""
     from dataclasses import replace
 
     from wss.errors import TraceError

@@ -1,4 +1,4 @@
-"""The commands of ``wss trace`` that look into traces."""
+"""The commands of ``wss trace`` that inspect traces."""
 
 # ruff: noqa: PLC0415
 from __future__ import annotations
@@ -16,7 +16,7 @@ from wss.files import json_text
 @click.argument("file", type=click.Path(path_type=Path))
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def show(file: Path, as_json: bool) -> None:
-    """Say what is in the trace FILE: metadata, sizes, and the most popular expert of each layer."""
+    """Describe the trace FILE: metadata, sizes, and the most popular expert of each layer."""
     from wss.report.trace_summary import describe, describe_text
     from wss.traces import TraceReader
 
@@ -37,7 +37,7 @@ def show(file: Path, as_json: bool) -> None:
 @click.option("--precision", type=click.Choice(["fp16", "bf16", "fp8", "fp4"]), default="fp16", show_default=True)
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def predict(file: Path, budgets: tuple[float, ...], precision: Any, as_json: bool) -> None:
-    """Say how well predictors tell the experts of the next decode token, cross-validated by request."""
+    """Report how well predictors find the experts of the next decode token, cross-validated by request."""
     from wss.models import MODELS
     from wss.report.trace_summary import prediction_text
     from wss.traces import TraceReader
@@ -55,9 +55,11 @@ def predict(file: Path, budgets: tuple[float, ...], precision: Any, as_json: boo
 @click.option("--json", "as_json", is_flag=True, help="Print JSON, with the figures of every layer.")
 @click.option("--layers", "per_layer", is_flag=True, help="Show the main figures of every layer.")
 @click.option("--plot", type=click.Path(path_type=Path), help="A folder for pictures (extra `plot`).")
-@click.option("--format", "kind", type=click.Choice(["png", "svg"]), default="png", show_default=True, help="Of them.")
+@click.option(
+    "--format", "kind", type=click.Choice(["png", "svg"]), default="png", show_default=True, help="Of the pictures."
+)
 def stats(files: tuple[Path, ...], as_json: bool, per_layer: bool, plot: Path | None, kind: str) -> None:
-    """Say how predictable and how skewed the routing of traces is; FILES may also be tables of expert loads."""
+    """Report how predictable and how skewed the routing of traces is; FILES may also be tables of expert loads."""
     from wss.report.trace_statistics import stats_text, trace_statistics
 
     found, counted = trace_statistics(files)

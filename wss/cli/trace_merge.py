@@ -1,4 +1,4 @@
-"""The command that joins traces, or takes a part of one."""
+"""``wss trace join``: join traces, or take a part of one."""
 
 # ruff: noqa: PLC0415
 from __future__ import annotations
@@ -21,9 +21,9 @@ from wss.cli.options import free_trace
 @click.option(
     "--seed",
     type=click.IntRange(0, 2**63 - 1),
-    help="Draws which of two is even  [default: first, second in turn]",
+    help="Draw at random which request of two is even  [default: alternates by workload]",
 )
-@click.option("--requests", type=click.IntRange(1), help="Take at most so many of each file.")
+@click.option("--requests", type=click.IntRange(1), help="Take at most this many of each file.")
 @click.option("--force", is_flag=True, help="Replace the file --out if it exists.")
 def join(
     files: tuple[Path, ...],

@@ -1,4 +1,4 @@
-"""The walk: experiment in, result out."""
+"""Running experiments: experiment in, result out."""
 
 from wss.execution.lockstep import check, simulate
 from wss.execution.placement import layout_of

@@ -1,4 +1,4 @@
-"""Which layers to run, where a sample of them is asked for: drawn by how skewed each is, known before the run."""
+"""Sampling of the layers to run, by the skew of each layer, which is computed before the run."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ Replayed = Callable[[Experiment], RoutingSource]
 
 
 def draw_layers(experiment: Experiment, replayed: Replayed) -> tuple[Experiment, Sample | None]:
-    """Return *experiment* with its sample of layers drawn, and the sample; None if all layers, or given ones, are run.
+    """Return *experiment* with its sample of layers drawn, and the sample; None if no sample is configured.
 
-    *replayed* replays the batch of an experiment for the skew of recorded routing; that of synthetic routing is in its
-    parameters. The seed draws.
+    *replayed* replays the batch of an experiment, for the skew of recorded routing. The skew of synthetic routing
+    follows from its parameters. The draw depends on the experiment's seed.
     """
     asked, layers = experiment.layers, experiment.model.moe_layers
     if not isinstance(asked, LayerSample):
@@ -34,7 +34,7 @@ def draw_layers(experiment: Experiment, replayed: Replayed) -> tuple[Experiment,
 
 
 def skew_of(everything: Experiment, replayed: Replayed) -> FloatArray:
-    """Return most over mean tokens of an expert over the decode steps, [layers]; expected, if routing is synthetic."""
+    """Return the skew of each layer, [layers]: maximum over mean tokens per expert in decode; expected if synthetic."""
     model = everything.model
     if isinstance(everything.trace, TraceFile):
         tokens = np.zeros((len(model.moe_layers), model.num_experts))

@@ -1,4 +1,4 @@
-"""Many experiments over one routing: the trace is read or made once, and all of them run every layer run of it."""
+"""Many experiments over one routing: the trace is read or generated once, and all experiments run in lockstep."""
 
 from __future__ import annotations
 
@@ -26,18 +26,18 @@ from wss.workload.request import Progress
 
 
 def check(experiment: Experiment) -> None:
-    """Check, without running it, that *experiment* can be put to work.
+    """Check that *experiment* can be run, without running it.
 
     Raises
     ------
     WssError
-        If its weights do not fit, its faults cut the wafer, or its physics does not know what it asks for.
+        If its weights do not fit, its faults disconnect the wafer, or its physics does not support a setting.
     """
     tried(experiment)
 
 
 def tried(experiment: Experiment) -> tuple[hardware.Wafer, Sequence[AnySite]]:
-    """Put *experiment* to work with all MoE layers, run nothing, and return wafer and sites; raise as `check` does."""
+    """Return wafer and executors of *experiment* with all MoE layers, without running them; raise as `check` does."""
     everything = replace(experiment, layers="all") if isinstance(experiment.layers, LayerSample) else experiment
     check_memory(experiment, experiment.policies)
     wafer = hardware.build(experiment.wafer, experiment.faults)
@@ -45,14 +45,15 @@ def tried(experiment: Experiment) -> tuple[hardware.Wafer, Sequence[AnySite]]:
 
 
 def simulate(experiments: Sequence[Experiment], progress: Progress) -> list[dict[str, Any]]:
-    """Run *experiments*, each with one policy, which share model, trace, batch, steps, layers, seeds and physics.
+    """Run *experiments*, each with one policy, that share model, trace, batch, steps, layers, seeds and physics.
 
     Returns
     -------
     list of dict
-        Of each experiment its ``figures``, as in summary.json but for baseline and speedup; ``seeds``, what a speedup
-        needs of each seed: decode time, and where layers are sampled the strata and the time of each layer; ``links``,
-        columns with a value a link, means over seeds; ``notes``; and ``times``, which alone depend on where it ran.
+        For each experiment: ``figures``, as in summary.json except baseline and speedup; ``seeds``, what a speedup
+        needs of each seed (decode time and, if layers are sampled, the strata and the time of each layer); ``links``,
+        columns with a value per link, means over seeds; ``notes``; and ``times``, the only part that depends on the
+        host.
     """
     parts = list(zip(*map(by_seed, experiments), strict=True))
     results = [_simulate(part, part_of(progress, number, len(parts))) for number, part in enumerate(parts)]
@@ -123,13 +124,13 @@ def _simulate(experiments: Sequence[Experiment], progress: Progress) -> list[dic
 
 
 def _draw(experiments: Sequence[Experiment]) -> tuple[list[Experiment], Sample | None]:
-    """Draw the sample of layers, if one is asked for: the same for all, as they share what it is drawn by."""
+    """Draw the sample of layers, if one is configured; it is common to all experiments, as they share the routing."""
     first, sample = draw_layers(experiments[0], lambda every: replay_of(every, [])[1])
     return [replace(experiment, layers=first.layers) for experiment in experiments], sample
 
 
 def _sampled(site: AnySite, sample: Sample | None) -> dict[str, Any] | None:
-    """Return what a speedup over another result with the same sample needs: the strata, and the time of each layer."""
+    """Return the strata and the time of each layer, for a speedup over another result with the same sample."""
     if sample is None:
         return None
     by_layer = {layer: 0.0 for layer in sample.layers}

@@ -1,4 +1,4 @@
-"""How much memory an experiment takes: its largest arrays, by its numbers of layers, experts, dies and requests."""
+"""Memory of the host that an experiment needs, estimated from its largest arrays."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from wss.serving.placement import needs_of
 from wss.serving.signals import asks_for_layers, asks_for_pairs
 from wss.traces.synthetic.spec import bytes_of
 
-PLACED = 10  # bytes for each layer, expert and die: replicas, and who may be read from
+PLACED = 10  # bytes per layer, expert and die: replicas and holders
 
 
 def check_memory(experiment: Experiment, policies: Sequence[Policy]) -> None:
-    """Check that *policies* can be run on *experiment* with the memory that there is.
+    """Check that the host has enough memory to run *policies* on *experiment*.
 
     Raises
     ------

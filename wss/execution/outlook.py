@@ -1,10 +1,10 @@
-"""What a run would be, without running it: whether it fits, how much there is to do, and about how long it takes.
+"""Preview of a run without running it: whether it fits, its number of layer runs, and its approximate CPU time.
 
-The time is layers run, times seconds a layer run, and the making of synthetic routing. Seconds a layer run were
-measured on one core of a shared machine, as means of the paper's five policies: 1.5 ms, and 1.1 us for each expert and
-die (3.4 ms for 32 experts on 25 dies, 7.6 ms for 256, 18 ms for 256 on 64). Policies differ by a factor of five there.
-Where nothing compiled runs the layer it takes 4.5 times as long, and over the packet network 6.5 us more for each chunk
-of all experts.
+The time is the number of layer runs times seconds per layer run, plus the time to generate synthetic routing. Seconds
+per layer run are means of the paper's five policies, measured on one core of a shared machine: 1.5 ms, plus 1.1 us per
+expert and die (3.4 ms for 32 experts on 25 dies, 7.6 ms for 256, 18 ms for 256 on 64). Policies differ by a factor of
+five. Without compiled code a layer run takes 4.5 times as long. The packet network adds 6.5 us per chunk of all
+experts.
 """
 
 from __future__ import annotations
@@ -22,17 +22,17 @@ from wss.workload.request import Batch, made_batch, read_batch
 
 LAYER_S, EXPERT_AND_DIE_S = 1.5e-3, 1.1e-6
 SIMPY, CHUNK_S = 4.5, 6.5e-6
-TOKEN_LAYERS_PER_S = 1.4e6  # of synthetic routing
-FACTOR = 2.0  # the estimate may well be wrong by
+TOKEN_LAYERS_PER_S = 1.4e6  # rate of generating synthetic routing
+FACTOR = 2.0  # likely error of the estimate, as a factor
 
 
 def outlook_of(experiment: Experiment) -> dict[str, Any]:
-    """Return what a run of *experiment* would be, as plain data; nothing is written.
+    """Return the preview of a run of *experiment* as plain data; nothing is written.
 
     Raises
     ------
     WssError
-        If it cannot be run.
+        If the experiment cannot be run.
     """
     wafer, sites = tried(experiment)
     batch, prefill = _batch(experiment)
@@ -63,7 +63,7 @@ def outlook_of(experiment: Experiment) -> dict[str, Any]:
 
 
 def _batch(experiment: Experiment) -> tuple[Batch, bool]:
-    """Return the batch, and whether it brings a prefill."""
+    """Return the batch, and whether it has a prefill."""
     if isinstance(experiment.trace, TraceFile):
         batch, requests = read_batch(experiment, experiment.trace)
         return batch, any(request.num_prefill > 0 for request in requests)
@@ -76,12 +76,12 @@ def _num_layers(experiment: Experiment) -> int:
 
 
 def layer_runs(experiment: Experiment, steps: int) -> int:
-    """Return how often a policy runs a layer, all policies and seeds of *experiment* together; prefill is a step."""
+    """Return the number of layer runs of *experiment*, over all policies and seeds; *steps* include the prefill."""
     return len(experiment.policies) * _num_layers(experiment) * steps * experiment.replications
 
 
 def seconds_of(experiment: Experiment, steps: int) -> float:
-    """Return about how many seconds of one core *experiment* takes; prefill is one of the *steps*."""
+    """Return the approximate CPU seconds of *experiment* on one core; *steps* include the prefill."""
     spec = experiment.wafer
     dies = spec.nodes * spec.gpus if isinstance(spec, SwitchedSpec) else spec.mesh[0] * spec.mesh[1]
     each = LAYER_S + EXPERT_AND_DIE_S * experiment.model.num_experts * dies
@@ -96,11 +96,11 @@ def seconds_of(experiment: Experiment, steps: int) -> float:
 
 
 def _trace_seconds(experiment: Experiment, steps: int) -> float:
-    """Return about how long it takes to make the routing; to read it takes little."""
+    """Return the approximate seconds to generate synthetic routing; 0 for recorded routing."""
     spec, layers = experiment.trace, _num_layers(experiment)
     if isinstance(spec, TraceFile):
         return 0.0
-    if isinstance(experiment.layers, LayerSample):  # which are drawn by what all layers are like
+    if isinstance(experiment.layers, LayerSample):  # drawing them needs the routing of all layers
         layers += len(experiment.model.moe_layers)
     tokens = experiment.batch * ((spec.prompt_min + spec.prompt_max) / 2 + steps)
     return tokens * layers * experiment.replications / TOKEN_LAYERS_PER_S

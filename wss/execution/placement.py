@@ -1,4 +1,4 @@
-"""The layout that a policy gives all MoE layers, without running it: for other programs, and to look at."""
+"""A policy's placement of all MoE layers as a layout file, without running the policy."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from wss.serving.policy_host import PolicyHost
 
 @dataclass(frozen=True)
 class Layout:
-    """A layout as JSON (see `wss.policies.placement.layout_file`), a line on it, and what a reader should know."""
+    """A layout as JSON (see `wss.policies.placement.layout_file`), a one-line description, and notes for the reader."""
 
     text: str
     about: str
@@ -28,12 +28,12 @@ class Layout:
 
 
 def layout_of(experiment: Experiment, name: str) -> Layout:
-    """Place all MoE layers as the policy *name* does, one of the experiment's own or a preset.
+    """Return the layout of all MoE layers by policy *name*, one of the experiment's policies, a preset or a plug-in.
 
     Raises
     ------
     WssError
-        If there is no such policy, or it does not fit the wafer.
+        If there is no such policy, or its placement does not fit the wafer.
     """
     policies = POLICIES | {policy.name: policy for policy in experiment.policies}
     policy = policies.get(name) or plugin_policy(name, POLICIES)
@@ -56,7 +56,7 @@ def layout_of(experiment: Experiment, name: str) -> Layout:
 
 
 def _empty_slots(text: str) -> list[str]:
-    """Return a note if slots are empty, which engines do not take."""
+    """Return a note if slots are empty, which inference engines reject."""
     empty = text.count("-1")
     if not empty:
         return []

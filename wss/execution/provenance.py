@@ -1,4 +1,4 @@
-"""summary.json: the figures of every policy, and where they came from."""
+"""summary.json: the figures of every policy, and their provenance."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def summary_of(
     times: dict[str, Any],
     sample: Sample | None = None,
 ) -> dict[str, Any]:
-    """Put together summary.json of one seed; with a *sample* of the layers, figures are estimates for all of them."""
+    """Return summary.json of one seed; with a *sample* of the layers, figures are estimates for all layers."""
     all_layers = len(replay.layers) == len(experiment.model.moe_layers)
     tokens = sum(replay.tokens(step) for step in range(1, batch.steps + 1))
     figures = {site.ledger.policy: summarise(site.ledger, wafer, tokens if all_layers else None) for site in sites}
@@ -96,7 +96,7 @@ def summary_of(
 
 
 def _dead(wafer: Wafer) -> dict[str, Any]:
-    """Return the dead dies of *wafer*, and the dead links between living ones; empty if it is whole."""
+    """Return the dead dies of *wafer*, and the dead links between live dies; empty if nothing is dead."""
     dies, links = wafer.dead_dies, wafer.dead_links
     if not dies and not links:
         return {}
@@ -106,7 +106,7 @@ def _dead(wafer: Wafer) -> dict[str, Any]:
 def _estimates(
     experiment: Experiment, ledgers: list[Ledger], wafer: Wafer, sample: Sample, tokens: int
 ) -> dict[str, dict[str, Any]]:
-    """Return, for each policy, what all layers would give: estimates, and their 95% intervals."""
+    """Return, for each policy, estimates for all layers with their 95% intervals."""
     all_layers = len(experiment.model.moe_layers)
     by_policy = {ledger.policy: by_layer(ledger, wafer, sample, all_layers, tokens) for ledger in ledgers}
     baseline = by_policy[experiment.baseline]["decode_time_s"].above

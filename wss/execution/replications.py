@@ -1,4 +1,4 @@
-"""One experiment run with several seeds: what is run, and one summary of all."""
+"""Replications: one experiment with several seeds, and one summary over all of them."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ Progress = Callable[[str, int, int], None]
 
 
 def by_seed(experiment: Experiment) -> list[Experiment]:
-    """Return what is run, an experiment for each of the seeds seed, seed + 1, ..., seed + replications - 1."""
+    """Return one experiment for each of the seeds seed, seed + 1, ..., seed + replications - 1."""
     if experiment.replications == 1:
         return [experiment]
     first = experiment.seed
@@ -21,12 +21,12 @@ def by_seed(experiment: Experiment) -> list[Experiment]:
 
 
 def part_of(progress: Progress, number: int, parts: int) -> Progress:
-    """Return what reports the progress of part *number* of *parts* equal ones as that of the whole."""
+    """Return a callback that reports the progress of part *number* of *parts* equal parts as overall progress."""
     return lambda what, done, total: progress(what, number * total + done, parts * total)
 
 
 def over_all(experiment: Experiment, summaries: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    """Return the summary of *experiment* from those of its seeds, of which `replications` keeps the rows."""
+    """Return the summary of *experiment* from those of its seeds, whose rows are kept under ``replications``."""
     about = summaries[0]["provenance"]
     seeds = [summary["provenance"]["seed"] for summary in summaries]
     every = [summary["runs"] for summary in summaries]

@@ -1,4 +1,4 @@
-"""The whole walk: one experiment in, one result out."""
+"""The main simulation loop: one experiment in, one result out."""
 
 from __future__ import annotations
 
@@ -31,12 +31,12 @@ AnySite = MoeLayerExecutor | PaperLayer
 
 
 def _quiet(what: str, done: int, total: int) -> None:
-    """Tell nobody."""
+    """Ignore progress."""
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class Result:
-    """What a run found: the summary as it is written, and the ledgers behind it, by seed, then policy name."""
+    """Result of a run: the content of summary.json, and the ledgers behind it, by seed, then policy name."""
 
     summary: dict[str, Any]
     ledgers: tuple[Ledger, ...]
@@ -47,14 +47,14 @@ class Result:
 def build_executors(
     experiment: Experiment, wafer: Wafer, policies: Sequence[Policy], seen: RoutingHistory
 ) -> list[MoeLayerExecutor] | list[PaperLayer]:
-    """Put each policy to work under the experiment's physics; placements that ask for it are told what was *seen*."""
+    """Build one executor per policy under the experiment's physics; *seen* provides routing counts to placements."""
     if experiment.physics == "paper":
         return [PaperLayer(experiment, wafer, policy) for policy in policies]
     return [MoeLayerExecutor(experiment, wafer, policy, seen) for policy in policies]
 
 
 def _excess(sites: Sequence[AnySite]) -> list[str]:
-    """Say by how much weights and copies exceed the HBM, where nothing keeps them within it."""
+    """Return a note if weights and copies exceed the HBM, under physics without a capacity limit."""
     excess = max((site.excess_bytes, site.ledger.policy) for site in sites)
     if excess[0] <= 0:
         return []
@@ -64,9 +64,9 @@ def _excess(sites: Sequence[AnySite]) -> list[str]:
 def replay_of(
     experiment: Experiment, policies: Sequence[Policy], *, routed: bool = False
 ) -> tuple[Batch, RoutingSource]:
-    """Open the batch, and replay it: by counts alone where no policy asks what followed what.
+    """Open the batch and return it with its replay; the replay only counts tokens if no policy uses transitions.
 
-    With *routed*, layer runs say which experts each token has. Choices of zero-computation experts are left out.
+    With *routed*, layer runs include the experts of each token. Zero-computation experts are left out.
     """
     batch, replay = _replay_of(experiment, policies, routed=routed)
     if experiment.model.zero_experts:
@@ -93,17 +93,17 @@ def _replay_of(experiment: Experiment, policies: Sequence[Policy], *, routed: bo
 
 
 def counts_tokens(experiment: Experiment) -> bool:
-    """Whether what is sent between dies is counted token by token."""
+    """Whether dispatch/combine traffic is counted token by token."""
     return experiment.dispatch is not None and experiment.dispatch.needs_tokens
 
 
 def build_routing_history(experiment: Experiment) -> RoutingHistory:
-    """Return what placements may ask of the routing; the batch is replayed for it if one does."""
+    """Return the routing counts for placements; the batch is replayed when one first uses them."""
     return RoutingHistory(experiment, lambda: replay_of(experiment, [])[1])
 
 
 def _to_nothing(asked: Experiment, wafer: Wafer) -> list[str]:
-    """Say which draws come to nothing: a yield by which no die is dead, and a sample of no fewer layers than all."""
+    """Return notes on draws without effect: a yield that kills no die, and a sample of all layers."""
     notes, faults, layers, moe_layers = [], asked.faults, asked.layers, len(asked.model.moe_layers)
     if faults is not None and faults.die_yield < 1 and set(wafer.dead_dies) <= set(faults.dies):
         which = "no further die" if faults.dies else "no die"
@@ -116,7 +116,7 @@ def _to_nothing(asked: Experiment, wafer: Wafer) -> list[str]:
 def notes_of(
     asked: Experiment, wafer: Wafer, batch: Batch, replay: RoutingSource, sites: Sequence[AnySite]
 ) -> tuple[str, ...]:
-    """Return what a reader of the results should know, each note once; *asked* has its layers undrawn."""
+    """Return notes for the reader of the results, each once; *asked* is the experiment before layers are drawn."""
     notes = batch.notes if replay.has_prefill else (*batch.notes, "the trace has no prefill: heatmaps start empty")
     if isinstance(replay, WorkedKernels):
         notes = (*notes, replay.note)
@@ -125,12 +125,12 @@ def notes_of(
 
 
 def run(experiment: Experiment, progress: Progress = _quiet) -> Result:
-    """Run *experiment*, with each of its seeds.
+    """Run *experiment* with each of its seeds.
 
     Raises
     ------
     CapacityError
-        If the weights do not fit the wafer, or what has to be held the memory of this machine.
+        If the weights do not fit the wafer, or the simulation does not fit this machine's memory.
     TraceError, ConfigError
         If the trace cannot be read, does not fit the model, or is shorter than the experiment.
     """

@@ -1,8 +1,8 @@
-"""One set of transfers on a mesh, over one network: read a scenario, check it, run it.
+"""Scenarios of transfers on a mesh over one network: read, check, run.
 
 The file is JSON: ``topology`` {x, y}, ``link_bandwidth_Bps``, ``hop_latency_s`` and ``flows``, a list of {id, src, dst,
-bytes, start_s}; src and dst are [x, y]. Links only: no HBM, LLC or request stream. Other keys are left alone. Flows are
-taken, and where they start together served, in the order of their ids.
+bytes, start_s}; src and dst are [x, y]. Only links are modelled: no HBM, LLC or request bytes. Other keys are ignored.
+Flows are processed in the order of their ids, which also breaks ties between equal starts.
 """
 
 from __future__ import annotations
@@ -41,15 +41,15 @@ class Scenario:
     Attributes
     ----------
     name, ids
-        Of the scenario, and of its flows, [flows].
+        Name of the scenario, ids of its flows, [flows].
     nbytes, start
         Bytes and start (s) of each flow, [flows].
     links
         The two dies of each directed link, ((x, y), (x, y)).
     paths, lengths
-        Link numbers of each flow's route and how many they are, [flows, longest], [flows].
+        Link indices of each flow's route, [flows, longest], and their number, [flows].
     bandwidth, latency
-        B/s of a link, s of a hop.
+        Bandwidth of a link (B/s), latency of a hop (s).
     """
 
     name: str
@@ -72,7 +72,7 @@ def read_scenario(path: Path) -> Scenario:
     Raises
     ------
     ConfigError
-        With one line for each fault.
+        If it cannot be read or is invalid; one line per error.
     """
     try:
         content = parse_json(read_plain(path))
@@ -88,7 +88,7 @@ def read_scenario(path: Path) -> Scenario:
 
 
 def _faults(content: Any) -> list[str]:
-    """Return what is wrong with the content of a file."""
+    """Return the errors in the content of a scenario file, one line each."""
     if not isinstance(content, dict):
         return ["is not an object; it should have topology, link_bandwidth_Bps, hop_latency_s and flows"]
     faults = []
@@ -182,7 +182,8 @@ def _scenario(content: dict[str, Any], stem: str) -> Scenario:
 def run_flows(scenario: Scenario, network: str, chunk: float, window: int, duplex: str) -> dict[str, Any]:
     """Run *scenario* and return its result as plain data: finish of each flow, makespan, bytes and busy time per link.
 
-    A flow from a die to itself crosses no link and ends as it starts; one of no bytes takes its hops.
+    A flow from a die to itself crosses no link and ends when it starts. A flow of zero bytes takes the latency of its
+    hops.
     """
     finish, busy = _finish(scenario, network, chunk, window, duplex)
     carried = np.zeros(len(scenario.links))

@@ -1,1 +1,1 @@
-"""What lies in each HBM from layer run to layer run: where experts are, and the predictor's copies."""
+"""Contents of the HBM of each die between layer runs: placed experts, and the predictor's copies."""

@@ -1,8 +1,8 @@
-"""The copies of remote experts that the dies hold: room for them, age, and who holds what.
+"""Copies of remote experts on the dies: free bytes, last use, and holders.
 
-This is the state that caching policies work on. A copy is a whole expert of one layer. Room is what is left of a die's
-usable HBM when its own experts are in it; the activation buffers of a layer run come out of it first. Or the HBM's
-reserve is set aside for copies, and buffers have that room to themselves.
+Caching policies work on this state. A copy is a whole expert of one layer. The bytes for copies are the die's usable
+HBM less its own experts, less the activation buffers of the layer run. Alternatively the HBM's reserve is set aside for
+copies, and buffers do not compete with them.
 """
 
 from __future__ import annotations
@@ -15,20 +15,20 @@ from wss.records import BoolArray, FloatArray, IntArray, Plan
 
 
 class ExpertCopies:
-    """Who holds what, within capacity.
+    """Copies on all dies, within capacity.
 
     Parameters
     ----------
     placed
-        Which dies hold each expert from the start, [layers, experts, dies].
+        Dies with a replica of each expert, [layers, experts, dies].
     room
         Bytes each die has for copies and activation buffers, [dies].
     expert_bytes
-        Bytes of one expert, times the layers that each layer here stands for, if they are a sample.
+        Bytes of one expert, times the number of layers that a sampled layer stands for.
     caching
-        Chooses what to give up.
+        Selects the copies to evict.
     reserve
-        Bytes of each die that are set aside for copies; None if they lie in the room.
+        Bytes of each die that are set aside for copies; None if copies and buffers share *room*.
     """
 
     def __init__(
@@ -46,7 +46,7 @@ class ExpertCopies:
         self._last_use: IntArray = np.full((dies, layers * experts), -1, np.int64)
         self._uses: IntArray = np.zeros((dies, layers * experts), np.int64)
         self._foreseen: FloatArray = np.zeros((dies, layers * experts))
-        self._kept: list[IntArray] = [np.zeros(0, np.int64)] * dies  # places in the row of last uses, ascending
+        self._kept: list[IntArray] = [np.zeros(0, np.int64)] * dies  # per die: its copies' indices, ascending
         self._holds: BoolArray = placed.copy()
         self._held: IntArray = np.zeros(placed.shape[2], np.int64)
         self._layer_run = 0
@@ -56,21 +56,21 @@ class ExpertCopies:
 
     @property
     def held(self) -> IntArray:
-        """How many copies each die holds, [dies]."""
+        """Number of copies on each die, [dies]."""
         return self._held.copy()
 
     def holders(self, layer: int) -> BoolArray:
-        """Return which dies hold each expert of *layer*, placed or copied, [experts, dies]."""
+        """Return which dies hold each expert of *layer*, as a replica or a copy, [experts, dies]."""
         holders: BoolArray = self._holds[layer].copy()
         return holders
 
     @property
     def slots(self) -> IntArray:
-        """How many copies each die has room for beside the buffers of the last layer run, [dies]."""
+        """Number of copies that fit on each die beside the buffers of the last layer run, [dies]."""
         return self._slots.copy()
 
     def _slots_beside(self, buffers: FloatArray) -> IntArray:
-        """Return how many copies each die has room for beside *buffers* bytes, [dies]; below 0 if not even for them."""
+        """Return how many copies fit on each die beside *buffers* bytes, [dies]; negative if the buffers do not fit."""
         room = self._room - buffers
         if self._reserve is not None:
             room = np.where(room >= 0, self._reserve, room)
@@ -78,10 +78,10 @@ class ExpertCopies:
         return slots
 
     def rehome(self, layer: int, placed: BoolArray, room: FloatArray) -> None:
-        """Take note, between two layer runs, that experts of *layer* are *placed* elsewhere now, [experts, dies].
+        """Update the placement of *layer* to *placed* [experts, dies], between two layer runs.
 
-        A copy of what is placed on the die now is none any more. *room* [dies] is what is left for copies; those for
-        which it is too small are given up.
+        Copies on dies that now have a replica stop counting as copies. *room* [dies] is the bytes left for copies;
+        copies that no longer fit are evicted.
         """
         self._layer_run += 1
         freed = placed & self._holds[layer] & ~self._placed[layer]
@@ -99,12 +99,12 @@ class ExpertCopies:
     def admit(
         self, layer: int, plan: Plan, wanted: BoolArray, buffers: FloatArray, foreseen: FloatArray | None = None
     ) -> BoolArray:
-        """Note what the layer run *plan* of *layer* uses, make room, and return which tasks may keep a copy, [tasks].
+        """Record the uses of layer run *plan*, evict as needed, and return which tasks may keep a copy, [tasks].
 
-        The copies count as held at once; as a layer has one layer run a step, they serve from the next step on. What
-        this layer run reads is never given up for what it fetches: where room is short, the caching rule says which
-        copies go, or are not written. Its activation *buffers* (bytes, [dies]) push copies out. *foreseen* is what the
-        rule `needs` to know of this layer's experts, [dies, experts].
+        New copies count as held at once. As each layer runs once per step, they are used from the next step on. If
+        they do not all fit, the caching rule selects which copies to evict or not to write. Copies that this layer run
+        reads are never evicted for the experts it fetches. Activation *buffers* (bytes, [dies]) evict copies too.
+        *foreseen* [dies, experts] is the signal that the caching rule `needs` for this layer's experts.
 
         Raises
         ------
@@ -116,7 +116,9 @@ class ExpertCopies:
         used = ~self._placed[layer, plan.expert, plan.source]
         place = layer * experts + plan.expert
         self._last_use[plan.source[used], place[used]] = self._layer_run
-        self._uses[np.concatenate([plan.die, plan.source]), np.tile(place, 2)] += 1  # once, also where both are one
+        self._uses[np.concatenate([plan.die, plan.source]), np.tile(place, 2)] += (
+            1  # one use, even if both are the same die
+        )
         if foreseen is not None:
             self._foreseen[:, layer * experts : (layer + 1) * experts] = foreseen
         wanted = wanted & ~self._holds[layer, plan.expert, plan.die]
@@ -142,14 +144,14 @@ class ExpertCopies:
         return admitted
 
     def _keep(self, die: int, places: IntArray) -> None:
-        """Note that *die* holds copies of the experts at *places*, used now."""
+        """Add copies of the experts with indices *places* to *die*, used now."""
         self._last_use[die, places] = self._layer_run
         self._holds.reshape(-1, len(self._held))[places, die] = True
         self._kept[die] = np.sort(np.concatenate([self._kept[die], places]))
         self._held[die] += len(places)
 
     def _choose(self, die: int, new: IntArray) -> BoolArray:
-        """Give up copies of *die* as room is short for those at the places *new*, and return which of these fit."""
+        """Evict copies of *die* to fit those with indices *new*, and return which of the new ones are kept, [new]."""
         admitted = np.ones(len(new), np.bool_)
         short = int(self._held[die] + len(new) - self._slots[die])
         if short <= 0:
@@ -170,7 +172,7 @@ class ExpertCopies:
         return admitted
 
     def _pool(self, die: int, places: IntArray, held: int) -> Pool:
-        """Show what *die* may do without: copies at *places*, of which the first *held* are there, the others new."""
+        """Return the eviction candidates of *die* with indices *places*, read-only; the first *held* are not new."""
         new = np.arange(len(places)) >= held
         pool = Pool(
             new=new,
@@ -183,7 +185,7 @@ class ExpertCopies:
         return pool
 
     def _drop(self, die: int, gone: IntArray) -> None:
-        """Note that *die* gives up the copies at the places *gone*."""
+        """Remove the copies with indices *gone* from *die*."""
         ages, kept = self._last_use[die], self._kept[die]
         ages[gone] = -1
         self._holds.reshape(-1, len(self._held))[gone, die] = False

@@ -1,9 +1,8 @@
-"""Where experts are placed now, and where they are on their way to, within every die's HBM.
+"""Current and target placement of experts during migration, within the HBM of each die.
 
-An expert that is to lie elsewhere is *missing* there until a die has room for its replicas beside all that it holds,
-then *coming* until its last byte is there. Weights come once to a die, however many replicas it is to hold; the further
-ones are copied inside its HBM, at no charge. What an expert leaves, it leaves when none of its new homes is missing or
-coming, so every expert lies on a die at any time.
+A new replica is *missing* until the die has free bytes for it, then *coming* until its last byte has arrived. The
+weights are sent to a die once, whatever its number of replicas; further replicas are copied inside its HBM at no cost.
+An expert's old replicas are dropped once none of its new ones is missing or coming, so every expert always has a die.
 """
 
 from __future__ import annotations
@@ -15,18 +14,20 @@ from wss.records import BoolArray, FloatArray, IntArray
 
 
 class ExpertMap:
-    """The homes of the experts in the layers that are run.
+    """Placement of the experts in the layers that are run.
 
     Parameters
     ----------
     placed
-        Replicas of each expert on each die at first, [layers, experts, dies].
-    usable, room
-        Bytes for weights and copies, of a die, and what all experts placed, run or not, leave of it, [dies].
+        Initial replicas of each expert on each die, [layers, experts, dies].
+    usable
+        Bytes per die for weights and copies.
+    room
+        Bytes that the placed experts of all layers, run or not, leave of *usable*, [dies].
     expert_bytes
-        Bytes of one expert, times the layers that each layer here stands for, if they are a sample.
+        Bytes of one expert, times the number of layers that a sampled layer stands for.
     copies
-        Gives way to experts that come, and is told of changes.
+        Copies on the dies: updated at every change, and evicted for incoming experts.
     """
 
     def __init__(
@@ -37,40 +38,39 @@ class ExpertMap:
         self._coming: BoolArray = np.zeros(placed.shape, np.bool_)
         self._first: IntArray = (placed > 0).argmax(axis=2)
         self._usable, self._room, self._expert_bytes, self._copies = usable, room, expert_bytes, copies
-        self._taken: IntArray = self._placed.sum(axis=1)  # slots that each layer takes on each die, [layers, dies]
+        self._taken: IntArray = self._placed.sum(axis=1)  # slots of each layer on each die, [layers, dies]
 
     @property
     def placed(self) -> IntArray:
-        """Replicas of each expert on each die now, [layers, experts, dies]; changes as they move."""
+        """Current replicas of each expert on each die, [layers, experts, dies]; changes during migration."""
         return self._placed
 
     @property
     def coming(self) -> BoolArray:
-        """Which experts are on their way to which dies, [layers, experts, dies]; changes as they move."""
+        """Which experts are in transfer to which dies, [layers, experts, dies]; changes during migration."""
         return self._coming
 
     @property
     def missing(self) -> BoolArray:
-        """Which experts wait for room for replicas on which dies, [layers, experts, dies]."""
+        """Which experts wait for free bytes on which dies, [layers, experts, dies]."""
         missing: BoolArray = (self._target > self._placed) & ~self._coming
         return missing
 
     @property
     def taken(self) -> FloatArray:
-        """Bytes on each die of experts placed there or coming, of all layers, [dies]."""
+        """Bytes on each die of placed and coming experts, all layers, [dies]."""
         taken: FloatArray = self._usable - self._room
         return taken
 
     def first(self, layer: int) -> IntArray:
-        """Return the die of each expert of *layer*, the first where there are several, [experts]."""
+        """Return the home of each expert of *layer*, the lowest die with a replica, [experts]."""
         first: IntArray = self._first[layer]
         return first
 
     def head_for(self, target: IntArray) -> None:
-        """Let replicas be placed as in *target*, [layers, experts, dies]; what need not come any more stops.
+        """Set the target placement, [layers, experts, dies]; cancel transfers that are no longer needed. Start none.
 
-        What is on its way goes on if it has room for its replicas, as many as before or fewer. Nothing new sets out
-        yet.
+        A transfer continues if the die still needs the expert, with no more replicas than before.
         """
         self._coming &= (target > self._placed) & (target <= self._target)
         self._target = target.copy()
@@ -78,10 +78,9 @@ class ExpertMap:
             self._settle(layer)
 
     def set_out(self, layer: int, reserve: float) -> None:
-        """Let experts of *layer* set out for dies with room for them, the lower expert first.
+        """Start the transfers of *layer* that fit, lowest expert index first; *reserve* bytes of each die stay free.
 
-        Where a die has a copy or a replica, that is the expert's new home at once. *reserve* bytes of each die stay
-        free.
+        A die that already holds a copy or a replica of the expert needs no transfer: its replicas are placed at once.
         """
         target, placed = self._target[layer], self._placed[layer]
         missing = np.where(self._coming[layer], 0, np.clip(target - placed, 0, None))
@@ -93,13 +92,13 @@ class ExpertMap:
         self._settle(layer)
 
     def land(self, layer: int, experts: IntArray, dies: IntArray) -> None:
-        """Take note that *experts* of *layer* have come to *dies*, [arrived] each."""
+        """Place *experts* of *layer* on *dies*, where their transfers are complete, [arrived] each."""
         self._placed[layer, experts, dies] = self._target[layer, experts, dies]
         self._coming[layer, experts, dies] = False
         self._settle(layer)
 
     def _settle(self, layer: int) -> None:
-        """Let experts of *layer* that are where they should be leave where they need not be, and count anew."""
+        """Drop old replicas of experts in *layer* whose new replicas have all arrived; update the HBM account."""
         placed, target = self._placed[layer], self._target[layer]
         done = ~(target > placed).any(axis=1)
         placed[done] = target[done]

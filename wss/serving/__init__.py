@@ -1,1 +1,1 @@
-"""A model at work: a policy's answers, where experts are placed and move, and the layer runs they lead to."""
+"""Serving a model with a policy: calling the policy, placing and migrating experts, executing layer runs."""

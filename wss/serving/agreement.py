@@ -1,7 +1,7 @@
-"""Does a placement serve the traffic that it was made for? The rank correlation of two loads.
+"""Rank correlation between the loads that a placement was computed from and the loads it serves in decode.
 
-A layout made from one workload's loads and judged on another's tells nothing of how good it is. So a run compares the
-loads behind each placement (of the prefill, of a history, of a file of loads) with those that its decode serves.
+A placement computed from one workload and evaluated on another says little about its quality. A run therefore compares
+the loads behind each placement (from the prefill, a load history or a file of loads) with the loads served in decode.
 """
 
 from __future__ import annotations
@@ -17,13 +17,13 @@ from wss.policies.views import PlacementView
 from wss.records import FloatArray, IntArray
 from wss.traces.analysis.counts import spearman
 
-LOW = 0.5  # a correlation below which the layout is said to be judged on other traffic
+LOW = 0.5  # below this correlation a note says that the placement is evaluated on other traffic
 
 
 def loads_behind(policy: Policy, needs: str, history: PlacementView) -> FloatArray | None:
-    """Return the loads that *policy*'s placement goes by, [all MoE layers, experts]; None if it goes by none.
+    """Return the past loads that *policy*'s placement is computed from, [all MoE layers, experts]; None if unknown.
 
-    An oracle goes by the loads to come, and a layout that names its slots does not say what it was made from.
+    None also for oracles, which use future loads. Layout files that list slots do not record the loads behind them.
     """
     if isinstance(policy.placement, LayoutFile):
         return policy.placement.loads(history)
@@ -34,18 +34,18 @@ def loads_behind(policy: Policy, needs: str, history: PlacementView) -> FloatArr
 
 @dataclass(frozen=True)
 class Agreement:
-    """How far two loads agree.
+    """Agreement of two loads.
 
     Attributes
     ----------
     correlation
-        Spearman's, the mean over layers.
+        Spearman's rank correlation, mean over layers.
     reach
-        What it could come to if both were drawn from one distribution: so few tokens leave their order partly to
-        chance. Of counts of mean m and variance v a share m / v of the variance is chance (Poisson). Loads that are no
-        whole numbers, such as shares, do not say how many tokens they are of, and are taken for exact.
+        Expected correlation if both loads were drawn from one distribution. It is below 1 because few tokens leave the
+        order partly to chance: for counts with mean m and variance v, a share m / v of the variance is Poisson noise.
+        Loads that are not whole numbers, such as shares, do not give a number of tokens and are treated as exact.
     layers
-        How many layers have any order in both.
+        Number of layers where neither load is uniform.
     """
 
     correlation: float
@@ -54,12 +54,12 @@ class Agreement:
 
     @property
     def is_low(self) -> bool:
-        """Whether it is lower than chance explains."""
+        """Whether the correlation is lower than chance explains."""
         return self.correlation < LOW * self.reach
 
 
 def agreement(behind: FloatArray | None, served: IntArray) -> Agreement | None:
-    """Return how far loads [layers, experts] agree, over layers that have any order in both; None if there are none."""
+    """Return the agreement of two loads [layers, experts] over layers where neither is uniform; None without any."""
     if behind is None:
         return None
     pairs = [
@@ -77,14 +77,14 @@ def agreement(behind: FloatArray | None, served: IntArray) -> Agreement | None:
 
 
 def _order(counts: FloatArray | IntArray) -> float:
-    """Return the correlation of *counts* [experts] with what they are counts of, as far as chance is Poisson's."""
+    """Return the correlation of *counts* [experts] with their expected values, assuming Poisson noise."""
     if (counts % 1 != 0).any():
         return 1.0
     return math.sqrt(max(0.0, 1.0 - float(counts.mean()) / float(counts.var())))
 
 
 def agreement_note(policy: Policy, found: Agreement | None) -> list[str]:
-    """Return what to say of the loads of *policy*'s placement and those served."""
+    """Return a note that compares the loads behind *policy*'s placement with those served, as a list."""
     if found is None:
         return []
     said = f"{policy.name}: rank correlation of the loads behind its placement and those it serves in decode: "
@@ -92,7 +92,7 @@ def agreement_note(policy: Policy, found: Agreement | None) -> list[str]:
     if found.correlation >= LOW:
         return [said]
     if not found.is_low:
-        return [f"{said}; so few tokens cannot tell more"]
+        return [f"{said}; with so few tokens this is inconclusive"]
     if policy.history is None and not isinstance(policy.placement, LayoutFile):
         mend = f"its prefill says little of this decode; give policies.{policy.name}.history"
     else:

@@ -1,4 +1,4 @@
-"""Asking a caching rule what to give up, wherever in a run room gets short: for a copy, for buffers, for an expert."""
+"""Validated calls to a caching rule, whenever copies, buffers or migrating experts need free bytes."""
 
 from __future__ import annotations
 
@@ -9,19 +9,19 @@ from wss.records import IntArray
 
 
 class CheckedEviction:
-    """The caching rule of *policy*, in whose place it stands: what the rule raises or answers wrongly is one line."""
+    """Wraps the caching rule of *policy*; turns its exceptions and invalid results into a one-line ConfigError."""
 
     def __init__(self, policy: Policy) -> None:
         self._policy, self._rule = policy.name, policy.caching
         self.pins = bool(getattr(policy.caching, "pins", True))
 
     def victims(self, pool: Pool, count: int) -> IntArray:
-        """Return the rule's answer, checked.
+        """Return the indices in *pool* that the rule evicts, checked.
 
         Raises
         ------
         ConfigError
-            If the rule fails, or gives up anything but *count* different places of the *pool*.
+            If the rule fails, or does not return *count* different indices in *pool*.
         """
         answer = ask(self._policy, "caching", self._rule.victims, pool, count)
         kind = type(self._rule)

@@ -1,4 +1,4 @@
-"""Counters of the heatmap that the paper's hardware could not hold."""
+"""Heatmap counters that would overflow in the paper's hardware."""
 
 from __future__ import annotations
 
@@ -6,25 +6,25 @@ import numpy as np
 
 from wss.records import FloatArray, IntArray
 
-FULL_COUNTER = 2**16 - 1  # of 16 bits (the paper's table II)
+FULL_COUNTER = 2**16 - 1  # largest value of a 16-bit counter (the paper's table II)
 
 
 class FullCounters:
-    """How many counters of one policy's heatmaps have passed 16 bits, layer by layer."""
+    """Number of counters of one policy's heatmaps that exceed 16 bits, per layer."""
 
     def __init__(self) -> None:
         self._full: dict[int, int] = {}
 
     def take(self, layer: int, heat: IntArray | FloatArray) -> None:
-        """Note the counters of *layer* as they stand, [experts, experts]."""
+        """Record the current counters of *layer*, [experts, experts]."""
         self._full[layer] = int(np.count_nonzero(heat > FULL_COUNTER))
 
     def notes(self, policy: str) -> list[str]:
-        """Return what a reader should know, if there are any."""
+        """Return a note on counters that exceed 16 bits, if there are any."""
         full = sum(self._full.values())
         if not full:
             return []
         return [
-            f"{policy}: {full} counters of the heatmap are beyond {FULL_COUNTER}, where the paper's, of 16 bits, are "
-            "full; here they count on"
+            f"{policy}: {full} counters of the heatmap are beyond {FULL_COUNTER}, where the paper's 16-bit counters "
+            "are full; here they are not limited"
         ]

@@ -1,4 +1,4 @@
-"""What a placement may know of requests served before: their loads, each workload's in the share that the batch has."""
+"""Load history of a placement: loads of requests served before, weighted by the batch's share of each workload."""
 
 from __future__ import annotations
 
@@ -21,25 +21,25 @@ from wss.traces.schema import Label
 from wss.traces.synthetic.spec import synthesise
 from wss.workload.request import made_batch, read_batch
 
-TOKENS = 10**9  # of a layer, that shares of workloads are told as
-ALIKE = 16  # tokens that two recorded requests must have alike to be one, recorded for longer and for less long
+TOKENS = 10**9  # loads are normalised to this many tokens per layer
+ALIKE = 16  # minimum common prefix, in tokens, of two recordings of the same request that differ in length
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class LoadHistory:
-    """Tokens of each expert, [all MoE layers, experts], and what a reader of the results should know of them."""
+    """Tokens of each expert, [all MoE layers, experts], and notes for the reader of the results."""
 
     load: IntArray
     notes: tuple[str, ...]
 
 
 def build_load_history(experiment: Experiment, history: LoadHistorySpec) -> LoadHistory:
-    """Return what *history* tells of the loads to come; requests of the batch itself are not counted.
+    """Return the load history that *history* specifies; requests of the batch itself are not counted.
 
     Raises
     ------
     TraceError, ConfigError
-        If it cannot be read, does not fit the model, or knows nothing of what is asked.
+        If it cannot be read, does not fit the model, or has no request of the batch's workloads.
     """
     meta, requests = _batch(experiment)
     served = read_served(Path(history.path), experiment.model, history.only, _now(experiment, meta, requests))
@@ -51,7 +51,7 @@ def build_load_history(experiment: Experiment, history: LoadHistorySpec) -> Load
 
 
 def _batch(experiment: Experiment) -> tuple[TraceMeta, list[RequestRouting]]:
-    """Return what the batch is of, and its requests; none if they are made up."""
+    """Return the batch's metadata and its requests; no requests if they are synthetic."""
     if not isinstance(experiment.trace, TraceFile):
         return made_batch(experiment, experiment.trace).meta, []
     batch, requests = read_batch(experiment, experiment.trace)
@@ -59,9 +59,9 @@ def _batch(experiment: Experiment) -> tuple[TraceMeta, list[RequestRouting]]:
 
 
 def _now(experiment: Experiment, meta: TraceMeta, requests: list[RequestRouting]) -> Now:
-    """Return what tells the requests of the batch: recorded ones by their experts, made-up ones by seed and number.
+    """Return a predicate that recognises requests of the batch: recorded ones by experts, synthetic ones by seed, id.
 
-    Where made-up traces were joined numbers say nothing, and made-up requests are told by their experts too.
+    Joining traces renumbers requests, so synthetic requests of joined traces are recognised by their experts too.
     """
     trace = experiment.trace
     if isinstance(trace, TraceFile):
@@ -81,16 +81,17 @@ def _now(experiment: Experiment, meta: TraceMeta, requests: list[RequestRouting]
 
 
 def _together(served: ServedLoads, labels: Iterable[Label]) -> FloatArray:
-    """Return the load of several workloads, [layers, experts], `TOKENS` a layer: of all tokens that were counted.
+    """Return the joint load of several workloads, [layers, experts], normalised to `TOKENS` per layer.
 
-    Tables of loads count alike, as their tokens say how long they were recorded, not how common they are.
+    Requests are weighted by their tokens. Tables of loads have equal weights: their number of tokens shows how long
+    they were recorded, not how common the workload is.
     """
     loads = [served.loads[label] for label in labels]
     return _scaled(sum(loads if served.requests else map(_scaled, loads), np.zeros_like(loads[0])))
 
 
 def _scaled(load: FloatArray) -> FloatArray:
-    """Return *load* [layers, experts] with `TOKENS` in every layer that has any."""
+    """Return *load* [layers, experts] normalised to `TOKENS` in every layer that has tokens."""
     total = load.sum(axis=1, keepdims=True)
     scaled: FloatArray = load * (TOKENS / np.where(total > 0, total, 1.0))
     return scaled
@@ -103,15 +104,15 @@ def _by_workload(
     meta: TraceMeta,
     requests: list[RequestRouting],
 ) -> tuple[FloatArray, float]:
-    """Return the loads of the batch's workloads in its proportions, and the share of it that nothing is known of.
+    """Return the loads of the batch's workloads in its proportions, and the batch's share without a history.
 
-    Requests of unknown workloads are taken for like all that were served.
+    Requests of workloads without a history get the load of all requests served.
     """
     known: dict[str, list[Label]] = {}
     for label in served.loads:
         known.setdefault(getattr(label, history.by), []).append(label)
     names: Counter[str] = Counter()
-    for place, request in enumerate(requests[: experiment.batch]):  # again and again, where the batch has more slots
+    for place, request in enumerate(requests[: experiment.batch]):  # repeated cyclically to fill the batch
         slots = len(range(place, experiment.batch, len(requests)))
         names[getattr(workload_of(meta, request.request), history.by)] += slots
     if not set(names) & set(known):
@@ -133,5 +134,7 @@ def _notes(history: LoadHistorySpec, served: ServedLoads, strangers: float) -> t
     if served.left_out:
         notes.append(f"{served.left_out} requests of the history are in the batch and not counted")
     if strangers:
-        notes.append(f"of {strangers:.0%} of the batch no {history.by} was served before; all that was stands for it")
+        notes.append(
+            f"{strangers:.0%} of the batch has a {history.by} without a history; all requests served stand in for it"
+        )
     return (*notes, *served.notes.values())

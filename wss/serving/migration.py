@@ -1,8 +1,9 @@
-"""Rebalancing at work: ask the placement anew, and move weights over the wafer's own links, before a step or beside it.
+"""Expert migration: compute a new placement during decode and move weights over the wafer's own links.
 
-Blocking, layer after layer is moved as a layer run that only reads and keeps, and the step waits for all: as a layer's
-old homes are free before the next layer moves, room is needed for one layer. In the background, moves take what layer
-runs leave of HBMs and links (`wss.engine.background`), and an expert changes its home when its last byte is there.
+Blocking migration moves one layer after another, each as a layer run that only reads and stores experts. The step
+waits for all of them. Each layer's old replicas are freed before the next layer moves, so free HBM is needed for only
+one layer. Background migration uses the HBM and link bandwidth that layer runs leave (`wss.engine.background`). An
+expert changes its home when its last byte has arrived.
 """
 
 from __future__ import annotations
@@ -28,12 +29,12 @@ from wss.serving.placement import RoutingHistory, history_of, layer_indices, nee
 from wss.serving.policy_host import PolicyHost
 from wss.traces import LayerTokens
 
-ROUNDING = 1e-9  # of an expert: what may be left of it when it is taken to be there
+ROUNDING = 1e-9  # share of an expert that may be missing when its transfer counts as complete
 Carry = Callable[[Plan], LayerRun]
 
 
 def too_long(rule: Every, done: int) -> str:
-    """Return which times of *rule* are longer than a decode of *done* steps has; nothing if none is."""
+    """Return which setting of *rule* exceeds a decode of *done* steps; empty if none does."""
     if rule.steps >= done:
         return f"rebalancing.steps is {rule.steps}, and decode ends with step {done}: it never rebalanced"
     last = (done - 1) // rule.steps * rule.steps
@@ -43,25 +44,25 @@ def too_long(rule: Every, done: int) -> str:
 
 
 class Migration:
-    """The rebalancing of one policy.
+    """Rebalancing and migration of one policy.
 
     Parameters
     ----------
     experiment, wafer, policy, costs
-        What is run.
+        The experiment, its hardware, the policy and its cost model.
     homes, copies, ledger
-        The state that moves change, and where they are entered.
+        Placement and copies, which migration changes, and the ledger that records it.
     carry
-        Runs a layer run that only reads and keeps.
+        Simulates moves as a layer run that only reads and stores experts.
     ask
-        Asks the policy.
+        Calls the policy.
     seen
-        Knows what was served before.
+        Provides the load history.
 
     Raises
     ------
     ConfigError
-        If the policy's placement does not go by loads, or the network has no idle links to speak of.
+        If the policy's placement is not computed from loads alone, or the network does not report idle bandwidth.
     """
 
     def __init__(
@@ -87,21 +88,20 @@ class Migration:
         history = getattr(self._rule, "history", None)
         if not isinstance(history, LoadHistorySpec | None):
             raise ConfigError(
-                f"policy {policy.name}: its rebalancing's history is {history!r}; give a wss.policies.Earlier, as the "
-                "field `history: LoadHistorySpec` of a rule does"
+                f"policy {policy.name}: its rebalancing's history is {history!r}; give a wss.policies.LoadHistorySpec"
             )
         self._known = None if history is None else seen.earlier(history, policy.name)
         self._earlier = [] if self._known is None else [sealed(self._known.load[self._places])]
         self._bytes = experiment.model.expert_bytes(experiment.precision)
         self._each = self._bytes / experiment.layer_share
         self._reserve = experiment.batch * experiment.model.top_k * experiment.model.buffer_bytes(experiment.precision)
-        self._counts: IntArray = np.zeros((16, *homes.placed.shape[:2]), np.int64)  # of each decode step
-        self._steps = 0  # done
-        self._left: FloatArray = np.zeros(homes.placed.shape)  # bytes to come
-        self._moves: tuple[IntArray, Plan] | None = None  # layers and reads of what is coming, if known
-        self._waiting = False  # whether anything waits for room
+        self._counts: IntArray = np.zeros((16, *homes.placed.shape[:2]), np.int64)  # tokens, by decode step
+        self._steps = 0  # decode steps done
+        self._left: FloatArray = np.zeros(homes.placed.shape)  # bytes still to be moved
+        self._moves: tuple[IntArray, Plan] | None = None  # layers and reads of migrations in flight; None if outdated
+        self._waiting = False  # whether migrations are queued for lack of free bytes
         self._without_room = 0
-        self._entered = 0  # copies that gave way, in rows of moves
+        self._entered = 0  # copies evicted for moves, as recorded in the ledger
         ledger.rebalances = 0
 
     @property
@@ -119,12 +119,12 @@ class Migration:
         ]
 
     def before(self, layer_run: LayerTokens) -> int:
-        """Rebalance before *layer run*, if it begins a decode step and that is due.
+        """Rebalance before *layer_run*, if it begins a decode step and rebalancing is due.
 
         Returns
         -------
         int
-            How many copies gave way to moves that are entered already.
+            Number of copies evicted for moves that the ledger has already recorded.
         """
         entered = self._entered
         if layer_run.layer == 0 and layer_run.step > 1:
@@ -138,7 +138,7 @@ class Migration:
         return self._entered - entered
 
     def after(self, layer_run: LayerTokens, run: LayerRun) -> None:
-        """Count the tokens of *layer run*, and move weights beside it, if they move in the background."""
+        """Count the tokens of *layer_run*, and advance background migrations."""
         if layer_run.step == 0:
             return
         if layer_run.step > len(self._counts):
@@ -160,7 +160,7 @@ class Migration:
             self._without_room += int(self._homes.missing.sum())
 
     def _target(self, load: IntArray) -> IntArray:
-        """Ask the placement anew, and return the replicas that each die should hold, [layers run, experts, dies]."""
+        """Return the replicas of a new placement, [layers run, experts, dies]."""
         model, now = self._experiment.model, self._homes.placed
         known = np.zeros((len(model.moe_layers), model.num_experts), np.int64)
         known[self._places] = load
@@ -171,14 +171,14 @@ class Migration:
         return worthwhile(now, then, history.expected[self._places], history, self._gain)
 
     def _set_out(self) -> None:
-        """Let what waits for room set out where there is some now."""
+        """Start queued migrations that now fit."""
         for layer in np.flatnonzero(self._homes.missing.any(axis=(1, 2))).tolist():
             self._homes.set_out(layer, self._reserve)
             self._moves = None
         self._waiting = bool(self._homes.missing.any())
 
     def _move_layer(self, layer: int, step: int) -> None:
-        """Move the experts of *layer* while all dies wait, in as many goes as room demands."""
+        """Move the experts of *layer* while all dies wait, in as many rounds as the free bytes require."""
         while True:
             before = self._copies.evictions
             self._homes.set_out(layer, self._reserve)
@@ -199,7 +199,7 @@ class Migration:
             self._homes.land(layer, experts, dies)
 
     def _move_beside(self, step: int, run: LayerRun) -> None:
-        """Move what is coming with what the layer run *run* left of HBMs and links."""
+        """Advance migrations in flight by the HBM and link bandwidth that the layer run *run* left unused."""
         if self._moves is None:
             layers, experts, dies = np.nonzero(self._homes.coming)
             self._moves = layers, self._reads(layers, experts, dies)
@@ -217,7 +217,10 @@ class Migration:
             self._moves = None
 
     def _enter(self, step: int, layer: int, plan: Plan, moved: FloatArray, there: BoolArray) -> None:
-        """Enter what *moved* of each of the moves *plan* beside a layer run, and which are *there*, [moves] each."""
+        """Record background migration during a layer run: bytes *moved*, and which moves of *plan* are complete.
+
+        *moved* and *there* (complete) are [moves].
+        """
         hops = self._wafer.hops[plan.source, plan.die]
         whole = TrafficTotals(
             remote_reads=int(there.sum()),
@@ -236,14 +239,14 @@ class Migration:
         self._ledger.add_moves(step, self._layers[layer], whole, data, requests, idle, hbm_used=self._hbm_used)
 
     def _over_links(self, source: IntArray, die: IntArray, nbytes: FloatArray) -> FloatArray:
-        """Return what links carry of *nbytes* [moves] from *source* to *die*, [links]."""
+        """Return the bytes per link when *nbytes* [moves] go from *source* to *die*, [links]."""
         routes = self._wafer.routes[source, die]
         on = routes >= 0
         weights = np.broadcast_to(nbytes[:, None], routes.shape)[on]
         return np.bincount(routes[on], weights, self._wafer.num_links).astype(np.float64)
 
     def _reads(self, layers: IntArray, experts: IntArray, dies: IntArray) -> Plan:
-        """Return reads of *experts* of *layers* from the nearest dies where they are placed to *dies*, [moves] each."""
+        """Return reads of *experts* of *layers* to *dies*, each from the nearest die with a replica, [moves] each."""
         far = self._wafer.num_dies * len(self._wafer.hops)
         distance = np.where(self._homes.placed[layers, experts] > 0, self._wafer.hops[:, dies].T, far)
         return Plan(
@@ -256,7 +259,7 @@ class Migration:
 
     @property
     def _hbm_used(self) -> float:
-        """Bytes on the fullest die: experts, those that come, and copies."""
+        """Bytes on the fullest die: experts, incoming experts, and copies."""
         return float((self._homes.taken + self._copies.held * self._each).max())
 
 
@@ -266,7 +269,7 @@ def moves_of(policy: Policy) -> bool:
 
 
 def _in_background(policy: Policy, experiment: Experiment) -> bool:
-    """Return whether the policy moves weights in the background; refuse what cannot be rebalanced."""
+    """Return whether the policy moves weights in the background; raise ConfigError if it cannot be rebalanced."""
     start, how = f"policy {policy.name}: its rebalancing", getattr(policy.rebalancing, "how", "blocking")
     if needs_of(policy) != "prefill":
         raise ConfigError(

@@ -1,4 +1,4 @@
-"""One policy at work on the wafer: plan each layer run, decide what to copy, simulate, enter it in the ledger."""
+"""Execution of MoE layers under one policy: plan each layer run, select copies, simulate, record in the ledger."""
 
 from __future__ import annotations
 
@@ -44,9 +44,9 @@ from wss.traces import LayerTokens
 
 
 class MoeLayerExecutor:
-    """One policy at work on the wafer: its copies, its network, its ledger."""
+    """Executes layer runs under one policy; holds the policy's copies, network and ledger."""
 
-    asking: ClassVar[type[PolicyHost]] = PolicyHost  # who asks the policy; the contract suite has its own
+    asking: ClassVar[type[PolicyHost]] = PolicyHost  # the contract tests substitute a stricter one
 
     def __init__(self, experiment: Experiment, wafer: Wafer, policy: Policy, seen: RoutingHistory) -> None:
         model, precision = experiment.model, experiment.precision
@@ -58,7 +58,7 @@ class MoeLayerExecutor:
         self._layers = experiment.layers_run
         self._places = layer_indices(experiment)
         self._num_layers = len(model.moe_layers)
-        self._before = -1  # the place of the layer that ran last
+        self._before = -1  # index of the layer that ran last
         self._llcs = Llcs(
             experiment.wafer.die.llc,
             wafer.num_dies,
@@ -67,7 +67,7 @@ class MoeLayerExecutor:
         )
         self._slots = int(experiment.wafer.die.llc.size // model.expert_bytes(precision))
         self._bytes = model.expert_bytes(precision)
-        self._copy_bytes = self._bytes / experiment.layer_share  # where layers are sampled, one stands for several
+        self._copy_bytes = self._bytes / experiment.layer_share  # a sampled layer stands for several
         die = experiment.wafer.die
         self._shape = (model.hidden_size, model.moe_intermediate_size, die, peak_of(precision), model.matrices)
         self._network: NetworkModel = experiment.network.model(wafer)
@@ -95,28 +95,28 @@ class MoeLayerExecutor:
 
     @property
     def excess_bytes(self) -> float:
-        """By how much weights and copies exceed the usable HBM: never, here."""
+        """Bytes by which weights and copies exceed the usable HBM; always 0 here."""
         return 0.0
 
     @property
     def weight_bytes(self) -> float:
-        """Bytes of the experts placed on the die that has most of them."""
+        """Bytes of placed experts on the die with most of them."""
         return float(self._homes.taken.max())
 
     @property
     def placement_correlation(self) -> float | None:
-        """Rank correlation of the loads behind the placement and those served in decode; None without any."""
+        """Rank correlation of the loads behind the placement and those served in decode; None if undefined."""
         found = agreement(self._behind, self._served)
         return None if found is None else found.correlation
 
     @property
     def planning(self) -> dict[str, Any]:
-        """What CPU time the policy's answers took; see `PolicyHost.cost`."""
+        """CPU time of the policy's calls; see `PolicyHost.cost`."""
         return self._ask.cost()
 
     @property
     def notes(self) -> list[str]:
-        """What a reader of the result should know."""
+        """Notes for the reader of the result."""
         notes = [*self._placing_notes, *agreement_note(self._policy, agreement(self._behind, self._served))]
         notes += [*self._foresight.notes(self._places), *planning_notes(self._planning, self._policy)]
         notes += self._moving.notes if self._moving else []
@@ -128,7 +128,7 @@ class MoeLayerExecutor:
         return [*notes, f"{self._policy.name} prefetches nothing: {too_large}"]
 
     def run(self, layer_run: LayerTokens) -> None:
-        """Plan the layer run, decide what to copy, simulate it, and enter it in the ledger."""
+        """Plan the layer run, select copies, simulate, and record the result in the ledger."""
         name = self._policy.name
         if layer_run.step > 0:
             self._served[layer_run.layer] += layer_run.counts
@@ -182,16 +182,16 @@ class MoeLayerExecutor:
             self._moving.after(layer_run, outcome)
 
     def _carry(self, moves: Plan) -> LayerRun:
-        """Run a layer run that only reads and keeps, past the LLCs."""
+        """Simulate *moves* as a layer run that only reads and stores experts, bypassing the LLCs."""
         llcs = Llcs(replace(self._wafer.spec.die.llc, size=0.0), self._wafer.num_dies)
-        names = replace(moves, expert=np.arange(len(moves.expert)))  # of one layer, but no read is another's
+        names = replace(moves, expert=np.arange(len(moves.expert)))  # unique ids, so that no two moves share a read
         common = (llcs, 0, names, self._bytes, np.zeros(len(moves.expert)), self._window)
         return self._compiled(*common) if self._compiled is not None else simulate_layer(self._network, *common)
 
     def _view(self, layer_run: LayerTokens, replicas: IntArray, placed: IntArray) -> LayerView:
-        """Return what an allocation sees of *layer run* with these *replicas*, of which *placed* are no copies.
+        """Return the view of *layer_run* for an allocation.
 
-        Both are [experts, dies].
+        *replicas* are all replicas and copies, *placed* those of the placement alone, both [experts, dies].
         """
         sources = placed if self._policy.copies.serve == "own_die" else replicas
         return LayerView(
@@ -207,12 +207,12 @@ class MoeLayerExecutor:
         )
 
     def _plan(self, view: LayerView) -> Plan:
-        """Ask for the plan of a layer run."""
+        """Return the policy's plan of a layer run, checked."""
         plan = self._ask("allocation", self._policy.allocation.allocate, view)
         return checked_plan(plan, view, self._policy.name)
 
     def _future(self) -> DecodeOracle:
-        """Plan all layer runs to come, for oracles."""
+        """Plan all decode layer runs, for oracles."""
         return DecodeOracle(
             self._seen.layer_runs,
             lambda layer_run: self._plan(
@@ -225,14 +225,14 @@ class MoeLayerExecutor:
     def _buffers(self, plan: Plan) -> FloatArray:
         """Return the bytes of activation buffers on each die, [dies].
 
-        Prefill goes in chunks of the batch's size, each of which is spread over the dies as the whole is.
+        Prefill runs in chunks of the batch's size. Each chunk spreads over the dies as the whole prefill does.
         """
         tokens = np.bincount(plan.die, plan.tokens, self._wafer.num_dies)
         buffers: FloatArray = tokens * min(1.0, self._most_tokens / tokens.sum()) * self._token_bytes
         return buffers
 
     def _ahead(self, layer_run: LayerTokens) -> PrefetchPlan | None:
-        """Ask what to prefetch for the next layer run; None for nothing."""
+        """Return what to prefetch for the next layer run; None if nothing."""
         if self._slots == 0 or isinstance(self._policy.prefetching, NoPrefetch):
             return None
         holders = sealed(self._copies.holders(layer_run.next_layer))
@@ -243,7 +243,7 @@ class MoeLayerExecutor:
 
 
 def exchange_of(experiment: Experiment, wafer: Wafer) -> AllToAll | None:
-    """Return the all-to-all of token activations; None where it is not modelled."""
+    """Return the dispatch/combine of token activations; None if it is not modelled."""
     dispatch, model = experiment.exchange, experiment.model
     if dispatch is None:
         return None
@@ -251,12 +251,12 @@ def exchange_of(experiment: Experiment, wafer: Wafer) -> AllToAll | None:
 
 
 def _fast_twin(experiment: Experiment, network: NetworkModel, policy: Policy) -> Callable[..., LayerRun] | None:
-    """Return what runs layer runs in compiled code, over the fluid or the circuit network and without prefetching.
+    """Return the compiled simulation of layer runs, for the fluid and circuit networks without prefetching; else None.
 
     Raises
     ------
     ConfigError
-        If compiled code is asked for and cannot run them.
+        If the experiment requires compiled code and the policy prefetches.
     """
     if experiment.engine == "simpy":
         return None
@@ -270,7 +270,13 @@ def _fast_twin(experiment: Experiment, network: NetworkModel, policy: Policy) ->
 
 
 def room_of(placed: IntArray, experiment: Experiment, wafer: Wafer) -> FloatArray:
-    """Return the bytes each die has left for copies, [dies]; replicas in all layers count, run or not."""
+    """Return the bytes each die has left for copies, [dies]; replicas of all layers count, run or not.
+
+    Raises
+    ------
+    CapacityError
+        If the replicas do not fit.
+    """
     expert_bytes = experiment.model.expert_bytes(experiment.precision)
     need = placed.sum(axis=(0, 1)) * expert_bytes
     room: FloatArray = wafer.usable_hbm - need
@@ -284,7 +290,7 @@ def room_of(placed: IntArray, experiment: Experiment, wafer: Wafer) -> FloatArra
         if need.max() * experiment.model.expert_bytes(name) / expert_bytes <= wafer.usable_hbm
     ]
     advice = f"precision {' or '.join(fitting)} fits, or" if fitting else "no precision of this die fits; give"
-    a_die = int(wafer.usable_hbm // (len(experiment.model.moe_layers) * expert_bytes))  # experts, of every layer
+    a_die = int(wafer.usable_hbm // (len(experiment.model.moe_layers) * expert_bytes))  # experts per layer that fit
     dies = f"at least {-(-experiment.model.num_experts // a_die)} such dies" if a_die else "dies with more HBM"
     raise CapacityError(
         f"{experiment.model.name} in {experiment.precision} does not fit {experiment.wafer.name}: its routed experts "

@@ -1,4 +1,4 @@
-"""One of the paper's policies under the physics of the paper's own simulator (``physics: paper``)."""
+"""Execution of MoE layers under the rules of the paper's own simulator (``physics: paper``)."""
 
 from __future__ import annotations
 
@@ -38,14 +38,14 @@ NS = 1e-9
 
 
 def _edges(wafer: Wafer) -> IntArray:
-    """Return the edge of each link, [links]: both directions are one resource."""
+    """Return the edge of each link, [links]; both directions share one edge."""
     pairs = [tuple(sorted(link)) for link in wafer.links.tolist()]
     number = {pair: i for i, pair in enumerate(dict.fromkeys(pairs))}
     return np.array([number[pair] for pair in pairs], np.int64)
 
 
 def machine_of(experiment: Experiment, wafer: Wafer) -> Machine:
-    """Return the wafer and model as the artifact sees them: a faster die has higher shares of the artifact's peaks."""
+    """Return wafer and model in the paper's simulator; a faster die has larger shares of the simulator's peak rates."""
     edges = _edges(wafer)
     resource = (SLICES * wafer.num_dies + edges).tolist()
     routes = [[[resource[link] for link in route if link >= 0] for route in row] for row in wafer.routes.tolist()]
@@ -65,7 +65,7 @@ def machine_of(experiment: Experiment, wafer: Wafer) -> Machine:
 
 @numba.njit(cache=True, nogil=True)
 def _fetched(tasks, home, copies):  # type: ignore[no-untyped-def]
-    """Return which *tasks* are neither at home nor have copies of all slices, [tasks]; *copies* is of the layer."""
+    """Return which *tasks* are neither at home nor have copies of all slices, [tasks]; *copies* are the layer's."""
     fetched = np.zeros(len(tasks), np.bool_)
     for k in range(len(tasks)):
         expert, die = tasks[k, 0], tasks[k, 1]
@@ -75,7 +75,7 @@ def _fetched(tasks, home, copies):  # type: ignore[no-untyped-def]
 
 @numba.njit(cache=True, nogil=True)
 def _carried(routes, source, target, slices, nbytes, num_links):  # type: ignore[no-untyped-def]
-    """Return the bytes by link of *slices* times *nbytes* over the routes from *source* to *target*, each [tasks]."""
+    """Return the bytes per link of *slices* times *nbytes* over the routes from *source* to *target*, [tasks] each."""
     amounts = np.zeros(num_links)
     for k in range(source.size):
         for link in routes[source[k], target[k]]:
@@ -86,7 +86,7 @@ def _carried(routes, source, target, slices, nbytes, num_links):  # type: ignore
 
 
 class PaperLayer:
-    """One policy at work: its caches, its copies (without limit), its ledger."""
+    """Executes layer runs under one policy; holds the policy's caches, copies (without limit) and ledger."""
 
     def __init__(self, experiment: Experiment, wafer: Wafer, policy: Policy) -> None:
         self._policy, self._wafer = policy, wafer
@@ -112,31 +112,31 @@ class PaperLayer:
 
     @property
     def excess_bytes(self) -> float:
-        """By how much weights and copies exceed the usable HBM of all dies together; at most 0 if they fit."""
+        """Bytes by which weights and copies exceed the usable HBM of all dies together; at most 0 if they fit."""
         copies = int(self._memories.num_copies.sum()) * self._copy_bytes
         return self._weights + copies - self._wafer.num_dies * self._wafer.usable_hbm
 
     @property
     def placement_correlation(self) -> None:
-        """None: placements go by no loads here."""
+        """None: these placements do not depend on loads."""
         return None
 
     @property
     def planning(self) -> dict[str, Any]:
-        """What planning took: not measured, as these are no parts that anyone could deploy."""
+        """CPU time of planning: not measured, as these parts cannot be deployed."""
         return {}
 
     @property
     def notes(self) -> list[str]:
-        """What a reader of the result should know."""
+        """Notes for the reader of the result."""
         return [*self._full.notes(self._policy.name), *planning_notes(self._planning, self._policy)]
 
     def _fullest(self) -> float:
-        """Return the bytes of experts of all layers and copies on the fullest die."""
+        """Return the bytes of copies and of experts of all layers on the fullest die."""
         return float((self._placed + self._memories.num_copies * self._copy_bytes).max())
 
     def run(self, layer_run: LayerTokens) -> None:
-        """Plan the layer run, run it, and enter it in the ledger."""
+        """Plan the layer run, simulate it, and record it in the ledger."""
         tasks = self._plan(layer_run)
         wanted = self._wanted(layer_run, tasks)
         self._enter(layer_run, tasks, self._layer_run(self._machine, self._memories, layer_run.layer, tasks, wanted))
@@ -155,7 +155,7 @@ class PaperLayer:
         return allocate(layer_run.order, layer_run.counts, home, self._wafer.hops, copies, self._prices, cut)
 
     def _wanted(self, layer_run: LayerTokens, tasks: IntArray) -> BoolArray:
-        """Return which tasks' experts are worth a copy, [tasks], as far as any slice would still be fetched."""
+        """Return which tasks' experts are worth a copy, [tasks]; only those with slices that would still be fetched."""
         prediction = self._policy.prediction
         if not isinstance(prediction, TokenHeatmap) or layer_run.step == 0:
             return np.zeros(len(tasks), np.bool_)
@@ -164,7 +164,7 @@ class PaperLayer:
         return wanted_copies(layer_run.heat, tasks, self._wafer.num_dies, prediction.share, fetched)
 
     def _enter(self, layer_run: LayerTokens, tasks: IntArray, counts: Counts) -> None:
-        """Enter the layer run's row, and in decode what the links carried."""
+        """Record the layer run's row and, in decode, its link traffic in the ledger."""
         slice_bytes, slices = self._machine.slice_bytes, counts.remote_slices
         home, die = self._machine.homes[tasks[:, 0]], tasks[:, 1]
         data = _carried(self._wafer.routes, home, die, slices, slice_bytes, self._wafer.num_links)
@@ -205,7 +205,7 @@ class PaperLayer:
         self.ledger.add(row, data, request, busy, compute)
 
     def _bound(self, tokens: int, active: int) -> float:
-        """Return a lower bound: as in `wss.metrics.bounds`, by slices, less those that the LLCs can hold."""
+        """Return a lower bound (s), as in `wss.metrics.bounds`, from the slices that the LLCs cannot hold."""
         dies = self._wafer.num_dies
         flop = 6.0 * self._machine.hidden * self._machine.intermediate
         compute = math.ceil(tokens / dies) * flop / (self._rates.flop_per_ns / NS)
@@ -214,5 +214,5 @@ class PaperLayer:
 
 
 def _in_python(machine: Machine, memories: Memories, layer: int, tasks: IntArray, wanted: BoolArray) -> Counts:
-    """Run a layer run as `compiled_paper_layer` does, on the engine that is there to be read."""
+    """Simulate a layer run as `compiled_paper_layer` does, with the readable engine."""
     return PaperLayerRun(machine, memories, layer, tasks, wanted).run()

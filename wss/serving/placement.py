@@ -1,4 +1,4 @@
-"""Placing experts: what a placement asks to know is counted before the sites are made, and its answer is checked."""
+"""Expert placement: count the routing that a placement needs, call the placement, check its result."""
 
 from __future__ import annotations
 
@@ -28,14 +28,14 @@ from wss.workload.request import made_batch, read_batch
 
 
 class RoutingHistory:
-    """What placements may ask of the routing, counted when one first does.
+    """Routing counts for placements, computed on first use.
 
     Parameters
     ----------
     experiment
-        Whose routing; its layers are drawn.
+        The experiment, with its sample of layers drawn.
     replayed
-        Replays its batch; None to know nothing, where placements are only tried.
+        Replays the batch; None for zero counts, when placements are only checked.
     """
 
     def __init__(self, experiment: Experiment, replayed: Callable[[], RoutingSource] | None) -> None:
@@ -43,7 +43,7 @@ class RoutingHistory:
         self._earlier: dict[LoadHistorySpec, LoadHistory] = {}
 
     def earlier(self, history: LoadHistorySpec, policy: str) -> LoadHistory:
-        """Return what is known of requests served before, which *policy* asks for."""
+        """Return the load history that *policy* specifies; errors name the policy."""
         if history not in self._earlier:
             try:
                 self._earlier[history] = build_load_history(self._experiment, history)
@@ -52,18 +52,21 @@ class RoutingHistory:
         return self._earlier[history]
 
     def load(self, needs: str) -> IntArray:
-        """Return the tokens of each expert that a placement which *needs* this may know, [all MoE layers, experts]."""
+        """Return the tokens of each expert for a placement with these *needs*, [all MoE layers, experts]."""
         if needs == "nothing" or self._replayed is None:
             return self._nothing
         return self._decode if needs == "decode" else self._prefill
 
     def pairs(self, needs: str) -> IntArray | None:
-        """Return how often two experts had the same prefill token, [all MoE layers, experts, experts], if asked for."""
+        """Return how often two experts had the same prefill token, [all MoE layers, experts, experts].
+
+        None if a placement with these *needs* does not use it.
+        """
         return self._pairs if needs == "pairs" and self._replayed is not None else None
 
     @cached_property
     def layer_runs(self) -> list[LayerTokens]:
-        """All layer runs of the run, which oracles alone may know; their heat is not counted."""
+        """All layer runs of the run, for oracles only; without transitions."""
         assert self._replayed is not None
         return list(self._replayed().layer_runs())
 
@@ -80,7 +83,7 @@ class RoutingHistory:
         return self._counted(decode=True)
 
     def _counted(self, *, decode: bool) -> IntArray:
-        """Count the layer runs of the prefill, or those of the decode steps."""
+        """Return the tokens of each expert in the prefill, or in the decode steps, [all MoE layers, experts]."""
         load, places = self._nothing, layer_indices(self._experiment)
         assert self._replayed is not None
         for layer_run in self._replayed().layer_runs():
@@ -106,7 +109,13 @@ class RoutingHistory:
 
 
 def needs_of(policy: Policy) -> str:
-    """Return what the policy's placement needs to know."""
+    """Return the routing that the policy's placement needs.
+
+    Raises
+    ------
+    ConfigError
+        If it is not one of `NEEDS`.
+    """
     needs = getattr(policy.placement, "needs", "nothing")
     if needs not in NEEDS:
         raise ConfigError(
@@ -118,7 +127,7 @@ def needs_of(policy: Policy) -> str:
 def history_of(
     experiment: Experiment, wafer: Wafer, costs: Costs, load: IntArray, pairs: IntArray | None = None
 ) -> PlacementView:
-    """Return what a placement is shown when *load* [all MoE layers, experts] has been seen."""
+    """Return the view of a placement with observed *load* [all MoE layers, experts]."""
     model = experiment.model
     return PlacementView(
         layers=model.moe_layers,
@@ -134,7 +143,7 @@ def history_of(
 
 
 def _room(experiment: Experiment, wafer: Wafer) -> int:
-    """Return how many experts a die has room for, with the buffers of a whole layer run beside them."""
+    """Return how many experts fit on one die beside the buffers of a whole layer run."""
     model = experiment.model
     buffers = experiment.batch * model.top_k * model.buffer_bytes(experiment.precision)
     return max(0, int((wafer.usable_hbm - buffers) // model.expert_bytes(experiment.precision)))
@@ -143,17 +152,17 @@ def _room(experiment: Experiment, wafer: Wafer) -> int:
 def place(
     experiment: Experiment, wafer: Wafer, policy: Policy, seen: RoutingHistory, costs: Costs, ask: PolicyHost
 ) -> IntArray:
-    """Ask the policy where experts live, and return the replicas on each die, [all MoE layers, experts, dies]."""
+    """Return the replicas that the policy places on each die, [all MoE layers, experts, dies]."""
     return placed_by(policy, known_to(experiment, wafer, policy, seen, costs), wafer, ask)
 
 
 def known_to(experiment: Experiment, wafer: Wafer, policy: Policy, seen: RoutingHistory, costs: Costs) -> PlacementView:
-    """Return what the policy's placement is shown.
+    """Return the view of the policy's placement.
 
     Raises
     ------
     ConfigError
-        If a history is given that it does not go by.
+        If a load history is given that the placement does not use.
     """
     needs = needs_of(policy)
     if policy.history is not None and needs != "prefill":
@@ -164,7 +173,7 @@ def known_to(experiment: Experiment, wafer: Wafer, policy: Policy, seen: Routing
 
 
 def placed_by(policy: Policy, history: PlacementView, wafer: Wafer, ask: PolicyHost) -> IntArray:
-    """Ask the policy where experts live after *history*, and return the checked answer, as `place`."""
+    """Return the policy's placement for *history*, checked, as `place` does."""
     placed = ask("placement", policy.placement.place, history, sealed(wafer.hops))
     return checked_placement(placed, (history.num_layers, history.num_experts, wafer.num_dies), policy.name)
 
@@ -177,14 +186,14 @@ def placing_notes(
     seen: RoutingHistory,
     places: Sequence[int] | None = None,
 ) -> list[str]:
-    """Return what a reader of the results should know of the placement; *places* are the layers run, or else all."""
+    """Return notes on the placement for the reader; *places* are the indices of the layers run, None for all."""
     needs, notes = needs_of(policy), []
     if needs == "decode":
         notes.append(f"{policy.name} is an oracle, no policy: its placement knows the decode steps that are run")
     elif policy.history is not None:
         notes += [f"{policy.name}: {note}" for note in seen.earlier(policy.history, policy.name).notes]
     elif needs != "nothing" and not seen.load(needs).any():
-        notes.append(f"{policy.name}: there is no prefill to place experts by, so all are taken for alike")
+        notes.append(f"{policy.name}: there is no prefill to place experts by, so all experts count as equally loaded")
     run = placed if places is None else placed[list(places)]
     each, which = run.sum() / run[:, :, 0].size, "all layers" if len(run) == len(placed) else "the layers run"
     if each > 1:
@@ -201,7 +210,7 @@ def placing_notes(
 
 
 def _crowded(experiment: Experiment, wafer: Wafer, policy: Policy) -> list[str]:
-    """Say if a placement makes fewer copies than it could, as the HBM is full."""
+    """Return a note if free HBM limits the placement to fewer replicas than requested."""
     if not isinstance(policy.placement, REPLICATING):
         return []
     asked, share = policy.placement.extra, -(-experiment.model.num_experts // wafer.num_dies)
@@ -213,7 +222,7 @@ def _crowded(experiment: Experiment, wafer: Wafer, policy: Policy) -> list[str]:
 
 
 def _sparse(experiment: Experiment, wafer: Wafer) -> list[str]:
-    """Say if experts, each placed once, leave dies without any; the same for all policies."""
+    """Return a note if there are fewer experts than dies; the same for all policies."""
     experts, dies = experiment.model.num_experts, wafer.num_dies
     if experts >= dies:
         return []
@@ -221,7 +230,7 @@ def _sparse(experiment: Experiment, wafer: Wafer) -> list[str]:
 
 
 def costs_of(experiment: Experiment, wafer: Wafer) -> Costs:
-    """Return what policies may weigh with; *wafer* has the HBMs that the GEMM model achieves."""
+    """Return the cost model of policies; *wafer* has the HBM bandwidth that the GEMM model achieves."""
     model, precision = experiment.model, experiment.precision
     nbytes, link, die = model.expert_bytes(precision), experiment.wafer.link, experiment.wafer.die
     gemm = GEMMS[experiment.gemm]
@@ -240,7 +249,7 @@ def costs_of(experiment: Experiment, wafer: Wafer) -> Costs:
 
 
 def _unlike(wafer: Wafer, nbytes: float) -> dict[str, FloatArray]:
-    """Return the costs of single links and of pairs of dies, where links are not all alike."""
+    """Return the costs of single links and of pairs of dies, if links differ; else an empty dict."""
     if len(set(zip(wafer.link_bandwidth.tolist(), wafer.link_latency.tolist(), strict=True))) <= 1:
         return {}
     link_reads = nbytes / wafer.link_bandwidth
@@ -250,6 +259,6 @@ def _unlike(wafer: Wafer, nbytes: float) -> dict[str, FloatArray]:
 
 
 def layer_indices(experiment: Experiment) -> tuple[int, ...]:
-    """Return the places, among all MoE layers, of those that are run."""
+    """Return the indices, among all MoE layers, of the layers that are run."""
     at = {layer: i for i, layer in enumerate(experiment.model.moe_layers)}
     return tuple(at[layer] for layer in experiment.layers_run)

@@ -1,9 +1,9 @@
-"""What planning costs a layer run, where it is charged: the time until the plan is on the dies.
+"""Simulated planning time of a layer run: the time until the plan is on the dies.
 
-The paper's Global CP plans a layer run when it is launched. ``planning: free`` takes it to be hidden behind other work,
-a time such as ``20 us`` is taken as it is, and ``charged`` is what planning on a host would take (figure 15): the
-expert distribution table goes up, the plan comes down, both over PCIe, and a round trip is waited for. Nothing here is
-measured while the run goes on, so a run repeats to the byte.
+The paper's Global CP plans a layer run when it is launched. With ``planning: free`` planning is hidden behind other
+work. A time such as ``20 us`` is used as given. ``charged`` is the time of planning on a host (figure 15): the expert
+distribution table goes up and the plan comes down, both over PCIe, plus one round trip. Nothing is measured, so runs
+are reproducible to the byte.
 """
 
 from __future__ import annotations
@@ -14,9 +14,9 @@ from wss.policies import Policy
 from wss.policies.allocation.basic import FIXED
 
 PCIE = 64e9  # B/s each way, PCIe 5.0 x16 (PCI-SIG)
-ROUND_TRIP = 20e-6  # s, with a layer run's launch and the driver (assumed)
-TABLE_BITS = 72  # of an expert in the distribution table (the paper's table II)
-TASK_BYTES = 8  # expert, die, tokens (assumed)
+ROUND_TRIP = 20e-6  # s, including launch and driver (assumed)
+TABLE_BITS = 72  # per expert in the distribution table (the paper's table II)
+TASK_BYTES = 8  # per task: expert, die, tokens (assumed)
 
 FREE = "free"
 
@@ -24,14 +24,14 @@ Planning = float | Literal["free", "charged"]
 
 
 def planning_notes(planning: Planning, policy: Policy) -> list[str]:
-    """Return what a reader should know: whether nothing is charged to *policy*, where it is to others."""
+    """Return a note if planning time is charged, but not to *policy*."""
     if planning in (FREE, 0.0) or type(policy.allocation) not in FIXED:
         return []
     return [f"{policy.name}: every die works out its own part of the plan, so no planning is charged"]
 
 
 def planning_time(planning: Planning, policy: Policy, num_experts: int, num_tasks: int) -> float:
-    """Return the seconds for which a layer run of *policy* waits for a plan of *num_tasks*."""
+    """Return the seconds that a layer run of *policy* waits for a plan of *num_tasks* tasks."""
     if planning in (FREE, 0.0) or type(policy.allocation) in FIXED:
         return 0.0
     if planning == "charged":

@@ -1,4 +1,4 @@
-"""Asking one policy its questions, and what CPU time its answers took: what planning costs whoever would deploy it."""
+"""Calls to one policy, with the CPU time of each: the planning cost of a deployment."""
 
 from __future__ import annotations
 
@@ -14,11 +14,10 @@ T = TypeVar("T")
 
 
 class PolicyHost:
-    """Asks the parts of the policy *policy* in one run; what its answers took is kept.
+    """Calls the parts of *policy* in one run and records their CPU time.
 
-    The time is the process' CPU time from a question to its answer, threads of a planner included; checking the answer
-    is not part of it. Code that is compiled when it is first called makes the first layer runs dear, so that the median
-    says what a layer run takes and the largest does not.
+    This is the CPU time of the process from call to return, including threads of a planner and excluding validation.
+    The first layer runs include compilation, so the median is the typical cost of a layer run; the largest is not.
     """
 
     def __init__(self, policy: str) -> None:
@@ -27,11 +26,11 @@ class PolicyHost:
         self._layer_runs: list[dict[str, float]] = []
 
     def begin(self) -> None:
-        """Begin a layer run: what is asked from now on is asked for it."""
+        """Begin a layer run; later calls count towards it."""
         self._layer_runs.append({})
 
     def __call__(self, what: str, question: Callable[..., T], *arguments: Any) -> T:
-        """Ask the part *what* a *question*; see `wss.policies.validation.ask`."""
+        """Call method *question* of part *what*; see `wss.policies.validation.ask`."""
         began = time.process_time()
         answer = ask(self.policy, what, question, *arguments)
         spent = time.process_time() - began
@@ -42,9 +41,10 @@ class PolicyHost:
         return answer
 
     def cost(self) -> dict[str, Any]:
-        """Return CPU seconds: of the placement; of a layer run, median, largest and medians by part; and their number.
+        """Return the CPU seconds of the placement, and of a layer run the median, the largest and the medians by part.
 
-        Only times may depend on it: it is another in every run.
+        ``kernels`` is the number of layer runs. The values differ in every run, so only reported times may depend on
+        them.
         """
         parts = sorted({what for layer_run in self._layer_runs for what in layer_run})
         by_part = np.array([[layer_run.get(what, 0.0) for what in parts] for layer_run in self._layer_runs])

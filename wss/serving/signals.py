@@ -1,4 +1,4 @@
-"""What a policy's prediction, caching and prefetching are shown of the routing: what each says that it `needs`."""
+"""Routing signals for a policy's prediction, caching and prefetching, as each declares in `needs`."""
 
 from __future__ import annotations
 
@@ -28,12 +28,12 @@ _KINDS = {
 
 
 def needs_of(policy: Policy, part: str) -> str:
-    """Return what the *part* of the policy needs to know.
+    """Return the signal that *part* of the policy needs.
 
     Raises
     ------
     ConfigError
-        If there is no such thing.
+        If there is no such signal.
     """
     usual, known = _KINDS[part]
     needs = getattr(getattr(policy, part), "needs", usual)
@@ -43,29 +43,29 @@ def needs_of(policy: Policy, part: str) -> str:
 
 
 def asks_for_pairs(policy: Policy) -> bool:
-    """Whether the policy's prediction looks at which expert followed which."""
+    """Whether the policy's prediction uses transitions between experts of one layer."""
     return needs_of(policy, "prediction") in ("pairs", "prefill", "decayed")
 
 
 def asks_for_layers(policy: Policy) -> bool:
-    """Whether the policy's prefetching looks at which expert followed which in the next layer."""
+    """Whether the policy's prefetching uses transitions from one layer to the next."""
     return needs_of(policy, "prefetching") == "layers"
 
 
 class DecodeOracle:
-    """Which experts each die will compute in the decode to come: known to oracles alone.
+    """Experts that each die computes in future decode steps; only for oracles.
 
-    The plans are those that the allocation makes where nobody holds copies. So they are right for allocations that do
-    not look at who holds what (in turn, home, chunked), and a guess for the others.
+    Plans are those of the allocation without copies. They are exact for allocations that ignore holders (in turn, home,
+    chunked), and approximate for the others.
 
     Parameters
     ----------
-    layer runs
-        Of the whole run.
+    layer_runs
+        All layer runs of the run.
     planned
-        Makes the plan of one without copies.
+        Plans a layer run without copies.
     num_layers, num_dies
-        How many are run, and how many there are.
+        Number of layers run, and of dies.
     """
 
     def __init__(
@@ -79,19 +79,19 @@ class DecodeOracle:
                 used[layer_run.step, layer_run.layer, plan.die, plan.expert] = True
         self._used, self._num_layers = used, num_layers
         self._never = steps + 1
-        self._next = np.full(used.shape, self._never, np.int32)  # the step of the next use after the one at hand
+        self._next = np.full(used.shape, self._never, np.int32)  # the next step after this one that uses the expert
         for step in range(steps, -1, -1):
             self._next[step] = np.where(used[step + 1], step + 1, self._next[step + 1])
 
     def next_step(self, layer_run: LayerTokens) -> IntArray:
-        """Return which experts each die computes in the layer's layer run of the next step, [dies, experts], 0 or 1."""
+        """Return which experts of the layer each die computes in the next step, [dies, experts], 0 or 1."""
         computes: IntArray = self._used[layer_run.step + 1, layer_run.layer].astype(np.int64)
         return computes
 
     def next_use(self, layer_run: LayerTokens) -> FloatArray:
-        """Return the number, in the order of time, of the next layer run in which each die computes each expert.
+        """Return the serial number of the next layer run in which each die computes each expert, [dies, experts].
 
-        [dies, experts]; infinite for never.
+        Infinite if there is none.
         """
         step = self._next[layer_run.step, layer_run.layer]
         number: FloatArray = np.where(step == self._never, np.inf, step * float(self._num_layers) + layer_run.layer)
@@ -99,21 +99,21 @@ class DecodeOracle:
 
 
 class SignalProvider:
-    """What one policy is shown, layer run by layer run in the order of time.
+    """Signals for one policy, layer run by layer run in the order of time.
 
     Parameters
     ----------
     policy, ask
-        Whose parts say what they need, and who asks them.
+        The policy, whose parts declare what they need, and the host that calls them.
     num_layers, num_dies
-        How many are run, and how many there are.
+        Number of layers run, and of dies.
     future
-        Gives the future, to an oracle; called when it is first asked for.
+        Builds the oracle's future; called on first use.
 
     Raises
     ------
     ConfigError
-        If a part needs what there is not.
+        If a part needs a signal that does not exist.
     """
 
     def __init__(
@@ -128,8 +128,8 @@ class SignalProvider:
             what = f"policy {policy.name}: its prediction's half_life"
             self._half_life = checked_number(half_life, what, above_zero=True)
         self._full = FullCounters()
-        self._kept: dict[int, Any] = {}  # of each layer: the heat of the prefill, or the decayed heat
-        self._before: dict[int, IntArray] = {}  # of each layer: all heat up to the step before
+        self._kept: dict[int, Any] = {}  # by layer: transitions of the prefill, or decayed transitions
+        self._before: dict[int, IntArray] = {}  # by layer: all transitions up to the previous step
         if self._caching_needs == "expected" and not callable(getattr(policy.prediction, "expected", None)):
             raise ConfigError(
                 f"policy {policy.name}: its caching asks how much is expected of each expert, which its prediction "
@@ -137,7 +137,7 @@ class SignalProvider:
             )
 
     def notes(self, places: Sequence[int]) -> list[str]:
-        """Return what a reader of the result should know; *places* are those of the layers run among the model's."""
+        """Return notes for the reader; *places* are the indices of the layers run among all MoE layers."""
         name, notes = self._policy.name, []
         parts = [part for part in ("prediction", "caching") if needs_of(self._policy, part) == "next"]
         if parts:
@@ -153,7 +153,7 @@ class SignalProvider:
         return notes
 
     def heat(self, layer_run: LayerTokens) -> IntArray | FloatArray:
-        """Return what the prediction is shown, sealed."""
+        """Return the prediction's signal, read-only."""
         shown: IntArray | FloatArray = layer_run.heat
         if self._heat_needs == "next":
             shown = self._oracle.next_step(layer_run)
@@ -170,7 +170,7 @@ class SignalProvider:
         return view
 
     def foreseen(self, layer_run: LayerTokens, plan: Plan, heat: IntArray | FloatArray) -> FloatArray | None:
-        """Return what the caching is told of the layer's experts, [dies, experts]; None for nothing."""
+        """Return the caching rule's signal for the layer's experts, [dies, experts]; None if it needs none."""
         if self._caching_needs == "nothing":
             return None
         if self._caching_needs == "next":
@@ -180,7 +180,7 @@ class SignalProvider:
         return checked_expected(answer, (self._num_dies, len(layer_run.counts)), self._policy.name)
 
     def next_layer(self, layer_run: LayerTokens) -> IntArray | FloatArray:
-        """Return what the prefetching is told of the next layer's experts, [experts]."""
+        """Return the prefetching's signal for the next layer's experts, [experts]."""
         if self._prefetching_needs == "tokens" or layer_run.next_heat is None:
             return layer_run.next_seen
         return followers(layer_run.counts, layer_run.next_heat, layer_run.next_seen)
@@ -190,7 +190,7 @@ class SignalProvider:
         return self._future_of()
 
     def _of_prefill(self, layer_run: LayerTokens) -> IntArray:
-        """Return the pairs of the prefill, as they are when it ends, or so far; none where there is no prefill."""
+        """Return the transitions of the prefill so far, or of all of it in decode; zeros without a prefill."""
         if layer_run.step == 0:
             self._kept[layer_run.layer] = layer_run.heat.copy()
         elif layer_run.layer not in self._kept:
@@ -199,7 +199,7 @@ class SignalProvider:
         return pairs
 
     def _decayed(self, layer_run: LayerTokens) -> FloatArray:
-        """Return the pairs so far, those of n steps ago counting 2^(-n / half-life)."""
+        """Return the transitions so far; those of n steps ago are weighted by 2^(-n / half-life)."""
         before, kept = self._before.get(layer_run.layer), self._kept.get(layer_run.layer)
         if before is None:
             self._before[layer_run.layer] = layer_run.heat.copy()

@@ -1,4 +1,4 @@
-"""Sweeps: many experiments, in parallel, resumable, each task with a file of its own."""
+"""Sweeps: many experiments, run in parallel and resumable; each task has its own file."""
 
 from wss.sweeps.check import Moved, check_same, compare, expected_of, expected_path
 from wss.sweeps.execute import Progress, run_sweep

@@ -1,7 +1,7 @@
-"""Do the figures of a sweep still hold? What was expected of it, and what has moved since.
+"""Regression check of a sweep: compare its figures with those of an expected file.
 
-An expected file holds, for every point and policy, the figures that were found when it was written, by how much they
-may move, and what they were found with. A figure that moves further, to the better or the worse, has to be looked at.
+An expected file holds the figures of every point and policy when it was written, their tolerance, and the versions of
+wss, Python and packages. A figure that moves by more than the tolerance, better or worse, needs to be looked at.
 """
 
 from __future__ import annotations
@@ -27,13 +27,13 @@ from wss.sweeps.tasks import PACKAGES, Task, hash_of, identity
 
 SCHEMA = "wss-expected/1"
 RENEW = "python -m wss check "
-LARGEST = 1e300  # of a figure, so that its difference from another is finite
+LARGEST = 1e300  # largest figure, so that differences are finite
 LESS_IS_BETTER = ("_s", "hops", "_bytes", "bound_ratio", "imbalance")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Moved:
-    """A figure that is not what was expected; *share* is by how much of it, infinite where it was zero."""
+    """A figure that differs from the expected one; *share* is the relative difference, infinite if 0 was expected."""
 
     labels: dict[str, Any]
     policy: str
@@ -44,7 +44,7 @@ class Moved:
 
     @property
     def verdict(self) -> str:
-        """Whether that is better, worse, or neither."""
+        """``better`` or ``worse``; ``moved`` if neither."""
         if self.figure in ("speedup", "throughput_tokens_per_s"):
             return "better" if self.found > self.expected else "worse"
         if self.figure.endswith(LESS_IS_BETTER):
@@ -53,10 +53,10 @@ class Moved:
 
 
 def expected_path(experiment: Path, name: str) -> Path:
-    """Return where the expected figures of the sweep *name* in the file *experiment* are kept.
+    """Return the path of the expected figures of sweep *name* in the file *experiment*: ``expected/NAME.json``.
 
-    That is ``expected/NAME.json`` beside the file, or beside its folder if it is there, or a folder ``expected`` is
-    there and none beside the file.
+    The folder ``expected`` is beside the file or beside the file's folder. The first that holds NAME.json is used, then
+    the first that exists, then the one beside the file.
     """
     beside, above = (folder / "expected" for folder in (experiment.parent, experiment.resolve().parent.parent))
     for folder in (beside, above):
@@ -67,7 +67,7 @@ def expected_path(experiment: Path, name: str) -> Path:
 
 
 def identity_of(sweep: Sweep, tasks: Sequence[Sequence[Task]]) -> str:
-    """Return a hash of what the sweep is: points, labels, traces, what is compared; not of the code that runs it."""
+    """Return a hash of the sweep: points, labels, traces, figures and tolerance; the code that runs it is excluded."""
     points = [
         [point.labels, identity(point.experiment), [task.outside.get("trace") for task in own]]
         for point, own in zip(sweep.points, tasks, strict=True)
@@ -76,7 +76,7 @@ def identity_of(sweep: Sweep, tasks: Sequence[Sequence[Task]]) -> str:
 
 
 def expected_of(sweep: Sweep, identity: str, rows: Sequence[dict[str, Any]], file: Path) -> dict[str, Any]:
-    """Return what is to be expected of *sweep*, the YAML *file*, from now on."""
+    """Return the content of an expected file with the current *rows* of *sweep*, the YAML *file*."""
     _known(sweep, rows)
     return {
         "schema": SCHEMA,
@@ -100,17 +100,17 @@ def expected_of(sweep: Sweep, identity: str, rows: Sequence[dict[str, Any]], fil
 
 
 def renewing(sweep: Sweep, file: Path) -> str:
-    """Return the command that renews what is expected of *sweep*, the YAML *file*."""
+    """Return the command that renews the expected figures of *sweep*, the YAML *file*."""
     return RENEW + shlex.join([str(file), *_options(sweep), "--update"])
 
 
 def _options(sweep: Sweep) -> list[str]:
-    """Return the options that *sweep* was read with."""
+    """Return the command-line options that *sweep* was read with."""
     return [*(["--allow-code"] if sweep.allow_code else []), *(f"--set={setting}" for setting in sweep.settings)]
 
 
 def _known(sweep: Sweep, rows: Sequence[dict[str, Any]]) -> None:
-    """Check that every figure that is to be compared is a number in every row."""
+    """Check that every figure to be compared is a number in every row."""
     for figure in sweep.check.figures:
         if not all(_is_number(row.get(figure)) for row in rows) or figure in sweep.axes:
             numbers = [k for k in rows[0] if all(_is_number(row.get(k)) for row in rows) and k not in sweep.axes]
@@ -127,7 +127,7 @@ def read_expected(path: Path) -> dict[str, Any]:
     Raises
     ------
     ConfigError
-        If it is not there, or is none.
+        If it does not exist or is invalid.
     """
     try:
         content = parse_json(read_plain(path))
@@ -150,7 +150,9 @@ def _are_versions(value: Any) -> bool:
     return isinstance(value, dict) and value.keys() == set(PACKAGES) and all(map(_is_text, value.values()))
 
 
-KEYS: dict[str, Callable[[Any], bool]] = {  # of an expected file, and what is sound there; tolerance and values below
+KEYS: dict[
+    str, Callable[[Any], bool]
+] = {  # keys of an expected file and their checks; tolerance and values are checked in _fault
     "schema": _is_text,
     "experiment": _is_text,
     "identity": _is_text,
@@ -165,7 +167,7 @@ KEYS: dict[str, Callable[[Any], bool]] = {  # of an expected file, and what is s
 
 
 def _fault(content: Any) -> str | None:
-    """Return what is wrong with the *content* of an expected file, None if nothing is."""
+    """Return the first error in the *content* of an expected file; None if it is valid."""
     if not isinstance(content, dict) or content.get("schema") != SCHEMA:
         return f"its schema is not {SCHEMA}"
     lacks, strange = [key for key in KEYS if key not in content], [key for key in content if key not in KEYS]
@@ -192,17 +194,17 @@ def _fault(content: Any) -> str | None:
 
 
 def _by_row(values: Sequence[dict[str, Any]]) -> dict[str, dict[str, Any]]:
-    """Return expected rows by their labels and policy."""
+    """Return expected rows by a hash of their labels and policy."""
     return {hash_of([row["labels"], row["policy"]]): row for row in values}
 
 
 def check_same(expected: dict[str, Any], identity: str, sweep: Sweep) -> None:
-    """Check that the experiment is the one whose figures were written down.
+    """Check that the expected figures are of this sweep.
 
     Raises
     ------
     ConfigError
-        If it is another one.
+        If they are of another sweep, or of an earlier state of it.
     """
     if expected["experiment"] != sweep.name:
         raise ConfigError(f"{sweep.name}: the expected figures are of '{expected['experiment']}'; give its own file")
@@ -221,15 +223,15 @@ def check_same(expected: dict[str, Any], identity: str, sweep: Sweep) -> None:
 
 
 def _check_figures(expected: dict[str, Any], sweep: Sweep) -> None:
-    """Check that every row has the figures that are compared, and no others."""
+    """Check that every row has exactly the figures that are compared."""
     figures, rows = set(sweep.check.figures), expected["values"]
     for figure in sweep.check.figures:
         lacking = [row for row in rows if figure not in row]
         if len(lacking) == len(rows):
             known = ", ".join(key for key in rows[0] if key not in ("labels", "policy"))
             raise ConfigError(
-                f"{sweep.name}: check.figures has '{figure}', and the expected figures are {known}; mend its name, or "
-                "renew them with --update"
+                f"{sweep.name}: check.figures has '{figure}', and the expected figures are {known}; correct its name, "
+                "or renew them with --update"
             )
         if lacking:
             where = _row(lacking[0]["labels"], lacking[0]["policy"])
@@ -240,7 +242,7 @@ def _check_figures(expected: dict[str, Any], sweep: Sweep) -> None:
 
 
 def _check_rows(expected: dict[str, Any], sweep: Sweep) -> None:
-    """Check that there is a row for every point and policy of *sweep*, once, and none for any other."""
+    """Check that there is exactly one row for every point and policy of *sweep*, and no other row."""
     own = {
         hash_of([point.labels, policy.name]): _row(point.labels, policy.name)
         for point in sweep.points
@@ -261,17 +263,17 @@ def _check_rows(expected: dict[str, Any], sweep: Sweep) -> None:
 
 
 def _row(labels: Mapping[str, Any], policy: str) -> str:
-    """Return what to call a row: its point and its policy."""
+    """Return the name of a row in messages: its point and its policy."""
     return ", ".join([*(f"{axis} {label}" for axis, label in labels.items()), f"policy {policy}"])
 
 
 def compare(expected: dict[str, Any], sweep: Sweep, rows: Sequence[dict[str, Any]]) -> list[Moved]:
-    """Return what has moved by more than the tolerance, furthest first.
+    """Return the figures that moved by more than the tolerance, largest share first.
 
     Raises
     ------
     ConfigError
-        If a figure is missing or no number.
+        If a figure is missing or not a number.
     """
     _known(sweep, rows)
     moved = []
@@ -301,9 +303,9 @@ def compare(expected: dict[str, Any], sweep: Sweep, rows: Sequence[dict[str, Any
 
 
 def _commit() -> str | None:
-    """Return the commit that wss is at, None if it is installed and no clone.
+    """Return the commit of wss; None if it runs from an installation rather than a clone.
 
-    Git runs programs that a repository's configuration names, so it is run in no other's than the one whose code is
+    Git executes programs named in a repository's configuration. So it is run only in the repository whose code is
     running: not in that of the sweep's file, nor in one around an environment in which wss is installed.
     """
     root = Path(wss.__file__).resolve().parents[1]

@@ -1,4 +1,4 @@
-"""From the results of tasks to one tidy table: a row for each policy on each point."""
+"""Collect the results of tasks into one tidy table, with a row for each policy at each point."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from wss.sweeps.tasks import PACKAGES, Task
 def rows_of(sweep: Sweep, tasks: Sequence[Sequence[Task]], folder: Folder) -> list[dict[str, Any]]:
     """Return the rows: labels of the axes, policy, figures; `speedup` is the baseline's decode time over the row's.
 
-    A figure whose name is that of an axis gives way to the axis' label.
+    A figure with the name of an axis is left out: the axis' label takes its column.
     """
     rows = []
     for point, own in zip(sweep.points, tasks, strict=True):
@@ -36,13 +36,13 @@ def rows_of(sweep: Sweep, tasks: Sequence[Sequence[Task]], folder: Folder) -> li
 
 
 def speedup_of(own: dict[str, Any], base: dict[str, Any]) -> dict[str, Any]:
-    """Return the speedup of one result over another, with its intervals where layers were sampled or seeds are many."""
+    """Return the speedup of result *own* over *base*, with 95% intervals for sampled layers or several seeds."""
     every = [_speedup(seed, before) for seed, before in zip(own["seeds"], base["seeds"], strict=True)]
     return flat(every[0] if len(every) == 1 else over_seeds(every))
 
 
 def _speedup(own: dict[str, Any], base: dict[str, Any]) -> dict[str, Any]:
-    """Return the speedup with one seed."""
+    """Return the speedup for one seed."""
     if own["sampled"] is None:
         return {"speedup": base["decode_time_s"] / own["decode_time_s"]}
     strata = own["sampled"]["strata"]
@@ -56,9 +56,9 @@ def _speedup(own: dict[str, Any], base: dict[str, Any]) -> dict[str, Any]:
 def links_of(
     sweep: Sweep, tasks: Sequence[Sequence[Task]], folder: Folder
 ) -> Iterator[tuple[dict[str, Any], dict[str, list[Any]]]]:
-    """Yield, task by task, the labels and the policy, and columns with an entry for each link.
+    """Yield for each task its labels and policy, and columns with an entry per link.
 
-    They are many: read one task after another, they are never all in memory as Python's objects.
+    Tasks are read one at a time, as the Python objects of all tasks together would take too much memory.
     """
     for point, own in zip(sweep.points, tasks, strict=True):
         for task in own:
@@ -68,7 +68,7 @@ def links_of(
 def provenance_of(
     sweep: Sweep, tasks: Sequence[Sequence[Task]], folder: Folder, identity: str, times: dict[str, Any]
 ) -> dict[str, Any]:
-    """Return sweep.json: every point's configuration and tasks; host and times apart, under those two keys."""
+    """Return sweep.json: configuration and tasks of every point; only ``host`` and ``times`` depend on the host."""
     notes: dict[str, None] = {}
     cpu: dict[str, Any] = {}
     for task in (task for own in tasks for task in own):

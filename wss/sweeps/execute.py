@@ -1,7 +1,7 @@
-"""Running the tasks of a sweep on any executor: in this process, in processes of its own, or on a dask cluster.
+"""Run the tasks of a sweep in this process, in worker processes, or on a dask cluster.
 
-Workers compute and this process alone writes, so a worker that dies loses what it had at hand and nothing else, and a
-sweep that is killed goes on from the files that are there.
+Workers compute and only this process writes. A worker that dies loses only its current chunk, and a sweep that is
+killed resumes from the files already written.
 """
 
 from __future__ import annotations
@@ -26,46 +26,46 @@ from wss.sweeps.folder import Folder
 from wss.sweeps.tasks import Task, check_outside, chunks_of
 
 Progress = Callable[[str, int, int], None]
-Results = list[tuple[str, dict[str, Any] | list[str]]]  # of each task the result, or its faults
+Results = list[tuple[str, dict[str, Any] | list[str]]]  # for each task, its key and its result or error lines
 
-ATTEMPTS = 4  # pools that are started, as long as workers die
+ATTEMPTS = 4  # pools started at most if workers are killed
 POLL_S = 0.5
 
 
 @dataclass(frozen=True)
 class _Place:
-    """Where a chunk says how many layer runs it has run: a number shared between processes, if there is one."""
+    """Progress counter of a chunk: layer runs done, in an array shared between processes, if there is one."""
 
     number: int
 
     def __call__(self, what: str, done: int, total: int) -> None:
-        """Note *done* layer runs."""
+        """Record *done* layer runs."""
         if _COUNTS is not None and what == "simulating":
             _COUNTS[self.number] = done
 
 
-_COUNTS: Any = None  # in a worker: layer runs that each chunk has run
+_COUNTS: Any = None  # in a worker: layer runs done, by chunk
 
 
 def _share(counts: Any, path: Sequence[str]) -> None:
-    """Prepare a worker: counts shared with the parent, and the same modules to be found."""
+    """Initialise a worker: counts shared with the parent, and the parent's module search path."""
     global _COUNTS
     _COUNTS = counts
     sys.path[:] = path
 
 
 def run_chunk(packed: bytes, place: int, path: Sequence[str]) -> Results:
-    """Run tasks that share their routing, pickled; return the key of each, and its result or the faults of its own.
+    """Run pickled tasks that share their routing; return the key of each, with its result or its error lines.
 
     Raises
     ------
     ConfigError
-        If this worker cannot load them, or would run something else.
+        If this worker cannot load them, or its software, trace or modules differ from the parent's.
     """
     sys.path.extend(entry for entry in path if entry not in sys.path)
     try:
         chunk: list[Task] = pickle.loads(packed)
-    except Exception as error:  # whatever a user's module raises
+    except Exception as error:  # a user's module may raise anything
         reason = f"{type(error).__name__}: {error}"
         raise ConfigError(f"worker {platform.node()}: cannot load the tasks ({reason}); give it the modules") from None
     for task in chunk:
@@ -74,7 +74,7 @@ def run_chunk(packed: bytes, place: int, path: Sequence[str]) -> Results:
 
 
 def outcomes_of(chunk: Sequence[Task], progress: Progress) -> Results:
-    """Run tasks together; if that fails, one by one, so that one that fails does not take the others with it."""
+    """Run tasks together; if that fails, one by one, so that a failing task does not prevent the others."""
     try:
         found = simulate([task.experiment for task in chunk], progress)
         return [(task.key, outcome) for task, outcome in zip(chunk, found, strict=True)]
@@ -85,27 +85,27 @@ def outcomes_of(chunk: Sequence[Task], progress: Progress) -> Results:
 
 
 def run_sweep(tasks: Sequence[Task], folder: Folder, workers: int, dask: str | None, progress: Progress) -> int:
-    """Run the tasks that *folder* does not hold, and return how many those were.
+    """Run the tasks without a result in *folder*, and return their number.
 
     Parameters
     ----------
     tasks
         All tasks of the sweep.
     folder
-        Where results are kept.
+        Folder of the results.
     workers
-        Processes; with one, tasks are run in this one.
+        Number of processes; with 1, tasks run in this process.
     dask
-        The address of a dask scheduler, to run tasks on its workers instead.
+        Address of a dask scheduler, to run tasks on its workers instead.
     progress
-        Told how many layer runs of how many have been run, those of earlier results not among them.
+        Called with the number of layer runs done and in total; earlier results do not count.
 
     Raises
     ------
     WssError
-        If tasks fail, with the lines of each of them; the others are done and kept.
+        If tasks fail, with the error lines of each; the other tasks are done and kept.
     OutputError
-        If a result cannot be written, or workers keep dying; what is done is kept.
+        If a result cannot be written, or workers keep dying; finished tasks are kept.
     """
     missing = {task.key: task for task in tasks if folder.read(task.key) is None}
     count = len(missing)
@@ -117,7 +117,7 @@ def run_sweep(tasks: Sequence[Task], folder: Folder, workers: int, dask: str | N
                 _finish(executor, chunks_of(list(missing.values()), size), folder, progress, None)
             except WssError:
                 raise
-            except Exception as error:  # a scheduler that is gone, workers that keep dying, and the like
+            except Exception as error:  # such as a lost scheduler, or workers that keep dying
                 reason = f"{type(error).__name__}: {' '.join(str(error).split())[:150]}"
                 raise OutputError(
                     f"--dask {dask}: the cluster gave up ({reason}); run the same command again, it goes on from there"
@@ -135,7 +135,7 @@ def run_sweep(tasks: Sequence[Task], folder: Folder, workers: int, dask: str | N
             try:
                 _finish(pool, chunks, folder, progress, counts)
             except BrokenProcessPool:
-                pass  # a worker was killed; go on with what is missing
+                pass  # a worker was killed; retry the missing tasks
             except BaseException:
                 _kill(pool)
                 raise
@@ -149,13 +149,13 @@ def run_sweep(tasks: Sequence[Task], folder: Folder, workers: int, dask: str | N
 
 
 def _kill(pool: Any) -> None:
-    """End the workers at once: their results are not wanted any more."""
+    """Kill the workers at once; their results are no longer needed."""
     for process in list(pool._processes.values()):
         process.kill()
 
 
 class _Kept:
-    """Results as they come: written, and the faults of those that failed, a line each with the policy's name."""
+    """Writes results as they arrive, and collects the error lines of failed tasks, each with the task's description."""
 
     def __init__(self, folder: Folder, chunks: Sequence[Sequence[Task]]) -> None:
         self._folder = folder
@@ -175,18 +175,18 @@ class _Kept:
                 _say_kept(self._folder)
 
     def end(self) -> None:
-        """Raise the faults, if there are any."""
+        """Raise the errors, if there are any."""
         if self.faults:
             raise ConfigError(*dict.fromkeys(self.faults))
 
 
 def _say_kept(folder: Folder) -> None:
-    """Let an end by a signal say what is kept."""
+    """Set the message printed when a signal ends this process: how many tasks are kept."""
     last_words(f"interrupted: {folder.kept} tasks are done and kept; run the same command again to go on")
 
 
 def _point_of(task: Task) -> str:
-    """Say which task it is."""
+    """Return a description of *task* for messages."""
     e = task.experiment
     return f"{e.policies[0].name} on {e.model.name}, {e.wafer.name}, batch {e.batch}, seed {e.seed}"
 
@@ -206,7 +206,7 @@ def _here(chunks: list[list[Task]], folder: Folder, progress: Progress) -> None:
 
 
 def _finish(executor: Executor, chunks: list[list[Task]], folder: Folder, progress: Progress, counts: Any) -> None:
-    """Run the chunks on *executor*, and keep each result as it comes."""
+    """Run the chunks on *executor*, and write each result as it arrives."""
     kept = _Kept(folder, chunks)
     path = list(sys.path)
     futures: dict[Future[Results], int] = {
@@ -227,7 +227,7 @@ def _finish(executor: Executor, chunks: list[list[Task]], folder: Folder, progre
 
 @contextmanager
 def _dask_executor(address: str) -> Iterator[tuple[Executor, int]]:
-    """Return an executor of the cluster at *address*, and how many threads its workers have."""
+    """Yield an executor of the cluster at *address*, and the number of threads of its workers."""
     try:
         from distributed import Client  # noqa: PLC0415 - an extra
     except ImportError:
@@ -247,5 +247,5 @@ def _dask_executor(address: str) -> Iterator[tuple[Executor, int]]:
 
 
 def as_json(value: Any) -> bytes:
-    """Return *value* as JSON text, the same for the same value."""
+    """Return *value* as JSON text; equal values give equal bytes."""
     return (json_text(value) + "\n").encode()

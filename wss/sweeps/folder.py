@@ -1,4 +1,4 @@
-"""The folder of a sweep: a file for each task that has been done, written whole or not at all."""
+"""The folder of a sweep: one file per finished task, written atomically."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from wss.reading import read_plain
 AGAIN = "make room and run the same command again, it goes on from there"
 TASKS = "tasks"
 ASIDE = ".damaged"
-SIGNED = b'{"sha256": "%s", '  # how a task's file begins: the hash of the object without it
+SIGNED = b'{"sha256": "%s", '  # start of a task's file: the hash of the object without this key
 EMPTY = b"0" * 64
 PROVENANCE = "sweep.json"
 TABLES = (PROVENANCE, "results.parquet", "results.csv", "links.parquet")
@@ -28,17 +28,17 @@ class Folder:
     Parameters
     ----------
     path
-        The folder; made if it is not there.
+        The folder; created if it does not exist.
 
     Attributes
     ----------
     kept
-        How many tasks of a sweep under way are done and kept.
+        Number of finished tasks of the running sweep.
 
     Raises
     ------
     OutputError
-        If it cannot be made, or holds something else.
+        If the folder cannot be created, or holds other files.
     """
 
     def __init__(self, path: Path) -> None:
@@ -55,12 +55,12 @@ class Folder:
             remove_left(folder)
 
     def begin(self, identity: str, name: str) -> None:
-        """Remove tables of an earlier form of this sweep, which would else be taken for its own until it is done.
+        """Remove the tables of an earlier version of this sweep, which would be mistaken for its own until it is done.
 
         Raises
         ------
         OutputError
-            If they are of a sweep of another name, or cannot be removed.
+            If the folder holds a sweep of another name, or a table cannot be removed.
         """
         before = self._provenance()
         if before.get("name", name) != name:
@@ -74,7 +74,7 @@ class Folder:
                     raise OutputError(f"{where}: cannot be removed ({error.strerror}); remove it") from None
 
     def _provenance(self) -> dict[str, str]:
-        """Return what sweep.json says of the sweep, as far as it is whole."""
+        """Return name and identity of the sweep from sweep.json, as far as they can be read."""
         try:
             content = parse_json(read_plain(self.path / PROVENANCE))
         except (OSError, ValueError):
@@ -83,16 +83,16 @@ class Folder:
         return {key: found[key] for key in ("name", "identity") if isinstance(found.get(key), str)}
 
     def read(self, key: str) -> dict[str, Any] | None:
-        """Return the result of a task; None if it has not been done, or its file is damaged."""
+        """Return the result of a task; None if it has not run, or its file is damaged."""
         return _result(self._file(key), key)
 
     def done(self, key: str) -> dict[str, Any]:
-        """Return the result of a task that has been done.
+        """Return the result of a finished task.
 
         Raises
         ------
         OutputError
-            If its file has been damaged since.
+            If its file is missing or damaged.
         """
         result = self.read(key)
         if result is None:
@@ -100,12 +100,12 @@ class Folder:
         return result
 
     def set_aside(self, keys: Iterable[str]) -> list[str]:
-        """Rename the damaged files of the tasks *keys*, which are then to be run again; return a line for each.
+        """Rename the damaged files of the tasks *keys*, so that these run again; return a message for each.
 
         Raises
         ------
         OutputError
-            If one cannot be renamed.
+            If a file cannot be renamed.
         """
         lines = []
         for file in map(self._file, keys):
@@ -120,12 +120,12 @@ class Folder:
         return lines
 
     def write(self, key: str, result: dict[str, Any]) -> None:
-        """Keep the result of a task.
+        """Write the result of a task, atomically.
 
         Raises
         ------
         OutputError
-            If it cannot be written; what was there stays, and nothing half-written is left.
+            If it cannot be written; an earlier file stays unchanged.
         """
         content = json_text({"key": key, **result}, indent=None).encode()
         signed = SIGNED % hashlib.sha256(content).hexdigest().encode() + content[1:]
@@ -137,12 +137,12 @@ class Folder:
 
 
 def damaged_in(path: Path) -> list[Path]:
-    """Return the files of tasks in the sweep's folder *path* that are not as they were written."""
+    """Return the damaged files of tasks in the sweep's folder *path*."""
     return [file for file in sorted((path / TASKS).glob("*.json")) if _is_key(file) and _is_damaged(file)]
 
 
 def _result(file: Path, key: str) -> dict[str, Any] | None:
-    """Return what *file* holds of the task *key*, if it is as it was written."""
+    """Return the result of task *key* in *file*; None if it is missing, damaged or of another task."""
     try:
         text = read_plain(file)
         content = b"{" + text[len(SIGNED % EMPTY) :]
@@ -159,7 +159,7 @@ def _is_damaged(file: Path) -> bool:
 
 
 def _is_ours(path: Path) -> bool:
-    """Whether *path* is empty, or holds a sweep and nothing that we would overwrite of anybody else's."""
+    """Whether *path* is empty, or holds a sweep and no foreign file that the sweep would overwrite."""
     names = {item.name for item in path.iterdir() if not item.name.startswith(PREFIX)}
     tasks = path / TASKS
     if not tasks.is_dir():
@@ -170,6 +170,6 @@ def _is_ours(path: Path) -> bool:
 
 
 def _is_key(file: Path) -> bool:
-    """Whether *file* is named as that of a task is, damaged or not."""
+    """Whether *file* has the name of a task's file, damaged or not."""
     key, _, rest = file.name.partition(".")
     return len(key) == 24 and set(key) <= set("0123456789abcdef") and f".{rest}" in (".json", f".json{ASIDE}")

@@ -1,8 +1,8 @@
-"""What a sweep consists of: one policy on one point is a task, known by a hash of all that its result depends on.
+"""Tasks of a sweep: one policy at one point, identified by a hash of everything that its result depends on.
 
 That is the point's configuration, the policy, the bytes of a recorded trace or layout, the source of wss, and the
-source of the user's own classes. The baseline is not among it: speedups are worked out when results are collected.
-So a task that has been done serves every sweep that has it, and whatever is changed is run anew.
+source of the user's own classes. The baseline is not included, as speedups are computed when results are collected.
+A finished task therefore serves every sweep that contains it, and any change runs the task again.
 """
 
 from __future__ import annotations
@@ -34,14 +34,23 @@ ROUTING = (
     "seed",
     "replications",
     "physics",
-)  # what tasks share that share trace work
+)  # settings that determine the routing
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class Task:
-    """One policy on one point: *experiment* has that policy alone. *routing* names the trace work that it needs.
+    """One policy at one point.
 
-    *outside* holds hashes of all it depends on beside its configuration, by name; a worker compares them with its own.
+    Attributes
+    ----------
+    key
+        Hash of everything that the result depends on.
+    routing
+        Hash of the routing; tasks with the same one run together.
+    outside
+        Hashes of all dependencies outside the configuration, by name; workers compare them with their own.
+    experiment
+        The experiment, with this policy only.
     """
 
     key: str
@@ -51,12 +60,12 @@ class Task:
 
     @property
     def steps(self) -> int:
-        """About how many steps it has, the prefill among them."""
+        """Approximate number of steps, including the prefill."""
         return 1 + (self.experiment.steps if self.experiment.steps != "all" else 128)
 
     @property
     def layer_runs(self) -> int:
-        """About how many layer runs it runs, to reckon progress by."""
+        """Approximate number of layer runs, for progress."""
         experiment = self.experiment
         sample = experiment.layers
         layers = sample.sample if isinstance(sample, LayerSample) else len(experiment.layers_run)
@@ -64,14 +73,14 @@ class Task:
 
 
 def tasks_of(sweep: Sweep) -> list[list[Task]]:
-    """Return the tasks of every point, in the order of its policies; equal ones of several points are equal."""
+    """Return the tasks of every point, in the order of its policies; equal tasks of several points share a key."""
     paths = {point.experiment.trace.path for point in sweep.points if isinstance(point.experiment.trace, TraceFile)}
     digests = {path: digest_of(path) for path in paths}
     return [_tasks(_at_home(point.experiment), digests) for point in sweep.points]
 
 
 def _at_home(experiment: Experiment) -> Experiment:
-    """Return *experiment* with the trace's absolute path: a worker may be elsewhere."""
+    """Return *experiment* with the trace's absolute path, as a worker may run in another folder."""
     trace = experiment.trace
     if isinstance(trace, TraceFile):
         return replace(experiment, trace=replace(trace, path=str(Path(trace.path).absolute())))
@@ -79,7 +88,7 @@ def _at_home(experiment: Experiment) -> Experiment:
 
 
 def _tasks(experiment: Experiment, digests: dict[str, str]) -> list[Task]:
-    """Return the tasks of one point. Where a trace lies is not part of what they are; what is in it is."""
+    """Return the tasks of one point; their keys depend on the trace's content, not on its path."""
     trace = experiment.trace
     common: dict[str, str] = {"wss": software()}
     if isinstance(trace, TraceFile):
@@ -97,18 +106,18 @@ def _tasks(experiment: Experiment, digests: dict[str, str]) -> list[Task]:
 
 
 def identity(experiment: Experiment) -> dict[str, Any]:
-    """Return all that *experiment* is as plain data, but for where its trace lies."""
+    """Return *experiment* as plain data, without the path of its trace."""
     plain = experiment.plain()
     return plain | {"trace": {key: value for key, value in plain["trace"].items() if key != "path"}}
 
 
 def check_outside(task: Task) -> None:
-    """Check, on a worker, that it has the same software, trace and modules as whoever made *task*.
+    """Check, on a worker, that software, trace and modules are those for which *task* was made.
 
     Raises
     ------
     ConfigError
-        If not: its result would be another's.
+        If not, as the result would belong to another task.
     """
     here = {"wss": software(), **dict(outside_of(task.experiment))}
     if isinstance(task.experiment.trace, TraceFile):
@@ -129,7 +138,7 @@ def hash_of(value: Any) -> str:
 
 @cache
 def software() -> str:
-    """Return a hash of the source of wss, of Python's version and of the packages': others may give other results."""
+    """Return a hash of the source of wss and the versions of Python and packages, as results may depend on them."""
     digest = hashlib.sha256(
         json_text([platform.python_version(), *(version(name) for name in PACKAGES)], indent=None).encode()
     )
@@ -141,9 +150,9 @@ def software() -> str:
 
 
 def chunks_of(tasks: Sequence[Task], workers: int) -> list[list[Task]]:
-    """Group tasks by the trace work that they share, the longest group first; cut groups so that all workers have some.
+    """Group tasks that share their routing, longest chunk first; split groups so that all workers have work.
 
-    What a task gives does not depend on the others of its chunk.
+    The result of a task does not depend on the other tasks of its chunk.
     """
     groups: dict[str, list[Task]] = {}
     for task in {task.key: task for task in tasks}.values():

@@ -1,4 +1,4 @@
-"""The requests of a batch: read from a trace or made up, no more of them than the run needs."""
+"""The requests of a batch: read from a trace or synthetic, only as many as the run needs."""
 
 from __future__ import annotations
 
@@ -27,9 +27,9 @@ RECORDED_POPULARITY = (
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class Batch:
-    """The requests that decode together, and what the output must say about them.
+    """The requests that decode together, with metadata and notes for the output.
 
-    *digest* is the SHA-256 of the trace file, None for a synthetic trace made on the spot.
+    *digest* is the SHA-256 of the trace file; None for routing generated during the run.
     """
 
     meta: TraceMeta
@@ -40,7 +40,13 @@ class Batch:
 
 
 def made_batch(experiment: Experiment, spec: SynthSpec) -> Batch:
-    """Return what there is to say of a synthetic batch: no more requests than it needs, none of them made yet."""
+    """Return the description of a synthetic batch; its requests are not generated yet.
+
+    Raises
+    ------
+    ConfigError
+        If the experiment has more steps than the synthetic trace.
+    """
     steps = spec.decode_tokens if experiment.steps == "all" else experiment.steps
     if steps > spec.decode_tokens:
         raise ConfigError(
@@ -58,7 +64,7 @@ def made_batch(experiment: Experiment, spec: SynthSpec) -> Batch:
 
 
 def _made(experiment: Experiment, spec: SynthSpec) -> list[str]:
-    """Say what of the routing is made up, and that its parameters are another model's."""
+    """Return notes on what is synthetic in the routing, and on parameters of another model."""
     source = f"{spec.workload} of {Path(spec.loads).name}"
     notes = [RECORDED_POPULARITY.format(source=source) if spec.loads else SYNTHETIC]
     if spec.loads and not experiment.model.zero_experts:
@@ -68,7 +74,7 @@ def _made(experiment: Experiment, spec: SynthSpec) -> list[str]:
 
 
 def _foreign(preset: str, experiment: Experiment) -> list[str]:
-    """Say that routing is made up with the parameters of another model's *preset*, if there is one."""
+    """Return a note if the routing is generated with the *preset* of another model."""
     if not preset:
         return []
     return [
@@ -78,17 +84,23 @@ def _foreign(preset: str, experiment: Experiment) -> list[str]:
 
 
 def _drift(spec: SynthSpec, steps: int) -> list[str]:
-    """Say from when on routing drifts, or that settings of a drift come to nothing in so many decode steps."""
+    """Return a note on when the routing drifts, or that the drift begins after the last of *steps* decode steps."""
     if spec.drift_at > steps:
         return [f"trace.synth.drift_at is {spec.drift_at}, and decode ends with step {steps}: nothing drifts"]
     if spec.drift_at:
         who = "all requests" if spec.drift_share == 1.0 else f"a share of {spec.drift_share:g} of the requests"
-        return [f"from decode step {spec.drift_at} on, {who} take to other experts (trace.synth.drift_at)"]
+        return [f"from decode step {spec.drift_at} on, {who} switch to other experts (trace.synth.drift_at)"]
     return []
 
 
 def read_batch(experiment: Experiment, source: TraceFile) -> tuple[Batch, list[RequestRouting]]:
-    """Read a recorded batch, and its requests, each once; no more of them than it needs."""
+    """Return a recorded batch and its requests, each once, only as many as needed.
+
+    Raises
+    ------
+    TraceError, ConfigError
+        If the trace cannot be read, does not fit the model, has no decode tokens, or is shorter than the experiment.
+    """
     with TraceReader(Path(source.path)) as reader:
         notes = _fit(experiment, reader)
         ids = reader.request_ids().tolist()
@@ -128,7 +140,7 @@ def read_batch(experiment: Experiment, source: TraceFile) -> tuple[Batch, list[R
 
 
 def _fit(experiment: Experiment, reader: TraceReader) -> list[str]:
-    """Check that the trace is of the model's shape; return a warning if it is of another model's name."""
+    """Check that the trace has the model's shape; return a warning if it names another model."""
     meta, model = reader.meta, experiment.model
     faults = [
         f"{reader.path}: has {key} {_short(getattr(meta, key))}, "
@@ -154,10 +166,10 @@ def _short(value: Any) -> str:
 
 
 def _assumed(experiment: Experiment) -> list[str]:
-    """Say what is taken for granted of the model."""
+    """Return a note on what is assumed about the model."""
     if experiment.model.expert_matrices is not None:
         return []
-    return ["the model does not give expert_matrices: experts of three (gate, up, down) are taken for granted"]
+    return ["the model does not give expert_matrices: three per expert (gate, up, down) are assumed"]
 
 
 def _repeats(experiment: Experiment, unique: int) -> list[str]:
