@@ -88,7 +88,7 @@ def _folder(path: Path) -> str:
 
 
 def _arrays(path: Path, beginning: bytes) -> Any:
-    """Return the data of a .pt file, the array of a .npy file, or the arrays of a .npz file by name, one alone as is."""
+    """Return the data of a .pt file, the array of a .npy file, or those of a .npz file by name, one alone as is."""
     try:
         with open_plain(path) as file, zipfile.ZipFile(file) as archive:
             is_numpy = any(name.endswith(".npy") for name in archive.namelist())
