@@ -31,7 +31,7 @@ def relaxed_optimum(view: LayerView) -> float:
     costs, num_dies = view.costs, view.num_dies
     link_reads = view.link_reads
     num_links = len(link_reads)
-    entries: list[tuple[int, int, float]] = []  # row, column, value of what is <= T
+    entries: list[tuple[int, int, float]] = []  # row, column, value of the terms that are <= T
     rows = 2 * num_dies + num_links  # computing, reading, links; below them, x[e, d] <= reads
     column = 0
     demands: list[int] = []  # the expert of each x
