@@ -1,4 +1,4 @@
-"""Bar charts of a sweep or a run: a panel per label of the first axis, a group per label of others, a bar per policy."""
+"""Bar charts of a sweep or run: a panel per label of the first axis, a group per label of others, a bar per policy."""
 
 from __future__ import annotations
 
