@@ -125,7 +125,7 @@ class Experiment:
         if isinstance(self.layers, DrawnLayers):
             return self.layers.layers
         if isinstance(self.layers, LayerSample):
-            raise ValueError("which layers are sampled is drawn when the run starts")
+            raise ValueError("the sampled layers are drawn only when the run starts")
         return self.model.moe_layers if self.layers == "all" else self.layers
 
     @property
@@ -233,7 +233,7 @@ def _check_network(document: Document, given: dict[str, Any], defaults: dict[str
             what = f"cuts an expert into {chunks:.0f} chunks, {MOST_CHUNKS} at most; give {least:.0f} B or more"
             document.fault(("network", "chunk"), what)
     if given.get("engine") == "compiled" and isinstance(network, PacketSpec):
-        document.fault(("engine",), "'compiled' does not know the packet network; give engine: auto or another network")
+        document.fault(("engine",), "'compiled' lacks the packet network; give engine: auto or another network")
 
 
 def _check_seeds(document: Document, given: dict[str, Any], defaults: dict[str, Any]) -> None:

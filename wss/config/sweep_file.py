@@ -171,7 +171,7 @@ def _check_choice(document: Document, choice: _Choice, before: list[str]) -> Non
         others = [*before, *(other for other, _, _ in choice.puts[:number])]
         wiped = next((other for other in others if _wipes(to, other)), None)
         if wiped is not None:
-            what = "is set by another axis too" if wiped == to else f"would throw out '{wiped}', which is set before it"
+            what = "is set by another axis too" if wiped == to else f"would discard '{wiped}', which is set before it"
             document.fault(place, f"{what}; put both into one choice")
 
 

@@ -93,20 +93,20 @@ RULES: tuple[Rule, ...] = (
     Rule(
         ("wafer.die.sms", "wafer.die.hbm.latency", "wafer.die.llc"),
         lambda values: _is_paper(values) and _is_mesh(values),
-        "physics: paper has its own latencies and LLC, and reads of a die its FP16 peak and its HBM's "
-        "bandwidth and size alone",
+        "physics: paper has its own latencies and LLC, and uses only the die's FP16 peak and its HBM's "
+        "bandwidth and size",
         _MESHES,
     ),
     Rule(
         ("wafer.link.latency", "wafer.link.request", "wafer.link.granule"),
         lambda values: _is_paper(values) and _is_mesh(values),
-        "physics: paper has its own links, and reads their bandwidth alone",
+        "physics: paper has its own links, and uses only their bandwidth",
         _MESHES,
     ),
     Rule(
         ("wafer.die.sms",),
         lambda values: values.get("gemm") == "ideal" and not _is_paper(values),
-        "gemm: ideal goes by peak FLOP/s alone",
+        "gemm: ideal uses only peak FLOP/s",
         _ALL_WAFERS,
     ),
     Rule(
@@ -118,13 +118,13 @@ RULES: tuple[Rule, ...] = (
     Rule(
         ("wafer.link.granule",),
         lambda values: "wafer" in values and values["wafer"].link.request == 0 and not _is_paper(values),
-        "requests of 0 bytes take no link",
+        "requests of 0 bytes use no link",
         _ALL_WAFERS,
     ),
     Rule(
         ("wafer.nic", "wafer.fabric"),
         lambda values: isinstance(values.get("wafer"), SwitchedSpec) and values["wafer"].nodes == 1,
-        "one node sends nothing to another; give wafer.nodes",
+        "a single node has no traffic between nodes; give wafer.nodes",
         tuple({"wafer": wafer} for wafer in WAFERS.values() if isinstance(wafer, SwitchedSpec)),
     ),
     Rule(

@@ -276,7 +276,7 @@ class _Facts:
         if act is None or act in _GATED:
             return 3
         raise ValueError(
-            f"hidden_act: {act!r} does not tell whether experts have a gate; write the model out with expert_matrices"
+            f"hidden_act: {act!r} does not say whether experts have a gate; write the model out with expert_matrices"
         )
 
     def _attention(self, hidden: int) -> dict[str, int] | None:

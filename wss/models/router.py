@@ -69,9 +69,9 @@ class Router:
         """
         layers, tokens, experts = logits.shape
         if self.topk_groups is None:
-            raise ValueError(f"how many of {self.groups} groups a token may use is not known; say how many")
+            raise ValueError(f"how many of {self.groups} groups a token may use is unknown; give the number")
         if self.score is None and (bias is not None or self.topk_groups < self.groups):
-            raise ValueError("what makes scores of logits is not known, and a bias or groups need scores; say what")
+            raise ValueError("the score function is unknown, and a bias or groups need scores; give it")
         if experts % self.groups:
             raise ValueError(f"{self.groups} groups do not divide {experts} experts; give groups of one size")
         size = experts // self.groups

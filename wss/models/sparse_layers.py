@@ -117,7 +117,7 @@ def _by_rules(config: Mapping[str, Any], num_layers: int) -> dict[str, Layers]:
         if isinstance(value, list | tuple):
             if key in _LISTS:
                 continue
-            raise ValueError(f"{key}: a list is not known here; write the model out with moe_layers")
+            raise ValueError(f"{key}: a list is not supported here; write the model out with moe_layers")
         least = 0 if key in _FROM_ZERO else 1
         if isinstance(value, bool) or not isinstance(value, int) or value < least:
             raise ValueError(f"{key}: {value!r} is not right; it should be a whole number from {least} on")

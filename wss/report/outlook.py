@@ -26,7 +26,7 @@ def _memory(found: dict[str, Any]) -> list[str]:
             f"fits ({', '.join(policies)}): experts take {_size(nbytes)} on the fullest die, activations about "
             f"{_size(found['buffer_bytes'])}; room for {room // found['expert_bytes']:.0f} copies of {each} is left"
         ]
-    return lines if alike else [*lines, "this physics knows no capacity limit: whether it fits is not checked"]
+    return lines if alike else [*lines, "this physics has no capacity limit: the HBM's size is not checked"]
 
 
 def _size(nbytes: float) -> str:

@@ -27,8 +27,8 @@ from wss.traces.parquet import read_table
 MOST_MAPS = 6
 SCHEMAS = {"summary.json": "wss-summary/2", "sweep.json": SWEEP_SCHEMA}
 SAMPLED = (
-    "The maps show what each link would carry of all layers. The largest of such estimates is too large on average; "
-    "titles and tables have that taken off the busiest link."
+    "The maps show each link's utilization estimated for all layers. The largest of such estimates is biased upwards; "
+    "titles and tables correct the busiest link for this bias."
 )
 Row = dict[str, Any]
 
@@ -75,7 +75,7 @@ def read_results(folder: Path) -> Results:
         what = " ".join(str(error).split())[:200]
         raise ConfigError(f"{folder}: its results are damaged ({what}); run it again") from None
     if (folder / "tasks").is_dir():
-        raise ConfigError(f"{folder}: is a sweep that is not done; run the same `wss sweep` again, and it goes on")
+        raise ConfigError(f"{folder}: is an unfinished sweep; run the same `wss sweep` again to resume it")
     raise ConfigError(f"{folder}: holds no result (no sweep.json, no summary.json); give a folder that wss wrote")
 
 

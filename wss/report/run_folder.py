@@ -48,7 +48,7 @@ def check_free(out: Path | None, force: bool) -> None:
     if not parent.is_dir():
         raise OutputError(f"{parent}: is not a folder; give an --out inside one")
     if not os.access(parent, os.W_OK | os.X_OK):
-        raise OutputError(f"{parent}: may not be written to; give an --out where you may write")
+        raise OutputError(f"{parent}: is not writable; give an --out where you may write")
 
 
 def _check_replaceable(out: Path, force: bool) -> None:

@@ -128,7 +128,7 @@ def _scale(summary: dict[str, Any], run: dict[str, Any], moe: int) -> list[str]:
     if "ci95" in run:
         lines.append(f"all figures are estimated for all {moe} layers from {run['layers_run']}")
     elif run["layers_run"] < moe:
-        lines.append(f"all figures are for these {run['layers_run']} layers alone, sums over them")
+        lines.append(f"all figures are sums over these {run['layers_run']} layers")
     if seeds:
         lines.append(
             f"all figures are means over {len(seeds)} seeds, {seeds[0]} to {seeds[-1]}; speedups are means of ratios"
@@ -172,17 +172,17 @@ def _network(run: dict[str, Any], config: dict[str, Any]) -> str:
 def _legend(run: dict[str, Any], *, moves: bool) -> list[str]:
     exchanges = "exchange_share" in run
     said = [
-        *(["95%, layers: what the draw of layers leaves open;"] if "ci95" in run else []),
+        *(["95%, layers: the interval over draws of layers;"] if "ci95" in run else []),
         *(["95%, seeds: the interval of the mean over seeds;"] if "ci95_seeds" in run else []),
     ]
-    moved = "moved, for it: bytes of experts placed anew, and the time that steps waited, part of all other figures;"
+    moved = "moved, for it: bytes of migrated experts, and the time that steps waited, part of all other figures;"
     return [
         *said,
         *([moved] if moves else []),
         "step: MoE layers of one decode step; tokens/s counts MoE time alone; speedup is over " + run["baseline"] + ";",
         "hops, bytes: sums over all decode layer runs; busiest link: its bytes over what it could carry in that time;",
-        "imbalance: layer run time over the mean die's; x bound: decode time over what no plan can beat",
-        "with the experts where this policy has them, so it is not to be compared between policies.",
+        "imbalance: layer run time over the mean die's; x bound: decode time over its lower bound for any plan",
+        "with this policy's placement of experts, so do not compare it between policies.",
         *(["exchange: share of the time in which tokens go to the experts' dies and back."] if exchanges else []),
     ]
 

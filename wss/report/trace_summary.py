@@ -116,7 +116,7 @@ def prediction_text(found: dict[str, Any]) -> str:
     for name, rows in found["predictors"].items():
         lines.append(f"{name:14}" + "".join(f"{100 * row['recall']:13.1f}%" for row in rows))
     if first[0]["bytes_saved_per_token"] is not None:
-        lines += ["", "bytes of weights a token finds at hand, of all MoE layers"]
+        lines += ["", "bytes of weights per token already loaded, over all MoE layers"]
         for name, rows in found["predictors"].items():
             cells = "".join(f"{show(row['bytes_saved_per_token'], 'size'):>14}" for row in rows)
             lines.append(f"{name:14}" + cells)

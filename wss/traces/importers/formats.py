@@ -90,7 +90,7 @@ def detect(path: Path) -> str:
     files = [path] if path.is_file() else sorted(f for f in visible(path) if f.suffix in suffixes)
     known = {f.suffix for f in files} & set(suffixes)
     if path.is_file() and not known:
-        raise TraceError(f"{path}: is of no format that is known by its looks; give --format: {', '.join(FORMATS)}")
+        raise TraceError(f"{path}: is of no known format; give --format: {', '.join(FORMATS)}")
     if len(known - {".json"}) > 1 and not known <= {".npy", ".npz", ".json"}:
         there = ", ".join(sorted(known))
         raise TraceError(f"{path}: holds files of several formats ({there}); give --format, or a folder of one")
@@ -100,7 +100,7 @@ def detect(path: Path) -> str:
         return "paper"  # whose error names what is missing
     if path.suffix == ".parquet":
         raise TraceError(
-            f"{path}: is Parquet; a trace needs no import, and no recorder writes other Parquet that is known"
+            f"{path}: is Parquet; a trace needs no import, and no known recorder writes other Parquet files"
         )
     if first.suffix in (".csv", ".tsv", ".jsonl"):
         return "jsonl" if first.suffix == ".jsonl" else "csv"

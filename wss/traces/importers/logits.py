@@ -124,7 +124,7 @@ def _router(path: Path, hints: Hints) -> tuple[Router, str]:
             f"{path}: the router of {named} has {groups} groups; give --topk-groups, how many a token may use"
         )
     if said.score is None and base.score is None and (said.bias is not None or limit < groups):
-        what = "makes scores of logits by a rule that is not known here"
+        what = "computes scores from logits by a rule that is not supported"
         raise TraceError(f"{path}: the router of {named} {what}; give --score sigmoid or --score softmax if it is one")
     try:
         router = Router(score=said.score or base.score, groups=groups, topk_groups=limit, needs_bias=base.needs_bias)
