@@ -7,9 +7,9 @@ __version__ = "0.1.0"
 
 
 def _leave_current_folder() -> None:
-    """Take the current folder off the path, where `python -m` puts it first: what lies there is not for wss to import.
+    """Remove the current folder from the path, where `python -m` puts it first, so that wss imports nothing from it.
 
-    If wss itself lies there, the folder goes to the end.
+    If wss itself is there, the folder goes to the end of the path.
     """
     try:
         here = os.getcwd()
@@ -45,15 +45,15 @@ def load(path: "str | Path", settings: "Sequence[str]" = (), *, allow_code: bool
     path
         The file or the name.
     settings
-        Changes, such as ``batch=1024``, as `--set` takes them.
+        Changes such as ``batch=1024``, as for `--set`.
     allow_code
         Whether the code of classes that the file names (``package.module:Class``) may run.
 
     Raises
     ------
     ConfigError
-        With one line for each fault.
+        With one line per error.
     """
-    from wss.config import load as load_experiment  # noqa: PLC0415 - importing wss is quick
+    from wss.config import load as load_experiment  # noqa: PLC0415 - keeps the import of wss fast
 
     return load_experiment(path, settings, allow_code=allow_code)

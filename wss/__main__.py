@@ -4,7 +4,7 @@ from wss.ending import end_on_signals
 
 
 def main() -> None:
-    """Run the command line, which a signal ends at once; imports may take a second, so this comes before them."""
+    """Run the command line. Signals are handled before the imports, which may take a second."""
     end_on_signals()
     from wss.cli import main as run  # noqa: PLC0415
 

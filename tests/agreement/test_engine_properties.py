@@ -174,7 +174,7 @@ def test_whole_runs_agree_in_every_policy(name, wafer, network):
 
 def test_the_compiled_engine_says_what_it_does_not_know():
     config = ROOT / "configs" / "qwen3_235b.yaml"
-    with pytest.raises(ConfigError, match="does not know the packet network"):
+    with pytest.raises(ConfigError, match="lacks the packet network"):
         load(config, ["engine=compiled", "network=packet"])
     assert load(config, ["engine=compiled", "network=circuit"]).engine == "compiled"
     ahead = "policies=[{name: ahead, preset: ep, prefetching: popular}]"

@@ -86,7 +86,7 @@ def test_a_policy_that_fails_inside_a_library_is_named_by_its_own_line():
 
 def test_a_report_of_a_sweep_that_is_not_done_says_so(tmp_path):
     (tmp_path / "tasks").mkdir()
-    with pytest.raises(ConfigError, match="is a sweep that is not done; run the same"):
+    with pytest.raises(ConfigError, match="is an unfinished sweep; run the same"):
         read_results(tmp_path)
 
 

@@ -60,10 +60,10 @@ def test_a_setting_below_a_preset_and_a_config_in_a_file_of_its_own(tmp_path):
         (TINY + "grid: {batch: [1, 1.0]}", "has a value twice"),
         (TINY + "grid: {link: {a: {batch: 1}}}", "is a column of the results"),
         (TINY + "grid: {batch: [1, 2], big: {x: {batch: 16}}}", "big.x.batch: is set by another axis too"),
-        (TINY + "grid: {network.duplex: [half], network.kind: [circuit]}", "would throw out 'network.duplex'"),
+        (TINY + "grid: {network.duplex: [half], network.kind: [circuit]}", "would discard 'network.duplex'"),
         (
             TINY + "grid: {trace.synth.skew: [1.0, 2.0], trace.synth: [qwen3_235b]}",
-            "would throw out 'trace.synth.skew'",
+            "would discard 'trace.synth.skew'",
         ),
         (TINY + "grid: {batch: [1, 2]}\nvary: {big: {x: {batch: 16}}}", "vary.big.x.batch: is set by another axis too"),
         (TINY + "grid: {batch: 3}", "give a list of values, or labels with settings"),

@@ -281,7 +281,7 @@ def test_what_the_papers_physics_does_not_read_is_refused(setting):
         ),
         (
             {"wafer": replace(DOJO, link=replace(DOJO.link, request=0.0, granule=99.0))},
-            "wafer.link.granule: 99.0 changes nothing: requests of 0 bytes take no link",
+            "wafer.link.granule: 99.0 changes nothing: requests of 0 bytes use no link",
         ),
         ({"wafer": replace(NODES, nic=replace(NODES.nic, latency=1e-6))}, "wafer.nic.latency: 1e-06 changes nothing"),
     ],

@@ -289,7 +289,7 @@ def test_a_config_says_what_the_router_needs(tmp_path, config, router):
             take()
     bias = {"bias": tmp_path / "b.npy"} if router and router.needs_bias else {}
     if router and router.score is None:
-        with pytest.raises(TraceError, match="by a rule that is not known here; give --score"):
+        with pytest.raises(TraceError, match="by a rule that is not supported; give --score"):
             take(**bias)
     elif router and router.topk_groups is None:
         with pytest.raises(TraceError, match="has 8 groups; give --topk-groups, how many a token may use"):

@@ -1,4 +1,4 @@
-"""The configuration: a YAML file in, one frozen Experiment out."""
+"""The configuration: from a YAML file to one frozen Experiment."""
 
 from wss.config.experiment import Experiment, TraceFile
 from wss.config.load import load, load_synth, quantity

@@ -1,7 +1,7 @@
-"""How one value of a configuration becomes an object: by a name from a table, written out, or a preset with changes.
+"""Building objects from configuration values: by name from a table, written out, or as a preset with changes.
 
-Every reader takes the document, the place and the value there, and returns the object; or it notes the faults in the
-document and returns None.
+Every reader takes the document, the path and the value there. It returns the object, or adds errors to the document and
+returns None.
 """
 
 from __future__ import annotations
@@ -23,10 +23,10 @@ from wss.errors import ConfigError, did_you_mean
 
 T = TypeVar("T")
 
-VERBS = ("place", "allocate", "wanted", "victims", "ahead", "look_back", "model")  # what a part, or a network, is asked
+VERBS = ("place", "allocate", "wanted", "victims", "ahead", "look_back", "model")  # methods of parts and networks
 
 
-# What pydantic puts into the place of a fault for each type of a union.
+# What pydantic adds to the location of an error for each type of a union.
 _TAG = re.compile(
     r"(constrained|function|is)-.*|(literal|tuple|list|dict|nullable|union|tagged)\[.*|int|float|str|bool|none"
 )
@@ -37,7 +37,7 @@ def build(document: Document, place: Place, value: Any, hint: Any) -> Any:
     """Check *value* against the type *hint*, a dataclass or an annotated type, and return the object."""
     try:
         written = json.dumps(value)
-    except (TypeError, ValueError):  # made in Python
+    except (TypeError, ValueError):  # value made in Python
         document.fault(place, f"{value!r} is not right; give plain numbers and text")
         return None
     try:
@@ -54,7 +54,7 @@ def build(document: Document, place: Place, value: Any, hint: Any) -> Any:
 
 
 def _either(lines: list[str]) -> list[str]:
-    """Return as one line what a value should be for one type of a union, or for another; else the lines as they are."""
+    """Return one line with the alternatives of a union's types; else the lines unchanged."""
     start, middle, _ = lines[0].partition(SHOULD_BE)
     if not middle or not all(line.startswith(start + middle) for line in lines):
         return lines
@@ -63,12 +63,12 @@ def _either(lines: list[str]) -> list[str]:
 
 @cache
 def _adapter(hint: Any) -> TypeAdapter[Any]:
-    """Return what checks the type *hint*; making one takes far longer than using it."""
+    """Return the validator of the type *hint*, cached: making one takes far longer than using it."""
     return TypeAdapter(hint)
 
 
 def _explain(fault: Any, parent: Any) -> str:
-    """Say a pydantic fault in our form: what; what would be right."""
+    """Return a pydantic error in wss's form: what is wrong; what would be right."""
     kind = fault["type"]
     if kind == "value_error":
         return str(fault["ctx"]["error"])
@@ -151,7 +151,7 @@ def overlay(document: Document, place: Place, changes: Mapping[str, Any], base: 
 
 
 def _refuses(base: Any, key: str, value: Any) -> bool:
-    """Whether *base*, a dataclass, cannot have *value* as its *key*, all else as it is."""
+    """Whether *base*, a dataclass, refuses *value* as its *key* with all else unchanged."""
     try:
         replace(base, **{key: value})
     except ValueError:
@@ -160,7 +160,7 @@ def _refuses(base: Any, key: str, value: Any) -> bool:
 
 
 def kinded(document: Document, place: Place, value: Any, table: Mapping[str, type[T]], what: str) -> T | None:
-    """Read a class by name, or ``{kind: name, ...parameters}``: of *table*, a plug-in's, or ``module:Class``."""
+    """Read a class by name, or ``{kind: name, ...parameters}``: of *table*, of a plug-in, or ``module:Class``."""
     if isinstance(value, dict):
         kind = value.get("kind")
         parameters = {key: item for key, item in value.items() if key != "kind"}
@@ -189,7 +189,7 @@ def kinded(document: Document, place: Place, value: Any, table: Mapping[str, typ
         return None
     try:
         built = build(document, place, parameters, cls)
-    except Exception as error:  # a user's class may hold anything
+    except Exception as error:  # a user's class may raise anything
         document.fault(where, f"'{kind}' cannot be made ({type(error).__name__}: {error}); mend the class")
         return None
     verb = verb_of(table)
@@ -206,7 +206,7 @@ def verb_of(table: Mapping[str, type[Any]]) -> str:
 
 
 def _known(document: Document, place: Place, kind: str, table: Mapping[str, type[T]], what: str) -> Any:
-    """Return the class that *table* or a plug-in has for the name *kind*."""
+    """Return the class for the name *kind*, from *table* or a plug-in."""
     group = f"wss.{what}s"
     try:
         found = plugin(group, kind, table)
@@ -220,7 +220,7 @@ def _known(document: Document, place: Place, kind: str, table: Mapping[str, type
 
 
 def _dataclass(document: Document, place: Place, name: str, found: Any) -> Any:
-    """Return *found*, which *name* stands for, if it is a dataclass."""
+    """Return *found*, the object behind *name*, if it is a dataclass."""
     if found is None or (isinstance(found, type) and is_dataclass(found)):
         return found
     document.fault(place, f"'{name}' is not a dataclass; make it one, frozen, its parameters as fields")

@@ -1,7 +1,7 @@
-"""Classes of the user's own, named ``package.module:Class``: who may name one, and where it is looked up.
+"""User-defined classes, named ``package.module:Class``: who may name one, and where modules are found.
 
-A configuration is data, and may come from anyone, so a class that a file names is imported only if the user has allowed
-the file's code. What is typed on the command line, or handed over in Python, needs no such permission.
+A configuration is data and may come from anyone. So a class that a file names is imported only if the user has allowed
+the file's code. Names typed on the command line or passed in Python need no permission.
 """
 
 from __future__ import annotations
@@ -20,16 +20,16 @@ REFUSED = (
     "would run code that the file names; if you trust it, add --allow-code "
     "(or set WSS_ALLOW_CODE=1, in Python wss.load(path, allow_code=True))"
 )
-ADDED: set[str] = set()  # folders put on the path for a class of one's own; what lies there is not installed
+ADDED: set[str] = set()  # folders added to the path for a user's class; modules in them are not installed
 
 
 def folders_beside(allow_code: bool, *files: Path) -> tuple[str, ...] | None:
-    """Return where classes that *files* name are looked up, beside what is installed; None if they may name none."""
+    """Return the extra folders for classes that *files* name; None if they may name none."""
     return tuple(str(file.parent) for file in files) if allow_code else None
 
 
 def class_named(document: Document, place: Place, name: str) -> Any:
-    """Return what the text ``package.module:Class`` at *place* names; or note the fault and return None."""
+    """Return the object ``package.module:Class`` at *place*; or add an error and return None."""
     if document.code_folders is None and place not in document.typed:
         document.fault(place, f"'{name}' {REFUSED}")
         return None
@@ -44,16 +44,16 @@ def class_named(document: Document, place: Place, name: str) -> Any:
 
 
 def _module(name: str, folders: Sequence[str]) -> ModuleType:
-    """Import the module *name*: an installed one, or else of *folders*, or else of the current folder.
+    """Import the module *name*: an installed one, else one of *folders*, else one of the current folder.
 
-    These are added to the end of the path, and only when they are needed: nothing in them hides what is installed.
+    Folders are added to the end of the path, and only when needed, so that they do not shadow installed modules.
     """
     for folder in (*folders, os.curdir):
         try:
             return importlib.import_module(name)
         except ModuleNotFoundError as error:
             if not error.name or not f"{name}.".startswith(f"{error.name}."):
-                raise  # it is there, and what it imports is not
+                raise  # the module exists, but one that it imports does not
         if (absolute := os.path.abspath(folder)) not in sys.path:
             sys.path.append(absolute)
             ADDED.add(absolute)

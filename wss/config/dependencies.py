@@ -1,4 +1,4 @@
-"""What an experiment depends on outside of its configuration and trace, with hashes: files and modules of others."""
+"""External dependencies of an experiment besides its configuration and trace, with hashes: files and modules."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def digest_of(path: str) -> str:
 
 
 def outside_of(value: Any) -> list[tuple[str, str]]:
-    """Return what *value* depends on outside of it, with hashes: files, modules of classes other than wss' own."""
+    """Return the external dependencies of *value*, with hashes: files, and modules of classes other than wss's own."""
     if isinstance(value, tuple):
         return [pair for item in value for pair in outside_of(item)]
     if not is_dataclass(value):
@@ -45,15 +45,15 @@ def outside_of(value: Any) -> list[tuple[str, str]]:
     return found
 
 
-_LOADED: dict[str, str] = {}  # hashes of modules as this process has them
+_LOADED: dict[str, str] = {}  # hashes of modules as loaded in this process
 
 
 def _module_hash(name: str) -> str:
-    """Return a hash of the module *name* as this process first met it; what its file says later does not run here."""
+    """Return a hash of the module *name* at its first use; later changes of its file do not affect this process."""
     if name not in _LOADED:
         try:
             text = Path(inspect.getfile(sys.modules[name])).read_bytes()
         except (OSError, TypeError):
-            text = name.encode()  # typed in by hand; nothing better is to be had
+            text = name.encode()  # typed in interactively: there is only the name
         _LOADED[name] = hashlib.sha256(text).hexdigest()[:KEY_LENGTH]
     return _LOADED[name]

@@ -1,8 +1,8 @@
-"""YAML as plain values, with the line and column of each, and none of YAML's surprises.
+"""YAML as plain values, with the line and column of each, and without YAML's surprises.
 
-Plain scalars are read by a short list of rules: ``null``, ``true`` and ``false``, whole numbers, numbers (``1e9`` is
-one), and text for all the rest: ``on``, ``no``, ``12:30:45`` and dates stay what was written. Duplicate keys, tags and
-merge keys are refused.
+Plain scalars follow a short list of rules: ``null``, ``true`` and ``false``, integers, numbers (including ``1e9``), and
+text for everything else: ``on``, ``no``, ``12:30:45`` and dates stay as written. Duplicate keys, tags and merge keys
+are refused.
 """
 
 from __future__ import annotations
@@ -38,24 +38,24 @@ _WORDS: dict[str, Any] = {
 
 @dataclass
 class Document:
-    """Values, where each was written, and what is wrong so far.
+    """Values, their source locations, and the errors found so far.
 
     Attributes
     ----------
     name
-        What to call it in messages.
+        The document's name in messages.
     value
         The values: dict, list, str, int, float, bool or None.
     where
-        Of each place in *value*, such as ``("wafer", "link")``, the text ``file:line:column``.
+        ``file:line:column`` of each path in *value*, such as ``("wafer", "link")``.
     called
-        What a setting calls a place whose steps it does not give: a policy's name for its number.
+        Other names of paths in settings: a policy's name instead of its index.
     typed
-        Places in *value* that were given on the command line, or in Python, and not in the file.
+        Paths in *value* that were given on the command line, or in Python, and not in the file.
     code_folders
-        Where classes that the file names are looked up, beside what is installed; None if it may name none.
+        Extra folders for classes that the file names; None if it may name none.
     faults
-        One line each.
+        The errors, one line each.
     """
 
     name: str
@@ -68,7 +68,7 @@ class Document:
     faulty: set[Place] = field(default_factory=set)
 
     def copy(self) -> Document:
-        """Return a copy, to be changed apart."""
+        """Return an independent copy."""
         return replace(
             self,
             value=copy.deepcopy(self.value),
@@ -80,7 +80,7 @@ class Document:
         )
 
     def fault(self, place: Place, what: str) -> None:
-        """Note a fault at *place*: what is wrong; what would be right."""
+        """Add an error at *place*: what is wrong; what would be right."""
         at = place
         while at and at not in self.where:
             at = at[:-1]
@@ -94,7 +94,7 @@ class Document:
         self.faulty.add(place)
 
     def raise_faults(self) -> None:
-        """Raise all faults at once, if there are any, in the order of the file."""
+        """Raise all errors at once, if there are any, in the order of the file."""
         if self.faults:
             raise ConfigError(*dict.fromkeys(self.faults))
 
@@ -105,7 +105,7 @@ def read(path: Path) -> Document:
     Raises
     ------
     ConfigError
-        If it cannot be read or is not YAML; faults of other kinds are collected in the document.
+        If it cannot be read or is not YAML; other errors are collected in the document.
     """
     try:
         text = read_plain(path, _MAX_BYTES).decode()
@@ -121,7 +121,7 @@ def read(path: Path) -> Document:
 
 
 def parse(text: str, name: str) -> Document:
-    """Parse YAML *text*; *name* is what messages call it. Raises ConfigError if it is not YAML."""
+    """Parse YAML *text*; *name* is its name in messages. Raises ConfigError if it is not YAML."""
     try:
         root = yaml.compose(text, Loader=_Composer)
         document = Document(name)
@@ -143,16 +143,16 @@ def parse(text: str, name: str) -> Document:
 
 
 class _TooManyError(Exception):
-    """A document has more values than it may."""
+    """A document has more values than allowed."""
 
 
 class _Composer(yaml.BaseLoader):
-    """Composes no more nodes than a document may have: the others would take half a minute."""
+    """Composes at most the allowed number of nodes; larger documents would take half a minute."""
 
     _nodes = 0
 
     def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node | None:
-        """Compose the next node, if it is not one too many."""
+        """Compose the next node; raise `_TooManyError` beyond the limit."""
         self._nodes += 1
         if self._nodes > _MAX_NODES:
             raise _TooManyError
@@ -161,7 +161,7 @@ class _Composer(yaml.BaseLoader):
 
 
 class _Reader:
-    """Turns nodes into values, noting places."""
+    """Turns nodes into values and records their locations."""
 
     def __init__(self, document: Document) -> None:
         self._document = document

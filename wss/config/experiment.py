@@ -1,4 +1,4 @@
-"""One experiment, checked and frozen: all that a run depends on."""
+"""One experiment, checked and frozen: everything that a run depends on."""
 
 from __future__ import annotations
 
@@ -32,15 +32,15 @@ from wss.policies import (
 )
 from wss.traces.synthetic.spec import SynthSpec
 
-MOST_CHUNKS = 100_000  # of an expert in the packet network
+MOST_CHUNKS = 100_000  # per expert in the packet network
 
 
 @dataclass(frozen=True, kw_only=True)
 class TraceFile:
     """Routing from a Parquet trace.
 
-    Requests are taken in the order of the file, of their numbers as text as the paper's simulator does, or mixed by the
-    seed. A batch holds the first of them; if continuous, the next one comes in as one ends.
+    Requests are in the order of the file, in the order of their numbers as text (as in the paper's simulator), or
+    shuffled by the seed. A batch holds the first of them; if continuous, the next one starts when one ends.
     """
 
     __pydantic_config__ = CHECKED
@@ -52,7 +52,7 @@ class TraceFile:
 
 @dataclass(frozen=True, kw_only=True)
 class LayerSample:
-    """Run *sample* MoE layers, to be drawn when the run starts; all if there are no more."""
+    """Run *sample* MoE layers, drawn when the run starts; all if there are no more."""
 
     __pydantic_config__ = CHECKED
 
@@ -61,7 +61,7 @@ class LayerSample:
 
 @dataclass(frozen=True, kw_only=True)
 class DrawnLayers(LayerSample):
-    """The sample, drawn: absolute numbers, ascending."""
+    """The drawn sample: absolute layer indices, ascending."""
 
     layers: tuple[int, ...]
 
@@ -73,7 +73,7 @@ class Experiment:
     Raises
     ------
     ConfigError
-        With one line for each fault, in the words in which a configuration is refused.
+        With one line per error, worded as for a configuration.
     """
 
     model: ModelShape
@@ -110,38 +110,38 @@ class Experiment:
 
     @property
     def network_kind(self) -> str:
-        """What a configuration calls the network."""
+        """The network's name in a configuration."""
         return _kind(self.network) or "fluid"
 
     @property
     def layers_run(self) -> tuple[int, ...]:
-        """Absolute numbers of the MoE layers to run.
+        """Absolute indices of the MoE layers to run.
 
         Raises
         ------
         ValueError
-            If they are a sample that is still to be drawn.
+            If they are a sample that is not drawn yet.
         """
         if isinstance(self.layers, DrawnLayers):
             return self.layers.layers
         if isinstance(self.layers, LayerSample):
-            raise ValueError("which layers are sampled is drawn when the run starts")
+            raise ValueError("the sampled layers are drawn only when the run starts")
         return self.model.moe_layers if self.layers == "all" else self.layers
 
     @property
     def layer_share(self) -> float:
-        """For what share of all MoE layers those that are run stand: below 1 where they are a sample of them."""
+        """Share of all MoE layers that are run; below 1 only if they are a sample of all."""
         return len(self.layers_run) / len(self.model.moe_layers) if isinstance(self.layers, LayerSample) else 1.0
 
     @property
     def exchange(self) -> AllToAllSpec | None:
-        """The dispatch with all its bytes given: those of the activations, where `precision` states them."""
+        """The dispatch with all its bytes set; those of the activations come from `precision` if it states them."""
         return None if self.dispatch is None else self.dispatch.filled(stated_activation_bytes(self.precision))
 
     def plain(self) -> dict[str, Any]:
         """Return the whole experiment as plain data in SI units, policies sorted by name.
 
-        No dispatch and one seed alone go unsaid.
+        No dispatch, and a single seed, are left out.
         """
         unsaid = {"dispatch"} if self.dispatch is None else set()
         unsaid |= {"replications"} if self.replications == 1 else set()
@@ -153,7 +153,7 @@ class Experiment:
         return plain
 
 
-TYPES: dict[str, tuple[tuple[type, ...], str]] = {  # of the fields that hold objects, and what would be right
+TYPES: dict[str, tuple[tuple[type, ...], str]] = {  # of the fields that hold objects, and the expected form
     "model": ((ModelShape,), "a ModelShape, such as MODELS['deepseek_v3']"),
     "wafer": ((WaferSpec, SwitchedSpec), "a WaferSpec or SwitchedSpec, such as WAFERS['dojo']"),
     "trace": ((SynthSpec, TraceFile), "a SynthSpec or a TraceFile"),
@@ -164,7 +164,7 @@ TYPES: dict[str, tuple[tuple[type, ...], str]] = {  # of the fields that hold ob
 
 
 def _check_fields(document: Document, experiment: Experiment) -> None:
-    """Note what is wrong with single fields of *experiment*, made in Python."""
+    """Add the errors in single fields of *experiment*, made in Python."""
     for name, reader in PLAIN.items():
         value = getattr(experiment, name)
         if name == "precision" and isinstance(value, Precision):
@@ -193,7 +193,7 @@ def _check_fields(document: Document, experiment: Experiment) -> None:
 
 
 def check_together(document: Document, given: dict[str, Any]) -> None:
-    """Note what is wrong between sound values of different fields, and which of them are not read."""
+    """Add contradictions between valid values of different fields, and fields that are not read."""
     defaults = {f.name: FluidSpec() if f.name == "network" else f.default for f in fields(Experiment)}
     for check in (_check_precision, _check_baseline, _check_network, _check_seeds, _check_places):
         check(document, given, defaults)
@@ -233,7 +233,7 @@ def _check_network(document: Document, given: dict[str, Any], defaults: dict[str
             what = f"cuts an expert into {chunks:.0f} chunks, {MOST_CHUNKS} at most; give {least:.0f} B or more"
             document.fault(("network", "chunk"), what)
     if given.get("engine") == "compiled" and isinstance(network, PacketSpec):
-        document.fault(("engine",), "'compiled' does not know the packet network; give engine: auto or another network")
+        document.fault(("engine",), "'compiled' lacks the packet network; give engine: auto or another network")
 
 
 def _check_seeds(document: Document, given: dict[str, Any], defaults: dict[str, Any]) -> None:
@@ -243,7 +243,7 @@ def _check_seeds(document: Document, given: dict[str, Any], defaults: dict[str, 
 
 
 def _check_places(document: Document, given: dict[str, Any], defaults: dict[str, Any]) -> None:
-    """Note faults and layers that do not exist."""
+    """Add faults and layers that do not exist."""
     if given.get("faults") is not None and "wafer" in given:
         for line in faults_on(given["wafer"], given["faults"]):
             document.fault(("faults",), line)
@@ -271,13 +271,13 @@ def _plain(value: Any) -> Any:
 
 
 def _is_unused(item: Field[Any], value: Any) -> bool:
-    """Whether *item* is an option that *value* does not take: then it is left out, and what it is known by stays."""
+    """Whether *item* is an option at its default in *value*: it is then left out, so that older hashes stay valid."""
     default = item.default if item.default_factory is MISSING else item.default_factory()
     return "option" in item.metadata and getattr(value, item.name) == default
 
 
 def _kind(value: object) -> str | None:
-    """Return what a configuration calls the class of a policy's part; None for other values."""
+    """Return the name of a policy part's class in a configuration; None for other values."""
     if isinstance(value, SynthSpec):
         return "synth"
     if isinstance(value, TraceFile):

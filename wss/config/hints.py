@@ -1,4 +1,4 @@
-"""The types of a dataclass's fields, worked out once a class: resolving annotations takes most of a check."""
+"""The types of a dataclass's fields, resolved once per class: resolving annotations takes most of a check."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any, get_type_hints
 
 
 def hints_of(cls: Any) -> dict[str, Any]:
-    """Return the types of the fields of the dataclass *cls* by name, with what `Annotated` adds."""
+    """Return the types of the fields of the dataclass *cls* by name, including the metadata of `Annotated`."""
     return _hints(cls)
 
 

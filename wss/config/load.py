@@ -1,4 +1,4 @@
-"""From a YAML file and settings on the command line to one frozen Experiment, or to every fault at once."""
+"""From a YAML file and settings on the command line to one frozen Experiment, or to all errors at once."""
 
 from __future__ import annotations
 
@@ -31,15 +31,15 @@ def load(path: str | Path, settings: Sequence[str] = (), *, allow_code: bool = F
     path
         A YAML file, or the name of a configuration that comes with wss.
     settings
-        As of ``--set``.
+        As for ``--set``.
     allow_code
-        Whether classes that the file names (``package.module:Class``) are imported, which runs their code; they are
-        then looked up beside it too. Those of *settings* always are.
+        Whether classes that the file names (``package.module:Class``) are imported, which runs their code; the file's
+        folder is then searched too. Classes named in *settings* always are.
 
     Raises
     ------
     ConfigError
-        With one line for each fault: ``file:line:col: path: what; what would be right``.
+        With one line per error: ``file:line:col: path: what; what would be right``.
     """
     file = find(Path(path))
     document = read_mapping(file, "model, wafer, trace and policies", folders_beside(allow_code, file))
@@ -62,7 +62,7 @@ def read_mapping(path: Path, needs: str, code_folders: tuple[str, ...] | None = 
 
 
 def quantity(name: str, text: str, dimension: str) -> float:
-    """Return the option *name*'s *text*, such as ``1 MiB``, in SI; it must be above zero.
+    """Return *text*, the value of the option *name* such as ``1 MiB``, in SI; it must be above zero.
 
     Raises
     ------
@@ -81,7 +81,7 @@ def load_synth(preset: str, settings: Sequence[str] = ()) -> SynthSpec:
     Raises
     ------
     ConfigError
-        With one line for each fault.
+        With one line per error.
     """
     document = Document("synth", {"synth": preset})
     for setting in settings:
@@ -93,7 +93,7 @@ def load_synth(preset: str, settings: Sequence[str] = ()) -> SynthSpec:
 
 
 def experiment_of(document: Document) -> Experiment:
-    """Read every key, then what must hold between them; raise ConfigError with all faults."""
+    """Read every key, then check them against one another; raise ConfigError with all errors."""
     values: dict[str, Any] = {}
     for key, value in document.value.items():
         if key not in READERS:
@@ -149,7 +149,7 @@ def _network(document: Document, place: Place, value: Any) -> Any:
 
 
 def _faults(document: Document, place: Place, value: Any) -> Any:
-    """Read dead dies and links; ``yield`` is a word of Python, hence the field's other name."""
+    """Read dead dies and links. ``yield`` is a keyword of Python, so the field has another name."""
     if isinstance(value, dict) and "yield" in value:
         document.called[*place, "die_yield"] = ".".join(map(str, (*place, "yield")))
         document.where |= {(*place, "die_yield"): at for at in [document.where.get((*place, "yield"))] if at}
@@ -158,7 +158,7 @@ def _faults(document: Document, place: Place, value: Any) -> Any:
 
 
 def _dispatch(document: Document, place: Place, value: Any) -> Any:
-    """Read what is exchanged: nothing, or the tokens, with their precisions if they are given."""
+    """Read the dispatch: none, or tokens, optionally with their precisions."""
     if value in (None, "none"):
         return None
     if isinstance(value, str) and value != "uniform":

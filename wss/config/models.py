@@ -1,4 +1,4 @@
-"""How a model is given: a preset, a mapping in our words or Hugging Face's, or the path of a file with either."""
+"""Reading a model: a preset, a mapping with wss's or Hugging Face's keys, or the path of a file with either."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ from wss.models.layers import layer_numbers
 from wss.reading import read_plain
 
 _MOST_BYTES = 10_000_000
-_MOST_FILES = 3  # a file may name the file that has the model, and so on
+_MOST_FILES = 3  # a file may refer to another file, up to this many
 
 
 def model_of(name: str, option: str = "") -> ModelShape:
-    """Return the model *name*: a preset, or the path of a file; *option* is what a fault begins with.
+    """Return the model *name*: a preset, or the path of a file; *option* is the prefix of error messages.
 
     Raises
     ------
@@ -37,17 +37,17 @@ def model_of(name: str, option: str = "") -> ModelShape:
 
 
 def is_path(name: str) -> bool:
-    """Whether *name* is meant as a path."""
+    """Whether *name* is a path rather than a preset."""
     return "/" in name or name.endswith((".json", ".yaml", ".yml")) or Path(name).is_dir()
 
 
 def model_file(name: str, files: int = 1) -> ModelShape:
-    """Read a model from a file: a config.json (or its folder), a model in our words, or an experiment's.
+    """Read a model from a file: a config.json (or its folder), a model with wss's keys, or an experiment's.
 
     Raises
     ------
     ConfigError
-        With a line for each fault.
+        With one line per error.
     """
     path = Path(name)
     path = path / "config.json" if path.is_dir() else path
@@ -65,7 +65,7 @@ def model_file(name: str, files: int = 1) -> ModelShape:
 
 
 def read_model(document: Document, place: Place, value: Any, files: int = 1) -> ModelShape | None:
-    """Read a model, as `wss.config.build` reads values; *files* is how many files have led here."""
+    """Read a model, as `wss.config.build` reads values; *files* counts the files in the chain of references."""
     table: Mapping[str, ModelShape] = MODELS
     name = value.get("preset") if isinstance(value, dict) else value
     if isinstance(name, str) and name not in MODELS and is_path(name):
@@ -95,7 +95,7 @@ def read_model(document: Document, place: Place, value: Any, files: int = 1) -> 
 
 
 def read_layers(document: Document, place: Place, value: Any) -> Any:
-    """Return the list of layers *value* with its ranges written out; None, with a fault noted, if it cannot be."""
+    """Return the list of layers *value* with its ranges expanded; or add an error and return None."""
     if isinstance(value, str) or (isinstance(value, list) and any(isinstance(item, str) for item in value)):
         try:
             return list(layer_numbers(value))
@@ -108,7 +108,7 @@ def read_layers(document: Document, place: Place, value: Any) -> Any:
 
 
 def _named_after(path: Path, config: Mapping[str, Any]) -> dict[str, str]:
-    """Return the name of a model whose file says none: its repository, its file, its folder or its kind."""
+    """Return the name of a model whose file has none: its repository, its file, its folder or its kind."""
     if not is_config(config):
         return {}
     own = config.get("_name_or_path")
@@ -140,7 +140,7 @@ def _read_json(path: Path) -> Document:
 
 
 def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """Return *pairs* as a mapping, if no key comes twice."""
+    """Return *pairs* as a mapping, if no key is duplicate."""
     result = dict(pairs)
     if len(result) != len(pairs):
         twice = next(key for i, (key, _) in enumerate(pairs) if key in dict(pairs[:i]))

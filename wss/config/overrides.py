@@ -1,4 +1,4 @@
-"""Changing a configuration before it is read: ``--set a.b=value``, and what the axes of a sweep put where."""
+"""Changes to a configuration before it is read: ``--set a.b=value``, and the settings of a sweep's axes."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from wss.config import document as nodes
 from wss.config.document import Document, Place
 from wss.errors import ConfigError, did_you_mean
 
-# Keys of which a value holds just one: setting one replaces the whole value.
+# Keys that exclude one another: setting one replaces the whole value.
 _EITHER_OR = {("trace", "path"), ("trace", "synth"), ("layers", "sample"), ("network", "kind")}
 
 
@@ -35,17 +35,17 @@ def put(
     *,
     typed: bool = False,
 ) -> None:
-    """Put *value* at *steps* of the document; *where* says of each place in the value where it was written.
+    """Put *value* at *steps* of the document; *where* is the source location of each path in the value.
 
-    It was *typed* if it was given on the command line, not in a file.
+    *typed* is whether it was given on the command line rather than in a file.
 
-    A preset's name on the way becomes ``{preset: name}``; what can only be there instead of another goes in its place.
-    One of the policies is meant by its name, as in ``policies.allo.allocation.block``.
+    A preset's name on the path becomes ``{preset: name}``; a key that excludes another replaces it. Policies are
+    selected by name, as in ``policies.allo.allocation.block``.
 
     Raises
     ------
     ConfigError
-        If the way leads through something that is no mapping; *source* is what the line calls the setting.
+        If the path leads through a value that is not a mapping; *source* is the setting's name in the message.
     """
     at = document.value
     place: Place = ()
@@ -84,14 +84,14 @@ def put(
 
 
 def _forget(document: Document, place: Place) -> None:
-    """Forget where what was at *place* and below was written."""
+    """Remove the source locations at *place* and below."""
     document.typed = {old for old in document.typed if old[: len(place)] != place}
     for old in [old for old in document.where if old[: len(place)] == place]:
         del document.where[old]
 
 
 def _number_of(policies: list[Any], name: str, source: str) -> int:
-    """Return which of the *policies* is called *name*, and see to it that it is a mapping."""
+    """Return the index of the policy *name*, and turn its entry into a mapping if it is only a name."""
     names = [policy.get("name") if isinstance(policy, dict) else policy for policy in policies]
     if name not in names:
         raise ConfigError(f"{source}: there is no policy '{name}'; {did_you_mean(name, map(str, names))}")
@@ -102,5 +102,5 @@ def _number_of(policies: list[Any], name: str, source: str) -> int:
 
 
 def _loses(inside: dict[str, Any], steps: list[str]) -> bool:
-    """Whether a setting below trace.path or trace.synth throws out the other one."""
+    """Whether a setting below trace.path or trace.synth would remove the other one."""
     return len(steps) > 1 and (steps[0], steps[1]) in _EITHER_OR and steps[1] not in inside

@@ -1,6 +1,6 @@
-"""Policies and parts of policies that installed packages offer, by entry points; nothing of them is loaded until named.
+"""Policies and parts of policies from installed packages, by entry points; a plug-in is loaded only when it is named.
 
-A package's pyproject.toml says
+A package's pyproject.toml has
 
     [project.entry-points."wss.policies"]
     mine = "my_package:MINE"          # a wss.policies.Policy, or a function that returns one
@@ -30,7 +30,7 @@ POLICY_GROUP = "wss.policies"
 
 
 def offered(group: str) -> dict[str, list[EntryPoint]]:
-    """Return what installed packages offer in *group*, by name; one name may be offered by several."""
+    """Return the entry points of installed packages in *group*, by name; several packages may use the same name."""
     found: dict[str, list[EntryPoint]] = {}
     for point in _points(group, tuple(folder for folder in sys.path if folder not in ADDED)):
         found.setdefault(point.name, []).append(point)
@@ -39,7 +39,7 @@ def offered(group: str) -> dict[str, list[EntryPoint]]:
 
 @cache
 def _points(group: str, path: tuple[str, ...]) -> tuple[EntryPoint, ...]:
-    """Look through the installed packages, which takes a twentieth of a second, once for each *path*."""
+    """Return the entry points of *group*, cached for each *path*, as the search takes 50 ms."""
     before = sys.path[:]
     sys.path[:] = path
     try:
@@ -49,7 +49,7 @@ def _points(group: str, path: tuple[str, ...]) -> tuple[EntryPoint, ...]:
 
 
 def plugin(group: str, name: str, built_in: Iterable[str]) -> Any:
-    """Return what the plug-in *name* stands for, loaded; None if there is no such plug-in.
+    """Return the object of the plug-in *name*, loaded; None if there is no such plug-in.
 
     Raises
     ------
@@ -74,12 +74,12 @@ def plugin(group: str, name: str, built_in: Iterable[str]) -> Any:
 
 
 def plugin_policy(name: str, built_in: Iterable[str]) -> Policy | None:
-    """Return the policy that a plug-in offers as *name*, under that name; None if there is no such plug-in.
+    """Return the policy of the plug-in *name*, under that name; None if there is no such plug-in.
 
     Raises
     ------
     ConfigError
-        As `plugin`; or if it is no policy, nor a function that returns one.
+        As `plugin`; or if it is neither a policy nor a function that returns one.
     """
     found = plugin(POLICY_GROUP, name, built_in)
     if found is None:
@@ -98,7 +98,7 @@ def plugin_policy(name: str, built_in: Iterable[str]) -> Policy | None:
 
 
 def listed() -> str:
-    """Return a line for each plug-in that is there, with where it comes from; none of them is loaded."""
+    """Return a line for each installed plug-in, with its package; none of them is loaded."""
     lines = [
         f"  {group.removeprefix('wss.')}: {name}  {point.value}, of {_owner(point)}"
         for group in (POLICY_GROUP, *(f"wss.{part}s" for part in PARTS))
@@ -109,5 +109,5 @@ def listed() -> str:
 
 
 def _owner(point: EntryPoint) -> str:
-    """Return which package offers *point*."""
+    """Return the name of the package of *point*."""
     return f"the package {point.dist.name}" if point.dist is not None else "a package"

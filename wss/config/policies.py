@@ -1,4 +1,4 @@
-"""The policies of a configuration: presets by name, changed in part, or put together from their parts."""
+"""The policies of a configuration: presets by name, presets with changes, or policies composed of parts."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ PARTS = (*SEAMS, "copies", "history")
 
 
 def read_policies(document: Document, place: Place, value: Any) -> tuple[Policy | None, ...] | None:
-    """Read the list of policies, each with a name of its own."""
+    """Read the list of policies, each with a unique name."""
     if not isinstance(value, list) or not value:
         document.fault(place, f"{value!r} is not right; give a list of policies, such as [base, allo_pred]")
         return None
@@ -50,7 +50,7 @@ def read_policies(document: Document, place: Place, value: Any) -> tuple[Policy 
 
 
 def check_policies(document: Document, place: Place, value: Any) -> None:
-    """Note what is wrong with *value* as the policies of an experiment, made in Python."""
+    """Add the errors in *value*, an experiment's policies made in Python."""
     if not isinstance(value, tuple) or not value or not all(isinstance(policy, Policy) for policy in value):
         document.fault(place, f"{value!r} is not right; give policies, such as (POLICIES['base'], POLICIES['ep'])")
         return
@@ -89,7 +89,7 @@ def _is_name(name: Any) -> bool:
 
 
 def _policy(document: Document, place: Place, value: Any) -> Policy | None:
-    """Read a policy: a preset's name, or ``{name, preset, and the seams}``."""
+    """Read a policy: a preset's name, or ``{name, preset, and the parts}``."""
     if not isinstance(value, dict):
         return _preset(document, place, value)
     parts: dict[str, Any] = {}
@@ -120,7 +120,7 @@ def _policy(document: Document, place: Place, value: Any) -> Policy | None:
 
 
 def _copies(document: Document, place: Place, value: Any, base: CopyRules) -> CopyRules:
-    """Read what differs from *base* in the rules of copies."""
+    """Read the changes to *base*, the rules of copies."""
     if not isinstance(value, dict):
         keys = ", ".join(field.name for field in fields(CopyRules))
         document.fault(place, f"{value!r} is not right; give a mapping with the keys {keys}")
@@ -129,7 +129,7 @@ def _copies(document: Document, place: Place, value: Any, base: CopyRules) -> Co
 
 
 def _preset(document: Document, place: Place, value: Any) -> Policy | None:
-    """Read the name of a policy: built in, or a plug-in's."""
+    """Read the name of a policy: built in, or of a plug-in."""
     if not isinstance(value, str):
         document.fault(place, f"{value!r:.100} is not right; give the name of a policy, such as allo_pred")
         return None

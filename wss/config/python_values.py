@@ -1,7 +1,7 @@
-"""What Python alone can get wrong in a specification, as its dataclasses check no types.
+"""Checks of objects made in Python, whose dataclasses check no types.
 
-A configuration is converted where it is read: quantities from text, lists to tuples. An object made in Python is used
-as it is, so text for a quantity, or a list for a tuple, would only fail somewhere in a run.
+A configuration is converted when it is read: quantities from text, lists to tuples. An object made in Python is used as
+it is, so a quantity as text, or a list instead of a tuple, would fail only during a run.
 """
 
 from __future__ import annotations
@@ -21,14 +21,14 @@ BASE_UNITS = {"time": "s", "size": "B", "bandwidth": "B/s", "compute rate": "FLO
 
 
 def plain_number(value: Any) -> Any:
-    """Return a number of numpy's as Python's, those of a tuple too, and anything else as it is."""
+    """Return numpy numbers as Python's, also within a tuple, and anything else unchanged."""
     if isinstance(value, tuple):
         return tuple(map(plain_number, value))
     return value.item() if isinstance(value, np.generic) else value
 
 
 def strays(value: Any, hint: Any, place: Place) -> Iterator[tuple[Place, str]]:
-    """Yield where *value*, which should be of the type *hint*, holds what only a configuration may, and what to say."""
+    """Yield path and message where *value*, of the type *hint*, has a form that only a configuration may have."""
     value, origin, inside = plain_number(value), get_origin(hint), get_args(hint)
     if is_dataclass(value) and not isinstance(value, type):
         hints = hints_of(type(value))
@@ -58,7 +58,7 @@ def strays(value: Any, hint: Any, place: Place) -> Iterator[tuple[Place, str]]:
 
 
 def _no_quantity(value: Any, quantity: Quantity) -> str | None:
-    """Return what is wrong with *value* where Python takes a number in SI; None if it is one."""
+    """Return what is wrong with *value* as a number in SI; None if it is one."""
     if isinstance(value, int | float) and not isinstance(value, bool):
         return None
     unit = BASE_UNITS[quantity.dimension]

@@ -19,7 +19,7 @@ from wss.traces.synthetic.spec import SYNTHS, SynthSpec
 
 
 def json_schema() -> dict[str, Any]:
-    """Return the schema (draft 2020-12); where a preset's name is taken, its names are listed."""
+    """Return the schema (draft 2020-12); where a preset's name is allowed, the names are listed."""
     whole = _Whole()
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
@@ -36,14 +36,14 @@ class _Whole:
         self.definitions: dict[str, Any] = {}
 
     def __call__(self, cls: Any) -> dict[str, Any]:
-        """Return where the schema of *cls* stands."""
+        """Return a reference to the schema of *cls*."""
         schema = TypeAdapter(cls).json_schema()
         self.definitions.update(schema.pop("$defs", {}))
         self.definitions[cls.__name__] = schema
         return {"$ref": f"#/$defs/{cls.__name__}"}
 
     def or_preset(self, table: Iterable[str], *classes: Any) -> dict[str, Any]:
-        """Return the schema of a preset of *table*, as it is or changed, or of one of *classes* written out."""
+        """Return the schema of a preset of *table*, unchanged or changed, or of one of *classes* written out."""
         names = {"enum": sorted(table)}
         changed = {"type": "object", "properties": {"preset": names}, "required": ["preset"]}
         return {"anyOf": [names, changed, *map(self, classes)]}
@@ -93,7 +93,7 @@ def _model(whole: _Whole) -> dict[str, Any]:
 
 
 def _kind_of(table: dict[str, Any], what: str) -> dict[str, Any]:
-    """Return the schema of a part: a name of *table*, with parameters or without, a plug-in's, or a user's class."""
+    """Return the schema of a part: a name of *table*, with or without parameters, a plug-in's, or a user's class."""
     plugins = [{"const": name} for name in sorted(offered(f"wss.{what}s"))]
     others = {"anyOf": [{"type": "string", "pattern": ":"}, *plugins]}
     forms: list[dict[str, Any]] = [{"enum": sorted(table)}, others]
@@ -105,8 +105,8 @@ def _kind_of(table: dict[str, Any], what: str) -> dict[str, Any]:
 
 
 def _policy(whole: _Whole) -> dict[str, Any]:
-    """Return the schema of a policy: a preset, or put together from its parts."""
-    part_changed = {"type": "object", "not": {"required": ["kind"]}}  # of a preset's
+    """Return the schema of a policy: a preset, or composed of parts."""
+    part_changed = {"type": "object", "not": {"required": ["kind"]}}  # changes to a preset's part
     seams = {seam: {"anyOf": [*_kind_of(table, what)["anyOf"], part_changed]} for seam, (table, what) in SEAMS.items()}
     presets = {"enum": sorted({*POLICIES, *offered(POLICY_GROUP)})}
     parts = {"name": {"type": "string"}, "preset": presets, **seams}

@@ -1,4 +1,4 @@
-"""The configurations that come with wss, by name: `deepseek_v3` is one wherever wss is installed."""
+"""The configurations that come with wss, by name, such as `deepseek_v3`."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ _PACKAGE = Path(__file__).parents[1]
 
 
 def shipped() -> dict[str, Path]:
-    """Return the files by name: in the package as it is installed, or beside it in the repository."""
+    """Return the files by name: in the installed package, or beside it in the repository."""
     inside = _PACKAGE / "configs"
     folder = inside if inside.is_dir() else _PACKAGE.parent / "configs"
     return {file.stem: file for file in sorted(folder.glob("*.yaml"))}
 
 
 def find(name: Path, beside: Path = Path()) -> Path:
-    """Return the file *name*, seen from the folder *beside*; if there is none, the one that comes with wss as *name*.
+    """Return the file *name*, relative to the folder *beside*; if there is none, the configuration *name* of wss.
 
     Raises
     ------
@@ -32,7 +32,7 @@ def find(name: Path, beside: Path = Path()) -> Path:
     if name.name in known:
         return known[name.name]
     if os.path.lexists(file):
-        return file  # no file; that is said where it is read
+        return file  # does not exist, which is reported when it is read
     raise ConfigError(
         f"{file}: there is no such file, and none of that name comes with wss; {did_you_mean(name.stem, known)}"
     )

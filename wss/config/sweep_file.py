@@ -1,8 +1,8 @@
-"""A sweep: one configuration, and what to change in it; from a YAML file to a list of points, each an Experiment.
+"""A sweep: one configuration and its changes; from a YAML file to a list of points, each an Experiment.
 
     name: fig12                      # by default the file's name
     about: one line on what it shows
-    config: {...}                    # what all points share: a configuration, or the path of one
+    config: {...}                    # shared by all points: a configuration, or the path of one
     grid:                            # every combination of one choice from each axis
       batch: [4096, 16384]           # a setting and its values
       model:                         # or any name, and by label what to set for each choice
@@ -38,8 +38,8 @@ from wss.escaping import PLAIN_NAME, is_plain_name
 
 KEYS = ("name", "about", "config", "grid", "vary", "check")
 MOST_POINTS = 10_000
-VARIED, TO = "varied", "to"  # columns that say what is varied, and to what
-CENTRE = "-"  # in both, where nothing is
+VARIED, TO = "varied", "to"  # columns for the varied axis, and its label
+CENTRE = "-"  # in both, if nothing is varied
 TAKEN = {VARIED, TO, "policy", "task", "baseline", "speedup", "hops", "kernels", "link", "utilization"}
 TAKEN |= {"estimated_utilization", "seeds_run"}
 TAKEN |= {f"{end}_{axis}" for end in ("source", "target") for axis in "xy"}
@@ -49,7 +49,7 @@ Label = str | int | float | bool
 
 @dataclass(frozen=True, kw_only=True)
 class CheckSpec:
-    """What `wss check` compares, and by how much a figure may move, as a share of it."""
+    """The figures that `wss check` compares, and their relative tolerance."""
 
     __pydantic_config__ = CHECKED
 
@@ -59,7 +59,7 @@ class CheckSpec:
 
 @dataclass(frozen=True, kw_only=True)
 class Point:
-    """One experiment of a sweep, and by axis the label of what was chosen for it."""
+    """One experiment of a sweep, and its label on each axis."""
 
     labels: dict[str, Label]
     experiment: Experiment
@@ -80,7 +80,7 @@ class Sweep:
 
 @dataclass(frozen=True)
 class _Choice:
-    """One choice on an axis: its label, and where to put what, each written somewhere."""
+    """One choice on an axis: its label, and its settings with their source locations."""
 
     axis: str
     label: Label
@@ -88,14 +88,14 @@ class _Choice:
 
 
 def load_sweep(path: Path, settings: Sequence[str] = (), *, allow_code: bool = False) -> Sweep:
-    """Read the sweep of *path*; *settings* such as ``steps=8`` change what all its points share.
+    """Read the sweep of *path*; *settings* such as ``steps=8`` change the configuration shared by all points.
 
-    With *allow_code* its classes (``package.module:Class``) are imported, and looked up beside it too.
+    With *allow_code* its classes (``package.module:Class``) are imported, also from the file's folder.
 
     Raises
     ------
     ConfigError
-        With one line for each fault: ``file:line:col: path: what; what would be right``.
+        With one line per error: ``file:line:col: path: what; what would be right``.
     """
     document = read_mapping(path, "config and grid", folders_beside(allow_code, path))
     for key in document.value:
@@ -142,7 +142,7 @@ def _text(document: Document, key: str, default: str) -> str:
 
 
 def _common(document: Document, path: Path, allow_code: bool) -> Document:
-    """Return what all points share, as a document of its own."""
+    """Return the configuration shared by all points, as a document of its own."""
     value = document.value.get("config")
     if isinstance(value, str):
         file = find(Path(value), path.parent)
@@ -155,8 +155,8 @@ def _common(document: Document, path: Path, allow_code: bool) -> Document:
 
 
 def _check_puts(document: Document, grid: dict[str, list[_Choice]], vary: dict[str, list[_Choice]]) -> None:
-    """Note settings that would wipe out what another axis, or another setting of the same choice, has put."""
-    before: list[str] = []  # what the axes so far may have put
+    """Add an error for settings that would remove those of another axis, or of the same choice."""
+    before: list[str] = []  # settings of the axes so far
     for choices in grid.values():
         for choice in choices:
             _check_choice(document, choice, before)
@@ -171,12 +171,12 @@ def _check_choice(document: Document, choice: _Choice, before: list[str]) -> Non
         others = [*before, *(other for other, _, _ in choice.puts[:number])]
         wiped = next((other for other in others if _wipes(to, other)), None)
         if wiped is not None:
-            what = "is set by another axis too" if wiped == to else f"would throw out '{wiped}', which is set before it"
+            what = "is set by another axis too" if wiped == to else f"would discard '{wiped}', which is set before it"
             document.fault(place, f"{what}; put both into one choice")
 
 
 def _wipes(later: str, earlier: str) -> bool:
-    """Whether setting *later* throws out what *earlier* has set: it is the same, or replaces what holds it."""
+    """Whether setting *later* removes *earlier*: it is the same, or replaces a value that contains it."""
     parents = {"trace.synth": "trace", "trace.path": "trace", "network.kind": "network", "layers.sample": "layers"}
     whole = parents.get(later, later)
     return f"{earlier}.".startswith(f"{whole}.")
@@ -220,7 +220,7 @@ def _axis(document: Document, place: Place, items: Any) -> list[_Choice]:
 
 
 def _meet(axis: str, key: str) -> bool:
-    """Whether one of two settings is within the other."""
+    """Whether one of two settings contains the other."""
     a, b = axis.split("."), key.split(".")
     shorter = min(len(a), len(b))
     return a[:shorter] == b[:shorter]
@@ -244,7 +244,7 @@ def _combinations(
 def _points(
     document: Document, common: Document, combinations: list[tuple[dict[str, Label], list[_Choice]]]
 ) -> tuple[Point, ...]:
-    """Make every point's experiment, or raise the faults of all of them, each once."""
+    """Build every point's experiment, or raise the errors of all of them, each once."""
     points: list[Point] = []
     faults: list[str] = []
     for labels, choices in combinations:

@@ -1,8 +1,8 @@
-"""Settings that are not read: what the chosen physics, wafer, trace or policy leaves out, and how that is refused.
+"""Settings that are not read: those that the physics, wafer, trace or policy in use ignores, and why.
 
-One table, `RULES`. A setting that would change nothing is refused where it differs from its default, or from what a
-preset has there, so that nobody takes an unchanged figure for an answer. Names and sources are exempt, and so are all
-seeds but that of faults.
+There is one table, `RULES`. A setting without effect is refused if it differs from its default, or from the preset's
+value, so that nobody mistakes an unchanged figure for a result. Names, sources and all seeds except that of faults are
+exempt.
 """
 
 from __future__ import annotations
@@ -28,23 +28,23 @@ from wss.traces.synthetic.spec import SYNTHS, SynthSpec
 Values = Mapping[str, Any]
 PAPER_PHYSICS = "paper"
 AT_HOMES = ("home", "even", "nearest")  # allocations that compute every expert where it was placed
-LABELS = ("name", "source", "about", "seed")  # change no figure, or a figure by chance alone
+LABELS = ("name", "source", "about", "seed")  # affect figures not at all, or only by chance
 
 
 @dataclass(frozen=True)
 class Rule:
-    """Which settings are not read, and when.
+    """Settings that are not read, and the condition for it.
 
     Attributes
     ----------
     paths
-        The settings, such as ``wafer.die.sms``; all that lies below them counts.
+        The settings, such as ``wafer.die.sms``, with all below them.
     applies
         Whether they are not read, given all values of an experiment.
     why
-        What a refusal says.
+        The reason in the message.
     presets
-        Values that may stand there all the same, as they come with a preset; each has the paths as attributes.
+        Values that are accepted anyway, as they come with a preset; each has the paths as attributes.
     """
 
     paths: tuple[str, ...]
@@ -71,7 +71,7 @@ def _has_llc(values: Values) -> bool:
 
 
 def _drawn_by_seed(values: Values) -> bool:
-    """Whether anything is drawn by the seed: routing, the order of recorded requests, or the layers of a sample."""
+    """Whether the seed affects anything: routing, the order of recorded requests, or the layers of a sample."""
     trace, layers, model = values.get("trace"), values.get("layers"), values.get("model")
     if trace is None or model is None or isinstance(trace, SynthSpec) or trace.order == "mixed":
         return True
@@ -93,20 +93,20 @@ RULES: tuple[Rule, ...] = (
     Rule(
         ("wafer.die.sms", "wafer.die.hbm.latency", "wafer.die.llc"),
         lambda values: _is_paper(values) and _is_mesh(values),
-        "physics: paper has its own latencies and LLC, and reads of a die its FP16 peak and its HBM's "
-        "bandwidth and size alone",
+        "physics: paper has its own latencies and LLC, and uses only the die's FP16 peak and its HBM's "
+        "bandwidth and size",
         _MESHES,
     ),
     Rule(
         ("wafer.link.latency", "wafer.link.request", "wafer.link.granule"),
         lambda values: _is_paper(values) and _is_mesh(values),
-        "physics: paper has its own links, and reads their bandwidth alone",
+        "physics: paper has its own links, and uses only their bandwidth",
         _MESHES,
     ),
     Rule(
         ("wafer.die.sms",),
         lambda values: values.get("gemm") == "ideal" and not _is_paper(values),
-        "gemm: ideal goes by peak FLOP/s alone",
+        "gemm: ideal uses only peak FLOP/s",
         _ALL_WAFERS,
     ),
     Rule(
@@ -118,13 +118,13 @@ RULES: tuple[Rule, ...] = (
     Rule(
         ("wafer.link.granule",),
         lambda values: "wafer" in values and values["wafer"].link.request == 0 and not _is_paper(values),
-        "requests of 0 bytes take no link",
+        "requests of 0 bytes use no link",
         _ALL_WAFERS,
     ),
     Rule(
         ("wafer.nic", "wafer.fabric"),
         lambda values: isinstance(values.get("wafer"), SwitchedSpec) and values["wafer"].nodes == 1,
-        "one node sends nothing to another; give wafer.nodes",
+        "a single node has no traffic between nodes; give wafer.nodes",
         tuple({"wafer": wafer} for wafer in WAFERS.values() if isinstance(wafer, SwitchedSpec)),
     ),
     Rule(
@@ -167,7 +167,7 @@ RULES: tuple[Rule, ...] = (
 
 
 def unread(values: Values, defaults: Values) -> Iterator[tuple[Place, str]]:
-    """Yield where *values*, all of an experiment's, hold what is not read, and what to say of it."""
+    """Yield the settings in *values*, all of an experiment's, that are not read, with messages."""
     for rule in RULES:
         if not rule.applies(values):
             continue
@@ -188,7 +188,7 @@ def _at(value: Any, steps: list[str]) -> Any:
 
 
 def _differences(value: Any, allowed: list[Any], place: Place) -> Iterator[tuple[Place, str]]:
-    """Yield the innermost places where *value* is none of the *allowed* values, and what stands there."""
+    """Yield the innermost paths at which *value* equals none of the *allowed* values, and the value there."""
     alike = [other for other in allowed if type(other) is type(value)]
     if is_dataclass(value) and alike:
         for field in fields(value):
@@ -203,7 +203,7 @@ def _differences(value: Any, allowed: list[Any], place: Place) -> Iterator[tuple
 
 
 def _shown(value: Any) -> str:
-    """Return what a configuration calls *value*."""
+    """Return the name of *value* in a configuration."""
     kinds = [name for name, cls in NETWORKS.items() if type(value) is cls]
     if kinds:
         return f"'{kinds[0]}'"
@@ -212,14 +212,14 @@ def _shown(value: Any) -> str:
 
 
 def _as_written(place: Place, values: Values) -> Place:
-    """Return *place* as a configuration has it: synthetic routing lies below trace.synth."""
+    """Return *place* as in a configuration: synthetic routing is below trace.synth."""
     if place[0] == "trace" and _synth(values) is not None:
         return ("trace", "synth", *place[1:])
     return place
 
 
 def _of_policies(values: Values) -> Iterator[tuple[Place, str]]:
-    """Yield what the parts of a policy leave unread of one another."""
+    """Yield the parameters of a policy's parts that its other parts leave unread."""
     for number, policy in enumerate(values.get("policies", ())):
         for place, what in (*_of_parts(policy), *_of_copies(policy, values)):
             yield ("policies", number, *place), f"{what}; leave it out"
@@ -256,7 +256,7 @@ def _of_copies(policy: Policy, values: Values) -> Iterator[tuple[Place, str]]:
 
 
 def not_in_paper(values: Values) -> Iterator[tuple[Place, str]]:
-    """Yield what the paper's simulator does not have, where *values* choose its physics."""
+    """Yield the settings in *values* that the paper's simulator lacks, if *values* select its physics."""
     if not _is_paper(values):
         return
     model = values.get("model")
@@ -279,7 +279,7 @@ def not_in_paper(values: Values) -> Iterator[tuple[Place, str]]:
 
 
 def _not_in_paper(policy: Policy) -> Iterator[tuple[Place, str]]:
-    """Yield which parts of *policy* the paper's simulator does not have."""
+    """Yield the parts of *policy* that the paper's simulator lacks."""
     start = f"physics: paper has no such {{}} ('{policy.name}'); give"
     allocation = policy.allocation
     if type(allocation) not in (InTurn, Chunked, Home, Algorithm1):

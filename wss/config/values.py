@@ -1,4 +1,4 @@
-"""The plain settings of an experiment, one reader each: the same whether they come from YAML, a setting or Python."""
+"""The plain settings of an experiment, one reader each, shared by YAML, command-line settings and Python."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ Reader = Callable[[Document, Place, Any], Any]
 
 LARGEST_SEED = 2**63 - 1
 Count = Annotated[int, Ge(1), Le(10**7)]
-PHYSICS = {"wss": "wss", "paper": "paper", "paper_artifact": "paper"}  # what each spelling stands for
+PHYSICS = {"wss": "wss", "paper": "paper", "paper_artifact": "paper"}  # spelling -> physics
 
 
 def _precision(document: Document, place: Place, value: Any) -> Any:
@@ -60,7 +60,7 @@ def _physics(document: Document, place: Place, value: Any) -> Any:
 
 
 def physics_named(name: Any) -> Any:
-    """Return what the spelling *name* of a physics stands for, with a warning if it is the old one."""
+    """Return the physics of the spelling *name*, with a warning if the spelling is old."""
     if name == "paper_artifact":
         warnings.warn("physics: paper_artifact is the old spelling of paper", OldSpellingWarning, stacklevel=2)
     return PHYSICS.get(name, name) if isinstance(name, str) else name
@@ -107,7 +107,7 @@ PLAIN: dict[str, Reader] = {
 
 
 def check_value(document: Document, place: Place, value: Any) -> None:
-    """Note what a configuration would be refused for if it held *value*, a dataclass made in Python."""
+    """Add the errors that a configuration with *value*, a dataclass made in Python, would have."""
     if found := list(strays(value, type(value), place)):
         for where, what in found:
             document.fault(where, what)
@@ -121,12 +121,12 @@ def check_value(document: Document, place: Place, value: Any) -> None:
 
 
 def _plain(value: Any) -> Any:
-    """Return numpy's numbers as Python's, and anything else as its text, which no field of numbers takes."""
+    """Return numpy numbers as Python's, and anything else as its text, which no numeric field accepts."""
     return value.item() if isinstance(value, np.generic) else repr(value)
 
 
 def as_written(value: Any, hint: Any) -> Any:
-    """Return *value*, of the type *hint*, as a configuration would hold it: SI numbers get their units."""
+    """Return *value*, of the type *hint*, in the form of a configuration: SI numbers get their units."""
     value = plain_number(value)
     if is_dataclass(value) and not isinstance(value, type):
         hints = hints_of(type(value))

@@ -1,4 +1,4 @@
-"""An experiment as YAML, with everything that was left unsaid: a configuration again, of the same experiment."""
+"""An experiment as YAML with all defaults written out: a configuration of the same experiment."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from wss.units import parse, show
 
 
 class _Dumper(yaml.SafeDumper):
-    """Writes text such that `wss.config.document` reads text, and lists of numbers on one line."""
+    """Writes text so that `wss.config.document` reads it back as text, and lists of numbers on one line."""
 
 
 def as_yaml(experiment: Experiment) -> str:
@@ -36,9 +36,9 @@ def as_yaml(experiment: Experiment) -> str:
 
 
 def _policy(policy: Policy, parts: dict[str, Any]) -> Any:
-    """Return *policy*, of these *parts*, as a configuration has it: by name where it is a preset, else written out.
+    """Return *policy*, with *parts*, in the form of a configuration: by name if it is a preset, else written out.
 
-    The line on what it is about is a preset's alone.
+    Only presets have a description.
     """
     if POLICIES.get(policy.name) == policy:
         return policy.name
@@ -46,7 +46,7 @@ def _policy(policy: Policy, parts: dict[str, Any]) -> Any:
 
 
 def _with_units(plain: Any, written: Any) -> Any:
-    """Return *plain* data with the units that the same data has where it is *written* as in a configuration."""
+    """Return *plain* data with the units of *written*, the same data in the form of a configuration."""
     if isinstance(plain, dict):
         return {key: _with_units(value, written[key]) if key in written else value for key, value in plain.items()}
     if isinstance(plain, list):
@@ -57,13 +57,13 @@ def _with_units(plain: Any, written: Any) -> Any:
 
 
 def _quantity(value: float, dimension: str) -> str:
-    """Return an SI number with a unit, as short as it can be if it is to be read as the same number."""
+    """Return an SI number with a unit, as the shortest text that reads back as the same number."""
     short = show(value, dimension, 15)
     return short if parse(short, dimension) == value else f"{value!r} {BASE_UNITS[dimension]}"
 
 
 def _text(dumper: _Dumper, text: str) -> yaml.ScalarNode:
-    """Write *text*, quoted where it could be read as a number, which YAML's own rules do not always see."""
+    """Write *text*, quoted if wss would read it as a number, which YAML's own rules do not always detect."""
     try:
         float(text)
     except ValueError:

@@ -1,4 +1,4 @@
-"""Metrics: functions of what the engine recorded."""
+"""Metrics: functions of the engine's records."""
 
 from wss.metrics.ledger import Ledger
 from wss.metrics.summary import summarise

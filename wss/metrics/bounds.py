@@ -1,8 +1,8 @@
-"""What no plan can beat: a lower bound on the time of one MoE layer run, given where the experts' weights are.
+"""Lower bound on the time of one MoE layer run, given where the experts' weights are.
 
-The largest of four terms, each of which docs/bounds.md proves for every plan, network and order of tasks: tiles of
-tokens on D dies; reads of the dies' HBMs, all together and one by one; and for each expert the best that splitting it
-over any number of dies could do.
+The bound is the largest of four terms: the tiles of tokens spread over D dies, the HBM reads of all dies together, the
+HBM reads of each single die, and for each expert the best split over any number of dies. docs/bounds.md proves each
+term for every plan, network and order of tasks.
 """
 
 from __future__ import annotations
@@ -21,14 +21,14 @@ from wss.records import BoolArray, Exchanged, IntArray
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class WeightLocations:
-    """Where the weights of a layer are when its layer run begins.
+    """Locations of a layer's weights when its layer run begins.
 
     Attributes
     ----------
     holders
-        Which dies hold each expert in their HBM, placed or copied, [experts, dies].
+        Which dies hold each expert in their HBM, as a replica or a copy, [experts, dies].
     cached
-        Which experts lie in any LLC, [experts].
+        Which experts are in any LLC, [experts].
     """
 
     holders: BoolArray
@@ -36,7 +36,7 @@ class WeightLocations:
 
 
 class Bounds:
-    """Lower bounds on the kernels of one model on one wafer, with one GEMM model."""
+    """Lower bounds on the layer runs of one model on one wafer, with one GEMM model."""
 
     def __init__(
         self, model: ModelShape, wafer: Wafer, precision: AnyPrecision, gemm: GemmModel = GEMMS["ideal"]
@@ -56,7 +56,7 @@ class Bounds:
     def of(self, counts: IntArray, where: WeightLocations | None = None) -> float:
         """Return the lower bound in seconds; *counts* is tokens per expert, [experts].
 
-        Where it is not known where weights are, they may be anywhere, and the LLCs full of what the layer run needs.
+        Without *where*, weights may be on any die, and the LLCs are full of experts that the layer run needs.
         """
         tiles = -(-counts // self._tile)
         bound = self._compute(-(-int(tiles.sum()) // self._dies))
@@ -69,21 +69,21 @@ class Bounds:
         return max(bound, float(_one_expert(tiles, alone, where.holders, self._costs)))
 
     def _compute(self, tiles: int) -> float:
-        """Return what one die takes at least for *tiles* of whatever experts."""
+        """Return the least time of one die for *tiles* tiles of any experts, s."""
         return self._gemm.least_seconds(tiles * self._tile, *self._shape)
 
     def _reading(self, reads: int) -> float:
-        """Return what one HBM takes at least for *reads*."""
+        """Return the least time of one HBM for *reads* reads, s."""
         return self._start + reads * self._read if reads > 0 else 0.0
 
 
 @numba.njit(cache=True, nogil=True)
 def _one_expert(tiles, alone, holders, costs):  # type: ignore[no-untyped-def]
-    """Return the largest bound of a single expert: of each, the least over how many dies it may be split over.
+    """Return the largest bound of any single expert: its least time over all numbers of dies it may be split over.
 
-    *tiles* is of tokens, [experts]; *alone*, reads that no other die can serve, [dies]; *holders* [experts, dies];
-    *costs*, seconds of computing nothing and of a tile, of a link read, before a read and of a read from HBM, the last
-    two zero where an LLC may hold the expert.
+    *tiles* counts tiles of tokens, [experts]. *alone* counts reads that no other die can serve, [dies]. *holders* is
+    [experts, dies]. *costs* are seconds: of an empty computation, of one tile, of one read over a link, before an HBM
+    read, and of an HBM read. The last two are zero where an LLC may hold the expert.
     """
     nothing, tile, link, start, read = costs
     num_experts, num_dies = holders.shape
@@ -110,10 +110,10 @@ def _one_expert(tiles, alone, holders, costs):  # type: ignore[no-untyped-def]
 
 
 def least_exchange(exchanged: Exchanged, wafer: Wafer) -> float:
-    """Return what dispatch and combine take at least, s, whichever dies compute the tokens.
+    """Return the least time of dispatch plus combine, s, whichever dies compute the tokens.
 
-    Every token is computed somewhere, but those that have zero-computation experts alone: its bytes cross as many links
-    as lie between there and the average die.
+    Every token is computed on some die, unless all its experts are zero-computation experts. Its bytes cross at least
+    as many links as lie between the most central die and the average die.
     """
     if wafer.num_links == 0:
         return 0.0

@@ -1,8 +1,8 @@
-"""The figures of a run by layer: each a sum over layers, or a ratio of two, so that sampled layers can stand for all.
+"""The figures of a run by layer: sums over layers, or ratios of such sums, so that sampled layers can stand for all.
 
-Figures that are neither are taken to first order: which steps a percentile lies between, which link is the busiest and
-the order of the links in the Gini coefficient are as the estimate has them. As few layers use links less evenly than
-many do, the bias of the last two is taken off.
+Figures that are neither are estimated to first order. The estimate decides which steps a percentile lies between, which
+link is the busiest, and the order of the links in the Gini coefficient. Few layers use links less evenly than many do,
+so the bias of the last two is subtracted.
 """
 
 from __future__ import annotations
@@ -19,14 +19,14 @@ from wss.records import FloatArray, LayerRow
 
 
 class Figure(NamedTuple):
-    """What is summed over layers, [layers run]; what that sum is divided by the sum of, if any; bias to take off."""
+    """A numerator and an optional denominator, both summed over layers, [layers run], and the bias to subtract."""
 
     above: FloatArray
     below: FloatArray | None = None
     bias: float = 0.0
 
 
-# Figures of `summarise` that are no sum or ratio of sums over layers: they have no interval.
+# Figures of `summarise` that are neither sums nor ratios of sums over layers: they have no interval.
 WITHOUT = ("busiest_link", "hbm_peak_bytes", "kernels", "placement_load_correlation", "rebalances")
 _SUMS = (
     "remote_reads",
@@ -45,18 +45,18 @@ _SUMS = (
 
 
 def by_layer(ledger: Ledger, wafer: Wafer, sample: Sample, all_layers: int, decode_tokens: int) -> dict[str, Figure]:
-    """Return each figure of `summarise` but those `WITHOUT` as what is summed and what divides it, [layers run] each.
+    """Return numerator and denominator, [layers run] each, of every figure of `summarise` except `WITHOUT`.
 
     Parameters
     ----------
     ledger
-        Of the policy.
+        The policy's ledger.
     wafer
-        It ran on.
+        The wafer it ran on.
     sample
         The layers that were run.
     all_layers
-        How many layers the model has.
+        Number of MoE layers of the model.
     decode_tokens
         Tokens decoded in the steps run.
     """
@@ -81,13 +81,13 @@ def by_layer(ledger: Ledger, wafer: Wafer, sample: Sample, all_layers: int, deco
 
 
 def _planning(ledger: Ledger, sample: Sample) -> dict[str, Figure]:
-    """Return what waiting for plans took, where it is charged."""
+    """Return the figures of waiting for plans, where planning time is charged."""
     waited = _column(ledger.decode, "planning_s", sample)
     return {"planning_time_s": Figure(waited)} if waited.any() else {}
 
 
 def link_utilization(ledger: Ledger, wafer: Wafer, sample: Sample) -> FloatArray:
-    """Return the bytes over each link as a share of what it could carry, as all layers would give it, [links]."""
+    """Return the utilization of each link, estimated for all layers, [links]."""
     carried = np.array([ledger.layer_links[layer] for layer in sample.layers])
     time = float(sample.weights @ _column(ledger.decode, "time_s", sample))
     used: FloatArray = sample.weights @ (carried / wafer.link_bandwidth) / time
@@ -95,7 +95,7 @@ def link_utilization(ledger: Ledger, wafer: Wafer, sample: Sample) -> FloatArray
 
 
 def _moves(ledger: Ledger, sample: Sample) -> dict[str, Figure]:
-    """Return what rebalancing cost, where a policy does it."""
+    """Return the cost of rebalancing, where the policy rebalances."""
     if ledger.rebalances is None:
         return {}
     rows = [row for row in ledger.rows if row.phase == "rebalance"]
@@ -113,7 +113,7 @@ def _column(rows: list[LayerRow], name: str, sample: Sample) -> FloatArray:
 
 
 def _exchange(ledger: Ledger, sample: Sample, time: FloatArray) -> dict[str, Figure]:
-    """Return what the all-to-all of token activations took."""
+    """Return the figures of the all-to-all of token activations."""
     columns = ("dispatch_s", "combine_s", "activation_bytes")
     there, back, nbytes = (_column(ledger.decode, name, sample) for name in columns)
     return {
@@ -125,7 +125,7 @@ def _exchange(ledger: Ledger, sample: Sample, time: FloatArray) -> dict[str, Fig
 
 
 def _steps(ledger: Ledger, sample: Sample) -> dict[str, Figure]:
-    """Return mean and percentiles of the steps' times."""
+    """Return mean and percentiles of the step times."""
     place = {layer: i for i, layer in enumerate(sample.layers)}
     rows = ledger.decode
     times = np.zeros((max(row.step for row in rows), len(place)))
@@ -141,7 +141,7 @@ def _steps(ledger: Ledger, sample: Sample) -> dict[str, Figure]:
 
 
 def _links(ledger: Ledger, wafer: Wafer, sample: Sample, time: FloatArray) -> dict[str, Figure]:
-    """Return what the links carried, and how evenly."""
+    """Return the bytes on links, and how evenly they are spread."""
     carried = np.array([ledger.layer_links[layer] for layer in sample.layers])
     total = carried.sum(axis=1)
     used = carried / wafer.link_bandwidth

@@ -1,4 +1,4 @@
-"""The ledger of a run: a row for each layer run, and per link what it carried in decode."""
+"""The ledger of a run: a row for each layer run, and the bytes of each link in decode."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from wss.records import Exchanged, FloatArray, IntArray, LayerRow, LayerRun, Pla
 class Ledger:
     """Rows of one policy's layer runs, and sums over its decode layer runs by link and by die.
 
-    *exchanges* is whether the layer runs dispatch and combine token activations.
+    *exchanges* is whether layer runs dispatch and combine token activations.
     """
 
     def __init__(
@@ -42,13 +42,13 @@ class Ledger:
         self.layer_compute: dict[int, FloatArray] = {}  # seconds that each die computed in decode, by layer
         self._wafer, self._expert_bytes = wafer, model.expert_bytes(precision)
         self._bounds = Bounds(model, wafer, precision, gemm)
-        self.seed = 0  # of the run
-        self.sample: Sample | None = None  # the layers that were drawn, if they are a sample
-        self.rebalances: int | None = None  # how often experts were placed anew; None if that is not asked
+        self.seed = 0  # seed of the run
+        self.sample: Sample | None = None  # the sampled layers; None if all layers are run
+        self.rebalances: int | None = None  # number of rebalances; None if the policy does not rebalance
 
     @property
     def decode(self) -> list[LayerRow]:
-        """The rows of decode: its layer runs, and the moves of experts between or beside them."""
+        """The rows of decode: layer runs, and expert migrations between or beside them."""
         return [row for row in self.rows if row.phase != "prefill"]
 
     @property
@@ -71,11 +71,11 @@ class Ledger:
         evictions: int,
         hbm_used: float,
     ) -> None:
-        """Check that the layer run kept all bytes and its bound, and enter its row; *layer* is absolute.
+        """Check that the layer run conserved all bytes and kept its bound, and append its row; *layer* is absolute.
 
-        *where* is where its experts' weights were when it began, *exchanged* what its activations took, *planned* for
-        how many seconds it waited for its plan.
-        *hbm_used* is the bytes in the fullest die's HBM: its experts, copies and activation buffers.
+        *where* is the locations of its experts' weights when it began. *exchanged* is its all-to-all, and *planned* the
+        seconds it waited for its plan. *hbm_used* is the bytes in the fullest HBM: experts, copies and activation
+        buffers.
         """
         check_conservation(plan, run, self._wafer, self._expert_bytes)
         bound = self._bounds.of(counts, where)
@@ -117,7 +117,7 @@ class Ledger:
         self.add(row, carried.link_data, carried.link_request, busy, die_compute, activation)
 
     def enter_moves(self, step: int, layer: int, plan: Plan, run: LayerRun, *, evictions: int, hbm_used: float) -> None:
-        """Check and enter the moves of experts of *layer*, all reads that are kept, for which *step* had to wait."""
+        """Check and append the migrations of *layer* that *step* waited for; all are reads that are kept."""
         check_conservation(plan, run, self._wafer, self._expert_bytes)
         self.add_moves(
             step,
@@ -144,9 +144,9 @@ class Ledger:
         evictions: int = 0,
         hbm_used: float,
     ) -> None:
-        """Append a row of moves of experts of *layer*: what *moved*, and what the links carried of it, [links].
+        """Append a row of migrations of *layer*; *moved* is their traffic, and the arrays are per link, [links].
 
-        All dies are taken to work as long as it takes: nothing else runs. The bound of a layer run counts no moves.
+        All dies count as busy for the whole time, as nothing else runs. The bound of a layer run excludes migrations.
         """
         row = LayerRow(
             policy=self.policy,
@@ -178,7 +178,7 @@ class Ledger:
         compute: FloatArray,
         link_activation: FloatArray | float = 0.0,
     ) -> None:
-        """Append a row, and in decode add what the links carried, [links], and how long the dies computed, [dies]."""
+        """Append a row, and in decode add bytes and busy time of links, [links], and compute time of dies, [dies]."""
         self.rows.append(row)
         if row.phase != "prefill":
             self.link_data += link_data

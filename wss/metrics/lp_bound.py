@@ -1,13 +1,13 @@
-"""What the best plan could reach if tokens and reads could be cut at will: a yardstick for planners, not a policy.
+"""The best possible plan if tokens and reads were divisible: a yardstick for planners, not a policy.
 
 For a layer run, a linear programme (scipy, HiGHS) finds the least T with
 
-    x[e, d]  share of expert e's tokens that die d computes, sum over d is 1
+    x[e, d]     share of expert e's tokens that die d computes, sum over d is 1
     y[e, d, s]  reads of e by d from source s, at least x[e, d] in all
     computing of each die, reading of each HBM (its latency included), and load of each link (weights and requests) <= T
 
-As a whole plan with whole reads fulfils this, no plan's estimate is below T; it knows nothing of tiles, of windows, of
-order, or of what one read takes by itself. It takes seconds for more than about 30 experts on 25 dies.
+A plan with whole reads satisfies these constraints, so the estimate of no plan is below T. The programme ignores tiles,
+windows, task order, and the time of a single read. It takes seconds for more than about 30 experts on 25 dies.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ def relaxed_optimum(view: LayerView) -> float:
     Raises
     ------
     RuntimeError
-        If the solver gives up.
+        If the solver fails.
     """
     from scipy.optimize import linprog  # noqa: PLC0415  (slow, and no run needs it)
     from scipy.sparse import coo_array  # noqa: PLC0415
@@ -31,7 +31,7 @@ def relaxed_optimum(view: LayerView) -> float:
     costs, num_dies = view.costs, view.num_dies
     link_reads = view.link_reads
     num_links = len(link_reads)
-    entries: list[tuple[int, int, float]] = []  # row, column, value of what is <= T
+    entries: list[tuple[int, int, float]] = []  # row, column, value of the terms that are <= T
     rows = 2 * num_dies + num_links  # computing, reading, links; below them, x[e, d] <= reads
     column = 0
     demands: list[int] = []  # the expert of each x

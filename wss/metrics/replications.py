@@ -1,9 +1,9 @@
 """The figures of one row from runs with several seeds: means, and 95% intervals over the seeds.
 
-A figure is the mean of those of the seeds, a ratio such as a speedup too: it is the mean of ratios. Its interval over
-seeds is Student's, with one degree of freedom fewer than there are seeds. Where each seed also draws its layers, half
-the interval over layers of the mean is the root of the sum of squares of the halves, over the number of seeds: what the
-draws leave open in it, as they are independent. The interval over seeds has that in it.
+A figure is the mean over seeds; for a ratio such as a speedup this is the mean of ratios. The interval over seeds is
+Student's t, with one degree of freedom fewer than there are seeds. If each seed also draws its layers, the draws are
+independent: the half-width of the mean's interval over layers is the root of the sum of squared half-widths, divided by
+the number of seeds. The interval over seeds includes this variation.
 """
 
 from __future__ import annotations
@@ -16,14 +16,14 @@ from typing import Any
 Row = dict[str, Any]
 Interval = list[float]
 
-FACTS = ("batch", "unique_requests", "layers_run", "layers_total", "steps_run", "kernels")  # of what was run
+FACTS = ("batch", "unique_requests", "layers_run", "layers_total", "steps_run", "kernels")  # describe the run itself
 
 
 def over_seeds(rows: Sequence[Row]) -> Row:
-    """Return the row that stands for *rows* of one policy, one a seed, two at least.
+    """Return one row for *rows* of one policy, one row per seed, at least two.
 
-    What is no number stays where all seeds agree, and is None where they do not. `ci95_seeds` has the interval over
-    seeds of each figure, `ci95` that over layers where layers were sampled.
+    A value that is not a number stays if all seeds agree, and is None if they do not. `ci95_seeds` has each figure's
+    interval over seeds; `ci95` has that over layers if layers were sampled.
     """
     first = rows[0]
     found: Row = {"seeds_run": len(rows)}
@@ -53,7 +53,7 @@ def _is_number(value: Any) -> bool:
 
 
 def _mean(values: Sequence[float]) -> tuple[float, Interval]:
-    """Return the mean of *values*, one a seed, and its 95% interval, which does not go below zero."""
+    """Return the mean of *values*, one per seed, and its 95% interval, which is cut off at zero."""
     from scipy.special import stdtrit  # noqa: PLC0415 - slow to import, and seldom needed
 
     mean = fmean(values)
@@ -62,7 +62,7 @@ def _mean(values: Sequence[float]) -> tuple[float, Interval]:
 
 
 def _over_layers(values: Sequence[float], intervals: Sequence[Interval]) -> Interval:
-    """Return the interval over layers of the mean of *values*, which have these *intervals*."""
+    """Return the interval over layers of the mean of *values*, given their *intervals*."""
     mean = fmean(values)
     half = math.hypot(*(high - value for value, (_, high) in zip(values, intervals, strict=True))) / len(values)
     return [max(0.0, mean - half), mean + half]

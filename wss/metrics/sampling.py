@@ -1,24 +1,24 @@
-"""What all layers would give, from a stratified sample of them: drawing it, estimates, 95% intervals.
+"""Estimates for all layers from a stratified sample of them: the draw, the estimates, and 95% intervals.
 
-Layers are sorted by skew, which is known before the run. The most skewed are always in; the others are cut into strata
-of similar skew, and in each of these layers are drawn at random, without replacement. After Cochran, Sampling
+Layers are sorted by skew, which is known before the run. The most skewed layers are always included. The others are cut
+into strata of similar skew; within a stratum, layers are drawn at random without replacement. After Cochran, Sampling
 Techniques, 3rd edition (1977), with N_h layers in stratum h and n_h of them run, of mean y_h:
 
 * total: Y = sum over strata of N_h · y_h, of variance sum of N_h (N_h - n_h) / n_h · s_h² (5.3, 5.4);
-* ratio: R = Y / X, both totals estimated so, the *combined* ratio estimate (6.11). Its variance is that of the total of
-  d = (y - R · x) / X, to first order;
-* 95%: Student's t with the variance s² pooled over the strata, as each alone has three or four layers to tell it from.
-  Its degrees of freedom are half of (1 + the sum of all n_h - 1), 2 at least, not the whole sum, which would be right
-  for normal values: layer run times have a long tail, and a few large ones not drawn leave the variance too small;
-* rare events: a policy that does in most layers what the baseline does differs in a few. Where these are not drawn, d
-  hardly spreads. So if the ratio of times is the same in half of the layers drawn, to within `TIED` of the spread of
-  times between layers, d is taken to spread at least `LEAST_SPREAD` as much as if both times were independent;
-* what comes out over 200 draws on four models stands in experiments/sampling/README.md;
-* bias of what is no sum or ratio of sums: by the jackknife, a layer left out at a time, sum over strata of
-  (N_h - n_h) / N_h · (n_h - 1) · (mean without one - value).
+* ratio: R = Y / X, both totals estimated so, the *combined* ratio estimate (6.11). To first order, its variance is that
+  of the total of d = (y - R · x) / X;
+* 95%: Student's t with the variance s² pooled over the strata, as each alone has only three or four layers to estimate
+  it from. The degrees of freedom are (1 + sum of (n_h - 1)) / 2, at least 2. The whole sum would be right for normal
+  values, but layer run times have a long tail: if a few large ones are not drawn, the variance is too small;
+* rare events: a policy that equals the baseline in most layers differs in a few. If these are not drawn, d hardly
+  varies. So if the ratio of times is the same in half of the layers drawn, to within `TIED` of the spread of times
+  between layers, the spread of d is at least `LEAST_SPREAD` of what independent times would give;
+* experiments/sampling/README.md reports 200 draws on four models;
+* bias of figures that are neither sums nor ratios of sums: by the jackknife, leaving out one layer at a time, sum over
+  strata of (N_h - n_h) / N_h · (n_h - 1) · (mean without one - value).
 
-A stratum that is run whole, such as that of the most skewed, adds no variance. The intervals tell what the choice of
-layers leaves open, nothing else: the steps are those that were run.
+A stratum that is run completely, such as the most skewed one, adds no variance. The intervals cover only the choice of
+layers, not the choice of steps.
 """
 
 from __future__ import annotations
@@ -32,15 +32,15 @@ import numpy as np
 from wss.records import FloatArray
 from wss.rng import stream, uniform
 
-LEAST = 4  # layers in a sample: one that is always in, and three to tell a variance from
-TIED = 0.02  # share of the times' relative spread within which ratios of two policies count as the same
-LEAST_SPREAD = 0.2  # of what independent times would give, where events are rare
-_A_STRATUM = 3  # layers drawn at least
+LEAST = 4  # layers in a sample: one that is always included, and three to estimate a variance
+TIED = 0.02  # ratios of two policies count as equal within this share of the relative spread of times
+LEAST_SPREAD = 0.2  # of the spread that independent times would give, where events are rare
+_A_STRATUM = 3  # least number of layers drawn in a stratum
 
 
 @dataclass(frozen=True, kw_only=True)
 class Stratum:
-    """Layers of similar skew, and those of them that are run; absolute numbers, ascending."""
+    """Layers of similar skew, and those of them that are run; absolute layer indices, ascending."""
 
     layers: tuple[int, ...]
     run: tuple[int, ...]
@@ -48,7 +48,7 @@ class Stratum:
 
 @dataclass(frozen=True)
 class Sample:
-    """A stratified sample of layers. Figures by layer are arrays over `layers`."""
+    """A stratified sample of layers. Arrays by layer follow the order of `layers`."""
 
     strata: tuple[Stratum, ...]
 
@@ -59,12 +59,12 @@ class Sample:
 
     @property
     def weights(self) -> FloatArray:
-        """How many layers each one that is run stands for, [layers run]."""
+        """How many layers each layer run stands for, [layers run]."""
         stands = {layer: len(each.layers) / len(each.run) for each in self.strata for layer in each.run}
         return np.array([stands[layer] for layer in self.layers])
 
     def bias(self, figure: Callable[[FloatArray], float]) -> float:
-        """Return by how much *figure*, a function of weights [layers run], is over its value for all layers."""
+        """Return how far *figure*, a function of weights [layers run], exceeds its value for all layers."""
         weights, value, found = self.weights, figure(self.weights), 0.0
         place = {layer: i for i, layer in enumerate(self.layers)}
         for stratum in self.strata:
@@ -87,9 +87,9 @@ class Sample:
         Parameters
         ----------
         above, below
-            What is summed, and what that is divided by, both [layers run].
+            Numerator and denominator by layer, both [layers run]; a total has no denominator.
         bias
-            What to take off the value.
+            Subtracted from the value.
         """
         value = float(self.weights @ above)
         deviation = above
@@ -104,8 +104,8 @@ class Sample:
     def speedup(self, before: FloatArray, now: FloatArray) -> tuple[float, float, float]:
         """Return the ratio of the totals of times *before* and *now*, [layers run], and the ends of its 95% interval.
 
-        Two policies may differ in a few layers alone, so the interval allows for rare events; of times over themselves
-        it has no width.
+        Two policies may differ in only a few layers, so the interval allows for rare events. It has no width if the
+        times are the same.
         """
         value, low, high = self.estimate(before, now)
         if before is now or not now.any():
@@ -120,7 +120,7 @@ class Sample:
         return self._interval(value, max(self._spread((before - value * now) / total), least))
 
     def _drawn(self, values: FloatArray) -> list[tuple[int, FloatArray]]:
-        """Return the size of each stratum of which layers are drawn, and their *values*."""
+        """Return the size of each stratum that is not run completely, and the *values* of its layers run."""
         place = {layer: i for i, layer in enumerate(self.layers)}
         return [
             (len(stratum.layers), values[[place[layer] for layer in stratum.run]])
@@ -129,13 +129,13 @@ class Sample:
         ]
 
     def _spread(self, values: FloatArray) -> float:
-        """Return the standard deviation of *values* [layers run] in a stratum, pooled over the strata."""
+        """Return the standard deviation of *values* [layers run] within strata, pooled over the strata."""
         drawn = [own for _, own in self._drawn(values)]
         squares = sum(float(((own - own.mean()) ** 2).sum()) for own in drawn)
         return math.sqrt(squares / max(1, sum(len(own) - 1 for own in drawn)))
 
     def _interval(self, value: float, spread: float) -> tuple[float, float, float]:
-        """Return *value* and the ends of its 95% interval, where what is summed over layers has this *spread*."""
+        """Return *value* and the ends of its 95% interval; *spread* is the standard deviation of the layers' terms."""
         from scipy.special import stdtrit  # noqa: PLC0415 - slow to import, and seldom needed
 
         sizes = [(size, len(own)) for size, own in self._drawn(self.weights)]
@@ -149,21 +149,21 @@ class Sample:
 
 
 def draw(layers: Sequence[int], skew: FloatArray, count: int, seed: int) -> Sample:
-    """Draw *count* of *layers*, at least `LEAST` and fewer than there are.
+    """Draw *count* of *layers*, at least `LEAST` and fewer than all.
 
-    An eighth of them, at least one, are the most skewed; the others come from two strata of equally many layers, or
+    An eighth of them, at least one, are the most skewed. The others come from two strata of equally many layers, or
     from one if they are fewer than six.
 
     Parameters
     ----------
     layers
-        Absolute numbers of all layers.
+        Absolute indices of all layers.
     skew
-        Most over mean tokens of an expert, of each, [layers]; among equals the first counts as more skewed.
+        Largest over mean tokens per expert, [layers]; ties rank in layer order.
     count
-        How many to draw.
+        Number of layers to draw.
     seed
-        Of the draw.
+        Seed of the draw.
     """
     order = np.array(layers)[np.argsort(-skew, kind="stable")]
     chance = dict(zip(layers, uniform(stream(seed, "layers", "sample"), len(layers)).tolist(), strict=True))

@@ -1,6 +1,6 @@
-"""From rows to the figures of what was run: sums and ratios of sums over its decode layer runs.
+"""The figures of a run: sums, and ratios of sums, over its decode layer runs. Prefill is separate.
 
-Nothing is extrapolated here: where layers are sampled, `by_layer` has what all of them would give. Prefill is apart.
+Nothing is extrapolated here: where layers are sampled, `by_layer` estimates the figures of all layers.
 """
 
 from __future__ import annotations
@@ -21,9 +21,9 @@ def summarise(ledger: Ledger, wafer: Wafer, decode_tokens: int | None) -> dict[s
     Parameters
     ----------
     ledger
-        Of the policy.
+        The policy's ledger.
     wafer
-        It ran on.
+        The wafer it ran on.
     decode_tokens
         Tokens decoded, or None if not all layers were run: throughput is then unknown (None).
     """
@@ -73,13 +73,13 @@ def summarise(ledger: Ledger, wafer: Wafer, decode_tokens: int | None) -> dict[s
 
 
 def _planning(ledger: Ledger) -> dict[str, Any]:
-    """Return what waiting for plans took, where it is charged; it is part of the other times."""
+    """Return the figures of waiting for plans, where planning time is charged; it is part of the other times."""
     waited = total(ledger.decode, "planning_s")
     return {"planning_time_s": waited} if waited else {}
 
 
 def exchange(decode: list[LayerRow], time: float) -> dict[str, Any]:
-    """Return the figures of the all-to-all of token activations; *time* is what the rows took together."""
+    """Return the figures of the all-to-all of token activations; *time* is the total time of the rows."""
     there, back = total(decode, "dispatch_s"), total(decode, "combine_s")
     return {
         "dispatch_time_s": there,
@@ -90,7 +90,7 @@ def exchange(decode: list[LayerRow], time: float) -> dict[str, Any]:
 
 
 def _moves(ledger: Ledger) -> dict[str, Any]:
-    """Return what rebalancing cost, where a policy does it; its bytes, hops and time are part of the other figures."""
+    """Return the cost of rebalancing, if any; its bytes, hops and time are part of the other figures."""
     if ledger.rebalances is None:
         return {}
     rows = [row for row in ledger.rows if row.phase == "rebalance"]
@@ -107,7 +107,7 @@ def total(rows: Iterable[LayerRow], column: str) -> float:
 
 
 def gini(amounts: FloatArray) -> float:
-    """Return the Gini coefficient of *amounts* [n]: 0 when all are equal, near 1 when one has everything."""
+    """Return the Gini coefficient of *amounts* [n]: 0 if all are equal, near 1 if one has everything."""
     if not amounts.sum():
         return 0.0
     ascending = np.sort(amounts)
@@ -118,6 +118,6 @@ def gini(amounts: FloatArray) -> float:
 
 
 def name_link(wafer: Wafer, link: int) -> str:
-    """Return a link as its two ends, such as ``(0,0)->(1,0)`` or ``(0,3)->switch(0)``."""
+    """Return the name of a link: its two ends, such as ``(0,0)->(1,0)`` or ``(0,3)->switch(0)``."""
     source, target = wafer.links[link].tolist()
     return f"{wafer.name(source)}->{wafer.name(target)}"

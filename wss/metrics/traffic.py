@@ -1,4 +1,4 @@
-"""The traffic of a layer run: what the plan asks for, and a check that network and memories carried just that."""
+"""The traffic of a layer run: the traffic planned, and checks that network and memories carried exactly that."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import numpy as np
 from wss.hardware.wafer import Wafer
 from wss.records import Exchanged, FloatArray, LayerRun, Plan
 
-# Rounding allowed between bytes planned and bytes integrated over changing rates, as a share of the largest.
+# Rounding error allowed between planned bytes and bytes integrated over changing rates, relative to the largest.
 ROUNDING = 1e-9
 
 
@@ -18,8 +18,8 @@ ROUNDING = 1e-9
 class TrafficTotals:
     """Reads, hops and bytes of one layer run.
 
-    Remote and local reads are by where they come from, HBM or LLC; *llc_hit_bytes* of both came out of an LLC, and
-    *prefetched_bytes* come on top. byte_hops is the sum over remote reads of bytes times hops.
+    Remote and local reads are counted by their source, HBM or LLC. *llc_hit_bytes* is the part of both that came from
+    an LLC; *prefetched_bytes* come on top. byte_hops is the sum over remote reads of bytes times hops.
     """
 
     remote_reads: int
@@ -34,7 +34,7 @@ class TrafficTotals:
 
 
 def traffic(plan: Plan, run: LayerRun, wafer: Wafer, expert_bytes: float) -> TrafficTotals:
-    """Return the traffic that *plan* asks for, its hits and prefetches as *run* found them."""
+    """Return the traffic of *plan*, with the LLC hits and prefetches of *run*."""
     hops = int(wafer.hops[plan.source, plan.die].sum())
     remote = int(plan.remote.sum())
     return TrafficTotals(
@@ -56,7 +56,7 @@ def check_conservation(plan: Plan, run: LayerRun, wafer: Wafer, expert_bytes: fl
     Raises
     ------
     AssertionError
-        If not: an error of wss, not of its user.
+        If not: a bug in wss, not a user error.
     """
     at_dies, over_links = _planned(plan.source, plan.die, plan.copy, run.hit, wafer.routes, wafer.num_links)
     expected = {
@@ -81,7 +81,7 @@ def check_conservation(plan: Plan, run: LayerRun, wafer: Wafer, expert_bytes: fl
 def _planned(source, die, copy, hit, routes, num_links):  # type: ignore[no-untyped-def]
     """Return experts read from each HBM, from each LLC and written to each HBM, [3, dies]; over links, [2, links].
 
-    Over links go the experts, and against them what asks for them.
+    The first row of links counts experts, the second their requests, which travel the opposite way.
     """
     at_dies, over_links = np.zeros((3, routes.shape[0]), np.int64), np.zeros((2, num_links), np.int64)
     for task in range(source.size):
@@ -99,12 +99,12 @@ def _planned(source, die, copy, hit, routes, num_links):  # type: ignore[no-unty
 
 
 def check_exchange(plan: Plan, exchanged: Exchanged, wafer: Wafer) -> None:
-    """Check that each die was sent as many tokens as can be, each link carried just those bytes, none beyond its speed.
+    """Check the tokens that each die received and the bytes of each link, and that no link exceeded its bandwidth.
 
     Raises
     ------
     AssertionError
-        If not: an error of wss, not of its user.
+        If not: a bug in wss, not a user error.
     """
     dies = wafer.num_dies
     most = np.bincount(plan.die, plan.tokens, dies)
@@ -128,7 +128,7 @@ def check_exchange(plan: Plan, exchanged: Exchanged, wafer: Wafer) -> None:
 
 
 def _sent(exchanged: Exchanged, wafer: Wafer) -> FloatArray:
-    """Return how many tokens each die sends to each other one, [dies, dies], and check those that nodes are sent."""
+    """Return the tokens that each die sends to each other die, [dies, dies]; check the tokens received by nodes."""
     dies, nodes = wafer.num_dies, len(exchanged.met)
     if nodes == 0:
         return np.broadcast_to(exchanged.received / dies, (dies, dies))
@@ -138,5 +138,5 @@ def _sent(exchanged: Exchanged, wafer: Wafer) -> FloatArray:
         raise AssertionError(f"{exchanged.met} tokens to the nodes of dies that receive {of_node}")
     node, gpu = wafer.coordinates.T
     lane = gpu[:, None] == gpu
-    between = np.where(lane, exchanged.met[node] / dies, 0.0)  # to the GPU of the same number
+    between = np.where(lane, exchanged.met[node] / dies, 0.0)  # to the GPU of the same local rank
     return np.where(node[:, None] == node, exchanged.received * (nodes / dies), between)

@@ -1,4 +1,4 @@
-"""The models whose expert layers are served: their shapes and the known ones by name."""
+"""The served MoE models: their shapes, and presets by name."""
 
 from wss.models.precision import AnyPrecision, Precision, PrecisionName
 from wss.models.presets import MODELS

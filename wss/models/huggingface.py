@@ -1,4 +1,4 @@
-"""The facts of a model in a Hugging Face ``config.json``, in all the spellings that models use."""
+"""Reading a model from a Hugging Face ``config.json``, with the spellings that models use."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from wss.models.strange_keys import check_keys
 
 _NESTED = ("text_config", "llm_config", "language_config", "thinker_config")
 
-# Our word for a fact, and how configs spell it; a dot leads into a nested mapping (DBRX).
+# Our name for a fact, and its spellings in configs; a dot leads into a nested mapping (DBRX).
 _SPELLINGS = {
     "num_layers": ("num_hidden_layers", "num_layers", "n_layers", "n_layer"),
     "hidden_size": ("hidden_size", "d_model", "n_embd"),
@@ -68,7 +68,7 @@ MARKS = {
     *(spelling.partition(".")[0] for fact in ("num_experts", "top_k") for spelling in _SPELLINGS[fact]),
 } - {"num_experts"}
 _LATENT = ("moe_latent_size", "routed_expert_hidden_size", "moe_hidden_size")
-# Of these facts and rules, unknown keys that are nearly theirs are refused.
+# Unknown keys that resemble these facts and rules are refused.
 _GUARDED = {
     *KNOWN,
     *_LATENT,
@@ -87,24 +87,24 @@ _GUARDED = {
     ),
 }
 _FROM_ZERO = ("zero_experts", "num_shared_experts", "shared_intermediate_size", "a_shared_expert", "qk_rope_head_dim")
-# With these, experts have a size of their own, and intermediate_size is that of dense layers.
+# If any of these is given, experts have a size of their own, and intermediate_size is that of dense layers.
 _OWN_SIZE = ("n_routed_experts", "first_k_dense_replace", "decoder_sparse_step", "shared_expert_intermediate_size")
 _GATED = ("silu", "swish", "swiglu", "swigluoai", "situ", "gelu", "gelu_new", "gelu_pytorch_tanh", "geglu")
 _UNGATED = ("relu2", "squared_relu", "relu_squared")
 
 
 def is_config(mapping: Mapping[str, Any]) -> bool:
-    """Whether *mapping* is a config.json, or part of one, rather than a model in our own words."""
+    """Whether *mapping* is a config.json, or part of one, rather than a model with wss's keys."""
     return not {"num_layers", "moe_layers", "top_k"} <= set(mapping) and bool(MARKS & set(mapping))
 
 
 def facts_of(config: Mapping[str, Any], name: str) -> dict[str, Any]:
-    """Return the fields of a `ModelShape` called *name* that *config* gives.
+    """Return the fields of a `ModelShape` named *name* from *config*.
 
     Raises
     ------
     ConfigError
-        With a line for each fault, ``key: what; what would be right``; without the key where none is at fault.
+        With one line per error, ``key: what; what would be right``; without the key if the error has none.
     """
     try:
         return _Facts(_text_part(config)).fields(name)
@@ -141,7 +141,7 @@ class _Facts:
         return value
 
     def find(self, fact: str) -> int | None:
-        """Return a whole number, None if it is not given; raise ValueError if it is none, or given twice unlike."""
+        """Return an integer, None if it is not given; raise ValueError if it is not one, or contradictory."""
         found: dict[str, int] = {}
         least = 0 if fact in _FROM_ZERO or fact == "num_experts" else 1
         for spelling in _SPELLINGS[fact]:
@@ -161,11 +161,11 @@ class _Facts:
         return next(iter(found.values()), None)
 
     def _key(self, fact: str) -> str:
-        """Return the key that gives a fact which is there."""
+        """Return the key of a fact that is given."""
         return next(spelling for spelling in _SPELLINGS[fact] if self._at(spelling) is not None)
 
     def need(self, fact: str, what: str) -> int:
-        """Return a whole number that must be given."""
+        """Return an integer that must be given."""
         value = self.find(fact)
         if value is None:
             raise ValueError(f"{what} is missing; give {' or '.join(_SPELLINGS[fact][:3])}")
@@ -219,7 +219,7 @@ class _Facts:
         return {key: value for key, value in fields.items() if value is not None}
 
     def _num_layers(self) -> int:
-        """Return how many layers there are; LongCat's have two attentions each, which some files count as layers."""
+        """Return the number of layers. LongCat's have two attentions each, which some files count as layers."""
         if str(self._config.get("model_type", "")).startswith("longcat") and "num_layers" in self._config:
             return _Facts({"num_layers": self._config["num_layers"]}).need("num_layers", "how many layers there are")
         blocks = self._config.get("layers_block_type")  # transformers 5 writes no other count for Nemotron-H
@@ -231,7 +231,7 @@ class _Facts:
         return count
 
     def _expert_size(self, *, all_sparse: bool) -> int:
-        """Return the intermediate size of an expert, which is that of the model where there is no other."""
+        """Return the intermediate size of an expert; the model's own if there is no other."""
         own, general = self.find("moe_intermediate_size"), self.find("intermediate_size")
         if own is not None:
             return own
@@ -254,7 +254,7 @@ class _Facts:
         return own if own is not None or all_sparse else self.find("intermediate_size")
 
     def _shared(self, size: int) -> dict[str, int]:
-        """Return how many shared experts there are, and how wide they are together."""
+        """Return the number of shared experts, and their total width."""
         count, width = self.find("num_shared_experts"), self.find("shared_intermediate_size")
         each = self.find("a_shared_expert")
         if str(self._config.get("model_type", "")).startswith("llama4"):
@@ -276,11 +276,11 @@ class _Facts:
         if act is None or act in _GATED:
             return 3
         raise ValueError(
-            f"hidden_act: {act!r} does not tell whether experts have a gate; write the model out with expert_matrices"
+            f"hidden_act: {act!r} does not say whether experts have a gate; write the model out with expert_matrices"
         )
 
     def _attention(self, hidden: int) -> dict[str, int] | None:
-        """Return the sizes of attention, as far as it is one for all layers."""
+        """Return the sizes of attention, if all layers share them."""
         if any(isinstance(self._at(s), list) for s in (*_SPELLINGS["num_heads"], *_SPELLINGS["num_kv_heads"])):
             return None
         heads = self.find("num_heads")
@@ -305,7 +305,7 @@ class _Facts:
 
 
 def _alike(spelling: str, values: list[Any]) -> Any:
-    """Return the one value that all layers have."""
+    """Return the one value that all layers share."""
     if any(value != values[0] for value in values):
         raise ValueError(
             f"{spelling}: differs from layer to layer, {str(values[:4])[1:-1]}...; one value for all layers is modelled"

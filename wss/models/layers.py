@@ -1,4 +1,4 @@
-"""Layer numbers as people write them: ``3-60``, ``0, 3-60`` or a list of such."""
+"""Layer indices as text: ``3-60``, ``0, 3-60`` or a list of such."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ def layer_numbers(value: str | Sequence[object]) -> tuple[int, ...]:
     Raises
     ------
     ValueError
-        If a piece is no layer or range, or the layers are not ascending, each once.
+        If a piece is neither a layer nor a range, or the layers are not strictly ascending.
     """
     pieces = value.split(",") if isinstance(value, str) else [part for item in value for part in _pieces(item)]
     layers: list[int] = []

@@ -1,7 +1,7 @@
-"""In how many bits the weights of experts are stored, what they are computed in, and what tokens are held in.
+"""Precision: the bits of stored expert weights, the format of computation, and the format of tokens.
 
-A plain name, such as ``fp8``, says that weights are stored and computed in it. `Precision` states each apart, as
-weights of 4 bits are often computed in 16 (MXFP4 on Hopper, INT4 "W4A16").
+A plain name, such as ``fp8``, stands for both storage and computation. `Precision` gives each separately, as weights of
+4 bits are often computed in 16 (MXFP4 on Hopper, INT4 "W4A16").
 """
 
 from __future__ import annotations
@@ -13,36 +13,36 @@ from wss.errors import CHECKED, of_sound_fields
 
 PrecisionName = Literal["fp16", "bf16", "fp8", "fp4"]
 Format = Literal["fp16", "bf16", "fp8", "fp4", "mxfp4", "nvfp4", "int4", "int4_g128"]
-Peak = Literal["fp16", "fp8", "fp4"]  # whose FLOP/s a die states
+Peak = Literal["fp16", "fp8", "fp4"]  # formats for which a die has a peak FLOP/s
 
-# Bits of a weight as it is stored, with its share of the scales of its block.
+# Bits of a stored weight, including its share of its block's scales.
 BITS: dict[Format, float] = {
     "fp16": 16.0,
     "bf16": 16.0,
     "fp8": 8.0,  # scales left out: one FP32 for a block of 128 x 128 (DeepSeek-V3) is 0.002 bits
     "fp4": 4.0,  # elements alone
-    "mxfp4": 4.25,  # E8M0, 8 bits, for 32 weights (OCP Microscaling Formats MX v1.0, section 5)
+    "mxfp4": 4.25,  # elements alone
     "nvfp4": 4.5,  # E4M3, 8 bits, for 16 weights (NVIDIA's NVFP4); one FP32 a tensor left out
-    "int4": 4.5,  # BF16 for 32 weights, symmetric: Kimi-K2-Thinking's quantization_config, group_size 32
+    "int4": 4.5,  # E4M3, 8 bits, for 16 weights (NVIDIA's NVFP4); one FP32 per tensor left out
     "int4_g128": 4.125,  # FP16 for 128 weights, symmetric: the usual group of GPTQ and Marlin
 }
 
 
 @dataclass(frozen=True, kw_only=True)
 class Precision:
-    """What routed experts are stored and computed in.
+    """The formats in which routed experts are stored and computed.
 
     Attributes
     ----------
     weights
         Format in which weights are stored, read and moved.
     compute
-        Whose peak FLOP/s of the die applies; BF16 has FP16's.
+        Format whose peak FLOP/s of the die applies; BF16 has FP16's.
     activations
-        Elements of tokens in the buffers of a die, and on their way to the experts and back where `dispatch` gives no
-        bytes. None for 2 bytes in buffers and dispatch's own defaults on the way.
+        Format of tokens in the buffers of a die, and in dispatch and combine where `dispatch` gives no bytes. None for
+        2 bytes in buffers and the defaults of `dispatch`.
     kv
-        Of the KV cache, which a fixed batch does not have: nothing reads it, so it must be the default.
+        Format of the KV cache, which a fixed batch does not have: nothing reads it, so it must be the default.
 
     Raises
     ------
@@ -68,7 +68,7 @@ class Precision:
 
     @property
     def activation_bytes(self) -> float | None:
-        """Bytes of an element of a token; None if not stated."""
+        """Bytes per element of a token; None if not stated."""
         return None if self.activations is None else BITS[self.activations] / 8
 
 
@@ -81,11 +81,11 @@ def weight_bits(precision: Format | Precision) -> float:
 
 
 def peak_of(precision: AnyPrecision) -> Peak:
-    """Return under which name a die states the peak FLOP/s that applies."""
+    """Return the name of the applicable peak FLOP/s of a die."""
     compute = precision.compute if isinstance(precision, Precision) else precision
     return "fp16" if compute == "bf16" else compute
 
 
 def stated_activation_bytes(precision: AnyPrecision) -> float | None:
-    """Return the bytes of an element of a token, or None where *precision* does not state them."""
+    """Return the bytes per element of a token; None if *precision* does not state them."""
     return precision.activation_bytes if isinstance(precision, Precision) else None

@@ -1,4 +1,4 @@
-"""Known models, each with the source of its numbers: its config.json on the Hugging Face hub."""
+"""Model presets, each with the source of its numbers: its config.json on the Hugging Face Hub."""
 
 from __future__ import annotations
 

@@ -1,9 +1,9 @@
 """How routers choose experts from logits.
 
 A router turns logits into scores, by softmax over the experts or by a sigmoid of each. It may add a correction bias to
-the scores, for the choice alone. It may rank groups of neighbouring experts first and keep the best groups: by the sum
-of a group's two best scores where scores are sigmoids (DeepSeek-V3), by its best score where they are a softmax
-(DeepSeek-V2). Of what is left it takes the top k, of equal ones the lower expert.
+the scores, for the choice alone. It may first rank groups of neighbouring experts and keep the best groups: by the sum
+of a group's two best scores with a sigmoid (DeepSeek-V3), by its best score with a softmax (DeepSeek-V2). It then takes
+the top k of the remaining experts; ties go to the lower expert.
 """
 
 from __future__ import annotations
@@ -27,9 +27,9 @@ class Router:
     Attributes
     ----------
     score
-        What makes scores of logits; None where it is neither, which matters where a bias or groups need scores.
+        The score function; None if it is neither, which matters only if a bias or groups need scores.
     groups, topk_groups
-        Groups of neighbouring experts, and how many of them a token may use; None where that is not known.
+        Groups of neighbouring experts, and how many of them a token may use; None if unknown.
     needs_bias
         Whether a correction bias, a weight of the checkpoint, is added to the scores.
 
@@ -54,7 +54,7 @@ class Router:
     def choose(
         self, logits: npt.NDArray[Any], top_k: int, bias: npt.NDArray[np.float64] | None = None
     ) -> npt.NDArray[np.int64]:
-        """Return the experts that are chosen, best first, [layers, tokens, top_k].
+        """Return the chosen experts, best first, [layers, tokens, top_k].
 
         Parameters
         ----------
@@ -64,14 +64,14 @@ class Router:
         Raises
         ------
         ValueError
-            If the groups do not divide the experts, those that a token may use have fewer than top_k, or what the
-            choice needs is not known.
+            If the groups do not divide the experts, the groups that a token may use have fewer than top_k experts, or a
+            required fact is unknown.
         """
         layers, tokens, experts = logits.shape
         if self.topk_groups is None:
-            raise ValueError(f"how many of {self.groups} groups a token may use is not known; say how many")
+            raise ValueError(f"how many of {self.groups} groups a token may use is unknown; give the number")
         if self.score is None and (bias is not None or self.topk_groups < self.groups):
-            raise ValueError("what makes scores of logits is not known, and a bias or groups need scores; say what")
+            raise ValueError("the score function is unknown, and a bias or groups need scores; give it")
         if experts % self.groups:
             raise ValueError(f"{self.groups} groups do not divide {experts} experts; give groups of one size")
         size = experts // self.groups
@@ -80,7 +80,7 @@ class Router:
                 f"{self.topk_groups} groups have {self.topk_groups * size} experts, fewer than top-{top_k}"
             )
         if bias is None and self.topk_groups == self.groups:
-            score = logits  # scores rank as logits do
+            score = logits  # scores have the order of logits
         else:
             score = self._scores(logits.astype(np.float64))
             score = score if bias is None else score + bias[:, None]

@@ -1,4 +1,4 @@
-"""What is known of models' routers: of each preset, and of a model by its config.json."""
+"""The routers of models: of each preset, and of a model from its config.json."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ ROUTERS: dict[str, Router] = {
 }
 
 
-# How configs spell a fact.
+# Spellings of a fact in configs.
 _SCORES = (
     *("scoring_func", "score_func", "score_function", "moe_router_activation_func", "moe_router_score_function"),
     *("router_scoring_func", "moe_router_activation"),
@@ -33,8 +33,8 @@ _BIASES = (
 )
 _GROUPS = ("n_group", "num_expert_group", "num_expert_groups")
 _LIMITS = ("topk_group", "num_limited_groups")
-# The code of these models adds a correction bias to such scores, whether or not their config.json says so.
-# Of some it is neither a softmax nor a sigmoid.
+# The code of these models adds a correction bias to such scores, even if their config.json does not say so.
+# For some the score is neither a softmax nor a sigmoid.
 _BIASED: dict[str, Score | None] = {
     **dict.fromkeys(("deepseek_v3", "deepseek_v32", "kimi_k2", "kimi_linear", "glm4_moe", "glm4_moe_lite"), "sigmoid"),
     **dict.fromkeys(("glm4v_moe", "glm4v_moe_text", "glm_moe_dsa", "dots1", "nemotron_h", "solar_open"), "sigmoid"),
@@ -50,14 +50,14 @@ _BIASED: dict[str, Score | None] = {
 
 
 def router_of(model: ModelShape) -> Router | None:
-    """Return how *model*'s router chooses, None where it is not known."""
+    """Return *model*'s router, None if it is unknown."""
     if model.router is not None:
         return model.router
     return next((router for name, router in ROUTERS.items() if MODELS[name].name == model.name), None)
 
 
 def router_in(config: Mapping[str, Any]) -> dict[str, Any] | None:
-    """Return the fields of the router of a config.json, None where it does not say how experts are chosen.
+    """Return the fields of the router in a config.json, None if it does not say how experts are chosen.
 
     DeepSeek's topk_method: noaux_tc adds a bias, group_limited_greedy ranks groups, greedy does neither.
     """
@@ -86,13 +86,13 @@ def _first(config: Mapping[str, Any], names: tuple[str, ...]) -> Any:
 
 
 def _count(config: Mapping[str, Any], names: tuple[str, ...]) -> int:
-    """Return a number of groups, 1 where there are none or what is given is no number."""
+    """Return a number of groups, 1 if there are none or the value is not a number."""
     value = _first(config, names)
     return value if isinstance(value, int) and not isinstance(value, bool) and value > 1 else 1
 
 
 def _limit(config: Mapping[str, Any], groups: int) -> int | None:
-    """Return how many groups a token may use, None if that is not told, or cannot be."""
+    """Return the number of groups that a token may use, None if it is missing or invalid."""
     if groups == 1:
         return 1
     value = _first(config, _LIMITS)

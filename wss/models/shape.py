@@ -1,7 +1,7 @@
 """The sizes of a Mixture-of-Experts model.
 
-A routed expert is three matrices (gate, up, down) of hidden x intermediate weights, so it holds 3·h·i parameters and
-spends 6·h·i FLOP on a token (a multiply and an add a weight); or two (up, down: no gate, as with squared ReLU). Sizes
+A routed expert is three matrices (gate, up, down) of hidden x intermediate weights, so it has 3·h·i parameters and
+takes 6·h·i FLOP per token (a multiply and an add per weight); or two (up, down: no gate, as with squared ReLU). Sizes
 of attention, dense layers, shared experts and vocabulary are facts of the model that a fixed batch does not use.
 """
 
@@ -24,7 +24,7 @@ SizeFromZero = Annotated[int, Ge(0), Le(10**6)]
 # config.json); Super's experts work on vectors of moe_latent_size.
 _TWO_MATRICES = {(128, 2688, 1856): "Nemotron 3 Nano", (512, 1024, 2688): "Nemotron 3 Super"}
 
-_OPTION = {"option": True}  # stays unsaid in provenance where it has its default
+_OPTION = {"option": True}  # left out of provenance at its default
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,30 +65,30 @@ class Attention:
 
 @dataclass(frozen=True, kw_only=True)
 class ModelShape:
-    """One model; layer numbers are absolute (as in the checkpoint), counted from 0.
+    """One model; layer indices are absolute (as in the checkpoint), from 0.
 
     Attributes
     ----------
     num_experts
-        Routed experts of a layer that have weights.
+        Routed experts per layer that have weights.
     top_k
-        Choices of the router for a token, those of zero-computation experts among them.
+        Experts that the router chooses per token, zero-computation experts included.
     expert_matrices
-        3 (gate, up, down) or 2 (up, down); None where it is not said, and taken to be 3.
+        3 (gate, up, down) or 2 (up, down); None counts as 3.
     zero_experts
         Experts without weights and FLOP, which the router may choose: ids num_experts and above.
     expert_groups
-        Groups of neighbouring experts between which the router chooses first (n_group); 1 for none.
+        Groups of neighbouring experts among which the router chooses first (n_group); 1 for none.
     router
-        How experts are chosen from logits, if it is known: read when logits are imported.
+        How experts are chosen from logits, if known: used when logits are imported.
     attention, dense_intermediate_size, num_shared_experts, shared_intermediate_size, vocab_size
-        Facts that a fixed batch does not use. *shared_intermediate_size* is of all shared experts together.
+        Facts that a fixed batch does not use. *shared_intermediate_size* is the total of all shared experts.
 
     Raises
     ------
     ValueError
         If top_k exceeds the experts, expert_groups do not divide them, moe_layers are not ascending layers of the
-        model, or expert_matrices are not said and the sizes are those of a model whose experts have two.
+        model, or expert_matrices is None and the sizes are those of a model whose experts have two.
     """
 
     __pydantic_config__ = CHECKED
@@ -135,17 +135,17 @@ class ModelShape:
 
     @property
     def num_choices(self) -> int:
-        """How many experts of a layer the router can choose: those with weights, and zero-computation ones."""
+        """Experts per layer that the router can choose: those with weights, and zero-computation experts."""
         return self.num_experts + self.zero_experts
 
     @property
     def matrices(self) -> int:
-        """Matrices of an expert."""
+        """Number of matrices of an expert."""
         return self.expert_matrices or 3
 
     @property
     def flop_per_token(self) -> float:
-        """FLOP one expert spends on one token."""
+        """FLOP of one expert for one token."""
         return 2.0 * self.matrices * self.hidden_size * self.moe_intermediate_size
 
     def expert_bytes(self, precision: Format | AnyPrecision) -> float:
@@ -155,15 +155,15 @@ class ModelShape:
 
     @property
     def activation_bytes(self) -> float:
-        """Bytes of buffers that one token takes on a die that computes one of its experts.
+        """Bytes of buffers per token on a die that computes one of its experts.
 
-        Input and output (hidden) and what all matrices but down give (intermediate each), at 2 bytes an element
-        whatever the precision of the weights.
+        These are input and output (hidden) and the outputs of all matrices except down (intermediate each), at 2 bytes
+        per element, whatever the precision of the weights.
         """
         return 2.0 * (2 * self.hidden_size + (self.matrices - 1) * self.moe_intermediate_size)
 
     def buffer_bytes(self, precision: AnyPrecision) -> float:
-        """Bytes of the same buffers where *precision* may state in what activations are held."""
+        """Bytes of the same buffers, in the format of activations if *precision* states it."""
         return self.activation_bytes / 2.0 * (stated_activation_bytes(precision) or 2.0)
 
     def weight_bytes(self, precision: Format | AnyPrecision) -> float:

@@ -1,6 +1,6 @@
-"""Which layers of a Hugging Face config.json are MoE layers.
+"""The MoE layers of a Hugging Face config.json.
 
-Models say it in many ways. Every rule that a config states must hold, and a list of layers must agree with the rules.
+Models state them in many ways. Every rule in a config must hold, and a list of layers must agree with the rules.
 """
 
 from __future__ import annotations
@@ -23,15 +23,15 @@ _BLOCKS = ("mamba", "attention", "mlp", "linear_attention", "full_attention", "s
 
 
 def _every(step: int, offset: int) -> Callable[[int], bool]:
-    """Return whether a layer is each *step*-th, the first of them *offset*."""
+    """Return a test for every *step*-th layer, starting at *offset*."""
     return lambda layer: layer % step == offset
 
 
-# Of a whole number, which layers may be MoE layers.
+# For each rule, a function of its integer that returns a test of whether a layer may be a MoE layer.
 _RULES: dict[str, Callable[[int], Callable[[int], bool]]] = {
     "first_k_dense_replace": lambda dense: lambda layer: layer >= dense,  # DeepSeek, GLM, Kimi
     "num_dense_layers": lambda dense: lambda layer: layer >= dense,  # LFM2-MoE, AFMoE
-    "first_last_k_dense_replace": lambda dense: lambda layer: layer >= dense,  # K-EXAONE, at first
+    "first_last_k_dense_replace": lambda dense: lambda layer: layer >= dense,  # early K-EXAONE
     "moe_layer_num_skipped": lambda dense: lambda layer: layer >= dense,  # Hunyuan
     "moe_layer_freq": lambda step: _every(step, 0),  # DeepSeek
     "moe_layer_frequency": lambda step: _every(step, step - 1),  # Arctic
@@ -40,10 +40,10 @@ _RULES: dict[str, Callable[[int], Callable[[int], bool]]] = {
     "moe_layer_start_index": lambda first: lambda layer: layer >= first,  # ERNIE 4.5
     "moe_layer_end_index": lambda last: lambda layer: layer <= last,
     "moe_layer_interval": lambda step: _every(step, step - 1),
-    "expert_layer_period": lambda step: lambda layer: True,  # Jamba: together with its offset
+    "expert_layer_period": lambda step: lambda layer: True,  # Jamba: with its offset
     "expert_layer_offset": lambda offset: lambda layer: True,
 }
-# Where a config has two rules of one kind, both must say the same: how many dense layers come first, or the step.
+# Two rules of one kind must agree: on the number of leading dense layers, or on the step.
 _KINDS = (
     (
         "first_k_dense_replace",
@@ -82,7 +82,7 @@ def moe_layers(config: Mapping[str, Any], num_layers: int) -> tuple[int, ...]:
     """
     rules = _by_rules(config, num_layers)
     lists = {key: layers for key in _LISTS if (layers := _listed(config, key, num_layers)) is not None}
-    blocks = config.get("layers_block_type")  # Nemotron-H; Jamba's have no MoE among them
+    blocks = config.get("layers_block_type")  # Nemotron-H; Jamba's has no MoE entries
     if isinstance(blocks, list) and "moe" in blocks:
         lists["layers_block_type"] = _flagged("layers_block_type", blocks, num_layers, ("moe",), _BLOCKS)
     _check_agreement(rules, lists)
@@ -93,7 +93,7 @@ def moe_layers(config: Mapping[str, Any], num_layers: int) -> tuple[int, ...]:
 
 
 def _check_agreement(rules: Mapping[str, Layers], lists: Mapping[str, Layers]) -> None:
-    """Check that lists are equal, that they hold to all rules, and that rules of one kind are equal."""
+    """Check that lists are equal, that they satisfy all rules, and that rules of one kind are equal."""
     for key, layers in lists.items():
         other = next((name for name, others in lists.items() if others != layers), None)
         other = other or next((name for name, allowed in rules.items() if not layers <= allowed), None)
@@ -107,7 +107,7 @@ def _check_agreement(rules: Mapping[str, Layers], lists: Mapping[str, Layers]) -
 
 
 def _by_rules(config: Mapping[str, Any], num_layers: int) -> dict[str, Layers]:
-    """Return for every rule of *config* the layers for which it holds."""
+    """Return the layers that satisfy each rule of *config*."""
     rules: dict[str, Layers] = {}
     every = range(num_layers)
     for key, rule in _RULES.items():
@@ -117,7 +117,7 @@ def _by_rules(config: Mapping[str, Any], num_layers: int) -> dict[str, Layers]:
         if isinstance(value, list | tuple):
             if key in _LISTS:
                 continue
-            raise ValueError(f"{key}: a list is not known here; write the model out with moe_layers")
+            raise ValueError(f"{key}: a list is not supported here; write the model out with moe_layers")
         least = 0 if key in _FROM_ZERO else 1
         if isinstance(value, bool) or not isinstance(value, int) or value < least:
             raise ValueError(f"{key}: {value!r} is not right; it should be a whole number from {least} on")
@@ -133,7 +133,7 @@ def _by_rules(config: Mapping[str, Any], num_layers: int) -> dict[str, Layers]:
 
 
 def _listed(config: Mapping[str, Any], key: str, num_layers: int) -> Layers | None:
-    """Return the layers that the list *key* names; None if there is none."""
+    """Return the layers in the list *key*; None if there is none."""
     value = config.get(key)
     if value is None or value == [] or (key in _RULES and not isinstance(value, list)):
         return None
@@ -149,7 +149,7 @@ def _listed(config: Mapping[str, Any], key: str, num_layers: int) -> Layers | No
 
 
 def _flagged(key: str, value: Any, num_layers: int, sparse: tuple[Any, ...], others: tuple[Any, ...]) -> Layers:
-    """Return the layers whose entry of *value* is one of *sparse*, and not of the *others*."""
+    """Return the layers whose entry of *value* is one of *sparse*; all others must be one of *others*."""
     if not isinstance(value, list) or len(value) != num_layers:
         count = f"{len(value)} entries" if isinstance(value, list) else repr(value)
         raise ValueError(f"{key}: has {count} for {num_layers} layers; give one for each")
@@ -160,7 +160,7 @@ def _flagged(key: str, value: Any, num_layers: int, sparse: tuple[Any, ...], oth
 
 
 def _numbers(key: str, value: Any, num_layers: int) -> Layers:
-    """Return the layers that *value* numbers, in whatever order."""
+    """Return the layers whose indices are in *value*, in any order."""
     try:
         if isinstance(value, str):
             numbers = layer_numbers(value)

@@ -1,7 +1,7 @@
-"""Keys of a config.json that nobody here knows and that may say how many experts there are, or in which layers.
+"""Unknown keys of a config.json that may say how many experts there are, or in which layers.
 
-A config has many keys that change no routed expert, so most unknown keys are passed over. Those below are not: a
-misspelt rule would give every layer experts, and nobody would notice.
+A config has many keys that change no routed expert, so most unknown keys are ignored. Those below are not: a
+misspelt rule would silently give every layer experts.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ def _set(words: str) -> set[str]:
     return set(words.split())
 
 
-# Words of a key. Some of the first and of the second kind make a rule; so do those of the third kind alone.
+# Words of a key. A rule has a word of the first and one of the second set, or only words of the third.
 _EXPERTS = {"moe", "expert", "experts", "sparse", "dense", "ffn", "mlp"}
 _WHERE = _set(
     "freq frequency period interval step steps every stride offset start end first last prefix suffix pattern types "
@@ -31,7 +31,7 @@ _WHERE = _set(
 _ALONE = _set("freq frequency period interval step every stride pattern types schedule interleave")
 _GENERIC = _ALONE | _set("layer layers block blocks decoder hybrid first last offset start n k")
 _COUNTS = _set("n num number of total moe routed local router active activated selected per tok token k")
-# Of real models, and no rule for experts: what attention or Mamba is where, sizes, and the layers of a draft model.
+# Keys of real models that are no rule for experts: which layers are attention or Mamba, sizes, draft layers.
 _HARMLESS = re.compile(
     r"(^|_)(attn|attention|window|rope|vision|audio|mamba|lora|index|size|dim|bias|act|dtype|coef)(_|$)"
 )
@@ -51,8 +51,8 @@ _GENERATION = (
     "repetition_penalty",
     "num_return_sequences",
 )
-_GENERATION_TOP_K = 50  # what transformers writes into a config where nobody chose
-_ALIKE = 0.9  # from here on a key is a known one, misspelt
+_GENERATION_TOP_K = 50  # transformers' default, which it writes into configs
+_ALIKE = 0.9  # similarity from which a key counts as a misspelling
 _SPACING = re.compile(r"interval|freq|period|every|step")
 
 
@@ -64,7 +64,7 @@ def check_keys(config: Mapping[str, Any], known: Iterable[str], num_layers: int,
     known
         The keys that are read.
     counts
-        How many experts there are and how many a token has, each by the key that says it.
+        Number of experts, and of experts per token, each by its key.
 
     Raises
     ------
@@ -96,7 +96,7 @@ def _words(key: str) -> set[str]:
 
 
 def _is_rule(key: str, value: Any, num_layers: int) -> bool:
-    """Whether *key* may say which layers have experts; a spacing of 1 leaves none out."""
+    """Whether *key* may say which layers have experts; a spacing of 1 skips none."""
     if _OF_DRAFT.search(key) or (value == 1 and _SPACING.search(key)):
         return False
     kinds = {entry.lower() for entry in value if isinstance(entry, str)} if isinstance(value, list) else set()
@@ -113,13 +113,13 @@ def _is_rule(key: str, value: Any, num_layers: int) -> bool:
 
 
 def _is_count(key: str) -> bool:
-    """Whether *key* may say how many experts there are, or how many a token has."""
+    """Whether *key* may give the number of experts, or of experts per token."""
     words = _words(key)
     return bool(words & {"expert", "experts"}) and words <= _COUNTS | {"expert", "experts"} and len(words) > 1
 
 
 def _check_count(key: str, value: Any, counts: Mapping[str, int]) -> None:
-    """Check that the count *value* is one that another key gives."""
+    """Check that the count *value* equals that of another key."""
     if value in counts.values():
         return
     said = " and ".join(f"{name} is {count}" for name, count in counts.items())
@@ -129,12 +129,12 @@ def _check_count(key: str, value: Any, counts: Mapping[str, int]) -> None:
 
 
 def _is_generation(config: Mapping[str, Any], value: Any) -> bool:
-    """Whether top_k is from how many tokens the next one is drawn, as transformers writes it into old configs."""
+    """Whether top_k is the sampling parameter of text generation, as transformers writes it into old configs."""
     return value == _GENERATION_TOP_K or any(key in config for key in _GENERATION)
 
 
 def _misspelt(key: str, names: Iterable[str]) -> str | None:
-    """Return the key that *key* is nearly; None if there is none."""
+    """Return the key that *key* may be a misspelling of; None if there is none."""
     if key in _OF_OTHERS or _OF_DRAFT.search(key):
         return None
     return next(iter(difflib.get_close_matches(key, names, n=1, cutoff=_ALIKE)), None)

@@ -1,4 +1,4 @@
-"""Bars of a sweep or a run: a panel for each choice on the first axis, a group for each of the rest, a bar a policy."""
+"""Bar charts of a sweep or run: a panel per label of the first axis, a group per label of others, a bar per policy."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from wss.units import parse, show
 
 Row = dict[str, Any]
 
-# file, column, what it is, whether the scale is logarithmic
+# file, column, description, whether the scale is logarithmic
 BARS: tuple[tuple[str, str, str, bool], ...] = (
     ("speedup", "speedup", "speedup over the baseline (x)", False),
     ("throughput", "throughput_tokens_per_s", "tokens/s of the MoE layers", False),
@@ -28,10 +28,10 @@ DRAM = (
     ("remote_read_bytes", "remote reads"),
     ("local_write_bytes", "copies written"),
 )
-ROOM = WIDTH - 0.7  # inches, of the bars of a panel that has a row to itself
-CHARACTER = 0.058  # inches, of 7 points
+ROOM = WIDTH - 0.7  # inches, for the bars of a panel that fills a row
+CHARACTER = 0.058  # inches, of a character of 7 points
 MOST_PANELS = 36
-THIN, NAMED = 0.06, 0.13  # inches, a bar at least; and one with its policy's name below it
+THIN, NAMED = 0.06, 0.13  # inches, least width of a bar; and of one with its policy's name below it
 
 
 @dataclass(frozen=True)
@@ -45,7 +45,7 @@ class Panel:
 
 @dataclass(frozen=True)
 class Frame:
-    """How the bars of all pictures of one kind stand: panels, what is left out, policies, panels in a row, inches."""
+    """The layout of all charts of one kind: panels, panels left out, policies, panels per row, inches."""
 
     panels: list[Panel]
     left_out: int
@@ -56,17 +56,17 @@ class Frame:
 
     @property
     def bar(self) -> float:
-        """Width of a bar, where groups are 1 apart."""
+        """Width of a bar; groups are 1 apart."""
         return 0.84 / len(self.policies)
 
     def at(self, panel: Panel, row: Row) -> float:
-        """Where the bar of *row* stands."""
+        """Return the position of the bar of *row*."""
         number = self.policies.index(row["policy"])
         return panel.groups.index(group_of(row, self.axes)) - 0.42 + (number + 0.5) * self.bar
 
 
 def write_bars(rows: Sequence[Row], axes: Sequence[str], title: str, folder: Path, kind: str) -> list[Path]:
-    """Draw every figure that the rows have into *folder*, and return the paths; *kind* is png or svg."""
+    """Draw every figure of the rows into *folder*, and return the paths; *kind* is png or svg."""
     written = []
     suffix = ",\nestimated for all layers" if any(map(is_sampled, rows)) else ""
     frame = _frame(rows, axes, THIN)
@@ -91,18 +91,18 @@ def write_bars(rows: Sequence[Row], axes: Sequence[str], title: str, folder: Pat
 
 
 def _ends(row: Row, column: str) -> tuple[float, ...]:
-    """Return the ends of the interval to draw: over seeds if there are several, as it has that over layers in it."""
+    """Return the ends of the interval to draw: over seeds if there are several, as it includes that over layers."""
     found = intervals_of(row, column)
     return found.get("seeds", found.get("layers", ()))
 
 
 def group_of(row: Row, axes: Sequence[str]) -> str:
-    """Return what a group of bars is called: the row's labels on all axes but the first, unless it is the only one."""
+    """Return the name of a group of bars: the row's labels on all axes except the first, unless it is the only one."""
     return "\n".join(str(row[axis]) for axis in (axes[1:] if len(axes) > 1 else axes))
 
 
 def _frame(rows: Sequence[Row], axes: Sequence[str], bar: float) -> Frame:
-    """Return how bars of at least *bar* inches stand; groups that find no room in a panel go to one more."""
+    """Return the layout for bars of at least *bar* inches; groups that do not fit into a panel go to another one."""
     policies = list(dict.fromkeys(row["policy"] for row in rows))
     per = max(1, int(ROOM / (bar * len(policies) / 0.84)))
     first = axes[0] if len(axes) > 1 else None
@@ -122,7 +122,7 @@ def _frame(rows: Sequence[Row], axes: Sequence[str], bar: float) -> Frame:
 
 
 def _draw(plt: Any, frame: Frame, draw: Callable[[Any, Panel], None], scale: Callable[[Any], None]) -> Any:
-    """Return a figure whose panels *draw* fills; they share the *scale* of their y axes."""
+    """Return a chart whose panels *draw* fills; they share the *scale* of their y axes."""
     down = -(-len(frame.panels) // frame.across)
     fig, grid = plt.subplots(
         down,
@@ -146,7 +146,7 @@ def _draw(plt: Any, frame: Frame, draw: Callable[[Any, Panel], None], scale: Cal
 
 
 def _name_groups(axis: Any, panel: Panel, frame: Frame) -> None:
-    """Put the groups' names at the ticks of x; upright where they have no room side by side."""
+    """Label the groups at the ticks of x; vertically if they do not fit side by side."""
     room = (frame.wide / frame.across - 0.7) / len(panel.groups)
     longest = max(len(line) for group in panel.groups for line in group.split("\n"))
     if longest * CHARACTER < room - 0.05:
@@ -158,14 +158,14 @@ def _name_groups(axis: Any, panel: Panel, frame: Frame) -> None:
 
 
 def _name_once(fig: Any, frame: Frame) -> None:
-    """Leave the groups' names to the lowest panel of each column, where all panels have the same groups."""
+    """Label the groups only in the lowest panel of each column, if all panels have the same groups."""
     if all(panel.groups == frame.panels[0].groups for panel in frame.panels):
         for axis in fig.axes[: len(frame.panels) - frame.across]:
             axis.tick_params(axis="x", labelbottom=False)
 
 
 def _simple(axis: Any, panel: Panel, frame: Frame, column: str) -> None:
-    """Draw a bar for each row whose figure is known, with its interval where there is one."""
+    """Draw a bar for each row whose figure is known, with its interval if it has one."""
     for i, policy in enumerate(frame.policies):
         own = [row for row in panel.rows if row["policy"] == policy and row.get(column) is not None]
         if own:
@@ -183,7 +183,7 @@ def _simple(axis: Any, panel: Panel, frame: Frame, column: str) -> None:
 
 
 def _stacked(axis: Any, panel: Panel, frame: Frame, scale: float) -> None:
-    """Draw the kinds of bytes of each row upon each other, its policy below and its group above."""
+    """Draw the kinds of bytes of each row as a stack, its policy below and its group above."""
     at = [frame.at(panel, row) for row in panel.rows]
     bottom = [0.0] * len(at)
     for k, (column, what) in enumerate(DRAM):
@@ -199,7 +199,7 @@ def _stacked(axis: Any, panel: Panel, frame: Frame, scale: float) -> None:
 
 
 def _linear(most: float) -> Callable[[Any], None]:
-    """Return what sets a linear scale from zero to above *most*."""
+    """Return a function that sets a linear scale from zero to above *most*."""
 
     def apply(axis: Any) -> None:
         axis.set_ylim(0, 1.08 * most)
@@ -209,7 +209,7 @@ def _linear(most: float) -> Callable[[Any], None]:
 
 
 def _logarithmic(values: Sequence[float]) -> Callable[[Any], None]:
-    """Return what sets the logarithmic scale of *values*; with zeros among them it is linear below the least other."""
+    """Return a function that sets a logarithmic scale for *values*; with zeros, linear below the least other value."""
     from matplotlib.ticker import LogLocator, NullFormatter  # noqa: PLC0415 - an extra
 
     least, most = min(value for value in values if value > 0), max(values)
@@ -238,7 +238,7 @@ def brief(value: float) -> str:
 
 
 def _finish(fig: Any, frame: Frame, what: str, title: str, path: Path) -> Path:
-    """Put labels and legend to a figure and write it."""
+    """Add labels and legend to a chart and write it."""
     fig.supylabel(what, fontsize=7.5)
     found = {
         label: handle for axis in fig.axes for handle, label in zip(*axis.get_legend_handles_labels(), strict=True)

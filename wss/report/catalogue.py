@@ -1,4 +1,4 @@
-"""The presets and policies by name, each with a line on what it is."""
+"""The presets and policies by name, with a line on each."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from wss.policies import ALLOCATIONS, CACHINGS, PLACEMENTS, POLICIES, PREDICTION
 from wss.traces.synthetic.spec import SYNTHS
 from wss.units import show
 
-# What is said of presets of synthetic routing that are not simply fitted to what is reported of a model.
+# Descriptions of synthetic presets that are not simply fitted to the figures reported of their model.
 SYNTH_ABOUT = {
     "gpt_oss_20b": "synthetic routing, plausible; nothing is reported to fit it to",
     "qwen3_235b": "synthetic routing fitted to the coverage reported of qwen3_235b (docs/traces.md)",
@@ -62,7 +62,7 @@ def catalogue() -> str:
 
 
 def _more(model: ModelShape) -> str:
-    """Say what is not so with most models."""
+    """Return what is unusual about *model*, as text."""
     groups = f", {model.expert_groups} groups of experts" if model.expert_groups > 1 else ""
     zero = f", {model.zero_experts} zero-computation experts" if model.zero_experts else ""
     return groups + zero + (", two matrices an expert" if model.matrices == 2 else "")

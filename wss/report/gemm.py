@@ -1,4 +1,4 @@
-"""GEMM times: predicted beside measured, for a file of measurements, or of one GEMM."""
+"""GEMM times, predicted and measured, for a file of measurements or for one GEMM."""
 
 from __future__ import annotations
 
@@ -21,18 +21,18 @@ NEEDED = ("m_per_group", "n", "k")
 
 
 def predict(m: float, n: float, k: float, die: DieSpec, precision: PrecisionName, groups: float = 1) -> float:
-    """Return the seconds of one GEMM, launch included, its operands read from HBM."""
+    """Return the time of one GEMM in seconds, launch included, its operands read from HBM."""
     peak, nbytes = peak_of(precision), weight_bits(precision) / 8
     return float(H800.gemm_s(np.array([float(m)]), n, k, die, peak, nbytes, groups)[0])
 
 
 def read_rows(path: Path) -> list[dict[str, Any]]:
-    """Read the ``rows`` of a file of measurements: m_per_group, n, k, and at will groups and measured_seconds.
+    """Read the ``rows`` of a file of measurements: m_per_group, n, k, and optionally groups and measured_seconds.
 
     Raises
     ------
     ConfigError
-        With one line for each fault.
+        With one line per error.
     """
     try:
         content = parse_json(read_plain(path))
@@ -73,7 +73,7 @@ def _positive(value: Any) -> bool:
 
 
 def predict_rows(rows: list[dict[str, Any]], die: DieSpec, precision: PrecisionName) -> dict[str, Any]:
-    """Return the rows with ``predicted_seconds`` and, where measured, ``error``; and the errors' mean and worst."""
+    """Return the rows with ``predicted_seconds`` and, if measured, ``error``; and the mean and worst error."""
     result = []
     for row in rows:
         seconds = predict(row["m_per_group"], row["n"], row["k"], die, precision, row.get("groups", 1))
@@ -86,7 +86,7 @@ def predict_rows(rows: list[dict[str, Any]], die: DieSpec, precision: PrecisionN
 
 
 def rows_text(found: dict[str, Any]) -> str:
-    """Return what `predict_rows` found as a table."""
+    """Return the result of `predict_rows` as a table."""
     lines = ["groups       m       n       k   measured us   predicted us    error"]
     for row in found["rows"]:
         measured = f"{1e6 * row['measured_seconds']:13.2f}" if "measured_seconds" in row else " " * 12 + "-"

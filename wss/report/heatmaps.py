@@ -1,4 +1,4 @@
-"""The paper's figures 4 to 6: which experts follow which, in the next layer and in the next token."""
+"""The paper's figures 4 to 6: transitions between experts, to the next layer and to the next token."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-BETWEEN_LAYERS = (3, 30)  # the first of two layers each, that the paper's figure 4 shows
-WITHIN_LAYERS = (1, 3, 17, 43)  # and its figure 5
+BETWEEN_LAYERS = (3, 30)  # the first of each pair of layers in the paper's figure 4
+WITHIN_LAYERS = (1, 3, 17, 43)  # the layers of its figure 5
 
 
 def figure_4(plt: Any, counts: Counts) -> tuple[Figure, str] | None:
-    """Draw which experts of the next layer follow."""
+    """Draw transitions to experts of the next layer."""
     tables, layers = counts.main.layer.sum(axis=0)[:-1], counts.meta.moe_layers
     if not tables.sum():
         return None
@@ -36,7 +36,7 @@ def figure_4(plt: Any, counts: Counts) -> tuple[Figure, str] | None:
 
 
 def figure_5(plt: Any, counts: Counts) -> tuple[Figure, str] | None:
-    """Draw which experts of the next token follow."""
+    """Draw transitions to experts of the next token."""
     tables, layers = counts.main.token.sum(axis=0), counts.meta.moe_layers
     if not tables.sum():
         return None
@@ -53,7 +53,7 @@ def figure_5(plt: Any, counts: Counts) -> tuple[Figure, str] | None:
 
 
 def figure_6(plt: Any, counts: Counts) -> tuple[Figure, str] | None:
-    """Draw who follows whom in prefill beside decode, token to token and layer to layer, and how they correlate."""
+    """Draw transitions in prefill beside those in decode, to the next token and layer, and their correlation."""
     before, after, layers = counts.prefill, counts.decode, counts.meta.moe_layers
     kinds = (("next token", before.token, after.token), ("next layer", before.layer[:, :-1], after.layer[:, :-1]))
     rows = [kind for kind in kinds if kind[1].any() and kind[2].any()]
@@ -70,7 +70,7 @@ def figure_6(plt: Any, counts: Counts) -> tuple[Figure, str] | None:
 
 
 def shown(layers: Sequence[int], wanted: Sequence[int]) -> dict[int, list[int]]:
-    """Return the places of the *layers* nearest to the *wanted* ones, each once, with those that it stands for."""
+    """Return the indices of the *layers* nearest to the *wanted* ones, each once, with those it stands for."""
     found: dict[int, list[int]] = {}
     for layer in wanted:
         found.setdefault(nearest(layers, layer), []).append(layer)
@@ -78,13 +78,13 @@ def shown(layers: Sequence[int], wanted: Sequence[int]) -> dict[int, list[int]]:
 
 
 def _instead(layer: int, wanted: Sequence[int]) -> str:
-    """Say which layers of the paper's *layer* stands for, where it is another."""
+    """Return the paper's layers that *layer* stands for, as text, if they differ."""
     others = [str(other) for other in wanted if other != layer]
     return f" (nearest to {' and '.join(others)})" if others else ""
 
 
 def correlations(axis: Axes, layers: Sequence[int], rho: Sequence[float]) -> None:
-    """Draw the rank correlation of prefill and decode by layer, and count how strong it is."""
+    """Draw the rank correlation of prefill and decode by layer, and count its classes."""
     counted = "\n".join(f"{count} {kind}" for kind, count in strengths(rho).items())
     axis.plot(layers, rho, color=COLOURS[0], marker=".", ms=3, lw=0.8)
     for level, colour in ((STRONG, COLOURS[3]), (MODERATE, COLOURS[1])):
@@ -104,7 +104,7 @@ def _heat(axis: Axes, table: IntArray, title: str, step: str) -> None:
 
 
 def _held(axis: Axes, tables: IntArray, step: str) -> None:
-    """Draw how much of the top source's row its largest targets hold, for every layer and their mean."""
+    """Draw the share of the top source's row that its largest targets cover, for every layer and their mean."""
     places = 100 * np.arange(1, tables.shape[1] + 1) / tables.shape[1]
     curves = []
     for table in tables:

@@ -1,4 +1,4 @@
-"""Heat maps of the links of a mesh, and of the ports of GPUs behind switches: how much of its capacity each used."""
+"""Heat maps of the utilisation of the links of a mesh, and of the ports of GPUs behind switches."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ from wss.report.plotting import HEAT, WIDTH, paper, save, shorten
 Link = dict[str, Any]
 Die = tuple[int, int]
 
-ACROSS = 3  # meshes in a row
-ASIDE = 0.13  # the two directions of a link stand beside each other
-LARGEST = 0.9  # inches from die to die
-SIDE = 0.32  # of a die; a link is 1 long
+ACROSS = 3  # meshes per row
+ASIDE = 0.13  # offset between the two directions of a link
+LARGEST = 0.9  # inches between dies
+SIDE = 0.32  # side of a die; a link has length 1
 
 
 def write_meshmap(links: Sequence[Link], title: str, path: Path, what: str, busiest: Mapping[str, float]) -> Path:
     """Draw one mesh for each policy in *links*, rows of links.parquet, to *path*, and return it.
 
-    *what* is the name of the scale, *busiest* by policy how much of what it could carry the busiest link carried. There
-    has to be a link.
+    *what* is the label of the scale, *busiest* the utilisation of the busiest link by policy. There must be at least
+    one link.
     """
     policies = list(dict.fromkeys(link["policy"] for link in links))
     most = max(link["utilization"] for link in links) or 1.0
@@ -58,7 +58,7 @@ def write_meshmap(links: Sequence[Link], title: str, path: Path, what: str, busi
 
 
 def dead_of(links: Sequence[Link]) -> tuple[list[Die], list[tuple[Die, Die]]]:
-    """Return the dies of the mesh that no link has, and the pairs of neighbours, both with links, that have none."""
+    """Return the dies without links, and the pairs of neighbours, both with links, without one between them."""
     pairs = {tuple((int(link[f"{at}_x"]), int(link[f"{at}_y"])) for at in ("source", "target")) for link in links}
     living = {die for pair in pairs for die in pair}
     wide, tall = (max(die[c] for die in living) + 1 for c in (0, 1))
@@ -68,13 +68,13 @@ def dead_of(links: Sequence[Link]) -> tuple[list[Die], list[tuple[Die, Die]]]:
 
 
 def said_dead(dies: Sequence[Die], links: Sequence[tuple[Die, Die]]) -> str:
-    """Return the dead as the end of a title; nothing if all live."""
+    """Return the dead dies and links as the end of a title; empty if there are none."""
     named = [f"({x},{y})" for x, y in dies] + [f"({a},{b})-({c},{d})" for (a, b), (c, d) in links]
     return f"; dead (x): {', '.join(named)}" if named else ""
 
 
 def _mesh(axis: Any, links: Sequence[Link], scale: Any, side: float) -> None:
-    """Draw dies as squares of *side* points, and links as arrows, darker the more they carried."""
+    """Draw dies as squares of *side* points, and links as arrows, darker with higher utilisation."""
     begin, end = (np.array([[link[f"{at}_{c}"] for c in "xy"] for link in links], float) for at in ("source", "target"))
     dies = np.unique(np.concatenate([begin, end]), axis=0)
     axis.scatter(*dies.T, marker="s", s=side**2, color="#dddddd", edgecolor="black", lw=0.5)
@@ -113,20 +113,20 @@ KINDS = ("GPU->switch", "switch->GPU", "GPU->nic", "nic->GPU", "nic->fabric", "f
 
 
 def is_port(link: Link) -> bool:
-    """Whether a row of links.parquet is of a port, not of a link between two dies of a mesh."""
+    """Whether a row of links.parquet is a port, not a link between two dies of a mesh."""
     return kind_of(link["link"]) in KINDS
 
 
 def kind_of(name: str) -> str:
-    """Return what a port joins, which way, such as ``GPU->switch`` for ``(0,3)->switch(0)``."""
+    """Return the two ends of a port by kind, such as ``GPU->switch`` for ``(0,3)->switch(0)``."""
     return re.sub(r"(?<=\w)\(.*?\)", "", re.sub(r"(?<!\w)\(.*?\)", "GPU", name))
 
 
 def write_portmap(links: Sequence[Link], title: str, path: Path, what: str, busiest: Mapping[str, float]) -> Path:
     """Draw the ports of all GPUs, a table for each policy in *links*, rows of links.parquet, to *path*; return it.
 
-    A row is a kind of port, a column a GPU, in order of nodes. *what* is the name of the scale, *busiest* by policy how
-    much of what it could carry the busiest port carried. There has to be a port.
+    A row is a kind of port, a column a GPU, in order of nodes. *what* is the label of the scale, *busiest* the
+    utilisation of the busiest port by policy. There must be at least one port.
     """
     policies = list(dict.fromkeys(link["policy"] for link in links))
     kinds = [kind for kind in KINDS if kind in {kind_of(link["link"]) for link in links}]

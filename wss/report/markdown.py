@@ -1,4 +1,4 @@
-"""The figures of a sweep or a run as Markdown: every row, and means of the speedups."""
+"""The figures of a sweep or a run as Markdown: every row, and mean speedups."""
 
 from __future__ import annotations
 
@@ -15,18 +15,18 @@ Row = dict[str, Any]
 
 
 def table(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """Return a Markdown table; the last columns, of numbers, are aligned by the reader's program."""
+    """Return a Markdown table; the last columns, of numbers, are right-aligned."""
     head, *lines = ("| " + " | ".join(map(_in_cell, row)) + " |" for row in (headings, *rows))
     return "\n".join([head, "|" + "---|" * len(headings), *lines])
 
 
 def _in_cell(text: str) -> str:
-    """Return *text*, which may be Markdown, such that it stays in its cell."""
+    """Return *text* escaped for a table cell."""
     return re.sub(r"(?<!\\)\|", r"\|", " ".join(text.split()))
 
 
 def rows_table(axes: Sequence[str], rows: Sequence[Row]) -> str:
-    """Return all rows with their main figures, and the intervals of those."""
+    """Return all rows with their main figures and intervals."""
     shown = [figure for figure in FIGURES if figure[1] in rows[0]]
     headings = [*map(for_markdown, axes), "policy", *(heading for heading, _, _ in shown)]
     body = [
@@ -60,7 +60,7 @@ def _mean(values: Sequence[float]) -> str:
 
 
 def tornado_table(rows: Sequence[Row], policy: str) -> str:
-    """Return what is varied, the least and the greatest speedup of *policy*, and for which choice."""
+    """Return the varied axes, with the lowest and the highest speedup of *policy* and their labels."""
     body = []
     for varied, choices in ranges([row for row in rows if row["policy"] == policy]).items():
         low, high = min(choices, key=lambda c: c[1]), max(choices, key=lambda c: c[1])

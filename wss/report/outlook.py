@@ -1,4 +1,4 @@
-"""What a run would be, as lines for the terminal."""
+"""The outlook of a run, before it starts, as lines for the terminal."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from wss.units import show
 
 
 def outlook_lines(found: dict[str, Any], factor: float) -> list[str]:
-    """Return what `wss.execution.outlook` has *found* as lines; its time may be wrong by a *factor*."""
+    """Return the result of `wss.execution.outlook`, *found*, as lines; its time may be off by a *factor*."""
     return [*_memory(found), *_work(found), took(found["seconds"], factor), *(f"note: {n}" for n in found["notes"])]
 
 
 def _memory(found: dict[str, Any]) -> list[str]:
-    """Say how the HBM of a die is filled, once for policies that fill it alike."""
+    """Return lines on the use of a die's HBM, once for policies with the same use."""
     size, reserve, usable = (show(found[f"{what}_bytes"], "size") for what in ("hbm", "reserve", "usable"))
     lines = [f"HBM of each of {found['dies']} dies: {size}, of which {reserve} are reserved and {usable} can be used"]
     alike: dict[float, list[str]] = {}
@@ -26,7 +26,7 @@ def _memory(found: dict[str, Any]) -> list[str]:
             f"fits ({', '.join(policies)}): experts take {_size(nbytes)} on the fullest die, activations about "
             f"{_size(found['buffer_bytes'])}; room for {room // found['expert_bytes']:.0f} copies of {each} is left"
         ]
-    return lines if alike else [*lines, "this physics knows no capacity limit: whether it fits is not checked"]
+    return lines if alike else [*lines, "this physics has no capacity limit: the HBM's size is not checked"]
 
 
 def _size(nbytes: float) -> str:
@@ -34,7 +34,7 @@ def _size(nbytes: float) -> str:
 
 
 def _work(found: dict[str, Any]) -> list[str]:
-    """Say what would be run."""
+    """Return lines on what would be run."""
     of = "" if found["layers"] == found["layers_total"] else f" of {found['layers_total']}"
     prefill = " and the prefill" if found["prefill"] else ""
     seeds = f", with each of {found['seeds']} seeds" if found["seeds"] > 1 else ""
@@ -47,7 +47,7 @@ def _work(found: dict[str, Any]) -> list[str]:
 
 
 def took(seconds: float, factor: float, cores: int = 1) -> str:
-    """Say about how long it will take, and how far that can be trusted."""
+    """Return the estimated time, with its uncertainty, as text."""
     low, high = (_duration(seconds / cores * share) for share in (1 / factor, factor))
     return (
         f"estimate: about {_duration(seconds / cores)} on {cores} core{'s' if cores > 1 else ''} ({low} to {high}), "

@@ -1,4 +1,4 @@
-"""What all pictures share: matplotlib without a screen, colours, and a file written whole or not at all."""
+"""Shared by all pictures: matplotlib without a display, colours, and atomic writing of files."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from wss.errors import ConfigError
 from wss.escaping import for_svg
 from wss.files import write_whole
 
-# Okabe and Ito's colours, which colour-blind readers can tell apart, and hatches for print in black and white.
+# Okabe and Ito's colours, distinguishable for colour-blind readers, and hatches for print in black and white.
 COLOURS = ("#0072B2", "#E69F00", "#009E73", "#D55E00", "#CC79A7", "#56B4E9", "#F0E442", "#000000")
 HATCHES = ("", "//", "..", "xx", "\\\\", "oo", "++", "--")
 HEAT = "cividis"
-WIDTH = 7.0  # inches, of the pictures: the text of a page in print
+WIDTH = 7.0  # inches, of the pictures: the text width of a printed page
 PRINT = {
     "font.size": 7.5,
     "axes.titlesize": 8,
@@ -28,14 +28,14 @@ PRINT = {
     "figure.titlesize": 8.5,
     "axes.linewidth": 0.6,
     "hatch.linewidth": 0.6,
-    "text.parse_math": False,  # a user's label may hold a dollar
-    "svg.hashsalt": "wss",  # the same bytes again
-    "svg.fonttype": "none",  # text as text
+    "text.parse_math": False,  # a user's label may have a dollar sign
+    "svg.hashsalt": "wss",  # reproducible bytes
+    "svg.fonttype": "none",  # text stays text
 }
 
 
 def pyplot(what: str) -> Any:
-    """Return matplotlib's pyplot for *what* a user asked for.
+    """Return matplotlib's pyplot for *what*, the user's command.
 
     Raises
     ------
@@ -44,7 +44,7 @@ def pyplot(what: str) -> Any:
     """
     log = logging.getLogger("matplotlib")
     level = log.level
-    log.setLevel(logging.ERROR)  # that it finds no home for its own cache is no fault
+    log.setLevel(logging.ERROR)  # a missing folder for matplotlib's own cache is harmless
     try:
         import matplotlib  # noqa: PLC0415 - an extra
 
@@ -62,7 +62,7 @@ def pyplot(what: str) -> Any:
 
 @contextmanager
 def paper(what: str = "report") -> Iterator[Any]:
-    """Give pyplot for *what* a user asked for, set for print at `WIDTH`; what is drawn inside is closed in the end.
+    """Yield pyplot for *what*, the user's command, set for print at `WIDTH`; its pictures are closed at the end.
 
     Raises
     ------
@@ -71,7 +71,7 @@ def paper(what: str = "report") -> Iterator[Any]:
     """
     plt = pyplot(what)
     before = set(plt.get_fignums())
-    with plt.style.context("default"), plt.rc_context(PRINT):  # whatever a matplotlibrc in this folder says
+    with plt.style.context("default"), plt.rc_context(PRINT):  # ignores a matplotlibrc in this folder
         try:
             yield plt
         finally:
@@ -80,7 +80,7 @@ def paper(what: str = "report") -> Iterator[Any]:
 
 
 def look(number: int) -> dict[str, Any]:
-    """Return colour and hatch of the *number*-th kind of bar; the pairs differ for 64 of them."""
+    """Return colour and hatch of bar *number*; the pairs differ for 64 of them."""
     hatch = HATCHES[(number + number // len(COLOURS)) % len(HATCHES)]
     return {"color": COLOURS[number % len(COLOURS)], "hatch": hatch, "edgecolor": "white", "lw": 0.3}
 

@@ -27,15 +27,15 @@ from wss.traces.parquet import read_table
 MOST_MAPS = 6
 SCHEMAS = {"summary.json": "wss-summary/2", "sweep.json": SWEEP_SCHEMA}
 SAMPLED = (
-    "The maps show what each link would carry of all layers. The largest of such estimates is too large on average; "
-    "titles and tables have that taken off the busiest link."
+    "The maps show each link's utilization estimated for all layers. The largest of such estimates is biased upwards; "
+    "titles and tables correct the busiest link for this bias."
 )
 Row = dict[str, Any]
 
 
 @dataclass(frozen=True)
 class Results:
-    """What a folder of results holds; of links, which may be millions, the table."""
+    """The content of a folder of results; links, which may be millions, are a table."""
 
     title: str
     axes: tuple[str, ...]
@@ -75,12 +75,12 @@ def read_results(folder: Path) -> Results:
         what = " ".join(str(error).split())[:200]
         raise ConfigError(f"{folder}: its results are damaged ({what}); run it again") from None
     if (folder / "tasks").is_dir():
-        raise ConfigError(f"{folder}: is a sweep that is not done; run the same `wss sweep` again, and it goes on")
+        raise ConfigError(f"{folder}: is an unfinished sweep; run the same `wss sweep` again to resume it")
     raise ConfigError(f"{folder}: holds no result (no sweep.json, no summary.json); give a folder that wss wrote")
 
 
 def _read(folder: Path, name: str) -> Any:
-    """Return the JSON in the file *name*; refuse what an earlier version wrote, whose figures are on another scale."""
+    """Return the JSON in the file *name*; refuse results of an earlier version, whose figures have another scale."""
     content = parse_json(read_plain(folder / name))
     if content["schema"] != SCHEMAS[name]:
         raise ConfigError(
@@ -90,7 +90,7 @@ def _read(folder: Path, name: str) -> Any:
 
 
 def _links_of(rows: list[Row]) -> list[Row]:
-    """Return the links of a run, means over its seeds, with their ends' coordinates."""
+    """Return the links of a run, means over its seeds, with the coordinates of their ends."""
     by_link: dict[tuple[str, str], list[Row]] = {}
     for row in rows:
         by_link.setdefault((row["policy"], row["link"]), []).append(row)
@@ -102,7 +102,7 @@ def _links_of(rows: list[Row]) -> list[Row]:
 
 
 def _placed(row: Row) -> Row:
-    """Give a link of a run its ends' coordinates, which its name has where both are dies."""
+    """Return a link of a run with the coordinates of its ends, which its name has if both are dies."""
     between_dies = re.fullmatch(r"\((\d+),(\d+)\)->\((\d+),(\d+)\)", row["link"])
     numbers = [None] * 4 if between_dies is None else [int(number) for number in between_dies.groups()]
     return {**row, **dict(zip(("source_x", "source_y", "target_x", "target_y"), numbers, strict=True))}
@@ -141,7 +141,7 @@ def write_report(results: Results, folder: Path, kind: str) -> list[Path]:
 
 
 def _tornados(results: Results, folder: Path, kind: str) -> tuple[list[Path], list[str]]:
-    """Draw a tornado plot for every policy on every point of the grid; return the paths and the text with them."""
+    """Draw a tornado plot for every policy on every point of the grid; return the paths and the text about them."""
     rows = results.rows
     fixed = [axis for axis in results.axes if axis not in ("varied", "to")]
     written: list[Path] = []
@@ -168,14 +168,14 @@ def _tornados(results: Results, folder: Path, kind: str) -> tuple[list[Path], li
 
 
 def _labels(rows: list[Row], axes: list[str]) -> list[dict[str, Any]]:
-    """Return every combination of labels that there is, in order."""
+    """Return every existing combination of labels, in order."""
     found = {tuple(row[axis] for axis in axes) for row in rows}
     choices = [list(dict.fromkeys(row[axis] for row in rows)) for axis in axes]
     return [dict(zip(axes, labels, strict=True)) for labels in product(*choices) if labels in found]
 
 
 def _maps(results: Results, folder: Path, kind: str) -> list[Path]:
-    """Draw the links of every point that has any; of many points, the first of each label of the first axis."""
+    """Draw the links of every point that has any; of many points, only the first for each label of the first axis."""
     axes = list(results.axes)
     by_point = results.links.group_by(axes).aggregate([]) if axes else results.links.select([])[:1]
     linked = {tuple(point.values()) for point in by_point.to_pylist()}
@@ -199,7 +199,7 @@ def _maps(results: Results, folder: Path, kind: str) -> list[Path]:
 
 
 def _for_all_layers(link: Row) -> Row:
-    """Return *link* with the utilization that all layers would give it, where they are sampled."""
+    """Return *link* with its utilization estimated for all layers, if they are sampled."""
     estimate = link["estimated_utilization"]
     return link if estimate is None else {**link, "utilization": estimate}
 
@@ -212,7 +212,7 @@ def _links_at(links: pa.Table, point: dict[str, Any]) -> pa.Table:
 
 
 def _file(name: str, taken: set[str]) -> str:
-    """Return *name* as that of a file, without its suffix, none of those *taken*, to which it is added."""
+    """Return *name* as a unique file name without suffix, and add it to *taken*."""
     stem = re.sub(r"[^A-Za-z0-9_.-]+", "-", name)[:100]
     found, number = stem, 1
     while found.casefold() in taken:

@@ -1,4 +1,4 @@
-"""The result folder: summary.json, layers.parquet, links.parquet; written whole or not at all."""
+"""The result folder: summary.json, layers.parquet, links.parquet; written atomically."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from wss.records import LayerRow
 
 RESULTS = Path("results")
 SUMMARY = "wss-summary/"
-FILES = {"summary.json", "layers.parquet", "links.parquet", "kernels.parquet"}  # the last is the second one's old name
+FILES = {"summary.json", "layers.parquet", "links.parquet", "kernels.parquet"}  # the last: old name of the second
 
 
 def to_json(summary: dict[str, Any]) -> str:
@@ -31,12 +31,12 @@ def to_json(summary: dict[str, Any]) -> str:
 
 
 def check_free(out: Path | None, force: bool) -> None:
-    """Check before a run that its result may be written.
+    """Check before a run that its result can be written.
 
     Raises
     ------
     OutputError
-        If *out* exists and *force* is not given, or is no place for a folder.
+        If *out* exists and *force* is not given, or *out* cannot be a folder.
     """
     if out is None:
         parent = RESULTS if RESULTS.exists() else Path()
@@ -48,11 +48,11 @@ def check_free(out: Path | None, force: bool) -> None:
     if not parent.is_dir():
         raise OutputError(f"{parent}: is not a folder; give an --out inside one")
     if not os.access(parent, os.W_OK | os.X_OK):
-        raise OutputError(f"{parent}: may not be written to; give an --out where you may write")
+        raise OutputError(f"{parent}: is not writable; give an --out where you may write")
 
 
 def _check_replaceable(out: Path, force: bool) -> None:
-    """Check that *out* is not there, or that *force* is given and it holds a result, or nothing, and nothing else."""
+    """Check that *out* does not exist, or that *force* is given and it is empty or has only a result."""
     if not os.path.lexists(out):
         return
     if not force:
@@ -69,7 +69,7 @@ def _check_replaceable(out: Path, force: bool) -> None:
 
 
 def _is_ours(path: Path) -> bool:
-    """Whether the file *path* is one of those of a result."""
+    """Whether the file *path* is part of a result."""
     if path.name not in FILES or path.is_symlink() or not path.is_file():
         return False
     try:
@@ -90,7 +90,7 @@ def write_results(
     Raises
     ------
     OutputError
-        If it cannot be written; nothing is left behind and what was there before stays.
+        If it cannot be written; nothing is left behind, and an existing result stays.
     """
     target = out if out is not None else RESULTS
     try:
@@ -127,7 +127,7 @@ def _move(temporary: Path, out: Path | None, force: bool) -> Path:
 
 
 def _layer_runs(ledgers: Sequence[Ledger]) -> pa.Table:
-    """Return a row for each layer run under each policy, with each seed."""
+    """Return a row for each layer run of each policy and seed."""
     rows = [row for ledger in ledgers for row in ledger.rows]
     kinds = {"str": pa.string(), "int": pa.int64(), "float": pa.float64()}
     schema = pa.schema([(field.name, kinds[str(field.type)]) for field in fields(LayerRow)])
@@ -137,7 +137,7 @@ def _layer_runs(ledgers: Sequence[Ledger]) -> pa.Table:
 
 
 def _links(ledgers: Sequence[Ledger], wafer: Wafer) -> pa.Table:
-    """Return a row for each link under each policy, with each seed."""
+    """Return a row for each link, policy and seed."""
     links = range(wafer.num_links)
     ends = {
         "link": pa.array([name_link(wafer, link) for link in links], pa.string()),
@@ -163,13 +163,13 @@ def _links(ledgers: Sequence[Ledger], wafer: Wafer) -> pa.Table:
 
 
 def _estimated(ledger: Ledger, wafer: Wafer) -> pa.Array:
-    """Return the utilization of each link as all layers would give it; nothing where they are not sampled."""
+    """Return the utilization of each link estimated for all layers; null if layers are not sampled."""
     if ledger.sample is None:
         return pa.nulls(wafer.num_links, pa.float64())
     return pa.array(link_utilization(ledger, wafer, ledger.sample), pa.float64())
 
 
 def _die(wafer: Wafer, side: int, link: int) -> int | None:
-    """Return the die at one end of a link; None where a switch is."""
+    """Return the die at one end of a link; None if it is a switch."""
     end = int(wafer.links[link, side])
     return None if wafer.place(end) is None else end

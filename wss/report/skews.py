@@ -1,4 +1,4 @@
-"""The paper's figures 7 to 9: how often experts are used, by phase and by subject, and which meet in a token."""
+"""The paper's figures 7 to 9: uses of experts by phase and by subject, and co-activation."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ def figure_8(plt: Any, counts: Counts) -> tuple[Figure, str] | None:
 
 
 def figure_8b(plt: Any, counts: Counts) -> tuple[Figure, str] | None:
-    """Draw each subject's top-10 experts; the experts that most subjects share stand first."""
+    """Draw each subject's top-10 experts; the experts shared by most subjects come first."""
     found = of_subjects(counts.by_group, counts.meta.moe_layers)
     if not found:
         return None
@@ -91,7 +91,7 @@ def figure_8b(plt: Any, counts: Counts) -> tuple[Figure, str] | None:
 
 
 def figure_9(plt: Any, counts: Counts) -> tuple[Figure, str] | None:
-    """Draw which experts meet in a token, over uniform chance as the paper has it and over independence."""
+    """Draw co-activations of experts, relative to uniform chance as in the paper, and to independence."""
     pairs, layers = counts.main.pairs, counts.meta.moe_layers
     if not pairs.sum():
         return None
@@ -121,7 +121,7 @@ def figure_9(plt: Any, counts: Counts) -> tuple[Figure, str] | None:
 
 
 def _times(axis: Axes, times: FloatArray, chance: str) -> None:
-    """Draw how many times as often as by some chance the pairs of all layers meet."""
+    """Draw the co-activations of the pairs of all layers relative to *chance*."""
     axis.hist(times, bins=80, color=COLOURS[0])
     if times.size:
         p999 = float(np.percentile(times, 99.9))
@@ -133,7 +133,7 @@ def _times(axis: Axes, times: FloatArray, chance: str) -> None:
 
 
 def _plain(*axes: Any) -> None:
-    """Write the numbers of logarithmic axes out, as our texts hold no mathematics."""
+    """Write the numbers of logarithmic axes as plain text, as mathematical text is off."""
     for axis in axes:
         axis.set_major_formatter(lambda value, _: f"{value:,.0f}" if value >= 1 else f"{value:g}")
         axis.set_minor_formatter(lambda value, _: "")

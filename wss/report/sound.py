@@ -1,4 +1,4 @@
-"""Whether the folder of a run or sweep holds results as wss writes them, before anything is drawn of them."""
+"""Check that the folder of a run or sweep has results as wss writes them, before they are drawn."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ ENDS = ("source_x", "source_y", "target_x", "target_y")
 
 
 def check_results(axes: Sequence[str], rows: Sequence[Row], links: pa.Table, texts: Sequence[Any]) -> None:
-    """Check *rows* and *links* with the labels *axes*, and the *texts* that go with them.
+    """Check *rows* and *links* with the labels *axes*, and their *texts*.
 
     Raises
     ------
@@ -42,7 +42,7 @@ def check_results(axes: Sequence[str], rows: Sequence[Row], links: pa.Table, tex
 
 
 def _is_sound(name: str, value: Any, axes: Sequence[str]) -> bool:
-    """Whether *value* may stand in the column *name*."""
+    """Whether *value* is allowed in the column *name*."""
     if name in ("policy", "varied", "to"):
         return isinstance(value, str)
     if name in axes:
@@ -67,7 +67,7 @@ def _place(row: Row, axes: Sequence[str]) -> tuple[Any, ...]:
 
 
 def _check_links(axes: Sequence[str], places: set[tuple[Any, ...]], links: pa.Table) -> None:
-    """Check the columns of *links*, and that each is of one of the *places* that have a row."""
+    """Check the columns of *links*, and that each link belongs to one of *places*, which have a row."""
     if not len(links):
         return
     wanted = {"link": kinds.is_string, "policy": kinds.is_string, "utilization": kinds.is_floating}

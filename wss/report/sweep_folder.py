@@ -1,4 +1,4 @@
-"""The files of a sweep: results and links as Parquet, results as CSV too; and the table on the terminal."""
+"""The files of a sweep: results and links as Parquet, results also as CSV; and the table on the terminal."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from wss.traces.parquet import MOST_KEPT, read_table
 
 Rows = Sequence[dict[str, Any]]
 AGAIN = "make room and run the same command again"
-LINKS = {  # the columns of links.parquet beside the labels
+LINKS = {  # the columns of links.parquet besides the labels
     "link": pa.string(),
     **dict.fromkeys(("source_x", "source_y", "target_x", "target_y"), pa.int64()),
     **dict.fromkeys(
@@ -30,7 +30,7 @@ LINKS = {  # the columns of links.parquet beside the labels
     ),
 }
 SWEEP_SCHEMA = "wss-sweep/2"
-INTERVALS = {"ci95": "", "ci95_seeds": "seeds_"}  # over layers, over seeds: key of a row, and in the names of columns
+INTERVALS = {"ci95": "", "ci95_seeds": "seeds_"}  # over layers, over seeds: key in a row, and prefix of column names
 
 FIGURES: tuple[tuple[str, str, str], ...] = (  # heading, column, format
     ("decode time", "decode_time_s", "{:.4g} s"),
@@ -42,9 +42,9 @@ FIGURES: tuple[tuple[str, str, str], ...] = (  # heading, column, format
 
 
 def write_sweep(folder: Path, rows: Rows, links: Iterable[tuple[dict[str, Any], dict[str, list[Any]]]]) -> None:
-    """Write results.parquet, results.csv and links.parquet into *folder*, each whole or not at all.
+    """Write results.parquet, results.csv and links.parquet into *folder*, each atomically.
 
-    *links* are labels, and columns with an entry for each link to which they belong.
+    Each item of *links* has the labels of a point, and columns with an entry per link.
 
     Raises
     ------
@@ -62,7 +62,7 @@ def write_sweep(folder: Path, rows: Rows, links: Iterable[tuple[dict[str, Any], 
 
 
 def read_sweep(folder: Path) -> tuple[list[dict[str, Any]], pa.Table]:
-    """Return the rows of results, and the table of links, that `write_sweep` wrote."""
+    """Return the rows of results, and the table of links, as written by `write_sweep`."""
     try:
         results, links = read_table(folder / "results.parquet"), read_table(folder / "links.parquet", MOST_KEPT)
         return results.to_pylist(), links
@@ -71,7 +71,7 @@ def read_sweep(folder: Path) -> tuple[list[dict[str, Any]], pa.Table]:
 
 
 def _table(rows: Rows) -> pa.Table:
-    """Return rows as a table; a column is whole numbers, numbers, yes and no, or else text."""
+    """Return rows as a table; a column has integers, numbers, booleans, or else text."""
     names = list(dict.fromkeys(name for row in rows for name in row))
     columns = {}
     for name in names:
@@ -122,14 +122,14 @@ def sweep_table(axes: Sequence[str], rows: Rows) -> str:
 
 
 def sweep_legend(rows: Rows, notes: Sequence[str]) -> str:
-    """Return what has to be said below the table: scale and intervals, the baseline, and the notes of the runs."""
+    """Return the legend of the table: scale and intervals, the baseline, and the notes of the runs."""
     baselines = for_terminal(", ".join(dict.fromkeys(str(row["baseline"]) for row in rows)))
     lines = ["", *scale_of(rows), f"decode time and hops: sums over decode layer runs; speedup is over {baselines}"]
     return "\n".join([*lines, *(f"note: {for_terminal(note)}" for note in notes)])
 
 
 def scale_of(rows: Rows) -> list[str]:
-    """Return, in a line each, which layers and seeds the figures of *rows* are for, and what their intervals are."""
+    """Return lines on the layers and seeds of the figures of *rows*, and on their intervals."""
     lines = []
     sampled = dict.fromkeys(_layers(row) for row in rows if is_sampled(row))
     listed = dict.fromkeys(
@@ -162,12 +162,12 @@ def is_sampled(row: dict[str, Any]) -> bool:
 
 
 def notes_in(folder: Path) -> list[str]:
-    """Return the notes that a sweep's provenance has."""
+    """Return the notes in a sweep's provenance."""
     return [str(note) for note in parse_json(read_plain(folder / "sweep.json"))["notes"]]
 
 
 def cell(row: dict[str, Any], key: str, form: str) -> str:
-    """Return a figure of *row* as text with the intervals that it has; which is which is said where both can be."""
+    """Return a figure of *row* as text with its intervals, labelled where both kinds are possible."""
     value = row.get(key)
     if value is None:
         return "-"
@@ -181,7 +181,7 @@ def cell(row: dict[str, Any], key: str, form: str) -> str:
 
 
 def flat(figures: dict[str, Any]) -> dict[str, Any]:
-    """Return figures without mappings and lists: ends of intervals over layers and over seeds, as columns."""
+    """Return figures without mappings and lists: the ends of intervals over layers and over seeds become columns."""
     columns = {key: value for key, value in figures.items() if not isinstance(value, dict | list)}
     for kind, infix in INTERVALS.items():
         for key, (low, high) in figures.get(kind, {}).items():
@@ -190,7 +190,7 @@ def flat(figures: dict[str, Any]) -> dict[str, Any]:
 
 
 def intervals_of(row: dict[str, Any], key: str) -> dict[str, tuple[float, float]]:
-    """Return the 95% intervals that a figure of *row* has: over ``layers``, where they are a sample, over ``seeds``."""
+    """Return the 95% intervals of a figure of *row*: over ``layers`` if they are sampled, over ``seeds``."""
     found = {}
     for name, infix in zip(("layers", "seeds"), INTERVALS.values(), strict=True):
         low, high = row.get(f"{key}_{infix}low"), row.get(f"{key}_{infix}high")
@@ -200,7 +200,7 @@ def intervals_of(row: dict[str, Any], key: str) -> dict[str, tuple[float, float]
 
 
 def moved_table(axes: Sequence[str], moved: Sequence[Any]) -> str:
-    """Return what has moved as text, a row for each figure."""
+    """Return the figures that have moved as text, a row each."""
     cells = [[*axes, "policy", "figure", "expected", "found", "moved by", ""]]
     for m in moved:
         labels = [str(m.labels[axis]) for axis in axes]

@@ -24,9 +24,9 @@ COLUMNS: tuple[tuple[str, str], ...] = (
     ("x bound", "bound_ratio"),
 )
 
-EXCHANGE: tuple[tuple[str, str], ...] = (("exchange", "exchange_share"),)  # where token activations are exchanged
-PLANNING: tuple[tuple[str, str], ...] = (("planning", "planning_time_s"),)  # where it is charged
-MOVES: tuple[tuple[str, str], ...] = (("moved", "moved_bytes"), ("for it", "rebalance_time_s"))  # where experts move
+EXCHANGE: tuple[tuple[str, str], ...] = (("exchange", "exchange_share"),)  # if token activations are exchanged
+PLANNING: tuple[tuple[str, str], ...] = (("planning", "planning_time_s"),)  # if planning time is charged
+MOVES: tuple[tuple[str, str], ...] = (("moved", "moved_bytes"), ("for it", "rebalance_time_s"))  # if experts migrate
 
 FACTORS = ("speedup", "imbalance", "bound_ratio")
 SHARES = ("max_link_utilization", "exchange_share")
@@ -55,7 +55,7 @@ def run_table(summary: dict[str, Any], order: Sequence[str]) -> str:
 
 
 def aligned(cells: Sequence[Sequence[str]], left: int = 1) -> str:
-    """Return rows of *cells*, the headings first, as text in columns; the first *left* columns stand to the left."""
+    """Return rows of *cells*, the headings first, as text in columns; the first *left* columns are left-aligned."""
     cells = [[*map(for_terminal, row)] for row in cells]
     widths = [max(len(row[i]) for row in cells) for i in range(len(cells[0]))]
     lines = [
@@ -84,7 +84,7 @@ def _cell(key: str, value: Any) -> str:
 
 
 def _interval(key: str, run: dict[str, Any], kind: str) -> str:
-    """Return the interval of a figure: of ratios both ends, of others half its width as a share of the figure."""
+    """Return the interval of a figure: both ends for ratios, for others half its width relative to the figure."""
     low, high = run[kind].get(key, (None, None))
     value = run.get(key)
     if low is None or value is None:
@@ -122,13 +122,13 @@ def _heading(summary: dict[str, Any], run: dict[str, Any]) -> list[str]:
 
 
 def _scale(summary: dict[str, Any], run: dict[str, Any], moe: int) -> list[str]:
-    """Return which layers and seeds the figures are for, where that is not all layers and one seed."""
+    """Return lines on the layers and seeds of the figures, unless all layers and one seed are run."""
     seeds = [each["seed"] for each in summary.get("replications", [])]
     lines = []
     if "ci95" in run:
         lines.append(f"all figures are estimated for all {moe} layers from {run['layers_run']}")
     elif run["layers_run"] < moe:
-        lines.append(f"all figures are for these {run['layers_run']} layers alone, sums over them")
+        lines.append(f"all figures are sums over these {run['layers_run']} layers")
     if seeds:
         lines.append(
             f"all figures are means over {len(seeds)} seeds, {seeds[0]} to {seeds[-1]}; speedups are means of ratios"
@@ -137,7 +137,7 @@ def _scale(summary: dict[str, Any], run: dict[str, Any], moe: int) -> list[str]:
 
 
 def _dead(dead: dict[str, Any] | None) -> list[str]:
-    """Return which dies and links are dead, if any are."""
+    """Return lines on dead dies and links, if any."""
     if dead is None:
         return []
     dies = [f"({x},{y})" for x, y in dead["dies"]]
@@ -147,7 +147,7 @@ def _dead(dead: dict[str, Any] | None) -> list[str]:
 
 
 def _dispatch(config: dict[str, Any]) -> list[str]:
-    """Return how tokens are sent, if they are."""
+    """Return lines on the dispatch of tokens, if any."""
     dispatch = config.get("dispatch")
     if dispatch is None:
         return []
@@ -172,23 +172,23 @@ def _network(run: dict[str, Any], config: dict[str, Any]) -> str:
 def _legend(run: dict[str, Any], *, moves: bool) -> list[str]:
     exchanges = "exchange_share" in run
     said = [
-        *(["95%, layers: what the draw of layers leaves open;"] if "ci95" in run else []),
+        *(["95%, layers: the interval over draws of layers;"] if "ci95" in run else []),
         *(["95%, seeds: the interval of the mean over seeds;"] if "ci95_seeds" in run else []),
     ]
-    moved = "moved, for it: bytes of experts placed anew, and the time that steps waited, part of all other figures;"
+    moved = "moved, for it: bytes of migrated experts, and the time that steps waited, part of all other figures;"
     return [
         *said,
         *([moved] if moves else []),
         "step: MoE layers of one decode step; tokens/s counts MoE time alone; speedup is over " + run["baseline"] + ";",
         "hops, bytes: sums over all decode layer runs; busiest link: its bytes over what it could carry in that time;",
-        "imbalance: layer run time over the mean die's; x bound: decode time over what no plan can beat",
-        "with the experts where this policy has them, so it is not to be compared between policies.",
+        "imbalance: layer run time over the mean die's; x bound: decode time over its lower bound for any plan",
+        "with this policy's placement of experts, so do not compare it between policies.",
         *(["exchange: share of the time in which tokens go to the experts' dies and back."] if exchanges else []),
     ]
 
 
 def _planning(summary: dict[str, Any], order: Sequence[str]) -> list[str]:
-    """Return a line on what the policies' answers took; none where they were not asked."""
+    """Return a line on the planning time of the policies; none if no policy planned."""
     costs = summary["provenance"]["times"].get("planning", {})
     said = [f"{policy} {1e3 * costs[policy]['median_cpu_s']:.2g}" for policy in order if costs.get(policy)]
     return [f"planning, ms of CPU time a layer run (median): {', '.join(said)}."] if said else []

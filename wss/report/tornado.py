@@ -1,4 +1,4 @@
-"""How far a speedup goes when one thing at a time is changed: as rows, and as a tornado plot."""
+"""The range of a speedup when one axis at a time is varied: as rows, and as a tornado plot."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ Row = dict[str, Any]
 
 
 def ranges(rows: Sequence[Row]) -> dict[str, list[tuple[str, float]]]:
-    """Return, by what is varied, the choices and their speedups, widest range first; *rows* are one policy's.
+    """Return, by varied axis, the labels and their speedups, widest range first; *rows* are one policy's.
 
-    The centre, where nothing is varied, is one of the choices.
+    The centre, with nothing varied, is one of the choices.
     """
     centre = next(row["speedup"] for row in rows if row["varied"] == "-")
     found: dict[str, list[tuple[str, float]]] = {}
@@ -31,7 +31,7 @@ def ranges(rows: Sequence[Row]) -> dict[str, list[tuple[str, float]]]:
 
 
 def shown_policies(rows: Sequence[Row]) -> list[str]:
-    """Return the policies, without the baseline, that are run both with nothing varied and with something."""
+    """Return the policies, except the baseline, that are run both at the centre and with an axis varied."""
     varied = {row["policy"] for row in rows if row["varied"] != "-"}
     found = [row["policy"] for row in rows if row["varied"] == "-" and row["policy"] != row.get("baseline")]
     return [policy for policy in found if policy in varied]

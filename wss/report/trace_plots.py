@@ -14,7 +14,7 @@ from wss.traces.analysis.counts import Counts
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-# Each draws with pyplot and returns the figure and its name, or None where the trace has nothing to show.
+# Each draws with pyplot and returns the picture and its name, or None if the trace lacks the data.
 FIGURES: dict[str, Callable[[Any, Counts], tuple[Figure, str] | None]] = {
     "fig4_layers": figure_4,
     "fig5_tokens": figure_5,

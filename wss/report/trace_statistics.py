@@ -13,7 +13,7 @@ from wss.traces.analysis.statistics import CORRELATED, load_statistics, plain, s
 from wss.traces.analysis.top_experts import overlap
 from wss.traces.loads import is_loads, read_loads
 
-# What the table shows: heading, figure, as a percentage or as a number.
+# The columns of the table: heading, figure, whether a percentage or a number.
 FIGURES: tuple[tuple[str, str, str], ...] = (
     ("token coverage (next token, from the hottest expert)", "token_coverage", "%"),
     ("  at exactly 20%", "token_interpolated", "%"),
@@ -144,7 +144,7 @@ def _trace(file: dict[str, Any], per_layer: bool) -> str:
 
 
 def _strengths(found: dict[str, dict[str, int]]) -> list[str]:
-    """Say in how many layers prefill and decode correlate how well; nothing where one of them is not in the trace."""
+    """Return lines on the correlation of prefill and decode, in numbers of layers; none if a phase is missing."""
     if not any(found[CORRELATED[0]].values()):
         return []
     cells = [
@@ -155,7 +155,7 @@ def _strengths(found: dict[str, dict[str, int]]) -> list[str]:
 
 
 def _subjects(found: dict[str, Any], each: bool) -> list[str]:
-    """Say how far subjects use the same experts, with the top-10 of each if *each*."""
+    """Return lines on the overlap of the experts of subjects, with the top-10 of each if *each*."""
     common = ", ".join(map(str, found["in_every_top_10_of_the_layer"])) or "none"
     lines = [
         f"{found['groups']} subjects: top-10 experts overlap {_show(found['top_10_overlap'], '%')}, "

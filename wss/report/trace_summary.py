@@ -1,4 +1,4 @@
-"""What is in a trace, at a glance."""
+"""A summary of a trace."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from wss.units import show
 
 
 def describe(reader: TraceReader) -> dict[str, Any]:
-    """Read a trace through, checking it, and return its metadata, sizes and each layer's most popular expert.
+    """Read and check a whole trace, and return its metadata, sizes and each layer's most popular expert.
 
-    The popularity is of the decode tokens, or of prefill where there are none.
+    The popularity is that of decode tokens, or of prefill if there are none.
     """
     meta = reader.meta
     shape = (len(meta.moe_layers), meta.num_choices)
@@ -60,7 +60,7 @@ def describe(reader: TraceReader) -> dict[str, Any]:
 
 
 def _warnings(common: Common, meta: TraceMeta) -> list[str]:
-    """Return what shows that a recorded trace is not all routing."""
+    """Return the evidence that a recorded trace has filler."""
     fault = common.fault(meta)
     return [fault] if fault else common.warnings(meta)
 
@@ -75,7 +75,7 @@ def _spread(lengths: list[int]) -> dict[str, float]:
 
 
 def describe_text(found: dict[str, Any]) -> str:
-    """Return what `describe` found as text."""
+    """Return the result of `describe` as text."""
     kind = "SYNTHETIC" if found["synthetic"] else "recorded"
     lines = [
         f"{found['model']} ({kind}), {found['benchmark']} / {found['subject']}",
@@ -104,7 +104,7 @@ def describe_text(found: dict[str, Any]) -> str:
 
 
 def prediction_text(found: dict[str, Any]) -> str:
-    """Return how well predictors do as text."""
+    """Return the scores of predictors as text."""
     first = next(iter(found["predictors"].values()))
     heads = [f"{100 * row['budget_share']:g}% ({row['experts']})" for row in first]
     lines = [
@@ -116,7 +116,7 @@ def prediction_text(found: dict[str, Any]) -> str:
     for name, rows in found["predictors"].items():
         lines.append(f"{name:14}" + "".join(f"{100 * row['recall']:13.1f}%" for row in rows))
     if first[0]["bytes_saved_per_token"] is not None:
-        lines += ["", "bytes of weights a token finds at hand, of all MoE layers"]
+        lines += ["", "bytes of weights per token already loaded, over all MoE layers"]
         for name, rows in found["predictors"].items():
             cells = "".join(f"{show(row['bytes_saved_per_token'], 'size'):>14}" for row in rows)
             lines.append(f"{name:14}" + cells)

@@ -1,4 +1,4 @@
-"""Routing traces: on disk, from others, made up, and replayed as layer runs."""
+"""Routing traces: files, import and export, synthesis, and replay as layer runs."""
 
 from wss.traces.counted import CountedReplay
 from wss.traces.reader import TraceReader, write_trace

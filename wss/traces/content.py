@@ -1,4 +1,4 @@
-"""What a file holds, told by its content and not by its name; files of another kind are named, with their command."""
+"""File kinds by content, not by name. Files of another kind are named, with the command that reads them."""
 
 from __future__ import annotations
 
@@ -31,14 +31,14 @@ LAYOUTS = {
 }  # keys of layouts
 LAYOUT = "is a layout and holds no loads; name it as placement: {kind: file, path: ...}"
 NUMPY = b"\x93NUMPY"
-MOST_BYTES = 2**30  # of a file of loads or of a layout
+MOST_BYTES = 2**30  # of a file of loads or of a placement
 
 Kind = Literal["parquet", "arrays", "json", "lines", "csv", "text"]
 
 
 @dataclass(frozen=True)
 class Content:
-    """What was read: a Parquet file unread, data of .pt, numpy, JSON or JSON Lines, rows of CSV, or other text."""
+    """The content of a file: Parquet (unread), data of .pt, numpy, JSON or JSON Lines, rows of CSV, or other text."""
 
     kind: Kind
     value: Any = None
@@ -50,7 +50,7 @@ def read_content(path: Path) -> Content:
     Raises
     ------
     TraceError
-        If it cannot be read, is empty, or is neither text nor a kind that is known.
+        If it cannot be read, is empty, or is neither text nor of a supported kind.
     """
     try:
         if path.is_dir():
@@ -75,7 +75,7 @@ def read_content(path: Path) -> Content:
 
 
 def _folder(path: Path) -> str:
-    """Return what a folder is, and which command reads it."""
+    """Return what the folder contains, and which command reads it."""
     result = next((name for name in ("summary.json", "sweep.json") if (path / name).is_file()), None)
     if result:
         what = "a run" if result == "summary.json" else "a sweep"
@@ -88,7 +88,7 @@ def _folder(path: Path) -> str:
 
 
 def _arrays(path: Path, beginning: bytes) -> Any:
-    """Return the data of a .pt file, the array of a .npy file, or those of a .npz file by name; one alone as it is."""
+    """Return the data of a .pt file, the array of a .npy file, or those of a .npz file by name, one alone as is."""
     try:
         with open_plain(path) as file, zipfile.ZipFile(file) as archive:
             is_numpy = any(name.endswith(".npy") for name in archive.namelist())
@@ -101,7 +101,7 @@ def _arrays(path: Path, beginning: bytes) -> Any:
 
 
 def _text(path: Path, text: str) -> Content:
-    """Return what the *text* of a file holds."""
+    """Return the content of a text file."""
     if text.lstrip()[0] not in "{[":
         first = next((line for line in text.lstrip().splitlines() if not line.startswith("#")), "")
         is_table = path.suffix in (".csv", ".tsv") or any(mark in first for mark in ",;\t")
@@ -125,16 +125,16 @@ def _text(path: Path, text: str) -> Content:
 
 
 def _rows(text: str, first: str) -> list[list[str]]:
-    """Return the rows of a table, cells without white space; the mark between them is the one its head has most of."""
+    """Return the rows of a table, cells stripped; the separator is the most frequent one in the header."""
     mark = max(",;\t", key=first.count)
     rows = csv.reader(io.StringIO(text), delimiter=mark)
     return [[cell.strip() for cell in row] for row in rows if any(cell.strip() for cell in row)]
 
 
 def other_kind(content: Content) -> str | None:
-    """Return what *content* is and which command reads it, where it is of a kind that others read; None if unknown.
+    """Return what *content* is and which command reads it, if another command does; None if unknown.
 
-    Lines and lists are what any of them is: a log may begin with a line on itself.
+    Lines and lists are judged by their elements: a log may begin with a line about itself.
     """
     value = content.value
     if content.kind == "csv":
@@ -153,7 +153,7 @@ def other_kind(content: Content) -> str | None:
 
 
 def is_layout(content: Content) -> bool:
-    """Whether *content* is a layout: by its keys, or a bare map in which each layer has each expert."""
+    """Whether *content* is a placement: by its keys, or a bare map in which each layer has each expert."""
     value = content.value
     if content.kind == "text":
         found = re.findall(r"^\s*(\w+)\s*:", value, re.MULTILINE)

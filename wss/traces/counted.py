@@ -1,7 +1,8 @@
-"""Replay of a batch by counts alone: requests are taken in as a stream, and none of them is held.
+"""Replay of a batch from counts alone: requests are read as a stream, and none is retained.
 
-Where nobody asks what followed what (no policy predicts), a layer run is its counts and the order in which experts are
-first seen; both are kept for every (step, layer), whatever the number of requests. Same layer runs as `Replay`.
+If no policy predicts, transitions are not needed. A layer run is then its counts and the order in which experts first
+appear. Both are stored for every (step, layer), independent of the number of requests. The layer runs equal those of
+`Replay`.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from wss.traces.schema import RequestRouting
 
 @numba.njit(cache=True, nogil=True)
 def _take_in(experts, layers, step, times, counts, first, place):  # type: ignore[no-untyped-def]
-    """Add one request, *times* over: experts [tokens, all layers, k], step of each token."""
+    """Add one request, *times* times: experts [tokens, all layers, k], step of each token."""
     for t in range(step.size):
         s = step[t]
         for at in range(layers.size):
@@ -38,7 +39,7 @@ class CountedReplay:
     requests
         The requests of the batch, each once, in order; read once.
     num_requests
-        How many there are.
+        Number of requests.
     batch, steps, layers, num_experts
         As for `Replay`.
     """
@@ -66,15 +67,15 @@ class CountedReplay:
 
     @property
     def has_prefill(self) -> bool:
-        """Whether any request brings prefill tokens."""
+        """Whether any request has prefill tokens."""
         return bool(self._tokens[0] > 0)
 
     def tokens(self, step: int) -> int:
-        """How many tokens the batch has in *step*."""
+        """Return the number of tokens of the batch in *step*."""
         return int(self._tokens[step])
 
     def layer_runs(self) -> Iterator[LayerTokens]:
-        """Yield every layer run in the order of time, as `Replay.layer_runs`; heat is zero."""
+        """Yield every layer run in time order, as `Replay.layer_runs`; heat is zero."""
         num_layers, num_experts = self._counts.shape[1:]
         heat = np.zeros((num_experts, num_experts), np.int64)
         seen = np.zeros((num_layers, num_experts), np.int64)

@@ -1,7 +1,6 @@
-"""Sizes that a layout or a file of loads says of itself, by the names that engines give them, however deep they stand.
+"""Sizes that a placement or a file of loads declares, under the names that serving engines use, at any depth.
 
-A name counts however it is spelt: ``ep_size``, ``ep-size`` and ``epSize`` are one. Sizes of a draft model are another
-model's, and left alone.
+Spelling does not matter: ``ep_size``, ``ep-size`` and ``epSize`` are the same name. Sizes of a draft model are ignored.
 """
 
 from __future__ import annotations
@@ -33,26 +32,26 @@ REDUNDANT = ("epnumredundantexperts", "numredundantexperts", "redundantexperts",
 LAYERS = ("layers", "numlayers", "nlayers", "numhiddenlayers")
 MOE_LAYERS = ("moelayers", "nummoelayers", "nmoelayers", "moelayercount")
 
-_WORDS = {"ep", "tp", "dp", "ranks", "gpus", "devices", "experts", "slots", "layers", "moelayers"}  # may be of more
+_WORDS = {"ep", "tp", "dp", "ranks", "gpus", "devices", "experts", "slots", "layers", "moelayers"}  # ambiguous names
 _ASIDE = ("draft", "spec", "initialglobalassignments")
 _DEEPEST = 6
 
 
 def said(value: Any, names: tuple[str, ...]) -> Iterator[tuple[str, Any]]:
-    """Yield what *value* says by *names*: each key, with those that it stands below, and its number, or what it has.
+    """Yield the sizes that *value* declares under *names*: the path of the key, and its number, or its value as it is.
 
-    Nothing, and a table, is no size. Digits in text are a number.
+    None and tables are not sizes. A string of digits is a number.
     """
     yield from _said(value, names, "", 0)
 
 
 def check(value: Any, names: tuple[str, ...], right: set[int] | range, what: str) -> None:
-    """Check that what *value* says by *names* is *right*.
+    """Check that every size *value* declares under *names* is in *right*.
 
     Raises
     ------
     ValueError
-        If it is not; the message ends with *what* is.
+        If one is not; the message ends with the actual size, *what*.
     """
     for key, number in said(value, names):
         if isinstance(number, bool) or not isinstance(number, int | float) or number not in right:
@@ -71,7 +70,7 @@ def _said(value: Any, names: tuple[str, ...], above: str, depth: int) -> Iterato
 
 
 def _size(own: Any) -> Any:
-    """Return what is said of a size; None if nothing is, or a table."""
+    """Return the declared size; None for an empty value or a table."""
     if isinstance(own, np.ndarray | np.generic):
         own = own.item() if own.size == 1 else None
     if isinstance(own, Mapping | list | tuple):

@@ -1,4 +1,4 @@
-"""Exporting a trace to the paper's JSON data set: a file a request, as `importers.paper_json` reads them."""
+"""Export of a trace to the paper's JSON data set: one file per request, as `importers.paper_json` reads them."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ from wss.traces.schema import RequestRouting, TraceMeta
 
 
 def export_paper_json(reader: TraceReader, out: Path) -> int:
-    """Write ``<org>/<model>/<benchmark>/<subject>/<n>.json`` below the new folder *out*; return how many files.
+    """Write ``<org>/<model>/<benchmark>/<subject>/<n>.json`` below the new folder *out*; return the number of files.
 
-    The text is that of the data set: four blanks a level, no final newline. Made-up requests have a file SYNTHETIC
-    beside them, by which an import knows them.
+    The text matches the data set: indented by four spaces, no final newline. Synthetic requests have a file SYNTHETIC
+    beside them, so that an import recognises them.
 
     Raises
     ------
     TraceError
         If a request has no prefill, which is the first element of a file.
     OutputError
-        If *out* exists or cannot be written; then nothing is left behind.
+        If *out* exists or cannot be written; nothing is left behind.
     """
     if os.path.lexists(out):
         raise OutputError(f"{out}: exists; give --out a new folder")
@@ -37,7 +37,7 @@ def export_paper_json(reader: TraceReader, out: Path) -> int:
 
 
 def _write(reader: TraceReader, out: Path) -> int:
-    """Write the files below the folder *out*, and return how many requests there are."""
+    """Write the files below the folder *out*, and return the number of requests."""
     meta = reader.meta
     labels = {label.request: label for label in meta.requests}
     count = 0
@@ -62,7 +62,7 @@ def _write(reader: TraceReader, out: Path) -> int:
 
 
 def _safe(name: str) -> str:
-    """Return *name* as the name of a folder."""
+    """Return *name* as a folder name."""
     plain = name.replace("/", "_").replace("\0", "_")
     return plain if plain.strip(".") and plain != "*" else "all"
 

@@ -1,6 +1,6 @@
-"""Fetching part of the paper's data set from the Hugging Face hub; needs the extra ``hf``.
+"""Download of part of the paper's data set from the Hugging Face Hub; needs the extra ``hf``.
 
-The set is gated: its terms have to be accepted once on its page, and the hub has to know who asks (a token).
+The data set is gated: accept its terms once on its page, and log in to the Hub with a token.
 """
 
 from __future__ import annotations
@@ -27,14 +27,14 @@ def _hub() -> Any:
 def choose(
     files: list[str], model: str | None, benchmark: str | None, subject: str | None, count: int | None
 ) -> list[str]:
-    """Return which of the set's *files* are asked for, by benchmark, subject and number; *count* of each subject.
+    """Return the *files* of the data set that are selected by benchmark, subject and count; *count* of each subject.
 
-    *model* is a preset's name, or that of the model's folder.
+    *model* is the name of a preset or of the model's folder.
 
     Raises
     ------
     TraceError
-        If there is none; the line says what there is.
+        If there is none; the message lists what there is.
     """
     folders = {preset: folder for folder, preset in MODEL_FOLDERS.items()}
     wanted = (folders.get(model or "", model), benchmark, subject)
@@ -72,14 +72,14 @@ def fetch(
     revision: str = "main",
     on_file: Callable[[int, int], None] | None = None,
 ) -> int:
-    """Bring the chosen files into the folder *out*, in the set's layout; what is there is not fetched again.
+    """Download the selected files into the folder *out*, in the data set's layout; existing files are skipped.
 
     Raises
     ------
     ConfigError
-        If huggingface_hub is not installed, the terms are not accepted, or the hub cannot be reached.
+        If huggingface_hub is not installed, the terms are not accepted, or the Hub cannot be reached.
     TraceError
-        If nothing fits.
+        If no file is selected.
     OutputError
         If *out* cannot be written.
     """
@@ -87,7 +87,7 @@ def fetch(
     names: list[str] = _asking(lambda: hub.HfApi().list_repo_files(REPOSITORY, repo_type="dataset", revision=revision))
     chosen = choose(names, model, benchmark, subject, count)
     for done, name in enumerate(chosen):
-        if not (out / name).is_file():  # the hub's client resumes what it had begun, and moves files in whole
+        if not (out / name).is_file():  # the Hub's client resumes downloads and moves only complete files
             try:
                 _asking(
                     lambda name=name: hub.hf_hub_download(  # type: ignore[misc]
@@ -104,7 +104,7 @@ def fetch(
 
 
 def _asking(question: Callable[[], Any]) -> Any:
-    """Ask the hub, and turn its errors into one line each; plain errors of writing files pass."""
+    """Call the Hub, and turn its errors into one line each; errors of writing files pass through."""
     try:
         return question()
     except Exception as error:

@@ -1,4 +1,4 @@
-"""Telling requests apart by their experts alone, whatever their numbers, and however much of them was recorded."""
+"""Fingerprints of requests, to detect the same request in two recordings, even if one recording is longer."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ OFFSET, PRIME = np.uint64(14695981039346656037), np.uint64(1099511628211)  # FNV
 
 @numba.njit(cache=True, nogil=True)
 def _chain(experts, hashes):  # type: ignore[no-untyped-def]
-    """Set *hashes* [rows] to those of all *experts* [rows, width] up to each row."""
+    """Set *hashes* [rows] to the hash of all *experts* [rows, width] up to and including each row."""
     value = OFFSET
     for t in range(experts.shape[0]):
         for expert in experts[t]:
@@ -34,10 +34,10 @@ def _hashes(request: RequestRouting) -> npt.NDArray[np.uint64]:
 
 
 class Fingerprints:
-    """Requests, and whether another one is of them.
+    """A set of requests; ``request in fingerprints`` is whether a recording is of one of them.
 
-    It is if both have the same experts, or one goes on from where the other ends, as it was recorded for longer, after
-    *least* tokens at least: very short ones may begin alike by chance.
+    Two recordings are of one request if they have the same experts, or if one continues the other after at least
+    *least* tokens. Very short recordings may share a beginning by chance.
     """
 
     def __init__(self, requests: Iterable[RequestRouting], least: int) -> None:

@@ -1,4 +1,4 @@
-"""The loads of one dump: tokens of each expert, a row a layer, and how the rows fit the layers of a model."""
+"""The loads of one dump: tokens per expert, a row per layer, and how the rows map to the layers of a model."""
 
 from __future__ import annotations
 
@@ -17,17 +17,17 @@ class Loads:
     Attributes
     ----------
     name, phase
-        What it is called, and what it counted; ``""`` if unknown.
+        Name of the dump, and the phase it counted; ``""`` if unknown.
     layers
-        Absolute numbers of the layers; of rows that were not numbered their places in the file.
+        Absolute layer indices; row indices in the file if the rows were not numbered.
     counts
         Tokens of each expert, [layers, experts].
     top_k
-        Experts of a token; 0 if unknown.
+        Experts per token; 0 if unknown.
     numbered
-        Whether the file says which layer a row is of.
+        Whether the file gives the layer of each row.
     said_layers, said_moe_layers
-        How many layers, and MoE layers, the file says that its model has; None if it does not.
+        Number of layers, and of MoE layers, that the file declares for its model; None if it does not.
     """
 
     name: str
@@ -40,7 +40,7 @@ class Loads:
     said_moe_layers: int | None = None
 
     def with_tokens(self) -> Loads:
-        """Return the rows that have any tokens."""
+        """Return only the rows that have any tokens."""
         rows = np.flatnonzero(self.counts.any(axis=1))
         return replace(self, layers=tuple(self.layers[row] for row in rows), counts=self.counts[rows])
 
@@ -50,12 +50,12 @@ class Loads:
         Parameters
         ----------
         moe_layers, num_layers, num_experts
-            Of the model; *num_layers* counts dense layers too, whose rows are passed over (see `dense_note`).
+            Of the model; *num_layers* includes dense layers, whose rows are skipped (see `dense_note`).
 
         Raises
         ------
         ValueError
-            If they are not the model's, or most of the tokens are in its dense layers.
+            If the sizes are not the model's, or most of the tokens are in its dense layers.
         """
         rows, experts = self.counts.shape
         if experts != num_experts:
@@ -79,7 +79,7 @@ class Loads:
         return self.counts[list(moe_layers)]
 
     def dense_note(self, moe_layers: Sequence[int], num_layers: int) -> str | None:
-        """Say how many tokens are in rows of dense layers, which `of_layers` leaves out; None if there are none."""
+        """Return a note on tokens in rows of dense layers, which `of_layers` skips; None if there are none."""
         layers, share = self._dense(moe_layers, num_layers)
         if not layers:
             return None
@@ -89,7 +89,7 @@ class Loads:
         return f"{left:,.0f} of {total:,.0f} tokens ({share:.0%}) are in {which}, and left out"
 
     def _dense(self, moe_layers: Sequence[int], num_layers: int) -> tuple[list[int], float]:
-        """Return which dense layers have tokens, and what share, where there is a row for every layer, unnumbered."""
+        """Return the dense layers that have tokens, and their share, if there is an unnumbered row for every layer."""
         if self.numbered or len(self.counts) != num_layers or num_layers == len(moe_layers):
             return [], 0.0
         layers = [layer for layer in range(num_layers) if layer not in moe_layers and self.counts[layer].any()]

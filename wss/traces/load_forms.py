@@ -1,8 +1,8 @@
-"""Loads as recorders leave them: logical_count, the passes of SGLang's recorder, and bare arrays of counts.
+"""The forms in which recorders write loads: logical_count, the passes of SGLang's recorder, and bare arrays of counts.
 
-Passes are summed. Those of mode ``per_pass`` count physical experts, the slots of all ranks, which the map in the file
-makes logical; a file is of one rank, and counts what that rank saw. An array without a key is read where its numbers
-can mean nothing else: counts are whole numbers from 0 on, and neither a layout nor chosen experts.
+Passes are summed. Passes of mode ``per_pass`` count physical experts, the slots of all ranks; the map in the file
+converts them to logical experts. Such a file is of one rank and has only that rank's counts. An array without a key is
+read only if it cannot be anything else: counts are non-negative integers, and neither a placement nor expert ids.
 """
 
 from __future__ import annotations
@@ -24,21 +24,21 @@ Array = npt.NDArray[Any]
 
 
 def holds_loads(value: Any) -> bool:
-    """Whether *value* names loads as such, or passes of them."""
+    """Whether *value* has the key of loads, or passes that count."""
     if isinstance(value, Mapping) and COUNT in value:
         return MAP not in value
     return passes_of(value) is not None
 
 
 def counts_of(value: Any, experts: int | None = None) -> FloatArray | None:
-    """Return the tokens of each expert, [rows, experts], passes summed; None if *value* is of no form of loads.
+    """Return the tokens of each expert, [rows, experts], passes summed; None if *value* is not a form of loads.
 
-    *experts*, how many a layer has, tells counts from chosen experts in an array without a key.
+    *experts*, the number of experts per layer, separates counts from expert ids in an array without a key.
 
     Raises
     ------
     ValueError
-        If it is of a form of loads and holds none, or an array may mean something else.
+        If it is a form of loads but has none, or is an ambiguous array.
     """
     if isinstance(value, Mapping) and COUNT in value:
         return _summed(value[COUNT], COUNT)
@@ -50,14 +50,14 @@ def counts_of(value: Any, experts: int | None = None) -> FloatArray | None:
 
 
 def check_sizes(value: Any, counts: FloatArray) -> None:
-    """Check the experts, slots and layers that a file names against its *counts*, [rows, experts].
+    """Check the experts, slots and layers that a file declares against its *counts*, [rows, experts].
 
-    It may be of other ranks than those it is to be laid out for, and of all layers or of the MoE layers alone.
+    Its ranks may differ from those of the coming placement, and its layers may be all layers or only the MoE layers.
 
     Raises
     ------
     ValueError
-        If they are others.
+        If they differ.
     """
     rows, experts = counts.shape
     check(value, EXPERTS, {experts}, f"has counts of {experts} experts a layer")
@@ -72,7 +72,7 @@ def check_sizes(value: Any, counts: FloatArray) -> None:
 
 
 def passes_of(value: Any) -> Sequence[Mapping[str, Any]] | None:
-    """Return the passes of a recording that counts, None if it is none."""
+    """Return the passes of a recording of counts; None if it is not one."""
     passes = value.get("records") if isinstance(value, Mapping) else value
     if not isinstance(passes, list | tuple) or not passes:
         return None
@@ -88,7 +88,7 @@ def _summed(value: Any, what: str) -> FloatArray:
 
 
 def _of_passes(passes: Sequence[Mapping[str, Any]], value: Any) -> FloatArray:
-    """Return the sum over *passes*, all of which count logical experts, or all physical ones."""
+    """Return the sum over *passes*, which all count logical experts or all count physical experts."""
     key = COUNT if COUNT in passes[0] else PHYSICAL
     odd = next((place for place, one in enumerate(passes) if key not in one), None)
     if odd is not None:
@@ -103,7 +103,7 @@ def _of_passes(passes: Sequence[Mapping[str, Any]], value: Any) -> FloatArray:
 
 
 def _logical(counts: FloatArray, value: Any) -> FloatArray:
-    """Return the tokens of logical experts, [layers, experts], of those of slots, [layers, slots]."""
+    """Return the tokens of logical experts, [layers, experts], from those of slots, [layers, slots]."""
     if not isinstance(value, Mapping) or LAST_MAP not in value:
         raise ValueError(f"counts physical experts ({PHYSICAL}) and has no {LAST_MAP}, which says whose slots they are")
     table = numbers(value[LAST_MAP], LAST_MAP, (2,))
@@ -115,14 +115,14 @@ def _logical(counts: FloatArray, value: Any) -> FloatArray:
 
 
 def bare_array(value: Any) -> Array | None:
-    """Return an array that stands alone, or those of a list as one; None if it is none, or they are unlike.
+    """Return a bare array, or a list of arrays as one; None if *value* is neither, or the arrays differ in shape.
 
-    Of the three that EPLB returns, the map of slots stands for all.
+    Of the three arrays that EPLB returns, return the map of slots.
 
     Raises
     ------
     ValueError
-        If it holds no numbers.
+        If it has no numbers.
     """
     if isinstance(value, np.ndarray):
         alone = value
@@ -150,7 +150,7 @@ def is_eplb(value: Sequence[Any]) -> bool:
 
 
 def is_map(array: Array, experts: int | None = None) -> bool:
-    """Whether *array* can only be a layout, of *experts* or more: in each layer each expert 0, 1, ... has a slot."""
+    """Whether *array* can only be a placement of at least *experts*: each expert 0, 1, ... has a slot in each layer."""
     if array.dtype.kind not in "iu" or array.ndim not in (1, 2, 3) or array.min() < -1:
         return False
     rows = np.atleast_2d(array)
@@ -162,7 +162,7 @@ def is_map(array: Array, experts: int | None = None) -> bool:
 
 
 def whole_counts(array: Array) -> IntArray | None:
-    """Return *array* as whole numbers from 0 on, None if they are none."""
+    """Return *array* as non-negative integers; None if it has other values."""
     if not np.isfinite(array).all() or array.min() < 0:
         return None
     return array if (array == np.rint(array)).all() else None
@@ -187,18 +187,18 @@ def _of_bare(array: Array, experts: int | None) -> FloatArray:
 
 
 def numbers(value: Any, what: str, dimensions: tuple[int, ...]) -> FloatArray:
-    """Return *value* as an array of numbers of so many *dimensions*, none of them empty.
+    """Return *value* as an array of numbers; *dimensions* are the numbers of dimensions allowed, none of them empty.
 
     Raises
     ------
     ValueError
-        If it is none; the message calls it *what*.
+        If it is not such an array; the message names it *what*.
     """
     try:
         array = np.asarray(value)
     except (ValueError, OverflowError):
         array = np.zeros(0, np.object_)
-    if array.dtype == np.object_ and array.size:  # such as whole numbers beyond 64 bits
+    if array.dtype == np.object_ and array.size:  # such as integers beyond 64 bits
         array = np.zeros(0, np.object_)
     if array.dtype.kind not in "iuf" or has_bool(value) or array.ndim not in dimensions or not array.size:
         raise ValueError(f"its {what} is no table of numbers, all rows of one length")
@@ -207,7 +207,7 @@ def numbers(value: Any, what: str, dimensions: tuple[int, ...]) -> FloatArray:
 
 
 def has_bool(value: Any) -> bool:
-    """Whether true or false stands anywhere in lists, which numpy takes for 1 or 0."""
+    """Whether nested lists contain true or false, which numpy converts to 1 or 0."""
     if isinstance(value, list | tuple):
         return any(map(has_bool, value))
     return isinstance(value, bool)

@@ -1,7 +1,7 @@
-"""Expert loads of requests served before, workload by workload: what a layout for a coming workload is made from.
+"""Load history: expert loads of requests served before, by workload; the basis of a placement for a coming workload.
 
-They are counted from a trace, whose requests say which benchmark and subject they are of, or come from a table of
-loads (`loads`), in which each dump is a workload.
+The loads are counted from a trace, which names the benchmark and subject of each request, or read from a table of loads
+(`loads`), in which each dump is a workload.
 """
 
 from __future__ import annotations
@@ -22,22 +22,22 @@ from wss.traces.loads import fitted_dumps, is_loads
 from wss.traces.reader import TraceReader
 from wss.traces.schema import Label, RequestRouting, TraceMeta
 
-Now = Callable[[TraceMeta, RequestRouting], bool]  # whether a request of a trace of *meta* is one to be served now
+Now = Callable[[TraceMeta, RequestRouting], bool]  # whether a request of a trace of *meta* is about to be served
 
 
 @dataclass(frozen=True, kw_only=True)
 class LoadHistorySpec:
-    """Requests served before, by whose loads experts are placed instead of by the prefill of the batch.
+    """Requests served before; experts are placed by their loads instead of by the prefill of the batch.
 
     Attributes
     ----------
     path
         A trace, or a table of expert loads, in which each dump is a workload.
     only
-        Names of the subjects, benchmarks or dumps that count; all if empty.
+        Names of the subjects, benchmarks or dumps to count; all if empty.
     by
-        ``all``: all of them together. ``subject`` or ``benchmark``: for each request of the batch those of its own, so
-        that a mixed batch is placed by the loads of its workloads, in its proportions.
+        ``all``: all workloads together. ``subject`` or ``benchmark``: for each request of the batch the loads of its
+        own workload, so that a mixed batch is placed by the loads of its workloads, in its proportions.
     """
 
     __pydantic_config__ = CHECKED
@@ -49,19 +49,19 @@ class LoadHistorySpec:
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class ServedLoads:
-    """What was served before.
+    """Loads of the requests served before.
 
     Attributes
     ----------
     loads
         Tokens of each expert, [MoE layers, experts], by workload (``request`` is -1): of decode, or of prefill where
-        a workload has no decode. A dump of a table of loads is a subject of no benchmark.
+        a workload has no decode. A dump of a table of loads is a subject without a benchmark.
     requests
-        How many requests were counted, by workload; empty for a table of loads, which does not say.
+        Number of requests counted, by workload; empty for a table of loads, which does not give it.
     left_out
-        How many of the workloads asked for were not, as they are among those to be served now.
+        Number of requests of the selected workloads that were not counted because they are about to be served.
     notes
-        What a reader should know of a table of loads, where there is anything.
+        Notes for the reader on a table of loads, if any.
     """
 
     loads: dict[Label, FloatArray]
@@ -71,29 +71,29 @@ class ServedLoads:
 
 
 def workload_of(meta: TraceMeta, request: int) -> Label:
-    """Return benchmark and subject of a request, those of the whole trace where it names none of its own."""
+    """Return benchmark and subject of a request; those of the whole trace if it has none of its own."""
     own = meta.labels.get(request, Label(request=request))
     return Label(request=-1, benchmark=own.benchmark or meta.benchmark, subject=own.subject or meta.subject)
 
 
 def read_served(path: Path, model: ModelShape, only: Collection[str], now: Now) -> ServedLoads:
-    """Read what was served before.
+    """Read the load history.
 
     Parameters
     ----------
     path
         A trace, or a table of loads.
     model
-        Whose experts they must be.
+        The model whose experts the loads must match.
     only
         Names of the subjects, benchmarks or dumps to count; all if empty.
     now
-        Tells requests that are to be served now, which must not be counted.
+        Whether a request is about to be served; such requests are not counted.
 
     Raises
     ------
     TraceError
-        If the file cannot be read, is of another shape, or has none of a name; or if nothing is left to count.
+        If the file cannot be read, has another shape, or lacks a name; or if no request is left to count.
     """
     counted, left_out = (_of_loads(path, model), Counter[Label]()) if is_loads(path) else _of_trace(path, model, now)
     workloads = [*counted.loads, *left_out]
@@ -123,7 +123,7 @@ def _of_loads(path: Path, model: ModelShape) -> ServedLoads:
 
 
 def _of_trace(path: Path, model: ModelShape, now: Now) -> tuple[ServedLoads, Counter[Label]]:
-    """Count a trace; return how many requests of each workload were not counted as well."""
+    """Count a trace; also return how many requests of each workload were not counted."""
     shape = (2, len(model.moe_layers), model.num_choices)
     counts: dict[Label, IntArray] = {}  # [prefill and decode, layers, experts]
     requests: Counter[Label] = Counter()
@@ -145,6 +145,6 @@ def _of_trace(path: Path, model: ModelShape, now: Now) -> tuple[ServedLoads, Cou
                 continue
             requests[workload] += 1
             count_uses(request.experts, request.num_prefill, counts.setdefault(workload, np.zeros(shape, np.int64)))
-    size = model.num_experts  # without those that have no weights
+    size = model.num_experts  # without zero-computation experts
     loads = {label: own[int(own[1].any()), :, :size].astype(np.float64) for label, own in counts.items()}
     return ServedLoads(loads=loads, requests=requests), left_out

@@ -1,6 +1,6 @@
-"""Importing expert loads as a table: what the user says of the model has to fit, and numbers the rows.
+"""Import of expert loads as a table. What the user states about the model must fit, and gives the rows their layers.
 
-A table without numbers stays one where nothing is said of its layers.
+A table of unnumbered rows stays unnumbered if the user states nothing about its layers.
 """
 
 from __future__ import annotations
@@ -16,12 +16,12 @@ from wss.traces.loads import read_loads
 
 
 def import_loads(path: Path, hints: Hints) -> tuple[list[Loads], list[str]]:
-    """Return the loads of a file, and what a reader should know of them.
+    """Return the loads of a file, and notes for the reader.
 
     Raises
     ------
     TraceError
-        If the file cannot be read, is not as *hints* say, or these are of tokens, which loads do not have.
+        If the file cannot be read or contradicts *hints*, or *hints* are about tokens, which loads do not have.
     """
     given = hints.router.named()
     given += ["--top-k"] * (hints.top_k is not None) + ["--zero-experts"] * (hints.zero_experts is not None)
@@ -49,7 +49,7 @@ def import_loads(path: Path, hints: Hints) -> tuple[list[Loads], list[str]]:
 
 
 def refuse_layout(path: Path) -> None:
-    """Name *path* as a layout, if it is one.
+    """Refuse *path* if it is a placement.
 
     Raises
     ------
@@ -65,14 +65,14 @@ def refuse_layout(path: Path) -> None:
 
 
 def _as_said(dump: Loads, hints: Hints) -> tuple[Loads, str | None]:
-    """Return *dump* with the layers that *hints* name, and how many tokens are left out; as it is if they name none."""
+    """Return *dump* with the layers that *hints* name, and a note on tokens left out; unchanged if they name none."""
     rows, experts = dump.counts.shape
     if hints.num_experts not in (None, experts):
         raise ValueError(f"has loads of {experts} experts a layer, and --experts {hints.num_experts} was given")
     if hints.named_layers is None:
         return dump, None
     layers, _ = hints.named_layers
-    whole = rows if not dump.numbered else 0  # a row for every layer, if not for the MoE layers alone
+    whole = rows if not dump.numbered else 0  # rows may be of all layers, or only of the MoE layers
     num_layers, size = max(layers[-1] + 1, whole, dump.said_layers or 0), experts
     if hints.model is not None:
         num_layers, size = hints.model.num_layers, hints.model.num_experts

@@ -1,7 +1,7 @@
 """Tables of expert loads in Parquet: a row for each dump and layer.
 
-The columns are dump, phase, layer and logical_count (a list over experts); the file's metadata hold ``top_k`` and
-``numbered``: "false" where layer is but the place of a row, as in a file of SGLang's.
+The columns are dump, phase, layer and logical_count (a list over experts). The file's metadata hold ``top_k`` and
+``numbered``: "false" if layer is only the row index, as in SGLang's files.
 """
 
 from __future__ import annotations
@@ -21,14 +21,14 @@ COLUMNS = {"dump", "phase", "layer", "logical_count"}
 
 
 def read_parquet(path: Path) -> list[Loads]:
-    """Read all dumps of a table, rows as they stand there; what they count is not checked.
+    """Read all dumps of a table, rows as they are in the file; counts are not checked.
 
     Raises
     ------
     TraceError
-        If it is no such table, or damaged.
+        If it is not such a table, or damaged.
     ValueError
-        If a number of a layer is none.
+        If a layer index is invalid.
     """
     try:
         table = read_table(path)
@@ -65,7 +65,7 @@ def read_parquet(path: Path) -> list[Loads]:
 
 
 def write_loads(out: Path, dumps: list[Loads]) -> None:
-    """Write *dumps*, all numbered or none, as a table, whole or not at all.
+    """Write *dumps*, all numbered or all unnumbered, as a table; atomically.
 
     Raises
     ------

@@ -10,7 +10,7 @@ import numpy as np
 from wss.records import FloatArray
 from wss.traces.importers.table_rows import plain
 
-# names of columns, plain: small letters and digits alone
+# names of columns, normalised: only lower-case letters and digits
 LAYER = ("layer", "layerid", "layeridx", "layerindex", "moelayer")
 EXPERT = ("expert", "expertid", "expertidx", "expertindex")
 COUNTS = (
@@ -21,7 +21,7 @@ _WIDE = re.compile(r"(?:expert|e)?[ _-]?(\d+)")
 
 
 def is_table(head: Sequence[str]) -> bool:
-    """Whether the names of columns are those of a table of loads, of either form."""
+    """Whether the column names are those of a table of loads, of either form."""
     names = [plain(cell) for cell in head]
     wide = all(_WIDE.fullmatch(cell.lower()) for cell, name in zip(head, names, strict=True) if name not in LAYER)
     long = any(name in EXPERT for name in names) and any(name in COUNTS for name in names)
@@ -29,12 +29,12 @@ def is_table(head: Sequence[str]) -> bool:
 
 
 def has_layers(head: Sequence[str]) -> bool:
-    """Whether one of the columns names the layer."""
+    """Whether a column names the layer."""
     return any(plain(cell) in LAYER for cell in head)
 
 
 def _column(head: Sequence[str], names: Sequence[str]) -> int | None:
-    """Return where the one column of *names* is, None if there is none."""
+    """Return the index of the one column with a name of *names*; None if there is none."""
     found = [at for at, cell in enumerate(head) if plain(cell) in names]
     if len(found) > 1:
         raise ValueError(f"has two columns of one meaning, '{head[found[0]]}' and '{head[found[1]]}'; keep one")
@@ -44,12 +44,12 @@ def _column(head: Sequence[str], names: Sequence[str]) -> int | None:
 def table_of_loads(rows: Sequence[Sequence[str]], num_experts: int | None = None) -> tuple[tuple[int, ...], FloatArray]:
     """Return the layers of a table, ascending, and the tokens of each expert, [layers, experts].
 
-    In a long table an expert without a row had no tokens, if *num_experts*, how many a layer has, is known.
+    In a long table an expert without a row has no tokens if *num_experts*, the number per layer, is given.
 
     Raises
     ------
     ValueError
-        If it is neither form, or a cell is missing, twice, or no number.
+        If the table has neither form, or a cell is missing, duplicate, or not a number.
     """
     head = rows[0]
     layer, expert = _column(head, LAYER), _column(head, EXPERT)

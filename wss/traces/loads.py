@@ -1,15 +1,15 @@
-"""Expert loads: how many tokens each expert had, without saying which token; what a serving system's counters give.
+"""Expert loads: tokens per expert, without individual tokens; the counters of a serving system.
 
-Read are, by content and whatever the name of the file,
+The form is recognised by content, whatever the name of the file:
 
-* a Parquet table with the columns dump, phase, layer and logical_count (a list over experts), a row a layer;
-* SGLang's ``{"logical_count": [layers][experts]}`` or ``[steps][layers][experts]``, steps summed, other keys left
-  alone: JSON, and the ``.pt`` file of its recorder in mode ``stat``, or ``per_pass`` (see `load_forms`);
-* an array of counts without a key, ``.pt``, ``.npy`` or ``.npz``, where it can be nothing else;
-* a CSV table, long (layer, expert, count; a row that is not there is 0, where the model is known) or wide (layer,
-  expert_0, expert_1, ...).
+* a Parquet table with the columns dump, phase, layer and logical_count (a list over experts), a row per layer;
+* SGLang's ``{"logical_count": [layers][experts]}`` or ``[steps][layers][experts]``, steps summed, other keys ignored:
+  JSON, and the ``.pt`` file of its recorder in mode ``stat``, or ``per_pass`` (see `load_forms`);
+* an array of counts without a key, ``.pt``, ``.npy`` or ``.npz``, if it cannot be anything else;
+* a CSV table, long (layer, expert, count; a missing row is 0 if the model is known) or wide (layer, expert_0,
+  expert_1, ...).
 
-SGLang's rows have no numbers: they are all layers of the model, the dense ones zero, or its MoE layers alone.
+SGLang's rows have no layer indices: they are all layers of the model, the dense ones zero, or only its MoE layers.
 """
 
 from __future__ import annotations
@@ -44,12 +44,12 @@ __all__ = [
     "write_loads",
 ]
 
-LARGEST = 1e15  # tokens of an expert
+LARGEST = 1e15  # tokens per expert
 NO_TABLE = "is neither JSON nor a table (CSV) with a column layer"
 
 
 def looks_like_loads(path: Path) -> bool:
-    """Whether *path* is a file of loads rather than recorded routing; False for what cannot be read."""
+    """Whether *path* is a file of loads rather than recorded routing; False if it cannot be read."""
     try:
         with open_plain(path) as file:
             beginning = file.read(4096)
@@ -67,9 +67,9 @@ def looks_like_loads(path: Path) -> bool:
 
 
 def is_loads(path: Path) -> bool:
-    """Whether *path* is to be read as a file of loads: all but a Parquet trace, and what cannot be read."""
+    """Whether *path* should be read as a file of loads: anything except a Parquet trace or an unreadable file."""
     try:
-        if path.is_dir():  # which is named, and refused
+        if path.is_dir():  # which is reported as an error
             return True
         with open_plain(path) as file:
             if file.read(4) != b"PAR1":
@@ -80,18 +80,18 @@ def is_loads(path: Path) -> bool:
 
 
 def read_loads(path: Path, experts: int | None = None) -> list[Loads]:
-    """Read all dumps of a file, rows as they stand there; *experts* a layer, if known, tells some files from others.
+    """Read all dumps of a file, rows as they are in the file; *experts* per layer, if given, separates some forms.
 
     Raises
     ------
     TraceError
-        If it is damaged or of another kind, or holds anything but finite counts from 0 on.
+        If it is damaged or of another kind, or has anything except finite non-negative counts.
     """
     return loads_of(path, read_content(path), experts)
 
 
 def loads_of(path: Path, content: Content, experts: int | None = None) -> list[Loads]:
-    """Return the loads that the *content* of *path* holds; see `read_loads`."""
+    """Return the loads in the *content* of *path*; see `read_loads`."""
     try:
         if content.kind == "parquet":
             found = read_parquet(path)
@@ -117,7 +117,7 @@ def _check(loads: Loads) -> None:
 
 
 def read_dumps(path: Path, model: ModelShape, names: Collection[str] = ()) -> dict[str, FloatArray]:
-    """Return the loads of `fitted_dumps` alone."""
+    """Return only the loads of `fitted_dumps`."""
     return {name: counts for name, (counts, _) in fitted_dumps(path, model, names).items()}
 
 
@@ -126,12 +126,12 @@ def fitted_dumps(
 ) -> dict[str, tuple[FloatArray, str | None]]:
     """Return the loads of *model*'s MoE layers, [layers, experts], by name of the dump: of *names*, or of all.
 
-    Beside each is what a reader should know of it, None if nothing (`Loads.dense_note`).
+    Each comes with a note for the reader, None if there is nothing to note (`Loads.dense_note`).
 
     Raises
     ------
     TraceError
-        If the file cannot be read, is of another shape, or has no dump of a name.
+        If the file cannot be read, has another shape, or lacks a dump of that name.
     """
     found = {dump.name: dump for dump in read_loads(path, model.num_experts)}
     unknown = [name for name in names if name not in found]
@@ -150,7 +150,7 @@ def fitted_dumps(
 
 
 def _from_counts(path: Path, content: Content, experts: int | None) -> Loads:
-    """Return the loads of data, of JSON or of arrays."""
+    """Return the loads in data of JSON or of arrays."""
     value = content.value
     counts = counts_of(value, experts) if content.kind in ("json", "arrays") else None
     if counts is None:

@@ -1,4 +1,4 @@
-"""Joining traces: the requests of several files one after another, or a part of them, each with its workload's name."""
+"""Joining traces: the requests of several files one after another, or a part of them, labelled with their workloads."""
 
 from __future__ import annotations
 
@@ -27,28 +27,28 @@ def join(
     seed: int | None = None,
     limit: int | None = None,
 ) -> int:
-    """Write the requests of *paths*, file after file, to *out*; return how many.
+    """Write the requests of *paths*, file after file, to *out*; return the number of requests.
 
     Parameters
     ----------
     only
         Names of the subjects or benchmarks to take; all if empty.
     half
-        Take one of every two requests of each workload of a file, its benchmark and subject: one half to place experts
-        by, one to serve.
+        Take every second request of each workload (benchmark and subject) of a file: one half to place experts by, the
+        other to serve.
     seed
-        Draws which of the two is even; None for the first of them in every other workload, else the second.
+        Draws which request of each pair is even. None: the first in every other workload, the second in the rest.
     limit
-        Take at most so many requests of each file.
+        Take at most this many requests of each file.
 
     Raises
     ------
     TraceError
-        If a file cannot be read or is of another model's shape, or nothing is left.
+        If a file cannot be read or is of a model of another shape, or nothing is left.
     OutputError
         If *out* cannot be written.
     ConfigError
-        If there is a seed and no half that it could draw.
+        If there is a seed but no half to draw.
     """
     if seed is not None and half is None:
         raise ConfigError(
@@ -90,7 +90,7 @@ def join(
 def _chosen(
     path: Path, only: Collection[str], half: Half | None, seed: int | None, limit: int | None
 ) -> Iterator[tuple[RequestRouting, Label]]:
-    """Yield the chosen requests of one file, with their workloads."""
+    """Yield the selected requests of one file, with their workloads."""
     met: dict[Label, int] = {}
     taken = 0
     with TraceReader(path) as reader:
@@ -108,7 +108,7 @@ def _chosen(
 
 
 def _is_odd(workload: Label, place: int, seed: int | None) -> bool:
-    """Whether the request at *place* of its workload is in the odd half."""
+    """Whether the request at index *place* of its workload is in the odd half."""
     swapped = False
     if seed is not None:
         swapped = uniform(stream(seed, "join", workload.benchmark, workload.subject, place // 2), 1)[0] < 0.5
@@ -135,9 +135,9 @@ def _check_alike(paths: Sequence[Path], metas: Sequence[TraceMeta]) -> None:
 
 
 def _joined(paths: Sequence[Path], metas: Sequence[TraceMeta], half: Half | None, seed: int | None) -> TraceMeta:
-    """Return the metadata of all together, but for what is known only when they are written.
+    """Return the metadata of the joined trace, except what is known only after writing.
 
-    Made-up sources are named first: what is made up in part is synthetic.
+    Synthetic sources come first: a trace that is synthetic in part is synthetic.
     """
     sources = dict.fromkeys(meta.source for meta in sorted(metas, key=lambda meta: not meta.synthetic))
     names = dict.fromkeys(path.name for path in paths)
@@ -152,6 +152,6 @@ def _joined(paths: Sequence[Path], metas: Sequence[TraceMeta], half: Half | None
 
 
 def _common(names: Iterator[str]) -> str:
-    """Return the one name that all have, or ``*``."""
+    """Return the name that all share, or ``*``."""
     found = {*names}
     return found.pop() if len(found) == 1 else "*"

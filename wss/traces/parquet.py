@@ -1,4 +1,4 @@
-"""Parquet files as tables, none of which takes more memory than it should: a few bytes may stand for any number."""
+"""Parquet files as tables, with limits on memory: a few bytes of file may decompress to any number of values."""
 
 from __future__ import annotations
 
@@ -10,21 +10,21 @@ import pyarrow.parquet as pq
 from wss.host_memory import memory
 from wss.reading import check_plain
 
-MOST_VALUES = 2 * 10**7  # of a table that is to become Python's numbers, some GB
-MOST_KEPT = 2 * 10**8  # of one that stays a table
-SHARE = 0.25  # of the memory that there is, which a table may take
-_ROWS = 8192  # read at a time
+MOST_VALUES = 2 * 10**7  # of a table that is converted to Python numbers, some GB
+MOST_KEPT = 2 * 10**8  # of a table that stays a table
+SHARE = 0.25  # largest share of the available memory that a table may take
+_ROWS = 8192  # rows read at a time
 
 
 def read_table(path: Path, most: int = MOST_VALUES) -> pa.Table:
-    """Return the table that a Parquet file holds.
+    """Return the table in a Parquet file.
 
     Raises
     ------
     OSError
-        If it cannot be read, or is no plain file.
+        If it cannot be read, or is not a regular file.
     pyarrow.ArrowException
-        If it is damaged, or stands for more than *most* values or `SHARE` of the memory.
+        If it is damaged, or has more than *most* values or takes more than `SHARE` of the memory.
     """
     check_plain(path)
     with pq.ParquetFile(path) as file:

@@ -1,7 +1,7 @@
-"""Trace files: Parquet, one row a token, read as a stream of requests (and written as one, in `writer`).
+"""Trace files: Parquet, one row per token, read as a stream of requests (and written as one, in `writer`).
 
-A file may be larger than memory: no more than some thousand rows are held beside the request at hand. What a reader
-yields has been checked, so that nothing behind it needs to doubt an expert id.
+A file may be larger than memory: beside the current request, at most some thousand rows are in memory. The reader
+checks every request it yields, so that later code need not check expert ids.
 """
 
 from __future__ import annotations
@@ -28,9 +28,9 @@ from wss.traces.writer import COLUMNS, PHASES, ROWS, write_trace
 
 __all__ = ["TraceReader", "write_trace"]
 
-PACKED = 1000  # times that routing may be packed
+PACKED = 1000  # largest compression ratio of routing
 MOST_HELD = 2**27  # bytes of experts in a batch of rows
-RECORDED = (".json", ".jsonl", ".csv", ".pt", ".npy", ".npz")  # what recorders write
+RECORDED = (".json", ".jsonl", ".csv", ".pt", ".npy", ".npz")  # formats that recorders write
 
 _Int32s = npt.NDArray[np.int32]
 _Int16s = npt.NDArray[np.int16]
@@ -48,7 +48,7 @@ class TraceReader:
     Raises
     ------
     TraceError
-        If there is no such file, or it is not a routing trace; one line a fault.
+        If there is no such file, or it is not a routing trace; one line per error.
     """
 
     def __init__(self, path: Path) -> None:
@@ -76,7 +76,7 @@ class TraceReader:
         self.num_rows: int = self._file.metadata.num_rows
 
     def close(self) -> None:
-        """Close the file; doing it twice does no harm."""
+        """Close the file; closing it twice is harmless."""
         self._file.close()
 
     def __enter__(self) -> TraceReader:
@@ -93,7 +93,7 @@ class TraceReader:
             return hashlib.file_digest(file, "sha256").hexdigest()
 
     def subjects(self) -> dict[int, str]:
-        """Return the subject of each request, as far as the metadata names them."""
+        """Return the subject of each request that has one in the metadata."""
         return {label.request: label.subject for label in self.meta.requests if label.subject}
 
     def request_ids(self) -> npt.NDArray[np.int32]:
@@ -102,7 +102,7 @@ class TraceReader:
         Raises
         ------
         TraceError
-            If the file is damaged, or the rows of a request are not together.
+            If the file is damaged, or the rows of a request are not contiguous.
         """
         ids: dict[int, None] = {}
         last = None
@@ -121,9 +121,9 @@ class TraceReader:
         Parameters
         ----------
         only
-            The numbers of the requests to yield; all when None.
+            The numbers of the requests to yield; all if None.
         limit
-            Yield at most so many, and read no further.
+            Yield at most this many, and read no further.
 
         Raises
         ------
@@ -175,7 +175,7 @@ class TraceReader:
             yield request, self._decode(batch, row), position, flat.to_numpy().reshape(-1, width)
 
     def _batches(self, columns: list[str]) -> Iterator[tuple[pa.RecordBatch, int]]:
-        """Read the file in batches of rows, each with the number of its first row."""
+        """Read the file in batches of rows, each with the index of its first row."""
         row = 0
         with _reading(self.path, "is damaged"):
             width = 2 * len(self.meta.moe_layers) * self.meta.top_k
@@ -195,7 +195,7 @@ class TraceReader:
         return values
 
     def _decode(self, batch: pa.RecordBatch, row: int) -> _Bools:
-        """Which rows are decode, [rows]; compared as bytes, since a damaged file may hold any."""
+        """Return which rows are decode, [rows]; compared as bytes, since a damaged file may have any values."""
         phase = batch.column("phase")
         if pa.types.is_dictionary(phase.type):
             phase = phase.dictionary_decode()
@@ -217,7 +217,7 @@ class TraceReader:
             raise TraceError(f"{self.path}: row {place}: column '{name}' holds a null; every row must have a value")
 
     def _routing(self, number: int, decode: _Bools, position: _Int32s, experts: _Int16s) -> RequestRouting:
-        """Make a request of its rows, or say what is wrong with them."""
+        """Build a request from its rows, or raise an error that names what is wrong with them."""
         num_prefill = int(np.count_nonzero(~decode))
         if decode[:num_prefill].any():
             place = position[np.flatnonzero(~decode)[-1]]
@@ -238,7 +238,7 @@ class TraceReader:
 
 
 def is_written(path: Path) -> bool:
-    """Whether the file *path* is a trace or a table of loads, as wss writes them."""
+    """Whether the file *path* is a trace or a table of loads in wss's own format."""
     try:
         schema = pq.read_schema(path)
     except (OSError, pa.ArrowException):
@@ -248,7 +248,7 @@ def is_written(path: Path) -> bool:
 
 @contextmanager
 def _reading(path: Path, what: str) -> Iterator[None]:
-    """Turn the errors of the system and of pyarrow into one line each."""
+    """Turn errors of the system and of pyarrow into one line each."""
     try:
         yield
     except (OSError, pa.ArrowException) as error:
@@ -256,18 +256,18 @@ def _reading(path: Path, what: str) -> Iterator[None]:
 
 
 def _starts(numbers: _Int32s) -> npt.NDArray[np.intp]:
-    """Where a new number begins, [runs]."""
+    """Return the indices at which a new number begins, [runs]."""
     return np.flatnonzero(np.diff(numbers, prepend=numbers[0] ^ 1)) if len(numbers) else np.empty(0, np.intp)
 
 
 def _joined(parts: list[tuple[_Bools, _Int32s, _Int16s]]) -> tuple[_Bools, _Int32s, _Int16s]:
-    """Join a request's parts, column by column; always a copy, so that no batch stays in memory for its sake."""
+    """Join a request's parts, column by column; always a copy, so that it keeps no batch in memory."""
     decode, position, experts = zip(*parts, strict=True)
     return np.concatenate(decode), np.concatenate(position), np.concatenate(experts)
 
 
 def _keys(file: pq.ParquetFile, path: Path) -> dict[str, str]:
-    """Read the key/value metadata as text; the Arrow schema among it is not ours."""
+    """Read the key/value metadata as text, without the Arrow schema stored among it."""
     raw = file.metadata.metadata or {}
     try:
         return {key.decode(): value.decode() for key, value in raw.items() if key != b"ARROW:schema"}
@@ -276,7 +276,7 @@ def _keys(file: pq.ParquetFile, path: Path) -> dict[str, str]:
 
 
 def _check_columns(file: pq.ParquetFile, meta: TraceMeta, path: Path) -> None:
-    """Compare the columns with what the metadata calls for, and refuse a file without rows."""
+    """Compare the columns with those that the metadata requires, and refuse a file without rows."""
     width = len(meta.moe_layers) * meta.top_k
     wanted: dict[str, tuple[str, Callable[[pa.DataType], bool]]] = {
         "request": ("int32", pa.types.is_int32),
@@ -299,7 +299,7 @@ def _check_columns(file: pq.ParquetFile, meta: TraceMeta, path: Path) -> None:
 
 
 def _check_size(file: pq.ParquetFile, meta: TraceMeta, path: Path) -> None:
-    """Refuse a file that stands for more than any routing can be packed: it would be read for ever."""
+    """Refuse a file whose declared routing exceeds any plausible compression ratio: reading it would take forever."""
     claimed = file.metadata.num_rows * 2 * len(meta.moe_layers) * meta.top_k
     if claimed > max(MOST_UNPACKED, PACKED * path.stat().st_size):
         raise TraceError(f"{path}: stands for {claimed} bytes of experts, which it cannot hold; give a recorded trace")

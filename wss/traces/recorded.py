@@ -1,11 +1,11 @@
 """Replay: a batch of requests decoding together, as one count of tokens per expert for each (step, layer).
 
 Step 0 is the prefill of the whole batch; step i >= 1 is the i-th decode token of every request that has one. A request
-that has ended contributes nothing further. Where the batch exceeds the requests, the list is repeated cyclically: a
-request then counts as often as it occurs.
+that has ended contributes nothing further. If the batch exceeds the number of requests, the list is repeated
+cyclically: a request then counts as often as it occurs.
 
-The routing that a layer run may know is what has happened when it is launched: its own layer's routing in this step,
-and all before. `LayerTokens.heat` holds exactly that.
+`LayerTokens.heat` has only routing that has happened when the layer run starts: that of its own layer in this step, and
+everything before.
 """
 
 from __future__ import annotations
@@ -31,23 +31,24 @@ class LayerTokens:
     Attributes
     ----------
     step, layer
-        Which; *layer* is an index into the trace's MoE layers.
+        Its indices; *layer* is an index into the trace's MoE layers.
     counts
         Tokens routed to each expert, [experts].
     order
-        Experts with tokens, first seen first (request by request, token by token, rank by rank), [active experts].
+        Experts with tokens in order of first appearance (request by request, token by token, rank by rank),
+        [active experts].
     heat
         How often expert i was followed by expert j in the next token of the same request, in this layer, up to and
         including this step, [experts, experts]. A view that the next step of the layer changes.
     next_layer, next_seen
-        The layer of the next layer run, and the tokens that each of its experts has had so far, [experts]. A view too.
+        The layer of the next layer run, and the tokens of each of its experts so far, [experts]. Also a view.
     next_heat
         How often a token sent to expert i of this layer was sent to expert j of the next one, up to the step before,
-        [experts, experts]; nothing follows the last layer. A view too; None if it is not counted.
+        [experts, experts]; nothing follows the last layer. Also a view; None if it is not counted.
     routed
-        The experts of each token, a view that the next layer run changes; None if they are not at hand.
+        The experts of each token, a view that the next layer run changes; None if not available.
     zero_choices
-        How often the router chose an expert without weights; such choices are in none of the counts above.
+        How often the router chose a zero-computation expert; none of the counts above include these choices.
     """
 
     step: int
@@ -63,22 +64,22 @@ class LayerTokens:
 
 
 class RoutingSource(Protocol):
-    """The layer runs of a batch, however they are made; *steps* decode steps of *layers* (see `Replay`)."""
+    """The layer runs of a batch, from any source; *steps* decode steps of *layers* (see `Replay`)."""
 
     steps: int
     layers: tuple[int, ...]
 
     @property
     def has_prefill(self) -> bool:
-        """Whether any request brings prefill tokens."""
+        """Whether any request has prefill tokens."""
         ...
 
     def tokens(self, step: int) -> int:
-        """How many tokens the batch has in *step*."""
+        """Return the number of tokens of the batch in *step*."""
         ...
 
     def layer_runs(self) -> Iterator[LayerTokens]:
-        """Yield every layer run in the order of time: by step, then by layer; step 0 only where there is prefill."""
+        """Yield every layer run in time order: by step, then by layer; step 0 only if there is prefill."""
         ...
 
 
@@ -90,18 +91,18 @@ class Replay:
     requests
         The requests of the batch, each once, in order; only their first *steps* decode tokens are used.
     batch
-        How many requests decode together, at least ``len(requests)``.
+        Number of requests that decode together, at least ``len(requests)``.
     steps
-        How many decode steps to replay.
+        Number of decode steps to replay.
     layers
-        Which of the trace's MoE layers, ascending indices.
+        The trace's MoE layers to replay, ascending indices.
     num_experts
-        Experts a layer.
+        Experts per layer.
     across_phases
         Whether the last prompt token and the first decode token count as a pair for `LayerTokens.heat`.
     continuous
-        Where there are more requests than the batch holds, let the next one in as soon as one has ended. The prefill of
-        those that come in later is done elsewhere: it is neither run nor seen.
+        If there are more requests than the batch holds, start the next one as soon as one ends. The prefill of the
+        later ones is assumed to run elsewhere: it is neither run nor counted.
     layer_heat
         Whether `LayerTokens.next_heat` is counted.
     """
@@ -146,15 +147,15 @@ class Replay:
 
     @property
     def has_prefill(self) -> bool:
-        """Whether any request brings prefill tokens."""
+        """Whether any request has prefill tokens."""
         return bool((self._step == 0).any())
 
     def tokens(self, step: int) -> int:
-        """How many tokens the batch has in *step*."""
+        """Return the number of tokens of the batch in *step*."""
         return int(self._times[self._step == step].sum())
 
     def layer_runs(self) -> Iterator[LayerTokens]:
-        """Yield every layer run in the order of time: by step, then by layer; step 0 only where there is prefill."""
+        """Yield every layer run in time order: by step, then by layer; step 0 only if there is prefill."""
         heat = np.zeros((len(self.layers), self._num_experts, self._num_experts), np.int64)
         below = np.zeros((len(self.layers) if self._with_layers else 0, *heat.shape[1:]), np.int64)
         seen = np.zeros((len(self.layers), self._num_experts), np.int64)
@@ -184,13 +185,13 @@ class Replay:
 
 
 def last_step(requests: Sequence[RequestRouting], batch: int) -> int:
-    """Return the step in which the last request ends, if the next one comes in as one ends."""
+    """Return the step in which the last request ends, if each request starts when another ends."""
     starts = _starts(requests, batch, sys.maxsize)
     return int(max(start + r.num_decode for start, r in zip(starts.tolist(), requests, strict=True)))
 
 
 def _starts(requests: Sequence[RequestRouting], batch: int, steps: int) -> IntArray:
-    """Return after which step each request comes in, as far as they do within *steps*; in order, one as one ends."""
+    """Return the step after which each request starts, in order, for those that start within *steps*."""
     ends: list[int] = []
     starts: list[int] = []
     for request in requests:
@@ -203,14 +204,14 @@ def _starts(requests: Sequence[RequestRouting], batch: int, steps: int) -> IntAr
 
 
 def _steps_of(rows: int, num_prefill: int, start: int) -> IntArray:
-    """Return in which step each of a request's rows is run, -1 for never."""
+    """Return the step in which each of a request's rows is run, -1 for never."""
     step = np.arange(rows) - num_prefill + 1
     return np.where(step > 0, step + start, 0 if start == 0 else -1)
 
 
 @numba.njit(cache=True, nogil=True)
 def _counted(experts, times, counts, first):  # type: ignore[no-untyped-def]
-    """Add tokens per expert to *counts* and note in *first* which place an expert is first seen at; both [experts]."""
+    """Add tokens per expert to *counts*, and set *first* to the index of each expert's first use; both [experts]."""
     place = 0
     for t in range(experts.shape[0]):
         for k in range(experts.shape[1]):
@@ -222,7 +223,7 @@ def _counted(experts, times, counts, first):  # type: ignore[no-untyped-def]
 
 
 def _count(experts: npt.NDArray[np.int16], times: IntArray, num_experts: int) -> tuple[IntArray, IntArray]:
-    """Count tokens per expert and list the experts as first seen; *experts* is [tokens, top_k]."""
+    """Count tokens per expert and list the experts in order of first appearance; *experts* is [tokens, top_k]."""
     counts = np.zeros(num_experts, np.int64)
     first = np.full(num_experts, experts.size)
     _counted(experts, times, counts, first)

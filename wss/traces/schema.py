@@ -1,8 +1,8 @@
-"""What a routing trace is: its metadata, one request of it, and what makes a request valid.
+"""The data model of a routing trace: its metadata, one request, and the rules of a valid request.
 
-A trace is a list of requests; a request is a list of tokens, prefill before decode; a token has *top_k* distinct
-experts in every MoE layer. Layers are absolute numbers (as in the checkpoint), experts count from 0 in each layer.
-Those from *num_experts* on have no weights (zero-computation experts), where the model has such.
+A trace is a list of requests. A request is a list of tokens, prefill before decode. A token has *top_k* distinct
+experts in every MoE layer. Layer indices are absolute (as in the checkpoint); expert ids count from 0 in each layer.
+Ids from *num_experts* on are zero-computation experts, without weights, in models that have them.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ _LAYERS = msgspec.json.Decoder(list[int])
 
 
 class Label(msgspec.Struct, frozen=True):
-    """Where one request of several subjects comes from."""
+    """Benchmark and subject of one request, in a trace of several subjects."""
 
     request: int
     benchmark: str = ""
@@ -47,21 +47,21 @@ class TraceMeta:
     Attributes
     ----------
     model, benchmark, subject
-        Names; subject is ``*`` where there are several.
+        Names; subject is ``*`` if there are several.
     moe_layers
-        Absolute numbers of the MoE layers, ascending.
+        Absolute indices of the MoE layers, ascending.
     num_layers
         All layers of the model, dense ones included.
     num_experts, top_k
-        Routed experts a layer that have weights, and how many experts a token uses.
+        Routed experts per layer that have weights, and experts per token.
     num_requests
-        Requests in the trace as its maker counted them; a part of a trace may still have the number of the whole.
+        Number of requests as counted by the trace's producer; a part of a trace may still have the number of the whole.
     source, note
-        Where it comes from, and what a reader should know about it.
+        Origin of the trace, and a note for the reader.
     requests
-        Benchmark and subject of each request, where there are several; empty otherwise.
+        Benchmark and subject of each request, if there are several; empty otherwise.
     zero_experts
-        Experts a layer without weights, numbered from num_experts on; choosing one costs nothing.
+        Zero-computation experts per layer, with ids from num_experts on; choosing one costs nothing.
     """
 
     model: str
@@ -79,17 +79,17 @@ class TraceMeta:
 
     @property
     def num_choices(self) -> int:
-        """Experts a layer that the router chooses among, those without weights included."""
+        """Experts per layer that the router chooses among, zero-computation experts included."""
         return self.num_experts + self.zero_experts
 
     @property
     def synthetic(self) -> bool:
-        """Whether the trace was made up rather than recorded."""
+        """Whether the trace is synthetic rather than recorded."""
         return self.source.startswith("synthetic")
 
     @cached_property
     def labels(self) -> dict[int, Label]:
-        """What `requests` say, by the number of the request."""
+        """The labels of `requests`, by request number."""
         return {label.request: label for label in self.requests}
 
     def to_keys(self) -> dict[str, str]:
@@ -103,12 +103,12 @@ class TraceMeta:
 
     @classmethod
     def from_keys(cls, keys: Mapping[str, str], path: Path) -> TraceMeta:
-        """Return the metadata that a trace file's key/value pairs describe; unknown keys are ignored.
+        """Return the metadata in a trace file's key/value pairs; unknown keys are ignored.
 
         Raises
         ------
         TraceError
-            With every fault of *keys*, each beginning with *path*.
+            With every error in *keys*, each beginning with *path*.
         """
         if keys.get("format") != FORMAT:
             found = f"its format is '{keys['format']}'" if "format" in keys else "it names no format"
@@ -148,7 +148,7 @@ def _number(name: str, text: str, faults: list[str]) -> int:
 
 
 def _labels(text: str) -> tuple[Label, ...]:
-    """Read the labels of requests; a list of another form says nothing to us."""
+    """Read the labels of requests; a list of another form is ignored."""
     try:
         return _LABELS.decode(text)
     except msgspec.DecodeError:
@@ -166,7 +166,7 @@ def _layers(text: str, faults: list[str]) -> tuple[int, ...]:
 
 
 def _contradictions(layers: tuple[int, ...], numbers: Mapping[str, int]) -> list[str]:
-    """What is wrong between values that are each well formed."""
+    """Return the contradictions between values that are each well formed."""
     faults = []
     last = numbers["num_layers"] - 1
     if list(layers) != sorted(set(layers)):
@@ -190,9 +190,9 @@ class RequestRouting:
     request
         Its number.
     position
-        Place of each token in its sequence, ascending, int32 [tokens].
+        Position of each token in its sequence, ascending, int32 [tokens].
     num_prefill
-        The first so many tokens are prefill, the rest decode.
+        Number of prefill tokens, which come first; the rest are decode.
     experts
         Expert ids, int16 [tokens, moe_layers, top_k].
     """
@@ -204,12 +204,12 @@ class RequestRouting:
 
     @property
     def num_decode(self) -> int:
-        """How many decode tokens the request has."""
+        """Number of decode tokens of the request."""
         return len(self.position) - self.num_prefill
 
 
 def fault_of(routing: RequestRouting, meta: TraceMeta) -> str | None:
-    """Return what is wrong with a request in a trace of *meta*, the first fault only, or None."""
+    """Return the first error of a request in a trace of *meta*, or None."""
     where = f"request {routing.request}"
     if not 0 <= routing.request <= LARGEST_NUMBER:
         return f"{where}: its number is out of range; numbers lie in 0..{LARGEST_NUMBER}"
@@ -241,7 +241,7 @@ def _expert_fault(routing: RequestRouting, meta: TraceMeta, where: str) -> str |
 
 
 def repeated(experts: npt.NDArray[Any]) -> npt.NDArray[np.bool_]:
-    """Return where an expert occurs twice, [...], of *experts* [..., top_k]."""
+    """Return which tokens have an expert twice, [...], of *experts* [..., top_k]."""
     rows = np.ascontiguousarray(experts).reshape(-1, experts.shape[-1])
     twice = np.zeros(len(rows), np.bool_)
     _mark_repeats(rows, twice)

@@ -1,4 +1,4 @@
-"""Writing trace files: a stream of requests to Parquet, in row groups, under a temporary name until it is whole."""
+"""Writing trace files: a stream of requests to Parquet, in row groups, under a temporary name until it is complete."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from wss.errors import OutputError, TraceError
 from wss.files import part_in, reason_of, settle
 from wss.traces.schema import RequestRouting, TraceMeta, fault_of
 
-ROWS = 4096  # of a row group written, and of a batch read
+ROWS = 4096  # per row group written, and per batch read
 PHASES = ("prefill", "decode")
 COLUMNS = ["request", "position", "phase", "experts"]
 
@@ -30,19 +30,19 @@ def write_trace(
     on_request: Callable[[RequestRouting], None] | None = None,
     finish: Callable[[TraceMeta], TraceMeta] | None = None,
 ) -> int:
-    """Write a trace as a stream and return how many requests it holds; *path* appears only when it is whole.
+    """Write a trace as a stream and return the number of requests; *path* appears only when it is complete.
 
-    A request whose number is taken gets one more than the largest number so far, and the note says how many did.
-    ``num_requests`` in the file is the number written, whatever *meta* says.
+    A request with a duplicate number gets one more than the largest number so far; the note gives how many did.
+    ``num_requests`` in the file is the number written, whatever *meta* has.
 
     Parameters
     ----------
     path, meta, requests
-        The file to write, what it is, and its content.
+        The file to write, its metadata, and its content.
     on_request
-        Told of each request once it is taken in.
+        Called with each request after it is written.
     finish
-        Given *meta* after the last request, returns what to store: for what is known only then.
+        Called with *meta* after the last request; returns the metadata to store, with values known only then.
 
     Raises
     ------
@@ -115,7 +115,7 @@ class _Rows:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """Close the file; after an error it is about to be removed, and how closing it ends does not matter."""
+        """Close the file. After an error it will be removed, so errors on closing it are ignored."""
         if kind is None:
             with _writing(self._path):
                 self._writer.close()
@@ -141,10 +141,10 @@ class _Rows:
             self._flush(self._num_waiting // ROWS * ROWS)
 
     def finish(self, meta: TraceMeta) -> None:
-        """Write what is left, and the metadata."""
+        """Write the remaining rows, and the metadata."""
         self._flush(self._num_waiting)
         keys = meta.to_keys()
-        # Parquet's own pairs, and again in the Arrow schema stored among them: pyarrow shows only those of the latter.
+        # Parquet's own pairs, and again in the Arrow schema stored among them: pyarrow shows only the latter.
         arrow = base64.b64encode(self._schema.with_metadata(keys).serialize().to_pybytes()).decode()
         with _writing(self._path):
             self._writer.add_key_value_metadata({**keys, "ARROW:schema": arrow})

@@ -1,7 +1,6 @@
-"""Choices of zero-computation experts, which have neither weights nor FLOP, left out of the layer runs of a batch.
+"""Removal of zero-computation experts, which have neither weights nor FLOP, from the layer runs of a batch.
 
-Routing numbers such experts from the number of experts with weights on (LongCat-Flash: 512 with weights, 512 to 767
-without).
+Routing numbers such experts after the experts with weights (LongCat-Flash: 512 with weights; 512 to 767 without).
 """
 
 from __future__ import annotations
@@ -14,7 +13,7 @@ from wss.traces.recorded import LayerTokens, RoutingSource
 
 
 class WorkedKernels:
-    """The layer runs of *inner*, whose routing has zero-computation experts beyond *num_experts*, without these."""
+    """The layer runs of *inner*, without the zero-computation experts, whose ids begin at *num_experts*."""
 
     def __init__(self, inner: RoutingSource, num_experts: int) -> None:
         self._inner, self._size = inner, num_experts
@@ -23,21 +22,21 @@ class WorkedKernels:
 
     @property
     def has_prefill(self) -> bool:
-        """Whether any request brings prefill tokens."""
+        """Whether any request has prefill tokens."""
         return self._inner.has_prefill
 
     @property
     def note(self) -> str:
-        """What share of the choices of decode had no work, as far as layer runs have been yielded."""
+        """The share of decode choices that needed no work, over the layer runs yielded so far."""
         share = self._zero / max(self._choices, 1)
         return f"{share:.1%} of the router's choices in decode are zero-computation experts: no weights, no work"
 
     def tokens(self, step: int) -> int:
-        """How many tokens the batch has in *step*."""
+        """Return the number of tokens of the batch in *step*."""
         return self._inner.tokens(step)
 
     def layer_runs(self) -> Iterator[LayerTokens]:
-        """Yield every layer run in the order of time."""
+        """Yield every layer run in time order."""
         size = self._size
         for layer_run in self._inner.layer_runs():
             counts = layer_run.counts[:size]

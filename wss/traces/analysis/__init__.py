@@ -1,1 +1,1 @@
-"""What a trace says: counts, statistics, and what of it can be predicted."""
+"""Trace analysis: counts, statistics, predictability."""

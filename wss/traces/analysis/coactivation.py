@@ -1,8 +1,8 @@
-"""Co-activation: how unevenly pairs of experts meet in one token, and how much more often than by chance.
+"""Co-activation: how unevenly pairs of experts share tokens, and how much more often than by chance.
 
-Two chances are set beside each other. *Uniform* is the paper's (figure 9): each of the n(n-1)/2 pairs alike, which is
-2/(n(n-1)). *Independent* is what the popularity of the two experts alone would give: a pair of popular experts meets
-often without having anything to do with one another, so that what exceeds it is co-activation proper.
+There are two baselines. *Uniform* is the paper's (figure 9): every one of the n(n-1)/2 pairs has the same chance,
+2/(n(n-1)). *Independent* is the chance from the popularity of the two experts alone: two popular experts often share
+tokens without being related. Only what exceeds this is true co-activation.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import numpy as np
 from wss.records import FloatArray, IntArray
 
 PAIR_SHARE = 0.1  # of all pairs
-MIN_PAIR_USES = 5  # expected meetings below which a ratio to independence is noise
+MIN_PAIR_USES = 5  # expected co-activations below which a ratio to independence is noise
 KEYS = (
     "pairs_top_10_percent_hold",
     "pairs_if_independent",
@@ -24,14 +24,14 @@ KEYS = (
 
 
 def over_uniform(pairs: IntArray) -> FloatArray:
-    """Return how many times as often as by uniform chance each pair meets, [pairs], of *pairs* [experts, experts]."""
+    """Return each pair's co-activations relative to uniform chance, [pairs], from *pairs* [experts, experts]."""
     met = pairs[np.triu_indices(len(pairs), 1)]
     times: FloatArray = met / (met.sum() / len(met))
     return times
 
 
 def over_independent(pairs: IntArray, freq: IntArray) -> FloatArray:
-    """Return how many times as often as if experts were independent pairs meet, [pairs expected often enough]."""
+    """Return co-activations relative to independent experts, [pairs expected often enough]."""
     upper = np.triu_indices(len(pairs), 1)
     met, product = pairs[upper], _products(freq)[upper]
     expected = product / product.sum() * met.sum()
@@ -43,7 +43,7 @@ def over_independent(pairs: IntArray, freq: IntArray) -> FloatArray:
 def pair_figures(pairs: IntArray, freq: IntArray) -> dict[str, float]:
     """Return the figures of one layer: *pairs* [experts, experts], i < j, and uses *freq* [experts].
 
-    All are not numbers where no pair ever met.
+    All are NaN if there are no co-activations.
     """
     upper = np.triu_indices(len(pairs), 1)
     met = pairs[upper]

@@ -1,4 +1,4 @@
-"""Counting which experts have the same token."""
+"""Co-activation counts."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from wss.traces.schema import RequestRouting
 
 @numba.njit(cache=True, nogil=True)
 def _count(experts, layers, rows, times, pairs):  # type: ignore[no-untyped-def]
-    """Add the first *rows* of one request, *times* over: experts [tokens, all layers, k]."""
+    """Add the first *rows* of one request, *times* times: experts [tokens, all layers, k]."""
     for t in range(rows):
         for at in range(layers.size):
             chosen = experts[t, layers[at]]
@@ -26,9 +26,9 @@ def _count(experts, layers, rows, times, pairs):  # type: ignore[no-untyped-def]
 def prefill_pairs(
     requests: Iterable[RequestRouting], num_requests: int, batch: int, layers: Sequence[int], num_experts: int
 ) -> IntArray:
-    """Return how often two experts have the same prefill token, [layers, experts, experts], symmetric.
+    """Return how often two experts share a prefill token, [layers, experts, experts], symmetric.
 
-    Of the *num_requests* *requests* the first *batch* count, over and over if they are fewer, as for `Replay`.
+    The first *batch* of the *num_requests* *requests* count; if fewer, they repeat cyclically, as in `Replay`.
     """
     pairs = np.zeros((len(layers), num_experts, num_experts), np.int64)
     for number, request in enumerate(requests):

@@ -1,8 +1,8 @@
-"""Counting a trace: how often experts are used, follow one another and meet, in one pass and bounded memory.
+"""Counts of a trace: uses of experts, transitions and co-activations, in one pass and bounded memory.
 
 For each MoE layer l and token t let S(l, t) be the token's experts. Rows of a request whose positions differ by one are
-adjacent. The main phase is decode where a trace has it, else prefill. Pairs are counted apart for the requests at even
-and at odd places of the trace, so that what is chosen on one half can be measured on the other.
+adjacent. The main phase is decode if a trace has it, else prefill. Pairs are counted separately for the requests at
+even and at odd indices of the trace, so that what is selected on one half can be measured on the other.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import numpy as np
 from wss.records import FloatArray, IntArray
 from wss.traces.schema import RequestRouting, TraceMeta
 
-LONGEST_REUSE = 256  # distances beyond are counted together
+LONGEST_REUSE = 256  # greater distances are counted together
 
 
 @numba.njit(cache=True, nogil=True)
@@ -28,13 +28,13 @@ def count_request(experts, first, last, adjacent, freq, token, layer, pairs):  #
     experts
         [rows, layers, k].
     adjacent
-        Whether row t + 1 follows row t, [rows].
+        Whether row t + 1 is the next token after row t, [rows].
     freq, token, layer, pairs
         Added to: uses [layers, experts]; pairs with the next row, with the next layer (none for the last), and within
         the token (i < j), each [layers, experts, experts].
     """
     _, num_layers, k = experts.shape
-    for at in range(num_layers):  # layer by layer, so that its pairs stay in the caches
+    for at in range(num_layers):  # layer by layer, so that its pairs stay in the CPU's caches
         for t in range(first, last):
             follows = t + 1 < last and adjacent[t]
             for a in range(k):
@@ -53,7 +53,7 @@ def count_request(experts, first, last, adjacent, freq, token, layer, pairs):  #
 
 @numba.njit(cache=True, nogil=True)
 def count_use(experts, last_use, reuse, distinct):  # type: ignore[no-untyped-def]
-    """Add one request's reuse distances [layers, distances] and distinct experts [layers]; *last_use* is scratch."""
+    """Add a request's reuse distances [layers, distances] and distinct experts [layers]; *last_use* is scratch."""
     rows, num_layers, k = experts.shape
     last_use[:] = -1
     for t in range(rows):
@@ -78,7 +78,7 @@ def count_uses(experts, num_prefill, counts):  # type: ignore[no-untyped-def]
 
 @dataclass(eq=False)
 class Phase:
-    """Counts of one phase; pairs by half of the requests where they are [2, layers, experts, experts]."""
+    """Counts of one phase; the arrays [2, ...] are split by half of the requests."""
 
     tokens: int
     adjacent: int
@@ -95,15 +95,15 @@ class Counts:
     Attributes
     ----------
     prefill, decode
-        Of each phase.
+        Counts of each phase.
     by_group
         Uses in the main phase by subject, {subject: [layers, experts]}.
     reuse
         How many tokens later an expert is used again in its request, [layers, distances 1..].
     distinct
-        Distinct experts a request uses, summed over requests, [layers].
+        Distinct experts per request, summed over requests, [layers].
     requests
-        How many there are.
+        Number of requests.
     """
 
     meta: TraceMeta
@@ -121,12 +121,12 @@ class Counts:
 
     @property
     def main_name(self) -> str:
-        """What the main phase is called."""
+        """The name of the main phase."""
         return "decode" if self.decode.tokens else "prefill"
 
 
 def count_trace(meta: TraceMeta, requests: Iterable[RequestRouting], subjects: dict[int, str]) -> Counts:
-    """Count a trace; *subjects* names the subject of each request, the trace's own where it does not."""
+    """Count a trace; *subjects* gives the subject of each request, by default the trace's own."""
     num_layers, num_experts = len(meta.moe_layers), meta.num_choices
     square = (num_layers, num_experts, num_experts)
 
@@ -173,7 +173,7 @@ def count_trace(meta: TraceMeta, requests: Iterable[RequestRouting], subjects: d
 
 
 def ranks(values: FloatArray | IntArray) -> FloatArray:
-    """Return the ranks of *values* [n], from 0, equal ones sharing the mean of theirs, [n]."""
+    """Return the ranks of *values* [n], from 0; ties share their mean rank, [n]."""
     _, inverse, count = np.unique(values, return_inverse=True, return_counts=True)
     ends = np.cumsum(count)
     result: FloatArray = (ends - (count + 1) / 2)[inverse]
@@ -181,7 +181,7 @@ def ranks(values: FloatArray | IntArray) -> FloatArray:
 
 
 def spearman(x: FloatArray | IntArray, y: FloatArray | IntArray) -> float:
-    """Return Spearman's rank correlation of *x* and *y* [n]; not a number if one of them is constant."""
+    """Return Spearman's rank correlation of *x* and *y* [n]; NaN if one of them is constant."""
     a, b = ranks(x), ranks(y)
     a, b = a - a.mean(), b - b.mean()
     norm = float(np.sqrt((a * a).sum() * (b * b).sum()))

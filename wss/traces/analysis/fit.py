@@ -1,7 +1,7 @@
-"""Fitting the parameters of synthetic routing to figures: those of a recorded trace, or reported ones.
+"""Fit of the parameters of synthetic routing to figures, either of a recorded trace or reported ones.
 
-One parameter is turned at a time, each by bisection towards the figure that it moves most, in a fixed number of sweeps;
-a trace of some requests and evenly spread layers is made and measured at every step. No optimiser is needed, and the
+One parameter is changed at a time, by bisection towards the figure that it affects most, in a fixed number of sweeps.
+Every step generates and measures a trace of some requests and evenly spaced layers. This needs no optimiser, and the
 same figures give the same parameters.
 """
 
@@ -20,14 +20,14 @@ from wss.traces.analysis.statistics import statistics
 from wss.traces.synthetic.spec import SynthSpec, synth_meta, synthesise
 from wss.traces.synthetic.tables import KNOTS
 
-STEPS = 6  # of a bisection
+STEPS = 6  # per bisection
 SWEEPS = 2
-LEAST_SHARE = 2.0**-12  # of the mean, that a curve falls to
+LEAST_SHARE = 2.0**-12  # lower limit of a curve, relative to the mean
 
 
 @dataclass(frozen=True, kw_only=True)
 class Knob:
-    """A parameter, the figure that it is turned for, and its range."""
+    """A parameter, the figure that it is fitted to, and its range."""
 
     parameter: str
     figure: str
@@ -45,7 +45,7 @@ KNOBS: tuple[Knob, ...] = (
 
 
 def measure(spec: SynthSpec, model: ModelShape, seed: int, requests: int, layers: int) -> dict[str, Any]:
-    """Return the pooled figures of a synthetic trace of *requests*, on *layers* evenly spread layers."""
+    """Return the pooled figures of a synthetic trace of *requests*, on *layers* evenly spaced layers."""
     moe = model.moe_layers
     chosen = sorted({moe[i * (len(moe) - 1) // max(layers - 1, 1)] for i in range(min(layers, len(moe)))})
     part = replace(model, moe_layers=tuple(chosen))
@@ -57,9 +57,9 @@ def measure(spec: SynthSpec, model: ModelShape, seed: int, requests: int, layers
 
 
 def turned(spec: SynthSpec, knob: Knob, value: float) -> SynthSpec:
-    """Return *spec* with a knob at *value*; stickiness is its mean over depth."""
+    """Return *spec* with the parameter of *knob* at *value*; for stickiness, its mean over depth."""
     if knob.parameter == "sticky":
-        # the slope of the start is kept, as far as chances allow
+        # keep the initial slope, as far as probabilities allow
         mean = (spec.sticky_first + spec.sticky_last) / 2
         first = value * spec.sticky_first / mean if mean else value
         return replace(spec, sticky_first=min(first, 1.0), sticky_last=min(2 * value - min(first, 1.0), 1.0))
@@ -76,9 +76,10 @@ def fit(
     layers: int = 12,
     on_step: Callable[[int, int], None] | None = None,
 ) -> SynthSpec:
-    """Return *start* with the knobs turned whose figures *targets* names.
+    """Return *start* with the parameters fitted to the figures in *targets*.
 
-    A figure that is out of reach leaves its knob at the nearer end; one that *start* does not have turns none.
+    If a figure cannot be reached, its parameter ends at the nearer limit. A figure that *start* does not have changes
+    nothing.
     """
     has = measure(start, model, seed, requests, layers)
     knobs = [knob for knob in KNOBS if targets.get(knob.figure) is not None and has[knob.figure] is not None]
@@ -113,7 +114,7 @@ def fit_to_counts(
 ) -> SynthSpec:
     """Return parameters fitted to a recorded trace: its curve, stickiness by depth, sizes and figures.
 
-    Popularity is the curve's, skew stays 1: token coverage is what comes of it and of the other figures.
+    The curve alone sets popularity, and skew stays 1; token coverage results from the curve and the other figures.
     """
     found = statistics(counts)
     pooled, rows = found["pooled"], found["layers"]

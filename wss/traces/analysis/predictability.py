@@ -1,8 +1,9 @@
-"""How well the next token's experts can be told from what has been: predictors as pure functions, measured on a trace.
+"""How well past routing predicts the next token's experts: predictors as pure functions, measured on a trace.
 
-A predictor names n experts of a layer for each token of decode; of them, hits are used by the token. Tables are built
-from the requests of one half and used on the other, both ways (requests at even and at odd places), so nothing is
-measured on what it was built from; what is of the request itself (its prefill, its last token) comes from its own past.
+A predictor selects n experts of a layer for each decode token; hits are those that the token uses. Tables are built
+from one half of the requests and used on the other, both ways (requests at even and at odd indices), so no predictor is
+measured on the data it was built from. What belongs to the request itself (its prefill, its last token) comes from its
+own past.
 """
 
 from __future__ import annotations
@@ -24,20 +25,20 @@ SCORED = "float score of each expert for each token, [tokens, experts]"
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class ObservedUses:
-    """What a predictor may use for one layer of one request.
+    """The data that a predictor may use for one layer of one request.
 
     Attributes
     ----------
     before, above
-        Experts of the token before (in this layer), and of the same token in the layer before, [tokens, k]; *above* is
-        None in the first layer.
+        Experts of the previous token in this layer, and of the same token in the previous layer, [tokens, k];
+        *above* is None in the first layer.
     now
-        Experts of the token itself: for the oracle alone, [tokens, k].
+        Experts of the token itself, for the oracle only, [tokens, k].
     prefill
         How often the request's prefill used each expert, [experts].
     token, layer
         How often j followed i, in the next token and in the next layer, in the other half of the requests,
-        [experts, experts]; *layer* is of the layer before, None in the first.
+        [experts, experts]; *layer* is from the previous layer, None in the first.
     popularity
         How often the other half used each expert, [experts].
     """
@@ -59,7 +60,7 @@ def _popularity(seen: ObservedUses) -> FloatArray:
 
 
 def _tiny(seen: ObservedUses) -> FloatArray:
-    """Popularity, small: it only orders what is else equal."""
+    """Popularity, scaled down so that it only breaks ties."""
     score: FloatArray = _popularity(seen) / (seen.popularity.sum() + 1.0) * 1e-6
     return score
 
@@ -110,11 +111,11 @@ def evaluate(
     Parameters
     ----------
     read
-        Gives the requests; called three times.
+        Returns the requests; called three times.
     budgets
-        Experts that may be kept at hand, as shares of a layer's.
+        Number of experts selected, as shares of the experts of a layer.
     expert_bytes
-        Bytes of an expert, for the bytes that need not be fetched a token; None if the model is not known.
+        Bytes of an expert, for the bytes saved per token; None if the model is unknown.
 
     Raises
     ------
@@ -123,14 +124,14 @@ def evaluate(
 
     Notes
     -----
-    recall is hits / experts used, precision hits / experts named, hit_rate the share of tokens with any hit.
+    recall is hits / experts used, precision hits / experts selected, hit_rate the share of tokens with any hit.
     """
     halves = [count_trace(meta, (r for i, r in enumerate(read()) if i % 2 == half), {}) for half in (0, 1)]
     sizes = tuple(max(1, int(np.ceil(share * meta.num_experts))) for share in budgets)
     sums = {name: np.zeros((len(sizes), 2)) for name in PREDICTORS}  # hits, tokens with a hit
     tokens, uses = 0, 0
     for place, request in enumerate(read()):
-        first = max(request.num_prefill, 1)  # the first token of all has none before it
+        first = max(request.num_prefill, 1)  # the very first token has no previous one
         if first >= len(request.position):
             continue
         tokens += len(request.position) - first
@@ -138,7 +139,7 @@ def evaluate(
             seen = _seen(request, first, at, halves[1 - place % 2], meta)
             used = np.zeros((len(seen.now), meta.num_choices), np.bool_)
             np.put_along_axis(used, seen.now, True, axis=1)
-            used = used[:, : meta.num_experts]  # the others have no weights to keep at hand
+            used = used[:, : meta.num_experts]  # zero-computation experts have no weights to cache
             uses += int(used.sum())
             for name, (_, predict) in PREDICTORS.items():
                 order = np.argsort(-predict(seen)[:, : meta.num_experts], axis=1, kind="stable")

@@ -1,16 +1,16 @@
-"""What a trace says about routing: the paper's observations as figures, layer by layer.
+"""Routing statistics of a trace: the paper's observations as figures, layer by layer.
 
 With n = ceil(0.2 · experts), and M[i, j] the number of times that expert i was followed by expert j:
 
 * coverage: the share of the n largest entries in the row of the layer's top source (largest row sum);
-* interpolated: the same at exactly 0.2 · experts entries, between whole ones in proportion;
+* interpolated: the same at exactly 0.2 · experts entries, interpolated linearly between whole entries;
 * weighted: every source's own n largest, over all of M;
 * popularity: the n largest column sums over all of M, that is, what popularity alone covers;
 * held-out: source and targets chosen on one half of the requests, measured on the other; the mean of both ways.
 
-"Token" follows in the next token of the same layer, "layer" in the next MoE layer of the same token. Prefill and
-decode are compared by Spearman's rank correlation, of frequencies and of both kinds of M (over all pairs, so that few
-requests give noise and a low figure); as in the paper it is strong from 0.7 on, moderate from 0.4 on.
+"Token" counts transitions to the next token of the same layer, "layer" those to the next MoE layer of the same token.
+Prefill and decode are compared by Spearman's rank correlation, of frequencies and of both kinds of M (over all pairs,
+so that few requests give noise and a low figure). As in the paper, it is strong from 0.7 on, moderate from 0.4 on.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from wss.traces.loads import Loads
 
 SHARE = 0.2  # of the experts, for coverage
 TOPS = (5, 10, 20)
-STRONG, MODERATE = 0.7, 0.4  # the least of |Spearman| that the paper calls so
+STRONG, MODERATE = 0.7, 0.4  # least |Spearman| of the paper's classes
 CORRELATED = ("spearman_frequency", "spearman_pairs", "spearman_layer_pairs")
 
 Row = dict[str, float]
@@ -38,7 +38,7 @@ Row = dict[str, float]
 def statistics(counts: Counts) -> dict[str, Any]:
     """Return ``{pooled: {figure: mean over layers}, layers: [{layer, figure: value}], subjects: ...}``.
 
-    Figures that a trace cannot give (such as co-activation with one expert a token) are None.
+    Figures that the trace does not support (such as co-activation with one expert per token) are None.
     """
     layers = [_layer(counts, at) for at in range(len(counts.meta.moe_layers))]
     names = list(layers[0])
@@ -70,7 +70,7 @@ def statistics(counts: Counts) -> dict[str, Any]:
 
 
 def plain(values: Mapping[str, Any]) -> dict[str, Any]:
-    """Return *values* with None in place of what is not a number, for JSON."""
+    """Return *values* with NaN replaced by None, for JSON."""
     return {
         name: plain(value)
         if isinstance(value, Mapping)
@@ -103,7 +103,7 @@ def _layer(counts: Counts, at: int) -> Row:
 
 
 def _following(name: str, halves: IntArray) -> Row:
-    """Coverage figures of *halves* [2, experts, experts]."""
+    """Return coverage figures of *halves* [2, experts, experts]."""
     both = halves.sum(axis=0)
     total = both.sum()
     keys = ("coverage", "interpolated", "weighted", "popularity", "held_out")
@@ -136,7 +136,7 @@ def _held_out(halves: IntArray, n: int) -> float:
 
 
 def _adjacent(main: Phase, at: int, k: int) -> Row:
-    """How much of a token's experts its follower uses too, and if tokens were independent."""
+    """Return what share of a token's experts the next token reuses, and what share if tokens were independent."""
     same = float(np.trace(main.token[:, at].sum(axis=0)))
     used = main.freq[at] / main.tokens
     return {
@@ -146,7 +146,7 @@ def _adjacent(main: Phase, at: int, k: int) -> Row:
 
 
 def popularity(freq: IntArray | FloatArray) -> Row:
-    """Figures of how unevenly experts are used, of *freq* [experts]."""
+    """Return figures of how unevenly experts are used, from *freq* [experts]."""
     total = freq.sum()
     share = freq / total
     used = share[share > 0]
@@ -166,7 +166,7 @@ def popularity(freq: IntArray | FloatArray) -> Row:
 
 
 def _phases(counts: Counts, at: int) -> Row:
-    """How alike prefill and decode are; the last layer has no next one."""
+    """Return the similarity of prefill and decode; the last layer has no transitions to a next one."""
     names = [*CORRELATED, *(f"top_{n}_overlap" for n in TOPS)]
     if not (counts.prefill.tokens and counts.decode.tokens):
         return dict.fromkeys(names, math.nan)
@@ -182,7 +182,7 @@ def _phases(counts: Counts, at: int) -> Row:
 
 
 def correlation(before: IntArray, after: IntArray) -> float:
-    """Return Spearman's correlation of two tables of who follows whom, each [2, experts, experts], by half."""
+    """Return Spearman's correlation of two tables of transitions, each [2, experts, experts], by half."""
     return spearman(before.sum(axis=0).ravel(), after.sum(axis=0).ravel())
 
 
@@ -194,7 +194,7 @@ def strengths(rho: Sequence[float]) -> dict[str, int]:
 
 
 def load_statistics(dumps: list[Loads]) -> dict[str, Any]:
-    """Return figures of each dump, and how alike prefill and decode of the same workload (the rest of the name) are."""
+    """Return figures of each dump, and the similarity of prefill and decode of a workload (the rest of the name)."""
     rows = []
     for loads in dumps:
         layers = [popularity(counts) for counts in loads.counts]

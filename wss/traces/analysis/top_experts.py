@@ -1,4 +1,4 @@
-"""The most used experts: how far two counts agree on them, and which are each subject's (the paper's figure 8b)."""
+"""The most used experts: how far two counts agree on them, and those of each subject (the paper's figure 8b)."""
 
 from __future__ import annotations
 
@@ -10,29 +10,29 @@ import numpy as np
 
 from wss.records import FloatArray, IntArray
 
-MOST = 10  # experts of a subject that are compared
+MOST = 10  # experts compared per subject
 SHOWN_LAYER = 7  # the layer of the paper's figure 8
 
 
 def nearest(layers: Sequence[int], wanted: int) -> int:
-    """Return the place in *layers*, ascending, of the one nearest to *wanted*; of two as near the lower."""
+    """Return the index in *layers*, ascending, of the layer nearest to *wanted*; ties go to the lower layer."""
     return min(range(len(layers)), key=lambda at: abs(layers[at] - wanted))
 
 
 def top_overlap(x: IntArray | FloatArray, y: IntArray | FloatArray, n: int) -> float:
-    """Return |top-n of x and of y| / n, of equal ones the lower expert first; n is at most the number of experts."""
+    """Return |top-n of x and of y| / n; ties go to the lower expert; n is at most the number of experts."""
     n = min(n, len(x))
     tops = [set(np.argsort(-counts, kind="stable")[:n].tolist()) for counts in (x, y)]
     return len(tops[0] & tops[1]) / n
 
 
 def top_experts(uses: IntArray, n: int = MOST) -> list[int]:
-    """Return the *n* most used experts of *uses* [experts], the most used first; fewer if fewer are used at all."""
+    """Return the *n* most used experts of *uses* [experts], most used first; fewer if fewer are used at all."""
     return [expert for expert in np.argsort(-uses, kind="stable")[:n].tolist() if uses[expert] > 0]
 
 
 def overlap(by_group: Mapping[str, IntArray]) -> dict[str, Any]:
-    """Return how alike the top-10 experts of several groups are, over all layers; empty for one group."""
+    """Return the overlap of the top-10 experts of several groups, over all layers; empty for one group."""
     if len(by_group) < 2:
         return {}
     n = min(MOST, next(iter(by_group.values())).shape[1])

@@ -1,4 +1,4 @@
-"""Importers of routing traces that others recorded, a module for each kind of source."""
+"""Importers of recorded routing traces, a module for each kind of source."""
 
 from wss.traces.importers.formats import FORMATS, open_source
 from wss.traces.importers.paper_json import MODEL_FOLDERS, open_paper_json

@@ -1,9 +1,9 @@
-"""vLLM's routed experts, a request a file; and reading arrays of numpy and torch.
+"""vLLM's routed experts, one request per file; and reading arrays of numpy and torch.
 
-``.npy``: whole numbers [tokens, layers, k], where layers are all layers (dense ones filled with one id) or MoE layers
-alone; or ``.npz`` with ``prompt_routed_experts`` and ``routed_experts``. In one array the first so many rows are
-prefill as a ``<name>.json`` beside it says (``prompt_tokens``, ``prompt_len`` and their like: `PROMPTS`); without it
-all rows are taken for decode.
+``.npy``: integers [tokens, layers, k], where layers are all layers (dense ones filled with one id) or only the MoE
+layers; or ``.npz`` with ``prompt_routed_experts`` and ``routed_experts``. For a single array, a ``<name>.json`` beside
+it gives the number of prefill rows, which come first (``prompt_tokens``, ``prompt_len`` and the like: `PROMPTS`).
+Without it all rows count as decode.
 """
 
 from __future__ import annotations
@@ -71,7 +71,7 @@ def open_vllm(path: Path, hints: Hints) -> Source:
     Raises
     ------
     TraceError
-        If the shape of the model is not known, or the arrays do not fit it.
+        If the shape of the model is unknown, or the arrays do not fit it.
     """
     files = found_files(path, (".npy", ".npz"), "vLLM's routed experts (.npy or .npz)")
     if hints.experts is None:
@@ -94,7 +94,7 @@ def open_vllm(path: Path, hints: Hints) -> Source:
 
 
 def _vllm_rows(path: Path) -> tuple[IntArray, int | None]:
-    """Return the rows [tokens, layers, k] of a request and how many are prefill, None if that is not told."""
+    """Return the rows [tokens, layers, k] of a request and the number of prefill rows, None if that is not given."""
     arrays = load_arrays(path)
     if "routed_experts" in arrays:
         prompt, rest = arrays.get("prompt_routed_experts"), arrays["routed_experts"]
@@ -140,7 +140,7 @@ def _told_prompt(path: Path, rows: int) -> int | None:
 
 
 def _read_vllm(path: Path, meta: TraceMeta, dense_by: str) -> Read:
-    """Read a request; *dense_by* says which layers are dense, where all layers are recorded, else it is empty."""
+    """Read a request; *dense_by* is the source of the dense layers if all layers are recorded, else empty."""
     rows, num_prefill = _vllm_rows(path)
     if dense_by and rows.shape[1] == meta.num_layers:
         dense = sorted(set(range(meta.num_layers)) - set(meta.moe_layers))

@@ -1,7 +1,7 @@
-"""A batch of router logits in a file: the layers in order, and which of its rows are tokens of which sequence.
+"""A batch of router logits in a file: the layers in order, and the sequence of each row.
 
-Layers are one array, or an array each: a list in order, or named alike with the number of the layer in the name. What
-stands with them, in the file or in a ``<name>.json`` beside it, says where the tokens of a batch are.
+The layers are one array, or one array each: a list in order, or arrays whose names differ only in the layer index.
+Other arrays in the file, or a ``<name>.json`` beside it, give the tokens of each sequence.
 """
 
 from __future__ import annotations
@@ -29,12 +29,12 @@ LENGTHS = ("lengths", "seq_lens", "seqlens", "sequence_lengths", "input_lengths"
 
 
 def in_order(path: Path, named: Mapping[str, Array]) -> list[Array]:
-    """Return arrays *named* after their layers by the number in the name: a file may hold them in any order.
+    """Return arrays in the order of the layer indices in their names: a file may have them in any order.
 
     Raises
     ------
     TraceError
-        If there are several, and their names do not number them.
+        If there are several, and their names have no index.
     """
     pieces = {name: re.split("([0-9]+)", name) for name in named}
     words = {tuple(piece[::2]) for piece in pieces.values()}
@@ -49,7 +49,7 @@ def in_order(path: Path, named: Mapping[str, Array]) -> list[Array]:
 
 
 def batch_of(path: Path) -> tuple[Array, dict[str, Array], tuple[int, int] | None]:
-    """Return logits [MoE layers, tokens, experts], what stands beside them, and [batch, sequence] if arrays say so."""
+    """Return logits [MoE layers, tokens, experts], the other data, and [batch, sequence] if arrays have these axes."""
     arrays, beside = _parts(path)
     shape: tuple[int, int] | None = None
     if len(arrays) == 1 and arrays[0].ndim == 4:
@@ -72,7 +72,7 @@ def batch_of(path: Path) -> tuple[Array, dict[str, Array], tuple[int, int] | Non
 
 
 def _parts(path: Path) -> tuple[list[Array], dict[str, Array]]:
-    """Return the arrays of logits in order, and the masks and lengths that stand with them, by name."""
+    """Return the arrays of logits in order, and the masks and lengths beside them, by name."""
     extra = (*MASKS, *LENGTHS)
     named: Mapping[str, Any] = {}
     arrays: list[Array]
@@ -103,7 +103,7 @@ def _parts(path: Path) -> tuple[list[Array], dict[str, Array]]:
 
 
 def _refuse_unread(path: Path, named: Mapping[str, Any]) -> None:
-    """Refuse what may say which rows are padding, under a name whose meaning is not certain."""
+    """Refuse data that may mark padding, under a name of uncertain meaning."""
     for name in map(str, named):
         value, words = named.get(name), name.lower()
         is_list = isinstance(value, list | tuple | np.ndarray)
@@ -118,12 +118,12 @@ def _refuse_unread(path: Path, named: Mapping[str, Any]) -> None:
 def sequences_of(
     path: Path, tokens: int, beside: dict[str, Array], shape: tuple[int, int] | None, lengths: tuple[int, ...] | None
 ) -> BoolArray | None:
-    """Return which tokens are there and not padding, [batch, sequence]; None if nothing says so.
+    """Return which positions hold a token, not padding, [batch, sequence]; None if nothing says so.
 
     Raises
     ------
     TraceError
-        If what says so contradicts the arrays, of *shape* if that is known, or itself.
+        If masks or lengths contradict the arrays, of *shape* if it is known, or one another.
     """
     given = beside if lengths is None else {"--lengths": np.array(lengths), **beside}
     found = {
@@ -136,7 +136,7 @@ def sequences_of(
     if not found:
         return None if shape is None else np.ones(shape, np.bool_)
     sums = {name: there.sum(axis=1).tolist() for name, there in found.items()}
-    name = next((name for name in MASKS if name in found), next(iter(found)))  # a mask says on which side padding is
+    name = next((name for name in MASKS if name in found), next(iter(found)))  # a mask gives the side of the padding
     if other := next((other for other in sums if sums[other] != sums[name]), None):
         both = f"{name} has sequences of {sums[name][:8]} tokens, {other} of {sums[other][:8]}"
         raise TraceError(f"{path}: {both}; keep the one that is right")
@@ -157,8 +157,8 @@ def _by_lengths(path: Path, name: str, value: Array, tokens: int, shape: tuple[i
     said = f"{name} says {len(value)} sequences of up to {value.max()} tokens"
     if shape is not None and (len(value) != shape[0] or value.max() > shape[1]):
         raise TraceError(f"{path}: has {shape[0]} sequences of {shape[1]} rows; {said}; give a length for each")
-    total = sum(value.tolist())  # which overflows nothing
-    if shape is None and total == tokens:  # packed, one after another
+    total = sum(value.tolist())  # Python integers, which cannot overflow
+    if shape is None and total == tokens:  # packed, without padding
         longest = int(value.max())
     else:
         longest = tokens // len(value)

@@ -1,6 +1,6 @@
-"""What all tokens of a trace have in common, and whether that shows what is no routing.
+"""What all tokens of a trace have in common, and whether it shows that the trace has filler.
 
-"Beyond chance" grants routing that it repeats a token's experts in every other case, which no recording known does.
+"Beyond chance" assumes that real routing repeats a token's experts half of the time, more than any known recording.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from wss.traces.importers.filler import BEYOND, REPEATS, layers_fault, lowest_ru
 from wss.traces.importers.likeness import Likeness
 from wss.traces.schema import RequestRouting, TraceMeta
 
-FEW_TOKENS = 8  # of fewer tokens nothing is said
+FEW_TOKENS = 8  # too few tokens to judge
 
 
 class Common(msgspec.Struct):
@@ -24,13 +24,13 @@ class Common(msgspec.Struct):
     Attributes
     ----------
     tokens
-        How many tokens were seen.
+        Number of tokens read.
     experts
-        Of each layer, the experts that every one of them uses, ascending.
+        For each layer, the experts that every token uses, ascending.
     zero_choices
-        How often an expert without weights was chosen.
+        How often a zero-computation expert was chosen.
     alike
-        Which layers and columns are alike in all requests.
+        Which layers and columns agree in all requests.
     """
 
     tokens: int = 0
@@ -39,7 +39,7 @@ class Common(msgspec.Struct):
     alike: Likeness = msgspec.field(default_factory=Likeness)
 
     def add(self, routing: RequestRouting, meta: TraceMeta) -> None:
-        """Take in a valid request."""
+        """Add a valid request."""
         chosen = routing.experts
         if not self.tokens:
             self.experts = [sorted(layer) for layer in chosen[0].tolist()]
@@ -52,7 +52,7 @@ class Common(msgspec.Struct):
                 self.experts[at] = [e for e in experts if (chosen[:, at] == e).any(axis=1).all()]
 
     def merge(self, other: Common) -> None:
-        """Take in what *other* has seen."""
+        """Add the counts of *other*."""
         if not self.tokens:
             self.experts = other.experts
         elif other.tokens:
@@ -63,17 +63,17 @@ class Common(msgspec.Struct):
         self.zero_choices += other.zero_choices
 
     def constant(self, meta: TraceMeta) -> list[int]:
-        """Return the places of the layers in which all tokens have the same experts; none where all are always used."""
+        """Return indices of layers in which all tokens have the same experts; none if all experts are always used."""
         if meta.top_k == meta.num_choices:
             return []
         return [at for at, experts in enumerate(self.experts) if len(experts) == meta.top_k]
 
     def fault(self, meta: TraceMeta) -> str | None:
-        """Return what shows that the trace holds filler, or None."""
+        """Return the evidence that the trace has filler, or None."""
         return self._shared(meta) or self._dense(meta) or self.alike.fault(meta)
 
     def warnings(self, meta: TraceMeta) -> list[str]:
-        """Return what a reader should know of layers that are constant and kept."""
+        """Return warnings about constant layers that are kept."""
         if self.tokens < FEW_TOKENS:
             return []
         return [
@@ -101,9 +101,10 @@ class Common(msgspec.Struct):
 
 
 def _decades(common: Common, constant: Sequence[int], meta: TraceMeta) -> float:
-    """Return how unlikely it is that a router made layers *constant*, in decades.
+    """Return -log10 of the probability that a router made layers *constant*.
 
-    One of them is granted. Equal sets in several layers are chance among all sets, and so is the set of the lowest ids.
+    One constant layer costs nothing. Equal sets in several layers are judged against all possible sets, as is the set
+    of the lowest ids.
     """
     sets = [tuple(common.experts[at]) for at in constant]
     most = max(set(sets), key=lambda one: (sets.count(one), one == tuple(range(meta.top_k))))
@@ -114,7 +115,7 @@ def _decades(common: Common, constant: Sequence[int], meta: TraceMeta) -> float:
 
 
 def filler_in(requests: Sequence[RequestRouting], meta: TraceMeta) -> list[str]:
-    """Return what shows that *requests* of a trace hold filler, which an import refuses or leaves out."""
+    """Return the evidence that *requests* of a trace have filler, which an import refuses or leaves out."""
     common, edges, lost, of = Common(), Edges(), 0, 0
     for request in requests:
         common.add(request, meta)

@@ -1,9 +1,9 @@
-"""Filler at the edges of requests, told by the whole trace: a short cached prefix, or padding.
+"""Filler at the edges of requests, found from the whole trace: a short cached prefix, or padding.
 
-Where nothing was routed, one set of experts stands in all layers of the first or last tokens. Which numbers it has
-depends on the recorder (0, 255, the last ids), and a few such tokens may be chance in one request of a small model. So
-the trace is asked: how often do its other tokens have this set, in each layer and in all of them? Of a prompt that all
-requests share, all these runs are one coincidence, so that many equal ones count as one.
+Where nothing was routed, one set of experts fills all layers of the first or last tokens. Its ids depend on the
+recorder (0, 255, the last ids), and in one request of a small model a few such tokens may be chance. So the rest of the
+trace decides: how often do its other tokens have this set, in each layer and in all layers? If all requests share a
+prompt, all these runs are one coincidence, so that many equal runs count as one.
 """
 
 from __future__ import annotations
@@ -29,27 +29,27 @@ class Edges(msgspec.Struct):
     Attributes
     ----------
     requests
-        How many requests were seen.
+        Number of requests read.
     runs
-        Of each run, the set and the number of tokens.
+        The set and the number of tokens of each run.
     """
 
     requests: int = 0
     runs: list[tuple[Fill, int]] = msgspec.field(default_factory=list)
 
     def add(self, routing: RequestRouting, meta: TraceMeta) -> None:
-        """Take in a valid request."""
+        """Add a valid request."""
         self.requests += 1
         self.runs += _runs(routing, meta)
 
     def merge(self, other: Edges) -> None:
-        """Take in what *other* has seen."""
+        """Add the counts of *other*."""
         self.requests += other.requests
         self.runs += other.runs
 
 
 def _runs(routing: RequestRouting, meta: TraceMeta) -> list[tuple[Fill, int]]:
-    """Return the runs at the beginning and at the end; none, if one is all of the request."""
+    """Return the runs at the beginning and at the end; none if one covers the whole request."""
     tokens, layers, top_k = routing.experts.shape
     if layers < 2 or top_k == meta.num_choices or not tokens:
         return []
@@ -65,7 +65,7 @@ def _runs(routing: RequestRouting, meta: TraceMeta) -> list[tuple[Fill, int]]:
 
 
 def _matches(routing: RequestRouting, fill: Fill) -> tuple[BoolArray, int, int]:
-    """Return which tokens have *fill*, [tokens, layers], and how many do in all layers at either edge."""
+    """Return which tokens have *fill*, [tokens, layers], and how many have it in all layers at either edge."""
     has: BoolArray = (np.sort(routing.experts, axis=2) == np.array(fill)).all(axis=2)
     same = np.asarray(has.all(axis=1))
     return has, *((len(same), 0) if same.all() else (int(same.argmin()), int(same[::-1].argmin())))
@@ -73,9 +73,9 @@ def _matches(routing: RequestRouting, fill: Fill) -> tuple[BoolArray, int, int]:
 
 @dataclass
 class _Others:
-    """How often other tokens have a set: in each layer, and in all.
+    """How often other tokens have a set: in each layer, and in all layers.
 
-    They are those between the runs at both edges. The token that ends a run does not have the set, and says nothing.
+    Other tokens are those between the runs at both edges. The token that ends a run cannot have the set: not counted.
     """
 
     each: FloatArray
@@ -84,7 +84,7 @@ class _Others:
 
 
 def fills_of(edges: Edges, requests: Iterable[RequestRouting], meta: TraceMeta) -> list[Fill]:
-    """Return the sets that are filler at the edges of *requests*, which *edges* has seen, most of them first."""
+    """Return the sets that are filler at the edges of *requests*, counted in *edges*, most tokens first."""
     runs: dict[Fill, list[int]] = {}
     for fill, tokens in edges.runs:
         runs.setdefault(fill, []).append(tokens)
@@ -103,12 +103,12 @@ def fills_of(edges: Edges, requests: Iterable[RequestRouting], meta: TraceMeta) 
 
 
 def _decades(runs: list[int], others: _Others, requests: int) -> float:
-    """Return how unlikely it is that a router made *runs* at the edges of so many requests, in decades.
+    """Return -log10 of the probability that a router made *runs* at the edges of *requests* requests.
 
-    The set is granted in the layer where it is rarest: any other could stand there. Each further token may repeat the
-    one before by `REPEATS`, and all of them say no more than the first: a prompt may repeat one word. The more
-    requests have such a run, the fewer distinct ones they are among. Shares are as high as what was counted may be by
-    chance: 3 of n where none was.
+    The set costs nothing in the layer where it is rarest, as any other set could be there. Each further token repeats
+    the previous one with probability `REPEATS`; all of them together count at most as much as the first, as a prompt
+    may repeat one word. The more requests have such a run, the fewer distinct requests they are among. Shares are
+    upper limits that the counts allow: 3 of n if none was counted.
     """
     share = np.minimum(1.0, (others.each + 2.0 * np.sqrt(others.each) + 3.0) / (others.tokens + 3.0))
     rarest = int(share.argmin())
@@ -124,7 +124,7 @@ def _decades(runs: list[int], others: _Others, requests: int) -> float:
 
 @dataclass
 class Cut:
-    """Leaves filler out at the edges of requests; *left_out* is a line for each, *tokens* how many it was."""
+    """Removes filler at the edges of requests; *left_out* has a line for each, *tokens* is their number."""
 
     fills: list[Fill]
     where: str
@@ -137,7 +137,7 @@ class Cut:
         Raises
         ------
         TraceError
-            If one is nothing else.
+            If a request is nothing but filler.
         """
         for routing in requests:
             out = np.zeros(len(routing.position), np.bool_)

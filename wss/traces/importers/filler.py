@@ -1,15 +1,15 @@
-"""Filler is not routing: what stands in a recording where no router chose.
+"""Filler: data in a recording where no router chose.
 
-Three kinds are told from routing.
+There are three kinds.
 
-* A token without routing: the same id in all its places, or the lowest ids, in every layer (a cached prefix, padding,
-  a failed capture). Such tokens are left out, and counted; a request of nothing else is refused. Fewer of them, and
-  other ids, are told by the whole trace (`edges`).
-* A layer without routing: one set of experts in all tokens (a dense layer). It is refused where two layers or more are
-  so, beyond chance. A single one is kept: Llama-4's layer 45 sends nearly all tokens to one expert.
+* A token without routing: the same id in all its slots, or the lowest ids, in every layer (a cached prefix, padding,
+  a failed capture). Such tokens are left out and counted; a request of nothing else is refused. Shorter runs, and
+  other ids, are found from the whole trace (`edges`).
+* A layer without routing: one set of experts in all tokens (a dense layer). It is refused if two or more layers are
+  constant, beyond chance. A single one is kept: Llama-4's layer 45 sends nearly all tokens to one expert.
 * An expert that every token uses in every layer: a shared expert that was fused with the routed ones.
 
-"Beyond chance" grants routing that it repeats a token's experts in every other case, which no recording known does.
+"Beyond chance" assumes that real routing repeats a token's experts half of the time, more than any known recording.
 """
 
 from __future__ import annotations
@@ -23,15 +23,15 @@ import numpy.typing as npt
 from wss.records import BoolArray
 from wss.traces.schema import RequestRouting, TraceMeta
 
-REPEATS = 0.5  # chance of a token to have the experts of another, granted to routing
-BEYOND = 3.0  # decades by which routing must be unlikely to be called filler
-BLANK_CELLS = 20  # tokens times layers of one run of the lowest ids that are filler
+REPEATS = 0.5  # probability assumed for routing to repeat the experts of another token
+BEYOND = 3.0  # least -log10 of the probability of routing that counts as filler
+BLANK_CELLS = 20  # tokens times layers of a run of the lowest ids that count as filler
 LEFT_OUT = "tokens without routing left out (a cached prefix, padding or a failed capture)"
 MEND = "name the MoE layers with --moe-layers {}, or the model with --model"
 
 
 def shared_fault(experts: Sequence[int]) -> str:
-    """Return what to say of experts that every token uses in every layer."""
+    """Return the message for experts that every token uses in every layer."""
     return (
         f"{names_of(experts)} is used by every token in every layer: a shared expert fused with the routed ones; leave "
         "its column out of the recording"
@@ -39,7 +39,7 @@ def shared_fault(experts: Sequence[int]) -> str:
 
 
 def without_filler(routing: RequestRouting, meta: TraceMeta) -> tuple[RequestRouting, str | None]:
-    """Return *routing* without tokens that have no routing, and what is wrong with it beside, or None."""
+    """Return *routing* without tokens that have no routing, and any other error in it, or None."""
     experts = routing.experts
     if experts.ndim != 3 or 0 in experts.shape:
         return routing, None
@@ -57,13 +57,13 @@ def without_filler(routing: RequestRouting, meta: TraceMeta) -> tuple[RequestRou
 
 
 def lost_all(routing: RequestRouting) -> str:
-    """Return what to say of a request that is nothing but filler."""
+    """Return the message for a request that is nothing but filler."""
     what = f"{_fill(routing.experts[0, 0])} in every token and layer"
     return f"request {routing.request} holds no routing: {what}; the capture failed, record it anew"
 
 
 def kept(routing: RequestRouting, keep: BoolArray) -> RequestRouting:
-    """Return *routing* with the tokens to *keep*."""
+    """Return *routing* with only the tokens to *keep*."""
     return RequestRouting(
         request=routing.request,
         position=routing.position[keep],
@@ -73,7 +73,7 @@ def kept(routing: RequestRouting, keep: BoolArray) -> RequestRouting:
 
 
 def _blank(experts: npt.NDArray[np.int16], meta: TraceMeta) -> BoolArray:
-    """Return where one id stands in all places of a token, so that none was chosen, [tokens, layers]."""
+    """Return where one id fills all slots of a token, so that none was chosen, [tokens, layers]."""
     first = experts[:, :, 0]
     is_no_choice = (first < 0) | (first >= meta.num_choices)
     if experts.shape[2] == 1:
@@ -83,7 +83,7 @@ def _blank(experts: npt.NDArray[np.int16], meta: TraceMeta) -> BoolArray:
 
 
 def lowest_runs(experts: npt.NDArray[np.int16], meta: TraceMeta) -> BoolArray:
-    """Return which tokens are of a run with the lowest ids in every layer, too long to be chance, [tokens]."""
+    """Return which tokens are in a run with the lowest ids in every layer that is too long to be chance, [tokens]."""
     layers, top_k = experts.shape[1:]
     none = np.zeros(len(experts), np.bool_)
     if layers < 2 or top_k == meta.num_choices:
@@ -96,16 +96,16 @@ def lowest_runs(experts: npt.NDArray[np.int16], meta: TraceMeta) -> BoolArray:
 
 
 def _shared_beyond(experts: npt.NDArray[np.int16], meta: TraceMeta) -> str | None:
-    """Return a fault if every token uses, in every layer, one expert whose number is beyond the model's."""
+    """Return an error if every token uses, in every layer, one expert with an id beyond the model's."""
     beyond = sorted({int(e) for e in experts[0, 0] if e >= meta.num_choices})
     everywhere = [e for e in beyond if (experts == e).any(axis=2).all()]
     return shared_fault(everywhere) if everywhere and experts.shape[2] > 1 else None
 
 
 def varying(rows: npt.NDArray[Any], layers: Sequence[int]) -> list[int]:
-    """Return those of *layers* whose tokens have differing ids of their own, of *rows* [tokens, all layers, k].
+    """Return those of *layers* whose tokens have varying ids of their own, from *rows* [tokens, all layers, k].
 
-    A dense layer whose buffer still holds another layer's ids has none of its own.
+    A dense layer whose buffer still has another layer's ids has none of its own.
     """
     differing = [layer for layer in layers if len(rows) and (rows[:, layer] != rows[0, layer]).any()]
     copies = [(rows == rows[:, [layer]]).all(axis=(0, 2)).sum() > 1 for layer in differing]
@@ -113,14 +113,14 @@ def varying(rows: npt.NDArray[Any], layers: Sequence[int]) -> list[int]:
 
 
 def dense_fault(layers: Sequence[int], of: str) -> str:
-    """Return what to say of *layers* that route tokens, and which *of* says have no experts."""
+    """Return the message for *layers* that route tokens although *of* declares them dense."""
     what = "has differing experts" if len(layers) == 1 else "have differing experts"
     kind = "a dense layer" if len(layers) == 1 else "dense layers"
     return f"{_layers(layers)} {what}, and {of} says {kind}; give both alike"
 
 
 def layers_fault(layers: Sequence[int], what: str, meta: TraceMeta) -> str:
-    """Return what to say of *layers* in which no router chose, and how to leave them out."""
+    """Return the message for *layers* in which no router chose, with how to leave them out."""
     rest = _ranges([layer for layer in meta.moe_layers if layer not in layers])
     mend = MEND.format(rest) if rest else "the capture failed, record it anew"
     return f"{_layers(layers)}: {what}, which no router does (dense layers, or a failed capture); {mend}"
@@ -131,7 +131,7 @@ def _layers(layers: Sequence[int]) -> str:
 
 
 def _ranges(layers: Sequence[int]) -> str:
-    """Return numbers as --moe-layers takes them: 0,2,4 or 3-60."""
+    """Return numbers in the form of --moe-layers: 0,2,4 or 3-60."""
     runs: list[list[int]] = []
     for layer in layers:
         if runs and layer == runs[-1][1] + 1:
@@ -142,7 +142,7 @@ def _ranges(layers: Sequence[int]) -> str:
 
 
 def names_of(experts: Sequence[int]) -> str:
-    """Return *experts* in words."""
+    """Return *experts* as text."""
     return f"expert {experts[0]}" if len(experts) == 1 else f"experts {', '.join(map(str, experts))}"
 
 

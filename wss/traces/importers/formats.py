@@ -1,4 +1,4 @@
-"""The formats of recorded routing by name, and how each is told from the others."""
+"""The formats of recorded routing by name, and their detection."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from wss.traces.importers.sglang import open_sglang
 from wss.traces.importers.source import Hints, Source, visible
 from wss.traces.importers.tables import open_csv, open_fingerprints, open_jsonl
 
-BEGINNING = 4096  # bytes of a file that are looked at
+BEGINNING = 4096  # bytes of a file used for detection
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,9 +26,9 @@ class Format:
     Attributes
     ----------
     about
-        What it is.
+        Description.
     open
-        Opens a file or folder of it.
+        Opens a file or folder of this format.
     """
 
     about: str
@@ -50,7 +50,7 @@ FORMATS: dict[str, Format] = {
 
 
 def _only_model(path: Path, hints: Hints) -> ModelShape | None:
-    """Return the model of *hints*; the paper's files leave nothing else to be said."""
+    """Return the model of *hints*; the paper's files need no other hint."""
     if hints.num_experts or hints.top_k or hints.moe_layers or hints.zero_experts is not None:
         what = "--experts, --zero-experts, --top-k and --moe-layers do not go with the paper's format"
         raise TraceError(f"{path}: {what}; give --model")
@@ -58,12 +58,12 @@ def _only_model(path: Path, hints: Hints) -> ModelShape | None:
 
 
 def open_source(path: Path, kind: str | None = None, hints: Hints | None = None) -> Source:
-    """Open recorded routing of the format *kind*, or of the one that it looks like.
+    """Open recorded routing of the format *kind*, by default of the detected one.
 
     Raises
     ------
     TraceError
-        If there is no such file or format, or it looks like none.
+        If there is no such file or format, or none is detected.
     """
     kind = kind or detect(path)
     if kind not in FORMATS:
@@ -77,12 +77,12 @@ def open_source(path: Path, kind: str | None = None, hints: Hints | None = None)
 
 
 def detect(path: Path) -> str:
-    """Return the format that a file, or the first file of a folder, looks like.
+    """Return the format of a file, or of the first file of a folder.
 
     Raises
     ------
     TraceError
-        If it looks like none.
+        If none is detected.
     """
     if not path.exists():
         raise TraceError(f"{path}: there is no such file or folder; give recorded routing")
@@ -90,17 +90,17 @@ def detect(path: Path) -> str:
     files = [path] if path.is_file() else sorted(f for f in visible(path) if f.suffix in suffixes)
     known = {f.suffix for f in files} & set(suffixes)
     if path.is_file() and not known:
-        raise TraceError(f"{path}: is of no format that is known by its looks; give --format: {', '.join(FORMATS)}")
+        raise TraceError(f"{path}: is of no known format; give --format: {', '.join(FORMATS)}")
     if len(known - {".json"}) > 1 and not known <= {".npy", ".npz", ".json"}:
         there = ", ".join(sorted(known))
         raise TraceError(f"{path}: holds files of several formats ({there}); give --format, or a folder of one")
     # a vLLM array may have a JSON file beside it
     first = next((f for f in files if f.suffix in (".npy", ".npz")), files[0] if files else None)
     if first is None:
-        return "paper"  # which says what it misses
+        return "paper"  # whose error names what is missing
     if path.suffix == ".parquet":
         raise TraceError(
-            f"{path}: is Parquet; a trace needs no import, and no recorder writes other Parquet that is known"
+            f"{path}: is Parquet; a trace needs no import, and no known recorder writes other Parquet files"
         )
     if first.suffix in (".csv", ".tsv", ".jsonl"):
         return "jsonl" if first.suffix == ".jsonl" else "csv"

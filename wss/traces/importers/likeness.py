@@ -1,8 +1,8 @@
-"""Layers and columns that are alike all through a trace, as no router makes them.
+"""Layers and columns that agree throughout a trace, as no router makes them.
 
 * A layer that has one set of experts within each request: a dense layer, filled anew for each.
-* Layers that have the same experts in every token: a dense layer whose buffer still holds another's.
-* A column that holds a few ids which no other column has: a shared expert, fused under several ids.
+* Layers that have the same experts in every token: a dense layer whose buffer still has another layer's experts.
+* A column with a few ids that no other column has: a shared expert, fused under several ids.
 """
 
 from __future__ import annotations
@@ -18,20 +18,20 @@ from wss.traces.schema import RequestRouting, TraceMeta
 
 
 class Likeness(msgspec.Struct):
-    """What is alike in all requests seen.
+    """What agrees in all requests read.
 
     Attributes
     ----------
     requests, tokens
-        How many were seen.
+        How many were read.
     steady
-        Of each layer that has one set of experts in each request, the tokens by set; None of all others.
+        For each layer that has one set of experts per request, the tokens by set; None for all others.
     twins
-        Of each layer, the first that has the same experts in every token.
+        For each layer, the first layer that has the same experts in every token.
     changes
-        Of each layer, how many tokens have other experts than the one before.
+        For each layer, how many tokens have other experts than the previous token.
     columns
-        The ids in each place of a token's experts.
+        The ids in each slot of a token's experts.
     """
 
     requests: int = 0
@@ -42,7 +42,7 @@ class Likeness(msgspec.Struct):
     columns: list[list[int]] = msgspec.field(default_factory=list)
 
     def add(self, routing: RequestRouting) -> None:
-        """Take in a valid request."""
+        """Add a valid request."""
         sets = np.sort(routing.experts, axis=2)
         first: dict[bytes, int] = {}
         twins = [first.setdefault(sets[:, at].tobytes(), at) for at in range(sets.shape[1])]
@@ -52,7 +52,7 @@ class Likeness(msgspec.Struct):
         self.merge(Likeness(1, len(sets), steady, twins, changes, columns))
 
     def merge(self, other: Likeness) -> None:
-        """Take in what *other* has seen."""
+        """Add the counts of *other*."""
         if not self.tokens:
             self.steady, self.twins = other.steady, other.twins
             self.changes, self.columns = other.changes, other.columns
@@ -68,15 +68,15 @@ class Likeness(msgspec.Struct):
         self.tokens += other.tokens
 
     def fault(self, meta: TraceMeta) -> str | None:
-        """Return what shows that layers or a column are not routed, or None."""
+        """Return the evidence that layers or a column are not routed, or None."""
         if meta.top_k == meta.num_choices or not self.tokens:
             return None
         return self._steady(meta) or self._copied(meta) or self._shared(meta)
 
     def _steady(self, meta: TraceMeta) -> str | None:
-        """Return the fault if layers keep a request's experts that others do not have; the rarest layer is granted.
+        """Return the error if layers keep a request's experts that others do not have; the rarest layer costs nothing.
 
-        Where all layers do, tokens are alike, not layers dense: a token repeated, or an example made by hand.
+        If all layers do, the tokens are equal and the layers are not dense: a repeated token, or a handmade example.
         """
         found = {at: max(sets.values()) / self.tokens for at, sets in enumerate(self.steady) if sets is not None}
         repeats = [-log10(max(REPEATS, share)) * (self.tokens - self.requests) for share in found.values()]
@@ -87,7 +87,7 @@ class Likeness(msgspec.Struct):
         return layers_fault(_named(found, meta), "all tokens of a request have the same experts", meta)
 
     def _copied(self, meta: TraceMeta) -> str | None:
-        """Return the fault if layers change with another, token by token; all of them do so only if made by hand."""
+        """Return the error if layers copy another, token by token. If all of them do, the example is handmade."""
         found = [at for at, twin in enumerate(self.twins) if twin != at]
         repeats = -log10(REPEATS) * sum(self.changes[at] for at in found)
         made = len(found) == len(self.twins) - 1
@@ -98,7 +98,7 @@ class Likeness(msgspec.Struct):
         return layers_fault(_named(found, meta), what, meta)
 
     def _shared(self, meta: TraceMeta) -> str | None:
-        """Return the fault if a column has ids of its own, fewer by half than those of groups with a column each."""
+        """Return the error if a column has ids of its own, at most half as many as choices per column."""
         top_k, choices = meta.top_k, meta.num_choices
         found = []
         for place, own in enumerate(self.columns):

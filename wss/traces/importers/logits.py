@@ -1,11 +1,11 @@
-"""Router logits of HF transformers, a file a batch: the experts are chosen here, as the model's router would.
+"""Router logits of HF transformers, one batch per file; experts are chosen here as the model's router would.
 
-Logits are floats before any score: ``.npy`` [MoE layers, tokens, experts], or ``.npz`` or ``.pt`` with an array
-[tokens, experts] or [batch, sequence, experts] a MoE layer, in order. Tokens of several sequences stand one sequence
-after another, [batch * sequence]; a mask [batch, sequence] (1 where a token is, 0 for padding) or the length of each
-sequence says which is which. They stand in the same file or in a ``<name>.json`` beside it, as attention_mask or
-lengths; lengths may be given as an option. Padding is at the end of a sequence where only lengths are given. A sequence
-is a request, all of it prefill.
+Logits are floats before any score function: ``.npy`` [MoE layers, tokens, experts], or ``.npz`` or ``.pt`` with an
+array [tokens, experts] or [batch, sequence, experts] per MoE layer, in order. Tokens of several sequences are in one
+axis, one sequence after another, [batch * sequence]. A mask [batch, sequence] (1 for a token, 0 for padding) or the
+length of each sequence separates them. They are in the same file or in a ``<name>.json`` beside it, as attention_mask
+or lengths; lengths may also be given as an option. With lengths only, padding is at the end of a sequence. Each
+sequence is a request, all of it prefill.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ def open_logits(path: Path, hints: Hints) -> Source:
     Raises
     ------
     TraceError
-        If top-k or what the model's router needs is not known, or the arrays are no logits.
+        If top-k or a parameter of the model's router is unknown, or the arrays are not logits.
     """
     files = found_files(path, (".npy", ".npz", ".pt"), "router logits (.npy, .npz or .pt)")
     if hints.router.bias is not None:
@@ -96,7 +96,7 @@ def open_logits(path: Path, hints: Hints) -> Source:
 
 
 def _router(path: Path, hints: Hints) -> tuple[Router, str]:
-    """Return the router and what to say of it: what the user says, filled in from what is known of the model."""
+    """Return the router and its description: the user's options, completed from the model."""
     said = hints.router
     known = router_of(hints.model) if hints.model is not None else None
     base = known or Router(score="softmax")
@@ -124,7 +124,7 @@ def _router(path: Path, hints: Hints) -> tuple[Router, str]:
             f"{path}: the router of {named} has {groups} groups; give --topk-groups, how many a token may use"
         )
     if said.score is None and base.score is None and (said.bias is not None or limit < groups):
-        what = "makes scores of logits by a rule that is not known here"
+        what = "computes scores from logits by a rule that is not supported"
         raise TraceError(f"{path}: the router of {named} {what}; give --score sigmoid or --score softmax if it is one")
     try:
         router = Router(score=said.score or base.score, groups=groups, topk_groups=limit, needs_bias=base.needs_bias)
@@ -138,7 +138,7 @@ def _router(path: Path, hints: Hints) -> tuple[Router, str]:
 
 
 def _bias(path: Path, layers: int, experts: int) -> npt.NDArray[np.float64]:
-    """Read a correction bias, [layers, experts]: one array, or one a layer, in order or with its number in the name."""
+    """Read a correction bias, [layers, experts]: one array, or one per layer, in order or with its index as name."""
     content: dict[str, Array] = {}
     if path.suffix == ".json":
         try:

@@ -1,9 +1,9 @@
-"""The paper's data set (core12345/MoE_expert_selection_trace): a JSON file a request.
+"""The paper's data set (core12345/MoE_expert_selection_trace): one JSON file per request.
 
-``<n>.json`` lies below ``<org>/<model>/<benchmark>/<subject>/``. A file is a list: element 0 is the prefill, each later
-one a decode token. An element maps every layer's number to null (a dense layer) or to a list over tokens of lists of
-expert ids. The last decode element may lack its highest layers; that token is dropped and the drop noted. Anything else
-is an error. Numbers may have gaps, and archives beside the folders are left alone.
+``<n>.json`` is below ``<org>/<model>/<benchmark>/<subject>/``. A file is a list: element 0 is the prefill, each later
+one a decode token. An element maps every layer's index to null (a dense layer) or to a list over tokens of lists of
+expert ids. The last decode element may lack its highest layers; that token is dropped, with a remark. Anything else
+is an error. File numbers may have gaps, and archives beside the folders are ignored.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from wss.traces.importers.scan import read_usual
 from wss.traces.importers.source import Read, Source
 from wss.traces.schema import LARGEST_NUMBER, RequestRouting, TraceMeta, repeated
 
-# The data set's folder of a model -> the preset whose number of experts it has (the files do not say it).
+# Folder of a model in the data set -> preset with its number of experts, which the files do not give.
 MODEL_FOLDERS = {
     "Qwen3-235B-A22B-FP8": "qwen3_235b",
     "DeepSeek-R1-AWQ": "deepseek_v3",
@@ -33,7 +33,7 @@ MODEL_FOLDERS = {
 }
 
 Element = dict[str, list[list[int]] | None]
-MARK = "SYNTHETIC"  # a file beside made-up requests
+MARK = "SYNTHETIC"  # a file beside synthetic requests
 SYNTHETIC = "synthetic: as the file SYNTHETIC beside it says"
 DROPPED = "last decode tokens dropped, being cut off"
 _DECODER = msgspec.json.Decoder(list[Element])
@@ -47,7 +47,7 @@ def open_paper_json(path: Path, model: ModelShape | None = None) -> Source:
     path
         A ``<n>.json``, or a folder with such files at any depth.
     model
-        Which model routed; by default the folder that names it says so.
+        The model that routed; by default the one named by the folder.
 
     Raises
     ------
@@ -88,7 +88,7 @@ def read_file(path: Path, model: ModelShape) -> Read:
     Raises
     ------
     TraceError
-        If it is not as it should be; file, step and layer are named.
+        If it is invalid; the message names file, step and layer.
     """
     try:
         raw = read_plain(path)
@@ -109,13 +109,13 @@ def read_file(path: Path, model: ModelShape) -> Read:
 
 
 def _is_made_up(path: Path) -> bool:
-    """Whether the files were exported from a synthetic trace: a file at the root of an export says so."""
+    """Whether the files were exported from a synthetic trace, by a file at the root of the export."""
     here = Path(os.path.abspath(path))
     return any((folder / MARK).is_file() for folder in (here, *here.parents[:5]))
 
 
 def _labels(path: Path) -> tuple[str, str]:
-    """Return benchmark and subject, as the folders name them; empty if the file stands in no such folders."""
+    """Return benchmark and subject, as the folders name them; empty if there are no such folders."""
     known = next((folder for folder in path.parents if folder.name in MODEL_FOLDERS), None)
     parts = path.relative_to(known).parts if known is not None else path.parts[-3:] if len(path.parts) > 5 else ()
     return (parts[0], parts[1]) if len(parts) == 3 else ("", "")
@@ -141,13 +141,13 @@ def _find(path: Path) -> tuple[Path, ...]:
         raise TraceError(*(f"{file}: {what}" for file in sorted(stray)[:20]))
     if not numbered:
         raise TraceError(f"{path}: holds no <n>.json; give a folder of the data set")
-    # Not Path.resolve(): a downloaded data set may be links to files of other names.
+    # Not Path.resolve(): a downloaded data set may consist of links to files with other names.
     absolute = [Path(os.path.abspath(file)) for file in numbered]
     return tuple(sorted(absolute, key=lambda file: (file.parent, int(file.stem), file.name)))
 
 
 def _walk(path: Path) -> Iterator[Path]:
-    """Yield the JSON files below *path*, links followed, hidden folders left out."""
+    """Yield the JSON files below *path*; links are followed, hidden folders skipped."""
     seen: set[str] = set()
 
     def stop(error: OSError) -> None:
@@ -180,7 +180,7 @@ def _name(folder: Path) -> str:
 
 
 def _shared_name(files: tuple[Path, ...], folder: Path | None, depth: int) -> str:
-    """Return the one name of the files' folders *depth* below the model's folder; ``*`` if there are several."""
+    """Return the common name of the files' folders *depth* below the model's folder; ``*`` if there are several."""
     if folder is None:
         return "*"
     names = {parts[depth] for file in files if len(parts := file.relative_to(folder).parts) > depth + 1}
@@ -199,7 +199,7 @@ def _elements(path: Path, raw: bytes) -> list[Element]:
 
 
 def _cut_off(element: Element, model: ModelShape) -> bool:
-    """Whether the highest MoE layers of an element are absent or null, and only those."""
+    """Whether exactly the highest MoE layers of an element are absent or null."""
     there = [element.get(str(layer)) is not None for layer in model.moe_layers]
     return not all(there) and there == sorted(there, reverse=True)
 
@@ -207,7 +207,7 @@ def _cut_off(element: Element, model: ModelShape) -> bool:
 def _routing(
     path: Path, elements: list[Element], model: ModelShape
 ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
-    """Return prefill and decode, each [tokens, moe_layers, top_k]; on any doubt, look for the fault one by one."""
+    """Return prefill and decode, each [tokens, moe_layers, top_k]; on any doubt, check for errors one by one."""
     keys = [str(layer) for layer in model.moe_layers]
     size = (len(keys), model.top_k)
     try:
@@ -229,7 +229,7 @@ def _routing(
 
 
 def _faults(elements: list[Element], model: ModelShape) -> Iterator[str]:
-    """Say what is wrong with a file, step by step and layer by layer; the plain twin of `_routing`."""
+    """Yield the errors in a file, step by step and layer by layer; the readable twin of `_routing`."""
     moe = set(model.moe_layers)
     for step, element in enumerate(elements):
         for layer in range(model.num_layers):

@@ -1,8 +1,8 @@
-"""Importing a folder of recorded routing: in parallel, in bounded memory, and from where a killed import stopped.
+"""Import of a folder of recorded routing: in parallel, in bounded memory, and resumable after it was killed.
 
 Files are read in blocks, each by one process, which writes the block to a part (a trace file of its own) in a folder
-beside the result; then the parts are joined in order. A part appears whole or not at all, so an import that is started
-again takes the parts that are there. The result does not depend on how many processes there are.
+beside the result. Then the parts are joined in order. Parts are written atomically, so a restarted import reuses the
+existing ones. The result does not depend on the number of processes.
 """
 
 from __future__ import annotations
@@ -32,14 +32,14 @@ from wss.traces.reader import TraceReader
 from wss.traces.schema import Label, RequestRouting, TraceMeta
 from wss.traces.writer import write_trace
 
-BLOCK_BYTES = 32 * 2**20  # of files read by one process at a time
-SMALL_BYTES = 64 * 2**20  # imports up to here are done by this process alone
+BLOCK_BYTES = 32 * 2**20  # bytes of files that one process reads at a time
+SMALL_BYTES = 64 * 2**20  # imports up to this size run in this process only
 MOST_FAULTS = 20
 SKIPPED = "bad files skipped"
 
 
 class _Report(msgspec.Struct):
-    """What is known of a part beside its routing."""
+    """Data on a part besides its routing."""
 
     numbers: list[int]
     labels: list[tuple[str, str]]
@@ -53,18 +53,18 @@ class _Report(msgspec.Struct):
 
 @dataclass(frozen=True, kw_only=True)
 class Imported:
-    """What an import did.
+    """The outcome of an import.
 
     Attributes
     ----------
     requests
-        How many were written.
+        Number of requests written.
     skipped
-        Faults of the files left out.
+        Errors of the skipped files.
     resumed
-        Files that an earlier import had read.
+        Number of files that an earlier import had read.
     left_out, warnings
-        Tokens left out, a line for each request; what a reader should know of what was kept.
+        Tokens left out, a line per request; warnings about data that was kept.
     """
 
     requests: int
@@ -82,17 +82,17 @@ def import_source(
     skip_bad: bool = False,
     on_files: Callable[[int], None] | None = None,
 ) -> Imported:
-    """Write *source* to *out*, with *workers* processes; *on_files* is told how many files are done.
+    """Write *source* to *out*, with *workers* processes; *on_files* is called with the number of files done.
 
-    With *skip_bad*, files that cannot be read are left out, and their faults returned.
+    With *skip_bad*, unreadable files are skipped and their errors returned.
 
     Raises
     ------
     TraceError
-        If a file is bad: a line for each of the first, and how many there are. What has been read is kept for the next
-        attempt. If what was read as a whole is not routing (see `importers.common`).
+        If a file is bad: a line for each of the first ones, and their number; data read so far is kept for the next
+        attempt. Or if the whole trace is not routing (see `importers.common`).
     OutputError
-        If something cannot be written, or another import of the same writes it now.
+        If something cannot be written, or another process is importing the same source.
     """
     blocks = _blocks(source.files)
     try:
@@ -105,7 +105,7 @@ def import_source(
 
 @contextmanager
 def _parts_folder(out: Path, source: Source) -> Iterator[Path]:
-    """Yield the folder of the parts: one that stays until *source* has been imported, if that is worth it."""
+    """Yield the folder of the parts; for a large *source*, one that remains until the import has finished."""
     if sum(map(_size, source.files)) <= SMALL_BYTES:
         with part_in(out.parent, is_folder=True) as folder:
             yield folder
@@ -114,7 +114,7 @@ def _parts_folder(out: Path, source: Source) -> Iterator[Path]:
     folder = out.with_name(start + _key(source))
     folder.mkdir(exist_ok=True)
     with only_one(folder, str(out)):
-        remove_left(out.parent, start)  # what other imports had begun, and nobody goes on with
+        remove_left(out.parent, start)  # abandoned parts of other imports
         last_words("interrupted; the same command goes on from there")
         try:
             yield folder
@@ -131,7 +131,7 @@ def _import(
     skip_bad: bool,
     on_files: Callable[[int], None] | None,
 ) -> Imported:
-    """Read what is missing, then join the parts."""
+    """Read the missing parts, then join all."""
     todo = [i for i, part in enumerate(parts) if not _is_done(part, blocks[i])]
     resumed = sum(len(blocks[i]) for i in set(range(len(blocks))) - set(todo))
     done = resumed
@@ -146,7 +146,7 @@ def _import(
     faults = [fault for report in reports for fault in report.faults]
     if faults and not skip_bad:
         for part, report in zip(parts, reports, strict=True):
-            if report.faults:  # they may be mended before the next attempt
+            if report.faults:  # the files may be fixed before the next attempt
                 _report_path(part).unlink()
         more = f"; {len(faults)} of {len(source.files)} files are bad, --skip-bad leaves them out"
         shown = faults[:MOST_FAULTS]
@@ -167,7 +167,7 @@ def _import(
 def _write(
     out: Path, source: Source, parts: list[Path], reports: list[_Report]
 ) -> tuple[int, tuple[str, ...], tuple[str, ...]]:
-    """Join the parts; return how many requests they hold, what a reader should know of them, and what was left out."""
+    """Join the parts; return the number of requests, warnings, and what was left out."""
     where = str(source.files[0] if len(source.files) == 1 else source.files[0].parent)
     full = [(part, report.numbers) for part, report in zip(parts, reports, strict=True) if report.numbers]
     cut = _cut(where, source, reports, full)
@@ -193,7 +193,7 @@ def _write(
 
 
 def _cut(where: str, source: Source, reports: list[_Report], full: list[tuple[Path, list[int]]]) -> Cut:
-    """Return what to leave out at the edges of requests, now that all of them are known."""
+    """Return what to leave out at the edges of requests, based on all of them."""
     edges = Edges()
     for report in reports:
         edges.merge(report.edges)
@@ -201,7 +201,7 @@ def _cut(where: str, source: Source, reports: list[_Report], full: list[tuple[Pa
 
 
 def _common(where: str, source: Source, reports: list[_Report], requests: Iterator[RequestRouting] | None) -> Common:
-    """Return what all tokens, or those of *requests*, have in common; raise TraceError if that shows filler."""
+    """Return what all tokens, or those of *requests*, have in common; raise TraceError if it shows filler."""
     common = Common()
     for report in reports if requests is None else ():
         common.merge(report.common)
@@ -213,7 +213,7 @@ def _common(where: str, source: Source, reports: list[_Report], requests: Iterat
 
 
 def _zero(common: Common, meta: TraceMeta) -> str:
-    """Return how many choices cost nothing."""
+    """Return a remark on how many choices cost nothing."""
     share = common.zero_choices / (common.tokens * len(meta.moe_layers) * meta.top_k)
     return f"{share:.1%} of the choices are of the {meta.zero_experts} experts a layer without weights: no work"
 
@@ -240,7 +240,7 @@ def _size(file: Path) -> int:
 
 
 def _key(source: Source) -> str:
-    """Return a name for what an import reads: parts of other files, or for another model, are not taken."""
+    """Return a key for the input of an import, so that parts of other files or of another model are not reused."""
     digest = hashlib.sha256(msgspec.json.encode(source.meta.to_keys()))
     digest.update(source.settings.encode())
     for file in source.files:
@@ -249,7 +249,7 @@ def _key(source: Source) -> str:
 
 
 def _stamps(files: list[Path]) -> list[str]:
-    """Return size and time of each file and of what may be told of it in a JSON file beside it."""
+    """Return size and time of each file and of the JSON file beside it, if any."""
 
     def stamp(file: Path) -> str:
         try:
@@ -262,7 +262,7 @@ def _stamps(files: list[Path]) -> list[str]:
 
 
 def _is_done(part: Path, files: list[Path]) -> bool:
-    """Whether an earlier import has read *files*, as they now are, into *part*."""
+    """Whether an earlier import has read *files*, in their current state, into *part*."""
     try:
         report = msgspec.json.decode(read_plain(_report_path(part)), type=_Report)
         if report.numbers:
@@ -277,7 +277,7 @@ def _report_path(part: Path) -> Path:
 
 
 def _read_all(tasks: list[tuple[Source, list[Path], Path]], workers: int) -> Iterator[int]:
-    """Read every task, and yield its place when it is done."""
+    """Run every task, and yield its index when it is done."""
     if workers <= 1 or len(tasks) <= 1:
         for place, (source, block, part) in enumerate(tasks):
             _read_block(source, block, part)
@@ -300,7 +300,7 @@ def _read_all(tasks: list[tuple[Source, list[Path], Path]], workers: int) -> Ite
 
 
 def _read_block(source: Source, files: list[Path], part: Path) -> None:
-    """Read *files* into the trace file *part*, and say beside it what was found; bad files are reported, not raised."""
+    """Read *files* into the trace file *part*, and write a report beside it; bad files are reported, not raised."""
     stamps = _stamps(files)
     remarks: Counter[str] = Counter()
     faults: list[str] = []
@@ -322,7 +322,7 @@ def _read_block(source: Source, files: list[Path], part: Path) -> None:
             edges.add(request, source.meta)
         labels.extend([(found.benchmark, found.subject)] * len(found.requests))
     if requests:
-        # a number may be taken twice; that is settled when the parts are joined
+        # numbers may be duplicate until the parts are joined
         write_trace(part, source.meta, (replace(request, request=i) for i, request in enumerate(requests)))
     numbers = [request.request for request in requests]
     report = _Report(numbers, labels, dict(remarks), faults, stamps, left_out, common, edges)

@@ -1,8 +1,8 @@
-"""Reading ``.pt`` files (torch.save) without torch, and without running anything that stands in them.
+"""Reading ``.pt`` files (torch.save) without torch, and without running any code in them.
 
-A ``.pt`` file is a zip archive with a pickle and, apart from it, the bytes of each tensor. The pickle is read by an
-unpickler that knows five names: how a tensor is put together, its storages, and ordered dictionaries. Every other name
-becomes an inert `Opaque`: it takes any arguments, and does nothing.
+A ``.pt`` file is a zip archive with a pickle and, separately, the bytes of each tensor. The unpickler supports five
+names: those that rebuild a tensor, its storages, and ordered dictionaries. Every other name becomes an inert `Opaque`,
+which accepts any arguments and does nothing.
 """
 
 from __future__ import annotations
@@ -36,13 +36,13 @@ _DTYPES = {
 
 
 class Opaque:
-    """Whatever a pickle holds beside tensors and plain data."""
+    """Any object in a pickle other than tensors and plain data."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         self.args = args
 
     def __setstate__(self, state: Any) -> None:
-        """Take no state."""
+        """Ignore the state."""
 
 
 class _Storage:
@@ -53,7 +53,7 @@ class _Storage:
 
 
 def _tensor(storage: npt.NDArray[Any], offset: Any, size: Any, stride: Any, *_: Any) -> npt.NDArray[Any]:
-    """Return a tensor of *size* and *stride* (in elements) over *storage*, checked to lie within it, as a view."""
+    """Return a view of *storage* as a tensor of *size* and *stride* (in elements), checked to be within it."""
     offset, size, stride = int(offset), [int(n) for n in size], [int(n) for n in stride]
     if len(size) != len(stride) or offset < 0 or min([0, *size, *stride]) < 0:
         raise pickle.UnpicklingError(f"a tensor of size {size}, stride {stride} is impossible")
@@ -65,7 +65,7 @@ def _tensor(storage: npt.NDArray[Any], offset: Any, size: Any, stride: Any, *_: 
 
 
 class _Unpickler(pickle.Unpickler):
-    """Reads *content*, the pickle of *archive*; all tensors together have at most *most* bytes."""
+    """Unpickler of *content*, the pickle of *archive*; all tensors together have at most *most* bytes."""
 
     def __init__(self, archive: zipfile.ZipFile, folder: str, content: bytes, most: int) -> None:
         super().__init__(io.BytesIO(content))
@@ -97,7 +97,7 @@ class _Unpickler(pickle.Unpickler):
         return np.frombuffer(raw, _DTYPES[kind])
 
     def _rebuilt(self, *arguments: Any) -> npt.NDArray[Any]:
-        """Return a tensor of its own, if the file can hold it."""
+        """Return a separate tensor, if the file is large enough for it."""
         view = _tensor(*arguments)
         self._left -= view.nbytes
         if self._left < 0:
@@ -106,7 +106,7 @@ class _Unpickler(pickle.Unpickler):
 
 
 def _check_pickle(content: bytes) -> None:
-    """Check that no text or place in memory that a pickle names is larger than the pickle, before any is made."""
+    """Check, before any object is made, that no text or memo index of a pickle is larger than the pickle."""
     for code, argument, _ in pickletools.genops(content):
         if code.name in ("PUT", "LONG_BINPUT") and int(argument or 0) > len(content):
             raise pickle.UnpicklingError("it numbers more values than it holds")
@@ -118,7 +118,7 @@ def load_pt(path: Path) -> Any:
     Raises
     ------
     TraceError
-        If it is no such file, or damaged.
+        If it is not such a file, or damaged.
     """
     try:
         with open_plain(path) as file, zipfile.ZipFile(file) as archive:

@@ -1,7 +1,7 @@
-"""A scanner for the paper's JSON in its usual layout: every layer in order, one request a file.
+"""A fast scanner for the paper's JSON in its usual layout: every layer in order, one request per file.
 
-It either reads a whole file or says that something is not as usual; then the ordinary parser looks, and finds the
-fault if there is one. It accepts nothing that the ordinary parser would refuse.
+It either reads a whole file or reports that the layout is unusual. Then the ordinary parser reads the file and finds
+the error, if any. The scanner accepts nothing that the ordinary parser would refuse.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ def _space(text, at):  # type: ignore[no-untyped-def]
 
 @numba.njit(cache=True, nogil=True)
 def _expect(text, at, char):  # type: ignore[no-untyped-def]
-    """Return the place behind *char* and the space round it, or -1 if something else is there."""
+    """Return the offset after *char* and the space around it, or -1 if something else is there."""
     at = _space(text, at)
     if at >= text.size or text[at] != char:
         return -1
@@ -28,7 +28,7 @@ def _expect(text, at, char):  # type: ignore[no-untyped-def]
 
 @numba.njit(cache=True, nogil=True)
 def _integer(text, at):  # type: ignore[no-untyped-def]
-    """Return a whole number of at most five digits without leading zeros, and the place behind it, or -1."""
+    """Return an integer of at most five digits without leading zeros, and the offset after it, or -1."""
     value, first = 0, at
     while at < text.size and 48 <= text[at] <= 57 and at - first < 6:
         value = 10 * value + text[at] - 48
@@ -41,7 +41,7 @@ def _integer(text, at):  # type: ignore[no-untyped-def]
 
 @numba.njit(cache=True, nogil=True)
 def _tokens(text, at, top_k, num_experts, out, used):  # type: ignore[no-untyped-def]
-    """Read a list of tokens into *out* from *used* on; return the place behind and how many tokens, or -1."""
+    """Read a list of tokens into *out* from *used* on; return the offset after it and the number of tokens, or -1."""
     at = _expect(text, at, 91)
     count = 0
     while at >= 0:
@@ -80,12 +80,12 @@ def scan(text, is_moe, top_k, num_experts, out):  # type: ignore[no-untyped-def]
     top_k, num_experts
         Of the model.
     out
-        Written: expert ids in the order of the file, int16; long enough for half the file's bytes.
+        Written: expert ids in the order of the file, int16; its size must be at least half the file's bytes.
 
     Returns
     -------
     tuple
-        Elements and tokens of the first one; elements is -1 if the layout is not the usual one.
+        Number of elements, and of tokens in the first one; elements is -1 if the layout is unusual.
     """
     used, elements, prefill = 0, 0, 0
     at = _expect(text, 0, 91)
@@ -128,7 +128,7 @@ def scan(text, is_moe, top_k, num_experts, out):  # type: ignore[no-untyped-def]
 
 
 def read_usual(raw: bytes, is_moe: np.ndarray, top_k: int, num_experts: int) -> tuple[np.ndarray, int] | None:
-    """Return experts int16 [tokens, moe_layers, k] and how many tokens are prefill, or None if it is not as usual."""
+    """Return experts int16 [tokens, moe_layers, k] and the number of prefill tokens; None for an unusual layout."""
     text = np.frombuffer(raw, np.uint8)
     out = np.empty(len(text) // 2 + 1, np.int16)
     elements, prefill = scan(text, is_moe, top_k, num_experts, out)

@@ -1,10 +1,10 @@
-"""SGLang's expert distribution recorder, mode ``per_token``: a ``.pt`` file a rank.
+"""SGLang's expert distribution recorder, mode ``per_token``: one ``.pt`` file per rank.
 
-A record is one forward pass: what it is (forward_mode), positions of its tokens, how many of them each request prefills
-(extend_seq_lens), and their experts in every layer, as physical ids, -1 where unset. Physical ids are mapped back to
-logical ones. Idle passes, those of a draft model and those in which nothing was recorded are left out, and counted.
-Ranks whose whole recordings are equal are copies of one (tensor parallelism); all others served requests of their own
-(data parallelism). Requests have no ids; `sglang_requests` tells them apart.
+A record is one forward pass: its mode (forward_mode), the positions of its tokens, how many of them each request
+prefills (extend_seq_lens), and their experts in every layer, as physical ids, -1 where unset. Physical ids are mapped
+back to logical ones. Idle passes, passes of a draft model and empty passes are left out and counted. Ranks whose whole
+recordings are equal are copies of one (tensor parallelism); all others served different requests (data parallelism).
+Requests have no ids; `sglang_requests` separates them.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ def open_sglang(path: Path, hints: Hints) -> Source:
     Raises
     ------
     TraceError
-        If a file is no such recording, or a pass is of a kind that is not read.
+        If a file is not such a recording, or a pass is of an unsupported kind.
     """
     files = found_files(path, (".pt",), "files of SGLang's recorder, mode per_token (.pt)")
     first_file, experts = first_good(files, _routed)
@@ -69,7 +69,7 @@ def _routed(path: Path) -> tuple[Path, IntArray]:
     Raises
     ------
     TraceError
-        If it routes none.
+        If it has no routed tokens.
     """
     passes, _ = _passes(path)
     if not passes:
@@ -78,7 +78,7 @@ def _routed(path: Path) -> tuple[Path, IntArray]:
 
 
 def _distinct(files: tuple[Path, ...]) -> tuple[tuple[Path, ...], int]:
-    """Leave out ranks whose recording is that of another, pass by pass; bad files stay, to be named."""
+    """Drop ranks whose recording equals that of another, pass by pass; bad files stay, to be reported."""
     kept: dict[bytes, Path] = {}
     for file in files:
         digest = hashlib.sha256()
@@ -143,7 +143,7 @@ def _passes(path: Path) -> tuple[list[Pass], Counter[str]]:
 
 
 def _pass(place: int, record: dict[str, Any], logical: IntArray) -> Pass:
-    """Return one record as a pass, whatever its mode, its experts as logical ids.
+    """Return one record as a pass of any mode, its experts as logical ids.
 
     Raises
     ------
@@ -167,7 +167,7 @@ def _pass(place: int, record: dict[str, Any], logical: IntArray) -> Pass:
     slots = logical.shape[1]
     layer = np.arange(len(logical))[None, :, None]
     known = logical[layer, np.clip(physical, 0, slots - 1)]
-    beyond = logical.max() + 1 + physical - slots  # a shared expert that was fused stands behind all slots
+    beyond = logical.max() + 1 + physical - slots  # a fused shared expert comes after all slots
     experts = np.where(physical < 0, UNSET, np.where(physical < slots, known, beyond))
     return Pass(number=place, mode=mode, position=position, lengths=lengths, experts=experts)
 
@@ -184,7 +184,7 @@ def _mode(given: Any, lengths: IntArray | None) -> int:
 
 
 def read_file(path: Path, meta: TraceMeta, dense_by: str = "") -> Read:
-    """Read the requests of one rank; *dense_by* says which layers are dense, if anything does.
+    """Read the requests of one rank; *dense_by* is the source of the dense layers, if any.
 
     Raises
     ------
@@ -199,7 +199,7 @@ def read_file(path: Path, meta: TraceMeta, dense_by: str = "") -> Read:
         if one.experts.shape[1] <= layers[-1]:
             raise TraceError(f"{path}: has {one.experts.shape[1]} layers; the trace has a MoE layer {layers[-1]}")
         beyond = one.experts[:, layers, meta.top_k :]
-        if ((beyond >= 0) & (beyond < routed)).any():  # those of fused shared experts are higher, and left out
+        if ((beyond >= 0) & (beyond < routed)).any():  # ids of fused shared experts are higher, and left out
             most = int((one.experts[:, layers] >= 0).sum(axis=2).max())
             raise TraceError(
                 f"{path}: record {one.number} has tokens with {most} experts, more than top-{meta.top_k}; give the "

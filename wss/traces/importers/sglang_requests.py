@@ -1,12 +1,12 @@
-"""Telling requests apart in the forward passes of a serving system, which give positions but no ids.
+"""Separation of requests in the forward passes of a serving system, which have positions but no request ids.
 
-* extend: each length is a prompt, or a chunk of one, which goes on where a prompt has ended so far;
-* decode: a token goes to the running request whose last position is the one before, in the order in which they began;
-  one whose predecessor was not recorded begins a request;
+* extend: each length is a prompt, or a chunk of one that continues where a prompt has ended so far;
+* decode: a token belongs to the running request whose last position is one less, in order of start; a token whose
+  predecessor was not recorded starts a request;
 * mixed: prompts first, then decode tokens, each of length 1;
-* verify (speculative decoding): each request brings as many tokens, one sampled and the rest drafts. The next pass of a
-  request begins where the first rejected draft stood: that token and those behind it are left out. How many tokens a
-  request brings is found by trying; where nothing fits, or more than one number does, the recording is refused.
+* verify (speculative decoding): each request has the same number of tokens, one sampled and the rest drafts. The next
+  pass of a request starts at the first rejected draft: that token and those after it are left out. The number of
+  tokens per request is found by trial; if no number fits, or more than one does, the recording is refused.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ import numpy as np
 from wss.errors import TraceError
 from wss.records import IntArray
 
-EXTEND, DECODE, MIXED, IDLE, VERIFY, DRAFT = 1, 2, 3, 4, 5, 6  # forward_mode, alike in all versions
+EXTEND, DECODE, MIXED, IDLE, VERIFY, DRAFT = 1, 2, 3, 4, 5, 6  # forward_mode, the same in all versions
 MODES = {EXTEND: "extend", DECODE: "decode", MIXED: "mixed", IDLE: "idle", VERIFY: "verify", DRAFT: "draft"}
 GLUED = "chunks taken for the continuation of the prompt that ends where they begin"
 GUESSED = "decode tokens given to one of several requests at the same position"
@@ -35,13 +35,13 @@ class Pass(NamedTuple):
     Attributes
     ----------
     number
-        Its place among the records.
+        Its index among the records.
     mode
         Of `MODES`.
     position
         Of each token, [tokens].
     lengths
-        Tokens of each request, where the mode says so.
+        Tokens of each request, if the mode has them.
     experts
         [tokens, all layers, 8].
     """
@@ -54,7 +54,7 @@ class Pass(NamedTuple):
 
 
 class Request:
-    """The tokens of a request as they come in."""
+    """The tokens of a request as they are read."""
 
     def __init__(self) -> None:
         self.position: list[int] = []
@@ -64,16 +64,16 @@ class Request:
 
     @property
     def in_prompt(self) -> bool:
-        """Whether it has had nothing but prefill."""
+        """Whether it has only prefill so far."""
         return self.num_prefill == len(self.position)
 
     @property
     def num_open(self) -> int:
-        """How many of its tokens are drafts that no later pass has accepted."""
+        """Number of its tokens that are drafts not yet accepted by a later pass."""
         return sum(place > self.verified for place in self.position) if self.verified >= 0 else 0
 
     def goes_on(self, place: int) -> bool:
-        """Whether its next token may be at *place*."""
+        """Whether its next token may be at position *place*."""
         return place == self.position[-1] + 1 or (self.verified >= 0 and self.verified < place <= self.position[-1])
 
     def add(self, position: Sequence[int], experts: IntArray) -> None:
@@ -82,7 +82,7 @@ class Request:
         self.experts.extend(experts)
 
     def cut(self, place: int) -> int:
-        """Drop the tokens from *place* on, and return how many they are."""
+        """Drop the tokens from position *place* on, and return their number."""
         keep = sum(at < place for at in self.position)
         dropped = len(self.position) - keep
         del self.position[keep:], self.experts[keep:]
@@ -90,16 +90,16 @@ class Request:
 
 
 class _MisfitError(Exception):
-    """A verify pass does not fit the requests that run."""
+    """A verify pass does not fit the running requests."""
 
 
 def tell_apart(passes: Sequence[Pass]) -> tuple[list[Request], Counter[str]]:
-    """Return the requests of *passes* in the order in which they begin, and how often each remark was made.
+    """Return the requests of *passes* in order of start, and the number of times of each remark.
 
     Raises
     ------
     TraceError
-        If the tokens of verify passes cannot be given to requests; without the name of the file.
+        If the tokens of verify passes cannot be assigned to requests; the message has no file name.
     """
     sizes = [len(one.position) for one in passes if one.mode == VERIFY]
     if not sizes:
@@ -124,7 +124,7 @@ def tell_apart(passes: Sequence[Pass]) -> tuple[list[Request], Counter[str]]:
 
 
 class _Run:
-    """The passes given to requests, with so many tokens of each request in a verify pass."""
+    """The passes assigned to requests, with *width* tokens of each request in a verify pass."""
 
     def __init__(self, passes: Sequence[Pass], width: int) -> None:
         self._requests: list[Request] = []
@@ -152,10 +152,10 @@ class _Run:
         return request
 
     def _extend(self, one: Pass, *, decodes: bool) -> None:
-        """Take in prompts, and behind the first of them decode tokens too."""
+        """Add prompts and, if *decodes*, the decode tokens that follow them."""
         assert one.lengths is not None
         end = np.cumsum(one.lengths)
-        before = list(self._running)  # what is extended in this pass goes on in a later one
+        before = list(self._running)  # a request can be extended only once per pass
         decoding = []
         for place, (first, last) in enumerate(zip((end - one.lengths).tolist(), end.tolist(), strict=True)):
             if first == last:
@@ -167,7 +167,7 @@ class _Run:
                 request.verified = -1
                 decoding.append(request)
                 continue
-            # a later chunk of a prompt goes on where the request stands that has had nothing but prefill
+            # a later chunk of a prompt continues the request at that position that has only prefill
             request = next((r for r in before if r.in_prompt and r.position[-1] + 1 == positions[0]), None)
             if request is not None:
                 self._remarks[GLUED] += 1
@@ -181,7 +181,7 @@ class _Run:
             self._end_others(decoding)
 
     def _go_on(self, one: Pass, width: int) -> None:
-        """Give *width* tokens each to running requests."""
+        """Add *width* tokens to each running request in the pass."""
         free, taken = list(self._running), []
         for first in range(0, len(one.position), width):
             positions = one.position[first : first + width].tolist()
@@ -200,7 +200,7 @@ class _Run:
         self._running[:] = taken + [r for r in self._running if r not in taken and r.in_prompt]
 
     def _next(self, free: Sequence[Request], place: int) -> Request | None:
-        """Return the first of *free* whose next token may be at *place*."""
+        """Return the first of *free* whose next token may be at position *place*."""
         fitting = [request for request in free if request.goes_on(place)]
         self._remarks[GUESSED] += len(fitting) > 1
         return fitting[0] if fitting else None
@@ -210,5 +210,5 @@ class _Run:
         request.add(positions, experts)
 
     def _end_others(self, decoding: Sequence[Request]) -> None:
-        """End who got no token in a pass with decode tokens, unless its prompt may go on."""
+        """End the requests without a token in a pass with decode tokens, unless their prompt may continue."""
         self._running[:] = [r for r in self._running if r in decoding or r.in_prompt]

@@ -1,4 +1,4 @@
-"""What an importer gives: files in order, what the trace will be, and how one file is read."""
+"""The result of an importer: files in order, the trace's metadata, and a function that reads one file."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, kw_only=True)
 class RouterHints:
-    """What the user says of a router whose logits were recorded; None where nothing was said.
+    """The user's options on the router whose logits were recorded; None if not given.
 
     Attributes
     ----------
     score, groups, topk_groups
-        As of `wss.models.router.Router`.
+        As in `wss.models.router.Router`.
     bias
         A file with the correction bias, [MoE layers, experts].
     lengths
@@ -47,16 +47,16 @@ class RouterHints:
 
 @dataclass(frozen=True, kw_only=True)
 class Hints:
-    """What the user says of files that do not say it themselves; None where nothing was said.
+    """The user's options on what files do not contain; None if not given.
 
     Attributes
     ----------
     model
-        Which model routed.
+        The model that routed.
     num_experts, top_k, moe_layers, zero_experts
         Its shape, for a model without a preset.
     router
-        How it chooses, where logits were recorded.
+        Its router, if logits were recorded.
     drop_warmup
         Whether equal rows at the beginning of a route log are left out.
     """
@@ -71,33 +71,33 @@ class Hints:
 
     @property
     def experts(self) -> int | None:
-        """Routed experts a layer that have weights, if known."""
+        """Routed experts per layer that have weights, if known."""
         return self.num_experts or (self.model.num_experts if self.model else None)
 
     @property
     def zero(self) -> int:
-        """Experts a layer without weights."""
+        """Zero-computation experts per layer."""
         return self.zero_experts or (self.model.zero_experts if self.model else 0)
 
     @property
     def named_layers(self) -> tuple[tuple[int, ...], str] | None:
-        """The MoE layers as the user gives them, and by what; None where nothing was said."""
+        """The MoE layers that the user gives, and by which option; None if not given."""
         if self.moe_layers is not None:
             return self.moe_layers, "--moe-layers"
         return (self.model.moe_layers, self.model.name) if self.model is not None else None
 
 
 class Read(NamedTuple):
-    """What one file gave.
+    """The content of one file.
 
     Attributes
     ----------
     requests
-        Its requests, as recorded; `Source.take` leaves filler out of them and checks them.
+        Its requests, as recorded; `Source.take` removes filler and checks them.
     remarks
         What was done to a row, a token or a request, once for each: "last decode tokens dropped, being cut off".
     left_out
-        Which tokens were left out, a line for each request.
+        The tokens left out, a line per request.
     """
 
     requests: list[RequestRouting]
@@ -109,7 +109,7 @@ class Read(NamedTuple):
 
 @dataclass(frozen=True, kw_only=True)
 class Source:
-    """Files of a recorded trace, in the order they are read.
+    """Files of a recorded trace, in reading order.
 
     Attributes
     ----------
@@ -118,9 +118,9 @@ class Source:
     read
         Reads one file as it was recorded; may be sent to another process. Raises TraceError, which names the file.
     settings
-        What beside *meta* decides what is read, as text.
+        Everything besides *meta* that affects the result, as text.
     warnings
-        What a reader should know of how it is read.
+        Warnings about how the source is read.
     remarks
         How often each remark was made in the last reading.
     """
@@ -138,7 +138,7 @@ class Source:
         Raises
         ------
         TraceError
-            If the file is bad, a request of it is not valid, or is nothing but filler.
+            If the file is bad, or one of its requests is not valid or nothing but filler.
         """
         read = self.read(path)
         requests, remarks, left_out = [], list(read.remarks), list(read.left_out)
@@ -155,7 +155,7 @@ class Source:
         return read._replace(requests=requests, remarks=remarks, left_out=tuple(left_out))
 
     def requests(self, on_file: Callable[[Path], None] | None = None) -> Iterator[RequestRouting]:
-        """Yield the requests, one file after another; *on_file* is told of each file that has been read."""
+        """Yield the requests, one file after another; *on_file* is called with each file after it is read."""
         self.remarks.clear()
         for path in self.files:
             read = self.take(path)
@@ -165,13 +165,13 @@ class Source:
                 on_file(path)
 
     def finish(self, meta: TraceMeta) -> TraceMeta:
-        """Return *meta* with the remarks, which are known once all files are read."""
+        """Return *meta* with the remarks, which are complete after all files are read."""
         said = "".join(f"; {count} {remark}" for remark, count in sorted(self.remarks.items()))
         return replace(meta, note=meta.note + said)
 
 
 def _advice(routing: RequestRouting, meta: TraceMeta) -> str:
-    """Return what else ids beyond the model's may be."""
+    """Return a hint at what ids beyond the model's may be."""
     most = int(routing.experts.max(initial=0))
     if most < meta.num_choices or meta.zero_experts or meta.model != "unknown":
         return ""
@@ -179,7 +179,7 @@ def _advice(routing: RequestRouting, meta: TraceMeta) -> str:
 
 
 def found_files(path: Path, endings: tuple[str, ...], what: str) -> tuple[Path, ...]:
-    """Return *path*, or the files below it that end so, by folder and then by number, else name.
+    """Return *path*, or the files below it with these endings, by folder and then by number, else by name.
 
     Raises
     ------
@@ -197,7 +197,7 @@ def found_files(path: Path, endings: tuple[str, ...], what: str) -> tuple[Path, 
 
 
 def visible(folder: Path) -> list[Path]:
-    """Return the files below *folder*, but for hidden ones and those in hidden folders, such as parts of an import."""
+    """Return the files below *folder*, except hidden ones and those in hidden folders, such as parts of an import."""
     return [
         file
         for file in folder.rglob("*")
@@ -206,12 +206,12 @@ def visible(folder: Path) -> list[Path]:
 
 
 def first_good(files: tuple[Path, ...], look: Callable[[Path], T]) -> T:
-    """Return what *look* finds in the first file that is not bad: the others are dealt with as they are read.
+    """Return the result of *look* for the first file that is not bad; bad files are handled when they are read.
 
     Raises
     ------
     TraceError
-        That of the first file, if all are bad.
+        The error of the first file, if all are bad.
     """
     first: TraceError | None = None
     for file in files:
@@ -229,7 +229,7 @@ def _number(file: Path) -> int:
 
 
 def file_number(path: Path) -> int:
-    """Return the number in a file's name, as that of its request; 0 if there is none (writers make numbers unique)."""
+    """Return the number in a file's name as the request number; 0 if there is none (writers make numbers unique)."""
     return max(0, _number(path)) % (LARGEST_NUMBER + 1)
 
 
@@ -244,7 +244,7 @@ def meta_of(
     note: str,
     path: Path,
 ) -> TraceMeta:
-    """Return metadata of a source that says little of itself, checked against what the user says of the model.
+    """Return metadata of a source that has little of its own, checked against the user's model.
 
     Raises
     ------
@@ -288,7 +288,7 @@ def meta_of(
 
 
 def moe_rows(hints: Hints, axis: int) -> tuple[int, ...] | None:
-    """Return which of *axis* recorded layers are MoE layers, where the user says so and all layers are recorded."""
+    """Return which of *axis* recorded layers are MoE layers, if the user gives them and all layers are recorded."""
     if hints.named_layers is None:
         return None
     layers, _ = hints.named_layers
@@ -299,7 +299,7 @@ def moe_rows(hints: Hints, axis: int) -> tuple[int, ...] | None:
 def routing_of(
     number: int, num_prefill: int, experts: npt.NDArray[np.int64], position: npt.NDArray[np.int64] | None = None
 ) -> RequestRouting:
-    """Return a request of *experts* [tokens, layers, k]; ids beyond int16 become -1, which is no expert."""
+    """Return a request of *experts* [tokens, layers, k]; ids beyond int16 become -1, an invalid id."""
     place = np.arange(len(experts)) if position is None else position
     small = np.where((experts < 0) | (experts > np.iinfo(np.int16).max), -1, experts).astype(np.int16)
     return RequestRouting(request=number, position=place.astype(np.int32), num_prefill=num_prefill, experts=small)

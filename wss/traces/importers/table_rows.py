@@ -1,7 +1,7 @@
 """Rows of routing in text files: gpt-oss fingerprints (JSON), tables (CSV) and route logs (JSON lines).
 
-A row is (request, position, layer, experts). Columns and keys go by several names, see `NAMES`. Where a table does not
-number tokens, those of a request are in the order of its rows, layer by layer. Files of another kind are named.
+A row is (request, position, layer, experts). Columns and keys have several names, see `NAMES`. In a table without token
+positions, the tokens of a request are in row order, layer by layer. Files of another kind are reported as such.
 """
 
 from __future__ import annotations
@@ -33,14 +33,14 @@ NAMES = {
     "set": ("dataset", "benchmark", "subject"),
     "phase": ("phase", "stage"),
 }
-PREFILL, DECODE = ("prefill", "prompt", "context"), ("decode", "generation", "generate")  # what a phase may be called
-Phases = dict[tuple[Any, Any], bool]  # request and position -> whether it is prefill, where a row tells
-TOLD = {"request": "req_id", "position": "token_idx", "layer": "layer", "experts": "topk_ids"}  # as vLLM's loggers do
+PREFILL, DECODE = ("prefill", "prompt", "context"), ("decode", "generation", "generate")  # names of a phase
+Phases = dict[tuple[Any, Any], bool]  # request and position -> whether it is prefill, if the row has a phase
+TOLD = {"request": "req_id", "position": "token_idx", "layer": "layer", "experts": "topk_ids"}  # in vLLM's loggers
 ARRIVALS = {
     *("contexttokens", "generatedtokens", "inputlength", "outputlength", "requesttokens", "responsetokens", "hashids"),
     *("inputtokens", "outputtokens", "promptlen", "prompttokens", "totaltokens", "arrivaltime", "arrivedat"),
 }
-PLACES = {"k", "kidx", "topkidx", "slot", "slotidx", "choice"}  # of an expert among those of its token
+PLACES = {"k", "kidx", "topkidx", "slot", "slotidx", "choice"}  # names of an expert's slot among those of its token
 COUNTS = {"count", "counts", "logicalcount", "tokens", "numtokens", "tokencount", "load", "loads"}
 WARM_UP = 1000
 WARMED = "rows of a warm-up at the beginning dropped"
@@ -50,29 +50,29 @@ _JSON = msgspec.json.Decoder()
 
 
 class BadFileError(Exception):
-    """What is wrong with a file, without its name."""
+    """An error in a file, without the file's name."""
 
 
 def plain(name: str) -> str:
-    """Return *name* in small letters without what joins words."""
+    """Return *name* in lower case without separators."""
     return "".join(c for c in name.lower() if c.isalnum())
 
 
 def roles_of(names: Sequence[str]) -> dict[str, str]:
-    """Return which of *names* says what, by role of `NAMES`."""
+    """Return the column name of each role in `NAMES`."""
     plainly = {plain(name): name for name in reversed(names)}
     found = {role: [plainly[alias] for alias in aliases if alias in plainly] for role, aliases in NAMES.items()}
     return {role: hits[0] for role, hits in found.items() if hits}
 
 
 def shown(names: Sequence[str]) -> str:
-    """Return the first of many *names*, each shortened."""
+    """Return the first few *names*, each shortened, as text."""
     first = ", ".join(f"'{name[:40]}'" for name in names[:6])
     return first + (f" and {len(names) - 6} more" if len(names) > 6 else "")
 
 
 def other_kind(names: Sequence[str]) -> str | None:
-    """Return what a file with *names* is, if it is known to be something else than routing."""
+    """Return what a file with *names* is, if it is known not to be routing."""
     plainly = {plain(name) for name in names}
     roles = roles_of(names)
     if len(plainly & ARRIVALS) >= 2 and "experts" not in roles:
@@ -87,7 +87,7 @@ def other_kind(names: Sequence[str]) -> str | None:
 
 
 def check(request: Any, position: Any, layer: Any, experts: Any) -> None:
-    """Raise `BadFileError` if a row is not as it should be."""
+    """Raise `BadFileError` if a row is invalid."""
     for what, value in (("position", position), ("layer", layer)):
         if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value <= LARGEST_NUMBER:
             raise BadFileError(
@@ -103,7 +103,7 @@ def check(request: Any, position: Any, layer: Any, experts: Any) -> None:
 
 
 def tell(phases: Phases, request: Any, position: Any, phase: Any) -> None:
-    """Enter in *phases* which *phase* a row is of; raise `BadFileError` if it is none, or not that of other layers."""
+    """Add a row's *phase* to *phases*; raise `BadFileError` if it is unknown or differs from that of other layers."""
     if phase is None:
         return
     name = phase.strip().lower() if isinstance(phase, str) else phase
@@ -114,13 +114,13 @@ def tell(phases: Phases, request: Any, position: Any, phase: Any) -> None:
 
 
 class TokenIds:
-    """Ids of tokens that are taken for positions: they go up one by one, as those of a vocabulary do not."""
+    """Token ids used as positions, checked to increase one by one, which ids of a vocabulary do not."""
 
     def __init__(self) -> None:
         self._last: dict[tuple[Any, Any], int] = {}
 
     def take(self, row: Row) -> Row:
-        """Return *row*, if its position follows that of the row before it, of the same request and layer."""
+        """Return *row* if its position follows that of the previous row of the same request and layer."""
         request, position, layer, _ = row
         last = self._last.get((request, layer))
         if last is not None and position != last + 1:
@@ -161,12 +161,12 @@ def _tail(name: str, start: str) -> int:
 
 
 def delimiter(head: str) -> str:
-    """Return what stands between the columns of a table whose first line is *head*: a comma, semicolon or tab."""
+    """Return the separator of the columns in the header *head*: a comma, semicolon or tab."""
     return max(",;\t", key=head.count)
 
 
 def csv_rows(path: Path, top_k: int | None, phases: Phases) -> Iterator[Row]:
-    """Yield the rows of a table, and enter their *phases*; one with an expert a row needs *top_k*."""
+    """Yield the rows of a table, and add their *phases*; a table with one expert per row needs *top_k*."""
     text = read_plain(path, MOST_BYTES).decode("utf-8-sig")
     reader = csv.DictReader(io.StringIO(text, newline=""), strict=True, delimiter=delimiter(text.partition("\n")[0]))
     names = [name.strip() for name in reader.fieldnames or ()]
@@ -205,14 +205,14 @@ def csv_rows(path: Path, top_k: int | None, phases: Phases) -> Iterator[Row]:
 
 
 class _Single:
-    """Experts of tables with one a row, put together to those of a token.
+    """Combines the rows of a token, in tables with one expert per row.
 
     Parameters
     ----------
     top_k
-        How many experts a token has.
+        Experts per token.
     place
-        The column, if any, that numbers the experts of a token: it tells rows of one token from those of several.
+        The column, if any, with the slot of an expert; it separates rows of one token from those of several.
     """
 
     def __init__(self, top_k: int | None, place: str | None) -> None:
@@ -222,7 +222,7 @@ class _Single:
     def of_token(
         self, key: tuple[int, int | None, int], expert: int, row: dict[str, str], line: int
     ) -> list[int] | None:
-        """Take in an expert of the token *key* (request, position, layer); return them all with the last."""
+        """Add an expert of the token *key* (request, position, layer); return all of them after the last."""
         if self._top_k is None:
             raise BadFileError(f"line {line}: has one expert a row; give --top-k, how many a token has")
         rows = self._open.setdefault(key, [])
@@ -236,7 +236,7 @@ class _Single:
         return [e for e, _ in self._open.pop(key)] if len(rows) == self._top_k else None
 
     def finish(self) -> None:
-        """Refuse a token with fewer experts."""
+        """Refuse a token with too few experts."""
         if self._open:
             request, position, layer = next(iter(self._open))
             where = f"request {request}, " + ("" if position is None else f"position {position}, ") + f"layer {layer}"
@@ -251,7 +251,7 @@ def _cell(row: dict[str, Any], name: str, line: int) -> int:
 
 
 def _ids(cell: str, line: int) -> Any:
-    """Return the ids of a cell: a JSON list, or numbers with blanks, commas, semicolons or bars between; or one."""
+    """Return the ids of a cell: one, a JSON list, or numbers separated by spaces, commas, semicolons or bars."""
     if cell.strip().startswith("["):
         return _JSON.decode(cell)
     pieces = cell.translate(dict.fromkeys(map(ord, ",;|"), " ")).split()
@@ -262,7 +262,7 @@ def _ids(cell: str, line: int) -> Any:
 
 
 def jsonl_rows(path: Path, remarks: list[str], phases: Phases, *, drop_warmup: bool) -> Iterator[Row]:
-    """Yield the rows of a route log, without those of a warm-up at its beginning if *drop_warmup*; enter *phases*."""
+    """Yield the rows of a route log, without those of a warm-up at its beginning if *drop_warmup*; add *phases*."""
     first: dict[Any, Any] = {}
     held: list[Row] | None = []
     for row in _log(path, phases):
@@ -278,7 +278,7 @@ def jsonl_rows(path: Path, remarks: list[str], phases: Phases, *, drop_warmup: b
 
 
 def _begin(held: list[Row], remarks: list[str], drop_warmup: bool) -> list[Row]:
-    """Return what is kept of the equal rows *held* at the beginning."""
+    """Return which of the equal rows *held* at the beginning are kept."""
     if drop_warmup:
         remarks.extend([WARMED] * len(held) if len(held) >= WARM_UP else [])
         return [] if len(held) >= WARM_UP else held
@@ -287,7 +287,7 @@ def _begin(held: list[Row], remarks: list[str], drop_warmup: bool) -> list[Row]:
 
 
 def _log(path: Path, phases: Phases) -> Iterator[Row]:
-    """Yield the rows of a log, whose other lines are left alone."""
+    """Yield the route rows of a log; its other lines are ignored."""
     skipped: list[str] | None = None
     found = False
     sets: set[Any] = set()

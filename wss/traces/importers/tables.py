@@ -1,13 +1,13 @@
-"""Routing written down as text: gpt-oss fingerprints (JSON), tables (CSV), and route logs (JSON lines).
+"""Routing as text: gpt-oss fingerprints (JSON), tables (CSV), and route logs (JSON lines).
 
 * fingerprints: ``{"router_data": [{"token_<position>": {"layer_<l>": {"selected_experts": [ids], ...}}}, ...]}``, one
-  request a file, or a list of such objects; decode only;
-* CSV, with commas, semicolons or tabs: a row a token and layer. moe-beyond: ``Layer ID``, ``Batch Number``, ``Token``,
-  ``Activated Expert IDs`` (a JSON list), a batch is a request, prefill only. llama.cpp: ``layer_id``, ``expert_ids``
-  (with blanks between), one request;
-* JSON lines: ``{"type": "route", "req_id", "token_idx", "layer", "topk_ids"}`` a line, other types left alone; without
-  a type, any line with such keys; ``phase`` (prefill or decode) may tell which tokens are the prompt's. Equal rows at
-  the beginning are the serving system's warm-up, or real: they are dropped only if the user says so.
+  request per file, or a list of such objects; decode only;
+* CSV, with commas, semicolons or tabs: a row per token and layer. moe-beyond: ``Layer ID``, ``Batch Number``,
+  ``Token``, ``Activated Expert IDs`` (a JSON list), a batch is a request, prefill only. llama.cpp: ``layer_id``,
+  ``expert_ids`` (separated by spaces), one request;
+* JSON lines: ``{"type": "route", "req_id", "token_idx", "layer", "topk_ids"}`` per line, other types ignored; without
+  a type, any line with such keys. ``phase`` (prefill or decode) may mark the tokens of the prompt. Equal rows at the
+  beginning are the serving system's warm-up, or real: they are dropped only if the user says so.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ PROMPTS = "requests of one forward pass: prefill only"
 
 @dataclass(frozen=True, kw_only=True)
 class _Reading:
-    """How files of one kind are read: *dense_by* says which layers beside *layers* are dense."""
+    """How files of one kind are read; *dense_by* is the source of the layers that are dense, all except *layers*."""
 
     kind: str
     layers: tuple[int, ...] = ()
@@ -62,7 +62,7 @@ def open_fingerprints(path: Path, hints: Hints) -> Source:
 
 
 def open_csv(path: Path, hints: Hints) -> Source:
-    """Open tables, of moe-beyond and others."""
+    """Open tables of moe-beyond and others."""
     return _open(path, hints, (".csv", ".tsv"), "csv", "a row a token and layer")
 
 
@@ -138,7 +138,7 @@ def read_file(path: Path, how: _Reading, meta: TraceMeta) -> Read:
 
 
 def _told(path: Path, name: Any, places: list[int], phases: Phases) -> int | None:
-    """Return how many tokens of the request *name* are prefill by their *phases*; None if it tells none."""
+    """Return the number of prefill tokens of the request *name* by its *phases*; None if it has no phases."""
     told = [phases.get((name, place)) for place in places]
     if all(prefill is None for prefill in told):
         return None
@@ -155,7 +155,7 @@ def _told(path: Path, name: Any, places: list[int], phases: Phases) -> int | Non
 
 
 def _check_others(path: Path, name: Any, tokens: dict[int, dict[int, list[int]]], how: _Reading) -> None:
-    """Refuse a request with other layers than the rest, or with routing in one that is said to be dense."""
+    """Refuse a request with other layers than the rest, or with routing in a layer declared dense."""
     seen: dict[int, list[int]] = {}
     for place, layers in tokens.items():
         extra = layers.keys() - set(how.layers)
@@ -172,7 +172,7 @@ def _is_moe_beyond(path: Path) -> bool:
 
 
 def _routes(path: Path, how: _Reading) -> tuple[Routes, list[str], Phases]:
-    """Read a file into request -> position -> layer -> experts, remarks, and the phases that rows tell."""
+    """Read a file into request -> position -> layer -> experts, remarks, and the phases in its rows."""
     routes: Routes = {}
     phases: Phases = {}
     remarks: list[str] = []

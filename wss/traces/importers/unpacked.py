@@ -1,8 +1,8 @@
-"""Arrays out of files, none of which takes more memory than the file accounts for.
+"""Arrays from files, with memory limited by the size of the file.
 
-A header may claim any shape, an archive unpack to any size, and a tensor repeat one number for ever. So what is to be
-made is reckoned before it is: an array is no larger than what is left of its file, and all that an archive holds no
-larger than itself or `MOST_UNPACKED`.
+A header may declare any shape, an archive may unpack to any size, and a tensor may repeat one number any number of
+times. So sizes are checked before memory is allocated: an array is at most as large as the rest of its file, and the
+content of an archive at most as large as the archive or `MOST_UNPACKED`.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from numpy.lib import format as npy
 from wss.errors import TraceError
 from wss.reading import open_plain
 
-MOST_UNPACKED = 2**30  # bytes that an archive smaller than that may unpack to
+MOST_UNPACKED = 2**30  # bytes that a smaller archive may unpack to
 
 Array = npt.NDArray[Any]
 
@@ -31,7 +31,7 @@ def load_numpy(path: Path) -> dict[str, Array]:
     Raises
     ------
     TraceError
-        If it cannot be read, or claims to be larger than it is.
+        If it cannot be read, or declares to be larger than it is.
     """
     try:
         with open_plain(path) as file, warnings.catch_warnings(action="ignore"):  # on headers of Python 2
@@ -42,7 +42,7 @@ def load_numpy(path: Path) -> dict[str, Array]:
                 return {info.filename.removesuffix(".npy"): _member(archive, info) for info in archive.infolist()}
     except OSError as error:
         raise TraceError(f"{path}: cannot be read ({error.strerror or error}); give a readable file") from error
-    except Exception as error:  # numpy's reader raises many kinds on damage
+    except Exception as error:  # numpy raises many kinds of errors on damaged files
         what = f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
         raise TraceError(f"{path}: is not a whole numpy file ({what}); save it with numpy") from None
 
@@ -53,7 +53,7 @@ def check_unpacked(archive: zipfile.ZipFile) -> int:
     Raises
     ------
     ValueError
-        If it unpacks to more, or is packed as neither numpy nor torch does.
+        If it unpacks to more, or uses a compression that neither numpy nor torch does.
     """
     most = max(os.fstat(archive.fp.fileno()).st_size, MOST_UNPACKED) if archive.fp is not None else 0
     if any(info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED) for info in archive.infolist()):
@@ -64,7 +64,7 @@ def check_unpacked(archive: zipfile.ZipFile) -> int:
 
 
 def _member(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> Array:
-    """Return the array that a member of an archive holds."""
+    """Return the array in a member of an archive."""
     with archive.open(info) as member:
         if member.read(len(npy.MAGIC_PREFIX)) != npy.MAGIC_PREFIX:
             raise ValueError(f"{info.filename[:100]} is not an array")

@@ -1,1 +1,1 @@
-"""Synthetic routing: its parameters, the tables made from them, and the draws."""
+"""Synthetic routing: its parameters, probability tables and sampling."""

@@ -1,7 +1,7 @@
-"""The sampling loop of synthetic routing: whole numbers only, no state but what it writes.
+"""The sampling loop of synthetic routing: integers only, no state except its outputs.
 
 Each function is written once. The compiled form is called; ``route.py_func`` (with the helpers' ``py_func`` in place)
-is the same as plain Python: the readable twin, equal to the last bit.
+runs the same code as plain Python: the readable twin, equal bit by bit.
 """
 
 from __future__ import annotations
@@ -16,10 +16,10 @@ from wss import rng
 from wss.arrays import copy
 from wss.records import IntArray
 
-WHOLE = 1 << 24  # a chance is counted in parts of this
-NEVER = 1 << 62  # a position that no token has
+WHOLE = 1 << 24  # probability 1 in integer parts
+NEVER = 1 << 62  # a position beyond any token
 
-_CELL = 18  # a guide has one cell for every 2^18 parts
+_CELL = 18  # one cell of a guide covers 2^18 parts
 
 _GOLDEN = np.uint64(0x9E3779B97F4A7C15)
 _ONE = np.uint64(1)
@@ -27,17 +27,17 @@ _HIGH = np.uint64(40)  # leaves 24 bits of 64
 
 
 class Tables(NamedTuple):
-    """What is drawn from, in running sums of parts of `WHOLE`.
+    """The distributions to sample from, as running sums of parts of `WHOLE`.
 
-    A guide says for each cell of its running sums where the first sum above the cell's lower end stands.
+    A guide gives, for each cell of the running sums, the index of the first sum above the cell's lower end.
 
     Attributes
     ----------
     clusters, cluster_guide
-        Of the clusters, [phases, subjects, clusters], one WHOLE in all; [phases, subjects, cells].
+        Distribution of the clusters, [phases, subjects, clusters], total WHOLE; [phases, subjects, cells].
     sums, guide
-        Of each layer's clusters, how often each expert is in, k · WHOLE in all, [layers, clusters, experts];
-        [layers, clusters, cells]. Where routing drifts, all layers come twice: before and after.
+        Frequency of each expert in each layer's clusters, total k · WHOLE, [layers, clusters, experts];
+        [layers, clusters, cells]. If routing drifts, all layers come twice: before and after.
     orders
         The experts in the order of *sums*, [layers, clusters, experts].
     """
@@ -50,24 +50,24 @@ class Tables(NamedTuple):
 
 
 class Draws(NamedTuple):
-    """What a trace is drawn from.
+    """Everything that determines the draws of a trace.
 
     Attributes
     ----------
     key
         Of the random stream.
     layers
-        The absolute number of each MoE layer, [layers].
+        The absolute index of each MoE layer, [layers].
     tables
         `Tables`.
     sticky
-        Chance of each layer that a token repeats the choice of the one before, in parts of `WHOLE`, [layers].
+        Probability in each layer that a token repeats the choice of the previous token, in parts of `WHOLE`, [layers].
     carry
-        Chance that a token is of the same cluster as in the layer before, in parts of `WHOLE`.
+        Probability that a token has the same cluster as in the previous layer, in parts of `WHOLE`.
     prompt, subject
         Prefill tokens and subject of each request, [requests].
     drift
-        The position from which on each request draws from the second tables, [requests].
+        The position from which each request draws from the second tables, [requests].
     """
 
     key: np.uint64
@@ -81,7 +81,7 @@ class Draws(NamedTuple):
 
 
 def guide_of(sums: npt.NDArray[np.integer[Any]]) -> npt.NDArray[np.int16]:
-    """Return the guide of running sums of whole multiples of `WHOLE`, [..., places] to [..., cells]."""
+    """Return the guide of running sums whose totals are multiples of `WHOLE`, [..., entries] to [..., cells]."""
     cells = int(sums.flat[-1]) >> _CELL
     guide = np.empty((sums.size // sums.shape[-1], cells), np.int16)
     _guide(sums.reshape(len(guide), -1), guide)
@@ -90,7 +90,7 @@ def guide_of(sums: npt.NDArray[np.integer[Any]]) -> npt.NDArray[np.int16]:
 
 @numba.njit(cache=True, nogil=True)
 def _guide(sums, guide):  # type: ignore[no-untyped-def]
-    """Fill in *guide* [tables, cells] of *sums* [tables, places]."""
+    """Fill *guide* [tables, cells] from *sums* [tables, entries]."""
     for table in range(guide.shape[0]):
         place = 0
         for cell in range(guide.shape[1]):
@@ -110,13 +110,13 @@ def _hash(key, number):  # type: ignore[no-untyped-def]
 
 @numba.njit(cache=True, nogil=True)
 def _part(key, number):  # type: ignore[no-untyped-def]
-    """Return the *number*-th hash of *key* as one of the parts of `WHOLE`."""
+    """Return the *number*-th hash of *key*, reduced to a part of `WHOLE`."""
     return np.int64(_hash(key, number) >> _HIGH)
 
 
 @numba.njit(cache=True, nogil=True)
 def _find(table, guide, part):  # type: ignore[no-untyped-def]
-    """Return the first place whose running sum exceeds *part*."""
+    """Return the first index whose running sum exceeds *part*."""
     place = guide[part >> _CELL]
     while table[place] <= part:
         place += 1
@@ -125,9 +125,9 @@ def _find(table, guide, part):  # type: ignore[no-untyped-def]
 
 @numba.njit(cache=True, nogil=True)
 def _choose(sums, guide, order, part, chosen):  # type: ignore[no-untyped-def]
-    """Fill in *chosen* [k] by systematic sampling: the experts at part, part + WHOLE, ... of the running sums.
+    """Fill *chosen* [k] by systematic sampling: the experts at part, part + WHOLE, ... of the running sums.
 
-    As no expert has more than WHOLE, none comes twice, and each comes just as often as its parts say.
+    No expert has more than WHOLE, so none is chosen twice, and each is chosen exactly as often as its parts say.
     """
     for rank in range(chosen.size):
         chosen[rank] = order[_find(sums, guide, part + rank * WHOLE)]
@@ -137,7 +137,7 @@ def _choose(sums, guide, order, part, chosen):  # type: ignore[no-untyped-def]
 def _draw(draws, i, layer, t, token, above, chosen):  # type: ignore[no-untyped-def]
     """Draw the experts *chosen* [k] of a token that repeats nothing, and return its cluster.
 
-    It is token *t* of request *i*, in that place among the layers; *above* is its cluster in the layer before.
+    The token is *t* of request *i*, in the layer of that index; *above* is its cluster in the previous layer.
     """
     tables = draws.tables
     c = above
@@ -166,7 +166,7 @@ def route(draws, low, offsets, experts):  # type: ignore[no-untyped-def]
     for i in range(offsets.size - 1):
         request = _hash(draws.key, low + i)
         rows = offsets[i + 1] - offsets[i]
-        cluster = np.zeros(rows, np.int16)  # of each token, in the layer at hand
+        cluster = np.zeros(rows, np.int16)  # of each token, in the current layer
         for layer in range(draws.layers.size):
             own = _hash(request, draws.layers[layer])
             for t in range(rows):
@@ -182,24 +182,24 @@ def route(draws, low, offsets, experts):  # type: ignore[no-untyped-def]
 
 @numba.njit(cache=True, nogil=True)
 def advance(draws, low, offsets, start, layer, above, cluster, last, experts):  # type: ignore[no-untyped-def]
-    """Route the next tokens of some requests in one layer: what `route` does, but in the order of time.
+    """Route the next tokens of some requests in one layer: the same as `route`, but in time order.
 
     Parameters
     ----------
     draws, low
         As for `route`.
     offsets
-        Request low + i has the rows offsets[i] to offsets[i + 1] - 1 of *above*: the token before, and those to come,
+        Request low + i has the rows offsets[i] to offsets[i + 1] - 1 of *above*: the previous token, and the next ones,
         [requests + 1].
     start
-        The position of the first token to come, of each request, [all requests].
+        The position of the first of the next tokens, for each request, [all requests].
     layer
-        The place among the MoE layers.
+        Index into the MoE layers.
     above
-        Clusters in the layer before, overwritten by those in this one, [all rows].
+        Clusters in the previous layer, overwritten with those in this one, [all rows].
     cluster, last
         Cluster and experts of each request's last token in this layer, overwritten, [all requests], [all requests, k];
-        with a k of 0 clusters alone are found.
+        with k = 0 only clusters are drawn.
     experts
         Of the rows of these requests, written, [rows or more, k].
     """

@@ -1,7 +1,8 @@
-"""Replay of a synthetic trace as it is made, in the order of time: none of it is held.
+"""Replay of a synthetic trace while it is generated, in time order; the trace is never stored.
 
-A token's routing hangs on the token before it and on the layer before alone. So of every request and layer the last
-token's cluster and experts are kept, whatever the number of steps. Same layer runs as `Replay` of the whole trace.
+A token's routing depends only on the previous token and the previous layer. So only the last token's cluster and
+experts are stored for every request and layer, independent of the number of steps. The layer runs equal those of
+`Replay` of the whole trace.
 """
 
 from __future__ import annotations
@@ -20,12 +21,12 @@ from wss.traces.recorded import LayerTokens, heat_up
 from wss.traces.synthetic.sampler import advance
 from wss.traces.synthetic.spec import SynthSpec, draws_of
 
-_ROWS = 4096  # tokens made at a time, so that they stay in the caches, unless one request has more
+_ROWS = 4096  # tokens generated at a time, to stay in the CPU's caches; more if one request has more
 
 
 @dataclass(frozen=True, eq=False)
 class _Step:
-    """The tokens of one step, the same in every layer; a request's rows are the token before, and its own.
+    """The tokens of one step, the same in every layer; a request's rows are the previous token, and its own.
 
     Attributes
     ----------
@@ -34,7 +35,7 @@ class _Step:
     parts
         First request and end of each chunk.
     times, pairs
-        How often a row counts as a token, and as one that follows the row before it, [rows].
+        How often a row counts as a token, and as a successor of the previous row, [rows].
     """
 
     offsets: IntArray
@@ -44,7 +45,7 @@ class _Step:
 
 
 def _step_of(tokens: IntArray, repeats: IntArray, *, paired: bool) -> _Step:
-    """Lay out a step of *tokens* of each request, [requests]; *paired* says whether the first follows anything."""
+    """Lay out a step of *tokens* of each request, [requests]; *paired* is whether the first has a predecessor."""
     offsets = np.concatenate([[0], np.cumsum(tokens + 1)])
     cuts = np.searchsorted(offsets[:-1], np.arange(0, offsets[-1], _ROWS))
     bounds = np.unique(np.append(cuts, len(tokens))).tolist()
@@ -57,16 +58,16 @@ def _step_of(tokens: IntArray, repeats: IntArray, *, paired: bool) -> _Step:
 
 
 class _Past:
-    """What the next token hangs on: each request's last one.
+    """The state that the next token depends on: each request's last token.
 
     Attributes
     ----------
     clusters
-        Its clusters, [layers up to the last asked for, requests].
+        Its clusters, [layers up to the last requested, requests].
     experts
-        Its experts in the layers asked for, [layers, requests, k].
+        Its experts in the requested layers, [layers, requests, k].
     nothing
-        Instead of experts, for layers that are not asked for, [requests, 0].
+        Stands for experts in other layers, [requests, 0].
     """
 
     def __init__(self, num_requests: int, layers: Sequence[int], top_k: int) -> None:
@@ -77,7 +78,7 @@ class _Past:
 
 @numba.njit(cache=True, nogil=True)
 def _count(rows, times, counts, first, place):  # type: ignore[no-untyped-def]
-    """Add tokens per expert to *counts*, note in *first* where one is first seen, from *place* on; return the end."""
+    """Add tokens per expert to *counts*, set *first* to where each is first used, from *place* on; return the end."""
     for row in range(times.size):
         if times[row] == 0:
             continue
@@ -91,9 +92,9 @@ def _count(rows, times, counts, first, place):  # type: ignore[no-untyped-def]
 
 @numba.njit(cache=True, nogil=True)
 def _heat_up(rows, pairs, heat, queue):  # type: ignore[no-untyped-def]
-    """Add each row and the one before it to *heat*, expert by expert: one row of the heat is in use at a time.
+    """Add each row and the previous one to *heat*, expert by expert, so that one row of *heat* is in use at a time.
 
-    *queue* is room for the rows that follow each expert in turn, [rows · k or more].
+    *queue* is a scratch array for the rows that follow each expert in turn, [rows · k or more].
     """
     ends = np.zeros(heat.shape[0] + 1, np.int64)
     for row in range(1, pairs.size):
@@ -121,15 +122,15 @@ class SynthReplay:
     Parameters
     ----------
     spec, model, seed
-        What the trace is a function of.
+        These determine the trace.
     num_requests
-        How many of its requests take part, from the first on, each with *steps* decode tokens.
+        Number of its requests that take part, from the first on, each with *steps* decode tokens.
     batch, steps, layers, across_phases
         As for `Replay`.
     heat, layer_heat
         Whether `LayerTokens.heat` is counted, else it is zero; whether `LayerTokens.next_heat` is.
     routed
-        Whether `LayerTokens.routed` is given.
+        Whether `LayerTokens.routed` is set.
     """
 
     def __init__(
@@ -156,15 +157,15 @@ class SynthReplay:
 
     @property
     def has_prefill(self) -> bool:
-        """Whether any request brings prefill tokens: every one does."""
+        """Whether any request has prefill tokens: all have."""
         return True
 
     def tokens(self, step: int) -> int:
-        """How many tokens the batch has in *step*."""
+        """Return the number of tokens of the batch in *step*."""
         return int((self._repeats * self._draws.prompt).sum() if step == 0 else self._repeats.sum())
 
     def layer_runs(self) -> Iterator[LayerTokens]:
-        """Yield every layer run in the order of time, as `Replay.layer_runs`."""
+        """Yield every layer run in time order, as `Replay.layer_runs`."""
         size, depth = self._num_experts, len(self.layers)
         heat = np.zeros((depth if self._with_heat else 1, size, size), np.int64)
         below = np.zeros((depth if self._with_layers else 0, size, size), np.int64)
@@ -193,9 +194,9 @@ class SynthReplay:
     def _layers(
         self, now: _Step, start: IntArray, past: _Past, heat: IntArray, below: IntArray
     ) -> Iterator[tuple[IntArray, IntArray, npt.NDArray[np.uint16]]]:
-        """Make one step layer by layer, and add to *heat* and *below*.
+        """Generate one step layer by layer, and add to *heat* and *below*.
 
-        Of the layers asked for, yield counts, order and, if they are wanted, the experts of each row.
+        Yield counts, order and, if needed, the experts of each row for the requested layers.
         """
         draws = self._draws
         above = np.zeros(now.times.size, np.int16)
@@ -203,7 +204,7 @@ class SynthReplay:
         nothing = np.empty((most, 0), np.uint16)
         rows, queue = np.empty((most, self._top_k), np.uint16), np.empty(most * self._top_k, np.int32)
         is_kept = self._with_layers or self._with_tokens
-        whole = np.zeros((now.times.size if is_kept else 0, self._top_k), np.uint16)  # of the layer before
+        whole = np.zeros((now.times.size if is_kept else 0, self._top_k), np.uint16)  # of the previous layer
         for place in range(self.layers[-1] + 1):
             kept = self._place_of.get(place)
             last = past.nothing if kept is None else past.experts[kept]

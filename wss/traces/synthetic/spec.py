@@ -1,25 +1,25 @@
-"""Synthetic routing: a trace of any model from a few named parameters, for when no real one is at hand.
+"""Synthetic routing: a trace of any model from a few named parameters, for models without a recorded trace.
 
-A token has, in each MoE layer, a hidden *cluster*, which stands for what kind of token it is there:
+In each MoE layer a token has a hidden *cluster*, its kind of token in that layer:
 
-* with a chance that grows linearly with depth from sticky_first to sticky_last, it repeats cluster and experts of the
-  token before it in the request;
-* else, with chance carry, it has the cluster of the same token in the layer before;
+* with a probability that grows linearly with depth from sticky_first to sticky_last, it repeats cluster and experts of
+  the previous token of the request;
+* else, with probability carry, it has the cluster of the same token in the previous layer;
 * else a cluster is drawn: those of the request's subject are preferred, by subject_share; in prefill the preferences
   are agreement · decode's + (1 - agreement) · others;
-* from the cluster's own popularity of experts (`popularity`) k distinct ones are drawn at once, such that each comes as
-  often as it should. Over all clusters, experts are as popular as the rank-frequency curve says.
+* from the cluster's own popularity of experts (`popularity`) k distinct ones are drawn at once, such that each has its
+  exact frequency. Over all clusters, experts are as popular as the rank-frequency curve says.
 
-Popularity may be recorded instead, a table of expert loads; the rest is made up even then.
+Popularity may be recorded instead, from a table of expert loads; the rest is still synthetic.
 
-Where routing drifts, popularity and liking are drawn anew at some decode step, for all requests or a share of them, as
-if they went over to another language; a token that repeats the one before repeats its experts even then.
+If routing drifts, popularity and affinities are redrawn at some decode step, for all requests or a share of them, as
+if they switched to another language. A token that repeats the previous one repeats its experts even then.
 
-Parameters of the presets are fitted by experiments/traces/fit.py; see docs/traces.md for what they reproduce.
+experiments/traces/fit.py fits the parameters of the presets; docs/traces.md lists what they reproduce.
 
 Every draw is a hash of (seed, request, position, layer, number of the draw), so a shorter trace, or one of fewer
-requests, is exactly the beginning of a longer one. It is equal on every machine: sampling is by whole numbers only,
-and the tables come from steps that are rounded the same everywhere.
+requests, is exactly the beginning of a longer one. It is equal on every machine: sampling uses integers only, and the
+tables come from operations that are rounded the same everywhere.
 """
 
 from __future__ import annotations
@@ -47,12 +47,12 @@ LOADS_OF_DEEPSEEK_V3 = (2.73, 2.44, 2.13, 1.74, 1.13, 0.65, 0.10, -0.34, -0.79, 
 
 FOREIGN = ", with the parameters of "  # in a trace's note, before the name of another model's preset
 
-_CHUNK = 4_000_000  # expert ids made at a time, unless one request has more
+_CHUNK = 4_000_000  # expert ids generated at a time; more if one request has more
 
 
 @dataclass(frozen=True, kw_only=True)
 class SynthSpec:
-    """The parameters of a synthetic trace; the module says what they do.
+    """The parameters of a synthetic trace; see the module for what they do.
 
     Attributes
     ----------
@@ -63,26 +63,26 @@ class SynthSpec:
     skew, skew_spread
         Factor of the curve, and its relative spread over layers.
     clusters, focus
-        Kinds of tokens, and how strongly each prefers experts of its own, in powers of two.
+        Kinds of tokens, and how strongly each prefers its own experts, in powers of two.
     groups, group_limit
-        Groups of experts, and to how many of them a token is limited.
+        Groups of experts, and the number of them to which a token is limited.
     carry
-        Chance that a token is of the same cluster in the next layer.
+        Probability that a token has the same cluster in the next layer.
     sticky_first, sticky_last
-        Chance that a token repeats the choice of the one before, at the first and the last MoE layer.
+        Probability that a token repeats the choice of the previous one, at the first and the last MoE layer.
     agreement
         Share of decode's preferences in prefill's.
     subjects, subject_share
-        How many subjects there are (a trace names each request's), and how much of a request's preferences is its
+        Number of subjects (a trace names each request's), and the share of a request's preferences that is its
         subject's own.
     drift_at, drift_share
-        From which decode step on (0: never) which share of the requests takes to other experts: popularity and the
-        clusters' liking are drawn anew for them.
+        The decode step from which routing drifts (0: never), and the share of requests that drift: popularity and the
+        clusters' affinities are redrawn for them.
     loads, workload, drift_to
-        A table of recorded expert loads, and which dump of it gives each expert's popularity, in place of curve and
-        skew; from drift_at on that of another dump, which may be the decode of the same workload.
+        A table of recorded expert loads, and the dump that gives each expert's popularity, in place of curve and skew;
+        from drift_at on, that of the dump drift_to, which may be the decode of the same workload.
     requests, prompt_min, prompt_max, decode_tokens
-        Size: requests, in a run as many as its batch unless set; prefill tokens of a request (evenly spread, an
+        Size: requests, in a run as many as its batch unless set; prefill tokens of a request (uniformly distributed, an
         assumption: docs/traces.md); decode tokens of each.
     """
 
@@ -122,7 +122,7 @@ class SynthSpec:
             raise ValueError("recorded loads drift to other ones; give loads, drift_at and drift_to, or no drift")
 
 
-REQUESTS = 4096  # of a trace that is written, unless set
+REQUESTS = 4096  # of a written trace, unless set
 
 # Prompts of 8 to 24 tokens are an assumption, not fitted to anything (docs/traces.md).
 SYNTHS: dict[str, SynthSpec] = {
@@ -178,12 +178,12 @@ SYNTHS: dict[str, SynthSpec] = {
 
 
 def num_requests(spec: SynthSpec) -> int:
-    """Return how many requests a trace of *spec* has when it is written."""
+    """Return the number of requests of a trace of *spec* when it is written."""
     return REQUESTS if spec.requests is None else spec.requests
 
 
 def bytes_of(spec: SynthSpec, model: ModelShape, requests: int, decode_tokens: int) -> dict[str, float]:
-    """Return about how many bytes it takes to make up so much of a trace, by what takes them."""
+    """Return approximately how many bytes it takes to generate this much of a trace, by purpose."""
     layers, eras = len(model.moe_layers), 2 if spec.drift_at else 1
     tables = 16.0 * eras * layers * spec.clusters * model.num_choices
     token = 2.0 * layers * model.top_k
@@ -195,13 +195,13 @@ def bytes_of(spec: SynthSpec, model: ModelShape, requests: int, decode_tokens: i
 
 
 def foreign_preset(spec: SynthSpec, model: ModelShape) -> str:
-    """Return the name of the preset of *spec* where it is another model's than *model*, else nothing."""
+    """Return the name of the preset of *spec* if it belongs to another model than *model*, else ""."""
     own = MODELS.get(spec.preset.removesuffix("_flat"))
     return "" if own is None or own.name == model.name.removesuffix(" (modified)") else spec.preset
 
 
 def foreign_preset_of(note: str) -> str:
-    """Return which other model's parameters the *note* of a synthetic trace names, else nothing."""
+    """Return the other model whose parameters the *note* of a synthetic trace names, else ""."""
     _, found, rest = note.partition(FOREIGN)
     return rest.partition(":")[0] if found else ""
 
@@ -209,7 +209,7 @@ def foreign_preset_of(note: str) -> str:
 def synth_meta(spec: SynthSpec, model: ModelShape, seed: int, requests: int | None = None, like: str = "") -> TraceMeta:
     """Return the metadata of a synthetic trace.
 
-    Its source and note say that it is synthetic, and all parameters; each request has the name of its subject.
+    Its source and note say that it is synthetic, and give all parameters; each request has the name of its subject.
     """
     actual = replace(spec, requests=num_requests(spec) if requests is None else requests)
     unsaid = {"preset"} if spec.drift_at else {"preset", "drift_at", "drift_share"}
@@ -234,7 +234,7 @@ def synth_meta(spec: SynthSpec, model: ModelShape, seed: int, requests: int | No
 
 
 def _labels(spec: SynthSpec, seed: int, count: int) -> tuple[Label, ...]:
-    """Name the subject of each request; there is nothing to name with one subject."""
+    """Return the subject's name of each request; empty with one subject."""
     if spec.subjects == 1:
         return ()
     digits = len(str(spec.subjects - 1))
@@ -252,14 +252,14 @@ def _subjects(spec: SynthSpec, seed: int, count: int) -> IntArray:
 def synthesise(
     spec: SynthSpec, model: ModelShape, seed: int, *, requests: int | None = None, decode_tokens: int | None = None
 ) -> Iterator[RequestRouting]:
-    """Return the requests of a synthetic trace, numbered from 0, made in chunks as they are asked for.
+    """Return the requests of a synthetic trace, numbered from 0, generated lazily in chunks.
 
     Parameters
     ----------
     spec, model, seed
-        What the trace is a function of.
+        These determine the trace.
     requests, decode_tokens
-        How many, by default those of *spec*; fewer of either give exactly the beginning of the same trace.
+        How many, by default those of *spec*; smaller numbers give exactly the beginning of the same trace.
 
     Raises
     ------
@@ -274,7 +274,7 @@ def synthesise(
 
 
 def draws_of(spec: SynthSpec, model: ModelShape, seed: int, count: int) -> Draws:
-    """Return what the first *count* requests of a trace are drawn from."""
+    """Return everything that determines the draws of the first *count* requests of a trace."""
     num_layers = len(model.moe_layers)
     depth = np.arange(num_layers) / max(num_layers - 1, 1)
     sticky = np.floor((spec.sticky_first + (spec.sticky_last - spec.sticky_first) * depth) * WHOLE).astype(np.int64)
@@ -292,7 +292,7 @@ def draws_of(spec: SynthSpec, model: ModelShape, seed: int, count: int) -> Draws
 
 
 def _drift(spec: SynthSpec, prompt: IntArray, seed: int) -> IntArray:
-    """Return the position from which on each request takes to other experts, `NEVER` if it does not, [requests]."""
+    """Return the position from which each request drifts to other experts, `NEVER` if it does not, [requests]."""
     if spec.drift_at == 0:
         return np.full_like(prompt, NEVER)
     drifts = uniform(stream(seed, "synth", "drift"), prompt.size) < spec.drift_share

@@ -1,16 +1,16 @@
-"""What synthetic routing draws from: for every layer and cluster, how often a token of it takes each expert.
+"""The distributions of synthetic routing: for every layer and cluster, how often its tokens use each expert.
 
-Of each MoE layer:
+For each MoE layer:
 
 * the rank-frequency curve gives log2 of an expert's share over the mean, at the ranks of `KNOTS`; a layer's curve is
-  that, times skew · (1 ± skew_spread), and which expert has which rank is random;
-* each cluster likes each expert 2^(focus · z) times, z random with spread 1, within `group_limit` of the model's
-  `groups` of experts (DeepSeek's group-limited routing);
-* the shares of clusters in experts are scaled until clusters are as frequent as they are, experts as popular as the
-  curve says, and no token takes an expert twice (Sinkhorn's iteration, entries capped).
+  that, times skew · (1 ± skew_spread), and the ranks are assigned to experts at random;
+* each cluster has the affinity 2^(focus · z) to each expert, z random with standard deviation 1, within `group_limit`
+  of the model's `groups` of experts (DeepSeek's group-limited routing);
+* the shares of clusters in experts are scaled until clusters have their frequencies, experts have the popularity of
+  the curve, and no token uses an expert twice (Sinkhorn's iteration, entries capped).
 
-Everything here is rounded the same on every machine: sums run in one order, and powers are made by steps that IEEE 754
-rounds the same everywhere.
+Everything here is rounded the same on every machine: sums run in one order, and powers use only operations that
+IEEE 754 rounds the same everywhere.
 """
 
 from __future__ import annotations
@@ -34,11 +34,11 @@ from wss.traces.synthetic.sampler import WHOLE, Tables, guide_of
 if TYPE_CHECKING:
     from wss.traces.synthetic.spec import SynthSpec
 
-# Ranks, as shares of all experts (the hottest first), at which a curve is given; straight lines between them.
+# Ranks, as shares of all experts (the hottest first), at which a curve is given; linear in between.
 KNOTS = (0.002, 0.006, 0.014, 0.03, 0.08, 0.16, 0.32, 0.5, 0.7, 0.86, 0.95, 0.985, 0.998)
-ROUNDS = 60  # of the scaling
-MOST_CHOSEN = (2**31 - 1) // WHOLE  # experts of a token, so that running sums are of 32 bits
-DRIFTED = ("drifted",)  # what the random streams of popularity and liking are called after a drift
+ROUNDS = 60  # of Sinkhorn's iteration
+MOST_CHOSEN = (2**31 - 1) // WHOLE  # experts per token, so that running sums fit into 32 bits
+DRIFTED = ("drifted",)  # part of the names of the random streams of popularity and affinity after a drift
 _ROOTS = np.empty(40)  # one for each binary digit of an exponent
 _root = 2.0
 for _digit in range(_ROOTS.size):
@@ -46,7 +46,7 @@ for _digit in range(_ROOTS.size):
 
 
 def exp2(x: FloatArray) -> FloatArray:
-    """Return 2^x, [...], to about 10 digits, the same on every machine: square roots and products alone."""
+    """Return 2^x, [...], to about 10 digits, the same on every machine: only square roots and products."""
     whole = np.floor(x)
     result = np.ones_like(x)
     _binary(np.ascontiguousarray(x - whole).ravel(), _ROOTS, result.ravel())
@@ -67,7 +67,7 @@ def _binary(rest, roots, result):  # type: ignore[no-untyped-def]
 
 
 def curve_at(curve: tuple[float, ...], num_experts: int) -> FloatArray:
-    """Return log2 of share over mean at each rank, [experts], by the knots; level beyond the first and last."""
+    """Return log2 of share over mean at each rank, [experts], interpolated; constant beyond the first and last knot."""
     rank = (np.arange(num_experts) + 0.5) / num_experts
     knots, values = np.array(KNOTS), np.array(curve)
     right = np.clip(np.searchsorted(knots, rank), 1, len(knots) - 1)
@@ -90,12 +90,12 @@ def layer_shares(spec: SynthSpec, model: ModelShape, seed: int, layer: int, era:
 
 
 def popularity(spec: SynthSpec, model: ModelShape, seed: int, era: tuple[str, ...] = ()) -> FloatArray:
-    """Return the share of each expert, [layers, experts], each layer's sum 1: recorded, or by `layer_shares`.
+    """Return the share of each expert, [layers, experts], each layer's sum 1: recorded, or from `layer_shares`.
 
     Raises
     ------
     TraceError
-        If recorded loads cannot be read, are of another shape, have no such dump, or too few experts in a layer.
+        If recorded loads cannot be read, have another shape, lack the dump, or have too few experts in a layer.
     """
     if spec.loads and model.zero_experts:
         raise TraceError(f"{spec.loads}: loads do not count zero-computation experts; leave trace.synth.loads out")
@@ -123,9 +123,9 @@ def _sum(values):  # type: ignore[no-untyped-def]
 
 @numba.njit(cache=True, nogil=True)
 def scaled(base, rows, columns, top_k, rounds):  # type: ignore[no-untyped-def]
-    """Scale *base* [clusters, experts] in place to row sums *rows* and, as far as caps let it, column sums *columns*.
+    """Scale *base* [clusters, experts] in place to row sums *rows* and, as far as caps allow, column sums *columns*.
 
-    An entry is at most rows / k: a token takes an expert once. After the last round rows are exact.
+    An entry is at most rows / k: a token uses an expert once. After the last round rows are exact.
     """
     num_rows, num_columns = base.shape
     totals = np.empty(num_columns)
@@ -160,10 +160,10 @@ def scaled(base, rows, columns, top_k, rounds):  # type: ignore[no-untyped-def]
 
 
 def tables_of(spec: SynthSpec, model: ModelShape, seed: int) -> Tables:
-    """Return what synthetic routing draws from.
+    """Return the distributions of synthetic routing.
 
-    The last ones are kept: a run asks again for what its placements may know, a sweep for every point. Recorded loads
-    are read anew, as their file may be another one by now.
+    The last ones are cached: a run needs them again for the load history of its placements, a sweep for every point.
+    Recorded loads are read anew, as their file may have changed.
     """
     return _tables(spec, model, seed) if spec.loads else _kept_tables(spec, model, seed)
 
@@ -187,7 +187,7 @@ def _tables(spec: SynthSpec, model: ModelShape, seed: int) -> Tables:
     shares = np.concatenate([popularity(spec, model, seed, era) for era in eras])
     for at, (era, layer) in enumerate(product(eras, range(num_layers))):
         base = _affinity(spec, model, seed, layer, era)
-        base[~base[:, shares[at] > 0].any(axis=1)] = 1.0  # who may go only where no token was recorded may go anywhere
+        base[~base[:, shares[at] > 0].any(axis=1)] = 1.0  # a cluster without recorded experts may use any
         scaled(base, frequent, shares[at], k, ROUNDS)
         for cluster in range(spec.clusters):
             order = permutation(stream(seed, "synth", "order", layer, cluster), size)
@@ -215,7 +215,7 @@ def _cluster_weights(spec: SynthSpec, seed: int) -> FloatArray:
 
 
 def _affinity(spec: SynthSpec, model: ModelShape, seed: int, layer: int, era: tuple[str, ...]) -> FloatArray:
-    """Return how much each cluster likes each expert, before scaling, [clusters, experts]."""
+    """Return the affinity of each cluster to each expert, before scaling, [clusters, experts]."""
     size = model.num_choices
     groups = min(spec.groups, size)
     base = np.zeros((spec.clusters, size))
@@ -227,16 +227,16 @@ def _affinity(spec: SynthSpec, model: ModelShape, seed: int, layer: int, era: tu
         inside = chosen[group]
         if inside.sum() < model.top_k:
             inside[:] = True
-        # twice the sum of three uniform numbers, about their mean: spread 1, nearly normal
+        # twice the sum of three uniform numbers, minus its mean: standard deviation 1, nearly normal
         draws = uniform(stream(seed, "synth", *era, "liking", layer, cluster), 3 * size).reshape(3, size)
         liking = 2.0 * (draws[0] + draws[1] + draws[2] - 1.5)
         base[cluster, inside] = exp2(spec.focus * liking[inside])
-    base[:, ~base.any(axis=0)] = 1.0  # what no cluster may go to belongs to all
+    base[:, ~base.any(axis=0)] = 1.0  # experts that no cluster may use are open to all
     return base
 
 
 def _in_parts(shares: FloatArray, k: int) -> npt.NDArray[np.int32]:
-    """Return *shares* as whole parts of `WHOLE`, k · WHOLE in all and none above WHOLE."""
+    """Return *shares* as integer parts of `WHOLE`, k · WHOLE in all and none above WHOLE."""
     total = _sum(np.ascontiguousarray(shares))
     parts = np.minimum((shares * (k / total) * WHOLE).astype(np.int64), WHOLE)
     rest = k * WHOLE - int(parts.sum())
@@ -251,5 +251,5 @@ def _in_parts(shares: FloatArray, k: int) -> npt.NDArray[np.int32]:
 
 
 def spread(key: np.uint64, count: int, bound: int) -> IntArray:
-    """Return *count* whole numbers, uniform in 0..bound-1, [count]."""
+    """Return *count* integers, uniform in 0..bound-1, [count]."""
     return (uniform(key, count) * bound).astype(np.int64)
