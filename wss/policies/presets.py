@@ -1,4 +1,4 @@
-"""A policy is a value for each question; the paper's five, and others, by name."""
+"""Policies by name: the paper's five, and others. A policy has one value for each of its parts."""
 
 from __future__ import annotations
 
@@ -32,9 +32,10 @@ from wss.traces.load_history import LoadHistorySpec
 
 @dataclass(frozen=True, kw_only=True)
 class Policy:
-    """Where experts live, who computes them, what is worth a copy, what is given up for it, what is read ahead.
+    """A policy: its placement, allocation, prediction, caching, prefetching and rebalancing.
 
-    And when experts are placed anew. *history* tells by what they are placed first: None by the prefill of the batch.
+    *copies* are the rules for copies. *history* is the load history of the first placement; None: the prefill of the
+    batch.
     """
 
     name: str

@@ -1,6 +1,6 @@
-"""Asking policies, which may be a user's own: every answer is checked before anything is done with it.
+"""Calls to policies, which may be a user's own: every result is checked before it is used.
 
-What a policy is shown cannot be written to, and what it answers is copied before it is used.
+Views are read-only, and results are copied before they are used.
 """
 
 from __future__ import annotations
@@ -22,25 +22,25 @@ T = TypeVar("T")
 
 MOST_REPLICAS = 4096  # of an expert on one die
 
-_WARNED: dict[Any, Any] = {}  # the warnings that were shown, each once
+_WARNED: dict[Any, Any] = {}  # the warnings shown so far, so that each is shown once
 
 
 def sealed(array: Any) -> Any:
-    """Return a copy of *array* that cannot be written to, nor can what it is a copy of."""
+    """Return a read-only copy of *array*."""
     copy = np.array(array)
     copy.flags.writeable = False
     return copy
 
 
 def ask(policy: str, what: str, question: Callable[..., T], *arguments: Any) -> T:
-    """Ask a policy's part, and turn whatever it raises into one line.
+    """Call a part of a policy; turn any exception into a one-line error.
 
-    Warnings are kept back until it has answered: before the line of an error they would only hide it.
+    Warnings are shown after the call returns. If it fails they are dropped: they would only hide the error line.
 
     Raises
     ------
     ConfigError
-        If it raises anything; the line names the place.
+        If the call raises anything; the message names file and line.
     """
     try:
         with warnings.catch_warnings(record=True) as warned:
@@ -62,7 +62,7 @@ def ask(policy: str, what: str, question: Callable[..., T], *arguments: Any) -> 
 
 
 def _array(value: Any, what: str) -> Any:
-    """Return *value* as an array, or raise ConfigError if it is none, as ragged lists are."""
+    """Return *value* as an array; raise ConfigError if it is not one, such as ragged lists."""
     try:
         return np.asarray(value)
     except ValueError as error:
@@ -70,7 +70,7 @@ def _array(value: Any, what: str) -> Any:
 
 
 def checked_number(value: Any, what: str, *, above_zero: bool = False) -> float:
-    """Return the number *value*, from 0 on, or above; raise ConfigError, which calls it *what*, if it is none."""
+    """Return *value* as a float >= 0, or > 0 if *above_zero*; raise ConfigError, naming it *what*, if it is not."""
     known = isinstance(value, int | float) and not isinstance(value, bool)
     if not known or not 0 <= value < np.inf or (above_zero and value == 0):
         raise ConfigError(f"{what} is {value!r}; it should be a number {'above 0' if above_zero else 'from 0 on'}")
@@ -78,7 +78,7 @@ def checked_number(value: Any, what: str, *, above_zero: bool = False) -> float:
 
 
 def checked_placement(placed: Any, shape: tuple[int, int, int], policy: str) -> IntArray:
-    """Return a placement as replicas on each die, [layers, experts, dies], or raise ConfigError if it is none."""
+    """Return a placement as replicas on each die, [layers, experts, dies]; raise ConfigError if it is not valid."""
     array = _array(placed, f"policy {policy}: its placement")
     fault = None
     if array.shape != shape or array.dtype.kind not in "biu":
@@ -97,7 +97,7 @@ def checked_placement(placed: Any, shape: tuple[int, int, int], policy: str) -> 
 
 
 def checked_wanted(wanted: Any, num_tasks: int, policy: str) -> BoolArray:
-    """Return a prediction as bool [tasks], or raise ConfigError if it is none."""
+    """Return a prediction as bool [tasks]; raise ConfigError if it is not one."""
     array = _array(wanted, f"policy {policy}: its prediction")
     if array.shape != (num_tasks,) or array.dtype != np.bool_:
         what = f"is {array.dtype} {list(array.shape)}; it should be bool [{num_tasks}], one a task"
@@ -107,7 +107,7 @@ def checked_wanted(wanted: Any, num_tasks: int, policy: str) -> BoolArray:
 
 
 def checked_expected(expected: Any, shape: tuple[int, int], policy: str) -> FloatArray:
-    """Return what a prediction expects as floats [dies, experts], or raise ConfigError if it is no such thing."""
+    """Return the predicted use as floats [dies, experts]; raise ConfigError if it is not valid."""
     array = _array(expected, f"policy {policy}: what its prediction expects")
     if array.shape != shape or array.dtype.kind not in "iuf" or not np.isfinite(array).all():
         what = f"is {array.dtype} {list(array.shape)}; it should be finite numbers {list(shape)}, [dies, experts]"
@@ -117,7 +117,7 @@ def checked_expected(expected: Any, shape: tuple[int, int], policy: str) -> Floa
 
 
 def checked_load(load: Any, shape: tuple[int, ...], policy: str) -> IntArray:
-    """Return a load to rebalance by as int [layers, experts], or raise ConfigError if it is none."""
+    """Return a load to rebalance by as int [layers, experts]; raise ConfigError if it is not valid."""
     array = _array(load, f"policy {policy}: its rebalancing")
     if array.shape != shape or array.dtype.kind not in "iu" or (array < 0).any():
         what = f"looks back on {array.dtype} {list(array.shape)}"
@@ -130,7 +130,7 @@ def checked_load(load: Any, shape: tuple[int, ...], policy: str) -> IntArray:
 
 
 def checked_victims(victims: Any, size: int, count: int, policy: str, rule: str) -> IntArray:
-    """Return what *rule* gives up as places of a pool of *size*, [count], or raise ConfigError if it is not that."""
+    """Return what *rule* evicts as indices in a pool of *size*, [count]; raise ConfigError if they are not valid."""
     start = f"policy {policy}: its caching, {rule}, gave up"
     array = _array(victims, f"{start} what")
     whole = array.ndim == 1 and (array.dtype.kind in "iu" or not array.size)
@@ -142,7 +142,7 @@ def checked_victims(victims: Any, size: int, count: int, policy: str, rule: str)
 
 
 def checked_ahead(ahead: Any, holders: BoolArray, policy: str) -> list[list[int]]:
-    """Return what to prefetch as a list of experts for each die, or raise ConfigError if it is no such thing."""
+    """Return the experts to prefetch as a list for each die; raise ConfigError if they are not valid."""
     array = _array(ahead, f"policy {policy}: its prefetching")
     experts, dies = holders.shape
     fault = None
@@ -160,12 +160,13 @@ def checked_ahead(ahead: Any, holders: BoolArray, policy: str) -> list[list[int]
 
 
 def checked_plan(plan: Any, view: LayerView, policy: str) -> Plan:
-    """Return a sealed copy of *plan*, which copies nothing yet, or refuse it.
+    """Return a read-only copy of *plan*, without copies.
 
     Raises
     ------
     ConfigError
-        If it does not compute every token once, on dies that exist, from dies that hold the weights: a line a fault.
+        If it does not compute every token once, on dies that exist, from dies that hold the weights; one line per
+        error.
     """
     start = f"policy {policy}: its plan of layer {view.layer}"
     if not isinstance(plan, Plan):
@@ -212,7 +213,7 @@ RULES = (
 
 @numba.njit(cache=True, nogil=True)
 def _broken(expert, die, tokens, source, holders, sources, counts):  # type: ignore[no-untyped-def]
-    """Say which of the `RULES` a plan breaks whose numbers are in range."""
+    """Return for each of the `RULES` whether a plan, with all indices in range, breaks it."""
     stray, empty, wrong, twice = False, False, False, False
     left = counts.astype(np.int64)
     taken = np.zeros(holders.shape, np.bool_)

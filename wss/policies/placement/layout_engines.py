@@ -1,4 +1,4 @@
-"""Layouts of vLLM-Ascend and TensorRT-LLM, which number their layers; and what a layout is to fit."""
+"""Layouts of vLLM-Ascend and TensorRT-LLM, which number their layers; and the model and wafer a layout must match."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ EMPTY = -1  # a slot that holds no expert
 
 @dataclass(frozen=True)
 class Target:
-    """What a layout is to fit: the MoE layers, how many layers the model has (0 if unknown), its experts, the dies."""
+    """What a layout must match: the MoE layers, the number of model layers (0 if unknown), of experts and of dies."""
 
     layers: tuple[int, ...]
     num_layers: int
@@ -26,7 +26,7 @@ class Target:
 
 
 def whole(value: Any, what: str) -> IntArray:
-    """Return *value* as an array of whole numbers."""
+    """Return *value* as an array of whole numbers; raise ValueError if it is not one."""
     try:
         array = np.asarray(value)
     except (ValueError, OverflowError):
@@ -37,7 +37,7 @@ def whole(value: Any, what: str) -> IntArray:
 
 
 def even(held: Sequence[Sequence[Sequence[int]]]) -> IntArray:
-    """Return slots [layers, slots] from what each rank holds, [layers][ranks]; some may hold fewer."""
+    """Return slots [layers, slots] from the experts of each rank, [layers][ranks]; shorter lists are padded."""
     most = max(len(own) for layer in held for own in layer)
     return np.array([[list(own) + [EMPTY] * (most - len(own)) for own in layer] for layer in held]).reshape(
         len(held), -1
@@ -45,7 +45,10 @@ def even(held: Sequence[Sequence[Sequence[int]]]) -> IntArray:
 
 
 def _by_layer(found: Mapping[int, Any], target: Target, *, among_moe: bool) -> list[Any]:
-    """Return what is *found* of each MoE layer, numbered absolutely or, with *among_moe*, among the MoE layers too."""
+    """Return the entries of *found* for the MoE layers.
+
+    Layers are numbered absolutely or, if *among_moe*, alternatively among the MoE layers.
+    """
     if set(found) == set(target.layers):
         return [found[layer] for layer in target.layers]
     if among_moe and set(found) == set(range(len(target.layers))):
@@ -88,12 +91,12 @@ def of_devices(value: Mapping[str, Any], target: Target) -> IntArray:
 
 
 def _number(said: Any) -> Any:
-    """Return the whole number that *said* is, also as text; anything else as it is."""
+    """Return *said* as an integer if it is a short decimal string; otherwise unchanged."""
     return int(said) if isinstance(said, str) and said.isascii() and said.isdigit() and len(said) < 10 else said
 
 
 def _check_equal(found: Mapping[int, Sequence[Sequence[int]]]) -> None:
-    """Check that all devices of all layers have equally many experts, as vLLM-Ascend makes one tensor of them."""
+    """Check that all devices of all layers have equally many experts: vLLM-Ascend stores them in one tensor."""
     sizes = {(layer, device): len(own) for layer, devices in found.items() for device, own in enumerate(devices)}
     (layer, device), first = next(iter(sizes.items()))
     odd = next((place for place, size in sizes.items() if size != first), None)
@@ -105,7 +108,7 @@ def _check_equal(found: Mapping[int, Sequence[Sequence[int]]]) -> None:
 
 
 def balancer(value: Mapping[str, Any]) -> Mapping[str, Any]:
-    """Return what a configuration of TensorRT-LLM nests as its load balancer; *value* itself if it nests none."""
+    """Return the load balancer nested in a TensorRT-LLM configuration, or *value* itself if there is none."""
     config = value.get("moe_config")
     places = (value, config if isinstance(config, Mapping) else {})
     found = [place[key] for place in places for key in ("load_balancer", "moe_load_balancer") if key in place]
