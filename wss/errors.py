@@ -64,7 +64,7 @@ def did_you_mean(name: object, choices: Iterable[str], *, list_up_to: int = 12) 
     """Return a suggestion instead of *name*: the closest of *choices*, or the whole list if it is short."""
     names = sorted(choices)
     if not names:
-        return "there is none to give"
+        return "there are no choices"
     close = difflib.get_close_matches(str(name), names, n=1, cutoff=0.6)
     if close:
         return f"did you mean '{close[0]}'?"

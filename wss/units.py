@@ -94,7 +94,7 @@ class Quantity:
             raise ValueError(f"{value!r} is out of range; a {self.dimension} here is {bound}")
         least, most = _RANGES[self.dimension]
         if number and not least <= number <= most:
-            raise ValueError(f"{value!r} is beyond belief; a {self.dimension} lies in {least:g} to {most:g} (SI)")
+            raise ValueError(f"{value!r} is implausible; a {self.dimension} lies in {least:g} to {most:g} (SI)")
         return number
 
     def __get_pydantic_core_schema__(self, source: Any, handler: Callable[[Any], Any]) -> dict[str, Any]:

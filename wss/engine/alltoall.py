@@ -138,7 +138,7 @@ class AllToAll:
     def __init__(self, dispatch: AllToAllSpec, network: NetworkSpec, wafer: Wafer, hidden: int, top_k: int) -> None:
         if type(network) not in CARRIERS:
             name = type(network).__name__
-            raise ConfigError(f"dispatch: the network {name} carries reads alone; give one of fluid, packet, circuit")
+            raise ConfigError(f"dispatch: the network {name} carries only reads; give one of fluid, packet, circuit")
         self._dispatch, self._top_k, self._dies = dispatch, top_k, wafer.num_dies
         given = dispatch.filled()
         self._there_bytes, self._back_bytes = hidden * (given.dispatch_bytes or 0), hidden * (given.combine_bytes or 0)
@@ -184,7 +184,7 @@ class AllToAll:
         if not self._dispatch.needs_tokens:
             return expected_unique_tokens(plan, self._top_k, places, zero_choices)
         if routed is None:
-            raise ValueError("tokens are to be counted exactly, and their experts are not given")
+            raise ValueError("exact counting needs the experts of each token")
         return exact_unique_tokens(plan, routed, places)
 
 
@@ -198,5 +198,5 @@ def _nodes_of(dispatch: AllToAllSpec, network: NetworkSpec, wafer: Wafer) -> Int
     if nodes[-1] == 0:
         return None
     if not isinstance(network, FluidSpec):
-        raise ConfigError("dispatch: once_per: node runs on the fluid network alone; give network: fluid")
+        raise ConfigError("dispatch: once_per: node needs the fluid network; give network: fluid")
     return nodes

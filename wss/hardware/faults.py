@@ -46,7 +46,7 @@ def faults_of(spec: FaultSpec, graph: DieGraph) -> list[str]:
     if not wrong:
         live = apply(spec, graph)
         if live.number_of_nodes() == 0:
-            wrong.append("no die is left; let some live")
+            wrong.append("no die is left; give fewer faults")
         elif not nx.is_strongly_connected(live):
             parts = sorted(map(len, nx.strongly_connected_components(live)), reverse=True)
             sizes = " and ".join(map(str, parts))

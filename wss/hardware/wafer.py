@@ -114,7 +114,7 @@ class Wafer:
 def faults_on(spec: SystemSpec, fault_spec: FaultSpec) -> list[str]:
     """Return the errors in *fault_spec* for the system of *spec*, one line each."""
     if isinstance(spec, SwitchedSpec):
-        return ["GPUs behind switches have none here; leave faults out, or give a wafer that is a mesh"]
+        return ["GPUs behind switches cannot have any; leave faults out, or give a wafer that is a mesh"]
     return faults.faults_of(fault_spec, topology.mesh(spec))
 
 

@@ -54,7 +54,7 @@ def ask(policy: str, what: str, question: Callable[..., T], *arguments: Any) -> 
         where = f"{Path(at.filename).name}:{at.lineno}"
         reason = " ".join(str(error).split())[:200]
         raise ConfigError(
-            f"policy {policy}: its {what} failed at {where} ({type(error).__name__}: {reason}); mend it"
+            f"policy {policy}: its {what} failed at {where} ({type(error).__name__}: {reason}); fix it"
         ) from error
     for warning in warned:
         warnings.warn_explicit(warning.message, warning.category, warning.filename, warning.lineno, registry=_WARNED)
@@ -66,14 +66,14 @@ def _array(value: Any, what: str) -> Any:
     try:
         return np.asarray(value)
     except ValueError as error:
-        raise ConfigError(f"{what} is no array ({error}); give all rows one length") from None
+        raise ConfigError(f"{what} is not an array ({error}); give all rows one length") from None
 
 
 def checked_number(value: Any, what: str, *, above_zero: bool = False) -> float:
     """Return *value* as a float >= 0, or > 0 if *above_zero*; raise ConfigError, naming it *what*, if it is not."""
     known = isinstance(value, int | float) and not isinstance(value, bool)
     if not known or not 0 <= value < np.inf or (above_zero and value == 0):
-        raise ConfigError(f"{what} is {value!r}; it should be a number {'above 0' if above_zero else 'from 0 on'}")
+        raise ConfigError(f"{what} is {value!r}; it should be a number {'above 0' if above_zero else 'of at least 0'}")
     return float(value)
 
 
@@ -100,7 +100,7 @@ def checked_wanted(wanted: Any, num_tasks: int, policy: str) -> BoolArray:
     """Return a prediction as bool [tasks]; raise ConfigError if it is not one."""
     array = _array(wanted, f"policy {policy}: its prediction")
     if array.shape != (num_tasks,) or array.dtype != np.bool_:
-        what = f"is {array.dtype} {list(array.shape)}; it should be bool [{num_tasks}], one a task"
+        what = f"is {array.dtype} {list(array.shape)}; it should be bool [{num_tasks}], one per task"
         raise ConfigError(f"policy {policy}: its prediction {what}")
     result: BoolArray = array
     return result
@@ -120,9 +120,9 @@ def checked_load(load: Any, shape: tuple[int, ...], policy: str) -> IntArray:
     """Return a load to rebalance by as int [layers, experts]; raise ConfigError if it is not valid."""
     array = _array(load, f"policy {policy}: its rebalancing")
     if array.shape != shape or array.dtype.kind not in "iu" or (array < 0).any():
-        what = f"looks back on {array.dtype} {list(array.shape)}"
+        what = f"gives a load of {array.dtype} {list(array.shape)}"
         raise ConfigError(
-            f"policy {policy}: its rebalancing {what}; it should be whole numbers from 0 on, {list(shape)}, "
+            f"policy {policy}: its rebalancing {what}; it should be whole numbers of at least 0, {list(shape)}, "
             "[layers, experts]"
         )
     result: IntArray = array.astype(np.int64)
@@ -131,11 +131,11 @@ def checked_load(load: Any, shape: tuple[int, ...], policy: str) -> IntArray:
 
 def checked_victims(victims: Any, size: int, count: int, policy: str, rule: str) -> IntArray:
     """Return what *rule* evicts as indices in a pool of *size*, [count]; raise ConfigError if they are not valid."""
-    start = f"policy {policy}: its caching, {rule}, gave up"
-    array = _array(victims, f"{start} what")
+    start = f"policy {policy}: its caching, {rule}, evicts"
+    array = _array(victims, f"policy {policy}: the result of its caching, {rule},")
     whole = array.ndim == 1 and (array.dtype.kind in "iu" or not array.size)
     if not whole or len(array) != count or len(set(array.tolist()) & set(range(size))) != count:
-        right = f"{count} different places, whole numbers in 0..{size - 1}"
+        right = f"{count} different indices, whole numbers in 0..{size - 1}"
         raise ConfigError(f"{start} {' '.join(repr(array.tolist()).split())[:200]}; it should be {right}")
     result: IntArray = array.astype(np.int64)
     return result
@@ -153,7 +153,7 @@ def checked_ahead(ahead: Any, holders: BoolArray, policy: str) -> list[list[int]
     elif ((array < -1) | (array >= experts)).any():
         fault = f"names experts that do not exist; there are 0..{experts - 1}, and -1 for none"
     elif not (holders.T[np.arange(dies)[:, None], array] | (array < 0)).all():
-        fault = "wants what the die does not hold; use holders"
+        fault = "names experts that the die does not hold; use holders"
     if fault:
         raise ConfigError(f"policy {policy}: its prefetching {fault}")
     return [[expert for expert in row if expert >= 0] for row in array.tolist()]
@@ -203,10 +203,10 @@ def _broken_rules(expert: Any, die: Any, tokens: Any, source: Any, view: LayerVi
 
 
 RULES = (
-    "reads an expert from a die that does not hold it, or not for others; use view.sources, or the die itself if it is "
-    "one of view.holders",
+    "reads an expert from a die that does not hold it or does not serve others; use view.sources, or the die itself if "
+    "it is one of view.holders",
     "has a task without tokens; leave it out",
-    "does not compute every token once; hand out view.counts",
+    "does not compute every token once; assign all of view.counts",
     "has an (expert, die) twice; merge the tasks",
 )
 

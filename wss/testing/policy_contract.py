@@ -42,7 +42,7 @@ def check_parts(policy: Policy) -> None:
             continue
         how = getattr(type(part), "__dataclass_params__", None)
         if how is None or not how.frozen:
-            what = f"its {field.name}, a {type(part).__name__}, is no frozen dataclass"
+            what = f"its {field.name}, a {type(part).__name__}, is not a frozen dataclass"
             raise ContractError(f"policy {policy.name}: {what}; write @dataclass(frozen=True, kw_only=True) above it")
     _sent(policy)
 
@@ -59,8 +59,8 @@ def _sent(policy: Policy) -> Policy:
         ) from error
     if sent != policy:
         raise ContractError(
-            f"policy {policy.name}: is another one when it has been sent to a worker of a sweep; "
-            "let its classes have no state but their fields"
+            f"policy {policy.name}: changes when it is sent to a worker of a sweep; "
+            "keep all state of its classes in their fields"
         )
     return sent  # type: ignore[no-any-return]
 
@@ -77,7 +77,7 @@ def check_placement(policy: Policy, wafer: str) -> None:
         experiment = experiment_of(policy, system, model, "auto")
         buffers = experiment.batch * model.top_k * model.activation_bytes
         room = int((system.usable_hbm - buffers) // model.expert_bytes("fp16"))
-        where = f"wafer {wafer}, {len(model.moe_layers)} layers of {num_experts} experts, room for {room} a die"
+        where = f"wafer {wafer}, {len(model.moe_layers)} layers of {num_experts} experts, room for {room} per die"
         with at(where if prefill else f"{where}, no prefill"):
             seen = RoutingHistory(experiment, partial(replay_of, num_experts, prefill=prefill))
             placed = place(experiment, system, policy, seen, costs_of(experiment, system), Doubting(policy.name))
@@ -107,7 +107,7 @@ def check_copies(policy: Policy, wafer: str) -> None:
         rebalancing=NoRebalancing(),
     )
     small = with_room(wafer_of(wafer), model_of(EXPERTS[0]), COPIES)
-    _twice(tried, f"wafer {wafer}, room for {COPIES} copies a die", lambda again: rows_of(again, small, EXPERTS[0]))
+    _twice(tried, f"wafer {wafer}, room for {COPIES} copies per die", lambda again: rows_of(again, small, EXPERTS[0]))
 
 
 def check_runs(policy: Policy, wafer: str) -> None:
@@ -138,7 +138,7 @@ def _twice(policy: Policy, where: str, run: Callable[[Policy], Any]) -> Any:
         rows = run(policy)
         other = difference(rows, run(_sent(policy)), 0.0)
     if other is not None:
-        raise ContractError(f"{where}, {other} when the same is run twice; no part may keep anything between questions")
+        raise ContractError(f"{where}, {other} when the same is run twice; no part may keep state between calls")
     return rows
 
 

@@ -41,7 +41,7 @@ def at(where: str) -> Iterator[None]:
     except (ContractError, WssError) as error:
         raise ContractError(*(f"{where}: {fault}" for fault in error.faults)) from error
     except AssertionError as error:
-        raise ContractError(f"{where}: {error}; that is a fault of wss, please report it") from error
+        raise ContractError(f"{where}: {error}; this is a bug in wss, please report it") from error
 
 
 class Doubting(PolicyHost):
@@ -59,8 +59,8 @@ class Doubting(PolicyHost):
         if what in NOTES_ONCE or _same(answer, ask(self.policy, what, question, *arguments)):
             return answer
         raise ConfigError(
-            f"policy {self.policy}: its {what} answers one question in two ways; it may depend on nothing but what it "
-            "is shown, so let it keep nothing and draw by a seed that is a parameter"
+            f"policy {self.policy}: its {what} gives two results for the same arguments; it may depend only on them, "
+            "so keep no state and take the seed of random draws as a parameter"
         )
 
 

@@ -106,7 +106,7 @@ class Eplb:
         groups = history.groups if self.groups is None else self.groups
         if num_nodes > 1 and history.num_experts % groups:
             raise ConfigError(
-                f"eplb: {history.num_experts} experts do not make {groups} groups of equally many; "
+                f"eplb: {history.num_experts} experts cannot be split into {groups} equal groups; "
                 "give groups that divide the experts, or nodes: 1"
             )
         if num_nodes == 1 or groups % num_nodes:
@@ -148,7 +148,7 @@ class Eplb:
             num_nodes, even = len(sizes), len(set(sizes.tolist())) == 1
         if not even:
             raise ConfigError(
-                f"eplb: the {len(dies)} dies do not make {num_nodes} nodes of equally many; "
+                f"eplb: the {len(dies)} dies cannot be split into {num_nodes} equal nodes; "
                 "give other nodes, or nodes: 1"
             )
         return dies, num_nodes

@@ -32,7 +32,7 @@ def whole(value: Any, what: str) -> IntArray:
     except (ValueError, OverflowError):
         array = np.zeros(0)
     if array.dtype.kind not in "iu" or not array.size or has_bool(value):
-        raise ValueError(f"{what} is no table of whole numbers, all rows and ranks of one length")
+        raise ValueError(f"{what} is not a table of whole numbers with rows and ranks of equal length")
     return array.astype(np.int64)
 
 
@@ -72,7 +72,7 @@ def of_devices(value: Mapping[str, Any], target: Target) -> IntArray:
             number = _number(layer["layer_id"])
             devices = {_number(device["device_id"]): list(device["device_expert"]) for device in layer["device_list"]}
             if not isinstance(number, int) or isinstance(number, bool):
-                raise ValueError(f"its layer_id {number!r:.60} is no whole number")
+                raise ValueError(f"its layer_id {number!r:.60} is not a whole number")
             if number in found:
                 raise ValueError(f"has layer {number} twice")
             counts = {len(devices), len(layer["device_list"]), _number(layer.get("device_count", len(devices)))}
@@ -103,7 +103,7 @@ def _check_equal(found: Mapping[int, Sequence[Sequence[int]]]) -> None:
     if odd is not None:
         other = f"{sizes[odd]} on device {odd[1]} of layer {odd[0]}"
         raise ValueError(
-            f"has {first} experts on device {device} of layer {layer}, {other}; vLLM-Ascend takes equally many on each"
+            f"has {first} experts on device {device} of layer {layer}, {other}; vLLM-Ascend needs equally many on each"
         )
 
 
@@ -119,7 +119,7 @@ def balancer(value: Mapping[str, Any]) -> Mapping[str, Any]:
     if isinstance(found[0], str):
         raise ValueError(f"names another file for its load balancer, '{found[0][:100]}'; give that one")
     if not isinstance(found[0], Mapping) or ASSIGNED not in found[0]:
-        raise ValueError(f"its load balancer has no {ASSIGNED}, and so says no layout")
+        raise ValueError(f"its load balancer has no {ASSIGNED}, so it gives no layout")
     beside = {key: said for key, said in value.items() if not str(key).endswith(("load_balancer", "version"))}
     return beside | dict(found[0])
 
@@ -128,7 +128,7 @@ def of_assignments(value: Mapping[str, Any], target: Target) -> IntArray:
     """Return the layout of TensorRT-LLM."""
     own = value[ASSIGNED]
     if not isinstance(own, Mapping) or not own or not all(str(layer).isdigit() for layer in own):
-        raise ValueError(f"its {ASSIGNED} are no mapping from layers to slots")
+        raise ValueError(f"its {ASSIGNED} are not a mapping from layers to slots")
     rows = _by_layer({int(layer): slots for layer, slots in own.items()}, target, among_moe=False)
     array = whole(rows, f"its {ASSIGNED}")
     if array.ndim != 2:

@@ -96,7 +96,7 @@ def replicas_of(slots: IntArray, target: Target) -> IntArray:
     """
     size, dies = target.experts, target.dies
     if slots.shape[1] % dies:
-        raise ValueError(f"has {slots.shape[1]} slots a layer, which {dies} dies do not share evenly")
+        raise ValueError(f"has {slots.shape[1]} slots per layer, which {dies} dies cannot share evenly")
     if slots.min() < EMPTY or slots.max() >= size:
         odd = slots.max() if slots.max() >= size else slots.min()
         raise ValueError(f"names expert {odd}; the model has 0..{size - 1}, and -1 is an empty slot")
@@ -183,7 +183,7 @@ def _rows(value: Any, target: Target, what: str) -> IntArray:
         return np.tile(array, (len(target.layers), 1))
     if array.ndim == 3:
         if array.shape[1] != target.dies:
-            raise ValueError(f"{what} is of {array.shape[1]} ranks, and here are {target.dies} dies")
+            raise ValueError(f"{what} is for {array.shape[1]} ranks, and here are {target.dies} dies")
         array = array.reshape(len(array), -1)
     if array.ndim != 2:
         raise ValueError(f"{what} has {array.ndim} dimensions; it should have [layers][slots]")
@@ -195,7 +195,7 @@ def _of_model(value: Mapping[str, Any], target: Target) -> IntArray | None:
     maps = value["model_maps"]
     if not isinstance(maps, Mapping) or len(maps) != 1:
         names = ", ".join(map(str, maps)) if isinstance(maps, Mapping) else repr(maps)
-        raise ValueError(f"its model_maps are of {names}; keep that of this model alone")
+        raise ValueError(f"its model_maps are for {names}; keep only the map of this model")
     (own,) = maps.values()
     beside = {key: said for key, said in value.items() if key not in ("model_maps", "version")}
     return _table(beside | dict(own) if isinstance(own, Mapping) else own, target)
@@ -206,7 +206,7 @@ def _of_ranks(value: Any, target: Target) -> IntArray:
     what = f"its {BY_RANK}"
     ranks = _rows(value, target, what)
     if ranks.shape[1] != target.experts:
-        raise ValueError(f"{what} is of {ranks.shape[1]} experts, the model has {target.experts}")
+        raise ValueError(f"{what} is for {ranks.shape[1]} experts, the model has {target.experts}")
     if ranks.min() < 0 or ranks.max() >= target.dies:
         odd = ranks.max() if ranks.max() >= target.dies else ranks.min()
         raise ValueError(f"{what} names rank {odd}, and here are 0..{target.dies - 1}")

@@ -35,7 +35,7 @@ def slots_of_experts(value: Mapping[str, Any], target: Target, width: int | None
     most = array.shape[1] * array.shape[2] if said is None else said
     if array.max() >= most:
         if said is not None:
-            raise ValueError(f"{what} names slot {array.max()}, and by the rest of the file slots are 0..{most - 1}")
+            raise ValueError(f"{what} names slot {array.max()}, but by the rest of the file slots are 0..{most - 1}")
         fill = f"{most} replicas at most fill 0..{most - 1}; add num_physical_experts if slots are empty"
         raise ValueError(f"{what} names slot {array.max()}, and {fill}")
     slots = np.full((len(array), said or int(array.max()) + 1), EMPTY)
@@ -47,7 +47,7 @@ def slots_of_experts(value: Mapping[str, Any], target: Target, width: int | None
     if said is None and (slots == EMPTY).any():
         layer, slot = np.argwhere(slots == EMPTY)[0]
         where = f"leaves slot {slot} of layer {target.layers[layer]} empty"
-        raise ValueError(f"{what} {where}, and so does not say how many there are; add num_physical_experts")
+        raise ValueError(f"{what} {where}, so the number of slots is unknown; add num_physical_experts")
     return slots
 
 
@@ -75,7 +75,7 @@ def check_same(one: IntArray, other: IntArray, names: tuple[str, str], target: T
     dies, by_slot = target.dies, INVERSE in names and one.shape == other.shape
     if one.shape[1] % dies or other.shape[1] % dies:
         raise ValueError(
-            f"has slots that {dies} dies do not share evenly; {names[0]} and {names[1]} cannot be compared"
+            f"has slots that {dies} dies cannot share evenly; {names[0]} and {names[1]} cannot be compared"
         )
     parts = [table.reshape(len(table), one.shape[1] if by_slot else dies, -1) for table in (one, other)]
     for layer, (first, second) in enumerate(zip(*parts, strict=True)):

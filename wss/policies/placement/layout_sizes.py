@@ -23,7 +23,7 @@ def check_wafer(value: Mapping[str, Any], target: Target) -> None:
     check(value, RANKS, {dies}, f"here are {dies} dies")
     if not any(said(value, RANKS)):  # otherwise, experts may be on only some of the other kinds of ranks
         check(value, PARTS, {part for part in range(1, dies + 1) if dies % part == 0}, f"here are {dies} dies")
-    check(value, EXPERTS, {experts}, f"here are {experts} experts a layer")
+    check(value, EXPERTS, {experts}, f"here are {experts} experts per layer")
     version = value.get("version")
     if not isinstance(version, int) or isinstance(version, bool):  # the version of a program, such as 0.5.1
         return
@@ -76,7 +76,7 @@ def check_map(value: Mapping[str, Any], target: Target, slots: int, given: int, 
     """
     moe = len(target.layers)
     rows = {given, target.num_layers} | ({moe} if given == 1 else set())
-    has = f"its map has {slots} slots a layer"
+    has = f"its map has {slots} slots per layer"
     check(value, SLOTS, {slots}, has)
     check(value, REDUNDANT, {slots - target.experts}, f"{has}, for {target.experts} experts")
     if equal and slots % target.dies == 0:
