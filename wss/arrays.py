@@ -1,6 +1,6 @@
-"""What compiled code needs of arrays where numba's own takes seconds to compile: copies and sorts.
+"""Copies and sorts for compiled code, where numba's own take seconds to compile.
 
-An assignment of a whole row or slice compiles a message on shapes too (4 s), a sort 2 to 3 s for each type of array.
+Assigning a whole row or slice also compiles an error message about shapes (4 s); a sort takes 2 to 3 s per array type.
 """
 
 from __future__ import annotations
@@ -8,7 +8,7 @@ from __future__ import annotations
 import numba
 import numpy as np
 
-_SHORT = 16  # elements that are sorted by insertion
+_SHORT = 16  # elements sorted by insertion
 
 
 @numba.njit(cache=True, nogil=True)

@@ -1,7 +1,7 @@
-"""What a user can have done wrong, as one tree of exceptions.
+"""User errors, as one tree of exceptions.
 
-Every error carries one line a fault: what is wrong, where, and what would be right. The command line prints those
-lines and exits with code 2; it never shows a traceback for one of these.
+An error has one line per fault: where it is, what is wrong, and how to fix it. The command line prints these lines and
+exits with code 2; it never shows a traceback for them.
 """
 
 from __future__ import annotations
@@ -11,12 +11,12 @@ import functools
 from collections.abc import Callable, Iterable
 from typing import Any
 
-# How pydantic checks a specification (`__pydantic_config__`): no unknown keys, no conversions, no infinities.
+# The pydantic configuration of a specification (`__pydantic_config__`): no unknown keys, conversions or infinities.
 CHECKED = {"extra": "forbid", "strict": True, "allow_inf_nan": False}
 
 
 class WssError(Exception):
-    """Something the user can mend; *faults* holds one line each."""
+    """An error the user can fix; *faults* holds one line each."""
 
     def __init__(self, *faults: str) -> None:
         super().__init__("\n".join(faults))
@@ -24,7 +24,7 @@ class WssError(Exception):
 
 
 class OldSpellingWarning(FutureWarning):
-    """A name is read that is spelt otherwise now; the command line prints it as a note."""
+    """An outdated spelling of a name was read; the command line prints this as a note."""
 
 
 class ConfigError(WssError):
@@ -32,7 +32,7 @@ class ConfigError(WssError):
 
 
 class TraceError(WssError):
-    """A routing trace cannot be read, is damaged, or does not fit the model."""
+    """A routing trace cannot be read, is damaged, or does not match the model."""
 
 
 class CapacityError(WssError):
@@ -40,14 +40,14 @@ class CapacityError(WssError):
 
 
 class OutputError(WssError):
-    """A result cannot be written where it was asked to be."""
+    """A result cannot be written to the requested place."""
 
 
 def of_sound_fields(check: Callable[[Any], None]) -> Callable[[Any], None]:
-    """Decorate a ``__post_init__`` that compares fields: it finds nothing where a field is of a wrong type.
+    """Decorate a ``__post_init__`` that compares fields: it reports nothing if a field has a wrong type.
 
-    Python does not check types of fields. `Experiment` does, and names the field; a comparison would fail before, and
-    so would a division by a field that is zero.
+    Python does not check the types of fields. `Experiment` does, and names the field. Without this decorator, the
+    comparison would raise first, and so would a division by a field that is zero.
     """
 
     @functools.wraps(check)
@@ -61,10 +61,10 @@ def of_sound_fields(check: Callable[[Any], None]) -> Callable[[Any], None]:
 
 
 def did_you_mean(name: object, choices: Iterable[str], *, list_up_to: int = 12) -> str:
-    """What would be right instead of *name*: the closest of *choices*, or the whole list when it is short."""
+    """Return a suggestion instead of *name*: the closest of *choices*, or the whole list if it is short."""
     names = sorted(choices)
     if not names:
-        return "there is none to give"
+        return "there are no choices"
     close = difflib.get_close_matches(str(name), names, n=1, cutoff=0.6)
     if close:
         return f"did you mean '{close[0]}'?"

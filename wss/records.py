@@ -1,4 +1,4 @@
-"""What the parts hand one another: the plan of a layer run, and what happened when it ran."""
+"""Records passed between packages: the plan of a layer run, and the result of running it."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ BoolArray = npt.NDArray[np.bool_]
 
 
 class Routed(NamedTuple):
-    """The tokens of one MoE layer run: the experts of each, [tokens, top_k], and how often it is there, [tokens]."""
+    """The tokens of one MoE layer run: the experts of each, [tokens, top_k], and its multiplicity, [tokens]."""
 
     experts: npt.NDArray[Any]
     times: IntArray
@@ -22,10 +22,10 @@ class Routed(NamedTuple):
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class Plan:
-    """The tasks of one MoE layer run, [tasks]; a die runs its own in the order in which they stand here.
+    """The tasks of one MoE layer run, [tasks]; a die runs its tasks in this order.
 
-    A task computes *tokens* tokens of one *expert* on one *die*, which reads the expert's weights from the HBM of
-    *source*, and where *copy* is set writes them to its own HBM as they arrive. No (expert, die) comes twice.
+    A task computes *tokens* tokens of one *expert* on one *die*. The die reads the expert's weights from the HBM of
+    *source* and, if *copy* is set, writes them to its own HBM as they arrive. No (expert, die) occurs twice.
     """
 
     expert: IntArray
@@ -36,14 +36,14 @@ class Plan:
 
     @property
     def remote(self) -> BoolArray:
-        """Which tasks read over D2D links, [tasks]."""
+        """Tasks that read over D2D links, bool [tasks]."""
         remote: BoolArray = self.source != self.die
         return remote
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class Traffic:
-    """What the memories and links carried in one layer run, as the network counted it.
+    """Bytes over memories and links in one layer run, as counted by the network.
 
     Attributes
     ----------
@@ -67,20 +67,20 @@ class Traffic:
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class LayerRun:
-    """What happened in one layer run; times in seconds from its start.
+    """The result of one layer run; times in seconds from its start.
 
     Attributes
     ----------
     issue, read_end, end
-        When each task issued its read, had its weights, and was done, [tasks].
+        When each task issued its read, had its weights, and ended, [tasks].
     hit
-        Which tasks found their weights in the LLC of the die they read from, [tasks].
+        Tasks whose weights were in the LLC of the die they read from, [tasks].
     prefetched
-        How many experts each die read from its own HBM for the layer to come, [dies].
+        Experts that each die read from its own HBM for the next layer, [dies].
     die_end
-        When each die was done, [dies].
+        When each die's tasks ended, [dies].
     carried
-        What memories and links carried.
+        Bytes over memories and links.
     """
 
     issue: FloatArray
@@ -93,25 +93,25 @@ class LayerRun:
 
     @property
     def time(self) -> float:
-        """The layer run's time: the last die's."""
+        """The time of the layer run: that of its last die."""
         return float(self.die_end.max())
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class Exchanged:
-    """What the all-to-all of token activations of one layer run took.
+    """The all-to-all of one layer run's token activations: its time and bytes.
 
     Attributes
     ----------
     tokens
-        Different tokens of the layer run.
+        Unique tokens of the layer run.
     received
-        How many tokens each die was sent, those that it had itself included: as many from every die, [dies].
+        Unique tokens of each die, including its own; equally many come from every die, [dies].
     met
-        How many each node was sent, its own included, [nodes]: once to one of its dies, which handed them on. Of no
-        nodes where every token went to each die by itself.
+        Unique tokens of each node, including its own, [nodes]: each was sent to one die of the node, which forwarded
+        it. Empty if every token was sent to each die directly.
     there_bytes, back_bytes
-        Bytes of one token on its way to a die and back.
+        Bytes of one token in dispatch and in combine.
     dispatch, combine
         Seconds before the experts and after them.
     link_bytes, link_busy
@@ -130,7 +130,7 @@ class Exchanged:
 
     @property
     def activation_bytes(self) -> float:
-        """Bytes that left a die, there and back, each once however many links it crossed to the next die."""
+        """Bytes sent in dispatch and combine, each counted once, however many links it crossed."""
         dies, nodes = len(self.received), len(self.met)
         if nodes == 0:
             sent = float(self.received.sum()) * (dies - 1) / dies
@@ -142,7 +142,7 @@ class Exchanged:
 
 @dataclass(frozen=True, kw_only=True)
 class LayerRow:
-    """One row of layers.parquet: a layer run's time and traffic. Step 0 is prefill; *layer* is absolute."""
+    """One row of layers.parquet: time and traffic of a layer run. Step 0 is prefill; *layer* is absolute."""
 
     policy: str
     phase: str

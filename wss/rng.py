@@ -1,9 +1,9 @@
 """Named random streams, the same on every machine.
 
-A stream is a 64-bit key; the n-th number of a stream is a hash of (key, n), so any part of a random structure can be
-made without making what comes before it, in any order and by any number of workers. The hash is SplitMix64 (Steele,
-Lea and Flood, "Fast splittable pseudorandom number generators", OOPSLA 2014): integers only, hence bit-identical
-everywhere, which numpy's `Generator` methods do not promise between versions.
+A stream is a 64-bit key. The n-th number of a stream is a hash of (key, n), so any part of a random structure can be
+generated without the parts before it, in any order and by any number of workers. The hash is SplitMix64 (Steele, Lea
+and Flood, "Fast splittable pseudorandom number generators", OOPSLA 2014). It uses integers only, so it is bit-identical
+everywhere; numpy's `Generator` methods do not promise this between versions.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ def stream(seed: int, *names: object) -> np.uint64:
 
 
 def mix(key: npt.NDArray[np.uint64]) -> npt.NDArray[np.uint64]:
-    """SplitMix64's finaliser: an array of keys to an array of well-spread 64-bit numbers."""
+    """Return well-mixed 64-bit numbers for an array of keys, by SplitMix64's finaliser."""
     z = (key ^ (key >> np.uint64(30))) * _MIX1
     z = (z ^ (z >> np.uint64(27))) * _MIX2
     return z ^ (z >> np.uint64(31))
@@ -39,5 +39,5 @@ def uniform(key: np.uint64, count: int) -> npt.NDArray[np.float64]:
 
 
 def permutation(key: np.uint64, count: int) -> npt.NDArray[np.int64]:
-    """Return a random order of range(count), [count]; equal numbers keep their order."""
+    """Return a random permutation of range(count), [count]."""
     return np.argsort(uniform(key, count), kind="stable")

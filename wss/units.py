@@ -1,8 +1,9 @@
-"""Physical quantities at the border: text such as ``1.7 TB/s`` in, SI numbers inside, and text out again.
+"""Conversion of physical quantities: text such as ``1.7 TB/s`` is read into SI numbers and written back as text.
 
-Decimal and binary prefixes are kept apart (kB is 10^3 bytes, KiB 2^10), and only ``B`` (byte) and ``bit`` are taken:
-a bare ``b`` has misled too many readers. A field of a specification carries its dimension in its type, as in
-``bandwidth: BytesPerSecond``; a number without a unit is refused there, except zero, which is the same in every unit.
+Decimal and binary prefixes are distinct (kB is 10^3 bytes, KiB 2^10). Only ``B`` (byte) and ``bit`` are accepted: a
+bare ``b`` is ambiguous to readers. A field of a specification has its dimension in its type, as in
+``bandwidth: BytesPerSecond``. Such a field rejects a number without a unit, except zero, which is the same in every
+unit.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ _UNITS: dict[str, dict[str, float]] = {
     "bandwidth": {size + "/s": factor for size, factor in _SIZES.items()},
     "compute rate": {prefix + name: factor for prefix, factor in _DECIMAL.items() for name in ("FLOPS", "FLOP/s")},
 }
-# What is beyond belief is a slip of the pen, and would overflow somewhere.
+# A value outside its range is a typing error, and could overflow in later calculations.
 _RANGES = {"time": (1e-15, 1e3), "size": (1e-3, 1e18), "bandwidth": (1.0, 1e18), "compute rate": (1.0, 1e24)}
 _EXAMPLES = {"time": "200 ns", "size": "64 MiB", "bandwidth": "1.7 TB/s", "compute rate": "989 TFLOPS"}
 
@@ -40,7 +41,7 @@ def parse(value: object, dimension: str) -> float:
     Raises
     ------
     ValueError
-        If it is not a number with a unit of *dimension*; the message says what would be right.
+        If it is not a number with a unit of *dimension*; the message gives an example of a valid value.
     """
     example = _EXAMPLES[dimension]
     if not isinstance(value, bool) and isinstance(value, int | float) and value == 0:
@@ -64,7 +65,7 @@ def parse(value: object, dimension: str) -> float:
 
 
 def show(value: float, dimension: str, digits: int = 4) -> str:
-    """Return an SI number as text with the decimal prefix that leaves 1 to 999 before the point."""
+    """Return an SI number as text, with the decimal prefix that leaves 1 to 999 before the point."""
     if dimension == "time":
         steps = [(1.0, "s"), (1e-3, "ms"), (1e-6, "us"), (1e-9, "ns")]
     else:
@@ -76,24 +77,24 @@ def show(value: float, dimension: str, digits: int = 4) -> str:
 
 @dataclass(frozen=True)
 class Quantity:
-    """The dimension of a field, and whether it may be zero; carried by the types below.
+    """The dimension of a field, and whether it may be zero; used in the types below.
 
-    The two double-underscore methods are what pydantic looks for in a type's annotations. They speak in plain
-    dictionaries, so that this module needs nothing but the standard library.
+    Pydantic calls the two double-underscore methods of a type's annotations. They return plain dictionaries, so that
+    this module needs only the standard library.
     """
 
     dimension: str
     zero: bool = False
 
     def parse(self, value: object) -> float:
-        """Return *value* in SI, or raise ValueError."""
+        """Return *value* in SI; raise ValueError if it is not valid."""
         number = parse(value, self.dimension)
         if number < 0 or (number == 0 and not self.zero):
             bound = "at least 0" if self.zero else "more than 0"
             raise ValueError(f"{value!r} is out of range; a {self.dimension} here is {bound}")
         least, most = _RANGES[self.dimension]
         if number and not least <= number <= most:
-            raise ValueError(f"{value!r} is beyond belief; a {self.dimension} lies in {least:g} to {most:g} (SI)")
+            raise ValueError(f"{value!r} is implausible; a {self.dimension} lies in {least:g} to {most:g} (SI)")
         return number
 
     def __get_pydantic_core_schema__(self, source: Any, handler: Callable[[Any], Any]) -> dict[str, Any]:

@@ -63,7 +63,7 @@ def test_a_plan_that_reads_from_a_copy_which_serves_its_own_die_alone_is_refused
     one = np.array([0, 0, 1]), np.array([0, 2, 2]), np.array([8000, 1000, 1]), np.array([0, 1, 2])
     plan = Plan(**dict(zip(("expert", "die", "tokens", "source"), one, strict=True)), copy=np.zeros(3, np.bool_))
     assert checked_plan(plan, popular(ALL_DIES), "mine").source.tolist() == [0, 1, 2]
-    with pytest.raises(ConfigError, match="reads an expert from a die that does not hold it, or not for others"):
+    with pytest.raises(ConfigError, match="reads an expert from a die that does not hold it or does not serve others"):
         checked_plan(plan, popular(OWN_DIE), "mine")
 
 

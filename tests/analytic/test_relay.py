@@ -167,7 +167,7 @@ def test_which_experts_tokens_have_together_is_seen_by_exact_counting_alone():
     plan = plan_of((0, 0, 10, 0), (1, 0, 10, 0), (2, 1, 10, 1), (3, 1, 10, 1))
     assert exchanged(nodes_of(2, 1), plan, routed).received.tolist() == [10, 10]
     assert exchanged(nodes_of(2, 1), plan).received == pytest.approx([20 * 5 / 6] * 2)
-    with pytest.raises(ValueError, match="their experts are not given"):
+    with pytest.raises(ValueError, match="exact counting needs the experts of each token"):
         AllToAll(AllToAllSpec(counting="exact"), NETWORKS["fluid"](), nodes_of(2, 1), HIDDEN, 2).run(plan)
 
 
@@ -175,8 +175,8 @@ def test_which_experts_tokens_have_together_is_seen_by_exact_counting_alone():
     ("wafer", "network", "says"),
     [
         (wafer_of((2, 2)), "fluid", "dispatch: once_per: node is for GPUs in nodes, and this wafer is a mesh"),
-        (nodes_of(2, 2), "packet", "dispatch: once_per: node runs on the fluid network alone; give network: fluid"),
-        (nodes_of(2, 2), "circuit", "dispatch: once_per: node runs on the fluid network alone; give network: fluid"),
+        (nodes_of(2, 2), "packet", "dispatch: once_per: node needs the fluid network; give network: fluid"),
+        (nodes_of(2, 2), "circuit", "dispatch: once_per: node needs the fluid network; give network: fluid"),
     ],
 )
 def test_what_has_no_nodes_or_no_fluid_is_refused(wafer, network, says):

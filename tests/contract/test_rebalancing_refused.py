@@ -27,7 +27,7 @@ REFUSED = {
     "no steps": ("{kind: every, steps: 0}", {"placement": "eplb"}, "greater than or equal to 1"),
     "another way": ("{kind: every, how: slowly}", {"placement": "eplb"}, "'blocking' or 'background'"),
     "another name": ("sometimes", {"placement": "eplb"}, "is not a known rebalancing"),
-    "a parameter of none": ("{gain: 0.1}", {"placement": "eplb"}, "gain: is not a key here; there is none to give"),
+    "a parameter of none": ("{gain: 0.1}", {"placement": "eplb"}, "gain: is not a key here; there are no choices"),
     "another parameter": ("{kind: every, step: 3}", {"placement": "eplb"}, "did you mean 'steps'"),
 }
 
@@ -78,7 +78,9 @@ def test_a_gain_that_is_no_number_is_named_in_one_line(small, part):
     policy = replace(POLICIES["eplb"], name="it", rebalancing=Mine())
     with pytest.raises(ConfigError) as error:
         run(replace(load(small), policies=(policy,), baseline="it"))
-    assert error.value.faults == (f"policy it: its rebalancing's gain is {part!r}; it should be a number from 0 on",)
+    assert error.value.faults == (
+        f"policy it: its rebalancing's gain is {part!r}; it should be a number of at least 0",
+    )
 
 
 def test_a_history_that_is_none_is_named_in_one_line(small):

@@ -154,15 +154,15 @@ class Thawed:
 
 
 FAULTS = {
-    "crowds": ("placement", r"room for 3 a die: .*its placement puts 21 experts on die 0"),
+    "crowds": ("placement", r"room for 3 per die: .*its placement puts 21 experts on die 0"),
     "leaves out": ("placement", "wafer 5x5, 3 layers of 1 experts, .* puts expert 0 of layer 2 on no die"),
-    "places anew": ("placement", "its placement answers one question in two ways"),
+    "places anew": ("placement", "its placement gives two results for the same arguments"),
     "loses tokens": ("allocation", r"40 experts, step 0 \(prefill\): .* does not compute every token once"),
-    "counts": ("allocation", "its allocation answers one question in two ways"),
+    "counts": ("allocation", "its allocation gives two results for the same arguments"),
     "writes": ("allocation", r"its allocation failed at test_testing\.py:\d+ \(ValueError: .*read-only"),
     "wants one": ("prediction", r"its prediction is bool \[1\]; it should be bool \[40\]"),
-    "gives up one twice": ("caching", r"room for 3 copies a die: 40 experts, step .*test_testing:Bad, gave up \[0, 0"),
-    "gives up at random": ("caching", "when the same is run twice; no part may keep anything between questions"),
+    "gives up one twice": ("caching", r"room for 3 copies per die: 40 experts, step .*test_testing:Bad, evicts \[0, 0"),
+    "gives up at random": ("caching", "when the same is run twice; no part may keep state between calls"),
 }
 
 
@@ -180,7 +180,10 @@ def test_parts_that_a_sweep_could_not_use_are_refused():
     class Local(Bad):
         pass
 
-    for allocation, line in ((Thawed(), "its allocation, a Thawed, is no frozen dataclass"), (Local(fault=""), "sent")):
+    for allocation, line in (
+        (Thawed(), "its allocation, a Thawed, is not a frozen dataclass"),
+        (Local(fault=""), "sent"),
+    ):
         with pytest.raises(ContractError, match=line):
             check_policy(Policy(name="mine", allocation=allocation), [])
 

@@ -248,16 +248,16 @@ def test_one_row_is_that_of_all_layers(tmp_path):
 REFUSED = {
     "8 ranks": ({"physical_to_logical_map": MAP, "ep_size": 8}, "says ep_size: 8, and here are 4 dies"),
     "16 experts": ({"physical_to_logical_map": MAP, "num_logical_experts": 16}, "says num_logical_experts: 16, and"),
-    "2 ranks": ({"physical_to_logical_map": np.reshape(MAP, (2, 2, 4)).tolist()}, "is of 2 ranks, and here are 4"),
+    "2 ranks": ({"physical_to_logical_map": np.reshape(MAP, (2, 2, 4)).tolist()}, "is for 2 ranks, and here are 4"),
     "5 rows": ({"physical_to_logical_map": [MAP[0]] * 5}, "has 5 rows, the model has 2 MoE layers"),
     "expert 8": ({"physical_to_logical_map": [[0, 1, 2, 3, 4, 5, 6, 8]] * 2}, "names expert 8; the model has 0..7"),
     "no expert 7": ({"physical_to_logical_map": [[0, 1, 2, 3, 4, 5, 6, 6]] * 2}, "no slot for expert 7 of layer 1"),
-    "7 slots": ({"physical_to_logical_map": [[0, 1, 2, 3, 4, 5, 6]] * 2}, "has 7 slots a layer, which 4 dies do not"),
-    "true": ({"physical_to_logical_map": [[True] * 8] * 2}, "is no table of whole numbers"),
-    "ragged": ({"physical_to_logical_map": [[0], [1, 2]]}, "is no table of whole numbers"),
+    "7 slots": ({"physical_to_logical_map": [[0, 1, 2, 3, 4, 5, 6]] * 2}, "has 7 slots per layer, which 4 dies cannot"),
+    "true": ({"physical_to_logical_map": [[True] * 8] * 2}, "is not a table of whole numbers"),
+    "ragged": ({"physical_to_logical_map": [[0], [1, 2]]}, "is not a table of whole numbers"),
     "rank 4": ({"expert_to_ep_rank": [0, 0, 1, 1, 2, 2, 3, 4]}, "names rank 4, and here are 0..3"),
-    "ranks of 4": ({"expert_to_ep_rank": [0, 1, 2, 3]}, "is of 4 experts, the model has 8"),
-    "two models": ({"model_maps": {"A": {"physical_to_logical_map": MAP}, "B": {}}}, "its model_maps are of A, B"),
+    "ranks of 4": ({"expert_to_ep_rank": [0, 1, 2, 3]}, "is for 4 experts, the model has 8"),
+    "two models": ({"model_maps": {"A": {"physical_to_logical_map": MAP}, "B": {}}}, "its model_maps are for A, B"),
     "a slot twice": ({"logical_to_physical_map": [[[0]] * 8] * 2}, "has slot 0 of layer 1 twice"),
     "a device less": (ascend(layer_list=[{"layer_id": 0, "device_list": []}]), "layer 0 is not on devices 0..3"),
     "layers 5, 6": (ascend(5), "its layers are 2 in 5..6, the model's MoE layers 2 in 1..2"),
@@ -271,7 +271,7 @@ REFUSED = {
     ),
     "no assignments": (
         "moe_config:\n  load_balancer: {num_slots: 8}\n",
-        "has no initial_global_assignments, and so says no",
+        "has no initial_global_assignments, so it gives no",
     ),
     "two balancers": ({"load_balancer": {}, "moe_config": {"load_balancer": {}}}, "has two load balancers; keep one"),
     "nested ranks": (
@@ -280,9 +280,9 @@ REFUSED = {
     ),
     "a layer in words": (
         ascend(layer_list=[ascend()["layer_list"][0] | {"layer_id": "one"}]),
-        "its layer_id 'one' is no whole",
+        "its layer_id 'one' is not a whole",
     ),
-    "an expert in words": (ascend_with(["0", "one"]), "its device_expert is no table of whole numbers"),
+    "an expert in words": (ascend_with(["0", "one"]), "its device_expert is not a table of whole numbers"),
     "no layers": ({"layer_list": []}, "its layer_list is empty"),
     "a slot more": (
         ascend_with([0, 1, 2]),
@@ -298,7 +298,7 @@ REFUSED = {
     ),
     "a slot beyond what is said": (
         {"logical_to_physical_map": [[[e + 5] for e in range(8)]] * 2, "num_physical_experts": 12},
-        "names slot 12, and by the rest of the file slots are 0..11",
+        "names slot 12, but by the rest of the file slots are 0..11",
     ),
     "too many said": (
         {"logical_to_physical_map": INVERSE, "num_physical_experts": 10**12},
@@ -339,11 +339,11 @@ REFUSED = {
     ),
     "8 spare slots": (
         {"physical_to_logical_map": MAP, "ep_num_redundant_experts": 8},
-        "says ep_num_redundant_experts: 8, and its map has 8 slots a layer, for 8 experts",
+        "says ep_num_redundant_experts: 8, and its map has 8 slots per layer, for 8 experts",
     ),
     "4 slots a rank": (
         {"physical_to_logical_map": MAP, "num_local_physical_experts": 4},
-        "says num_local_physical_experts: 4, and its map has 8 slots a layer, on 4 dies",
+        "says num_local_physical_experts: 4, and its map has 8 slots per layer, on 4 dies",
     ),
     "16 slots of a balancer": (
         {"load_balancer": {"initial_global_assignments": dict(enumerate(MAP, 1))}, "moe": {"num_slots": 16}},
@@ -368,7 +368,7 @@ REFUSED = {
         "the key 'physical_to_logical_map' twice",
     ),
     "a slot beyond": ({"logical_to_physical_map": [[[10**12]] * 8] * 2}, "names slot 1000000000000, and 8 replicas at"),
-    "one true": ({"physical_to_logical_map": [[0, True, 2, 3, 4, 5, 6, 7]] * 2}, "is no table of whole numbers"),
+    "one true": ({"physical_to_logical_map": [[0, True, 2, 3, 4, 5, 6, 7]] * 2}, "is not a table of whole numbers"),
     "flows": ({"topology": {}, "flows": []}, "is a set of transfers; run it with `wss flows`"),
     "a result": ({"schema": "wss-summary/2"}, "is wss-summary/2, a result of wss; draw it with `wss report`"),
     "routing": ([{"0": None, "1": [[1]]}], "is recorded routing; bring it in with `wss trace import`"),

@@ -92,9 +92,9 @@ def test_eplb_keeps_groups_together_on_a_row():
 @pytest.mark.parametrize(
     ("wafer", "placement", "what"),
     [
-        (DAMAGED, Eplb(nodes="columns"), "the 23 dies do not make 5 nodes"),
-        (WAFERS[5, 5], Eplb(nodes=4), "the 25 dies do not make 4 nodes"),
-        (WAFERS[5, 5], Eplb(nodes=5, groups=15), "40 experts do not make 15 groups"),
+        (DAMAGED, Eplb(nodes="columns"), "the 23 dies cannot be split into 5 equal nodes"),
+        (WAFERS[5, 5], Eplb(nodes=4), "the 25 dies cannot be split into 4 equal nodes"),
+        (WAFERS[5, 5], Eplb(nodes=5, groups=15), "40 experts cannot be split into 15 equal groups"),
     ],
 )
 def test_eplb_says_which_nodes_it_cannot_make(wafer, placement, what):
@@ -380,17 +380,17 @@ MAP, COUNT = "physical_to_logical_map", "logical_count"
 MALFORMED = {
     "no file": (None, "is no file"),
     "no JSON": ("{", "is no JSON"),
-    "a list": ("[1]", "has 1 slots a layer, which 3 dies do not share evenly"),
+    "a list": ("[1]", "has 1 slots per layer, which 3 dies cannot share evenly"),
     "other keys": ('{"map": []}', "has neither"),
-    "ragged": (json.dumps({MAP: [[0, 1], [0]]}), "is no table of whole numbers"),
-    "text": (json.dumps({MAP: [["0", "1"]] * 3}), "is no table of whole numbers"),
-    "fractions": (json.dumps({MAP: [[0.5] * 6] * 3}), "is no table of whole numbers"),
-    "nothing": (json.dumps({MAP: []}), "is no table of whole numbers"),
+    "ragged": (json.dumps({MAP: [[0, 1], [0]]}), "is not a table of whole numbers"),
+    "text": (json.dumps({MAP: [["0", "1"]] * 3}), "is not a table of whole numbers"),
+    "fractions": (json.dumps({MAP: [[0.5] * 6] * 3}), "is not a table of whole numbers"),
+    "nothing": (json.dumps({MAP: []}), "is not a table of whole numbers"),
     "too few layers": (
         json.dumps({MAP: [[0] * 6] * 2}),
         "has 2 rows, the model has 3 MoE layers, the last one number 5",
     ),
-    "uneven slots": (json.dumps({MAP: [[0] * 7] * 3}), "has 7 slots a layer, which 3 dies do not share evenly"),
+    "uneven slots": (json.dumps({MAP: [[0] * 7] * 3}), "has 7 slots per layer, which 3 dies cannot share evenly"),
     "expert 4": (json.dumps({MAP: [[0, 1, 2, 3, 4, 0]] * 3}), "names expert 4; the model has 0..3"),
     "expert -2": (json.dumps({MAP: [[0, 1, 2, 3, -2, 0]] * 3}), "names expert -2; the model has 0..3"),
     "no expert 2": (json.dumps({MAP: [[0, 1, 3, -1, -1, 0]] * 3}), "has no slot for expert 2 of layer 1"),

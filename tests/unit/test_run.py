@@ -231,11 +231,11 @@ WRONG = {
     "what no die holds": (
         "prefetching",
         lambda seen: np.full((6, 1), 11),
-        "its prefetching wants what",
+        "its prefetching names experts that the die does not hold",
     ),
     "expert 99": ("prefetching", lambda seen: np.full((6, 1), 99), "its prefetching names experts that do not exist"),
-    "a ragged prefetch": ("prefetching", lambda seen: [[1], [2, 3]], "its prefetching is no array"),
-    "a ragged plan": ("allocation", changed(tokens=lambda p: [[1], [2, 3]]), "its tokens is no array"),
+    "a ragged prefetch": ("prefetching", lambda seen: [[1], [2, 3]], "its prefetching is not an array"),
+    "a ragged plan": ("allocation", changed(tokens=lambda p: [[1], [2, 3]]), "its tokens is not an array"),
     "a changed plan": ("prediction", lambda plan: plan.tokens.fill(1), "its prediction failed at test_run.py:"),
 }
 

@@ -240,7 +240,7 @@ def test_qwen3_in_fp16_fits_eight_h100s_with_room_for_copies(tmp_path):
 @pytest.mark.parametrize(
     ("settings_", "wrong"),
     [
-        (["faults={dies: [[0, 0]]}"], "faults: GPUs behind switches have none here"),
+        (["faults={dies: [[0, 0]]}"], "faults: GPUs behind switches cannot have any"),
         (["wafer.nodes=0"], "wafer.nodes: 0 is not right; it should be greater than or equal to 1"),
         (["wafer.nodes=400"], "nodes 400 of 3 GPUs are more than 1024 dies; give fewer nodes"),
         (["wafer.mesh=[2, 2]"], "wafer.mesh: is not a key here"),

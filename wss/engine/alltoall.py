@@ -1,13 +1,13 @@
-"""The all-to-all of token activations round a layer run: dispatch to the dies that compute, combine back to the owners.
+"""The all-to-all of token activations in a layer run: dispatch to the dies that compute, combine back to the owners.
 
-The tokens of the batch are spread evenly over the D dies by their attention part, whose tokens are routed alike. Die d
-gets n_d tokens, n_d/D from each die, its own among them, which cross no link. What it makes of them goes back the same
-way. Dispatch ends before the first expert begins, and combine begins after the last one has ended:
+Attention spreads the tokens of the batch evenly over the D dies, and all dies' tokens have the same routing statistics.
+Die d gets n_d tokens: n_d/D from each die, including its own share, which crosses no link. The results return the same
+way. Dispatch ends before the first expert begins, and combine begins after the last expert has ended:
 
     layer run time = dispatch + experts + combine
 
-How long each phase takes is a matter of the network, `wss.engine.network.transfers`, and of the way that tokens go:
-`DirectAllToAll`, or `HierarchicalAllToAll` where they cross between nodes once.
+The duration of each phase depends on the network, `wss.engine.network.transfers`, and on the route of the tokens:
+`DirectAllToAll`, or `HierarchicalAllToAll`, in which a token crosses between nodes once.
 """
 
 from __future__ import annotations
@@ -30,24 +30,23 @@ ElementBytes = Annotated[float, Gt(0), Le(8)]
 
 @dataclass(frozen=True, kw_only=True)
 class AllToAllSpec:
-    """What the dies send one another: tokens, spread evenly over them, to where their experts are computed, and back.
+    """Parameters of dispatch and combine: bytes of a token, how often it is sent, and how tokens are counted.
 
     Attributes
     ----------
     dispatch_bytes, combine_bytes
-        Bytes of one element of the hidden state on its way to the experts and back. None for those of the activations
-        that `precision` states; if it states none, FP8 there and BF16 back,
-        as DeepSeek-V3 is served (DeepEP's README: "FP8 dispatching and BF16 combining"); FP8's scales, 4 bytes for 128
-        elements there, are left out.
+        Bytes of one element of the hidden state in dispatch and in combine. None: the activation bytes of `precision`;
+        if it states none, FP8 in dispatch and BF16 in combine, as DeepSeek-V3 is served (DeepEP's README: "FP8
+        dispatching and BF16 combining"). FP8's scales, 4 bytes per 128 elements there, are not modelled.
     once_per
-        A token goes once to each die that computes any of its experts, and comes back once, summed there (DeepEP's
-        high-throughput kernels inside a node); or once for each expert (its low-latency kernels); or, of GPUs, once to
-        each node, to the GPU that has the number of the sender's, and on from there once to each die, and back the
-        same way, summed on each die and then in the node (its high-throughput layer runs between nodes). On a node
-        alone the last is the first.
+        "die": a token is sent once to each die that computes any of its experts, and its sum returns once (DeepEP's
+        high-throughput kernels inside a node). "expert": once for each expert (its low-latency kernels). "node", for
+        GPUs: once to each node, to the GPU with the sender's local index, and from there once to each die; results
+        return the same way, summed on each die and then in the node (its high-throughput kernels between nodes). With
+        a single node, "node" equals "die".
     counting
-        How many tokens that makes is expected from the counts of experts, as if it were chance which ones a token has
-        together; or counted exactly, by each token's own. Each for an expert needs neither.
+        How unique tokens are counted. "expected": from the counts of experts, as if their combinations in
+        tokens were random. "exact": from each token's own experts. Not used with `once_per` "expert".
     """
 
     __pydantic_config__ = CHECKED
@@ -58,7 +57,7 @@ class AllToAllSpec:
     counting: Literal["expected", "exact"] = field(default="expected", metadata={"option": True})
 
     def filled(self, activations: float | None = None) -> AllToAllSpec:
-        """Return the same with all bytes given; *activations* are bytes of an element of a token, if stated."""
+        """Return the same with all bytes given; *activations* are the bytes per element of a token, if stated."""
         return replace(
             self,
             dispatch_bytes=self.dispatch_bytes or activations or 1.0,
@@ -67,16 +66,16 @@ class AllToAllSpec:
 
     @property
     def needs_tokens(self) -> bool:
-        """Whether the experts of each token are to be known."""
+        """Whether the experts of each token are required."""
         return self.counting == "exact" and self.once_per != "expert"
 
 
 class DirectAllToAll:
-    """Each die sends to each other one what is computed there."""
+    """Each die sends tokens to every other die directly."""
 
     def __init__(self, wafer: Wafer, carry: PhaseModel) -> None:
         dies = wafer.num_dies
-        # in turns: first every die with the one after it, then with the one after that, and so on
+        # round-robin: first every die with the next one, then with the one after that, and so on
         source, turn = (array.ravel() for array in np.indices((dies, dies))[:, :, 1:])
         order = np.argsort(turn, kind="stable")
         source, die = source[order], (source[order] + turn[order]) % dies
@@ -84,9 +83,9 @@ class DirectAllToAll:
         self._there, self._back = build_routes(wafer, source, die), build_routes(wafer, die, source)
 
     def carry(self, received: FloatArray, _: FloatArray, there: float, back: float) -> tuple[PhaseResult, PhaseResult]:
-        """Return the two phases, if each die is sent *received* tokens [dies] of *there* bytes, and *back* bytes."""
+        """Return both phases; dies receive *received* tokens [dies] of *there* bytes and return *back* bytes each."""
         flows = received[self._die] / self._dies
-        some = flows > 0  # a flow of no bytes is none: it would take its hops, and hold them
+        some = flows > 0  # drop empty flows: they would take hop latency and hold links
         return (
             self._carry(self._there.only(some), flows[some] * there),
             self._carry(self._back.only(some), flows[some] * back),
@@ -94,10 +93,10 @@ class DirectAllToAll:
 
 
 class HierarchicalAllToAll:
-    """A token goes to each node once: to the GPU there that has the number of its owner's, which hands it on.
+    """Hierarchical all-to-all: one copy per node, to the GPU with the sender's local index, which forwards it.
 
-    Handing on begins with the first token, so a token's way is one flow over the links to the relay and from there, and
-    takes its latency and what the busiest of them takes. On the way back the relay sums what its node made of a token.
+    Forwarding begins with the first token. So a token's route is one flow over the links to the relay and from there;
+    it takes its latency and the time of its busiest link. In combine, the relay sums its node's results of a token.
     """
 
     def __init__(self, wafer: Wafer, nodes: IntArray) -> None:
@@ -107,16 +106,16 @@ class HierarchicalAllToAll:
         source, die = np.nonzero(~np.eye(dies, dtype=np.bool_))
         relay = nodes[die] * self._gpus + source % self._gpus
         self._there, self._back = build_routes(wafer, source, relay, die), build_routes(wafer, die, relay, source)
-        is_leg = (relay == die) | (relay == source)  # between nodes to a relay, or inside one
+        is_leg = (relay == die) | (relay == source)  # between nodes to a relay, or inside a node
         self._leg_die, self._leg_inside = die[is_leg], (relay == source)[is_leg]
         self._leg_there, self._leg_back = self._there.only(is_leg), self._back.only(is_leg)
 
     def carry(
         self, received: FloatArray, met: FloatArray, there: float, back: float
     ) -> tuple[PhaseResult, PhaseResult]:
-        """Return the two phases, if the dies are sent *received* tokens [dies], and the nodes *met* of them [nodes].
+        """Return both phases if the dies receive *received* tokens [dies], and the nodes *met* tokens [nodes].
 
-        *there* and *back* are bytes of a token. A relay hands a share of 1/GPUs of a die's tokens on, from all nodes.
+        *there* and *back* are bytes of a token. A relay forwards a share of 1/GPUs of a die's tokens, from all nodes.
         """
         between = met[self._node[self._leg_die]] / self._dies
         tokens = np.where(self._leg_inside, received[self._leg_die] / self._gpus, between)
@@ -128,18 +127,18 @@ class HierarchicalAllToAll:
 
 
 class AllToAll:
-    """The exchange of one model's tokens on one wafer.
+    """The all-to-all of one model's tokens on one wafer.
 
     Raises
     ------
     ConfigError
-        If the network carries no activations, or the wafer has no nodes to send a token to once.
+        If the network does not carry activations, or if `once_per` is "node" and the wafer has no nodes.
     """
 
     def __init__(self, dispatch: AllToAllSpec, network: NetworkSpec, wafer: Wafer, hidden: int, top_k: int) -> None:
         if type(network) not in CARRIERS:
             name = type(network).__name__
-            raise ConfigError(f"dispatch: the network {name} carries reads alone; give one of fluid, packet, circuit")
+            raise ConfigError(f"dispatch: the network {name} carries only reads; give one of fluid, packet, circuit")
         self._dispatch, self._top_k, self._dies = dispatch, top_k, wafer.num_dies
         given = dispatch.filled()
         self._there_bytes, self._back_bytes = hidden * (given.dispatch_bytes or 0), hidden * (given.combine_bytes or 0)
@@ -149,10 +148,10 @@ class AllToAll:
         self._nothing = PhaseResult(0.0, np.zeros(wafer.num_links), np.zeros(wafer.num_links))
 
     def run(self, plan: Plan, routed: Routed | None = None, zero_choices: int = 0) -> Exchanged:
-        """Return what it takes to bring the tokens of *plan* to their experts and the results back.
+        """Return the times and bytes of dispatch and combine for *plan*.
 
-        *routed* are the experts of each token, where they are to be counted exactly; *zero_choices* of all choices are
-        zero-computation experts, which nothing is sent to.
+        *routed* is the experts of each token, required to count them exactly. *zero_choices* of all choices are
+        zero-computation experts, to which nothing is sent.
         """
         received, met = self._sent(plan, routed, zero_choices)
         there, back = self._nothing, self._nothing
@@ -171,7 +170,7 @@ class AllToAll:
         )
 
     def _sent(self, plan: Plan, routed: Routed | None, zero_choices: int) -> tuple[FloatArray, FloatArray]:
-        """Return how many tokens each die is sent, [dies], and each node, [nodes]; of no nodes if they go straight."""
+        """Return the unique tokens of each die, [dies], and of each node, [nodes]; no nodes if tokens go directly."""
         if self._dispatch.once_per == "expert":
             return np.bincount(plan.die, plan.tokens, self._dies).astype(np.float64), np.zeros(0)
         received = self._met(plan, routed, self._dies, zero_choices)
@@ -181,16 +180,16 @@ class AllToAll:
         return received, self._met(at_nodes(plan, self._nodes), routed, nodes, zero_choices)
 
     def _met(self, plan: Plan, routed: Routed | None, places: int, zero_choices: int) -> FloatArray:
-        """Return how many tokens are computed in each of *places*, [places]."""
+        """Return the unique tokens of each of *places*, [places]."""
         if not self._dispatch.needs_tokens:
             return expected_unique_tokens(plan, self._top_k, places, zero_choices)
         if routed is None:
-            raise ValueError("tokens are to be counted exactly, and their experts are not given")
+            raise ValueError("exact counting needs the experts of each token")
         return exact_unique_tokens(plan, routed, places)
 
 
 def _nodes_of(dispatch: AllToAllSpec, network: NetworkSpec, wafer: Wafer) -> IntArray | None:
-    """Return the node of each GPU, [dies], if tokens are to go to each of several nodes once; else None."""
+    """Return the node of each GPU, [dies], if tokens are sent once to each of several nodes; else None."""
     if dispatch.once_per != "node":
         return None
     nodes = wafer.nodes
@@ -199,5 +198,5 @@ def _nodes_of(dispatch: AllToAllSpec, network: NetworkSpec, wafer: Wafer) -> Int
     if nodes[-1] == 0:
         return None
     if not isinstance(network, FluidSpec):
-        raise ConfigError("dispatch: once_per: node runs on the fluid network alone; give network: fluid")
+        raise ConfigError("dispatch: once_per: node needs the fluid network; give network: fluid")
     return nodes

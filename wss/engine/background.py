@@ -1,9 +1,10 @@
-"""Moving weights with what layer runs leave of HBMs and links, so that no layer run is slowed.
+"""Background transfers: weights move with the HBM and link bandwidth that layer runs leave, so they slow none.
 
-What a resource leaves is capacity x time of the layer run less what it carried. A move of n bytes uses what a read with
-a copy does (`fluid`): n of the source's HBM, of each link on the way and of the die's own HBM, and request/granule of n
-of each link on the way back. Moves are served in their order, each as far as all its resources go. Nothing asks when in
-the layer run a resource is idle, and latencies are hidden: no scheduler moves more, a real one may move less.
+A resource leaves capacity x time of the layer run, minus the bytes it carried. A move of n bytes uses the same
+resources as a read with a copy (`fluid`): n of the source's HBM, of each link on the route and of the die's own HBM,
+and request/granule of n of each link on the way back. Moves are served in order, each until one of its resources is
+exhausted. The model ignores when in the layer run a resource is idle, and latencies are hidden. So it is optimistic: no
+scheduler moves more, and a real one may move less.
 """
 
 from __future__ import annotations
@@ -17,20 +18,20 @@ from wss.records import FloatArray, Plan, Traffic
 
 
 class BackgroundTransfers:
-    """The resources of a wafer between and beside the reads of its layer runs."""
+    """The bandwidth that the reads of layer runs leave on a wafer's resources."""
 
     def __init__(self, wafer: Wafer) -> None:
         self._paths = ReadResources(wafer)
 
     def move(self, moves: Plan, left: FloatArray, carried: Traffic, seconds: float) -> FloatArray:
-        """Move weights beside a layer run of *seconds* that *carried* so much; return the bytes of each move, [moves].
+        """Move weights during a layer run of *seconds* with traffic *carried*; return the bytes of each move, [moves].
 
         Parameters
         ----------
         moves
             Reads that are kept as copies, the most urgent first.
         left
-            Bytes still to move of each, [moves].
+            Remaining bytes of each move, [moves].
         """
         used = np.concatenate([carried.hbm_read + carried.hbm_written, carried.link_data + carried.link_request])
         spare = np.maximum(0.0, self._paths.capacity[: used.size] * seconds - used)
@@ -42,7 +43,7 @@ class BackgroundTransfers:
 
 @numba.njit(cache=True, nogil=True)
 def _serve(row, left, spare, resources, weights, lengths, moved):  # type: ignore[no-untyped-def]
-    """Fill in *moved* [moves] and use up *spare* [resources]."""
+    """Write the bytes of each move to *moved* [moves], and subtract them from *spare* [resources]."""
     for i in range(row.size):
         r, amount = row[i], left[i]
         for k in range(lengths[r]):

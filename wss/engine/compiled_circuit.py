@@ -1,9 +1,9 @@
-"""A layer run on the circuit network in compiled code, without a SimPy process in it: the twin of `simulate_layer`.
+"""A layer run on the circuit network in compiled code, without SimPy processes: the twin of `simulate_layer`.
 
-When a read is issued, the circuits know already when it ends. So there are two kinds of events, a read that ends and a
-task that has been computed. They happen in the order of their times, equal ones in the order in which they were set,
-or of `turns` if LLCs hold experts; and times are added up, as in SimPy. So what ties there ties here, and is served in
-the same order. It does not prefetch.
+The end of a read is fixed when it is issued. So there are only two kinds of events: the end of a read, and the end of a
+task's computing. Events are served in time order. Ties are served in scheduling order, or in the order of `turns` if
+LLCs hold experts. Times are summed as in SimPy, so the same events tie and are served in the same order. There is no
+prefetching.
 """
 
 from __future__ import annotations
@@ -20,12 +20,12 @@ from wss.engine.network.circuit import CircuitModel
 from wss.engine.network.fluid import TIE
 from wss.records import FloatArray, LayerRun, Plan
 
-COMPUTED = -1  # in place of a task, in the event that the task at hand of a die has been computed
+COMPUTED = -1  # in place of a task: the event that a die's current task has been computed
 
 
 @numba.njit(cache=True, nogil=True)
 def _hold(now, row, latency, nbytes, tables, circuits, free, moved, busy):  # type: ignore[no-untyped-def]
-    """Hold what a read of *row* needs for as long as it takes, and return when it ends."""
+    """Hold the resources of a read of *row* for its duration, and return its end."""
     resources, weights, lengths, accounts = tables
     shared, achieved, is_link = circuits
     held = np.empty(lengths[row], np.int64)
@@ -47,7 +47,7 @@ def _hold(now, row, latency, nbytes, tables, circuits, free, moved, busy):  # ty
 
 @numba.njit(cache=True, nogil=True)
 def _go_on(d, now, number, plan, reads, network, dies, log, llcs, events):  # type: ignore[no-untyped-def]
-    """Let die *d* issue reads and end tasks as far as it can at *now*; return the *number* of the next event."""
+    """Issue reads and complete tasks of die *d* at time *now*; return the *number* of the next event."""
     tasks, bounds, source, key, compute, _ = plan
     rows, latencies, nbytes, window, hit, is_read = reads
     tables, circuits, free, moved, busy = network
@@ -79,7 +79,7 @@ def _go_on(d, now, number, plan, reads, network, dies, log, llcs, events):  # ty
 
 @numba.njit(cache=True, nogil=True)
 def _take_instant(events, together):  # type: ignore[no-untyped-def]
-    """Take the next one off the *events*; if *together*, with all that only rounding tells from it in time."""
+    """Pop the next of the *events*; if *together*, also those whose times differ from it only by rounding."""
     taken = [heappop(events)]
     while together and events[0][0] <= taken[0][0] * (1.0 + TIE):
         taken.append(heappop(events))
@@ -95,21 +95,22 @@ def run_circuits(plan, rows, latencies, nbytes, window, write, tables, circuits,
     plan, rows, latencies, llcs, hit, log, moved, busy
         As in `Tasks`; *llcs* is changed, the last four are written.
     nbytes, window, write
-        Bytes of an expert; reads in flight of a die; s until what has been read is in the LLC.
+        Bytes of an expert; reads in flight per die; s until a completed read is in the LLC.
     tables
         As `ReadResources.tables`.
     circuits
-        Of each resource the one that it is held as, B/s that a read achieves, and whether it is a link, [resources].
+        For each resource, the resource that is held for it, B/s that a read achieves, and whether it is a link,
+        [resources].
     """
     tasks, bounds, source, key, _, cached = plan
     num_dies = bounds.size - 1
     is_read = np.zeros(tasks.size, np.bool_)
     reads = (rows, latencies, nbytes, window, hit, is_read)
     network = (tables, circuits, np.zeros(busy.size), moved, busy)
-    # of each die: places in tasks of the one at hand and behind the last issued; end of the task before, or at hand
+    # for each die: index in tasks of the current one, index after the last issued, end of the previous or current task
     at, issued, previous = bounds[:-1].copy(), bounds[:-1].copy(), np.zeros(num_dies)
     dies, times = (at, issued, previous), (log[0], log[1], log[2])
-    events = [(np.inf, 0, 0, COMPUTED)]  # time, number, die, and the task that has been read
+    events = [(np.inf, 0, 0, COMPUTED)]  # time, number, die, and the task whose read ends
     number = 1
     has_llc = llcs[0].shape[1] > 0
     die_at, place_of = np.zeros(tasks.size, np.int64), np.zeros(tasks.size, np.int64)

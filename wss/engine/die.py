@@ -1,13 +1,13 @@
-"""The compute side of a die: it works through its tasks in order while a window of reads is in flight.
+"""The compute side of a die: it runs its tasks in order with a window of reads in flight.
 
-A slot of the window is taken when a task's read is issued and freed when that task ends. Weights are used as they
-stream in, so a task ends at
+A read slot is taken when a task's read is issued and freed when that task ends. Weights are used as they stream in, so
+a task ends at
 
-    end = max(read done, max(read issued, end of the task before) + compute time).
+    end = max(read done, max(read issued, end of the previous task) + compute time).
 
-A read looks in the LLC of the die it reads from when it is issued, at one instant in the order of `turns`. A die that
-is done reads, one after another, what it is to have in its LLC for the next layer, until the last die is done; what is
-then under way is read in vain.
+A read looks up the LLC of the source die when it is issued; look-ups at one instant are in the order of `turns`. A die
+without remaining tasks prefetches experts of the next layer into its LLC, one after another, until the last die is
+done. A prefetch still in flight then is not stored.
 """
 
 from __future__ import annotations
@@ -28,13 +28,13 @@ from wss.records import BoolArray, FloatArray, IntArray, Plan
 
 
 def _store_at(turns: Turns, die: int, task: int, put: Callable[[], None], read: simpy.Event) -> None:
-    """Have *put* store what *die* has read for *task*, now that the *read* has ended."""
+    """Schedule *put* to store what *die* has read for *task*, now that the *read* has ended."""
     turns.store(die, task, put)
 
 
 @dataclass(frozen=True, kw_only=True)
 class PrefetchPlan:
-    """What to prefetch: experts of the next layer run's *layer* for each die, most wanted first, [dies] lists."""
+    """What to prefetch: experts of *layer*, the next to run, for each die, highest priority first, [dies] lists."""
 
     layer: int
     experts: Sequence[Sequence[int]]
@@ -42,7 +42,7 @@ class PrefetchPlan:
 
 @dataclass(eq=False, kw_only=True)
 class LayerProcess:
-    """One layer run at work: what all dies share, and the log of what happens, [tasks] and [dies]."""
+    """The state of one layer run: what all dies share, and the log, [tasks] and [dies]."""
 
     env: simpy.Environment
     network: Network
@@ -53,13 +53,13 @@ class LayerProcess:
     window: int
     llcs: Llcs
     ahead: PrefetchPlan | None
-    working: int  # dies that are not done
+    working: int  # dies with unfinished tasks
     issue: FloatArray = field(init=False)
     read_end: FloatArray = field(init=False)
     end: FloatArray = field(init=False)
     hit: BoolArray = field(init=False)
     prefetched: IntArray = field(init=False)
-    turns: Turns | None = field(init=False)  # None where no LLC holds an expert: there is nothing to look up
+    turns: Turns | None = field(init=False)  # None if no LLC can hold an expert: look-ups are not needed
 
     def __post_init__(self) -> None:
         tasks = len(self.plan.expert)
@@ -112,7 +112,7 @@ class LayerProcess:
 
     def _prefetch(self, die: int, ahead: PrefetchPlan) -> Generator[simpy.Event, Any, None]:
         llc, spec = self.llcs[die], self.llcs.spec
-        task = len(self.plan.expert)  # behind those of the plan
+        task = len(self.plan.expert)  # after those of the plan
         for expert in ahead.experts[die][: int(spec.size // self.nbytes)]:
             if not self.working:
                 return

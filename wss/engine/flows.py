@@ -1,9 +1,9 @@
-"""Transfers over links alone, fluid: what `wss flows` runs and what the network is judged by.
+"""Fluid transfers over links only: the network of `wss flows`, and a reference for network tests.
 
 A flow waits hops · latency after its start, then shares every link of its route max-min fairly with all flows in
 progress, until its last byte has drained. There is no HBM, LLC or request stream here.
 
-Written once: `fluid_flows` is compiled, `fluid_flows.py_func` is the same lines as plain Python.
+`fluid_flows` is compiled; `fluid_flows.py_func` is the same code as plain Python.
 """
 
 from __future__ import annotations
@@ -13,12 +13,12 @@ import numpy as np
 
 from wss.arrays import stable_order
 
-TIE = 1e-13  # flows that end within this share of the time end together; it only absorbs rounding
+TIE = 1e-13  # flows whose ends differ by less than this share of the time end together; it only absorbs rounding
 
 
 @numba.njit(cache=True, nogil=True)
 def fluid_flows(join, nbytes, paths, lengths, capacity):  # type: ignore[no-untyped-def]
-    """Return when each flow ends, and what each link carried.
+    """Return the end of each flow, and the busy time of each link.
 
     Parameters
     ----------
@@ -27,7 +27,7 @@ def fluid_flows(join, nbytes, paths, lengths, capacity):  # type: ignore[no-unty
     nbytes
         Bytes, [flows].
     paths, lengths
-        Links of each flow and how many they are, [flows, longest] and [flows]; a flow without links ends as it joins.
+        Links of each flow and their number, [flows, longest] and [flows]; a flow without links ends when it joins.
     capacity
         B/s, [links].
 
@@ -93,7 +93,7 @@ def fluid_flows(join, nbytes, paths, lengths, capacity):  # type: ignore[no-unty
 
 @numba.njit(cache=True, nogil=True)
 def _share(active, num_active, paths, lengths, capacity, on_link, rates, scratch):  # type: ignore[no-untyped-def]
-    """Fill in max-min fair rates of equal flows by progressive filling over the links in use."""
+    """Write max-min fair rates of flows of equal weight, by progressive filling over the links in use."""
     left, users, links, growing = scratch
     num_links = 0
     for link in range(capacity.size):

@@ -1,9 +1,9 @@
-"""Transfers over links alone, in circuits: a transfer holds its whole route for as long as it takes.
+"""Circuit transfers over links only: a transfer holds its whole route for its duration.
 
-A transfer takes hops · latency + bytes / the slowest link's bandwidth. Each link serves transfers in order of start,
-then of the list, and none overtakes another on any link, even where the link is idle meanwhile (no backfill).
+A transfer takes hops · latency + bytes / bandwidth of its slowest link. Each link serves transfers in order of start,
+then of index. None overtakes another on any link, even if the link is idle meanwhile (no backfill).
 
-Written once: `held_flows` is compiled, `held_flows.py_func` is the same lines as plain Python.
+`held_flows` is compiled; `held_flows.py_func` is the same code as plain Python.
 """
 
 from __future__ import annotations
@@ -16,14 +16,14 @@ from wss.arrays import stable_order
 
 @numba.njit(cache=True, nogil=True)
 def held_flows(start, nbytes, paths, lengths, resource, bandwidth, latency):  # type: ignore[no-untyped-def]
-    """Return when each transfer ends, and how long each link was held.
+    """Return the end of each transfer, and the time for which each link was held.
 
     Parameters
     ----------
     start, nbytes, paths, lengths
         As in `packet_flows`.
     resource
-        What a link shares with others: with half duplex both directions are one, [links].
+        The resource of each link, [links]; with half duplex, both directions share one.
     bandwidth, latency
         B/s of each link, and s of a hop over it, [links] each.
 

@@ -1,4 +1,4 @@
-"""One MoE layer run from start to barrier: a process for each die, a network between them, one clock."""
+"""One MoE layer run from start to barrier: a process per die, a network between them, one clock."""
 
 from __future__ import annotations
 
@@ -21,29 +21,29 @@ def simulate_layer(
     window: int,
     ahead: PrefetchPlan | None = None,
 ) -> LayerRun:
-    """Run *plan* and return what happened.
+    """Run *plan* and return the result.
 
-    Nothing outlives a layer run but its copies and what lies in the LLCs, and all dies wait for the last one; so every
-    layer run has a clock of its own that starts at zero, and is a pure function of its arguments.
+    Only copies and LLC contents outlive a layer run, and all dies wait for the last one. So every layer run has its own
+    clock, which starts at zero, and is a pure function of its arguments.
 
     Parameters
     ----------
     network_model
         The network of the wafer.
     llcs
-        The caches of all dies, begun for this layer run; changed.
+        The LLCs of all dies, after their `begin` for this layer run; modified.
     layer
-        Which layer's experts the plan's are.
+        The layer of the plan's experts.
     plan
         The tasks.
     nbytes
         Bytes of one expert.
     compute
-        Seconds each task computes, [tasks].
+        Computing time of each task in seconds, [tasks].
     window
-        Reads in flight a die may have.
+        Maximum reads in flight per die.
     ahead
-        What dies that are done prefetch for the next layer run.
+        What idle dies prefetch for the next layer run.
     """
     env = simpy.Environment()
     by_die = np.argsort(plan.die, kind="stable")

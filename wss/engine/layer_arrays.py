@@ -1,4 +1,4 @@
-"""What the compiled twins of the networks share: the tasks of a layer run as arrays, and the LLCs in compiled code."""
+"""Shared by the compiled networks: the tasks of a layer run as arrays, and the LLCs in compiled code."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from wss.records import FloatArray, IntArray, LayerRun, Plan
 
 @numba.njit(cache=True, nogil=True)
 def look_up(keys, ready, key, now):  # type: ignore[no-untyped-def]
-    """Whether *key* may be read from one LLC at *now*; then it moves to the end, as the most recently used."""
+    """Whether *key* can be read from one LLC at *now*; if so it moves to the end, as the most recently used."""
     for i in range(keys.size):
         if keys[i] == key and ready[i] <= now * (1.0 + TIE):
             since = ready[i]
@@ -30,7 +30,7 @@ def look_up(keys, ready, key, now):  # type: ignore[no-untyped-def]
 
 @numba.njit(cache=True, nogil=True)
 def store(keys, ready, key, since):  # type: ignore[no-untyped-def]
-    """Put *key* into one LLC, the oldest out if it is full."""
+    """Store *key* in one LLC; if it is full, evict the least recently used."""
     for i in range(keys.size):
         if keys[i] == key:
             return
@@ -43,21 +43,21 @@ def store(keys, ready, key, since):  # type: ignore[no-untyped-def]
 
 
 class Tasks:
-    """The tasks of a layer run as compiled code takes them, and what it writes of them.
+    """The inputs and outputs of compiled code for the tasks of a layer run.
 
     Attributes
     ----------
     plan
-        Tasks by die, [tasks], where each die's begin and end in them, [dies + 1], and of each task source, key of the
-        expert, s of computing and whether its die's LLC stores a copy, [tasks].
+        Indices of the tasks, ordered by die, [tasks]; the first index of each die and the end, [dies + 1]; for each
+        task its source, the key of its expert, s of computing, and whether its die's LLC stores a copy, [tasks] each.
     rows, latencies
-        Row of the path tables, and s from issue to joining, of each read from HBM and from LLC, [2, tasks].
+        Row in the path tables, and s from issue to joining, of each read from HBM and from LLC, [2, tasks].
     llcs
-        Keys, oldest first, `EMPTY` behind the last, and since when they may be read, [dies, places].
+        Keys, oldest first, padded with `EMPTY`, and from when they can be read, [dies, places] each.
     hit, log
-        To be written: whether an LLC was hit, [tasks]; issue, read end and end, [3, tasks].
+        Outputs: whether an LLC was hit, [tasks]; issue, read end and end, [3, tasks].
     moved, busy
-        To be written: bytes booked to each account, [accounts], and s of use of each resource, [resources].
+        Outputs: bytes booked to each account, [accounts], and s of use of each resource, [resources].
     """
 
     def __init__(
@@ -67,7 +67,7 @@ class Tasks:
         num_tasks, places = len(plan.expert), llcs.places(nbytes)
         order = np.argsort(plan.die, kind="stable")
         bounds = np.searchsorted(plan.die[order], np.arange(llcs.num_dies + 1))
-        # a plan's arrays may be read-only or not: a copy never is, so that networks are compiled once
+        # a plan's arrays may be read-only or not; copies never are, so that networks are compiled once
         cached = plan.copy & llcs.copies
         self.plan = (order, bounds, plan.source.copy(), llcs.keys(layer, plan.expert), compute, cached)
         self.rows: IntArray = np.stack([paths.rows(plan, hit) for hit in (False, places > 0)])
@@ -77,13 +77,13 @@ class Tasks:
         self.moved, self.busy = np.zeros(paths.num_accounts), np.zeros(len(paths.capacity))
 
     def run(self, compiled: Callable[..., None], window: int, *network: object) -> LayerRun:
-        """Let *compiled* run the tasks over its *network*, with *window* reads in flight a die."""
+        """Run the tasks in *compiled* over its *network*, with *window* reads in flight per die."""
         before = (self.plan, self.rows, self.latencies, float(self._nbytes), window, self._llcs.spec.write)
         compiled(*before, *network, self.llcs, self.hit, self.log, self.moved, self.busy)
         return self._outcome()
 
     def _outcome(self) -> LayerRun:
-        """Give the LLCs back, and return what has been written."""
+        """Store the contents of the LLCs, and return the result."""
         self._llcs.from_arrays(*self.llcs, self._nbytes)
         die_end = np.zeros(self._llcs.num_dies)
         np.maximum.at(die_end, self._plan.die, self.log[2])

@@ -1,9 +1,9 @@
-"""The fluid network's layer run in compiled code, without a SimPy process in it: the twin of `simulate` for long runs.
+"""A layer run on the fluid network in compiled code, without SimPy processes: the twin of `simulate_layer`.
 
-It follows the same rules with the same sharing (`fluid.settle`), but for a die keeps where it stands instead of a
-process, and for the clock the least of three times: when the next read joins, when the next task ends, when the next
-read ends. What happens at one instant is served in the order of `turns`. It agrees with the SimPy engine to rounding
-(tests hold it to 1e-9). It does not prefetch.
+It follows the same rules with the same sharing (`fluid.settle`). Instead of a process it keeps indices for each die.
+Its clock advances to the earliest of three times: the next read joins, the next task ends, the next read ends. Events
+at one instant are served in the order of `turns`. It agrees with the SimPy engine to rounding (tested to 1e-9). There
+is no prefetching.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from wss.records import FloatArray, LayerRun, Plan
 
 @numba.njit(cache=True, nogil=True)
 def _go_on(d, now, window, plan, reads, dies, log, waiting, llcs):  # type: ignore[no-untyped-def]
-    """Let die *d* issue reads and end tasks as far as it can at *now*."""
+    """Issue reads and complete tasks of die *d* at time *now*."""
     tasks, bounds, source, key, compute, _ = plan
     rows, latencies, row, joins, is_read, hit = reads
     at, issued, previous, computes = dies
@@ -51,7 +51,7 @@ def _go_on(d, now, window, plan, reads, dies, log, waiting, llcs):  # type: igno
 
 @numba.njit(cache=True, nogil=True)
 def _next_time(soonest, joins, computes, waiting):  # type: ignore[no-untyped-def]
-    """Return when something happens next: a read ends at the *soonest*, one joins, a task ends; infinite for never."""
+    """Return the time of the next event: a read ends (*soonest*), a read joins or a task ends; infinite if none."""
     then = soonest
     for i in range(1, waiting[0] + 1):
         then = min(then, joins[waiting[i]])
@@ -62,7 +62,7 @@ def _next_time(soonest, joins, computes, waiting):  # type: ignore[no-untyped-de
 
 @numba.njit(cache=True, nogil=True)
 def _end_of_instant(now, soonest, computes):  # type: ignore[no-untyped-def]
-    """Return the last of the times at which reads or tasks end that only rounding tells from *now*."""
+    """Return the latest end of a read or a task that differs from *now* only by rounding."""
     horizon, then = now * (1.0 + TIE), now
     if soonest <= horizon:
         then = max(then, soonest)
@@ -74,7 +74,7 @@ def _end_of_instant(now, soonest, computes):  # type: ignore[no-untyped-def]
 
 @numba.njit(cache=True, nogil=True)
 def _join(now, joins, waiting, flows, num_flows):  # type: ignore[no-untyped-def]
-    """Move reads that join by *now* from those *waiting* to the *flows*, and return how many there are then."""
+    """Move reads that join by *now* from *waiting* to *flows*, and return the new number of flows."""
     kept = 0
     for i in range(1, waiting[0] + 1):
         if joins[waiting[i]] <= now:
@@ -96,9 +96,9 @@ def run_dies(plan, rows, latencies, nbytes, window, write, tables, capacity, llc
     plan, rows, latencies, llcs, hit, log, moved, busy
         As in `Tasks`; *llcs* is changed, the last four are written.
     nbytes, window, write
-        Bytes of an expert; reads in flight of a die; s until what has been read is in the LLC.
+        Bytes of an expert; reads in flight per die; s until a completed read is in the LLC.
     tables, capacity
-        As `fluid.settle` takes them.
+        As in `fluid.settle`.
     """
     tasks, bounds, source, key, _, cached = plan
     num_tasks, num_dies = tasks.size, bounds.size - 1
@@ -106,8 +106,8 @@ def run_dies(plan, rows, latencies, nbytes, window, write, tables, capacity, llc
     left, rates = np.full(num_tasks, nbytes), np.zeros(num_tasks)
     finish, joins = np.full(num_tasks, np.inf), np.full(num_tasks, np.inf)
     is_read = np.zeros(num_tasks, np.bool_)
-    # of each die: places in tasks of the one at hand and behind the last issued; end of the task before (or of the one
-    # that is computed); when the task at hand ends, if its read is done
+    # for each die: index in tasks of the current one, index after the last issued; end of the previous task (or of the
+    # one being computed); when the current task ends, if its read is done
     at, issued = bounds[:-1].copy(), bounds[:-1].copy()
     previous, computes = np.zeros(num_dies), np.full(num_dies, np.inf)
     die_of, place_of = np.zeros(num_tasks, np.int64), np.zeros(num_tasks, np.int64)
@@ -116,14 +116,14 @@ def run_dies(plan, rows, latencies, nbytes, window, write, tables, capacity, llc
             die_of[tasks[place]], place_of[tasks[place]] = d, place
     reads, dies = (rows, latencies, row, joins, is_read, hit), (at, issued, previous, computes)
     times = (log[0], log[1], log[2])
-    waiting = np.zeros(num_tasks + 1, np.int64)  # how many reads have been issued and not joined, and which
+    waiting = np.zeros(num_tasks + 1, np.int64)  # the number of reads issued and not yet joined, then their tasks
     flows, num_flows = np.zeros(num_tasks, np.int64), 0
     ended, room = np.zeros(num_tasks, np.int64), scratch(num_tasks, capacity.size)
     settled, soonest = 0.0, np.inf
     for d in range(num_dies):
         _go_on(d, 0.0, window, plan, reads, dies, times, waiting, llcs)
     has_llc = llcs[0].shape[1] > 0
-    due, is_due = np.zeros(num_dies, np.int64), np.zeros(num_dies, np.bool_)  # the dies that go on at this instant
+    due, is_due = np.zeros(num_dies, np.int64), np.zeros(num_dies, np.bool_)  # the dies that advance at this instant
     while True:
         now = _next_time(soonest, joins, computes, waiting)
         if now == np.inf:

@@ -1,10 +1,10 @@
-"""The last-level caches: whole experts, least recently used out first, one cache a die in front of its HBM.
+"""The last-level caches (LLCs): whole experts, least recently used evicted first, one cache per die before its HBM.
 
-A cache stands on the memory's side: whoever reads an expert from a die's HBM, near or far, looks in that die's LLC, and
-what was read from the HBM is stored there, *write* seconds after the read has ended. So is, on request, a copy that a
-die keeps of another's expert, in its own LLC. An expert larger than the cache is
-never stored: it would push its own beginning out before anyone came back for it. What is prefetched stays until it has
-been read once, or until the layer run it was meant for is over.
+The cache is on the memory side. Every read of an expert from a die's HBM, local or remote, looks up that die's LLC. On
+a miss, the expert is stored there *write* seconds after the read has ended. Optionally, a copy that a die keeps of a
+remote expert is also stored in the die's own LLC. An expert larger than the cache is never stored: its end would evict
+its beginning before the next read. A prefetched expert stays until it has been read once, or until the layer run it was
+prefetched for has ended.
 """
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ from wss.hardware.specs import LlcSpec
 from wss.records import BoolArray, FloatArray, IntArray
 
 Key = tuple[int, int]  # layer, expert
-MOST_EXPERTS = 1 << 20  # of a layer, where keys are whole numbers
-EMPTY = -1  # in place of a key, where an LLC holds nothing
+MOST_EXPERTS = 1 << 20  # per layer, if keys are whole numbers
+EMPTY = -1  # the key of an empty place in an LLC
 
 
 class Llc:
@@ -24,32 +24,32 @@ class Llc:
 
     def __init__(self, size: float) -> None:
         self._size = size
-        self._ready: dict[Key, float] = {}  # when it may be read; in order of use, the oldest first
+        self._ready: dict[Key, float] = {}  # from when it can be read; in order of use, the oldest first
         self._bytes: dict[Key, float] = {}
-        self._kept: dict[Key, int] = {}  # prefetched and not yet read: layer runs until it may go
+        self._kept: dict[Key, int] = {}  # prefetched and not yet read: layer runs until it may be evicted
 
     @property
     def used(self) -> float:
-        """Bytes that the cached experts take."""
+        """Bytes of all cached experts."""
         return sum(self._bytes.values())
 
     def content(self) -> dict[Key, float]:
-        """Return what lies here, the oldest first, and since when it may be read."""
+        """Return the cached experts, the oldest first, and from when each can be read."""
         return self._ready
 
     def fill(self, content: dict[Key, float], nbytes: float) -> None:
-        """Hold *content* and nothing else."""
+        """Replace the contents by *content*."""
         self._ready, self._bytes = content, dict.fromkeys(content, nbytes)
 
     def begin(self, flushed: bool) -> None:
-        """Start a layer run: the clock is at zero, and all contents may be read; *flushed*: only prefetched experts."""
+        """Start a layer run at time zero: all contents can be read; if *flushed*, only prefetched experts are kept."""
         stay = {key for key, layer_runs in self._kept.items() if layer_runs > 0} if flushed else self._ready
         self._ready = {key: 0.0 for key in self._ready if key in stay}
         self._bytes = {key: self._bytes[key] for key in self._ready}
         self._kept = {key: layer_runs - 1 for key, layer_runs in self._kept.items() if layer_runs > 0}
 
     def look_up(self, key: Key, now: float) -> bool:
-        """Whether *key* can be read at *now*; if so it is the most recently used."""
+        """Whether *key* can be read at *now*; if so it becomes the most recently used."""
         ready = self._ready.get(key)
         if ready is None or ready > now:
             return False
@@ -59,14 +59,14 @@ class Llc:
         return True
 
     def keep(self, key: Key) -> bool:
-        """Whether *key* is here already; if so it is kept as a prefetch."""
+        """Whether *key* is cached already; if so it is marked as a prefetch."""
         if key not in self._ready:
             return False
         self._kept[key] = 1
         return True
 
     def store(self, key: Key, nbytes: float, ready: float, *, keep: bool = False) -> bool:
-        """Put *key* in from *ready* on, others out as it needs, as a prefetch if *keep*. False if it has no room."""
+        """Store *key*, readable from *ready*, as a prefetch if *keep*; evict others. False if it does not fit."""
         if key in self._ready:
             return True
         goes: list[Key] = []
@@ -88,18 +88,18 @@ class Llc:
 
 
 class Llcs:
-    """The caches of all dies, which outlive a layer run.
+    """The LLCs of all dies, which outlive a layer run.
 
     Parameters
     ----------
     spec
         Their size and latencies.
     num_dies
-        How many there are.
+        Number of dies.
     copies
         Whether a copy of a remote expert is stored in the LLC of the die that keeps it, as it is written to its HBM.
     experts
-        How many experts there are in all layers: no cache has places for more. Not known if None.
+        Number of experts of all layers, an upper bound on the places of a cache; None if unknown.
     """
 
     def __init__(self, spec: LlcSpec, num_dies: int, *, copies: bool = False, experts: int | None = None) -> None:
@@ -108,7 +108,7 @@ class Llcs:
         self.copies = copies
         self.num_dies = num_dies
         self._llcs = [Llc(spec.size) for _ in range(num_dies)]
-        self._arrays: tuple[IntArray, FloatArray, float] | None = None  # what lies there instead, given as arrays
+        self._arrays: tuple[IntArray, FloatArray, float] | None = None  # if set, these replace the contents of _llcs
 
     def __getitem__(self, die: int) -> Llc:
         """Return the cache of *die*."""
@@ -117,7 +117,7 @@ class Llcs:
         return self._llcs[die]
 
     def begin(self, *, flushed: bool) -> None:
-        """Start a layer run; *flushed* says that layers which are not simulated have used the caches in between."""
+        """Start a layer run; *flushed*: layers that are not simulated have used the caches in between."""
         if self._arrays is None:
             for llc in self._llcs:
                 llc.begin(flushed)
@@ -128,7 +128,7 @@ class Llcs:
             keys[:] = EMPTY
 
     def lying(self, layer: int, num_experts: int) -> BoolArray:
-        """Return which experts of *layer* lie in any of the caches, [experts]."""
+        """Return which experts of *layer* are in any of the caches, [experts]."""
         if self._arrays is not None:
             held = self._arrays[0][self._arrays[0] // MOST_EXPERTS == layer] % MOST_EXPERTS
         else:
@@ -144,12 +144,12 @@ class Llcs:
         return layer * MOST_EXPERTS + experts
 
     def places(self, nbytes: float) -> int:
-        """Return how many experts of *nbytes* a cache holds at most."""
+        """Return the maximum number of experts of *nbytes* in a cache."""
         room = int(self.spec.size // nbytes)
         return room if self._experts is None else min(room, self._experts)
 
     def as_arrays(self, places: int) -> tuple[IntArray, FloatArray]:
-        """Return what lies in the caches: keys, oldest first, `EMPTY` behind them, and since when, [dies, places]."""
+        """Return the contents: keys, oldest first, padded with `EMPTY`, and from when readable, [dies, places] each."""
         if self._arrays is not None and self._arrays[0].shape[1] == places:
             return self._arrays[:2]
         keys, ready = np.full((self.num_dies, places), EMPTY, np.int64), np.zeros((self.num_dies, places))
@@ -159,11 +159,11 @@ class Llcs:
         return keys, ready
 
     def from_arrays(self, keys: IntArray, ready: FloatArray, nbytes: float) -> None:
-        """Take back what `as_arrays` gave out; every entry has *nbytes*, and none is a prefetch."""
+        """Replace the contents by arrays as in `as_arrays`; every entry has *nbytes*, and none is a prefetch."""
         self._arrays = (keys, ready, nbytes)
 
     def _unpack(self, keys: IntArray, ready: FloatArray, nbytes: float) -> None:
-        """Put into each die's cache what the arrays hold."""
+        """Write the contents of the arrays to the cache of each die."""
         self._arrays = None
         for llc, row, since in zip(self._llcs, keys.tolist(), ready.tolist(), strict=True):
             llc.fill(

@@ -1,15 +1,15 @@
-"""Transfers over links alone, in packets: chunks queue first come, first served at each link, store and forward.
+"""Packet transfers over links only: chunks queue first come, first served at each link, store and forward.
 
-A flow is cut into chunks of equal size, the last one shorter. A link is busy for bytes / bandwidth with a chunk, which
-arrives hop latency later, whole, at the next link. All chunks of a flow queue at its first link at its start, unless a
-window limits how many may be under way: the next one then starts when one has been delivered. A flow of no bytes is
-one empty chunk.
+A flow is cut into chunks of equal size; the last one may be shorter. A chunk keeps a link busy for bytes / bandwidth
+and arrives, whole, at the next link a hop latency later. All chunks of a flow queue at its first link at its start,
+unless a window limits the chunks in flight: then the next chunk starts when one has been delivered. A flow of no bytes
+is one empty chunk.
 
-Ties are part of the model. Times are compared as whole ticks, so that rounding decides nothing. At one instant flows
-start first, and those that start together take turns, a chunk each, in the order of the flows; then what was scheduled
-first happens first, where the service of a chunk schedules its arrival and then its own end. That is ASTRA-sim's order.
+Ties are part of the model. Times are compared as whole ticks, so rounding does not decide ties. At one instant, flow
+starts come first; flows that start together alternate, one chunk each, in the order of the flows. Other events follow
+in scheduling order; the service of a chunk schedules its arrival first, then its own end. This is ASTRA-sim's order.
 
-Written once: `packet_flows` is compiled, `packet_flows.py_func` has the same events as plain Python.
+`packet_flows` is compiled; `packet_flows.py_func` has the same events as plain Python.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from wss.arrays import stable_order
 
 @numba.njit(cache=True, nogil=True)
 def _cut(nbytes, chunk, lengths):  # type: ignore[no-untyped-def]
-    """Return how many chunks each flow has, none without links, [flows], and the first one's number, [flows + 1]."""
+    """Return the chunks of each flow, none without links, [flows], and the index of its first chunk, [flows + 1]."""
     chunks, first = np.zeros(nbytes.size, np.int64), np.zeros(nbytes.size + 1, np.int64)
     for f in range(nbytes.size):
         if lengths[f] > 0:
@@ -36,7 +36,7 @@ def _cut(nbytes, chunk, lengths):  # type: ignore[no-untyped-def]
 
 @numba.njit(cache=True, nogil=True)
 def _ticks(start, nbytes, paths, lengths, bandwidth, latency):  # type: ignore[no-untyped-def]
-    """Return into how many ticks a second is cut: femtoseconds, or longer ones in a long scenario."""
+    """Return the ticks per second: femtoseconds, or longer ticks in a long scenario."""
     longest = 1e-9
     for begin in start:
         longest = max(longest, begin)
@@ -48,7 +48,7 @@ def _ticks(start, nbytes, paths, lengths, bandwidth, latency):  # type: ignore[n
 
 @numba.njit(cache=True, nogil=True)
 def _line_up(this, link, head, tail, behind):  # type: ignore[no-untyped-def]
-    """Put the chunk *this* at the end of those that wait at *link*."""
+    """Append the chunk *this* to the queue of *link*."""
     behind[this] = -1
     if head[link] < 0:
         head[link] = this
@@ -59,7 +59,7 @@ def _line_up(this, link, head, tail, behind):  # type: ignore[no-untyped-def]
 
 @numba.njit(cache=True, nogil=True)
 def packet_flows(start, nbytes, chunk, window, paths, lengths, bandwidth, latency):  # type: ignore[no-untyped-def]
-    """Return when the last chunk of each flow arrives, and what each link carried.
+    """Return when the last chunk of each flow arrives, and the busy time of each link.
 
     Parameters
     ----------
@@ -68,9 +68,9 @@ def packet_flows(start, nbytes, chunk, window, paths, lengths, bandwidth, latenc
     chunk
         Bytes of a chunk.
     window
-        Chunks of a flow that may be under way; 0 for no limit.
+        Maximum chunks of a flow in flight; 0 for no limit.
     paths, lengths
-        Links of each flow and how many they are, [flows, longest] and [flows]; a flow without links ends as it starts.
+        Links of each flow and their number, [flows, longest] and [flows]; a flow without links ends when it starts.
     bandwidth, latency
         B/s of each link, and s of a hop over it, [links] each.
 
@@ -84,21 +84,21 @@ def packet_flows(start, nbytes, chunk, window, paths, lengths, bandwidth, latenc
     busy = np.zeros(bandwidth.size)
     chunks, first = _cut(nbytes, chunk, lengths)
     ticks = _ticks(start, nbytes, paths, lengths, bandwidth, latency)
-    sent = np.zeros(num_flows, np.int64)  # chunks given to the first link so far
+    sent = np.zeros(num_flows, np.int64)  # chunks sent to the first link so far
 
     serving = np.zeros(bandwidth.size, np.bool_)
     free = np.zeros(bandwidth.size)  # when the service in progress ends
-    head, tail = np.full(bandwidth.size, -1), np.full(bandwidth.size, -1)  # the chunks that wait at each link
-    behind = np.full(first[-1], -1)  # by chunk: which one waits behind it
-    came = np.zeros(first[-1])  # by chunk: since when it waits
-    owner = np.zeros(first[-1], np.int64)  # by chunk: its flow, and its place on the route
+    head, tail = np.full(bandwidth.size, -1), np.full(bandwidth.size, -1)  # the queue of each link
+    behind = np.full(first[-1], -1)  # by chunk: the next one in the queue
+    came = np.zeros(first[-1])  # by chunk: when it joined the queue
+    owner = np.zeros(first[-1], np.int64)  # by chunk: its flow, and its index on the route
     where = np.zeros(first[-1], np.int64)
 
     order = stable_order(start)
     due = 0
     early = -(1 << 62)  # starts are scheduled before everything else
     serial = 0
-    # (time in ticks, order of scheduling, time, flow or -1 - the link whose service ends, chunk, place on the route)
+    # (time in ticks, serial, time, flow or -1 - the link whose service ends, chunk, index on the route)
     events: list[Any] = [(np.int64(1 << 62), 0, np.inf, 0, 0, 0)]
     while True:
         if due < num_flows and np.int64(np.rint(start[order[due]] * ticks)) <= events[0][0]:
@@ -106,7 +106,7 @@ def packet_flows(start, nbytes, chunk, window, paths, lengths, bandwidth, latenc
             while last < num_flows and start[order[last]] == start[order[due]]:
                 last += 1
             turn, some = 0, True
-            while some:  # take turns, one chunk each
+            while some:  # alternate, one chunk each
                 some = False
                 for i in range(due, last):
                     f = order[i]
@@ -122,7 +122,7 @@ def packet_flows(start, nbytes, chunk, window, paths, lengths, bandwidth, latenc
         _, _, now, f, c, place = heapq.heappop(events)
         if now == np.inf:
             break
-        if f < 0:  # a service ends: the next one in the queue
+        if f < 0:  # a service ends: start the next chunk in the queue
             link = -1 - f
             serving[link] = False
             waiting = head[link]
@@ -131,7 +131,7 @@ def packet_flows(start, nbytes, chunk, window, paths, lengths, bandwidth, latenc
             head[link] = behind[waiting]
             f, place, now = owner[waiting], where[waiting], max(now, came[waiting])
             c = waiting - first[f]
-        elif place == lengths[f]:  # delivered: the next one sets out, if a window held it back
+        elif place == lengths[f]:  # delivered: send the next chunk that the window held back
             finish[f] = max(finish[f], now)
             if sent[f] == chunks[f]:
                 continue

@@ -1,8 +1,8 @@
-"""How many tokens a die, or a node of dies, is sent: those of which it computes anything.
+"""Unique tokens of a die, or of a node of dies: the tokens with any expert computed there.
 
-A token is sent once to where several of its experts are computed, so it matters which experts tokens have together.
-From the counts of experts alone that is an expected number, `expected_unique_tokens`; from the experts of every token
-it is counted, `exact_unique_tokens`.
+A token is sent once to a place that computes several of its experts, so the result depends on which experts tokens
+share. `expected_unique_tokens` gives the expected number from the counts of experts alone; `exact_unique_tokens` counts
+from the experts of every token.
 """
 
 from __future__ import annotations
@@ -14,22 +14,22 @@ from wss.records import FloatArray, IntArray, Plan, Routed
 
 
 def at_nodes(plan: Plan, node: IntArray) -> Plan:
-    """Return *plan* as if each node were one die; *node* is which one each die belongs to, [dies]."""
+    """Return *plan* as if each node were one die; *node* is the node of each die, [dies]."""
     (expert, at), part = np.unique(np.stack([plan.expert, node[plan.die]]), axis=1, return_inverse=True)
     tokens = np.bincount(part.ravel(), plan.tokens, len(at)).astype(np.int64)
     return Plan(expert=expert, die=at, tokens=tokens, source=at, copy=np.zeros(len(at), np.bool_))
 
 
 def expected_unique_tokens(plan: Plan, top_k: int, num_dies: int, zero_choices: int = 0) -> FloatArray:
-    """Return of how many different tokens each die computes anything, as expected from the counts alone, [dies].
+    """Return the expected number of unique tokens of each die, from the counts of experts alone, [dies].
 
-    Of N tokens a share p_i is in part i of the die, an expert's tokens there. A token has top_k different experts, so
-    of those that are in none of the parts before i, a share p_i · k / (k - p_1 - ... - p_(i-1)) is in i: what is left
-    of its k choices falls on the experts that are left. Parts are taken with most tokens first. This is exact if every
-    expert is as likely (the hypergeometric distribution), if top_k is 1, and for one die; it is never less than the
-    largest part nor more than all parts together, and over all dies never less than N. Which experts a token has
-    together is taken to be chance. Of all choices *zero_choices* fell on experts that nobody computes, as if these were
-    on a die of their own.
+    A part is an expert's tokens on the die. Of N tokens, a share p_i is in part i. A token has k = top_k different
+    experts. So of the tokens in none of the parts before i, a share p_i · k / (k - p_1 - ... - p_(i-1)) is in i: the
+    remaining choices of a token fall on the remaining experts. Parts are taken in descending order of tokens. The
+    result is exact if all experts are equally likely (the hypergeometric distribution), if top_k is 1, and for a single
+    die. It is never less than the largest part, never more than all parts together, and its sum over dies is never less
+    than N. Combinations of experts are assumed random. *zero_choices* of all choices fell on experts that no die
+    computes; they count as if on a die of their own.
     """
     order, choices = np.lexsort((-plan.tokens, plan.die)), plan.tokens.sum() + zero_choices
     die, share = plan.die[order], plan.tokens[order] * (top_k / choices)
@@ -42,10 +42,10 @@ def expected_unique_tokens(plan: Plan, top_k: int, num_dies: int, zero_choices: 
 
 
 def exact_unique_tokens(plan: Plan, routed: Routed, num_dies: int) -> FloatArray:
-    """Return of how many different tokens each die computes anything, by the experts that each token has, [dies].
+    """Return the number of unique tokens of each die, from the experts of each token, [dies].
 
-    Which of its tokens go where an expert is computed on several dies is taken to be chance, in the proportions of the
-    plan: then this is an expected number too, over that alone.
+    If an expert is computed on several dies, its tokens are assigned to them at random, in the plan's proportions; the
+    result is the expected number over this assignment.
     """
     order = np.argsort(plan.expert, kind="stable")
     expert, die, tokens = plan.expert[order], plan.die[order], plan.tokens[order]
@@ -57,10 +57,10 @@ def exact_unique_tokens(plan: Plan, routed: Routed, num_dies: int) -> FloatArray
 
 @numba.njit(cache=True, nogil=True)
 def _count_met(experts, times, first, die, share, num_dies):  # type: ignore[no-untyped-def]
-    """Return the tokens that each die meets, [dies].
+    """Return the unique tokens of each die, [dies].
 
-    *experts* [tokens, top_k] and *times* [tokens] are `Routed`; the parts of expert e, from first[e] to first[e + 1],
-    are on *die* and have a *share* of its tokens, [parts].
+    *experts* [tokens, top_k] and *times* [tokens] are those of `Routed`. The parts of expert e, from first[e] to
+    first[e + 1], are on *die* and have a *share* of its tokens, [parts] each.
     """
     received = np.zeros(num_dies)
     none_of = np.ones(num_dies)
@@ -69,7 +69,7 @@ def _count_met(experts, times, first, die, share, num_dies):  # type: ignore[no-
             continue
         for expert in experts[token]:
             if expert + 1 >= first.size:
-                continue  # a zero-computation expert: nobody computes it
+                continue  # a zero-computation expert: no die computes it
             for part in range(first[expert], first[expert + 1]):
                 none_of[die[part]] *= 1.0 - share[part]
         for expert in experts[token]:

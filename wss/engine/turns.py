@@ -1,9 +1,9 @@
-"""Whose turn it is where several things happen at one instant: that of the lowest die, then of its first task.
+"""The order of simultaneous events: by die, then by task.
 
-An expert may be looked up in an LLC at the time at which another one pushes it out; which is first decides whether it
-is a hit. So all that has been read by an instant is stored first, in the order of the dies that read it and then of
-their tasks. Then the dies go on in the order of their numbers, each as far as it can, and so look up their tasks in
-order. Times that only rounding tells apart are one instant. The compiled networks keep the same rule.
+An expert may be looked up in an LLC at the instant at which another one evicts it; the order decides whether this is a
+hit. So all experts read by an instant are stored first, ordered by the die that read them, then by task. Then the dies
+advance in order of index, each as far as it can, and so look up their tasks in order. Times that differ only by
+rounding are one instant. The compiled networks follow the same rule.
 """
 
 from __future__ import annotations
@@ -15,11 +15,11 @@ from simpy.events import EventPriority
 
 from wss.engine.network.fluid import TIE
 
-AFTER_ALL = EventPriority(3)  # after what the networks settle
+AFTER_ALL = EventPriority(3)  # after the networks have settled
 
 
 class Turns:
-    """The turns of the dies of one layer run."""
+    """The order in which the dies of one layer run act at an instant."""
 
     def __init__(self, env: simpy.Environment) -> None:
         self._env = env
@@ -28,12 +28,12 @@ class Turns:
         self._due = False
 
     def store(self, die: int, task: int, put: Callable[[], None]) -> None:
-        """Have *put* store at this instant what *die* has read for *task*."""
+        """Schedule *put* at this instant, to store what *die* has read for *task*."""
         self._stores.append((die, task, put))
         self._call(0.0)
 
     def turn(self, die: int) -> simpy.Event:
-        """Return the event that it is the turn of *die*, at this instant."""
+        """Return the event at which *die* may act, at this instant."""
         self._waiting[die] = self._env.event()
         self._call(0.0)
         return self._waiting[die]

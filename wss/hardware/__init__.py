@@ -1,4 +1,4 @@
-"""The wafer: its datasheet, the known ones by name, and the sealed arrays that the simulator reads."""
+"""The wafer: datasheets, presets by name, faults, routes, and the read-only arrays that the simulator uses."""
 
 from wss.hardware.faults import FaultSpec
 from wss.hardware.gemm import GEMMS

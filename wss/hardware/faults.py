@@ -1,7 +1,7 @@
-"""Dead dies and links: faults are data, applied to the graph of a wafer.
+"""Dead dies and links, applied to the graph of a wafer.
 
-A dead die takes its router and its links with it; a dead link is dead both ways. Faults are named, or drawn: with a
-yield of 0.95 each die is dead with probability 0.05, independently, by a named random stream.
+A dead die takes its router and its links with it; a dead link is dead in both directions. Faults are listed or drawn:
+with a yield of 0.95, each die is dead with probability 0.05, independently, from a named random stream.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from wss.rng import stream, uniform
 
 @dataclass(frozen=True, kw_only=True)
 class FaultSpec:
-    """What is dead; *die_yield* (``yield`` in a configuration) and *seed* draw further dead dies."""
+    """The dead dies and links; *die_yield* (``yield`` in a configuration) and *seed* draw further dead dies."""
 
     __pydantic_config__ = CHECKED
 
@@ -29,14 +29,14 @@ class FaultSpec:
     seed: Annotated[int, Ge(0)] = 0
 
     def dead_dies(self, graph: DieGraph) -> set[Coordinate]:
-        """Return the dead dies of *graph*, named and drawn."""
+        """Return the dead dies of *graph*, both listed and drawn."""
         dies = sorted(graph.nodes)
         luck = uniform(stream(self.seed, "yield"), len(dies))
         return set(self.dies) | {die for die, lucky in zip(dies, luck, strict=True) if lucky >= self.die_yield}
 
 
 def faults_of(spec: FaultSpec, graph: DieGraph) -> list[str]:
-    """Return what is wrong with *spec* on the healthy *graph*, a line each."""
+    """Return the errors in *spec* for the healthy *graph*, one line each."""
     wrong = [f"dies: {list(die)} is not on the mesh; give [x, y] of a die" for die in spec.dies if die not in graph]
     wrong += [
         f"links: {[list(a), list(b)]} is not a link of the mesh; give the [x, y] of two neighbours"
@@ -46,7 +46,7 @@ def faults_of(spec: FaultSpec, graph: DieGraph) -> list[str]:
     if not wrong:
         live = apply(spec, graph)
         if live.number_of_nodes() == 0:
-            wrong.append("no die is left; let some live")
+            wrong.append("no die is left; give fewer faults")
         elif not nx.is_strongly_connected(live):
             parts = sorted(map(len, nx.strongly_connected_components(live)), reverse=True)
             sizes = " and ".join(map(str, parts))
@@ -55,7 +55,7 @@ def faults_of(spec: FaultSpec, graph: DieGraph) -> list[str]:
 
 
 def apply(spec: FaultSpec, graph: DieGraph) -> DieGraph:
-    """Return a copy of *graph* without what is dead."""
+    """Return a copy of *graph* without the dead dies and links."""
     live: DieGraph = graph.copy()
     live.remove_nodes_from(spec.dead_dies(graph))
     live.remove_edges_from([pair for a, b in spec.links for pair in ((a, b), (b, a)) if live.has_edge(*pair)])

@@ -1,7 +1,7 @@
-"""How long a die computes.
+"""Computing time of a die.
 
-A GEMM multiplies [m, k] by [k, n] in each of some groups. ``ideal`` is the plain roofline's compute side: FLOP over
-peak FLOP/s. ``h800`` is what published measurements on an H800 support (`H800`, fitted by experiments/gemm/fit.py):
+A GEMM multiplies [m, k] by [k, n] in each of some groups. ``ideal`` is the compute side of the plain roofline: FLOP
+over peak FLOP/s. ``h800`` is a model fitted to published measurements on an H800 (`H800`, by experiments/gemm/fit.py):
 
     tiles   t = groups · ceil(m / 64) · ceil(n / 128)      output tiles, a whole number
     waves   q = t / SMs                                    the last one may be part full
@@ -9,8 +9,8 @@ peak FLOP/s. ``h800`` is what published measurements on an H800 support (`H800`,
     memory  b = groups · (m·k + k·n + 2·m·n) bytes / (share of bandwidth · HBM bandwidth)
     time      = launch + (c^3 + b^3)^(1/3)
 
-k0 is what a tile costs before and after its main loop, as a length of k; w is how much of a part-full wave's idle time
-is lost; the exponent 3 rounds the roofline's corner. Other dies are scaled by their peaks.
+k0 is the cost of a tile before and after its main loop, as a length of k. w is the share of a part-full wave's idle
+time that is lost. The exponent 3 rounds the roofline's corner. Other dies are scaled by their peaks.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ CORNER = 3.0
 
 
 class GemmModel(Protocol):
-    """Says how long the experts' GEMMs compute; reading the weights is the network's business."""
+    """Gives the computing time of the experts' GEMMs; the network models reading the weights."""
 
     def seconds(
         self,
@@ -43,9 +43,9 @@ class GemmModel(Protocol):
         precision: Precision,
         matrices: int = 3,
     ) -> FloatArray:
-        """Return how long each task of a kernel computes, [tasks].
+        """Return the computing time of each task of a layer run, [tasks].
 
-        A task is one expert with *tokens* [tasks] on one of the *dies* [tasks]; a die runs its own in this order. An
+        A task is one expert with *tokens* [tasks] on one of the *dies* [tasks]; a die runs its tasks in this order. An
         expert has 3 *matrices*, or 2 without a gate.
         """
         ...
@@ -53,15 +53,15 @@ class GemmModel(Protocol):
     def least_seconds(
         self, tokens: float, hidden: int, intermediate: int, die: DieSpec, precision: Precision, matrices: int = 3
     ) -> float:
-        """Return what *tokens* token-experts on one die take at least, however they are shared out among experts."""
+        """Return the minimum time of *tokens* token-experts on one die, over all distributions among experts."""
         ...
 
     def token_s(self, hidden: int, intermediate: int, die: DieSpec, precision: Precision, matrices: int = 3) -> float:
-        """Return what one token more of an expert costs at best, which policies may weigh with."""
+        """Return the least cost of one more token of an expert, for use by policies."""
         ...
 
     def tile(self) -> int:
-        """Return how many tokens of one expert are computed together: fewer cost as much."""
+        """Return the tokens per tile of one expert; a part-full tile costs as much as a full one."""
         ...
 
     def hbm_share(self) -> float:
@@ -73,12 +73,12 @@ def _ends(dies: IntArray) -> tuple[IntArray, IntArray]:
     """Return the first and the last task of each die that has any."""
     first, last = np.full((2, int(dies.max(initial=-1)) + 1), -1)
     task = np.arange(len(dies))
-    first[dies[::-1]], last[dies] = task[::-1], task  # of equal dies the last assignment stands
+    first[dies[::-1]], last[dies] = task[::-1], task  # for a die with several tasks, the last assignment wins
     return first[first >= 0], last[last >= 0]
 
 
 def _tiles(m: FloatArray, n: float) -> IntArray:
-    """Return how many tiles make up the results of GEMMs of *m* rows [gemms] and *n* columns."""
+    """Return the number of output tiles of GEMMs of *m* rows [gemms] and *n* columns."""
     tiles: IntArray = np.ceil(m / TILE_M).astype(np.int64) * int(np.ceil(n / TILE_N))
     return tiles
 
@@ -97,7 +97,7 @@ class Ideal:
         precision: Precision,
         matrices: int = 3,
     ) -> FloatArray:
-        """Return 2 · matrices · hidden · intermediate FLOP a token over the peak, [tasks]."""
+        """Return 2 · matrices · hidden · intermediate FLOP per token over the peak, [tasks]."""
         return tokens * self.token_s(hidden, intermediate, die, precision, matrices)
 
     def least_seconds(
@@ -150,7 +150,7 @@ class Measured:
         return result
 
     def _lost(self, tiles: IntArray, die: DieSpec) -> FloatArray:
-        """Return the waves that *tiles* lose where the last one is part full: idle SMs are counted, then divided."""
+        """Return the waves that *tiles* lose in a part-full last wave: idle SMs are counted, then divided."""
         lost: FloatArray = self.part_wave * (-tiles % die.sms / die.sms)
         return lost
 
@@ -162,9 +162,9 @@ class Measured:
     def gemm_s(
         self, m: FloatArray, n: float, k: float, die: DieSpec, precision: Precision, bytes_in: float, groups: float = 1
     ) -> FloatArray:
-        """Return the whole time of GEMMs that read their operands from HBM at *bytes_in* an element, [gemms].
+        """Return the whole time of GEMMs that read their operands from HBM at *bytes_in* per element, [gemms].
 
-        Results are written at 2 bytes an element.
+        Results are written at 2 bytes per element.
         """
         moved = groups * (bytes_in * (m * k + k * n) + 2.0 * m * n)
         memory = moved / (self.bandwidth_share * die.hbm.bandwidth)
@@ -184,8 +184,8 @@ class Measured:
     ) -> FloatArray:
         """Return the compute terms of gate (if any) and up together and of down, [tasks].
 
-        All tasks of a die are one grouped GEMM for gate and up and one for down, whose tiles fill waves together: the
-        die's first task bears both launches, its last one what the part-full waves at the end lose.
+        All tasks of a die form one grouped GEMM for gate and up and one for down, whose tiles fill waves together. The
+        die's first task includes both launches; its last one includes the loss of the part-full waves at the end.
         """
         result = np.zeros(len(tokens))
         first, last = _ends(dies)
@@ -205,7 +205,7 @@ class Measured:
         return 2 * self.launch_s + tokens * self.token_s(hidden, intermediate, die, precision, matrices)
 
     def token_s(self, hidden: int, intermediate: int, die: DieSpec, precision: Precision, matrices: int = 3) -> float:
-        """Return a token's part of full tiles and waves."""
+        """Return the cost of a token in full tiles and waves."""
         gate_up = 2.0 * (matrices - 1) * intermediate * (hidden + self.tile_overhead)
         down = 2.0 * hidden * (intermediate + self.tile_overhead)
         return (gate_up + down) / (self.compute_share * die.flops[precision])

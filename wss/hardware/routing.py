@@ -1,18 +1,18 @@
-"""Which way a transfer goes: XY on a healthy mesh, short live ways round dead parts, never a possible deadlock.
+"""Routes: XY on a healthy mesh, short routes around dead parts on a damaged one, never with a possible deadlock.
 
-Between GPUs there is one way, up to a switch and down again: through that of their node, or from one node to another
-through their network cards and the fabric. No link down waits for one up, so nothing there can deadlock either.
+Between GPUs there is one route, up to a switch and down again: through the switch of their node, or from one node to
+another through their network cards and the fabric. No link down waits for one up, so there is no deadlock either.
 
 The network cannot deadlock if the channel-dependency graph is acyclic: its nodes are links, its edges the turns from
 link to link that routes take (Dally and Seitz, 1987). XY routing, X first, has that property.
 
-On a damaged mesh the allowed turns are, to begin with, those of XY on live links; every other turn is then allowed if
-it closes no cycle with those allowed before it, turns near the damage first. If some pair of dies cannot reach one
-another by allowed turns, the turns to begin with are instead those of up*/down* routing (Schroeder et al., Autonet,
+On a damaged mesh, the initial allowed turns are those of XY on live links. Every other turn is then allowed if it
+closes no cycle with the turns allowed before it; turns near the damage are tried first. If some pair of dies cannot
+reach one another by allowed turns, the initial turns are instead those of up*/down* routing (Schroeder et al., Autonet,
 1991), which reaches all pairs of a connected network: links towards the root of a breadth-first tree, then links away
-from it. Which root is taken decides on which sides of a hole detours pass, so of several the one is taken that leaves
-the fullest link with fewest routes. A pair keeps its XY route where that is live and allowed, and else takes a shortest
-way by allowed turns, of several the one whose links have fewest routes so far.
+from it. The root decides on which sides of a hole detours pass. Several roots are tried; the one whose fullest link has
+the fewest routes is selected. A pair keeps its XY route if that is live and allowed. Otherwise it takes a shortest
+route by allowed turns; ties go to the route whose links have the fewest routes so far.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ Routes = dict[Coordinate, dict[Coordinate, Path]]
 
 
 def xy(source: Coordinate, target: Coordinate) -> Path:
-    """Return the dies on the way from *source* to *target*, both included: along X first, then along Y."""
+    """Return the dies on the route from *source* to *target*, both included: along X first, then along Y."""
     x, y = source
     path = [source]
     while x != target[0]:
@@ -51,7 +51,7 @@ def xy_routes(graph: DieGraph) -> dict[Coordinate, dict[Coordinate, Path]]:
 
 
 def switched_route(source: Coordinate, target: Coordinate) -> list[End]:
-    """Return the dies and switches on the way between two GPUs, both included."""
+    """Return the dies and switches on the route between two GPUs, both included."""
     if source == target:
         return [source]
     if source[0] == target[0]:
@@ -60,10 +60,10 @@ def switched_route(source: Coordinate, target: Coordinate) -> list[End]:
 
 
 def live_routes(graph: DieGraph) -> Routes:
-    """Return a route for every pair of a damaged, connected mesh, deadlock-free, short, and spread over the links.
+    """Return a route for every pair of a damaged, connected mesh: deadlock-free, short, and spread over the links.
 
-    Where the turns of XY do not reach all pairs, up*/down* routing is tried from the centre and from the corners, and
-    that root is taken with which the fullest link has fewest routes.
+    If the turns of XY do not reach all pairs, up*/down* routing is tried from the centre and from the corners. The root
+    whose fullest link has the fewest routes is selected.
     """
     routes = _routes(graph, allowed_turns(graph, _is_xy))
     if routes is not None:
@@ -81,13 +81,13 @@ def _roots(graph: DieGraph) -> list[Coordinate]:
 
 
 def _crowding(routes: Routes) -> tuple[int, int]:
-    """Return how many routes the fullest link has, and how many links all routes have together."""
+    """Return the number of routes over the fullest link, and the number of links of all routes together."""
     load = Counter(link for found in routes.values() for path in found.values() for link in pairwise(path))
     return max(load.values(), default=0), load.total()
 
 
 def _routes(graph: DieGraph, turns: Turns) -> Routes | None:
-    """Return the route of every pair by allowed *turns*, XY where that is one; None if they do not reach all."""
+    """Return the route of every pair by allowed *turns*, XY if possible; None if the turns do not reach all pairs."""
     routes = {source: _xy_routes_from(graph, source, turns) for source in graph}
     load = Counter(link for found in routes.values() for path in found.values() for link in pairwise(path))
     for source in sorted(graph):
@@ -98,11 +98,11 @@ def _routes(graph: DieGraph, turns: Turns) -> Routes | None:
 
 
 def allowed_turns(graph: DieGraph, first: Callable[[Link, Link], bool]) -> Turns:
-    """Return, for each link, the links a route may take next: those of *first*, and all that close no cycle."""
+    """Return the links a route may take after each link: the turns of *first*, and all others that close no cycle."""
     links = sorted(graph.edges)
     number = {link: i for i, link in enumerate(links)}
     turns: Turns = {link: [] for link in links}
-    after = np.zeros((len(links), len(links)), np.bool_)  # after[i, j]: link j can follow link i, by some turns
+    after = np.zeros((len(links), len(links)), np.bool_)  # after[i, j]: link j can follow link i, over some turns
 
     def allow(a: Link, b: Link) -> None:
         i, j = number[a], number[b]
@@ -123,7 +123,7 @@ def allowed_turns(graph: DieGraph, first: Callable[[Link, Link], bool]) -> Turns
 
 
 def _distance_to_damage(graph: DieGraph) -> dict[Coordinate, float]:
-    """Return how many links each die is from one that lacks a neighbour of the mesh."""
+    """Return the distance of each die, in links, from the nearest die that lacks a neighbour of the mesh."""
     last = (max(x for x, _ in graph), max(y for _, y in graph))
 
     def lacks_one(die: Coordinate) -> bool:
@@ -146,7 +146,7 @@ def _is_xy(a: Link, b: Link) -> bool:
 
 
 def _up_down(graph: DieGraph, root: Coordinate) -> Callable[[Link, Link], bool]:
-    """Return whether up*/down* routing may turn from a link to a link: never up after down."""
+    """Return whether up*/down* routing may turn from one link to another: never up after down."""
     depth = nx.single_source_shortest_path_length(graph, root)
 
     def is_up(link: Link) -> bool:
@@ -170,7 +170,7 @@ def _add_detours(
 ) -> bool:
     """Add to *routes* those from *source* to all other dies, and to *load* their links; return whether all have one.
 
-    Of the shortest ways by allowed *turns* that is taken whose links have fewest routes so far.
+    Among the shortest routes by allowed *turns*, the one whose links have the fewest routes so far is selected.
     """
     before: dict[Link, list[Link]] = {(source, end): [] for end in sorted(graph.successors(source))}
     depth = dict.fromkeys(before, 1)
@@ -198,7 +198,7 @@ def _add_detours(
 
 
 def _least_loaded(arrivals: list[Link], before: dict[Link, list[Link]], load: Counter[Link]) -> Path:
-    """Return the way to one of *arrivals*, by links that may come *before* each, with least *load* together."""
+    """Return the route to one of *arrivals*, over links that may come *before* each, with the least total *load*."""
     least: dict[Link, tuple[int, Path]] = {}
 
     def cost(link: Link) -> tuple[int, Path]:
@@ -211,7 +211,7 @@ def _least_loaded(arrivals: list[Link], before: dict[Link, list[Link]], load: Co
 
 
 def _straight_on(graph: DieGraph, path: Path, step: tuple[int, int], turns: Turns) -> Iterator[Path]:
-    """Yield *path*, and what it becomes die by die in the direction *step*, as far as links and turns allow."""
+    """Yield *path* and its extensions in the direction *step*, die by die, while links and turns allow."""
     while True:
         yield path
         link = (path[-1], (path[-1][0] + step[0], path[-1][1] + step[1]))

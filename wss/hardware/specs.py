@@ -1,6 +1,6 @@
-"""The datasheet of a wafer, or of a cluster of GPUs: what a user writes down about its dies, memories and links.
+"""Datasheets of a wafer, or of a cluster of GPUs: dies, memories and links.
 
-All numbers are SI here; a configuration gives them with units. The presets carry the source of their figures.
+All numbers are SI here; a configuration gives them with units. The presets state the sources of their figures.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from annotated_types import Ge, Lt
 from wss.errors import CHECKED, of_sound_fields
 from wss.units import Bytes, BytesOrZero, BytesPerSecond, FlopPerSecond, Seconds
 
-Precision = Literal["fp16", "fp8", "fp4"]  # as in wss.models, which hardware does not know
+Precision = Literal["fp16", "fp8", "fp4"]  # as in wss.models, which wss.hardware does not import
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,7 +32,7 @@ class HbmSpec:
 class LlcSpec:
     """The last-level cache of one die.
 
-    What hits takes its bandwidth. The default is 5120 B a cycle, as NVIDIA gives for the A100's L2, at 1.755 GHz.
+    A hit is read at its bandwidth. The default is 5120 B per cycle, as NVIDIA gives for the A100's L2, at 1.755 GHz.
     """
 
     __pydantic_config__ = CHECKED
@@ -46,7 +46,7 @@ class LlcSpec:
 
 @dataclass(frozen=True, kw_only=True)
 class DieSpec:
-    """One GPU die: peak FLOP/s by precision, SMs (on which tiles of a GEMM run), HBM and LLC."""
+    """One GPU die: peak FLOP/s by precision, SMs (which run the tiles of a GEMM), HBM and LLC."""
 
     __pydantic_config__ = CHECKED
 
@@ -58,7 +58,7 @@ class DieSpec:
 
 @dataclass(frozen=True, kw_only=True)
 class LinkSpec:
-    """One D2D link, in one direction. A read asks for its data in granules, each with a request of its own."""
+    """One D2D link, in one direction. A read requests its data in granules, with one request each."""
 
     __pydantic_config__ = CHECKED
 
@@ -70,7 +70,7 @@ class LinkSpec:
 
 @dataclass(frozen=True, kw_only=True)
 class WaferSpec:
-    """A mesh of X x Y equal dies joined by D2D links; die (x, y) has the number y + x·Y."""
+    """A mesh of X x Y equal dies joined by D2D links; die (x, y) has the index y + x·Y."""
 
     __pydantic_config__ = CHECKED
 
@@ -88,22 +88,22 @@ class WaferSpec:
 
 @dataclass(frozen=True, kw_only=True)
 class SwitchedSpec:
-    """Nodes of equal GPUs; GPU g of node n is the die (n, g) and has the number g + n·gpus.
+    """Nodes of equal GPUs; GPU g of node n is the die (n, g) and has the index g + n·gpus.
 
     Parameters
     ----------
     nodes, gpus
-        How many nodes there are, and how many GPUs each has.
+        Number of nodes, and of GPUs per node.
     die
         A GPU.
     link
-        A GPU's port to the switch of its node, in one direction; all that the GPU sends or gets inside the node
-        shares it.
+        A GPU's port to the switch of its node, in one direction; all of the GPU's traffic inside the node in that
+        direction shares it.
     nic
-        A GPU's port to the network card of its own, in one direction.
+        A GPU's port to its own network card, in one direction.
     fabric
-        The card's port to the network between the nodes, which carries whatever the cards can send; with one node
-        there is none of either.
+        The card's port to the network between the nodes, which carries whatever the cards can send. A single node has
+        neither cards nor fabric.
     """
 
     __pydantic_config__ = CHECKED
@@ -133,10 +133,10 @@ _H100_LIKE = DieSpec(
 _D2D = LinkSpec(bandwidth=1.7e12)
 _PAPER = "arXiv 2510.05497, hardware table"
 
-# Bandwidths are the datasheets'; no latency of an idle read from another H100 is published: 1 us there and back in a
-# node and 2.4 us between nodes are assumed, and hardly matter beside the 84 us in which NVLink carries 38 MB.
-# A read over NVLink asks for cache lines of 128 B; one between nodes for messages of 1 MiB (assumed) with headers of
-# 42 B (InfiniBand: LRH 8, BTH 12, RETH 16, CRCs 6).
+# Bandwidths are the datasheets'. No latency of an idle read from another H100 is published: 1 us there and back in a
+# node and 2.4 us between nodes are assumed; they are small beside the 84 us in which NVLink carries 38 MB.
+# A read over NVLink requests cache lines of 128 B. A read between nodes requests messages of 1 MiB (assumed) with
+# headers of 42 B (InfiniBand: LRH 8, BTH 12, RETH 16, CRCs 6).
 _H100_SXM = DieSpec(
     flops={"fp16": 989e12, "fp8": 1979e12},
     hbm=HbmSpec(bandwidth=3.35e12, size=80e9),

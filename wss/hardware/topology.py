@@ -1,7 +1,7 @@
 """The system as a networkx graph: dies and switches are nodes, links are directed edges.
 
-A die is its pair of coordinates, a switch or a network card its name. Each edge has the attributes ``bandwidth`` (B/s),
-``latency`` (s) and ``request`` (bytes of requests, the other way, for each byte that is read over it).
+A die is its pair of coordinates; a switch or a network card is its name. Each edge has the attributes ``bandwidth``
+(B/s), ``latency`` (s) and ``request`` (bytes of requests, in the other direction, for each byte read over it).
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ FABRIC = "fabric"
 
 
 def mesh(spec: WaferSpec) -> DieGraph:
-    """Return the mesh of *spec*: a link each way between neighbouring dies."""
+    """Return the mesh of *spec*: a link in each direction between neighbouring dies."""
     grid = nx.grid_2d_graph(*spec.mesh).to_directed()
     for _, _, attributes in grid.edges(data=True):
         attributes.update(_attributes(spec.link))
@@ -30,7 +30,7 @@ def mesh(spec: WaferSpec) -> DieGraph:
 
 
 def switched(spec: SwitchedSpec) -> SystemGraph:
-    """Return the GPUs of *spec*, each joined to its node's switch; with several nodes, by a card to the fabric."""
+    """Return the graph of *spec*: GPUs joined to their node's switch, and between nodes by cards to the fabric."""
     graph: SystemGraph = nx.DiGraph()
     for die in product(range(spec.nodes), range(spec.gpus)):
         joined: list[tuple[End, End, LinkSpec]] = [(die, switch_of(die), spec.link)]

@@ -1,7 +1,7 @@
-"""The wafer as the simulator uses it: built once from the graph, then sealed into read-only arrays.
+"""The wafer as the simulator uses it: built once from the graph, as read-only arrays.
 
-Dies are numbered in order of (x, y), dead ones left out: y + x·Y on a healthy wafer. After them come switches and
-network cards, in order of their names. Links are numbered in order of (source, target). Nodes of GPUs are a wafer too.
+Live dies are indexed in order of (x, y): y + x·Y on a healthy wafer. Switches and network cards follow, in order of
+their names. Links are indexed in order of (source, target). Nodes of GPUs are a wafer too.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ FloatArray = npt.NDArray[np.float64]
 
 @dataclass(frozen=True, eq=False)
 class Wafer:
-    """A sealed wafer.
+    """A read-only wafer.
 
     Attributes
     ----------
@@ -35,17 +35,17 @@ class Wafer:
     coordinates
         x and y of each die, or node and GPU, [dies, 2].
     switches
-        Names of the switches and network cards; on a mesh there are none.
+        Names of the switches and network cards; none on a mesh.
     links
-        Source and target of each link, [links, 2]: a die, or from the number of dies on a switch.
+        Source and target of each link, [links, 2]: a die, or a switch if the index is not below the number of dies.
     link_bandwidth, link_latency
         B/s and s of each link, [links].
     link_request
-        Bytes of requests over the links back for each byte that is read over a link, [links].
+        Bytes of requests, in the other direction, for each byte that is read over a link, [links].
     hops
         Links on the route from one die to another, [dies, dies].
     routes
-        The link numbers of the route, first link first, -1 after the last, [dies, dies, longest route].
+        Indices of the links of the route, first link first, padded with -1, [dies, dies, longest route].
     """
 
     spec: SystemSpec
@@ -60,22 +60,22 @@ class Wafer:
 
     @property
     def num_dies(self) -> int:
-        """How many dies there are."""
+        """Number of dies."""
         return len(self.coordinates)
 
     @property
     def num_links(self) -> int:
-        """How many directed links there are."""
+        """Number of directed links."""
         return len(self.links)
 
     @property
     def nodes(self) -> IntArray | None:
-        """The node of each GPU, ascending, [dies]; on a mesh there are none."""
+        """The node of each GPU, ascending, [dies]; None on a mesh."""
         return self.coordinates[:, 0] if isinstance(self.spec, SwitchedSpec) else None
 
     @property
     def dead_dies(self) -> list[tuple[int, int]]:
-        """The dies of the mesh that are dead; of GPUs none."""
+        """The dead dies of the mesh; none for GPUs."""
         if isinstance(self.spec, SwitchedSpec):
             return []
         living = set(map(tuple, self.coordinates.tolist()))
@@ -83,7 +83,7 @@ class Wafer:
 
     @property
     def dead_links(self) -> list[tuple[tuple[int, int], tuple[int, int]]]:
-        """The links between living dies that are dead, both ways, each once."""
+        """The dead links between live dies, one entry for both directions."""
         if isinstance(self.spec, SwitchedSpec):
             return []
         living = list(map(tuple, self.coordinates.tolist()))
@@ -92,11 +92,11 @@ class Wafer:
         return [(a, b) for a, b in every if a < b and a in living and b in living and (a, b) not in links]
 
     def place(self, end: int) -> tuple[int, int] | None:
-        """Return the coordinates of what a link begins or ends at; None for a switch."""
+        """Return the coordinates of an end of a link; None for a switch."""
         return (int(self.coordinates[end, 0]), int(self.coordinates[end, 1])) if end < self.num_dies else None
 
     def name(self, end: int) -> str:
-        """Return what a link begins or ends at as text, such as ``(0,1)`` or ``switch(0)``."""
+        """Return the name of an end of a link, such as ``(0,1)`` or ``switch(0)``."""
         die = self.place(end)
         return self.switches[end - self.num_dies] if die is None else f"({die[0]},{die[1]})"
 
@@ -106,20 +106,20 @@ class Wafer:
         return self.spec.die.hbm.size * (1.0 - self.spec.die.hbm.reserve)
 
     def achieving(self, hbm_share: float) -> Wafer:
-        """Return this wafer with HBMs that give *hbm_share* of their bandwidth."""
+        """Return this wafer with HBM that achieves *hbm_share* of its bandwidth."""
         hbm = replace(self.spec.die.hbm, bandwidth=self.spec.die.hbm.bandwidth * hbm_share)
         return replace(self, spec=replace(self.spec, die=replace(self.spec.die, hbm=hbm)))
 
 
 def faults_on(spec: SystemSpec, fault_spec: FaultSpec) -> list[str]:
-    """Return what is wrong with *fault_spec* on the system of *spec*, a line each."""
+    """Return the errors in *fault_spec* for the system of *spec*, one line each."""
     if isinstance(spec, SwitchedSpec):
-        return ["GPUs behind switches have none here; leave faults out, or give a wafer that is a mesh"]
+        return ["GPUs behind switches cannot have any; leave faults out, or give a wafer that is a mesh"]
     return faults.faults_of(fault_spec, topology.mesh(spec))
 
 
 def build(spec: SystemSpec, fault_spec: FaultSpec | None = None) -> Wafer:
-    """Build the wafer of *spec*, with its faults: graph, routes, sealed arrays.
+    """Build the wafer of *spec*, with its faults: graph, routes, read-only arrays.
 
     Raises
     ------
@@ -138,7 +138,7 @@ def build(spec: SystemSpec, fault_spec: FaultSpec | None = None) -> Wafer:
 def _mesh(
     spec: WaferSpec, fault_spec: FaultSpec | None
 ) -> tuple[DieGraph, dict[Coordinate, dict[Coordinate, list[Coordinate]]]]:
-    """Return the mesh without what is dead, and the route of every pair."""
+    """Return the mesh without dead parts, and the route of every pair."""
     healthy = topology.mesh(spec)
     graph = healthy if fault_spec is None else faults.apply(fault_spec, healthy)
     is_whole = graph.number_of_edges() == healthy.number_of_edges()
@@ -148,7 +148,7 @@ def _mesh(
 def _seal(
     spec: SystemSpec, graph: SystemGraph | DieGraph, route: Callable[[Coordinate, Coordinate], Sequence[End]]
 ) -> Wafer:
-    """Number dies, switches and links of *graph*, and seal them with the *route* of every pair of dies."""
+    """Index the dies, switches and links of *graph*; return the wafer with the *route* of every pair of dies."""
     dies = sorted(end for end in graph if isinstance(end, tuple))
     switches = sorted(end for end in graph if isinstance(end, str))
     ends: list[End] = [*dies, *switches]

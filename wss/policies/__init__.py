@@ -1,4 +1,4 @@
-"""Policies over six seams: placement, allocation, prediction, caching, prefetching, rebalancing."""
+"""Policies and their six parts: placement, allocation, prediction, caching, prefetching, rebalancing."""
 
 from wss.policies.allocation.basic import ALLOCATIONS
 from wss.policies.caching import CACHINGS

@@ -1,7 +1,7 @@
-"""Caching: which copies of remote experts a die does without when the HBM left for them is full.
+"""Caching: which copies of remote experts a die evicts when the HBM left for copies is full.
 
-Held copies and those about to be written are one pool. A rule that gives up what is about to be written does not admit
-it: nothing is written, and what is held stays.
+The copies a die holds and those it is about to write form one pool. If the rule selects a copy that is about to be
+written, the copy is not admitted: nothing is written, and the held copies stay.
 """
 
 from __future__ import annotations
@@ -19,22 +19,22 @@ CACHING_NEEDS = ("nothing", "expected", "next")
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class Pool:
-    """The copies that one die can keep or do without, [copies] each.
+    """The copies that one die can keep or evict, [copies] each.
 
-    Those that it holds come first, by layer, then expert; then those it is about to write, its last task first.
+    Held copies come first, by layer, then expert; then those about to be written, the die's last task first.
 
     Attributes
     ----------
     new
-        Which are about to be written.
+        Whether the copy is about to be written.
     last_use
-        The number of the layer run that last used it; of new ones that of the layer run at hand.
+        Index of the layer run that last used it; for new copies, that of the current layer run.
     uses
         How many layer runs have used the expert on this die, fetched or held, since the run began.
     foreseen
-        What the rule `needs` to know, as it was told when the expert's layer last ran: with ``needs = "expected"`` what
-        the prediction expects of the layer's next layer run; with ``needs = "next"`` the number of the layer run in
-        which the die will compute the expert next, infinite for never, which only an oracle knows; else zero.
+        What the rule `needs`, as of the last layer run of the expert's layer. With ``needs = "expected"``: the
+        predicted use in the layer's next layer run. With ``needs = "next"``, for oracles only: the index of the layer
+        run in which the die computes the expert next, infinite for never. Otherwise zero.
     """
 
     new: BoolArray
@@ -44,60 +44,60 @@ class Pool:
 
 
 class Caching(Protocol):
-    """Chooses among the copies of one die; a pure function.
+    """Selects copies of one die to evict; a pure function.
 
-    What the layer run at hand reads is in no pool: it cannot be overwritten meanwhile. A rule that is no policy but a
-    bound may have it there, with a class attribute `pins` of False.
+    No pool contains an expert that the current layer run reads, because its copy must not be overwritten meanwhile. A
+    rule that is a bound, not a policy, may include such copies: it sets the class attribute `pins` to False.
     """
 
     def victims(self, pool: Pool, count: int) -> IntArray:
-        """Return the places in the *pool* of *count* copies to give up, or not to write."""
+        """Return the indices in the *pool* of *count* copies to evict, or not to write."""
         ...
 
 
 @dataclass(frozen=True, kw_only=True)
 class Lru:
-    """Least recently used first; of equals the lower layer, then the lower expert. All that is new is admitted."""
+    """Least recently used first; ties: the lower layer, then the lower expert. All new copies are admitted."""
 
     __pydantic_config__ = CHECKED
 
     def victims(self, pool: Pool, count: int) -> IntArray:
-        """Return the *count* places of smallest last use."""
+        """Return the indices of the *count* least recently used copies."""
         return np.argsort(pool.last_use, kind="stable")[:count]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Lfu:
-    """Least frequently used on the die first; of equals what is new, then the least recently used."""
+    """Least frequently used on the die first; ties: new copies, then the least recently used."""
 
     __pydantic_config__ = CHECKED
 
     def victims(self, pool: Pool, count: int) -> IntArray:
-        """Return the *count* places of fewest uses."""
+        """Return the indices of the *count* least used copies."""
         return np.lexsort((pool.last_use, ~pool.new, pool.uses))[:count]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Heatmap:
-    """What the prediction expects least of first; of equals what is new, then the least recently used."""
+    """The least predicted use first; ties: new copies, then the least recently used."""
 
     __pydantic_config__ = CHECKED
 
     needs: ClassVar[str] = "expected"
 
     def victims(self, pool: Pool, count: int) -> IntArray:
-        """Return the *count* places of which least is expected."""
+        """Return the indices of the *count* copies with the least predicted use."""
         return np.lexsort((pool.last_use, ~pool.new, pool.foreseen))[:count]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Belady:
-    """What is used again last first; of equals what is new. An oracle: it knows the decode steps to come.
+    """The latest next use first; ties: new copies. An oracle: it uses the decode steps to come.
 
-    Where a die's use of experts does not depend on who holds copies, and all that is fetched is offered, no rule
-    fetches less often. A copy from one use to the next saves a fetch and takes a slot meanwhile: when more meet than
-    fit, giving up the one that ends last leaves most room to the others (Belady, 1966). For that it may give up what
-    the layer run at hand reads, which other rules must not.
+    No rule fetches less often if a die's use of experts does not depend on who holds copies, and if all fetched experts
+    are offered. A copy kept from one use to the next saves a fetch and takes a slot for that interval. If more
+    intervals overlap than slots exist, dropping the one that ends last leaves the most room for the others (Belady,
+    1966). For this, the rule may evict an expert that the current layer run reads; other rules must not.
     """
 
     __pydantic_config__ = CHECKED
@@ -106,7 +106,7 @@ class Belady:
     pins: ClassVar[bool] = False
 
     def victims(self, pool: Pool, count: int) -> IntArray:
-        """Return the *count* places of latest next use."""
+        """Return the indices of the *count* copies with the latest next use."""
         return np.lexsort((~pool.new, -pool.foreseen))[:count]
 
 

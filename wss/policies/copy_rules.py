@@ -1,4 +1,4 @@
-"""How copies of remote experts are kept: whom they serve, where they are written, what room they have."""
+"""Rules for copies of remote experts: which dies they serve, where they are written, how much space they have."""
 
 from __future__ import annotations
 
@@ -10,22 +10,23 @@ from wss.errors import CHECKED
 
 @dataclass(frozen=True, kw_only=True)
 class CopyRules:
-    """What happens to an expert that a prediction keeps. The defaults are the paper's.
+    """Rules for the experts that a prediction keeps. The defaults are the paper's.
 
-    A die reads an expert at most once in a layer run, so a copy first serves the next step, and the allocation learns
-    of it then.
+    A die reads an expert at most once per layer run, so a copy is first used in the next step. The allocation's view
+    shows it from then on.
 
     Parameters
     ----------
     serve
-        The dies that may read a copy: its own alone, as the paper translates addresses on each die by a table of its
-        own copies; or all, for which each die needs a table of every die's copies.
+        Which dies may read a copy. "own_die": only its own die, as in the paper, where each die translates addresses
+        with a table of its own copies. "all_dies": every die; each die then needs a table of every die's copies.
     llc
         Whether a copy is written to the LLC of its die as well as to the HBM.
     room
-        Where copies lie: in what weights and activation buffers leave `free`, or in the `reserve` of the HBM.
+        Where copies lie. "free": in the bytes that weights and activation buffers leave. "reserve": in the reserve of
+        the HBM.
     prefill
-        Whether copies are made in the prefill too. In the paper, other hardware runs it.
+        Whether copies are also made during prefill. In the paper, other hardware runs the prefill.
     """
 
     __pydantic_config__ = CHECKED

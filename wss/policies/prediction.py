@@ -1,4 +1,4 @@
-"""Prediction: which experts each die will want again, from routing that has happened."""
+"""Prediction: which experts each die will use again, from past routing."""
 
 from __future__ import annotations
 
@@ -18,28 +18,29 @@ PREDICTION_NEEDS = ("nothing", "pairs", "prefill", "decayed", "next")
 
 
 class Prediction(Protocol):
-    """Says which of the experts that a die reads now are worth keeping; a pure function.
+    """Selects the remote experts worth a copy, among those that a die reads now; a pure function.
 
-    What it is shown as *heat* is what the class says that it `needs`, a class attribute, "pairs" if there is none:
+    The class attribute `needs` selects the contents of *heat*; the default is "pairs":
 
     * "pairs": *heat*[i, j] counts how often, in this layer and up to this layer run, a token sent to expert i was
       followed by a token of the same request sent to expert j, [experts, experts];
-    * "prefill": the same, of the prefill alone;
-    * "decayed": the same, a pair of n steps ago counting 2^(-n / half_life), an attribute;
-    * "next": which experts each die will compute in the layer's next layer run, [dies, experts], 0 or 1: an oracle;
+    * "prefill": the same, for the prefill only;
+    * "decayed": the same, but a pair of n steps ago counts 2^(-n / half_life); half_life is an attribute;
+    * "next", for oracles only: the experts that each die computes in the layer's next layer run, [dies, experts], 0 or
+      1;
     * "nothing": zeros, [experts, experts].
     """
 
     def wanted(self, heat: IntArray | FloatArray, plan: Plan) -> BoolArray:
-        """Return which tasks fetch an expert that their die will want, [tasks]."""
+        """Return the tasks whose expert is fetched and predicted to be used again by their die, bool [tasks]."""
         ...
 
 
 class Expecting(Prediction, Protocol):
-    """A prediction that can tell a caching rule how much it expects of a copy."""
+    """A prediction that also gives caching rules the predicted use of a copy."""
 
     def expected(self, heat: IntArray | FloatArray, plan: Plan, num_dies: int) -> FloatArray:
-        """Return how much use is expected of each expert on each die in the layer's next layer run, [dies, experts]."""
+        """Return the predicted use of each expert on each die in the layer's next layer run, [dies, experts]."""
         ...
 
 
@@ -58,14 +59,14 @@ class Never:
 
 @dataclass(frozen=True, kw_only=True)
 class Always:
-    """Keep all that is fetched: what stays is left to the caching rule."""
+    """Keep every fetched expert; the caching rule decides what stays."""
 
     __pydantic_config__ = CHECKED
 
     needs: ClassVar[str] = "nothing"
 
     def wanted(self, heat: IntArray | FloatArray, plan: Plan) -> BoolArray:
-        """Return what is remote."""
+        """Return the remote tasks."""
         return plan.remote
 
 
@@ -76,8 +77,8 @@ class TokenHeatmap:
     Parameters
     ----------
     share
-        How many experts of a row count as its top, as a share of all experts (rounded up). Experts never seen to
-        follow are not wanted, whatever their rank; equal counts go to the lower expert.
+        Size of a row's top, as a share of all experts (rounded up). Experts with a count of zero are never in it. Ties:
+        the lower expert.
     """
 
     __pydantic_config__ = CHECKED
@@ -87,27 +88,27 @@ class TokenHeatmap:
     share: Annotated[float, Gt(0), Le(1)] = 0.2
 
     def wanted(self, heat: IntArray | FloatArray, plan: Plan) -> BoolArray:
-        """Return the remote tasks whose expert is in the union of their die's rows' tops."""
+        """Return the remote tasks whose expert is at the top of any row of their die, [tasks]."""
         top = math.ceil(self.share * len(heat))
         wanted: BoolArray = _in_tops(heat, top, plan.expert, plan.die, plan.remote)
         return wanted
 
     def expected(self, heat: IntArray | FloatArray, plan: Plan, num_dies: int) -> FloatArray:
-        """Return the tokens of each expert that should follow those which each die computes now, [dies, experts]."""
+        """Return the tokens of each expert predicted to follow those that each die computes now, [dies, experts]."""
         expected: FloatArray = _followers(heat, plan.expert, plan.die, plan.tokens, num_dies)
         return expected
 
 
 @dataclass(frozen=True, kw_only=True)
 class PrefillHeatmap(TokenHeatmap):
-    """The token heatmap of the prefill, as it stands when decode begins (the paper's insight 1)."""
+    """The token heatmap of the prefill, as at the start of decode (the paper's insight 1)."""
 
     needs: ClassVar[str] = "prefill"
 
 
 @dataclass(frozen=True, kw_only=True)
 class DecayingHeatmap(TokenHeatmap):
-    """The token heatmap, in which what was seen *half_life* steps ago counts half; the prefill is one step."""
+    """The token heatmap in which a pair counts half after *half_life* steps; the prefill is one step."""
 
     needs: ClassVar[str] = "decayed"
 
@@ -116,25 +117,25 @@ class DecayingHeatmap(TokenHeatmap):
 
 @dataclass(frozen=True, kw_only=True)
 class Oracle:
-    """What the die will compute again in the layer's next layer run; an oracle: it knows the next step's routing."""
+    """What the die computes again in the layer's next layer run; an oracle: it uses the next step's routing."""
 
     __pydantic_config__ = CHECKED
 
     needs: ClassVar[str] = "next"
 
     def wanted(self, heat: IntArray | FloatArray, plan: Plan) -> BoolArray:
-        """Return the remote tasks whose expert their die computes in the next step."""
+        """Return the remote tasks whose expert their die computes in the next step, [tasks]."""
         wanted: BoolArray = plan.remote & (heat[plan.die, plan.expert] > 0)
         return wanted
 
     def expected(self, heat: IntArray | FloatArray, plan: Plan, num_dies: int) -> FloatArray:
-        """Return 1 where the die computes the expert in the next step, else 0, [dies, experts]."""
+        """Return 1 if the die computes the expert in the next step, else 0, [dies, experts]."""
         return heat.astype(np.float64)
 
 
 @numba.njit(cache=True, nogil=True)
 def _is_top(row, entry, count):  # type: ignore[no-untyped-def]
-    """Whether an entry is above zero and among the *count* largest of a *row*, equal ones from the left."""
+    """Whether an entry is above zero and among the *count* largest of a *row*; ties: from the left."""
     mine = row[entry]
     if mine <= 0:
         return False
@@ -148,7 +149,7 @@ def _is_top(row, entry, count):  # type: ignore[no-untyped-def]
 def _in_tops(heat, count, expert, die, remote):  # type: ignore[no-untyped-def]
     """Return which *remote* tasks have an expert in the top *count* of any row that their die computes, [tasks].
 
-    Only the entries asked for are ranked: a die fetches few experts, and most are in the top of the first row seen.
+    Only entries of fetched experts are ranked: a die fetches few experts, and most are in the top of the first row.
     """
     by_die = stable_order(die)
     result = np.zeros(expert.size, np.bool_)

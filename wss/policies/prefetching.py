@@ -1,4 +1,4 @@
-"""Prefetching: what each die, when it is done with a layer run, should read into its LLC for the next layer."""
+"""Prefetching: which experts of the next layer each idle die reads into its LLC."""
 
 from __future__ import annotations
 
@@ -15,20 +15,20 @@ PREFETCHING_NEEDS = ("tokens", "layers")
 
 
 class Prefetching(Protocol):
-    """Says which experts of the next layer a die should have in its LLC; a pure function."""
+    """Selects the experts of the next layer that a die should have in its LLC; a pure function."""
 
     def ahead(self, seen: IntArray | FloatArray, holders: BoolArray, slots: int) -> IntArray:
-        """Return experts of the next layer for each die, most wanted first, -1 where there is none, [dies, any].
+        """Return experts of the next layer for each die, highest priority first, padded with -1, [dies, any].
 
         Parameters
         ----------
         seen
-            Tokens that each expert of the next layer has had up to now, [experts]; if the class attribute `needs` is
-            "layers", tokens that are expected of each in the next layer run, by `followers`.
+            Tokens of each expert of the next layer so far, [experts]. If the class attribute `needs` is "layers":
+            tokens predicted for each in the next layer run, by `followers`.
         holders
-            Which dies hold each of them in their HBM, [experts, dies]; a die can only prefetch what it holds.
+            The dies that hold each of them in their HBM, [experts, dies]; a die can only prefetch what it holds.
         slots
-            How many experts an LLC has room for.
+            Number of experts that fit in an LLC.
         """
         ...
 
@@ -40,18 +40,18 @@ class NoPrefetch:
     __pydantic_config__ = CHECKED
 
     def ahead(self, seen: IntArray | FloatArray, holders: BoolArray, slots: int) -> IntArray:
-        """Return nothing for any die."""
+        """Return no expert for any die."""
         return np.zeros((holders.shape[1], 0), np.int64)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Popular:
-    """The experts of the die that have had most tokens so far; of equals the lower expert."""
+    """The experts of the die with the most tokens so far; ties: the lower expert."""
 
     __pydantic_config__ = CHECKED
 
     def ahead(self, seen: IntArray | FloatArray, holders: BoolArray, slots: int) -> IntArray:
-        """Return the *slots* most popular of what each die holds, [dies, slots]."""
+        """Return the *slots* most popular experts that each die holds, [dies, slots]."""
         score = np.where(holders.T, seen, 0)
         best = np.argsort(-score, axis=1, kind="stable")[:, :slots]
         return np.where(np.take_along_axis(score, best, axis=1) > 0, best, -1)
@@ -59,16 +59,16 @@ class Popular:
 
 @dataclass(frozen=True, kw_only=True)
 class LayerHeatmap(Popular):
-    """The experts of the die that the tokens of this layer run should want next, by what followed in the next layer.
+    """The experts of the die with the most predicted tokens, from the transitions to the next layer.
 
-    After the last layer, and where nothing has followed yet, the popular ones.
+    After the last layer, and if no transitions are recorded yet, the popular experts.
     """
 
     needs: ClassVar[str] = "layers"
 
 
 def followers(counts: IntArray, heat: IntArray, seen: IntArray) -> FloatArray:
-    """Return the tokens that each expert of the next layer should have, [experts].
+    """Return the predicted tokens of each expert of the next layer, [experts].
 
     Of the *counts*[i] tokens of expert i of this layer, heat[i, j] / sum of heat[i] go to expert j.
 
@@ -79,7 +79,7 @@ def followers(counts: IntArray, heat: IntArray, seen: IntArray) -> FloatArray:
     heat
         How often a token of expert i of this layer was sent to expert j of the next one, [experts, experts].
     seen
-        Tokens that the next layer's experts have had; the answer where *heat* has nothing of any of *counts*.
+        Tokens of each expert of the next layer so far, [experts]; returned if *heat* has no entry for any of *counts*.
     """
     expected: FloatArray = _followers(counts, heat)
     return expected if expected.any() else seen.astype(np.float64)

@@ -1,4 +1,4 @@
-"""A policy is a value for each question; the paper's five, and others, by name."""
+"""Policies by name: the paper's five, and others. A policy has one value for each of its parts."""
 
 from __future__ import annotations
 
@@ -32,9 +32,10 @@ from wss.traces.load_history import LoadHistorySpec
 
 @dataclass(frozen=True, kw_only=True)
 class Policy:
-    """Where experts live, who computes them, what is worth a copy, what is given up for it, what is read ahead.
+    """A policy: its placement, allocation, prediction, caching, prefetching and rebalancing.
 
-    And when experts are placed anew. *history* tells by what they are placed first: None by the prefill of the batch.
+    *copies* are the rules for copies. *history* is the load history of the first placement; None: the prefill of the
+    batch.
     """
 
     name: str
@@ -55,100 +56,100 @@ POLICIES: dict[str, Policy] = {
         Policy(
             name="base",
             allocation=InTurn(),
-            about="location-oblivious: whole experts in turn over the dies, weights fetched from their homes",
+            about="location-oblivious: whole experts round-robin over the dies, weights read from their homes",
         ),
         Policy(
             name="base_even",
             allocation=Chunked(),
-            about="location-oblivious, as the paper's text has it: equal stretches of the tokens on all dies",
+            about="location-oblivious, as in the paper's text: an equal stretch of the tokens on each die",
         ),
-        Policy(name="ep", allocation=Home(), about="expert parallelism: every expert computed where it lives"),
+        Policy(name="ep", allocation=Home(), about="expert parallelism: every expert is computed at its home"),
         Policy(
             name="pred",
             allocation=InTurn(),
             prediction=TokenHeatmap(),
-            about="base, and a predictor keeps copies of experts fetched from afar",
+            about="base, with a predictor that keeps copies of remote experts",
         ),
         Policy(name="allo", allocation=Algorithm1(), about="Algorithm 1: tokens in blocks to dies near the weights"),
         Policy(
             name="allo_pred",
             allocation=Algorithm1(),
             prediction=TokenHeatmap(),
-            about="Algorithm 1 that sees the copies of the predictor",
+            about="Algorithm 1, with the copies of the predictor in its view",
         ),
         Policy(
             name="remap",
             placement=Remap(),
             allocation=Home(),
-            about="the paper's Remap: ep on experts placed evenly by what the prefill asked for",
+            about="the paper's Remap: ep on experts placed evenly by the prefill load",
         ),
         Policy(
             name="dup",
             placement=Dup(),
             allocation=Even(),
-            about="the paper's Dup: ep with one copy a die, each of what lowers the largest load of the prefill most",
+            about="the paper's Dup: ep with one replica per die, each where it lowers the largest prefill load most",
         ),
         Policy(
             name="eplb",
             placement=Eplb(),
             allocation=Even(),
-            about="DeepSeek's EPLB on the prefill: popular experts replicated, all packed evenly",
+            about="DeepSeek's EPLB on the prefill load: popular experts replicated, all packed evenly",
         ),
         Policy(
             name="eplb_nearest",
             placement=Eplb(),
             allocation=Nearest(),
-            about="eplb, but each die sends its tokens to the nearest replica, whatever it has to do already",
+            about="eplb, but each die sends its tokens to the nearest replica, whatever its load",
         ),
         Policy(
             name="eplb_online",
             placement=Eplb(),
             allocation=Even(),
             rebalancing=Every(),
-            about="eplb again every 16 steps on the load of the last 32, weights moved on idle links",
+            about="eplb repeated every 16 steps on the load of the last 32, weights moved in the background",
         ),
         Policy(
             name="remap_online",
             placement=Remap(),
             allocation=Home(),
             rebalancing=Every(),
-            about="remap again every 16 steps on the load of the last 32, weights moved on idle links",
+            about="remap repeated every 16 steps on the load of the last 32, weights moved in the background",
         ),
         Policy(
             name="popular",
             placement=PopularEverywhere(),
             allocation=Even(),
-            about="insight 4: ep, and the most popular expert of the prefill on every die",
+            about="insight 4: ep, with the most popular expert of the prefill on every die",
         ),
         Policy(
             name="separated",
             placement=Separated(),
             allocation=Home(),
-            about="insight 5: ep on experts placed apart from those they shared tokens of the prefill with",
+            about="insight 5: ep, with experts that shared tokens in the prefill on different dies",
         ),
         Policy(
             name="prefill_guided",
             placement=Remap(),
             allocation=Algorithm1(),
-            about="Algorithm 1 on experts placed evenly by what the prefill asked for",
+            about="Algorithm 1 on experts placed evenly by the prefill load",
         ),
         Policy(
             name="near",
             placement=Near(),
             allocation=Algorithm1(),
-            about="Algorithm 1, and replicas where the prefill says that they save most byte-hops",
+            about="Algorithm 1, with replicas where they save the most byte-hops of the prefill load",
         ),
         Policy(
             name="oracle_best",
             placement=OracleBest(),
             allocation=Home(),
-            about="an oracle, no policy: Remap that knows the decode to come",
+            about="an oracle, no policy: Remap on the load of the decode to come",
         ),
         Policy(
             name="oracle_worst",
             placement=OracleWorst(),
             allocation=Home(),
-            about="an oracle, no policy: what the decode asks for most, all together on few dies",
+            about="an oracle, no policy: the costliest experts of the decode together on few dies",
         ),
         Policy(
             name="balanced",
@@ -160,33 +161,33 @@ POLICIES: dict[str, Policy] = {
             allocation=Balanced(),
             prediction=TokenHeatmap(),
             copies=CopyRules(serve="all_dies"),
-            about="ours: balanced that reads from any copy of the predictor",
+            about="ours: balanced, reading from any copy of the predictor",
         ),
         Policy(
             name="pred_prefill",
             allocation=InTurn(),
             prediction=PrefillHeatmap(),
-            about="insight 1: pred by the heatmap of the prefill alone",
+            about="insight 1: pred with the heatmap of the prefill only",
         ),
         Policy(
             name="pred_decaying",
             allocation=InTurn(),
             prediction=DecayingHeatmap(),
-            about="pred by a heatmap in which what was seen long ago counts less",
+            about="pred with a heatmap in which older pairs count less",
         ),
         Policy(
             name="pred_lfu",
             allocation=InTurn(),
             prediction=TokenHeatmap(),
             caching=Lfu(),
-            about="pred that does without what the die has used least, held or new",
+            about="pred that evicts the copy its die has used least, held or new",
         ),
         Policy(
             name="pred_heatmap",
             allocation=InTurn(),
             prediction=TokenHeatmap(),
             caching=Heatmap(),
-            about="pred that does without what the heatmap expects least of, held or new",
+            about="pred that evicts the copy with the least predicted use, held or new",
         ),
         Policy(
             name="cross_hierarchy",
@@ -194,20 +195,20 @@ POLICIES: dict[str, Policy] = {
             prediction=TokenHeatmap(),
             caching=Heatmap(),
             prefetching=LayerHeatmap(),
-            about="insight 2: allo_pred with the token heatmap for the HBM, and the layer heatmap for the LLC",
+            about="insight 2: allo_pred with the token heatmap for the HBM and the layer heatmap for the LLC",
         ),
         Policy(
             name="pred_oracle",
             allocation=InTurn(),
             prediction=Oracle(),
-            about="an oracle, no policy: pred that keeps what its die computes again in the next step",
+            about="an oracle, no policy: pred that keeps the experts its die computes again in the next step",
         ),
         Policy(
             name="belady",
             allocation=InTurn(),
             prediction=Always(),
             caching=Belady(),
-            about="an oracle, no policy: base with copies of what is used again soonest; no caching rule fetches less",
+            about="an oracle, no policy: base that keeps the copies used again soonest; no caching rule fetches less",
         ),
     )
 }

@@ -1,8 +1,8 @@
-"""Rebalancing: when experts are placed anew while decode runs, and by which of the load seen so far.
+"""Rebalancing: when to place experts again during decode, and by which past load.
 
-The policy's placement is asked again with that load. Three rules keep what has to move small, and all are pure
-functions of what has happened: a new layout may be a renumbering of the old one (`matched`), a layer moves only where
-that is foreseen to be worth it (`worthwhile`), and an expert that lies where it should is not moved.
+The policy's placement is computed again from that load. Three rules limit how much moves, all pure functions of the
+past: a new layout may be a renumbering of the old one (`matched`), a layer moves only if the predicted gain is worth it
+(`worthwhile`), and an expert that already lies where it should is not moved.
 """
 
 from __future__ import annotations
@@ -23,19 +23,19 @@ How = Literal["blocking", "background"]
 
 
 class Rebalancing(Protocol):
-    """Says, before a decode step, whether to place experts anew, and by which load.
+    """Decides before each decode step whether to place experts again, and by which load.
 
-    Attributes of a class, where it has them, say how weights move: ``how``, "blocking" (all before the step, which
-    waits; so it is without the attribute) or "background" (with what layer runs leave of HBMs and links), and ``gain``,
-    by which share of the largest die's time a layer has to get better to be moved at all (0: any layer that changes). A
-    class with a ``history`` (`LoadHistorySpec`) is handed its loads, [layers, experts], after *counts*.
+    Optional class attributes define how weights move. ``how`` is "blocking" (the default; the step waits until all have
+    moved) or "background" (with the HBM and link bandwidth that layer runs leave). ``gain`` is the share of the largest
+    die's time by which a layer has to improve to be moved (0: any layer that changes). If a class has a ``history``
+    (`LoadHistorySpec`), its loads, [layers, experts], are passed after *counts*.
     """
 
     def look_back(self, counts: IntArray) -> IntArray | None:
         """Return the load to place by, [layers, experts], or None to leave experts where they are.
 
-        *counts* is the tokens of each expert in the decode steps so far, the first first, [steps, layers, experts];
-        layers are those that are run.
+        *counts* is the tokens of each expert in the decode steps so far, in order, [steps, layers, experts]; layers
+        are those that are run.
         """
         ...
 
@@ -53,14 +53,14 @@ class NoRebalancing:
 
 @dataclass(frozen=True, kw_only=True)
 class Every:
-    """Every so many decode steps, by the load of the last ones.
+    """Every *steps* decode steps, by the load of the last *window* steps.
 
     Parameters
     ----------
     steps
         Decode steps from one rebalancing to the next.
     window
-        Decode steps looked back on, as far as there have been so many.
+        Decode steps whose load is used, or all so far if there are fewer.
     how, gain
         As in `Rebalancing`.
     """
@@ -73,7 +73,7 @@ class Every:
     gain: Annotated[float, Ge(0), Le(1)] = 0.0
 
     def look_back(self, counts: IntArray) -> IntArray | None:
-        """Return the tokens of the last *window* steps, [layers, experts], when *steps* more have been done."""
+        """Return the tokens of the last *window* steps, [layers, experts], after every *steps* steps; else None."""
         if len(counts) % self.steps:
             return None
         load: IntArray = counts[-self.window :].sum(axis=0)
@@ -82,14 +82,14 @@ class Every:
 
 @dataclass(frozen=True, kw_only=True)
 class Coming:
-    """Once, for a workload that is known to come: by the loads of what was served of it before.
+    """Once, for a workload that is known to come: by the loads of its requests served before.
 
     Parameters
     ----------
     at
-        The decode step before which experts set out for their new places.
+        The decode step before which experts begin to move.
     history
-        What was served before.
+        The load history.
     how, gain
         As in `Rebalancing`.
     """
@@ -102,7 +102,7 @@ class Coming:
     gain: Annotated[float, Ge(0), Le(1)] = 0.0
 
     def look_back(self, counts: IntArray, earlier: IntArray | None = None) -> IntArray | None:
-        """Return *earlier*, the load that the history tells, [layers, experts], when step *at* is next."""
+        """Return *earlier*, the load from the history, [layers, experts], if step *at* is next; else None."""
         return earlier if len(counts) == self.at - 1 else None
 
 
@@ -110,11 +110,12 @@ REBALANCINGS: dict[str, type[Rebalancing]] = {"none": NoRebalancing, "every": Ev
 
 
 def matched(now: IntArray, then: IntArray) -> IntArray:
-    """Renumber the dies of *then*, layer by layer, so that most experts lie where they do *now*.
+    """Renumber the dies of *then*, layer by layer, so that as many experts as possible stay where they are *now*.
 
-    Both are replicas on each die, [layers, experts, dies]. Only for layouts to which one die is as good as another.
+    This is a linear assignment per layer. Both arrays are replicas on each die, [layers, experts, dies]. Only for
+    layouts in which dies are interchangeable.
     """
-    from scipy.optimize import linear_sum_assignment  # noqa: PLC0415 - slow to import, and seldom needed
+    from scipy.optimize import linear_sum_assignment  # noqa: PLC0415 - slow to import, and rarely needed
 
     renumbered = np.empty_like(then)
     for layer, (old, new) in enumerate(zip(now, then, strict=True)):
@@ -125,18 +126,18 @@ def matched(now: IntArray, then: IntArray) -> IntArray:
 
 
 def worthwhile(now: IntArray, then: IntArray, tokens: FloatArray, history: PlacementView, gain: float) -> IntArray:
-    """Return *then* for the layers in which it makes the largest die's time less by the share *gain*, else *now*.
+    """Return *then* for layers in which it shortens the largest die's time by at least the share *gain*, else *now*.
 
     Parameters
     ----------
     now, then
         Replicas on each die, [layers, experts, dies].
     tokens
-        Expected tokens of each expert in a layer run, [layers, experts], in equal parts on all its replicas.
+        Expected tokens of each expert in a layer run, [layers, experts], split equally over all its replicas.
     history
-        Knows what tokens cost.
+        The view that gives the costs of tokens.
     gain
-        0 for any layer.
+        0 to return *then* for all layers.
     """
     if gain == 0:
         return then

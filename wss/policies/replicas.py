@@ -1,4 +1,4 @@
-"""What each die gets of an expert's tokens if every replica has an equal part, as engines divide them."""
+"""Tokens of each die if every replica of an expert gets an equal part, as engines split them."""
 
 from __future__ import annotations
 
@@ -8,28 +8,28 @@ import numpy as np
 
 @numba.njit(cache=True, nogil=True)
 def equal_parts(counts, replicas):  # type: ignore[no-untyped-def]
-    """Return the tokens of each expert that each die gets, [experts, dies]; parts differ by at most one token.
+    """Return the tokens of each expert on each die, [experts, dies]; parts differ by at most one token.
 
-    Tokens that do not divide go, one by one, to a replica on the die that is furthest below its exact share of all
-    experts so far; of equals, the lowest. Experts are gone through by number. So a die gets what exact parts would give
-    it, but for about one token.
+    The tokens of the remainder go, one by one, to a replica on the die that is furthest below its exact share of all
+    experts so far (ties: the lowest die). Experts are processed by index. So the total of each die is within about one
+    token of its exact share.
 
     Parameters
     ----------
     counts
         Tokens of each expert, [experts].
     replicas
-        Of each expert on each die, [experts, dies]; experts with tokens have one at least.
+        Replicas of each expert on each die, [experts, dies]; experts with tokens have at least one.
     """
     num_experts, num_dies = replicas.shape
     tokens = np.zeros((num_experts, num_dies), np.int64)
-    behind = np.zeros(num_dies)  # tokens, of the exact share
+    behind = np.zeros(num_dies)  # tokens below the exact share
     for expert in range(num_experts):
         if counts[expert] == 0:
             continue
         total = replicas[expert].sum()
         each, left = divmod(counts[expert], total)
-        free = np.zeros(num_dies, np.int64)  # replicas that have no more than the others yet
+        free = np.zeros(num_dies, np.int64)  # replicas without a token of the remainder
         for die in range(num_dies):
             free[die] = replicas[expert, die]
             tokens[expert, die] = each * free[die]

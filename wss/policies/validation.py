@@ -1,6 +1,6 @@
-"""Asking policies, which may be a user's own: every answer is checked before anything is done with it.
+"""Calls to policies, which may be a user's own: every result is checked before it is used.
 
-What a policy is shown cannot be written to, and what it answers is copied before it is used.
+Views are read-only, and results are copied before they are used.
 """
 
 from __future__ import annotations
@@ -22,25 +22,25 @@ T = TypeVar("T")
 
 MOST_REPLICAS = 4096  # of an expert on one die
 
-_WARNED: dict[Any, Any] = {}  # the warnings that were shown, each once
+_WARNED: dict[Any, Any] = {}  # the warnings shown so far, so that each is shown once
 
 
 def sealed(array: Any) -> Any:
-    """Return a copy of *array* that cannot be written to, nor can what it is a copy of."""
+    """Return a read-only copy of *array*."""
     copy = np.array(array)
     copy.flags.writeable = False
     return copy
 
 
 def ask(policy: str, what: str, question: Callable[..., T], *arguments: Any) -> T:
-    """Ask a policy's part, and turn whatever it raises into one line.
+    """Call a part of a policy; turn any exception into a one-line error.
 
-    Warnings are kept back until it has answered: before the line of an error they would only hide it.
+    Warnings are shown after the call returns. If it fails they are dropped: they would only hide the error line.
 
     Raises
     ------
     ConfigError
-        If it raises anything; the line names the place.
+        If the call raises anything; the message names file and line.
     """
     try:
         with warnings.catch_warnings(record=True) as warned:
@@ -54,7 +54,7 @@ def ask(policy: str, what: str, question: Callable[..., T], *arguments: Any) -> 
         where = f"{Path(at.filename).name}:{at.lineno}"
         reason = " ".join(str(error).split())[:200]
         raise ConfigError(
-            f"policy {policy}: its {what} failed at {where} ({type(error).__name__}: {reason}); mend it"
+            f"policy {policy}: its {what} failed at {where} ({type(error).__name__}: {reason}); fix it"
         ) from error
     for warning in warned:
         warnings.warn_explicit(warning.message, warning.category, warning.filename, warning.lineno, registry=_WARNED)
@@ -62,23 +62,23 @@ def ask(policy: str, what: str, question: Callable[..., T], *arguments: Any) -> 
 
 
 def _array(value: Any, what: str) -> Any:
-    """Return *value* as an array, or raise ConfigError if it is none, as ragged lists are."""
+    """Return *value* as an array; raise ConfigError if it is not one, such as ragged lists."""
     try:
         return np.asarray(value)
     except ValueError as error:
-        raise ConfigError(f"{what} is no array ({error}); give all rows one length") from None
+        raise ConfigError(f"{what} is not an array ({error}); give all rows one length") from None
 
 
 def checked_number(value: Any, what: str, *, above_zero: bool = False) -> float:
-    """Return the number *value*, from 0 on, or above; raise ConfigError, which calls it *what*, if it is none."""
+    """Return *value* as a float >= 0, or > 0 if *above_zero*; raise ConfigError, naming it *what*, if it is not."""
     known = isinstance(value, int | float) and not isinstance(value, bool)
     if not known or not 0 <= value < np.inf or (above_zero and value == 0):
-        raise ConfigError(f"{what} is {value!r}; it should be a number {'above 0' if above_zero else 'from 0 on'}")
+        raise ConfigError(f"{what} is {value!r}; it should be a number {'above 0' if above_zero else 'of at least 0'}")
     return float(value)
 
 
 def checked_placement(placed: Any, shape: tuple[int, int, int], policy: str) -> IntArray:
-    """Return a placement as replicas on each die, [layers, experts, dies], or raise ConfigError if it is none."""
+    """Return a placement as replicas on each die, [layers, experts, dies]; raise ConfigError if it is not valid."""
     array = _array(placed, f"policy {policy}: its placement")
     fault = None
     if array.shape != shape or array.dtype.kind not in "biu":
@@ -97,17 +97,17 @@ def checked_placement(placed: Any, shape: tuple[int, int, int], policy: str) -> 
 
 
 def checked_wanted(wanted: Any, num_tasks: int, policy: str) -> BoolArray:
-    """Return a prediction as bool [tasks], or raise ConfigError if it is none."""
+    """Return a prediction as bool [tasks]; raise ConfigError if it is not one."""
     array = _array(wanted, f"policy {policy}: its prediction")
     if array.shape != (num_tasks,) or array.dtype != np.bool_:
-        what = f"is {array.dtype} {list(array.shape)}; it should be bool [{num_tasks}], one a task"
+        what = f"is {array.dtype} {list(array.shape)}; it should be bool [{num_tasks}], one per task"
         raise ConfigError(f"policy {policy}: its prediction {what}")
     result: BoolArray = array
     return result
 
 
 def checked_expected(expected: Any, shape: tuple[int, int], policy: str) -> FloatArray:
-    """Return what a prediction expects as floats [dies, experts], or raise ConfigError if it is no such thing."""
+    """Return the predicted use as floats [dies, experts]; raise ConfigError if it is not valid."""
     array = _array(expected, f"policy {policy}: what its prediction expects")
     if array.shape != shape or array.dtype.kind not in "iuf" or not np.isfinite(array).all():
         what = f"is {array.dtype} {list(array.shape)}; it should be finite numbers {list(shape)}, [dies, experts]"
@@ -117,12 +117,12 @@ def checked_expected(expected: Any, shape: tuple[int, int], policy: str) -> Floa
 
 
 def checked_load(load: Any, shape: tuple[int, ...], policy: str) -> IntArray:
-    """Return a load to rebalance by as int [layers, experts], or raise ConfigError if it is none."""
+    """Return a load to rebalance by as int [layers, experts]; raise ConfigError if it is not valid."""
     array = _array(load, f"policy {policy}: its rebalancing")
     if array.shape != shape or array.dtype.kind not in "iu" or (array < 0).any():
-        what = f"looks back on {array.dtype} {list(array.shape)}"
+        what = f"gives a load of {array.dtype} {list(array.shape)}"
         raise ConfigError(
-            f"policy {policy}: its rebalancing {what}; it should be whole numbers from 0 on, {list(shape)}, "
+            f"policy {policy}: its rebalancing {what}; it should be whole numbers of at least 0, {list(shape)}, "
             "[layers, experts]"
         )
     result: IntArray = array.astype(np.int64)
@@ -130,19 +130,19 @@ def checked_load(load: Any, shape: tuple[int, ...], policy: str) -> IntArray:
 
 
 def checked_victims(victims: Any, size: int, count: int, policy: str, rule: str) -> IntArray:
-    """Return what *rule* gives up as places of a pool of *size*, [count], or raise ConfigError if it is not that."""
-    start = f"policy {policy}: its caching, {rule}, gave up"
-    array = _array(victims, f"{start} what")
+    """Return what *rule* evicts as indices in a pool of *size*, [count]; raise ConfigError if they are not valid."""
+    start = f"policy {policy}: its caching, {rule}, evicts"
+    array = _array(victims, f"policy {policy}: the result of its caching, {rule},")
     whole = array.ndim == 1 and (array.dtype.kind in "iu" or not array.size)
     if not whole or len(array) != count or len(set(array.tolist()) & set(range(size))) != count:
-        right = f"{count} different places, whole numbers in 0..{size - 1}"
+        right = f"{count} different indices, whole numbers in 0..{size - 1}"
         raise ConfigError(f"{start} {' '.join(repr(array.tolist()).split())[:200]}; it should be {right}")
     result: IntArray = array.astype(np.int64)
     return result
 
 
 def checked_ahead(ahead: Any, holders: BoolArray, policy: str) -> list[list[int]]:
-    """Return what to prefetch as a list of experts for each die, or raise ConfigError if it is no such thing."""
+    """Return the experts to prefetch as a list for each die; raise ConfigError if they are not valid."""
     array = _array(ahead, f"policy {policy}: its prefetching")
     experts, dies = holders.shape
     fault = None
@@ -153,19 +153,20 @@ def checked_ahead(ahead: Any, holders: BoolArray, policy: str) -> list[list[int]
     elif ((array < -1) | (array >= experts)).any():
         fault = f"names experts that do not exist; there are 0..{experts - 1}, and -1 for none"
     elif not (holders.T[np.arange(dies)[:, None], array] | (array < 0)).all():
-        fault = "wants what the die does not hold; use holders"
+        fault = "names experts that the die does not hold; use holders"
     if fault:
         raise ConfigError(f"policy {policy}: its prefetching {fault}")
     return [[expert for expert in row if expert >= 0] for row in array.tolist()]
 
 
 def checked_plan(plan: Any, view: LayerView, policy: str) -> Plan:
-    """Return a sealed copy of *plan*, which copies nothing yet, or refuse it.
+    """Return a read-only copy of *plan*, without copies.
 
     Raises
     ------
     ConfigError
-        If it does not compute every token once, on dies that exist, from dies that hold the weights: a line a fault.
+        If it does not compute every token once, on dies that exist, from dies that hold the weights; one line per
+        error.
     """
     start = f"policy {policy}: its plan of layer {view.layer}"
     if not isinstance(plan, Plan):
@@ -202,17 +203,17 @@ def _broken_rules(expert: Any, die: Any, tokens: Any, source: Any, view: LayerVi
 
 
 RULES = (
-    "reads an expert from a die that does not hold it, or not for others; use view.sources, or the die itself if it is "
-    "one of view.holders",
+    "reads an expert from a die that does not hold it or does not serve others; use view.sources, or the die itself if "
+    "it is one of view.holders",
     "has a task without tokens; leave it out",
-    "does not compute every token once; hand out view.counts",
+    "does not compute every token once; assign all of view.counts",
     "has an (expert, die) twice; merge the tasks",
 )
 
 
 @numba.njit(cache=True, nogil=True)
 def _broken(expert, die, tokens, source, holders, sources, counts):  # type: ignore[no-untyped-def]
-    """Say which of the `RULES` a plan breaks whose numbers are in range."""
+    """Return for each of the `RULES` whether a plan, with all indices in range, breaks it."""
     stray, empty, wrong, twice = False, False, False, False
     left = counts.astype(np.int64)
     taken = np.zeros(holders.shape, np.bool_)

@@ -1,4 +1,4 @@
-"""What a policy may see: of a layer run, and when experts are placed; read-only arrays, no clock, no future."""
+"""Views: what a policy is given for a layer run and for a placement; read-only arrays, no clock, no future."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from wss.records import BoolArray, FloatArray, IntArray
 
 @dataclass(frozen=True, kw_only=True)
 class Costs:
-    """What things cost on an idle wafer, in seconds; policies weigh with these, the engine does not use them.
+    """Costs on an idle wafer, in seconds; for policies only, the engine does not use them.
 
     Attributes
     ----------
@@ -27,16 +27,16 @@ class Costs:
     latency
         From the issue of a read from the own HBM to its first byte.
     tile
-        Tokens of one expert are computed in whole tiles of so many.
+        Tokens per tile; tokens of one expert are computed in whole tiles.
     request
-        Bytes of requests, against the stream, for each byte that is read over links.
+        Bytes of requests, in the opposite direction, for each byte that is read over links.
     window
-        Reads that a die has in flight.
+        Reads in flight per die.
     link_reads
-        Moving one expert over each link, [links]; None where all links are alike (`link_read`).
+        Moving one expert over each link, [links]; None if all links are equal (`link_read`).
     transfers
-        Moving one expert from one die to another over idle links, requests and latency there and back included,
-        [dies, dies]; None where it is `link_read` and a `hop` for each hop.
+        Moving one expert from one die to another over idle links, including requests and latency there and back,
+        [dies, dies]; None if it is `link_read` and a `hop` for each hop.
     """
 
     hbm_read: float
@@ -53,7 +53,7 @@ class Costs:
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class LayerView:
-    """One MoE layer run as it is launched.
+    """One MoE layer run at its start.
 
     Attributes
     ----------
@@ -64,19 +64,19 @@ class LayerView:
     order
         The experts with tokens, first seen first, [active experts].
     home
-        The die that each expert was placed on (the first of them, where there are several), [experts].
+        The home of each expert: the die of its first replica, [experts].
     replicas
-        How many replicas of each expert each die holds in its HBM, [experts, dies]: the slots that the placement gave
-        it there; a copy that a prediction keeps counts as one.
+        Replicas of each expert in the HBM of each die, [experts, dies]: the slots of the placement, and one for a copy
+        that a prediction keeps.
     sources
-        The dies whose HBM other dies may read each expert from, [experts, dies]: where it was placed, and where a copy
-        lies that serves all dies. A die that holds an expert reads its own.
+        The dies whose HBM other dies may read each expert from, [experts, dies]: those with a replica, and those with a
+        copy that serves all dies. A die that holds an expert reads its own.
     hops
-        Links on the way from one die to another, [dies, dies].
+        Links on the route from one die to another, [dies, dies].
     routes
-        Numbers of these links, first link first, -1 after the last, [dies, dies, longest route].
+        Indices of these links, first link first, padded with -1, [dies, dies, longest route].
     costs
-        What a policy may weigh with.
+        Costs of reads and of computing.
     """
 
     layer: int
@@ -91,38 +91,38 @@ class LayerView:
 
     @property
     def num_dies(self) -> int:
-        """How many dies there are."""
+        """Number of dies."""
         return len(self.hops)
 
     @cached_property
     def holders(self) -> BoolArray:
-        """Which dies hold each expert in their HBM, placed or copied, [experts, dies]; read-only."""
+        """Which dies hold each expert in their HBM, as a replica or a copy, [experts, dies]; read-only."""
         holders: BoolArray = self.replicas > 0
         holders.flags.writeable = False
         return holders
 
     @property
     def nearest(self) -> int:
-        """How many links the nearest other die is away: one on a mesh, two through a switch."""
+        """Hops to the nearest other die: one on a mesh, two through a switch."""
         return int(self.hops.min(where=self.hops > 0, initial=np.iinfo(np.int64).max)) if self.num_dies > 1 else 1
 
     @property
     def link_reads(self) -> FloatArray:
-        """Seconds that one expert takes each link, [links]; read-only, as `transfers` is."""
+        """Seconds to move one expert over each link, [links]; read-only, as `transfers` is."""
         if self.costs.link_reads is not None:
             return self.costs.link_reads
         return _read_only(np.full(int(self.routes.max(initial=-1)) + 1, self.costs.link_read))
 
     @property
     def transfers(self) -> FloatArray:
-        """Seconds of moving one expert from one die to another over idle links, [dies, dies]."""
+        """Seconds to move one expert from one die to another over idle links, [dies, dies]."""
         if self.costs.transfers is not None:
             return self.costs.transfers
         return _read_only(self.costs.link_read + self.costs.hop * self.hops.astype(np.float64))
 
 
 def _read_only(array: FloatArray) -> FloatArray:
-    """Return *array*, sealed as all that a view shows: compiled policies are compiled once for both kinds of costs."""
+    """Make *array* read-only, like all arrays of a view, so numba compiles policies once for both kinds of costs."""
     array.flags.writeable = False
     return array
 
@@ -132,30 +132,30 @@ NEEDS = ("nothing", "prefill", "pairs", "decode")  # of a placement
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class PlacementView:
-    """What is known when experts are placed, before decode.
+    """What a placement is given, before decode.
 
     Attributes
     ----------
     layers
-        The absolute number of each MoE layer of the model.
+        The absolute index of each MoE layer of the model.
     load
-        Tokens that each expert has had in the prefill of the batch, [layers, experts]; zero where nothing is known, as
-        in layers that are not run. Of the decode to come, if the placement is an oracle (``needs = "decode"``).
+        Tokens of each expert in the prefill of the batch, [layers, experts]; zero if unknown, as in layers that are not
+        run. If the placement is an oracle (``needs = "decode"``): those of the decode to come.
     pairs
         How often two experts had the same token in the prefill, [layers, experts, experts], symmetric, zero on the
-        diagonal; None unless the placement asks for it (``needs = "pairs"``).
+        diagonal; None unless the placement has ``needs = "pairs"``.
     tokens
         Tokens of all experts together in one layer run of a full batch.
     room
-        How many experts, of all layers together, a die has room for, with the buffers of a whole layer run beside them.
+        How many experts, of all layers together, fit in a die's HBM beside the buffers of a whole layer run.
     coordinates
         x and y of each die, [dies, 2].
     costs
-        What a placement may weigh with.
+        Costs of reads and of computing.
     num_model_layers
-        How many layers the model has, dense ones too; 0 if unknown.
+        Layers of the model, including dense ones; 0 if unknown.
     groups
-        Groups of neighbouring experts between which the model's router chooses first; 1 for none.
+        Groups of neighbouring experts from which the model's router selects first; 1 for none.
     """
 
     layers: tuple[int, ...]
@@ -170,27 +170,27 @@ class PlacementView:
 
     @property
     def num_layers(self) -> int:
-        """How many MoE layers the model has."""
+        """Number of MoE layers of the model."""
         return len(self.layers)
 
     @property
     def num_experts(self) -> int:
-        """How many experts a layer has."""
+        """Number of experts per layer."""
         return int(self.load.shape[1])
 
     @property
     def num_dies(self) -> int:
-        """How many dies there are."""
+        """Number of dies."""
         return len(self.coordinates)
 
     @property
     def share(self) -> int:
-        """How many experts of a layer a die holds, if each is placed once and evenly: E/D, rounded up."""
+        """Experts of a layer per die, if each is placed once and evenly: E/D, rounded up."""
         return -(-self.num_experts // self.num_dies)
 
     @cached_property
     def expected(self) -> FloatArray:
-        """Tokens that each expert will have in a layer run if routing stays as seen; all alike in a layer not seen."""
+        """Expected tokens of each expert in a layer run if routing does not change; equal in layers without load."""
         seen = self.load.sum(axis=1, keepdims=True)
         known = np.where(seen > 0, self.load, 1.0)
         expected: FloatArray = known * (self.tokens / known.sum(axis=1, keepdims=True))
@@ -198,13 +198,13 @@ class PlacementView:
         return expected
 
     def seconds(self, tokens: FloatArray) -> FloatArray:
-        """Return what experts with *tokens* take a die: reading or computing, whichever is longer (a roofline).
+        """Return the time of each expert with *tokens* on a die: reading or computing, the longer one (a roofline).
 
-        Less than one token a layer run is a read every so many layer runs.
+        An expert with less than one token per layer run is read only in that share of layer runs.
         """
         seconds: FloatArray = np.maximum(np.minimum(tokens, 1.0) * self.costs.hbm_read, tokens * self.costs.token)
         return seconds
 
     def slots(self, extra: int) -> int:
-        """Return how many experts of a layer a die may hold: its share and *extra*, as far as there is room."""
+        """Return how many experts of a layer a die may hold: its share and up to *extra*, limited by its room."""
         return self.share + max(0, min(extra, self.room // self.num_layers - self.share))

@@ -1,4 +1,4 @@
-"""The contract that every policy keeps, as a suite that a user runs on a policy of their own.
+"""A test suite for the policy contract, to run on a policy of your own.
 
     from wss.policies import Policy
     from wss.testing import PolicyContract
@@ -6,7 +6,7 @@
     class TestMine(PolicyContract):
         policy = Policy(name="mine", allocation=LeastLoaded())
 
-is all that pytest needs; ``check_policy(policy)`` does the same at once, without pytest.
+is all that pytest needs. ``check_policy(policy)`` runs the same checks without pytest.
 """
 
 from wss.testing.cases import WAFERS

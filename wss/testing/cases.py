@@ -1,4 +1,4 @@
-"""What policies are tried on: wafers whole and damaged, and layer runs with all that is awkward about them."""
+"""Test cases for policies: healthy and damaged wafers, and layer runs with edge cases."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from wss.traces.synthetic.spec import SynthSpec
 BATCH = 2048
 Engine = Literal["auto", "simpy", "compiled"]
 
-# The wafers: a preset, what is changed of it, and what is broken.
+# The wafers: a preset, changes to it, and its faults.
 _DAMAGE = FaultSpec(dies=((0, 0), (2, 2)), links=(((3, 3), (4, 3)),))
 _WAFERS: dict[str, tuple[str, dict[str, object], FaultSpec | None]] = {
     "5x5": ("dojo", {}, None),
@@ -56,7 +56,7 @@ def model_of(num_experts: int) -> ModelShape:
 
 
 def with_room(wafer: Wafer, model: ModelShape, extra: int | None) -> Wafer:
-    """Return *wafer* with HBMs that hold an even share of all layers and *extra* experts, None for as they are.
+    """Return *wafer* with HBM for an even share of all layers and *extra* experts per die; None for no change.
 
     The buffers of a whole layer run fit beside them.
     """
@@ -70,11 +70,11 @@ def with_room(wafer: Wafer, model: ModelShape, extra: int | None) -> Wafer:
 
 
 def experiment_of(policy: Policy, wafer: Wafer, model: ModelShape, engine: Engine) -> Experiment:
-    """Return the experiment in which *policy* is tried; the first and the last layer are run."""
+    """Return the experiment in which *policy* is tried; it runs the first and the last layer."""
     return Experiment(
         model=model,
         wafer=wafer.spec,
-        trace=SynthSpec(requests=8, prompt_max=8),  # what experts met is made up from this; layer runs are `replay_of`
+        trace=SynthSpec(requests=8, prompt_max=8),  # gives only the co-activations; layer runs are `replay_of`
         batch=BATCH,
         steps=len(STEPS) - 1,
         layers=(model.moe_layers[0], model.moe_layers[-1]),
@@ -86,9 +86,9 @@ def experiment_of(policy: Policy, wafer: Wafer, model: ModelShape, engine: Engin
 
 @dataclass(frozen=True)
 class Step:
-    """One step of the trial: what it is called, how many requests have a token, and which expert each token has.
+    """One step of the trial: its label, the number of requests with a token, and the expert of each token.
 
-    *expert* is given the number of each request, [requests], how many experts there are, and draws.
+    *expert* takes the index of each request, [requests], the number of experts, and a random generator.
     """
 
     label: str
@@ -97,7 +97,7 @@ class Step:
 
 
 def _skewed(request: IntArray, experts: int, draws: np.random.Generator) -> IntArray:
-    """Draw experts by Zipf's law, the popular ones anywhere."""
+    """Draw experts from Zipf's law, with the popular ones at random indices."""
     popular: IntArray = draws.permutation(experts)
     return popular[draws.zipf(1.4, len(request)) % experts]
 
@@ -117,7 +117,7 @@ STEPS = (
 
 @cache
 def _requests(num_experts: int, *, prefill: bool) -> list[RequestRouting]:
-    """Return the requests whose replay has the layer runs of `STEPS`, in two layers that are drawn apart."""
+    """Return the requests whose replay has the layer runs of `STEPS`; the layers are drawn independently."""
     model, draws = model_of(num_experts), np.random.default_rng(num_experts)
     steps = STEPS if prefill else STEPS[1:]
     experts = np.empty((BATCH, len(steps), len(model.moe_layers), model.top_k), np.int16)
@@ -140,14 +140,14 @@ def _requests(num_experts: int, *, prefill: bool) -> list[RequestRouting]:
 
 @cache
 def replay_of(num_experts: int, *, prefill: bool = True) -> Replay:
-    """Return the layer runs of the trial: those of `STEPS`, with or without the first, the prefill."""
+    """Return the layer runs of the trial: those of `STEPS`, with or without the prefill, which is the first."""
     requests = _requests(num_experts, prefill=prefill)
     return Replay(requests, BATCH, len(STEPS) - 1, (0, len(model_of(num_experts).moe_layers) - 1), num_experts)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Scattered:
-    """Every expert on die e mod D, and on others here and there, on some of them more than once: all may be met."""
+    """Every expert on die e mod D and on random others, with up to three replicas per die: covers all layouts."""
 
     def place(self, history: PlacementView, hops: IntArray) -> IntArray:
         """Return the replicas, [layers, experts, dies]."""

@@ -1,9 +1,9 @@
 """The suite: each part of a policy on every wafer, then whole runs in both engines.
 
-A policy is tried as it runs, by `wss.serving.moe_layer.MoeLayerExecutor`, which refuses wrong answers. The suite adds
-what one run cannot see: that equal questions have equal answers, whatever was asked in between; that a placement keeps
-to the room there is; that parts get along with holders, copies and histories that this policy alone would never bring
-about; and that the engines agree.
+A policy is tested as it runs, in `wss.serving.moe_layer.MoeLayerExecutor`, which rejects invalid results. The suite
+adds what one run cannot check: equal calls have equal results, whatever calls are made in between; a placement fits
+into the HBM; parts handle holders, copies and histories that would not occur under this policy alone; and the engines
+agree.
 """
 
 from __future__ import annotations
@@ -26,32 +26,32 @@ from wss.serving.placement import RoutingHistory, costs_of, place
 from wss.testing.cases import WAFERS, Scattered, experiment_of, model_of, replay_of, wafer_of, with_room
 from wss.testing.trial import ContractError, Doubting, at, difference, rows_of
 
-EXPERTS = (40, 384)  # of the models that layer runs are of
-# Experts of a layer; for how many more than an even share of all layers a die has room (None: plenty); is there prefill
+EXPERTS = (40, 384)  # experts per layer of the models
+# Experts per layer; free slots per die beyond an even share of all layers (None: plenty); whether there is a prefill
 PLACED = (*product((1, 7, 40), (0, 4, None), (True,)), (40, 4, False), (384, 4, True))
-COPIES = 3  # of remote experts that a die has room for where caching is tried
-AGREE = 1e-9  # within which the engines agree
-SOON = 3  # steps from one rebalancing to the next, at most, in a trial
+COPIES = 3  # copies of remote experts that fit on a die in the caching tests
+AGREE = 1e-9  # relative tolerance between the engines
+SOON = 3  # maximum steps between rebalancings in a trial
 
 
 def check_parts(policy: Policy) -> None:
-    """Check that all parts are frozen dataclasses, and that the policy can be sent to another process."""
+    """Check that all parts are frozen dataclasses, and that the policy can be pickled for another process."""
     for field in fields(Policy):
         part = getattr(policy, field.name)
         if part is None or isinstance(part, str):
             continue
         how = getattr(type(part), "__dataclass_params__", None)
         if how is None or not how.frozen:
-            what = f"its {field.name}, a {type(part).__name__}, is no frozen dataclass"
+            what = f"its {field.name}, a {type(part).__name__}, is not a frozen dataclass"
             raise ContractError(f"policy {policy.name}: {what}; write @dataclass(frozen=True, kw_only=True) above it")
     _sent(policy)
 
 
 def _sent(policy: Policy) -> Policy:
-    """Return *policy* as a worker of a sweep gets it."""
+    """Return *policy* as a worker of a sweep receives it."""
     try:
         sent = pickle.loads(pickle.dumps(policy))
-    except Exception as error:  # whatever a user's class raises
+    except Exception as error:  # a user's class may raise anything
         reason = " ".join(str(error).split())[:200]
         raise ContractError(
             f"policy {policy.name}: cannot be sent to the workers of a sweep ({type(error).__name__}: {reason}); "
@@ -59,16 +59,16 @@ def _sent(policy: Policy) -> Policy:
         ) from error
     if sent != policy:
         raise ContractError(
-            f"policy {policy.name}: is another one when it has been sent to a worker of a sweep; "
-            "let its classes have no state but their fields"
+            f"policy {policy.name}: changes when it is sent to a worker of a sweep; "
+            "keep all state of its classes in their fields"
         )
     return sent  # type: ignore[no-any-return]
 
 
 def check_placement(policy: Policy, wafer: str) -> None:
-    """Check the placement with much room and little, with a prefill and without, of few experts and many.
+    """Check the placement with much and little HBM, with and without a prefill, for few and many experts.
 
-    A history is of one model, so a policy is tried without its own, here and in whole runs.
+    A history is for one model, so a policy is tested without its own, here and in whole runs.
     """
     policy = replace(policy, history=None)
     for num_experts, extra, prefill in PLACED:
@@ -77,7 +77,7 @@ def check_placement(policy: Policy, wafer: str) -> None:
         experiment = experiment_of(policy, system, model, "auto")
         buffers = experiment.batch * model.top_k * model.activation_bytes
         room = int((system.usable_hbm - buffers) // model.expert_bytes("fp16"))
-        where = f"wafer {wafer}, {len(model.moe_layers)} layers of {num_experts} experts, room for {room} a die"
+        where = f"wafer {wafer}, {len(model.moe_layers)} layers of {num_experts} experts, room for {room} per die"
         with at(where if prefill else f"{where}, no prefill"):
             seen = RoutingHistory(experiment, partial(replay_of, num_experts, prefill=prefill))
             placed = place(experiment, system, policy, seen, costs_of(experiment, system), Doubting(policy.name))
@@ -88,7 +88,7 @@ def check_placement(policy: Policy, wafer: str) -> None:
 
 
 def check_allocation(policy: Policy, wafer: str) -> None:
-    """Check the allocation where experts are held by one die, by several, and by dies without any."""
+    """Check the allocation with experts held by one die or by several, and with dies that hold none."""
     tried = replace(policy, placement=Scattered(), prefetching=NoPrefetch(), rebalancing=NoRebalancing())
     for num_experts in EXPERTS:
         with at(f"wafer {wafer}, replicas here and there"):
@@ -96,7 +96,7 @@ def check_allocation(policy: Policy, wafer: str) -> None:
 
 
 def check_copies(policy: Policy, wafer: str) -> None:
-    """Check prediction and caching where nearly all is fetched and a die has room for few copies."""
+    """Check prediction and caching if nearly all experts are fetched and few copies fit on a die."""
     prediction = TokenHeatmap(share=1.0) if isinstance(policy.prediction, Never) else policy.prediction
     tried = replace(
         policy,
@@ -107,11 +107,11 @@ def check_copies(policy: Policy, wafer: str) -> None:
         rebalancing=NoRebalancing(),
     )
     small = with_room(wafer_of(wafer), model_of(EXPERTS[0]), COPIES)
-    _twice(tried, f"wafer {wafer}, room for {COPIES} copies a die", lambda again: rows_of(again, small, EXPERTS[0]))
+    _twice(tried, f"wafer {wafer}, room for {COPIES} copies per die", lambda again: rows_of(again, small, EXPERTS[0]))
 
 
 def check_runs(policy: Policy, wafer: str) -> None:
-    """Check whole runs: the same when run again, in both engines, and never faster than the lower bound."""
+    """Check whole runs: reproducible, equal in both engines, and never faster than the lower bound."""
     policy = _soon(policy)
     system, few, many = wafer_of(wafer), *EXPERTS
     rows = _twice(policy, f"wafer {wafer}", lambda again: rows_of(again, system, few))
@@ -123,9 +123,9 @@ def check_runs(policy: Policy, wafer: str) -> None:
 
 
 def _soon(policy: Policy) -> Policy:
-    """Return *policy* so that, if it rebalances every so many steps, it does within those of a trial."""
+    """Return *policy* with its rebalancing interval shortened to fit into a trial."""
     rule = policy.rebalancing
-    if isinstance(rule, Coming):  # its history is of one model
+    if isinstance(rule, Coming):  # its history is for one model
         return replace(policy, rebalancing=NoRebalancing())
     if isinstance(rule, Every) and rule.steps > SOON:
         return replace(policy, rebalancing=replace(rule, steps=SOON))
@@ -133,12 +133,12 @@ def _soon(policy: Policy) -> Policy:
 
 
 def _twice(policy: Policy, where: str, run: Callable[[Policy], Any]) -> Any:
-    """Run *policy*, then what a worker of a sweep gets of it, and compare."""
+    """Run *policy*, then the policy as a worker of a sweep receives it, and compare."""
     with at(where):
         rows = run(policy)
         other = difference(rows, run(_sent(policy)), 0.0)
     if other is not None:
-        raise ContractError(f"{where}, {other} when the same is run twice; no part may keep anything between questions")
+        raise ContractError(f"{where}, {other} when the same is run twice; no part may keep state between calls")
     return rows
 
 
@@ -146,7 +146,7 @@ CHECKS: tuple[Callable[[Policy, str], None], ...] = (check_placement, check_allo
 
 
 def check_policy(policy: Policy, wafers: Iterable[str] = WAFERS) -> None:
-    """Check that *policy* keeps the contract, on every one of *wafers*, names of `WAFERS`.
+    """Check that *policy* keeps the contract on each of *wafers*, names in `WAFERS`.
 
     Raises
     ------
@@ -167,12 +167,12 @@ def check_policy(policy: Policy, wafers: Iterable[str] = WAFERS) -> None:
 
 
 class PolicyContract:
-    """The suite for pytest: subclass it as ``TestMine`` and set `policy`; a test for each check on each wafer."""
+    """The suite for pytest: subclass it as ``TestMine`` and set `policy`; one test per check and wafer."""
 
     policy: ClassVar[Policy]
 
     def pytest_generate_tests(self, metafunc: Any) -> None:
-        """Run each test that asks for a wafer on all of them."""
+        """Run each test with a wafer argument on all of them."""
         if "wafer" in metafunc.fixturenames:
             metafunc.parametrize("wafer", WAFERS)
 

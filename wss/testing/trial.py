@@ -1,4 +1,4 @@
-"""A policy on trial: it runs as in any run, but every question is asked twice, and what fails says where."""
+"""Trial runs of a policy: every call is made twice, and errors name where they occurred."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ from wss.testing.cases import STEPS, Engine, experiment_of, model_of, replay_of
 
 T = TypeVar("T")
 
-NOTES_ONCE = ("caching",)  # the question that makes the simulator's own notes of who holds what: not to be asked twice
+NOTES_ONCE = ("caching",)  # this call updates the simulator's record of holders, so it must not be repeated
 
 
 class ContractError(AssertionError):
-    """A policy does not keep the contract; `faults` are sentences that say where, what, and what would be right."""
+    """A policy breaks the contract; `faults` are sentences with the place, the error and the fix."""
 
     def __init__(self, *faults: str) -> None:
         super().__init__("\n".join(faults))
@@ -34,48 +34,48 @@ class ContractError(AssertionError):
 
 @contextmanager
 def at(where: str) -> Iterator[None]:
-    """Turn whatever a trial raises into a broken contract that says where."""
+    """Turn any error of a trial into a ContractError that names *where*."""
     __tracebackhide__ = True
     try:
         yield
     except (ContractError, WssError) as error:
         raise ContractError(*(f"{where}: {fault}" for fault in error.faults)) from error
     except AssertionError as error:
-        raise ContractError(f"{where}: {error}; that is a fault of wss, please report it") from error
+        raise ContractError(f"{where}: {error}; this is a bug in wss, please report it") from error
 
 
 class Doubting(PolicyHost):
-    """Asks every question twice, and refuses two answers; what they took is not measured."""
+    """Makes every call twice, and raises if the results differ; planning time is not measured."""
 
     def __call__(self, what: str, question: Callable[..., T], *arguments: Any) -> T:
-        """Ask the part *what* a *question*.
+        """Call *question* of the part *what*.
 
         Raises
         ------
         ConfigError
-            If it answers in two ways, or fails.
+            If the two results differ, or a call fails.
         """
         answer = ask(self.policy, what, question, *arguments)
         if what in NOTES_ONCE or _same(answer, ask(self.policy, what, question, *arguments)):
             return answer
         raise ConfigError(
-            f"policy {self.policy}: its {what} answers one question in two ways; it may depend on nothing but what it "
-            "is shown, so let it keep nothing and draw by a seed that is a parameter"
+            f"policy {self.policy}: its {what} gives two results for the same arguments; it may depend only on them, "
+            "so keep no state and take the seed of random draws as a parameter"
         )
 
 
 def _same(one: Any, other: Any) -> bool:
-    """Whether two answers are equal."""
+    """Whether two results are equal."""
     if is_dataclass(one) and type(one) is type(other):
         return all(_same(getattr(one, field.name), getattr(other, field.name)) for field in fields(one))
     try:
         return np.array_equal(one, other)
-    except ValueError:  # ragged lists, which the guard refuses in its own words
+    except ValueError:  # ragged lists, for which `wss.policies.validation` has its own error
         return True
 
 
 class Trial(MoeLayerExecutor):
-    """A site whose questions are doubted."""
+    """An executor that makes every call to its policy twice."""
 
     asking: ClassVar[type[PolicyHost]] = Doubting
 
@@ -86,10 +86,10 @@ def rows_of(policy: Policy, wafer: Wafer, num_experts: int, engine: Engine = "au
     Raises
     ------
     ContractError
-        If it fails, or breaks a rule.
+        If a run fails, or the policy breaks a rule.
     """
     __tracebackhide__ = True
-    policy = replace(policy, history=None)  # it is of one model, and these are others
+    policy = replace(policy, history=None)  # its history is for one model, and these are others
     experiment = experiment_of(policy, wafer, model_of(num_experts), engine)
     with at(f"{num_experts} experts"):
         site = Trial(experiment, wafer, policy, RoutingHistory(experiment, lambda: replay_of(num_experts)))
@@ -100,7 +100,7 @@ def rows_of(policy: Policy, wafer: Wafer, num_experts: int, engine: Engine = "au
 
 
 def difference(rows: list[LayerRow], others: list[LayerRow], tolerance: float) -> str | None:
-    """Say where two runs first differ by more than *tolerance*, relative; None if nowhere."""
+    """Return where two runs first differ by more than *tolerance*, relative; None if nowhere."""
     for row, other in zip(rows, others, strict=True):
         for name, value in asdict(row).items():
             twin = getattr(other, name)

@@ -1,4 +1,4 @@
-"""What the engine asks of a network: start a read, and say afterwards what each resource carried."""
+"""The network interface: start a read, and report the traffic of each resource."""
 
 from __future__ import annotations
 
@@ -18,30 +18,30 @@ from wss.units import Bytes
 
 
 class Network(Protocol):
-    """A network at work, bound to one clock."""
+    """A running network, bound to one clock."""
 
     def read(self, source: int, die: int, nbytes: float, copy: bool, hit: bool = False) -> simpy.Event:
-        """Bring *nbytes* from the HBM of *source*, or from its LLC if *hit*, to *die*; into its HBM too if *copy*.
+        """Transfer *nbytes* to *die* from the HBM of *source*, or its LLC if *hit*; if *copy*, into its HBM too.
 
-        The event happens when the last byte is there; its value is that time.
+        The event occurs when the last byte arrives; its value is that time.
         """
         ...
 
     def carried(self) -> Traffic:
-        """Return what has been carried so far."""
+        """Return the traffic so far."""
         ...
 
 
 class NetworkModel(Protocol):
-    """A network at rest: what depends on the wafer alone, made once."""
+    """The part of a network that depends only on the wafer; built once."""
 
     def start(self, env: simpy.Environment) -> Network:
-        """Put the network to work under the clock *env*."""
+        """Return a running network on the clock *env*."""
         ...
 
 
 class NetworkSpec(Protocol):
-    """What a configuration says of a network: its kind, and its parameters."""
+    """The network part of a configuration: its kind, and its parameters."""
 
     def model(self, wafer: Wafer) -> NetworkModel:
         """Return the network of *wafer*."""
@@ -61,7 +61,7 @@ class FluidSpec:
 
 @dataclass(frozen=True, kw_only=True)
 class PacketSpec:
-    """Chunks queue first come, first served at each resource; a window of them is under way for each read."""
+    """Chunks queue first come, first served at each resource; each read has a window of chunks in flight."""
 
     __pydantic_config__ = CHECKED
 
@@ -77,7 +77,7 @@ class PacketSpec:
 class CircuitSpec:
     """A read holds its whole route; with half duplex, both directions of its links.
 
-    Of the bandwidth of HBMs and links a read achieves the shares *hbm_share* and *link_share*.
+    A read achieves the shares *hbm_share* and *link_share* of the bandwidth of HBM and links.
     """
 
     __pydantic_config__ = CHECKED

@@ -1,8 +1,8 @@
-"""The circuit network in a run: a read holds the source's HBM and its whole route for as long as it takes.
+"""The circuit network in a run: a read holds the source's HBM and its whole route for its duration.
 
-A read takes its start latency plus bytes over the slowest resource it holds, of whose bandwidth it achieves a share.
-Reads are served in the order of their issue and none overtakes another on any resource, even one that is idle
-meanwhile. With half duplex both directions of a link are one resource. Requests have no bandwidth of their own.
+A read takes its start latency plus its bytes over the rate of the slowest resource it holds. It achieves a share of
+each resource's bandwidth. Reads are served in the order of issue; none overtakes another on any resource, even one that
+is idle meanwhile. With half duplex, both directions of a link are one resource. Requests hold no resource.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from wss.records import FloatArray, IntArray, Traffic
 
 
 class CircuitModel:
-    """The circuit network at rest."""
+    """The circuit network of a wafer, before it runs."""
 
     def __init__(
         self, wafer: Wafer, duplex: Literal["full", "half"], hbm_share: float = 1.0, link_share: float = 1.0
@@ -37,12 +37,12 @@ class CircuitModel:
                 self.shared[resource] = min(resource, number[b, a])
 
     def start(self, env: simpy.Environment) -> Circuits:
-        """Put the network to work under the clock *env*."""
+        """Return a running network on the clock *env*."""
         return Circuits(env, self)
 
 
 class Circuits:
-    """The circuit network at work."""
+    """The running circuit network."""
 
     def __init__(self, env: simpy.Environment, model: CircuitModel) -> None:
         self._env, self._paths, self._shared = env, model.paths, model.shared
@@ -52,7 +52,7 @@ class Circuits:
         self._moved = np.zeros(model.paths.num_accounts)
 
     def read(self, source: int, die: int, nbytes: float, copy: bool, hit: bool = False) -> simpy.Event:
-        """Bring *nbytes* from HBM or LLC of *source* to *die*; the event's value is when the last byte is there."""
+        """Transfer *nbytes* from HBM or LLC of *source* to *die*; the event's value is when the last byte arrives."""
         row = self._paths.row(source, die, copy, hit)
         resources, weights, lengths, accounts = self._paths.tables
         used = slice(0, int(lengths[row]))
@@ -67,5 +67,5 @@ class Circuits:
         return self._env.timeout(end - self._env.now, end)
 
     def carried(self) -> Traffic:
-        """Return what has been carried; a link is busy while it is held."""
+        """Return the traffic so far; a link is busy while it is held."""
         return self._paths.carried(self._moved, self._busy)

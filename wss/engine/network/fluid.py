@@ -1,9 +1,9 @@
 """The fluid network: reads in flight share HBM ports and links max-min fairly.
 
-A read of n bytes joins the sharing after its start latency (LLC miss, HBM, and there and back over the hops) and then
-uses, for each byte: 1 byte of the source's HBM; 1 byte of each link on the way from source to die; request/granule
-bytes of each link on the way back, for the stream of requests; and, if the weights are to be kept, 1 byte of the
-die's own HBM. Rates change whenever a read joins or ends; all that happens at one instant is taken together.
+A read of n bytes joins the sharing after its start latency (LLC miss, HBM, and the hops there and back). It then uses,
+for each byte: 1 byte of the source's HBM; 1 byte of each link on the route from source to die; request/granule bytes of
+each link on the way back, for the stream of requests; and, if the weights are kept, 1 byte of the die's own HBM. Rates
+change whenever a read joins or ends. Simultaneous events are batched.
 """
 
 from __future__ import annotations
@@ -20,20 +20,20 @@ from wss.engine.network.resources import ReadResources
 from wss.hardware.wafer import Wafer
 from wss.records import Traffic
 
-# Reads that end within this share of the time since the start end together; it only absorbs rounding.
+# Reads whose ends differ by less than this share of the time end together; it only absorbs rounding.
 TIE = 1e-13
-# SimPy serves equal times by priority, then in order of scheduling; sharing is settled after everything else.
+# SimPy serves equal times by priority, then in scheduling order; sharing is settled after everything else.
 LAST = EventPriority(2)
 
 
 @numba.njit(cache=True, nogil=True)
 def settle(now, elapsed, flows, left, rates, finish, row, tables, capacity, moved, busy, ended, room):  # type: ignore[no-untyped-def]
-    """Move all *flows* on by *elapsed* seconds, drop those that end, share anew.
+    """Advance all *flows* by *elapsed* seconds, remove those that end, and recompute the rates.
 
     Arrays by slot: *left* (bytes), *rates* (B/s), *finish* (s), *row* (of the tables). *tables* are the paths, weights
-    and lengths of `max_min` and the accounts, [rows, longest], to which bytes are booked in *moved*, [accounts].
-    *flows* is put together anew, those still in progress first; *ended*, as long, takes the slots that ended; *room*
-    is what `maxmin.scratch` gave out.
+    and lengths of `max_min`, and the accounts, [rows, longest], to which bytes are booked in *moved*, [accounts].
+    *flows* is rewritten: those still in progress come first. The slots that ended are written to *ended*, of the same
+    length. *room* is the result of `maxmin.scratch`.
 
     Returns
     -------
@@ -47,7 +47,7 @@ def settle(now, elapsed, flows, left, rates, finish, row, tables, capacity, move
     for f in flows:
         done = finish[f] <= now * (1.0 + TIE)
         amount = left[f] if done else min(left[f], rates[f] * elapsed)
-        if rates[f] > 0.0:  # what joins now has not moved yet
+        if rates[f] > 0.0:  # a flow that joins now has not moved yet
             for k in range(lengths[row[f]]):
                 moved[accounts[row[f], k]] += weights[row[f], k] * amount
                 seen[paths[row[f], k]] = True
@@ -72,18 +72,18 @@ def settle(now, elapsed, flows, left, rates, finish, row, tables, capacity, move
 
 
 class FluidModel:
-    """The fluid network at rest: which resources a read uses, and what they offer."""
+    """The fluid network of a wafer, before it runs: the resources of each read, and their capacity."""
 
     def __init__(self, wafer: Wafer) -> None:
         self.paths = ReadResources(wafer)
 
     def start(self, env: simpy.Environment) -> Fluid:
-        """Put the network to work under the clock *env*."""
+        """Return a running network on the clock *env*."""
         return Fluid(env, self.paths)
 
 
 class Fluid:
-    """The fluid network at work. It leaves out packets, routers and their buffers."""
+    """The running fluid network. Packets, routers and their buffers are not modelled."""
 
     def __init__(self, env: simpy.Environment, paths: ReadResources) -> None:
         self._env = env
@@ -100,7 +100,7 @@ class Fluid:
         self._wake: simpy.Event | None = None
 
     def read(self, source: int, die: int, nbytes: float, copy: bool, hit: bool = False) -> simpy.Event:
-        """Bring *nbytes* from HBM or LLC of *source* to *die*; the event's value is when the last byte is there."""
+        """Transfer *nbytes* from HBM or LLC of *source* to *die*; the event's value is when the last byte arrives."""
         slot = len(self._done)
         if slot == len(self._left):
             self._grow(slot)
@@ -118,7 +118,7 @@ class Fluid:
         self._row = np.concatenate([self._row, np.zeros(more, np.int64)])
 
     def carried(self) -> Traffic:
-        """Return what has been carried up to the last change of rates."""
+        """Return the traffic up to the last change of rates."""
         return self._paths.carried(self._moved, self._busy)
 
     def _join(self, start: simpy.Event) -> None:

@@ -1,14 +1,13 @@
 """Max-min fair rates by progressive filling; no clock.
 
-Flow f moves at rate x_f and uses w_fr·x_f of resource r, which offers c_r. The rates are the ones for which
+Flow f moves at rate x_f and uses w_fr·x_f of resource r, whose capacity is c_r. The rates satisfy
 
     sum over f of w_fr · x_f  <=  c_r          for every resource r, and
     no x_f can grow without lowering some x_g <= x_f   (max-min fairness: Bertsekas and Gallager, Data Networks, 6.5.2).
 
-All rates grow together until a resource is full; the flows over it stay at that rate, the rest go on growing.
+All rates grow together until a resource is full. The flows over it stay at that rate; the others continue to grow.
 
-The function is written once. `max_min` is its compiled form, `max_min.py_func` the same lines as plain Python: the
-readable twin, equal to the last bit.
+`max_min` is compiled; `max_min.py_func` is the same code as plain Python, with bit-identical results.
 """
 
 from __future__ import annotations
@@ -24,7 +23,7 @@ TIE = 1e-12
 
 @numba.njit(cache=True, nogil=True)
 def scratch(num_flows, num_resources):  # type: ignore[no-untyped-def]
-    """Return the arrays that `max_min` works in, for as many flows and resources at most."""
+    """Return the work arrays of `max_min` for up to *num_flows* flows and *num_resources* resources."""
     left, load = np.empty(num_resources), np.empty(num_resources)
     users, full = np.empty(num_resources, np.int64), np.empty(num_resources, np.bool_)
     return left, load, users, full, np.empty(num_resources, np.int64), np.empty(num_flows, np.int64)
@@ -32,23 +31,23 @@ def scratch(num_flows, num_resources):  # type: ignore[no-untyped-def]
 
 @numba.njit(cache=True, nogil=True)
 def max_min(flows, row, paths, weights, lengths, capacity, rates, room):  # type: ignore[no-untyped-def]
-    """Fill in the rates of *flows*.
+    """Write the rates of *flows*.
 
     Parameters
     ----------
     flows
         The slots of the flows in progress, [flows].
     row
-        Of each slot, its row in the three tables below, [slots].
+        The row of each slot in the three tables below, [slots].
     paths, weights, lengths
-        Resources of a row, how much of each a byte uses, and how many of the entries count:
+        Resources of a row, how much of each a byte uses, and the number of valid entries:
         [rows, longest], [rows, longest], [rows].
     capacity
         B/s of each resource, [resources].
     rates
-        Written: B/s of each flow's slot, [slots].
+        Output: B/s of each flow's slot, [slots].
     room
-        What `scratch` gave out; whatever is in it does not matter.
+        The result of `scratch`; its contents are ignored.
     """
     left, load, users, full, used, growing = room
     copy(capacity, left)
@@ -78,7 +77,7 @@ def max_min(flows, row, paths, weights, lengths, capacity, rates, room):  # type
                     share = left[r] / load[r]
         num_used = still_used
         for r in used[:num_used]:
-            full[r] = left[r] <= share * (1.0 + TIE) * load[r]  # then it has no users any more when the round is over
+            full[r] = left[r] <= share * (1.0 + TIE) * load[r]  # if full, it has no users left after this round
 
         still_growing = 0
         for i in range(num_growing):

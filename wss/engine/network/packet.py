@@ -1,11 +1,11 @@
 """The packet network in a run: every read is cut into chunks that queue first come, first served at each resource.
 
-A chunk's way: for a remote read, a request packet of request/granule of its bytes over each link to the source; LLC
-miss and HBM latency; the source's HBM, busy bytes / bandwidth; each link to the die, busy bytes / bandwidth, arriving a
-hop latency later; and, if the weights are kept, the die's own HBM. At most *window* chunks of a read are under way.
+A chunk passes these stages. For a remote read: a request packet of request/granule of its bytes over each link to the
+source. Then LLC miss and HBM latency. The source's HBM, busy for bytes / bandwidth. Each link to the die, busy for
+bytes / bandwidth; the chunk arrives a hop latency later. If the weights are kept: the die's own HBM. At most *window*
+chunks of a read are in flight.
 
-The queues live in compiled code (`advance`), which runs as far as nothing else can happen: to the next event of the
-clock, or to the end of a read.
+The queues are in compiled code (`advance`). It runs up to the next event of the SimPy clock, or to the end of a read.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from wss.engine.network.resources import ReadStages
 from wss.hardware.wafer import Wafer
 from wss.records import FloatArray, IntArray, Traffic
 
-BEHIND_TURNS = EventPriority(4)  # where dies have still to go on at this instant
+BEHIND_TURNS = EventPriority(4)  # for instants at which dies still have to advance
 
 
 @numba.njit(cache=True, nogil=True)
@@ -40,7 +40,7 @@ def _swap(keys, serials, load, i, j):  # type: ignore[no-untyped-def]
 
 @numba.njit(cache=True, nogil=True)
 def push(size, keys, serials, load, time, serial, read, chunk, stage):  # type: ignore[no-untyped-def]
-    """Put an event into the binary heap (time, order of sending); *size* [1] is how many it holds."""
+    """Push an event onto the binary heap, ordered by (time, serial); *size* [1] is the number of events it holds."""
     i = size[0]
     size[0] += 1
     keys[i], serials[i] = time, serial
@@ -52,7 +52,7 @@ def push(size, keys, serials, load, time, serial, read, chunk, stage):  # type: 
 
 @numba.njit(cache=True, nogil=True)
 def pop(size, keys, serials, load):  # type: ignore[no-untyped-def]
-    """Move the earliest event of the heap to the place behind its end, and return that place."""
+    """Move the earliest event of the heap to the index after its end, and return that index."""
     size[0] -= 1
     last = size[0]
     _swap(keys, serials, load, 0, last)
@@ -75,10 +75,10 @@ def advance(limit, heap, reads, stages, servers, chunk_bytes, window):  # type: 
     Parameters
     ----------
     limit
-        s; what happens at the limit itself is served too.
+        s; events at the limit itself are served too.
     heap
-        size [1], times, serials [capacity] and (read, chunk, stage) [capacity, 3] of the chunks under way, and the
-        last serial given [1].
+        size [1], times, serials [capacity] and (read, chunk, stage) [capacity, 3] of the chunks in flight, and the
+        last serial used [1].
     reads
         Row of the stages, bytes, chunks, chunks sent, chunks delivered of each read, [reads] each.
     stages
@@ -86,12 +86,12 @@ def advance(limit, heap, reads, stages, servers, chunk_bytes, window):  # type: 
     servers
         B/s, free-at time and busy seconds of each resource [resources], and bytes of each account [accounts].
     chunk_bytes, window
-        Bytes of a chunk; chunks of a read under way.
+        Bytes of a chunk; chunks in flight per read.
 
     Returns
     -------
     tuple
-        The read that ended, -1 if none did, and when.
+        The read that ended, or -1, and the time.
     """
     size, keys, serials, load, serial = heap
     row, nbytes, chunks, sent, delivered = reads
@@ -123,19 +123,19 @@ def advance(limit, heap, reads, stages, servers, chunk_bytes, window):  # type: 
 
 
 class PacketModel:
-    """The packet network at rest."""
+    """The packet network of a wafer, before it runs."""
 
     def __init__(self, wafer: Wafer, chunk: float, window: int) -> None:
         self.stages = ReadStages(wafer)
         self.chunk, self.window = chunk, window
 
     def start(self, env: simpy.Environment) -> Packets:
-        """Put the network to work under the clock *env*."""
+        """Return a running network on the clock *env*."""
         return Packets(env, self)
 
 
 class Packets:
-    """The packet network at work. It leaves out routers' buffers and their credits."""
+    """The running packet network. Router buffers and their credits are not modelled."""
 
     def __init__(self, env: simpy.Environment, model: PacketModel) -> None:
         self._env, self._model = env, model
@@ -151,7 +151,7 @@ class Packets:
         self._pumping = False
 
     def read(self, source: int, die: int, nbytes: float, copy: bool, hit: bool = False) -> simpy.Event:
-        """Bring *nbytes* from HBM or LLC of *source* to *die*; the event's value is when the last byte is there."""
+        """Transfer *nbytes* from HBM or LLC of *source* to *die*; the event's value is when the last byte arrives."""
         read = len(self._done)
         if read == len(self._bytes):
             self._bytes = _doubled(self._bytes)
@@ -173,7 +173,7 @@ class Packets:
         return self._done[read]
 
     def carried(self) -> Traffic:
-        """Return what has been carried."""
+        """Return the traffic so far."""
         return self._model.stages.carried(self._servers[3], self._servers[2])
 
     def _pump_at(self, time: float, priority: EventPriority = LAST) -> None:
@@ -185,7 +185,7 @@ class Packets:
             self._env.schedule(event, priority=priority, delay=time - self._env.now)
 
     def _pump(self, _: simpy.Event) -> None:
-        """Serve chunks as far as nobody else can act."""
+        """Advance the packet queues up to the next SimPy event."""
         self._pumping = False
         limit = self._env.peek()
         read, time = advance(
@@ -198,7 +198,7 @@ class Packets:
             self._model.window,
         )
         if read >= 0:
-            self._pumping = True  # until the read's end has been told
+            self._pumping = True  # until the read's event has been triggered
             told = self._env.timeout(max(0.0, time - self._env.now), (read, time))
             told.callbacks.append(self._tell)
         elif self._size[0] > 0:
@@ -212,5 +212,5 @@ class Packets:
 
 
 def _doubled(array: np.ndarray) -> np.ndarray:
-    """Return *array* with as many zeros behind it."""
+    """Return *array* extended by as many zeros."""
     return np.concatenate([array, np.zeros_like(array)])

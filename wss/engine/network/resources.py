@@ -1,7 +1,7 @@
-"""Which resources a read uses, how much of each, and to which account it is booked.
+"""The resources a read uses, how much of each, and the accounts to which its bytes are booked.
 
-Resources are numbered HBM of die 0, 1, ..., then link 0, 1, ..., then LLC of die 0, 1, ... Each has two accounts: bytes
-read from an HBM and bytes written to it; data over a link and requests over it; bytes read from an LLC and nothing.
+Resources are indexed: HBM of die 0, 1, ..., then link 0, 1, ..., then LLC of die 0, 1, ... Each has two accounts: for
+an HBM, bytes read and bytes written; for a link, data and requests; for an LLC, bytes read and an unused one.
 """
 
 from __future__ import annotations
@@ -13,14 +13,14 @@ from wss.records import FloatArray, IntArray, Plan, Traffic
 
 
 class ReadResources:
-    """The resources of every read that has been asked for so far, a row each.
+    """The resources of every read used so far, one row per kind of read.
 
     Attributes
     ----------
     capacity
         B/s of each resource, [resources].
     latency
-        Seconds from the issue of a read to its joining the network: from HBM and from LLC, [2, source, die].
+        Seconds from the issue of a read until it joins the network: from HBM and from LLC, [2, source, die].
     """
 
     def __init__(self, wafer: Wafer) -> None:
@@ -42,12 +42,12 @@ class ReadResources:
 
     @property
     def num_accounts(self) -> int:
-        """Two a resource."""
+        """Number of accounts: two per resource."""
         return 2 * len(self.capacity)
 
     @property
     def tables(self) -> tuple[IntArray, FloatArray, IntArray, IntArray]:
-        """Resources, weights, lengths and accounts of the rows; good until `row` is next called."""
+        """Resources, weights, lengths and accounts of the rows; valid until the next call of `row`."""
         return self._resources, self._weights, self._lengths, self._accounts
 
     def row(self, source: int, die: int, copy: bool, hit: bool) -> int:
@@ -81,7 +81,7 @@ class ReadResources:
         )
 
     def server(self, source: int, hit: bool) -> int:
-        """Return the resource that a read from *source* comes from: its HBM, or its LLC if *hit*."""
+        """Return the resource that serves a read from *source*: its HBM, or its LLC if *hit*."""
         return len(self.capacity) - self._wafer.num_dies + source if hit else source
 
     def _fill(self, row: int, source: int, die: int, copy: bool, hit: bool) -> None:
@@ -107,12 +107,12 @@ class ReadResources:
 
 
 class ReadStages:
-    """The servers that a chunk of each read passes, one after another, a row a read that has been asked for so far.
+    """The servers that a chunk passes in order, one row per kind of read used so far.
 
     Attributes
     ----------
     capacity
-        B/s of each resource, numbered as in `ReadResources`, [resources].
+        B/s of each resource, indexed as in `ReadResources`, [resources].
     """
 
     def __init__(self, wafer: Wafer) -> None:
@@ -142,7 +142,7 @@ class ReadStages:
         return row
 
     def carried(self, moved: FloatArray, busy: FloatArray) -> Traffic:
-        """Split accounts and busy times by kind, as `ReadResources.carried`."""
+        """Split accounts and busy times by kind, as `ReadResources.carried` does."""
         return self._paths.carried(moved, busy)
 
     def _grow(self) -> None:

@@ -1,4 +1,4 @@
-"""What a network makes of flows that start together: how long until all have ended, and what the links carried."""
+"""Phases of a collective: when flows that start together have all ended, and the traffic of each link."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class PhaseRoutes(NamedTuple):
     Attributes
     ----------
     paths, lengths
-        Links of each flow and how many they are, [flows, longest] and [flows]; -1 is no link.
+        Links of each flow and their number, [flows, longest] and [flows]; -1 is no link.
     latency
         Seconds over the links of each flow, [flows].
     """
@@ -31,17 +31,17 @@ class PhaseRoutes(NamedTuple):
     latency: FloatArray
 
     def only(self, flows: BoolArray) -> PhaseRoutes:
-        """Return the way of some *flows* alone, [flows]."""
+        """Return the routes of the selected *flows*, bool [flows]."""
         return PhaseRoutes(self.paths[flows], self.lengths[flows], self.latency[flows])
 
     def loads(self, nbytes: FloatArray, num_links: int) -> FloatArray:
-        """Return the bytes over each link, [links], of flows of *nbytes*, [flows]."""
+        """Return the bytes over each link, [links], for flows of *nbytes*, [flows]."""
         links = self.paths[self.paths >= 0]
         return np.bincount(links, np.repeat(nbytes, self.lengths), num_links).astype(np.float64)
 
 
 def build_routes(wafer: Wafer, source: IntArray, *stops: IntArray) -> PhaseRoutes:
-    """Return the flows from each *source* to its next stop, and on from stop to stop, [flows] each."""
+    """Return the routes of flows from each *source* to its next stop, and on from stop to stop, [flows] each."""
     legs = list(zip((source, *stops), stops, strict=False))
     paths = np.ascontiguousarray(np.concatenate([wafer.routes[a, b] for a, b in legs], axis=1))
     latency = np.where(paths >= 0, wafer.link_latency[paths], 0.0).sum(axis=1)
@@ -49,7 +49,7 @@ def build_routes(wafer: Wafer, source: IntArray, *stops: IntArray) -> PhaseRoute
 
 
 class PhaseResult(NamedTuple):
-    """What a network made of a phase: when it ends (s), bytes and busy seconds of each link, [links] each."""
+    """The result of a phase: its end (s), and bytes and busy seconds of each link, [links] each."""
 
     end: float
     carried: FloatArray
@@ -60,10 +60,10 @@ PhaseModel = Callable[[PhaseRoutes, FloatArray], PhaseResult]
 
 
 def proportional_share(way: PhaseRoutes, loads: FloatArray, wafer: Wafer) -> PhaseResult:
-    """Return how flows along *way* end that share links, of *loads* bytes [links], in proportion to their bytes.
+    """Return the phase in which flows along *way* share links in proportion to their bytes; *loads* is bytes, [links].
 
-    All flows over the busiest link then end together, when it has carried everything; the same holds of the next
-    busiest for the rest. So a flow ends its latency after its busiest link would have carried all that is to cross it.
+    All flows over the busiest link end together, when it has carried everything. The same holds for the next busiest
+    link and the remaining flows. So a flow ends its latency after its busiest link has carried its whole load.
     """
     seconds = loads / wafer.link_bandwidth
     slowest = np.where(way.paths >= 0, seconds[way.paths], 0.0).max(axis=1)
@@ -71,12 +71,12 @@ def proportional_share(way: PhaseRoutes, loads: FloatArray, wafer: Wafer) -> Pha
 
 
 def _fluid(_: FluidSpec, wafer: Wafer) -> PhaseModel:
-    """Return how fluid flows share links: by their bytes, as a well-scheduled collective does (docs/model.md)."""
+    """Return the phase model of fluid flows: shares by bytes, as in a well-scheduled collective (docs/model.md)."""
     return lambda way, nbytes: proportional_share(way, way.loads(nbytes, wafer.num_links), wafer)
 
 
 def _packet(spec: PacketSpec, wafer: Wafer) -> PhaseModel:
-    """Return how chunks queue at each link, first come, first served; flows that start together take turns."""
+    """Return the phase model of chunks that queue first come, first served; simultaneous flows alternate."""
 
     def carry(way: PhaseRoutes, nbytes: FloatArray) -> PhaseResult:
         start = np.zeros(len(nbytes))
@@ -89,7 +89,7 @@ def _packet(spec: PacketSpec, wafer: Wafer) -> PhaseModel:
 
 
 def _circuit(spec: CircuitSpec, wafer: Wafer) -> PhaseModel:
-    """Return how transfers hold whole routes, in the order of the flows, none overtaking another."""
+    """Return the phase model of transfers that hold whole routes, in the order of the flows, without overtaking."""
     model = CircuitModel(wafer, spec.duplex)
     resource = model.shared[model.is_link] - wafer.num_dies
     bandwidth = wafer.link_bandwidth * spec.link_share

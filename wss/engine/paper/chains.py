@@ -1,14 +1,15 @@
-"""One MoE layer run as the paper's own simulator runs it (``physics: paper``).
+"""One MoE layer run as in the paper's own simulator (``physics: paper``).
 
-A die has one compute unit, one DRAM and one cache port; an edge of the mesh is one resource for both directions. An
-expert is three slices (its matrices), each read by a chain of its own:
+A die has one compute unit, one DRAM and one cache port. An edge of the mesh is one resource for both directions. An
+expert is three slices (its matrices), each read by its own chain of events:
 
     local    port (look-up) -> DRAM -> {port (store), compute}
     remote   port (look-up) -> request on all links -> home's DRAM (or home's port on a hit there)
-             -> {home's port (store), data on all links -> {compute, DRAM write if the copy is wanted}}
+             -> {home's port (store), data on all links -> {compute, DRAM write if a copy is kept}}
 
-Tasks away from the expert's home go first in every queue. This is the engine to read (`engine: simpy`): each step of a
-chain is a method. `wss.engine.paper.chains_compiled` runs the same chains in compiled code, to the same integers.
+Tasks on another die than the expert's home go first in every queue. This is the engine to read (`engine: simpy`): each
+step of a chain is a method. `wss.engine.paper.chains_compiled` runs the same chains in compiled code, with the same
+integer results.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ class PaperLayerRun:
     """One layer run: its chains over a `Circuit`."""
 
     def __init__(self, machine: Machine, memories: Memories, layer: int, tasks: IntArray, wanted: BoolArray) -> None:
-        """Set up *tasks* (expert, die, tokens), [tasks, 3], run in that order; *wanted*: worth a copy, [tasks]."""
+        """Set up *tasks* (expert, die, tokens), [tasks, 3], run in that order; *wanted*: worth a copy, bool [tasks]."""
         self._machine, self._memories, self._layer = machine, memories, layer
         self._tasks, self._wanted = tasks.tolist(), wanted.tolist()
         costs: list[list[int]] = machine.costs(tasks[:, 2]).tolist()
@@ -40,7 +41,7 @@ class PaperLayerRun:
         )
 
     def run(self) -> Counts:
-        """Run all chains, and return what happened."""
+        """Run all chains, and return the counts."""
         for k, (_, die, _) in enumerate(self._tasks):
             for part in range(SLICES):
                 self._submit(0, (self._port(die),), k, part, self._look_up)

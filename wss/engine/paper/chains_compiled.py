@@ -1,6 +1,6 @@
-"""One MoE layer run of ``physics: paper`` in compiled code: the twin of `artifact.PaperLayerRun` for long runs.
+"""One MoE layer run of ``physics: paper`` in compiled code: the twin of `chains.PaperLayerRun` for long runs.
 
-The chains are those that stand there, and the integers that come out are the same (tests hold it to that).
+The chains are the same, and so are the integer results (tested).
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from wss.records import BoolArray, IntArray
 # What an event does: the steps of a chain.
 LOOK_UP, READ_LOCAL, STORE_LOCAL, COMPUTE = range(4)
 REQUEST, HIT_AT_HOME, READ_AT_HOME, STORE_AT_HOME, DATA, WRITE, NONE = range(4, 11)
-MOST_EVENTS = 7  # of a chain: look-up, request, read, store, data, compute, write
+MOST_EVENTS = 7  # per chain: look-up, request, read, store, data, compute, write
 TASK = np.dtype(
     [
         ("expert", np.int64),
@@ -34,16 +34,16 @@ TASK = np.dtype(
         ("home", np.int64),
         ("away", np.int64),  # 1 if the die is not the home
         ("wanted", np.int64),  # 1 if worth a copy
-        ("set", np.int64),  # of the LLCs
+        ("set", np.int64),  # in the LLCs
         ("key", np.int64),  # of the first slice in the LLCs
         ("hops_out", np.int64),
-        ("request", np.int64),  # where the route of the request begins in needs
+        ("request", np.int64),  # index in needs of the first link of the request
         ("hops_back", np.int64),
-        ("data", np.int64),  # where the route of the data begins
+        ("data", np.int64),  # index in needs of the first link of the data
         ("read_bytes", np.int64),  # of a slice with its activations
         ("read_ns", np.int64),
         ("compute_ns", np.int64),
-        ("remote_slices", np.int64),  # counted
+        ("remote_slices", np.int64),  # a result
     ]
 )
 SETTING = np.dtype(
@@ -67,7 +67,7 @@ def _holds(llc, task, part, die):  # type: ignore[no-untyped-def]
 
 @numba.njit(cache=True, nogil=True)
 def store(llc, task, part, die):  # type: ignore[no-untyped-def]
-    """Put a slice in the LLC of *die*, and the oldest of its set, which has two ways, out."""
+    """Store a slice in the LLC of *die*; evict the oldest of its set, which has two ways."""
     key, row = task.key + part, task.set
     if llc[die, row, 0] == EMPTY:
         llc[die, row, 0] = key
@@ -81,7 +81,7 @@ def store(llc, task, part, die):  # type: ignore[no-untyped-def]
 
 @numba.njit(cache=True, nogil=True)
 def _needs_of(kind, task, dies):  # type: ignore[no-untyped-def]
-    """Return which stretch of needs an event of *kind* holds, first and last."""
+    """Return the range of needs that an event of *kind* holds, as its first index and its end."""
     if kind == REQUEST:
         return task.request, task.request + task.hops_out
     if kind == DATA:
@@ -101,7 +101,7 @@ def _needs_of(kind, task, dies):  # type: ignore[no-untyped-def]
 
 @numba.njit(cache=True, nogil=True)
 def _at_die(kind, start, task, part, total, die, copies, llc):  # type: ignore[no-untyped-def]
-    """Act as an event at the die that computes, up to the request: return its end and the kinds that follow then."""
+    """Process an event at the computing die, up to the request; return its end and up to two following kinds."""
     if kind == LOOK_UP:
         total.accesses += 1
         if _holds(llc, task, part, task.die):
@@ -121,7 +121,7 @@ def _at_die(kind, start, task, part, total, die, copies, llc):  # type: ignore[n
 
 @numba.njit(cache=True, nogil=True)
 def _remote(kind, start, task, part, setting, total, die, copies, llc):  # type: ignore[no-untyped-def]
-    """Act as an event of a remote read, from the request on: return its end and the kinds that follow then."""
+    """Process an event of a remote read, from the request on; return its end and up to two following kinds."""
     if kind == REQUEST:
         total.hops += task.hops_out
         task.remote_slices += 1
@@ -148,7 +148,7 @@ def _remote(kind, start, task, part, setting, total, die, copies, llc):  # type:
 
 @numba.njit(cache=True, nogil=True)
 def _most_waiting(tasks, needs, dies, resources):  # type: ignore[no-untyped-def]
-    """Return how many events may ever wait for each resource, at most, [resources]."""
+    """Return an upper bound on the events that wait for each resource, [resources]."""
     most = np.zeros(resources, np.int64)
     for k in range(tasks.size):
         task = tasks[k]
@@ -188,15 +188,15 @@ def _tasks_of(tasks, wanted, layer, home, sets, route, costs):  # type: ignore[n
 
 @numba.njit(cache=True, nogil=True)
 def _run(tasks, setting, totals, dies, copies, llc, needs, most):  # type: ignore[no-untyped-def]
-    """Run all chains over *most* resources, counting in *tasks*, *totals* and *dies*; return how long each was held.
+    """Run all chains over *most* resources; count in *tasks*, *totals* and *dies*; return each resource's busy time.
 
-    A record does not keep its array alive: *setting* and *totals* [1] are whole arrays, which the caller holds.
+    A record does not keep its array alive. So *setting* and *totals* [1] are whole arrays, which the caller keeps.
     """
     fixed, total = setting[0], totals[0]
     chains = SLICES * tasks.size
     waiting = _most_waiting(tasks, needs, dies.size, most)
     resources = resources_of(waiting)
-    # an admitted event holds a resource: there are never more of them
+    # an admitted event holds at least one resource, so the agenda never exceeds the number of resources
     events, entries = np.empty(MOST_EVENTS * chains, EVENT), np.empty(waiting.sum() + most, ENTRY)
     numbers = np.zeros(HEADS + most, np.int64)
     for chain in range(chains):
@@ -236,13 +236,13 @@ def run_chains(tasks, wanted, costs, setting, layer, home, needs, route, most, c
     setting
         Bytes of a slice, ns of its DRAM access, ns of a request and of data without hops, [4].
     layer, home, needs, route, most
-        Which layer; home, needs and routes as in `Machine`; how many resources there are.
+        The layer; home, needs and routes as in `Machine`; the number of resources.
     copies, num_copies, llc
-        As in `Memories`; changed.
+        As in `Memories`; modified.
 
     Returns
     -------
-    Slices read remotely, [tasks]; end, compute and new copies of each die, [dies]; how long each resource was held,
+    Slices read remotely, [tasks]; end, computing time and new copies of each die, [dies]; busy time of each resource,
     [resources]; the totals in the order of `TOTAL`.
     """
     records = _tasks_of(tasks, wanted, layer, home, llc.shape[1], route, costs)
@@ -256,7 +256,7 @@ def run_chains(tasks, wanted, costs, setting, layer, home, needs, route, most, c
 def compiled_paper_layer(
     machine: Machine, memories: Memories, layer: int, tasks: IntArray, wanted: BoolArray
 ) -> Counts:
-    """Run *tasks* (expert, die, tokens), [tasks, 3], in that order; *wanted*: worth a copy, [tasks]."""
+    """Run *tasks* (expert, die, tokens), [tasks, 3], in that order; *wanted*: worth a copy, bool [tasks]."""
     costs = machine.costs(tasks[:, 2])
     nbytes = machine.slice_bytes
     setting = (nbytes, machine.slice_ns, machine.link_ns(0, REQUEST_BYTES), machine.link_ns(0, nbytes))

@@ -1,7 +1,7 @@
-"""The machine of the paper's own simulator: its numbers, what outlives a layer run, and what a layer run reports.
+"""The machine of the paper's own simulator: its constants, its memories, and the counts of a layer run.
 
-The numbers are those of the published artifact, whatever the configured wafer's are; only the mesh is taken from it.
-Times are whole nanoseconds, rounded up as there.
+The constants are those of the published artifact, whatever the configured wafer; only the mesh is taken from it. Times
+are whole nanoseconds, rounded up as in the artifact.
 """
 
 from __future__ import annotations
@@ -25,14 +25,14 @@ REQUEST_BYTES = 16
 FLOP_PER_NS = 1e6
 SLICES = 3
 WAYS = 2
-EMPTY = -1  # of a way of an LLC
+EMPTY = -1  # the key of an empty way of an LLC
 
-# Share of peak by tokens: up to each bound, the last one beyond them all.
+# Achieved share of peak up to each bound of tokens, ascending.
 Shares = tuple[tuple[float, float], ...]
 DEEPSEEK: Shares = ((128, 0.5), (256, 0.53), (512, 0.68), (1024, 0.7), (math.inf, 0.69))
 QWEN: Shares = ((128, 0.7), (256, 0.6), (1024, 0.7), (2048, 0.69), (4096, 0.71), (math.inf, 0.70))
 LLAMA4: Shares = ((256, 0.65), (512, 0.72), (1024, 0.7), (math.inf, 0.65))
-SHARES: dict[str, tuple[Shares, float]] = {  # of peak FLOP/s by tokens, and of HBM bandwidth, by the model's name
+SHARES: dict[str, tuple[Shares, float]] = {  # by model name: shares of peak FLOP/s by tokens, share of HBM bandwidth
     MODELS["deepseek_v3"].name: (DEEPSEEK, 0.9),
     MODELS["kimi_k2"].name: (DEEPSEEK, 0.9),
     MODELS["qwen3_235b"].name: (QWEN, 0.9),
@@ -42,24 +42,24 @@ SHARES: dict[str, tuple[Shares, float]] = {  # of peak FLOP/s by tokens, and of 
 
 @dataclass(frozen=True, kw_only=True)
 class Machine:
-    """The wafer and the model as the artifact sees them.
+    """The wafer and the model as the artifact models them.
 
-    Resources are numbered: compute units by die, then DRAMs by die, then ports by die, then edges.
+    Resources are indexed: compute units by die, then DRAMs by die, then ports by die, then edges.
 
     Attributes
     ----------
     hidden, intermediate
         Sizes of an expert's matrices.
     home
-        The die of each expert, [experts].
+        The home of each expert, [experts].
     routes
-        Resources of the route from die to die, [dies][dies]: edges, numbered from 3 · dies.
+        Resources of the route from die to die, [dies][dies]: edges, indexed from 3 · dies.
     num_edges
-        How many edges there are.
+        Number of edges.
     compute_shares, dram_share
         Achieved shares of peak FLOP/s, by tokens, and of DRAM bandwidth.
     link_rate
-        Bytes a ns that a link achieves.
+        Achieved bytes per ns of a link.
     """
 
     hidden: int
@@ -73,17 +73,17 @@ class Machine:
 
     @property
     def num_dies(self) -> int:
-        """How many dies there are."""
+        """Number of dies."""
         return len(self.routes)
 
     @property
     def num_experts(self) -> int:
-        """Experts a layer."""
+        """Experts per layer."""
         return len(self.home)
 
     @property
     def num_resources(self) -> int:
-        """How many resources there are."""
+        """Number of resources."""
         return SLICES * self.num_dies + self.num_edges
 
     @property
@@ -98,12 +98,12 @@ class Machine:
 
     @cached_property
     def homes(self) -> IntArray:
-        """The die of each expert as an array, [experts]."""
+        """The home of each expert as an array, [experts]."""
         return np.array(self.home, np.int64)
 
     @cached_property
     def needs(self) -> tuple[IntArray, IntArray]:
-        """What events hold: every resource alone, then all routes one after the other; and where each route begins.
+        """Resources that events hold: each resource by itself, then all routes in order; and where each route begins.
 
         The route from die a to die b is ``needs[first[a, b]:first[a, b + 1]]``; *first* is [dies, dies + 1].
         """
@@ -116,11 +116,11 @@ class Machine:
 
     @cached_property
     def slice_ns(self) -> int:
-        """Time of a DRAM access of a slice alone."""
+        """Time of a DRAM access of a single slice."""
         return DRAM_LATENCY + math.ceil(self.slice_bytes / (DRAM_BYTES_PER_NS * self.dram_share))
 
     def link_ns(self, hops: int, nbytes: int) -> int:
-        """Time of a transfer over *hops* links, all held."""
+        """Return the time of a transfer over *hops* links, all held."""
         return HOP_LATENCY * hops + math.ceil(nbytes / self.link_rate)
 
     @cached_property
@@ -129,9 +129,9 @@ class Machine:
         return np.array(self.compute_shares)
 
     def costs(self, tokens: IntArray) -> IntArray:
-        """Return what *tokens* [tasks] of one slice cost: bytes and ns of its local read, ns of computing, [3, tasks].
+        """Return bytes and ns of the local read of a slice, and ns of computing it for *tokens* [tasks], [3, tasks].
 
-        A local read brings the activations too.
+        A local read also reads the activations.
         """
         rate = DRAM_BYTES_PER_NS * self.dram_share
         result: IntArray = _costs(tokens, self.hidden, self.intermediate, self._shares, rate)
@@ -140,7 +140,7 @@ class Machine:
 
 @numba.njit(cache=True, nogil=True)
 def _costs(tokens, hidden, intermediate, shares, rate):  # type: ignore[no-untyped-def]
-    """Return `Machine.costs`; *rate* is bytes of DRAM a ns."""
+    """Return `Machine.costs`; *rate* is bytes per ns of a DRAM."""
     costs = np.empty((3, len(tokens)), np.int64)
     for k in range(len(tokens)):
         place = 0
@@ -153,7 +153,7 @@ def _costs(tokens, hidden, intermediate, shares, rate):  # type: ignore[no-untyp
 
 
 class Memories:
-    """What outlives a layer run: which copies the DRAMs hold, without limit, and which slices lie in the LLCs.
+    """State that outlives a layer run: copies in the DRAMs, of unlimited number, and slices in the LLCs.
 
     Attributes
     ----------
@@ -162,8 +162,8 @@ class Memories:
     num_copies
         Slices copied to each die, [dies].
     llc
-        Keys of the slices in each LLC, [dies, sets, ways]: the least recently stored first, `EMPTY` behind the last.
-        Looking up does not touch the order.
+        Keys of the slices in each LLC, [dies, sets, ways]: the least recently stored first, padded with `EMPTY`.
+        Look-ups do not change the order.
     """
 
     def __init__(self, machine: Machine, num_layers: int) -> None:
@@ -182,7 +182,7 @@ class Memories:
         return self._key(layer, expert, part) in self._ways(expert, die).tolist()
 
     def store(self, layer: int, expert: int, part: int, die: int) -> None:
-        """Put a slice in the LLC of *die*, and the oldest of its set out."""
+        """Store a slice in the LLC of *die*; evict the oldest of its set."""
         key, ways = self._key(layer, expert, part), self._ways(expert, die)
         kept = [*(other for other in ways.tolist() if other not in (key, EMPTY)), key][-WAYS:]
         ways[: len(kept)] = kept
@@ -198,22 +198,22 @@ class Memories:
 
 @dataclass(eq=False, kw_only=True)
 class Counts:
-    """What one layer run did; times in ns.
+    """Counts of one layer run; times in ns.
 
     Attributes
     ----------
     remote_slices
         Slices that each task read from another die, [tasks].
     die_end, die_compute
-        When each die was done, and how long it computed, [dies].
+        When each die ended, and how long it computed, [dies].
     edge_busy
         How long each edge was held, [edges].
     time
-        When all was done.
+        The end of the last event.
     accesses, llc_hits, hops
         Look-ups at the dies that compute; hits there and at home; links that requests crossed.
     local_bytes, remote_bytes, written_bytes
-        Read from DRAM for the own die and for another, and written as copies.
+        Bytes read from DRAM for the own die and for another, and written as copies.
     """
 
     remote_slices: IntArray

@@ -1,14 +1,15 @@
-"""Exclusive resources that events hold in whole sets: the queueing rules of the paper's own simulator.
+"""Exclusive resources that events hold in sets: the queueing rules of the paper's own simulator.
 
-An event needs a set of resources at once (a memory, or all links of a route), at some time or later.
+An event needs a set of resources at once (a memory, or all links of a route), from some time on.
 
-* Submitted, it is admitted at once if none of its resources is held, even if it starts later; admission holds them and
-  moves the event to the latest time at which they fall free. Else it waits in the queue of each of its resources, which
-  are ordered by higher priority, then earlier time of submission, then arrival; that place never changes.
-* Events act in the order of their times. An action says when its event ends and may submit successors; then the
-  event's resources are released, free from that end on.
-* On release, the head of each released resource's queue is tried, in the order of their times, and only the head: a
-  later event that could run does not overtake it (no backfill).
+* An event is admitted when it is submitted if none of its resources is held, even if it starts later. Admission holds
+  its resources and moves the event to the latest time at which they become free. Otherwise it waits in the queue of
+  each of its resources. A queue is ordered by higher priority, then earlier submission time, then arrival; the position
+  never changes.
+* Events act in time order. An action returns when its event ends and may submit successors. Then the event's resources
+  are released, free from that end on.
+* On release, the head of each released resource's queue is tried, in time order, and only the head: a later event that
+  could run does not overtake it (no backfill).
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ Action = Callable[[int], int]
 
 @dataclass(eq=False, slots=True)
 class Event:
-    """Something that will hold *resources*; *act* is told when it starts, and returns when it ends, both in ns."""
+    """An event that will hold *resources*; *act* is called with its start and returns its end, both in ns."""
 
     time: int
     resources: Sequence[int]
@@ -44,7 +45,7 @@ class Circuit:
         self.busy = [0] * num_resources
 
     def submit(self, time: int, resources: Sequence[int], priority: int, act: Action) -> None:
-        """Ask for *resources* from *time* on."""
+        """Request *resources* from *time* on."""
         event = Event(time, resources, priority, act)
         if not any(self._held[r] for r in resources):
             self._admit(event)
@@ -55,7 +56,7 @@ class Circuit:
             heapq.heappush(self._queues[r], (-priority, time, self._arrivals, event))
 
     def run(self) -> int:
-        """Run until nothing is left, and return the latest end."""
+        """Run until no event is left, and return the latest end."""
         latest = 0
         while self._events:
             time, _, event = heapq.heappop(self._events)

@@ -1,17 +1,17 @@
-"""`circuit.Circuit` in compiled code: the same queueing rules, over arrays.
+"""`queues.Circuit` in compiled code: the same queueing rules, over arrays.
 
-An event is a number; what an action does is its caller's (`artifact_compiled`), who takes the next event, acts, submits
-and releases. All times are whole nanoseconds. A queue is a binary heap of entries (key, tie, event) in a stretch of one
-array: one for each resource, by (time, away tasks first; number), and behind them the agenda of admitted events, by
-(time, admission). What all functions take is
+An event is an index. Its action is in the caller (`chains_compiled`), which takes the next event, acts, submits and
+releases. All times are whole nanoseconds. A queue is a binary heap of entries (key, tie, event) in a range of one
+array. There is one for each resource, ordered by (time, away tasks first; index), and after them the agenda of admitted
+events, ordered by (time, admission). All functions take
 
-    needs       resources, in stretches that events hold
+    needs       resources, in ranges that events hold
     events      `EVENT` records, as many as are ever submitted
     entries     `ENTRY` records of the heaps, one heap after the other
     resources   `RESOURCE` records, the last one for the agenda
-    numbers     how many events and admissions there have been, and behind them room for the heads of queues
+    numbers     how many events and admissions there have been, and after them scratch space for the heads of queues
 
-as arguments of their own: a tuple of arrays would be counted in and out at every use, which takes most of the time.
+as separate arguments: numba would count references to each array of a tuple at every use, which takes most of the time.
 """
 
 from __future__ import annotations
@@ -21,9 +21,9 @@ import numpy as np
 
 EVENT = np.dtype(
     [
-        ("time", np.int64),  # when it may start, and once admitted when it does
-        ("asked", np.int64),  # when it was submitted to start: its place in a queue never changes
-        ("first", np.int32),  # what it holds: needs[first:last]
+        ("time", np.int64),  # the earliest start; once admitted, the start
+        ("asked", np.int64),  # the earliest start at submission: it fixes the position in a queue
+        ("first", np.int32),  # the event holds needs[first:last]
         ("last", np.int32),
         ("chain", np.int32),
         ("kind", np.int32),
@@ -46,7 +46,7 @@ EVENTS, ADMISSIONS, HEADS = 0, 1, 2
 
 @numba.njit(cache=True, nogil=True)
 def resources_of(most):  # type: ignore[no-untyped-def]
-    """Return free resources, of which *most* [resources] events may ever wait for each, and the agenda behind them."""
+    """Return free resources and the agenda after them; *most* bounds the events that wait for each, [resources]."""
     resources = np.zeros(most.size + 1, RESOURCE)
     begin = 0
     for r in range(most.size):
@@ -98,7 +98,7 @@ def _pop(entries, resource):  # type: ignore[no-untyped-def]
 
 @numba.njit(cache=True, nogil=True)
 def submit(needs, events, entries, resources, numbers, time, first, last, away, chain, kind):  # type: ignore[no-untyped-def]
-    """Ask for ``needs[first:last]`` from *time* on; what is *away* (1, else 0) goes first in queues."""
+    """Request ``needs[first:last]`` from *time* on; an event that is *away* (1, else 0) goes first in queues."""
     e = numbers[EVENTS]
     numbers[EVENTS] = e + 1
     event = events[e]
@@ -120,14 +120,14 @@ def submit(needs, events, entries, resources, numbers, time, first, last, away, 
 
 @numba.njit(cache=True, nogil=True)
 def next_event(entries, resources):  # type: ignore[no-untyped-def]
-    """Take the next event off the agenda; -1 if there is none."""
+    """Pop the next event of the agenda; return -1 if there is none."""
     agenda = resources[resources.size - 1]
     return _pop(entries, agenda) if agenda.size > 0 else -1
 
 
 @numba.njit(cache=True, nogil=True)
 def release(needs, events, entries, resources, numbers, e, end):  # type: ignore[no-untyped-def]
-    """End event *e* at *end*: free what it held, and try the head of each queue, the earliest first."""
+    """End event *e* at *end*: free its resources, and try the head of each of their queues, the earliest first."""
     event = events[e]
     for i in range(event.first, event.last):
         resource = resources[needs[i]]
@@ -153,13 +153,13 @@ def release(needs, events, entries, resources, numbers, e, end):  # type: ignore
 
 @numba.njit(cache=True, nogil=True)
 def _earlier(events, a, b):  # type: ignore[no-untyped-def]
-    """Whether *a* asked before *b*."""
+    """Whether *a* was submitted to start before *b*; ties: the lower index."""
     return events[a].asked < events[b].asked or (events[a].asked == events[b].asked and a < b)
 
 
 @numba.njit(cache=True, nogil=True)
 def _head(events, entries, resource):  # type: ignore[no-untyped-def]
-    """Return the head of a queue, the entries of those admitted already taken off; -1 if it is empty."""
+    """Return the head of a queue after dropping entries of admitted events; -1 if it is empty."""
     while resource.size > 0:
         head = entries[resource.begin].event
         if events[head].waits:
@@ -170,8 +170,8 @@ def _head(events, entries, resource):  # type: ignore[no-untyped-def]
 
 @numba.njit(cache=True, nogil=True)
 def _any_held(needs, resources, event):  # type: ignore[no-untyped-def]
-    """Whether anything that *event* needs is held."""
-    for i in range(event.first, event.last):  # noqa: SIM110 (compiled code knows no any())
+    """Whether any resource that *event* needs is held."""
+    for i in range(event.first, event.last):  # noqa: SIM110 (numba has no any() of a generator)
         if resources[needs[i]].held:
             return True
     return False
@@ -179,7 +179,7 @@ def _any_held(needs, resources, event):  # type: ignore[no-untyped-def]
 
 @numba.njit(cache=True, nogil=True)
 def _admit(needs, events, entries, resources, numbers, e):  # type: ignore[no-untyped-def]
-    """Hold what event *e* needs, from when it is free."""
+    """Admit event *e*: hold its resources from when all are free."""
     event = events[e]
     time = event.time
     for i in range(event.first, event.last):

@@ -1,1 +1,1 @@
-"""Which die computes how many tokens of an expert."""
+"""Allocation: which die computes how many tokens of each expert."""

@@ -1,21 +1,21 @@
-"""The paper's Algorithm 1: hand out tokens in blocks to the die near the weights that is least delayed by them.
+"""The paper's Algorithm 1: assign tokens in blocks to the die near the weights whose estimated time grows least.
 
-Experts are taken in ascending token count. For one expert with n tokens,
+Experts are processed in ascending token count. For one expert with n tokens:
 
-1. candidates are the dies that hold it and those up to `radius` links from a holder, or from its home alone;
-2. they are sorted by estimated time (ties: lower die first) and the first max(min_candidates, n // max(mean, block))
-   are kept, mean being the mean count of the experts that have tokens; if no holder is among them, the holder of least
-   estimated time takes the last one's place;
-3. blocks of `block` tokens go, one after another, to the candidate for which the larger of its own and its source's
-   estimated time would be least (ties: the home, another holder, fewer hops, the lower die).
+1. The candidates are its holders and the dies up to `radius` links from any holder, or from its home only.
+2. Candidates are sorted by estimated time (ties: lower die), and the first max(min_candidates, n // max(mean, block))
+   are kept. mean is the mean count of the experts that have tokens. If no holder is kept, the holder with the least
+   estimated time replaces the last candidate.
+3. Blocks of `block` tokens are assigned one by one. Each goes to the candidate that minimises the larger of its own
+   and its source's estimated time (ties: the home, another holder, fewer hops, the lower die).
 
 The estimated time of a die is max(computing, reading from its HBM, receiving over its links). Each active expert is
-charged one read at its home beforehand, which its first read from there uses up; it is given back if there is none. A
-die without the expert reads it from the nearest die that may serve it (ties: the home, then the lower die). The
-published description leaves the cost open ("DRAM + compute + D2D"); the larger-of-two rule and the charge beforehand
+charged one read at its home in advance. Its first read from the home uses up this charge; if it is never read there,
+the charge is refunded. A die without the expert reads it from the nearest source (ties: the home, then the lower die).
+The published description leaves the cost open ("DRAM + compute + D2D"); the larger-of-two rule and the advance charge
 follow the authors' simulator.
 
-Written once: `algorithm1` is compiled, `algorithm1.py_func` is the same lines as plain Python.
+`algorithm1` is compiled; `algorithm1.py_func` is the same code as plain Python.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from wss.arrays import stable_order
 
 @numba.njit(cache=True, nogil=True)
 def nearest_source(die, home, sources, hops):  # type: ignore[no-untyped-def]
-    """Return the source with the fewest hops to *die*; *sources* [dies], ties to the home, then the lower number."""
+    """Return the source with the fewest hops to *die*; *sources* [dies]; ties: the home, then the lower die."""
     best = home
     for other in range(sources.size):
         if sources[other] and (hops[other, die] < hops[best, die] or not sources[best]):
@@ -38,9 +38,9 @@ def nearest_source(die, home, sources, hops):  # type: ignore[no-untyped-def]
 
 @numba.njit(cache=True, nogil=True)
 def candidates_of(expert_holders, centres, hops, estimate, keep, radius):  # type: ignore[no-untyped-def]
-    """Return the dies considered for an expert, least estimated time first, [candidates].
+    """Return the candidate dies of an expert, least estimated time first, [candidates].
 
-    These are its holders and what is near its *centres*, [dies] each.
+    Candidates are its holders and the dies within *radius* of its *centres*, [dies] each.
     """
     num_dies = expert_holders.size
     near = expert_holders.copy()
@@ -64,11 +64,11 @@ def algorithm1(ascending, counts, home, where, hops, transfers, costs, block, mi
     Parameters
     ----------
     ascending
-        The experts with tokens, in the order they are handed out, [active experts].
+        The experts with tokens, in the order of assignment, [active experts].
     counts, home, hops, transfers
         As in `LayerView`.
     where
-        Holders and sources as in `LayerView`, and the dies next to which dies are candidates, [experts, dies] each.
+        Holders and sources as in `LayerView`, and the dies whose neighbours are candidates, [experts, dies] each.
     costs
         Seconds of one HBM read and of one token, [2].
     block, min_candidates
@@ -79,7 +79,7 @@ def algorithm1(ascending, counts, home, where, hops, transfers, costs, block, mi
     Returns
     -------
     array
-        expert, die, tokens and source of each task, [tasks, 4].
+        Expert, die, tokens and source of each task, [tasks, 4].
     """
     hbm_read, token = costs
     holders, sources, centres = where
@@ -99,7 +99,7 @@ def algorithm1(ascending, counts, home, where, hops, transfers, costs, block, mi
         given = np.zeros(kept.size, np.int64)
         serve = sources[expert]
         source = np.array([die if held[die] else nearest_source(die, home[expert], serve, hops) for die in kept])
-        charged = True  # the read that stands at the home beforehand
+        charged = True  # the home still carries the advance charge
         left = counts[expert]
         while left > 0:
             chunk = min(block, left)
@@ -132,7 +132,7 @@ def algorithm1(ascending, counts, home, where, hops, transfers, costs, block, mi
         for i in range(kept.size):
             if given[i] > 0:
                 task = (expert, kept[i], given[i], source[i])
-                for column in range(4):  # numba takes seconds to compile the assignment of a whole row
+                for column in range(4):  # numba takes seconds to compile a whole-row assignment
                     tasks[num_tasks, column] = task[column]
                 num_tasks += 1
     return tasks[:num_tasks]

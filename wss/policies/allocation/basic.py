@@ -1,4 +1,4 @@
-"""Allocation: which die computes how many tokens of which expert, and from where it reads the weights."""
+"""Allocation: which die computes how many tokens of which expert, and where it reads the weights from."""
 
 from __future__ import annotations
 
@@ -20,15 +20,15 @@ BLOCK = 50  # tokens
 
 
 class Allocation(Protocol):
-    """Hands out the tokens of one layer run; a pure function of what it sees."""
+    """Assigns the tokens of one layer run to dies; a pure function of the view."""
 
     def allocate(self, view: LayerView) -> Plan:
-        """Return tasks that compute every token once, no (expert, die) twice; nothing is copied yet."""
+        """Return tasks that cover every token once, each (expert, die) at most once; no task makes a copy yet."""
         ...
 
 
 def _plan(view: LayerView, expert: IntArray, die: IntArray, tokens: IntArray, source: IntArray) -> Plan:
-    """Make a plan that copies nothing; a die that holds the expert reads its own."""
+    """Return a plan without copies in which holders read their own replica or copy."""
     own = view.holders[expert, die]
     return Plan(
         expert=expert,
@@ -40,12 +40,14 @@ def _plan(view: LayerView, expert: IntArray, die: IntArray, tokens: IntArray, so
 
 
 def even_stretches(order: IntArray, counts: IntArray, num_dies: int) -> tuple[IntArray, IntArray, IntArray]:
-    """Cut all tokens, in the *order* of their experts, into an equal stretch a die.
+    """Order all tokens by expert, as in *order*, and cut them into one equal stretch per die.
+
+    *counts* is the tokens of each expert, [experts].
 
     Returns
     -------
     tuple
-        Expert, die and tokens of each piece, [pieces] each. *counts* is tokens of each expert, [experts].
+        Expert, die and tokens of each piece, [pieces] each.
     """
     ends = np.cumsum(counts[order])
     cuts = np.arange(1, num_dies + 1) * ends[-1] // num_dies
@@ -56,12 +58,12 @@ def even_stretches(order: IntArray, counts: IntArray, num_dies: int) -> tuple[In
 
 @dataclass(frozen=True, kw_only=True)
 class Home:
-    """Expert parallelism: every expert is computed where it was placed, and no weights move."""
+    """Expert parallelism: every expert is computed at its home, and no weights move."""
 
     __pydantic_config__ = CHECKED
 
     def allocate(self, view: LayerView) -> Plan:
-        """Return one task an expert."""
+        """Return one task per expert."""
         die = view.home[view.order]
         return _plan(view, view.order, die, view.counts[view.order], die)
 
@@ -70,14 +72,14 @@ class Home:
 class Even:
     """Expert parallelism with replicas: an expert's tokens split evenly over its replicas, as engines split them.
 
-    A die with two replicas of an expert computes two parts of its tokens, as one task. Where tokens that do not divide
-    go is told in `replicas`; no weights move.
+    A die with two replicas of an expert computes two parts of its tokens, as one task. `replicas` defines which
+    replicas get the remainder. No weights move.
     """
 
     __pydantic_config__ = CHECKED
 
     def allocate(self, view: LayerView) -> Plan:
-        """Return a task for each holder that has tokens."""
+        """Return one task per (expert, holder) with tokens."""
         tokens = equal_parts(view.counts, view.replicas)[view.order]
         place, die = np.nonzero(tokens)
         return _plan(view, view.order[place], die, tokens[place, die], die)
@@ -85,7 +87,7 @@ class Even:
 
 @dataclass(frozen=True, kw_only=True)
 class InTurn:
-    """The location-oblivious GPU: whole experts in turn, the i-th first-seen expert on die (i + offset) mod D.
+    """The location-oblivious GPU: whole experts round-robin, the i-th first-seen expert on die (i + offset) mod D.
 
     A die without the expert reads it from its home.
     """
@@ -95,22 +97,23 @@ class InTurn:
     offset: Annotated[int, Ge(0), Le(10**6)] = 7
 
     def allocate(self, view: LayerView) -> Plan:
-        """Return one task an expert."""
+        """Return one task per expert."""
         die = (np.arange(len(view.order)) + self.offset) % view.num_dies
         return _plan(view, view.order, die, view.counts[view.order], view.home[view.order])
 
 
 @dataclass(frozen=True, kw_only=True)
 class Chunked:
-    """The location-oblivious GPU, cut by tokens: all tokens in first-seen expert order, an equal stretch a die.
+    """The location-oblivious GPU, split by tokens: all tokens in first-seen expert order, an equal stretch per die.
 
-    Die d gets tokens d·T/D to (d+1)·T/D (rounded down) of T, and reads each expert in them from its home.
+    Of T tokens, die d computes d·T/D to (d+1)·T/D (rounded down) and reads the experts of that stretch from their
+    homes.
     """
 
     __pydantic_config__ = CHECKED
 
     def allocate(self, view: LayerView) -> Plan:
-        """Return a task for each expert that a die's stretch touches."""
+        """Return one task for each expert in each die's stretch."""
         expert, die, tokens = even_stretches(view.order, view.counts, view.num_dies)
         return _plan(view, expert, die, tokens, view.home[expert])
 
@@ -122,16 +125,16 @@ class Algorithm1:
     Parameters
     ----------
     block
-        Tokens handed out at a time; None for 50, as in the paper's text, or under the paper's physics 512, as in the
+        Tokens assigned at a time. None: 50, as in the paper's text, or 512 under the paper's physics, as in the
         authors' simulator.
     min_candidates
-        At least so many dies are considered for an expert, if so many are near.
+        Minimum number of candidate dies per expert, if that many are near.
     radius
-        Dies up to this many times as far from a holder as the nearest die are candidates: with 1, the neighbours on a
-        mesh, all GPUs of a node behind a switch.
+        Maximum distance of a candidate from a holder, as a multiple of the distance of the nearest die. With 1,
+        candidates are the neighbours on a mesh, or all GPUs of a node behind a switch.
     near
-        Whether those near any holder are candidates, as in the paper's text, or those near the home alone, as in the
-        authors' simulator; None for what the physics has: the text's, or the simulator's.
+        "holders": dies near any holder are candidates, as in the paper's text. "home": only those near the home, as in
+        the authors' simulator. None: "holders", or "home" under the paper's physics.
     """
 
     __pydantic_config__ = CHECKED
@@ -142,14 +145,14 @@ class Algorithm1:
     near: Literal["holders", "home"] | None = None
 
     def allocate(self, view: LayerView) -> Plan:
-        """Return the tasks in first-seen order of their experts, in which every policy's dies run them."""
+        """Return the tasks in first-seen order of their experts, the order in which dies run them."""
         ascending = np.sort(view.order)
         ascending = ascending[np.argsort(view.counts[ascending], kind="stable")]
         costs = view.costs
         centres = view.holders
         if self.near == "home":
             centres = view.home[:, None] == np.arange(view.num_dies)
-            centres.flags.writeable = False  # as those of a view: so the allocator is compiled once
+            centres.flags.writeable = False  # like the arrays of a view, so that numba compiles the allocator only once
         tasks = algorithm1(
             ascending,
             view.counts,
@@ -167,7 +170,7 @@ class Algorithm1:
         return _plan(view, *tasks[np.argsort(first_seen[tasks[:, 0]], kind="stable")].T.copy())
 
 
-FIXED = (Home, Even, Nearest, InTurn, Chunked)  # rules by which each die finds its own part; others plan in one place
+FIXED = (Home, Even, Nearest, InTurn, Chunked)  # each die can derive its own part; other rules plan in one place
 
 ALLOCATIONS: dict[str, type[Allocation]] = {
     "home": Home,

@@ -1,8 +1,8 @@
-"""Nearest replica: where an expert lives on several dies, each die sends its tokens to the closest of them.
+"""Nearest replica: if an expert is on several dies, each die sends its tokens to the closest of them.
 
-Where a token is when its layer begins is not part of a layer run's view. Attention is spread over the dies, so each is
-taken to send an equal share of every expert's tokens: of the n tokens of expert e, die (k + e) mod D sends those from
-k·n/D to (k+1)·n/D, rounded down. Which dies send one more of what does not divide thus differs between experts.
+A layer run's view does not say where tokens are when the layer begins. Attention is spread over the dies, so each die
+is assumed to send an equal share of every expert's tokens: of the n tokens of expert e, die (k + e) mod D sends those
+from k·n/D to (k+1)·n/D, rounded down. The dies that send one token of the remainder thus differ between experts.
 """
 
 from __future__ import annotations
@@ -19,18 +19,18 @@ from wss.records import Plan
 
 @dataclass(frozen=True, kw_only=True)
 class Nearest:
-    """Expert parallelism with replicas: each die's share of an expert's tokens to the holder with fewest hops from it.
+    """Expert parallelism with replicas: each die sends its share of an expert's tokens to the nearest holder, by hops.
 
-    Of equally near holders the one that has fewest tokens so far in this layer run for each of its replicas of the
-    expert, then the lower die; experts are gone through as first seen, sending dies by number. No weights move.
-    SGLang's static dispatch of EPLB's replicas is like it: a GPU's own replica, else one of its node, else any
+    Ties go to the holder with the fewest tokens so far in this layer run per replica of the expert, then to the lower
+    die. Experts are processed as first seen, sending dies by index. No weights move. SGLang's static dispatch for
+    EPLB's replicas is similar: a GPU's own replica, else one in its node, else any
     (`sglang/srt/eplb/expert_location.py`, 2025).
     """
 
     __pydantic_config__ = CHECKED
 
     def allocate(self, view: LayerView) -> Plan:
-        """Return a task for each holder that has tokens, experts as first seen, dies by number."""
+        """Return one task per (expert, holder) with tokens: experts as first seen, dies by index."""
         tokens = to_nearest(view.order, view.counts, view.replicas, view.hops)
         place, die = np.nonzero(tokens)
         return Plan(
@@ -44,9 +44,9 @@ class Nearest:
 
 @numba.njit(cache=True, nogil=True)
 def to_nearest(order, counts, replicas, hops):  # type: ignore[no-untyped-def]
-    """Return the tokens of each expert in *order* that each die gets, [active experts, dies]; rest as in `LayerView`.
+    """Return the tokens of each expert in *order* on each die, [active experts, dies]; rest as in `LayerView`.
 
-    Compiled; ``to_nearest.py_func`` is the same lines as plain Python.
+    Compiled; ``to_nearest.py_func`` is the same code as plain Python.
     """
     num_dies = hops.shape[0]
     given = np.zeros((order.size, num_dies), np.int64)

@@ -1,9 +1,9 @@
-"""The paper's policies as its own simulator plans them; for ``physics: paper`` alone.
+"""The paper's policies as its own simulator plans them; only for ``physics: paper``.
 
 Tasks are (expert, die, tokens), [tasks, 3], sorted by expert, then die. The allocator works with whole experts and with
-utilisations of its own (0.7 of compute, 0.9 of DRAM and links). It differs from `wss.policies.allocation.algorithm1` in
-its blocks (512 tokens; where fewer than two are left, all go together), in charging links for every block, and in its
-estimate of a die: max(local compute, DRAM, links in) + remote compute.
+its own utilisations (0.7 of compute, 0.9 of DRAM and links). It differs from `wss.policies.allocation.algorithm1` in
+its blocks (512 tokens; the last block takes all of a remainder below 1,024), in charging links for every block, and in
+its estimate for a die: max(local compute, DRAM, links in) + remote compute.
 """
 
 from __future__ import annotations
@@ -21,26 +21,26 @@ BLOCK = 512  # tokens
 
 
 def in_turn(order: IntArray, counts: IntArray, num_dies: int, offset: int) -> IntArray:
-    """Return base's tasks: the i-th first-seen expert on die (i + offset) mod D."""
+    """Return the tasks of `base`: the i-th first-seen expert on die (i + offset) mod D."""
     turn = np.argsort(order)
     experts = order[turn]
     return np.stack((experts, (turn + offset) % num_dies, counts[experts]), axis=1)
 
 
 def by_tokens(order: IntArray, counts: IntArray, num_dies: int) -> IntArray:
-    """Return the tasks of the base of the paper's text: an equal stretch of the tokens on each die."""
+    """Return the tasks of the paper text's `base`: an equal stretch of the tokens on each die."""
     tasks = np.stack(even_stretches(order, counts, num_dies), axis=1)
     return tasks[np.lexsort((tasks[:, 1], tasks[:, 0]))]
 
 
 def at_home(order: IntArray, counts: IntArray, home: IntArray) -> IntArray:
-    """Return expert parallelism's tasks."""
+    """Return the tasks of expert parallelism."""
     experts = np.sort(order)
     return np.stack((experts, home[experts], counts[experts]), axis=1)
 
 
 class Prices(NamedTuple):
-    """What the allocator reckons with, in ns: a token's compute, a whole expert's DRAM read and transfer, a hop."""
+    """The allocator's costs in ns: compute of a token, DRAM read and transfer of a whole expert, and one hop."""
 
     token: float
     dram: float
@@ -49,7 +49,7 @@ class Prices(NamedTuple):
 
 
 class _Load(NamedTuple):
-    """The allocator's estimate of every die, [dies] each."""
+    """The allocator's time estimates, [dies] each."""
 
     compute_local: FloatArray
     compute_remote: FloatArray
@@ -58,7 +58,7 @@ class _Load(NamedTuple):
 
 
 class Cut(NamedTuple):
-    """How the allocator cuts experts: tokens of a block, dies that are candidates at least, and near what they are."""
+    """Block size in tokens, minimum number of candidates, and whether dies near any holder are candidates."""
 
     block: int
     min_candidates: int
@@ -68,7 +68,7 @@ class Cut(NamedTuple):
 def allocate(
     order: IntArray, counts: IntArray, home: IntArray, hops: IntArray, copies: BoolArray, prices: Prices, cut: Cut
 ) -> IntArray:
-    """Return the allocator's tasks; *copies* says which slices of this layer dies hold, [experts, slices, dies]."""
+    """Return the allocator's tasks; *copies* marks the slices of this layer on each die, [experts, slices, dies]."""
     experts = np.sort(order)
     experts = experts[np.argsort(counts[experts], kind="stable")]
     given = _hand_out_all(experts, counts, home, hops, copies, prices, cut)
@@ -78,7 +78,7 @@ def allocate(
 
 @numba.njit(cache=True, nogil=True)
 def _hand_out_all(experts, counts, home, hops, copies, prices, cut):  # type: ignore[no-untyped-def]
-    """Hand out the tokens of *experts*, one after the other, and return who got how many, [experts, dies]."""
+    """Assign the tokens of *experts* one expert at a time; return the tokens on each die, [experts, dies]."""
     dies = len(hops)
     load = _Load(np.zeros(dies), np.zeros(dies), np.zeros(dies), np.zeros(dies))
     tokens = 0
@@ -101,7 +101,7 @@ def _hand_out_all(experts, counts, home, hops, copies, prices, cut):  # type: ig
 
 @numba.njit(cache=True, nogil=True)
 def _estimate(load, die, local, remote, dram, links):  # type: ignore[no-untyped-def]
-    """Return the estimate of *die* with something added."""
+    """Return the estimate of *die* with the given work added."""
     busiest = max(load.compute_local[die] + local, load.dram[die] + dram, load.links_in[die] + links)
     return busiest + load.compute_remote[die] + remote
 
@@ -114,7 +114,7 @@ def _transfer(prices, hops, home, die):  # type: ignore[no-untyped-def]
 
 @numba.njit(cache=True, nogil=True)
 def _is_near(die, home, holds, hops, near_holders):  # type: ignore[no-untyped-def]
-    """Whether *die* is next to the *home* of an expert, or to any die that *holds* it, [dies]."""
+    """Whether *die* is next to the *home* of an expert, or to any die marked in *holds*, [dies]."""
     if not near_holders:
         return hops[home, die] == 1
     return (holds & (hops[:, die] == 1)).any()
@@ -122,7 +122,7 @@ def _is_near(die, home, holds, hops, near_holders):  # type: ignore[no-untyped-d
 
 @numba.njit(cache=True, nogil=True)
 def _candidates(home, holds, hops, load, prices, most, near_holders):  # type: ignore[no-untyped-def]
-    """Return the *most* dies, least loaded first, of those that hold the expert or are near."""
+    """Return up to *most* candidates, least loaded first, among the dies that hold the expert or are near it."""
     near = np.empty(len(hops), np.int64)
     delay = np.empty(len(hops))
     found = 0
@@ -141,9 +141,9 @@ def _candidates(home, holds, hops, load, prices, most, near_holders):  # type: i
 
 @numba.njit(cache=True, nogil=True)
 def _hand_out(count, home, holds, candidates, hops, load, prices, block, given):  # type: ignore[no-untyped-def]
-    """Hand out one expert's tokens in blocks, each to the candidate that it delays least; *given* is [dies].
+    """Assign one expert's tokens in blocks, each to the candidate with the least resulting time; *given* is [dies].
 
-    Of equal ones, one that holds the expert goes before one that does not, then the earlier candidate.
+    Ties go to a holder, then to the earlier candidate.
     """
     left = count
     while left > 0:
@@ -174,18 +174,18 @@ def _hand_out(count, home, holds, candidates, hops, load, prices, block, given):
 def wanted_copies(
     heat: IntArray, tasks: IntArray, num_dies: int, share: float, fetched: BoolArray | None = None
 ) -> BoolArray:
-    """Return which tasks' experts are worth a copy: in the top of the row of any expert that the die computes now.
+    """Mark tasks whose expert is worth a copy: it is at the top of the row of an expert that the die computes now.
 
     Parameters
     ----------
     heat
-        How often an expert was followed by another, [experts, experts]. Of equal ones the lower comes first.
+        How often an expert was followed by another, [experts, experts]. Ties: the lower expert first.
     tasks, num_dies
-        The tasks, and how many dies there are.
+        The tasks, and the number of dies.
     share
-        How many experts of a row are its top, as a share of all (rounded up).
+        Size of a row's top, as a share of all experts (rounded up).
     fetched
-        Which tasks are asked about, [tasks]; the answer for others is no. All, if not given.
+        The tasks to consider, [tasks]; others are not marked. Default: all.
     """
     asked = np.ones(len(tasks), np.bool_) if fetched is None else fetched
     wanted: BoolArray = _wanted(heat, tasks[:, 0], tasks[:, 1], asked, num_dies, math.ceil(share * len(heat)))
@@ -194,8 +194,8 @@ def wanted_copies(
 
 @numba.njit(cache=True, nogil=True)
 def _wanted(heat, expert, die, asked, num_dies, count):  # type: ignore[no-untyped-def]
-    """Mark the tasks asked about whose expert is among the *count* first of a row of their die, [tasks]."""
-    before = np.empty(len(die), np.int64)  # the task before of the same die, -1 for none
+    """Mark the tasks in *asked* whose expert is among the *count* first of a row of their die, [tasks]."""
+    before = np.empty(len(die), np.int64)  # the previous task of the same die, -1 if none
     last = np.full(num_dies, -1)
     for k in range(len(die)):
         before[k] = last[die[k]]
@@ -211,7 +211,7 @@ def _wanted(heat, expert, die, asked, num_dies, count):  # type: ignore[no-untyp
 
 @numba.njit(cache=True, nogil=True)
 def _rank(row, place):  # type: ignore[no-untyped-def]
-    """Return how many entries of *row* come before the one at *place*: larger ones, and equal ones to its left."""
+    """Return how many entries of *row* rank before the one at *place*: larger ones, and equal ones to its left."""
     value, rank = row[place], 0
     for other in row[:place]:
         rank += other >= value

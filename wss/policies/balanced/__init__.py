@@ -1,1 +1,1 @@
-"""The balanced allocation: experts stay where they are placed, and tokens move that would end too late."""
+"""The balanced allocation: experts stay where they are placed; only tokens that would finish too late move."""

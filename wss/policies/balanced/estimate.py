@@ -1,13 +1,14 @@
-"""Forecast: when each task of a plan should end, from what a policy may know of the wafer.
+"""Forecast: predicted end of each task of a plan, from the information in a policy's view.
 
 A small fluid model of the layer run, coarser than the engine's. A die runs its tasks in order, with a window of reads
-in flight; a read's slot is free when its task ends. The reads of one HBM share it equally, as do those that cross a
-link, and each goes at the rate of its narrowest share. A task ends when its weights are there and its computing is
-done, which begins when the task before has ended (its read is issued by then):
+in flight; a read's slot is free when its task ends. Reads of one HBM share it equally, as do reads over one link, and
+each read proceeds at its smallest share. A task ends when its weights have arrived and its computing is done. Its
+computing begins when the previous task has ended (its read has been issued by then):
 
-    end = max(read done, end of task before + computing)
+    end = max(read done, end of previous task + computing)
 
-Left out: latencies, LLCs, read requests, what copies write, and that a read which is held up leaves others more.
+Not modelled: latencies, LLCs, read requests, writes of copies, and that a read which is held up leaves more bandwidth
+to the others.
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ def _count(source, die, change, readers, carried, routes):  # type: ignore[no-un
 
 @numba.njit(cache=True, nogil=True)
 def _seconds(source, die, readers, carried, routes, hbm_read, link_reads):  # type: ignore[no-untyped-def]
-    """Return what a whole read would take as things stand."""
+    """Return the duration of a whole read at the current shares."""
     slowest = hbm_read * readers[source]
     if source != die:
         for i in range(routes.shape[2]):
@@ -42,18 +43,18 @@ def _seconds(source, die, readers, carried, routes, hbm_read, link_reads):  # ty
 
 @numba.njit(cache=True, nogil=True)
 def forecast(dies, begin, seconds, sources, routes, hbm_read, link_reads, window):  # type: ignore[no-untyped-def]
-    """Return when each task ends, in seconds, [tasks].
+    """Return the predicted end of each task in seconds, [tasks].
 
     Parameters
     ----------
     dies
-        The dies that run them, [dies]; what others read is left out.
+        The dies that run them, [dies]; reads of other dies are ignored.
     begin
-        Where the tasks of each of these begin, and where the last one's end, [dies + 1].
+        First task of each of these dies, and the end of the last die's tasks, [dies + 1].
     seconds, sources
-        Computing of each task, and the die from whose HBM it reads, [tasks].
+        Computing time of each task, and the die whose HBM it reads, [tasks].
     routes
-        Links from one die of the wafer to another, [all dies, all dies, longest], -1 after the last.
+        Links from one die of the wafer to another, [all dies, all dies, longest], padded with -1.
     hbm_read, link_reads
         Seconds of one read from an HBM, and over each link, [links].
     window
@@ -63,11 +64,12 @@ def forecast(dies, begin, seconds, sources, routes, hbm_read, link_reads, window
     end = np.full(seconds.size, np.inf)
     arrived, left = np.zeros(seconds.size, np.bool_), np.ones(seconds.size)
     readers, carried = np.zeros(len(routes)), np.zeros(link_reads.size)
-    flying, at = np.empty(dies.size * window, np.int64), np.empty(dies.size * window, np.int64)  # tasks, place of die
+    # reads in flight: the task, and the index of its die in *dies*
+    flying, at = np.empty(dies.size * window, np.int64), np.empty(dies.size * window, np.int64)
     whole = np.empty(dies.size * window)
     num_flying, now = 0, 0.0
     while True:
-        free = np.inf  # when a slot will be
+        free = np.inf  # when the next read slot is free
         for i in range(dies.size):
             while next_read[i] < begin[i + 1]:
                 task = next_read[i]

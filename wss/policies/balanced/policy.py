@@ -1,4 +1,4 @@
-"""Balanced: experts stay at home and only surplus tokens move, under budgets of HBM and links; see `surplus`."""
+"""Balanced: experts stay at home; only surplus tokens move, within budgets of HBM and links; see `surplus`."""
 
 from __future__ import annotations
 
@@ -14,27 +14,28 @@ from wss.policies.balanced.task_order import reorder
 from wss.policies.views import LayerView
 from wss.records import FloatArray, IntArray, Plan
 
-ENOUGH = 1.01  # an order that takes so little more than the goal is not made better
+ENOUGH = 1.01  # no better order is searched for within this factor of the goal
 
 
 @dataclass(frozen=True, kw_only=True)
 class Balanced:
-    """Whole experts where they are held; what a die cannot finish in time moves in whole tiles.
+    """Whole experts stay where they are held; what a die cannot finish in time moves in whole tiles.
 
-    A die takes its tasks in turn from both ends, the one with most tokens, the one with fewest, and so on: what
-    computes long hides the read of what computes briefly. Of an HBM that is busy most of the layer run, the remote
-    readers take turns instead: the one with most tokens reads first, the j-th of k when its die has done j/k of its
-    tasks. From there, a better order is looked for by forecasts (`ordering`), for the plan of the tightest goal first,
-    then for the others, as long as *budget* lasts; the plan of the least forecast time is taken.
+    A die runs its tasks alternately from both ends: the one with the most tokens, the one with the fewest, and so on. A
+    task that computes for long hides the read of one that computes briefly. If an HBM is busy for most of the layer
+    run, its remote readers take turns instead: the one with the most tokens reads first, and the j-th of k reads when
+    its die has done j/k of its tasks. A local search with forecasts then improves this order (`task_order`), first for
+    the plan with the tightest goal, then for the others while *budget* lasts. The plan with the least forecast time is
+    selected.
 
     Parameters
     ----------
     busy
         Share of the estimated time from which an HBM counts as busy.
     late
-        Dies that end from this share of the time on are given another order.
+        Dies that end after this share of the time are reordered.
     budget
-        Tasks that may be forecast a layer run, all trials together; 0 leaves the order as it is.
+        Maximum tasks to forecast per layer run, over all trials; 0 keeps the initial order.
     """
 
     __pydantic_config__ = CHECKED
@@ -60,11 +61,11 @@ class Balanced:
             order, seconds, budget = reorder(begin, tasks, wafer, self.late, goals[i] * ENOUGH, budget)
             if seconds < least:
                 best, least = _in_order(plan, order), seconds
-        assert best is not None  # the first goal is always met
+        assert best is not None  # the first goal can always be reached
         return best
 
     def _plan(self, tokens: IntArray, source: IntArray, seconds: float, view: LayerView) -> Plan:
-        """Return the tasks of each die by the rule above, die after die; *tokens* and *source* are [dies, experts]."""
+        """Return the tasks of each die by the rule above, by die; *tokens* and *source* are [dies, experts]."""
         die, expert = np.nonzero(tokens)
         tokens, source = tokens[die, expert], source[die, expert]
         is_busy = np.bincount(source, minlength=view.num_dies) * view.costs.hbm_read > self.busy * seconds
@@ -81,7 +82,7 @@ def _in_order(plan: Plan, order: IntArray) -> Plan:
 
 
 def _ranks(group: IntArray, tokens: IntArray) -> tuple[IntArray, IntArray]:
-    """Return the place of each task in its *group*, most tokens first, and how many the group has, [tasks]."""
+    """Return the rank of each task in its *group*, most tokens first, and the size of the group, [tasks] each."""
     order = np.lexsort((-tokens, group))
     sizes = np.bincount(group)
     rank = np.empty(len(group), np.int64)
@@ -90,7 +91,7 @@ def _ranks(group: IntArray, tokens: IntArray) -> tuple[IntArray, IntArray]:
 
 
 def in_turn_from_both_ends(die: IntArray, tokens: IntArray) -> FloatArray:
-    """Return where each task stands among those of its die, from 0 to below 1: most tokens, fewest, second most, ..."""
+    """Return the position of each task in its die's order, in [0, 1): most tokens, fewest, second most, ... [tasks]."""
     rank, size = _ranks(die, tokens)
     from_end = size - 1 - rank
     at: FloatArray = np.where(rank <= from_end, 2 * rank, 2 * from_end + 1) / size
@@ -98,7 +99,7 @@ def in_turn_from_both_ends(die: IntArray, tokens: IntArray) -> FloatArray:
 
 
 def turns(source: IntArray, tokens: IntArray) -> FloatArray:
-    """Return when each remote task reads, as a share of its die's tasks: those of one source spread out evenly."""
+    """Return when each remote task reads, as a share of its die's tasks; reads of one source are spread evenly."""
     rank, size = _ranks(source, tokens)
     at: FloatArray = rank / size
     return at

@@ -1,28 +1,29 @@
-"""Surplus: whole experts stay where they are held, and only what a die cannot finish by a goal moves to others.
+"""Surplus: whole experts stay where they are held; only what a die cannot finish by a goal moves to other dies.
 
-What a die takes is estimated from its tasks alone: they are run in pairs, the one that computes longest with the one
-that computes least, and so on; a pair takes its computing, or its two reads from HBM if that is longer. An expert's
-computing goes by whole tiles of tokens. To this come, as ends of their own, what each HBM reads for whoever asks, and
-what each link carries: weights one way, requests the other.
+The time of a die is estimated from its tasks alone. Tasks run in pairs: the one that computes longest with the one that
+computes least, and so on. A pair takes its computing time, or the time of its two HBM reads if that is longer.
+Computing is counted in whole tiles of tokens. In addition, two kinds of resources must end by the goal: each HBM, with
+all reads from it, and each link, with weights in one direction and requests in the other.
 
-For a goal G in seconds, every die that would take longer sheds tokens until it would not. A move takes whole tiles of
-one expert, or all it has there, to a die that still ends by G, and is allowed only if the HBM and the links of the read
-that it needs end by G too. Nothing is read anew for an expert that the receiver computes already. For each expert of
-the giver, the receiver is the one that can take most; of equals, the nearest to where the weights come from; of these,
-the one with least to do. The expert is the one whose move shortens the giver's time most.
+For a goal of G seconds, every die that would take longer sheds tokens until it no longer does. A move takes whole tiles
+of one expert, or all its tokens on that die, to a die that still ends by G. It is allowed only if the HBM and the links
+of the read it needs also end by G. If the receiver already computes the expert, no new read is needed. For each expert
+of the giver, the receiver is the die that can take most; ties go to the die nearest to the source of the weights, then
+to the least loaded die. The expert whose move shortens the giver's time most is selected.
 
-The least G that can be reached is found by bisection, between an equal share of the work and what keeping every expert
-whole takes. Nothing moves for a gain below what reading over one link takes. All plans met on the way are returned, as
-the estimate does not know how long reads wait for one another.
+Bisection finds the least feasible G, between an equal share of the work and the time with every expert whole. A gain
+smaller than the time of one read over one link moves nothing. All feasible plans found are returned, because the
+estimate ignores contention between reads.
 
-Written once: the functions are compiled, `surplus.py_func` is plain Python that calls them. They share three tuples:
+The functions are compiled; `surplus.py_func` is plain Python that calls them. They share three tuples:
 
-    state  tokens and source of each (die, expert), [dies, experts], -1 where nothing is read; seconds that each HBM
-           reads and that each link carries, [dies], [links]; estimated seconds, and tiles of one more expert that fit
-    view   sources of each expert, ascending, -1 after the last, [experts, most]; whether a die holds it,
+    state  tokens and source of each (die, expert), [dies, experts], source -1 if nothing is read; seconds of reading
+           of each HBM [dies] and of each link [links]; estimated seconds of each die, and how many tiles of one more
+           expert it has time for, [dies] each
+    view   sources of each expert, ascending, padded with -1, [experts, most]; whether a die holds it,
            [experts, dies]; hops [dies, dies]; routes [dies, dies, longest]
-    costs  seconds of an HBM read, of a read over each link [links], of a hop there and back, before a read, of a tile;
-           tokens of a tile; bytes of requests for a byte of weights
+    costs  seconds of an HBM read, of a read over each link [links], of a hop there and back, of latency before a read,
+           and of a tile; tokens of a tile; bytes of requests per byte of weights
 """
 
 from __future__ import annotations
@@ -38,7 +39,7 @@ ROUNDING = 1e-9
 
 @numba.njit(cache=True, nogil=True)
 def span(seconds, hbm_read):  # type: ignore[no-untyped-def]
-    """Return what a die takes for tasks of *seconds* of computing each, falling, [tasks]."""
+    """Return the estimated time of a die for tasks with *seconds* of computing each, descending, [tasks]."""
     total, last = 0.0, seconds.size - 1
     for i in range((seconds.size + 1) // 2):
         if i == last - i:
@@ -50,7 +51,7 @@ def span(seconds, hbm_read):  # type: ignore[no-untyped-def]
 
 @numba.njit(cache=True, nogil=True)
 def _computing(row, costs):  # type: ignore[no-untyped-def]
-    """Return the experts of a die, longest computing first, and their seconds; *row* is its tokens, [experts]."""
+    """Return the experts of a die, longest computing first, and their seconds; *row* is the die's tokens, [experts]."""
     tile_s, tile = costs[4], costs[5]
     experts = np.flatnonzero(row)
     experts = experts[stable_order(-row[experts])]
@@ -59,7 +60,7 @@ def _computing(row, costs):  # type: ignore[no-untyped-def]
 
 @numba.njit(cache=True, nogil=True)
 def _changed(seconds, without, extra):  # type: ignore[no-untyped-def]
-    """Return falling *seconds* without the one at *without* (-1: all) and with *extra* (0: no other), falling."""
+    """Return *seconds* without the entry at *without* (-1: keep all) and with *extra* (0: none), descending."""
     changed = np.empty(seconds.size + 1)
     size = 0
     waits = extra > 0.0
@@ -79,12 +80,12 @@ def _changed(seconds, without, extra):  # type: ignore[no-untyped-def]
 
 @numba.njit(cache=True, nogil=True)
 def _estimate(die, goal, state, costs):  # type: ignore[no-untyped-def]
-    """Note anew what *die* takes, and how many tiles of one more expert it could compute by *goal*."""
+    """Update the time estimate of *die*, and how many tiles of one more expert it could compute by *goal*."""
     tokens, _, _, _, takes, room = state
     _, seconds = _computing(tokens[die], costs)
     takes[die] = span(seconds, costs[0])
     low, high = 0, max(0, int((goal - seconds.sum()) / costs[4] + ROUNDING))
-    tiles = high  # where no read is waited for, all that computing leaves
+    tiles = high  # if no read is waited for, all that computing leaves
     while low < high:
         if span(_changed(seconds, -1, tiles * costs[4]), costs[0]) <= goal * (1 + ROUNDING):
             low = tiles
@@ -96,7 +97,7 @@ def _estimate(die, goal, state, costs):  # type: ignore[no-untyped-def]
 
 @numba.njit(cache=True, nogil=True)
 def _listed(dies_of):  # type: ignore[no-untyped-def]
-    """Return which dies are marked for each expert, ascending, -1 after the last, [experts, most]."""
+    """Return the dies marked for each expert, ascending, padded with -1, [experts, most]."""
     where = np.full(dies_of.shape, -1, np.int64)
     most = 0
     for expert in range(len(dies_of)):
@@ -111,7 +112,7 @@ def _listed(dies_of):  # type: ignore[no-untyped-def]
 
 @numba.njit(cache=True, nogil=True)
 def _start(counts, holders, costs):  # type: ignore[no-untyped-def]
-    """Return the state with every expert whole: those with one holder there, the others where least is to do so far."""
+    """Return the state with every expert whole: on its only holder, or on its least loaded holder so far."""
     where, num_dies = _listed(holders), holders.shape[1]
     descending = stable_order(-counts)[: np.count_nonzero(counts)]
     replicas = np.array([np.count_nonzero(where[expert] >= 0) for expert in descending])
@@ -135,7 +136,7 @@ def _start(counts, holders, costs):  # type: ignore[no-untyped-def]
 
 @numba.njit(cache=True, nogil=True)
 def _origin(expert, die, state, view):  # type: ignore[no-untyped-def]
-    """Return whose HBM *die* would read *expert* from: its own, else the least busy source's; of equals the nearest."""
+    """Return the die whose HBM *die* would read *expert* from: itself, else the least busy source (ties: nearest)."""
     reading, (where, holds, hops, _) = state[2], view
     if holds[expert, die]:
         return die
@@ -163,7 +164,7 @@ def _links_fit(origin, die, goal, state, view, costs):  # type: ignore[no-untype
 
 @numba.njit(cache=True, nogil=True)
 def _book(origin, die, times, state, view, costs):  # type: ignore[no-untyped-def]
-    """Add *times* (1 or -1) a read to what an HBM reads and links carry."""
+    """Add a read (*times* 1) to the load of its HBM and links, or remove it (-1)."""
     state[2][origin] += times * costs[0]
     for link in view[3][origin, die]:
         if link >= 0:
@@ -175,7 +176,7 @@ def _book(origin, die, times, state, view, costs):  # type: ignore[no-untyped-de
 
 @numba.njit(cache=True, nogil=True)
 def _receiver(giver, expert, need, goal, state, view, costs):  # type: ignore[no-untyped-def]
-    """Return the best die for up to *need* tiles of an expert of *giver*, -1 for none; how many; how far it reads."""
+    """Return the best receiver of up to *need* tiles (-1: none), the tiles it takes, and how far it reads."""
     tokens, source, reading, _, takes, room = state
     here = int(np.ceil(tokens[giver, expert] / costs[5]))
     best, rank = -1, (0, 0, 0.0)
@@ -218,7 +219,7 @@ def _move(giver, expert, die, tiles, state, view, costs):  # type: ignore[no-unt
 
 @numba.njit(cache=True, nogil=True)
 def _shed(giver, goal, state, view, costs):  # type: ignore[no-untyped-def]
-    """Make the best single move away from *giver*; return whether there was one that helps it."""
+    """Make the best single move away from *giver*; return whether a move that helps it exists."""
     takes = state[4]
     need = max(1, int(np.ceil((takes[giver] - goal) / costs[4] - ROUNDING)))
     experts, seconds = _computing(state[0][giver], costs)
@@ -241,7 +242,7 @@ def _shed(giver, goal, state, view, costs):  # type: ignore[no-untyped-def]
 
 @numba.njit(cache=True, nogil=True)
 def _reach(goal, state, view, costs):  # type: ignore[no-untyped-def]
-    """Shed until every die ends by *goal*; return whether that is possible."""
+    """Shed until every die ends by *goal*; return whether this is possible."""
     takes = state[4]
     for die in range(takes.size):
         _estimate(die, goal, state, costs)
@@ -254,7 +255,7 @@ def _reach(goal, state, view, costs):  # type: ignore[no-untyped-def]
 
 @numba.njit(cache=True, nogil=True)
 def _keep(state, plan, tokens, origins):  # type: ignore[no-untyped-def]
-    """Copy tokens and sources of *state* to those of the plan with this number."""
+    """Store the tokens and sources of *state* as those of the plan with index *plan*."""
     for die in range(tokens.shape[1]):
         copy(state[0][die], tokens[plan, die])
         copy(state[1][die], origins[plan, die])
@@ -262,22 +263,22 @@ def _keep(state, plan, tokens, origins):  # type: ignore[no-untyped-def]
 
 @numba.njit(cache=True, nogil=True)
 def surplus(counts, holders, sources, hops, routes, costs):  # type: ignore[no-untyped-def]
-    """Share out one layer run.
+    """Distribute the tokens of one layer run.
 
     Parameters
     ----------
     counts
         Tokens of each expert, [experts].
     holders, sources
-        Which dies hold each expert, and from which others may read it, [experts, dies] each.
+        The dies that hold each expert, and those from which others may read it, [experts, dies] each.
     hops, routes, costs
-        As in the module's head.
+        As in the module docstring.
 
     Returns
     -------
     tuple
-        Tokens and source of each (die, expert) in each plan found, [plans, dies, experts] each, and the seconds that
-        it should take, falling, [plans]. The first keeps every expert whole.
+        Tokens and source of each (die, expert) in each plan found, [plans, dies, experts] each, and the estimated
+        seconds of each plan, descending, [plans]. The first plan keeps every expert whole.
     """
     view = _listed(sources), holders, hops, routes
     start = _start(counts, holders, costs)
@@ -289,7 +290,7 @@ def surplus(counts, holders, sources, hops, routes, costs):  # type: ignore[no-u
         np.empty((HALVINGS + 1, *start[0].shape), np.int64),
     )
     goals = np.empty(HALVINGS + 1)
-    plans = np.int64(0)  # a literal would compile what takes it twice
+    plans = np.int64(0)  # a literal would make numba compile the callee twice
     _keep(start, plans, tokens, origins)
     goals[0], plans = high, plans + 1
     for _ in range(HALVINGS):

@@ -1,9 +1,9 @@
-"""Ordering: in which order the dies should run their tasks, by what the forecast says.
+"""Task order: a local search, with forecasts, for the order in which each die runs its tasks.
 
-Local search. For the die that ends last, each of its tasks is tried at each other place of its order, then those of
-the dies whose reads share an HBM with its own; what makes the last of these dies earlier is kept. Only they are
-forecast for it. Then comes the die that ends last now. Dies that are within a few percent of the last get their turn
-too: where several end together, all have to become earlier.
+For the die that ends last, each of its tasks is tried at each other position of its order, then the tasks of the dies
+that read from the same HBM as it does. A change is kept if it makes the last of these dies end earlier; only these dies
+are forecast. Then the die that now ends last is searched. Dies that end within a few percent of the last are searched
+too: if several end together, all have to become earlier.
 """
 
 from __future__ import annotations
@@ -14,13 +14,13 @@ import numpy as np
 from wss.arrays import copy
 from wss.policies.balanced.estimate import forecast
 
-GAIN = 1e-6  # a change below this part of the time counts for nothing
-NEAR_FLOOR = 1.005  # a die this near to what it takes in any order is left alone
+GAIN = 1e-6  # a smaller relative gain is ignored
+NEAR_FLOOR = 1.005  # a die within this factor of its minimum time in any order is skipped
 
 
 @numba.njit(cache=True, nogil=True)
 def _move(order, place, to):  # type: ignore[no-untyped-def]
-    """Move what stands at *place* to the place *to*, those between closing up."""
+    """Move the task at index *place* to index *to*, shifting those between."""
     task = order[place]
     for i in range(place, to):
         order[i] = order[i + 1]
@@ -31,7 +31,7 @@ def _move(order, place, to):  # type: ignore[no-untyped-def]
 
 @numba.njit(cache=True, nogil=True)
 def _die_ends(dies, begin, order, tasks, wafer):  # type: ignore[no-untyped-def]
-    """Return when each of *dies* ends if it runs its tasks in *order*, [dies]."""
+    """Return the end of each of *dies* if it runs its tasks in *order*, [dies]."""
     seconds, sources = tasks
     routes, hbm_read, link_reads, window = wafer
     end = forecast(dies, begin, seconds[order], sources[order], routes, hbm_read, link_reads, window)
@@ -44,7 +44,7 @@ def _die_ends(dies, begin, order, tasks, wafer):  # type: ignore[no-untyped-def]
 
 @numba.njit(cache=True, nogil=True)
 def _sharing(die, begin, sources):  # type: ignore[no-untyped-def]
-    """Return *die* and after it the others that read from any HBM from which it reads."""
+    """Return *die*, followed by the other dies that read from any HBM from which it reads."""
     read = np.zeros(begin.size - 1, np.bool_)
     read[sources[begin[die] : begin[die + 1]]] = True
     shares = np.zeros(begin.size - 1, np.bool_)
@@ -57,14 +57,14 @@ def _sharing(die, begin, sources):  # type: ignore[no-untyped-def]
 
 @numba.njit(cache=True, nogil=True)
 def moves_of(begin):  # type: ignore[no-untyped-def]
-    """Return every place and where its task could move to among those of its die, [moves, 2]."""
+    """Return all moves of a task within its die, as (from, to) indices, [moves, 2]."""
     sizes = begin[1:] - begin[:-1]
     moves = np.empty(((sizes * (sizes - 1)).sum(), 2), np.int64)
     found = 0
     for i in range(sizes.size):
         for place in range(begin[i], begin[i + 1]):
             for to in range(begin[i], begin[i + 1]):
-                if to != place and to != place - 1:  # the latter is the move of the task before, to here
+                if to != place and to != place - 1:  # the latter equals moving the task before to here
                     moves[found, 0], moves[found, 1] = place, to
                     found += 1
     return moves[:found]
@@ -72,14 +72,14 @@ def moves_of(begin):  # type: ignore[no-untyped-def]
 
 @numba.njit(cache=True, nogil=True)
 def _floor(die, begin, order, tasks, wafer):  # type: ignore[no-untyped-def]
-    """Return what *die* takes at least, in any order."""
+    """Return the minimum time of *die* over all orders."""
     own = order[begin[die] : begin[die + 1]]
     return max(tasks[0][own].sum(), np.count_nonzero(tasks[1][own] == die) * wafer[1])
 
 
 @numba.njit(cache=True, nogil=True)
 def _search(die, begin, order, tasks, wafer, budget):  # type: ignore[no-untyped-def]
-    """Return *order* with the tasks of *die* and those that share HBMs with it moved, and how many were forecast."""
+    """Return *order* after a search over *die* and the dies that share an HBM with it, and the tasks forecast."""
     dies = _sharing(die, begin, tasks[1][order])
     part = np.zeros(dies.size + 1, np.int64)
     for i in range(dies.size):
@@ -110,27 +110,27 @@ def _search(die, begin, order, tasks, wafer, budget):  # type: ignore[no-untyped
 
 @numba.njit(cache=True, nogil=True)
 def reorder(begin, tasks, wafer, late, enough, budget):  # type: ignore[no-untyped-def]
-    """Look for an order of each die's tasks in which the last die is done earlier.
+    """Search for an order of each die's tasks in which the last die ends earlier.
 
     Parameters
     ----------
     begin
-        Where the tasks of each die begin, and where the last one's end, [dies + 1].
+        First task of each die, and the end of the last die's tasks, [dies + 1].
     tasks
-        Computing in seconds and source of each task, in the order to begin with, [tasks] each.
+        Computing time in seconds and source of each task, in the initial order, [tasks] each.
     wafer
         routes, hbm_read, link_reads and window, as in `forecast`.
     late
-        Dies that end from this share of the time on are looked at.
+        Dies that end after this share of the time are searched.
     enough
-        Seconds; once the last die is done by then, nothing more is tried.
+        Seconds; the search stops once the last die ends by then.
     budget
-        How many tasks may be forecast, all trials together.
+        Maximum tasks to forecast, over all trials.
 
     Returns
     -------
     tuple
-        The new order, as places in the old one, [tasks]; the forecast time in seconds; what is left of the budget.
+        The new order, as indices in the initial one, [tasks]; the forecast time in seconds; the remaining budget.
     """
     dies = np.arange(begin.size - 1)
     order = np.arange(begin[-1])
@@ -138,7 +138,7 @@ def reorder(begin, tasks, wafer, late, enough, budget):  # type: ignore[no-untyp
     left = budget - order.size
     looked_at = np.zeros(dies.size, np.bool_)
     while left > 0 and ends.max() > enough:
-        die = dies[0]  # the last to end of those not looked at; a literal 0 would compile all that takes it twice
+        die = dies[0]  # the last to end of those not searched; a literal 0 would make numba compile the callees twice
         for other in range(dies.size):
             if not looked_at[other] and (looked_at[die] or ends[other] > ends[die]):
                 die = other

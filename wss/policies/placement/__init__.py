@@ -1,4 +1,4 @@
-"""The placements by name."""
+"""Placements by name."""
 
 from wss.policies.placement.basic import Contiguous, Placement, Random, Strided
 from wss.policies.placement.coactivation import Separated
@@ -24,6 +24,6 @@ PLACEMENTS: dict[str, type[Placement]] = {
     "file": LayoutFile,
 }
 
-REPLICATING = (Eplb, Dup, PopularEverywhere, Near)  # those that make ``extra`` copies, as far as there is room
+REPLICATING = (Eplb, Dup, PopularEverywhere, Near)  # these make up to ``extra`` replicas, limited by free slots
 
 __all__ = ["PLACEMENTS", "REPLICATING", "layout_text"]

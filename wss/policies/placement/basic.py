@@ -1,4 +1,4 @@
-"""Placement: on which dies the experts of each layer are put before the run; those that need no history."""
+"""Placement: on which dies the experts of each layer lie before the run; the placements that need no history."""
 
 from __future__ import annotations
 
@@ -13,35 +13,35 @@ from wss.policies.views import PlacementView
 from wss.records import BoolArray, IntArray
 from wss.rng import permutation, stream
 
-Extra = Annotated[int, Ge(0), Le(4096)]  # slots of a die and layer beyond the even share
+Extra = Annotated[int, Ge(0), Le(4096)]  # slots per die and layer beyond the even share
 
 
 class Placement(Protocol):
-    """Puts every expert of every layer on at least one die.
+    """Places every expert of every layer on at least one die.
 
-    An expert may have several replicas, on different dies or on one; each takes a slot of a die's HBM.
+    An expert may have several replicas, on different dies or on one. Each replica takes a slot of a die's HBM.
 
-    A class whose attribute ``needs`` is "prefill" is handed the loads of the prefill, with "pairs" its co-activations
-    too, with "decode" the loads of the decode to come, which only an oracle knows. One whose attribute ``dies_alike``
-    is true gives layouts in which dies may be renumbered.
+    The class attribute ``needs`` selects what the view contains: "prefill" the loads of the prefill; "pairs" its
+    co-activations too; "decode", for oracles only, the loads of the decode to come. If the class attribute
+    ``dies_alike`` is true, the dies of a layout may be renumbered.
     """
 
     def place(self, history: PlacementView, hops: IntArray) -> IntArray | BoolArray:
-        """Return how many replicas of each expert each die holds, [layers, experts, dies]; *hops* is [dies, dies].
+        """Return the number of replicas of each expert on each die, [layers, experts, dies]; *hops* is [dies, dies].
 
-        Where no die holds two of one expert, it may be bool.
+        The array may be bool if no die holds two replicas of one expert.
         """
         ...
 
 
 def holders_of(homes: IntArray, num_dies: int) -> BoolArray:
-    """Return the placement of experts on one die each; *homes* is [layers, experts]."""
+    """Return the placement with one replica of each expert, at its home; *homes* is [layers, experts]."""
     holders: BoolArray = homes[:, :, None] == np.arange(num_dies)
     return holders
 
 
 def contiguous_homes(num_experts: int, num_dies: int) -> IntArray:
-    """Return the die of each expert, [experts]: e // floor(E/D); those left over on e mod D."""
+    """Return the die of each expert, [experts]: e // floor(E/D); the remaining experts on e mod D."""
     each = num_experts // num_dies
     expert = np.arange(num_experts)
     return np.where(expert < each * num_dies, expert // max(each, 1), expert % num_dies)
@@ -49,10 +49,10 @@ def contiguous_homes(num_experts: int, num_dies: int) -> IntArray:
 
 @dataclass(frozen=True, kw_only=True)
 class Contiguous:
-    """Equal numbers of experts a die, neighbours in number together, the same in every layer.
+    """Equal numbers of experts per die, neighbours in number together, the same in every layer.
 
-    Expert e lives on die e // floor(E/D); the experts left over go to die e mod D, one each. This is
-    the layout of expert parallelism and of the paper's simulator.
+    Expert e lies on die e // floor(E/D). The remaining experts go to die e mod D, one each. This is the layout of
+    expert parallelism and of the paper's simulator.
     """
 
     __pydantic_config__ = CHECKED
@@ -77,7 +77,7 @@ class Strided:
 
 @dataclass(frozen=True, kw_only=True)
 class Random:
-    """Equal numbers of experts a die, drawn anew for every layer; `seed` draws."""
+    """Equal numbers of experts per die, drawn separately for every layer from `seed`."""
 
     __pydantic_config__ = CHECKED
 

@@ -1,4 +1,4 @@
-"""Insight 5 of the paper: put experts that are wanted by the same tokens on different dies."""
+"""Insight 5 of the paper: place experts that are used by the same tokens on different dies."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ from wss.records import BoolArray, IntArray
 
 @numba.njit(cache=True, nogil=True)
 def separate(order, tokens, pairs, num_dies, room):  # type: ignore[no-untyped-def]
-    """Put each expert, in *order*, where it meets least of those that it shared tokens with.
+    """Place the experts in *order*, each on the die whose experts share the fewest tokens with it.
 
-    Of equal dies that hold fewer than *room*, the one with least tokens, then the lowest. *pairs* is
-    [experts, experts]; returns the die of each expert, [experts].
+    Dies that hold *room* experts are full. Ties: the die with the fewest tokens, then the lowest. *pairs* is
+    [experts, experts]. Return the die of each expert, [experts].
     """
     homes = np.empty(order.size, np.int64)
     load, held = np.zeros(num_dies), np.zeros(num_dies, np.int64)
@@ -41,7 +41,7 @@ def separate(order, tokens, pairs, num_dies, room):  # type: ignore[no-untyped-d
 
 @dataclass(frozen=True, kw_only=True)
 class Separated:
-    """Most tokens first, each expert to the die where it shared fewest tokens of the prefill with those there."""
+    """Most tokens first, each expert to the die whose experts shared the fewest tokens of the prefill with it."""
 
     __pydantic_config__ = CHECKED
     needs: ClassVar[str] = "pairs"

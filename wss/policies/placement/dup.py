@@ -1,4 +1,4 @@
-"""The paper's Dup for GPUs: the contiguous layout, and so many copies a GPU, each where the largest load gains most."""
+"""The paper's Dup for GPUs: the contiguous layout, plus R replicas per GPU that lower the largest load most."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from wss.records import BoolArray, IntArray
 
 
 def contiguous_with_room(history: PlacementView, hops: IntArray, extra: int) -> tuple[BoolArray, IntArray]:
-    """Return the contiguous layout, [layers, experts, dies], and how many more experts each die may hold in each layer.
+    """Return the contiguous layout, [layers, experts, dies], and the free slots of each die and layer, [layers, dies].
 
-    These are *extra* at most, as far as there is room, [layers, dies].
+    The free slots are at most *extra*.
     """
     holders = Contiguous().place(history, hops)
     free: IntArray = np.clip(history.room // history.num_layers - holders.sum(axis=1), 0, extra)
@@ -26,7 +26,7 @@ def contiguous_with_room(history: PlacementView, hops: IntArray, extra: int) -> 
 
 @numba.njit(cache=True, nogil=True)
 def _best_pair(cost, held, free, load):  # type: ignore[no-untyped-def]
-    """Return the expert and the die of the next copy as `duplicate` takes them, -1 where none is possible."""
+    """Return the expert and the die of the next replica that `duplicate` adds, -1 if none is possible."""
     best_expert, best_die = -1, -1
     best_most, best_squares = np.inf, np.inf
     for expert in range(held.shape[0]):
@@ -51,26 +51,26 @@ def _best_pair(cost, held, free, load):  # type: ignore[no-untyped-def]
 
 @numba.njit(cache=True, nogil=True)
 def duplicate(cost, held, free):  # type: ignore[no-untyped-def]
-    """Add to *held* [experts, dies], in place, one (expert, die) after another until no die has room.
+    """Add replicas to *held* [experts, dies], in place, one by one, until no die has a free slot.
 
-    Each time the pair is taken that gives the smallest largest load, even if that is no smaller than before; of equal
-    ones that with the smallest sum of squared loads, then the lower expert, then the lower die.
+    Each step selects the (expert, die) with the smallest largest load, even if that is no smaller than before. Ties:
+    the smallest sum of squared loads, then the lower expert, then the lower die.
 
     Parameters
     ----------
     cost
         Seconds of each expert on each of its n holders, [experts, n], n = 0, 1, ... dies.
     held
-        Who holds what, [experts, dies].
+        Whether each die holds each expert, [experts, dies].
     free
-        How many more experts each die may hold, [dies]; used up.
+        Free slots of each die, [dies]; modified.
     """
     load = np.zeros(free.size)
     for expert in range(held.shape[0]):
         load += held[expert] * cost[expert, held[expert].sum()]
     for _ in range(free.sum()):
         expert, die = _best_pair(cost, held, free, load)
-        if expert < 0:  # where there is room, every expert lies already
+        if expert < 0:  # every die with a free slot holds every expert
             break
         now = held[expert].sum()
         load += held[expert] * (cost[expert, now + 1] - cost[expert, now])
@@ -81,14 +81,15 @@ def duplicate(cost, held, free):  # type: ignore[no-untyped-def]
 
 @dataclass(frozen=True, kw_only=True)
 class Dup:
-    """The paper's Dup: contiguous, and R copies a die of what lowers the largest roofline cost of the prefill most.
+    """The paper's Dup: contiguous, and R replicas per die, each of which lowers the largest roofline cost most.
 
-    A replicated expert's tokens count as evenly split. All copies are made, also those that lower nothing.
+    Costs are those of the prefill. The tokens of a replicated expert count as evenly split. All replicas are made, even
+    if they lower nothing.
 
     Parameters
     ----------
     extra
-        R: copies on each die in each layer, as far as there is room.
+        R: replicas on each die in each layer, limited by free slots.
     """
 
     __pydantic_config__ = CHECKED

@@ -1,8 +1,9 @@
-"""DeepSeek's expert-parallel load balancer (EPLB), after its public description; checked against its results.
+"""DeepSeek's expert-parallel load balancer (EPLB), from its public description; checked against its results.
 
-Three steps: groups of experts are packed onto nodes; within a node, one replica after another goes to the expert with
-most load a replica, until all slots are filled; the replicas are packed onto the node's GPUs. The global form is the
-same with one group on one node. Packing takes the heaviest first and puts it where least lies, equal numbers to each.
+It has three steps. Groups of experts are packed onto nodes. Within a node, replicas are added one by one to the expert
+with the most load per replica, until all slots are filled. The replicas are packed onto the node's GPUs. The global
+form is the same with one group on one node. Packing puts the heaviest item first into the lightest pack; all packs hold
+equal numbers.
 """
 
 from __future__ import annotations
@@ -23,9 +24,10 @@ from wss.records import FloatArray, IntArray
 
 @numba.njit(cache=True, nogil=True)
 def replicate(load, num_slots):  # type: ignore[no-untyped-def]
-    """Return the expert in each of *num_slots* slots and the replicas of each, [slots], [experts].
+    """Return the expert in each of *num_slots* slots, [slots], and the replicas of each expert, [experts].
 
-    Slot e < experts holds expert e; the others go, one by one, to the expert with most *load* [experts] a replica.
+    Slot e < experts holds expert e. The other slots go, one by one, to the expert with the most *load* per replica;
+    *load* is [experts].
     """
     slots = np.arange(num_slots)
     replicas = np.ones(load.size, np.int64)
@@ -42,7 +44,7 @@ def balance(load: FloatArray, num_slots: int, num_groups: int, num_nodes: int, n
     Parameters
     ----------
     load
-        Of each expert, [experts]; a group is so many neighbours in number.
+        Load of each expert, [experts]. A group is a range of neighbouring experts.
     num_slots, num_groups, num_nodes, num_gpus
         GPUs divide slots, nodes divide GPUs and groups, groups divide experts.
     """
@@ -64,20 +66,20 @@ def balance(load: FloatArray, num_slots: int, num_groups: int, num_nodes: int, n
 
 @dataclass(frozen=True, kw_only=True)
 class Eplb:
-    """DeepSeek's EPLB on prefill loads: popular experts replicated, replicas packed evenly, global or by nodes.
+    """DeepSeek's EPLB on prefill loads: popular experts replicated, replicas packed evenly, globally or by node.
 
-    Several replicas of one expert may come to lie on one die, which then gets as many parts of its tokens.
+    One die may hold several replicas of one expert. It then computes as many parts of the expert's tokens.
 
     Parameters
     ----------
     extra
-        Slots of each die and layer beyond E/D rounded up, for replicas, as far as there is room.
+        Slots of each die and layer beyond E/D rounded up, for replicas, limited by free HBM.
     nodes
-        1 for the global form; else a number of nodes of equally many dies, ``columns`` or ``rows`` of the mesh;
-        ``columns`` of GPUs are their nodes.
+        1 for the global form. Otherwise a number of nodes with equally many dies, or ``columns`` or ``rows`` of the
+        mesh; ``columns`` of GPUs are their nodes.
     groups
-        Groups of experts, which stay together on a node; the model's own if None. Without nodes they do not matter, and
-        where the nodes do not divide them the form is global, as in DeepSeek's program.
+        Groups of experts, each kept on one node; None: the model's own. The global form ignores groups. If the nodes do
+        not divide the groups, the form is global, as in DeepSeek's program.
     """
 
     __pydantic_config__ = CHECKED
@@ -89,7 +91,7 @@ class Eplb:
 
     @property
     def dies_alike(self) -> bool:
-        """Whether its layout may be renumbered: not where dies make nodes."""
+        """Whether the dies of its layout may be renumbered: not if dies form nodes."""
         return self.nodes == 1
 
     def place(self, history: PlacementView, hops: IntArray) -> IntArray:
@@ -98,13 +100,13 @@ class Eplb:
         Raises
         ------
         ConfigError
-            If the dies do not make such nodes, or the experts such groups.
+            If the dies do not form such nodes, or the experts such groups.
         """
         dies, num_nodes = self._nodes(history.coordinates)
         groups = history.groups if self.groups is None else self.groups
         if num_nodes > 1 and history.num_experts % groups:
             raise ConfigError(
-                f"eplb: {history.num_experts} experts do not make {groups} groups of equally many; "
+                f"eplb: {history.num_experts} experts cannot be split into {groups} equal groups; "
                 "give groups that divide the experts, or nodes: 1"
             )
         if num_nodes == 1 or groups % num_nodes:
@@ -112,7 +114,7 @@ class Eplb:
         return self.spread(history.expected, history.slots(self.extra), groups, num_nodes, dies)
 
     def note(self, coordinates: IntArray, own_groups: int) -> str | None:
-        """Say if nodes were asked for and the form is global, as they do not divide the groups; else None."""
+        """Return a note if nodes are configured but do not divide the groups, so the form is global; otherwise None."""
         groups, (_, num_nodes) = own_groups if self.groups is None else self.groups, self._nodes(coordinates)
         if groups % num_nodes == 0:
             return None
@@ -124,7 +126,10 @@ class Eplb:
 
     @staticmethod
     def spread(load: FloatArray, slots: int, groups: int, num_nodes: int, dies: IntArray) -> IntArray:
-        """Balance *load* [layers, experts] over *dies*, node by node, *slots* each; return [layers, experts, dies]."""
+        """Balance *load* [layers, experts] over *dies*, ordered by node; return the replicas, [layers, experts, dies].
+
+        *slots* is the slots of each die.
+        """
         replicas = np.zeros((*load.shape, len(dies)), np.int64)
         for layer, own in enumerate(load):
             experts = balance(own, slots * len(dies), groups, num_nodes, len(dies))
@@ -132,7 +137,7 @@ class Eplb:
         return replicas
 
     def _nodes(self, coordinates: IntArray) -> tuple[IntArray, int]:
-        """Return the dies, node by node, and how many nodes there are."""
+        """Return the dies, ordered by node, and the number of nodes."""
         dies = np.arange(len(coordinates))
         if isinstance(self.nodes, int):
             num_nodes, even = self.nodes, len(dies) % self.nodes == 0
@@ -143,7 +148,7 @@ class Eplb:
             num_nodes, even = len(sizes), len(set(sizes.tolist())) == 1
         if not even:
             raise ConfigError(
-                f"eplb: the {len(dies)} dies do not make {num_nodes} nodes of equally many; "
+                f"eplb: the {len(dies)} dies cannot be split into {num_nodes} equal nodes; "
                 "give other nodes, or nodes: 1"
             )
         return dies, num_nodes

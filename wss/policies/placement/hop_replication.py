@@ -17,7 +17,7 @@ from wss.records import BoolArray, IntArray
 
 @numba.njit(cache=True, nogil=True)
 def _savings(tokens, distance, hops, saved):  # type: ignore[no-untyped-def]
-    """Fill in *saved* [dies]: what a copy on each die would save in tokens · hops, summed over dies."""
+    """Write to *saved* [dies] what a replica on each die would save in tokens · hops, summed over dies."""
     for d in range(hops.shape[0]):
         total = 0.0
         for x in range(hops.shape[0]):
@@ -27,10 +27,10 @@ def _savings(tokens, distance, hops, saved):  # type: ignore[no-untyped-def]
 
 @numba.njit(cache=True, nogil=True)
 def bring_near(tokens, held, free, hops):  # type: ignore[no-untyped-def]
-    """Add to *held* [experts, dies], in place, the copy that saves most, again and again, into *free* slots [dies].
+    """Add to *held* [experts, dies], in place, the replica that saves most, one by one, into *free* slots [dies].
 
-    Saved are tokens [experts] · hops to the nearest holder, over all dies alike; of equal copies the lower expert's,
-    then the lower die's. It ends when nothing more is saved.
+    A replica saves tokens [experts] · hops to the nearest holder, with equal weight for all dies. Ties: the lower
+    expert, then the lower die. It stops when no replica saves anything.
     """
     num_experts, num_dies = held.shape
     distance = np.empty((num_experts, num_dies), np.int64)
@@ -55,12 +55,12 @@ def bring_near(tokens, held, free, hops):  # type: ignore[no-untyped-def]
 
 @dataclass(frozen=True, kw_only=True)
 class Near:
-    """Contiguous, and copies where they save most expected byte-hops, if any die may ask for any expert.
+    """Contiguous, and replicas where they save the most expected byte-hops if any die may read any expert.
 
     Parameters
     ----------
     extra
-        Copies on each die in each layer, as far as there is room.
+        Replicas on each die in each layer, limited by free slots.
     """
 
     __pydantic_config__ = CHECKED

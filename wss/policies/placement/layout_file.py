@@ -1,6 +1,6 @@
-"""Layouts in files: read in the forms that engines write (`layout_formats`), written in SGLang's.
+"""Layout files: read in the forms that engines write (`layout_formats`), written in SGLang's form.
 
-A file of loads (`wss.traces.loads`) is a layout too: EPLB makes it.
+A file of loads (`wss.traces.loads`) is accepted too: EPLB turns it into a layout.
 """
 
 from __future__ import annotations
@@ -24,21 +24,21 @@ from wss.traces.content import read_content
 from wss.traces.load_forms import MAP
 from wss.traces.loads import loads_of
 
-START = f'{{"{MAP}": [\n'  # of the text of a layout
+START = f'{{"{MAP}": [\n'  # first line of a layout written by wss
 RIGHT = "give a layout, or loads, of this model on this wafer"
 
 
 @dataclass(frozen=True, kw_only=True)
 class LayoutFile:
-    """The layout of a file, in any form that `layout_formats` reads; or EPLB's layout of a file of loads.
+    """A layout from a file, in any form that `layout_formats` reads; or EPLB's layout for a file of loads.
 
     Parameters
     ----------
     path
         The file.
     extra
-        As for `eplb`, which turns loads into a layout; 1 if not said. A map says itself where everything is, and
-        takes none.
+        As for `eplb`, which turns loads into a layout; default 1. Not allowed with a layout, which fixes all slots
+        itself.
     """
 
     __pydantic_config__ = CHECKED
@@ -52,7 +52,7 @@ class LayoutFile:
         Raises
         ------
         WssError
-            If the file cannot be read, or does not fit the model and the wafer.
+            If the file cannot be read, or does not match the model and the wafer.
         """
         placed, loads = self._read(history)
         if placed is not None:
@@ -61,12 +61,12 @@ class LayoutFile:
         return Eplb.spread(known, history.slots(1 if self.extra is None else self.extra), 1, 1, np.arange(len(hops)))
 
     def loads(self, history: PlacementView) -> FloatArray | None:
-        """Return the loads in the file, [layers, experts]; None if it holds a layout. Errors are those of `place`."""
+        """Return the loads in the file, [layers, experts]; None if it holds a layout. Raises as `place` does."""
         placed, loads = self._read(history)
         return None if placed is not None else loads
 
     def notes(self, target: Target) -> list[str]:
-        """Say what of a file of loads is left out; nothing of a layout. Errors are those of `place`."""
+        """Return notes on what of a file of loads is ignored; none for a layout. Raises as `place` does."""
         path = Path(self.path)
         content = read_content(path)
         try:
@@ -77,7 +77,7 @@ class LayoutFile:
         return [f"{path.name}: {note}" for note in notes if note]
 
     def _read(self, history: PlacementView) -> tuple[IntArray | None, FloatArray]:
-        """Return the layout in the file, or None and the loads in it."""
+        """Return the layout in the file and zero loads, or None and the loads in the file."""
         path = Path(self.path)
         content = read_content(path)
         target = Target(history.layers, history.num_model_layers, history.num_experts, history.num_dies)
@@ -91,17 +91,17 @@ class LayoutFile:
             dumps = loads_of(path, content, target.experts)
             for dump in dumps:
                 own = dump.of_layers(target.layers, target.num_layers, target.experts)
-                loads = loads + (own / own.sum() if len(dumps) > 1 else own)  # each weighs alike, however long it was
+                loads = loads + (own / own.sum() if len(dumps) > 1 else own)  # equal weights, whatever their length
         except ValueError as error:
             raise ConfigError(f"{path}: {error}; {RIGHT}") from None
         return None, loads
 
 
 def layout_text(placed: IntArray, layers: Sequence[int], num_layers: int) -> str:
-    """Return the replicas on each die [MoE layers, experts, dies] as JSON, a row for every layer, MoE or not.
+    """Return the replicas on each die [MoE layers, experts, dies] as JSON, with a row for every layer, MoE or not.
 
-    All dies have as many slots as the fullest. Layers without experts have rows too, as SGLang needs them, which mean
-    nothing.
+    All dies get as many slots as the fullest. SGLang also needs rows for layers without experts; their contents are
+    meaningless.
     """
     _, num_experts, num_dies = placed.shape
     slots = int(placed.sum(axis=1).max())
@@ -116,17 +116,16 @@ def layout_text(placed: IntArray, layers: Sequence[int], num_layers: int) -> str
 
 
 def is_written(path: Path) -> bool:
-    """Whether the file *path* begins as a layout does that wss has written."""
+    """Whether the file *path* begins like a layout written by wss."""
     with open_plain(path, ENDLESS) as file:
         return file.read(len(START)) == START.encode()
 
 
 def filled(replicas: IntArray, slots: int) -> IntArray:
-    """Return the replicas of one layer and more of them, so that each die has *slots* if it can, [experts, dies].
+    """Add replicas to one layer so that each die has *slots* if possible, [experts, dies].
 
-    Engines give each replica an equal part of its expert's tokens, so an expert may be repeated in the proportion in
-    which it lies on its dies, on all of them: at will, if it lies on one die alone. Slots for which there is no such
-    expert stay empty.
+    Engines give each replica an equal part of its expert's tokens. So an expert's replicas may only be multiplied on
+    all its dies in proportion, or freely if it lies on one die only. Slots for which no such expert exists stay empty.
     """
     replicas = replicas.astype(np.int64)
     spare = slots - replicas.sum(axis=0)

@@ -1,17 +1,17 @@
 """Layouts as engines write them: which expert is in each slot of each rank.
 
-Read are
+The supported forms are:
 
 * ``{"physical_to_logical_map": [layers][slots]}``, SGLang's ``--init-expert-location`` and EPLB's result, as JSON or
-  ``.pt``; by ranks too, [layers][ranks][slots];
+  ``.pt``; also by rank, [layers][ranks][slots];
 * ``{"logical_to_physical_map": [layers][experts][replicas]}``, EPLB's other result (`layout_inverse`);
 * vLLM's: the bare map, one row for all layers, ``{BY_RANK: [...]}``, and version 2 with ``model_maps``;
 * vLLM-Ascend's ``layer_list`` of ``device_list``;
 * TensorRT-LLM's ``initial_global_assignments`` (YAML or JSON), bare or nested as ``load_balancer``.
 
-Slot s of n is on rank s // (n / ranks), and rank r is die r; so all ranks have equally many slots, and experts by rank
-alone (``expert_to_ep_rank``) may be unequal. There is a row for each MoE layer, or one for every layer
-of the model. A slot that holds nothing is -1.
+Slot s of n is on rank s // (n / ranks), and rank r is die r. So all ranks have equally many slots; only experts given
+by rank (``expert_to_ep_rank``) may be unequal. There is a row for each MoE layer, or one for every layer of the model.
+An empty slot is -1.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ from wss.traces.content import Content, other_kind
 from wss.traces.load_forms import COUNT, KEYED, MAP, bare_array, holds_loads, is_eplb, is_map, whole_counts
 
 BY_RANK = "expert_to_ep_rank"
-MOST_YAML = 2**22  # characters: some half a minute
+MOST_YAML = 2**22  # characters; parsing them takes about half a minute
 FORMS = ("model_maps", MAP, INVERSE, BY_RANK, "layer_list", ASSIGNED)
 
 
@@ -52,7 +52,7 @@ def slots_of(content: Content, target: Target) -> IntArray | None:
     Raises
     ------
     ValueError
-        If it is no layout, or one of another model or another number of ranks.
+        If it is no layout, or one for another model or another number of ranks.
     """
     value = _yaml(content) if content.kind == "text" else content.value
     if content.kind in ("parquet", "csv"):
@@ -74,7 +74,7 @@ def slots_of(content: Content, target: Target) -> IntArray | None:
 
 
 def _of_bare(array: npt.NDArray[Any], target: Target) -> IntArray | None:
-    """Return the slots that an array without a key names, None if it can only be loads."""
+    """Return the slots in an array without a key; None if it can only be loads."""
     if is_map(array, target.experts):
         return _rows(array, target, "its map")
     counts = whole_counts(array)
@@ -92,17 +92,17 @@ def replicas_of(slots: IntArray, target: Target) -> IntArray:
     Raises
     ------
     ValueError
-        If slots do not divide, name an expert that there is not, or leave one without a slot.
+        If the dies do not divide the slots, or a slot holds an unknown expert, or an expert has no slot.
     """
     size, dies = target.experts, target.dies
     if slots.shape[1] % dies:
-        raise ValueError(f"has {slots.shape[1]} slots a layer, which {dies} dies do not share evenly")
+        raise ValueError(f"has {slots.shape[1]} slots per layer, which {dies} dies cannot share evenly")
     if slots.min() < EMPTY or slots.max() >= size:
         odd = slots.max() if slots.max() >= size else slots.min()
         raise ValueError(f"names expert {odd}; the model has 0..{size - 1}, and -1 is an empty slot")
     die = np.repeat(np.arange(dies), slots.shape[1] // dies)
     replicas = np.zeros((len(slots), size + 1, dies), np.int64)
-    np.add.at(replicas, (np.arange(len(slots))[:, None], slots, die), 1)  # empty slots, -1, count for the last one
+    np.add.at(replicas, (np.arange(len(slots))[:, None], slots, die), 1)  # empty slots, -1, count at the extra index
     replicas = replicas[:, :-1]
     if not replicas.any(axis=2).all():
         place, expert = np.argwhere(~replicas.any(axis=2))[0]
@@ -111,10 +111,10 @@ def replicas_of(slots: IntArray, target: Target) -> IntArray:
 
 
 class _Loader(yaml.SafeLoader):
-    """YAML in which no key stands twice."""
+    """A YAML loader that rejects duplicate keys."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        """Return the mapping; a key that is there twice is no YAML here, as only the last of the two would count."""
+        """Return the mapping; raise TwiceError for a duplicate key, of which YAML would keep only the last."""
         keys = [key.value for key, _ in node.value]
         twice = next((key for key in keys if keys.count(key) > 1), None)
         if twice is not None:
@@ -137,7 +137,7 @@ def _yaml(content: Content) -> Any:
 
 
 def _table(value: Any, target: Target) -> IntArray | None:
-    """Return the slots of any form, None if it is none."""
+    """Return the slots from any supported form; None if *value* is in none of them."""
     if isinstance(value, list) and value and not isinstance(value[0], Mapping):
         return _rows(value, target, "its map")
     if not isinstance(value, Mapping):
@@ -153,13 +153,13 @@ def _table(value: Any, target: Target) -> IntArray | None:
     for other in FORMS[FORMS.index(form) + 1 :]:
         if other in value:
             check_same(table, _of_form(other, value, target, table.shape[1]), (form, other), target)
-    slots = target.experts if form == BY_RANK else table.shape[1]  # no slot twice, and none empty
+    slots = target.experts if form == BY_RANK else table.shape[1]  # by rank, every expert has exactly one slot
     check_map(value, target, slots, _given_rows(value[form]), equal=form != BY_RANK)
     return table
 
 
 def _of_form(form: str, value: Mapping[str, Any], target: Target, width: int | None = None) -> IntArray:
-    """Return the slots of one of the `FORMS`; *width*, how many a layer has, is known where another was read."""
+    """Return the slots from one of the `FORMS`; *width* is the slots per layer if another form has shown it."""
     if form == MAP:
         return _rows(value[MAP], target, f"its {MAP}")
     if form == INVERSE:
@@ -172,18 +172,18 @@ def _of_form(form: str, value: Mapping[str, Any], target: Target, width: int | N
 
 
 def _given_rows(given: Any) -> int:
-    """Return for how many layers a form, which has been read, has slots; one row may be for all."""
+    """Return the number of layers in a form that has been read; 1 may stand for all layers."""
     return len(given) if isinstance(given, Mapping) or not np.isscalar(given[0]) else 1
 
 
 def _rows(value: Any, target: Target, what: str) -> IntArray:
-    """Return the rows of the MoE layers, [MoE layers, slots]; one row alone is that of all layers."""
+    """Return the rows of the MoE layers, [MoE layers, slots]; a single row applies to all layers."""
     array = whole(value, what)
     if array.ndim == 1:
         return np.tile(array, (len(target.layers), 1))
     if array.ndim == 3:
         if array.shape[1] != target.dies:
-            raise ValueError(f"{what} is of {array.shape[1]} ranks, and here are {target.dies} dies")
+            raise ValueError(f"{what} is for {array.shape[1]} ranks, and here are {target.dies} dies")
         array = array.reshape(len(array), -1)
     if array.ndim != 2:
         raise ValueError(f"{what} has {array.ndim} dimensions; it should have [layers][slots]")
@@ -191,11 +191,11 @@ def _rows(value: Any, target: Target, what: str) -> IntArray:
 
 
 def _of_model(value: Mapping[str, Any], target: Target) -> IntArray | None:
-    """Return the layout of vLLM's version 2, which holds one a model; sizes may stand beside it or in it."""
+    """Return the layout of vLLM's version 2, with one map per model; sizes may be beside the map or in it."""
     maps = value["model_maps"]
     if not isinstance(maps, Mapping) or len(maps) != 1:
         names = ", ".join(map(str, maps)) if isinstance(maps, Mapping) else repr(maps)
-        raise ValueError(f"its model_maps are of {names}; keep that of this model alone")
+        raise ValueError(f"its model_maps are for {names}; keep only the map of this model")
     (own,) = maps.values()
     beside = {key: said for key, said in value.items() if key not in ("model_maps", "version")}
     return _table(beside | dict(own) if isinstance(own, Mapping) else own, target)
@@ -206,7 +206,7 @@ def _of_ranks(value: Any, target: Target) -> IntArray:
     what = f"its {BY_RANK}"
     ranks = _rows(value, target, what)
     if ranks.shape[1] != target.experts:
-        raise ValueError(f"{what} is of {ranks.shape[1]} experts, the model has {target.experts}")
+        raise ValueError(f"{what} is for {ranks.shape[1]} experts, the model has {target.experts}")
     if ranks.min() < 0 or ranks.max() >= target.dies:
         odd = ranks.max() if ranks.max() >= target.dies else ranks.min()
         raise ValueError(f"{what} names rank {odd}, and here are 0..{target.dies - 1}")

@@ -1,8 +1,8 @@
-"""Layouts by the slots of each expert, ``logical_to_physical_map`` [layers][experts][replicas], -1 padded.
+"""Layouts by the slots of each expert, ``logical_to_physical_map`` [layers][experts][replicas], padded with -1.
 
-Such a map does not say how many slots there are: the last ones may be empty. ``num_physical_experts`` beside it, or
-another size, does; without it every slot up to the highest that is named has to be filled. Where a file holds a layout
-in two forms, both have to say the same.
+Such a map does not give the number of slots: the last ones may be empty. ``num_physical_experts`` or another size in
+the file gives it. Without one, every slot up to the highest in the map has to be filled. If a file holds a layout in
+two forms, they have to agree.
 """
 
 from __future__ import annotations
@@ -20,9 +20,9 @@ INVERSE = "logical_to_physical_map"
 
 
 def slots_of_experts(value: Mapping[str, Any], target: Target, width: int | None = None) -> IntArray:
-    """Return the expert in each slot, [MoE layers, slots], as the `INVERSE` of a file says.
+    """Return the expert in each slot, [MoE layers, slots], from the `INVERSE` map of a file.
 
-    *width* is how many slots a layer has, where another map of the file shows it.
+    *width* is the slots per layer, if another map of the file shows it.
     """
     what = f"its {INVERSE}"
     array = whole(value[INVERSE], what)
@@ -35,7 +35,7 @@ def slots_of_experts(value: Mapping[str, Any], target: Target, width: int | None
     most = array.shape[1] * array.shape[2] if said is None else said
     if array.max() >= most:
         if said is not None:
-            raise ValueError(f"{what} names slot {array.max()}, and by the rest of the file slots are 0..{most - 1}")
+            raise ValueError(f"{what} names slot {array.max()}, but by the rest of the file slots are 0..{most - 1}")
         fill = f"{most} replicas at most fill 0..{most - 1}; add num_physical_experts if slots are empty"
         raise ValueError(f"{what} names slot {array.max()}, and {fill}")
     slots = np.full((len(array), said or int(array.max()) + 1), EMPTY)
@@ -47,12 +47,12 @@ def slots_of_experts(value: Mapping[str, Any], target: Target, width: int | None
     if said is None and (slots == EMPTY).any():
         layer, slot = np.argwhere(slots == EMPTY)[0]
         where = f"leaves slot {slot} of layer {target.layers[layer]} empty"
-        raise ValueError(f"{what} {where}, and so does not say how many there are; add num_physical_experts")
+        raise ValueError(f"{what} {where}, so the number of slots is unknown; add num_physical_experts")
     return slots
 
 
 def moe_rows(array: IntArray, target: Target, what: str) -> IntArray:
-    """Return the rows of the MoE layers of a map that has a row for each of them, or for every layer."""
+    """Return the rows of the MoE layers from a map with a row for each MoE layer, or for every layer."""
     if len(array) == len(target.layers):
         return array
     if len(array) == target.num_layers or (not target.num_layers and len(array) > target.layers[-1]):
@@ -63,17 +63,19 @@ def moe_rows(array: IntArray, target: Target, what: str) -> IntArray:
 
 
 def check_same(one: IntArray, other: IntArray, names: tuple[str, str], target: Target) -> None:
-    """Check that two maps of a file, of these *names*, put the same experts on each die; a map and its inverse, slots.
+    """Check that two maps of a file put the same experts on each die or, for a map and its inverse, in each slot.
+
+    *names* are the keys of the maps.
 
     Raises
     ------
     ValueError
-        If they do not; the first layer and die, or slot, is named.
+        If they differ; the message names the first layer and die, or slot.
     """
     dies, by_slot = target.dies, INVERSE in names and one.shape == other.shape
     if one.shape[1] % dies or other.shape[1] % dies:
         raise ValueError(
-            f"has slots that {dies} dies do not share evenly; {names[0]} and {names[1]} cannot be compared"
+            f"has slots that {dies} dies cannot share evenly; {names[0]} and {names[1]} cannot be compared"
         )
     parts = [table.reshape(len(table), one.shape[1] if by_slot else dies, -1) for table in (one, other)]
     for layer, (first, second) in enumerate(zip(*parts, strict=True)):

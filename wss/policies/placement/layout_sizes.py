@@ -1,4 +1,4 @@
-"""What a layout file says of its sizes beside its map: none of it may contradict the map, the model or the wafer."""
+"""Sizes declared in a layout file beside its map: they must agree with the map, the model and the wafer."""
 
 from __future__ import annotations
 
@@ -8,24 +8,24 @@ from typing import Any
 from wss.policies.placement.layout_engines import Target
 from wss.traces.declared_sizes import EXPERTS, LAYERS, LOCAL, MOE_LAYERS, PARTS, RANKS, REDUNDANT, SLOTS, check, said
 
-MOST_SLOTS = 2**16  # of a layer
+MOST_SLOTS = 2**16  # per layer
 
 
 def check_wafer(value: Mapping[str, Any], target: Target) -> None:
-    """Check the ranks and experts that a file names, and its version, before its map is read.
+    """Check the declared ranks, experts and version of a file before its map is read.
 
     Raises
     ------
     ValueError
-        If they are others, or its form is not that of its version.
+        If they differ from the target, or if the file's form does not match its version.
     """
     dies, experts = target.dies, target.experts
     check(value, RANKS, {dies}, f"here are {dies} dies")
-    if not any(said(value, RANKS)):  # else experts may be on some of the ranks of other kinds
+    if not any(said(value, RANKS)):  # otherwise, experts may be on only some of the other kinds of ranks
         check(value, PARTS, {part for part in range(1, dies + 1) if dies % part == 0}, f"here are {dies} dies")
-    check(value, EXPERTS, {experts}, f"here are {experts} experts a layer")
+    check(value, EXPERTS, {experts}, f"here are {experts} experts per layer")
     version = value.get("version")
-    if not isinstance(version, int) or isinstance(version, bool):  # a program's own, such as 0.5.1
+    if not isinstance(version, int) or isinstance(version, bool):  # the version of a program, such as 0.5.1
         return
     if "model_maps" in value and version != 2:
         raise ValueError(f"says version: {version}, and has model_maps, as version 2 has")
@@ -34,12 +34,12 @@ def check_wafer(value: Mapping[str, Any], target: Target) -> None:
 
 
 def said_slots(value: Mapping[str, Any], target: Target) -> int | None:
-    """Return how many slots a layer has, as the file says in one way or another; None if it does not.
+    """Return the slots per layer that the file declares, in any of several ways; None if it does not.
 
     Raises
     ------
     ValueError
-        If it can be no number of slots.
+        If the declared value is not a possible number of slots.
     """
     sizes = [(key, size, size) for key, size in said(value, SLOTS)]
     sizes += [(key, size, target.dies * size) for key, size in said(value, LOCAL)]
@@ -54,7 +54,7 @@ def said_slots(value: Mapping[str, Any], target: Target) -> int | None:
 
 
 def check_map(value: Mapping[str, Any], target: Target, slots: int, given: int, *, equal: bool = True) -> None:
-    """Check the layers and slots that a file names against its map.
+    """Check the declared layers and slots of a file against its map.
 
     Parameters
     ----------
@@ -63,20 +63,20 @@ def check_map(value: Mapping[str, Any], target: Target, slots: int, given: int, 
     target
         The model and the wafer.
     slots
-        Of each layer, in its map.
+        Slots per layer in its map.
     given
-        Rows of the map as it stands there; 1 may be for all layers.
+        Rows of the map in the file; 1 may be for all layers.
     equal
         Whether all ranks have equally many slots.
 
     Raises
     ------
     ValueError
-        If they are others.
+        If they differ.
     """
     moe = len(target.layers)
     rows = {given, target.num_layers} | ({moe} if given == 1 else set())
-    has = f"its map has {slots} slots a layer"
+    has = f"its map has {slots} slots per layer"
     check(value, SLOTS, {slots}, has)
     check(value, REDUNDANT, {slots - target.experts}, f"{has}, for {target.experts} experts")
     if equal and slots % target.dies == 0:

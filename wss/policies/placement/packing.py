@@ -1,4 +1,4 @@
-"""Packing: heavy things first, each where least lies so far."""
+"""Packing: heaviest items first, each into the lightest pack."""
 
 from __future__ import annotations
 
@@ -9,20 +9,20 @@ from wss.records import FloatArray, IntArray
 
 
 def heaviest_first(weights: FloatArray) -> IntArray:
-    """Return the places of *weights* [items] in descending order; equal ones in the order they stand in."""
+    """Return the indices of *weights* [items] in descending order, stable."""
     return np.argsort(-weights, kind="stable")
 
 
 @numba.njit(cache=True, nogil=True)
 def pack(weights, order, num_packs, room):  # type: ignore[no-untyped-def]
-    """Put each item, in *order*, into the lightest pack that holds fewer than *room*; of equal ones the lowest.
+    """Put each item, in *order*, into the lightest pack that holds fewer than *room* items; ties: the lowest.
 
     Parameters
     ----------
     weights, order
         [items].
     num_packs, room
-        They have room for all: num_packs · room >= items.
+        num_packs · room must be at least the number of items.
 
     Returns
     -------

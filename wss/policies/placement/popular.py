@@ -15,12 +15,12 @@ from wss.records import BoolArray, IntArray
 
 @dataclass(frozen=True, kw_only=True)
 class PopularEverywhere:
-    """Contiguous, and on every die copies of the experts of each layer that had most tokens in the prefill.
+    """Contiguous, and replicas on every die of the experts of each layer that had the most tokens in the prefill.
 
     Parameters
     ----------
     extra
-        How many of them, as far as there is room.
+        Number of experts replicated, limited by free slots.
     """
 
     __pydantic_config__ = CHECKED

@@ -1,4 +1,4 @@
-"""The paper's Remap for GPUs, and its two bounds, which know the decode to come."""
+"""The paper's Remap for GPUs, and two bounds on it, oracles that use the decode to come."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from wss.records import BoolArray, IntArray
 
 
 def costliest_first(history: PlacementView, layer: int) -> IntArray:
-    """Return the experts of a layer by descending cost; of equal ones most tokens, then the lowest, first."""
+    """Return the experts of a layer by descending cost; ties: most tokens, then the lowest expert."""
     tokens = history.expected[layer]
     return np.lexsort((-tokens, -history.seconds(tokens)))
 
 
 def remap(history: PlacementView, num_dies: int) -> BoolArray:
-    """Put each expert, costliest first, on the die with least cost so far of those that hold less than their share."""
+    """Place each expert, costliest first, on the least loaded die that holds fewer than its share."""
     cost = history.seconds(history.expected)
     homes = [
         pack(cost[layer], costliest_first(history, layer), num_dies, history.share)
@@ -45,7 +45,7 @@ class Remap:
 
 @dataclass(frozen=True, kw_only=True)
 class OracleBest:
-    """An oracle, no policy: Remap that knows the loads of the decode steps to come."""
+    """An oracle, no policy: Remap on the loads of the decode to come."""
 
     __pydantic_config__ = CHECKED
     needs: ClassVar[str] = "decode"
@@ -57,7 +57,7 @@ class OracleBest:
 
 @dataclass(frozen=True, kw_only=True)
 class OracleWorst:
-    """An oracle, no policy: the experts with most cost in the decode to come all together, die after die full."""
+    """An oracle, no policy: the costliest experts of the decode to come together, filling one die after another."""
 
     __pydantic_config__ = CHECKED
     needs: ClassVar[str] = "decode"
