@@ -163,8 +163,8 @@ class ExpertCopies:
         victims = np.asarray(self._caching.victims(self._pool(die, places, len(may_go)), count))
         is_places = victims.ndim == 1 and (victims.dtype.kind in "iu" or not victims.size)
         if not is_places or len(victims) != count or len(set(victims.tolist()) & set(range(len(places)))) != count:
-            right = f"{count} different places, whole numbers in 0..{len(places) - 1}"
-            raise ValueError(f"gave up {victims.tolist()!r}; it should be {right}")
+            right = f"{count} different indices, whole numbers in 0..{len(places) - 1}"
+            raise ValueError(f"evicts {victims.tolist()!r}; it should be {right}")
         stays = np.ones(len(places), np.bool_)
         stays[victims] = False
         self._drop(die, may_go[~stays[: len(may_go)]])
