@@ -20,7 +20,8 @@ def _leave_current_folder() -> None:
         sys.path += [here] * (here == os.path.dirname(os.path.dirname(__file__)))
 
 
-if not sys.flags.safe_path and sys.argv[:1] == ["-m"] and "wss" in sys.orig_argv:  # while `python -m wss` starts
+# While `python -m wss` starts, sys.argv is "-m" and the arguments, which follow the name of the module.
+if not sys.flags.safe_path and sys.argv[:1] == ["-m"] and sys.orig_argv[-len(sys.argv)] in ("wss", "-mwss"):
     _leave_current_folder()
 
 from typing import TYPE_CHECKING  # noqa: E402 - from here on modules are imported

@@ -183,6 +183,21 @@ def test_nothing_of_the_current_folder_is_imported(hostile):
     assert "deepseek_v3" in python_m_wss("list")
 
 
+@pytest.mark.parametrize(
+    ("start", "leaves"), [(["-mwss", "--version"], True), (["-m", "mine", "wss"], False), (["-m", "mine"], False)]
+)
+def test_only_python_m_wss_leaves_the_current_folder(tmp_path, monkeypatch, start, leaves):
+    """A program of the user's own is found where Python finds it, whatever its arguments."""
+    monkeypatch.delenv("PYTHONSAFEPATH", raising=False)
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "__init__.py").write_text("import wss")
+    (tmp_path / "mine" / "__main__.py").write_text("import beside")
+    (tmp_path / "beside.py").write_text("")
+    (tmp_path / "click.py").write_text("raise SystemExit('click of the current folder runs')" if leaves else "")
+    done = subprocess.run([sys.executable, *start], cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+
+
 @pytest.mark.slow
 def test_nothing_of_the_current_folder_is_imported_by_workers_either(hostile):
     assert "\n0 " in python_m_wss("sweep", "theirs/sweep.yaml", "--allow-code", "--workers", "2")
