@@ -37,7 +37,8 @@ POLICIES = ("base", "ep", "pred", "allo", "allo_pred")
 EVERY = 8  # plain SimPy runs each eighth layer run
 ENGINES = {  # settings, and the function that runs a layer run
     "paper compiled": (
-        ["physics=paper", "engine=compiled"], (wss.serving.paper_layer, "compiled_paper_layer"),
+        ["physics=paper", "engine=compiled"],
+        (wss.serving.paper_layer, "compiled_paper_layer"),
     ),
     "paper python": (["physics=paper", "engine=simpy"], (wss.serving.paper_layer, "_in_python")),
     "fluid compiled": (["network=fluid", "engine=compiled"], (wss.serving.moe_layer, "compiled_layer")),

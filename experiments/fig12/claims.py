@@ -21,7 +21,6 @@ from wss.report.report import read_results
 Row = dict[str, Any]
 POLICIES = ("ep", "pred", "allo", "allo_pred")
 SAVED = Path(__file__).with_name("results.json")
-PHYSICS = {"paper": "paper"}  # labels of a sweep's axis, by what results.json names it
 
 
 def mean_speedup(rows: list[Row], policy: str, over: str = "base", **labels: Any) -> float:
@@ -94,7 +93,7 @@ def parts(rows: list[Row]) -> dict[tuple[str, ...], list[Row]]:
     """Return rows by where results.json keeps their figures: the physics; of flat.yaml the routing and the physics."""
     found: dict[tuple[str, ...], list[Row]] = {}
     for row in rows:
-        physics = PHYSICS.get(row["physics"], row["physics"])
+        physics = row["physics"]
         found.setdefault((row["routing"], physics) if "routing" in row else (physics,), []).append(row)
     return found
 

@@ -80,7 +80,7 @@ def claims(found: dict[str, Bytes]) -> list[dict[str, Any]]:
     """Return what the paper says, and of each physics what was found and whether it agrees."""
     return [
         {
-            "paper": said,
+            "says": said,
             **{physics: dict(zip(("found", "holds"), judge(found[physics]), strict=True)) for physics in PHYSICS},
         }
         for said, judge in CLAIMS.items()
@@ -90,7 +90,7 @@ def claims(found: dict[str, Bytes]) -> list[dict[str, Any]]:
 def tables(content: dict[str, Any]) -> str:
     """Return the tables of a page."""
     judged = [
-        [row["paper"], *(f"{row[p]['found']}: {'yes' if row[p]['holds'] else 'no'}" for p in PHYSICS)]
+        [row["says"], *(f"{row[p]['found']}: {'yes' if row[p]['holds'] else 'no'}" for p in PHYSICS)]
         for row in content["claims"]
     ]
     amounts = [

@@ -221,7 +221,7 @@ REFUSED = {
     "flags beyond 0 and 1": ({**PLAIN, "moe_layer_freq": [0, 1, 2, 1, 1, 1]}, "moe_layer_freq: 2 is not known"),
     "half a rule": ({**PLAIN, "expert_layer_period": 2}, "goes with expert_layer_offset"),
     "a step of zero": ({**PLAIN, "decoder_sparse_step": 0}, "decoder_sparse_step: 0 is not right"),
-    "an activation": ({**PLAIN, "hidden_act": "relu"}, "hidden_act: 'relu' does not tell"),
+    "an activation": ({**PLAIN, "hidden_act": "relu"}, "hidden_act: 'relu' does not say"),
     "latent experts": ({**PLAIN, "moe_latent_size": 16}, "moe_latent_size: experts work on vectors of 16, not of 64"),
     "latent experts of another name": (
         {**PLAIN, "moe_hidden_size": 32},

@@ -141,5 +141,5 @@ def test_a_caching_that_gives_up_one_copy_twice_is_refused():
 
     copies = ExpertCopies(copies_of(2)._placed, np.array([0.0, 20.0]), 10.0, Twice())
     fetch(copies, 0, 0, 1)
-    with pytest.raises(ValueError, match="2 different places"):
+    with pytest.raises(ValueError, match="2 different indices"):
         fetch(copies, 0, 2, 3)

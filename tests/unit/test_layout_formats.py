@@ -290,7 +290,7 @@ REFUSED = {
     ),
     "a rank more": (
         {"physical_to_logical_map": [[[0, 1, 2], [3, 4], [5, 6], [7, 0]]] * 2},
-        "all rows and ranks of one",
+        "rows and ranks of equal length",
     ),
     "a hole": (
         {"logical_to_physical_map": [[[e + (e > 3), -1] for e in range(8)]] * 2},

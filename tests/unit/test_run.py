@@ -428,7 +428,7 @@ def test_a_policy_runs_alike_beside_one_that_predicts(small):
     [
         (["drift_at=9"], ["drift_at is 9, and decode ends with step 2: nothing drifts"]),
         (["drift_at=2"], ["from decode step 2 on, all requests switch to other experts (trace.synth.drift_at)"]),
-        (["drift_at=1", "drift_share=0.5"], ["from decode step 1 on, a share of 0.5 of the requests take to other"]),
+        (["drift_at=1", "drift_share=0.5"], ["from decode step 1 on, a share of 0.5 of the requests switch to other"]),
         ([], []),
     ],
 )
