@@ -190,6 +190,8 @@ def _member(rng: Random, data: bytes) -> bytes:
             members = {name: archive.read(name) for name in archive.namelist()}
     except (zipfile.BadZipFile, ValueError, OSError, NotImplementedError):  # mutated before
         return data[: rng.randrange(len(data))]
+    if not members:
+        return data
     name = rng.choice(sorted(members))
     if rng.random() < 0.8:
         members[name] = mutate_bytes(rng, members[name])
