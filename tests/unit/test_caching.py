@@ -319,7 +319,8 @@ def crowded(caching):
 )
 def test_victims_are_places_of_the_pool(victim):
     policy = Policy(name="mine", allocation=InTurn(), caching=Drops(victim))
-    line = r"^policy mine: (the result of )?its caching, test_caching:Drops, .*(whole numbers in 0\.\.3|give all rows one length)$"
+    line = r"^policy mine: (the result of )?its caching, test_caching:Drops, .*"
+    line += r"(whole numbers in 0\.\.3|give all rows one length)$"
     with pytest.raises(ConfigError, match=line):
         crowded(CheckedEviction(policy))
 
