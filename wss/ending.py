@@ -36,10 +36,10 @@ def end_on_signals() -> None:
     reads, writes = os.pipe()
     os.set_blocking(writes, False)
     signal.set_wakeup_fd(writes, warn_on_full_buffer=False)
+    threading.Thread(target=_wait, args=(reads,), daemon=True).start()  # before the main thread may have to wait for it
     for number in SIGNALS:
         if number != signal.SIGHUP or signal.getsignal(number) is not signal.SIG_IGN:
             signal.signal(number, _hold)
-    threading.Thread(target=_wait, args=(reads,), daemon=True).start()
 
 
 def last_words(text: str | None) -> None:

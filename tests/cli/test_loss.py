@@ -366,6 +366,20 @@ def test_a_signal_ends_a_process_whatever_it_is_at(folder, how, kind):
             os.kill(int(done.stdout), 0)
 
 
+def test_a_signal_ends_a_process_that_has_only_begun_to_wait_for_signals():
+    """It comes as soon as its handler is there, before those of other signals."""
+    program = (
+        "import os, signal; from wss import ending\n"
+        "plain = signal.signal\n"
+        "def kill(number, handler):\n"
+        "    plain(number, handler)\n"
+        "    if number == signal.SIGTERM: os.kill(os.getpid(), number)\n"
+        "signal.signal = kill; ending.end_on_signals(); print('goes on')"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False, timeout=60)
+    assert (done.returncode, done.stdout) == (143, "")
+
+
 def test_what_nohup_ignores_stays_ignored():
     program = (
         "import os, signal; signal.signal(signal.SIGHUP, signal.SIG_IGN); from wss import ending\n"
