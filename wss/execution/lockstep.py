@@ -16,7 +16,7 @@ from wss.execution.layers import draw_layers
 from wss.execution.memory_use import check_memory
 from wss.execution.provenance import summary_of
 from wss.execution.replications import by_seed, part_of
-from wss.execution.runner import AnySite, build_executors, build_routing_history, counts_tokens, notes_of, replay_of
+from wss.execution.runner import Executor, build_executors, build_routing_history, counts_tokens, notes_of, replay_of
 from wss.metrics.by_layer import link_utilization
 from wss.metrics.replications import over_seeds
 from wss.metrics.sampling import Sample
@@ -36,7 +36,7 @@ def check(experiment: Experiment) -> None:
     tried(experiment)
 
 
-def tried(experiment: Experiment) -> tuple[hardware.Wafer, Sequence[AnySite]]:
+def tried(experiment: Experiment) -> tuple[hardware.Wafer, Sequence[Executor]]:
     """Return wafer and executors of *experiment* with all MoE layers, without running them; raise as `check` does."""
     everything = replace(experiment, layers="all") if isinstance(experiment.layers, LayerSample) else experiment
     check_memory(experiment, experiment.policies)
@@ -87,37 +87,37 @@ def _simulate(experiments: Sequence[Experiment], progress: Progress) -> list[dic
     wafers = [hardware.build(experiment.wafer, experiment.faults) for experiment in experiments]
     policies = [experiment.policies[0] for experiment in experiments]
     seen = build_routing_history(experiments[0])
-    sites: list[AnySite] = [
-        site
+    executors: list[Executor] = [
+        executor
         for experiment, wafer in zip(experiments, wafers, strict=True)
-        for site in build_executors(experiment, wafer, list(experiment.policies), seen)
+        for executor in build_executors(experiment, wafer, list(experiment.policies), seen)
     ]
     batch, replay = replay_of(experiments[0], policies, routed=any(map(counts_tokens, experiments)))
-    total = (batch.steps + replay.has_prefill) * len(replay.layers) * len(sites)
-    spent = [0.0] * len(sites)
+    total = (batch.steps + replay.has_prefill) * len(replay.layers) * len(executors)
+    spent = [0.0] * len(executors)
     done = 0
     for layer_run in replay.layer_runs():
-        for at, site in enumerate(sites):
+        for at, executor in enumerate(executors):
             start = time.process_time()
-            site.run(layer_run)
+            executor.run(layer_run)
             spent[at] += time.process_time() - start
             done += 1
             progress("simulating", done, total)
-    shared = (time.process_time() - began - sum(spent)) / len(sites)
+    shared = (time.process_time() - began - sum(spent)) / len(executors)
     results = []
-    for experiment, site, wafer, seconds in zip(asked, sites, wafers, spent, strict=True):
-        notes = notes_of(experiment, wafer, batch, replay, [site])
-        summary = summary_of(experiment, batch, replay, [site], wafer, notes, {}, sample)
+    for experiment, executor, wafer, seconds in zip(asked, executors, wafers, spent, strict=True):
+        notes = notes_of(experiment, wafer, batch, replay, [executor])
+        summary = summary_of(experiment, batch, replay, [executor], wafer, notes, {}, sample)
         figures = {
             key: value for key, value in summary["runs"][0].items() if key not in ("policy", "speedup", "baseline")
         }
         results.append(
             {
                 "figures": figures,
-                "seeds": [{"decode_time_s": figures["decode_time_s"], "sampled": _sampled(site, sample)}],
-                "links": _links(site, wafer, sample),
+                "seeds": [{"decode_time_s": figures["decode_time_s"], "sampled": _sampled(executor, sample)}],
+                "links": _links(executor, wafer, sample),
                 "notes": summary["provenance"]["notes"],
-                "times": {"kernels_cpu_s": seconds, "trace_cpu_s": shared, "planning": site.planning},
+                "times": {"kernels_cpu_s": seconds, "trace_cpu_s": shared, "planning": executor.planning},
             }
         )
     return results
@@ -129,19 +129,19 @@ def _draw(experiments: Sequence[Experiment]) -> tuple[list[Experiment], Sample |
     return [replace(experiment, layers=first.layers) for experiment in experiments], sample
 
 
-def _sampled(site: AnySite, sample: Sample | None) -> dict[str, Any] | None:
+def _sampled(executor: Executor, sample: Sample | None) -> dict[str, Any] | None:
     """Return the strata and the time of each layer, for a speedup over another result with the same sample."""
     if sample is None:
         return None
     by_layer = {layer: 0.0 for layer in sample.layers}
-    for row in site.ledger.decode:
+    for row in executor.ledger.decode:
         by_layer[row.layer] += row.time_s
     return {"strata": [asdict(stratum) for stratum in sample.strata], "decode_time_s": list(by_layer.values())}
 
 
-def _links(site: AnySite, wafer: hardware.Wafer, sample: Sample | None) -> dict[str, list[Any]]:
+def _links(executor: Executor, wafer: hardware.Wafer, sample: Sample | None) -> dict[str, list[Any]]:
     """Return the columns of links.parquet."""
-    ledger = site.ledger
+    ledger = executor.ledger
     nbytes = ledger.link_bytes
     decode = sum(row.time_s for row in ledger.decode)
     begin, end = ([wafer.place(at) or (None, None) for at in ends] for ends in wafer.links.T.tolist())

@@ -34,7 +34,7 @@ def outlook_of(experiment: Experiment) -> dict[str, Any]:
     WssError
         If the experiment cannot be run.
     """
-    wafer, sites = tried(experiment)
+    wafer, executors = tried(experiment)
     batch, prefill = _batch(experiment)
     hbm, model = experiment.wafer.die.hbm, experiment.model
     buffers = experiment.batch * model.top_k * model.buffer_bytes(experiment.precision) / wafer.num_dies
@@ -45,7 +45,11 @@ def outlook_of(experiment: Experiment) -> dict[str, Any]:
         "dies": wafer.num_dies,
         "expert_bytes": model.expert_bytes(experiment.precision),
         "buffer_bytes": buffers,
-        "weight_bytes": {site.ledger.policy: site.weight_bytes for site in sites if isinstance(site, MoeLayerExecutor)},
+        "weight_bytes": {
+            executor.ledger.policy: executor.weight_bytes
+            for executor in executors
+            if isinstance(executor, MoeLayerExecutor)
+        },
         "policies": [policy.name for policy in experiment.policies],
         "layers": _num_layers(experiment),
         "layers_total": len(model.moe_layers),

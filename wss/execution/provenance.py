@@ -29,7 +29,7 @@ def summary_of(
     experiment: Experiment,
     batch: Batch,
     replay: RoutingSource,
-    sites: Sequence[MoeLayerExecutor | PaperLayer],
+    executors: Sequence[MoeLayerExecutor | PaperLayer],
     wafer: Wafer,
     notes: tuple[str, ...],
     times: dict[str, Any],
@@ -38,15 +38,18 @@ def summary_of(
     """Return summary.json of one seed; with a *sample* of the layers, figures are estimates for all layers."""
     all_layers = len(replay.layers) == len(experiment.model.moe_layers)
     tokens = sum(replay.tokens(step) for step in range(1, batch.steps + 1))
-    figures = {site.ledger.policy: summarise(site.ledger, wafer, tokens if all_layers else None) for site in sites}
-    for site in sites:
-        figures[site.ledger.policy]["placement_load_correlation"] = site.placement_correlation
+    figures = {
+        executor.ledger.policy: summarise(executor.ledger, wafer, tokens if all_layers else None)
+        for executor in executors
+    }
+    for executor in executors:
+        figures[executor.ledger.policy]["placement_load_correlation"] = executor.placement_correlation
     is_artifact = experiment.physics == "paper"
     if is_artifact:
-        for site in sites:
-            own = figures[site.ledger.policy]
+        for executor in executors:
+            own = figures[executor.ledger.policy]
             own["throughput_paper_tokens_per_s"] = experiment.batch * 128 / own["decode_time_s"]
-            own["hbm_excess_bytes"] = max(0.0, site.excess_bytes)
+            own["hbm_excess_bytes"] = max(0.0, executor.excess_bytes)
     baseline = figures[experiment.baseline]["decode_time_s"]
     common = {
         "model": experiment.model.name,
@@ -65,7 +68,9 @@ def summary_of(
     }
     if sample is not None:
         common["layers_sampled"] = list(sample.layers)
-        for name, estimates in _estimates(experiment, [site.ledger for site in sites], wafer, sample, tokens).items():
+        for name, estimates in _estimates(
+            experiment, [executor.ledger for executor in executors], wafer, sample, tokens
+        ).items():
             figures[name].update(estimates)
     runs = [{"policy": name, **common, "speedup": baseline / f["decode_time_s"], **f} for name, f in figures.items()]
     packages = ("networkx", "numba", "numpy", "pyarrow", "simpy")

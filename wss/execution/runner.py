@@ -27,7 +27,7 @@ from wss.traces import CountedReplay, Replay, RoutingSource, SynthReplay
 from wss.traces.zero_computation import WorkedKernels
 from wss.workload.request import Batch, Progress, made_batch, read_batch
 
-AnySite = MoeLayerExecutor | PaperLayer
+Executor = MoeLayerExecutor | PaperLayer
 
 
 def _quiet(what: str, done: int, total: int) -> None:
@@ -53,9 +53,9 @@ def build_executors(
     return [MoeLayerExecutor(experiment, wafer, policy, seen) for policy in policies]
 
 
-def _excess(sites: Sequence[AnySite]) -> list[str]:
+def _excess(executors: Sequence[Executor]) -> list[str]:
     """Return a note if weights and copies exceed the HBM, under physics without a capacity limit."""
-    excess = max((site.excess_bytes, site.ledger.policy) for site in sites)
+    excess = max((executor.excess_bytes, executor.ledger.policy) for executor in executors)
     if excess[0] <= 0:
         return []
     return [f"no capacity limit here: weights and copies exceed the usable HBM by {excess[0]:.0f} bytes ({excess[1]})"]
@@ -114,14 +114,16 @@ def _to_nothing(asked: Experiment, wafer: Wafer) -> list[str]:
 
 
 def notes_of(
-    asked: Experiment, wafer: Wafer, batch: Batch, replay: RoutingSource, sites: Sequence[AnySite]
+    asked: Experiment, wafer: Wafer, batch: Batch, replay: RoutingSource, executors: Sequence[Executor]
 ) -> tuple[str, ...]:
     """Return notes for the reader of the results, each once; *asked* is the experiment before layers are drawn."""
     notes = batch.notes if replay.has_prefill else (*batch.notes, "the trace has no prefill: heatmaps start empty")
     if isinstance(replay, WorkedKernels):
         notes = (*notes, replay.note)
     notes = (*notes, *_to_nothing(asked, wafer))
-    return tuple(dict.fromkeys((*notes, *_excess(sites), *(note for site in sites for note in site.notes))))
+    return tuple(
+        dict.fromkeys((*notes, *_excess(executors), *(note for executor in executors for note in executor.notes)))
+    )
 
 
 def run(experiment: Experiment, progress: Progress = _quiet) -> Result:
@@ -154,13 +156,13 @@ def _run(experiment: Experiment, progress: Progress) -> Result:
     wafer = hardware.build(experiment.wafer, experiment.faults)
     policies = sorted(experiment.policies, key=lambda policy: policy.name)
     asked, (experiment, sample) = experiment, draw_layers(experiment, lambda every: replay_of(every, [])[1])
-    sites = build_executors(experiment, wafer, policies, build_routing_history(experiment))
+    executors = build_executors(experiment, wafer, policies, build_routing_history(experiment))
     batch, replay = replay_of(experiment, policies, routed=counts_tokens(experiment))
-    total = (batch.steps + replay.has_prefill) * len(replay.layers) * len(sites)
+    total = (batch.steps + replay.has_prefill) * len(replay.layers) * len(executors)
     done = 0
     for layer_run in replay.layer_runs():
-        for site in sites:
-            site.run(layer_run)
+        for executor in executors:
+            executor.run(layer_run)
             done += 1
             progress("simulating", done, total)
 
@@ -168,10 +170,10 @@ def _run(experiment: Experiment, progress: Progress) -> Result:
         "start": started.isoformat(),
         "wall_s": time.perf_counter() - wall,
         "cpu_s": time.process_time() - cpu,
-        "planning": {site.ledger.policy: site.planning for site in sites},
+        "planning": {executor.ledger.policy: executor.planning for executor in executors},
     }
-    for site in sites:
-        site.ledger.seed, site.ledger.sample = experiment.seed, sample
-    notes = notes_of(asked, wafer, batch, replay, sites)
-    summary = summary_of(asked, batch, replay, sites, wafer, notes, times, sample)
-    return Result(summary=summary, ledgers=tuple(site.ledger for site in sites), wafer=wafer, notes=notes)
+    for executor in executors:
+        executor.ledger.seed, executor.ledger.sample = experiment.seed, sample
+    notes = notes_of(asked, wafer, batch, replay, executors)
+    summary = summary_of(asked, batch, replay, executors, wafer, notes, times, sample)
+    return Result(summary=summary, ledgers=tuple(executor.ledger for executor in executors), wafer=wafer, notes=notes)

@@ -92,11 +92,11 @@ def rows_of(policy: Policy, wafer: Wafer, num_experts: int, engine: Engine = "au
     policy = replace(policy, history=None)  # its history is for one model, and these are others
     experiment = experiment_of(policy, wafer, model_of(num_experts), engine)
     with at(f"{num_experts} experts"):
-        site = Trial(experiment, wafer, policy, RoutingHistory(experiment, lambda: replay_of(num_experts)))
+        executor = Trial(experiment, wafer, policy, RoutingHistory(experiment, lambda: replay_of(num_experts)))
     for layer_run in replay_of(num_experts).layer_runs():
         with at(f"{num_experts} experts, step {layer_run.step} ({STEPS[layer_run.step].label})"):
-            site.run(layer_run)
-    return site.ledger.rows
+            executor.run(layer_run)
+    return executor.ledger.rows
 
 
 def difference(rows: list[LayerRow], others: list[LayerRow], tolerance: float) -> str | None:
