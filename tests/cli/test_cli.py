@@ -352,6 +352,13 @@ def test_a_run_that_is_terminated_as_a_policy_is_asked_ends(folder):
     assert not (folder / "r").exists()
 
 
+def test_an_old_spelling_is_read_with_one_note():
+    """In a process of its own, as here a warning is an error."""
+    command = [sys.executable, "-m", "wss", "run", str(ROOT / "configs" / "qwen3_235b.yaml"), "--dry-run"]
+    done = subprocess.run([*command, "--set", "physics=paper_artifact"], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "note: physics: paper_artifact is the old spelling of paper\n")
+
+
 def test_stdout_that_is_full_does_not_hide_where_the_result_is(folder):
     with open("/dev/full", "w") as full:
         command = [sys.executable, "-m", "wss", "run", "small.yaml", "--out", "r"]
