@@ -12,8 +12,7 @@ from wss.config.policies import check_policies
 from wss.config.python_values import plain_number
 from wss.config.unread import not_in_paper, unread
 from wss.config.values import LARGEST_SEED, PLAIN, check_value, physics_named, read_layer_list
-from wss.engine import NETWORKS, AllToAllSpec, FluidSpec, NetworkSpec
-from wss.engine.network.base import PacketSpec
+from wss.engine.specs import NETWORKS, AllToAllSpec, FluidSpec, NetworkSpec, PacketSpec
 from wss.errors import CHECKED
 from wss.hardware import FaultSpec, SwitchedSpec, SystemSpec, WaferSpec, faults_on
 from wss.metrics.sampling import LEAST

@@ -16,7 +16,7 @@ from wss.config.overrides import apply_setting
 from wss.config.policies import read_policies
 from wss.config.shipped import find
 from wss.config.values import PLAIN, Reader, read_layer_list
-from wss.engine import NETWORKS, AllToAllSpec
+from wss.engine.specs import NETWORKS, AllToAllSpec
 from wss.errors import ConfigError, did_you_mean
 from wss.hardware import WAFERS, FaultSpec, SwitchedSpec, WaferSpec
 from wss.traces.synthetic.spec import SYNTHS, SynthSpec

@@ -9,7 +9,7 @@ from pydantic import TypeAdapter
 
 from wss.config.plugins import POLICY_GROUP, offered
 from wss.config.policies import SEAMS
-from wss.engine import NETWORKS, AllToAllSpec
+from wss.engine.specs import NETWORKS, AllToAllSpec
 from wss.hardware import GEMMS, WAFERS, SwitchedSpec, WaferSpec
 from wss.metrics.sampling import LEAST
 from wss.models import MODELS, ModelShape, Precision, PrecisionName

@@ -4,23 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
-from functools import partial
 from typing import Any, ClassVar
 
 import numpy as np
 
 from wss.config import Experiment
-from wss.engine import (
-    AllToAll,
-    Llcs,
-    NetworkModel,
-    PrefetchPlan,
-    compiled_circuit_layer,
-    compiled_layer,
-    simulate_layer,
-)
-from wss.engine.network.circuit import CircuitModel
-from wss.engine.network.fluid import FluidModel
+from wss.engine.alltoall import AllToAll
+from wss.engine.layer import simulate_layer
+from wss.engine.layer_compiled import compiled_layer
+from wss.engine.llc import Llcs
+from wss.engine.network.compiled import CompiledModel
+from wss.engine.work import LayerWork, PrefetchPlan, WaferNetwork
 from wss.errors import CapacityError, ConfigError
 from wss.hardware import GEMMS, Wafer
 from wss.memory.copies import ExpertCopies
@@ -62,17 +56,17 @@ class MoeLayerExecutor:
         self._llcs = Llcs(
             experiment.wafer.die.llc,
             wafer.num_dies,
+            model.expert_bytes(precision),
             copies=policy.copies.llc,
             experts=len(model.moe_layers) * model.num_experts,
         )
-        self._slots = int(experiment.wafer.die.llc.size // model.expert_bytes(precision))
         self._bytes = model.expert_bytes(precision)
         self._copy_bytes = self._bytes / experiment.layer_share  # a sampled layer stands for several
         die = experiment.wafer.die
         self._shape = (model.hidden_size, model.moe_intermediate_size, die, peak_of(precision), model.matrices)
-        self._network: NetworkModel = experiment.network.model(wafer)
+        self._network = WaferNetwork(wafer, experiment.network)
         self._exchange = exchange_of(experiment, wafer)
-        self._compiled = _fast_twin(experiment, self._network, policy)
+        self._simulate = _engine(experiment, self._network)
         self._costs = costs_of(experiment, wafer)
         known = known_to(experiment, wafer, policy, seen, self._costs)
         placed = placed_by(policy, known, wafer, self._ask)
@@ -120,9 +114,9 @@ class MoeLayerExecutor:
         notes = [*self._placing_notes, *agreement_note(self._policy, agreement(self._behind, self._served))]
         notes += [*self._foresight.notes(self._places), *planning_notes(self._planning, self._policy)]
         notes += self._moving.notes if self._moving else []
-        if not self._slots and not self._policy.copies.llc:
+        if not self._llcs.slots and not self._policy.copies.llc:
             notes.append(f"{self._policy.name}: no expert fits an LLC, so it is the same with copies.llc: true")
-        if self._slots or isinstance(self._policy.prefetching, NoPrefetch):
+        if self._llcs.slots or isinstance(self._policy.prefetching, NoPrefetch):
             return notes
         too_large = f"an expert of {self._bytes:.0f} bytes does not fit an LLC"
         return [*notes, f"{self._policy.name} prefetches nothing: {too_large}"]
@@ -156,13 +150,9 @@ class MoeLayerExecutor:
         place = self._places[layer_run.layer]
         self._llcs.begin(flushed=(place - self._before) % self._num_layers != 1 % self._num_layers)
         self._before = place
-        lying = WeightLocations(holders=view.holders, cached=self._llcs.lying(place, len(layer_run.counts)))
-        if self._compiled is not None:
-            outcome = self._compiled(self._llcs, place, plan, self._bytes, compute, self._window)
-        else:
-            outcome = simulate_layer(
-                self._network, self._llcs, place, plan, self._bytes, compute, self._window, self._ahead(layer_run)
-            )
+        lying = WeightLocations(holders=view.holders, cached=self._llcs.cached(place, len(layer_run.counts)))
+        work = self._work(place, plan, compute, self._ahead(layer_run))
+        outcome = self._simulate(self._network, self._llcs, work)
         self.ledger.enter(
             layer_run.step,
             self._layers[layer_run.layer],
@@ -183,10 +173,15 @@ class MoeLayerExecutor:
 
     def _carry(self, moves: Plan) -> LayerRun:
         """Simulate *moves* as a layer run that only reads and stores experts, bypassing the LLCs."""
-        llcs = Llcs(replace(self._wafer.spec.die.llc, size=0.0), self._wafer.num_dies)
+        llcs = Llcs(replace(self._wafer.spec.die.llc, size=0.0), self._wafer.num_dies, self._bytes)
         names = replace(moves, expert=np.arange(len(moves.expert)))  # unique ids, so that no two moves share a read
-        common = (llcs, 0, names, self._bytes, np.zeros(len(moves.expert)), self._window)
-        return self._compiled(*common) if self._compiled is not None else simulate_layer(self._network, *common)
+        return self._simulate(self._network, llcs, self._work(0, names, np.zeros(len(moves.expert))))
+
+    def _work(self, layer: int, plan: Plan, compute: FloatArray, prefetch: PrefetchPlan | None = None) -> LayerWork:
+        """Return *plan* of *layer* as work for the engine; *compute* is seconds of each task, [tasks]."""
+        return LayerWork(
+            layer=layer, plan=plan, nbytes=self._bytes, compute=compute, window=self._window, prefetch=prefetch
+        )
 
     def _view(self, layer_run: LayerTokens, replicas: IntArray, placed: IntArray) -> LayerView:
         """Return the view of *layer_run* for an allocation.
@@ -233,11 +228,13 @@ class MoeLayerExecutor:
 
     def _ahead(self, layer_run: LayerTokens) -> PrefetchPlan | None:
         """Return what to prefetch for the next layer run; None if nothing."""
-        if self._slots == 0 or isinstance(self._policy.prefetching, NoPrefetch):
+        if self._llcs.slots == 0 or isinstance(self._policy.prefetching, NoPrefetch):
             return None
         holders = sealed(self._copies.holders(layer_run.next_layer))
         question = self._policy.prefetching.ahead
-        answer = self._ask("prefetching", question, sealed(self._foresight.next_layer(layer_run)), holders, self._slots)
+        answer = self._ask(
+            "prefetching", question, sealed(self._foresight.next_layer(layer_run)), holders, self._llcs.slots
+        )
         experts = checked_ahead(answer, holders, self._policy.name)
         return PrefetchPlan(layer=self._places[layer_run.next_layer], experts=experts)
 
@@ -250,23 +247,20 @@ def exchange_of(experiment: Experiment, wafer: Wafer) -> AllToAll | None:
     return AllToAll(dispatch, experiment.network, wafer, model.hidden_size, model.top_k)
 
 
-def _fast_twin(experiment: Experiment, network: NetworkModel, policy: Policy) -> Callable[..., LayerRun] | None:
-    """Return the compiled simulation of layer runs, for the fluid and circuit networks without prefetching; else None.
+def _engine(experiment: Experiment, network: WaferNetwork) -> Callable[[WaferNetwork, Llcs, LayerWork], LayerRun]:
+    """Return the function that simulates layer runs.
 
     Raises
     ------
     ConfigError
-        If the experiment requires compiled code and the policy prefetches.
+        If the experiment requires compiled code and the network is not compiled.
     """
-    if experiment.engine == "simpy":
-        return None
-    if isinstance(policy.prefetching, NoPrefetch) and isinstance(network, FluidModel):
-        return partial(compiled_layer, network)
-    if isinstance(policy.prefetching, NoPrefetch) and isinstance(network, CircuitModel):
-        return partial(compiled_circuit_layer, network)
+    if experiment.engine != "simpy" and isinstance(network.model, CompiledModel):
+        return compiled_layer
     if experiment.engine == "compiled":
-        raise ConfigError(f"engine: compiled does not prefetch, as policy {policy.name} does; give engine: auto")
-    return None
+        kind = type(experiment.network).__name__
+        raise ConfigError(f"engine: compiled is for fluid, packet and circuit, not {kind}; give engine: auto")
+    return simulate_layer
 
 
 def room_of(placed: IntArray, experiment: Experiment, wafer: Wafer) -> FloatArray:

@@ -1,71 +1,73 @@
-"""The circuit network in a run: a read holds the source's HBM and its whole route for its duration.
+"""The circuit network: a transfer holds all resources of its row, except those of requests, for its whole duration.
 
-A read takes its start latency plus its bytes over the rate of the slowest resource it holds. It achieves a share of
-each resource's bandwidth. Reads are served in the order of issue; none overtakes another on any resource, even one that
-is idle meanwhile. With half duplex, both directions of a link are one resource. Requests hold no resource.
+A transfer takes its latency plus its bytes over the rate of the slowest resource that it holds. It achieves a share of
+each resource's bandwidth. Transfers are served in the order of issue; none overtakes another on any resource, even one
+that is idle meanwhile (no backfill). With half duplex, both directions of a link are one resource.
 """
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import NamedTuple
 
+import numba
 import numpy as np
-import simpy
 
-from wss.engine.network.resources import ReadResources
-from wss.hardware.wafer import Wafer
-from wss.records import FloatArray, IntArray, Traffic
-
-
-class CircuitModel:
-    """The circuit network of a wafer, before it runs."""
-
-    def __init__(
-        self, wafer: Wafer, duplex: Literal["full", "half"], hbm_share: float = 1.0, link_share: float = 1.0
-    ) -> None:
-        self.paths = ReadResources(wafer)
-        dies = wafer.num_dies
-        self.achieved: FloatArray = self.paths.capacity.copy()
-        self.achieved[:dies] *= hbm_share
-        self.achieved[dies:-dies] *= link_share
-        self.is_link = np.zeros(len(self.achieved), np.bool_)
-        self.is_link[dies:-dies] = True
-        self.shared: IntArray = np.arange(len(self.paths.capacity))
-        if duplex == "half":
-            number = {tuple(link): wafer.num_dies + i for i, link in enumerate(wafer.links.tolist())}
-            for (a, b), resource in number.items():
-                self.shared[resource] = min(resource, number[b, a])
-
-    def start(self, env: simpy.Environment) -> Circuits:
-        """Return a running network on the clock *env*."""
-        return Circuits(env, self)
+from wss.engine.network.resources import Resources
+from wss.engine.specs import CircuitSpec
+from wss.records import BoolArray, FloatArray, IntArray
 
 
-class Circuits:
-    """The running circuit network."""
+class Circuits(NamedTuple):
+    """The state of the circuit network.
 
-    def __init__(self, env: simpy.Environment, model: CircuitModel) -> None:
-        self._env, self._paths, self._shared = env, model.paths, model.shared
-        self._achieved, self._is_link = model.achieved, model.is_link
-        self._free = np.zeros(len(model.paths.capacity))
-        self._busy = np.zeros(len(model.paths.capacity))
-        self._moved = np.zeros(model.paths.num_accounts)
+    Attributes
+    ----------
+    held
+        The resource that is held for each resource: with half duplex the same one for both directions, [resources].
+    achieved
+        B/s that a transfer achieves, [resources].
+    is_link
+        Which resources are links, [resources].
+    free
+        When each resource is free again, s, [resources].
+    """
 
-    def read(self, source: int, die: int, nbytes: float, copy: bool, hit: bool = False) -> simpy.Event:
-        """Transfer *nbytes* from HBM or LLC of *source* to *die*; the event's value is when the last byte arrives."""
-        row = self._paths.row(source, die, copy, hit)
-        resources, weights, lengths, accounts = self._paths.tables
-        used = slice(0, int(lengths[row]))
-        self._moved[accounts[row, used]] += weights[row, used] * nbytes
-        is_request = (accounts[row, used] >= len(self._busy)) & self._is_link[resources[row, used]]
-        held = resources[row, used][~is_request]
-        takes = float(self._paths.latency[int(hit), source, die]) + nbytes / float(self._achieved[held].min())
-        servers = self._shared[held]
-        end = max(self._env.now, float(self._free[servers].max())) + takes
-        self._free[servers] = end
-        self._busy[held] += takes
-        return self._env.timeout(end - self._env.now, end)
+    held: IntArray
+    achieved: FloatArray
+    is_link: BoolArray
+    free: FloatArray
 
-    def carried(self) -> Traffic:
-        """Return the traffic so far; a link is busy while it is held."""
-        return self._paths.carried(self._moved, self._busy)
+
+def build_circuits(resources: Resources, spec: CircuitSpec) -> Circuits:
+    """Return the state of idle circuits."""
+    is_link, dies = resources.is_link, resources.num_dies
+    shares = np.where(is_link, spec.link_share, 1.0)
+    shares[:dies] = spec.hbm_share
+    held = np.arange(len(is_link))
+    if spec.duplex == "half":
+        number = {tuple(link): dies + i for i, link in enumerate(resources.links.tolist())}
+        for (a, b), resource in number.items():
+            held[resource] = min(resource, number[b, a])
+    return Circuits(held, resources.capacity * shares, is_link, np.zeros(len(held)))
+
+
+@numba.njit(cache=True, nogil=True)
+def issue_circuit(circuits, transfers, now, transfer):  # type: ignore[no-untyped-def]
+    """Hold the resources of *transfer* as soon as all are free, for its duration, and return its end, s."""
+    table, busy, nbytes = transfers.table, transfers.busy, transfers.nbytes[transfer]
+    row = transfers.row[transfer]
+    begin, slowest = now, np.inf
+    for k in range(table.length[row]):
+        r, account = table.resource[row, k], table.account[row, k]
+        transfers.moved[account] += table.share[row, k] * nbytes
+        if account < busy.size or not circuits.is_link[r]:  # requests hold nothing
+            begin = max(begin, circuits.free[circuits.held[r]])
+            slowest = min(slowest, circuits.achieved[r])
+    takes = table.latency[row] + nbytes / slowest
+    for k in range(table.length[row]):
+        r = table.resource[row, k]
+        if table.account[row, k] < busy.size or not circuits.is_link[r]:
+            circuits.free[circuits.held[r]] = begin + takes
+            busy[r] += takes
+    transfers.finish[transfer] = begin + takes
+    return begin + takes

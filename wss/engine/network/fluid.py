@@ -1,166 +1,153 @@
-"""The fluid network: reads in flight share HBM ports and links max-min fairly.
+"""The fluid network: transfers in progress share HBM ports and links max-min fairly.
 
-A read of n bytes joins the sharing after its start latency (LLC miss, HBM, and the hops there and back). It then uses,
-for each byte: 1 byte of the source's HBM; 1 byte of each link on the route from source to die; request/granule bytes of
-each link on the way back, for the stream of requests; and, if the weights are kept, 1 byte of the die's own HBM. Rates
-change whenever a read joins or ends. Simultaneous events are batched.
+A transfer of n bytes joins the sharing after its latency (of a read: LLC miss, HBM, and the hops of request and data).
+It then uses, for each byte, its share of every resource in its row: of a read, 1 byte of the source's HBM; 1 byte of
+each link on the route from source to die; request/granule bytes of each link on the way back, for the stream of
+requests; and, if the weights are kept, 1 byte of the die's own HBM. Rates change whenever a transfer joins or ends.
+Simultaneous events are batched. Packets, routers and their buffers are not modelled.
 """
 
 from __future__ import annotations
 
-from typing import cast
+from typing import NamedTuple
 
 import numba
 import numpy as np
-import simpy
-from simpy.events import EventPriority
 
 from wss.engine.network.maxmin import max_min, scratch
-from wss.engine.network.resources import ReadResources
-from wss.hardware.wafer import Wafer
-from wss.records import Traffic
+from wss.records import BoolArray, FloatArray, IntArray
 
-# Reads whose ends differ by less than this share of the time end together; it only absorbs rounding.
+# Transfers whose ends differ by less than this share of the time end together; it only absorbs rounding.
 TIE = 1e-13
-# SimPy serves equal times by priority, then in scheduling order; sharing is settled after everything else.
-LAST = EventPriority(2)
+
+
+class Fluid(NamedTuple):
+    """The state of the fluid network.
+
+    Attributes
+    ----------
+    clock
+        When the rates were last computed, and when the next transfer ends (infinite if none is in progress), s, [2].
+    count
+        Number of transfers in progress, and of those that have not joined yet, [2].
+    flowing, waiting
+        The transfers in progress, and those that have not joined; the first entries are used, [transfers] each.
+    joins, left, rates
+        When each transfer joins, s; its remaining bytes; its rate, B/s; [transfers] each.
+    work
+        The work arrays of `max_min`.
+    """
+
+    clock: FloatArray
+    count: IntArray
+    flowing: IntArray
+    waiting: IntArray
+    joins: FloatArray
+    left: FloatArray
+    rates: FloatArray
+    work: tuple[FloatArray, FloatArray, IntArray, BoolArray, IntArray, IntArray]
+
+
+def build_fluid(transfers: int, resources: int) -> Fluid:
+    """Return the state for up to *transfers* transfers over *resources* resources."""
+    flowing, waiting = (np.zeros(transfers, np.int64) for _ in range(2))
+    joins, left, rates = (np.zeros(transfers) for _ in range(3))
+    work = scratch(transfers, resources)
+    return Fluid(np.array([0.0, np.inf]), np.zeros(2, np.int64), flowing, waiting, joins, left, rates, work)
 
 
 @numba.njit(cache=True, nogil=True)
-def settle(now, elapsed, flows, left, rates, finish, row, tables, capacity, moved, busy, ended, room):  # type: ignore[no-untyped-def]
-    """Advance all *flows* by *elapsed* seconds, remove those that end, and recompute the rates.
+def issue_fluid(fluid, transfers, now, transfer):  # type: ignore[no-untyped-def]
+    """Start *transfer* at *now*; when it ends depends on those issued later, so the result is infinite."""
+    fluid.joins[transfer] = now + transfers.table.latency[transfers.row[transfer]]
+    fluid.left[transfer], fluid.rates[transfer] = transfers.nbytes[transfer], 0.0
+    fluid.waiting[fluid.count[1]] = transfer
+    fluid.count[1] += 1
+    return np.inf
 
-    Arrays by slot: *left* (bytes), *rates* (B/s), *finish* (s), *row* (of the tables). *tables* are the paths, weights
-    and lengths of `max_min`, and the accounts, [rows, longest], to which bytes are booked in *moved*, [accounts].
-    *flows* is rewritten: those still in progress come first. The slots that ended are written to *ended*, of the same
-    length. *room* is the result of `maxmin.scratch`.
+
+@numba.njit(cache=True, nogil=True)
+def next_fluid(fluid):  # type: ignore[no-untyped-def]
+    """Return when the next transfer joins or ends; infinite if none does."""
+    then = fluid.clock[1]
+    for i in range(fluid.count[1]):
+        then = min(then, fluid.joins[fluid.waiting[i]])
+    return then
+
+
+@numba.njit(cache=True, nogil=True)
+def advance_fluid(fluid, transfers, now, horizon, ended):  # type: ignore[no-untyped-def]
+    """Let transfers join and end at *now*; compute new rates if one does.
+
+    Parameters
+    ----------
+    now, horizon
+        s; transfers that end up to *horizon* end at *now*. It differs from *now* only by rounding.
+    ended
+        Output: the transfers that ended; the first entries are used, [transfers].
 
     Returns
     -------
-    tuple
-        How many flows are in progress, how many ended, and when the next will end (infinite if none).
+    int
+        Number of transfers that ended.
     """
-    paths, weights, lengths, accounts = tables
-    seen = room[3]
-    seen[:] = False
-    num_going, num_ended = 0, 0
+    flowing = fluid.count[0]
+    joined = _join(fluid, now)
+    if joined == flowing and fluid.clock[1] > horizon:
+        return 0
+    going, num_ended = _move(fluid, transfers, now, ended)
+    fluid.count[0], fluid.clock[0] = going, now
+    flows, table, rates = fluid.flowing[:going], transfers.table, fluid.rates
+    row, capacity = transfers.row, transfers.capacity
+    max_min(flows, row, table.resource, table.share, table.length, capacity, rates, fluid.work)
+    soonest = np.inf
     for f in flows:
+        transfers.finish[f] = now + fluid.left[f] / rates[f]
+        soonest = min(soonest, transfers.finish[f])
+    fluid.clock[1] = soonest
+    return num_ended
+
+
+@numba.njit(cache=True, nogil=True)
+def _join(fluid, now):  # type: ignore[no-untyped-def]
+    """Move transfers that join by *now* to those in progress, and return how many are in progress."""
+    flowing, kept = fluid.count[0], 0
+    for i in range(fluid.count[1]):
+        transfer = fluid.waiting[i]
+        if fluid.joins[transfer] <= now:
+            fluid.flowing[flowing] = transfer
+            flowing += 1
+        else:
+            fluid.waiting[kept] = transfer
+            kept += 1
+    fluid.count[0], fluid.count[1] = flowing, kept
+    return flowing
+
+
+@numba.njit(cache=True, nogil=True)
+def _move(fluid, transfers, now, ended):  # type: ignore[no-untyped-def]
+    """Move bytes at the rates since the last change; return how many transfers go on, and how many have ended."""
+    table, left, finish, elapsed = transfers.table, fluid.left, transfers.finish, now - fluid.clock[0]
+    in_use = fluid.work[3]
+    in_use[:] = False
+    going, num_ended = 0, 0
+    for f in fluid.flowing[: fluid.count[0]]:
+        row = transfers.row[f]
         done = finish[f] <= now * (1.0 + TIE)
-        amount = left[f] if done else min(left[f], rates[f] * elapsed)
-        if rates[f] > 0.0:  # a flow that joins now has not moved yet
-            for k in range(lengths[row[f]]):
-                moved[accounts[row[f], k]] += weights[row[f], k] * amount
-                seen[paths[row[f], k]] = True
+        amount = left[f] if done else min(left[f], fluid.rates[f] * elapsed)
+        if fluid.rates[f] > 0.0:  # a transfer that joins now has not moved yet
+            for k in range(table.length[row]):
+                transfers.moved[table.account[row, k]] += table.share[row, k] * amount
+                in_use[table.resource[row, k]] = True
         left[f] -= amount
         if done:
+            finish[f] = now
             ended[num_ended] = f
             num_ended += 1
         else:
-            flows[num_going] = f
-            num_going += 1
-    for r in range(busy.size):
-        if seen[r]:
-            busy[r] += elapsed
-
-    going = flows[:num_going]
-    max_min(going, row, paths, weights, lengths, capacity, rates, room)
-    soonest = np.inf
-    for f in going:
-        finish[f] = now + left[f] / rates[f]
-        soonest = min(soonest, finish[f])
-    return num_going, num_ended, soonest
-
-
-class FluidModel:
-    """The fluid network of a wafer, before it runs: the resources of each read, and their capacity."""
-
-    def __init__(self, wafer: Wafer) -> None:
-        self.paths = ReadResources(wafer)
-
-    def start(self, env: simpy.Environment) -> Fluid:
-        """Return a running network on the clock *env*."""
-        return Fluid(env, self.paths)
-
-
-class Fluid:
-    """The running fluid network. Packets, routers and their buffers are not modelled."""
-
-    def __init__(self, env: simpy.Environment, paths: ReadResources) -> None:
-        self._env = env
-        self._paths = paths
-        self._done: list[simpy.Event] = []
-        self._flows = np.zeros(0, np.int64)
-        self._joining: list[int] = []
-        self._left, self._rates, self._finish = np.zeros(64), np.zeros(64), np.full(64, np.inf)
-        self._row = np.zeros(64, np.int64)
-        self._moved = np.zeros(paths.num_accounts)
-        self._busy = np.zeros(len(paths.capacity))
-        self._settled_at = 0.0
-        self._settling = False
-        self._wake: simpy.Event | None = None
-
-    def read(self, source: int, die: int, nbytes: float, copy: bool, hit: bool = False) -> simpy.Event:
-        """Transfer *nbytes* from HBM or LLC of *source* to *die*; the event's value is when the last byte arrives."""
-        slot = len(self._done)
-        if slot == len(self._left):
-            self._grow(slot)
-        self._done.append(self._env.event())
-        self._left[slot], self._rates[slot] = nbytes, 0.0
-        self._row[slot] = self._paths.row(source, die, copy, hit)
-        start = self._env.timeout(self._paths.latency[int(hit), source, die], slot)
-        start.callbacks.append(self._join)
-        return self._done[slot]
-
-    def _grow(self, more: int) -> None:
-        self._left = np.concatenate([self._left, np.zeros(more)])
-        self._rates = np.concatenate([self._rates, np.zeros(more)])
-        self._finish = np.concatenate([self._finish, np.full(more, np.inf)])
-        self._row = np.concatenate([self._row, np.zeros(more, np.int64)])
-
-    def carried(self) -> Traffic:
-        """Return the traffic up to the last change of rates."""
-        return self._paths.carried(self._moved, self._busy)
-
-    def _join(self, start: simpy.Event) -> None:
-        self._joining.append(cast("int", start.value))
-        self._settle_soon()
-
-    def _wake_up(self, wake: simpy.Event) -> None:
-        if wake is self._wake:
-            self._settle_soon()
-
-    def _settle_soon(self) -> None:
-        if not self._settling:
-            self._settling = True
-            last = self._env.event()
-            last._ok, last._value = True, None
-            last.callbacks.append(self._settle)
-            self._env.schedule(last, priority=LAST)
-
-    def _settle(self, _: simpy.Event) -> None:
-        now = self._env.now
-        flows = np.concatenate([self._flows, np.array(self._joining, np.int64)])
-        self._joining.clear()
-        self._settling = False
-        ended = np.empty_like(flows)
-        num_going, num_ended, soonest = settle(
-            now,
-            now - self._settled_at,
-            flows,
-            self._left,
-            self._rates,
-            self._finish,
-            self._row,
-            self._paths.tables,
-            self._paths.capacity,
-            self._moved,
-            self._busy,
-            ended,
-            scratch(len(flows), len(self._busy)),
-        )
-        self._flows, self._settled_at = flows[:num_going], now
-        for slot in ended[:num_ended].tolist():
-            self._done[slot].succeed(now)
-        if len(self._flows):
-            self._wake = self._env.timeout(soonest - now)
-            self._wake.callbacks.append(self._wake_up)
+            fluid.flowing[going] = f
+            going += 1
+    for r in range(in_use.size):
+        if in_use[r]:
+            transfers.busy[r] += elapsed
+    return going, num_ended

@@ -1,216 +1,251 @@
-"""The packet network in a run: every read is cut into chunks that queue first come, first served at each resource.
+"""The packet network: transfers are cut into chunks that queue first come, first served at each resource.
 
-A chunk passes these stages. For a remote read: a request packet of request/granule of its bytes over each link to the
-source. Then LLC miss and HBM latency. The source's HBM, busy for bytes / bandwidth. Each link to the die, busy for
-bytes / bandwidth; the chunk arrives a hop latency later. If the weights are kept: the die's own HBM. At most *window*
-chunks of a read are in flight.
+A chunk passes the stages of its transfer's row. At each it keeps the resource busy for its bytes / bandwidth, and
+reaches the next stage, whole, after the latency between them. At most a window of chunks of a transfer is in flight.
+Then the next chunk starts when one has arrived. A transfer of no bytes is one empty chunk. Router buffers and their
+credits are not modelled.
 
-The queues are in compiled code (`advance`). It runs up to the next event of the SimPy clock, or to the end of a read.
+Ties are part of the model. Times are compared as whole ticks, so rounding does not decide ties. At one instant, new
+transfers come first; those that start together alternate, one chunk each, in the order of issue. Other events follow in
+scheduling order; the service of a chunk schedules its arrival first, then its own end. This is ASTRA-sim's order.
 """
 
 from __future__ import annotations
 
-from typing import cast
+from typing import NamedTuple
 
 import numba
 import numpy as np
-import simpy
-from simpy.events import EventPriority
 
-from wss.engine.network.fluid import LAST
-from wss.engine.network.resources import ReadStages
-from wss.hardware.wafer import Wafer
-from wss.records import FloatArray, IntArray, Traffic
+from wss.engine.heap import Heap, build_heap, pop, push, push_as
+from wss.engine.network.resources import TransferTable
+from wss.engine.specs import PacketSpec
+from wss.records import BoolArray, FloatArray, IntArray
 
-BEHIND_TURNS = EventPriority(4)  # for instants at which dies still have to advance
-
-
-@numba.njit(cache=True, nogil=True)
-def _before(keys, serials, i, j):  # type: ignore[no-untyped-def]
-    return keys[i] < keys[j] or (keys[i] == keys[j] and serials[i] < serials[j])
+_EARLY = -(1 << 62)  # serial numbers of starts, which come before all other events of an instant
+_LATEST = 1 << 62  # ticks
 
 
-@numba.njit(cache=True, nogil=True)
-def _swap(keys, serials, load, i, j):  # type: ignore[no-untyped-def]
-    keys[i], keys[j] = keys[j], keys[i]
-    serials[i], serials[j] = serials[j], serials[i]
-    for k in range(load.shape[1]):
-        load[i, k], load[j, k] = load[j, k], load[i, k]
+class Packets(NamedTuple):
+    """The state of the packet network. A chunk in flight has a slot: one of its transfer's, chunk number mod window.
 
-
-@numba.njit(cache=True, nogil=True)
-def push(size, keys, serials, load, time, serial, read, chunk, stage):  # type: ignore[no-untyped-def]
-    """Push an event onto the binary heap, ordered by (time, serial); *size* [1] is the number of events it holds."""
-    i = size[0]
-    size[0] += 1
-    keys[i], serials[i] = time, serial
-    load[i, 0], load[i, 1], load[i, 2] = read, chunk, stage
-    while i > 0 and _before(keys, serials, i, (i - 1) // 2):
-        _swap(keys, serials, load, i, (i - 1) // 2)
-        i = (i - 1) // 2
-
-
-@numba.njit(cache=True, nogil=True)
-def pop(size, keys, serials, load):  # type: ignore[no-untyped-def]
-    """Move the earliest event of the heap to the index after its end, and return that index."""
-    size[0] -= 1
-    last = size[0]
-    _swap(keys, serials, load, 0, last)
-    i = 0
-    while True:
-        least = i
-        for child in (2 * i + 1, 2 * i + 2):
-            if child < last and _before(keys, serials, child, least):
-                least = child
-        if least == i:
-            return last
-        _swap(keys, serials, load, i, least)
-        i = least
-
-
-@numba.njit(cache=True, nogil=True)
-def advance(limit, heap, reads, stages, servers, chunk_bytes, window):  # type: ignore[no-untyped-def]
-    """Serve chunks up to the time *limit*, or to the end of a read, whichever is first.
-
-    Parameters
+    Attributes
     ----------
-    limit
-        s; events at the limit itself are served too.
-    heap
-        size [1], times, serials [capacity] and (read, chunk, stage) [capacity, 3] of the chunks in flight, and the
-        last serial used [1].
-    reads
-        Row of the stages, bytes, chunks, chunks sent, chunks delivered of each read, [reads] each.
-    stages
-        As `ReadStages.tables`.
-    servers
-        B/s, free-at time and busy seconds of each resource [resources], and bytes of each account [accounts].
-    chunk_bytes, window
-        Bytes of a chunk; chunks in flight per read.
-
-    Returns
-    -------
-    tuple
-        The read that ended, or -1, and the time.
+    ticks
+        Ticks a second.
+    chunk_bytes
+        Bytes of a chunk.
+    events
+        Keys are ticks; values are the slot of a chunk that reaches a stage, or -1 - resource where a service ends.
+    count
+        Transfers issued and not started, and number of starts so far, [2].
+    waiting, since
+        The transfers that have not started; the first are used; when each was issued, s; [transfers] each.
+    chunks, sent, arrived, slot
+        Of each transfer: its chunks, how many were sent and have arrived, and its first slot; the last entry of *slot*
+        is their number, [transfers] and [transfers + 1].
+    owner, number, stage, time, behind
+        Of the chunk in each slot: its transfer, its number in it, the stage that it reaches next, when, s, and the slot
+        after it in the queue of that stage's resource, -1 for none, [slots] each.
+    serving, free, head, tail
+        Of each resource: whether it serves a chunk, the end of its last service, s, and the first and last slot of its
+        queue, [resources] each.
     """
-    size, keys, serials, load, serial = heap
-    row, nbytes, chunks, sent, delivered = reads
-    resources, shares, accounts, after, lengths, first = stages
-    capacity, free, busy, moved = servers
-    while size[0] > 0 and keys[0] <= limit:
-        event = pop(size, keys, serials, load)
-        now = keys[event]
-        read, chunk, stage = load[event, 0], load[event, 1], load[event, 2]
-        r = row[read]
-        if stage == lengths[r]:
-            delivered[read] += 1
-            if sent[read] < chunks[read]:
-                serial[0] += 1
-                push(size, keys, serials, load, now + first[r], serial[0], read, sent[read], 0)
-                sent[read] += 1
-            if delivered[read] == chunks[read]:
-                return read, now
-            continue
-        amount = min(chunk_bytes, nbytes[read] - chunk * chunk_bytes) * shares[r, stage]
-        server = resources[r, stage]
-        takes = amount / capacity[server]
-        free[server] = max(now, free[server]) + takes
-        busy[server] += takes
-        moved[accounts[r, stage]] += amount
-        serial[0] += 1
-        push(size, keys, serials, load, free[server] + after[r, stage], serial[0], read, chunk, stage + 1)
-    return -1, limit
+
+    ticks: float
+    chunk_bytes: float
+    events: Heap
+    count: IntArray
+    waiting: IntArray
+    since: FloatArray
+    chunks: IntArray
+    sent: IntArray
+    arrived: IntArray
+    slot: IntArray
+    owner: IntArray
+    number: IntArray
+    stage: IntArray
+    time: FloatArray
+    behind: IntArray
+    serving: BoolArray
+    free: FloatArray
+    head: IntArray
+    tail: IntArray
 
 
-class PacketModel:
-    """The packet network of a wafer, before it runs."""
+def build_packets(
+    spec: PacketSpec, table: TransferTable, nbytes: FloatArray, capacity: FloatArray, idle: float
+) -> Packets:
+    """Return the state for transfers of *nbytes*, [transfers]; *idle* bounds the seconds in which nothing is in flight.
 
-    def __init__(self, wafer: Wafer, chunk: float, window: int) -> None:
-        self.stages = ReadStages(wafer)
-        self.chunk, self.window = chunk, window
-
-    def start(self, env: simpy.Environment) -> Packets:
-        """Return a running network on the clock *env*."""
-        return Packets(env, self)
-
-
-class Packets:
-    """The running packet network. Router buffers and their credits are not modelled."""
-
-    def __init__(self, env: simpy.Environment, model: PacketModel) -> None:
-        self._env, self._model = env, model
-        self._done: list[simpy.Event] = []
-        resources = len(model.stages.capacity)
-        self._servers = (model.stages.capacity, np.zeros(resources), np.zeros(resources), np.zeros(2 * resources))
-        self._row, self._chunks, self._sent, self._delivered = (np.zeros(64, np.int64) for _ in range(4))
-        self._bytes: FloatArray = np.zeros(64)
-        self._size, self._serial = np.zeros(1, np.int64), np.zeros(1, np.int64)
-        self._times: FloatArray = np.zeros(256)
-        self._serials: IntArray = np.zeros(256, np.int64)
-        self._load: IntArray = np.zeros((256, 3), np.int64)
-        self._pumping = False
-
-    def read(self, source: int, die: int, nbytes: float, copy: bool, hit: bool = False) -> simpy.Event:
-        """Transfer *nbytes* from HBM or LLC of *source* to *die*; the event's value is when the last byte arrives."""
-        read = len(self._done)
-        if read == len(self._bytes):
-            self._bytes = _doubled(self._bytes)
-            self._row, self._chunks, self._sent, self._delivered = map(
-                _doubled, (self._row, self._chunks, self._sent, self._delivered)
-            )
-        self._done.append(self._env.event())
-        row = self._model.stages.row(source, die, copy, hit)
-        chunks = max(1, int(np.ceil(nbytes / self._model.chunk)))
-        self._row[read], self._bytes[read], self._chunks[read] = row, nbytes, chunks
-        self._sent[read] = min(self._model.window, chunks)
-        while self._size[0] + self._sent[read] + 1 > len(self._times):
-            self._times, self._serials, self._load = map(_doubled, (self._times, self._serials, self._load))
-        starts = self._env.now + self._model.stages.tables[5][row]
-        for chunk in range(self._sent[read]):
-            self._serial[0] += 1
-            push(self._size, self._times, self._serials, self._load, starts, self._serial[0], read, chunk, 0)
-        self._pump_at(self._env.now)
-        return self._done[read]
-
-    def carried(self) -> Traffic:
-        """Return the traffic so far."""
-        return self._model.stages.carried(self._servers[3], self._servers[2])
-
-    def _pump_at(self, time: float, priority: EventPriority = LAST) -> None:
-        if not self._pumping:
-            self._pumping = True
-            event = self._env.event()
-            event._ok, event._value = True, None
-            event.callbacks.append(self._pump)
-            self._env.schedule(event, priority=priority, delay=time - self._env.now)
-
-    def _pump(self, _: simpy.Event) -> None:
-        """Advance the packet queues up to the next SimPy event."""
-        self._pumping = False
-        limit = self._env.peek()
-        read, time = advance(
-            limit,
-            (self._size, self._times, self._serials, self._load, self._serial),
-            (self._row, self._bytes, self._chunks, self._sent, self._delivered),
-            self._model.stages.tables,
-            self._servers,
-            self._model.chunk,
-            self._model.window,
-        )
-        if read >= 0:
-            self._pumping = True  # until the read's event has been triggered
-            told = self._env.timeout(max(0.0, time - self._env.now), (read, time))
-            told.callbacks.append(self._tell)
-        elif self._size[0] > 0:
-            self._pump_at(limit, LAST if limit > self._env.now else BEHIND_TURNS)
-
-    def _tell(self, told: simpy.Event) -> None:
-        read, time = cast("tuple[int, float]", told.value)
-        self._done[read].succeed(time)
-        self._pumping = False
-        self._pump_at(self._env.now)
+    A tick is a femtosecond, or longer where all transfers one after another take more than 0.1 s.
+    """
+    num = len(nbytes)
+    waiting, sent, arrived = (np.zeros(num, np.int64) for _ in range(3))
+    chunks = np.maximum(1, np.ceil(nbytes / spec.chunk).astype(np.int64))
+    slot = np.concatenate([[0], np.cumsum(np.minimum(chunks, spec.window) if spec.window else chunks)])
+    owner, number, stage, behind = (np.zeros(slot[-1], np.int64) for _ in range(4))
+    serving, free = np.zeros(len(capacity), np.bool_), np.zeros(len(capacity))
+    head, tail = (np.full(len(capacity), -1) for _ in range(2))
+    used = np.arange(table.resource.shape[1]) < table.length[:, None]
+    a_byte = np.where(used, table.share / capacity[table.resource], 0.0).sum(axis=1).max(initial=0.0)
+    longest = max(idle + nbytes.sum() * a_byte + num * table.latency.max(initial=0.0), 1e-9)
+    return Packets(
+        ticks=float(min(1e15, 1e14 / longest)),
+        chunk_bytes=spec.chunk,
+        events=build_heap(int(slot[-1]) + len(capacity), np.int64),
+        count=np.zeros(2, np.int64),
+        waiting=waiting,
+        since=np.zeros(num),
+        chunks=chunks,
+        sent=sent,
+        arrived=arrived,
+        slot=slot,
+        owner=owner,
+        number=number,
+        stage=stage,
+        time=np.zeros(slot[-1]),
+        behind=behind,
+        serving=serving,
+        free=free,
+        head=head,
+        tail=tail,
+    )
 
 
-def _doubled(array: np.ndarray) -> np.ndarray:
-    """Return *array* extended by as many zeros."""
-    return np.concatenate([array, np.zeros_like(array)])
+@numba.njit(cache=True, nogil=True)
+def _tick(packets, time):  # type: ignore[no-untyped-def]
+    """Return *time*, s, as whole ticks."""
+    return np.int64(min(np.rint(time * packets.ticks), float(_LATEST)))
+
+
+@numba.njit(cache=True, nogil=True)
+def issue_packets(packets, now, transfer):  # type: ignore[no-untyped-def]
+    """Start *transfer* at *now*; when it ends depends on those issued later, so the result is infinite."""
+    packets.waiting[packets.count[0]], packets.since[transfer] = transfer, now
+    packets.count[0] += 1
+    return np.inf
+
+
+@numba.njit(cache=True, nogil=True)
+def next_packets(packets, transfers, horizon):  # type: ignore[no-untyped-def]
+    """Serve chunks before *horizon*, up to the next end of a transfer; return its time, or *horizon* if none ends."""
+    _start(packets, transfers)
+    limit = _tick(packets, horizon)
+    events = packets.events
+    while events.count[0] > 0 and events.key[0] < limit:
+        value = events.value[0]
+        if value >= 0 and _completes(packets, transfers, value):
+            return packets.time[value]
+        _serve(packets, transfers, pop(events))
+    return horizon if events.count[0] > 0 else np.inf
+
+
+@numba.njit(cache=True, nogil=True)
+def advance_packets(packets, transfers, now, ended):  # type: ignore[no-untyped-def]
+    """Serve chunks up to *now*, write the transfers that ended to *ended* [transfers], and return their number."""
+    _start(packets, transfers)
+    limit, num_ended = _tick(packets, now), 0
+    events = packets.events
+    while events.count[0] > 0 and events.key[0] <= limit:
+        value = pop(events)
+        if value >= 0 and _completes(packets, transfers, value):
+            transfer = packets.owner[value]
+            transfers.finish[transfer] = packets.time[value]
+            ended[num_ended] = transfer
+            num_ended += 1
+        else:
+            _serve(packets, transfers, value)
+    return num_ended
+
+
+@numba.njit(cache=True, nogil=True)
+def _completes(packets, transfers, slot):  # type: ignore[no-untyped-def]
+    """Whether the arrival of the chunk in *slot* completes its transfer."""
+    transfer = packets.owner[slot]
+    if packets.stage[slot] < transfers.table.length[transfers.row[transfer]]:
+        return False
+    return packets.arrived[transfer] == packets.chunks[transfer] - 1
+
+
+@numba.njit(cache=True, nogil=True)
+def _start(packets, transfers):  # type: ignore[no-untyped-def]
+    """Start the transfers that were issued at this instant: they alternate, one chunk each."""
+    turn, some = 0, packets.count[0] > 0
+    while some:
+        some = False
+        for i in range(packets.count[0]):
+            transfer = packets.waiting[i]
+            if turn < packets.slot[transfer + 1] - packets.slot[transfer]:
+                slot = _send(packets, transfer)
+                packets.time[slot] = packets.since[transfer] + transfers.table.before[transfers.row[transfer]]
+                push_as(packets.events, _tick(packets, packets.time[slot]), _EARLY + packets.count[1], slot)
+                packets.count[1] += 1
+                some = True
+        turn += 1
+    packets.count[0] = 0
+
+
+@numba.njit(cache=True, nogil=True)
+def _send(packets, transfer):  # type: ignore[no-untyped-def]
+    """Take the next chunk of *transfer*, and return its slot."""
+    first = packets.slot[transfer]
+    number = packets.sent[transfer]
+    packets.sent[transfer] += 1
+    slot = first + number % (packets.slot[transfer + 1] - first)
+    packets.owner[slot], packets.number[slot], packets.stage[slot] = transfer, number, 0
+    return slot
+
+
+@numba.njit(cache=True, nogil=True)
+def _serve(packets, transfers, value):  # type: ignore[no-untyped-def]
+    """Process an event: the end of a service, or a chunk that reaches a stage or, after the last one, its die."""
+    table = transfers.table
+    if value < 0:
+        resource = -1 - value
+        packets.serving[resource] = False
+        slot = packets.head[resource]
+        if slot >= 0:
+            packets.head[resource] = packets.behind[slot]
+            _begin(packets, transfers, slot, resource, max(packets.free[resource], packets.time[slot]))
+        return
+    slot, now = value, packets.time[value]
+    transfer = packets.owner[slot]
+    row = transfers.row[transfer]
+    if packets.stage[slot] == table.length[row]:
+        packets.arrived[transfer] += 1
+        if packets.sent[transfer] == packets.chunks[transfer]:
+            return
+        slot = _send(packets, transfer)
+        packets.time[slot] = now + table.before[row]
+        if table.before[row] > 0.0:
+            push(packets.events, _tick(packets, packets.time[slot]), slot)
+            return
+    resource = table.resource[row, packets.stage[slot]]
+    if packets.serving[resource]:
+        packets.behind[slot] = -1
+        if packets.head[resource] < 0:
+            packets.head[resource] = slot
+        else:
+            packets.behind[packets.tail[resource]] = slot
+        packets.tail[resource] = slot
+        return
+    _begin(packets, transfers, slot, resource, now)
+
+
+@numba.njit(cache=True, nogil=True)
+def _begin(packets, transfers, slot, resource, now):  # type: ignore[no-untyped-def]
+    """Begin the service of the chunk in *slot* at *resource*."""
+    transfer, stage, table = packets.owner[slot], packets.stage[slot], transfers.table
+    row = transfers.row[transfer]
+    remaining = transfers.nbytes[transfer] - packets.number[slot] * packets.chunk_bytes
+    amount = min(packets.chunk_bytes, remaining) * table.share[row, stage]
+    takes = amount / transfers.capacity[resource]
+    packets.serving[resource] = True
+    packets.free[resource] = max(now, packets.free[resource]) + takes
+    transfers.busy[resource] += takes
+    transfers.moved[table.account[row, stage]] += amount
+    packets.time[slot] = packets.free[resource] + table.after[row, stage]
+    packets.stage[slot] = stage + 1
+    push(packets.events, _tick(packets, packets.time[slot]), slot)
+    push(packets.events, _tick(packets, packets.free[resource]), -1 - resource)
