@@ -37,20 +37,20 @@ class BackgroundTransfers:
         spare = np.maximum(0.0, self._reads.resources.capacity[: used.size] * seconds - used)
         row = self._reads.rows(moves, hit=False)
         moved = np.zeros(len(left))
-        _serve(row, left, spare, self._reads.table, moved)
+        _serve(row, left, spare, *self._reads.table, moved)
         return moved
 
 
 @numba.njit(cache=True, nogil=True)
-def _serve(row, left, spare, table, moved):  # type: ignore[no-untyped-def]
+def _serve(row, left, spare, stages, rows, moved):  # type: ignore[no-untyped-def]
     """Write the bytes of each move to *moved* [moves], and subtract them from *spare* [resources]."""
     for i in range(row.size):
         r, amount = row[i], left[i]
-        for k in range(table.length[r]):
-            amount = min(amount, spare[table.resource[r, k]] / table.share[r, k])
+        for k in range(rows[r].length):
+            amount = min(amount, spare[stages[r, k].resource] / stages[r, k].share)
         if amount <= 0.0:
             continue
         moved[i] = amount
-        for k in range(table.length[r]):
-            at = table.resource[r, k]
-            spare[at] = max(0.0, spare[at] - amount * table.share[r, k])
+        for k in range(rows[r].length):
+            at = stages[r, k].resource
+            spare[at] = max(0.0, spare[at] - amount * stages[r, k].share)

@@ -1,39 +1,40 @@
-"""A binary heap of events in arrays, for compiled code: the event of the smallest key first, of equal keys the oldest.
+"""A binary heap of events, for compiled code: the smallest key first, of equal keys the one that was added first.
 
 numba's heaps of tuples take seconds to compile.
 """
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numba
 import numpy as np
+import numpy.typing as npt
 
-from wss.records import FloatArray, IntArray
+from wss.records import IntArray
+
+# key: a time, or a number of ticks; serial: breaks ties; value: what happens
+EVENT = np.dtype([("key", np.float64), ("serial", np.int64), ("value", np.int64)])
 
 
 class Heap(NamedTuple):
-    """Events; each has a key (a time or a number of ticks), a serial number that breaks ties, and an integer value.
+    """Events.
 
     Attributes
     ----------
     count
         Number of events, and serial number of the next event, [2].
-    key, serial, value
-        The events, [capacity] each; the first *count* entries are used.
+    events
+        `EVENT` records; the first *count* are used, [capacity].
     """
 
     count: IntArray
-    key: FloatArray | IntArray
-    serial: IntArray
-    value: IntArray
+    events: npt.NDArray[Any]
 
 
-def build_heap(capacity: int, key: type[np.float64] | type[np.int64]) -> Heap:
-    """Return an empty heap for up to *capacity* events with keys of the type *key*."""
-    numbers = (np.zeros(capacity, np.int64) for _ in range(2))
-    return Heap(np.zeros(2, np.int64), np.zeros(capacity, key), *numbers)
+def build_heap(capacity: int) -> Heap:
+    """Return an empty heap for up to *capacity* events."""
+    return Heap(np.zeros(2, np.int64), np.zeros(capacity, EVENT))
 
 
 @numba.njit(cache=True, nogil=True)
@@ -47,36 +48,37 @@ def push(heap, key, value):  # type: ignore[no-untyped-def]
 @numba.njit(cache=True, nogil=True)
 def push_as(heap, key, serial, value):  # type: ignore[no-untyped-def]
     """Add an event with a given serial number."""
-    i = heap.count[0]
+    events, i = heap.events, heap.count[0]
     heap.count[0] += 1
     while i > 0:
-        above = (i - 1) // 2
-        if heap.key[above] < key or (heap.key[above] == key and heap.serial[above] < serial):
+        above = events[(i - 1) // 2]
+        if above.key < key or (above.key == key and above.serial < serial):
             break
-        heap.key[i], heap.serial[i], heap.value[i] = heap.key[above], heap.serial[above], heap.value[above]
-        i = above
-    heap.key[i], heap.serial[i], heap.value[i] = key, serial, value
+        events[i].key, events[i].serial, events[i].value = above.key, above.serial, above.value
+        i = (i - 1) // 2
+    events[i].key, events[i].serial, events[i].value = key, serial, value
 
 
 @numba.njit(cache=True, nogil=True)
 def pop(heap):  # type: ignore[no-untyped-def]
     """Remove the first event, and return its value."""
-    first = heap.value[0]
+    events = heap.events
+    first = events[0].value
     heap.count[0] -= 1
     last = heap.count[0]
-    key, serial, value = heap.key[last], heap.serial[last], heap.value[last]
+    key, serial, value = events[last].key, events[last].serial, events[last].value
     i = 0
     while 2 * i + 1 < last:
-        child = 2 * i + 1
-        other = child + 1
+        child, other = 2 * i + 1, 2 * i + 2
         if other < last and (
-            heap.key[other] < heap.key[child]
-            or (heap.key[other] == heap.key[child] and heap.serial[other] < heap.serial[child])
+            events[other].key < events[child].key
+            or (events[other].key == events[child].key and events[other].serial < events[child].serial)
         ):
             child = other
-        if key < heap.key[child] or (key == heap.key[child] and serial < heap.serial[child]):
+        below = events[child]
+        if key < below.key or (key == below.key and serial < below.serial):
             break
-        heap.key[i], heap.serial[i], heap.value[i] = heap.key[child], heap.serial[child], heap.value[child]
+        events[i].key, events[i].serial, events[i].value = below.key, below.serial, below.value
         i = child
-    heap.key[i], heap.serial[i], heap.value[i] = key, serial, value
+    events[i].key, events[i].serial, events[i].value = key, serial, value
     return first

@@ -1,6 +1,6 @@
 """A layer run in compiled code, without SimPy processes, over any compiled network: the twin of `simulate_layer`.
 
-It follows the same rules. Instead of a process it keeps indices for each die. Its clock advances to the earliest of
+It follows the same rules. Instead of a process it keeps a record for each die. Its clock advances to the earliest of
 three times: the network's next, the next end of a task's computing, and the next end of a transfer that was fixed at
 its issue. Events at one instant are served in the order of `turns`. Only circuits without LLCs serve them one by one,
 in scheduling order, as SimPy does. It agrees with the SimPy engine to rounding (tested to 1e-9).
@@ -8,317 +8,287 @@ in scheduling order, as SimPy does. It agrees with the SimPy engine to rounding 
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numba
 import numpy as np
+import numpy.typing as npt
 
 from wss.arrays import sort_front
 from wss.engine.heap import Heap, build_heap, pop, push
-from wss.engine.llc import PREFETCHED, Llcs, keys_of, look_up, pin_if_cached, store
-from wss.engine.network.compiled import CIRCUIT, FLUID, PACKET, CompiledModel, advance, issue, next_time
+from wss.engine.llc import PREFETCHED, Caches, Llcs, keys_of, look_up, pin_if_cached, store
+from wss.engine.network.compiled import CIRCUIT, FLUID, PACKET, CompiledModel, advance, issue, named, next_time, plain
 from wss.engine.network.fluid import TIE
+from wss.engine.network.state import NetworkState
 from wss.engine.work import LayerWork, WaferNetwork
-from wss.records import BoolArray, FloatArray, IntArray, LayerRun
+from wss.records import IntArray, LayerRun
+
+TASK = np.dtype(
+    [
+        # inputs: the die that runs it, that from which it reads, the key of its expert, s of computing, whether the
+        # die's LLC stores a copy, and the rows of its read from HBM and from LLC
+        ("die", np.int64),
+        ("source", np.int64),
+        ("key", np.int64),
+        ("compute", np.float64),
+        ("copied", np.bool_),
+        ("hbm_row", np.int64),
+        ("llc_row", np.int64),
+        # outputs: s of issue, end of the read and end; whether it hit an LLC
+        ("issue", np.float64),
+        ("read_end", np.float64),
+        ("end", np.float64),
+        ("hit", np.bool_),
+        ("is_read", np.bool_),
+    ],
+    align=True,
+)
+PREFETCH = np.dtype([("die", np.int64), ("key", np.int64), ("is_read", np.bool_)], align=True)
+DIE = np.dtype(
+    [
+        # the current task, the next one to be read, and the one after the last
+        ("at", np.int64),
+        ("issued", np.int64),
+        ("last", np.int64),
+        # s when the previous task ended, or the current one ends if its weights are read and it is being computed
+        ("previous", np.float64),
+        # the next expert to prefetch, the one after the last, the one in flight (-1 for none), the row of the reads,
+        # and how many were fetched
+        ("ahead", np.int64),
+        ("ahead_last", np.int64),
+        ("fetching", np.int64),
+        ("ahead_row", np.int64),
+        ("prefetched", np.int64),
+        ("is_due", np.bool_),  # whether it acts at this instant
+    ],
+    align=True,
+)
 
 
-class Tasks(NamedTuple):
-    """The tasks of a layer run, and what dies prefetch.
+class Layer(NamedTuple):
+    """The state of a layer run.
 
     Attributes
     ----------
-    order, bounds
-        Indices of the tasks, ordered by die, [tasks]; the first index in it of each die and the end, [dies + 1].
-    source, key, compute, copied
-        Of each task: its source, the key of its expert, s of computing, and whether its die's LLC stores a copy,
-        [tasks] each.
-    rows
-        Row in the table of each task's read from HBM and from LLC, [2, tasks].
-    window
-        Reads in flight per die.
-    ahead, ahead_bounds, ahead_row
-        Keys to prefetch, ordered by die; the first index of each die and the end, [dies + 1]; the row of the reads of
-        each die, [dies]. Empty if nothing is prefetched.
-    """
-
-    order: IntArray
-    bounds: IntArray
-    source: IntArray
-    key: IntArray
-    compute: FloatArray
-    copied: BoolArray
-    rows: IntArray
-    window: int
-    ahead: IntArray
-    ahead_bounds: IntArray
-    ahead_row: IntArray
-
-
-class Dies(NamedTuple):
-    """What the dies are doing, [dies] each unless stated.
-
-    Attributes
-    ----------
-    at, issued
-        Index in `Tasks.order` of the current task, and of the next one to be read.
-    previous
-        End of the previous task, or of the current one if its weights are read and it is being computed, s.
-    ahead_at, fetching
-        Index of the next key to prefetch; the prefetch in flight, -1 for none.
-    due, is_due
-        The dies that act at this instant (the first are used), and whether each is one.
-    die_of, place
-        Of each task: its die, and its index in `Tasks.order`, [tasks].
-    is_read
-        Which transfers have ended, [transfers].
-    ended
-        The transfers that end at this instant; the first are used, [transfers].
     events
         Ends of computing (values are dies) and of transfers (number of dies + transfer) that are fixed.
+    dies, tasks, prefetches
+        `DIE`, `TASK` and `PREFETCH` records; the last two are ordered by die.
+    due, ended
+        The dies that act at this instant, [dies], and the transfers that end, [transfers]; the first are used.
+    window, write
+        Reads in flight per die; s until a completed read is in the LLC.
     """
 
-    at: IntArray
-    issued: IntArray
-    previous: FloatArray
-    ahead_at: IntArray
-    fetching: IntArray
-    due: IntArray
-    is_due: BoolArray
-    die_of: IntArray
-    place: IntArray
-    is_read: BoolArray
-    ended: IntArray
     events: Heap
-
-
-class Log(NamedTuple):
-    """The outputs: issue, read end and end of each task, and whether it hit an LLC, [tasks]; prefetches, [dies]."""
-
-    issue: FloatArray
-    read_end: FloatArray
-    end: FloatArray
-    hit: BoolArray
-    prefetched: IntArray
+    dies: npt.NDArray[Any]
+    tasks: npt.NDArray[Any]
+    prefetches: npt.NDArray[Any]
+    due: IntArray
+    ended: IntArray
+    window: int
+    write: float
 
 
 @numba.njit(cache=True, nogil=True)
-def _read(network, dies, now, transfer, row):  # type: ignore[no-untyped-def]
+def _read(network, events, now, transfer, row, num_dies):  # type: ignore[no-untyped-def]
     """Issue a read at *now*."""
     end = issue(network, now, transfer, row)
     if end < np.inf:
-        push(dies.events, now + (end - now), dies.at.size + transfer)
+        push(events, now + (end - now), num_dies + transfer)
 
 
 @numba.njit(cache=True, nogil=True)
-def _act(d, now, tasks, dies, caches, network, log):  # type: ignore[no-untyped-def]
-    """Issue reads and complete tasks of die *d* at time *now*."""
-    while dies.at[d] < tasks.bounds[d + 1]:
-        while dies.issued[d] < min(dies.at[d] + tasks.window, tasks.bounds[d + 1]):
-            task = tasks.order[dies.issued[d]]
-            log.issue[task] = now
-            log.hit[task] = look_up(caches, tasks.source[task], tasks.key[task], now)
-            _read(network, dies, now, task, tasks.rows[int(log.hit[task]), task])
-            dies.issued[d] += 1
-        task = tasks.order[dies.at[d]]
-        if not dies.is_read[task]:
+def _act(die, d, now, layer, caches, network):  # type: ignore[no-untyped-def]
+    """Issue reads and complete tasks of the *die* of index *d* at time *now*."""
+    tasks = layer.tasks
+    while die.at < die.last:
+        while die.issued < min(die.at + layer.window, die.last):
+            task = tasks[die.issued]
+            task.issue = now
+            task.hit = look_up(caches, task.source, task.key, now)
+            row = task.llc_row if task.hit else task.hbm_row
+            _read(network, layer.events, now, die.issued, row, layer.dies.size)
+            die.issued += 1
+        task = tasks[die.at]
+        if not task.is_read:
             return
-        end = max(now, max(log.issue[task], dies.previous[d]) + tasks.compute[task])
-        dies.previous[d] = end
+        end = max(now, max(task.issue, die.previous) + task.compute)
+        die.previous = end
         if end > now:
             # the fluid network needs no order of ties; the others repeat SimPy's rounding, so that the same events tie
-            push(dies.events, end if network.kind == FLUID else now + (end - now), d)
+            push(layer.events, end if network.kind == FLUID else now + (end - now), d)
             return
-        log.end[task] = end
-        dies.at[d] += 1
+        task.end = end
+        die.at += 1
 
 
 @numba.njit(cache=True, nogil=True)
-def _prefetch(d, now, tasks, dies, caches, network, log, write):  # type: ignore[no-untyped-def]
-    """Store what die *d* has prefetched, and prefetch the next expert, if other dies still have tasks."""
-    working = False
-    for other in range(dies.at.size):
-        working |= dies.at[other] < tasks.bounds[other + 1]
-    if dies.fetching[d] >= 0:
-        if not dies.is_read[dies.fetching[d]]:
+def _prefetch(die, d, now, layer, caches, network):  # type: ignore[no-untyped-def]
+    """Store what the *die* of index *d* has prefetched, and prefetch the next expert, while any die has tasks."""
+    working, prefetches = False, layer.prefetches
+    for other in range(layer.dies.size):
+        working |= layer.dies[other].at < layer.dies[other].last
+    if die.fetching >= 0:
+        if not prefetches[die.fetching].is_read:
             return
         if working:
-            store(caches, d, tasks.ahead[dies.ahead_at[d] - 1], now + write, PREFETCHED)
-        dies.fetching[d] = -1
-    while working and dies.ahead_at[d] < tasks.ahead_bounds[d + 1]:
-        index = dies.ahead_at[d]
-        dies.ahead_at[d] += 1
-        if not pin_if_cached(caches, d, tasks.ahead[index]):
-            log.prefetched[d] += 1
-            dies.fetching[d] = tasks.order.size + index
-            _read(network, dies, now, dies.fetching[d], tasks.ahead_row[d])
+            store(caches, d, prefetches[die.fetching].key, now + layer.write, PREFETCHED)
+        die.fetching = -1
+    while working and die.ahead < die.ahead_last:
+        index = die.ahead
+        die.ahead += 1
+        if not pin_if_cached(caches, d, prefetches[index].key):
+            die.prefetched += 1
+            die.fetching = index
+            _read(network, layer.events, now, layer.tasks.size + index, die.ahead_row, layer.dies.size)
             return
 
 
 @numba.njit(cache=True, nogil=True)
-def _happen(now, dies, tasks, log, in_turns, one):  # type: ignore[no-untyped-def]
-    """Take the events of the instant *now*, one event if *one*.
+def _happen(now, horizon, layer, one):  # type: ignore[no-untyped-def]
+    """Take the events up to *horizon*, which differs from *now* only by rounding; one event if *one*.
 
     Returns
     -------
     tuple
-        The latest of their times, which differ only by rounding; the number of dies due, and of transfers that ended.
+        The latest of their times; the number of dies due, and of transfers that ended.
     """
-    events, num_dies = dies.events, dies.at.size
-    horizon = now * (1.0 + TIE) if in_turns else now
-    num_due, num_ended = 0, 0
-    while events.count[0] > 0 and events.key[0] <= horizon:
-        now = max(now, events.key[0])
+    events, dies, num_due, num_ended = layer.events, layer.dies, 0, 0
+    while events.count[0] > 0 and events.events[0].key <= horizon:
+        now = max(now, events.events[0].key)
         value = pop(events)
-        if value < num_dies:
-            log.end[tasks.order[dies.at[value]]] = dies.previous[value]
-            dies.at[value] += 1
-            dies.due[num_due], dies.is_due[value] = value, True
+        if value < dies.size:
+            die = dies[value]
+            layer.tasks[die.at].end = die.previous
+            die.at += 1
+            layer.due[num_due], die.is_due = value, True
             num_due += 1
         else:
-            dies.ended[num_ended] = value - num_dies
+            layer.ended[num_ended] = value - dies.size
             num_ended += 1
         if one:
             break
-    sort_front(dies.due, num_due)
+    sort_front(layer.due, num_due)
     return now, num_due, num_ended
 
 
 @numba.njit(cache=True, nogil=True)
-def _finish(now, num_ended, num_due, tasks, dies, caches, log, write):  # type: ignore[no-untyped-def]
-    """Store what the ended reads of tasks brought, in order of die and task; return the new number of dies due."""
-    num_tasks = tasks.order.size
-    for transfer in dies.ended[:num_ended]:
-        dies.is_read[transfer] = True
-        d = dies.die_of[transfer]
-        if transfer >= num_tasks:
-            is_next = True
+def _finish(now, num_ended, num_due, layer, caches, transfers):  # type: ignore[no-untyped-def]
+    """Store what the ended reads of tasks brought; return the new number of dies due."""
+    dies, tasks = layer.dies, layer.tasks
+    for transfer in layer.ended[:num_ended]:
+        if transfer >= tasks.size:
+            prefetch = layer.prefetches[transfer - tasks.size]
+            prefetch.is_read = True
+            d, acts = prefetch.die, True  # it is stored in the turn of the die
         else:
-            if caches.key.shape[1] > 0:
-                if not log.hit[transfer]:
-                    store(caches, tasks.source[transfer], tasks.key[transfer], now + write, 0)
-                if tasks.copied[transfer]:
-                    store(caches, d, tasks.key[transfer], now + write, 0)
-            is_next = dies.at[d] < tasks.bounds[d + 1] and tasks.order[dies.at[d]] == transfer
-        if is_next and not dies.is_due[d]:
-            dies.due[num_due], dies.is_due[d] = d, True
+            task = tasks[transfer]
+            task.is_read, task.read_end = True, transfers[transfer].finish
+            d = task.die
+            acts = dies[d].at == transfer
+            if not task.hit:
+                store(caches, task.source, task.key, now + layer.write, 0)
+            if task.copied:
+                store(caches, d, task.key, now + layer.write, 0)
+        if acts and not dies[d].is_due:
+            layer.due[num_due], dies[d].is_due = d, True
             num_due += 1
     return num_due
 
 
 @numba.njit(cache=True, nogil=True)
-def _sort_by_die(dies, num_ended):  # type: ignore[no-untyped-def]
-    """Sort the transfers that ended by die, then by task."""
-    for i in range(1, num_ended):
-        transfer, at = dies.ended[i], i
-        while at > 0 and dies.place[dies.ended[at - 1]] > dies.place[transfer]:
-            dies.ended[at] = dies.ended[at - 1]
-            at -= 1
-        dies.ended[at] = transfer
+def run_tasks(layer, caches, network):  # type: ignore[no-untyped-def]
+    """Run all tasks; the states are `plain`, and changed in place."""
+    _run(Layer(Heap(*layer[0]), *layer[1:]), Caches(*caches), named(network))
 
 
 @numba.njit(cache=True, nogil=True)
-def run_tasks(tasks, dies, caches, network, log, write):  # type: ignore[no-untyped-def]
-    """Run all tasks; *write* is s until a completed read is in the LLC. All else is changed, *log* is written."""
-    num_dies, has_llc = dies.at.size, caches.key.shape[1] > 0
+def _run(layer, caches, network):  # type: ignore[no-untyped-def]
+    """Run all tasks, see `run_tasks`."""
+    dies, due, events, clock = layer.dies, layer.due, layer.events, network.clock
+    has_llc = caches.key.shape[1] > 0
     in_turns = has_llc or network.kind == PACKET
     one = network.kind == CIRCUIT and not has_llc
-    prefetches = tasks.ahead.size > 0
-    now, num_due, num_ended = 0.0, num_dies, 0
-    for d in range(num_dies):
-        dies.due[d] = d
+    merges_ends = has_llc and network.kind == FLUID
+    now, num_due = 0.0, dies.size
     while True:
-        for d in dies.due[:num_due]:
-            dies.is_due[d] = False
-            _act(d, now, tasks, dies, caches, network, log)
-        if prefetches:
-            for d in dies.due[:num_due]:
-                if dies.at[d] == tasks.bounds[d + 1]:
-                    _prefetch(d, now, tasks, dies, caches, network, log, write)
-        fixed = dies.events.key[0] if dies.events.count[0] > 0 else np.inf
-        now = min(fixed, next_time(network, fixed))
+        for d in due[:num_due]:
+            dies[d].is_due = False
+            _act(dies[d], d, now, layer, caches, network)
+        if layer.prefetches.size > 0:
+            for d in due[:num_due]:
+                if dies[d].at == dies[d].last:
+                    _prefetch(dies[d], d, now, layer, caches, network)
+        fixed = events.events[0].key if events.count[0] > 0 else np.inf
+        now = fixed if network.kind == CIRCUIT else min(fixed, next_time(network, fixed))
         if now == np.inf:
             return
-        horizon, soonest = now * (1.0 + TIE), network.fluid.clock[1]
-        now, num_due, num_ended = _happen(now, dies, tasks, log, in_turns, one)
-        if has_llc and soonest <= horizon:
+        horizon = now * (1.0 + TIE) if in_turns else now
+        soonest = clock[1]
+        now, num_due, num_ended = _happen(now, horizon, layer, one)
+        if merges_ends and soonest <= horizon:
             now = max(now, soonest)
-        num_ended += advance(network, now, now, dies.ended[num_ended:])
-        for transfer in dies.ended[:num_ended]:
-            if transfer < tasks.order.size:
-                log.read_end[transfer] = network.transfers.finish[transfer]
+        if network.kind != CIRCUIT:
+            num_ended = advance(network, now, now, layer.ended)
         if in_turns:
-            _sort_by_die(dies, num_ended)
-        num_due = _finish(now, num_ended, num_due, tasks, dies, caches, log, write)
+            sort_front(layer.ended, num_ended)
+        num_due = _finish(now, num_ended, num_due, layer, caches, network.transfers)
         if in_turns:
-            sort_front(dies.due, num_due)
+            sort_front(due, num_due)
 
 
 def compiled_layer(network: WaferNetwork, llcs: Llcs, work: LayerWork) -> LayerRun:
     """Run the tasks of *work* over a compiled *network*, as `simulate_layer` does."""
-    plan, model = work.plan, network.model
+    model = network.model
     assert isinstance(model, CompiledModel)
-    tasks = _tasks(network, llcs, work)
-    nbytes = np.full(len(tasks.order) + len(tasks.ahead), float(work.nbytes))
-    state = model.state(network.reads.table, nbytes, float(work.compute.sum()))
-    num = len(tasks.order)
-    times = (np.zeros(num) for _ in range(3))
-    log = Log(*times, np.zeros(num, np.bool_), np.zeros(llcs.num_dies, np.int64))
-    run_tasks(tasks, _dies(tasks), llcs.caches, state, log, llcs.spec.write)
+    order = np.argsort(work.plan.die, kind="stable")
+    layer = _layer(network, llcs, work, order)
+    nbytes = np.full(len(layer.ended), float(work.nbytes))
+    state: NetworkState = model.state(network.reads.table, nbytes, float(work.compute.sum()))
+    run_tasks(plain(layer), plain(llcs.caches), plain(state))
+    tasks = np.empty_like(layer.tasks)
+    tasks[order] = layer.tasks  # in the order of the plan
     die_end = np.zeros(llcs.num_dies)
-    np.maximum.at(die_end, plan.die, log.end)
+    np.maximum.at(die_end, tasks["die"], tasks["end"])
     return LayerRun(
-        issue=log.issue,
-        read_end=log.read_end,
-        end=log.end,
-        hit=log.hit,
-        prefetched=log.prefetched,
+        issue=tasks["issue"],
+        read_end=tasks["read_end"],
+        end=tasks["end"],
+        hit=tasks["hit"],
+        prefetched=layer.dies["prefetched"],
         die_end=die_end,
-        carried=network.reads.resources.traffic(state.transfers.moved, state.transfers.busy),
+        carried=network.reads.resources.traffic(state.accounts),
     )
 
 
-def _tasks(network: WaferNetwork, llcs: Llcs, work: LayerWork) -> Tasks:
-    """Return the tasks of *work* as arrays."""
-    plan = work.plan
-    order = np.argsort(plan.die, kind="stable")
-    experts = [each[: llcs.slots] for each in work.prefetch.experts] if work.prefetch else []
-    ahead = np.array([expert for each in experts for expert in each], np.int64)
-    # a plan's arrays may be read-only or not; copies never are, so that the loop is compiled once
-    return Tasks(
-        order=order,
-        bounds=np.searchsorted(plan.die[order], np.arange(llcs.num_dies + 1)),
-        source=plan.source.copy(),
-        key=keys_of(work.layer, plan.expert),
-        compute=work.compute.copy(),
-        copied=plan.copy & llcs.copies,
-        rows=work.rows(network, llcs),
-        window=work.window,
-        ahead=keys_of(work.prefetch.layer, ahead) if work.prefetch else ahead,
-        ahead_bounds=np.cumsum([0, *map(len, experts)]),
-        ahead_row=work.prefetch_rows(network),
-    )
-
-
-def _dies(tasks: Tasks) -> Dies:
-    """Return the dies before their first task."""
-    num_dies, num = len(tasks.bounds) - 1, len(tasks.order) + len(tasks.ahead)
-    die_of, place = np.zeros(num, np.int64), np.zeros(num, np.int64)
-    die_of[tasks.order] = np.repeat(np.arange(num_dies), np.diff(tasks.bounds))
-    place[tasks.order] = np.arange(len(tasks.order))
-    if len(tasks.ahead):
-        die_of[len(tasks.order) :] = np.repeat(np.arange(num_dies), np.diff(tasks.ahead_bounds))
-        place[len(tasks.order) :] = len(tasks.order)  # they are stored in their dies' turns
-    return Dies(
-        at=tasks.bounds[:-1].copy(),
-        issued=tasks.bounds[:-1].copy(),
-        previous=np.zeros(num_dies),
-        ahead_at=tasks.ahead_bounds[:-1].copy() if len(tasks.ahead) else np.zeros(num_dies, np.int64),
-        fetching=np.full(num_dies, -1),
-        due=np.zeros(num_dies, np.int64),
-        is_due=np.zeros(num_dies, np.bool_),
-        die_of=die_of,
-        place=place,
-        is_read=np.zeros(num, np.bool_),
+def _layer(network: WaferNetwork, llcs: Llcs, work: LayerWork, order: IntArray) -> Layer:
+    """Return *work* before its first task; *order* sorts the tasks by die."""
+    plan, num_dies = work.plan, llcs.num_dies
+    tasks = np.zeros(len(order), TASK)
+    tasks["die"], tasks["source"], tasks["compute"] = plan.die[order], plan.source[order], work.compute[order]
+    tasks["key"], tasks["copied"] = keys_of(work.layer, plan.expert[order]), plan.copy[order] & llcs.copies
+    tasks["hbm_row"], tasks["llc_row"] = work.rows(network, llcs)[:, order]
+    dies = np.zeros(num_dies, DIE)
+    bounds = np.searchsorted(tasks["die"], np.arange(num_dies + 1))
+    dies["at"], dies["issued"], dies["last"], dies["fetching"] = bounds[:-1], bounds[:-1], bounds[1:], -1
+    prefetches = np.zeros(0, PREFETCH)
+    if work.prefetch is not None:
+        experts = [each[: llcs.slots] for each in work.prefetch.experts]
+        ends = np.cumsum([len(each) for each in experts])
+        prefetches = np.zeros(int(ends[-1]), PREFETCH)
+        prefetches["die"] = np.repeat(np.arange(num_dies), np.diff(ends, prepend=0))
+        prefetches["key"] = keys_of(work.prefetch.layer, np.array([e for each in experts for e in each], np.int64))
+        dies["ahead"], dies["ahead_last"] = np.concatenate([[0], ends[:-1]]), ends
+        dies["ahead_row"] = work.prefetch_rows(network)
+    num = len(tasks) + len(prefetches)
+    return Layer(
+        events=build_heap(num_dies + num),
+        dies=dies,
+        tasks=tasks,
+        prefetches=prefetches,
+        due=np.arange(num_dies),
         ended=np.zeros(num, np.int64),
-        events=build_heap(num_dies + num, np.float64),
+        window=work.window,
+        write=llcs.spec.write,
     )

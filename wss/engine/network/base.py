@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Protocol
 
-from wss.engine.network.resources import TransferTable
+from wss.engine.network.resources import Accounts, TransferTable
 from wss.records import FloatArray
 
 
@@ -33,8 +33,8 @@ class Network(Protocol):
         """Advance to *now*; return the transfers that ended whose end `issue` did not return, and when, s."""
         ...
 
-    def accounts(self) -> tuple[FloatArray, FloatArray]:
-        """Return the bytes of each account, [accounts], and the busy seconds of each resource, [resources], so far."""
+    def accounts(self) -> Accounts:
+        """Return what each resource has carried so far."""
         ...
 
 

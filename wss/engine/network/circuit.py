@@ -7,67 +7,48 @@ that is idle meanwhile (no backfill). With half duplex, both directions of a lin
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
 import numba
 import numpy as np
 
 from wss.engine.network.resources import Resources
+from wss.engine.network.state import NetworkState
 from wss.engine.specs import CircuitSpec
-from wss.records import BoolArray, FloatArray, IntArray
 
 
-class Circuits(NamedTuple):
-    """The state of the circuit network.
-
-    Attributes
-    ----------
-    held
-        The resource that is held for each resource: with half duplex the same one for both directions, [resources].
-    achieved
-        B/s that a transfer achieves, [resources].
-    is_link
-        Which resources are links, [resources].
-    free
-        When each resource is free again, s, [resources].
-    """
-
-    held: IntArray
-    achieved: FloatArray
-    is_link: BoolArray
-    free: FloatArray
-
-
-def build_circuits(resources: Resources, spec: CircuitSpec) -> Circuits:
-    """Return the state of idle circuits."""
-    is_link, dies = resources.is_link, resources.num_dies
-    shares = np.where(is_link, spec.link_share, 1.0)
+def prepare_circuits(state: NetworkState, resources: Resources, spec: CircuitSpec) -> NetworkState:
+    """Write to the resources what a transfer achieves of each, and which is held for it."""
+    dies = resources.num_dies
+    shares = np.where(resources.is_link, spec.link_share, 1.0)
     shares[:dies] = spec.hbm_share
-    held = np.arange(len(is_link))
+    held = np.arange(len(shares))
     if spec.duplex == "half":
         number = {tuple(link): dies + i for i, link in enumerate(resources.links.tolist())}
         for (a, b), resource in number.items():
             held[resource] = min(resource, number[b, a])
-    return Circuits(held, resources.capacity * shares, is_link, np.zeros(len(held)))
+    state.resources["held"], state.resources["achieved"] = held, resources.capacity * shares
+    return state
 
 
 @numba.njit(cache=True, nogil=True)
-def issue_circuit(circuits, transfers, now, transfer):  # type: ignore[no-untyped-def]
-    """Hold the resources of *transfer* as soon as all are free, for its duration, and return its end, s."""
-    table, busy, nbytes = transfers.table, transfers.busy, transfers.nbytes[transfer]
-    row = transfers.row[transfer]
+def issue_circuit(network, now, index):  # type: ignore[no-untyped-def]
+    """Hold the resources of a transfer as soon as all are free, for its duration, and return its end, s."""
+    stages, rows, resources, transfer = network.stages, network.rows, network.resources, network.transfers[index]
+    row, nbytes = transfer.row, transfer.nbytes
     begin, slowest = now, np.inf
-    for k in range(table.length[row]):
-        r, account = table.resource[row, k], table.account[row, k]
-        transfers.moved[account] += table.share[row, k] * nbytes
-        if account < busy.size or not circuits.is_link[r]:  # requests hold nothing
-            begin = max(begin, circuits.free[circuits.held[r]])
-            slowest = min(slowest, circuits.achieved[r])
-    takes = table.latency[row] + nbytes / slowest
-    for k in range(table.length[row]):
-        r = table.resource[row, k]
-        if table.account[row, k] < busy.size or not circuits.is_link[r]:
-            circuits.free[circuits.held[r]] = begin + takes
-            busy[r] += takes
-    transfers.finish[transfer] = begin + takes
+    for k in range(rows[row].length):
+        stage = stages[row, k]
+        resource = resources[stage.resource]
+        if stage.second:
+            resource.also_moved += stage.share * nbytes
+        else:
+            resource.moved += stage.share * nbytes
+        if not stage.request:
+            begin, slowest = max(begin, resources[resource.held].free), min(slowest, resource.achieved)
+    takes = rows[row].latency + nbytes / slowest
+    for k in range(rows[row].length):
+        if not stages[row, k].request:
+            resource = resources[stages[row, k].resource]
+            resources[resource.held].free = begin + takes
+            resource.busy += takes
+    transfer.finish = begin + takes
     return begin + takes

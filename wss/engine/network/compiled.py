@@ -1,20 +1,21 @@
-"""The compiled networks: one state for all kinds, and the calls of `wss.engine.network.base.Network` on it.
+"""The compiled networks: the calls of `wss.engine.network.base.Network` on the state of any kind.
 
-The kind is an integer, and the states of the other kinds are empty: numba's cache on disk does not find functions that
-are passed as arguments.
+The kind is an integer: numba's cache on disk does not find functions that are passed as arguments.
 """
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any
 
 import numba
 import numpy as np
 
-from wss.engine.network.circuit import Circuits, build_circuits, issue_circuit
-from wss.engine.network.fluid import TIE, Fluid, advance_fluid, build_fluid, issue_fluid, next_fluid
-from wss.engine.network.packet import Packets, advance_packets, build_packets, issue_packets, next_packets
-from wss.engine.network.resources import Resources, TransferTable, build_table
+from wss.engine.heap import Heap
+from wss.engine.network.circuit import issue_circuit, prepare_circuits
+from wss.engine.network.fluid import TIE, advance_fluid, issue_fluid, next_fluid
+from wss.engine.network.packet import advance_packets, issue_packets, next_packets, prepare_packets
+from wss.engine.network.resources import Accounts, Resources, TransferTable
+from wss.engine.network.state import NetworkState, build_state
 from wss.engine.specs import CircuitSpec, FluidSpec, PacketSpec
 from wss.records import FloatArray, IntArray
 
@@ -22,56 +23,35 @@ FLUID, PACKET, CIRCUIT = 0, 1, 2
 _KINDS = {FluidSpec: FLUID, PacketSpec: PACKET, CircuitSpec: CIRCUIT}
 
 
-class Transfers(NamedTuple):
-    """What the networks have in common.
-
-    Attributes
-    ----------
-    table, capacity
-        The resources of each row, and B/s of each resource, [resources].
-    row, nbytes, finish
-        Row, bytes and end (s, infinite before) of each transfer, [transfers] each.
-    moved, busy
-        Bytes booked to each account, [accounts], and seconds in which each resource was in use, [resources].
-    """
-
-    table: TransferTable
-    capacity: FloatArray
-    row: IntArray
-    nbytes: FloatArray
-    finish: FloatArray
-    moved: FloatArray
-    busy: FloatArray
+def plain(state: Any) -> Any:
+    """Return nested named tuples as plain ones: numba finds the type of a plain argument 100 times as fast."""
+    return tuple(plain(each) if isinstance(each, tuple) else each for each in state)
 
 
-class NetworkState(NamedTuple):
-    """A network of any kind at work."""
-
-    kind: int
-    transfers: Transfers
-    fluid: Fluid
-    packets: Packets
-    circuits: Circuits
+@numba.njit(cache=True, nogil=True)
+def named(state):  # type: ignore[no-untyped-def]
+    """Return the `NetworkState` of a `plain` one; the arrays are the same."""
+    return NetworkState(Heap(*state[0]), *state[1:])
 
 
 @numba.njit(cache=True, nogil=True)
 def issue(network, now, transfer, row):  # type: ignore[no-untyped-def]
     """Start *transfer* at *now* over the resources of *row*; return its end if it is known already, else infinity."""
-    network.transfers.row[transfer] = row
+    network.transfers[transfer].row = row
     if network.kind == FLUID:
-        return issue_fluid(network.fluid, network.transfers, now, transfer)
+        return issue_fluid(network, now, transfer)
     if network.kind == PACKET:
-        return issue_packets(network.packets, now, transfer)
-    return issue_circuit(network.circuits, network.transfers, now, transfer)
+        return issue_packets(network, now, transfer)
+    return issue_circuit(network, now, transfer)
 
 
 @numba.njit(cache=True, nogil=True)
 def next_time(network, horizon):  # type: ignore[no-untyped-def]
     """Return when `advance` is to be called next; see `wss.engine.network.base.Network.next_time`."""
     if network.kind == FLUID:
-        return next_fluid(network.fluid)
+        return next_fluid(network)
     if network.kind == PACKET:
-        return next_packets(network.packets, network.transfers, horizon)
+        return next_packets(network, horizon)
     return np.inf
 
 
@@ -82,16 +62,20 @@ def advance(network, now, horizon, ended):  # type: ignore[no-untyped-def]
     Transfers of the fluid network that end up to *horizon*, which differs from *now* only by rounding, end at *now*.
     """
     if network.kind == FLUID:
-        return advance_fluid(network.fluid, network.transfers, now, horizon, ended)
+        return advance_fluid(network, now, horizon, ended)
     if network.kind == PACKET:
-        return advance_packets(network.packets, network.transfers, now, ended)
+        return advance_packets(network, now, ended)
     return 0
 
 
 @numba.njit(cache=True, nogil=True)
-def run_transfers(network, start, order):  # type: ignore[no-untyped-def]
-    """Run all transfers: each in its own row, issued at *start*, s, [transfers], in the given *order* of start."""
-    ended, issued, length = np.zeros(start.size, np.int64), 0, network.transfers.table.length
+def run_transfers(state, start, order):  # type: ignore[no-untyped-def]
+    """Run all transfers of a `plain` state.
+
+    Each uses its own row, and is issued at *start*, s, [transfers], in the given *order* of start.
+    """
+    network = named(state)
+    ended, issued = np.zeros(start.size, np.int64), 0
     while True:
         horizon = start[order[issued]] if issued < start.size else np.inf
         now = min(next_time(network, horizon), horizon)
@@ -100,8 +84,8 @@ def run_transfers(network, start, order):  # type: ignore[no-untyped-def]
         while issued < start.size and start[order[issued]] == now:
             transfer = order[issued]
             issued += 1
-            if length[transfer] == 0:
-                network.transfers.finish[transfer] = now
+            if network.rows[transfer].length == 0:
+                network.transfers[transfer].finish = now
             else:
                 issue(network, now, transfer, transfer)
         advance(network, now, now, ended)
@@ -111,54 +95,58 @@ class CompiledModel:
     """A compiled network over *resources*."""
 
     def __init__(self, spec: FluidSpec | PacketSpec | CircuitSpec, resources: Resources) -> None:
-        self._spec, self.kind, self._resources = spec, _KINDS[type(spec)], resources
-        self.in_turns = self.kind == PACKET
-        if isinstance(spec, CircuitSpec):
-            self._circuits = build_circuits(resources, spec)
-        else:
-            self._circuits = build_circuits(Resources(np.zeros(0), 0, np.zeros((0, 2), np.int64)), CircuitSpec())
-        self._no_fluid = build_fluid(0, 0)
-        self._no_packets = build_packets(PacketSpec(), build_table(0, 0), np.zeros(0), np.zeros(0), 0.0)
+        self._spec, self._resources = spec, resources
+        self.in_turns = isinstance(spec, PacketSpec)
 
     def state(self, table: TransferTable, nbytes: FloatArray, idle: float) -> NetworkState:
         """Return the state of an idle network; see `wss.engine.network.base.NetworkModel.start`."""
-        capacity, num = self._resources.capacity, len(nbytes)
-        accounts, busy = np.zeros(2 * len(capacity)), np.zeros(len(capacity))
-        transfers = Transfers(table, capacity, np.zeros(num, np.int64), nbytes, np.full(num, np.inf), accounts, busy)
-        fluid, packets = self._no_fluid, self._no_packets
-        if isinstance(self._spec, FluidSpec):
-            fluid = build_fluid(num, len(capacity))
-        elif isinstance(self._spec, PacketSpec):
-            packets = build_packets(self._spec, table, nbytes, capacity, idle)
-        circuits = self._circuits._replace(free=np.zeros_like(self._circuits.free))
-        return NetworkState(self.kind, transfers, fluid, packets, circuits)
+        spec = self._spec
+        state = build_state(_KINDS[type(spec)], self._resources, table, nbytes)
+        if isinstance(spec, PacketSpec):
+            return prepare_packets(state, spec, idle)
+        return prepare_circuits(state, self._resources, spec) if isinstance(spec, CircuitSpec) else state
 
     def start(self, table: TransferTable, nbytes: FloatArray, idle: float) -> CompiledNetwork:
         """Return an idle network; see `wss.engine.network.base.NetworkModel.start`."""
         return CompiledNetwork(self.state(table, nbytes, idle))
 
 
+@numba.njit(cache=True, nogil=True)
+def _issue(state, now, transfer, row):  # type: ignore[no-untyped-def]
+    return issue(named(state), now, transfer, row)
+
+
+@numba.njit(cache=True, nogil=True)
+def _next_time(state, horizon):  # type: ignore[no-untyped-def]
+    return next_time(named(state), horizon)
+
+
+@numba.njit(cache=True, nogil=True)
+def _advance(state, now, horizon, ended):  # type: ignore[no-untyped-def]
+    return advance(named(state), now, horizon, ended)
+
+
 class CompiledNetwork:
     """A compiled network behind the calls of `wss.engine.network.base.Network`."""
 
     def __init__(self, state: NetworkState) -> None:
-        self._state = state
-        self._ended: IntArray = np.zeros(len(state.transfers.nbytes), np.int64)
+        self._state, self._plain = state, plain(state)
+        self._ended: IntArray = np.zeros(len(state.transfers), np.int64)
 
     def issue(self, now: float, transfer: int, row: int) -> float:
         """Start *transfer* at *now* over the resources of *row*; return its end if it is known already."""
-        return float(issue(self._state, now, transfer, row))
+        return float(_issue(self._plain, now, transfer, row))
 
     def next_time(self, horizon: float) -> float:
         """Return when to call `advance` next; infinite if nothing is in flight."""
-        return float(next_time(self._state, horizon))
+        return float(_next_time(self._plain, horizon))
 
     def advance(self, now: float) -> list[tuple[int, float]]:
         """Advance to *now*; return the transfers that ended, and when."""
-        number = advance(self._state, now, now * (1.0 + TIE), self._ended)
-        finish = self._state.transfers.finish
+        number = _advance(self._plain, now, now * (1.0 + TIE), self._ended)
+        finish = self._state.transfers["finish"]
         return [(transfer, float(finish[transfer])) for transfer in self._ended[:number].tolist()]
 
-    def accounts(self) -> tuple[FloatArray, FloatArray]:
-        """Return the bytes of each account and the busy seconds of each resource so far."""
-        return self._state.transfers.moved, self._state.transfers.busy
+    def accounts(self) -> Accounts:
+        """Return what each resource has carried so far."""
+        return self._state.accounts

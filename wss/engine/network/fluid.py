@@ -9,74 +9,37 @@ Simultaneous events are batched. Packets, routers and their buffers are not mode
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
 import numba
 import numpy as np
 
-from wss.engine.network.maxmin import max_min, scratch
-from wss.records import BoolArray, FloatArray, IntArray
+from wss.engine.network.maxmin import max_min
 
 # Transfers whose ends differ by less than this share of the time end together; it only absorbs rounding.
 TIE = 1e-13
 
 
-class Fluid(NamedTuple):
-    """The state of the fluid network.
-
-    Attributes
-    ----------
-    clock
-        When the rates were last computed, and when the next transfer ends (infinite if none is in progress), s, [2].
-    count
-        Number of transfers in progress, and of those that have not joined yet, [2].
-    flowing, waiting
-        The transfers in progress, and those that have not joined; the first entries are used, [transfers] each.
-    joins, left, rates
-        When each transfer joins, s; its remaining bytes; its rate, B/s; [transfers] each.
-    work
-        The work arrays of `max_min`.
-    """
-
-    clock: FloatArray
-    count: IntArray
-    flowing: IntArray
-    waiting: IntArray
-    joins: FloatArray
-    left: FloatArray
-    rates: FloatArray
-    work: tuple[FloatArray, FloatArray, IntArray, BoolArray, IntArray, IntArray]
-
-
-def build_fluid(transfers: int, resources: int) -> Fluid:
-    """Return the state for up to *transfers* transfers over *resources* resources."""
-    flowing, waiting = (np.zeros(transfers, np.int64) for _ in range(2))
-    joins, left, rates = (np.zeros(transfers) for _ in range(3))
-    work = scratch(transfers, resources)
-    return Fluid(np.array([0.0, np.inf]), np.zeros(2, np.int64), flowing, waiting, joins, left, rates, work)
-
-
 @numba.njit(cache=True, nogil=True)
-def issue_fluid(fluid, transfers, now, transfer):  # type: ignore[no-untyped-def]
-    """Start *transfer* at *now*; when it ends depends on those issued later, so the result is infinite."""
-    fluid.joins[transfer] = now + transfers.table.latency[transfers.row[transfer]]
-    fluid.left[transfer], fluid.rates[transfer] = transfers.nbytes[transfer], 0.0
-    fluid.waiting[fluid.count[1]] = transfer
-    fluid.count[1] += 1
+def issue_fluid(network, now, index):  # type: ignore[no-untyped-def]
+    """Start a transfer at *now*; when it ends depends on those issued later, so the result is infinite."""
+    transfer = network.transfers[index]
+    transfer.joins = now + network.rows[transfer.row].latency
+    transfer.left, transfer.rate = transfer.nbytes, 0.0
+    network.waiting[network.count[1]] = index
+    network.count[1] += 1
     return np.inf
 
 
 @numba.njit(cache=True, nogil=True)
-def next_fluid(fluid):  # type: ignore[no-untyped-def]
+def next_fluid(network):  # type: ignore[no-untyped-def]
     """Return when the next transfer joins or ends; infinite if none does."""
-    then = fluid.clock[1]
-    for i in range(fluid.count[1]):
-        then = min(then, fluid.joins[fluid.waiting[i]])
+    then = network.clock[1]
+    for i in range(network.count[1]):
+        then = min(then, network.transfers[network.waiting[i]].joins)
     return then
 
 
 @numba.njit(cache=True, nogil=True)
-def advance_fluid(fluid, transfers, now, horizon, ended):  # type: ignore[no-untyped-def]
+def advance_fluid(network, now, horizon, ended):  # type: ignore[no-untyped-def]
     """Let transfers join and end at *now*; compute new rates if one does.
 
     Parameters
@@ -91,63 +54,68 @@ def advance_fluid(fluid, transfers, now, horizon, ended):  # type: ignore[no-unt
     int
         Number of transfers that ended.
     """
-    flowing = fluid.count[0]
-    joined = _join(fluid, now)
-    if joined == flowing and fluid.clock[1] > horizon:
+    flowing, clock, transfers = network.count[0], network.clock, network.transfers
+    joined = _join(now, transfers, network.flowing, network.waiting, network.count)
+    if joined == flowing and clock[1] > horizon:
         return 0
-    going, num_ended = _move(fluid, transfers, now, ended)
-    fluid.count[0], fluid.clock[0] = going, now
-    flows, table, rates = fluid.flowing[:going], transfers.table, fluid.rates
-    row, capacity = transfers.row, transfers.capacity
-    max_min(flows, row, table.resource, table.share, table.length, capacity, rates, fluid.work)
+    num_ended = _move(network, now, ended)
+    clock[0] = now
+    flows = network.flowing[: network.count[0]]
+    max_min(flows, network)
     soonest = np.inf
     for f in flows:
-        transfers.finish[f] = now + fluid.left[f] / rates[f]
-        soonest = min(soonest, transfers.finish[f])
-    fluid.clock[1] = soonest
+        transfers[f].finish = now + transfers[f].left / transfers[f].rate
+        soonest = min(soonest, transfers[f].finish)
+    clock[1] = soonest
     return num_ended
 
 
 @numba.njit(cache=True, nogil=True)
-def _join(fluid, now):  # type: ignore[no-untyped-def]
-    """Move transfers that join by *now* to those in progress, and return how many are in progress."""
-    flowing, kept = fluid.count[0], 0
-    for i in range(fluid.count[1]):
-        transfer = fluid.waiting[i]
-        if fluid.joins[transfer] <= now:
-            fluid.flowing[flowing] = transfer
-            flowing += 1
+def _join(now, transfers, flowing, waiting, count):  # type: ignore[no-untyped-def]
+    """Move transfers that join by *now* from *waiting* to *flowing*; return how many are flowing."""
+    kept = 0
+    for i in range(count[1]):
+        if transfers[waiting[i]].joins <= now:
+            flowing[count[0]] = waiting[i]
+            count[0] += 1
         else:
-            fluid.waiting[kept] = transfer
+            waiting[kept] = waiting[i]
             kept += 1
-    fluid.count[0], fluid.count[1] = flowing, kept
-    return flowing
+    count[1] = kept
+    return count[0]
 
 
 @numba.njit(cache=True, nogil=True)
-def _move(fluid, transfers, now, ended):  # type: ignore[no-untyped-def]
-    """Move bytes at the rates since the last change; return how many transfers go on, and how many have ended."""
-    table, left, finish, elapsed = transfers.table, fluid.left, transfers.finish, now - fluid.clock[0]
-    in_use = fluid.work[3]
-    in_use[:] = False
+def _move(network, now, ended):  # type: ignore[no-untyped-def]
+    """Move bytes at the rates since the last change; return how many transfers have ended."""
+    stages, rows, resources, flowing = network.stages, network.rows, network.resources, network.flowing
+    elapsed = now - network.clock[0]
+    for r in range(resources.size):
+        resources[r].full = False  # here: in use
     going, num_ended = 0, 0
-    for f in fluid.flowing[: fluid.count[0]]:
-        row = transfers.row[f]
-        done = finish[f] <= now * (1.0 + TIE)
-        amount = left[f] if done else min(left[f], fluid.rates[f] * elapsed)
-        if fluid.rates[f] > 0.0:  # a transfer that joins now has not moved yet
-            for k in range(table.length[row]):
-                transfers.moved[table.account[row, k]] += table.share[row, k] * amount
-                in_use[table.resource[row, k]] = True
-        left[f] -= amount
+    for f in flowing[: network.count[0]]:
+        transfer = network.transfers[f]
+        done = transfer.finish <= now * (1.0 + TIE)
+        amount = transfer.left if done else min(transfer.left, transfer.rate * elapsed)
+        if transfer.rate > 0.0:  # a transfer that joins now has not moved yet
+            for k in range(rows[transfer.row].length):
+                stage = stages[transfer.row, k]
+                resource = resources[stage.resource]
+                resource.full = True
+                if stage.second:
+                    resource.also_moved += stage.share * amount
+                else:
+                    resource.moved += stage.share * amount
+        transfer.left -= amount
         if done:
-            finish[f] = now
+            transfer.finish = now
             ended[num_ended] = f
             num_ended += 1
         else:
-            fluid.flowing[going] = f
+            flowing[going] = f
             going += 1
-    for r in range(in_use.size):
-        if in_use[r]:
-            transfers.busy[r] += elapsed
-    return going, num_ended
+    for r in range(resources.size):
+        if resources[r].full:
+            resources[r].busy += elapsed
+    network.count[0] = going
+    return num_ended

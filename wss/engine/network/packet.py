@@ -12,240 +12,176 @@ scheduling order; the service of a chunk schedules its arrival first, then its o
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
 import numba
 import numpy as np
 
-from wss.engine.heap import Heap, build_heap, pop, push, push_as
-from wss.engine.network.resources import TransferTable
+from wss.engine.heap import build_heap, pop, push, push_as
+from wss.engine.network.state import CHUNK, NetworkState
 from wss.engine.specs import PacketSpec
-from wss.records import BoolArray, FloatArray, IntArray
 
 _EARLY = -(1 << 62)  # serial numbers of starts, which come before all other events of an instant
-_LATEST = 1 << 62  # ticks
 
 
-class Packets(NamedTuple):
-    """The state of the packet network. A chunk in flight has a slot: one of its transfer's, chunk number mod window.
+def prepare_packets(state: NetworkState, spec: PacketSpec, idle: float) -> NetworkState:
+    """Return *state* with chunks; *idle* bounds the seconds in which nothing is in flight.
 
-    Attributes
-    ----------
-    ticks
-        Ticks a second.
-    chunk_bytes
-        Bytes of a chunk.
-    events
-        Keys are ticks; values are the slot of a chunk that reaches a stage, or -1 - resource where a service ends.
-    count
-        Transfers issued and not started, and number of starts so far, [2].
-    waiting, since
-        The transfers that have not started; the first are used; when each was issued, s; [transfers] each.
-    chunks, sent, arrived, slot
-        Of each transfer: its chunks, how many were sent and have arrived, and its first slot; the last entry of *slot*
-        is their number, [transfers] and [transfers + 1].
-    owner, number, stage, time, behind
-        Of the chunk in each slot: its transfer, its number in it, the stage that it reaches next, when, s, and the slot
-        after it in the queue of that stage's resource, -1 for none, [slots] each.
-    serving, free, head, tail
-        Of each resource: whether it serves a chunk, the end of its last service, s, and the first and last slot of its
-        queue, [resources] each.
+    A tick is a femtosecond, or longer where all transfers one after another take more than 0.1 s. Each transfer has as
+    many chunk records as chunks may be in flight; chunk n has record n modulo that number.
     """
-
-    ticks: float
-    chunk_bytes: float
-    events: Heap
-    count: IntArray
-    waiting: IntArray
-    since: FloatArray
-    chunks: IntArray
-    sent: IntArray
-    arrived: IntArray
-    slot: IntArray
-    owner: IntArray
-    number: IntArray
-    stage: IntArray
-    time: FloatArray
-    behind: IntArray
-    serving: BoolArray
-    free: FloatArray
-    head: IntArray
-    tail: IntArray
-
-
-def build_packets(
-    spec: PacketSpec, table: TransferTable, nbytes: FloatArray, capacity: FloatArray, idle: float
-) -> Packets:
-    """Return the state for transfers of *nbytes*, [transfers]; *idle* bounds the seconds in which nothing is in flight.
-
-    A tick is a femtosecond, or longer where all transfers one after another take more than 0.1 s.
-    """
-    num = len(nbytes)
-    waiting, sent, arrived = (np.zeros(num, np.int64) for _ in range(3))
+    transfers, nbytes, capacity = state.transfers, state.transfers["nbytes"], state.resources["capacity"]
     chunks = np.maximum(1, np.ceil(nbytes / spec.chunk).astype(np.int64))
-    slot = np.concatenate([[0], np.cumsum(np.minimum(chunks, spec.window) if spec.window else chunks)])
-    owner, number, stage, behind = (np.zeros(slot[-1], np.int64) for _ in range(4))
-    serving, free = np.zeros(len(capacity), np.bool_), np.zeros(len(capacity))
-    head, tail = (np.full(len(capacity), -1) for _ in range(2))
-    used = np.arange(table.resource.shape[1]) < table.length[:, None]
-    a_byte = np.where(used, table.share / capacity[table.resource], 0.0).sum(axis=1).max(initial=0.0)
-    longest = max(idle + nbytes.sum() * a_byte + num * table.latency.max(initial=0.0), 1e-9)
-    return Packets(
-        ticks=float(min(1e15, 1e14 / longest)),
-        chunk_bytes=spec.chunk,
-        events=build_heap(int(slot[-1]) + len(capacity), np.int64),
-        count=np.zeros(2, np.int64),
-        waiting=waiting,
-        since=np.zeros(num),
-        chunks=chunks,
-        sent=sent,
-        arrived=arrived,
-        slot=slot,
-        owner=owner,
-        number=number,
-        stage=stage,
-        time=np.zeros(slot[-1]),
-        behind=behind,
-        serving=serving,
-        free=free,
-        head=head,
-        tail=tail,
+    slots = np.minimum(chunks, spec.window)
+    transfers["chunks"], transfers["slots"], transfers["first_slot"] = chunks, slots, np.cumsum(slots) - slots
+    used = np.arange(state.stages.shape[1]) < state.rows["length"][:, None]
+    stages = state.stages
+    per_byte = np.where(used, stages["share"] / capacity[stages["resource"]], 0.0).sum(axis=1).max(initial=0.0)
+    longest = max(idle + nbytes.sum() * per_byte + len(nbytes) * state.rows["latency"].max(initial=0.0), 1e-9)
+    return state._replace(
+        events=build_heap(int(slots.sum()) + len(capacity)),
+        chunks=np.zeros(int(slots.sum()), CHUNK),
+        clock=np.array([min(1e15, 1e14 / longest), spec.chunk]),
     )
 
 
 @numba.njit(cache=True, nogil=True)
-def _tick(packets, time):  # type: ignore[no-untyped-def]
-    """Return *time*, s, as whole ticks."""
-    return np.int64(min(np.rint(time * packets.ticks), float(_LATEST)))
-
-
-@numba.njit(cache=True, nogil=True)
-def issue_packets(packets, now, transfer):  # type: ignore[no-untyped-def]
-    """Start *transfer* at *now*; when it ends depends on those issued later, so the result is infinite."""
-    packets.waiting[packets.count[0]], packets.since[transfer] = transfer, now
-    packets.count[0] += 1
+def issue_packets(network, now, index):  # type: ignore[no-untyped-def]
+    """Start a transfer at *now*; when it ends depends on those issued later, so the result is infinite."""
+    network.transfers[index].since = now
+    network.waiting[network.count[1]] = index
+    network.count[1] += 1
     return np.inf
 
 
 @numba.njit(cache=True, nogil=True)
-def next_packets(packets, transfers, horizon):  # type: ignore[no-untyped-def]
+def next_packets(network, horizon):  # type: ignore[no-untyped-def]
     """Serve chunks before *horizon*, up to the next end of a transfer; return its time, or *horizon* if none ends."""
-    _start(packets, transfers)
-    limit = _tick(packets, horizon)
-    events = packets.events
-    while events.count[0] > 0 and events.key[0] < limit:
-        value = events.value[0]
-        if value >= 0 and _completes(packets, transfers, value):
-            return packets.time[value]
-        _serve(packets, transfers, pop(events))
-    return horizon if events.count[0] > 0 else np.inf
+    _start(network)
+    slot = _serve(network, np.rint(horizon * network.clock[0]), network.work[:0])
+    if slot >= 0:
+        return network.chunks[slot].time
+    return horizon if network.events.count[0] > 0 else np.inf
 
 
 @numba.njit(cache=True, nogil=True)
-def advance_packets(packets, transfers, now, ended):  # type: ignore[no-untyped-def]
+def advance_packets(network, now, ended):  # type: ignore[no-untyped-def]
     """Serve chunks up to *now*, write the transfers that ended to *ended* [transfers], and return their number."""
-    _start(packets, transfers)
-    limit, num_ended = _tick(packets, now), 0
-    events = packets.events
-    while events.count[0] > 0 and events.key[0] <= limit:
-        value = pop(events)
-        if value >= 0 and _completes(packets, transfers, value):
-            transfer = packets.owner[value]
-            transfers.finish[transfer] = packets.time[value]
-            ended[num_ended] = transfer
-            num_ended += 1
-        else:
-            _serve(packets, transfers, value)
-    return num_ended
+    _start(network)
+    return _serve(network, np.rint(now * network.clock[0]) + 1.0, ended)
 
 
 @numba.njit(cache=True, nogil=True)
-def _completes(packets, transfers, slot):  # type: ignore[no-untyped-def]
-    """Whether the arrival of the chunk in *slot* completes its transfer."""
-    transfer = packets.owner[slot]
-    if packets.stage[slot] < transfers.table.length[transfers.row[transfer]]:
-        return False
-    return packets.arrived[transfer] == packets.chunks[transfer] - 1
-
-
-@numba.njit(cache=True, nogil=True)
-def _start(packets, transfers):  # type: ignore[no-untyped-def]
+def _start(network):  # type: ignore[no-untyped-def]
     """Start the transfers that were issued at this instant: they alternate, one chunk each."""
-    turn, some = 0, packets.count[0] > 0
+    transfers, chunks, count, num = network.transfers, network.chunks, network.count, network.count[1]
+    turn, some = 0, num > 0
     while some:
         some = False
-        for i in range(packets.count[0]):
-            transfer = packets.waiting[i]
-            if turn < packets.slot[transfer + 1] - packets.slot[transfer]:
-                slot = _send(packets, transfer)
-                packets.time[slot] = packets.since[transfer] + transfers.table.before[transfers.row[transfer]]
-                push_as(packets.events, _tick(packets, packets.time[slot]), _EARLY + packets.count[1], slot)
-                packets.count[1] += 1
+        for i in range(num):
+            index = network.waiting[i]
+            transfer = transfers[index]
+            if turn < transfer.slots:
+                slot = _send(transfer, index, chunks)
+                time = transfer.since + network.rows[transfer.row].before
+                chunks[slot].time = time
+                push_as(network.events, np.rint(time * network.clock[0]), _EARLY + count[2], slot)
+                count[2] += 1
                 some = True
         turn += 1
-    packets.count[0] = 0
+    count[1] = 0
 
 
 @numba.njit(cache=True, nogil=True)
-def _send(packets, transfer):  # type: ignore[no-untyped-def]
-    """Take the next chunk of *transfer*, and return its slot."""
-    first = packets.slot[transfer]
-    number = packets.sent[transfer]
-    packets.sent[transfer] += 1
-    slot = first + number % (packets.slot[transfer + 1] - first)
-    packets.owner[slot], packets.number[slot], packets.stage[slot] = transfer, number, 0
+def _send(transfer, index, chunks):  # type: ignore[no-untyped-def]
+    """Take the next chunk of *transfer*, and return its record's index."""
+    slot = transfer.first_slot + transfer.sent % transfer.slots
+    chunk = chunks[slot]
+    chunk.transfer, chunk.number, chunk.stage = index, transfer.sent, 0
+    transfer.sent += 1
     return slot
 
 
 @numba.njit(cache=True, nogil=True)
-def _serve(packets, transfers, value):  # type: ignore[no-untyped-def]
-    """Process an event: the end of a service, or a chunk that reaches a stage or, after the last one, its die."""
-    table = transfers.table
-    if value < 0:
-        resource = -1 - value
-        packets.serving[resource] = False
-        slot = packets.head[resource]
-        if slot >= 0:
-            packets.head[resource] = packets.behind[slot]
-            _begin(packets, transfers, slot, resource, max(packets.free[resource], packets.time[slot]))
-        return
-    slot, now = value, packets.time[value]
-    transfer = packets.owner[slot]
-    row = transfers.row[transfer]
-    if packets.stage[slot] == table.length[row]:
-        packets.arrived[transfer] += 1
-        if packets.sent[transfer] == packets.chunks[transfer]:
-            return
-        slot = _send(packets, transfer)
-        packets.time[slot] = now + table.before[row]
-        if table.before[row] > 0.0:
-            push(packets.events, _tick(packets, packets.time[slot]), slot)
-            return
-    resource = table.resource[row, packets.stage[slot]]
-    if packets.serving[resource]:
-        packets.behind[slot] = -1
-        if packets.head[resource] < 0:
-            packets.head[resource] = slot
-        else:
-            packets.behind[packets.tail[resource]] = slot
-        packets.tail[resource] = slot
-        return
-    _begin(packets, transfers, slot, resource, now)
+def _serve(network, limit, ended):  # type: ignore[no-untyped-def]
+    """Serve the events of ticks below *limit*.
+
+    The transfers that end are written to *ended*, [transfers], and their number is returned. If it is empty, the events
+    are served until a transfer ends; then its last chunk is returned, -1 if none ends.
+    """
+    heap, stages, chunks, resources = network.events, network.stages, network.chunks, network.resources
+    ticks, num_ended = network.clock[0], 0
+    while heap.count[0] > 0 and heap.events[0].key < limit:
+        tick, serial, slot = heap.events[0].key, heap.events[0].serial, heap.events[0].value
+        if slot >= 0:  # a chunk reaches a stage, or its die
+            index = chunks[slot].transfer
+            transfer = network.transfers[index]
+            if chunks[slot].stage == network.rows[transfer.row].length:
+                last = transfer.arrived == transfer.chunks - 1
+                if last and ended.size == 0:
+                    return slot
+                transfer.arrived += 1
+                now = chunks[slot].time
+                pop(heap)
+                if last:
+                    transfer.finish = now
+                    ended[num_ended] = index
+                    num_ended += 1
+                if transfer.sent == transfer.chunks:
+                    continue
+                slot = _send(transfer, index, chunks)
+                chunks[slot].time = now + network.rows[transfer.row].before
+                if network.rows[transfer.row].before > 0.0:
+                    push(heap, np.rint(chunks[slot].time * ticks), slot)
+                    continue
+            else:
+                pop(heap)
+            number = stages[transfer.row, chunks[slot].stage].resource
+            if _queue(heap, resources[number], number, chunks, slot, tick, serial):
+                continue
+        else:  # a service ends, and the next chunk's begins
+            pop(heap)
+            number = -1 - slot
+            slot = resources[number].head
+            resources[number].head = chunks[slot].behind
+            chunks[slot].time = max(resources[number].free, chunks[slot].time)
+        transfer = network.transfers[chunks[slot].transfer]
+        _begin(heap, resources[number], number, chunks[slot], slot, transfer, stages, network.clock)
+    return num_ended if ended.size > 0 else -1
 
 
 @numba.njit(cache=True, nogil=True)
-def _begin(packets, transfers, slot, resource, now):  # type: ignore[no-untyped-def]
-    """Begin the service of the chunk in *slot* at *resource*."""
-    transfer, stage, table = packets.owner[slot], packets.stage[slot], transfers.table
-    row = transfers.row[transfer]
-    remaining = transfers.nbytes[transfer] - packets.number[slot] * packets.chunk_bytes
-    amount = min(packets.chunk_bytes, remaining) * table.share[row, stage]
-    takes = amount / transfers.capacity[resource]
-    packets.serving[resource] = True
-    packets.free[resource] = max(now, packets.free[resource]) + takes
-    transfers.busy[resource] += takes
-    transfers.moved[table.account[row, stage]] += amount
-    packets.time[slot] = packets.free[resource] + table.after[row, stage]
-    packets.stage[slot] = stage + 1
-    push(packets.events, _tick(packets, packets.time[slot]), slot)
-    push(packets.events, _tick(packets, packets.free[resource]), -1 - resource)
+def _queue(heap, resource, number, chunks, slot, tick, serial):  # type: ignore[no-untyped-def]
+    """Whether the chunk *slot* waits at the *resource*; if so it joins the queue.
+
+    The event of the end of a service is on the heap only if a chunk waits for it. It has its place in the order of
+    events from the beginning of the service.
+    """
+    if resource.head < 0:
+        if resource.end_tick < tick or (resource.end_tick == tick and resource.end_serial < serial):
+            return False
+        resource.head = slot
+        push_as(heap, resource.end_tick, resource.end_serial, -1 - number)
+    else:
+        chunks[resource.tail].behind = slot
+    resource.tail, chunks[slot].behind = slot, -1
+    return True
+
+
+@numba.njit(cache=True, nogil=True)
+def _begin(heap, resource, number, chunk, slot, transfer, stages, clock):  # type: ignore[no-untyped-def]
+    """Begin the service of *chunk* at *resource*, at the time of the chunk."""
+    stage = stages[transfer.row, chunk.stage]
+    amount = min(clock[1], transfer.nbytes - chunk.number * clock[1]) * stage.share
+    takes = amount / resource.capacity
+    resource.free = max(chunk.time, resource.free) + takes
+    resource.busy += takes
+    if stage.second:
+        resource.also_moved += amount
+    else:
+        resource.moved += amount
+    chunk.time = resource.free + stage.after
+    chunk.stage += 1
+    push(heap, np.rint(chunk.time * clock[0]), slot)
+    resource.end_tick, resource.end_serial = np.rint(resource.free * clock[0]), heap.count[1]
+    heap.count[1] += 1
+    if resource.head >= 0:
+        push_as(heap, resource.end_tick, resource.end_serial, -1 - number)

@@ -8,12 +8,36 @@ read and an unused one.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
+import numpy.typing as npt
 
 from wss.hardware.wafer import Wafer
 from wss.records import BoolArray, FloatArray, IntArray, Plan, Traffic
+
+# A stage of a transfer: the resource that it uses, bytes per byte of the transfer, whether they go to the second
+# account, whether they are requests, for which a circuit holds nothing, and seconds from its end until the next stage.
+STAGE = np.dtype(
+    [
+        ("resource", np.int64),
+        ("share", np.float64),
+        ("second", np.bool_),
+        ("request", np.bool_),
+        ("after", np.float64),
+    ],
+    align=True,
+)
+# A row of a table: the number of its stages, seconds before the first, and all seconds in which no resource is used.
+ROW = np.dtype([("length", np.int64), ("before", np.float64), ("latency", np.float64)])
+
+
+class Accounts(NamedTuple):
+    """What each resource has carried, [resources] each: bytes of its first and of its second account, busy seconds."""
+
+    moved: FloatArray
+    also_moved: FloatArray
+    busy: FloatArray
 
 
 @dataclass(frozen=True, eq=False)
@@ -48,21 +72,17 @@ class Resources:
         is_link[self.num_dies : self.num_dies + len(self.links)] = True
         return is_link
 
-    def traffic(self, moved: FloatArray, busy: FloatArray) -> Traffic:
-        """Split the bytes of each account, [accounts], and the busy seconds of each resource by kind, as copies."""
+    def traffic(self, accounts: Accounts) -> Traffic:
+        """Return the bytes and busy seconds of all resources by kind."""
         dies, ends = self.num_dies, self.num_dies + len(self.links)
-        first, second = moved[: len(busy)], moved[len(busy) :]
         return Traffic(
-            hbm_read=first[:dies].copy(),
-            hbm_written=second[:dies].copy(),
-            llc_read=first[ends:].copy(),
-            link_data=first[dies:ends].copy(),
-            link_request=second[dies:ends].copy(),
-            link_busy=busy[dies:ends].copy(),
+            hbm_read=accounts.moved[:dies],
+            hbm_written=accounts.also_moved[:dies],
+            llc_read=accounts.moved[ends:],
+            link_data=accounts.moved[dies:ends],
+            link_request=accounts.also_moved[dies:ends],
+            link_busy=accounts.busy[dies:ends],
         )
-
-
-Stage = tuple[int, float, int, float]  # resource, share, account, s until the next stage
 
 
 class TransferTable(NamedTuple):
@@ -70,31 +90,19 @@ class TransferTable(NamedTuple):
 
     Attributes
     ----------
-    resource, share, account, after
-        Of each stage: the resource it uses, bytes per byte of the transfer, the account of these bytes, and seconds
-        from its end until the next stage begins, [rows, longest].
-    length
-        Number of stages, [rows].
-    before
-        Seconds before the first stage, [rows].
-    latency
-        All seconds in which no resource is used, [rows].
+    stages
+        `STAGE` records, [rows, longest].
+    rows
+        `ROW` records, [rows].
     """
 
-    resource: IntArray
-    share: FloatArray
-    account: IntArray
-    after: FloatArray
-    length: IntArray
-    before: FloatArray
-    latency: FloatArray
+    stages: npt.NDArray[Any]
+    rows: npt.NDArray[Any]
 
 
 def build_table(rows: int, longest: int) -> TransferTable:
     """Return a table of zeros."""
-    shape = (rows, longest)
-    stages = (np.zeros(shape, kind) for kind in (np.int64, np.float64, np.int64, np.float64))
-    return TransferTable(*stages, np.zeros(rows, np.int64), np.zeros(rows), np.zeros(rows))
+    return TransferTable(np.zeros((rows, longest), STAGE), np.zeros(rows, ROW))
 
 
 def link_table(resources: Resources, paths: IntArray, latency: FloatArray, link_latency: FloatArray) -> TransferTable:
@@ -111,11 +119,11 @@ def link_table(resources: Resources, paths: IntArray, latency: FloatArray, link_
     """
     used = paths >= 0
     table = build_table(len(paths), max(1, paths.shape[1]))
-    width = slice(0, paths.shape[1])
-    table.resource[:, width] = table.account[:, width] = np.where(used, resources.num_dies + paths, 0)
-    table.share[:, width] = used
-    table.after[:, width] = np.where(used, link_latency[paths], 0.0) if len(link_latency) else 0.0
-    return table._replace(length=used.sum(axis=1), latency=latency)
+    stages = table.stages[:, : paths.shape[1]]
+    stages["resource"], stages["share"] = np.where(used, resources.num_dies + paths, 0), used
+    stages["after"] = np.where(used, link_latency[paths], 0.0) if len(link_latency) else 0.0
+    table.rows["length"], table.rows["latency"] = used.sum(axis=1), latency
+    return table
 
 
 class ReadTable:
@@ -149,7 +157,7 @@ class ReadTable:
             row = self._num_rows
             self._rows[int(hit), int(copy), source, die] = row
             self._num_rows += 1
-            if row == len(self._table.length):
+            if row == len(self._table.rows):
                 self._table = TransferTable(*(np.concatenate([each, np.zeros_like(each)]) for each in self._table))
             self._fill(row, source, die, copy, hit)
         return row
@@ -163,36 +171,29 @@ class ReadTable:
 
     def _fill(self, row: int, source: int, die: int, copy: bool, hit: bool) -> None:
         stages, before = self._stages(source, die, copy, hit)
-        for k, (resource, share, account, after) in enumerate(stages):
-            self._table.resource[row, k], self._table.share[row, k] = resource, share
-            self._table.account[row, k], self._table.after[row, k] = account, after
-        self._table.length[row], self._table.before[row] = len(stages), before
-        self._table.latency[row] = self._latency[int(hit), source, die]
+        self._table.stages[row, : len(stages)] = stages
+        self._table.rows[row] = (len(stages), before, self._latency[int(hit), source, die])
 
-    def _stages(self, source: int, die: int, copy: bool, hit: bool) -> tuple[list[Stage], float]:
-        """Return resource, share, account and seconds after each stage, and the seconds before the first one."""
-        wafer, resources = self._wafer, len(self.resources.capacity)
-        stages: list[Stage] = []
+    def _stages(self, source: int, die: int, copy: bool, hit: bool) -> tuple[list[Any], float]:
+        """Return the stages of a read, and the seconds before the first one."""
+        wafer, data, stages = self._wafer, (False, False), list[Any]()
         before, access = 0.0, self._access[int(hit)]
         for link in wafer.routes[die, source].tolist():
             if link < 0:
                 break
-            at, share, latency = wafer.num_dies + link, float(wafer.link_request[link]), float(wafer.link_latency[link])
+            share, latency = float(wafer.link_request[link]), float(wafer.link_latency[link])
             if share > 0:
-                stages.append((at, share, resources + at, latency))
+                stages.append((wafer.num_dies + link, share, True, True, latency))
             else:
                 before += latency
         if stages:
-            at, share, account, after = stages[-1]
-            stages[-1] = (at, share, account, after + access)
+            stages[-1] = (*stages[-1][:-1], stages[-1][-1] + access)
         else:
             before += access
-        server = resources - wafer.num_dies + source if hit else source
-        stages.append((server, 1.0, server, 0.0))
+        stages.append((len(self.resources.capacity) - wafer.num_dies + source if hit else source, 1.0, *data, 0.0))
         for link in wafer.routes[source, die].tolist():
             if link >= 0:
-                at = wafer.num_dies + link
-                stages.append((at, 1.0, at, float(wafer.link_latency[link])))
+                stages.append((wafer.num_dies + link, 1.0, *data, float(wafer.link_latency[link])))
         if copy:
-            stages.append((die, 1.0, resources + die, 0.0))
+            stages.append((die, 1.0, True, False, 0.0))
         return stages, before

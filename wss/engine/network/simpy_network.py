@@ -9,7 +9,7 @@ import simpy
 from simpy.events import EventPriority
 
 from wss.engine.network.base import Network
-from wss.records import FloatArray
+from wss.engine.network.resources import Accounts
 
 # SimPy serves equal times by priority, then in scheduling order. The network advances after the dies have computed, and
 # before they take turns; it looks ahead after all of that.
@@ -35,8 +35,8 @@ class SimpyNetwork:
         self._look_ahead_soon()
         return self._transfers[transfer]
 
-    def accounts(self) -> tuple[FloatArray, FloatArray]:
-        """Return the bytes of each account and the busy seconds of each resource so far."""
+    def accounts(self) -> Accounts:
+        """Return what each resource has carried so far."""
         return self._network.accounts()
 
     def _look_ahead_soon(self) -> None:

@@ -9,8 +9,8 @@ import numpy as np
 import simpy
 
 from wss.engine.network.base import Network, NetworkModel
-from wss.engine.network.compiled import CompiledModel, run_transfers
-from wss.engine.network.resources import Resources, TransferTable, link_table
+from wss.engine.network.compiled import CompiledModel, plain, run_transfers
+from wss.engine.network.resources import Accounts, Resources, TransferTable, link_table
 from wss.engine.network.simpy_network import SimpyNetwork
 from wss.engine.specs import NetworkSpec
 from wss.hardware.wafer import Wafer
@@ -79,8 +79,8 @@ def network_share(spec: NetworkSpec, wafer: Wafer) -> PhaseModel:
 
     def share(way: PhaseRoutes, nbytes: FloatArray) -> PhaseResult:
         table = link_table(resources, way.paths, way.latency, wafer.link_latency)
-        finish, moved, busy = transfer_all(model, table, nbytes, np.zeros(len(nbytes)))
-        traffic = resources.traffic(moved, busy)
+        finish, accounts = transfer_all(model, table, nbytes, np.zeros(len(nbytes)))
+        traffic = resources.traffic(accounts)
         return PhaseResult(float(finish.max()), traffic.link_data, traffic.link_busy)
 
     return share
@@ -88,23 +88,23 @@ def network_share(spec: NetworkSpec, wafer: Wafer) -> PhaseModel:
 
 def transfer_all(
     model: NetworkModel, table: TransferTable, nbytes: FloatArray, start: FloatArray
-) -> tuple[FloatArray, FloatArray, FloatArray]:
+) -> tuple[FloatArray, Accounts]:
     """Run transfers of *nbytes*, each over its own row of *table*, from its *start*, s; [transfers] each.
 
     Those that start together are issued in order of index. A transfer that uses no resource ends when it starts.
 
     Returns
     -------
-    tuple of arrays
-        When each ends, s, [transfers]; bytes of each account, [accounts]; busy seconds of each resource, [resources].
+    tuple
+        When each ends, s, [transfers], and what each resource has carried.
     """
     order, idle = np.argsort(start, kind="stable"), float(start.max())
     if isinstance(model, CompiledModel):
         state = model.state(table, nbytes, idle)
-        run_transfers(state, start, order)
-        return state.transfers.finish, state.transfers.moved, state.transfers.busy
+        run_transfers(plain(state), start, order)
+        return np.array(state.transfers["finish"]), state.accounts
     network = model.start(table, nbytes, idle)
-    return _run_on_simpy(network, table, start, order), *network.accounts()
+    return _run_on_simpy(network, table, start, order), network.accounts()
 
 
 def _run_on_simpy(network: Network, table: TransferTable, start: FloatArray, order: IntArray) -> FloatArray:
@@ -119,7 +119,7 @@ def _run_on_simpy(network: Network, table: TransferTable, start: FloatArray, ord
         end.callbacks.append(lambda event: finish.__setitem__(transfer, event.value))
 
     for transfer in order.tolist():
-        if table.length[transfer] > 0:
+        if table.rows[transfer]["length"] > 0:
             begin = env.timeout(float(start[transfer]), transfer)
             assert begin.callbacks is not None
             begin.callbacks.append(issue)
