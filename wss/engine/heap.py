@@ -28,7 +28,7 @@ class Heap(NamedTuple):
         `EVENT` records; the first *count* are used, [capacity].
     """
 
-    count: IntArray
+    count: IntArray  # type: ignore[assignment]  # numba needs named tuples, whose method it hides
     events: npt.NDArray[Any]
 
 

@@ -47,8 +47,8 @@ class Turns:
         if now < following <= now * (1.0 + TIE):
             self._call(following - now)
             return
-        for *_, put in sorted(self._stores, key=lambda store: store[:2]):
-            put()
+        for store in sorted(self._stores, key=lambda store: store[:2]):
+            store[2]()
         self._stores.clear()
         for number in sorted(self._waiting):
             self._waiting.pop(number).succeed()

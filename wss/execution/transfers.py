@@ -228,6 +228,6 @@ def _finish(scenario: Scenario, network: str, chunk: float, window: int, duplex:
     resources = Resources(np.full(len(links), scenario.bandwidth), 0, links)
     paths = np.where(np.arange(scenario.paths.shape[1]) < scenario.lengths[:, None], scenario.paths, -1)
     each = np.full(len(links), scenario.latency)
-    table = link_table(resources, paths, scenario.lengths * scenario.latency, each)
+    table = link_table(resources, paths, np.multiply(scenario.lengths, scenario.latency), each)
     finish, accounts = transfer_all(specs[network].model(resources), table, scenario.nbytes, scenario.start)
     return finish, accounts.busy

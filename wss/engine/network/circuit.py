@@ -7,16 +7,18 @@ that is idle meanwhile (no backfill). With half duplex, both directions of a lin
 
 from __future__ import annotations
 
+from typing import Any
+
 import numba
 import numpy as np
+import numpy.typing as npt
 
 from wss.engine.network.resources import Resources
-from wss.engine.network.state import NetworkState
 from wss.engine.specs import CircuitSpec
 
 
-def prepare_circuits(state: NetworkState, resources: Resources, spec: CircuitSpec) -> NetworkState:
-    """Write to the resources what a transfer achieves of each, and which is held for it."""
+def prepare_circuits(records: npt.NDArray[Any], resources: Resources, spec: CircuitSpec) -> None:
+    """Write to the `RESOURCE` records of *resources* what a transfer achieves of each, and which is held for it."""
     dies = resources.num_dies
     shares = np.where(resources.is_link, spec.link_share, 1.0)
     shares[:dies] = spec.hbm_share
@@ -25,8 +27,7 @@ def prepare_circuits(state: NetworkState, resources: Resources, spec: CircuitSpe
         number = {tuple(link): dies + i for i, link in enumerate(resources.links.tolist())}
         for (a, b), resource in number.items():
             held[resource] = min(resource, number[b, a])
-    state.resources["held"], state.resources["achieved"] = held, resources.capacity * shares
-    return state
+    records["held"], records["achieved"] = held, resources.capacity * shares
 
 
 @numba.njit(cache=True, nogil=True)

@@ -15,7 +15,7 @@ from wss.engine.network.circuit import issue_circuit, prepare_circuits
 from wss.engine.network.fluid import TIE, advance_fluid, issue_fluid, next_fluid
 from wss.engine.network.packet import advance_packets, issue_packets, next_packets, prepare_packets
 from wss.engine.network.resources import Accounts, Resources, TransferTable
-from wss.engine.network.state import NetworkState, build_state
+from wss.engine.network.state import NetworkState, build_resources, build_state
 from wss.engine.specs import CircuitSpec, FluidSpec, PacketSpec
 from wss.records import FloatArray, IntArray
 
@@ -95,16 +95,16 @@ class CompiledModel:
     """A compiled network over *resources*."""
 
     def __init__(self, spec: FluidSpec | PacketSpec | CircuitSpec, resources: Resources) -> None:
-        self._spec, self._resources = spec, resources
+        self._spec, self._records = spec, build_resources(resources)
         self.in_turns = isinstance(spec, PacketSpec)
+        if isinstance(spec, CircuitSpec):
+            prepare_circuits(self._records, resources, spec)
 
     def state(self, table: TransferTable, nbytes: FloatArray, idle: float) -> NetworkState:
         """Return the state of an idle network; see `wss.engine.network.base.NetworkModel.start`."""
         spec = self._spec
-        state = build_state(_KINDS[type(spec)], self._resources, table, nbytes)
-        if isinstance(spec, PacketSpec):
-            return prepare_packets(state, spec, idle)
-        return prepare_circuits(state, self._resources, spec) if isinstance(spec, CircuitSpec) else state
+        state = build_state(_KINDS[type(spec)], self._records, table, nbytes)
+        return prepare_packets(state, spec, idle) if isinstance(spec, PacketSpec) else state
 
     def start(self, table: TransferTable, nbytes: FloatArray, idle: float) -> CompiledNetwork:
         """Return an idle network; see `wss.engine.network.base.NetworkModel.start`."""

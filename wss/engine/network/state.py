@@ -101,7 +101,7 @@ class NetworkState(NamedTuple):
     waiting: IntArray
     work: IntArray
     used: IntArray
-    count: IntArray
+    count: IntArray  # type: ignore[assignment]
     clock: FloatArray
 
     @property
@@ -110,12 +110,17 @@ class NetworkState(NamedTuple):
         return Accounts(*(np.array(self.resources[name]) for name in ("moved", "also_moved", "busy")))
 
 
-def build_state(kind: int, resources: Resources, table: TransferTable, nbytes: FloatArray) -> NetworkState:
-    """Return an idle network of the *kind* for transfers of *nbytes*, [transfers]."""
-    transfers = np.zeros(len(nbytes), TRANSFER)
-    transfers["nbytes"], transfers["finish"] = nbytes, np.inf
+def build_resources(resources: Resources) -> npt.NDArray[Any]:
+    """Return `RESOURCE` records of idle *resources*, [resources]."""
     records = np.zeros(len(resources.capacity), RESOURCE)
     records["capacity"], records["head"], records["end_tick"] = resources.capacity, -1, -1.0
+    return records
+
+
+def build_state(kind: int, resources: npt.NDArray[Any], table: TransferTable, nbytes: FloatArray) -> NetworkState:
+    """Return an idle network of the *kind* over records of *resources*, for transfers of *nbytes*, [transfers]."""
+    transfers = np.zeros(len(nbytes), TRANSFER)
+    transfers["nbytes"], transfers["finish"] = nbytes, np.inf
     flowing, waiting, work = (np.zeros(len(nbytes), np.int64) for _ in range(3))
     return NetworkState(
         events=build_heap(0),
@@ -123,12 +128,12 @@ def build_state(kind: int, resources: Resources, table: TransferTable, nbytes: F
         stages=table.stages,
         rows=table.rows,
         transfers=transfers,
-        resources=records,
+        resources=resources.copy(),
         chunks=np.zeros(0, CHUNK),
         flowing=flowing,
         waiting=waiting,
         work=work,
-        used=np.zeros(len(records), np.int64),
+        used=np.zeros(len(resources), np.int64),
         count=np.zeros(3, np.int64),
         clock=np.array([0.0, np.inf]),
     )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 import numpy as np
 import simpy
@@ -113,7 +113,7 @@ def _run_on_simpy(network: Network, table: TransferTable, start: FloatArray, ord
     on_clock = SimpyNetwork(env, network)
 
     def issue(begin: simpy.Event) -> None:
-        transfer = int(begin.value)
+        transfer = cast("int", begin.value)
         end = on_clock.transfer(transfer, transfer)
         assert end.callbacks is not None
         end.callbacks.append(lambda event: finish.__setitem__(transfer, event.value))
