@@ -11,8 +11,8 @@ from kit.runs import SMALL
 
 from wss.config import load
 from wss.config.experiment import TraceFile
-from wss.engine import NETWORKS, AllToAll, AllToAllSpec
-from wss.engine.alltoall import at_nodes
+from wss.engine.alltoall import AllToAll, at_nodes
+from wss.engine.specs import NETWORKS, AllToAllSpec
 from wss.errors import ConfigError
 from wss.execution import lockstep, run
 from wss.hardware import build

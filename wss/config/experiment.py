@@ -231,8 +231,9 @@ def _check_network(document: Document, given: dict[str, Any], defaults: dict[str
             least = model.expert_bytes(precision) / MOST_CHUNKS
             what = f"cuts an expert into {chunks:.0f} chunks, {MOST_CHUNKS} at most; give {least:.0f} B or more"
             document.fault(("network", "chunk"), what)
-    if given.get("engine") == "compiled" and isinstance(network, PacketSpec):
-        document.fault(("engine",), "'compiled' lacks the packet network; give engine: auto or another network")
+    if given.get("engine") == "compiled" and network is not None and type(network) not in NETWORKS.values():
+        what = f"'compiled' is for the networks {', '.join(NETWORKS)}, not {type(network).__name__}; give engine: auto"
+        document.fault(("engine",), what)
 
 
 def _check_seeds(document: Document, given: dict[str, Any], defaults: dict[str, Any]) -> None:

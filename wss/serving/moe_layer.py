@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import replace
 from typing import Any, ClassVar
 
@@ -15,7 +14,7 @@ from wss.engine.layer_compiled import compiled_layer
 from wss.engine.llc import Llcs
 from wss.engine.network.compiled import CompiledModel
 from wss.engine.work import LayerWork, PrefetchPlan, WaferNetwork
-from wss.errors import CapacityError, ConfigError
+from wss.errors import CapacityError
 from wss.hardware import GEMMS, Wafer
 from wss.memory.copies import ExpertCopies
 from wss.memory.expert_map import ExpertMap
@@ -66,7 +65,8 @@ class MoeLayerExecutor:
         self._shape = (model.hidden_size, model.moe_intermediate_size, die, peak_of(precision), model.matrices)
         self._network = WaferNetwork(wafer, experiment.network)
         self._exchange = exchange_of(experiment, wafer)
-        self._simulate = _engine(experiment, self._network)
+        is_compiled = experiment.engine != "simpy" and isinstance(self._network.model, CompiledModel)
+        self._simulate = compiled_layer if is_compiled else simulate_layer
         self._costs = costs_of(experiment, wafer)
         known = known_to(experiment, wafer, policy, seen, self._costs)
         placed = placed_by(policy, known, wafer, self._ask)
@@ -245,22 +245,6 @@ def exchange_of(experiment: Experiment, wafer: Wafer) -> AllToAll | None:
     if dispatch is None:
         return None
     return AllToAll(dispatch, experiment.network, wafer, model.hidden_size, model.top_k)
-
-
-def _engine(experiment: Experiment, network: WaferNetwork) -> Callable[[WaferNetwork, Llcs, LayerWork], LayerRun]:
-    """Return the function that simulates layer runs.
-
-    Raises
-    ------
-    ConfigError
-        If the experiment requires compiled code and the network is not compiled.
-    """
-    if experiment.engine != "simpy" and isinstance(network.model, CompiledModel):
-        return compiled_layer
-    if experiment.engine == "compiled":
-        kind = type(experiment.network).__name__
-        raise ConfigError(f"engine: compiled is for fluid, packet and circuit, not {kind}; give engine: auto")
-    return simulate_layer
 
 
 def room_of(placed: IntArray, experiment: Experiment, wafer: Wafer) -> FloatArray:

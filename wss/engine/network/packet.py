@@ -56,7 +56,7 @@ def issue_packets(network, now, index):  # type: ignore[no-untyped-def]
 def next_packets(network, horizon):  # type: ignore[no-untyped-def]
     """Serve chunks before *horizon*, up to the next end of a transfer; return its time, or *horizon* if none ends."""
     _start(network)
-    slot = _serve(network, np.rint(horizon * network.clock[0]), network.work[:0])
+    slot = _serve(network, horizon, np.rint(horizon * network.clock[0]), network.work[:0])
     if slot >= 0:
         return network.chunks[slot].time
     return horizon if network.events.count[0] > 0 else np.inf
@@ -66,7 +66,7 @@ def next_packets(network, horizon):  # type: ignore[no-untyped-def]
 def advance_packets(network, now, ended):  # type: ignore[no-untyped-def]
     """Serve chunks up to *now*, write the transfers that ended to *ended* [transfers], and return their number."""
     _start(network)
-    return _serve(network, np.rint(now * network.clock[0]) + 1.0, ended)
+    return _serve(network, now, np.rint(now * network.clock[0]) + 1.0, ended)
 
 
 @numba.njit(cache=True, nogil=True)
@@ -101,11 +101,12 @@ def _send(transfer, index, chunks):  # type: ignore[no-untyped-def]
 
 
 @numba.njit(cache=True, nogil=True)
-def _serve(network, limit, ended):  # type: ignore[no-untyped-def]
+def _serve(network, now, limit, ended):  # type: ignore[no-untyped-def]
     """Serve the events of ticks below *limit*.
 
-    The transfers that end are written to *ended*, [transfers], and their number is returned. If it is empty, the events
-    are served until a transfer ends; then its last chunk is returned, -1 if none ends.
+    The transfers that end are written to *ended*, [transfers], and their number is returned; none ends after *now*,
+    whose tick is the last one. If it is empty, the events are served until a transfer ends; then its last chunk is
+    returned, -1 if none ends.
     """
     heap, stages, chunks, resources = network.events, network.stages, network.chunks, network.resources
     ticks, num_ended = network.clock[0], 0
@@ -119,16 +120,16 @@ def _serve(network, limit, ended):  # type: ignore[no-untyped-def]
                 if last and ended.size == 0:
                     return slot
                 transfer.arrived += 1
-                now = chunks[slot].time
+                arrival = chunks[slot].time
                 pop(heap)
                 if last:
-                    transfer.finish = now
+                    transfer.finish = min(arrival, now)
                     ended[num_ended] = index
                     num_ended += 1
                 if transfer.sent == transfer.chunks:
                     continue
                 slot = _send(transfer, index, chunks)
-                chunks[slot].time = now + network.rows[transfer.row].before
+                chunks[slot].time = arrival + network.rows[transfer.row].before
                 if network.rows[transfer.row].before > 0.0:
                     push(heap, np.rint(chunks[slot].time * ticks), slot)
                     continue
