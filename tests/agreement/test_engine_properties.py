@@ -188,6 +188,6 @@ def test_whole_runs_agree_in_every_policy(name, wafer, network):
 
 def test_the_compiled_engine_refuses_a_network_of_a_plug_in():
     config = ROOT / "configs" / "qwen3_235b.yaml"
-    with pytest.raises(ConfigError, match="engine: 'compiled' is for the networks fluid, packet, circuit, not OneByOne"):
+    with pytest.raises(ConfigError, match="is for the networks fluid, packet, circuit, not OneByOne"):
         replace(load(config, ["engine=compiled"]), network=OneByOne())
     assert load(config, ["engine=compiled", "network=packet"]).engine == "compiled"

@@ -51,8 +51,7 @@ def test_one_read_alone_in_small_chunks_is_nearly_fluid(source, die):
     plan = plan_of((0, die, 1, source))
     fluid = simulate(wafer, plan, 88e6).time
     wide, narrow = (
-        run_layer(PacketSpec(window=window), wafer, plan, 88e6, np.zeros(1), 1).time
-        for window in (256, 32)
+        run_layer(PacketSpec(window=window), wafer, plan, 88e6, np.zeros(1), 1).time for window in (256, 32)
     )
     assert fluid * (1 - 1e-12) <= wide <= fluid * 1.02
     assert (narrow > 1.5 * fluid) == (wafer.hops[source, die] == 4)
@@ -86,10 +85,7 @@ def test_circuits_hold_and_half_duplex_holds_both_ways():
     """Reads of 1 MB at 1 MB/us either way over one link: side by side, or one after another."""
     wafer = wafer_of((1, 2), hbm=10 * MB / US, link=MB / US, hop=0.0, start=0.0)
     plan = plan_of((0, 1, 1, 0), (1, 0, 1, 1))
-    times = [
-        run_layer(CircuitSpec(duplex=duplex), wafer, plan, MB, np.zeros(2), 2).time
-        for duplex in ("full", "half")
-    ]
+    times = [run_layer(CircuitSpec(duplex=duplex), wafer, plan, MB, np.zeros(2), 2).time for duplex in ("full", "half")]
     assert times == pytest.approx([1 * US, 2 * US])
 
 

@@ -161,6 +161,26 @@ def test_sharing_by_bytes_takes_about_what_max_min_and_packets_take(mesh):
         assert slow[::2] == pytest.approx([1, 1], rel=1e-9)
 
 
+def test_sharing_max_min_is_what_reads_do():
+    """Dies 0 and 1 of three in a row send 1 and 3 bytes to die 2, over one link of 1 B/us, and die 0 sends 2 to die 1.
+
+    Max-min: each has 0.5 B/us of its link until 2 us, when the 1 byte is there; 2 bytes are left at 2 us on one link
+    and 1 on the other, so the phase ends after 4 us, when the busiest link has carried all.
+    """
+    wafer = wafer_of((1, 3), link=1e6, hop=0.0)
+    flows = build_routes(wafer, np.array([0, 1, 0]), np.array([2, 2, 1])), np.array([1.0, 3.0, 2.0])
+    assert network_share(FluidSpec(), wafer)(*flows).end == pytest.approx(4e-6)
+    spec = AllToAllSpec(sharing="max_min")
+    plan = one_each(np.array([3, 5, 40]))
+    found = AllToAll(spec, FluidSpec(), wafer, 1024, 1).run(plan)
+    source, die = (array.ravel() for array in np.indices((3, 3)))
+    order = [i for i in range(9) if source[i] != die[i]]
+    sent = plan.tokens[die[order]] / 3 * 1024
+    expected = network_share(FluidSpec(), wafer)(build_routes(wafer, source[order], die[order]), sent)
+    assert found.dispatch == pytest.approx(expected.end)
+    check_exchange(plan, found, wafer)
+
+
 @pytest.fixture
 def small(tmp_path):
     path = tmp_path / "small.yaml"

@@ -262,6 +262,10 @@ def test_what_the_papers_physics_does_not_read_is_refused(setting):
         ({"trace": replace(SYNTH, drift_at=0)}, "trace.synth.drift_share: 0.6 changes nothing: nothing drifts"),
         ({"trace": replace(SYNTH, groups=1)}, "trace.synth.group_limit: 2 changes nothing: there is one group"),
         ({"dispatch": AllToAllSpec(once_per="expert", counting="exact")}, "dispatch.counting: 'exact' changes nothing"),
+        (
+            {"dispatch": AllToAllSpec(sharing="max_min"), "network": PacketSpec()},
+            "dispatch.sharing: 'max_min' changes nothing: only flows that go directly over the fluid network",
+        ),
         ({"faults": FaultSpec(seed=4)}, "faults.seed: 4 changes nothing: without a yield below 1 no die is drawn dead"),
         ({"faults": FaultSpec(dies=((0, 0),), seed=3)}, "faults.seed: 3 changes nothing: without a yield below 1"),
         ({"policies": (Policy(name="base", allocation=Chunked(), caching=Lfu()),)}, "policies.0.caching: changes"),

@@ -27,7 +27,6 @@ from wss.metrics.traffic import check_conservation
 from wss.policies import POLICIES
 from wss.policies.allocation.basic import Algorithm1
 from wss.policies.balanced.policy import Balanced
-from wss.policies.prefetching import NoPrefetch
 from wss.report.link_maps import KINDS, is_port, ports_of
 from wss.report.report import read_results, write_report
 from wss.serving.placement import costs_of
@@ -161,16 +160,18 @@ def test_packets_carry_every_byte(layer_run):
     check_conservation(plan, run, SYSTEMS[shape], EXPERT)
 
 
+NETWORK = {"fluid": "fluid", "circuit": "circuit", "packet": "{kind: packet, chunk: 4 MiB}"}
+
+
 def is_in_both_engines(policy, network):
-    """Compiled code does not prefetch, and circuits leave no idle shares of links for moves in the background."""
-    in_background = getattr(policy.rebalancing, "how", "blocking") == "background"
-    return policy.prefetching == NoPrefetch() and not (in_background and network == "circuit")
+    """Circuits leave no idle shares of links for moves in the background."""
+    return getattr(policy.rebalancing, "how", "blocking") != "background" or network != "circuit"
 
 
-@pytest.mark.parametrize("network", ["fluid", "circuit"])
+@pytest.mark.parametrize("network", ["fluid", "circuit", "packet"])
 def test_every_policy_runs_alike_in_both_engines(config, network):
     policies = f"policies=[{', '.join(name for name in POLICIES if is_in_both_engines(POLICIES[name], network))}]"
-    results = [run(load(config, [policies, f"network={network}", f"engine={engine}"])) for engine in TWINS]
+    results = [run(load(config, [policies, f"network={NETWORK[network]}", f"engine={engine}"])) for engine in TWINS]
     for ours, theirs in zip(*(result.ledgers for result in results), strict=True):
         for a, b in zip(ours.rows, theirs.rows, strict=True):
             assert (a.policy, a.step, a.layer, a.hops) == (b.policy, b.step, b.layer, b.hops)

@@ -13,7 +13,7 @@ from typing import Any
 
 from wss.config.document import Place
 from wss.engine.paper.machine import SHARES
-from wss.engine.specs import NETWORKS
+from wss.engine.specs import NETWORKS, FluidSpec
 from wss.hardware import WAFERS, FaultSpec, SwitchedSpec, WaferSpec
 from wss.models import MODELS
 from wss.policies import ALLOCATIONS, PLACEMENTS, CopyRules, Policy
@@ -162,6 +162,15 @@ RULES: tuple[Rule, ...] = (
         lambda values: values.get("dispatch") is not None and values["dispatch"].once_per == "expert",
         "a token that is sent once for each expert is counted by its experts",
         ({"dispatch": type("Default", (), {"counting": "expected"})},),
+    ),
+    Rule(
+        ("dispatch.sharing",),
+        lambda values: (
+            values.get("dispatch") is not None
+            and (not isinstance(values.get("network"), FluidSpec) or values["dispatch"].once_per == "node")
+        ),
+        "only flows that go directly over the fluid network share links in proportion or max-min fairly",
+        ({"dispatch": type("Default", (), {"sharing": "proportional"})},),
     ),
 )
 

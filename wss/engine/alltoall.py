@@ -84,7 +84,7 @@ class AllToAll:
     Raises
     ------
     ConfigError
-        If `sharing` or `once_per` does not fit the network, or if `once_per` is "node" and the wafer has no nodes.
+        If `once_per` is "node" and the wafer has no nodes, or the network is not fluid.
     """
 
     def __init__(self, dispatch: AllToAllSpec, network: NetworkSpec, wafer: Wafer, hidden: int, top_k: int) -> None:
@@ -151,16 +151,11 @@ def _nodes_of(dispatch: AllToAllSpec, network: NetworkSpec, wafer: Wafer) -> Int
         return None
     if not isinstance(network, FluidSpec):
         raise ConfigError("dispatch: once_per: node needs the fluid network; give network: fluid")
-    if dispatch.sharing != "proportional":
-        raise ConfigError("dispatch: once_per: node shares links in proportion; leave sharing out")
     return nodes
 
 
 def _phase_model(dispatch: AllToAllSpec, network: NetworkSpec, wafer: Wafer) -> PhaseModel:
     """Return how the flows of a phase share links."""
-    fluid = isinstance(network, FluidSpec)
-    if dispatch.sharing == "max_min" and not fluid:
-        raise ConfigError("dispatch: sharing: max_min is for network: fluid; leave it out")
-    if dispatch.sharing == "max_min" or not fluid:
+    if dispatch.sharing == "max_min" or not isinstance(network, FluidSpec):
         return network_share(network, wafer)
     return lambda way, nbytes: proportional_share(way, way.loads(nbytes, wafer.num_links), wafer)
