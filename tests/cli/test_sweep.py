@@ -417,17 +417,23 @@ def test_a_damaged_expected_file_is_one_line(checked, damage):
 def test_a_figure_that_was_not_written_is_named(checked):
     path, folder = checked
     other = folder / "other.yaml"
-    other.write_text("name: tiny\n" + path.read_text() + "check: {figures: [speedup, speed]}\n")
+    other.write_text("name: tiny\n" + path.read_text() + "check: {figures: [speedup, prefill_hops]}\n")
     done = invoke(
         "check", other, "--workers", 1, "--out", folder / "a", "--expected", folder / "expected" / "tiny.json"
     )
-    assert "check.figures has 'speed', and the expected figures are decode_time_s, hops, speedup" in str(done.exception)
+    assert "check.figures has 'prefill_hops', and the expected figures are decode_time_s, hops, speedup" in str(
+        done.exception
+    )
 
 
 def test_a_figure_that_is_none_is_refused(tmp_path):
+    """A name that is no figure before the sweep is run, a figure that not all rows have after it."""
     path = sweep_file(tmp_path, FEW + "check: {figures: [speed]}\n")
     done = invoke("check", path, "--workers", 1, "--out", tmp_path / "a", "--update")
-    assert "'speed' is no figure of every point" in str(done.exception)
+    assert "check.figures.0: 'speed' is no figure; did you mean 'speedup'" in str(done.exception)
+    path = sweep_file(tmp_path, FEW + "check: {figures: [moved_bytes]}\n")
+    done = invoke("check", path, "--workers", 1, "--out", tmp_path / "a", "--update")
+    assert "'moved_bytes' is no figure of every point" in str(done.exception)
 
 
 def test_a_sweep_given_to_run_is_told_so(tmp_path):

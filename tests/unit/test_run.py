@@ -13,7 +13,7 @@ from wss.cli import cli
 from wss.config import load
 from wss.errors import CapacityError, ConfigError, TraceError
 from wss.execution import run
-from wss.metrics.summary import gini
+from wss.metrics.measures import gini
 from wss.policies.allocation.basic import Home
 from wss.policies.validation import ask
 from wss.report import to_json, write_results

@@ -17,10 +17,9 @@ from wss.execution.memory_use import check_memory
 from wss.execution.provenance import summary_of
 from wss.execution.replications import by_seed, part_of
 from wss.execution.runner import Executor, build_executors, build_routing_history, counts_tokens, notes_of, replay_of
-from wss.metrics.by_layer import link_utilization
+from wss.metrics.measures import link_utilization
 from wss.metrics.replications import over_seeds
 from wss.metrics.sampling import Sample
-from wss.metrics.summary import name_link
 from wss.serving.placement import RoutingHistory
 from wss.workload.request import Progress
 
@@ -146,7 +145,7 @@ def _links(executor: Executor, wafer: hardware.Wafer, sample: Sample | None) -> 
     decode = sum(row.time_s for row in ledger.decode)
     begin, end = ([wafer.place(at) or (None, None) for at in ends] for ends in wafer.links.T.tolist())
     return {
-        "link": [name_link(wafer, link) for link in range(wafer.num_links)],
+        "link": [wafer.link_name(link) for link in range(wafer.num_links)],
         "source_x": [x for x, _ in begin],
         "source_y": [y for _, y in begin],
         "target_x": [x for x, _ in end],

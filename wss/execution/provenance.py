@@ -7,16 +7,13 @@ from collections.abc import Sequence
 from importlib.metadata import version
 from typing import Any
 
-import numpy as np
-
 from wss import __version__
 from wss.config import Experiment
 from wss.config.dependencies import outside_of
 from wss.hardware import Wafer
-from wss.metrics import Ledger, summarise
-from wss.metrics.by_layer import Figure, by_layer, link_utilization
+from wss.metrics import Ledger, Totals, summarise
+from wss.metrics.figures import Value
 from wss.metrics.sampling import Sample
-from wss.metrics.summary import name_link
 from wss.serving.moe_layer import MoeLayerExecutor
 from wss.serving.paper_layer import PaperLayer
 from wss.traces import RoutingSource
@@ -36,27 +33,13 @@ def summary_of(
     sample: Sample | None = None,
 ) -> dict[str, Any]:
     """Return summary.json of one seed; with a *sample* of the layers, figures are estimates for all layers."""
-    all_layers = len(replay.layers) == len(experiment.model.moe_layers)
-    tokens = sum(replay.tokens(step) for step in range(1, batch.steps + 1))
-    figures = {
-        executor.ledger.policy: summarise(executor.ledger, wafer, tokens if all_layers else None)
-        for executor in executors
-    }
-    for executor in executors:
-        figures[executor.ledger.policy]["placement_load_correlation"] = executor.placement_correlation
-    is_artifact = experiment.physics == "paper"
-    if is_artifact:
-        for executor in executors:
-            own = figures[executor.ledger.policy]
-            own["throughput_paper_tokens_per_s"] = experiment.batch * 128 / own["decode_time_s"]
-            own["hbm_excess_bytes"] = max(0.0, executor.excess_bytes)
-    baseline = figures[experiment.baseline]["decode_time_s"]
+    is_paper = experiment.physics == "paper"
     common = {
         "model": experiment.model.name,
         "wafer": experiment.wafer.name,
         "physics": experiment.physics,
-        "network": "circuit" if is_artifact else experiment.network_kind,
-        "gemm": "paper" if is_artifact else experiment.gemm,
+        "network": "circuit" if is_paper else experiment.network_kind,
+        "gemm": "paper" if is_paper else experiment.gemm,
         "precision": str(experiment.precision),
         "synthetic": batch.meta.synthetic,
         "batch": experiment.batch,
@@ -65,14 +48,13 @@ def summary_of(
         "layers_total": len(experiment.model.moe_layers),
         "steps_run": batch.steps,
         "baseline": experiment.baseline,
+        **({} if sample is None else {"layers_sampled": list(sample.layers)}),
     }
-    if sample is not None:
-        common["layers_sampled"] = list(sample.layers)
-        for name, estimates in _estimates(
-            experiment, [executor.ledger for executor in executors], wafer, sample, tokens
-        ).items():
-            figures[name].update(estimates)
-    runs = [{"policy": name, **common, "speedup": baseline / f["decode_time_s"], **f} for name, f in figures.items()]
+    for executor in executors:
+        executor.ledger.sample, executor.ledger.placement_correlation = sample, executor.placement_correlation
+        executor.ledger.excess_bytes = executor.excess_bytes if is_paper else None
+    figures = _figures(experiment, [executor.ledger for executor in executors], wafer, batch, replay)
+    runs = [{"policy": policy, **common, **_row(own)} for policy, own in figures.items()]
     packages = ("networkx", "numba", "numpy", "pyarrow", "simpy")
     return {
         "schema": SCHEMA,
@@ -108,25 +90,28 @@ def _dead(wafer: Wafer) -> dict[str, Any]:
     return {"dies": [list(die) for die in dies], "links": [[list(a), list(b)] for a, b in links]}
 
 
-def _estimates(
-    experiment: Experiment, ledgers: list[Ledger], wafer: Wafer, sample: Sample, tokens: int
-) -> dict[str, dict[str, Any]]:
-    """Return, for each policy, estimates for all layers with their 95% intervals."""
-    all_layers = len(experiment.model.moe_layers)
-    by_policy = {ledger.policy: by_layer(ledger, wafer, sample, all_layers, tokens) for ledger in ledgers}
-    baseline = by_policy[experiment.baseline]["decode_time_s"].above
-    found: dict[str, dict[str, Any]] = {}
-    for ledger in ledgers:
-        own = by_policy[ledger.policy]
-        time = own["decode_time_s"].above
-        if experiment.physics == "paper":
-            own["throughput_paper_tokens_per_s"] = Figure(np.full(len(time), experiment.batch * 128 / all_layers), time)
-        estimates = {"speedup": sample.speedup(baseline, time)}
-        estimates |= {key: sample.estimate(*figure) for key, figure in own.items()}
-        used = link_utilization(ledger, wafer, sample)
-        found[ledger.policy] = {
-            **{key: value for key, (value, _, _) in estimates.items()},
-            "busiest_link": name_link(wafer, int(used.argmax())) if used.any() else None,
-            "ci95": {key: [low, high] for key, (_, low, high) in estimates.items()},
-        }
-    return found
+def _figures(
+    experiment: Experiment, ledgers: Sequence[Ledger], wafer: Wafer, batch: Batch, replay: RoutingSource
+) -> dict[str, dict[str, Value]]:
+    """Return the figures of each policy."""
+
+    def totals(ledger: Ledger, baseline: Totals | None) -> Totals:
+        return Totals(
+            ledger=ledger,
+            wafer=wafer,
+            tokens=sum(replay.tokens(step) for step in range(1, batch.steps + 1)),
+            batch=experiment.batch,
+            layers_total=len(experiment.model.moe_layers),
+            baseline=baseline,
+        )
+
+    baseline = next(totals(ledger, None) for ledger in ledgers if ledger.policy == experiment.baseline)
+    every = [baseline if ledger is baseline.ledger else totals(ledger, baseline) for ledger in ledgers]
+    return {own.ledger.policy: summarise(own) for own in every}
+
+
+def _row(figures: dict[str, Value]) -> dict[str, Any]:
+    """Return figures as in summary.json."""
+    intervals = {name: list(figure.layers) for name, figure in figures.items() if figure.layers}
+    row = {name: figure.value for name, figure in figures.items()}
+    return row | ({"ci95": intervals} if intervals else {})

@@ -44,6 +44,8 @@ class Ledger:
         self._bounds = Bounds(model, wafer, precision, gemm)
         self.seed = 0  # seed of the run
         self.sample: Sample | None = None  # the sampled layers; None if all layers are run
+        self.placement_correlation: float | None = None  # of the loads behind the placement and those served
+        self.excess_bytes: float | None = None  # bytes beyond the usable HBM; None if these are not allowed
         self.rebalances: int | None = None  # number of rebalances; None if the policy does not rebalance
 
     @property

@@ -13,10 +13,10 @@ from collections.abc import Sequence
 from statistics import fmean, stdev
 from typing import Any
 
+from wss.metrics.figures import facts
+
 Row = dict[str, Any]
 Interval = list[float]
-
-FACTS = ("batch", "unique_requests", "layers_run", "layers_total", "steps_run", "kernels")  # describe the run itself
 
 
 def over_seeds(rows: Sequence[Row]) -> Row:
@@ -35,7 +35,7 @@ def over_seeds(rows: Sequence[Row]) -> Row:
             continue
         if not all(_is_number(other) for other in values):
             found[key] = value if alike else None
-        elif key in FACTS and alike:
+        elif key in facts() and alike:
             found[key] = value
         else:
             found[key], over[key] = _mean([float(other) for other in values])

@@ -15,8 +15,7 @@ from wss.errors import OutputError
 from wss.files import exchange, json_text, parse_json, part_in, reason_of, settle
 from wss.hardware import Wafer
 from wss.metrics import Ledger
-from wss.metrics.by_layer import link_utilization
-from wss.metrics.summary import name_link
+from wss.metrics.measures import link_utilization
 from wss.reading import read_plain
 from wss.records import LayerRow
 
@@ -140,7 +139,7 @@ def _links(ledgers: Sequence[Ledger], wafer: Wafer) -> pa.Table:
     """Return a row for each link, policy and seed."""
     links = range(wafer.num_links)
     ends = {
-        "link": pa.array([name_link(wafer, link) for link in links], pa.string()),
+        "link": pa.array([wafer.link_name(link) for link in links], pa.string()),
         "source_die": pa.array([_die(wafer, 0, link) for link in links], pa.int64()),
         "target_die": pa.array([_die(wafer, 1, link) for link in links], pa.int64()),
     }

@@ -3,33 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Literal
 
 from wss.escaping import for_terminal
+from wss.metrics import figures
+from wss.metrics.figures import Figure
 from wss.units import show
 
-COLUMNS: tuple[tuple[str, str], ...] = (
-    ("policy", "policy"),
-    ("step mean", "step_time_mean_s"),
-    ("p99", "step_time_p99_s"),
-    ("tokens/s", "throughput_tokens_per_s"),
-    ("speedup", "speedup"),
-    ("hops", "hops"),
-    ("link bytes", "link_bytes"),
-    ("busiest link", "max_link_utilization"),
-    ("DRAM local", "local_read_bytes"),
-    ("remote", "remote_read_bytes"),
-    ("written", "local_write_bytes"),
-    ("imbalance", "imbalance"),
-    ("x bound", "bound_ratio"),
-)
-
-EXCHANGE: tuple[tuple[str, str], ...] = (("exchange", "exchange_share"),)  # if token activations are exchanged
-PLANNING: tuple[tuple[str, str], ...] = (("planning", "planning_time_s"),)  # if planning time is charged
-MOVES: tuple[tuple[str, str], ...] = (("moved", "moved_bytes"), ("for it", "rebalance_time_s"))  # if experts migrate
-
-FACTORS = ("speedup", "imbalance", "bound_ratio")
-SHARES = ("max_link_utilization", "exchange_share")
+QUANTITIES: dict[str, Literal["time", "size"]] = {"s": "time", "B": "size"}
 INTERVALS = {"ci95": "95%, layers", "ci95_seeds": "95%, seeds"}
 
 
@@ -38,15 +19,13 @@ def run_table(summary: dict[str, Any], order: Sequence[str]) -> str:
     runs = {run["policy"]: run for run in summary["runs"]}
     first = runs[order[0]]
     moves = any("rebalances" in run for run in runs.values())
-    waits = any("planning_time_s" in run for run in runs.values())
-    more = ((EXCHANGE, "exchange_share" in first), (PLANNING, waits), (MOVES, moves))
-    columns = (*COLUMNS, *(column for found, shown in more if shown for column in found))
-    cells = [[heading for heading, _ in columns]]
+    columns = [figure for figure in figures.FIGURES if figure.run and any(figure.name in run for run in runs.values())]
+    cells = [["policy", *(figure.run for figure in columns)]]
     for policy in order:
         run = runs[policy]
-        cells.append([_cell(key, run.get(key)) for _, key in columns])
+        cells.append([policy, *(_cell(figure, run.get(figure.name)) for figure in columns)])
         cells += [
-            [f"  {said}", *(_interval(key, run, kind) for _, key in columns[1:])]
+            [f"  {said}", *(_interval(figure, run, kind) for figure in columns)]
             for kind, said in INTERVALS.items()
             if kind in run
         ]
@@ -68,34 +47,32 @@ def aligned(cells: Sequence[Sequence[str]], left: int = 1) -> str:
     return "\n".join(lines)
 
 
-def _cell(key: str, value: Any) -> str:
+def _cell(figure: Figure, value: Any) -> str:
     """Return a figure as text."""
     if value is None:
         return "-"
-    if key in ("rebalance_time_s", "planning_time_s") or (key.endswith("_s") and key.startswith("step_time")):
-        return show(value, "time") if value else "0"
-    if key.endswith("_bytes"):
-        return show(value, "size") if value else "0"
-    if key in FACTORS:
+    if figure.unit in QUANTITIES:
+        return show(value, QUANTITIES[figure.unit]) if value else "0"
+    if figure.unit == "x":
         return f"{value:.2f}x"
-    if key in SHARES:
+    if figure.unit == "share":
         return f"{100 * value:.1f}%"
     return f"{value:,.0f}" if isinstance(value, int | float) else str(value)
 
 
-def _interval(key: str, run: dict[str, Any], kind: str) -> str:
+def _interval(figure: Figure, run: dict[str, Any], kind: str) -> str:
     """Return the interval of a figure: both ends for ratios, for others half its width relative to the figure."""
-    low, high = run[kind].get(key, (None, None))
-    value = run.get(key)
+    low, high = run[kind].get(figure.name, (None, None))
+    value = run.get(figure.name)
     if low is None or value is None:
         return "-"
-    if key in FACTORS:
+    if figure.unit == "x":
         return f"[{low:.2f}, {high:.2f}]"
-    if key in SHARES:
+    if figure.unit == "share":
         return f"[{100 * low:.1f}%, {100 * high:.1f}%]"
     half = max(high - value, value - low)
     if not value:
-        return f"to {_cell(key, half)}" if half else "±0%"
+        return f"to {_cell(figure, half)}" if half else "±0%"
     return f"±{100 * half / value:.1f}%"
 
 
