@@ -165,7 +165,7 @@ def test_rows_are_those_of_a_run(tmp_path):
     (tmp_path / "one.yaml").write_text(
         "\n".join(line[2:] if line.startswith("  ") else "" for line in TINY.splitlines())
     )
-    runs = {r["policy"]: r for r in run(load(tmp_path / "one.yaml", ["batch=16", "seed=1"])).summary["runs"]}
+    runs = {r["policy"]: r for r in run(load(tmp_path / "one.yaml", ["batch=16", "seed=1"])).to_dict()["runs"]}
     rows = [
         row
         for row in csv.DictReader((out / "results.csv").read_text().splitlines())
@@ -252,7 +252,7 @@ def test_sampled_layers_carry_their_intervals(tmp_path):
     (tmp_path / "one.yaml").write_text(
         "\n".join(line[2:] if line.startswith("  ") else "" for line in path.read_text().splitlines())
     )
-    runs = {r["policy"]: r for r in run(load(tmp_path / "one.yaml", ["seed=0"])).summary["runs"]}
+    runs = {r["policy"]: r for r in run(load(tmp_path / "one.yaml", ["seed=0"])).to_dict()["runs"]}
     for row in csv.DictReader((out / "results.csv").read_text().splitlines()):
         own = runs[row["policy"]]
         for figure in ("speedup", "decode_time_s", "hops"):

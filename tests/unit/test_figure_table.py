@@ -11,7 +11,6 @@ from wss.execution import run
 from wss.metrics import figures
 from wss.metrics.figures import Figure, Value
 from wss.metrics.measures import ratio
-from wss.report import run_table
 from wss.report.sweep_folder import read_sweep, sweep_table
 from wss.sweeps.check import Moved, expected_of
 
@@ -38,7 +37,7 @@ def test_names_are_distinct():
 def test_a_run_has_no_figure_that_is_not_in_the_table(tmp_path):
     path = tmp_path / "small.yaml"
     path.write_text(SMALL, encoding="utf-8")
-    for row in run(load(path, ["steps=1"])).summary["runs"]:
+    for row in run(load(path, ["steps=1"])).to_dict()["runs"]:
         assert set(row) <= {figure.name for figure in figures.FIGURES}
 
 
@@ -46,16 +45,16 @@ def test_a_new_row_is_in_the_summary_and_in_the_table_of_a_run(new_row, tmp_path
     path = tmp_path / "small.yaml"
     path.write_text(SMALL, encoding="utf-8")
     result = run(load(path))
-    for own, ledger in zip(result.summary["runs"], result.ledgers, strict=True):
+    for own, ledger in zip(result.to_dict()["runs"], result.ledgers, strict=True):
         share = sum(row.mean_die_time_s for row in ledger.decode) / sum(row.time_s for row in ledger.decode)
         assert own["mean_die_share"] == pytest.approx(share, rel=1e-12)
         assert own["mean_die_share"] == pytest.approx(1 / own["imbalance"], rel=1e-12)
-    assert "mean die" in run_table(result.summary, ["base"])
+    assert "mean die" in result.table()
 
 
 def test_a_new_row_is_estimated_where_layers_are_sampled(new_row):
     settings = ["layers.sample=4", "batch=16", "steps=1", "policies=[base, ep]"]
-    (own, _) = run(load(ROOT / "configs" / "gpt_oss_20b.yaml", settings)).summary["runs"]
+    (own, _) = run(load(ROOT / "configs" / "gpt_oss_20b.yaml", settings)).to_dict()["runs"]
     low, high = own["ci95"]["mean_die_share"]
     assert 0 < low < own["mean_die_share"] < high < 1.5
 

@@ -18,7 +18,6 @@ from wss.execution.layers import draw_layers
 from wss.execution.runner import replay_of
 from wss.metrics.figures import FIGURES
 from wss.metrics.sampling import LEAST, Sample, Stratum, draw
-from wss.report import run_table
 from wss.traces import TraceReader, write_trace
 from wss.traces.synthetic.spec import synth_meta, synthesise
 from wss.traces.synthetic.tables import layer_shares
@@ -63,7 +62,7 @@ def whole(config):
 
 
 def by_policy(result):
-    return {own["policy"]: own for own in result.summary["runs"]}
+    return {own["policy"]: own for own in result.to_dict()["runs"]}
 
 
 @pytest.mark.slow
@@ -209,7 +208,7 @@ def test_every_figure_is_for_all_layers_and_has_its_interval(config, whole):
     """Where no copies are kept, a layer runs in a sample just as it does among all."""
     path, settings = config
     result = run(load(path, [*settings, "layers={sample: 8}"]))
-    assert result.summary["provenance"]["config"]["layers"] == {"sample": 8}
+    assert result.to_dict()["provenance"]["config"]["layers"] == {"sample": 8}
     rows = {ledger.policy: ledger.rows for ledger in whole.ledgers}
     for ledger in result.ledgers:
         own = by_policy(result)[ledger.policy]
@@ -226,13 +225,13 @@ def test_every_figure_is_for_all_layers_and_has_its_interval(config, whole):
         for key, (low, high) in own["ci95"].items():
             assert 0 <= low <= own[key] <= high
     assert by_policy(result)["base"]["ci95"]["speedup"] == [1, 1]
-    assert all("ci95" not in own for own in whole.summary["runs"])
+    assert all("ci95" not in own for own in whole.to_dict()["runs"])
 
 
 def test_no_fewer_than_all_layers_is_all_layers(config, whole):
     path, settings = config
     for count in (24, 25):
-        assert run(load(path, [*settings, f"layers.sample={count}"])).summary["runs"] == whole.summary["runs"]
+        assert run(load(path, [*settings, f"layers.sample={count}"])).to_dict()["runs"] == whole.to_dict()["runs"]
 
 
 def test_sampled_layers_have_their_share_of_the_room_for_copies(config):
@@ -289,9 +288,8 @@ def test_the_papers_physics_can_be_sampled():
 
 def test_the_table_shows_the_interval_and_says_what_is_estimated(config):
     path, settings = config
-    summary = run(load(path, [*settings, "layers.sample=8", "policies=[base, ep]"])).summary
-    own = next(each for each in summary["runs"] if each["policy"] == "ep")
-    table = run_table(summary, ["base", "ep"])
+    result = run(load(path, [*settings, "layers.sample=8", "policies=[base, ep]"]))
+    own, table = by_policy(result)["ep"], result.table()
     low, high = own["ci95"]["speedup"]
     lines = [line.split() for line in table.splitlines()]
     row = next(number for number, line in enumerate(lines) if line and line[0] == "ep")

@@ -183,8 +183,8 @@ def test_every_policy_runs_alike_in_both_engines(config, network):
 
 def test_every_policy_runs_over_packets(config):
     result = run(load(config, [f"policies=[{', '.join(POLICIES)}]", "network={kind: packet, chunk: 1 MiB}", "steps=1"]))
-    assert all(own["bound_ratio"] > 1 - 1e-9 for own in result.summary["runs"])
-    assert len(result.summary["runs"]) == len(POLICIES)
+    assert all(own["bound_ratio"] > 1 - 1e-9 for own in result.to_dict()["runs"])
+    assert len(result.to_dict()["runs"]) == len(POLICIES)
 
 
 def test_the_nearest_die_is_a_link_away_on_a_mesh_and_two_behind_a_switch():
@@ -229,7 +229,7 @@ def test_qwen3_in_fp16_fits_eight_h100s_with_room_for_copies(tmp_path):
         "{model: qwen3_235b, wafer: h100_nvl8, trace: {synth: qwen3_235b}, batch: 64, steps: 1, layers: [3],"
         " policies: [ep, {name: dup, preset: dup, placement: {kind: popular, extra: 3}}], baseline: ep}"
     )
-    runs = {own["policy"]: own for own in run(load(path)).summary["runs"]}
+    runs = {own["policy"]: own for own in run(load(path)).to_dict()["runs"]}
     assert runs["ep"]["hbm_peak_bytes"] == pytest.approx(94 * 16 * EXPERT, rel=0.01)
     assert runs["dup"]["hbm_peak_bytes"] > 94 * 19 * EXPERT
     with pytest.raises(CapacityError, match="deepseek-ai/DeepSeek-V3 in fp16 does not fit h100_nvl8"):

@@ -43,7 +43,7 @@ VARIED, TO = "varied", "to"  # columns for the varied axis, and its label
 CENTRE = "-"  # in both, if nothing is varied
 TAKEN = {VARIED, TO, "policy", "task", "baseline", "speedup", "hops", "kernels", "link", "utilization"}
 TAKEN |= {"estimated_utilization", "seeds_run"}
-TAKEN |= {f"{end}_{axis}" for end in ("source", "target") for axis in "xy"}
+TAKEN |= {f"{end}_{axis}" for end in ("source", "target") for axis in ("x", "y", "die")}
 
 Label = str | int | float | bool
 

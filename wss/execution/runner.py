@@ -5,19 +5,17 @@ from __future__ import annotations
 import dataclasses
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any
 
 from wss import hardware
 from wss.config import Experiment
 from wss.config.experiment import LayerSample, TraceFile
 from wss.execution.layers import draw_layers
 from wss.execution.memory_use import check_memory
-from wss.execution.provenance import summary_of
+from wss.execution.provenance import provenance_of
 from wss.execution.replications import by_seed, over_all, part_of
+from wss.execution.result import Result, policy_results
 from wss.hardware import Wafer
-from wss.metrics import Ledger
 from wss.policies import Policy
 from wss.serving.moe_layer import MoeLayerExecutor
 from wss.serving.paper_layer import PaperLayer
@@ -32,16 +30,6 @@ Executor = MoeLayerExecutor | PaperLayer
 
 def _quiet(what: str, done: int, total: int) -> None:
     """Ignore progress."""
-
-
-@dataclass(frozen=True, eq=False, kw_only=True)
-class Result:
-    """Result of a run: the content of summary.json, and the ledgers behind it, by seed, then policy name."""
-
-    summary: dict[str, Any]
-    ledgers: tuple[Ledger, ...]
-    wafer: Wafer
-    notes: tuple[str, ...]
 
 
 def build_executors(
@@ -138,15 +126,7 @@ def run(experiment: Experiment, progress: Progress = _quiet) -> Result:
     """
     parts = by_seed(experiment)
     results = [_run(part, part_of(progress, number, len(parts))) for number, part in enumerate(parts)]
-    if len(parts) == 1:
-        return results[0]
-    summary = over_all(experiment, [result.summary for result in results])
-    return Result(
-        summary=summary,
-        ledgers=tuple(ledger for result in results for ledger in result.ledgers),
-        wafer=results[0].wafer,
-        notes=tuple(summary["provenance"]["notes"]),
-    )
+    return results[0] if len(parts) == 1 else over_all(experiment, results)
 
 
 def _run(experiment: Experiment, progress: Progress) -> Result:
@@ -172,8 +152,10 @@ def _run(experiment: Experiment, progress: Progress) -> Result:
         "cpu_s": time.process_time() - cpu,
         "planning": {executor.ledger.policy: executor.planning for executor in executors},
     }
-    for executor in executors:
-        executor.ledger.seed, executor.ledger.sample = experiment.seed, sample
-    notes = notes_of(asked, wafer, batch, replay, executors)
-    summary = summary_of(asked, batch, replay, executors, wafer, notes, times, sample)
-    return Result(summary=summary, ledgers=tuple(executor.ledger for executor in executors), wafer=wafer, notes=notes)
+    runs = {run.policy: run for run in policy_results(experiment, batch, replay, executors, wafer, sample)}
+    return Result(
+        experiment=asked,
+        runs={policy.name: runs[policy.name] for policy in asked.policies},
+        notes=notes_of(asked, wafer, batch, replay, executors),
+        provenance=provenance_of(asked, batch, wafer, times),
+    )

@@ -6,7 +6,7 @@ of docs/results.md.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import KW_ONLY, dataclass
 from typing import Any, Literal, NamedTuple
 
@@ -226,6 +226,14 @@ FIGURES: tuple[Figure, ...] = (
            Measure(lambda totals: max(0.0, totals.ledger.excess_bytes or 0.0)), only=_is_paper),
 )
 # fmt: on
+
+
+def plain(values: Mapping[str, Value]) -> dict[str, Any]:
+    """Return figures as a row of summary.json; ``ci95`` and ``ci95_seeds`` have the intervals by name."""
+    row = {name: each.value for name, each in values.items()}
+    layers = {name: list(each.layers) for name, each in values.items() if each.layers}
+    seeds = {name: list(each.seeds) for name, each in values.items() if each.seeds}
+    return row | ({"ci95": layers} if layers else {}) | ({"ci95_seeds": seeds} if seeds else {})
 
 
 def by_name() -> dict[str, Figure]:

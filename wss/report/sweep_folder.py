@@ -18,19 +18,12 @@ from wss.files import parse_json, write_whole
 from wss.metrics import figures
 from wss.metrics.figures import FORMATS, Figure
 from wss.reading import read_plain
+from wss.report.tables import LINKS
 from wss.report.terminal import aligned
 from wss.traces.parquet import MOST_KEPT, read_table
 
 Rows = Sequence[dict[str, Any]]
 AGAIN = "make room and run the same command again"
-LINKS = {  # the columns of links.parquet besides the labels
-    "link": pa.string(),
-    **dict.fromkeys(("source_x", "source_y", "target_x", "target_y"), pa.int64()),
-    **dict.fromkeys(
-        ("bytes", "data_bytes", "request_bytes", "activation_bytes", "busy_s", "utilization", "estimated_utilization"),
-        pa.float64(),
-    ),
-}
 SWEEP_SCHEMA = "wss-sweep/2"
 INTERVALS = {"ci95": "", "ci95_seeds": "seeds_"}  # over layers, over seeds: key in a row, and prefix of column names
 
@@ -87,7 +80,7 @@ def _links(links: Iterable[tuple[dict[str, Any], dict[str, list[Any]]]]) -> pa.T
     labels, parts = [], []
     for own, columns in links:
         labels.append(own)
-        parts.append(pa.table([pa.array(values, LINKS[name]) for name, values in columns.items()], list(columns)))
+        parts.append(pa.table([pa.array(columns[name], kind) for name, kind in LINKS.items()], list(LINKS)))
     repeated = _table(labels).take(np.repeat(np.arange(len(parts)), [len(part) for part in parts]))
     whole = pa.concat_tables(parts).combine_chunks()
     return pa.table(dict(zip([*repeated.column_names, *whole.column_names], [*repeated, *whole], strict=True)))

@@ -14,17 +14,17 @@ import shutil
 import subprocess
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import wss
 from wss.config.sweep_file import Sweep
 from wss.errors import ConfigError, did_you_mean
+from wss.execution.provenance import PACKAGES, versions
 from wss.files import parse_json
 from wss.metrics.figures import by_name
 from wss.reading import read_plain
-from wss.sweeps.tasks import PACKAGES, Task, hash_of, identity
+from wss.sweeps.tasks import Task, hash_of, identity
 
 SCHEMA = "wss-expected/1"
 RENEW = "python -m wss check "
@@ -86,7 +86,7 @@ def expected_of(sweep: Sweep, identity: str, rows: Sequence[dict[str, Any]], fil
         "wss": wss.__version__,
         "commit": _commit(),
         "python": platform.python_version(),
-        "packages": {name: version(name) for name in PACKAGES},
+        "packages": versions(),
         "values": [
             {
                 "labels": {axis: row[axis] for axis in sweep.axes},
