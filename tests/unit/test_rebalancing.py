@@ -309,7 +309,7 @@ def test_a_copy_that_gives_way_to_a_move_is_counted_once(small, how):
     (site,) = build_executors(experiment, build(experiment.wafer), [policy], build_routing_history(experiment))
     for layer_run in replay_of(experiment, [policy])[1].layer_runs():
         site.run(layer_run)
-    rows = site.ledger.rows
+    rows = site.recorder.rows
     assert sum(row.evictions for row in rows) == site._copies.evictions
     assert (sum(row.evictions for row in rows if row.phase == "rebalance") > 0) == (how == "blocking")
 

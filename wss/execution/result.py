@@ -10,8 +10,8 @@ from typing import Any
 from wss.config import Experiment
 from wss.execution.heading import heading
 from wss.hardware import Wafer
-from wss.metrics import Ledger, Totals, figures, summarise
-from wss.metrics.figures import Value, plain
+from wss.metrics import Ledger, Totals, summarise
+from wss.metrics.figures import Value, by_name, plain
 from wss.metrics.replications import over_seeds
 from wss.metrics.sampling import Sample
 from wss.report.policy_result import PolicyResult
@@ -108,38 +108,45 @@ def policy_results(
     sample: Sample | None,
 ) -> list[PolicyResult]:
     """Return the result of each policy for one seed; with a *sample* of the layers, estimates for all layers."""
+    facts, totals = _facts(experiment, batch, replay, sample), {}
     for executor in executors:
-        executor.ledger.seed, executor.ledger.sample = experiment.seed, sample
-        executor.ledger.placement_correlation = executor.placement_correlation
-        executor.ledger.excess_bytes = executor.excess_bytes if experiment.physics == "paper" else None
-    facts = _facts(experiment, batch, replay, sample)
-    every = {
-        executor.ledger.policy: Totals(
-            ledger=executor.ledger,
+        ledger = ledger_of(executor)
+        ledger.seed, ledger.sample, ledger.placement_correlation = (
+            experiment.seed,
+            sample,
+            executor.placement_correlation,
+        )
+        ledger.excess_bytes = executor.excess_bytes if experiment.physics == "paper" else None
+        totals[ledger.policy] = Totals(
+            ledger=ledger,
             wafer=wafer,
             tokens=sum(replay.tokens(step) for step in range(1, batch.steps + 1)),
             batch=experiment.batch,
             layers_total=len(experiment.model.moe_layers),
         )
-        for executor in executors
-    }
     results = []
     for executor in executors:
-        policy = executor.ledger.policy
-        baseline = None if policy == experiment.baseline else every[experiment.baseline]
-        values = {**facts, "policy": Value(policy), **summarise(replace(every[policy], baseline=baseline))}
-        own = {figure.name: values[figure.name] for figure in figures.FIGURES if figure.name in values}
+        policy = executor.recorder.policy
+        baseline = None if policy == experiment.baseline else totals[experiment.baseline]
+        values = {**facts, "policy": Value(policy), **summarise(replace(totals[policy], baseline=baseline))}
+        own = {name: values[name] for name in by_name() if name in values}
         results.append(
             PolicyResult(
                 policy=policy,
                 figures=own,
                 by_seed=(own,),
-                ledgers=(executor.ledger,),
+                ledgers=(ledger_of(executor),),
                 wafer=wafer,
                 planning=executor.planning,
             )
         )
     return results
+
+
+def ledger_of(executor: MoeLayerExecutor | PaperLayer) -> Ledger:
+    """Return the ledger that *executor* records in."""
+    assert isinstance(executor.recorder, Ledger)
+    return executor.recorder
 
 
 def _facts(experiment: Experiment, batch: Batch, replay: RoutingSource, sample: Sample | None) -> dict[str, Value]:

@@ -16,6 +16,7 @@ from wss.execution.provenance import provenance_of
 from wss.execution.replications import by_seed, over_all, part_of
 from wss.execution.result import Result, policy_results
 from wss.hardware import Wafer
+from wss.metrics import Ledger
 from wss.policies import Policy
 from wss.serving.moe_layer import MoeLayerExecutor
 from wss.serving.paper_layer import PaperLayer
@@ -36,14 +37,25 @@ def build_executors(
     experiment: Experiment, wafer: Wafer, policies: Sequence[Policy], seen: RoutingHistory
 ) -> list[MoeLayerExecutor] | list[PaperLayer]:
     """Build one executor per policy under the experiment's physics; *seen* provides routing counts to placements."""
+    ledgers = [build_ledger(experiment, wafer, policy.name) for policy in policies]
+    each = list(zip(policies, ledgers, strict=True))
     if experiment.physics == "paper":
-        return [PaperLayer(experiment, wafer, policy) for policy in policies]
-    return [MoeLayerExecutor(experiment, wafer, policy, seen) for policy in policies]
+        return [PaperLayer(experiment, wafer, policy, ledger) for policy, ledger in each]
+    return [MoeLayerExecutor(experiment, wafer, policy, seen, ledger) for policy, ledger in each]
+
+
+def build_ledger(experiment: Experiment, wafer: Wafer, policy: str) -> Ledger:
+    """Build the ledger of *policy*."""
+    if experiment.physics == "paper":
+        return Ledger(policy, experiment.model, wafer, "fp16", hardware.GEMMS["ideal"])
+    gemm, exchanges = hardware.GEMMS[experiment.gemm], experiment.dispatch is not None
+    wafer = wafer.achieving(gemm.hbm_share())
+    return Ledger(policy, experiment.model, wafer, experiment.precision, gemm, exchanges=exchanges)
 
 
 def _excess(executors: Sequence[Executor]) -> list[str]:
     """Return a note if weights and copies exceed the HBM, under physics without a capacity limit."""
-    excess = max((executor.excess_bytes, executor.ledger.policy) for executor in executors)
+    excess = max((executor.excess_bytes, executor.recorder.policy) for executor in executors)
     if excess[0] <= 0:
         return []
     return [f"no capacity limit here: weights and copies exceed the usable HBM by {excess[0]:.0f} bytes ({excess[1]})"]
@@ -150,7 +162,7 @@ def _run(experiment: Experiment, progress: Progress) -> Result:
         "start": started.isoformat(),
         "wall_s": time.perf_counter() - wall,
         "cpu_s": time.process_time() - cpu,
-        "planning": {executor.ledger.policy: executor.planning for executor in executors},
+        "planning": {executor.recorder.policy: executor.planning for executor in executors},
     }
     runs = {run.policy: run for run in policy_results(experiment, batch, replay, executors, wafer, sample)}
     return Result(
