@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
-from typing import Any
+from typing import Any, NamedTuple
 
 from wss import hardware
 from wss.config import Experiment
@@ -13,12 +13,12 @@ from wss.config.experiment import LayerSample
 from wss.execution.layers import draw_layers
 from wss.execution.memory_use import check_memory
 from wss.execution.replications import by_seed, part_of
-from wss.execution.result import merged, policy_results
+from wss.execution.result import policy_results
 from wss.execution.runner import Executor, build_executors, build_routing_history, counts_tokens, notes_of, replay_of
 from wss.metrics import Ledger
-from wss.metrics.figures import plain
+from wss.metrics.figures import Value, plain
+from wss.metrics.replications import merged
 from wss.metrics.sampling import Sample
-from wss.report.policy_result import PolicyResult
 from wss.report.tables import link_columns, mean_columns
 from wss.serving.placement import RoutingHistory
 from wss.workload.request import Progress
@@ -59,27 +59,30 @@ def simulate(experiments: Sequence[Experiment], progress: Progress) -> list[dict
     return [_task(own) for own in zip(*results, strict=True)]
 
 
-def _task(results: Sequence[tuple[PolicyResult, tuple[str, ...], dict[str, Any]]]) -> dict[str, Any]:
-    """Return the result of one experiment from the results, notes and times of its seeds."""
-    run, times = merged([result for result, _, _ in results]), [each for _, _, each in results]
-    row = plain(run.figures)
-    for intervals in (row.get("ci95", {}), row.get("ci95_seeds", {})):
-        intervals.pop("speedup", None)
+class _Seed(NamedTuple):
+    """What is kept of one policy and seed; the ledger is not, as it may be large."""
+
+    figures: Mapping[str, Value]
+    sampled: dict[str, Any] | None
+    links: dict[str, list[Any]]
+    notes: tuple[str, ...]
+    times: dict[str, Any]
+
+
+def _task(seeds: Sequence[_Seed]) -> dict[str, Any]:
+    """Return the result of one experiment from those of its seeds."""
+    figures, times = merged([seed.figures for seed in seeds]), [seed.times for seed in seeds]
+    kept = {name: value for name, value in figures.items() if name not in ("policy", "speedup", "baseline")}
     return {
-        "figures": {name: value for name, value in row.items() if name not in ("policy", "speedup", "baseline")},
-        "seeds": [
-            {"decode_time_s": result.figures["decode_time_s"].value, "sampled": _sampled(result.ledgers[0])}
-            for result, _, _ in results
-        ],
-        "links": mean_columns([link_columns(ledger, run.wafer) for ledger in run.ledgers]),
-        "notes": list(dict.fromkeys(note for _, notes, _ in results for note in notes)),
+        "figures": plain(kept),
+        "seeds": [{"decode_time_s": seed.figures["decode_time_s"].value, "sampled": seed.sampled} for seed in seeds],
+        "links": mean_columns([seed.links for seed in seeds]),
+        "notes": list(dict.fromkeys(note for seed in seeds for note in seed.notes)),
         "times": {**times[0], **{key: sum(each[key] for each in times) for key in ("kernels_cpu_s", "trace_cpu_s")}},
     }
 
 
-def _simulate(
-    experiments: Sequence[Experiment], progress: Progress
-) -> list[tuple[PolicyResult, tuple[str, ...], dict[str, Any]]]:
+def _simulate(experiments: Sequence[Experiment], progress: Progress) -> list[_Seed]:
     """Run *experiments*, all with one seed."""
     began = time.process_time()
     asked = experiments
@@ -109,7 +112,8 @@ def _simulate(
         notes = notes_of(experiment, wafer, batch, replay, [executor])
         (run,) = policy_results(experiment, batch, replay, [executor], wafer, sample)
         times = {"kernels_cpu_s": seconds, "trace_cpu_s": shared, "planning": executor.planning}
-        results.append((run, notes, times))
+        ledger = run.ledgers[0]
+        results.append(_Seed(run.figures, _sampled(ledger), link_columns(ledger, wafer), notes, times))
     return results
 
 
