@@ -29,9 +29,10 @@ from wss.metrics.measures import (
 )
 
 Interval = tuple[float, float]
-Unit = Literal["s", "B", "B hops", "count", "tokens/s", "x", "share", "number", "text"]
+Unit = Literal["s", "B", "B hops", "count", "tokens/s", "x", "share", "number", "text", "flag", "list"]
 SIGNS: dict[Unit, int] = {"s": -1, "B": -1, "B hops": -1, "tokens/s": 1}  # whether more is better, or less
 FORMATS: dict[Unit, str] = {"s": "{:.4g} s", "x": "{:.3g}x", "count": "{:,}", "share": "{:.1%}"}
+NO_NUMBERS = ("text", "flag", "list")  # units of what is not compared
 SUFFIXES = ("low", "high", "seeds_low", "seeds_high")  # of the columns of a sweep that hold the ends of intervals
 
 
@@ -137,12 +138,12 @@ FIGURES: tuple[Figure, ...] = (
     _fact("network", "text", "kind of the network"),
     _fact("gemm", "text", "GEMM model"),
     _fact("precision", "text", "precision of weights and activations"),
-    _fact("synthetic", "text", "whether the routing is synthetic"),
+    _fact("synthetic", "flag", "whether the routing is synthetic"),
     _fact("batch", "count", "requests that decode together"),
     _fact("unique_requests", "count", "how many of them are different"),
     _fact("layers_run", "count", "MoE layers that were run"),
     _fact("layers_total", "count", "MoE layers of the model"),
-    _fact("layers_sampled", "text", "absolute indices of the layers run, if layers are sampled"),
+    _fact("layers_sampled", "list", "absolute indices of the layers run, if layers are sampled"),
     _fact("steps_run", "count", "decode steps that were run"),
     _fact("seeds_run", "count", "number of seeds, if several"),
     _fact("baseline", "text", "the policy that `speedup` compares with"),
@@ -247,6 +248,6 @@ def facts() -> list[str]:
 
 
 def checkable() -> list[str]:
-    """Return the names that `wss check` compares: all figures but texts, and the ends of their intervals."""
-    names = [figure.name for figure in FIGURES if figure.unit != "text"]
+    """Return the names that `wss check` compares: figures that are numbers, and the ends of their intervals."""
+    names = [figure.name for figure in FIGURES if figure.unit not in NO_NUMBERS]
     return [*names, *(f"{name}_{suffix}" for name in names for suffix in SUFFIXES)]
