@@ -57,6 +57,7 @@ def test_a_new_row_is_estimated_where_layers_are_sampled(new_row):
     (own, _) = run(load(ROOT / "configs" / "gpt_oss_20b.yaml", settings)).to_dict()["runs"]
     low, high = own["ci95"]["mean_die_share"]
     assert 0 < low < own["mean_die_share"] < high < 1.5
+    assert own["mean_die_share"] * own["imbalance"] == pytest.approx(1, rel=1e-12)
 
 
 def test_a_new_row_is_in_a_sweep_and_in_its_check(new_row, tmp_path):
