@@ -63,7 +63,7 @@ def policies_of(histories: dict[str, str]) -> str:
 def times_of(model: str, settings: Iterable[str], histories: dict[str, str]) -> Times:
     """Return decode times, estimates for all layers where they are sampled."""
     common = ["baseline=ep", policies_of(histories), *settings]
-    runs = run(load(CONFIGS / f"{model}.yaml", common)).summary["runs"]
+    runs = run(load(CONFIGS / f"{model}.yaml", common)).to_dict()["runs"]
     times: Times = {}
     for figures in runs:
         placement, _, history = figures["policy"].partition(" by ")
@@ -204,7 +204,7 @@ def _per_token(model: str, settings: Iterable[str], histories: dict[str, str]) -
     experiment = load(CONFIGS / f"{model}.yaml", ["baseline=ep", f"policies=[ep, {made}]", *settings])
     replay = replay_of(experiment, [])[1]
     tokens = sum(replay.tokens(step) for step in range(1, replay.steps + 1))
-    runs = run(experiment).summary["runs"]
+    runs = run(experiment).to_dict()["runs"]
     return {figures["policy"]: figures["decode_time_s"] / tokens for figures in runs if figures["policy"] != "ep"}
 
 

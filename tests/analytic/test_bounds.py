@@ -8,10 +8,10 @@ from kit import contiguous, run_layer, simulate, view_of, wafer_of
 
 from wss.engine.specs import NETWORKS
 from wss.hardware import GEMMS
-from wss.metrics.bounds import Bounds, WeightLocations
+from wss.metrics.bounds import Bounds
 from wss.models import MODELS
 from wss.policies import ALLOCATIONS
-from wss.records import Plan
+from wss.records import Plan, WeightLocations
 
 MODEL = MODELS["deepseek_v3"]
 READ = 3 * 7168 * 2048 * 2 / 3.35e12

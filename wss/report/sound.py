@@ -9,13 +9,14 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.types as kinds
 
+from wss.metrics.figures import FIGURES
 from wss.report.link_maps import GPU, is_port, kind_of
 
 Row = Mapping[str, Any]
 
 LARGEST = 1e30  # of a figure
 MOST_DIES = 1024  # of a system, and so along an axis
-TEXTS = ("policy", "baseline", "model", "wafer", "network", "precision", "gemm", "physics", "busiest_link", "task")
+TEXTS = {"task", *(figure.name for figure in FIGURES if figure.unit == "text")}
 NEEDED = ("decode_time_s", "speedup")  # above zero in every row
 ENDS = ("source_x", "source_y", "target_x", "target_y")
 

@@ -18,13 +18,11 @@ from wss.errors import CapacityError
 from wss.hardware import GEMMS, Wafer
 from wss.memory.copies import ExpertCopies
 from wss.memory.expert_map import ExpertMap
-from wss.metrics import Ledger
-from wss.metrics.bounds import WeightLocations
 from wss.models.precision import peak_of, weight_bits
 from wss.policies import LayerView, Policy
 from wss.policies.prefetching import NoPrefetch
 from wss.policies.validation import checked_ahead, checked_plan, checked_wanted, sealed
-from wss.records import FloatArray, IntArray, LayerRun, Plan
+from wss.records import FloatArray, IntArray, LayerRecord, LayerRun, Plan, Recorder, WeightLocations
 from wss.serving.agreement import agreement, agreement_note, loads_behind
 from wss.serving.eviction import CheckedEviction
 from wss.serving.migration import Migration, moves_of
@@ -41,7 +39,9 @@ class MoeLayerExecutor:
 
     asking: ClassVar[type[PolicyHost]] = PolicyHost  # the contract tests substitute a stricter one
 
-    def __init__(self, experiment: Experiment, wafer: Wafer, policy: Policy, seen: RoutingHistory) -> None:
+    def __init__(
+        self, experiment: Experiment, wafer: Wafer, policy: Policy, seen: RoutingHistory, recorder: Recorder
+    ) -> None:
         model, precision = experiment.model, experiment.precision
         self._gemm = GEMMS[experiment.gemm]
         wafer = wafer.achieving(self._gemm.hbm_share())
@@ -83,8 +83,8 @@ class MoeLayerExecutor:
         self._placed, self._seen = kept, seen
         self._foresight = SignalProvider(policy, self._ask, len(self._layers), wafer.num_dies, self._future)
         self._homes = ExpertMap(kept, wafer.usable_hbm, room, self._copy_bytes, self._copies)
-        self.ledger = Ledger(policy.name, model, wafer, precision, self._gemm, exchanges=self._exchange is not None)
-        state = (self._homes, self._copies, self.ledger, self._carry, self._ask, seen)
+        self.recorder = recorder
+        state = (self._homes, self._copies, recorder, self._carry, self._ask, seen)
         self._moving = Migration(experiment, wafer, policy, self._costs, *state) if moves_of(policy) else None
 
     @property
@@ -153,13 +153,13 @@ class MoeLayerExecutor:
         lying = WeightLocations(holders=view.holders, cached=self._llcs.cached(place, len(layer_run.counts)))
         work = self._work(place, plan, compute, self._ahead(layer_run))
         outcome = self._simulate(self._network, self._llcs, work)
-        self.ledger.enter(
-            layer_run.step,
-            self._layers[layer_run.layer],
-            layer_run.counts,
-            plan,
-            compute,
-            outcome,
+        record = LayerRecord(
+            step=layer_run.step,
+            layer=self._layers[layer_run.layer],
+            counts=layer_run.counts,
+            plan=plan,
+            compute=compute,
+            run=outcome,
             where=lying,
             exchanged=None
             if self._exchange is None
@@ -168,6 +168,7 @@ class MoeLayerExecutor:
             evictions=self._copies.evictions - before,
             hbm_used=float(used.max()),
         )
+        self.recorder.layer_run(record)
         if self._moving is not None:
             self._moving.after(layer_run, outcome)
 
