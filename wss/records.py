@@ -21,6 +21,32 @@ class Routed(NamedTuple):
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
+class Batch:
+    """One step of a model: which tokens of which requests it computes; all arrays are [slots], one slot a request.
+
+    Attributes
+    ----------
+    step
+        Its index. Step 0 is the prefill of the requests that are there at the start.
+    request
+        The number of each request, each once.
+    context, new_tokens
+        Tokens of the request that were computed before, and those that this step computes.
+    is_prefill
+        Whether the new tokens belong to the prompt.
+    multiplicity
+        How many equal requests the slot stands for.
+    """
+
+    step: int
+    request: IntArray
+    context: IntArray
+    new_tokens: IntArray
+    is_prefill: BoolArray
+    multiplicity: IntArray
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
 class Plan:
     """The tasks of one MoE layer run, [tasks]; a die runs its tasks in this order.
 

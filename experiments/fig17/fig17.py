@@ -25,7 +25,7 @@ from wss import hardware
 from wss.config import Experiment, load
 from wss.engine.paper.chains_compiled import compiled_paper_layer
 from wss.engine.paper.machine import SHARES, Machine, Memories
-from wss.execution.runner import build_routing_history, replay_of
+from wss.execution.runner import build_routing_history, open_stream
 from wss.files import json_text
 from wss.metrics import Ledger
 from wss.records import FloatArray, LayerRun, Plan
@@ -113,7 +113,7 @@ def timed(experiment: Experiment) -> dict[str, Times]:
     sites = [MoeLayerExecutor(experiment, wafer, policy, seen) for policy in experiment.policies]
     for site in sites:
         site.ledger = ledgers[site.ledger.policy]
-    for layer_run in replay_of(experiment, experiment.policies)[1].layer_runs():
+    for layer_run in open_stream(experiment, experiment.policies)[1].layer_runs():
         for site in sites:
             site.run(layer_run)
     return {name: ledger.times for name, ledger in ledgers.items()}

@@ -10,7 +10,6 @@ from kit import nodes_of, plan_of, wafer_of
 from kit.runs import SMALL
 
 from wss.config import load
-from wss.config.experiment import TraceFile
 from wss.engine import NETWORKS, AllToAll, AllToAllSpec
 from wss.engine.alltoall import at_nodes
 from wss.errors import ConfigError
@@ -20,7 +19,7 @@ from wss.metrics.bounds import least_exchange
 from wss.metrics.summary import name_link
 from wss.metrics.traffic import check_exchange
 from wss.records import Routed
-from wss.traces import write_trace
+from wss.traces import TraceFile, write_trace
 from wss.traces.synthetic.spec import synth_meta, synthesise
 
 HIDDEN = 100  # elements of a token: 100 B there, 200 B back

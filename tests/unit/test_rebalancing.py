@@ -12,7 +12,7 @@ from kit.sweeps import FILES, do, sweep_file
 from wss.config import load
 from wss.errors import CapacityError
 from wss.execution import run
-from wss.execution.runner import build_executors, build_routing_history, replay_of
+from wss.execution.runner import build_executors, build_routing_history, open_stream
 from wss.hardware import build
 from wss.policies import POLICIES
 from wss.policies.placement.eplb import Eplb
@@ -308,7 +308,7 @@ def test_a_copy_that_gives_way_to_a_move_is_counted_once(small, how):
     )
     experiment = replace(load(small, ["steps=6", size]), policies=(policy,), baseline="it")
     (site,) = build_executors(experiment, build(experiment.wafer), [policy], build_routing_history(experiment))
-    for layer_run in replay_of(experiment, [policy])[1].layer_runs():
+    for layer_run in open_stream(experiment, [policy])[1].layer_runs():
         site.run(layer_run)
     rows = site.ledger.rows
     assert sum(row.evictions for row in rows) == site._copies.evictions

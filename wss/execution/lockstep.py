@@ -15,14 +15,21 @@ from wss.config.experiment import LayerSample
 from wss.execution.layers import draw_layers
 from wss.execution.memory_use import check_memory
 from wss.execution.provenance import summary_of
-from wss.execution.replications import by_seed, part_of
-from wss.execution.runner import Executor, build_executors, build_routing_history, counts_tokens, notes_of, replay_of
+from wss.execution.replications import Progress, by_seed, part_of
+from wss.execution.runner import (
+    Executor,
+    build_executors,
+    build_routing_history,
+    counts_tokens,
+    notes_of,
+    open_routing,
+    open_stream,
+)
 from wss.metrics.by_layer import link_utilization
 from wss.metrics.replications import over_seeds
 from wss.metrics.sampling import Sample
 from wss.metrics.summary import name_link
 from wss.serving.placement import RoutingHistory
-from wss.workload.request import Progress
 
 
 def check(experiment: Experiment) -> None:
@@ -92,11 +99,11 @@ def _simulate(experiments: Sequence[Experiment], progress: Progress) -> list[dic
         for experiment, wafer in zip(experiments, wafers, strict=True)
         for executor in build_executors(experiment, wafer, list(experiment.policies), seen)
     ]
-    batch, replay = replay_of(experiments[0], policies, routed=any(map(counts_tokens, experiments)))
-    total = (batch.steps + replay.has_prefill) * len(replay.layers) * len(executors)
+    batch, stream = open_stream(experiments[0], policies, routed=any(map(counts_tokens, experiments)))
+    total = stream.num_layer_runs * len(executors)
     spent = [0.0] * len(executors)
     done = 0
-    for layer_run in replay.layer_runs():
+    for layer_run in stream.layer_runs():
         for at, executor in enumerate(executors):
             start = time.process_time()
             executor.run(layer_run)
@@ -106,8 +113,8 @@ def _simulate(experiments: Sequence[Experiment], progress: Progress) -> list[dic
     shared = (time.process_time() - began - sum(spent)) / len(executors)
     results = []
     for experiment, executor, wafer, seconds in zip(asked, executors, wafers, spent, strict=True):
-        notes = notes_of(experiment, wafer, batch, replay, [executor])
-        summary = summary_of(experiment, batch, replay, [executor], wafer, notes, {}, sample)
+        notes = notes_of(experiment, wafer, batch, stream, [executor])
+        summary = summary_of(experiment, batch, stream, [executor], wafer, notes, {}, sample)
         figures = {
             key: value for key, value in summary["runs"][0].items() if key not in ("policy", "speedup", "baseline")
         }
@@ -125,7 +132,7 @@ def _simulate(experiments: Sequence[Experiment], progress: Progress) -> list[dic
 
 def _draw(experiments: Sequence[Experiment]) -> tuple[list[Experiment], Sample | None]:
     """Draw the sample of layers, if one is configured; it is common to all experiments, as they share the routing."""
-    first, sample = draw_layers(experiments[0], lambda every: replay_of(every, [])[1])
+    first, sample = draw_layers(experiments[0], open_routing)
     return [replace(experiment, layers=first.layers) for experiment in experiments], sample
 
 

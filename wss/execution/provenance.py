@@ -19,16 +19,16 @@ from wss.metrics.sampling import Sample
 from wss.metrics.summary import name_link
 from wss.serving.moe_layer import MoeLayerExecutor
 from wss.serving.paper_layer import PaperLayer
-from wss.traces import RoutingSource
-from wss.workload.request import Batch
+from wss.serving.routing_stream import RoutingStream
+from wss.workload.fixed_batch import FixedBatch
 
 SCHEMA = "wss-summary/2"
 
 
 def summary_of(
     experiment: Experiment,
-    batch: Batch,
-    replay: RoutingSource,
+    batch: FixedBatch,
+    stream: RoutingStream,
     executors: Sequence[MoeLayerExecutor | PaperLayer],
     wafer: Wafer,
     notes: tuple[str, ...],
@@ -36,8 +36,8 @@ def summary_of(
     sample: Sample | None = None,
 ) -> dict[str, Any]:
     """Return summary.json of one seed; with a *sample* of the layers, figures are estimates for all layers."""
-    all_layers = len(replay.layers) == len(experiment.model.moe_layers)
-    tokens = sum(replay.tokens(step) for step in range(1, batch.steps + 1))
+    all_layers = len(stream.layers) == len(experiment.model.moe_layers)
+    tokens = sum(count for step, count in stream.schedule.tokens.items() if step > 0)
     figures = {
         executor.ledger.policy: summarise(executor.ledger, wafer, tokens if all_layers else None)
         for executor in executors
@@ -60,8 +60,8 @@ def summary_of(
         "precision": str(experiment.precision),
         "synthetic": batch.meta.synthetic,
         "batch": experiment.batch,
-        "unique_requests": batch.num_requests,
-        "layers_run": len(replay.layers),
+        "unique_requests": stream.schedule.num_requests,
+        "layers_run": len(stream.layers),
         "layers_total": len(experiment.model.moe_layers),
         "steps_run": batch.steps,
         "baseline": experiment.baseline,

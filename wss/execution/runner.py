@@ -2,30 +2,32 @@
 
 from __future__ import annotations
 
-import dataclasses
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import partial
 from typing import Any
 
 from wss import hardware
-from wss.config import Experiment
-from wss.config.experiment import LayerSample, TraceFile
+from wss.config import Experiment, TraceFile
+from wss.config.experiment import LayerSample
 from wss.execution.layers import draw_layers
 from wss.execution.memory_use import check_memory
 from wss.execution.provenance import summary_of
-from wss.execution.replications import by_seed, over_all, part_of
+from wss.execution.replications import Progress, by_seed, over_all, part_of
 from wss.hardware import Wafer
 from wss.metrics import Ledger
 from wss.policies import Policy
 from wss.serving.moe_layer import MoeLayerExecutor
 from wss.serving.paper_layer import PaperLayer
 from wss.serving.placement import RoutingHistory, layer_indices
+from wss.serving.routing_stream import RoutingStream
+from wss.serving.scheduler import schedule_of
 from wss.serving.signals import asks_for_layers, asks_for_pairs
-from wss.traces import CountedReplay, Replay, RoutingSource, SynthReplay
-from wss.traces.zero_computation import WorkedKernels
-from wss.workload.request import Batch, Progress, made_batch, read_batch
+from wss.traces import RecordedRouting, RequestRouting, RoutingSource, SyntheticRouting
+from wss.traces.transitions import RoutingCounts
+from wss.workload.fixed_batch import FixedBatch, open_batch
 
 Executor = MoeLayerExecutor | PaperLayer
 
@@ -61,35 +63,43 @@ def _excess(executors: Sequence[Executor]) -> list[str]:
     return [f"no capacity limit here: weights and copies exceed the usable HBM by {excess[0]:.0f} bytes ({excess[1]})"]
 
 
-def replay_of(
+def open_stream(
     experiment: Experiment, policies: Sequence[Policy], *, routed: bool = False
-) -> tuple[Batch, RoutingSource]:
-    """Open the batch and return it with its replay; the replay only counts tokens if no policy uses transitions.
+) -> tuple[FixedBatch, RoutingStream]:
+    """Open the batch and its layer runs; transitions are counted only if one of *policies* uses them.
 
-    With *routed*, layer runs include the experts of each token. Zero-computation experts are left out.
+    With *routed*, layer runs include the experts of each token.
     """
-    batch, replay = _replay_of(experiment, policies, routed=routed)
-    if experiment.model.zero_experts:
-        return batch, WorkedKernels(replay, experiment.model.num_experts)
-    return batch, replay
+    trace, model, seed = experiment.trace, experiment.model, experiment.seed
+    batch, routing = open_batch(trace, model, experiment.batch, experiment.steps, seed)
+    schedule, layers = schedule_of(batch), layer_indices(experiment)
+    source: RoutingSource
+    if isinstance(trace, TraceFile):
+        source = RecordedRouting(_taken(routing), schedule.computed, layers)
+    else:
+        source = SyntheticRouting(trace, model, seed, len(batch.requests), layers)
+    counts = partial(
+        RoutingCounts,
+        len(layers),
+        model.num_choices,
+        transitions=any(map(asks_for_pairs, policies)),
+        layer_transitions=any(map(asks_for_layers, policies)),
+        routed=routed,
+        across_phases=experiment.physics == "wss",
+    )
+    return batch, RoutingStream(schedule, source, counts, model.num_experts)
 
 
-def _replay_of(experiment: Experiment, policies: Sequence[Policy], *, routed: bool) -> tuple[Batch, RoutingSource]:
-    trace, num_experts = experiment.trace, experiment.model.num_choices
-    heat, layers = any(map(asks_for_pairs, policies)), any(map(asks_for_layers, policies))
-    across = experiment.physics == "wss"
-    if not isinstance(trace, TraceFile):
-        batch = made_batch(experiment, trace)
-        source = (trace, experiment.model, experiment.seed, batch.num_requests)
-        common = (experiment.batch, batch.steps, layer_indices(experiment))
-        return batch, SynthReplay(*source, *common, across_phases=across, heat=heat, layer_heat=layers, routed=routed)
-    batch, requests = read_batch(experiment, trace)
-    common = (experiment.batch, batch.steps, layer_indices(experiment))
-    continuous = trace.replay == "continuous"
-    if not (heat or layers or continuous or routed):
-        return batch, CountedReplay(requests, len(requests), *common, num_experts)
-    replay = Replay(requests, *common, num_experts, across_phases=across, continuous=continuous, layer_heat=layers)
-    return dataclasses.replace(batch, num_requests=replay.num_requests), replay
+def open_routing(experiment: Experiment) -> RoutingStream:
+    """Open the layer runs of *experiment* without transitions."""
+    return open_stream(experiment, [])[1]
+
+
+def _taken(requests: list[RequestRouting]) -> Iterator[RequestRouting]:
+    """Yield *requests* in order, and take each from the list, so that it is freed when it has been read."""
+    requests.reverse()
+    while requests:
+        yield requests.pop()
 
 
 def counts_tokens(experiment: Experiment) -> bool:
@@ -98,8 +108,8 @@ def counts_tokens(experiment: Experiment) -> bool:
 
 
 def build_routing_history(experiment: Experiment) -> RoutingHistory:
-    """Return the routing counts for placements; the batch is replayed when one first uses them."""
-    return RoutingHistory(experiment, lambda: replay_of(experiment, [])[1])
+    """Return the routing counts for placements; the batch is opened when one first uses them."""
+    return RoutingHistory(experiment, lambda: open_routing(experiment))
 
 
 def _to_nothing(asked: Experiment, wafer: Wafer) -> list[str]:
@@ -114,13 +124,11 @@ def _to_nothing(asked: Experiment, wafer: Wafer) -> list[str]:
 
 
 def notes_of(
-    asked: Experiment, wafer: Wafer, batch: Batch, replay: RoutingSource, executors: Sequence[Executor]
+    asked: Experiment, wafer: Wafer, batch: FixedBatch, stream: RoutingStream, executors: Sequence[Executor]
 ) -> tuple[str, ...]:
     """Return notes for the reader of the results, each once; *asked* is the experiment before layers are drawn."""
-    notes = batch.notes if replay.has_prefill else (*batch.notes, "the trace has no prefill: heatmaps start empty")
-    if isinstance(replay, WorkedKernels):
-        notes = (*notes, replay.note)
-    notes = (*notes, *_to_nothing(asked, wafer))
+    cold = [] if stream.schedule.has_prefill else ["the trace has no prefill: heatmaps start empty"]
+    notes = (*batch.notes, *cold, *stream.notes, *_to_nothing(asked, wafer))
     return tuple(
         dict.fromkeys((*notes, *_excess(executors), *(note for executor in executors for note in executor.notes)))
     )
@@ -155,12 +163,11 @@ def _run(experiment: Experiment, progress: Progress) -> Result:
     check_memory(experiment, experiment.policies)
     wafer = hardware.build(experiment.wafer, experiment.faults)
     policies = sorted(experiment.policies, key=lambda policy: policy.name)
-    asked, (experiment, sample) = experiment, draw_layers(experiment, lambda every: replay_of(every, [])[1])
+    asked, (experiment, sample) = experiment, draw_layers(experiment, open_routing)
     executors = build_executors(experiment, wafer, policies, build_routing_history(experiment))
-    batch, replay = replay_of(experiment, policies, routed=counts_tokens(experiment))
-    total = (batch.steps + replay.has_prefill) * len(replay.layers) * len(executors)
-    done = 0
-    for layer_run in replay.layer_runs():
+    batch, stream = open_stream(experiment, policies, routed=counts_tokens(experiment))
+    total, done = stream.num_layer_runs * len(executors), 0
+    for layer_run in stream.layer_runs():
         for executor in executors:
             executor.run(layer_run)
             done += 1
@@ -174,6 +181,6 @@ def _run(experiment: Experiment, progress: Progress) -> Result:
     }
     for executor in executors:
         executor.ledger.seed, executor.ledger.sample = experiment.seed, sample
-    notes = notes_of(asked, wafer, batch, replay, executors)
-    summary = summary_of(asked, batch, replay, executors, wafer, notes, times, sample)
+    notes = notes_of(asked, wafer, batch, stream, executors)
+    summary = summary_of(asked, batch, stream, executors, wafer, notes, times, sample)
     return Result(summary=summary, ledgers=tuple(executor.ledger for executor in executors), wafer=wafer, notes=notes)

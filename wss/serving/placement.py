@@ -21,10 +21,11 @@ from wss.policies.views import NEEDS
 from wss.records import FloatArray, IntArray
 from wss.serving.load_history import LoadHistory, build_load_history
 from wss.serving.policy_host import PolicyHost
-from wss.traces import LayerTokens, RoutingSource
+from wss.serving.routing_stream import RoutingStream
+from wss.traces import LayerTokens
 from wss.traces.analysis.coactivation_counts import prefill_pairs
 from wss.traces.synthetic.spec import synthesise
-from wss.workload.request import made_batch, read_batch
+from wss.workload.fixed_batch import open_batch
 
 
 class RoutingHistory:
@@ -34,12 +35,12 @@ class RoutingHistory:
     ----------
     experiment
         The experiment, with its sample of layers drawn.
-    replayed
-        Replays the batch; None for zero counts, when placements are only checked.
+    open_stream
+        Opens the layer runs of the batch; None for zero counts, when placements are only checked.
     """
 
-    def __init__(self, experiment: Experiment, replayed: Callable[[], RoutingSource] | None) -> None:
-        self._experiment, self._replayed = experiment, replayed
+    def __init__(self, experiment: Experiment, open_stream: Callable[[], RoutingStream] | None) -> None:
+        self._experiment, self._open_stream = experiment, open_stream
         self._earlier: dict[LoadHistorySpec, LoadHistory] = {}
 
     def earlier(self, history: LoadHistorySpec, policy: str) -> LoadHistory:
@@ -53,7 +54,7 @@ class RoutingHistory:
 
     def load(self, needs: str) -> IntArray:
         """Return the tokens of each expert for a placement with these *needs*, [all MoE layers, experts]."""
-        if needs == "nothing" or self._replayed is None:
+        if needs == "nothing" or self._open_stream is None:
             return self._nothing
         return self._decode if needs == "decode" else self._prefill
 
@@ -62,13 +63,13 @@ class RoutingHistory:
 
         None if a placement with these *needs* does not use it.
         """
-        return self._pairs if needs == "pairs" and self._replayed is not None else None
+        return self._pairs if needs == "pairs" and self._open_stream is not None else None
 
     @cached_property
     def layer_runs(self) -> list[LayerTokens]:
         """All layer runs of the run, for oracles only; without transitions."""
-        assert self._replayed is not None
-        return list(self._replayed().layer_runs())
+        assert self._open_stream is not None
+        return list(self._open_stream().layer_runs())
 
     @property
     def _nothing(self) -> IntArray:
@@ -85,8 +86,8 @@ class RoutingHistory:
     def _counted(self, *, decode: bool) -> IntArray:
         """Return the tokens of each expert in the prefill, or in the decode steps, [all MoE layers, experts]."""
         load, places = self._nothing, layer_indices(self._experiment)
-        assert self._replayed is not None
-        for layer_run in self._replayed().layer_runs():
+        assert self._open_stream is not None
+        for layer_run in self._open_stream().layer_runs():
             if layer_run.step > 0 and not decode:
                 break
             if (layer_run.step > 0) == decode:
@@ -96,11 +97,11 @@ class RoutingHistory:
     @cached_property
     def _pairs(self) -> IntArray:
         experiment, model, places = self._experiment, self._experiment.model, layer_indices(self._experiment)
+        batch, routing = open_batch(experiment.trace, model, experiment.batch, experiment.steps, experiment.seed)
         if isinstance(experiment.trace, TraceFile):
-            held = read_batch(experiment, experiment.trace)[1][: experiment.batch]
-            requests, count = iter(held), len(held)
+            requests, count = iter(routing[: experiment.batch]), min(len(routing), experiment.batch)
         else:
-            count = made_batch(experiment, experiment.trace).num_requests
+            count = len(batch.requests)
             requests = synthesise(experiment.trace, model, experiment.seed, requests=count, decode_tokens=1)
         pairs = np.zeros((len(model.moe_layers), model.num_experts, model.num_experts), np.int64)
         found = prefill_pairs(requests, count, experiment.batch, places, model.num_choices)
