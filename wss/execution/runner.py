@@ -22,7 +22,7 @@ from wss.policies import Policy
 from wss.serving.moe_layer import MoeLayerExecutor
 from wss.serving.paper_layer import PaperLayer
 from wss.serving.placement import RoutingHistory, layer_indices
-from wss.serving.signals import asks_for_layers, asks_for_pairs
+from wss.serving.signals import reads_layer_transitions, reads_transitions
 from wss.traces import CountedReplay, Replay, RoutingSource, SynthReplay
 from wss.traces.zero_computation import WorkedKernels
 from wss.workload.request import Batch, Progress, made_batch, read_batch
@@ -76,7 +76,7 @@ def replay_of(
 
 def _replay_of(experiment: Experiment, policies: Sequence[Policy], *, routed: bool) -> tuple[Batch, RoutingSource]:
     trace, num_experts = experiment.trace, experiment.model.num_choices
-    heat, layers = any(map(asks_for_pairs, policies)), any(map(asks_for_layers, policies))
+    heat, layers = any(map(reads_transitions, policies)), any(map(reads_layer_transitions, policies))
     across = experiment.physics == "wss"
     if not isinstance(trace, TraceFile):
         batch = made_batch(experiment, trace)

@@ -14,7 +14,7 @@ from wss.config import Experiment
 from wss.hardware import WAFERS as PRESETS
 from wss.hardware import FaultSpec, Wafer
 from wss.models import ModelShape
-from wss.policies import PlacementView, Policy
+from wss.policies import Placement, PlacementView, Policy
 from wss.records import IntArray
 from wss.traces import Replay, RequestRouting
 from wss.traces.synthetic.spec import SynthSpec
@@ -142,17 +142,18 @@ def _requests(num_experts: int, *, prefill: bool) -> list[RequestRouting]:
 def replay_of(num_experts: int, *, prefill: bool = True) -> Replay:
     """Return the layer runs of the trial: those of `STEPS`, with or without the prefill, which is the first."""
     requests = _requests(num_experts, prefill=prefill)
-    return Replay(requests, BATCH, len(STEPS) - 1, (0, len(model_of(num_experts).moe_layers) - 1), num_experts)
+    layers = (0, len(model_of(num_experts).moe_layers) - 1)
+    return Replay(requests, BATCH, len(STEPS) - 1, layers, num_experts, layer_heat=True)
 
 
 @dataclass(frozen=True, kw_only=True)
-class Scattered:
+class Scattered(Placement):
     """Every expert on die e mod D and on random others, with up to three replicas per die: covers all layouts."""
 
-    def place(self, history: PlacementView, hops: IntArray) -> IntArray:
+    def place(self, view: PlacementView) -> IntArray:
         """Return the replicas, [layers, experts, dies]."""
-        experts, dies = history.num_experts, len(hops)
-        placed = np.tile(np.arange(experts)[:, None] % dies == np.arange(dies), (history.num_layers, 1, 1))
+        experts, dies = view.num_experts, view.num_dies
+        placed = np.tile(np.arange(experts)[:, None] % dies == np.arange(dies), (view.num_layers, 1, 1))
         draws = np.random.default_rng(experts)
         extra = draws.random(placed.shape) < 0.1
         replicas: IntArray = (placed | extra).astype(np.int64)
