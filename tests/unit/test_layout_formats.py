@@ -5,7 +5,7 @@ import json
 import numpy as np
 import pytest
 import yaml
-from kit import history_of, wafer_of
+from kit import placement_view, wafer_of
 
 from wss.config import load
 from wss.errors import WssError
@@ -27,11 +27,11 @@ def batch_of(experiment):
 def history(**changes):
     """Of three layers, the last two MoE, eight experts on four dies."""
     known = {"layers": (1, 2), "num_model_layers": 3, "tokens": 8} | changes
-    return history_of(WAFER, np.zeros((2, 8), np.int64), **known)
+    return placement_view(WAFER, np.zeros((2, 8), np.int64), **known)
 
 
 def placed(path):
-    return LayoutFile(path=str(path)).place(history(), WAFER.hops)
+    return LayoutFile(path=str(path)).place(history())
 
 
 def written(tmp_path, content, name="layout.json"):
@@ -213,9 +213,9 @@ def test_a_run_says_what_of_its_loads_is_left_out(tmp_path, monkeypatch):
 def test_extra_is_for_loads_alone(extra, tmp_path):
     layout = LayoutFile(path=str(written(tmp_path, MAP)), extra=extra)
     with pytest.raises(WssError, match=rf"is a layout, on which extra: {extra} has no effect; leave extra out$"):
-        layout.place(history(), WAFER.hops)
+        layout.place(history())
     loads = {"logical_count": MAP}
-    found = LayoutFile(path=str(written(tmp_path, loads)), extra=extra).place(history(), WAFER.hops)
+    found = LayoutFile(path=str(written(tmp_path, loads)), extra=extra).place(history())
     assert (found.sum(axis=1) == 2 + extra).all()
 
 

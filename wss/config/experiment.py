@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal
 from annotated_types import Ge
 
 from wss.config.document import Document
+from wss.config.plugins import BY_KIND
 from wss.config.policies import check_policies
 from wss.config.python_values import plain_number
 from wss.config.unread import not_in_paper, unread
@@ -19,17 +20,7 @@ from wss.hardware import FaultSpec, SwitchedSpec, SystemSpec, WaferSpec, faults_
 from wss.metrics.sampling import LEAST
 from wss.models import ModelShape, Precision, PrecisionName
 from wss.models.precision import peak_of, stated_activation_bytes
-from wss.policies import (
-    ALLOCATIONS,
-    CACHINGS,
-    PLACEMENTS,
-    PREDICTIONS,
-    PREFETCHINGS,
-    REBALANCINGS,
-    CopyRules,
-    LoadHistorySpec,
-    Policy,
-)
+from wss.policies import CopyRules, LoadHistorySpec, Policy
 from wss.traces.source import TraceFile
 from wss.traces.synthetic.spec import SynthSpec
 
@@ -272,8 +263,8 @@ def _kind(value: object) -> str | None:
         value
     ).__module__.startswith(("wss.hardware", "wss.models")):
         return None
-    for table in (PLACEMENTS, ALLOCATIONS, PREDICTIONS, CACHINGS, PREFETCHINGS, REBALANCINGS, NETWORKS):
-        for name, cls in table.items():
+    for seam in BY_KIND.values():
+        for name, cls in seam.classes.items():
             if type(value) is cls:
                 return name
     return f"{type(value).__module__}:{type(value).__qualname__}"

@@ -24,7 +24,7 @@ from wss.serving.paper_layer import PaperLayer
 from wss.serving.placement import RoutingHistory, layer_indices
 from wss.serving.routing_stream import RoutingStream
 from wss.serving.scheduler import schedule_of
-from wss.serving.signals import asks_for_layers, asks_for_pairs
+from wss.serving.signals import reads_layer_transitions, reads_transitions
 from wss.traces import RecordedRouting, RequestRouting, RoutingSource, SyntheticRouting
 from wss.traces.transitions import RoutingCounts
 from wss.workload.fixed_batch import FixedBatch, open_batch
@@ -82,8 +82,8 @@ def open_stream(
         RoutingCounts,
         len(layers),
         model.num_choices,
-        transitions=any(map(asks_for_pairs, policies)),
-        layer_transitions=any(map(asks_for_layers, policies)),
+        transitions=any(map(reads_transitions, policies)),
+        layer_transitions=any(map(reads_layer_transitions, policies)),
         routed=routed,
         across_phases=experiment.physics == "wss",
     )

@@ -14,7 +14,7 @@ from wss.config import Experiment
 from wss.hardware import WAFERS as PRESETS
 from wss.hardware import FaultSpec, Wafer
 from wss.models import ModelShape
-from wss.policies import PlacementView, Policy
+from wss.policies import Placement, PlacementView, Policy
 from wss.records import IntArray
 from wss.serving.routing_stream import RoutingStream
 from wss.serving.scheduler import Schedule
@@ -149,18 +149,18 @@ def stream_of(num_experts: int, *, prefill: bool = True) -> RoutingStream:
     lengths = [request.num_prefill for request in requests], [request.num_decode for request in requests]
     schedule = Schedule("static", fixed_batch(*lengths, BATCH), BATCH, len(STEPS) - 1)
     layers = (0, len(model_of(num_experts).moe_layers) - 1)
-    counts = partial(RoutingCounts, len(layers), num_experts, transitions=True)
+    counts = partial(RoutingCounts, len(layers), num_experts, transitions=True, layer_transitions=True)
     return RoutingStream(schedule, RecordedRouting(requests, schedule.computed, layers), counts, num_experts)
 
 
 @dataclass(frozen=True, kw_only=True)
-class Scattered:
+class Scattered(Placement):
     """Every expert on die e mod D and on random others, with up to three replicas per die: covers all layouts."""
 
-    def place(self, history: PlacementView, hops: IntArray) -> IntArray:
+    def place(self, view: PlacementView) -> IntArray:
         """Return the replicas, [layers, experts, dies]."""
-        experts, dies = history.num_experts, len(hops)
-        placed = np.tile(np.arange(experts)[:, None] % dies == np.arange(dies), (history.num_layers, 1, 1))
+        experts, dies = view.num_experts, view.num_dies
+        placed = np.tile(np.arange(experts)[:, None] % dies == np.arange(dies), (view.num_layers, 1, 1))
         draws = np.random.default_rng(experts)
         extra = draws.random(placed.shape) < 0.1
         replicas: IntArray = (placed | extra).astype(np.int64)
