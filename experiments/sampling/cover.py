@@ -55,9 +55,9 @@ def times_of(experiment: Experiment) -> Times:
     found = {}
     for site in sites:
         by_layer = dict.fromkeys(experiment.layers_run, 0.0)
-        for row in site.ledger.decode:
+        for row in site.recorder.decode:
             by_layer[row.layer] += row.time_s
-        found[site.ledger.policy] = np.array(list(by_layer.values()))
+        found[site.recorder.policy] = np.array(list(by_layer.values()))
     return found
 
 

@@ -63,7 +63,7 @@ def policies_of(histories: dict[str, str]) -> str:
 def times_of(model: str, settings: Iterable[str], histories: dict[str, str]) -> Times:
     """Return decode times, estimates for all layers where they are sampled."""
     common = ["baseline=ep", policies_of(histories), *settings]
-    runs = run(load(CONFIGS / f"{model}.yaml", common)).summary["runs"]
+    runs = run(load(CONFIGS / f"{model}.yaml", common)).to_dict()["runs"]
     times: Times = {}
     for figures in runs:
         placement, _, history = figures["policy"].partition(" by ")
@@ -202,9 +202,8 @@ def _per_token(model: str, settings: Iterable[str], histories: dict[str, str]) -
     """Return seconds a decode token by history, with EPLB."""
     made = ", ".join(f"{{name: {name}, preset: eplb, history: {at}}}" for name, at in histories.items())
     experiment = load(CONFIGS / f"{model}.yaml", ["baseline=ep", f"policies=[ep, {made}]", *settings])
-    decoded = open_routing(experiment).schedule.tokens
-    tokens = sum(count for step, count in decoded.items() if step > 0)
-    runs = run(experiment).summary["runs"]
+    tokens = open_routing(experiment).schedule.decode_tokens
+    runs = run(experiment).to_dict()["runs"]
     return {figures["policy"]: figures["decode_time_s"] / tokens for figures in runs if figures["policy"] != "ep"}
 
 

@@ -51,7 +51,7 @@ def test_it_agrees_with_the_papers_simulator(trace, wafer, batch):
         pytest.skip("no reference for this wafer and batch here")
     policies = sorted({r["policy"] for r in found} | {"base"})
     settings = [f"wafer={wafer}", f"batch={batch}", f"trace.path={trace}", "steps=15", f"policies={policies}"]
-    ours = {r["policy"]: r for r in run(load(CONFIG, [*ARTIFACT, *settings])).summary["runs"]}
+    ours = {r["policy"]: r for r in run(load(CONFIG, [*ARTIFACT, *settings])).to_dict()["runs"]}
     for row in found:
         own = ours[row["policy"]]
         off = own["decode_time_s"] / row["decode_time_s"] - 1
@@ -203,9 +203,9 @@ def test_it_says_by_how_much_it_exceeds_capacity():
     config = CONFIG.parent / "kimi_k2.yaml"
     result = run(load(config, ["physics=paper", "layers=[1]", "batch=64", "steps=1"]))
     weights, usable = 60 * 384 * 3 * 7168 * 2048 * 2, 25 * 72e9
-    assert result.summary["runs"][0]["hbm_excess_bytes"] >= weights - usable
+    assert result.to_dict()["runs"][0]["hbm_excess_bytes"] >= weights - usable
     assert any("exceed the usable HBM by" in note for note in result.notes)
-    assert all(r["bound_ratio"] >= 1 for r in result.summary["runs"])
+    assert all(r["bound_ratio"] >= 1 for r in result.to_dict()["runs"])
 
 
 @pytest.mark.parametrize(
@@ -242,7 +242,7 @@ def test_the_texts_variants_run_under_the_papers_physics():
     settings += ["baseline=base", "policies=[base, base_even, allo, allo_pred]"]
 
     def times(*more):
-        runs = run(load(CONFIG.with_name("deepseek_v3.yaml"), [*settings, *more])).summary["runs"]
+        runs = run(load(CONFIG.with_name("deepseek_v3.yaml"), [*settings, *more])).to_dict()["runs"]
         return {row["policy"]: row["decode_time_s"] for row in runs}
 
     usual = times()

@@ -16,7 +16,6 @@ from wss.errors import ConfigError
 from wss.execution import lockstep, run
 from wss.hardware import build
 from wss.metrics.bounds import least_exchange
-from wss.metrics.summary import name_link
 from wss.metrics.traffic import check_exchange
 from wss.records import Routed
 from wss.traces import TraceFile, write_trace
@@ -42,7 +41,7 @@ def whole(wafer, routed):
 
 
 def bytes_over(wafer, got):
-    return {name_link(wafer, link): got.link_bytes[link] for link in range(wafer.num_links) if got.link_bytes[link]}
+    return {wafer.link_name(link): got.link_bytes[link] for link in range(wafer.num_links) if got.link_bytes[link]}
 
 
 def test_two_nodes_of_two_gpus_by_hand():

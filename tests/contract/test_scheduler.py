@@ -47,9 +47,9 @@ def test_a_scheduler_of_ones_own_runs(monkeypatch):
     check_scheduler(LongestFirst)
     monkeypatch.setitem(SCHEDULERS, "static", LongestFirst)
     small = ["batch=8", "steps=3", "layers=[3]", "policies=[ep]", "baseline=ep"]
-    own = run(load(ROOT / "configs" / "deepseek_v3.yaml", small)).summary["runs"][0]
+    own = run(load(ROOT / "configs" / "deepseek_v3.yaml", small)).to_dict()["runs"][0]
     monkeypatch.undo()
-    usual = run(load(ROOT / "configs" / "deepseek_v3.yaml", small)).summary["runs"][0]
+    usual = run(load(ROOT / "configs" / "deepseek_v3.yaml", small)).to_dict()["runs"][0]
     assert own["decode_time_s"] != usual["decode_time_s"]
     assert own["unique_requests"] == usual["unique_requests"] == 8
 

@@ -542,7 +542,7 @@ PRESETS = ["remap", "dup", "eplb", "popular", "separated", "prefill_guided", "ne
 def test_every_preset_runs_whole_and_the_oracle_is_ahead_of_the_worst(small):
     """With experts that are not read but computed, what counts is who has most tokens."""
     settings = ["wafer.die.hbm.bandwidth=3000 TB/s", "wafer.die.flops.fp16=1 TFLOPS", "steps=1"]
-    runs = {r["policy"]: r for r in run(load(small, [*settings, f"policies={['base', *PRESETS]}"])).summary["runs"]}
+    runs = {r["policy"]: r for r in run(load(small, [*settings, f"policies={['base', *PRESETS]}"])).to_dict()["runs"]}
     assert set(runs) == {"base", *PRESETS}
     ahead = [runs[name]["decode_time_s"] for name in ("oracle_best", "remap", "oracle_worst")]
     assert ahead == sorted(ahead)
@@ -559,7 +559,7 @@ def test_a_policys_layout_goes_out_and_runs_again_alike(small, tmp_path):
     path.write_text(layout.text, encoding="utf-8")
     mine = f"{{name: mine, placement: {{kind: file, path: {path}}}, allocation: even}}"
     again = run(load(small, [f"policies=[base, {mine}]"]))
-    runs = [result.summary["runs"] for result in (again, run(experiment))]
+    runs = [result.to_dict()["runs"] for result in (again, run(experiment))]
     without = [[{k: v for k, v in row.items() if k != "placement_load_correlation"} for row in rows] for rows in runs]
     assert without[0] == without[1]
     with pytest.raises(ConfigError, match="--policy mien: is not a policy here; did you mean 'mine'"):
@@ -572,6 +572,6 @@ def test_prefill_tells_where_to_put_experts_on_a_real_trace():
     names = ["ep", "remap", "oracle_best", "oracle_worst"]
     settings = [f"trace.path={path}", "batch=1024", "steps=8", "baseline=ep"]
     result = run(load(ROOT / "configs" / "llama4_maverick.yaml", [*settings, f"policies={names}"]))
-    time = {r["policy"]: r["decode_time_s"] for r in result.summary["runs"]}
+    time = {r["policy"]: r["decode_time_s"] for r in result.to_dict()["runs"]}
     assert time["oracle_best"] < time["remap"] < time["ep"] < time["oracle_worst"]
     assert time["remap"] < 1.1 * time["oracle_best"]

@@ -7,15 +7,13 @@ from collections.abc import Sequence
 from dataclasses import asdict, replace
 from typing import Any
 
-import numpy as np
-
 from wss import hardware
 from wss.config import Experiment
 from wss.config.experiment import LayerSample
 from wss.execution.layers import draw_layers
 from wss.execution.memory_use import check_memory
-from wss.execution.provenance import summary_of
 from wss.execution.replications import Progress, by_seed, part_of
+from wss.execution.result import merged, policy_results
 from wss.execution.runner import (
     Executor,
     build_executors,
@@ -25,10 +23,11 @@ from wss.execution.runner import (
     open_routing,
     open_stream,
 )
-from wss.metrics.by_layer import link_utilization
-from wss.metrics.replications import over_seeds
+from wss.metrics import Ledger
+from wss.metrics.figures import plain
 from wss.metrics.sampling import Sample
-from wss.metrics.summary import name_link
+from wss.report.policy_result import PolicyResult
+from wss.report.tables import link_columns, mean_columns
 from wss.serving.placement import RoutingHistory
 
 
@@ -64,29 +63,30 @@ def simulate(experiments: Sequence[Experiment], progress: Progress) -> list[dict
     """
     parts = list(zip(*map(by_seed, experiments), strict=True))
     results = [_simulate(part, part_of(progress, number, len(parts))) for number, part in enumerate(parts)]
-    return results[0] if len(parts) == 1 else [_over_seeds(own) for own in zip(*results, strict=True)]
+    return [_task(own) for own in zip(*results, strict=True)]
 
 
-def _over_seeds(results: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    """Return one result from those of several seeds."""
-    links, times = [result["links"] for result in results], [result["times"] for result in results]
+def _task(results: Sequence[tuple[PolicyResult, tuple[str, ...], dict[str, Any]]]) -> dict[str, Any]:
+    """Return the result of one experiment from the results, notes and times of its seeds."""
+    run, times = merged([result for result, _, _ in results]), [each for _, _, each in results]
+    row = plain(run.figures)
+    for intervals in (row.get("ci95", {}), row.get("ci95_seeds", {})):
+        intervals.pop("speedup", None)
     return {
-        "figures": over_seeds([result["figures"] for result in results]),
-        "seeds": [seed for result in results for seed in result["seeds"]],
-        "links": {
-            name: np.mean([each[name] for each in links], axis=0).tolist() if _is_figure(name, links[0]) else column
-            for name, column in links[0].items()
-        },
-        "notes": list(dict.fromkeys(note for result in results for note in result["notes"])),
+        "figures": {name: value for name, value in row.items() if name not in ("policy", "speedup", "baseline")},
+        "seeds": [
+            {"decode_time_s": result.figures["decode_time_s"].value, "sampled": _sampled(result.ledgers[0])}
+            for result, _, _ in results
+        ],
+        "links": mean_columns([link_columns(ledger, run.wafer) for ledger in run.ledgers]),
+        "notes": list(dict.fromkeys(note for _, notes, _ in results for note in notes)),
         "times": {**times[0], **{key: sum(each[key] for each in times) for key in ("kernels_cpu_s", "trace_cpu_s")}},
     }
 
 
-def _is_figure(name: str, links: dict[str, list[Any]]) -> bool:
-    return all(isinstance(value, float) for value in links[name])
-
-
-def _simulate(experiments: Sequence[Experiment], progress: Progress) -> list[dict[str, Any]]:
+def _simulate(
+    experiments: Sequence[Experiment], progress: Progress
+) -> list[tuple[PolicyResult, tuple[str, ...], dict[str, Any]]]:
     """Run *experiments*, all with one seed."""
     began = time.process_time()
     asked = experiments
@@ -114,19 +114,9 @@ def _simulate(experiments: Sequence[Experiment], progress: Progress) -> list[dic
     results = []
     for experiment, executor, wafer, seconds in zip(asked, executors, wafers, spent, strict=True):
         notes = notes_of(experiment, wafer, batch, stream, [executor])
-        summary = summary_of(experiment, batch, stream, [executor], wafer, notes, {}, sample)
-        figures = {
-            key: value for key, value in summary["runs"][0].items() if key not in ("policy", "speedup", "baseline")
-        }
-        results.append(
-            {
-                "figures": figures,
-                "seeds": [{"decode_time_s": figures["decode_time_s"], "sampled": _sampled(executor, sample)}],
-                "links": _links(executor, wafer, sample),
-                "notes": summary["provenance"]["notes"],
-                "times": {"kernels_cpu_s": seconds, "trace_cpu_s": shared, "planning": executor.planning},
-            }
-        )
+        (run,) = policy_results(experiment, batch, stream, [executor], wafer, sample)
+        times = {"kernels_cpu_s": seconds, "trace_cpu_s": shared, "planning": executor.planning}
+        results.append((run, notes, times))
     return results
 
 
@@ -136,35 +126,11 @@ def _draw(experiments: Sequence[Experiment]) -> tuple[list[Experiment], Sample |
     return [replace(experiment, layers=first.layers) for experiment in experiments], sample
 
 
-def _sampled(executor: Executor, sample: Sample | None) -> dict[str, Any] | None:
+def _sampled(ledger: Ledger) -> dict[str, Any] | None:
     """Return the strata and the time of each layer, for a speedup over another result with the same sample."""
-    if sample is None:
+    if ledger.sample is None:
         return None
-    by_layer = {layer: 0.0 for layer in sample.layers}
-    for row in executor.ledger.decode:
+    by_layer = {layer: 0.0 for layer in ledger.sample.layers}
+    for row in ledger.decode:
         by_layer[row.layer] += row.time_s
-    return {"strata": [asdict(stratum) for stratum in sample.strata], "decode_time_s": list(by_layer.values())}
-
-
-def _links(executor: Executor, wafer: hardware.Wafer, sample: Sample | None) -> dict[str, list[Any]]:
-    """Return the columns of links.parquet."""
-    ledger = executor.ledger
-    nbytes = ledger.link_bytes
-    decode = sum(row.time_s for row in ledger.decode)
-    begin, end = ([wafer.place(at) or (None, None) for at in ends] for ends in wafer.links.T.tolist())
-    return {
-        "link": [name_link(wafer, link) for link in range(wafer.num_links)],
-        "source_x": [x for x, _ in begin],
-        "source_y": [y for _, y in begin],
-        "target_x": [x for x, _ in end],
-        "target_y": [y for _, y in end],
-        "bytes": nbytes.tolist(),
-        "data_bytes": ledger.link_data.tolist(),
-        "request_bytes": ledger.link_request.tolist(),
-        "activation_bytes": ledger.link_activation.tolist(),
-        "busy_s": ledger.link_busy.tolist(),
-        "utilization": (nbytes / (wafer.link_bandwidth * decode)).tolist(),
-        "estimated_utilization": (
-            [None] * wafer.num_links if sample is None else link_utilization(ledger, wafer, sample).tolist()
-        ),
-    }
+    return {"strata": [asdict(stratum) for stratum in ledger.sample.strata], "decode_time_s": list(by_layer.values())}

@@ -48,7 +48,7 @@ def outlook_of(experiment: Experiment) -> dict[str, Any]:
         "expert_bytes": model.expert_bytes(experiment.precision),
         "buffer_bytes": buffers,
         "weight_bytes": {
-            executor.ledger.policy: executor.weight_bytes
+            executor.recorder.policy: executor.weight_bytes
             for executor in executors
             if isinstance(executor, MoeLayerExecutor)
         },

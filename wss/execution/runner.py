@@ -4,18 +4,17 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
-from typing import Any
 
 from wss import hardware
 from wss.config import Experiment, TraceFile
 from wss.config.experiment import LayerSample
 from wss.execution.layers import draw_layers
 from wss.execution.memory_use import check_memory
-from wss.execution.provenance import summary_of
+from wss.execution.provenance import provenance_of
 from wss.execution.replications import Progress, by_seed, over_all, part_of
+from wss.execution.result import Result, policy_results
 from wss.hardware import Wafer
 from wss.metrics import Ledger
 from wss.policies import Policy
@@ -36,28 +35,29 @@ def _quiet(what: str, done: int, total: int) -> None:
     """Ignore progress."""
 
 
-@dataclass(frozen=True, eq=False, kw_only=True)
-class Result:
-    """Result of a run: the content of summary.json, and the ledgers behind it, by seed, then policy name."""
-
-    summary: dict[str, Any]
-    ledgers: tuple[Ledger, ...]
-    wafer: Wafer
-    notes: tuple[str, ...]
-
-
 def build_executors(
     experiment: Experiment, wafer: Wafer, policies: Sequence[Policy], seen: RoutingHistory
 ) -> list[MoeLayerExecutor] | list[PaperLayer]:
     """Build one executor per policy under the experiment's physics; *seen* provides routing counts to placements."""
+    ledgers = [build_ledger(experiment, wafer, policy.name) for policy in policies]
+    each = list(zip(policies, ledgers, strict=True))
     if experiment.physics == "paper":
-        return [PaperLayer(experiment, wafer, policy) for policy in policies]
-    return [MoeLayerExecutor(experiment, wafer, policy, seen) for policy in policies]
+        return [PaperLayer(experiment, wafer, policy, ledger) for policy, ledger in each]
+    return [MoeLayerExecutor(experiment, wafer, policy, seen, ledger) for policy, ledger in each]
+
+
+def build_ledger(experiment: Experiment, wafer: Wafer, policy: str) -> Ledger:
+    """Build the ledger of *policy*."""
+    if experiment.physics == "paper":
+        return Ledger(policy, experiment.model, wafer, "fp16", hardware.GEMMS["ideal"])
+    gemm, exchanges = hardware.GEMMS[experiment.gemm], experiment.dispatch is not None
+    wafer = wafer.achieving(gemm.hbm_share())
+    return Ledger(policy, experiment.model, wafer, experiment.precision, gemm, exchanges=exchanges)
 
 
 def _excess(executors: Sequence[Executor]) -> list[str]:
     """Return a note if weights and copies exceed the HBM, under physics without a capacity limit."""
-    excess = max((executor.excess_bytes, executor.ledger.policy) for executor in executors)
+    excess = max((executor.excess_bytes, executor.recorder.policy) for executor in executors)
     if excess[0] <= 0:
         return []
     return [f"no capacity limit here: weights and copies exceed the usable HBM by {excess[0]:.0f} bytes ({excess[1]})"]
@@ -146,15 +146,7 @@ def run(experiment: Experiment, progress: Progress = _quiet) -> Result:
     """
     parts = by_seed(experiment)
     results = [_run(part, part_of(progress, number, len(parts))) for number, part in enumerate(parts)]
-    if len(parts) == 1:
-        return results[0]
-    summary = over_all(experiment, [result.summary for result in results])
-    return Result(
-        summary=summary,
-        ledgers=tuple(ledger for result in results for ledger in result.ledgers),
-        wafer=results[0].wafer,
-        notes=tuple(summary["provenance"]["notes"]),
-    )
+    return results[0] if len(parts) == 1 else over_all(experiment, results)
 
 
 def _run(experiment: Experiment, progress: Progress) -> Result:
@@ -177,10 +169,12 @@ def _run(experiment: Experiment, progress: Progress) -> Result:
         "start": started.isoformat(),
         "wall_s": time.perf_counter() - wall,
         "cpu_s": time.process_time() - cpu,
-        "planning": {executor.ledger.policy: executor.planning for executor in executors},
+        "planning": {executor.recorder.policy: executor.planning for executor in executors},
     }
-    for executor in executors:
-        executor.ledger.seed, executor.ledger.sample = experiment.seed, sample
-    notes = notes_of(asked, wafer, batch, stream, executors)
-    summary = summary_of(asked, batch, stream, executors, wafer, notes, times, sample)
-    return Result(summary=summary, ledgers=tuple(executor.ledger for executor in executors), wafer=wafer, notes=notes)
+    runs = {run.policy: run for run in policy_results(experiment, batch, stream, executors, wafer, sample)}
+    return Result(
+        experiment=asked,
+        runs={policy.name: runs[policy.name] for policy in asked.policies},
+        notes=notes_of(asked, wafer, batch, stream, executors),
+        provenance=provenance_of(asked, batch, wafer, times),
+    )

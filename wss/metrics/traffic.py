@@ -8,7 +8,7 @@ import numba
 import numpy as np
 
 from wss.hardware.wafer import Wafer
-from wss.records import Exchanged, FloatArray, LayerRun, Plan
+from wss.records import Exchanged, FloatArray, IntArray, LayerRun, LinkLoad, MoveRecord, Plan
 
 # Rounding error allowed between planned bytes and bytes integrated over changing rates, relative to the largest.
 ROUNDING = 1e-9
@@ -48,6 +48,34 @@ def traffic(plan: Plan, run: LayerRun, wafer: Wafer, expert_bytes: float) -> Tra
         llc_hit_bytes=int(run.hit.sum()) * expert_bytes,
         prefetched_bytes=int(run.prefetched.sum()) * expert_bytes,
     )
+
+
+def moved_traffic(record: MoveRecord, wafer: Wafer) -> tuple[TrafficTotals, LinkLoad]:
+    """Return the traffic of migrations in the background; an expert counts as read when its move ends."""
+    plan, moved = record.plan, record.moved
+    hops = wafer.hops[plan.source, plan.die]
+    totals = TrafficTotals(
+        remote_reads=int(record.complete.sum()),
+        hops=int(hops[record.complete].sum()),
+        byte_hops=float(hops @ moved),
+        remote_read_bytes=float(moved.sum()),
+        local_read_bytes=0.0,
+        local_write_bytes=float(moved.sum()),
+        llc_hits=0,
+        llc_hit_bytes=0.0,
+        prefetched_bytes=0.0,
+    )
+    request = _over_links(plan.die, plan.source, moved, wafer) * wafer.link_request
+    data = _over_links(plan.source, plan.die, moved, wafer)
+    return totals, LinkLoad(data=data, request=request, busy=np.zeros_like(data))
+
+
+def _over_links(source: IntArray, die: IntArray, nbytes: FloatArray, wafer: Wafer) -> FloatArray:
+    """Return the bytes per link when *nbytes* [moves] go from *source* to *die*, [links]."""
+    routes = wafer.routes[source, die]
+    on = routes >= 0
+    weights = np.broadcast_to(nbytes[:, None], routes.shape)[on]
+    return np.bincount(routes[on], weights, wafer.num_links).astype(np.float64)
 
 
 def check_conservation(plan: Plan, run: LayerRun, wafer: Wafer, expert_bytes: float) -> None:

@@ -19,12 +19,10 @@ from wss.errors import ConfigError
 from wss.hardware import Wafer
 from wss.memory.copies import ExpertCopies
 from wss.memory.expert_map import ExpertMap
-from wss.metrics import Ledger
-from wss.metrics.traffic import TrafficTotals
 from wss.policies import Costs, LoadHistorySpec, LoadView, Policy, Signal
 from wss.policies.rebalancing import Every, NoRebalancing, matched, worthwhile
 from wss.policies.validation import sealed, validate_number
-from wss.records import BoolArray, FloatArray, IntArray, LayerRun, Plan
+from wss.records import FloatArray, IntArray, LayerRun, MoveRecord, Plan, Recorder
 from wss.serving.placement import RoutingHistory, build_view, by_loads_alone, layer_indices, names_of
 from wss.serving.policy_host import PolicyHost
 from wss.traces import LayerTokens
@@ -50,8 +48,8 @@ class Migration:
     ----------
     experiment, wafer, policy, costs
         The experiment, its hardware, the policy and its cost model.
-    homes, copies, ledger
-        Placement and copies, which migration changes, and the ledger that records it.
+    homes, copies, recorder
+        Placement and copies, which migration changes, and the recorder of what is moved.
     carry
         Simulates moves as a layer run that only reads and stores experts.
     host
@@ -73,13 +71,13 @@ class Migration:
         costs: Costs,
         homes: ExpertMap,
         copies: ExpertCopies,
-        ledger: Ledger,
+        recorder: Recorder,
         carry: Carry,
         host: PolicyHost,
         history: RoutingHistory,
     ) -> None:
         self._experiment, self._wafer, self._policy, self._costs = experiment, wafer, policy, costs
-        self._homes, self._copies, self._ledger, self._carry, self._host = homes, copies, ledger, carry, host
+        self._homes, self._copies, self._recorder, self._carry, self._host = homes, copies, recorder, carry, host
         self._rule = policy.rebalancing
         self._gain = validate_number(self._rule.gain, f"policy {policy.name}: its rebalancing's gain")
         self._background = _in_background(policy, experiment)
@@ -101,8 +99,8 @@ class Migration:
         self._moves: tuple[IntArray, Plan] | None = None  # layers and reads of migrations in flight; None if outdated
         self._waiting = False  # whether migrations are queued for lack of free bytes
         self._without_room = 0
-        self._entered = 0  # copies evicted for moves, as recorded in the ledger
-        ledger.rebalances = 0
+        self._entered = 0  # copies evicted for moves, as recorded
+        recorder.rebalances = 0
 
     @property
     def notes(self) -> list[str]:
@@ -117,7 +115,7 @@ class Migration:
             ),
             *(
                 [f"{name}: decode ended before it rebalanced"]
-                if self._load_history and not self._ledger.rebalances
+                if self._load_history and not self._recorder.rebalances
                 else []
             ),
             *([f"{name}: {idle}"] if idle else []),
@@ -131,7 +129,7 @@ class Migration:
         Returns
         -------
         int
-            Number of copies evicted for moves that the ledger has already recorded.
+            Number of copies evicted for moves that are already recorded.
         """
         entered = self._entered
         if layer_run.layer == 0 and layer_run.step > 1:
@@ -156,8 +154,8 @@ class Migration:
             self._move_beside(layer_run.step, run)
 
     def _rebalance(self, load: IntArray, step: int) -> None:
-        assert self._ledger.rebalances is not None
-        self._ledger.rebalances += 1
+        assert self._recorder.rebalances is not None
+        self._recorder.rebalances += 1
         self._homes.head_for(self._target(load))
         self._left[~self._homes.coming] = self._bytes
         self._moves, self._waiting = None, True
@@ -194,14 +192,15 @@ class Migration:
             if len(experts) == 0:
                 return
             plan = self._reads(np.full(len(experts), layer), experts, dies)
-            self._ledger.enter_moves(
-                step,
-                self._layers[layer],
-                plan,
-                self._carry(plan),
+            record = MoveRecord(
+                step=step,
+                layer=self._layers[layer],
+                plan=plan,
+                run=self._carry(plan),
                 evictions=evictions,
                 hbm_used=self._hbm_used,
             )
+            self._recorder.migration(record)
             self._entered += evictions
             self._homes.land(layer, experts, dies)
 
@@ -217,40 +216,20 @@ class Migration:
         self._left[layers, plan.expert, plan.die] = left
         there = left <= ROUNDING * self._bytes
         for layer in np.unique(layers[moved > 0]).tolist():
-            self._enter(step, layer, plan, np.where(layers == layer, moved, 0.0), there & (layers == layer))
+            own = layers == layer
+            record = MoveRecord(
+                step=step,
+                layer=self._layers[layer],
+                plan=plan,
+                moved=np.where(own, moved, 0.0),
+                complete=there & own,
+                hbm_used=self._hbm_used,
+            )
+            self._recorder.migration(record)
         for layer in np.unique(layers[there]).tolist():
             landed = there & (layers == layer)
             self._homes.land(layer, plan.expert[landed], plan.die[landed])
             self._moves = None
-
-    def _enter(self, step: int, layer: int, plan: Plan, moved: FloatArray, there: BoolArray) -> None:
-        """Record background migration during a layer run: bytes *moved*, and which moves of *plan* are complete.
-
-        *moved* and *there* (complete) are [moves].
-        """
-        hops = self._wafer.hops[plan.source, plan.die]
-        whole = TrafficTotals(
-            remote_reads=int(there.sum()),
-            hops=int(hops[there].sum()),
-            byte_hops=float(hops @ moved),
-            remote_read_bytes=float(moved.sum()),
-            local_read_bytes=0.0,
-            local_write_bytes=float(moved.sum()),
-            llc_hits=0,
-            llc_hit_bytes=0.0,
-            prefetched_bytes=0.0,
-        )
-        data = self._over_links(plan.source, plan.die, moved)
-        requests = self._over_links(plan.die, plan.source, moved) * self._wafer.link_request
-        idle = np.zeros_like(data)
-        self._ledger.add_moves(step, self._layers[layer], whole, data, requests, idle, hbm_used=self._hbm_used)
-
-    def _over_links(self, source: IntArray, die: IntArray, nbytes: FloatArray) -> FloatArray:
-        """Return the bytes per link when *nbytes* [moves] go from *source* to *die*, [links]."""
-        routes = self._wafer.routes[source, die]
-        on = routes >= 0
-        weights = np.broadcast_to(nbytes[:, None], routes.shape)[on]
-        return np.bincount(routes[on], weights, self._wafer.num_links).astype(np.float64)
 
     def _reads(self, layers: IntArray, experts: IntArray, dies: IntArray) -> Plan:
         """Return reads of *experts* of *layers* to *dies*, each from the nearest die with a replica, [moves] each."""

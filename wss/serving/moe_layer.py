@@ -25,13 +25,11 @@ from wss.errors import CapacityError, ConfigError
 from wss.hardware import GEMMS, Wafer
 from wss.memory.copies import ExpertCopies
 from wss.memory.expert_map import ExpertMap
-from wss.metrics import Ledger
-from wss.metrics.bounds import WeightLocations
 from wss.models.precision import peak_of, weight_bits
 from wss.policies import LayerView, Policy
 from wss.policies.prefetching import NoPrefetch
 from wss.policies.validation import sealed
-from wss.records import FloatArray, IntArray, LayerRun, Plan
+from wss.records import FloatArray, IntArray, LayerRecord, LayerRun, Plan, Recorder, WeightLocations
 from wss.serving.agreement import agreement, agreement_note, loads_behind
 from wss.serving.migration import Migration, moves_of
 from wss.serving.placement import RoutingHistory, costs_of, layer_indices, placement_view, placing_notes
@@ -46,7 +44,9 @@ class MoeLayerExecutor:
 
     host_class: ClassVar[type[PolicyHost]] = PolicyHost  # the contract tests substitute a stricter one
 
-    def __init__(self, experiment: Experiment, wafer: Wafer, policy: Policy, history: RoutingHistory) -> None:
+    def __init__(
+        self, experiment: Experiment, wafer: Wafer, policy: Policy, history: RoutingHistory, recorder: Recorder
+    ) -> None:
         model, precision = experiment.model, experiment.precision
         self._gemm = GEMMS[experiment.gemm]
         wafer = wafer.achieving(self._gemm.hbm_share())
@@ -87,8 +87,8 @@ class MoeLayerExecutor:
         self._placed, self._history = run, history
         self._signals = SignalProvider(policy, self._host, len(self._layers), wafer.num_dies, self._future)
         self._homes = ExpertMap(run, wafer.usable_hbm, room, self._copy_bytes, self._copies)
-        self.ledger = Ledger(policy.name, model, wafer, precision, self._gemm, exchanges=self._exchange is not None)
-        state = (self._homes, self._copies, self.ledger, self._carry, self._host, history)
+        self.recorder = recorder
+        state = (self._homes, self._copies, recorder, self._carry, self._host, history)
         self._moving = Migration(experiment, wafer, policy, self._costs, *state) if moves_of(policy) else None
 
     @property
@@ -159,13 +159,13 @@ class MoeLayerExecutor:
             outcome = simulate_layer(
                 self._network, self._llcs, place, plan, self._bytes, compute, self._window, self._ahead(layer_run)
             )
-        self.ledger.enter(
-            layer_run.step,
-            self._layers[layer_run.layer],
-            layer_run.counts,
-            plan,
-            compute,
-            outcome,
+        record = LayerRecord(
+            step=layer_run.step,
+            layer=self._layers[layer_run.layer],
+            counts=layer_run.counts,
+            plan=plan,
+            compute=compute,
+            run=outcome,
             where=lying,
             exchanged=None
             if self._exchange is None
@@ -174,6 +174,7 @@ class MoeLayerExecutor:
             evictions=self._copies.evictions - before,
             hbm_used=float(used.max()),
         )
+        self.recorder.layer_run(record)
         if self._moving is not None:
             self._moving.after(layer_run, outcome)
 

@@ -170,6 +170,11 @@ class Schedule:
         return 0 in self.tokens
 
     @property
+    def decode_tokens(self) -> int:
+        """Tokens of all steps but the prefill."""
+        return sum(count for step, count in self.tokens.items() if step > 0)
+
+    @property
     def num_requests(self) -> int:
         """Number of requests that are run."""
         return int(np.count_nonzero(self.computed))

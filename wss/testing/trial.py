@@ -10,6 +10,7 @@ from typing import Any, ClassVar, TypeVar
 import numpy as np
 
 from wss.errors import ConfigError, WssError
+from wss.execution.runner import build_ledger
 from wss.hardware import Wafer
 from wss.policies import Policy
 from wss.records import LayerRow
@@ -89,11 +90,12 @@ def rows_of(policy: Policy, wafer: Wafer, num_experts: int, engine: Engine = "au
     policy = replace(policy, history=None)  # its history is for one model, and these are others
     experiment = experiment_of(policy, wafer, model_of(num_experts), engine)
     with at(f"{num_experts} experts"):
-        executor = Trial(experiment, wafer, policy, RoutingHistory(experiment, lambda: stream_of(num_experts)))
+        ledger = build_ledger(experiment, wafer, policy.name)
+        executor = Trial(experiment, wafer, policy, RoutingHistory(experiment, lambda: stream_of(num_experts)), ledger)
     for layer_run in stream_of(num_experts).layer_runs():
         with at(f"{num_experts} experts, step {layer_run.step} ({STEPS[layer_run.step].label})"):
             executor.run(layer_run)
-    return executor.ledger.rows
+    return ledger.rows
 
 
 def difference(rows: list[LayerRow], others: list[LayerRow], tolerance: float) -> str | None:
