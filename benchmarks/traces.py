@@ -19,7 +19,7 @@ from pathlib import Path
 import numpy as np
 
 from wss.config import load
-from wss.execution.runner import open_routing
+from wss.execution.routing import open_routing
 from wss.models import MODELS
 from wss.traces import TraceReader, write_trace
 from wss.traces.importers import open_paper_json

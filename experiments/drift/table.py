@@ -20,7 +20,7 @@ from wss.config import Experiment
 from wss.config.sweep_file import load_sweep
 from wss.execution import run
 from wss.execution.layers import draw_layers
-from wss.execution.runner import open_routing
+from wss.execution.routing import open_routing
 from wss.metrics import Ledger
 from wss.report.markdown import table
 from wss.report.sweep_folder import read_sweep

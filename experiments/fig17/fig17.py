@@ -25,7 +25,7 @@ from wss import hardware
 from wss.config import Experiment, load
 from wss.engine.paper.chains_compiled import compiled_paper_layer
 from wss.engine.paper.machine import SHARES, Machine, Memories
-from wss.execution.runner import build_routing_history, open_stream
+from wss.execution.routing import build_routing_history, open_stream
 from wss.files import json_text
 from wss.metrics import Ledger
 from wss.records import FloatArray, LayerRecord, Plan

@@ -24,7 +24,8 @@ from wss import hardware
 from wss.config import Experiment, load
 from wss.config.experiment import DrawnLayers
 from wss.execution.layers import skew_of
-from wss.execution.runner import build_executors, build_routing_history, open_routing, open_stream
+from wss.execution.routing import build_routing_history, open_routing, open_stream
+from wss.execution.runner import build_executors
 from wss.metrics.sampling import Sample, draw
 from wss.policies.prediction import Never
 from wss.records import FloatArray

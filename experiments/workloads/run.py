@@ -20,7 +20,7 @@ from typing import Any
 
 from wss.config import load
 from wss.execution import run
-from wss.execution.runner import open_routing
+from wss.execution.routing import open_routing
 from wss.report.markdown import table
 from wss.traces.merge import join
 

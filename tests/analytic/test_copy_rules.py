@@ -11,7 +11,7 @@ from wss.engine import Llcs, compiled_circuit_layer, compiled_layer, simulate_la
 from wss.engine.network.base import CircuitSpec, FluidSpec
 from wss.errors import CapacityError, ConfigError
 from wss.execution import run
-from wss.execution.runner import open_stream
+from wss.execution.routing import open_stream
 from wss.hardware.specs import LlcSpec
 from wss.policies import POLICIES, CopyRules
 from wss.policies.allocation.basic import Algorithm1

@@ -11,7 +11,8 @@ from kit.sweeps import FILES, do, sweep_file
 from wss.config import load
 from wss.errors import CapacityError
 from wss.execution import run
-from wss.execution.runner import build_executors, build_routing_history, open_stream
+from wss.execution.routing import build_routing_history, open_stream
+from wss.execution.runner import build_executors
 from wss.hardware import build
 from wss.policies import POLICIES, Allocation, Placement, Signal
 from wss.policies.placement.eplb import Eplb

@@ -7,7 +7,8 @@ import pytest
 from kit.runs import THREE_DIES
 
 from wss.execution import run
-from wss.execution.runner import build_ledger, build_routing_history, open_stream
+from wss.execution.routing import build_routing_history, open_stream
+from wss.execution.runner import build_ledger
 from wss.hardware import build
 from wss.policies import POLICIES
 from wss.policies.rebalancing import Every

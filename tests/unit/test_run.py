@@ -12,7 +12,7 @@ from kit.runs import SMALL, without_host
 from wss.cli import cli
 from wss.config import load
 from wss.errors import CapacityError, ConfigError, TraceError
-from wss.execution import run
+from wss.execution import run, run_many
 from wss.metrics.measures import gini
 from wss.policies import POLICIES, Allocation, Placement, Prediction, Prefetching, Signal
 from wss.policies.allocation.basic import Home
@@ -28,6 +28,26 @@ def small(tmp_path):
     path = tmp_path / "small.yaml"
     path.write_text(SMALL, encoding="utf-8")
     return path
+
+
+def test_experiments_in_lockstep_are_each_as_if_run_alone(small):
+    """On other wafers, with other policies and several seeds; the routing is that of all."""
+    common = ["replications=2", "layers=[1, 3]"]
+    changes = [["policies=[ep, pred]", "baseline=ep"], ["policies=[base]"], ["wafer.mesh=[2, 2]", "policies=[base]"]]
+    experiments = [load(small, [*common, *change]) for change in changes]
+    steps = []
+    together = run_many(experiments, lambda what, done, total: steps.append((done, total)))
+    assert steps == [(i + 1, len(steps)) for i in range(len(steps))]
+    for experiment, result in zip(experiments, together, strict=True):
+        alone = run(experiment).to_dict()
+        both = result.to_dict()
+        assert both["runs"] == alone["runs"]
+        assert both["replications"] == alone["replications"]
+        assert both["provenance"]["notes"] == alone["provenance"]["notes"]
+        assert both["provenance"]["config"] == alone["provenance"]["config"]
+        times = both["provenance"]["times"]
+        assert sorted(times["layer_runs_cpu_s"]) == sorted(policy.name for policy in experiment.policies)
+        assert 0 < times["trace_cpu_s"] < times["cpu_s"]
 
 
 def test_the_summary_adds_up(small):

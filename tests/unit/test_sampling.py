@@ -15,7 +15,7 @@ from wss.config import load
 from wss.errors import ConfigError
 from wss.execution import run
 from wss.execution.layers import draw_layers
-from wss.execution.runner import open_routing
+from wss.execution.routing import open_routing
 from wss.metrics.figures import FIGURES
 from wss.metrics.sampling import LEAST, Sample, Stratum, draw
 from wss.traces import TraceReader, write_trace

@@ -14,7 +14,7 @@ from typing import Any
 from wss.config import Experiment, TraceFile
 from wss.config.experiment import LayerSample
 from wss.engine.network.base import PacketSpec
-from wss.execution.lockstep import tried
+from wss.execution.check import tried
 from wss.hardware import SwitchedSpec
 from wss.policies.prefetching import NoPrefetch
 from wss.serving.moe_layer import MoeLayerExecutor

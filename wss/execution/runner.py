@@ -1,32 +1,29 @@
-"""The main simulation loop: one experiment in, one result out."""
+"""The main loop: experiments in, results out."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
-from functools import partial
 
 from wss import hardware
-from wss.config import Experiment, TraceFile
+from wss.config import Experiment
 from wss.config.experiment import LayerSample
 from wss.execution.layers import draw_layers
 from wss.execution.memory_use import check_memory
 from wss.execution.provenance import provenance_of
 from wss.execution.replications import Progress, by_seed, over_all, part_of
 from wss.execution.result import Result, policy_results
+from wss.execution.routing import build_routing_history, counts_tokens, open_routing, open_stream
 from wss.hardware import Wafer
 from wss.metrics import Ledger
 from wss.policies import Policy
 from wss.serving.moe_layer import MoeLayerExecutor
 from wss.serving.paper_layer import PaperLayer
-from wss.serving.placement import RoutingHistory, layer_indices
+from wss.serving.placement import RoutingHistory
 from wss.serving.routing_stream import RoutingStream
-from wss.serving.scheduler import schedule_of
-from wss.serving.signals import reads_layer_transitions, reads_transitions
-from wss.traces import RecordedRouting, RequestRouting, RoutingSource, SyntheticRouting
-from wss.traces.transitions import RoutingCounts
-from wss.workload.fixed_batch import FixedBatch, open_batch
+from wss.workload.fixed_batch import FixedBatch
 
 Executor = MoeLayerExecutor | PaperLayer
 
@@ -63,55 +60,6 @@ def _excess(executors: Sequence[Executor]) -> list[str]:
     return [f"no capacity limit here: weights and copies exceed the usable HBM by {excess[0]:.0f} bytes ({excess[1]})"]
 
 
-def open_stream(
-    experiment: Experiment, policies: Sequence[Policy], *, routed: bool = False
-) -> tuple[FixedBatch, RoutingStream]:
-    """Open the batch and its layer runs; transitions are counted only if one of *policies* uses them.
-
-    With *routed*, layer runs include the experts of each token.
-    """
-    trace, model, seed = experiment.trace, experiment.model, experiment.seed
-    batch, routing = open_batch(trace, model, experiment.batch, experiment.steps, seed)
-    schedule, layers = schedule_of(batch), layer_indices(experiment)
-    source: RoutingSource
-    if isinstance(trace, TraceFile):
-        source = RecordedRouting(_taken(routing), schedule.computed, layers)
-    else:
-        source = SyntheticRouting(trace, model, seed, len(batch.requests), layers)
-    counts = partial(
-        RoutingCounts,
-        len(layers),
-        model.num_choices,
-        transitions=any(map(reads_transitions, policies)),
-        layer_transitions=any(map(reads_layer_transitions, policies)),
-        routed=routed,
-        across_phases=experiment.physics == "wss",
-    )
-    return batch, RoutingStream(schedule, source, counts, model.num_experts)
-
-
-def open_routing(experiment: Experiment) -> RoutingStream:
-    """Open the layer runs of *experiment* without transitions."""
-    return open_stream(experiment, [])[1]
-
-
-def _taken(requests: list[RequestRouting]) -> Iterator[RequestRouting]:
-    """Yield *requests* in order, and take each from the list, so that it is freed when it has been read."""
-    requests.reverse()
-    while requests:
-        yield requests.pop()
-
-
-def counts_tokens(experiment: Experiment) -> bool:
-    """Whether dispatch/combine traffic is counted token by token."""
-    return experiment.dispatch is not None and experiment.dispatch.needs_tokens
-
-
-def build_routing_history(experiment: Experiment) -> RoutingHistory:
-    """Return the routing counts for placements; the batch is opened when one first uses them."""
-    return RoutingHistory(experiment, lambda: open_routing(experiment))
-
-
 def _to_nothing(asked: Experiment, wafer: Wafer) -> list[str]:
     """Return notes on draws without effect: a yield that kills no die, and a sample of all layers."""
     notes, faults, layers, moe_layers = [], asked.faults, asked.layers, len(asked.model.moe_layers)
@@ -144,37 +92,65 @@ def run(experiment: Experiment, progress: Progress = _quiet) -> Result:
     TraceError, ConfigError
         If the trace cannot be read, does not fit the model, or is shorter than the experiment.
     """
-    parts = by_seed(experiment)
-    results = [_run(part, part_of(progress, number, len(parts))) for number, part in enumerate(parts)]
-    return results[0] if len(parts) == 1 else over_all(experiment, results)
+    return run_many([experiment], progress)[0]
 
 
-def _run(experiment: Experiment, progress: Progress) -> Result:
-    """Run *experiment* with its one seed."""
+def run_many(experiments: Sequence[Experiment], progress: Progress = _quiet) -> list[Result]:
+    """Run *experiments* in lockstep over one routing, which is read or generated once; raise as `run` does.
+
+    They share model, trace, batch, steps, layers, seeds and physics.
+    """
+    parts = list(zip(*map(by_seed, experiments), strict=True))
+    results = [_run_seed(part, part_of(progress, number, len(parts))) for number, part in enumerate(parts)]
+    return [over_all(experiment, own) for experiment, own in zip(experiments, zip(*results, strict=True), strict=True)]
+
+
+def _run_seed(asked: Sequence[Experiment], progress: Progress) -> list[Result]:
+    """Run experiments that have one seed."""
     started, wall, cpu = datetime.now(UTC), time.perf_counter(), time.process_time()
-    check_memory(experiment, experiment.policies)
-    wafer = hardware.build(experiment.wafer, experiment.faults)
-    policies = sorted(experiment.policies, key=lambda policy: policy.name)
-    asked, (experiment, sample) = experiment, draw_layers(experiment, open_routing)
-    executors = build_executors(experiment, wafer, policies, build_routing_history(experiment))
-    batch, stream = open_stream(experiment, policies, routed=counts_tokens(experiment))
+    for experiment in asked:
+        check_memory(experiment, experiment.policies)
+    first, sample = draw_layers(asked[0], open_routing)  # they share the layers too
+    experiments = [replace(experiment, layers=first.layers) for experiment in asked]
+    wafers = [hardware.build(experiment.wafer, experiment.faults) for experiment in experiments]
+    history = build_routing_history(first)
+    groups: list[Sequence[Executor]] = [
+        build_executors(experiment, wafer, sorted(experiment.policies, key=lambda policy: policy.name), history)
+        for experiment, wafer in zip(experiments, wafers, strict=True)
+    ]
+    policies = [policy for experiment in experiments for policy in experiment.policies]
+    batch, stream = open_stream(first, policies, routed=any(map(counts_tokens, experiments)))
+    spent = _run_layers(stream, [executor for group in groups for executor in group], progress)
+    wall, cpu = time.perf_counter() - wall, time.process_time() - cpu
+    others = (cpu - sum(spent.values())) / len(spent)  # routing and set-up, shared evenly by all policies
+    times = {"start": started.isoformat(), "wall_s": wall, "cpu_s": cpu, "trace_cpu_s": others}
+    results = []
+    for experiment, group, wafer in zip(asked, groups, wafers, strict=True):
+        runs = {run.policy: run for run in policy_results(experiment, batch, stream, group, wafer, sample)}
+        own = {
+            "planning": {executor.recorder.policy: executor.planning for executor in group},
+            "layer_runs_cpu_s": {executor.recorder.policy: spent[executor] for executor in group},
+        }
+        results.append(
+            Result(
+                experiment=experiment,
+                runs={policy.name: runs[policy.name] for policy in experiment.policies},
+                notes=notes_of(experiment, wafer, batch, stream, group),
+                provenance=provenance_of(experiment, batch, wafer, times | own),
+            )
+        )
+    return results
+
+
+def _run_layers(stream: RoutingStream, executors: Sequence[Executor], progress: Progress) -> dict[Executor, float]:
+    """Run every layer run of *stream* on all *executors*; return the CPU seconds that each took."""
+    spent = dict.fromkeys(executors, 0.0)
     total, done = stream.num_layer_runs * len(executors), 0
     for layer_run in stream.layer_runs():
         for executor in executors:
+            start = time.process_time()
             executor.run(layer_run)
+            spent[executor] += time.process_time() - start
             done += 1
             progress("simulating", done, total)
-
-    times = {
-        "start": started.isoformat(),
-        "wall_s": time.perf_counter() - wall,
-        "cpu_s": time.process_time() - cpu,
-        "planning": {executor.recorder.policy: executor.planning for executor in executors},
-    }
-    runs = {run.policy: run for run in policy_results(experiment, batch, stream, executors, wafer, sample)}
-    return Result(
-        experiment=asked,
-        runs={policy.name: runs[policy.name] for policy in asked.policies},
-        notes=notes_of(asked, wafer, batch, stream, executors),
-        provenance=provenance_of(asked, batch, wafer, times),
-    )
+    return spent

@@ -19,10 +19,11 @@ from typing import Any
 
 from wss.ending import last_words
 from wss.errors import ConfigError, OutputError, WssError
-from wss.execution import simulate
+from wss.execution import run_many
 from wss.files import json_text
 from wss.processes import process_pool
 from wss.sweeps.folder import Folder
+from wss.sweeps.outcome import outcome_of
 from wss.sweeps.tasks import Task, check_outside, chunks_of
 
 Progress = Callable[[str, int, int], None]
@@ -76,8 +77,8 @@ def run_chunk(packed: bytes, place: int, path: Sequence[str]) -> Results:
 def outcomes_of(chunk: Sequence[Task], progress: Progress) -> Results:
     """Run tasks together; if that fails, one by one, so that a failing task does not prevent the others."""
     try:
-        found = simulate([task.experiment for task in chunk], progress)
-        return [(task.key, outcome) for task, outcome in zip(chunk, found, strict=True)]
+        results = run_many([task.experiment for task in chunk], progress)
+        return [(task.key, outcome_of(result)) for task, result in zip(chunk, results, strict=True)]
     except WssError as error:
         if len(chunk) == 1:
             return [(chunk[0].key, [*error.faults])]
