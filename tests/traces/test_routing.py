@@ -36,7 +36,8 @@ def stream_of(requests, batch, steps, layers, num_experts, *, scheduler="static"
     lengths = [r.num_prefill for r in requests], [r.num_decode for r in requests]
     schedule = Schedule(scheduler, fixed_batch(*lengths, batch), batch, steps)
     counts = partial(RoutingCounts, len(layers), num_experts, **{"transitions": True, **signals})
-    return RoutingStream(schedule, RecordedRouting(requests, schedule.computed, layers), counts, num_experts)
+    source = RecordedRouting(requests, schedule.computed, layers, num_experts)
+    return RoutingStream(schedule, source, counts, num_experts)
 
 
 def synthetic_stream(spec, shape, seed, requests, batch, steps, layers, **signals):
@@ -299,7 +300,7 @@ def test_a_token_has_the_same_experts_whenever_it_is_computed(data):
     whole = list(synthesise(spec, shape, 1, requests=4))
     layers = [0, 2]
     made = SyntheticRouting(spec, shape, 1, 4, layers)
-    held = RecordedRouting(whole, np.array([len(r.position) for r in whole]), layers)
+    held = RecordedRouting(whole, np.array([len(r.position) for r in whole]), layers, 6)
     done = [0] * 4
     for _ in range(data.draw(st.integers(1, 6))):
         who = data.draw(st.lists(st.integers(0, 3), min_size=1, unique=True).map(sorted))

@@ -28,7 +28,7 @@ def open_stream(
     schedule, layers = schedule_of(batch), layer_indices(experiment)
     source: RoutingSource
     if isinstance(trace, TraceFile):
-        source = RecordedRouting(_taken(routing), schedule.computed, layers)
+        source = RecordedRouting(_taken(routing), schedule.computed, layers, model.num_choices)
     else:
         source = SyntheticRouting(trace, model, seed, len(batch.requests), layers)
     counts = partial(

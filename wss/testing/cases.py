@@ -150,7 +150,8 @@ def stream_of(num_experts: int, *, prefill: bool = True) -> RoutingStream:
     schedule = Schedule("static", fixed_batch(*lengths, BATCH), BATCH, len(STEPS) - 1)
     layers = (0, len(model_of(num_experts).moe_layers) - 1)
     counts = partial(RoutingCounts, len(layers), num_experts, transitions=True, layer_transitions=True)
-    return RoutingStream(schedule, RecordedRouting(requests, schedule.computed, layers), counts, num_experts)
+    source = RecordedRouting(requests, schedule.computed, layers, num_experts)
+    return RoutingStream(schedule, source, counts, num_experts)
 
 
 @dataclass(frozen=True, kw_only=True)
