@@ -21,7 +21,7 @@ from wss.errors import ConfigError
 from wss.execution import run
 from wss.metrics.bounds import least_exchange
 from wss.metrics.traffic import check_exchange
-from wss.sweeps.outcome import outcome_of
+from wss.sweeps.outcome import outcomes_of
 
 HIDDEN = 100  # elements of a token: 100 B there, 200 B back
 
@@ -204,7 +204,7 @@ def test_both_engines_and_groups_exchange_alike(small):
     fast, slow = (run(load(small, [*common, f"engine={engine}"])).to_dict()["runs"][0] for engine in ("auto", "simpy"))
     for key in ("decode_time_s", "dispatch_time_s", "combine_time_s", "activation_bytes"):
         assert fast[key] == pytest.approx(slow[key])
-    of_group = outcome_of(run(load(small, common)))
+    (of_group,) = outcomes_of([load(small, common)], lambda *_: None)
     assert of_group["figures"]["exchange_share"] == fast["exchange_share"]
     assert sum(of_group["links"]["activation_bytes"]) == pytest.approx(fast["link_bytes"])
 

@@ -13,12 +13,12 @@ from wss.config import load
 from wss.engine import NETWORKS, AllToAll, AllToAllSpec
 from wss.engine.alltoall import at_nodes
 from wss.errors import ConfigError
-from wss.execution import run, run_many
+from wss.execution import run
 from wss.hardware import build
 from wss.metrics.bounds import least_exchange
 from wss.metrics.traffic import check_exchange
 from wss.records import Routed
-from wss.sweeps.outcome import outcome_of
+from wss.sweeps.outcome import outcomes_of
 from wss.traces import TraceFile, write_trace
 from wss.traces.synthetic.spec import synth_meta, synthesise
 
@@ -215,7 +215,7 @@ def test_runs_count_tokens_exactly_however_they_are_replayed(config, tmp_path):
     read = run(replace(exact, trace=TraceFile(path=str(tmp_path / "t.parquet"))))
     assert [row.activation_bytes for row in read.ledgers[0].rows] == sent
 
-    none, *grouped = map(outcome_of, run_many([replace(exact, dispatch=None), exact, by_die]))
+    none, *grouped = outcomes_of([replace(exact, dispatch=None), exact, by_die], lambda *_: None)
     assert not any(none["links"]["activation_bytes"])
     assert grouped[0]["figures"]["activation_bytes"] == sum(sent[3:])
     fabric = [i for i, link in enumerate(none["links"]["link"]) if link.endswith("->fabric")]

@@ -323,8 +323,8 @@ def test_figures_that_hold_a_slowdown_and_a_changed_experiment(tmp_path, monkeyp
 
     def slow(self, layer_run):
         plain(self, layer_run)
-        if self.ledger.policy == "allo_pred":
-            row = self.ledger.rows[-1]
+        if self.recorder.policy == "allo_pred":
+            row = self.recorder.rows[-1]
             object.__setattr__(row, "time_s", 1.02 * row.time_s)
 
     with monkeypatch.context() as patch:

@@ -15,7 +15,7 @@ from wss.report.sweep_folder import read_sweep, sweep_table
 from wss.sweeps.check import Moved, expected_of
 
 NEW = Figure("mean_die_share", "share", "mean of the dies' times over the time of layer runs",
-             ratio("mean_die_time_s", "time_s"), run="mean die", sweep="mean of dies", sign=1)  # fmt: skip
+             ratio("mean_die_time_s", "time_s"), run="evenness", sweep="mean of dies", sign=1)  # fmt: skip
 
 
 @pytest.fixture
@@ -49,7 +49,7 @@ def test_a_new_row_is_in_the_summary_and_in_the_table_of_a_run(new_row, tmp_path
         share = sum(row.mean_die_time_s for row in ledger.decode) / sum(row.time_s for row in ledger.decode)
         assert own["mean_die_share"] == pytest.approx(share, rel=1e-12)
         assert own["mean_die_share"] == pytest.approx(1 / own["imbalance"], rel=1e-12)
-    assert "mean die" in result.table()
+    assert "evenness" in result.table()
 
 
 def test_a_new_row_is_estimated_where_layers_are_sampled(new_row):

@@ -40,7 +40,7 @@ policies: [base, ep, pred, allo, allo_pred]
 """
 TRIALS = 50
 # What has no interval: neither a sum over layers nor a ratio of such sums.
-WITHOUT = {figure.name for figure in FIGURES if figure.measure is None or figure.measure.parts is None} | {"ci95"}
+WITHOUT = {figure.name for figure in FIGURES if figure.measure is None or figure.measure.above is None} | {"ci95"}
 
 
 @pytest.fixture(scope="module")

@@ -6,7 +6,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 from wss.config import Experiment
-from wss.execution.result import Result, merged
+from wss.execution.result import Result
+from wss.metrics.replications import merged
+from wss.report.policy_result import PolicyResult
 
 Progress = Callable[[str, int, int], None]
 
@@ -34,7 +36,7 @@ def over_all(experiment: Experiment, results: Sequence[Result]) -> Result:
     trace["source"] = trace["source"].replace(f", seed {seeds[0]}", f", seeds {seeds[0]} to {seeds[-1]}")
     return Result(
         experiment=experiment,
-        runs={policy.name: merged([result.runs[policy.name] for result in results]) for policy in experiment.policies},
+        runs={name: _over_all([result.runs[name] for result in results]) for name in results[0].runs},
         notes=tuple(dict.fromkeys(note for result in results for note in result.notes)),
         provenance={
             **about,
@@ -49,4 +51,14 @@ def over_all(experiment: Experiment, results: Sequence[Result]) -> Result:
                 },
             },
         },
+    )
+
+
+def _over_all(results: Sequence[PolicyResult]) -> PolicyResult:
+    """Return the result of one policy from its *results* with one seed each."""
+    return replace(
+        results[0],
+        figures=merged([result.figures for result in results]),
+        by_seed=tuple(result.figures for result in results),
+        ledgers=tuple(ledger for result in results for ledger in result.ledgers),
     )

@@ -12,7 +12,6 @@ from wss.execution.heading import heading
 from wss.hardware import Wafer
 from wss.metrics import Ledger, Totals, summarise
 from wss.metrics.figures import Value, by_name, plain
-from wss.metrics.replications import over_seeds
 from wss.metrics.sampling import Sample
 from wss.report.policy_result import PolicyResult
 from wss.report.run_folder import write_folder
@@ -111,11 +110,8 @@ def policy_results(
     facts, totals = _facts(experiment, batch, stream, sample), {}
     for executor in executors:
         ledger = ledger_of(executor)
-        ledger.seed, ledger.sample, ledger.placement_correlation = (
-            experiment.seed,
-            sample,
-            executor.placement_correlation,
-        )
+        ledger.seed, ledger.sample = experiment.seed, sample
+        ledger.placement_correlation = executor.placement_correlation
         ledger.excess_bytes = executor.excess_bytes if experiment.physics == "paper" else None
         totals[ledger.policy] = Totals(
             ledger=ledger,
@@ -169,17 +165,3 @@ def _facts(experiment: Experiment, batch: FixedBatch, stream: RoutingStream, sam
         **({} if sample is None else {"layers_sampled": list(sample.layers)}),
     }
     return {name: Value(value) for name, value in found.items()}
-
-
-def merged(results: Sequence[PolicyResult]) -> PolicyResult:
-    """Return the result of one policy from its *results* with one seed each."""
-    if len(results) == 1:
-        return results[0]
-    return PolicyResult(
-        policy=results[0].policy,
-        figures=over_seeds([result.figures for result in results]),
-        by_seed=tuple(result.figures for result in results),
-        ledgers=tuple(ledger for result in results for ledger in result.ledgers),
-        wafer=results[0].wafer,
-        planning=results[0].planning,
-    )

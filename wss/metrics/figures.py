@@ -119,12 +119,12 @@ def _is_paper(totals: Totals) -> bool:
 
 
 def _waits(totals: Totals) -> bool:
-    return totals.sum("planning_s") > 0
+    return bool(totals.sum("planning_s").any())
 
 
 def _fact(name: str, unit: Unit, meaning: str, value: Callable[[Totals], Any] | None = None) -> Figure:
     """Return a row that describes the run."""
-    measure = None if value is None else Measure(value)
+    measure = None if value is None else Measure(value=value)
     return Figure(name=name, unit=unit, meaning=meaning, measure=measure, scope="run")
 
 
@@ -175,7 +175,7 @@ FIGURES: tuple[Figure, ...] = (
            MEAN_UTILIZATION),
     Figure("link_gini", "number", "Gini coefficient of the bytes per link: 0 even, near 1 all on one link", LINK_GINI),
     Figure("busiest_link", "text", "the ends of the busiest link, (x,y)->(x,y); null if nothing crossed a link",
-           Measure(busiest_link)),
+           Measure(value=busiest_link)),
     Figure("local_read_bytes", "B", "weights that dies read from their own HBM or LLC", total("local_read_bytes"),
            run="DRAM local"),
     Figure("remote_read_bytes", "B", "weights that dies read from another die's HBM or LLC",
@@ -191,10 +191,10 @@ FIGURES: tuple[Figure, ...] = (
            "local reads", total("prefetched_bytes")),
     Figure("evictions", "count", "copies evicted", total("evictions")),
     Figure("hbm_peak_bytes", "B", "largest use of any die's HBM, prefill included: experts, copies, activation buffers",
-           Measure(lambda totals: max(row.hbm_used_bytes for row in totals.ledger.rows))),
+           Measure(value=lambda totals: max(row.hbm_used_bytes for row in totals.ledger.rows))),
     Figure("placement_load_correlation", "number", "Spearman's correlation of the loads that the placement used with "
            "those of decode, mean over layers; null if it used none. Below 0.5 the layout is judged on traffic that it "
-           "was not made for", Measure(lambda totals: totals.ledger.placement_correlation)),
+           "was not made for", Measure(value=lambda totals: totals.ledger.placement_correlation)),
     Figure("lower_bound_s", "s", "sum of the lower bounds of layer runs ([model.md](model.md#the-lower-bound))",
            total("lower_bound_s")),
     Figure("bound_ratio", "x", "`decode_time_s` over `lower_bound_s`, at least 1", ratio("time_s", "lower_bound_s"),
@@ -213,7 +213,7 @@ FIGURES: tuple[Figure, ...] = (
            "times, the same for all dies in `imbalance`, not in the bound", total("planning_s"),
            only=_waits, run="planning"),
     Figure("rebalances", "count", "if the policy rebalances: how often its placement was computed again",
-           Measure(lambda totals: totals.ledger.rebalances), only=_migrates),
+           Measure(value=lambda totals: totals.ledger.rebalances), only=_migrates),
     Figure("moved_bytes", "B", "if the policy rebalances: bytes of migrated experts, part of the other bytes and hops",
            total("local_write_bytes", phase="rebalance"), only=_migrates, run="moved"),
     Figure("rebalance_time_s", "s", "if the policy rebalances: time that steps waited for migrations, part of "
@@ -223,7 +223,7 @@ FIGURES: tuple[Figure, ...] = (
            "the paper's simulator reports", PAPER_THROUGHPUT, only=_is_paper,
            bar=Bar("paper_throughput", "tokens/s, as the paper counts")),
     Figure("hbm_excess_bytes", "B", "under `physics: paper`: bytes by which weights and copies exceed the usable HBM",
-           Measure(lambda totals: max(0.0, totals.ledger.excess_bytes or 0.0)), only=_is_paper),
+           Measure(value=lambda totals: max(0.0, totals.ledger.excess_bytes or 0.0)), only=_is_paper),
 )
 # fmt: on
 

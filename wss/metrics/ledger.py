@@ -99,7 +99,7 @@ class Ledger:
             max_link_bytes=float(links.total.max(initial=0.0)),
             evictions=record.evictions,
             hbm_used_bytes=record.hbm_used,
-            **vars(traffic(plan, run, self._wafer, self._expert_bytes)),
+            **traffic(plan, run, self._wafer, self._expert_bytes),
             dispatch_s=sent[0],
             combine_s=sent[1],
             activation_bytes=sent[2],
@@ -126,7 +126,7 @@ class Ledger:
             tokens=0,
             active_experts=0,
             max_expert_tokens=0,
-            tasks=moved.remote_reads,
+            tasks=moved["remote_reads"],
             time_s=seconds,
             lower_bound_s=0.0,
             mean_die_time_s=seconds,
@@ -135,7 +135,7 @@ class Ledger:
             max_link_bytes=float(links.total.max(initial=0.0)),
             evictions=record.evictions,
             hbm_used_bytes=record.hbm_used,
-            **vars(moved),
+            **moved,
         )
         self.row(row, links, np.zeros(self._wafer.num_dies))
 

@@ -16,6 +16,11 @@ from typing import Any
 from wss.metrics.figures import Interval, Value, facts
 
 
+def merged(every: Sequence[Mapping[str, Value]]) -> Mapping[str, Value]:
+    """Return the figures of one policy from those of *every* seed; of one seed, they stay."""
+    return every[0] if len(every) == 1 else over_seeds(every)
+
+
 def over_seeds(every: Sequence[Mapping[str, Value]]) -> dict[str, Value]:
     """Return the figures of one policy from those of *every* seed, at least two.
 

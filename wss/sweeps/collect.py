@@ -11,7 +11,7 @@ from wss import __version__
 from wss.config.sweep_file import Sweep
 from wss.execution.provenance import host
 from wss.metrics.figures import Value, plain
-from wss.metrics.replications import over_seeds
+from wss.metrics.replications import merged
 from wss.metrics.sampling import Sample, Stratum
 from wss.report.sweep_folder import SWEEP_SCHEMA, flat
 from wss.sweeps.folder import Folder
@@ -38,7 +38,7 @@ def rows_of(sweep: Sweep, tasks: Sequence[Sequence[Task]], folder: Folder) -> li
 def speedup_of(own: dict[str, Any], base: dict[str, Any]) -> dict[str, Any]:
     """Return the speedup of result *own* over *base*, with 95% intervals for sampled layers or several seeds."""
     every = [_speedup(seed, before) for seed, before in zip(own["seeds"], base["seeds"], strict=True)]
-    return flat(plain(every[0] if len(every) == 1 else over_seeds(every)))
+    return flat(plain(merged(every)))
 
 
 def _speedup(own: dict[str, Any], base: dict[str, Any]) -> dict[str, Value]:
