@@ -14,10 +14,10 @@ BoolArray = npt.NDArray[np.bool_]
 
 
 class Routed(NamedTuple):
-    """The tokens of one MoE layer run: the experts of each, [tokens, top_k], and its multiplicity, [tokens]."""
+    """The tokens of one MoE layer run: the experts of each, [tokens, top_k], and how often it counts, [tokens]."""
 
     experts: npt.NDArray[Any]
-    times: IntArray
+    multiplicity: IntArray
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)

@@ -139,7 +139,7 @@ def test_counters_of_the_heatmap_that_16_bits_cannot_hold_are_counted(monkeypatc
     monkeypatch.setattr(heatmap_counters, "FULL_COUNTER", 50)
     (note,) = [note for note in run(THREE_DIES).notes if "counters of the heatmap" in note]
     last = {
-        layer_run.layer: layer_run.heat.copy()
+        layer_run.layer: layer_run.transitions.copy()
         for layer_run in open_stream(THREE_DIES, list(THREE_DIES.policies))[1].layer_runs()
     }
     full = sum(int((heat > 50).sum()) for heat in last.values())

@@ -37,7 +37,7 @@ def exchanged(wafer, plan, routed=None, top_k=2, network="fluid", **options):
 
 def whole(wafer, routed):
     """The plan that computes expert e of *routed* tokens on die e."""
-    counts = np.bincount(routed.experts.ravel(), np.repeat(routed.times, routed.experts.shape[1])).astype(int)
+    counts = np.bincount(routed.experts.ravel(), np.repeat(routed.multiplicity, routed.experts.shape[1])).astype(int)
     return plan_of(*((e, e, count, e) for e, count in enumerate(counts) if count))
 
 
@@ -113,7 +113,7 @@ def exchanges(draw):
     popularity = rng.exponential(size=experts) ** 2 + 1e-6
     chosen = [rng.choice(experts, top_k, replace=False, p=popularity / popularity.sum()) for _ in range(tokens)]
     routed = Routed(np.array(chosen), rng.integers(1, 4, size=tokens))
-    counts = np.bincount(routed.experts.ravel(), np.repeat(routed.times, top_k), experts).astype(int)
+    counts = np.bincount(routed.experts.ravel(), np.repeat(routed.multiplicity, top_k), experts).astype(int)
     parts = []
     for expert in np.flatnonzero(counts):
         dies = rng.permutation(nodes * gpus)[: draw(st.integers(1, 3))]

@@ -49,7 +49,7 @@ def synthetic_stream(spec, shape, seed, requests, batch, steps, layers, **signal
 
 def kernels_of(requests, batch, steps, num_experts=4):
     return [
-        (k.step, k.counts.tolist(), k.order.tolist(), k.heat.copy())
+        (k.step, k.counts.tolist(), k.order.tolist(), k.transitions.copy())
         for k in stream_of(requests, batch, steps, [0], num_experts).layer_runs()
     ]
 
@@ -114,7 +114,7 @@ def test_repeating_is_the_same_as_writing_the_requests_out(experts, batch):
 
 def test_the_step_from_prompt_to_decode_can_be_left_out_of_the_heat():
     stream = stream_of([request(0, 2, 3, 1, 0, 2)], 1, 2, [0], 4, across_phases=False)
-    assert [np.argwhere(k.heat).tolist() for k in stream.layer_runs()][-1] == [[0, 2], [3, 1]]
+    assert [np.argwhere(k.transitions).tolist() for k in stream.layer_runs()][-1] == [[0, 2], [3, 1]]
 
 
 def test_slot_refill_lets_the_next_request_in_as_one_ends():
@@ -139,14 +139,14 @@ def test_what_followed_in_the_next_layer_is_counted_of_the_steps_before():
     layer_runs = list(stream_of([told], 5, 2, [0, 1], 3, layer_transitions=True).layer_runs())
     seen = []
     for layer_run in stream_of([told], 5, 2, [0, 1], 3, layer_transitions=True).layer_runs():
-        seen.append(layer_run.next_heat.copy())
+        seen.append(layer_run.layer_transitions.copy())
     assert [heat.tolist() for heat in seen[::2]] == [
         [[0, 0, 0]] * 3,
         [[0, 0, 5], [0, 0, 0], [0, 0, 0]],
         [[0, 0, 5], [0, 0, 5], [0, 0, 0]],
     ]
     assert not any(heat.any() for heat in seen[1::2])
-    assert [k.next_heat for k in stream_of([told], 5, 2, [0, 1], 3).layer_runs()] == [None] * len(layer_runs)
+    assert [k.layer_transitions for k in stream_of([told], 5, 2, [0, 1], 3).layer_runs()] == [None] * len(layer_runs)
 
 
 def assert_same(old, new, last=None):
@@ -163,13 +163,13 @@ def assert_same_run(a, b, *, transitions):
     assert (a.step, a.layer, a.next_layer) == (b.step, b.layer, b.next_layer)
     assert a.counts.tolist() == b.counts.tolist()
     assert a.order.tolist() == b.order.tolist()
-    assert a.next_seen.tolist() == b.next_seen.tolist()
-    assert np.array_equal(a.heat, b.heat) if transitions else not b.heat.any()
+    assert a.next_seen.tolist() == b.next_load.tolist()
+    assert np.array_equal(a.heat, b.transitions) if transitions else not b.transitions.any()
 
 
 def assert_same_tokens(a, b):
     assert np.array_equal(a.routed.experts, b.routed.experts)
-    assert np.array_equal(a.routed.times, b.routed.times)
+    assert np.array_equal(a.routed.multiplicity, b.routed.multiplicity)
 
 
 @settings(deadline=None, max_examples=300)
@@ -204,7 +204,7 @@ def test_recorded_requests_give_the_layer_runs_of_the_replays(data):
     for a, b, c in zip(old.layer_runs(), new.layer_runs(), cold.layer_runs(), strict=last == steps):
         assert_same_run(a, b, transitions=True)
         assert_same_run(a, c, transitions=False)
-        assert np.array_equal(a.next_heat, b.next_heat)
+        assert np.array_equal(a.next_heat, b.layer_transitions)
         assert_same_tokens(a, b)
         assert_same_tokens(a, c)
     if not continuous:
@@ -229,9 +229,9 @@ def assert_same_kernels(spec, shape, seed, requests, batch, steps, layers, **how
         for other in (a, d):
             assert_same_run(other, b, transitions=True)
             assert_same_run(other, c, transitions=False)
-            assert np.array_equal(other.next_heat, b.next_heat)
+            assert np.array_equal(other.next_heat, b.layer_transitions)
         assert_same_tokens(d, b)
-        assert c.next_heat is None
+        assert c.layer_transitions is None
         assert c.routed is None
 
 

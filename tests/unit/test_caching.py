@@ -130,17 +130,17 @@ def test_frequent_is_what_the_die_computes_or_others_read_from_it():
     assert copies._uses[1, :2].tolist() == [3, 3]
 
 
-def kernel_of(step, layer=0, heat=None, next_heat=None, next_seen=None, counts=None):
+def kernel_of(step, layer=0, heat=None, layer_transitions=None, next_load=None, counts=None):
     none = np.zeros((2, 2), np.int64)
     return LayerTokens(
         step=step,
         layer=layer,
         counts=np.ones(2, np.int64) if counts is None else np.array(counts),
         order=np.arange(2),
-        heat=none if heat is None else np.array(heat),
+        transitions=none if heat is None else np.array(heat),
         next_layer=0,
-        next_seen=np.zeros(2, np.int64) if next_seen is None else np.array(next_seen),
-        next_heat=None if next_heat is None else np.array(next_heat),
+        next_load=np.zeros(2, np.int64) if next_load is None else np.array(next_load),
+        layer_transitions=None if layer_transitions is None else np.array(layer_transitions),
     )
 
 
@@ -222,7 +222,7 @@ def test_what_is_expected_follows_the_tokens_that_a_die_computes():
 
 def test_the_layer_heatmap_prefetches_what_should_follow_and_says_where_layers_are_apart():
     shown = signals_of(prefetching=LayerHeatmap())
-    layer_run = kernel_of(1, counts=[0, 4], next_heat=[[9, 0], [1, 3]], next_seen=[9, 5])
+    layer_run = kernel_of(1, counts=[0, 4], layer_transitions=[[9, 0], [1, 3]], next_load=[9, 5])
     view = shown.prefetch_view(layer_run, np.ones((2, 1), np.bool_), 1)
     assert isinstance(view, PrefetchView)
     assert LayerHeatmap().tokens(view).tolist() == [1, 3]

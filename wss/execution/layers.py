@@ -23,14 +23,14 @@ def draw_layers(experiment: Experiment, open_routing: OpenRouting) -> tuple[Expe
     *open_routing* opens the layer runs of an experiment, for the skew of recorded routing. The skew of synthetic
     routing follows from its parameters. The draw depends on the experiment's seed.
     """
-    asked, layers = experiment.layers, experiment.model.moe_layers
-    if not isinstance(asked, LayerSample):
+    configured, layers = experiment.layers, experiment.model.moe_layers
+    if not isinstance(configured, LayerSample):
         return experiment, None
     everything = replace(experiment, layers="all")
-    if asked.sample >= len(layers):
+    if configured.sample >= len(layers):
         return everything, None
-    sample = draw(layers, skew_of(everything, open_routing), asked.sample, experiment.seed)
-    return replace(experiment, layers=DrawnLayers(sample=asked.sample, layers=sample.layers)), sample
+    sample = draw(layers, skew_of(everything, open_routing), configured.sample, experiment.seed)
+    return replace(experiment, layers=DrawnLayers(sample=configured.sample, layers=sample.layers)), sample
 
 
 def skew_of(everything: Experiment, open_routing: OpenRouting) -> FloatArray:

@@ -33,14 +33,14 @@ def _quiet(what: str, done: int, total: int) -> None:
 
 
 def build_executors(
-    experiment: Experiment, wafer: Wafer, policies: Sequence[Policy], seen: RoutingHistory
+    experiment: Experiment, wafer: Wafer, policies: Sequence[Policy], history: RoutingHistory
 ) -> list[MoeLayerExecutor] | list[PaperLayer]:
-    """Build one executor per policy under the experiment's physics; *seen* provides routing counts to placements."""
+    """Build one executor per policy under the experiment's physics; *history* provides routing counts to placements."""
     ledgers = [build_ledger(experiment, wafer, policy.name) for policy in policies]
     each = list(zip(policies, ledgers, strict=True))
     if experiment.physics == "paper":
         return [PaperLayer(experiment, wafer, policy, ledger) for policy, ledger in each]
-    return [MoeLayerExecutor(experiment, wafer, policy, seen, ledger) for policy, ledger in each]
+    return [MoeLayerExecutor(experiment, wafer, policy, history, ledger) for policy, ledger in each]
 
 
 def build_ledger(experiment: Experiment, wafer: Wafer, policy: str) -> Ledger:
@@ -60,9 +60,9 @@ def _excess(executors: Sequence[Executor]) -> list[str]:
     return [f"no capacity limit here: weights and copies exceed the usable HBM by {excess[0]:.0f} bytes ({excess[1]})"]
 
 
-def _to_nothing(asked: Experiment, wafer: Wafer) -> list[str]:
+def _to_nothing(configured: Experiment, wafer: Wafer) -> list[str]:
     """Return notes on draws without effect: a yield that kills no die, and a sample of all layers."""
-    notes, faults, layers, moe_layers = [], asked.faults, asked.layers, len(asked.model.moe_layers)
+    notes, faults, layers, moe_layers = [], configured.faults, configured.layers, len(configured.model.moe_layers)
     if faults is not None and faults.die_yield < 1 and set(wafer.dead_dies) <= set(faults.dies):
         which = "no further die" if faults.dies else "no die"
         notes.append(f"by faults.yield {faults.die_yield:g} and faults.seed {faults.seed} {which} is drawn dead")
@@ -72,11 +72,11 @@ def _to_nothing(asked: Experiment, wafer: Wafer) -> list[str]:
 
 
 def notes_of(
-    asked: Experiment, wafer: Wafer, batch: FixedBatch, stream: RoutingStream, executors: Sequence[Executor]
+    configured: Experiment, wafer: Wafer, batch: FixedBatch, stream: RoutingStream, executors: Sequence[Executor]
 ) -> tuple[str, ...]:
-    """Return notes for the reader of the results, each once; *asked* is the experiment before layers are drawn."""
+    """Return notes for the reader of the results, each once; *configured* is the experiment before layers are drawn."""
     cold = [] if stream.schedule.has_prefill else ["the trace has no prefill: heatmaps start empty"]
-    notes = (*batch.notes, *cold, *stream.notes, *_to_nothing(asked, wafer))
+    notes = (*batch.notes, *cold, *stream.notes, *_to_nothing(configured, wafer))
     return tuple(
         dict.fromkeys((*notes, *_excess(executors), *(note for executor in executors for note in executor.notes)))
     )
@@ -105,13 +105,13 @@ def run_many(experiments: Sequence[Experiment], progress: Progress = _quiet) -> 
     return [over_all(experiment, own) for experiment, own in zip(experiments, zip(*results, strict=True), strict=True)]
 
 
-def _run_seed(asked: Sequence[Experiment], progress: Progress) -> list[Result]:
+def _run_seed(configured: Sequence[Experiment], progress: Progress) -> list[Result]:
     """Run experiments that have one seed."""
     started, wall, cpu = datetime.now(UTC), time.perf_counter(), time.process_time()
-    for experiment in asked:
+    for experiment in configured:
         check_memory(experiment, experiment.policies)
-    first, sample = draw_layers(asked[0], open_routing)  # they share the layers too
-    experiments = [replace(experiment, layers=first.layers) for experiment in asked]
+    first, sample = draw_layers(configured[0], open_routing)  # they share the layers too
+    experiments = [replace(experiment, layers=first.layers) for experiment in configured]
     wafers = [hardware.build(experiment.wafer, experiment.faults) for experiment in experiments]
     history = build_routing_history(first)
     groups: list[Sequence[Executor]] = [
@@ -125,7 +125,7 @@ def _run_seed(asked: Sequence[Experiment], progress: Progress) -> list[Result]:
     others = (cpu - sum(spent.values())) / len(spent)  # routing and set-up, shared evenly by all policies
     times = {"start": started.isoformat(), "wall_s": wall, "cpu_s": cpu, "trace_cpu_s": others}
     results = []
-    for experiment, group, wafer in zip(asked, groups, wafers, strict=True):
+    for experiment, group, wafer in zip(configured, groups, wafers, strict=True):
         runs = {run.policy: run for run in policy_results(experiment, batch, stream, group, wafer, sample)}
         own = {
             "planning": {executor.recorder.policy: executor.planning for executor in group},

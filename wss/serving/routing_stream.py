@@ -72,14 +72,15 @@ class RoutingStream:
         if work == 0:
             where = f"step {layer_run.step}, MoE layer {layer_run.layer}"
             raise TraceError(f"{where}: all choices are zero-computation experts; give a larger batch")
+        below = layer_run.layer_transitions
         if layer_run.step > 0:
             self._choices, self._zero = self._choices + all_choices, self._zero + all_choices - work
         return replace(
             layer_run,
             counts=counts,
             order=layer_run.order[layer_run.order < size],
-            heat=layer_run.heat[:size, :size],
-            next_seen=layer_run.next_seen[:size],
-            next_heat=None if layer_run.next_heat is None else layer_run.next_heat[:size, :size],
+            transitions=layer_run.transitions[:size, :size],
+            next_load=layer_run.next_load[:size],
+            layer_transitions=None if below is None else below[:size, :size],
             zero_choices=all_choices - work,
         )

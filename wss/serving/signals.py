@@ -163,11 +163,11 @@ class SignalProvider:
         if signal is Signal.DECAYED_TRANSITIONS:
             return self._with_decay(layer_run)
         if signal is Signal.POPULARITY:
-            return layer_run.next_seen
+            return layer_run.next_load
         if signal is Signal.LAYER_TRANSITIONS:
-            assert layer_run.next_heat is not None  # the routing source counts them for such a policy
-            return layer_run.next_heat
-        return layer_run.heat
+            assert layer_run.layer_transitions is not None  # the routing source counts them for such a policy
+            return layer_run.layer_transitions
+        return layer_run.transitions
 
     @cached_property
     def _oracle(self) -> DecodeOracle:
@@ -176,19 +176,19 @@ class SignalProvider:
     def _of_prefill(self, layer_run: LayerTokens) -> IntArray:
         """Return the transitions of the prefill so far, or of all of it in decode; zeros without a prefill."""
         if layer_run.step == 0:
-            self._prefill[layer_run.layer] = layer_run.heat.copy()
-        return self._prefill.setdefault(layer_run.layer, np.zeros_like(layer_run.heat))
+            self._prefill[layer_run.layer] = layer_run.transitions.copy()
+        return self._prefill.setdefault(layer_run.layer, np.zeros_like(layer_run.transitions))
 
     def _with_decay(self, layer_run: LayerTokens) -> FloatArray:
         """Return the transitions so far; those of n steps ago are weighted by 2^(-n / half-life)."""
         before, decayed = self._before.get(layer_run.layer), self._decayed.get(layer_run.layer)
         if before is None or decayed is None:
-            self._before[layer_run.layer] = layer_run.heat.copy()
-            self._decayed[layer_run.layer] = layer_run.heat.astype(np.float64)
+            self._before[layer_run.layer] = layer_run.transitions.copy()
+            self._decayed[layer_run.layer] = layer_run.transitions.astype(np.float64)
         else:
             decayed *= 0.5 ** (1.0 / self._half_life)
-            decayed += layer_run.heat - before
-            before[:] = layer_run.heat
+            decayed += layer_run.transitions - before
+            before[:] = layer_run.transitions
         return self._decayed[layer_run.layer]
 
 

@@ -33,7 +33,7 @@ POLL_S = 0.5
 
 
 @dataclass(frozen=True)
-class _Place:
+class _ChunkCounter:
     """Progress counter of a chunk: layer runs done, in an array shared between processes, if there is one."""
 
     number: int
@@ -54,7 +54,7 @@ def _share(counts: Any, path: Sequence[str]) -> None:
     sys.path[:] = path
 
 
-def run_chunk(packed: bytes, place: int, path: Sequence[str]) -> Results:
+def run_chunk(packed: bytes, number: int, path: Sequence[str]) -> Results:
     """Run pickled tasks that share their routing; return the key of each, with its result or its error lines.
 
     Raises
@@ -70,7 +70,7 @@ def run_chunk(packed: bytes, place: int, path: Sequence[str]) -> Results:
         raise ConfigError(f"worker {platform.node()}: cannot load the tasks ({reason}); give it the modules") from None
     for task in chunk:
         check_outside(task)
-    return outcomes_by_key(chunk, _Place(place))
+    return outcomes_by_key(chunk, _ChunkCounter(number))
 
 
 def outcomes_by_key(chunk: Sequence[Task], progress: Progress) -> Results:
@@ -196,11 +196,11 @@ def _here(chunks: list[list[Task]], folder: Folder, progress: Progress) -> None:
     kept = _Kept(folder, chunks)
     for chunk in chunks:
 
-        def told(what: str, done: int, _: int) -> None:
+        def report(what: str, done: int, _: int) -> None:
             if what == "simulating":
                 progress("sweep", min(kept.done + done, kept.total), kept.total)
 
-        kept.keep(outcomes_by_key(chunk, told))
+        kept.keep(outcomes_by_key(chunk, report))
         progress("sweep", kept.done, kept.total)
     kept.end()
 
@@ -210,7 +210,7 @@ def _finish(executor: Executor, chunks: list[list[Task]], folder: Folder, progre
     kept = _Kept(folder, chunks)
     path = list(sys.path)
     futures: dict[Future[Results], int] = {
-        executor.submit(run_chunk, pickle.dumps(chunk), place, path): place for place, chunk in enumerate(chunks)
+        executor.submit(run_chunk, pickle.dumps(chunk), number, path): number for number, chunk in enumerate(chunks)
     }
     left = set(futures)
     while left:

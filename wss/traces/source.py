@@ -75,12 +75,12 @@ class LayerTokens:
     order
         Experts with tokens in order of first appearance (request by request, token by token, rank by rank),
         [active experts].
-    heat
+    transitions
         How often expert i was followed by expert j in the next token of the same request, in this layer, up to and
         including this step, [experts, experts]. A view that the next step of the layer changes.
-    next_layer, next_seen
+    next_layer, next_load
         The layer of the next layer run, and the tokens of each of its experts so far, [experts]. Also a view.
-    next_heat
+    layer_transitions
         How often a token sent to expert i of this layer was sent to expert j of the next one, up to the step before,
         [experts, experts]; nothing follows the last layer. Also a view; None if it is not counted.
     routed
@@ -93,9 +93,9 @@ class LayerTokens:
     layer: int
     counts: IntArray
     order: IntArray
-    heat: IntArray
+    transitions: IntArray
     next_layer: int
-    next_seen: IntArray
-    next_heat: IntArray | None = None
+    next_load: IntArray
+    layer_transitions: IntArray | None = None
     routed: Routed | None = None
     zero_choices: int = 0

@@ -70,10 +70,10 @@ class RoutingCounts:
             layer=layer,
             counts=counts,
             order=active[np.argsort(first[active], kind="stable")],
-            heat=own,
+            transitions=own,
             next_layer=following,
-            next_seen=self._load[following],
-            next_heat=self._layer_transitions[layer] if self._counts_layers else None,
+            next_load=self._load[following],
+            layer_transitions=self._layer_transitions[layer] if self._counts_layers else None,
             routed=_joined(self._above) if self._with_tokens else None,
         )
 
@@ -88,7 +88,7 @@ class RoutingCounts:
             return
         if self._counts_layers:
             below = self._layer_transitions[layer - 1]
-            _add_pairs(self._above[number].experts, tokens.experts, tokens.times, below)
+            _add_pairs(self._above[number].experts, tokens.experts, tokens.multiplicity, below)
         self._above[number] = tokens
 
 

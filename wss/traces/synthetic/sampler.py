@@ -92,11 +92,11 @@ def guide_of(sums: npt.NDArray[np.integer[Any]]) -> npt.NDArray[np.int16]:
 def _guide(sums, guide):  # type: ignore[no-untyped-def]
     """Fill *guide* [tables, cells] from *sums* [tables, entries]."""
     for table in range(guide.shape[0]):
-        place = 0
+        index = 0
         for cell in range(guide.shape[1]):
-            while sums[table, place] <= cell << _CELL:
-                place += 1
-            guide[table, cell] = place
+            while sums[table, index] <= cell << _CELL:
+                index += 1
+            guide[table, cell] = index
 
 
 _mix: Any = numba.njit(cache=True, nogil=True)(rng.mix)
@@ -117,10 +117,10 @@ def _part(key, number):  # type: ignore[no-untyped-def]
 @numba.njit(cache=True, nogil=True)
 def _find(table, guide, part):  # type: ignore[no-untyped-def]
     """Return the first index whose running sum exceeds *part*."""
-    place = guide[part >> _CELL]
-    while table[place] <= part:
-        place += 1
-    return place
+    index = guide[part >> _CELL]
+    while table[index] <= part:
+        index += 1
+    return index
 
 
 @numba.njit(cache=True, nogil=True)
