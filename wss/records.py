@@ -14,10 +14,36 @@ BoolArray = npt.NDArray[np.bool_]
 
 
 class Routed(NamedTuple):
-    """The tokens of one MoE layer run: the experts of each, [tokens, top_k], and its multiplicity, [tokens]."""
+    """The tokens of one MoE layer run: the experts of each, [tokens, top_k], and how often it counts, [tokens]."""
 
     experts: npt.NDArray[Any]
-    times: IntArray
+    multiplicity: IntArray
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Batch:
+    """One step of a model: which tokens of which requests it computes; all arrays are [slots], one slot a request.
+
+    Attributes
+    ----------
+    step
+        Its index. Step 0 is the prefill of the requests that are there at the start.
+    request
+        The number of each request, each once.
+    context, new_tokens
+        Tokens of the request that were computed before, and those that this step computes.
+    is_prefill
+        Whether the new tokens belong to the prompt.
+    multiplicity
+        How many equal requests the slot stands for.
+    """
+
+    step: int
+    request: IntArray
+    context: IntArray
+    new_tokens: IntArray
+    is_prefill: BoolArray
+    multiplicity: IntArray
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)

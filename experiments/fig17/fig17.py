@@ -25,7 +25,7 @@ from wss import hardware
 from wss.config import Experiment, load
 from wss.engine.paper.chains_compiled import compiled_paper_layer
 from wss.engine.paper.machine import SHARES, Machine, Memories
-from wss.execution.runner import build_routing_history, replay_of
+from wss.execution.routing import build_routing_history, open_stream
 from wss.files import json_text
 from wss.metrics import Ledger
 from wss.records import FloatArray, LayerRecord, Plan
@@ -111,7 +111,7 @@ def timed(experiment: Experiment) -> dict[str, Times]:
     wafer, seen = hardware.build(experiment.wafer), build_routing_history(experiment)
     ledgers = {policy.name: TimedLedger(experiment, policy.name, wafer) for policy in experiment.policies}
     sites = [MoeLayerExecutor(experiment, wafer, each, seen, ledgers[each.name]) for each in experiment.policies]
-    for layer_run in replay_of(experiment, experiment.policies)[1].layer_runs():
+    for layer_run in open_stream(experiment, experiment.policies)[1].layer_runs():
         for site in sites:
             site.run(layer_run)
     return {name: ledger.times for name, ledger in ledgers.items()}

@@ -13,8 +13,9 @@ from wss.engine.paper.chains_compiled import compiled_paper_layer
 from wss.engine.paper.machine import Machine, Memories
 from wss.engine.paper.queues import Circuit
 from wss.errors import ConfigError
-from wss.execution import run, runner
-from wss.traces import SynthReplay, TraceReader, write_trace
+from wss.execution import routing, run
+from wss.traces import TraceReader, write_trace
+from wss.traces.transitions import RoutingCounts
 
 CONFIG = ROOT / "configs" / "llama4_maverick.yaml"
 ARTIFACT = ["physics=paper", "layers=all"]
@@ -192,8 +193,8 @@ def test_the_llc_keeps_two_slices_a_set_oldest_out():
 @pytest.mark.parametrize(("physics", "across"), [("wss", True), ("paper", False)])
 def test_each_physics_has_its_own_idea_of_which_tokens_are_neighbours(monkeypatch, physics, across):
     seen = []
-    make = lambda *a, **k: seen.append(k["across_phases"]) or SynthReplay(*a, **k)  # noqa: E731
-    monkeypatch.setattr(runner, "SynthReplay", make)
+    make = lambda *a, **k: seen.append(k["across_phases"]) or RoutingCounts(*a, **k)  # noqa: E731
+    monkeypatch.setattr(routing, "RoutingCounts", make)
     run(load(CONFIG, [f"physics={physics}", "layers=[1]", "batch=8", "steps=1"]))
     assert seen == [across]
 

@@ -16,7 +16,7 @@ from wss.policies.balanced import policy as balanced
 from wss.policies.balanced import task_order as ordering
 from wss.policies.balanced.policy import Balanced, in_turn_from_both_ends, turns
 from wss.policies.balanced.surplus import span, surplus
-from wss.policies.validation import checked_plan, sealed
+from wss.policies.validation import sealed, validate_plan
 from wss.records import Plan
 
 COSTS = Costs(hbm_read=30e-6, link_read=52e-6, hop=0.4e-6, token=0.15e-6, latency=0.4e-6, tile=64, request=0.25)
@@ -72,7 +72,7 @@ def layer_runs(draw, most=4000):
 @given(layer_runs())
 def test_its_estimate_is_kept_and_never_above_that_of_home(view):
     plan = Balanced().allocate(view)
-    checked_plan(plan, view, "balanced")
+    validate_plan(plan, view, "balanced")
     home = Home().allocate(view)
     tokens, sources, goals = surplus(*arguments(view))
     assert goals[0] == pytest.approx(estimate(view, home), rel=1e-6)
@@ -87,7 +87,7 @@ def test_its_estimate_is_kept_and_never_above_that_of_home(view):
             source=sources[i, die, expert],
             copy=np.zeros(len(die), np.bool_),
         )
-        checked_plan(met, view, "balanced")
+        validate_plan(met, view, "balanced")
         assert estimate(view, met) <= goal * (1 + 1e-6)
     assert estimate(view, plan) <= goals[0] * (1 + 1e-6)
 

@@ -10,9 +10,10 @@ from wss.engine.specs import NETWORKS
 from wss.hardware import GEMMS
 from wss.metrics.bounds import Bounds
 from wss.models import MODELS
-from wss.policies import ALLOCATIONS
+from wss.policies import SEAMS
 from wss.records import Plan, WeightLocations
 
+ALLOCATIONS = SEAMS["allocation"].classes
 MODEL = MODELS["deepseek_v3"]
 READ = 3 * 7168 * 2048 * 2 / 3.35e12
 TOKEN = 6 * 7168 * 2048 / 989e12

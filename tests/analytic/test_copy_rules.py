@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from kit import view_of, wafer_of
+from kit import copies_of, view_of, wafer_of
 from kit.engine import ENGINES
 from kit.runs import ROW_MODEL, THREE_DIES
 
@@ -13,14 +13,12 @@ from wss.engine.specs import CircuitSpec, FluidSpec, PacketSpec
 from wss.engine.work import LayerWork, WaferNetwork
 from wss.errors import CapacityError, ConfigError
 from wss.execution import run
-from wss.execution.runner import replay_of
+from wss.execution.routing import open_stream
 from wss.hardware.specs import LlcSpec
-from wss.memory.copies import ExpertCopies
 from wss.policies import POLICIES, CopyRules
 from wss.policies.allocation.basic import Algorithm1
 from wss.policies.balanced.policy import Balanced
-from wss.policies.caching import Lru
-from wss.policies.validation import checked_plan, sealed
+from wss.policies.validation import sealed, validate_plan
 from wss.records import Plan
 from wss.serving import heatmap_counters
 
@@ -32,7 +30,7 @@ def popular(sources):
     """Expert 0 has far more tokens than one die computes in time; its home is die 0, its copy lies on die 1."""
     holders = np.array([[True, True, False], [False, False, True]])
     view = view_of(ROW, np.array([9000, 1]), holders)
-    return replace(view, home=sealed([0, 2]), sources=sealed(sources))
+    return replace(view, primary_die=sealed([0, 2]), sources=sealed(sources))
 
 
 OWN_DIE = [[True, False, False], [False, False, True]]
@@ -47,7 +45,7 @@ def test_a_third_die_reads_from_the_home_or_from_the_copy_next_to_it(allocation,
     Balanced takes the least busy source, so its die 2 may read from either where both serve.
     """
     view = popular(sources)
-    plan = checked_plan(allocation.allocate(view), view, "any")
+    plan = validate_plan(allocation.allocate(view), view, "any")
     of = {int(die): int(source) for die, source in zip(plan.die, plan.source, strict=True) if die != 2}
     assert of == {0: 0, 1: 1}, "who holds an expert reads its own"
     (third,) = plan.source[(plan.die == 2) & (plan.expert == 0)]
@@ -64,9 +62,9 @@ def test_candidates_are_near_any_holder_or_near_the_home_alone():
 def test_a_plan_that_reads_from_a_copy_which_serves_its_own_die_alone_is_refused():
     one = np.array([0, 0, 1]), np.array([0, 2, 2]), np.array([8000, 1000, 1]), np.array([0, 1, 2])
     plan = Plan(**dict(zip(("expert", "die", "tokens", "source"), one, strict=True)), copy=np.zeros(3, np.bool_))
-    assert checked_plan(plan, popular(ALL_DIES), "mine").source.tolist() == [0, 1, 2]
+    assert validate_plan(plan, popular(ALL_DIES), "mine").source.tolist() == [0, 1, 2]
     with pytest.raises(ConfigError, match="reads an expert from a die that does not hold it or does not serve others"):
-        checked_plan(plan, popular(OWN_DIE), "mine")
+        validate_plan(plan, popular(OWN_DIE), "mine")
 
 
 def fetched(num_tasks=1):
@@ -116,7 +114,7 @@ def test_what_hits_the_home_s_llc_is_stored_as_a_copy_too_and_pushes_out_what_la
 def test_the_room_for_copies_is_what_is_free_or_the_reserve():
     """Room for 3 experts beside the weights, a reserve of 2; buffers of 1.5 leave room for one, or the reserve."""
     placed = np.ones((1, 4, 1), np.bool_)
-    free, reserve = (ExpertCopies(placed, np.array([30.0]), 10.0, Lru(), each) for each in (None, 20.0))
+    free, reserve = (copies_of(placed, np.array([30.0]), 10.0, reserve=each) for each in (None, 20.0))
     assert (free.slots.tolist(), reserve.slots.tolist()) == ([3], [2])
     none = np.zeros(0, np.int64)
     nothing = Plan(expert=none, die=none, tokens=none, source=none, copy=none > 0)
@@ -144,8 +142,8 @@ def test_counters_of_the_heatmap_that_16_bits_cannot_hold_are_counted(monkeypatc
     monkeypatch.setattr(heatmap_counters, "FULL_COUNTER", 50)
     (note,) = [note for note in run(THREE_DIES).notes if "counters of the heatmap" in note]
     last = {
-        layer_run.layer: layer_run.heat.copy()
-        for layer_run in replay_of(THREE_DIES, list(THREE_DIES.policies))[1].layer_runs()
+        layer_run.layer: layer_run.transitions.copy()
+        for layer_run in open_stream(THREE_DIES, list(THREE_DIES.policies))[1].layer_runs()
     }
     full = sum(int((heat > 50).sum()) for heat in last.values())
     assert 0 < full < 2 * 36
@@ -180,7 +178,7 @@ def test_copies_in_the_reserve_stay_when_experts_come():
     """Two copies lie in a reserve of 20 bytes; an expert that takes the last room pushes out none of them."""
     placed = np.array([[[True, False], [False, True], [False, True], [False, True]]])
     for reserve, stay in ((20.0, 2), (None, 0)):
-        copies = ExpertCopies(placed, np.array([20.0, 0.0]), 10.0, Lru(), reserve)
+        copies = copies_of(placed, np.array([20.0, 0.0]), 10.0, reserve=reserve)
         two, none = np.array([1, 2]), np.zeros(2, np.int64)
         plan = Plan(expert=two, die=none, tokens=none + 1, source=none + 1, copy=none > 0)
         assert copies.admit(0, plan, none == 0, np.zeros(2)).all()

@@ -17,9 +17,10 @@ from wss.engine.network.transfers import PhaseRoutes, build_routes, network_shar
 from wss.engine.specs import NETWORKS, AllToAllSpec, CircuitSpec, FluidSpec
 from wss.engine.token_counts import expected_unique_tokens
 from wss.errors import ConfigError
-from wss.execution import lockstep, run
+from wss.execution import run
 from wss.metrics.bounds import least_exchange
 from wss.metrics.traffic import check_exchange
+from wss.sweeps.outcome import outcomes_of
 
 HIDDEN = 100  # elements of a token: 100 B there, 200 B back
 
@@ -219,7 +220,7 @@ def test_both_engines_and_groups_exchange_alike(small):
     fast, slow = (run(load(small, [*common, f"engine={engine}"])).to_dict()["runs"][0] for engine in ("auto", "simpy"))
     for key in ("decode_time_s", "dispatch_time_s", "combine_time_s", "activation_bytes"):
         assert fast[key] == pytest.approx(slow[key])
-    (of_group,) = lockstep.simulate([load(small, common)], lambda *_: None)
+    (of_group,) = outcomes_of([load(small, common)], lambda *_: None)
     assert of_group["figures"]["exchange_share"] == fast["exchange_share"]
     assert sum(of_group["links"]["activation_bytes"]) == pytest.approx(fast["link_bytes"])
 

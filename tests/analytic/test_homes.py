@@ -2,13 +2,12 @@
 
 import numpy as np
 import pytest
-from kit import contiguous, history_of, plan_of, run_layer, wafer_of
+from kit import contiguous, copies_of, placement_view, plan_of, run_layer, wafer_of
 
 from wss.engine.background import BackgroundTransfers
 from wss.engine.specs import NETWORKS
-from wss.memory.copies import ExpertCopies
 from wss.memory.expert_map import ExpertMap
-from wss.policies.caching import Lru
+from wss.policies import LoadView
 from wss.policies.rebalancing import Every, matched, worthwhile
 
 
@@ -56,7 +55,7 @@ def test_an_expert_is_always_somewhere_and_no_die_ever_too_full(seed):
     placed = layout()
     usable = float(placed.sum(axis=(0, 1)).max() + 3)
     room = usable - placed.sum(axis=(0, 1))
-    copies = ExpertCopies(placed > 0, room, 1.0, Lru())
+    copies = copies_of(placed > 0, room, 1.0)
     homes = ExpertMap(placed, usable, room, 1.0, copies)
     moved = 0
     for _ in range(30):
@@ -92,7 +91,7 @@ def _copy_something(copies, homes, layer, draws):
 
 def test_a_copy_where_an_expert_is_to_be_placed_becomes_its_home_and_nothing_moves():
     placed = np.array([contiguous(4, 2)])
-    copies = ExpertCopies(placed, np.full(2, 3.0), 1.0, Lru())
+    copies = copies_of(placed, np.full(2, 3.0), 1.0)
     homes = ExpertMap(placed, 5.0, np.full(2, 3.0), 1.0, copies)
     copies.admit(0, plan_of((0, 1, 1, 0)), np.ones(1, np.bool_), np.zeros(2))
     assert copies.held.tolist() == [0, 1]
@@ -108,7 +107,7 @@ def test_a_copy_where_an_expert_is_to_be_placed_becomes_its_home_and_nothing_mov
 
 def test_what_is_wanted_no_more_stops_on_its_way():
     placed = np.array([contiguous(4, 2)])
-    homes = ExpertMap(placed, 5.0, np.full(2, 3.0), 1.0, ExpertCopies(placed, np.full(2, 3.0), 1.0, Lru()))
+    homes = ExpertMap(placed, 5.0, np.full(2, 3.0), 1.0, copies_of(placed, np.full(2, 3.0), 1.0))
     target = placed.copy()
     target[0, 0] = [False, True]
     homes.head_for(target)
@@ -133,7 +132,7 @@ def test_a_renumbering_of_dies_moves_nothing_and_a_small_gain_is_not_worth_a_mov
     wafer = wafer_of((1, 2))
     apart, together = (np.array([[[1, 0], [0, 1]]], bool), np.array([[[1, 0], [1, 0]]], bool))
     tokens = np.array([[30.0, 10.0]])  # 30 at most apart, 40 together: a quarter less
-    history = history_of(wafer, np.array([[30, 10]]))
+    history = placement_view(wafer, np.array([[30, 10]]))
     for gain, chosen in [(0.0, apart), (0.24, apart), (0.25, apart), (0.26, together)]:
         np.testing.assert_array_equal(worthwhile(together, apart, tokens, history, gain), chosen)
     np.testing.assert_array_equal(worthwhile(apart, together, tokens, history, 0.0), together)
@@ -144,14 +143,14 @@ def test_a_renumbering_of_dies_moves_nothing_and_a_small_gain_is_not_worth_a_mov
 
 def test_the_window_is_of_the_last_steps_as_far_as_there_are_so_many():
     counts = np.arange(12).reshape(6, 1, 2)
-    assert Every(steps=3, window=2).look_back(counts).tolist() == [[8 + 10, 9 + 11]]
-    assert Every(steps=3, window=9).look_back(counts).tolist() == [[30, 36]]
-    assert Every(steps=3, window=2).look_back(counts[:5]) is None
+    assert Every(steps=3, window=2).rebalance(LoadView(counts=counts)).tolist() == [[8 + 10, 9 + 11]]
+    assert Every(steps=3, window=9).rebalance(LoadView(counts=counts)).tolist() == [[30, 36]]
+    assert Every(steps=3, window=2).rebalance(LoadView(counts=counts[:5])) is None
 
 
 def test_reserved_room_is_left_free_and_what_is_on_its_way_is_missing_no_more():
     placed = np.array([contiguous(4, 2)])
-    homes = ExpertMap(placed, 5.0, np.full(2, 3.0), 1.0, ExpertCopies(placed, np.full(2, 3.0), 1.0, Lru()))
+    homes = ExpertMap(placed, 5.0, np.full(2, 3.0), 1.0, copies_of(placed, np.full(2, 3.0), 1.0))
     target = placed.copy()
     target[0, 0] = [False, True]
     homes.head_for(target)

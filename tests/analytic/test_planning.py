@@ -64,8 +64,9 @@ def test_who_waits_for_a_plan_of_all_dies():
     assert waits == {
         "allo", "allo_pred", "prefill_guided", "near", "balanced", "balanced_pred", "cross_hierarchy",
     }  # fmt: skip
-    mine = replace(POLICIES["ep"], allocation=type("Mine", (Home,), {})())
-    assert planning_time(1e-6, mine, 8, 8) == 1e-6, "one's own class may plan as it likes"
+    for local, waiting in ((True, 0.0), (False, 1e-6)):
+        mine = replace(POLICIES["ep"], allocation=type("Mine", (Home,), {"local": local})())
+        assert planning_time(1e-6, mine, 8, 8) == waiting, "one's own class says how it plans"
     assert planning_time(0.0, POLICIES["allo"], 8, 8) == 0.0
 
 

@@ -10,16 +10,16 @@ from kit import nodes_of, plan_of, wafer_of
 from kit.runs import SMALL
 
 from wss.config import load
-from wss.config.experiment import TraceFile
 from wss.engine.alltoall import AllToAll, at_nodes
 from wss.engine.specs import NETWORKS, AllToAllSpec
 from wss.errors import ConfigError
-from wss.execution import lockstep, run
+from wss.execution import run
 from wss.hardware import build
 from wss.metrics.bounds import least_exchange
 from wss.metrics.traffic import check_exchange
 from wss.records import Routed
-from wss.traces import write_trace
+from wss.sweeps.outcome import outcomes_of
+from wss.traces import TraceFile, write_trace
 from wss.traces.synthetic.spec import synth_meta, synthesise
 
 HIDDEN = 100  # elements of a token: 100 B there, 200 B back
@@ -37,7 +37,7 @@ def exchanged(wafer, plan, routed=None, top_k=2, network="fluid", **options):
 
 def whole(wafer, routed):
     """The plan that computes expert e of *routed* tokens on die e."""
-    counts = np.bincount(routed.experts.ravel(), np.repeat(routed.times, routed.experts.shape[1])).astype(int)
+    counts = np.bincount(routed.experts.ravel(), np.repeat(routed.multiplicity, routed.experts.shape[1])).astype(int)
     return plan_of(*((e, e, count, e) for e, count in enumerate(counts) if count))
 
 
@@ -113,7 +113,7 @@ def exchanges(draw):
     popularity = rng.exponential(size=experts) ** 2 + 1e-6
     chosen = [rng.choice(experts, top_k, replace=False, p=popularity / popularity.sum()) for _ in range(tokens)]
     routed = Routed(np.array(chosen), rng.integers(1, 4, size=tokens))
-    counts = np.bincount(routed.experts.ravel(), np.repeat(routed.times, top_k), experts).astype(int)
+    counts = np.bincount(routed.experts.ravel(), np.repeat(routed.multiplicity, top_k), experts).astype(int)
     parts = []
     for expert in np.flatnonzero(counts):
         dies = rng.permutation(nodes * gpus)[: draw(st.integers(1, 3))]
@@ -215,7 +215,7 @@ def test_runs_count_tokens_exactly_however_they_are_replayed(config, tmp_path):
     read = run(replace(exact, trace=TraceFile(path=str(tmp_path / "t.parquet"))))
     assert [row.activation_bytes for row in read.ledgers[0].rows] == sent
 
-    none, *grouped = lockstep.simulate([replace(exact, dispatch=None), exact, by_die], lambda *_: None)
+    none, *grouped = outcomes_of([replace(exact, dispatch=None), exact, by_die], lambda *_: None)
     assert not any(none["links"]["activation_bytes"])
     assert grouped[0]["figures"]["activation_bytes"] == sum(sent[3:])
     fabric = [i for i, link in enumerate(none["links"]["link"]) if link.endswith("->fabric")]

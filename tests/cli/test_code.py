@@ -12,9 +12,9 @@ from click.testing import CliRunner
 import wss
 from wss.cli import cli
 from wss.config import load
-from wss.config.policies import SEAMS
 from wss.config.sweep_file import load_sweep
 from wss.errors import ConfigError
+from wss.policies import SEAMS
 from wss.sweeps import tasks_of
 from wss.sweeps.execute import run_chunk
 

@@ -365,7 +365,7 @@ BEYOND = {
     ),
     "a part of the wrong seam": (
         "policies: [base, {name: a, preset: allo, allocation: 'wss.policies.placement.basic:Contiguous'}]",
-        "has no method 'allocate'; it is no allocation",
+        "is no allocation; derive it from wss.policies.Allocation",
     ),
     "no layers": ("layers: []", "layers: [] is not right; it should have at least 1 item, not 0"),
     "a policy's name of two lines": (

@@ -14,8 +14,9 @@ from wss.cli import cli
 from wss.config import plugins
 from wss.errors import ConfigError
 from wss.files import write_whole
-from wss.policies.validation import ask
+from wss.policies import POLICIES
 from wss.report.report import read_results
+from wss.serving.policy_host import PolicyHost
 
 RUN = """\
 model: gpt_oss_20b
@@ -81,7 +82,7 @@ def test_a_policy_that_fails_inside_a_library_is_named_by_its_own_line():
 
     line = allocate.__code__.co_firstlineno + 1
     with pytest.raises(ConfigError, match=rf"its allocation failed at test_mended\.py:{line} \(ValueError"):
-        ask("mine", "allocation", allocate, [])
+        PolicyHost(POLICIES["ep"]).call("allocation", allocate, [])
 
 
 def test_a_report_of_a_sweep_that_is_not_done_says_so(tmp_path):

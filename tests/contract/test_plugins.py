@@ -17,7 +17,7 @@ from wss.sweeps import tasks_of
 
 MODULE = """\
 from dataclasses import dataclass
-from wss.policies import Policy
+from wss.policies import Allocation, Policy
 from wss.policies.allocation.basic import Home, InTurn
 print("{name} is imported")
 
@@ -26,8 +26,17 @@ class Turned(InTurn):
     twice: bool = False
 
 @dataclass(frozen=True, kw_only=True)
-class Nothing:
+class Nothing(Allocation):
     pass
+
+@dataclass(frozen=True, kw_only=True)
+class Stranger:
+    def allocate(self, view):
+        return Home().allocate(view)
+
+@dataclass(frozen=True, kw_only=True)
+class Prophet(Home):
+    signals = frozenset({"tomorrow"})
 
 class Bare:
     def allocate(self, view):
@@ -123,6 +132,8 @@ REFUSED = {
     "away": ("nowhere_at_all:Turned", "allocation", "cannot be loaded (ModuleNotFoundError"),
     "bare": ("plugged_bad:Bare", "allocation", "'bare' is not a dataclass"),
     "nothing": ("plugged_bad:Nothing", "allocation", "'nothing' has no method 'allocate'; it is no allocation"),
+    "stranger": ("plugged_bad:Stranger", "allocation", "'stranger' is no allocation; derive it from wss.policies.All"),
+    "prophet": ("plugged_bad:Prophet", "allocation", "'prophet' declares the signals frozenset({'tomorrow'}); it sho"),
 }
 
 
@@ -178,7 +189,7 @@ def test_what_planning_takes_is_kept_apart(small):
     assert set(planning) == {"base", "ep", "pred", "allo", "allo_pred"}
     for cost in planning.values():
         assert cost["kernels"] == 3 * 4
-        assert set(cost["parts_median_cpu_s"]) == {"allocation", "prediction", "caching"}
+        assert set(cost["parts_median_cpu_s"]) == {"allocation", "prediction"}  # none evicts: there is room
         assert 0 < cost["median_cpu_s"] <= cost["largest_cpu_s"] < 60
         assert cost["placement_cpu_s"] > 0
 

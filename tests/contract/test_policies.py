@@ -6,15 +6,15 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from kit import contiguous, pool_of, view_of, wafer_of
+from kit import contiguous, pool_of, shown_of, view_of, wafer_of
 
-from wss.policies import ALLOCATIONS, CACHINGS, POLICIES, PREDICTIONS
+from wss.policies import POLICIES, SEAMS, PredictionView, Signal
 from wss.policies.allocation.algorithm1 import algorithm1, candidates_of, nearest_source
 from wss.policies.allocation.basic import Algorithm1, Chunked, Even, Home, InTurn
 from wss.policies.allocation.nearest_replica import Nearest, to_nearest
 from wss.policies.placement.basic import contiguous_homes
 from wss.policies.prediction import TokenHeatmap
-from wss.policies.validation import checked_plan, sealed
+from wss.policies.validation import sealed, validate_plan
 from wss.records import Plan
 
 WAFERS = {mesh: wafer_of(mesh) for mesh in [(1, 1), (1, 3), (3, 8), (5, 5), (8, 8)]}
@@ -33,15 +33,15 @@ def views(draw):
     order = np.array(draw(st.permutations(np.flatnonzero(counts).tolist())), np.int64)
     view = view_of(wafer, counts, holders, order)
     home = contiguous_homes(num_experts, wafer.num_dies)
-    object.__setattr__(view, "home", home)
-    for array in (view.counts, view.order, view.home, view.holders):
+    object.__setattr__(view, "primary_die", home)
+    for array in (view.counts, view.order, view.primary_die, view.holders):
         array.flags.writeable = False
     return view
 
 
-@given(views(), st.sampled_from(sorted(ALLOCATIONS)))
+@given(views(), st.sampled_from(sorted(SEAMS["allocation"].classes)))
 def test_a_die_that_holds_the_expert_reads_its_own(view, name):
-    plan = checked_plan(ALLOCATIONS[name]().allocate(view), view, name)
+    plan = validate_plan(SEAMS["allocation"].classes[name]().allocate(view), view, name)
     assert not plan.remote[view.holders[plan.expert, plan.die]].any()
 
 
@@ -86,38 +86,39 @@ def test_of_equally_near_holders_the_one_with_two_replicas_gets_twice_as_much():
     assert by_die[1] / by_die[2] == pytest.approx(2, rel=0.02)
 
 
-@given(views(), st.sampled_from(sorted(PREDICTIONS)), st.integers(0, 10))
+@given(views(), st.sampled_from(sorted(SEAMS["prediction"].classes)), st.integers(0, 10))
 def test_every_prediction_is_pure_and_of_the_plans_shape(view, name, seed):
     num_experts = len(view.counts)
-    prediction = PREDICTIONS[name]()
-    rows = view.num_dies if prediction.needs == "next" else num_experts
-    heat = np.random.default_rng(seed).integers(0, 5, (rows, num_experts))
-    if prediction.needs == "decayed":
-        heat = heat / 3
-    heat.flags.writeable = False
+    prediction = SEAMS["prediction"].classes[name]()
+    values = {}
+    for signal in prediction.signals:
+        rows = view.num_dies if signal is Signal.NEXT_STEP else num_experts
+        counts = np.random.default_rng(seed).integers(0, 5, (rows, num_experts))
+        values[signal] = sealed(counts / 3 if signal is Signal.DECAYED_TRANSITIONS else counts)
     plan = InTurn().allocate(view)
-    wanted = prediction.wanted(heat, plan)
-    assert wanted.shape == plan.expert.shape
-    assert wanted.dtype == np.bool_
-    assert not wanted[~plan.remote].any()
-    if prediction.needs != "nothing":
-        expected = prediction.expected(heat, plan, view.num_dies)
+    shown = PredictionView(signals=values, plan=plan, num_experts=num_experts, num_dies=view.num_dies)
+    selected = prediction.predict(shown)
+    assert selected.shape == plan.expert.shape
+    assert selected.dtype == np.bool_
+    assert not selected[~plan.remote].any()
+    if prediction.forecasts:
+        expected = prediction.expected_tokens(shown)
         assert expected.shape == (view.num_dies, num_experts)
         assert (expected >= 0).all()
 
 
 @given(st.lists(st.tuples(st.integers(0, 20), st.integers(1, 3), st.booleans()), min_size=1), st.data())
-@pytest.mark.parametrize("name", sorted(CACHINGS))
+@pytest.mark.parametrize("name", sorted(SEAMS["caching"].classes))
 def test_every_caching_chooses_as_many_as_asked(name, copies, data):
     last_use, uses, new = map(list, zip(*copies, strict=True))
     count = data.draw(st.integers(0, len(copies)))
     foreseen = data.draw(st.lists(st.sampled_from([0.0, 1.5, np.inf]), min_size=len(copies), max_size=len(copies)))
-    victims = CACHINGS[name]().victims(pool_of(last_use, uses, foreseen, new), count)
-    assert len(set(victims.tolist()) & set(range(len(copies)))) == count
+    evicted = SEAMS["caching"].classes[name]().evict(pool_of(last_use, uses, foreseen, new), count)
+    assert len(set(evicted.tolist()) & set(range(len(copies)))) == count
 
 
 def test_lru_gives_up_the_oldest():
-    assert CACHINGS["lru"]().victims(pool_of([5, 2, 9, 2]), 3).tolist() == [1, 3, 0]
+    assert SEAMS["caching"].classes["lru"]().evict(pool_of([5, 2, 9, 2]), 3).tolist() == [1, 3, 0]
 
 
 def test_contiguous_is_the_layout_of_the_papers_simulator():
@@ -206,7 +207,7 @@ def test_algorithm1_and_its_readable_twin_agree(view):
     arguments = (
         ascending,
         view.counts,
-        view.home,
+        view.primary_die,
         (view.holders, view.sources, view.holders),
         view.hops,
         view.transfers,
@@ -233,24 +234,24 @@ def test_the_heatmap_keeps_what_a_stable_sort_puts_first_in_a_row_of_the_die(cas
     rows, pairs = case
     random.shuffle(pairs)
     expert, die = map(sealed, zip(*pairs, strict=True))  # as in a run
-    heat = sealed(np.array(rows, kind))
+    transitions = sealed(np.array(rows, kind))
     source = np.array([random.choice((own, 9)) for own in die.tolist()])
     plan = Plan(expert=expert, die=die, tokens=np.ones_like(die), source=source, copy=np.zeros(len(die), np.bool_))
-    top = np.argsort(-heat, axis=1, kind="stable")[:, : math.ceil(share * len(heat))]
+    top = np.argsort(-transitions, axis=1, kind="stable")[:, : math.ceil(share * len(transitions))]
     expected = [
-        where != own and any(e in top[row] and heat[row, e] > 0 for row, other in pairs if other == own)
+        where != own and any(e in top[row] and transitions[row, e] > 0 for row, other in pairs if other == own)
         for (e, own), where in zip(pairs, source.tolist(), strict=True)
     ]
-    assert TokenHeatmap(share=share).wanted(heat, plan).tolist() == expected
+    assert TokenHeatmap(share=share).predict(shown_of(transitions, plan)).tolist() == expected
 
 
 def test_the_heatmap_keeps_what_follows_what_the_die_computes():
     """Die 7 computes and fetches expert 0, which follows itself; die 8 computes 1, which does not."""
-    heat = np.zeros((10, 10), np.int64)
-    heat[0, 0] = 4
-    heat[1, 3] = 4
+    transitions = np.zeros((10, 10), np.int64)
+    transitions[0, 0] = 4
+    transitions[1, 3] = 4
     plan = InTurn().allocate(layer_run([1, 1, 0, 0, 0, 0, 0, 0, 0, 0]))
-    assert TokenHeatmap(share=0.1).wanted(sealed(heat), plan).tolist() == [True, False]
+    assert TokenHeatmap(share=0.1).predict(shown_of(sealed(transitions), plan)).tolist() == [True, False]
 
 
 def test_the_papers_five_policies_are_there():

@@ -9,7 +9,7 @@ from kit.runs import SMALL
 from wss.config import load
 from wss.errors import ConfigError
 from wss.execution import run
-from wss.policies import POLICIES
+from wss.policies import POLICIES, Rebalancing
 
 
 @pytest.fixture
@@ -20,9 +20,13 @@ def small(tmp_path):
 
 
 REFUSED = {
-    "a placement that looks at no load": ("{kind: every}", {"placement": "contiguous"}, "needs 'nothing'"),
-    "one that asks for pairs": ("{kind: every}", {"placement": "separated"}, "needs 'pairs'"),
-    "an oracle": ("{kind: every}", {"placement": "oracle_best"}, "needs 'decode'"),
+    "a placement that looks at no load": ("{kind: every}", {"placement": "contiguous"}, "its own reads no signal"),
+    "one that reads co-activation": (
+        "{kind: every}",
+        {"placement": "separated"},
+        "its own reads prefill_load and coactivation",
+    ),
+    "an oracle": ("{kind: every}", {"placement": "oracle_best"}, "its own reads decode_load"),
     "circuits": ("{kind: every}", {"placement": "eplb", "network": "circuit"}, "give how: blocking"),
     "no steps": ("{kind: every, steps: 0}", {"placement": "eplb"}, "greater than or equal to 1"),
     "another way": ("{kind: every, how: slowly}", {"placement": "eplb"}, "'blocking' or 'background'"),
@@ -45,8 +49,8 @@ def test_what_cannot_be_rebalanced_is_refused_in_one_line(small, case):
 @pytest.mark.parametrize("answer", [np.zeros((3, 11), int), np.full((3, 12), -1), np.zeros((3, 12)), "nothing"])
 def test_a_rule_that_answers_wrongly_is_named_in_one_line(small, answer):
     @dataclass(frozen=True, kw_only=True)
-    class Wrong:
-        def look_back(self, counts):
+    class Wrong(Rebalancing):
+        def rebalance(self, view):
             return answer
 
     policy = replace(POLICIES["eplb"], name="it", rebalancing=Wrong())
@@ -57,9 +61,9 @@ def test_a_rule_that_answers_wrongly_is_named_in_one_line(small, answer):
 
 def test_a_rule_cannot_write_to_what_it_sees(small):
     @dataclass(frozen=True, kw_only=True)
-    class Writing:
-        def look_back(self, counts):
-            counts[0] = 0
+    class Writing(Rebalancing):
+        def rebalance(self, view):
+            view.counts[0] = 0
 
     policy = replace(POLICIES["eplb"], name="it", rebalancing=Writing())
     with pytest.raises(ConfigError, match="read-only"):
@@ -69,10 +73,10 @@ def test_a_rule_cannot_write_to_what_it_sees(small):
 @pytest.mark.parametrize("part", ["a tenth", -1])
 def test_a_gain_that_is_no_number_is_named_in_one_line(small, part):
     @dataclass(frozen=True, kw_only=True)
-    class Mine:
+    class Mine(Rebalancing):
         gain: object = part
 
-        def look_back(self, counts):
+        def rebalance(self, view):
             return None
 
     policy = replace(POLICIES["eplb"], name="it", rebalancing=Mine())
@@ -85,11 +89,14 @@ def test_a_gain_that_is_no_number_is_named_in_one_line(small, part):
 
 def test_a_history_that_is_none_is_named_in_one_line(small):
     @dataclass(frozen=True, kw_only=True)
-    class Mine:
+    class Mine(Rebalancing):
         history: object = 3
 
-        def look_back(self, counts, earlier):
-            return earlier
+        def load_history(self):
+            return self.history
+
+        def rebalance(self, view):
+            return view.history
 
     policy = replace(POLICIES["eplb"], name="it", rebalancing=Mine())
     with pytest.raises(ConfigError) as error:

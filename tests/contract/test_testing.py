@@ -7,21 +7,13 @@ from typing import ClassVar
 import numpy as np
 import pytest
 
-from wss.policies import (
-    ALLOCATIONS,
-    CACHINGS,
-    PLACEMENTS,
-    POLICIES,
-    PREDICTIONS,
-    PREFETCHINGS,
-    Policy,
-)
+from wss.policies import POLICIES, SEAMS, Allocation, Caching, Placement, Policy, Prediction
 from wss.policies.allocation.basic import Home, InTurn
 from wss.policies.caching import Lru
 from wss.policies.placement.basic import Contiguous
 from wss.policies.prediction import Always, TokenHeatmap
 from wss.testing import WAFERS, ContractError, PolicyContract, check_policy
-from wss.testing.cases import STEPS, model_of, replay_of, wafer_of, with_room
+from wss.testing.cases import STEPS, model_of, stream_of, wafer_of, with_room
 from wss.testing.policy_contract import check_allocation, check_copies, check_parts, check_placement, check_runs
 from wss.testing.trial import difference, rows_of
 
@@ -35,25 +27,28 @@ TRIED = [wafer for wafer in WAFERS if wafer != "5x5"]  # the damaged one stands 
 SLOW = ("3x8", "8x8", "8 GPUs on NVLink")  # wafers whose contract is tried in the slow tests
 ON = [pytest.param(wafer, marks=[pytest.mark.slow] * (wafer in SLOW)) for wafer in TRIED]
 
-PLACED = sorted(set(PLACEMENTS) - {"file"})  # a file holds the layout of one model, and has tests of its own
-COPYING = {f"caching {name}": alone(caching=cls()) for name, cls in CACHINGS.items()} | {
-    f"prediction {name}": alone(prediction=cls()) for name, cls in PREDICTIONS.items()
+# A file holds the layout of one model, and has tests of its own.
+PLACED = sorted(set(SEAMS["placement"].classes) - {"file"})
+COPYING = {f"caching {name}": alone(caching=cls()) for name, cls in SEAMS["caching"].classes.items()} | {
+    f"prediction {name}": alone(prediction=cls()) for name, cls in SEAMS["prediction"].classes.items()
 }
 RUN = POLICIES | {
-    f"prefetching {name}": alone(prefetching=cls()) for name, cls in PREFETCHINGS.items() if name != "none"
+    f"prefetching {name}": alone(prefetching=cls())
+    for name, cls in SEAMS["prefetching"].classes.items()
+    if name != "none"
 }
 
 
 @pytest.mark.parametrize("wafer", ON)
 @pytest.mark.parametrize("name", PLACED)
 def test_every_placement_keeps_the_contract(name, wafer):
-    check_placement(alone(placement=PLACEMENTS[name]()), wafer)
+    check_placement(alone(placement=SEAMS["placement"].classes[name]()), wafer)
 
 
 @pytest.mark.parametrize("wafer", ON)
-@pytest.mark.parametrize("name", sorted(ALLOCATIONS))
+@pytest.mark.parametrize("name", sorted(SEAMS["allocation"].classes))
 def test_every_allocation_keeps_the_contract(name, wafer):
-    check_allocation(alone(allocation=ALLOCATIONS[name]()), wafer)
+    check_allocation(alone(allocation=SEAMS["allocation"].classes[name]()), wafer)
 
 
 @pytest.mark.parametrize("wafer", ON)
@@ -93,7 +88,7 @@ class TestAsAUserDoes(PolicyContract):
 
 def test_the_kernels_are_what_they_are_called():
     for experts in (1, 7, 40, 384):
-        layer_runs = {(k.step, k.layer): k.counts.copy() for k in replay_of(experts).layer_runs()}
+        layer_runs = {(k.step, k.layer): k.counts.copy() for k in stream_of(experts).layer_runs()}
         top_k = model_of(experts).top_k
         of = {step.label: layer_runs[at, 1] for at, step in enumerate(STEPS)}
         assert of["one expert with all tokens"].max() == 2048
@@ -109,21 +104,29 @@ def test_the_kernels_are_what_they_are_called():
 
 
 @dataclass(frozen=True, kw_only=True)
-class Bad:
-    """Home and contiguous, but for one fault."""
+class BadPlacement(Placement):
+    """Contiguous, but for one fault."""
 
     fault: str
     numbers: ClassVar[itertools.count] = itertools.count()
 
-    def place(self, history, hops):
-        placed = Contiguous().place(history, hops)
+    def place(self, view):
+        placed = Contiguous().place(view)
         if self.fault == "crowds":
-            placed[:, :, :] = np.arange(len(hops)) == 0
+            placed[:, :, :] = np.arange(view.num_dies) == 0
         if self.fault == "leaves out":
             placed[-1, -1] = False
         if self.fault == "places anew":
-            placed[:, :, next(self.numbers) % len(hops)] = True
+            placed[:, :, next(self.numbers) % view.num_dies] = True
         return placed
+
+
+@dataclass(frozen=True, kw_only=True)
+class BadAllocation(Allocation):
+    """Home, but for one fault."""
+
+    fault: str
+    numbers: ClassVar[itertools.count] = itertools.count()
 
     def allocate(self, view):
         plan = Home().allocate(view)
@@ -135,20 +138,40 @@ class Bad:
             view.counts[:] = 0
         return plan
 
-    def wanted(self, heat, plan):
-        return plan.remote if self.fault != "wants one" else plan.remote[:1]
 
-    def victims(self, *asked):
-        victims = Lru().victims(*asked)
-        if self.fault == "gives up one twice" and len(victims) > 1:
-            victims[1] = victims[0]
+@dataclass(frozen=True, kw_only=True)
+class BadPrediction(Prediction):
+    """Everything that is fetched, but for one fault."""
+
+    fault: str
+
+    def predict(self, view):
+        if self.fault == "reads what it did not declare":
+            return view.plan.remote & (view.transitions.sum() > 0)
+        return view.plan.remote[:1]
+
+
+@dataclass(frozen=True, kw_only=True)
+class BadCaching(Caching):
+    """Least recently used, but for one fault."""
+
+    fault: str
+    numbers: ClassVar[itertools.count] = itertools.count()
+
+    def evict(self, pool, count):
+        evicted = Lru().evict(pool, count)
+        if self.fault == "gives up one twice" and len(evicted) > 1:
+            evicted[1] = evicted[0]
         if self.fault == "gives up at random":
-            victims = np.random.default_rng(next(self.numbers)).permutation(asked[-1] + 1)[: asked[-1]]
-        return victims
+            evicted = np.random.default_rng(next(self.numbers)).permutation(count + 1)[:count]
+        return evicted
+
+
+BAD = {"placement": BadPlacement, "allocation": BadAllocation, "prediction": BadPrediction, "caching": BadCaching}
 
 
 @dataclass(kw_only=True)
-class Thawed:
+class Thawed(Allocation):
     def allocate(self, view):
         return Home().allocate(view)
 
@@ -161,15 +184,22 @@ FAULTS = {
     "counts": ("allocation", "its allocation gives two results for the same arguments"),
     "writes": ("allocation", r"its allocation failed at test_testing\.py:\d+ \(ValueError: .*read-only"),
     "wants one": ("prediction", r"its prediction is bool \[1\]; it should be bool \[40\]"),
-    "gives up one twice": ("caching", r"room for 3 copies per die: 40 experts, step .*test_testing:Bad, evicts \[0, 0"),
-    "gives up at random": ("caching", "when the same is run twice; no part may keep state between calls"),
+    "reads what it did not declare": (
+        "prediction",
+        r"LookupError: the view's transitions was not declared; add Signal.TRANSITIONS to `signals` of the class",
+    ),
+    "gives up one twice": (
+        "caching",
+        r"room for 3 copies per die: 40 experts, step .*test_testing:BadCaching, evicts \[0, 0",
+    ),
+    "gives up at random": ("caching", "its caching gives two results for the same arguments"),
 }
 
 
 @pytest.mark.parametrize("fault", sorted(FAULTS))
 def test_a_broken_policy_is_told_what_is_wrong(fault):
     part, line = FAULTS[fault]
-    policy = Policy(**({"name": "mine", "allocation": InTurn(), "prediction": Always(), part: Bad(fault=fault)}))
+    policy = Policy(**({"name": "mine", "allocation": InTurn(), "prediction": Always(), part: BAD[part](fault=fault)}))
     with pytest.raises(ContractError, match=line) as error:
         check_policy(policy, ["5x5"])
     assert all(said.startswith("wafer 5x5") and "\n" not in said for said in error.value.faults)
@@ -177,7 +207,7 @@ def test_a_broken_policy_is_told_what_is_wrong(fault):
 
 def test_parts_that_a_sweep_could_not_use_are_refused():
     @dataclass(frozen=True, kw_only=True)
-    class Local(Bad):
+    class Local(BadAllocation):
         pass
 
     for allocation, line in (

@@ -327,7 +327,7 @@ def test_what_comes_to_nothing_is_noted(changes, said):
         ({"network": PacketSpec(window=0)}, "network.window: 0 is not right; it should be greater"),
         ({"policies": ()}, "policies: () is not right; give policies"),
         ({"policies": (replace(POLICIES["base"], name=""),)}, "policies.0.name: is missing or not plain text"),
-        ({"policies": (replace(POLICIES["base"], allocation=3),)}, "policies.0.allocation: 3 has no method 'allocate'"),
+        ({"policies": (replace(POLICIES["base"], allocation=3),)}, "policies.0.allocation: 3 is no allocation"),
         ({"policies": (replace(POLICIES["eplb"], placement=Eplb(extra=-1)),)}, "policies.0.placement.extra: -1 is not"),
         (
             {"wafer": replace(DOJO, link=replace(DOJO.link, bandwidth="3 TB/s"))},

@@ -21,8 +21,9 @@ from wss.engine.specs import NETWORKS, NetworkSpec
 from wss.engine.work import LayerWork, WaferNetwork
 from wss.hardware import WAFERS, SwitchedSpec, Wafer, WaferSpec, build
 from wss.hardware.specs import DieSpec, HbmSpec, LinkSpec, LlcSpec
-from wss.policies import Costs, LayerView, PlacementView
-from wss.policies.caching import Pool
+from wss.memory.copies import ExpertCopies
+from wss.policies import Caching, Costs, LayerView, PlacementView, Pool, PredictionView, Signal
+from wss.policies.caching import Lru
 from wss.policies.placement.basic import contiguous_homes, holders_of
 from wss.policies.validation import sealed
 from wss.records import LayerRun, Plan
@@ -115,33 +116,57 @@ def run_layer(
 def pool_of(
     last_use: list[int],
     uses: list[int] | None = None,
-    foreseen: list[float] | None = None,
+    predicted: list[float] | None = None,
     new: list[bool] | None = None,
 ) -> Pool:
-    """Copies that one die may do without; by default all are held, used once, and nothing is foreseen."""
+    """Copies that one die may evict; by default all are held and used once; *predicted* is every signal of theirs."""
     none = [0] * len(last_use)
+    values = np.array(predicted or none, np.float64)
     return Pool(
+        signals=dict.fromkeys((Signal.EXPECTED_TOKENS, Signal.NEXT_USE), values),
         new=np.array(new or none, np.bool_),
         last_use=np.array(last_use, np.int64),
         uses=np.array(uses or [1] * len(last_use), np.int64),
-        foreseen=np.array(foreseen or none, np.float64),
     )
 
 
-def history_of(wafer: Wafer, load: np.ndarray, room: int = 10**9, **changes: object) -> PlacementView:
-    """A history with a prefill of *load*, [layers, experts]; a layer run has as many tokens as the first layer had.
+def shown_of(transitions: np.ndarray, plan: Plan, num_dies: int = 25) -> PredictionView:
+    """What a prediction by *transitions* is shown of *plan*."""
+    values = {Signal.TRANSITIONS: transitions}
+    return PredictionView(signals=values, plan=plan, num_experts=len(transitions), num_dies=num_dies)
+
+
+def copies_of(
+    placed: np.ndarray, room: np.ndarray, nbytes: float, rule: Caching | None = None, reserve: float | None = None
+) -> ExpertCopies:
+    """Copies of *nbytes* each in *room* bytes [dies], beside experts *placed* [layers, experts, dies]."""
+    rule = Lru() if rule is None else rule
+    return ExpertCopies(placed, room, nbytes, rule, rule.evict, reserve)
+
+
+def placement_view(
+    wafer: Wafer,
+    load: np.ndarray,
+    capacity: int = 10**9,
+    coactivation: np.ndarray | None = None,
+    **changes: object,
+) -> PlacementView:
+    """A view with a prefill of *load*, [layers, experts]; a layer run has as many tokens as the first layer had.
 
     An HBM read takes as long as 10 tokens.
     """
-    known: dict[str, Any] = {
+    none = np.zeros((*load.shape, load.shape[1]), np.int64)
+    usual: dict[str, Any] = {
+        "signals": {Signal.PREFILL_LOAD: load, Signal.COACTIVATION: none if coactivation is None else coactivation},
         "layers": tuple(range(len(load))),
-        "load": load,
+        "num_experts": load.shape[1],
         "tokens": int(load[0].sum()),
-        "room": room,
+        "capacity": capacity,
         "coordinates": wafer.coordinates,
+        "hops": wafer.hops,
         "costs": Costs(hbm_read=10.0, link_read=20.0, hop=1.0, token=1.0),
     }
-    return PlacementView(**(known | changes))
+    return PlacementView(**(usual | changes))
 
 
 def contiguous(num_experts: int, num_dies: int) -> np.ndarray:
@@ -158,7 +183,7 @@ def view_of(wafer: Wafer, counts: np.ndarray, holders: np.ndarray, order: np.nda
         layer=0,
         counts=sealed(counts),
         order=sealed(np.flatnonzero(counts) if order is None else order),
-        home=sealed(holders.argmax(axis=1)),
+        primary_die=sealed(holders.argmax(axis=1)),
         replicas=sealed(np.asarray(holders, np.int64)),
         sources=sealed(np.asarray(holders) > 0),
         hops=wafer.hops,

@@ -1,15 +1,16 @@
 """A layout judged on traffic that it was not made for is told so."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
-from kit import history_of, wafer_of
+from kit import placement_view, wafer_of
 from kit.runs import SMALL
 
 from wss.config import load
 from wss.execution import run
-from wss.policies import POLICIES
+from wss.policies import POLICIES, Signal
 from wss.serving.agreement import Agreement, agreement, agreement_note, loads_behind
 
 BEHIND = np.array([[1.0, 2, 3, 4], [4, 3, 2, 1], [5, 5, 5, 5]])
@@ -57,12 +58,13 @@ def test_shares_are_no_counts_of_few_tokens(tmp_path):
 
 
 def test_what_is_behind_a_placement():
-    history = history_of(wafer_of((1, 2)), np.array([[1, 2, 3, 4]]))
-    assert loads_behind(POLICIES["remap"], "prefill", history).tolist() == [[1, 2, 3, 4]]
-    assert loads_behind(POLICIES["ep"], "nothing", history) is None
-    assert loads_behind(POLICIES["oracle_best"], "decode", history) is None
-    unknown = history_of(wafer_of((1, 2)), np.zeros((1, 4), np.int64), tokens=1)
-    assert loads_behind(POLICIES["remap"], "prefill", unknown) is None
+    load = np.array([[1, 2, 3, 4]])
+    view = placement_view(wafer_of((1, 2)), load)
+    assert loads_behind(POLICIES["remap"], view).tolist() == [[1, 2, 3, 4]]
+    assert loads_behind(POLICIES["ep"], replace(view, signals={})) is None
+    assert loads_behind(POLICIES["oracle_best"], replace(view, signals={Signal.DECODE_LOAD: load})) is None
+    unknown = placement_view(wafer_of((1, 2)), np.zeros((1, 4), np.int64), tokens=1)
+    assert loads_behind(POLICIES["remap"], unknown) is None
 
 
 def test_low_is_said_with_what_mends_it():

@@ -8,19 +8,17 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from kit import plan_of, pool_of
+from kit import copies_of, plan_of, pool_of, shown_of
 from kit.runs import SMALL
 
 from wss.config import load
 from wss.errors import ConfigError
 from wss.execution import run
-from wss.memory.copies import ExpertCopies
-from wss.policies import CACHINGS, POLICIES, Policy
+from wss.policies import POLICIES, SEAMS, Caching, Policy, Prediction, Prefetching, PrefetchView, Signal
 from wss.policies.allocation.basic import InTurn
 from wss.policies.caching import Belady, Heatmap, Lfu, Lru
 from wss.policies.prediction import Always, DecayingHeatmap, Oracle, PrefillHeatmap, TokenHeatmap
-from wss.policies.prefetching import LayerHeatmap, followers
-from wss.serving.eviction import CheckedEviction
+from wss.policies.prefetching import LayerHeatmap, Popular, followers
 from wss.serving.policy_host import PolicyHost
 from wss.serving.signals import DecodeOracle, SignalProvider
 from wss.traces import LayerTokens
@@ -38,17 +36,17 @@ def small(tmp_path):
 
 def test_the_rules_by_hand():
     pool = pool_of([5, 2, 9, 9], [1, 3, 1, 2], [7.0, 1.0, 1.0, np.inf], [False, False, True, True])
-    assert Lru().victims(pool, 3).tolist() == [1, 0, 2]
-    assert Lfu().victims(pool, 3).tolist() == [2, 0, 3]
-    assert Heatmap().victims(pool, 3).tolist() == [2, 1, 0]
-    assert Belady().victims(pool, 3).tolist() == [3, 0, 2]
+    assert Lru().evict(pool, 3).tolist() == [1, 0, 2]
+    assert Lfu().evict(pool, 3).tolist() == [2, 0, 3]
+    assert Heatmap().evict(pool, 3).tolist() == [2, 1, 0]
+    assert Belady().evict(pool, 3).tolist() == [3, 0, 2]
 
 
 def one_die(slots, caching):
     """All experts live on die 0; die 1 computes, with room for *slots* copies."""
     placed = np.zeros((LAYERS, EXPERTS, 2), np.bool_)
     placed[:, :, 0] = True
-    return ExpertCopies(placed, np.array([0.0, float(slots)]), 1.0, caching)
+    return copies_of(placed, np.array([0.0, float(slots)]), 1.0, caching)
 
 
 def next_uses(layer_runs, at):
@@ -67,7 +65,8 @@ def fetches(layer_runs, slots, caching):
         held = copies.holders(at % LAYERS)[:, 1]
         plan = plan_of(*((e, 1, 1, 1 if held[e] else 0) for e in sorted(experts)))
         count += int(plan.remote.sum())
-        copies.admit(at % LAYERS, plan, plan.remote, np.zeros(2), next_uses(layer_runs, at))
+        signals = {signal: next_uses(layer_runs, at) for signal in caching.signals}
+        copies.admit(at % LAYERS, plan, plan.remote, np.zeros(2), signals)
         assert copies.held[1] <= slots
     return count
 
@@ -102,16 +101,22 @@ def test_belady_fetches_as_little_as_any_rule_can(layer_runs, slots):
 def test_a_cyclic_scan_defeats_lru_alone():
     """Four experts in turn, room for two: LRU never meets one again; the others keep what they have."""
     layer_runs = [frozenset({0, 1})] * 8
-    counts = {name: fetches(layer_runs, 2, CACHINGS[name]()) for name in ("lru", "lfu", "belady")}
+    counts = {name: fetches(layer_runs, 2, SEAMS["caching"].classes[name]()) for name in ("lru", "lfu", "belady")}
     assert counts == {"lru": 16, "lfu": 10, "belady": 10}
 
 
 def test_what_is_worth_less_than_what_is_held_is_not_written():
     copies = one_die(1, Heatmap())
     fetch = plan_of((0, 1, 1, 0))
-    assert copies.admit(0, fetch, fetch.remote, np.zeros(2), np.full((2, 3), 5.0)).tolist() == [True]
-    assert copies.admit(1, fetch, fetch.remote, np.zeros(2), np.full((2, 3), 5.0)).tolist() == [False]
-    assert copies.admit(1, fetch, fetch.remote, np.zeros(2), np.full((2, 3), 5.5)).tolist() == [True]
+    assert copies.admit(
+        0, fetch, fetch.remote, np.zeros(2), {Signal.EXPECTED_TOKENS: np.full((2, 3), 5.0)}
+    ).tolist() == [True]
+    assert copies.admit(
+        1, fetch, fetch.remote, np.zeros(2), {Signal.EXPECTED_TOKENS: np.full((2, 3), 5.0)}
+    ).tolist() == [False]
+    assert copies.admit(
+        1, fetch, fetch.remote, np.zeros(2), {Signal.EXPECTED_TOKENS: np.full((2, 3), 5.5)}
+    ).tolist() == [True]
     assert copies.evictions == 1
     assert copies.holders(0)[0, 1] == 0
 
@@ -125,44 +130,53 @@ def test_frequent_is_what_the_die_computes_or_others_read_from_it():
     assert copies._uses[1, :2].tolist() == [3, 3]
 
 
-def kernel_of(step, layer=0, heat=None, next_heat=None, next_seen=None, counts=None):
+def kernel_of(step, layer=0, heat=None, layer_transitions=None, next_load=None, counts=None):
     none = np.zeros((2, 2), np.int64)
     return LayerTokens(
         step=step,
         layer=layer,
         counts=np.ones(2, np.int64) if counts is None else np.array(counts),
         order=np.arange(2),
-        heat=none if heat is None else np.array(heat),
+        transitions=none if heat is None else np.array(heat),
         next_layer=0,
-        next_seen=np.zeros(2, np.int64) if next_seen is None else np.array(next_seen),
-        next_heat=None if next_heat is None else np.array(next_heat),
+        next_load=np.zeros(2, np.int64) if next_load is None else np.array(next_load),
+        layer_transitions=None if layer_transitions is None else np.array(layer_transitions),
     )
 
 
-def foresight(future=None, **parts):
-    return SignalProvider(replace(POLICIES["pred"], **parts), PolicyHost("pred"), 2, 3, lambda: future)
+PLAN = plan_of((0, 0, 1, 0))
+
+
+def signals_of(future=None, **parts):
+    policy = replace(POLICIES["pred"], **parts)
+    return SignalProvider(policy, PolicyHost(policy), 2, 3, lambda: future)
 
 
 def test_the_heat_of_the_prefill_is_frozen_in_decode_and_empty_without_one():
-    shown = foresight(prediction=PrefillHeatmap())
+    shown = signals_of(prediction=PrefillHeatmap())
     heats = [[[0, 2], [0, 0]], [[0, 3], [4, 0]], [[1, 3], [4, 9]]]
-    assert [shown.heat(kernel_of(step, heat=heat)).tolist() for step, heat in enumerate(heats)] == [heats[0]] * 3
+    assert [
+        shown.prediction_view(kernel_of(step, heat=heat), PLAN).prefill_transitions.tolist()
+        for step, heat in enumerate(heats)
+    ] == [heats[0]] * 3
     assert shown.notes([0, 1]) == []
-    empty = foresight(prediction=PrefillHeatmap())
-    assert empty.heat(kernel_of(1, heat=heats[1])).tolist() == [[0, 0], [0, 0]]
+    empty = signals_of(prediction=PrefillHeatmap())
+    assert empty.prediction_view(kernel_of(1, heat=heats[1]), PLAN).prefill_transitions.tolist() == [[0, 0], [0, 0]]
     assert empty.notes([0, 1]) == ["pred: there is no prefill to predict by, so nothing is predicted"]
 
 
-def test_what_needs_nothing_is_shown_nothing_whatever_others_count():
-    shown = foresight(prediction=Always())
-    assert not shown.heat(kernel_of(1, heat=[[1, 2], [3, 4]])).any()
+def test_a_signal_that_was_not_declared_cannot_be_read_whatever_others_count():
+    shown = signals_of(prediction=Always()).prediction_view(kernel_of(1, heat=[[1, 2], [3, 4]]), PLAN)
+    for name in ("transitions", "prefill_transitions", "decayed_transitions", "next_step"):
+        with pytest.raises(LookupError, match=f"{name} was not declared; add Signal.{name.upper()} to `signals`"):
+            getattr(shown, name)
 
 
 def test_decayed_heat_halves_in_a_half_life_layer_by_layer():
-    shown = foresight(prediction=DecayingHeatmap(half_life=2.0))
+    shown = signals_of(prediction=DecayingHeatmap(half_life=2.0))
     for step, pairs in enumerate([8, 8, 9, 13]):
-        heat = shown.heat(kernel_of(step, heat=[[pairs, 0], [0, 1]]))
-        shown.heat(kernel_of(step, layer=1, heat=[[99, 0], [0, 0]]))
+        heat = shown.prediction_view(kernel_of(step, heat=[[pairs, 0], [0, 1]]), PLAN).decayed_transitions
+        shown.prediction_view(kernel_of(step, layer=1, heat=[[99, 0], [0, 0]]), PLAN)
     assert heat == pytest.approx(np.array([[8 * 2**-1.5 + 1 * 2**-0.5 + 4, 0], [0, 2**-1.5]]))
     with pytest.raises(ValueError, match="read-only"):
         heat[0, 0] = 1
@@ -172,11 +186,11 @@ def test_decayed_heat_halves_in_a_half_life_layer_by_layer():
 def test_a_half_life_that_is_no_number_above_zero_is_named_in_one_line(half_life):
     @dataclass(frozen=True)
     class Mine(Always):
-        needs: str = "decayed"
+        signals = frozenset({Signal.DECAYED_TRANSITIONS})
         half_life: object = 1
 
     with pytest.raises(ConfigError, match="it should be a number above 0") as error:
-        foresight(prediction=Mine(half_life=half_life))
+        signals_of(prediction=Mine(half_life=half_life))
     assert error.value.faults[0].startswith(f"policy pred: its prediction's half_life is {half_life!r}")
 
 
@@ -192,8 +206,8 @@ def test_the_future_is_the_plans_to_come():
         [[never, never], [never, never]],
     ]
     assert [future.next_step(kernel_of(step))[0, 0] for step in range(4)] == [1, 0, 1, 0]
-    oracle = foresight(future, prediction=Oracle(), caching=Belady())
-    assert oracle.heat(kernel_of(2)).tolist() == [[1, 0], [0, 0]]
+    oracle = signals_of(future, prediction=Oracle(), caching=Belady())
+    assert oracle.prediction_view(kernel_of(2), PLAN).next_step.tolist() == [[1, 0], [0, 0]]
     (note,) = oracle.notes([0])
     assert note.startswith("pred is an oracle, no policy (its prediction and caching)")
 
@@ -201,18 +215,19 @@ def test_the_future_is_the_plans_to_come():
 def test_what_is_expected_follows_the_tokens_that_a_die_computes():
     heat = np.array([[0, 3, 1], [0, 0, 0], [2, 0, 2]])
     plan = plan_of((0, 0, 8, 0), (1, 0, 5, 0), (2, 1, 4, 1), (0, 1, 4, 0))
-    assert TokenHeatmap().expected(heat, plan, 2).tolist() == [[0, 6, 2], [2, 3, 3]]
+    assert TokenHeatmap().expected_tokens(shown_of(heat, plan, 2)).tolist() == [[0, 6, 2], [2, 3, 3]]
     assert followers(np.array([8, 5, 4]), heat, np.zeros(3, np.int64)).tolist() == [2, 6, 4]
     assert followers(np.array([0, 5, 0]), heat, np.array([1, 2, 3])).tolist() == [1, 2, 3]
 
 
 def test_the_layer_heatmap_prefetches_what_should_follow_and_says_where_layers_are_apart():
-    shown = foresight(prefetching=LayerHeatmap())
-    layer_run = kernel_of(1, counts=[0, 4], next_heat=[[9, 0], [1, 3]], next_seen=[9, 5])
-    expected = shown.next_layer(layer_run)
-    assert expected.tolist() == [1, 3]
-    assert LayerHeatmap().ahead(expected, np.ones((2, 1), np.bool_), 1).tolist() == [[1]]
-    assert foresight().next_layer(layer_run).tolist() == [9, 5]
+    shown = signals_of(prefetching=LayerHeatmap())
+    layer_run = kernel_of(1, counts=[0, 4], layer_transitions=[[9, 0], [1, 3]], next_load=[9, 5])
+    view = shown.prefetch_view(layer_run, np.ones((2, 1), np.bool_), 1)
+    assert isinstance(view, PrefetchView)
+    assert LayerHeatmap().tokens(view).tolist() == [1, 3]
+    assert LayerHeatmap().prefetch(view).tolist() == [[1]]
+    assert Popular().prefetch(view).tolist() == [[0]]
     assert shown.notes([3, 4]) == []
     assert "not always the model's next" in shown.notes([3, 5])[0]
 
@@ -269,47 +284,56 @@ def test_both_tiers_work_together(small):
 
 
 @dataclass(frozen=True)
-class Wrong:
+class Wrong(Prediction):
     """A prediction whose expectations have no right shape."""
 
-    def wanted(self, heat, plan):
-        return plan.remote
+    forecasts = True
 
-    def expected(self, heat, plan, num_dies):
-        return heat
+    def predict(self, view):
+        return view.plan.remote
 
-
-@dataclass(frozen=True)
-class Curious(InTurn):
-    needs: str = "tomorrow"
-
-    def ahead(self, seen, holders, slots):
-        raise AssertionError("never asked")
-
-    def wanted(self, heat, plan):
-        raise AssertionError("never asked")
+    def expected_tokens(self, view):
+        return np.zeros((view.num_experts, view.num_experts))
 
 
 @dataclass(frozen=True)
-class Drops:
+class Prophet(Prediction):
+    signals = frozenset({"tomorrow"})
+
+    def predict(self, view):
+        raise AssertionError("never called")
+
+
+@dataclass(frozen=True)
+class Misplaced(Prefetching):
+    signals = frozenset({Signal.PREFILL_LOAD})
+
+    def prefetch(self, view):
+        raise AssertionError("never called")
+
+
+@dataclass(frozen=True)
+class Drops(Caching):
     victim: object
 
-    def victims(self, pool, count):
+    def evict(self, pool, count):
         return self.victim
 
 
 @dataclass(frozen=True)
-class Scribbles:
+class Scribbles(Caching):
     on: str
+    signals = frozenset({Signal.EXPECTED_TOKENS})
 
-    def victims(self, pool, count):
-        getattr(pool, self.on)[0] = 0
+    def evict(self, pool, count):
+        getattr(pool, self.on)[0] = 0  # one of the view's fields
         return np.arange(count)
 
 
-def crowded(caching):
+def crowded(caching, evict=None):
     """Fetch two experts of one layer, then two of the other, with room for two copies."""
     copies = one_die(2, caching)
+    copies._evict = evict or copies._evict
     for layer in range(LAYERS):
         copies.admit(layer, plan_of((0, 1, 1, 0), (1, 1, 1, 0)), np.ones(2, np.bool_), np.zeros(2))
 
@@ -322,10 +346,10 @@ def test_victims_are_places_of_the_pool(victim):
     line = r"^policy mine: (the result of )?its caching, test_caching:Drops, .*"
     line += r"(whole numbers in 0\.\.3|give all rows one length)$"
     with pytest.raises(ConfigError, match=line):
-        crowded(CheckedEviction(policy))
+        crowded(policy.caching, PolicyHost(policy).evict)
 
 
-@pytest.mark.parametrize("on", ["new", "last_use", "uses", "foreseen"])
+@pytest.mark.parametrize("on", ["new", "last_use", "uses", "expected_tokens"])
 def test_a_pool_cannot_be_written_to(on):
     with pytest.raises(ValueError, match="read-only"):
         crowded(Scribbles(on))
@@ -334,10 +358,14 @@ def test_a_pool_cannot_be_written_to(on):
 def test_what_cannot_be_told_is_refused_in_one_line(small):
     experiment = load(small, ["policies=[pred_heatmap]", "baseline=pred_heatmap"])
     cases = [
-        ({"prediction": POLICIES["belady"].prediction}, "give prediction: token_heatmap, or another with"),
+        ({"prediction": POLICIES["belady"].prediction}, "give prediction: token_heatmap, or another that"),
         ({"prediction": Wrong()}, "it should be finite numbers [6, 12], [dies, experts]"),
-        ({"prediction": Curious()}, "its prediction needs 'tomorrow'; it should be one of nothing, pairs"),
-        ({"prefetching": Curious()}, "its prefetching needs 'tomorrow'; it should be one of tokens, layers"),
+        (
+            {"prediction": Prophet()},
+            "Prophet() declares the signals frozenset({'tomorrow'}); it should be a frozenset of ",
+        ),
+        ({"prefetching": Misplaced()}, "it should be a frozenset of Signal.POPULARITY, Signal.LAYER_TRANSITIONS"),
+        ({"prediction": Lru()}, "Lru() is no prediction; derive it from wss.policies.Prediction"),
     ]
     for parts, expected in cases:
         policies = (replace(experiment.policies[0], **parts),)

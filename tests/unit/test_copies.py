@@ -4,18 +4,16 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from kit import plan_of
+from kit import copies_of, plan_of
 
 from wss.errors import CapacityError
-from wss.memory.copies import ExpertCopies
-from wss.policies.caching import Lru
 
 
-def copies_of(slots, num_layers=2, num_experts=6, num_dies=2):
+def one_die(slots, num_layers=2, num_experts=6, num_dies=2):
     """All experts live on die 0; die 1 has room for *slots* copies of 10 bytes, and 9 bytes to spare."""
     placed = np.zeros((num_layers, num_experts, num_dies), np.bool_)
     placed[:, :, 0] = True
-    return ExpertCopies(placed, np.array([0.0, 10.0 * slots + 9]), 10.0, Lru())
+    return copies_of(placed, np.array([0.0, 10.0 * slots + 9]), 10.0)
 
 
 def fetch(copies, layer, *experts):
@@ -34,7 +32,7 @@ def held(copies, layer):
 
 
 def test_what_is_fetched_and_wanted_is_held_next():
-    copies = copies_of(3)
+    copies = one_die(3)
     assert held(copies, 0) == []
     assert fetch(copies, 0, 4, 1) == [True, True]
     assert held(copies, 0) == [1, 4]
@@ -43,7 +41,7 @@ def test_what_is_fetched_and_wanted_is_held_next():
 
 
 def test_the_least_recently_used_goes_first_whatever_its_layer():
-    copies = copies_of(3)
+    copies = one_die(3)
     fetch(copies, 0, 0)
     fetch(copies, 1, 1)
     fetch(copies, 0, 2)
@@ -56,7 +54,7 @@ def test_the_least_recently_used_goes_first_whatever_its_layer():
 
 
 def test_what_the_kernel_itself_reads_is_not_given_up_for_what_it_fetches():
-    copies = copies_of(2)
+    copies = one_die(2)
     fetch(copies, 0, 0, 1)
     plan = plan_of((0, 1, 1, 1), (1, 1, 1, 1), (2, 1, 1, 0))
     assert copies.admit(0, plan, np.array([False, False, True]), np.zeros(2)).tolist() == [False, False, False]
@@ -64,11 +62,11 @@ def test_what_the_kernel_itself_reads_is_not_given_up_for_what_it_fetches():
 
 
 def test_a_kernel_that_fetches_more_than_fits_keeps_the_first():
-    assert fetch(copies_of(2), 0, 5, 3, 1) == [True, True, False]
+    assert fetch(one_die(2), 0, 5, 3, 1) == [True, True, False]
 
 
 def test_without_room_nothing_is_kept():
-    copies = copies_of(0)
+    copies = one_die(0)
     assert fetch(copies, 0, 1) == [False]
     assert copies.holders(0)[:, 1].sum() == 0
 
@@ -80,7 +78,7 @@ def test_without_room_nothing_is_kept():
     ),
 )
 def test_capacity_is_never_exceeded_and_the_count_is_right(slots, layer_runs):
-    copies = copies_of(slots)
+    copies = one_die(slots)
     for layer, experts in layer_runs:
         own = copies.holders(layer)[experts, 1]
         plan = plan_of(*((e, 1, 1, 1 if o else 0) for e, o in zip(experts, own, strict=True)))
@@ -92,13 +90,13 @@ def test_capacity_is_never_exceeded_and_the_count_is_right(slots, layer_runs):
 
 
 def test_slots_are_whole_experts():
-    assert copies_of(3).slots.tolist() == [0, 3]
+    assert one_die(3).slots.tolist() == [0, 3]
     with pytest.raises(IndexError):
-        copies_of(1).holders(5)
+        one_die(1).holders(5)
 
 
 def test_activation_buffers_push_copies_out_oldest_first_and_what_is_read_stays():
-    copies = copies_of(3)
+    copies = one_die(3)
     fetch(copies, 0, 0, 1, 2)
     use(copies, 0, 2)
     plan = plan_of((0, 1, 1, 1))
@@ -112,14 +110,14 @@ def test_activation_buffers_push_copies_out_oldest_first_and_what_is_read_stays(
 
 def test_buffers_that_do_not_fit_beside_the_weights_are_refused():
     with pytest.raises(CapacityError, match="die 1: 10 bytes of activation buffers and 0 bytes"):
-        copies_of(0).admit(0, plan_of((0, 1, 1, 0)), np.zeros(1, np.bool_), np.array([0.0, 10.0]))
+        one_die(0).admit(0, plan_of((0, 1, 1, 0)), np.zeros(1, np.bool_), np.array([0.0, 10.0]))
 
 
 def test_a_copy_that_another_die_reads_is_used_and_stays():
     """Die 1 has room for two; die 0 reads expert 0 from it in the layer run in which die 1 fetches another."""
     placed = np.zeros((1, 4, 3), np.bool_)
     placed[0, :, 2] = True
-    copies = ExpertCopies(placed, np.array([0.0, 20.0, 0.0]), 10.0, Lru())
+    copies = copies_of(placed, np.array([0.0, 20.0, 0.0]), 10.0)
     copies.admit(0, plan_of((0, 1, 1, 2)), np.array([True]), np.zeros(3))
     copies.admit(0, plan_of((1, 1, 1, 2)), np.array([True]), np.zeros(3))
     plan = plan_of((0, 0, 1, 1), (2, 1, 1, 2))
@@ -128,18 +126,7 @@ def test_a_copy_that_another_die_reads_is_used_and_stays():
 
 
 def test_what_a_die_holds_is_not_copied_again():
-    copies = copies_of(3)
+    copies = one_die(3)
     assert fetch(copies, 0, 1) == [True]
     assert fetch(copies, 0, 1) == [False]
     assert copies.held.tolist() == [0, 1]
-
-
-def test_a_caching_that_gives_up_one_copy_twice_is_refused():
-    class Twice:
-        def victims(self, pool, count):
-            return np.zeros(count, np.int64)
-
-    copies = ExpertCopies(copies_of(2)._placed, np.array([0.0, 20.0]), 10.0, Twice())
-    fetch(copies, 0, 0, 1)
-    with pytest.raises(ValueError, match="2 different indices"):
-        fetch(copies, 0, 2, 3)

@@ -259,9 +259,12 @@ def test_what_is_refused_is_said_in_one_line(case, tiny, tmp_path):
     assert len(caught.value.faults) == 1
 
 
-@pytest.mark.parametrize(("preset", "needs"), [("ep", "nothing"), ("separated", "pairs"), ("oracle_best", "decode")])
-def test_a_placement_that_asks_for_other_things_is_refused(preset, needs, tiny):
-    with pytest.raises(ConfigError, match=f"policy mine: its placement needs {needs}, and not the loads"):
+@pytest.mark.parametrize(
+    ("preset", "reads"),
+    [("ep", "no signal"), ("separated", "prefill_load and coactivation"), ("oracle_best", "decode_load")],
+)
+def test_a_placement_that_reads_other_signals_is_refused(preset, reads, tiny):
+    with pytest.raises(ConfigError, match=f"policy mine: its placement reads {reads}, and not only the loads"):
         run(load(tiny, [mine("{path: served.parquet}", preset)]))
 
 

@@ -6,7 +6,7 @@ from itertools import combinations
 
 import numpy as np
 import pytest
-from kit import history_of, plan_of, wafer_of
+from kit import placement_view, plan_of, wafer_of
 from kit.runs import without_host
 
 from wss.cli import cli
@@ -246,15 +246,15 @@ def test_groups_are_the_models_own():
     """Eight groups on eight rows, as DeepSeek-V3 has; a model of one group takes the global form."""
     tokens = np.random.default_rng(0).integers(1, 100, (1, 32))
     wafer = wafer_of((3, 8))
-    own = history_of(wafer, tokens, groups=8)
+    own = placement_view(wafer, tokens, groups=8)
     rows = Eplb(nodes="rows")
-    assert np.array_equal(rows.place(own, wafer.hops), Eplb(nodes="rows", groups=8).place(own, wafer.hops))
+    assert np.array_equal(rows.place(own), Eplb(nodes="rows", groups=8).place(own))
     assert rows.note(wafer.coordinates, 8) is None
-    one = history_of(wafer, tokens)
-    assert np.array_equal(rows.place(one, wafer.hops), Eplb().place(one, wafer.hops))
+    one = placement_view(wafer, tokens)
+    assert np.array_equal(rows.place(one), Eplb().place(one))
     assert "global form: 8 nodes do not divide the 1 group of experts of the model" in rows.note(wafer.coordinates, 1)
     given = Eplb(nodes="rows", groups=4)
-    assert np.array_equal(given.place(own, wafer.hops), Eplb().place(own, wafer.hops))
+    assert np.array_equal(given.place(own), Eplb().place(own))
     assert "do not divide the 4 groups of experts given" in given.note(wafer.coordinates, 8)
     assert MODELS["deepseek_v3"].expert_groups == 8
     assert {model.expert_groups for name, model in MODELS.items() if name != "deepseek_v3"} == {1}

@@ -1,23 +1,21 @@
 """Each placement's promise worked out by hand, EPLB's own results, files, whole runs."""
 
 import json
-from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import ClassVar
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as hst
-from kit import ROOT, history_of, shared, view_of, wafer_of
+from kit import ROOT, placement_view, shared, view_of, wafer_of
 from kit.runs import SMALL
 
 from wss.config import Experiment, TraceFile, load
 from wss.errors import ConfigError, WssError
-from wss.execution import layout_of, run, simulate
+from wss.execution import layout_of, run
 from wss.hardware import FaultSpec, build
 from wss.models import ModelShape
-from wss.policies import Policy
+from wss.policies import Placement, Policy, Signal
 from wss.policies.allocation.basic import Even
 from wss.policies.placement import layout_text
 from wss.policies.placement.basic import Contiguous, Random, Strided
@@ -38,10 +36,10 @@ DAMAGED = build(WAFERS[5, 5].spec, FaultSpec(dies=((0, 0), (2, 2)), links=(((3, 
 
 
 def test_strided_and_random_spread_experts_evenly():
-    history = history_of(WAFERS[5, 5], np.ones((2, 60), np.int64))
-    strided = Strided().place(history, WAFERS[5, 5].hops)
+    history = placement_view(WAFERS[5, 5], np.ones((2, 60), np.int64))
+    strided = Strided().place(history)
     assert strided.argmax(axis=2)[1].tolist() == [e % 25 for e in range(60)]
-    drawn = [Random(seed=seed).place(history, WAFERS[5, 5].hops) for seed in (0, 1)]
+    drawn = [Random(seed=seed).place(history) for seed in (0, 1)]
     for placed in drawn:
         assert sorted(set(placed.sum(axis=1).ravel())) == [2, 3]
         assert not np.array_equal(placed[0], placed[1]), "each layer is drawn anew"
@@ -76,7 +74,7 @@ def test_eplb_keeps_groups_together_on_a_row():
     """24 dies are 8 rows of 3; a group of 4 experts of 32 stays on one, with 2 + 1 slots a die."""
     wafer = WAFERS[3, 8]
     tokens = np.random.default_rng(0).integers(1, 100, (2, 32))
-    placed = Eplb(nodes="rows", groups=8).place(history_of(wafer, tokens), wafer.hops)
+    placed = Eplb(nodes="rows", groups=8).place(placement_view(wafer, tokens))
     rows = np.array([[set(wafer.coordinates[np.flatnonzero(e), 1].tolist()) for e in layer] for layer in placed])
     for layer in rows:
         of_group = [set.union(*layer[at : at + 4]) for at in range(0, 32, 4)]
@@ -84,7 +82,7 @@ def test_eplb_keeps_groups_together_on_a_row():
         assert len(set.union(*of_group)) == 8
     assert (placed.sum(axis=1) > 1).all()
     assert placed.sum(axis=1).max() == 3
-    columns = Eplb(nodes="columns", groups=3).place(history_of(wafer, tokens[:, :30]), wafer.hops)
+    columns = Eplb(nodes="columns", groups=3).place(placement_view(wafer, tokens[:, :30]))
     for layer in columns:
         assert [set(np.flatnonzero(layer[e : e + 10].any(axis=0)) // 8) for e in (0, 10, 20)].count({0}) == 1
 
@@ -99,19 +97,19 @@ def test_eplb_keeps_groups_together_on_a_row():
 )
 def test_eplb_says_which_nodes_it_cannot_make(wafer, placement, what):
     with pytest.raises(ConfigError, match=what):
-        placement.place(history_of(wafer, np.ones((1, 40), np.int64)), wafer.hops)
+        placement.place(placement_view(wafer, np.ones((1, 40), np.int64)))
 
 
 def homes(placement, tokens, mesh=(1, 2), **known):
     """The die of each expert of one layer."""
-    placed = placement.place(history_of(WAFERS[mesh], np.array([tokens]), **known), WAFERS[mesh].hops)
+    placed = placement.place(placement_view(WAFERS[mesh], np.array([tokens]), **known))
     assert (placed.sum(axis=2) == 1).all()
     return placed.argmax(axis=2)[0].tolist()
 
 
 def held(placement, tokens, mesh=(1, 3), **known):
     """The dies of each expert of one layer."""
-    placed = placement.place(history_of(WAFERS[mesh], np.array([tokens]), **known), WAFERS[mesh].hops)
+    placed = placement.place(placement_view(WAFERS[mesh], np.array([tokens]), **known))
     return [np.flatnonzero(row).tolist() for row in placed[0]]
 
 
@@ -123,7 +121,7 @@ def test_remap_by_hand():
 
 
 def test_less_than_a_token_a_kernel_is_a_read_now_and_then():
-    history = history_of(WAFERS[1, 2], np.array([[8, 1, 1]]), tokens=2)
+    history = placement_view(WAFERS[1, 2], np.array([[8, 1, 1]]), tokens=2)
     assert history.expected.tolist() == [[1.6, 0.2, 0.2]]
     assert history.seconds(history.expected)[0].tolist() == pytest.approx([10, 2, 2])
 
@@ -135,7 +133,7 @@ def test_dup_by_hand():
     assert held(Dup(), [60, 30, 12]) == [[0, 2], [1], [0, 1, 2]]
     assert held(Dup(extra=0), [60, 30, 12]) == [[0], [1], [2]]
     assert held(Dup(extra=2), [600, 30, 12])[0] == [0, 1, 2]
-    assert held(Dup(), [600, 30, 12], room=1) == [[0], [1], [2]], "there is no room"
+    assert held(Dup(), [600, 30, 12], capacity=1) == [[0], [1], [2]], "there is no room"
 
 
 def dup_by_trying(cost, held, free):
@@ -172,14 +170,14 @@ def test_dups_copies_are_those_of_trying_every_pair(seed):
 def test_dup_always_makes_its_copies():
     """The paper's loop takes the best pair even where it gains nothing: R copies a GPU in each layer."""
     tokens = np.random.default_rng(3).integers(0, 40, (2, 16))
-    placed = Dup(extra=2).place(history_of(WAFERS[1, 2], tokens, room=2 * 10), WAFERS[1, 2].hops)
+    placed = Dup(extra=2).place(placement_view(WAFERS[1, 2], tokens, capacity=2 * 10))
     assert placed.sum(axis=(1, 2)).tolist() == [16 + 2 * 2] * 2
 
 
 def test_popular_puts_the_most_popular_on_every_die():
     assert held(PopularEverywhere(), [5, 9, 7]) == [[0], [0, 1, 2], [2]]
     assert held(PopularEverywhere(extra=2), [5, 9, 7]) == [[0], [0, 1, 2], [0, 1, 2]]
-    assert held(PopularEverywhere(extra=2), [5, 9, 7], room=2) == [[0], [0, 1, 2], [2]]
+    assert held(PopularEverywhere(extra=2), [5, 9, 7], capacity=2) == [[0], [0, 1, 2], [2]]
 
 
 def test_near_by_hand():
@@ -191,15 +189,15 @@ def test_separated_by_hand():
     """Experts 0 and 2 met, and 1 and 3; and of those that never met, least tokens decide."""
     met = np.zeros((1, 4, 4), np.int64)
     met[0, [0, 2, 1, 3], [2, 0, 3, 1]] = 9
-    assert homes(Separated(), [4, 4, 4, 4], pairs=met) == [0, 1, 1, 0]
-    assert homes(Separated(), [4, 4, 4, 4], pairs=np.zeros((1, 4, 4), np.int64)) == [0, 1, 0, 1]
+    assert homes(Separated(), [4, 4, 4, 4], coactivation=met) == [0, 1, 1, 0]
+    assert homes(Separated(), [4, 4, 4, 4], coactivation=np.zeros((1, 4, 4), np.int64)) == [0, 1, 0, 1]
     assert homes(Separated(), [9, 4, 3, 1]) == [0, 1, 1, 0]
 
 
 def test_the_oracles_are_the_evenest_and_the_unevenest():
     assert homes(OracleBest(), [12, 50, 40, 13]) == [0, 0, 1, 1]
     assert homes(OracleWorst(), [12, 50, 40, 13]) == [1, 0, 0, 1]
-    assert {OracleBest.needs, OracleWorst.needs} == {"decode"}
+    assert OracleBest.signals == OracleWorst.signals == {Signal.DECODE_LOAD}
     assert all("oracle" in POLICIES[name].about for name in ("oracle_best", "oracle_worst"))
 
 
@@ -222,21 +220,21 @@ def test_files_go_out_and_in_again(tmp_path):
     table = json.loads(path.read_text())["physical_to_logical_map"]
     assert len(table) == 6
     assert {len(row) for row in table} == {25 * placed.sum(axis=1).max()}
-    history = history_of(WAFERS[5, 5], np.zeros((3, 12), np.int64), layers=(1, 3, 4), tokens=1)
-    again = LayoutFile(path=str(path)).place(history, WAFERS[5, 5].hops)
+    history = placement_view(WAFERS[5, 5], np.zeros((3, 12), np.int64), layers=(1, 3, 4), tokens=1)
+    again = LayoutFile(path=str(path)).place(history)
     np.testing.assert_allclose(shares(again), shares(placed), rtol=1e-12)
     assert (again >= placed).all()
     assert layout_text(again, (1, 3, 4), 6) == path.read_text(encoding="utf-8")
     path.write_text(json.dumps({"physical_to_logical_map": [table[1], table[3], table[4]]}))
-    assert np.array_equal(LayoutFile(path=str(path)).place(history, WAFERS[5, 5].hops), again)
+    assert np.array_equal(LayoutFile(path=str(path)).place(history), again)
 
 
 def test_replicas_on_one_die_stay_apart(tmp_path):
     """Three replicas of expert 3, two of them on one die, are three when they are read, and when they are written."""
     path = tmp_path / "layout.json"
     path.write_text(json.dumps({"physical_to_logical_map": [[3, 3, 2, 3, 0, 1]]}))
-    history = history_of(WAFERS[1, 2], np.zeros((1, 4), np.int64), tokens=1)
-    placed = LayoutFile(path=str(path)).place(history, WAFERS[1, 2].hops)
+    history = placement_view(WAFERS[1, 2], np.zeros((1, 4), np.int64), tokens=1)
+    placed = LayoutFile(path=str(path)).place(history)
     assert placed[0].tolist() == [[0, 1], [0, 1], [1, 0], [2, 1]]
     assert json.loads(layout_text(placed, (0,), 1))["physical_to_logical_map"] == [[2, 3, 3, 0, 1, 3]]
 
@@ -308,7 +306,7 @@ def test_parts_of_replicas_differ_by_a_token_and_dies_from_their_share_by_little
 
 def test_an_expert_twice_on_a_die_is_computed_there_twice_as_much():
     """Loads 90, 2, 2, 2 in slots [0 0 3 | 0 1 2]: 60 + 2 tokens on the first die, 30 + 4 on the second."""
-    placed = Eplb(extra=1).place(history_of(WAFERS[1, 2], np.array([[90, 2, 2, 2]])), WAFERS[1, 2].hops)
+    placed = Eplb(extra=1).place(placement_view(WAFERS[1, 2], np.array([[90, 2, 2, 2]])))
     assert placed[0].tolist() == [[2, 1], [0, 1], [0, 1], [1, 0]]
     plan = Even().allocate(view_of(WAFERS[1, 2], np.array([90, 2, 2, 2]), placed[0]))
     assert np.bincount(plan.die, plan.tokens).tolist() == [62, 34]
@@ -358,10 +356,10 @@ def test_a_run_computes_the_parts_of_replicas_on_one_die(tmp_path):
 
 def test_deepseeks_own_layouts_can_be_read(tmp_path):
     (case,) = (case for case in reference() if case["name"] == "wafer24")
-    history = history_of(WAFERS[3, 8], np.zeros((3, 256), np.int64), tokens=1)
+    history = placement_view(WAFERS[3, 8], np.zeros((3, 256), np.int64), tokens=1)
     path = tmp_path / "layout.json"
     path.write_text(json.dumps({"physical_to_logical_map": case["reference"]["physical_to_logical"]}))
-    placed = LayoutFile(path=str(path)).place(history, WAFERS[3, 8].hops)
+    placed = LayoutFile(path=str(path)).place(history)
     first = case["reference"]["physical_to_logical"][0][12:24]
     assert np.flatnonzero(placed[0, :, 1]).tolist() == sorted(set(first))
 
@@ -370,10 +368,9 @@ def test_a_file_of_loads_is_laid_out_by_eplb(tmp_path):
     tokens = np.random.default_rng(0).integers(0, 99, (4, 2, 30))
     path = tmp_path / "count.json"
     path.write_text(json.dumps({"logical_count": tokens.tolist()}))
-    history = history_of(WAFERS[5, 5], tokens.sum(axis=0))
-    unknown = replace(history, load=np.zeros_like(history.load))
-    of_file = LayoutFile(path=str(path), extra=2).place(unknown, WAFERS[5, 5].hops)
-    assert np.array_equal(of_file, Eplb(extra=2).place(history, WAFERS[5, 5].hops))
+    view = placement_view(WAFERS[5, 5], tokens.sum(axis=0))
+    of_file = LayoutFile(path=str(path), extra=2).place(replace(view, signals={}))
+    assert np.array_equal(of_file, Eplb(extra=2).place(view))
 
 
 MAP, COUNT = "physical_to_logical_map", "logical_count"
@@ -406,9 +403,9 @@ def test_a_malformed_file_is_refused_in_one_line(case, tmp_path):
     path = tmp_path / "layout.json"
     if text is not None:
         path.write_text(text, encoding="utf-8")
-    history = history_of(WAFERS[1, 3], np.zeros((3, 4), np.int64), layers=(1, 3, 5), tokens=1)
+    history = placement_view(WAFERS[1, 3], np.zeros((3, 4), np.int64), layers=(1, 3, 5), tokens=1)
     with pytest.raises(WssError) as error:
-        LayoutFile(path=str(path)).place(history, WAFERS[1, 3].hops)
+        LayoutFile(path=str(path)).place(history)
     (fault,) = error.value.faults
     assert fault.startswith(f"{path}: ")
     assert what in fault
@@ -421,47 +418,41 @@ def small(tmp_path):
     return path
 
 
-HISTORIES = []
+VIEWS = []
 
 
 @dataclass(frozen=True, kw_only=True)
-class Spy:
-    """Contiguous, and keeps the history that it was handed."""
+class Spy(Placement):
+    """Contiguous, and keeps the view that it was given."""
 
-    needs: ClassVar[str] = "nothing"
-
-    def place(self, history, hops):
-        HISTORIES.append(history)
-        return Contiguous().place(history, hops)
+    def place(self, view):
+        VIEWS.append(view)
+        return Contiguous().place(view)
 
 
 class SpyOnPrefill(Spy):
-    needs = "prefill"
+    signals = frozenset({Signal.PREFILL_LOAD})
 
 
 class SpyOnPairs(Spy):
-    needs = "pairs"
+    signals = frozenset({Signal.PREFILL_LOAD, Signal.COACTIVATION})
 
 
 class SpyOnDecode(Spy):
-    needs = "decode"
+    signals = frozenset({Signal.DECODE_LOAD})
 
 
 class Greedy(Spy):
-    needs = "tomorrow"
+    signals = frozenset({Signal.NEXT_USE})
 
 
-def handed(experiment, spy: type, through: Callable):
-    """The history that a spy is handed in a whole run."""
-    HISTORIES.clear()
+def handed(experiment, spy: type):
+    """The view that a spy is given in a whole run."""
+    VIEWS.clear()
     policy = replace(experiment.policies[0], placement=spy())
-    through(replace(experiment, policies=(policy,)))
-    (history,) = HISTORIES
-    return history
-
-
-def in_group(experiment):
-    return simulate([experiment], lambda *_: None)
+    run(replace(experiment, policies=(policy,)))
+    (view,) = VIEWS
+    return view
 
 
 def counted(requests, repeats, rows_of):
@@ -475,9 +466,8 @@ def counted(requests, repeats, rows_of):
     return tokens, pairs
 
 
-@pytest.mark.parametrize("through", [run, in_group])
 @pytest.mark.parametrize("recorded", [False, True])
-def test_a_placement_is_handed_what_it_needs_and_no_more(small, tmp_path, through, recorded):
+def test_a_placement_is_handed_what_it_needs_and_no_more(small, tmp_path, recorded):
     """Layers 1 and 3 of 1 to 3 are run, 3 of 6 decode steps, a batch of 50 of 40 requests: the first 10 count twice."""
     experiment = load(small, ["batch=50", "layers=[1, 3]"])
     requests = list(synthesise(experiment.trace, experiment.model, 0, requests=40))
@@ -492,31 +482,35 @@ def test_a_placement_is_handed_what_it_needs_and_no_more(small, tmp_path, throug
     assert prefill.any()
     assert not np.array_equal(prefill, decode)
 
-    history = handed(experiment, Spy, through)
-    assert (history.load.any(), history.pairs) == (False, None)
-    assert (history.layers, history.tokens, history.num_experts, history.num_dies) == ((1, 2, 3), 100, 12, 6)
-    history = handed(experiment, SpyOnPrefill, through)
-    assert np.array_equal(history.load, prefill)
-    assert history.pairs is None
-    assert history.expected[1].tolist() == pytest.approx([100 / 12] * 12)
-    assert history.expected.sum(axis=1).tolist() == pytest.approx([100] * 3)
-    history = handed(experiment, SpyOnPairs, through)
-    assert np.array_equal(history.load, prefill)
-    assert np.array_equal(history.pairs, pairs)
-    history = handed(experiment, SpyOnDecode, through)
-    assert np.array_equal(history.load, decode)
-    assert not history.load.flags.writeable
+    view = handed(experiment, Spy)
+    for name in ("load", "prefill_load", "decode_load", "coactivation", "expected"):
+        with pytest.raises(LookupError, match="was not declared; add Signal"):
+            getattr(view, name)
+    assert (view.layers, view.tokens, view.num_experts, view.num_dies) == ((1, 2, 3), 100, 12, 6)
+    view = handed(experiment, SpyOnPrefill)
+    assert np.array_equal(view.load, prefill)
+    assert view.expected[1].tolist() == pytest.approx([100 / 12] * 12)
+    assert view.expected.sum(axis=1).tolist() == pytest.approx([100] * 3)
+    view = handed(experiment, SpyOnPairs)
+    assert np.array_equal(view.load, prefill)
+    assert np.array_equal(view.coactivation, pairs)
+    view = handed(experiment, SpyOnDecode)
+    assert np.array_equal(view.load, decode)
+    assert not view.load.flags.writeable
 
 
 def test_room_leaves_space_for_the_buffers_of_a_kernel(small):
     """80 GB less 10%, less 8,000 tokens of 2 · (2 · 1,024 + 2 · 2,048) B: 5,718 experts of 12.6 MB, not 5,722."""
     experiment = load(small, ["batch=4000", "trace.synth.requests=40"])
-    assert handed(experiment, Spy, run).room == (72_000_000_000 - 8000 * 12_288) // (6 * 1024 * 2048) == 5714
+    assert handed(experiment, Spy).capacity == (72_000_000_000 - 8000 * 12_288) // (6 * 1024 * 2048) == 5714
 
 
-def test_needs_are_prefill_pairs_or_decode(small):
-    with pytest.raises(ConfigError, match="policy base: its placement needs 'tomorrow'; it should be one of nothing, "):
-        handed(load(small), Greedy, run)
+def test_a_placement_reads_loads_and_coactivation_alone(small):
+    right = "it should be a frozenset of Signal.PREFILL_LOAD, Signal.COACTIVATION, Signal.DECODE_LOAD"
+    with pytest.raises(
+        ConfigError, match=rf"policies\.0\.placement: Greedy\(\) declares the signals .*NEXT_USE.*; {right}"
+    ):
+        handed(load(small), Greedy)
 
 
 def test_what_is_placed_by_what_is_said(small, tmp_path):

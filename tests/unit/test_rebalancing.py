@@ -1,7 +1,6 @@
 """Rebalancing: what a move costs, worked out by hand; what may be known; whole runs."""
 
 from dataclasses import dataclass, field, replace
-from typing import ClassVar
 
 import numpy as np
 import pytest
@@ -12,9 +11,10 @@ from kit.sweeps import FILES, do, sweep_file
 from wss.config import load
 from wss.errors import CapacityError
 from wss.execution import run
-from wss.execution.runner import build_executors, build_routing_history, replay_of
+from wss.execution.routing import build_routing_history, open_stream
+from wss.execution.runner import build_executors
 from wss.hardware import build
-from wss.policies import POLICIES
+from wss.policies import POLICIES, Allocation, Placement, Signal
 from wss.policies.placement.eplb import Eplb
 from wss.policies.prediction import Always
 from wss.policies.rebalancing import Every, NoRebalancing
@@ -32,16 +32,16 @@ def small(tmp_path):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Scripted:
+class Scripted(Placement):
     """Answers with the layouts it is given, one after another, the last again and again."""
 
     layouts: list[np.ndarray]
-    needs: ClassVar[str] = "prefill"
-    asked: list[np.ndarray] = field(default_factory=list)
+    signals = frozenset({Signal.PREFILL_LOAD})
+    loads: list[np.ndarray] = field(default_factory=list)
 
-    def place(self, history, hops):
-        self.asked.append(np.array(history.load))
-        return self.layouts[min(len(self.asked), len(self.layouts)) - 1]
+    def place(self, view):
+        self.loads.append(np.array(view.load))
+        return self.layouts[min(len(self.loads), len(self.layouts)) - 1]
 
 
 def layouts(*homes):
@@ -98,9 +98,9 @@ def test_what_moved_is_read_from_its_new_home(small):
     seen = []
 
     @dataclass(frozen=True, kw_only=True)
-    class Watching:
+    class Watching(Allocation):
         def allocate(self, view):
-            seen.append(view.home[0])
+            seen.append(view.primary_die[0])
             return POLICIES["ep"].allocation.allocate(view)
 
     policy = replace(
@@ -117,8 +117,8 @@ def test_what_moved_is_read_from_its_new_home(small):
 def test_a_load_that_does_not_change_moves_nothing_after_the_first_time(small):
     @dataclass(frozen=True, kw_only=True)
     class SameLoad(Every):
-        def look_back(self, counts):
-            return None if super().look_back(counts) is None else np.tile(np.arange(1, 13) ** 2, (3, 1))
+        def rebalance(self, view):
+            return None if super().rebalance(view) is None else np.tile(np.arange(1, 13) ** 2, (3, 1))
 
     policy = replace(POLICIES["eplb"], name="it", rebalancing=SameLoad(steps=1, how="blocking"))
     result = run(replace(load(small, ["steps=5"]), policies=(policy,), baseline="it"))
@@ -130,8 +130,8 @@ def test_the_load_looked_back_on_is_that_of_the_last_steps(small):
     placement = Scripted(layouts=layouts({}))
     ledger, _, _ = rebalanced(small, placement, steps=2, window=3, how="blocking")
     tokens = {(row.step, row.layer): row.tokens for row in ledger.rows}
-    assert len(placement.asked) == 3
-    for load_seen, steps in zip(placement.asked, [(0,), (1, 2), (2, 3, 4)], strict=True):
+    assert len(placement.loads) == 3
+    for load_seen, steps in zip(placement.loads, [(0,), (1, 2), (2, 3, 4)], strict=True):
         assert load_seen.sum(axis=1).tolist() == [sum(tokens[step, layer] for step in steps) for layer in (1, 2, 3)]
 
 
@@ -251,7 +251,7 @@ def test_sampled_layers_stand_for_all_in_what_moving_cost(small):
     placement = Scripted(layouts=[np.array([held[0]] * 8) for held in layouts({}, {0: [1]})])
     for how, share in (("blocking", 1.0), ("background", 0.0)):
         _, figures, _ = rebalanced(
-            small, replace(placement, asked=[]), *settings, *longer, "layers.sample=4", steps=2, how=how
+            small, replace(placement, loads=[]), *settings, *longer, "layers.sample=4", steps=2, how=how
         )
         each = 110e-9 + 300e-9 + 2 * 200e-9 + EXPERT / 1.7e12
         assert figures["moved_bytes"] == pytest.approx(8 * EXPERT, rel=1e-9)
@@ -307,7 +307,7 @@ def test_a_copy_that_gives_way_to_a_move_is_counted_once(small, how):
     )
     experiment = replace(load(small, ["steps=6", size]), policies=(policy,), baseline="it")
     (site,) = build_executors(experiment, build(experiment.wafer), [policy], build_routing_history(experiment))
-    for layer_run in replay_of(experiment, [policy])[1].layer_runs():
+    for layer_run in open_stream(experiment, [policy])[1].layer_runs():
         site.run(layer_run)
     rows = site.recorder.rows
     assert sum(row.evictions for row in rows) == site._copies.evictions
@@ -353,7 +353,7 @@ def test_dies_are_renumbered_only_if_the_placement_says_that_they_are_alike(smal
 
     @dataclass(frozen=True, kw_only=True)
     class Alike(Scripted):
-        dies_alike: ClassVar[bool] = True
+        dies_interchangeable = True
 
     around = layouts({}, {expert: [(expert // 2 + 1) % 6] for expert in range(12)})
     for kind, moved in ((Scripted, 36), (Alike, 0)):

@@ -7,7 +7,8 @@ import pytest
 from kit.runs import THREE_DIES
 
 from wss.execution import run
-from wss.execution.runner import build_ledger, build_routing_history, replay_of
+from wss.execution.routing import build_routing_history, open_stream
+from wss.execution.runner import build_ledger
 from wss.hardware import build
 from wss.policies import POLICIES
 from wss.policies.rebalancing import Every
@@ -33,7 +34,7 @@ def recorded(**changes):
     experiment = replace(THREE_DIES, policies=(policy,), baseline=policy.name)
     wafer, recorder = build(experiment.wafer), Kept()
     executor = MoeLayerExecutor(experiment, wafer, policy, build_routing_history(experiment), recorder)
-    for layer_run in replay_of(experiment, [policy])[1].layer_runs():
+    for layer_run in open_stream(experiment, [policy])[1].layer_runs():
         executor.run(layer_run)
     return experiment, wafer, recorder
 

@@ -12,11 +12,12 @@ from kit.runs import SMALL, without_host
 from wss.cli import cli
 from wss.config import load
 from wss.errors import CapacityError, ConfigError, TraceError
-from wss.execution import run
+from wss.execution import run, run_many
 from wss.metrics.measures import gini
+from wss.policies import POLICIES, Allocation, Placement, Prediction, Prefetching, Signal
 from wss.policies.allocation.basic import Home
-from wss.policies.validation import ask
 from wss.report import to_json
+from wss.serving.policy_host import PolicyHost
 from wss.traces import RequestRouting, TraceReader, write_trace
 from wss.traces.loads import Loads, write_loads
 from wss.traces.synthetic.spec import synth_meta, synthesise
@@ -27,6 +28,26 @@ def small(tmp_path):
     path = tmp_path / "small.yaml"
     path.write_text(SMALL, encoding="utf-8")
     return path
+
+
+def test_experiments_in_lockstep_are_each_as_if_run_alone(small):
+    """On other wafers, with other policies and several seeds; the routing is that of all."""
+    common = ["replications=2", "layers=[1, 3]"]
+    changes = [["policies=[ep, pred]", "baseline=ep"], ["policies=[base]"], ["wafer.mesh=[2, 2]", "policies=[base]"]]
+    experiments = [load(small, [*common, *change]) for change in changes]
+    steps = []
+    together = run_many(experiments, lambda what, done, total: steps.append((done, total)))
+    assert steps == [(i + 1, len(steps)) for i in range(len(steps))]
+    for experiment, result in zip(experiments, together, strict=True):
+        alone = run(experiment).to_dict()
+        both = result.to_dict()
+        assert both["runs"] == alone["runs"]
+        assert both["replications"] == alone["replications"]
+        assert both["provenance"]["notes"] == alone["provenance"]["notes"]
+        assert both["provenance"]["config"] == alone["provenance"]["config"]
+        times = both["provenance"]["times"]
+        assert sorted(times["layer_runs_cpu_s"]) == sorted(policy.name for policy in experiment.policies)
+        assert 0 < times["trace_cpu_s"] < times["cpu_s"]
 
 
 def test_the_summary_adds_up(small):
@@ -157,7 +178,7 @@ def test_what_does_not_fit_is_refused_with_the_shortfall_and_a_way_out():
         assert part in fault
 
 
-class Cheat:
+class Cheat(Allocation):
     """Allocations that break the rules, one each."""
 
     def __init__(self, breach):
@@ -182,7 +203,7 @@ def test_a_policy_that_breaks_the_rules_is_refused(small, breach):
 
 
 def test_a_policy_cannot_write_to_what_it_sees(small):
-    class Vandal:
+    class Vandal(Allocation):
         def allocate(self, view):
             view.counts[0] = 0
             return Home().allocate(view)
@@ -193,22 +214,40 @@ def test_a_policy_cannot_write_to_what_it_sees(small):
 
 
 class Broken:
-    """Parts that answer wrongly, one way each."""
+    """A part that answers wrongly."""
 
     def __init__(self, answer):
         self._answer = answer
 
+
+class BrokenAllocation(Broken, Allocation):
     def allocate(self, view):
         return self._answer(view)
 
-    def place(self, history, hops):
-        return self._answer(np.ones((*history.load.shape, len(hops)), np.bool_))
 
-    def wanted(self, heat, plan):
-        return self._answer(plan)
+class BrokenPlacement(Broken, Placement):
+    def place(self, view):
+        return self._answer(np.ones((view.num_layers, view.num_experts, view.num_dies), np.bool_))
 
-    def ahead(self, seen, holders, slots):
-        return self._answer(seen)
+
+class BrokenPrediction(Broken, Prediction):
+    def predict(self, view):
+        return self._answer(view.plan)
+
+
+class BrokenPrefetching(Broken, Prefetching):
+    signals = frozenset({Signal.POPULARITY})
+
+    def prefetch(self, view):
+        return self._answer(view.popularity)
+
+
+BROKEN = {
+    "allocation": BrokenAllocation,
+    "placement": BrokenPlacement,
+    "prediction": BrokenPrediction,
+    "prefetching": BrokenPrefetching,
+}
 
 
 def changed(**columns):
@@ -244,7 +283,7 @@ WRONG = {
 def test_a_part_that_answers_wrongly_is_named_in_one_line(small, case):
     seam, answer, expected = WRONG[case]
     experiment = load(small, ["policies=[base]"])
-    policy = replace(experiment.policies[0], **{seam: Broken(answer)})
+    policy = replace(experiment.policies[0], **{seam: BROKEN[seam](answer)})
     with pytest.raises(ConfigError, match="policy base: ") as error:
         run(replace(experiment, policies=(policy,)))
     (fault,) = error.value.faults
@@ -257,9 +296,9 @@ def test_what_a_policy_warns_of_does_not_precede_its_error(recwarn):
         return np.log(np.zeros(1)), 1 // parts
 
     with pytest.raises(ConfigError, match="its allocation failed at"):
-        ask("mine", "allocation", answers, 0)
+        PolicyHost(POLICIES["ep"]).call("allocation", answers, 0)
     assert not recwarn.list
-    ask("mine", "allocation", answers, 1)
+    PolicyHost(POLICIES["ep"]).call("allocation", answers, 1)
     assert [str(warning.message) for warning in recwarn.list] == ["divide by zero encountered in log"]
 
 
@@ -378,7 +417,7 @@ def test_buffers_that_do_not_fit_name_policy_step_and_layer(small):
 
 
 def test_a_policy_that_tries_to_leave_is_refused(small):
-    class Leaver:
+    class Leaver(Allocation):
         def allocate(self, view):
             raise SystemExit(0)
 

@@ -15,7 +15,7 @@ from wss.config import load
 from wss.errors import ConfigError
 from wss.execution import run
 from wss.execution.layers import draw_layers
-from wss.execution.runner import replay_of
+from wss.execution.routing import open_routing
 from wss.metrics.figures import FIGURES
 from wss.metrics.sampling import LEAST, Sample, Stratum, draw
 from wss.traces import TraceReader, write_trace
@@ -260,7 +260,7 @@ def test_the_bias_of_the_busiest_links_utilization_is_taken_off(config):
     layers = own["layers_sampled"]
     used = np.array([ledger.layer_links[layer] for layer in layers]) / result.wafer.link_bandwidth
     time = np.array([sum(row.time_s for row in ledger.decode if row.layer == layer) for layer in layers])
-    sample = draw_layers(load(path, [*settings, "layers.sample=8"]), lambda every: replay_of(every, [])[1])[1]
+    sample = draw_layers(load(path, [*settings, "layers.sample=8"]), open_routing)[1]
     assert list(sample.layers) == layers
 
     def busiest(weights):

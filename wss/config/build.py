@@ -20,11 +20,9 @@ from wss.config.document import Document, Place
 from wss.config.hints import hints_of
 from wss.config.plugins import offered, plugin
 from wss.errors import ConfigError, did_you_mean
+from wss.policies import Seam
 
 T = TypeVar("T")
-
-VERBS = ("place", "allocate", "wanted", "victims", "ahead", "look_back", "model")  # methods of parts and networks
-
 
 # What pydantic adds to the location of an error for each type of a union.
 _TAG = re.compile(
@@ -159,64 +157,53 @@ def _refuses(base: Any, key: str, value: Any) -> bool:
     return False
 
 
-def kinded(document: Document, place: Place, value: Any, table: Mapping[str, type[T]], what: str) -> T | None:
-    """Read a class by name, or ``{kind: name, ...parameters}``: of *table*, of a plug-in, or ``module:Class``."""
+def kinded(document: Document, place: Place, value: Any, seam: Seam) -> Any:
+    """Read a class by name, or ``{kind: name, ...parameters}``: of *seam*, of a plug-in, or ``module:Class``."""
     if isinstance(value, dict):
         kind = value.get("kind")
         parameters = {key: item for key, item in value.items() if key != "kind"}
         if kind is None:
-            document.fault(place, f"has no kind; {did_you_mean(kind, table)}")
+            document.fault(place, f"has no kind; {did_you_mean(kind, seam.classes)}")
             return None
         where = (*place, "kind")
     else:
         kind, parameters, where = value, {}, place
     if not isinstance(kind, str):
-        document.fault(where, f"{kind!r} is not right; give a name: {did_you_mean(kind, table)}")
+        document.fault(where, f"{kind!r} is not right; give a name: {did_you_mean(kind, seam.classes)}")
         return None
-    found = class_named(document, where, kind) if ":" in kind else _known(document, where, kind, table, what)
+    found = class_named(document, where, kind) if ":" in kind else _named_class(document, where, kind, seam)
     cls = _dataclass(document, where, kind, found)
     if cls is None:
         return None
-    built: T | None
-    if kind in table:
-        built = build(document, place, parameters, cls)
-        return built
-    known = _keys(cls)
-    unknown = [key for key in parameters if key not in known]
+    if kind in seam.classes:
+        return build(document, place, parameters, cls)
+    keys = _keys(cls)
+    unknown = [key for key in parameters if key not in keys]
     for key in unknown:
-        document.fault((*place, key), f"is not a parameter of '{kind}'; {did_you_mean(key, known)}")
-    if unknown:
+        document.fault((*place, key), f"is not a parameter of '{kind}'; {did_you_mean(key, keys)}")
+    fault = seam.fault(cls)
+    if fault is not None:
+        document.fault(where, f"'{kind}' {fault}")
+    if unknown or fault is not None:
         return None
     try:
-        built = build(document, place, parameters, cls)
+        return build(document, place, parameters, cls)
     except Exception as error:  # a user's class may raise anything
         document.fault(where, f"'{kind}' cannot be made ({type(error).__name__}: {error}); mend the class")
         return None
-    verb = verb_of(table)
-    if built is not None and not callable(getattr(built, verb, None)):
-        document.fault(where, f"'{kind}' has no method '{verb}'; it is no {what}")
-        return None
-    return built
 
 
-def verb_of(table: Mapping[str, type[Any]]) -> str:
-    """Return the method that every class of *table* has."""
-    verb: str = next(name for name in vars(next(iter(table.values()))) if name in VERBS)
-    return verb
-
-
-def _known(document: Document, place: Place, kind: str, table: Mapping[str, type[T]], what: str) -> Any:
-    """Return the class for the name *kind*, from *table* or a plug-in."""
-    group = f"wss.{what}s"
+def _named_class(document: Document, place: Place, kind: str, seam: Seam) -> Any:
+    """Return the class for the name *kind*, of *seam* or a plug-in."""
     try:
-        found = plugin(group, kind, table)
+        found = plugin(seam.group, kind, seam.classes)
     except ConfigError as error:
         document.fault(place, error.faults[0])
         return None
-    if found is None and kind not in table:
-        hint = f"{did_you_mean(kind, [*table, *offered(group)])} (or package.module:Class)"
-        document.fault(place, f"'{kind}' is not a known {what}; {hint}")
-    return table.get(kind, found)
+    if found is None and kind not in seam.classes:
+        hint = f"{did_you_mean(kind, [*seam.classes, *offered(seam.group)])} (or package.module:Class)"
+        document.fault(place, f"'{kind}' is not a known {seam.name}; {hint}")
+    return seam.classes.get(kind, found)
 
 
 def _dataclass(document: Document, place: Place, name: str, found: Any) -> Any:

@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal
 from annotated_types import Ge
 
 from wss.config.document import Document
+from wss.config.plugins import BY_KIND
 from wss.config.policies import check_policies
 from wss.config.python_values import plain_number
 from wss.config.unread import not_in_paper, unread
@@ -18,35 +19,11 @@ from wss.hardware import FaultSpec, SwitchedSpec, SystemSpec, WaferSpec, faults_
 from wss.metrics.sampling import LEAST
 from wss.models import ModelShape, Precision, PrecisionName
 from wss.models.precision import peak_of, stated_activation_bytes
-from wss.policies import (
-    ALLOCATIONS,
-    CACHINGS,
-    PLACEMENTS,
-    PREDICTIONS,
-    PREFETCHINGS,
-    REBALANCINGS,
-    CopyRules,
-    LoadHistorySpec,
-    Policy,
-)
+from wss.policies import CopyRules, LoadHistorySpec, Policy
+from wss.traces.source import TraceFile
 from wss.traces.synthetic.spec import SynthSpec
 
 MOST_CHUNKS = 100_000  # per expert in the packet network
-
-
-@dataclass(frozen=True, kw_only=True)
-class TraceFile:
-    """Routing from a Parquet trace.
-
-    Requests are in the order of the file, in the order of their numbers as text (as in the paper's simulator), or
-    shuffled by the seed. A batch holds the first of them; if continuous, the next one starts when one ends.
-    """
-
-    __pydantic_config__ = CHECKED
-
-    path: str
-    order: Literal["file", "string", "mixed"] = "file"
-    replay: Literal["batch", "continuous"] = "batch"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -286,8 +263,8 @@ def _kind(value: object) -> str | None:
         value
     ).__module__.startswith(("wss.hardware", "wss.models")):
         return None
-    for table in (PLACEMENTS, ALLOCATIONS, PREDICTIONS, CACHINGS, PREFETCHINGS, REBALANCINGS, NETWORKS):
-        for name, cls in table.items():
+    for seam in BY_KIND.values():
+        for name, cls in seam.classes.items():
             if type(value) is cls:
                 return name
     return f"{type(value).__module__}:{type(value).__qualname__}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import fields
 from functools import cache
 from typing import Any, get_type_hints
 
@@ -13,4 +14,5 @@ def hints_of(cls: Any) -> dict[str, Any]:
 
 @cache
 def _hints(cls: type) -> dict[str, Any]:
-    return get_type_hints(cls, include_extras=True)
+    hints = get_type_hints(cls, include_extras=True)  # those of its bases among them, fields or not
+    return {field.name: hints[field.name] for field in fields(cls)}

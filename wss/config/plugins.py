@@ -22,10 +22,12 @@ from importlib.metadata import EntryPoint, entry_points
 from typing import Any
 
 from wss.config.code import ADDED
+from wss.engine.specs import NETWORKS, FluidSpec
 from wss.errors import ConfigError
-from wss.policies import Policy
+from wss.policies import SEAMS, Policy, Seam
 
-PARTS = ("placement", "allocation", "prediction", "caching", "prefetching", "rebalancing", "network")
+NETWORK = Seam(name="network", base=object, method="model", classes=NETWORKS, default=FluidSpec)
+BY_KIND = SEAMS | {NETWORK.name: NETWORK}  # what a configuration chooses by the name of a class
 POLICY_GROUP = "wss.policies"
 
 
@@ -101,7 +103,7 @@ def listed() -> str:
     """Return a line for each installed plug-in, with its package; none of them is loaded."""
     lines = [
         f"  {group.removeprefix('wss.')}: {name}  {point.value}, of {_owner(point)}"
-        for group in (POLICY_GROUP, *(f"wss.{part}s" for part in PARTS))
+        for group in (POLICY_GROUP, *(seam.group for seam in BY_KIND.values()))
         for name, points in sorted(offered(group).items())
         for point in points
     ]

@@ -6,35 +6,14 @@ from collections.abc import Sequence
 from dataclasses import fields
 from typing import Any
 
-from wss.config.build import build, kinded, named, overlay, verb_of
+from wss.config.build import build, kinded, named, overlay
 from wss.config.document import Document, Place
 from wss.config.plugins import POLICY_GROUP, offered, plugin_policy
 from wss.config.values import check_value
 from wss.errors import ConfigError, did_you_mean
-from wss.policies import (
-    ALLOCATIONS,
-    CACHINGS,
-    PLACEMENTS,
-    POLICIES,
-    PREDICTIONS,
-    PREFETCHINGS,
-    REBALANCINGS,
-    CopyRules,
-    LoadHistorySpec,
-    Policy,
-)
+from wss.policies import POLICIES, SEAMS, CopyRules, LoadHistorySpec, Policy
 
 NAME_FAULT = "is missing or not plain text; give the policy a name"
-
-SEAMS: dict[str, tuple[dict[str, Any], str]] = {
-    "placement": (PLACEMENTS, "placement"),
-    "allocation": (ALLOCATIONS, "allocation"),
-    "prediction": (PREDICTIONS, "prediction"),
-    "caching": (CACHINGS, "caching"),
-    "prefetching": (PREFETCHINGS, "prefetching"),
-    "rebalancing": (REBALANCINGS, "rebalancing"),
-}
-
 
 PARTS = (*SEAMS, "copies", "history")
 
@@ -57,14 +36,14 @@ def check_policies(document: Document, place: Place, value: Any) -> None:
     for i, policy in enumerate(value):
         if not _is_name(policy.name):
             document.fault((*place, i, "name"), NAME_FAULT)
-        for seam, (table, what) in SEAMS.items():
-            part, here = getattr(policy, seam), (*place, i, seam)
+        for name, seam in SEAMS.items():
+            part, here = getattr(policy, name), (*place, i, name)
             if isinstance(part, type):
                 document.fault(here, f"{part.__name__} is a class; give an object, such as {part.__name__}()")
-            elif type(part) in table.values():
+            elif type(part) in seam.classes.values():
                 check_value(document, here, part)
-            elif not callable(getattr(part, verb_of(table), None)):
-                document.fault(here, f"{part!r} has no method '{verb_of(table)}'; it is no {what}")
+            elif fault := seam.fault(type(part)):
+                document.fault(here, f"{part!r} {fault}")
         if isinstance(policy.copies, CopyRules):
             check_value(document, (*place, i, "copies"), policy.copies)
         else:
@@ -106,7 +85,7 @@ def _policy(document: Document, place: Place, value: Any) -> Policy | None:
         elif key in parts and isinstance(item, dict) and "kind" not in item:
             parts[key] = overlay(document, here, item, parts[key])
         elif key in SEAMS:
-            parts[key] = kinded(document, here, item, *SEAMS[key])
+            parts[key] = kinded(document, here, item, SEAMS[key])
         elif key not in ("name", "preset"):
             document.fault(here, f"is not a key here; {did_you_mean(key, ['name', 'preset', *PARTS])}")
     name = value.get("name")

@@ -7,14 +7,13 @@ from typing import Any, get_args
 
 from pydantic import TypeAdapter
 
-from wss.config.plugins import POLICY_GROUP, offered
-from wss.config.policies import SEAMS
-from wss.engine.specs import NETWORKS, AllToAllSpec
+from wss.config.plugins import NETWORK, POLICY_GROUP, offered
+from wss.engine.specs import AllToAllSpec
 from wss.hardware import GEMMS, WAFERS, SwitchedSpec, WaferSpec
 from wss.metrics.sampling import LEAST
 from wss.models import MODELS, ModelShape, Precision, PrecisionName
 from wss.models.huggingface import MARKS
-from wss.policies import POLICIES, CopyRules, LoadHistorySpec
+from wss.policies import POLICIES, SEAMS, CopyRules, LoadHistorySpec, Seam
 from wss.traces.synthetic.spec import SYNTHS, SynthSpec
 
 
@@ -61,7 +60,7 @@ def _properties(whole: _Whole) -> dict[str, Any]:
         "batch": {**count, "default": 4096},
         "steps": {"anyOf": [{"const": "all"}, count], "default": 4},
         "layers": {"anyOf": [{"const": "all"}, *_layers(), sample], "default": "all"},
-        "network": _kind_of(NETWORKS, "network"),
+        "network": _kind_of(NETWORK),
         "dispatch": {"anyOf": [{"enum": ["none", "uniform"]}, whole(AllToAllSpec)], "default": "none"},
         "engine": {"enum": ["auto", "simpy", "compiled"], "default": "auto"},
         "gemm": {"enum": sorted(GEMMS), "default": "h800"},
@@ -92,12 +91,12 @@ def _model(whole: _Whole) -> dict[str, Any]:
     return {"anyOf": [*forms, path, changed, config]}
 
 
-def _kind_of(table: dict[str, Any], what: str) -> dict[str, Any]:
-    """Return the schema of a part: a name of *table*, with or without parameters, a plug-in's, or a user's class."""
-    plugins = [{"const": name} for name in sorted(offered(f"wss.{what}s"))]
+def _kind_of(seam: Seam) -> dict[str, Any]:
+    """Return the schema of *seam*: a class's name, with or without parameters, a plug-in's, or a user's class."""
+    plugins = [{"const": name} for name in sorted(offered(seam.group))]
     others = {"anyOf": [{"type": "string", "pattern": ":"}, *plugins]}
-    forms: list[dict[str, Any]] = [{"enum": sorted(table)}, others]
-    for name, cls in sorted(table.items()):
+    forms: list[dict[str, Any]] = [{"enum": sorted(seam.classes)}, others]
+    for name, cls in sorted(seam.classes.items()):
         properties = {"kind": {"const": name}, **TypeAdapter(cls).json_schema().get("properties", {})}
         forms.append(_object(properties, ["kind"]))
     user = {"type": "object", "properties": {"kind": others}, "required": ["kind"]}
@@ -107,7 +106,7 @@ def _kind_of(table: dict[str, Any], what: str) -> dict[str, Any]:
 def _policy(whole: _Whole) -> dict[str, Any]:
     """Return the schema of a policy: a preset, or composed of parts."""
     part_changed = {"type": "object", "not": {"required": ["kind"]}}  # changes to a preset's part
-    seams = {seam: {"anyOf": [*_kind_of(table, what)["anyOf"], part_changed]} for seam, (table, what) in SEAMS.items()}
+    seams = {name: {"anyOf": [*_kind_of(seam)["anyOf"], part_changed]} for name, seam in SEAMS.items()}
     presets = {"enum": sorted({*POLICIES, *offered(POLICY_GROUP)})}
     parts = {"name": {"type": "string"}, "preset": presets, **seams}
     parts |= {"copies": whole(CopyRules), "history": whole(LoadHistorySpec)}

@@ -16,7 +16,7 @@ from wss.engine.paper.machine import SHARES
 from wss.engine.specs import NETWORKS, FluidSpec
 from wss.hardware import WAFERS, FaultSpec, SwitchedSpec, WaferSpec
 from wss.models import MODELS
-from wss.policies import ALLOCATIONS, PLACEMENTS, CopyRules, Policy
+from wss.policies import SEAMS, CopyRules, Policy
 from wss.policies.allocation.basic import Algorithm1, Chunked, Home, InTurn
 from wss.policies.caching import Lru
 from wss.policies.placement import REPLICATING
@@ -238,12 +238,14 @@ def _of_parts(policy: Policy) -> Iterator[tuple[Place, str]]:
     predicts, placement = not isinstance(policy.prediction, Never), policy.placement
     if not predicts and policy.caching != Lru():
         yield ("caching",), "changes nothing: without a prediction there are no copies to give up"
-    computes_at_homes = [name for name in AT_HOMES if type(policy.allocation) is ALLOCATIONS[name]]
+    computes_at_homes = [name for name in AT_HOMES if type(policy.allocation) is SEAMS["allocation"].classes[name]]
     if predicts and computes_at_homes:
         what = f"changes nothing: with allocation: {computes_at_homes[0]} no die fetches what it could keep"
         yield ("prediction",), what
-    near = getattr(policy.allocation, "near", None)
-    replicates = type(placement) not in PLACEMENTS.values() or isinstance(placement, (*REPLICATING, LayoutFile))
+    near = policy.allocation.near if isinstance(policy.allocation, Algorithm1) else None
+    replicates = type(placement) not in SEAMS["placement"].classes.values() or isinstance(
+        placement, (*REPLICATING, LayoutFile)
+    )
     if near is not None and not predicts and not replicates:
         what = f"'{near}' changes nothing: without copies or replicas the home is the only holder"
         yield ("allocation", "near"), what

@@ -51,7 +51,7 @@ def exact_unique_tokens(plan: Plan, routed: Routed, num_dies: int) -> FloatArray
     expert, die, tokens = plan.expert[order], plan.die[order], plan.tokens[order]
     first = np.searchsorted(expert, np.arange(expert[-1] + 2))
     share = tokens / np.bincount(expert, tokens)[expert]
-    received: FloatArray = _count_met(routed.experts, routed.times, first, die, share, num_dies)
+    received: FloatArray = _count_met(routed.experts, routed.multiplicity, first, die, share, num_dies)
     return received
 
 

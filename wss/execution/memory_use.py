@@ -8,9 +8,8 @@ from wss.config import Experiment, TraceFile
 from wss.config.experiment import LayerSample
 from wss.hardware import WaferSpec
 from wss.host_memory import check_room
-from wss.policies import Policy
-from wss.serving.placement import needs_of
-from wss.serving.signals import asks_for_layers, asks_for_pairs
+from wss.policies import Policy, Signal
+from wss.serving.signals import reads_layer_transitions, reads_transitions
 from wss.traces.synthetic.spec import bytes_of
 
 PLACED = 10  # bytes per layer, expert and die: replicas and holders
@@ -38,8 +37,8 @@ def check_memory(experiment: Experiment, policies: Sequence[Policy]) -> None:
         * dies,
         "which expert follows which (layers x experts x experts)": square
         * (
-            run * (any(map(asks_for_pairs, policies)) + any(map(asks_for_layers, policies)))
-            + layers * any(needs_of(policy) == "pairs" for policy in policies)
+            run * (any(map(reads_transitions, policies)) + any(map(reads_layer_transitions, policies)))
+            + layers * any(Signal.COACTIVATION in policy.placement.signals for policy in policies)
         ),
         "routes between dies": 4.0 * dies**2 * longest,
     }

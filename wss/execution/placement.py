@@ -9,12 +9,12 @@ from wss.config import Experiment
 from wss.config.plugins import plugin_policy
 from wss.errors import ConfigError, did_you_mean
 from wss.execution.memory_use import check_memory
-from wss.execution.runner import build_routing_history
+from wss.execution.routing import build_routing_history
 from wss.hardware import GEMMS
 from wss.policies import POLICIES
 from wss.policies.placement import layout_text
 from wss.serving.moe_layer import room_of
-from wss.serving.placement import costs_of, place, placing_notes
+from wss.serving.placement import costs_of, placement_view, placing_notes
 from wss.serving.policy_host import PolicyHost
 
 
@@ -42,8 +42,9 @@ def layout_of(experiment: Experiment, name: str) -> Layout:
     everything = replace(experiment, layers="all")
     check_memory(everything, [policy])
     wafer = hardware.build(experiment.wafer, experiment.faults).achieving(GEMMS[experiment.gemm].hbm_share())
-    seen = build_routing_history(everything)
-    placed = place(everything, wafer, policy, seen, costs_of(everything, wafer), PolicyHost(name))
+    history = build_routing_history(everything)
+    view = placement_view(everything, wafer, policy, history, costs_of(everything, wafer))
+    placed = PolicyHost(policy).place(view)
     room_of(placed, everything, wafer)
     layers, experts, dies = placed.shape
     slots = placed.sum(axis=1).max()
@@ -51,7 +52,7 @@ def layout_of(experiment: Experiment, name: str) -> Layout:
     return Layout(
         text=text,
         about=f"{layers} MoE layers, {experts} experts on {dies} dies, {slots} slots a die and layer",
-        notes=(*placing_notes(everything, wafer, policy, placed, seen), *_empty_slots(text)),
+        notes=(*placing_notes(everything, wafer, policy, placed, history), *_empty_slots(text)),
     )
 
 

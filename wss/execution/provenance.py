@@ -10,7 +10,7 @@ from wss import __version__
 from wss.config import Experiment
 from wss.config.dependencies import outside_of
 from wss.hardware import Wafer
-from wss.workload.request import Batch
+from wss.workload.fixed_batch import FixedBatch
 
 PACKAGES = ("networkx", "numba", "numpy", "pyarrow", "simpy")  # results may depend on their versions
 
@@ -25,7 +25,7 @@ def host() -> dict[str, Any]:
     return {"python": platform.python_version(), "platform": platform.platform(), "packages": versions()}
 
 
-def provenance_of(experiment: Experiment, batch: Batch, wafer: Wafer, times: dict[str, Any]) -> dict[str, Any]:
+def provenance_of(experiment: Experiment, batch: FixedBatch, wafer: Wafer, times: dict[str, Any]) -> dict[str, Any]:
     """Return the provenance in summary.json, but for its notes; only ``host`` and ``times`` depend on the host."""
     meta = batch.meta
     return {

@@ -28,6 +28,8 @@ def part_of(progress: Progress, number: int, parts: int) -> Progress:
 
 def over_all(experiment: Experiment, results: Sequence[Result]) -> Result:
     """Return the result of *experiment* from those of its seeds."""
+    if len(results) == 1:
+        return results[0]
     about, times = results[0].provenance, [result.provenance["times"] for result in results]
     seeds = [result.experiment.seed for result in results]
     trace = dict(about["trace"])
@@ -40,7 +42,14 @@ def over_all(experiment: Experiment, results: Sequence[Result]) -> Result:
             **about,
             "config": experiment.plain(),
             "trace": trace,
-            "times": {**times[0], **{key: sum(each[key] for each in times) for key in ("wall_s", "cpu_s")}},
+            "times": {
+                **times[0],
+                **{key: sum(each[key] for each in times) for key in ("wall_s", "cpu_s", "trace_cpu_s")},
+                "layer_runs_cpu_s": {
+                    policy: sum(each["layer_runs_cpu_s"][policy] for each in times)
+                    for policy in times[0]["layer_runs_cpu_s"]
+                },
+            },
         },
     )
 

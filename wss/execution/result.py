@@ -19,8 +19,8 @@ from wss.report.tables import layers_table, links_table
 from wss.report.terminal import run_table
 from wss.serving.moe_layer import MoeLayerExecutor
 from wss.serving.paper_layer import PaperLayer
-from wss.traces import RoutingSource
-from wss.workload.request import Batch
+from wss.serving.routing_stream import RoutingStream
+from wss.workload.fixed_batch import FixedBatch
 
 SCHEMA = "wss-summary/2"
 
@@ -100,14 +100,14 @@ class Result:
 
 def policy_results(
     experiment: Experiment,
-    batch: Batch,
-    replay: RoutingSource,
+    batch: FixedBatch,
+    stream: RoutingStream,
     executors: Sequence[MoeLayerExecutor | PaperLayer],
     wafer: Wafer,
     sample: Sample | None,
 ) -> list[PolicyResult]:
     """Return the result of each policy for one seed; with a *sample* of the layers, estimates for all layers."""
-    facts, totals = _facts(experiment, batch, replay, sample), {}
+    facts, totals = _facts(experiment, batch, stream, sample), {}
     for executor in executors:
         ledger = ledger_of(executor)
         ledger.seed, ledger.sample = experiment.seed, sample
@@ -116,7 +116,7 @@ def policy_results(
         totals[ledger.policy] = Totals(
             ledger=ledger,
             wafer=wafer,
-            tokens=sum(replay.tokens(step) for step in range(1, batch.steps + 1)),
+            tokens=stream.schedule.decode_tokens,
             batch=experiment.batch,
             layers_total=len(experiment.model.moe_layers),
         )
@@ -145,7 +145,7 @@ def ledger_of(executor: MoeLayerExecutor | PaperLayer) -> Ledger:
     return executor.recorder
 
 
-def _facts(experiment: Experiment, batch: Batch, replay: RoutingSource, sample: Sample | None) -> dict[str, Value]:
+def _facts(experiment: Experiment, batch: FixedBatch, stream: RoutingStream, sample: Sample | None) -> dict[str, Value]:
     """Return the figures that describe the run."""
     is_paper = experiment.physics == "paper"
     found = {
@@ -157,8 +157,8 @@ def _facts(experiment: Experiment, batch: Batch, replay: RoutingSource, sample: 
         "precision": str(experiment.precision),
         "synthetic": batch.meta.synthetic,
         "batch": experiment.batch,
-        "unique_requests": batch.num_requests,
-        "layers_run": len(replay.layers),
+        "unique_requests": stream.schedule.num_requests,
+        "layers_run": len(stream.layers),
         "layers_total": len(experiment.model.moe_layers),
         "steps_run": batch.steps,
         "baseline": experiment.baseline,

@@ -7,10 +7,13 @@ copies, and buffers do not compete with them.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
+
 import numpy as np
 
 from wss.errors import CapacityError
-from wss.policies.caching import Caching, Pool
+from wss.policies import Caching, Pool, Signal
 from wss.records import BoolArray, FloatArray, IntArray, Plan
 
 
@@ -25,8 +28,8 @@ class ExpertCopies:
         Bytes each die has for copies and activation buffers, [dies].
     expert_bytes
         Bytes of one expert, times the number of layers that a sampled layer stands for.
-    caching
-        Selects the copies to evict.
+    rule, evict
+        The caching rule, and how it is called: with a pool and a count, for the indices to evict.
     reserve
         Bytes of each die that are set aside for copies; None if copies and buffers share *room*.
     """
@@ -36,16 +39,16 @@ class ExpertCopies:
         placed: BoolArray,
         room: FloatArray,
         expert_bytes: float,
-        caching: Caching,
+        rule: Caching,
+        evict: Callable[[Pool, int], IntArray],
         reserve: float | None = None,
     ) -> None:
         self._placed = placed.copy()
-        self._caching = caching
-        self._pins = bool(getattr(caching, "pins", True))
+        self._rule, self._evict = rule, evict
         layers, experts, dies = placed.shape
         self._last_use: IntArray = np.full((dies, layers * experts), -1, np.int64)
         self._uses: IntArray = np.zeros((dies, layers * experts), np.int64)
-        self._foreseen: FloatArray = np.zeros((dies, layers * experts))
+        self._signals: dict[Signal, FloatArray] = {s: np.zeros((dies, layers * experts)) for s in rule.signals}
         self._kept: list[IntArray] = [np.zeros(0, np.int64)] * dies  # per die: its copies' indices, ascending
         self._holds: BoolArray = placed.copy()
         self._held: IntArray = np.zeros(placed.shape[2], np.int64)
@@ -97,14 +100,19 @@ class ExpertCopies:
             self._choose(die, np.zeros(0, np.int64))
 
     def admit(
-        self, layer: int, plan: Plan, wanted: BoolArray, buffers: FloatArray, foreseen: FloatArray | None = None
+        self,
+        layer: int,
+        plan: Plan,
+        selected: BoolArray,
+        buffers: FloatArray,
+        signals: Mapping[Signal, FloatArray] = MappingProxyType({}),
     ) -> BoolArray:
         """Record the uses of layer run *plan*, evict as needed, and return which tasks may keep a copy, [tasks].
 
         New copies count as held at once. As each layer runs once per step, they are used from the next step on. If
         they do not all fit, the caching rule selects which copies to evict or not to write. Copies that this layer run
         reads are never evicted for the experts it fetches. Activation *buffers* (bytes, [dies]) evict copies too.
-        *foreseen* [dies, experts] is the signal that the caching rule `needs` for this layer's experts.
+        *signals* are those of the caching rule for this layer's experts, [dies, experts] each.
 
         Raises
         ------
@@ -114,14 +122,14 @@ class ExpertCopies:
         self._layer_run += 1
         experts = self._placed.shape[1]
         used = ~self._placed[layer, plan.expert, plan.source]
-        place = layer * experts + plan.expert
-        self._last_use[plan.source[used], place[used]] = self._layer_run
-        self._uses[np.concatenate([plan.die, plan.source]), np.tile(place, 2)] += (
+        index = layer * experts + plan.expert
+        self._last_use[plan.source[used], index[used]] = self._layer_run
+        self._uses[np.concatenate([plan.die, plan.source]), np.tile(index, 2)] += (
             1  # one use, even if both are the same die
         )
-        if foreseen is not None:
-            self._foreseen[:, layer * experts : (layer + 1) * experts] = foreseen
-        wanted = wanted & ~self._holds[layer, plan.expert, plan.die]
+        for signal, value in signals.items():
+            self._signals[signal][:, layer * experts : (layer + 1) * experts] = value
+        selected = selected & ~self._holds[layer, plan.expert, plan.die]
         self._slots = self._slots_beside(buffers)
         nothing = np.zeros(0, np.int64)
         for die in np.flatnonzero(self._held > self._slots).tolist():
@@ -134,21 +142,21 @@ class ExpertCopies:
                     "its HBM; give a smaller batch, or a policy that spreads tokens more evenly"
                 )
         admitted = np.zeros(len(plan.expert), np.bool_)
-        asking = np.flatnonzero(wanted)
-        die_of = plan.die[asking]
+        chosen = np.flatnonzero(selected)
+        die_of = plan.die[chosen]
         for die in np.flatnonzero(np.bincount(die_of)).tolist():
-            tasks = asking[die_of == die]
-            kept = tasks[self._choose(die, place[tasks])]
+            tasks = chosen[die_of == die]
+            kept = tasks[self._choose(die, index[tasks])]
             admitted[kept] = True
-            self._keep(die, place[kept])
+            self._keep(die, index[kept])
         return admitted
 
-    def _keep(self, die: int, places: IntArray) -> None:
-        """Add copies of the experts with indices *places* to *die*, used now."""
-        self._last_use[die, places] = self._layer_run
-        self._holds.reshape(-1, len(self._held))[places, die] = True
-        self._kept[die] = np.sort(np.concatenate([self._kept[die], places]))
-        self._held[die] += len(places)
+    def _keep(self, die: int, experts: IntArray) -> None:
+        """Add copies of the experts with indices *experts* to *die*, used now."""
+        self._last_use[die, experts] = self._layer_run
+        self._holds.reshape(-1, len(self._held))[experts, die] = True
+        self._kept[die] = np.sort(np.concatenate([self._kept[die], experts]))
+        self._held[die] += len(experts)
 
     def _choose(self, die: int, new: IntArray) -> BoolArray:
         """Evict copies of *die* to fit those with indices *new*, and return which of the new ones are kept, [new]."""
@@ -157,30 +165,25 @@ class ExpertCopies:
         if short <= 0:
             return admitted
         kept, ages = self._kept[die], self._last_use[die]
-        may_go = kept[ages[kept] < self._layer_run] if self._pins else kept
-        places = np.concatenate([may_go, new[::-1]])
-        count = min(short, len(places))
-        victims = np.asarray(self._caching.victims(self._pool(die, places, len(may_go)), count))
-        is_places = victims.ndim == 1 and (victims.dtype.kind in "iu" or not victims.size)
-        if not is_places or len(victims) != count or len(set(victims.tolist()) & set(range(len(places)))) != count:
-            right = f"{count} different indices, whole numbers in 0..{len(places) - 1}"
-            raise ValueError(f"evicts {victims.tolist()!r}; it should be {right}")
-        stays = np.ones(len(places), np.bool_)
-        stays[victims] = False
+        may_go = kept[ages[kept] < self._layer_run] if self._rule.pins_reads else kept
+        candidates = np.concatenate([may_go, new[::-1]])
+        count = min(short, len(candidates))
+        stays = np.ones(len(candidates), np.bool_)
+        stays[self._evict(self._pool(die, candidates, len(may_go)), count)] = False
         self._drop(die, may_go[~stays[: len(may_go)]])
         admitted[:] = stays[len(may_go) :][::-1]
         return admitted
 
-    def _pool(self, die: int, places: IntArray, held: int) -> Pool:
-        """Return the eviction candidates of *die* with indices *places*, read-only; the first *held* are not new."""
-        new = np.arange(len(places)) >= held
+    def _pool(self, die: int, candidates: IntArray, held: int) -> Pool:
+        """Return the pool of *die* with the experts *candidates*, read-only; the first *held* are not new."""
+        new = np.arange(len(candidates)) >= held
         pool = Pool(
+            signals={signal: value[die, candidates] for signal, value in self._signals.items()},
             new=new,
-            last_use=np.where(new, self._layer_run, self._last_use[die, places]),
-            uses=self._uses[die, places],
-            foreseen=self._foreseen[die, places],
+            last_use=np.where(new, self._layer_run, self._last_use[die, candidates]),
+            uses=self._uses[die, candidates],
         )
-        for array in (pool.new, pool.last_use, pool.uses, pool.foreseen):
+        for array in (pool.new, pool.last_use, pool.uses, *pool.signals.values()):
             array.flags.writeable = False
         return pool
 

@@ -1,28 +1,32 @@
 """Policies and their six parts: placement, allocation, prediction, caching, prefetching, rebalancing."""
 
-from wss.policies.allocation.basic import ALLOCATIONS
-from wss.policies.caching import CACHINGS
 from wss.policies.copy_rules import CopyRules
-from wss.policies.placement import PLACEMENTS
-from wss.policies.prediction import PREDICTIONS
-from wss.policies.prefetching import PREFETCHINGS
+from wss.policies.parts import Allocation, Caching, Placement, Prediction, Prefetching, Rebalancing
 from wss.policies.presets import POLICIES, Policy
-from wss.policies.rebalancing import REBALANCINGS
-from wss.policies.views import Costs, LayerView, PlacementView
+from wss.policies.seams import SEAMS, Seam
+from wss.policies.signals import Signal
+from wss.policies.views import Costs, LayerView, LoadView, PlacementView, Pool, PredictionView, PrefetchView
 from wss.traces.load_history import LoadHistorySpec
 
 __all__ = [
-    "ALLOCATIONS",
-    "CACHINGS",
-    "PLACEMENTS",
     "POLICIES",
-    "PREDICTIONS",
-    "PREFETCHINGS",
-    "REBALANCINGS",
+    "SEAMS",
+    "Allocation",
+    "Caching",
     "CopyRules",
     "Costs",
     "LayerView",
     "LoadHistorySpec",
+    "LoadView",
+    "Placement",
     "PlacementView",
     "Policy",
+    "Pool",
+    "Prediction",
+    "PredictionView",
+    "PrefetchView",
+    "Prefetching",
+    "Rebalancing",
+    "Seam",
+    "Signal",
 ]

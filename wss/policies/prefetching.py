@@ -3,58 +3,40 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar, Protocol
 
 import numba
 import numpy as np
 
-from wss.errors import CHECKED
-from wss.records import BoolArray, FloatArray, IntArray
-
-PREFETCHING_NEEDS = ("tokens", "layers")
-
-
-class Prefetching(Protocol):
-    """Selects the experts of the next layer that a die should have in its LLC; a pure function."""
-
-    def ahead(self, seen: IntArray | FloatArray, holders: BoolArray, slots: int) -> IntArray:
-        """Return experts of the next layer for each die, highest priority first, padded with -1, [dies, any].
-
-        Parameters
-        ----------
-        seen
-            Tokens of each expert of the next layer so far, [experts]. If the class attribute `needs` is "layers":
-            tokens predicted for each in the next layer run, by `followers`.
-        holders
-            The dies that hold each of them in their HBM, [experts, dies]; a die can only prefetch what it holds.
-        slots
-            Number of experts that fit in an LLC.
-        """
-        ...
+from wss.policies.parts import Prefetching
+from wss.policies.signals import Signal
+from wss.policies.views import PrefetchView
+from wss.records import FloatArray, IntArray
 
 
 @dataclass(frozen=True, kw_only=True)
-class NoPrefetch:
+class NoPrefetch(Prefetching):
     """Prefetch nothing."""
 
-    __pydantic_config__ = CHECKED
-
-    def ahead(self, seen: IntArray | FloatArray, holders: BoolArray, slots: int) -> IntArray:
+    def prefetch(self, view: PrefetchView) -> IntArray:
         """Return no expert for any die."""
-        return np.zeros((holders.shape[1], 0), np.int64)
+        return np.zeros((view.holders.shape[1], 0), np.int64)
 
 
 @dataclass(frozen=True, kw_only=True)
-class Popular:
+class Popular(Prefetching):
     """The experts of the die with the most tokens so far; ties: the lower expert."""
 
-    __pydantic_config__ = CHECKED
+    signals = frozenset({Signal.POPULARITY})
 
-    def ahead(self, seen: IntArray | FloatArray, holders: BoolArray, slots: int) -> IntArray:
-        """Return the *slots* most popular experts that each die holds, [dies, slots]."""
-        score = np.where(holders.T, seen, 0)
-        best = np.argsort(-score, axis=1, kind="stable")[:, :slots]
+    def prefetch(self, view: PrefetchView) -> IntArray:
+        """Return the experts with the most tokens that each die holds, [dies, slots]."""
+        score = np.where(view.holders.T, self.tokens(view), 0)
+        best = np.argsort(-score, axis=1, kind="stable")[:, : view.slots]
         return np.where(np.take_along_axis(score, best, axis=1) > 0, best, -1)
+
+    def tokens(self, view: PrefetchView) -> IntArray | FloatArray:
+        """Return the tokens that rank the experts of the next layer, [experts]."""
+        return view.popularity
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,36 +46,38 @@ class LayerHeatmap(Popular):
     After the last layer, and if no transitions are recorded yet, the popular experts.
     """
 
-    needs: ClassVar[str] = "layers"
+    signals = frozenset({Signal.POPULARITY, Signal.LAYER_TRANSITIONS})
+
+    def tokens(self, view: PrefetchView) -> FloatArray:
+        """Return the tokens predicted by `followers`, [experts]."""
+        return followers(view.counts, view.layer_transitions, view.popularity)
 
 
-def followers(counts: IntArray, heat: IntArray, seen: IntArray) -> FloatArray:
+def followers(counts: IntArray, transitions: IntArray, popularity: IntArray) -> FloatArray:
     """Return the predicted tokens of each expert of the next layer, [experts].
 
-    Of the *counts*[i] tokens of expert i of this layer, heat[i, j] / sum of heat[i] go to expert j.
+    Of the *counts*[i] tokens of expert i of this layer, transitions[i, j] / sum of transitions[i] go to expert j.
 
     Parameters
     ----------
     counts
         Tokens of each expert in this layer run, [experts].
-    heat
+    transitions
         How often a token of expert i of this layer was sent to expert j of the next one, [experts, experts].
-    seen
-        Tokens of each expert of the next layer so far, [experts]; returned if *heat* has no entry for any of *counts*.
+    popularity
+        Tokens of each expert of the next layer so far, [experts]; returned if *transitions* has no entry for any of
+        *counts*.
     """
-    expected: FloatArray = _followers(counts, heat)
-    return expected if expected.any() else seen.astype(np.float64)
+    expected: FloatArray = _followers(counts, transitions)
+    return expected if expected.any() else popularity.astype(np.float64)
 
 
 @numba.njit(cache=True, nogil=True)
-def _followers(counts, heat):  # type: ignore[no-untyped-def]
-    """Return the sum over i of counts[i] · heat[i] / the sum of heat[i], [experts]."""
-    expected = np.zeros(heat.shape[1])
+def _followers(counts, transitions):  # type: ignore[no-untyped-def]
+    """Return the sum over i of counts[i] · transitions[i] / the sum of transitions[i], [experts]."""
+    expected = np.zeros(transitions.shape[1])
     for i in range(counts.size):
-        total = heat[i].sum()
+        total = transitions[i].sum()
         if counts[i] > 0 and total > 0:
-            expected += counts[i] / total * heat[i]
+            expected += counts[i] / total * transitions[i]
     return expected
-
-
-PREFETCHINGS: dict[str, type[Prefetching]] = {"none": NoPrefetch, "popular": Popular, "layer_heatmap": LayerHeatmap}

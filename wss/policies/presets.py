@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from wss.policies.allocation.basic import Algorithm1, Allocation, Chunked, Even, Home, InTurn
+from wss.policies.allocation.basic import Algorithm1, Chunked, Even, Home, InTurn
 from wss.policies.allocation.nearest_replica import Nearest
 from wss.policies.balanced.policy import Balanced
-from wss.policies.caching import Belady, Caching, Heatmap, Lfu, Lru
+from wss.policies.caching import Belady, Heatmap, Lfu
 from wss.policies.copy_rules import CopyRules
-from wss.policies.placement.basic import Contiguous, Placement
+from wss.policies.parts import Allocation, Caching, Placement, Prediction, Prefetching, Rebalancing
 from wss.policies.placement.coactivation import Separated
 from wss.policies.placement.dup import Dup
 from wss.policies.placement.eplb import Eplb
@@ -19,14 +19,13 @@ from wss.policies.placement.remap import OracleBest, OracleWorst, Remap
 from wss.policies.prediction import (
     Always,
     DecayingHeatmap,
-    Never,
     Oracle,
-    Prediction,
     PrefillHeatmap,
     TokenHeatmap,
 )
-from wss.policies.prefetching import LayerHeatmap, NoPrefetch, Prefetching
-from wss.policies.rebalancing import Every, NoRebalancing, Rebalancing
+from wss.policies.prefetching import LayerHeatmap
+from wss.policies.rebalancing import Every
+from wss.policies.seams import SEAMS
 from wss.traces.load_history import LoadHistorySpec
 
 
@@ -39,13 +38,13 @@ class Policy:
     """
 
     name: str
-    placement: Placement = field(default_factory=Contiguous)
+    placement: Placement = field(default_factory=SEAMS["placement"].default)
     allocation: Allocation
-    prediction: Prediction = field(default_factory=Never)
-    caching: Caching = field(default_factory=Lru)
+    prediction: Prediction = field(default_factory=SEAMS["prediction"].default)
+    caching: Caching = field(default_factory=SEAMS["caching"].default)
     copies: CopyRules = field(default_factory=CopyRules)
-    prefetching: Prefetching = field(default_factory=NoPrefetch)
-    rebalancing: Rebalancing = field(default_factory=NoRebalancing, metadata={"option": True})
+    prefetching: Prefetching = field(default_factory=SEAMS["prefetching"].default)
+    rebalancing: Rebalancing = field(default_factory=SEAMS["rebalancing"].default, metadata={"option": True})
     history: LoadHistorySpec | None = field(default=None, metadata={"option": True})
     about: str = "given in the configuration"
 

@@ -8,51 +8,30 @@ past: a new layout may be a renumbering of the old one (`matched`), a layer move
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Annotated, Literal, Protocol
+from typing import Annotated
 
 import numpy as np
 from annotated_types import Ge, Le
 
-from wss.errors import CHECKED
-from wss.policies.views import PlacementView
+from wss.policies.parts import How, Rebalancing
+from wss.policies.views import LoadView, PlacementView
 from wss.records import FloatArray, IntArray
 from wss.traces.load_history import LoadHistorySpec
 
 Steps = Annotated[int, Ge(1), Le(10**6)]
-How = Literal["blocking", "background"]
-
-
-class Rebalancing(Protocol):
-    """Decides before each decode step whether to place experts again, and by which load.
-
-    Optional class attributes define how weights move. ``how`` is "blocking" (the default; the step waits until all have
-    moved) or "background" (with the HBM and link bandwidth that layer runs leave). ``gain`` is the share of the largest
-    die's time by which a layer has to improve to be moved (0: any layer that changes). If a class has a ``history``
-    (`LoadHistorySpec`), its loads, [layers, experts], are passed after *counts*.
-    """
-
-    def look_back(self, counts: IntArray) -> IntArray | None:
-        """Return the load to place by, [layers, experts], or None to leave experts where they are.
-
-        *counts* is the tokens of each expert in the decode steps so far, in order, [steps, layers, experts]; layers
-        are those that are run.
-        """
-        ...
 
 
 @dataclass(frozen=True, kw_only=True)
-class NoRebalancing:
+class NoRebalancing(Rebalancing):
     """Experts stay where they were placed before decode."""
 
-    __pydantic_config__ = CHECKED
-
-    def look_back(self, counts: IntArray) -> IntArray | None:
+    def rebalance(self, view: LoadView) -> IntArray | None:
         """Return None."""
         return None
 
 
 @dataclass(frozen=True, kw_only=True)
-class Every:
+class Every(Rebalancing):
     """Every *steps* decode steps, by the load of the last *window* steps.
 
     Parameters
@@ -65,23 +44,21 @@ class Every:
         As in `Rebalancing`.
     """
 
-    __pydantic_config__ = CHECKED
-
     steps: Steps = 16
     window: Steps = 32
     how: How = "background"
     gain: Annotated[float, Ge(0), Le(1)] = 0.0
 
-    def look_back(self, counts: IntArray) -> IntArray | None:
+    def rebalance(self, view: LoadView) -> IntArray | None:
         """Return the tokens of the last *window* steps, [layers, experts], after every *steps* steps; else None."""
-        if len(counts) % self.steps:
+        if len(view.counts) % self.steps:
             return None
-        load: IntArray = counts[-self.window :].sum(axis=0)
+        load: IntArray = view.counts[-self.window :].sum(axis=0)
         return load
 
 
 @dataclass(frozen=True, kw_only=True)
-class Coming:
+class Coming(Rebalancing):
     """Once, for a workload that is known to come: by the loads of its requests served before.
 
     Parameters
@@ -94,19 +71,18 @@ class Coming:
         As in `Rebalancing`.
     """
 
-    __pydantic_config__ = CHECKED
-
     at: Annotated[int, Ge(2), Le(10**6)]
     history: LoadHistorySpec
     how: How = "background"
     gain: Annotated[float, Ge(0), Le(1)] = 0.0
 
-    def look_back(self, counts: IntArray, earlier: IntArray | None = None) -> IntArray | None:
-        """Return *earlier*, the load from the history, [layers, experts], if step *at* is next; else None."""
-        return earlier if len(counts) == self.at - 1 else None
+    def load_history(self) -> LoadHistorySpec:
+        """Return the load history."""
+        return self.history
 
-
-REBALANCINGS: dict[str, type[Rebalancing]] = {"none": NoRebalancing, "every": Every, "coming": Coming}
+    def rebalance(self, view: LoadView) -> IntArray | None:
+        """Return the loads of the history, [layers, experts], if step *at* is next; else None."""
+        return view.history if len(view.counts) == self.at - 1 else None
 
 
 def matched(now: IntArray, then: IntArray) -> IntArray:
@@ -125,7 +101,7 @@ def matched(now: IntArray, then: IntArray) -> IntArray:
     return renumbered
 
 
-def worthwhile(now: IntArray, then: IntArray, tokens: FloatArray, history: PlacementView, gain: float) -> IntArray:
+def worthwhile(now: IntArray, then: IntArray, tokens: FloatArray, view: PlacementView, gain: float) -> IntArray:
     """Return *then* for layers in which it shortens the largest die's time by at least the share *gain*, else *now*.
 
     Parameters
@@ -134,7 +110,7 @@ def worthwhile(now: IntArray, then: IntArray, tokens: FloatArray, history: Place
         Replicas on each die, [layers, experts, dies].
     tokens
         Expected tokens of each expert in a layer run, [layers, experts], split equally over all its replicas.
-    history
+    view
         The view that gives the costs of tokens.
     gain
         0 to return *then* for all layers.
@@ -144,7 +120,7 @@ def worthwhile(now: IntArray, then: IntArray, tokens: FloatArray, history: Place
 
     def longest(replicas: IntArray) -> FloatArray:
         parts = (tokens / replicas.sum(axis=2))[:, :, None] * replicas
-        most: FloatArray = history.seconds(parts).sum(axis=1).max(axis=1)
+        most: FloatArray = view.seconds(parts).sum(axis=1).max(axis=1)
         return most
 
     better = longest(then) <= (1.0 - gain) * longest(now)

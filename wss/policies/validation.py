@@ -1,28 +1,17 @@
-"""Calls to policies, which may be a user's own: every result is checked before it is used.
-
-Views are read-only, and results are copied before they are used.
-"""
+"""Validation of what policies return, which may be a user's own: every result is checked, and copied, before use."""
 
 from __future__ import annotations
 
-import traceback
-import warnings
-from collections.abc import Callable
-from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import numba
 import numpy as np
 
-from wss.errors import ConfigError, WssError
+from wss.errors import ConfigError
 from wss.policies import LayerView
 from wss.records import BoolArray, FloatArray, IntArray, Plan
 
-T = TypeVar("T")
-
 MOST_REPLICAS = 4096  # of an expert on one die
-
-_WARNED: dict[Any, Any] = {}  # the warnings shown so far, so that each is shown once
 
 
 def sealed(array: Any) -> Any:
@@ -30,35 +19,6 @@ def sealed(array: Any) -> Any:
     copy = np.array(array)
     copy.flags.writeable = False
     return copy
-
-
-def ask(policy: str, what: str, question: Callable[..., T], *arguments: Any) -> T:
-    """Call a part of a policy; turn any exception into a one-line error.
-
-    Warnings are shown after the call returns. If it fails they are dropped: they would only hide the error line.
-
-    Raises
-    ------
-    ConfigError
-        If the call raises anything; the message names file and line.
-    """
-    try:
-        with warnings.catch_warnings(record=True) as warned:
-            answer = question(*arguments)
-    except WssError:
-        raise
-    except (Exception, SystemExit) as error:
-        frames = traceback.extract_tb(error.__traceback__)
-        own = getattr(getattr(question, "__code__", None), "co_filename", None)  # the policy's file, not a library's
-        at = ([frame for frame in frames if frame.filename == own] or frames)[-1]
-        where = f"{Path(at.filename).name}:{at.lineno}"
-        reason = " ".join(str(error).split())[:200]
-        raise ConfigError(
-            f"policy {policy}: its {what} failed at {where} ({type(error).__name__}: {reason}); fix it"
-        ) from error
-    for warning in warned:
-        warnings.warn_explicit(warning.message, warning.category, warning.filename, warning.lineno, registry=_WARNED)
-    return answer
 
 
 def _array(value: Any, what: str) -> Any:
@@ -69,15 +29,15 @@ def _array(value: Any, what: str) -> Any:
         raise ConfigError(f"{what} is not an array ({error}); give all rows one length") from None
 
 
-def checked_number(value: Any, what: str, *, above_zero: bool = False) -> float:
+def validate_number(value: Any, what: str, *, above_zero: bool = False) -> float:
     """Return *value* as a float >= 0, or > 0 if *above_zero*; raise ConfigError, naming it *what*, if it is not."""
-    known = isinstance(value, int | float) and not isinstance(value, bool)
-    if not known or not 0 <= value < np.inf or (above_zero and value == 0):
+    is_number = isinstance(value, int | float) and not isinstance(value, bool)
+    if not is_number or not 0 <= value < np.inf or (above_zero and value == 0):
         raise ConfigError(f"{what} is {value!r}; it should be a number {'above 0' if above_zero else 'of at least 0'}")
     return float(value)
 
 
-def checked_placement(placed: Any, shape: tuple[int, int, int], policy: str) -> IntArray:
+def validate_placement(placed: Any, shape: tuple[int, int, int], policy: str) -> IntArray:
     """Return a placement as replicas on each die, [layers, experts, dies]; raise ConfigError if it is not valid."""
     array = _array(placed, f"policy {policy}: its placement")
     fault = None
@@ -96,9 +56,9 @@ def checked_placement(placed: Any, shape: tuple[int, int, int], policy: str) -> 
     return result
 
 
-def checked_wanted(wanted: Any, num_tasks: int, policy: str) -> BoolArray:
+def validate_selected(selected: Any, num_tasks: int, policy: str) -> BoolArray:
     """Return a prediction as bool [tasks]; raise ConfigError if it is not one."""
-    array = _array(wanted, f"policy {policy}: its prediction")
+    array = _array(selected, f"policy {policy}: its prediction")
     if array.shape != (num_tasks,) or array.dtype != np.bool_:
         what = f"is {array.dtype} {list(array.shape)}; it should be bool [{num_tasks}], one per task"
         raise ConfigError(f"policy {policy}: its prediction {what}")
@@ -106,7 +66,7 @@ def checked_wanted(wanted: Any, num_tasks: int, policy: str) -> BoolArray:
     return result
 
 
-def checked_expected(expected: Any, shape: tuple[int, int], policy: str) -> FloatArray:
+def validate_expected(expected: Any, shape: tuple[int, int], policy: str) -> FloatArray:
     """Return the predicted use as floats [dies, experts]; raise ConfigError if it is not valid."""
     array = _array(expected, f"policy {policy}: what its prediction expects")
     if array.shape != shape or array.dtype.kind not in "iuf" or not np.isfinite(array).all():
@@ -116,7 +76,7 @@ def checked_expected(expected: Any, shape: tuple[int, int], policy: str) -> Floa
     return result
 
 
-def checked_load(load: Any, shape: tuple[int, ...], policy: str) -> IntArray:
+def validate_load(load: Any, shape: tuple[int, ...], policy: str) -> IntArray:
     """Return a load to rebalance by as int [layers, experts]; raise ConfigError if it is not valid."""
     array = _array(load, f"policy {policy}: its rebalancing")
     if array.shape != shape or array.dtype.kind not in "iu" or (array < 0).any():
@@ -129,10 +89,10 @@ def checked_load(load: Any, shape: tuple[int, ...], policy: str) -> IntArray:
     return result
 
 
-def checked_victims(victims: Any, size: int, count: int, policy: str, rule: str) -> IntArray:
+def validate_evicted(evicted: Any, size: int, count: int, policy: str, rule: str) -> IntArray:
     """Return what *rule* evicts as indices in a pool of *size*, [count]; raise ConfigError if they are not valid."""
     start = f"policy {policy}: its caching, {rule}, evicts"
-    array = _array(victims, f"policy {policy}: the result of its caching, {rule},")
+    array = _array(evicted, f"policy {policy}: the result of its caching, {rule},")
     whole = array.ndim == 1 and (array.dtype.kind in "iu" or not array.size)
     if not whole or len(array) != count or len(set(array.tolist()) & set(range(size))) != count:
         right = f"{count} different indices, whole numbers in 0..{size - 1}"
@@ -141,9 +101,9 @@ def checked_victims(victims: Any, size: int, count: int, policy: str, rule: str)
     return result
 
 
-def checked_ahead(ahead: Any, holders: BoolArray, policy: str) -> list[list[int]]:
+def validate_prefetch(prefetch: Any, holders: BoolArray, policy: str) -> list[list[int]]:
     """Return the experts to prefetch as a list for each die; raise ConfigError if they are not valid."""
-    array = _array(ahead, f"policy {policy}: its prefetching")
+    array = _array(prefetch, f"policy {policy}: its prefetching")
     experts, dies = holders.shape
     fault = None
     if array.size == 0 and len(array) in (0, dies):
@@ -159,7 +119,7 @@ def checked_ahead(ahead: Any, holders: BoolArray, policy: str) -> list[list[int]
     return [[expert for expert in row if expert >= 0] for row in array.tolist()]
 
 
-def checked_plan(plan: Any, view: LayerView, policy: str) -> Plan:
+def validate_plan(plan: Any, view: LayerView, policy: str) -> Plan:
     """Return a read-only copy of *plan*, without copies.
 
     Raises

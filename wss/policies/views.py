@@ -1,4 +1,4 @@
-"""Views: what a policy is given for a layer run and for a placement; read-only arrays, no clock, no future."""
+"""Views: what each part of a policy is given; read-only arrays, no clock, and no future but for oracles."""
 
 from __future__ import annotations
 
@@ -7,7 +7,8 @@ from functools import cached_property
 
 import numpy as np
 
-from wss.records import BoolArray, FloatArray, IntArray
+from wss.policies.signals import Signal, SignalView
+from wss.records import BoolArray, FloatArray, IntArray, Plan
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,8 +64,8 @@ class LayerView:
         Tokens routed to each expert, [experts].
     order
         The experts with tokens, first seen first, [active experts].
-    home
-        The home of each expert: the die of its first replica, [experts].
+    primary_die
+        The die of each expert's first replica, its home, [experts].
     replicas
         Replicas of each expert in the HBM of each die, [experts, dies]: the slots of the placement, and one for a copy
         that a prediction keeps.
@@ -82,7 +83,7 @@ class LayerView:
     layer: int
     counts: IntArray
     order: IntArray
-    home: IntArray
+    primary_die: IntArray
     replicas: IntArray
     sources: BoolArray
     hops: IntArray
@@ -127,29 +128,24 @@ def _read_only(array: FloatArray) -> FloatArray:
     return array
 
 
-NEEDS = ("nothing", "prefill", "pairs", "decode")  # of a placement
-
-
 @dataclass(frozen=True, eq=False, kw_only=True)
-class PlacementView:
-    """What a placement is given, before decode.
+class PlacementView(SignalView):
+    """What a placement is given, before decode; its signals are those below.
 
     Attributes
     ----------
     layers
         The absolute index of each MoE layer of the model.
-    load
-        Tokens of each expert in the prefill of the batch, [layers, experts]; zero if unknown, as in layers that are not
-        run. If the placement is an oracle (``needs = "decode"``): those of the decode to come.
-    pairs
-        How often two experts had the same token in the prefill, [layers, experts, experts], symmetric, zero on the
-        diagonal; None unless the placement has ``needs = "pairs"``.
+    num_experts
+        Experts per layer.
     tokens
         Tokens of all experts together in one layer run of a full batch.
-    room
+    capacity
         How many experts, of all layers together, fit in a die's HBM beside the buffers of a whole layer run.
     coordinates
         x and y of each die, [dies, 2].
+    hops
+        Links on the route from one die to another, [dies, dies].
     costs
         Costs of reads and of computing.
     num_model_layers
@@ -159,24 +155,45 @@ class PlacementView:
     """
 
     layers: tuple[int, ...]
-    load: IntArray
-    pairs: IntArray | None = None
+    num_experts: int
     tokens: int
-    room: int
+    capacity: int
     coordinates: IntArray
+    hops: IntArray
     costs: Costs
     num_model_layers: int = 0
     groups: int = 1
 
     @property
+    def prefill_load(self) -> IntArray:
+        """Tokens of each expert in the prefill of the batch, [layers, experts]; zero in layers that are not run.
+
+        If the policy has a load history: its loads. If it rebalances: the load that the rebalancing returned.
+        """
+        load: IntArray = self.signal(Signal.PREFILL_LOAD)
+        return load
+
+    @property
+    def decode_load(self) -> IntArray:
+        """For oracles: tokens of each expert in the decode to come, [layers, experts]."""
+        load: IntArray = self.signal(Signal.DECODE_LOAD)
+        return load
+
+    @property
+    def coactivation(self) -> IntArray:
+        """How often two experts had the same prefill token, [layers, experts, experts], zero on the diagonal."""
+        pairs: IntArray = self.signal(Signal.COACTIVATION)
+        return pairs
+
+    @property
+    def load(self) -> IntArray:
+        """The load that the placement declared, [layers, experts]: of the decode to come, or else of the prefill."""
+        return self.decode_load if Signal.DECODE_LOAD in self.signals else self.prefill_load
+
+    @property
     def num_layers(self) -> int:
         """Number of MoE layers of the model."""
         return len(self.layers)
-
-    @property
-    def num_experts(self) -> int:
-        """Number of experts per layer."""
-        return int(self.load.shape[1])
 
     @property
     def num_dies(self) -> int:
@@ -191,9 +208,9 @@ class PlacementView:
     @cached_property
     def expected(self) -> FloatArray:
         """Expected tokens of each expert in a layer run if routing does not change; equal in layers without load."""
-        seen = self.load.sum(axis=1, keepdims=True)
-        known = np.where(seen > 0, self.load, 1.0)
-        expected: FloatArray = known * (self.tokens / known.sum(axis=1, keepdims=True))
+        total = self.load.sum(axis=1, keepdims=True)
+        shares = np.where(total > 0, self.load, 1.0)
+        expected: FloatArray = shares * (self.tokens / shares.sum(axis=1, keepdims=True))
         expected.flags.writeable = False
         return expected
 
@@ -206,5 +223,129 @@ class PlacementView:
         return seconds
 
     def slots(self, extra: int) -> int:
-        """Return how many experts of a layer a die may hold: its share and up to *extra*, limited by its room."""
-        return self.share + max(0, min(extra, self.room // self.num_layers - self.share))
+        """Return how many experts of a layer a die may hold: its share and up to *extra*, limited by its HBM."""
+        return self.share + max(0, min(extra, self.capacity // self.num_layers - self.share))
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class PredictionView(SignalView):
+    """The plan of a layer run, for a prediction; its signals are those below.
+
+    A transition from i to j is a token sent to expert i of this layer whose request's next token was sent to expert j
+    of it.
+
+    Attributes
+    ----------
+    plan
+        The tasks of the layer run, and which dies fetch their expert (`Plan.remote`).
+    num_experts, num_dies
+        Experts of the layer, and dies.
+    """
+
+    plan: Plan
+    num_experts: int
+    num_dies: int
+
+    @property
+    def transitions(self) -> IntArray:
+        """Transitions up to this layer run, prefill and decode, [experts, experts]."""
+        counts: IntArray = self.signal(Signal.TRANSITIONS)
+        return counts
+
+    @property
+    def prefill_transitions(self) -> IntArray:
+        """Transitions of the prefill alone, [experts, experts]."""
+        counts: IntArray = self.signal(Signal.PREFILL_TRANSITIONS)
+        return counts
+
+    @property
+    def decayed_transitions(self) -> FloatArray:
+        """Transitions, of which one n steps ago counts 2^(-n / half_life), [experts, experts]."""
+        counts: FloatArray = self.signal(Signal.DECAYED_TRANSITIONS)
+        return counts
+
+    @property
+    def next_step(self) -> IntArray:
+        """For oracles: which experts each die computes in the layer's next layer run, [dies, experts], 0 or 1."""
+        used: IntArray = self.signal(Signal.NEXT_STEP)
+        return used
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Pool(SignalView):
+    """The copies that one die can keep or evict, [copies] each; its signals are those below.
+
+    Held copies come first, by layer, then expert; then those about to be written, the die's last task first.
+
+    Attributes
+    ----------
+    new
+        Whether the copy is about to be written.
+    last_use
+        Index of the layer run that last used it; for new copies, that of the current layer run.
+    uses
+        How many layer runs have used the expert on this die, fetched or held, since the run began.
+    """
+
+    new: BoolArray
+    last_use: IntArray
+    uses: IntArray
+
+    @property
+    def expected_tokens(self) -> FloatArray:
+        """What the prediction expected of the layer's next layer run when the layer last ran, [copies]."""
+        expected: FloatArray = self.signal(Signal.EXPECTED_TOKENS)
+        return expected
+
+    @property
+    def next_use(self) -> FloatArray:
+        """For oracles: index of the layer run in which the die computes the expert next, or infinite, [copies]."""
+        index: FloatArray = self.signal(Signal.NEXT_USE)
+        return index
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class PrefetchView(SignalView):
+    """The layer run that ends and the layer that follows, for a prefetching; its signals are those below.
+
+    Attributes
+    ----------
+    counts
+        Tokens of each expert in the layer run that ends, [experts].
+    holders
+        The dies that hold each expert of the next layer in their HBM, [experts, dies]; a die can only prefetch these.
+    slots
+        Number of experts that fit in an LLC.
+    """
+
+    counts: IntArray
+    holders: BoolArray
+    slots: int
+
+    @property
+    def popularity(self) -> IntArray:
+        """Tokens of each expert of the next layer so far, [experts]."""
+        tokens: IntArray = self.signal(Signal.POPULARITY)
+        return tokens
+
+    @property
+    def layer_transitions(self) -> IntArray:
+        """How often a token of expert i of this layer was sent to expert j of the next one, [experts, experts]."""
+        counts: IntArray = self.signal(Signal.LAYER_TRANSITIONS)
+        return counts
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class LoadView:
+    """The loads of the decode steps so far, for a rebalancing.
+
+    Attributes
+    ----------
+    counts
+        Tokens of each expert in each step, in order, [steps, layers, experts]; layers are those that are run.
+    history
+        The loads of the rule's load history, [layers, experts]; None without one.
+    """
+
+    counts: IntArray
+    history: IntArray | None = None

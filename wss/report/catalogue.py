@@ -9,7 +9,7 @@ from wss.engine.specs import NETWORKS
 from wss.hardware import WAFERS, SwitchedSpec, SystemSpec
 from wss.models import MODELS, ModelShape, PrecisionName
 from wss.models.precision import BITS
-from wss.policies import ALLOCATIONS, CACHINGS, PLACEMENTS, POLICIES, PREDICTIONS, PREFETCHINGS, REBALANCINGS
+from wss.policies import POLICIES, SEAMS
 from wss.traces.synthetic.spec import SYNTHS
 from wss.units import show
 
@@ -41,12 +41,7 @@ def catalogue() -> str:
             for name, w in WAFERS.items()
         },
         "policies": {name: policy.about for name, policy in POLICIES.items()},
-        "placement": _first_lines(PLACEMENTS),
-        "allocation": _first_lines(ALLOCATIONS),
-        "prediction": _first_lines(PREDICTIONS),
-        "caching": _first_lines(CACHINGS),
-        "prefetching": _first_lines(PREFETCHINGS),
-        "rebalancing": _first_lines(REBALANCINGS),
+        **{name: _first_lines(seam.classes) for name, seam in SEAMS.items()},
         "network": _first_lines(NETWORKS),
         "gemm": {"h800": "fitted to GEMMs measured on an H800, scaled by peaks", "ideal": "FLOP over peak FLOP/s"},
         "synth": {

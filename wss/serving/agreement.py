@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from wss.policies import Policy
+from wss.policies import Policy, Signal
 from wss.policies.placement.layout_file import LayoutFile
 from wss.policies.views import PlacementView
 from wss.records import FloatArray, IntArray
@@ -20,15 +20,15 @@ from wss.traces.analysis.counts import spearman
 LOW = 0.5  # below this correlation a note says that the placement is evaluated on other traffic
 
 
-def loads_behind(policy: Policy, needs: str, history: PlacementView) -> FloatArray | None:
+def loads_behind(policy: Policy, view: PlacementView) -> FloatArray | None:
     """Return the past loads that *policy*'s placement is computed from, [all MoE layers, experts]; None if unknown.
 
     None also for oracles, which use future loads. Layout files that list slots do not record the loads behind them.
     """
     if isinstance(policy.placement, LayoutFile):
-        return policy.placement.loads(history)
-    if needs in ("prefill", "pairs") and history.load.any():
-        return history.load.astype(np.float64)
+        return policy.placement.loads(view)
+    if Signal.PREFILL_LOAD in view.signals and view.prefill_load.any():
+        return view.prefill_load.astype(np.float64)
     return None
 
 

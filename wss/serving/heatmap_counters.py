@@ -15,9 +15,9 @@ class FullCounters:
     def __init__(self) -> None:
         self._full: dict[int, int] = {}
 
-    def take(self, layer: int, heat: IntArray | FloatArray) -> None:
-        """Record the current counters of *layer*, [experts, experts]."""
-        self._full[layer] = int(np.count_nonzero(heat > FULL_COUNTER))
+    def take(self, layer: int, counts: IntArray | FloatArray) -> None:
+        """Record the current *counts* of *layer*, [experts, experts]."""
+        self._full[layer] = int(np.count_nonzero(counts > FULL_COUNTER))
 
     def notes(self, policy: str) -> list[str]:
         """Return a note on counters that exceed 16 bits, if there are any."""

@@ -19,11 +19,11 @@ from wss.errors import ConfigError
 from wss.hardware import Wafer
 from wss.memory.copies import ExpertCopies
 from wss.memory.expert_map import ExpertMap
-from wss.policies import Costs, LoadHistorySpec, Policy
+from wss.policies import Costs, LoadHistorySpec, LoadView, Policy, Signal
 from wss.policies.rebalancing import Every, NoRebalancing, matched, worthwhile
-from wss.policies.validation import checked_load, checked_number, sealed
+from wss.policies.validation import sealed, validate_number
 from wss.records import FloatArray, IntArray, LayerRun, MoveRecord, Plan, Recorder
-from wss.serving.placement import RoutingHistory, history_of, layer_indices, needs_of, placed_by
+from wss.serving.placement import RoutingHistory, build_view, by_loads_alone, layer_indices, names_of
 from wss.serving.policy_host import PolicyHost
 from wss.traces import LayerTokens
 
@@ -52,9 +52,9 @@ class Migration:
         Placement and copies, which migration changes, and the recorder of what is moved.
     carry
         Simulates moves as a layer run that only reads and stores experts.
-    ask
+    host
         Calls the policy.
-    seen
+    history
         Provides the load history.
 
     Raises
@@ -73,23 +73,23 @@ class Migration:
         copies: ExpertCopies,
         recorder: Recorder,
         carry: Carry,
-        ask: PolicyHost,
-        seen: RoutingHistory,
+        host: PolicyHost,
+        history: RoutingHistory,
     ) -> None:
         self._experiment, self._wafer, self._policy, self._costs = experiment, wafer, policy, costs
-        self._homes, self._copies, self._recorder, self._carry, self._ask = homes, copies, recorder, carry, ask
+        self._homes, self._copies, self._recorder, self._carry, self._host = homes, copies, recorder, carry, host
         self._rule = policy.rebalancing
-        self._gain = checked_number(getattr(self._rule, "gain", 0.0), f"policy {policy.name}: its rebalancing's gain")
+        self._gain = validate_number(self._rule.gain, f"policy {policy.name}: its rebalancing's gain")
         self._background = _in_background(policy, experiment)
         self._idle = BackgroundTransfers(wafer)
         self._layers, self._places = experiment.layers_run, list(layer_indices(experiment))
-        history = getattr(self._rule, "history", None)
-        if not isinstance(history, LoadHistorySpec | None):
+        spec = self._rule.load_history()
+        if not isinstance(spec, LoadHistorySpec | None):
             raise ConfigError(
-                f"policy {policy.name}: its rebalancing's history is {history!r}; give a wss.policies.LoadHistorySpec"
+                f"policy {policy.name}: its rebalancing's history is {spec!r}; give a wss.policies.LoadHistorySpec"
             )
-        self._known = None if history is None else seen.earlier(history, policy.name)
-        self._earlier = [] if self._known is None else [sealed(self._known.load[self._places])]
+        self._load_history = None if spec is None else history.served_before(spec, policy.name)
+        self._loads = None if self._load_history is None else sealed(self._load_history.load[self._places])
         self._bytes = experiment.model.expert_bytes(experiment.precision)
         self._each = self._bytes / experiment.layer_share
         self._reserve = experiment.batch * experiment.model.top_k * experiment.model.buffer_bytes(experiment.precision)
@@ -109,8 +109,15 @@ class Migration:
         idle = too_long(self._rule, self._steps) if isinstance(self._rule, Every) else ""
         waiting = self._without_room + int(self._homes.missing.sum()) * self._background
         return [
-            *([] if self._known is None else [f"{name}, when it rebalances: {note}" for note in self._known.notes]),
-            *([f"{name}: decode ended before it rebalanced"] if self._known and not self._recorder.rebalances else []),
+            *(
+                f"{name}, when it rebalances: {note}"
+                for note in (self._load_history.notes if self._load_history else [])
+            ),
+            *(
+                [f"{name}: decode ended before it rebalanced"]
+                if self._load_history and not self._recorder.rebalances
+                else []
+            ),
             *([f"{name}: {idle}"] if idle else []),
             *([f"{name}: {under_way} experts were still on their way at the end"] if under_way else []),
             *([f"{name}: {waiting} experts found no room on the die they were to be moved to"] if waiting else []),
@@ -126,11 +133,11 @@ class Migration:
         """
         entered = self._entered
         if layer_run.layer == 0 and layer_run.step > 1:
-            seen = self._counts[: self._steps].view()
-            seen.flags.writeable = False
-            load = self._ask("rebalancing", self._rule.look_back, seen, *self._earlier)
+            counts = self._counts[: self._steps].view()
+            counts.flags.writeable = False
+            load = self._host.rebalance(LoadView(counts=counts, history=self._loads))
             if load is not None:
-                self._rebalance(checked_load(load, seen.shape[1:], self._policy.name), layer_run.step)
+                self._rebalance(load, layer_run.step)
         if self._background and self._waiting:
             self._set_out()
         return self._entered - entered
@@ -160,13 +167,13 @@ class Migration:
     def _target(self, load: IntArray) -> IntArray:
         """Return the replicas of a new placement, [layers run, experts, dies]."""
         model, now = self._experiment.model, self._homes.placed
-        known = np.zeros((len(model.moe_layers), model.num_experts), np.int64)
-        known[self._places] = load
-        history = history_of(self._experiment, self._wafer, self._costs, known)
-        then = placed_by(self._policy, history, self._wafer, self._ask)[self._places]
-        if getattr(self._policy.placement, "dies_alike", False):
+        loads = np.zeros((len(model.moe_layers), model.num_experts), np.int64)
+        loads[self._places] = load
+        view = build_view(self._experiment, self._wafer, self._costs, {Signal.PREFILL_LOAD: loads})
+        then = self._host.place(view)[self._places]
+        if self._policy.placement.dies_interchangeable:
             then = matched(now, then)
-        return worthwhile(now, then, history.expected[self._places], history, self._gain)
+        return worthwhile(now, then, view.expected[self._places], view, self._gain)
 
     def _set_out(self) -> None:
         """Start queued migrations that now fit."""
@@ -249,11 +256,11 @@ def moves_of(policy: Policy) -> bool:
 
 def _in_background(policy: Policy, experiment: Experiment) -> bool:
     """Return whether the policy moves weights in the background; raise ConfigError if it cannot be rebalanced."""
-    start, how = f"policy {policy.name}: its rebalancing", getattr(policy.rebalancing, "how", "blocking")
-    if needs_of(policy) != "prefill":
+    start, how = f"policy {policy.name}: its rebalancing", policy.rebalancing.how
+    if not by_loads_alone(policy):
         raise ConfigError(
-            f"{start} needs a placement that goes by loads alone (needs = 'prefill'), "
-            f"and its own needs {needs_of(policy)!r}; give another placement, such as eplb or remap"
+            f"{start} needs a placement that reads prefill_load alone, and its own reads "
+            f"{names_of(policy.placement.signals)}; give another placement, such as eplb or remap"
         )
     if how not in ("blocking", "background"):
         raise ConfigError(f"{start} moves {how!r}; it should be 'blocking' or 'background'")

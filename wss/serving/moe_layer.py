@@ -21,13 +21,11 @@ from wss.memory.expert_map import ExpertMap
 from wss.models.precision import peak_of, weight_bits
 from wss.policies import LayerView, Policy
 from wss.policies.prefetching import NoPrefetch
-from wss.policies.validation import checked_ahead, checked_plan, checked_wanted, sealed
+from wss.policies.validation import sealed
 from wss.records import FloatArray, IntArray, LayerRecord, LayerRun, Plan, Recorder, WeightLocations
 from wss.serving.agreement import agreement, agreement_note, loads_behind
-from wss.serving.eviction import CheckedEviction
 from wss.serving.migration import Migration, moves_of
-from wss.serving.placement import RoutingHistory, costs_of, known_to, layer_indices, placed_by, placing_notes
-from wss.serving.placement import needs_of as placement_needs
+from wss.serving.placement import RoutingHistory, costs_of, layer_indices, placement_view, placing_notes
 from wss.serving.planning_time import planning_notes, planning_time
 from wss.serving.policy_host import PolicyHost
 from wss.serving.signals import DecodeOracle, SignalProvider
@@ -37,17 +35,17 @@ from wss.traces import LayerTokens
 class MoeLayerExecutor:
     """Executes layer runs under one policy; holds the policy's copies, network and ledger."""
 
-    asking: ClassVar[type[PolicyHost]] = PolicyHost  # the contract tests substitute a stricter one
+    host_class: ClassVar[type[PolicyHost]] = PolicyHost  # the contract tests substitute a stricter one
 
     def __init__(
-        self, experiment: Experiment, wafer: Wafer, policy: Policy, seen: RoutingHistory, recorder: Recorder
+        self, experiment: Experiment, wafer: Wafer, policy: Policy, history: RoutingHistory, recorder: Recorder
     ) -> None:
         model, precision = experiment.model, experiment.precision
         self._gemm = GEMMS[experiment.gemm]
         wafer = wafer.achieving(self._gemm.hbm_share())
         self._policy, self._wafer, self._window = policy, wafer, experiment.window
         self._planning = experiment.planning
-        self._ask = self.asking(policy.name)
+        self._host = self.host_class(policy)
         self._layers = experiment.layers_run
         self._places = layer_indices(experiment)
         self._num_layers = len(model.moe_layers)
@@ -68,23 +66,23 @@ class MoeLayerExecutor:
         is_compiled = experiment.engine != "simpy" and isinstance(self._network.model, CompiledModel)
         self._simulate = compiled_layer if is_compiled else simulate_layer
         self._costs = costs_of(experiment, wafer)
-        known = known_to(experiment, wafer, policy, seen, self._costs)
-        placed = placed_by(policy, known, wafer, self._ask)
-        behind = loads_behind(policy, placement_needs(policy), known)
+        view = placement_view(experiment, wafer, policy, history, self._costs)
+        placed = self._host.place(view)
+        behind = loads_behind(policy, view)
         self._behind = None if behind is None else behind[list(self._places)]
         self._served: IntArray = np.zeros((len(self._layers), model.num_experts), np.int64)  # tokens in decode
-        self._placing_notes = placing_notes(experiment, wafer, policy, placed, seen, self._places)
+        self._placing_notes = placing_notes(experiment, wafer, policy, placed, history, self._places)
         room = room_of(placed, experiment, wafer)
         self._token_bytes = model.buffer_bytes(precision)
         self._most_tokens = experiment.batch * model.top_k
-        kept = placed[list(self._places)]
+        run = placed[list(self._places)]
         reserve = die.hbm.size * die.hbm.reserve if policy.copies.room == "reserve" else None
-        self._copies = ExpertCopies(kept > 0, room, self._copy_bytes, CheckedEviction(policy), reserve)
-        self._placed, self._seen = kept, seen
-        self._foresight = SignalProvider(policy, self._ask, len(self._layers), wafer.num_dies, self._future)
-        self._homes = ExpertMap(kept, wafer.usable_hbm, room, self._copy_bytes, self._copies)
+        self._copies = ExpertCopies(run > 0, room, self._copy_bytes, policy.caching, self._host.evict, reserve)
+        self._placed, self._history = run, history
+        self._signals = SignalProvider(policy, self._host, len(self._layers), wafer.num_dies, self._future)
+        self._homes = ExpertMap(run, wafer.usable_hbm, room, self._copy_bytes, self._copies)
         self.recorder = recorder
-        state = (self._homes, self._copies, recorder, self._carry, self._ask, seen)
+        state = (self._homes, self._copies, recorder, self._carry, self._host, history)
         self._moving = Migration(experiment, wafer, policy, self._costs, *state) if moves_of(policy) else None
 
     @property
@@ -106,13 +104,13 @@ class MoeLayerExecutor:
     @property
     def planning(self) -> dict[str, Any]:
         """CPU time of the policy's calls; see `PolicyHost.cost`."""
-        return self._ask.cost()
+        return self._host.cost()
 
     @property
     def notes(self) -> list[str]:
         """Notes for the reader of the result."""
         notes = [*self._placing_notes, *agreement_note(self._policy, agreement(self._behind, self._served))]
-        notes += [*self._foresight.notes(self._places), *planning_notes(self._planning, self._policy)]
+        notes += [*self._signals.notes(self._places), *planning_notes(self._planning, self._policy)]
         notes += self._moving.notes if self._moving else []
         if not self._llcs.slots and not self._policy.copies.llc:
             notes.append(f"{self._policy.name}: no expert fits an LLC, so it is the same with copies.llc: true")
@@ -123,25 +121,23 @@ class MoeLayerExecutor:
 
     def run(self, layer_run: LayerTokens) -> None:
         """Plan the layer run, select copies, simulate, and record the result in the ledger."""
-        name = self._policy.name
         if layer_run.step > 0:
             self._served[layer_run.layer] += layer_run.counts
-        self._ask.begin()
+        self._host.begin()
         before = self._copies.evictions
         if self._moving is not None:
             before += self._moving.before(layer_run)
         replicas = np.maximum(self._homes.placed[layer_run.layer], self._copies.holders(layer_run.layer))
         view = self._view(layer_run, replicas, self._homes.placed[layer_run.layer])
-        plan = self._plan(view)
-        heat = self._foresight.heat(layer_run)
-        wanted = self._ask("prediction", self._policy.prediction.wanted, heat, plan)
-        wanted = checked_wanted(wanted, len(plan.expert), name) & plan.remote
-        wanted &= layer_run.step > 0 or self._policy.copies.prefill
-        buffers, foreseen = self._buffers(plan), self._foresight.foreseen(layer_run, plan, heat)
+        plan = self._host.allocate(view)
+        shown = self._signals.prediction_view(layer_run, plan)
+        selected = self._host.predict(shown)
+        selected &= layer_run.step > 0 or self._policy.copies.prefill
+        buffers, signals = self._buffers(plan), self._signals.caching_signals(layer_run, shown)
         try:
-            copy = self._ask("caching", self._copies.admit, layer_run.layer, plan, wanted, buffers, foreseen)
+            copy = self._copies.admit(layer_run.layer, plan, selected, buffers, signals)
         except CapacityError as error:
-            where = f"policy {name}, {'prefill' if layer_run.step == 0 else f'step {layer_run.step}'}"
+            where = f"policy {self._policy.name}, {'prefill' if layer_run.step == 0 else f'step {layer_run.step}'}"
             where += f", layer {self._layers[layer_run.layer]}"
             raise CapacityError(*(f"{where}: {fault}" for fault in error.faults)) from None
         plan = replace(plan, copy=copy)
@@ -194,7 +190,7 @@ class MoeLayerExecutor:
             layer=layer_run.layer,
             counts=sealed(layer_run.counts),
             order=sealed(layer_run.order),
-            home=sealed(self._homes.first(layer_run.layer)),
+            primary_die=sealed(self._homes.first(layer_run.layer)),
             replicas=sealed(replicas),
             sources=sealed(sources > 0),
             hops=sealed(self._wafer.hops),
@@ -202,16 +198,11 @@ class MoeLayerExecutor:
             costs=self._costs,
         )
 
-    def _plan(self, view: LayerView) -> Plan:
-        """Return the policy's plan of a layer run, checked."""
-        plan = self._ask("allocation", self._policy.allocation.allocate, view)
-        return checked_plan(plan, view, self._policy.name)
-
     def _future(self) -> DecodeOracle:
         """Plan all decode layer runs, for oracles."""
         return DecodeOracle(
-            self._seen.layer_runs,
-            lambda layer_run: self._plan(
+            self._history.layer_runs,
+            lambda layer_run: self._host.allocate(
                 self._view(layer_run, self._placed[layer_run.layer], self._placed[layer_run.layer])
             ),
             len(self._layers),
@@ -231,13 +222,9 @@ class MoeLayerExecutor:
         """Return what to prefetch for the next layer run; None if nothing."""
         if self._llcs.slots == 0 or isinstance(self._policy.prefetching, NoPrefetch):
             return None
-        holders = sealed(self._copies.holders(layer_run.next_layer))
-        question = self._policy.prefetching.ahead
-        answer = self._ask(
-            "prefetching", question, sealed(self._foresight.next_layer(layer_run)), holders, self._llcs.slots
-        )
-        experts = checked_ahead(answer, holders, self._policy.name)
-        return PrefetchPlan(layer=self._places[layer_run.next_layer], experts=experts)
+        holders = self._copies.holders(layer_run.next_layer)
+        view = self._signals.prefetch_view(layer_run, holders, self._llcs.slots)
+        return PrefetchPlan(layer=self._places[layer_run.next_layer], experts=self._host.prefetch(view))
 
 
 def exchange_of(experiment: Experiment, wafer: Wafer) -> AllToAll | None:

@@ -158,9 +158,9 @@ class PaperLayer:
         prediction = self._policy.prediction
         if not isinstance(prediction, TokenHeatmap) or layer_run.step == 0:
             return np.zeros(len(tasks), np.bool_)
-        self._full.take(layer_run.layer, layer_run.heat)
+        self._full.take(layer_run.layer, layer_run.transitions)
         fetched = _fetched(tasks, self._machine.homes, self._memories.copies[layer_run.layer])
-        return wanted_copies(layer_run.heat, tasks, self._wafer.num_dies, prediction.share, fetched)
+        return wanted_copies(layer_run.transitions, tasks, self._wafer.num_dies, prediction.share, fetched)
 
     def _enter(self, layer_run: LayerTokens, tasks: IntArray, counts: Counts) -> None:
         """Record the layer run's row and, in decode, its link traffic in the ledger."""

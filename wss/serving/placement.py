@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
 
 import numpy as np
@@ -11,20 +11,20 @@ from wss.config import Experiment, TraceFile
 from wss.errors import ConfigError, TraceError
 from wss.hardware import GEMMS, Wafer
 from wss.models.precision import peak_of
-from wss.policies import Costs, LoadHistorySpec, PlacementView, Policy
+from wss.policies import Costs, LoadHistorySpec, PlacementView, Policy, Signal
 from wss.policies.placement import REPLICATING
 from wss.policies.placement.eplb import Eplb
 from wss.policies.placement.layout_engines import Target
 from wss.policies.placement.layout_file import LayoutFile
-from wss.policies.validation import checked_placement, sealed
-from wss.policies.views import NEEDS
+from wss.policies.signals import FUTURE
+from wss.policies.validation import sealed
 from wss.records import FloatArray, IntArray
 from wss.serving.load_history import LoadHistory, build_load_history
-from wss.serving.policy_host import PolicyHost
-from wss.traces import LayerTokens, RoutingSource
+from wss.serving.routing_stream import RoutingStream
+from wss.traces import LayerTokens
 from wss.traces.analysis.coactivation_counts import prefill_pairs
 from wss.traces.synthetic.spec import synthesise
-from wss.workload.request import made_batch, read_batch
+from wss.workload.fixed_batch import open_batch
 
 
 class RoutingHistory:
@@ -34,41 +34,34 @@ class RoutingHistory:
     ----------
     experiment
         The experiment, with its sample of layers drawn.
-    replayed
-        Replays the batch; None for zero counts, when placements are only checked.
+    open_stream
+        Opens the layer runs of the batch; None for zero counts, when placements are only checked.
     """
 
-    def __init__(self, experiment: Experiment, replayed: Callable[[], RoutingSource] | None) -> None:
-        self._experiment, self._replayed = experiment, replayed
-        self._earlier: dict[LoadHistorySpec, LoadHistory] = {}
+    def __init__(self, experiment: Experiment, open_stream: Callable[[], RoutingStream] | None) -> None:
+        self._experiment, self._open_stream = experiment, open_stream
+        self._loads: dict[LoadHistorySpec, LoadHistory] = {}
 
-    def earlier(self, history: LoadHistorySpec, policy: str) -> LoadHistory:
+    def served_before(self, history: LoadHistorySpec, policy: str) -> LoadHistory:
         """Return the load history that *policy* specifies; errors name the policy."""
-        if history not in self._earlier:
+        if history not in self._loads:
             try:
-                self._earlier[history] = build_load_history(self._experiment, history)
+                self._loads[history] = build_load_history(self._experiment, history)
             except (ConfigError, TraceError) as error:
                 raise type(error)(*(f"policy {policy}: its history: {fault}" for fault in error.faults)) from None
-        return self._earlier[history]
+        return self._loads[history]
 
-    def load(self, needs: str) -> IntArray:
-        """Return the tokens of each expert for a placement with these *needs*, [all MoE layers, experts]."""
-        if needs == "nothing" or self._replayed is None:
-            return self._nothing
-        return self._decode if needs == "decode" else self._prefill
-
-    def pairs(self, needs: str) -> IntArray | None:
-        """Return how often two experts had the same prefill token, [all MoE layers, experts, experts].
-
-        None if a placement with these *needs* does not use it.
-        """
-        return self._pairs if needs == "pairs" and self._replayed is not None else None
+    def value(self, signal: Signal) -> IntArray:
+        """Return *signal* of a placement: [all MoE layers, experts], or [..., experts, experts] for co-activation."""
+        if signal is Signal.COACTIVATION:
+            return self._pairs
+        return self._decode if signal is Signal.DECODE_LOAD else self._prefill
 
     @cached_property
     def layer_runs(self) -> list[LayerTokens]:
         """All layer runs of the run, for oracles only; without transitions."""
-        assert self._replayed is not None
-        return list(self._replayed().layer_runs())
+        assert self._open_stream is not None
+        return list(self._open_stream().layer_runs())
 
     @property
     def _nothing(self) -> IntArray:
@@ -84,98 +77,85 @@ class RoutingHistory:
 
     def _counted(self, *, decode: bool) -> IntArray:
         """Return the tokens of each expert in the prefill, or in the decode steps, [all MoE layers, experts]."""
-        load, places = self._nothing, layer_indices(self._experiment)
-        assert self._replayed is not None
-        for layer_run in self._replayed().layer_runs():
+        load, indices = self._nothing, layer_indices(self._experiment)
+        if self._open_stream is None:
+            return load
+        for layer_run in self._open_stream().layer_runs():
             if layer_run.step > 0 and not decode:
                 break
             if (layer_run.step > 0) == decode:
-                load[places[layer_run.layer]] += layer_run.counts
+                load[indices[layer_run.layer]] += layer_run.counts
         return load
 
     @cached_property
     def _pairs(self) -> IntArray:
-        experiment, model, places = self._experiment, self._experiment.model, layer_indices(self._experiment)
-        if isinstance(experiment.trace, TraceFile):
-            held = read_batch(experiment, experiment.trace)[1][: experiment.batch]
-            requests, count = iter(held), len(held)
-        else:
-            count = made_batch(experiment, experiment.trace).num_requests
-            requests = synthesise(experiment.trace, model, experiment.seed, requests=count, decode_tokens=1)
+        experiment, model, indices = self._experiment, self._experiment.model, layer_indices(self._experiment)
         pairs = np.zeros((len(model.moe_layers), model.num_experts, model.num_experts), np.int64)
-        found = prefill_pairs(requests, count, experiment.batch, places, model.num_choices)
-        pairs[list(places)] = found[:, : model.num_experts, : model.num_experts]
+        if self._open_stream is None:
+            return pairs
+        batch, routing = open_batch(experiment.trace, model, experiment.batch, experiment.steps, experiment.seed)
+        if isinstance(experiment.trace, TraceFile):
+            requests, count = iter(routing[: experiment.batch]), min(len(routing), experiment.batch)
+        else:
+            count = len(batch.requests)
+            requests = synthesise(experiment.trace, model, experiment.seed, requests=count, decode_tokens=1)
+        found = prefill_pairs(requests, count, experiment.batch, indices, model.num_choices)
+        pairs[list(indices)] = found[:, : model.num_experts, : model.num_experts]
         return pairs
 
 
-def needs_of(policy: Policy) -> str:
-    """Return the routing that the policy's placement needs.
-
-    Raises
-    ------
-    ConfigError
-        If it is not one of `NEEDS`.
-    """
-    needs = getattr(policy.placement, "needs", "nothing")
-    if needs not in NEEDS:
-        raise ConfigError(
-            f"policy {policy.name}: its placement needs {needs!r}; it should be one of {', '.join(NEEDS)}"
-        )
-    return str(needs)
+def by_loads_alone(policy: Policy) -> bool:
+    """Whether the policy's placement reads past loads and nothing else, so that other loads can stand in for them."""
+    return policy.placement.signals == {Signal.PREFILL_LOAD}
 
 
-def history_of(
-    experiment: Experiment, wafer: Wafer, costs: Costs, load: IntArray, pairs: IntArray | None = None
-) -> PlacementView:
-    """Return the view of a placement with observed *load* [all MoE layers, experts]."""
+def build_view(experiment: Experiment, wafer: Wafer, costs: Costs, signals: Mapping[Signal, IntArray]) -> PlacementView:
+    """Return the view of a placement with *signals*, over all MoE layers."""
     model = experiment.model
     return PlacementView(
+        signals={signal: sealed(value) for signal, value in signals.items()},
         layers=model.moe_layers,
-        load=sealed(load),
-        pairs=None if pairs is None else sealed(pairs),
+        num_experts=model.num_experts,
         tokens=experiment.batch * model.top_k * model.num_experts // model.num_choices,
-        room=_room(experiment, wafer),
+        capacity=_capacity(experiment, wafer),
         coordinates=sealed(wafer.coordinates),
+        hops=sealed(wafer.hops),
         costs=costs,
         num_model_layers=model.num_layers,
         groups=model.expert_groups,
     )
 
 
-def _room(experiment: Experiment, wafer: Wafer) -> int:
+def _capacity(experiment: Experiment, wafer: Wafer) -> int:
     """Return how many experts fit on one die beside the buffers of a whole layer run."""
     model = experiment.model
     buffers = experiment.batch * model.top_k * model.buffer_bytes(experiment.precision)
     return max(0, int((wafer.usable_hbm - buffers) // model.expert_bytes(experiment.precision)))
 
 
-def place(
-    experiment: Experiment, wafer: Wafer, policy: Policy, seen: RoutingHistory, costs: Costs, ask: PolicyHost
-) -> IntArray:
-    """Return the replicas that the policy places on each die, [all MoE layers, experts, dies]."""
-    return placed_by(policy, known_to(experiment, wafer, policy, seen, costs), wafer, ask)
-
-
-def known_to(experiment: Experiment, wafer: Wafer, policy: Policy, seen: RoutingHistory, costs: Costs) -> PlacementView:
-    """Return the view of the policy's placement.
+def placement_view(
+    experiment: Experiment, wafer: Wafer, policy: Policy, history: RoutingHistory, costs: Costs
+) -> PlacementView:
+    """Return the view of the policy's first placement.
 
     Raises
     ------
     ConfigError
         If a load history is given that the placement does not use.
     """
-    needs = needs_of(policy)
-    if policy.history is not None and needs != "prefill":
-        what = f"its placement needs {needs}, and not the loads that a history brings"
+    signals = policy.placement.signals
+    if policy.history is None:
+        return build_view(experiment, wafer, costs, {signal: history.value(signal) for signal in signals})
+    if not by_loads_alone(policy):
+        what = f"its placement reads {names_of(signals)}, and not only the loads that a history brings"
         raise ConfigError(f"policy {policy.name}: {what}; leave history out, or give a placement such as eplb")
-    load = seen.load(needs) if policy.history is None else seen.earlier(policy.history, policy.name).load
-    return history_of(experiment, wafer, costs, load, seen.pairs(needs))
+    load = history.served_before(policy.history, policy.name).load
+    return build_view(experiment, wafer, costs, {Signal.PREFILL_LOAD: load})
 
 
-def placed_by(policy: Policy, history: PlacementView, wafer: Wafer, ask: PolicyHost) -> IntArray:
-    """Return the policy's placement for *history*, checked, as `place` does."""
-    placed = ask("placement", policy.placement.place, history, sealed(wafer.hops))
-    return checked_placement(placed, (history.num_layers, history.num_experts, wafer.num_dies), policy.name)
+def names_of(signals: frozenset[Signal]) -> str:
+    """Return the names of *signals* as text."""
+    return " and ".join(signal.value for signal in Signal if signal in signals) or "no signal"
 
 
 def placing_notes(
@@ -183,18 +163,18 @@ def placing_notes(
     wafer: Wafer,
     policy: Policy,
     placed: IntArray,
-    seen: RoutingHistory,
-    places: Sequence[int] | None = None,
+    history: RoutingHistory,
+    indices: Sequence[int] | None = None,
 ) -> list[str]:
-    """Return notes on the placement for the reader; *places* are the indices of the layers run, None for all."""
-    needs, notes = needs_of(policy), []
-    if needs == "decode":
+    """Return notes on the placement for the reader; *indices* are those of the layers run, None for all."""
+    signals, notes = policy.placement.signals, []
+    if signals & FUTURE:
         notes.append(f"{policy.name} is an oracle, no policy: its placement knows the decode steps that are run")
     elif policy.history is not None:
-        notes += [f"{policy.name}: {note}" for note in seen.earlier(policy.history, policy.name).notes]
-    elif needs != "nothing" and not seen.load(needs).any():
+        notes += [f"{policy.name}: {note}" for note in history.served_before(policy.history, policy.name).notes]
+    elif Signal.PREFILL_LOAD in signals and not history.value(Signal.PREFILL_LOAD).any():
         notes.append(f"{policy.name}: there is no prefill to place experts by, so all experts count as equally loaded")
-    run = placed if places is None else placed[list(places)]
+    run = placed if indices is None else placed[list(indices)]
     each, which = run.sum() / run[:, :, 0].size, "all layers" if len(run) == len(placed) else "the layers run"
     if each > 1:
         notes.append(f"{policy.name}: an expert has {each:.2f} replicas on average, in {which}")
@@ -213,11 +193,11 @@ def _crowded(experiment: Experiment, wafer: Wafer, policy: Policy) -> list[str]:
     """Return a note if free HBM limits the placement to fewer replicas than requested."""
     if not isinstance(policy.placement, REPLICATING):
         return []
-    asked, share = policy.placement.extra, -(-experiment.model.num_experts // wafer.num_dies)
-    room = max(0, _room(experiment, wafer) // len(experiment.model.moe_layers) - share)
-    if room >= asked:
+    extra, share = policy.placement.extra, -(-experiment.model.num_experts // wafer.num_dies)
+    fitting = max(0, _capacity(experiment, wafer) // len(experiment.model.moe_layers) - share)
+    if fitting >= extra:
         return []
-    what = f"its placement asks for extra: {asked} experts a die and layer, and the HBM has room for {room}"
+    what = f"its placement asks for extra: {extra} experts a die and layer, and the HBM has room for {fitting}"
     return [f"{policy.name}: {what} beside the {share} of an even share"]
 
 

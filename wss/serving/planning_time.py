@@ -11,7 +11,6 @@ from __future__ import annotations
 from typing import Literal
 
 from wss.policies import Policy
-from wss.policies.allocation.basic import FIXED
 
 PCIE = 64e9  # B/s each way, PCIe 5.0 x16 (PCI-SIG)
 ROUND_TRIP = 20e-6  # s, including launch and driver (assumed)
@@ -25,14 +24,14 @@ Planning = float | Literal["free", "charged"]
 
 def planning_notes(planning: Planning, policy: Policy) -> list[str]:
     """Return a note if planning time is charged, but not to *policy*."""
-    if planning in (FREE, 0.0) or type(policy.allocation) not in FIXED:
+    if planning in (FREE, 0.0) or not policy.allocation.local:
         return []
     return [f"{policy.name}: every die works out its own part of the plan, so no planning is charged"]
 
 
 def planning_time(planning: Planning, policy: Policy, num_experts: int, num_tasks: int) -> float:
     """Return the seconds that a layer run of *policy* waits for a plan of *num_tasks* tasks."""
-    if planning in (FREE, 0.0) or type(policy.allocation) in FIXED:
+    if planning in (FREE, 0.0) or policy.allocation.local:
         return 0.0
     if planning == "charged":
         return ROUND_TRIP + (num_experts * TABLE_BITS / 8 + num_tasks * TASK_BYTES) / PCIE

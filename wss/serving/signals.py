@@ -1,55 +1,33 @@
-"""Routing signals for a policy's prediction, caching and prefetching, as each declares in `needs`."""
+"""Routing signals for a policy's prediction, caching and prefetching, as each declares them."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from functools import cached_property
 from itertools import pairwise
-from typing import Any
 
 import numpy as np
 
 from wss.errors import ConfigError
-from wss.policies import Policy
-from wss.policies.caching import CACHING_NEEDS
-from wss.policies.prediction import PREDICTION_NEEDS
-from wss.policies.prefetching import PREFETCHING_NEEDS, followers
-from wss.policies.validation import checked_expected, checked_number
+from wss.policies import Policy, PredictionView, PrefetchView, Signal
+from wss.policies.signals import FUTURE
+from wss.policies.validation import sealed, validate_number
 from wss.records import BoolArray, FloatArray, IntArray, Plan
 from wss.serving.heatmap_counters import FullCounters
 from wss.serving.policy_host import PolicyHost
 from wss.traces import LayerTokens
 
-_KINDS = {
-    "prediction": ("pairs", PREDICTION_NEEDS),
-    "caching": ("nothing", CACHING_NEEDS),
-    "prefetching": ("tokens", PREFETCHING_NEEDS),
-}
+TRANSITIONS = frozenset({Signal.TRANSITIONS, Signal.PREFILL_TRANSITIONS, Signal.DECAYED_TRANSITIONS})
 
 
-def needs_of(policy: Policy, part: str) -> str:
-    """Return the signal that *part* of the policy needs.
-
-    Raises
-    ------
-    ConfigError
-        If there is no such signal.
-    """
-    usual, known = _KINDS[part]
-    needs = getattr(getattr(policy, part), "needs", usual)
-    if needs not in known:
-        raise ConfigError(f"policy {policy.name}: its {part} needs {needs!r}; it should be one of {', '.join(known)}")
-    return str(needs)
+def reads_transitions(policy: Policy) -> bool:
+    """Whether the policy's prediction reads transitions between experts of one layer."""
+    return bool(policy.prediction.signals & TRANSITIONS)
 
 
-def asks_for_pairs(policy: Policy) -> bool:
-    """Whether the policy's prediction uses transitions between experts of one layer."""
-    return needs_of(policy, "prediction") in ("pairs", "prefill", "decayed")
-
-
-def asks_for_layers(policy: Policy) -> bool:
-    """Whether the policy's prefetching uses transitions from one layer to the next."""
-    return needs_of(policy, "prefetching") == "layers"
+def reads_layer_transitions(policy: Policy) -> bool:
+    """Whether the policy's prefetching reads transitions from one layer to the next."""
+    return Signal.LAYER_TRANSITIONS in policy.prefetching.signals
 
 
 class DecodeOracle:
@@ -99,12 +77,12 @@ class DecodeOracle:
 
 
 class SignalProvider:
-    """Signals for one policy, layer run by layer run in the order of time.
+    """Views with the signals that the parts of one policy declare, layer run by layer run in the order of time.
 
     Parameters
     ----------
-    policy, ask
-        The policy, whose parts declare what they need, and the host that calls them.
+    policy, host
+        The policy, whose parts declare what they read, and the host that calls them.
     num_layers, num_dies
         Number of layers run, and of dies.
     future
@@ -113,100 +91,109 @@ class SignalProvider:
     Raises
     ------
     ConfigError
-        If a part needs a signal that does not exist.
+        If the caching rule reads what the prediction does not forecast, or a half-life is not valid.
     """
 
     def __init__(
-        self, policy: Policy, ask: PolicyHost, num_layers: int, num_dies: int, future: Callable[[], DecodeOracle]
+        self, policy: Policy, host: PolicyHost, num_layers: int, num_dies: int, future: Callable[[], DecodeOracle]
     ) -> None:
-        self._policy, self._ask, self._num_layers, self._num_dies = policy, ask, num_layers, num_dies
-        self._heat_needs, self._caching_needs = needs_of(policy, "prediction"), needs_of(policy, "caching")
-        self._prefetching_needs = needs_of(policy, "prefetching")
-        self._future_of = future
-        if self._heat_needs == "decayed":
-            half_life = getattr(policy.prediction, "half_life", 1.0)
+        self._policy, self._host, self._num_layers, self._num_dies = policy, host, num_layers, num_dies
+        self._future = future
+        prediction = policy.prediction
+        if Signal.DECAYED_TRANSITIONS in prediction.signals:
             what = f"policy {policy.name}: its prediction's half_life"
-            self._half_life = checked_number(half_life, what, above_zero=True)
+            self._half_life = validate_number(prediction.half_life, what, above_zero=True)
         self._full = FullCounters()
-        self._kept: dict[int, Any] = {}  # by layer: transitions of the prefill, or decayed transitions
+        self._prefill: dict[int, IntArray] = {}  # by layer: transitions of the prefill
+        self._decayed: dict[int, FloatArray] = {}  # by layer: decayed transitions
         self._before: dict[int, IntArray] = {}  # by layer: all transitions up to the previous step
-        if self._caching_needs == "expected" and not callable(getattr(policy.prediction, "expected", None)):
+        if Signal.EXPECTED_TOKENS in policy.caching.signals and not prediction.forecasts:
             raise ConfigError(
-                f"policy {policy.name}: its caching asks how much is expected of each expert, which its prediction "
-                "does not tell; give prediction: token_heatmap, or another with a method 'expected'"
+                f"policy {policy.name}: its caching reads the expected tokens of each expert, which its prediction "
+                "does not forecast; give prediction: token_heatmap, or another that forecasts"
             )
 
-    def notes(self, places: Sequence[int]) -> list[str]:
-        """Return notes for the reader; *places* are the indices of the layers run among all MoE layers."""
-        name, notes = self._policy.name, []
-        parts = [part for part in ("prediction", "caching") if needs_of(self._policy, part) == "next"]
+    def notes(self, indices: Sequence[int]) -> list[str]:
+        """Return notes for the reader; *indices* are those of the layers run among all MoE layers."""
+        policy, notes = self._policy, []
+        oracles = {"prediction": policy.prediction.signals & FUTURE, "caching": policy.caching.signals & FUTURE}
+        parts = [part for part, future in oracles.items() if future]
         if parts:
             notes.append(
-                f"{name} is an oracle, no policy (its {' and '.join(parts)}): it sees the decode steps to come, "
+                f"{policy.name} is an oracle, no policy (its {' and '.join(parts)}): it sees the decode steps to come, "
                 "planned as if nobody held copies and experts stayed where they are placed first"
             )
-        if self._heat_needs == "prefill" and not any(heat.any() for heat in self._kept.values()):
-            notes.append(f"{name}: there is no prefill to predict by, so nothing is predicted")
-        notes += self._full.notes(name)
-        if self._prefetching_needs == "layers" and any(after - at != 1 for at, after in pairwise(places)):
-            notes.append(f"{name} prefetches for the next layer that is run, which is not always the model's next")
+        by_prefill = Signal.PREFILL_TRANSITIONS in policy.prediction.signals
+        if by_prefill and not any(counts.any() for counts in self._prefill.values()):
+            notes.append(f"{policy.name}: there is no prefill to predict by, so nothing is predicted")
+        notes += self._full.notes(policy.name)
+        if reads_layer_transitions(policy) and any(after - at != 1 for at, after in pairwise(indices)):
+            notes.append(
+                f"{policy.name} prefetches for the next layer that is run, which is not always the model's next"
+            )
         return notes
 
-    def heat(self, layer_run: LayerTokens) -> IntArray | FloatArray:
-        """Return the prediction's signal, read-only."""
-        shown: IntArray | FloatArray = layer_run.heat
-        if self._heat_needs == "next":
-            shown = self._oracle.next_step(layer_run)
-        elif self._heat_needs == "nothing":
-            shown = np.zeros_like(layer_run.heat)
-        elif self._heat_needs == "prefill":
-            shown = self._of_prefill(layer_run)
-        elif self._heat_needs == "decayed":
-            shown = self._decayed(layer_run)
-        if self._heat_needs in ("pairs", "prefill"):
-            self._full.take(layer_run.layer, shown)
-        view = shown.view()
-        view.flags.writeable = False
-        return view
+    def prediction_view(self, layer_run: LayerTokens, plan: Plan) -> PredictionView:
+        """Return what the prediction is shown of *layer_run* and its *plan*."""
+        values = {signal: _read_only(self._value(signal, layer_run)) for signal in self._policy.prediction.signals}
+        for signal in values.keys() & {Signal.TRANSITIONS, Signal.PREFILL_TRANSITIONS}:
+            self._full.take(layer_run.layer, values[signal])
+        return PredictionView(signals=values, plan=plan, num_experts=len(layer_run.counts), num_dies=self._num_dies)
 
-    def foreseen(self, layer_run: LayerTokens, plan: Plan, heat: IntArray | FloatArray) -> FloatArray | None:
-        """Return the caching rule's signal for the layer's experts, [dies, experts]; None if it needs none."""
-        if self._caching_needs == "nothing":
-            return None
-        if self._caching_needs == "next":
-            return self._oracle.next_use(layer_run)
-        question = self._policy.prediction.expected  # type: ignore[attr-defined]
-        answer = self._ask("prediction", question, heat, plan, self._num_dies)
-        return checked_expected(answer, (self._num_dies, len(layer_run.counts)), self._policy.name)
+    def caching_signals(self, layer_run: LayerTokens, view: PredictionView) -> dict[Signal, FloatArray]:
+        """Return the caching rule's signals for the layer's experts, [dies, experts] each."""
+        values: dict[Signal, FloatArray] = {}
+        if Signal.NEXT_USE in self._policy.caching.signals:
+            values[Signal.NEXT_USE] = self._oracle.next_use(layer_run)
+        if Signal.EXPECTED_TOKENS in self._policy.caching.signals:
+            values[Signal.EXPECTED_TOKENS] = self._host.expected_tokens(view)
+        return values
 
-    def next_layer(self, layer_run: LayerTokens) -> IntArray | FloatArray:
-        """Return the prefetching's signal for the next layer's experts, [experts]."""
-        if self._prefetching_needs == "tokens" or layer_run.next_heat is None:
-            return layer_run.next_seen
-        return followers(layer_run.counts, layer_run.next_heat, layer_run.next_seen)
+    def prefetch_view(self, layer_run: LayerTokens, holders: BoolArray, slots: int) -> PrefetchView:
+        """Return what the prefetching is shown after *layer_run*; *holders* are those of the next layer."""
+        values = {signal: _read_only(self._value(signal, layer_run)) for signal in self._policy.prefetching.signals}
+        return PrefetchView(signals=values, counts=sealed(layer_run.counts), holders=sealed(holders), slots=slots)
+
+    def _value(self, signal: Signal, layer_run: LayerTokens) -> IntArray | FloatArray:
+        """Return the array of *signal* at the start of *layer_run*."""
+        if signal is Signal.NEXT_STEP:
+            return self._oracle.next_step(layer_run)
+        if signal is Signal.PREFILL_TRANSITIONS:
+            return self._of_prefill(layer_run)
+        if signal is Signal.DECAYED_TRANSITIONS:
+            return self._with_decay(layer_run)
+        if signal is Signal.POPULARITY:
+            return layer_run.next_load
+        if signal is Signal.LAYER_TRANSITIONS:
+            assert layer_run.layer_transitions is not None  # the routing source counts them for such a policy
+            return layer_run.layer_transitions
+        return layer_run.transitions
 
     @cached_property
     def _oracle(self) -> DecodeOracle:
-        return self._future_of()
+        return self._future()
 
     def _of_prefill(self, layer_run: LayerTokens) -> IntArray:
         """Return the transitions of the prefill so far, or of all of it in decode; zeros without a prefill."""
         if layer_run.step == 0:
-            self._kept[layer_run.layer] = layer_run.heat.copy()
-        elif layer_run.layer not in self._kept:
-            self._kept[layer_run.layer] = np.zeros_like(layer_run.heat)
-        pairs: IntArray = self._kept[layer_run.layer]
-        return pairs
+            self._prefill[layer_run.layer] = layer_run.transitions.copy()
+        return self._prefill.setdefault(layer_run.layer, np.zeros_like(layer_run.transitions))
 
-    def _decayed(self, layer_run: LayerTokens) -> FloatArray:
+    def _with_decay(self, layer_run: LayerTokens) -> FloatArray:
         """Return the transitions so far; those of n steps ago are weighted by 2^(-n / half-life)."""
-        before, kept = self._before.get(layer_run.layer), self._kept.get(layer_run.layer)
-        if before is None:
-            self._before[layer_run.layer] = layer_run.heat.copy()
-            self._kept[layer_run.layer] = layer_run.heat.astype(np.float64)
+        before, decayed = self._before.get(layer_run.layer), self._decayed.get(layer_run.layer)
+        if before is None or decayed is None:
+            self._before[layer_run.layer] = layer_run.transitions.copy()
+            self._decayed[layer_run.layer] = layer_run.transitions.astype(np.float64)
         else:
-            kept *= 0.5 ** (1.0 / self._half_life)
-            kept += layer_run.heat - before
-            before[:] = layer_run.heat
-        decayed: FloatArray = self._kept[layer_run.layer]
-        return decayed
+            decayed *= 0.5 ** (1.0 / self._half_life)
+            decayed += layer_run.transitions - before
+            before[:] = layer_run.transitions
+        return self._decayed[layer_run.layer]
+
+
+def _read_only(array: IntArray | FloatArray) -> IntArray | FloatArray:
+    """Return a read-only view of *array*, which may be large."""
+    view = array.view()
+    view.flags.writeable = False
+    return view

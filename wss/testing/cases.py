@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from functools import cache
+from functools import cache, partial
 from typing import Literal
 
 import numpy as np
@@ -14,10 +14,14 @@ from wss.config import Experiment
 from wss.hardware import WAFERS as PRESETS
 from wss.hardware import FaultSpec, Wafer
 from wss.models import ModelShape
-from wss.policies import PlacementView, Policy
+from wss.policies import Placement, PlacementView, Policy
 from wss.records import IntArray
-from wss.traces import Replay, RequestRouting
+from wss.serving.routing_stream import RoutingStream
+from wss.serving.scheduler import Schedule
+from wss.traces import RecordedRouting, RequestRouting
 from wss.traces.synthetic.spec import SynthSpec
+from wss.traces.transitions import RoutingCounts
+from wss.workload.request import fixed_batch
 
 BATCH = 2048
 Engine = Literal["auto", "simpy", "compiled"]
@@ -74,7 +78,7 @@ def experiment_of(policy: Policy, wafer: Wafer, model: ModelShape, engine: Engin
     return Experiment(
         model=model,
         wafer=wafer.spec,
-        trace=SynthSpec(requests=8, prompt_max=8),  # gives only the co-activations; layer runs are `replay_of`
+        trace=SynthSpec(requests=8, prompt_max=8),  # gives only the co-activations; layer runs are `stream_of`
         batch=BATCH,
         steps=len(STEPS) - 1,
         layers=(model.moe_layers[0], model.moe_layers[-1]),
@@ -117,7 +121,7 @@ STEPS = (
 
 @cache
 def _requests(num_experts: int, *, prefill: bool) -> list[RequestRouting]:
-    """Return the requests whose replay has the layer runs of `STEPS`; the layers are drawn independently."""
+    """Return the requests with the layer runs of `STEPS`; the layers are drawn independently."""
     model, draws = model_of(num_experts), np.random.default_rng(num_experts)
     steps = STEPS if prefill else STEPS[1:]
     experts = np.empty((BATCH, len(steps), len(model.moe_layers), model.top_k), np.int16)
@@ -139,20 +143,25 @@ def _requests(num_experts: int, *, prefill: bool) -> list[RequestRouting]:
 
 
 @cache
-def replay_of(num_experts: int, *, prefill: bool = True) -> Replay:
+def stream_of(num_experts: int, *, prefill: bool = True) -> RoutingStream:
     """Return the layer runs of the trial: those of `STEPS`, with or without the prefill, which is the first."""
     requests = _requests(num_experts, prefill=prefill)
-    return Replay(requests, BATCH, len(STEPS) - 1, (0, len(model_of(num_experts).moe_layers) - 1), num_experts)
+    lengths = [request.num_prefill for request in requests], [request.num_decode for request in requests]
+    schedule = Schedule("static", fixed_batch(*lengths, BATCH), BATCH, len(STEPS) - 1)
+    layers = (0, len(model_of(num_experts).moe_layers) - 1)
+    counts = partial(RoutingCounts, len(layers), num_experts, transitions=True, layer_transitions=True)
+    source = RecordedRouting(requests, schedule.computed, layers, num_experts)
+    return RoutingStream(schedule, source, counts, num_experts)
 
 
 @dataclass(frozen=True, kw_only=True)
-class Scattered:
+class Scattered(Placement):
     """Every expert on die e mod D and on random others, with up to three replicas per die: covers all layouts."""
 
-    def place(self, history: PlacementView, hops: IntArray) -> IntArray:
+    def place(self, view: PlacementView) -> IntArray:
         """Return the replicas, [layers, experts, dies]."""
-        experts, dies = history.num_experts, len(hops)
-        placed = np.tile(np.arange(experts)[:, None] % dies == np.arange(dies), (history.num_layers, 1, 1))
+        experts, dies = view.num_experts, view.num_dies
+        placed = np.tile(np.arange(experts)[:, None] % dies == np.arange(dies), (view.num_layers, 1, 1))
         draws = np.random.default_rng(experts)
         extra = draws.random(placed.shape) < 0.1
         replicas: IntArray = (placed | extra).astype(np.int64)

@@ -22,8 +22,8 @@ from wss.policies.placement.basic import Contiguous
 from wss.policies.prediction import Never, TokenHeatmap
 from wss.policies.prefetching import NoPrefetch
 from wss.policies.rebalancing import Coming, Every, NoRebalancing
-from wss.serving.placement import RoutingHistory, costs_of, place
-from wss.testing.cases import WAFERS, Scattered, experiment_of, model_of, replay_of, wafer_of, with_room
+from wss.serving.placement import RoutingHistory, costs_of, placement_view
+from wss.testing.cases import WAFERS, Scattered, experiment_of, model_of, stream_of, wafer_of, with_room
 from wss.testing.trial import ContractError, Doubting, at, difference, rows_of
 
 EXPERTS = (40, 384)  # experts per layer of the models
@@ -79,11 +79,12 @@ def check_placement(policy: Policy, wafer: str) -> None:
         room = int((system.usable_hbm - buffers) // model.expert_bytes("fp16"))
         where = f"wafer {wafer}, {len(model.moe_layers)} layers of {num_experts} experts, room for {room} per die"
         with at(where if prefill else f"{where}, no prefill"):
-            seen = RoutingHistory(experiment, partial(replay_of, num_experts, prefill=prefill))
-            placed = place(experiment, system, policy, seen, costs_of(experiment, system), Doubting(policy.name))
+            history = RoutingHistory(experiment, partial(stream_of, num_experts, prefill=prefill))
+            view = placement_view(experiment, system, policy, history, costs_of(experiment, system))
+            placed = Doubting(policy).place(view)
             most = placed.sum(axis=(0, 1))
             if most.max() > room:
-                what = f"puts {most.max()} experts on die {most.argmax()}; keep to history.slots(extra) in each layer"
+                what = f"puts {most.max()} experts on die {most.argmax()}; keep to view.slots(extra) in each layer"
                 raise ConfigError(f"policy {policy.name}: its placement {what}")
 
 

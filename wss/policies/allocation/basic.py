@@ -3,28 +3,18 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Annotated, Literal, Protocol
+from typing import Annotated, Literal
 
 import numpy as np
 from annotated_types import Ge, Le
 
-from wss.errors import CHECKED
 from wss.policies.allocation.algorithm1 import algorithm1
-from wss.policies.allocation.nearest_replica import Nearest
-from wss.policies.balanced.policy import Balanced
+from wss.policies.parts import Allocation
 from wss.policies.replicas import equal_parts
 from wss.policies.views import LayerView
 from wss.records import IntArray, Plan
 
 BLOCK = 50  # tokens
-
-
-class Allocation(Protocol):
-    """Assigns the tokens of one layer run to dies; a pure function of the view."""
-
-    def allocate(self, view: LayerView) -> Plan:
-        """Return tasks that cover every token once, each (expert, die) at most once; no task makes a copy yet."""
-        ...
 
 
 def _plan(view: LayerView, expert: IntArray, die: IntArray, tokens: IntArray, source: IntArray) -> Plan:
@@ -57,26 +47,26 @@ def even_stretches(order: IntArray, counts: IntArray, num_dies: int) -> tuple[In
 
 
 @dataclass(frozen=True, kw_only=True)
-class Home:
+class Home(Allocation):
     """Expert parallelism: every expert is computed at its home, and no weights move."""
 
-    __pydantic_config__ = CHECKED
+    local = True
 
     def allocate(self, view: LayerView) -> Plan:
         """Return one task per expert."""
-        die = view.home[view.order]
+        die = view.primary_die[view.order]
         return _plan(view, view.order, die, view.counts[view.order], die)
 
 
 @dataclass(frozen=True, kw_only=True)
-class Even:
+class Even(Allocation):
     """Expert parallelism with replicas: an expert's tokens split evenly over its replicas, as engines split them.
 
     A die with two replicas of an expert computes two parts of its tokens, as one task. `replicas` defines which
     replicas get the remainder. No weights move.
     """
 
-    __pydantic_config__ = CHECKED
+    local = True
 
     def allocate(self, view: LayerView) -> Plan:
         """Return one task per (expert, holder) with tokens."""
@@ -86,40 +76,40 @@ class Even:
 
 
 @dataclass(frozen=True, kw_only=True)
-class InTurn:
+class InTurn(Allocation):
     """The location-oblivious GPU: whole experts round-robin, the i-th first-seen expert on die (i + offset) mod D.
 
     A die without the expert reads it from its home.
     """
 
-    __pydantic_config__ = CHECKED
+    local = True
 
     offset: Annotated[int, Ge(0), Le(10**6)] = 7
 
     def allocate(self, view: LayerView) -> Plan:
         """Return one task per expert."""
         die = (np.arange(len(view.order)) + self.offset) % view.num_dies
-        return _plan(view, view.order, die, view.counts[view.order], view.home[view.order])
+        return _plan(view, view.order, die, view.counts[view.order], view.primary_die[view.order])
 
 
 @dataclass(frozen=True, kw_only=True)
-class Chunked:
+class Chunked(Allocation):
     """The location-oblivious GPU, split by tokens: all tokens in first-seen expert order, an equal stretch per die.
 
     Of T tokens, die d computes d·T/D to (d+1)·T/D (rounded down) and reads the experts of that stretch from their
     homes.
     """
 
-    __pydantic_config__ = CHECKED
+    local = True
 
     def allocate(self, view: LayerView) -> Plan:
         """Return one task for each expert in each die's stretch."""
         expert, die, tokens = even_stretches(view.order, view.counts, view.num_dies)
-        return _plan(view, expert, die, tokens, view.home[expert])
+        return _plan(view, expert, die, tokens, view.primary_die[expert])
 
 
 @dataclass(frozen=True, kw_only=True)
-class Algorithm1:
+class Algorithm1(Allocation):
     """The paper's placement-aware allocator; see `wss.policies.allocation.algorithm1`.
 
     Parameters
@@ -137,8 +127,6 @@ class Algorithm1:
         the authors' simulator. None: "holders", or "home" under the paper's physics.
     """
 
-    __pydantic_config__ = CHECKED
-
     block: Annotated[int, Ge(1), Le(10**9)] | None = None
     min_candidates: Annotated[int, Ge(1), Le(10**6)] = 5
     radius: Annotated[int, Ge(0), Le(10**6)] = 1
@@ -151,12 +139,12 @@ class Algorithm1:
         costs = view.costs
         centres = view.holders
         if self.near == "home":
-            centres = view.home[:, None] == np.arange(view.num_dies)
+            centres = view.primary_die[:, None] == np.arange(view.num_dies)
             centres.flags.writeable = False  # like the arrays of a view, so that numba compiles the allocator only once
         tasks = algorithm1(
             ascending,
             view.counts,
-            view.home,
+            view.primary_die,
             (view.holders, view.sources, centres),
             view.hops,
             view.transfers,
@@ -168,16 +156,3 @@ class Algorithm1:
         first_seen = np.empty(len(view.counts), np.int64)
         first_seen[view.order] = np.arange(len(view.order))
         return _plan(view, *tasks[np.argsort(first_seen[tasks[:, 0]], kind="stable")].T.copy())
-
-
-FIXED = (Home, Even, Nearest, InTurn, Chunked)  # each die can derive its own part; other rules plan in one place
-
-ALLOCATIONS: dict[str, type[Allocation]] = {
-    "home": Home,
-    "even": Even,
-    "nearest": Nearest,
-    "in_turn": InTurn,
-    "chunked": Chunked,
-    "algorithm1": Algorithm1,
-    "balanced": Balanced,
-}

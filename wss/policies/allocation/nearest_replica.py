@@ -12,13 +12,13 @@ from dataclasses import dataclass
 import numba
 import numpy as np
 
-from wss.errors import CHECKED
+from wss.policies.parts import Allocation
 from wss.policies.views import LayerView
 from wss.records import Plan
 
 
 @dataclass(frozen=True, kw_only=True)
-class Nearest:
+class Nearest(Allocation):
     """Expert parallelism with replicas: each die sends its share of an expert's tokens to the nearest holder, by hops.
 
     Ties go to the holder with the fewest tokens so far in this layer run per replica of the expert, then to the lower
@@ -27,7 +27,7 @@ class Nearest:
     (`sglang/srt/eplb/expert_location.py`, 2025).
     """
 
-    __pydantic_config__ = CHECKED
+    local = True
 
     def allocate(self, view: LayerView) -> Plan:
         """Return one task per (expert, holder) with tokens: experts as first seen, dies by index."""

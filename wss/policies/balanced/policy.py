@@ -8,9 +8,9 @@ from typing import Annotated
 import numpy as np
 from annotated_types import Ge, Le
 
-from wss.errors import CHECKED
 from wss.policies.balanced.surplus import surplus
 from wss.policies.balanced.task_order import reorder
+from wss.policies.parts import Allocation
 from wss.policies.views import LayerView
 from wss.records import FloatArray, IntArray, Plan
 
@@ -18,7 +18,7 @@ ENOUGH = 1.01  # no better order is searched for within this factor of the goal
 
 
 @dataclass(frozen=True, kw_only=True)
-class Balanced:
+class Balanced(Allocation):
     """Whole experts stay where they are held; what a die cannot finish in time moves in whole tiles.
 
     A die runs its tasks alternately from both ends: the one with the most tokens, the one with the fewest, and so on. A
@@ -37,8 +37,6 @@ class Balanced:
     budget
         Maximum tasks to forecast per layer run, over all trials; 0 keeps the initial order.
     """
-
-    __pydantic_config__ = CHECKED
 
     busy: Annotated[float, Ge(0), Le(1)] = 0.8
     late: Annotated[float, Ge(0), Le(1)] = 0.97

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
 
 import numba
 import numpy as np
 
-from wss.errors import CHECKED
+from wss.policies.parts import Placement
 from wss.policies.placement.basic import holders_of
 from wss.policies.placement.packing import heaviest_first
+from wss.policies.signals import Signal
 from wss.policies.views import PlacementView
-from wss.records import BoolArray, IntArray
+from wss.records import BoolArray
 
 
 @numba.njit(cache=True, nogil=True)
@@ -40,18 +40,15 @@ def separate(order, tokens, pairs, num_dies, room):  # type: ignore[no-untyped-d
 
 
 @dataclass(frozen=True, kw_only=True)
-class Separated:
+class Separated(Placement):
     """Most tokens first, each expert to the die whose experts shared the fewest tokens of the prefill with it."""
 
-    __pydantic_config__ = CHECKED
-    needs: ClassVar[str] = "pairs"
+    signals = frozenset({Signal.PREFILL_LOAD, Signal.COACTIVATION})
 
-    def place(self, history: PlacementView, hops: IntArray) -> BoolArray:
+    def place(self, view: PlacementView) -> BoolArray:
         """Return the layout, [layers, experts, dies]; no die holds more than E/D of a layer, rounded up."""
-        size = history.num_experts
-        pairs = np.zeros((history.num_layers, size, size), np.int64) if history.pairs is None else history.pairs
         homes = [
-            separate(heaviest_first(tokens), tokens, own, len(hops), history.share)
-            for tokens, own in zip(history.expected, pairs, strict=True)
+            separate(heaviest_first(tokens), tokens, own, view.num_dies, view.share)
+            for tokens, own in zip(view.expected, view.coactivation, strict=True)
         ]
-        return holders_of(np.array(homes), len(hops))
+        return holders_of(np.array(homes), view.num_dies)

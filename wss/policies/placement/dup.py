@@ -3,24 +3,24 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
 
 import numba
 import numpy as np
 
-from wss.errors import CHECKED
+from wss.policies.parts import Placement
 from wss.policies.placement.basic import Contiguous, Extra
+from wss.policies.signals import Signal
 from wss.policies.views import PlacementView
 from wss.records import BoolArray, IntArray
 
 
-def contiguous_with_room(history: PlacementView, hops: IntArray, extra: int) -> tuple[BoolArray, IntArray]:
+def contiguous_with_space(view: PlacementView, extra: int) -> tuple[BoolArray, IntArray]:
     """Return the contiguous layout, [layers, experts, dies], and the free slots of each die and layer, [layers, dies].
 
     The free slots are at most *extra*.
     """
-    holders = Contiguous().place(history, hops)
-    free: IntArray = np.clip(history.room // history.num_layers - holders.sum(axis=1), 0, extra)
+    holders = Contiguous().place(view)
+    free: IntArray = np.clip(view.capacity // view.num_layers - holders.sum(axis=1), 0, extra)
     return holders, free
 
 
@@ -80,7 +80,7 @@ def duplicate(cost, held, free):  # type: ignore[no-untyped-def]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Dup:
+class Dup(Placement):
     """The paper's Dup: contiguous, and R replicas per die, each of which lowers the largest roofline cost most.
 
     Costs are those of the prefill. The tokens of a replicated expert count as evenly split. All replicas are made, even
@@ -92,15 +92,14 @@ class Dup:
         R: replicas on each die in each layer, limited by free slots.
     """
 
-    __pydantic_config__ = CHECKED
-    needs: ClassVar[str] = "prefill"
+    signals = frozenset({Signal.PREFILL_LOAD})
 
     extra: Extra = 1
 
-    def place(self, history: PlacementView, hops: IntArray) -> BoolArray:
+    def place(self, view: PlacementView) -> BoolArray:
         """Return the layout, [layers, experts, dies]."""
-        holders, free = contiguous_with_room(history, hops, self.extra)
-        parts = np.maximum(np.arange(len(hops) + 1), 1)
-        for layer, tokens in enumerate(history.expected):
-            duplicate(history.seconds(tokens[:, None] / parts), holders[layer], free[layer])
+        holders, free = contiguous_with_space(view, self.extra)
+        parts = np.maximum(np.arange(view.num_dies + 1), 1)
+        for layer, tokens in enumerate(view.expected):
+            duplicate(view.seconds(tokens[:, None] / parts), holders[layer], free[layer])
         return holders

@@ -9,15 +9,17 @@ equal numbers.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Annotated, ClassVar, Literal
+from typing import Annotated, Literal
 
 import numba
 import numpy as np
 from annotated_types import Ge, Le
 
-from wss.errors import CHECKED, ConfigError
+from wss.errors import ConfigError
+from wss.policies.parts import Placement
 from wss.policies.placement.basic import Extra
 from wss.policies.placement.packing import heaviest_first, pack
+from wss.policies.signals import Signal
 from wss.policies.views import PlacementView
 from wss.records import FloatArray, IntArray
 
@@ -65,7 +67,7 @@ def balance(load: FloatArray, num_slots: int, num_groups: int, num_nodes: int, n
 
 
 @dataclass(frozen=True, kw_only=True)
-class Eplb:
+class Eplb(Placement):
     """DeepSeek's EPLB on prefill loads: popular experts replicated, replicas packed evenly, globally or by node.
 
     One die may hold several replicas of one expert. It then computes as many parts of the expert's tokens.
@@ -82,19 +84,18 @@ class Eplb:
         not divide the groups, the form is global, as in DeepSeek's program.
     """
 
-    __pydantic_config__ = CHECKED
-    needs: ClassVar[str] = "prefill"
+    signals = frozenset({Signal.PREFILL_LOAD})
 
     extra: Extra = 1
     nodes: Annotated[int, Ge(1), Le(10**6)] | Literal["columns", "rows"] = 1
     groups: Annotated[int, Ge(1), Le(4096)] | None = field(default=None, metadata={"option": True})
 
     @property
-    def dies_alike(self) -> bool:
+    def dies_interchangeable(self) -> bool:
         """Whether the dies of its layout may be renumbered: not if dies form nodes."""
         return self.nodes == 1
 
-    def place(self, history: PlacementView, hops: IntArray) -> IntArray:
+    def place(self, view: PlacementView) -> IntArray:
         """Return the replicas on each die, [layers, experts, dies].
 
         Raises
@@ -102,16 +103,16 @@ class Eplb:
         ConfigError
             If the dies do not form such nodes, or the experts such groups.
         """
-        dies, num_nodes = self._nodes(history.coordinates)
-        groups = history.groups if self.groups is None else self.groups
-        if num_nodes > 1 and history.num_experts % groups:
+        dies, num_nodes = self._nodes(view.coordinates)
+        groups = view.groups if self.groups is None else self.groups
+        if num_nodes > 1 and view.num_experts % groups:
             raise ConfigError(
-                f"eplb: {history.num_experts} experts cannot be split into {groups} equal groups; "
+                f"eplb: {view.num_experts} experts cannot be split into {groups} equal groups; "
                 "give groups that divide the experts, or nodes: 1"
             )
         if num_nodes == 1 or groups % num_nodes:
-            groups, num_nodes, dies = 1, 1, np.arange(history.num_dies)
-        return self.spread(history.expected, history.slots(self.extra), groups, num_nodes, dies)
+            groups, num_nodes, dies = 1, 1, np.arange(view.num_dies)
+        return self.spread(view.expected, view.slots(self.extra), groups, num_nodes, dies)
 
     def note(self, coordinates: IntArray, own_groups: int) -> str | None:
         """Return a note if nodes are configured but do not divide the groups, so the form is global; otherwise None."""

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
 
 import numba
 import numpy as np
 
-from wss.errors import CHECKED
+from wss.policies.parts import Placement
 from wss.policies.placement.basic import Extra
-from wss.policies.placement.dup import contiguous_with_room
+from wss.policies.placement.dup import contiguous_with_space
+from wss.policies.signals import Signal
 from wss.policies.views import PlacementView
-from wss.records import BoolArray, IntArray
+from wss.records import BoolArray
 
 
 @numba.njit(cache=True, nogil=True)
@@ -54,7 +54,7 @@ def bring_near(tokens, held, free, hops):  # type: ignore[no-untyped-def]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Near:
+class Near(Placement):
     """Contiguous, and replicas where they save the most expected byte-hops if any die may read any expert.
 
     Parameters
@@ -63,14 +63,13 @@ class Near:
         Replicas on each die in each layer, limited by free slots.
     """
 
-    __pydantic_config__ = CHECKED
-    needs: ClassVar[str] = "prefill"
+    signals = frozenset({Signal.PREFILL_LOAD})
 
     extra: Extra = 1
 
-    def place(self, history: PlacementView, hops: IntArray) -> BoolArray:
+    def place(self, view: PlacementView) -> BoolArray:
         """Return the layout, [layers, experts, dies]."""
-        holders, free = contiguous_with_room(history, hops, self.extra)
-        for layer, tokens in enumerate(history.expected):
-            bring_near(tokens, holders[layer], free[layer], hops)
+        holders, free = contiguous_with_space(view, self.extra)
+        for layer, tokens in enumerate(view.expected):
+            bring_near(tokens, holders[layer], free[layer], view.hops)
         return holders

@@ -11,8 +11,9 @@ from pathlib import Path
 
 import numpy as np
 
-from wss.errors import CHECKED, ConfigError
+from wss.errors import ConfigError
 from wss.files import json_text
+from wss.policies.parts import Placement
 from wss.policies.placement.basic import Extra
 from wss.policies.placement.eplb import Eplb
 from wss.policies.placement.layout_engines import EMPTY, Target
@@ -29,7 +30,7 @@ RIGHT = "give a layout, or loads, of this model on this wafer"
 
 
 @dataclass(frozen=True, kw_only=True)
-class LayoutFile:
+class LayoutFile(Placement):
     """A layout from a file, in any form that `layout_formats` reads; or EPLB's layout for a file of loads.
 
     Parameters
@@ -41,12 +42,10 @@ class LayoutFile:
         itself.
     """
 
-    __pydantic_config__ = CHECKED
-
     path: str
     extra: Extra | None = None
 
-    def place(self, history: PlacementView, hops: IntArray) -> IntArray:
+    def place(self, view: PlacementView) -> IntArray:
         """Return the replicas on each die, [layers, experts, dies].
 
         Raises
@@ -54,15 +53,15 @@ class LayoutFile:
         WssError
             If the file cannot be read, or does not match the model and the wafer.
         """
-        placed, loads = self._read(history)
+        placed, loads = self._read(view)
         if placed is not None:
             return placed
         known = np.where(loads.sum(axis=1, keepdims=True) > 0, loads, 1.0)
-        return Eplb.spread(known, history.slots(1 if self.extra is None else self.extra), 1, 1, np.arange(len(hops)))
+        return Eplb.spread(known, view.slots(1 if self.extra is None else self.extra), 1, 1, np.arange(view.num_dies))
 
-    def loads(self, history: PlacementView) -> FloatArray | None:
+    def loads(self, view: PlacementView) -> FloatArray | None:
         """Return the loads in the file, [layers, experts]; None if it holds a layout. Raises as `place` does."""
-        placed, loads = self._read(history)
+        placed, loads = self._read(view)
         return None if placed is not None else loads
 
     def notes(self, target: Target) -> list[str]:
@@ -76,11 +75,11 @@ class LayoutFile:
         notes = [dump.dense_note(target.layers, target.num_layers) for dump in dumps]
         return [f"{path.name}: {note}" for note in notes if note]
 
-    def _read(self, history: PlacementView) -> tuple[IntArray | None, FloatArray]:
+    def _read(self, view: PlacementView) -> tuple[IntArray | None, FloatArray]:
         """Return the layout in the file and zero loads, or None and the loads in the file."""
         path = Path(self.path)
         content = read_content(path)
-        target = Target(history.layers, history.num_model_layers, history.num_experts, history.num_dies)
+        target = Target(view.layers, view.num_model_layers, view.num_experts, view.num_dies)
         loads: FloatArray = np.zeros((len(target.layers), target.experts))
         try:
             slots = slots_of(content, target)

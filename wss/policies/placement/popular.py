@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
 
-from wss.errors import CHECKED
+from wss.policies.parts import Placement
 from wss.policies.placement.basic import Extra
-from wss.policies.placement.dup import contiguous_with_room
+from wss.policies.placement.dup import contiguous_with_space
 from wss.policies.placement.packing import heaviest_first
+from wss.policies.signals import Signal
 from wss.policies.views import PlacementView
-from wss.records import BoolArray, IntArray
+from wss.records import BoolArray
 
 
 @dataclass(frozen=True, kw_only=True)
-class PopularEverywhere:
+class PopularEverywhere(Placement):
     """Contiguous, and replicas on every die of the experts of each layer that had the most tokens in the prefill.
 
     Parameters
@@ -23,15 +23,14 @@ class PopularEverywhere:
         Number of experts replicated, limited by free slots.
     """
 
-    __pydantic_config__ = CHECKED
-    needs: ClassVar[str] = "prefill"
+    signals = frozenset({Signal.PREFILL_LOAD})
 
     extra: Extra = 1
 
-    def place(self, history: PlacementView, hops: IntArray) -> BoolArray:
+    def place(self, view: PlacementView) -> BoolArray:
         """Return the layout, [layers, experts, dies]."""
-        holders, free = contiguous_with_room(history, hops, self.extra)
-        for layer, tokens in enumerate(history.expected):
+        holders, free = contiguous_with_space(view, self.extra)
+        for layer, tokens in enumerate(view.expected):
             for rank, expert in enumerate(heaviest_first(tokens)[: self.extra]):
                 holders[layer, expert] |= rank < free[layer]
         return holders
