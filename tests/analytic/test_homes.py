@@ -42,7 +42,7 @@ def test_idle_time_moves_no_more_than_is_left(seed):
 
 @pytest.mark.parametrize("seed", range(8))
 def test_an_expert_is_always_somewhere_and_no_die_ever_too_full(seed):
-    """Random layouts, room for few, copies beside them, moves that complete in any order: the map keeps its promises."""
+    """Random layouts, few free bytes, copies beside them, moves that end in any order: the map keeps its promises."""
     draws = np.random.default_rng(seed)
     layers, experts, dies = 3, 10, 4
 

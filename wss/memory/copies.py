@@ -35,7 +35,7 @@ class ExpertCopies:
         self._last_use: IntArray = np.full((dies, layers * experts), -1, np.int64)
         self._uses: IntArray = np.zeros((dies, layers * experts), np.int64)
         self._signals: dict[Signal, FloatArray] = {s: np.zeros((dies, layers * experts)) for s in rule.signals}
-        self._kept: list[IntArray] = [np.zeros(0, np.int64)] * dies  # per die: its copies' indices, ascending
+        self._resident: list[IntArray] = [np.zeros(0, np.int64)] * dies  # per die: its copies' indices, ascending
         self._holds: BoolArray = placed.copy()
         self._layer_run = 0
         self._slots: IntArray = budget.fitting_copies()
@@ -57,8 +57,8 @@ class ExpertCopies:
         self._placed[layer] = placed
         for die in np.flatnonzero(freed.any(axis=0)).tolist():
             self._last_use[die, layer * len(placed) + np.flatnonzero(freed[:, die])] = -1
-            self._kept[die] = self._kept[die][self._last_use[die, self._kept[die]] >= 0]
-            self.budget.copies[die] = len(self._kept[die])
+            self._resident[die] = self._resident[die][self._last_use[die, self._resident[die]] >= 0]
+            self.budget.copies[die] = len(self._resident[die])
         self._slots = self.budget.fitting_copies()
         for die in np.flatnonzero(self.budget.copies > self._slots).tolist():
             self._choose(die, np.zeros(0, np.int64))
@@ -120,7 +120,7 @@ class ExpertCopies:
         """Add copies of the experts with indices *experts* to *die*, used now."""
         self._last_use[die, experts] = self._layer_run
         self._holds.reshape(-1, self._placed.shape[2])[experts, die] = True
-        self._kept[die] = np.sort(np.concatenate([self._kept[die], experts]))
+        self._resident[die] = np.sort(np.concatenate([self._resident[die], experts]))
         self.budget.copies[die] += len(experts)
 
     def _choose(self, die: int, new: IntArray) -> BoolArray:
@@ -129,8 +129,8 @@ class ExpertCopies:
         short = int(self.budget.copies[die] + len(new) - self._slots[die])
         if short <= 0:
             return admitted
-        kept, ages = self._kept[die], self._last_use[die]
-        may_go = kept[ages[kept] < self._layer_run] if self._rule.pins_reads else kept
+        resident, ages = self._resident[die], self._last_use[die]
+        may_go = resident[ages[resident] < self._layer_run] if self._rule.pins_reads else resident
         candidates = np.concatenate([may_go, new[::-1]])
         count = min(short, len(candidates))
         stays = np.ones(len(candidates), np.bool_)
@@ -154,9 +154,9 @@ class ExpertCopies:
 
     def _drop(self, die: int, gone: IntArray) -> None:
         """Remove the copies with indices *gone* from *die*."""
-        ages, kept = self._last_use[die], self._kept[die]
+        ages, resident = self._last_use[die], self._resident[die]
         ages[gone] = -1
         self._holds.reshape(-1, self._placed.shape[2])[gone, die] = False
-        self._kept[die] = kept[ages[kept] >= 0]
+        self._resident[die] = resident[ages[resident] >= 0]
         self.budget.copies[die] -= len(gone)
         self.evictions += len(gone)

@@ -55,12 +55,12 @@ class HbmBudget:
 
     @property
     def used(self) -> FloatArray:
-        """Bytes of all that lies there, [dies]."""
+        """Bytes of experts, copies and buffers, [dies]."""
         used: FloatArray = self.experts + self.copies * self.expert_bytes + self.buffers
         return used
 
     def reserve_experts(self, number: IntArray) -> None:
-        """Take room for *number* experts on each die, [dies], or release it where *number* is negative."""
+        """Reserve bytes for *number* experts on each die, [dies], or release them where *number* is negative."""
         self._beside_experts = self._beside_experts - number * self.expert_bytes
 
     def fitting_experts(self, spare: float) -> FloatArray:
@@ -70,10 +70,10 @@ class HbmBudget:
 
     def fitting_copies(self) -> IntArray:
         """Return how many copies fit in all beside experts and buffers, [dies]; negative where buffers do not fit."""
-        room = self._beside_experts - self.buffers
+        free = self._beside_experts - self.buffers
         if self._copy_reserve is not None:
-            room = np.where(room >= 0, self._copy_reserve, room)
-        fitting: IntArray = np.floor(room / self.expert_bytes).astype(np.int64)
+            free = np.where(free >= 0, self._copy_reserve, free)
+        fitting: IntArray = np.floor(free / self.expert_bytes).astype(np.int64)
         return fitting
 
 

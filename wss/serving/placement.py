@@ -33,12 +33,12 @@ class RoutingHistory:
     ----------
     experiment
         The experiment, with its sample of layers drawn.
-    replayed
-        Replays the batch; None for zero counts, when placements are only checked.
+    open_source
+        Opens the routing of the batch; None for zero counts, when placements are only checked.
     """
 
-    def __init__(self, experiment: Experiment, replayed: Callable[[], RoutingSource] | None) -> None:
-        self._experiment, self._replayed = experiment, replayed
+    def __init__(self, experiment: Experiment, open_source: Callable[[], RoutingSource] | None) -> None:
+        self._experiment, self._open_source = experiment, open_source
         self._loads: dict[LoadHistorySpec, LoadHistory] = {}
 
     def served_before(self, history: LoadHistorySpec, policy: str) -> LoadHistory:
@@ -59,8 +59,8 @@ class RoutingHistory:
     @cached_property
     def layer_runs(self) -> list[LayerTokens]:
         """All layer runs of the run, for oracles only; without transitions."""
-        assert self._replayed is not None
-        return list(self._replayed().layer_runs())
+        assert self._open_source is not None
+        return list(self._open_source().layer_runs())
 
     @property
     def _nothing(self) -> IntArray:
@@ -77,9 +77,9 @@ class RoutingHistory:
     def _counted(self, *, decode: bool) -> IntArray:
         """Return the tokens of each expert in the prefill, or in the decode steps, [all MoE layers, experts]."""
         load, indices = self._nothing, layer_indices(self._experiment)
-        if self._replayed is None:
+        if self._open_source is None:
             return load
-        for layer_run in self._replayed().layer_runs():
+        for layer_run in self._open_source().layer_runs():
             if layer_run.step > 0 and not decode:
                 break
             if (layer_run.step > 0) == decode:
@@ -90,7 +90,7 @@ class RoutingHistory:
     def _pairs(self) -> IntArray:
         experiment, model, indices = self._experiment, self._experiment.model, layer_indices(self._experiment)
         pairs = np.zeros((len(model.moe_layers), model.num_experts, model.num_experts), np.int64)
-        if self._replayed is None:
+        if self._open_source is None:
             return pairs
         if isinstance(experiment.trace, TraceFile):
             first = read_batch(experiment, experiment.trace)[1][: experiment.batch]
