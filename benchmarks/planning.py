@@ -26,7 +26,7 @@ def costs(policies: list[str], batch: int) -> dict[str, dict]:
     """Return what planning took in a run of *policies*, by policy."""
     settings = [f"policies=[{', '.join(policies)}]", f"baseline={policies[0]}", f"batch={batch}", "steps=2"]
     experiment = load(CONFIG, [*settings, f"trace.synth.requests={batch}", "layers=[3, 30, 60]"])
-    return run(experiment).summary["provenance"]["times"]["planning"]
+    return run(experiment).to_dict()["provenance"]["times"]["planning"]
 
 
 def main(policies: list[str]) -> None:

@@ -18,11 +18,14 @@ from pathlib import Path
 
 import numpy as np
 
+from wss.config import load
+from wss.execution.routing import open_routing
 from wss.models import MODELS
-from wss.traces import CountedReplay, TraceReader, write_trace
+from wss.traces import TraceReader, write_trace
 from wss.traces.importers import open_paper_json
 from wss.traces.synthetic.spec import SYNTHS, synth_meta, synthesise
 
+ROOT = Path(__file__).resolve().parents[1]
 MODEL, SPEC = MODELS["deepseek_v3"], replace(SYNTHS["deepseek_v3"], requests=512)
 
 
@@ -72,9 +75,12 @@ def main(folder: Path | None) -> None:
         took_reading = cpu_s(read)
         print(f"reading     {ids / took_reading / 1e6:8.1f} M expert ids/s")
 
+        settings = [f"trace={{path: '{path}'}}", "batch=512", f"steps={SPEC.decode_tokens}"]
+        experiment = load(ROOT / "configs" / "deepseek_v3.yaml", settings)
+
         def count() -> None:
-            with TraceReader(path) as reader:
-                CountedReplay(reader.requests(), 512, 512, SPEC.decode_tokens, range(58), 256)
+            for _ in open_routing(experiment).layer_runs():
+                pass
 
         took = cpu_s(count)
         print(f"counting    {ids / took / 1e6:8.1f} M expert ids/s     from Parquet to counts of every (step, layer)")

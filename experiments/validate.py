@@ -103,7 +103,7 @@ def artifact_table(folder: Path) -> list[str]:
                     policies = sorted({*found, "base"})
                     settings = [f"wafer={wafer}", f"batch={batch}", f"trace.path={trace}", f"policies={policies}"]
                     config = ROOT / "configs/llama4_maverick.yaml"
-                    ours = run(load(config, [*settings, "physics=paper", "steps=15"])).summary["runs"]
+                    ours = run(load(config, [*settings, "physics=paper", "steps=15"])).to_dict()["runs"]
                     lines += [_artifact_row(found[r["policy"]], r, wafer) for r in ours if r["policy"] in found]
     return lines
 

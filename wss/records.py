@@ -1,9 +1,9 @@
-"""Records passed between packages: the plan of a layer run, and the result of running it."""
+"""Records passed between packages: the plan of a layer run, the result of running it, and who takes both."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Any, NamedTuple
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -18,6 +18,32 @@ class Routed(NamedTuple):
 
     experts: npt.NDArray[Any]
     times: IntArray
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Batch:
+    """One step of a model: which tokens of which requests it computes; all arrays are [slots], one slot a request.
+
+    Attributes
+    ----------
+    step
+        Its index. Step 0 is the prefill of the requests that are there at the start.
+    request
+        The number of each request, each once.
+    context, new_tokens
+        Tokens of the request that were computed before, and those that this step computes.
+    is_prefill
+        Whether the new tokens belong to the prompt.
+    multiplicity
+        How many equal requests the slot stands for.
+    """
+
+    step: int
+    request: IntArray
+    context: IntArray
+    new_tokens: IntArray
+    is_prefill: BoolArray
+    multiplicity: IntArray
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -173,3 +199,121 @@ class LayerRow:
     combine_s: float = 0.0
     activation_bytes: float = 0.0
     planning_s: float = 0.0
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class WeightLocations:
+    """Locations of a layer's weights when its layer run begins.
+
+    Attributes
+    ----------
+    holders
+        Which dies hold each expert in their HBM, as a replica or a copy, [experts, dies].
+    cached
+        Which experts are in any LLC, [experts].
+    """
+
+    holders: BoolArray
+    cached: BoolArray
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class LayerRecord:
+    """One layer run, as it was planned and as it went.
+
+    Attributes
+    ----------
+    step, layer
+        The step, 0 for prefill, and the absolute layer.
+    counts
+        Tokens per expert, [experts].
+    plan, compute
+        Its tasks, and the seconds that each computes, [tasks].
+    run, exchanged
+        The result of running it, and of its all-to-all, if this is modelled.
+    where
+        Locations of the experts' weights when it began.
+    planned
+        Seconds that it waited for its plan.
+    evictions, hbm_used
+        Copies evicted, and bytes in the fullest HBM: experts, copies and activation buffers.
+    """
+
+    step: int
+    layer: int
+    counts: IntArray
+    plan: Plan
+    compute: FloatArray
+    run: LayerRun
+    where: WeightLocations
+    exchanged: Exchanged | None = None
+    planned: float = 0.0
+    evictions: int = 0
+    hbm_used: float
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class MoveRecord:
+    """Migrations of one layer.
+
+    Attributes
+    ----------
+    step, layer
+        The step that waited for them or during which they went on, and the absolute layer.
+    plan
+        The moves, as reads that are kept.
+    run
+        The result of running them while nothing else ran; None if they went on in the background.
+    moved, complete
+        In the background: bytes moved, and which moves ended, [moves].
+    evictions, hbm_used
+        As in `LayerRecord`.
+    """
+
+    step: int
+    layer: int
+    plan: Plan
+    run: LayerRun | None = None
+    moved: FloatArray = field(default_factory=lambda: np.zeros(0))
+    complete: BoolArray = field(default_factory=lambda: np.zeros(0, np.bool_))
+    evictions: int = 0
+    hbm_used: float
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class LinkLoad:
+    """Bytes of weights, read requests and activations over each link, and seconds in which it was busy, [links]."""
+
+    data: FloatArray
+    request: FloatArray
+    busy: FloatArray
+    activation: FloatArray | float = 0.0
+
+    @property
+    def total(self) -> FloatArray:
+        """All bytes over each link, [links]."""
+        return self.data + self.request + self.activation
+
+
+class Recorder(Protocol):
+    """Takes all that is run under one policy, in order.
+
+    Attributes
+    ----------
+    policy
+        Name of the policy.
+    rebalances
+        Number of rebalances so far; None if the policy does not rebalance.
+    """
+
+    policy: str
+    rebalances: int | None
+
+    def layer_run(self, record: LayerRecord) -> None:
+        """Take a layer run: its tasks, dies and links."""
+
+    def migration(self, record: MoveRecord) -> None:
+        """Take migrations of one layer."""
+
+    def row(self, row: LayerRow, links: LinkLoad, compute: FloatArray) -> None:
+        """Take a finished row, its bytes over links, and the seconds that each die computed, [dies]."""

@@ -20,7 +20,7 @@ def main(steps: int = 16, sizes: tuple[int, ...] = (80, 160, 320, 1280)) -> None
     for size in sizes:
         settings = [f"wafer.die.hbm.size={size} GB", f"steps={steps}", "policies=[base, pred, allo_pred]"]
         experiment = load(CONFIG, settings)
-        runs = {r["policy"]: r for r in run(experiment).summary["runs"]}
+        runs = {r["policy"]: r for r in run(experiment).to_dict()["runs"]}
         model = experiment.model
         room = 0.9 * size * 1e9 - model.weight_bytes("fp16") / 25
         share = room / model.weight_bytes("fp16")

@@ -20,7 +20,7 @@ from wss.config import Experiment
 from wss.config.sweep_file import load_sweep
 from wss.execution import run
 from wss.execution.layers import draw_layers
-from wss.execution.runner import replay_of
+from wss.execution.routing import open_routing
 from wss.metrics import Ledger
 from wss.report.markdown import table
 from wss.report.sweep_folder import read_sweep
@@ -82,7 +82,7 @@ def payback() -> None:
 
 def waited_and_saved(experiment: Experiment) -> tuple[float, float]:
     """Return, estimated for all layers, the seconds of the rebalancing, and what a step takes less after it."""
-    _, sample = draw_layers(experiment, lambda every: replay_of(every, [])[1])
+    _, sample = draw_layers(experiment, open_routing)
     assert sample is not None
     ledgers = {ledger.policy: ledger for ledger in run(experiment).ledgers}
 

@@ -27,7 +27,7 @@ def main(yields: tuple[float, ...] = (1.0, 0.96, 0.92, 0.88, 0.8), seeds: int = 
             except (ConfigError, CapacityError) as error:
                 print(f"{die_yield:5.2f}  {seed:4d}  refused: {error.faults[0][-90:]}")
                 continue
-            runs = {r["policy"]: r for r in result.summary["runs"]}
+            runs = {r["policy"]: r for r in result.to_dict()["runs"]}
             cells = [f"{1e3 * runs[p]['step_time_mean_s']:7.2f} ms {runs[p]['speedup']:5.2f}x" for p in POLICIES]
             print(f"{die_yield:5.2f}  {seed:4d}  {result.wafer.num_dies:4d}   " + "   ".join(cells))
 

@@ -34,7 +34,7 @@ def measured(settings: Sequence[str]) -> dict[str, Bytes]:
     found = {}
     for physics in PHYSICS:
         experiment = load(ROOT / "configs" / "qwen3_235b.yaml", [*SETTING, f"physics={physics}", *settings])
-        runs = {own["policy"]: own for own in run(experiment).summary["runs"]}
+        runs = {own["policy"]: own for own in run(experiment).to_dict()["runs"]}
         found[physics] = {name: {kind: runs[name][key] for kind, key in KINDS.items()} for name in POLICIES}
     return found
 

@@ -57,7 +57,7 @@ def measured(settings: Sequence[str], batches: Sequence[int]) -> Iterator[Row]:
                 own += ["policies=[allo_pred]", "baseline=allo_pred", *settings]
                 experiment = load(ROOT / "configs" / f"{model}.yaml", own)
                 found = run(experiment)
-                (figures,), rows = found.summary["runs"], found.ledgers[0].decode
+                (figures,), rows = found.to_dict()["runs"], found.ledgers[0].decode
                 layer_runs = len(experiment.model.moe_layers) * max(row.step for row in rows)
                 yield {
                     "physics": physics,

@@ -25,10 +25,10 @@ from wss import hardware
 from wss.config import Experiment, load
 from wss.engine.paper.chains_compiled import compiled_paper_layer
 from wss.engine.paper.machine import SHARES, Machine, Memories
-from wss.execution.runner import build_routing_history, replay_of
+from wss.execution.routing import build_routing_history, open_stream
 from wss.files import json_text
 from wss.metrics import Ledger
-from wss.records import FloatArray, LayerRun, Plan
+from wss.records import FloatArray, LayerRecord, Plan
 from wss.report.markdown import table
 from wss.serving.moe_layer import MoeLayerExecutor
 
@@ -68,12 +68,12 @@ class TimedLedger(Ledger):
         super().__init__(policy, experiment.model, wafer.achieving(gemm.hbm_share()), "fp16", gemm)
         self._machine, self.times = unlinked(experiment, wafer.num_dies), Times()
 
-    def enter(self, step: int, layer: int, counts: Any, plan: Plan, compute: Any, run: LayerRun, **more: Any) -> None:
-        """Enter the layer run, and in decode both times of every GPU."""
-        super().enter(step, layer, counts, plan, compute, run, **more)
-        if step > 0:
-            self.times.wss.append(run.die_end)
-            self.times.paper.append(die_times(self._machine, plan))
+    def layer_run(self, record: LayerRecord) -> None:
+        """Record the layer run, and in decode both times of every GPU."""
+        super().layer_run(record)
+        if record.step > 0:
+            self.times.wss.append(record.run.die_end)
+            self.times.paper.append(die_times(self._machine, record.plan))
 
 
 def unlinked(experiment: Experiment, gpus: int) -> Machine:
@@ -110,10 +110,8 @@ def timed(experiment: Experiment) -> dict[str, Times]:
     """Run *experiment* and return the times of all GPUs by policy."""
     wafer, seen = hardware.build(experiment.wafer), build_routing_history(experiment)
     ledgers = {policy.name: TimedLedger(experiment, policy.name, wafer) for policy in experiment.policies}
-    sites = [MoeLayerExecutor(experiment, wafer, policy, seen) for policy in experiment.policies]
-    for site in sites:
-        site.ledger = ledgers[site.ledger.policy]
-    for layer_run in replay_of(experiment, experiment.policies)[1].layer_runs():
+    sites = [MoeLayerExecutor(experiment, wafer, each, seen, ledgers[each.name]) for each in experiment.policies]
+    for layer_run in open_stream(experiment, experiment.policies)[1].layer_runs():
         for site in sites:
             site.run(layer_run)
     return {name: ledger.times for name, ledger in ledgers.items()}

@@ -31,7 +31,7 @@ def main(num_layers: int = 6) -> None:
         layers = [moe[i * (len(moe) - 1) // (num_layers - 1)] for i in range(num_layers)]
         for network, settings in NETWORKS.items():
             experiment = load(path, [f"precision={precision}", "steps=2", f"layers={layers}", *settings])
-            runs = {r["policy"]: r for r in run(experiment).summary["runs"]}
+            runs = {r["policy"]: r for r in run(experiment).to_dict()["runs"]}
             speedups = "  ".join(f"{runs[p]['speedup']:8.2f}x" for p in POLICIES)
             print(f"{model:16} {network:21} {1e3 * runs['base']['step_time_mean_s']:6.2f} ms  {speedups}", flush=True)
 

@@ -69,7 +69,7 @@ def gains(config: str, settings: list[str], policies: list[Any], share: float | 
     path = CONFIGS / f"{config}.yaml"
     if share is not None:
         settings.append(roomy(load(path, settings), share))
-    return {r["policy"]: r for r in run(load(path, settings)).summary["runs"]}
+    return {r["policy"]: r for r in run(load(path, settings)).to_dict()["runs"]}
 
 
 def show(title: str, runs: dict[str, Any], baseline: str) -> None:

@@ -24,7 +24,8 @@ from wss import hardware
 from wss.config import Experiment, load
 from wss.config.experiment import DrawnLayers
 from wss.execution.layers import skew_of
-from wss.execution.runner import build_executors, build_routing_history, replay_of
+from wss.execution.routing import build_routing_history, open_routing, open_stream
+from wss.execution.runner import build_executors
 from wss.metrics.sampling import Sample, draw
 from wss.policies.prediction import Never
 from wss.records import FloatArray
@@ -49,15 +50,15 @@ def times_of(experiment: Experiment) -> Times:
     """Run *experiment*, its layers as they are given, and return the times of each policy's layers."""
     wafer, policies = hardware.build(experiment.wafer, experiment.faults), list(experiment.policies)
     sites = build_executors(experiment, wafer, policies, build_routing_history(experiment))
-    for layer_run in replay_of(experiment, policies)[1].layer_runs():
+    for layer_run in open_stream(experiment, policies)[1].layer_runs():
         for site in sites:
             site.run(layer_run)
     found = {}
     for site in sites:
         by_layer = dict.fromkeys(experiment.layers_run, 0.0)
-        for row in site.ledger.decode:
+        for row in site.recorder.decode:
             by_layer[row.layer] += row.time_s
-        found[site.ledger.policy] = np.array(list(by_layer.values()))
+        found[site.recorder.policy] = np.array(list(by_layer.values()))
     return found
 
 
@@ -81,7 +82,7 @@ def before(sample: Sample, above: FloatArray, below: FloatArray) -> tuple[float,
 def cover(experiment: Experiment, draws: int) -> list[list[str]]:
     """Return a row for each policy: how many speedups over the baseline were covered, and half the mean width."""
     layers = experiment.model.moe_layers
-    whole, skew = times_of(experiment), skew_of(experiment, lambda every: replay_of(every, [])[1])
+    whole, skew = times_of(experiment), skew_of(experiment, open_routing)
     copying = tuple(policy for policy in experiment.policies if not isinstance(policy.prediction, Never))
     names = [policy.name for policy in experiment.policies if policy.name != experiment.baseline]
     covered = {name: [0, 0] for name in names}

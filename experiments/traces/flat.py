@@ -44,7 +44,7 @@ def gain(settings: list[str], batch: int, more: list[str], policy: str) -> float
     trace = ", ".join(setting.replace("=", ": ") for setting in settings)
     made = f"trace={{synth: {{{trace}, requests: {batch}}}}}"
     result = run(load(CONFIG, [made, f"batch={batch}", f"policies=[ep, {policy}]", "baseline=ep", *more]))
-    (found,) = (row for row in result.summary["runs"] if row["policy"] == policy)
+    (found,) = (row for row in result.to_dict()["runs"] if row["policy"] == policy)
     return float(found.get("estimate", found)["speedup"])
 
 

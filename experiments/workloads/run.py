@@ -20,7 +20,7 @@ from typing import Any
 
 from wss.config import load
 from wss.execution import run
-from wss.execution.runner import replay_of
+from wss.execution.routing import open_routing
 from wss.report.markdown import table
 from wss.traces.merge import join
 
@@ -63,7 +63,7 @@ def policies_of(histories: dict[str, str]) -> str:
 def times_of(model: str, settings: Iterable[str], histories: dict[str, str]) -> Times:
     """Return decode times, estimates for all layers where they are sampled."""
     common = ["baseline=ep", policies_of(histories), *settings]
-    runs = run(load(CONFIGS / f"{model}.yaml", common)).summary["runs"]
+    runs = run(load(CONFIGS / f"{model}.yaml", common)).to_dict()["runs"]
     times: Times = {}
     for figures in runs:
         placement, _, history = figures["policy"].partition(" by ")
@@ -202,9 +202,8 @@ def _per_token(model: str, settings: Iterable[str], histories: dict[str, str]) -
     """Return seconds a decode token by history, with EPLB."""
     made = ", ".join(f"{{name: {name}, preset: eplb, history: {at}}}" for name, at in histories.items())
     experiment = load(CONFIGS / f"{model}.yaml", ["baseline=ep", f"policies=[ep, {made}]", *settings])
-    replay = replay_of(experiment, [])[1]
-    tokens = sum(replay.tokens(step) for step in range(1, replay.steps + 1))
-    runs = run(experiment).summary["runs"]
+    tokens = open_routing(experiment).schedule.decode_tokens
+    runs = run(experiment).to_dict()["runs"]
     return {figures["policy"]: figures["decode_time_s"] / tokens for figures in runs if figures["policy"] != "ep"}
 
 

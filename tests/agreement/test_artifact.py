@@ -13,8 +13,9 @@ from wss.engine.paper.chains_compiled import compiled_paper_layer
 from wss.engine.paper.machine import Machine, Memories
 from wss.engine.paper.queues import Circuit
 from wss.errors import ConfigError
-from wss.execution import run, runner
-from wss.traces import SynthReplay, TraceReader, write_trace
+from wss.execution import routing, run
+from wss.traces import TraceReader, write_trace
+from wss.traces.transitions import RoutingCounts
 
 CONFIG = ROOT / "configs" / "llama4_maverick.yaml"
 ARTIFACT = ["physics=paper", "layers=all"]
@@ -50,7 +51,7 @@ def test_it_agrees_with_the_papers_simulator(trace, wafer, batch):
         pytest.skip("no reference for this wafer and batch here")
     policies = sorted({r["policy"] for r in found} | {"base"})
     settings = [f"wafer={wafer}", f"batch={batch}", f"trace.path={trace}", "steps=15", f"policies={policies}"]
-    ours = {r["policy"]: r for r in run(load(CONFIG, [*ARTIFACT, *settings])).summary["runs"]}
+    ours = {r["policy"]: r for r in run(load(CONFIG, [*ARTIFACT, *settings])).to_dict()["runs"]}
     for row in found:
         own = ours[row["policy"]]
         off = own["decode_time_s"] / row["decode_time_s"] - 1
@@ -192,8 +193,8 @@ def test_the_llc_keeps_two_slices_a_set_oldest_out():
 @pytest.mark.parametrize(("physics", "across"), [("wss", True), ("paper", False)])
 def test_each_physics_has_its_own_idea_of_which_tokens_are_neighbours(monkeypatch, physics, across):
     seen = []
-    make = lambda *a, **k: seen.append(k["across_phases"]) or SynthReplay(*a, **k)  # noqa: E731
-    monkeypatch.setattr(runner, "SynthReplay", make)
+    make = lambda *a, **k: seen.append(k["across_phases"]) or RoutingCounts(*a, **k)  # noqa: E731
+    monkeypatch.setattr(routing, "RoutingCounts", make)
     run(load(CONFIG, [f"physics={physics}", "layers=[1]", "batch=8", "steps=1"]))
     assert seen == [across]
 
@@ -202,9 +203,9 @@ def test_it_says_by_how_much_it_exceeds_capacity():
     config = CONFIG.parent / "kimi_k2.yaml"
     result = run(load(config, ["physics=paper", "layers=[1]", "batch=64", "steps=1"]))
     weights, usable = 60 * 384 * 3 * 7168 * 2048 * 2, 25 * 72e9
-    assert result.summary["runs"][0]["hbm_excess_bytes"] >= weights - usable
+    assert result.to_dict()["runs"][0]["hbm_excess_bytes"] >= weights - usable
     assert any("exceed the usable HBM by" in note for note in result.notes)
-    assert all(r["bound_ratio"] >= 1 for r in result.summary["runs"])
+    assert all(r["bound_ratio"] >= 1 for r in result.to_dict()["runs"])
 
 
 @pytest.mark.parametrize(
@@ -241,7 +242,7 @@ def test_the_texts_variants_run_under_the_papers_physics():
     settings += ["baseline=base", "policies=[base, base_even, allo, allo_pred]"]
 
     def times(*more):
-        runs = run(load(CONFIG.with_name("deepseek_v3.yaml"), [*settings, *more])).summary["runs"]
+        runs = run(load(CONFIG.with_name("deepseek_v3.yaml"), [*settings, *more])).to_dict()["runs"]
         return {row["policy"]: row["decode_time_s"] for row in runs}
 
     usual = times()

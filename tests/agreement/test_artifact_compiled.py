@@ -86,7 +86,7 @@ def test_whole_runs_are_the_same(model, wafer):
     layers = list(experiment.layers_run[:2])
     common = ["physics=paper", f"wafer={wafer}", "batch=24", "steps=2", f"layers={layers}"]
     compiled, read = (run(load(CONFIGS / f"{model}.yaml", [*common, f"engine={e}"])) for e in ("compiled", "simpy"))
-    assert compiled.summary["runs"] == read.summary["runs"]
+    assert compiled.to_dict()["runs"] == read.to_dict()["runs"]
     assert [ledger.rows for ledger in compiled.ledgers] == [ledger.rows for ledger in read.ledgers]
     for a, b in zip(compiled.ledgers, read.ledgers, strict=True):
         assert a.link_busy.tolist() == b.link_busy.tolist()

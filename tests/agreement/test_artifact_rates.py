@@ -75,7 +75,7 @@ def test_both_engines_read_the_rate_of_the_links(link):
 )
 def test_what_is_read_makes_kernels_faster(setting, policy):
     settings = [*SMALL, "batch=4096", "trace.synth.requests=4096", f"policies=[{policy}]", f"baseline={policy}"]
-    (slow,), (fast,) = (run(load(CONFIG, [*settings, *more])).summary["runs"] for more in ([], [setting]))
+    (slow,), (fast,) = (run(load(CONFIG, [*settings, *more])).to_dict()["runs"] for more in ([], [setting]))
     share = fast["decode_time_s"] / slow["decode_time_s"]
     assert 1 / ENHANCED.compute < share < 0.99
     assert fast["lower_bound_s"] <= slow["lower_bound_s"]

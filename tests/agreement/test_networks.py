@@ -102,7 +102,7 @@ def test_fluid_and_windowed_packet_differ_by_less_than_a_tenth(name):
     precision = "fp8" if name == "kimi_k2" else "fp16"
     settings = ["policies=[base, ep, allo]", "steps=1", f"layers=[{layer}]", f"precision={precision}"]
     times = [
-        {r["policy"]: r["decode_time_s"] for r in run(load(CONFIGS / f"{name}.yaml", [*settings, s])).summary["runs"]}
+        {r["policy"]: r["decode_time_s"] for r in run(load(CONFIGS / f"{name}.yaml", [*settings, s])).to_dict()["runs"]}
         for s in ("network=fluid", "network={kind: packet, chunk: 256 KiB, window: 32}")
     ]
     for policy, fluid in times[0].items():

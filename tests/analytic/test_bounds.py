@@ -8,10 +8,10 @@ from kit import contiguous, run_kernel, simulate, view_of, wafer_of
 
 from wss.engine import NETWORKS
 from wss.hardware import GEMMS
-from wss.metrics.bounds import Bounds, WeightLocations
+from wss.metrics.bounds import Bounds
 from wss.models import MODELS
 from wss.policies import SEAMS
-from wss.records import Plan
+from wss.records import Plan, WeightLocations
 
 ALLOCATIONS = SEAMS["allocation"].classes
 MODEL = MODELS["deepseek_v3"]

@@ -11,7 +11,7 @@ from wss.engine import Llcs, compiled_circuit_layer, compiled_layer, simulate_la
 from wss.engine.network.base import CircuitSpec, FluidSpec
 from wss.errors import CapacityError, ConfigError
 from wss.execution import run
-from wss.execution.runner import replay_of
+from wss.execution.routing import open_stream
 from wss.hardware.specs import LlcSpec
 from wss.policies import POLICIES, CopyRules
 from wss.policies.allocation.basic import Algorithm1
@@ -140,7 +140,7 @@ def test_counters_of_the_heatmap_that_16_bits_cannot_hold_are_counted(monkeypatc
     (note,) = [note for note in run(THREE_DIES).notes if "counters of the heatmap" in note]
     last = {
         layer_run.layer: layer_run.heat.copy()
-        for layer_run in replay_of(THREE_DIES, list(THREE_DIES.policies))[1].layer_runs()
+        for layer_run in open_stream(THREE_DIES, list(THREE_DIES.policies))[1].layer_runs()
     }
     full = sum(int((heat > 50).sum()) for heat in last.values())
     assert 0 < full < 2 * 36

@@ -18,10 +18,10 @@ from wss.engine.network.base import CircuitSpec
 from wss.engine.network.transfers import PhaseRoutes, proportional_share
 from wss.engine.token_counts import expected_unique_tokens
 from wss.errors import ConfigError
-from wss.execution import lockstep, run
+from wss.execution import run
 from wss.metrics.bounds import least_exchange
 from wss.metrics.traffic import check_exchange
-from wss.report import run_table, write_results
+from wss.sweeps.outcome import outcomes_of
 
 HIDDEN = 100  # elements of a token: 100 B there, 200 B back
 
@@ -175,11 +175,11 @@ def small(tmp_path):
 def test_a_kernel_is_dispatch_experts_and_combine(small, tmp_path):
     plain = run(load(small))
     result = run(load(small, ["dispatch=uniform"]))
-    assert json.dumps(without_host(plain.summary)) == json.dumps(
-        without_host(run(load(small, ["dispatch=none"])).summary)
+    assert json.dumps(without_host(plain.to_dict())) == json.dumps(
+        without_host(run(load(small, ["dispatch=none"])).to_dict())
     )
-    assert "once per die, expected counts" in run_table(result.summary, ["ep"])
-    assert "once per" not in run_table(plain.summary, ["ep"])
+    assert "once per die, expected counts" in result.table()
+    assert "once per" not in plain.table()
     for before, after in zip(plain.ledgers, result.ledgers, strict=True):
         for alone, row in zip(before.rows, after.rows, strict=True):
             assert row.time_s == pytest.approx(row.dispatch_s + alone.time_s + row.combine_s)
@@ -190,21 +190,21 @@ def test_a_kernel_is_dispatch_experts_and_combine(small, tmp_path):
             assert alone.dispatch_s == alone.combine_s == alone.activation_bytes == 0 < row.dispatch_s < row.combine_s
         assert after.link_data == pytest.approx(before.link_data)
         assert after.link_bytes.sum() == pytest.approx(before.link_bytes.sum() + after.link_activation.sum())
-    figures = {own["policy"]: own for own in result.summary["runs"]}
+    figures = {own["policy"]: own for own in result.to_dict()["runs"]}
     ep = figures["ep"]
     assert ep["hops"] == 0 < ep["activation_bytes"] < ep["link_bytes"]
     assert ep["exchange_share"] == pytest.approx((ep["dispatch_time_s"] + ep["combine_time_s"]) / ep["decode_time_s"])
-    assert "exchange" in run_table(result.summary, ["ep"])
-    assert "exchange" not in run_table(plain.summary, ["ep"])
-    write_results(tmp_path / "out", result.summary, result.ledgers, result.wafer, force=False)
+    assert "exchange" in result.table()
+    assert "exchange" not in plain.table()
+    result.write(tmp_path / "out")
 
 
 def test_both_engines_and_groups_exchange_alike(small):
     common = ["dispatch={combine_bytes: 1, once_per: expert}", "policies=[ep]", "baseline=ep"]
-    fast, slow = (run(load(small, [*common, f"engine={engine}"])).summary["runs"][0] for engine in ("auto", "simpy"))
+    fast, slow = (run(load(small, [*common, f"engine={engine}"])).to_dict()["runs"][0] for engine in ("auto", "simpy"))
     for key in ("decode_time_s", "dispatch_time_s", "combine_time_s", "activation_bytes"):
         assert fast[key] == pytest.approx(slow[key])
-    (of_group,) = lockstep.simulate([load(small, common)], lambda *_: None)
+    (of_group,) = outcomes_of([load(small, common)], lambda *_: None)
     assert of_group["figures"]["exchange_share"] == fast["exchange_share"]
     assert sum(of_group["links"]["activation_bytes"]) == pytest.approx(fast["link_bytes"])
 

@@ -102,7 +102,7 @@ def test_ranks_without_an_expert_at_hand_stay_idle(tmp_path, kind, reads, imbala
         "trace": {"path": str(tmp_path / "t.parquet")}, "gemm": "ideal", "policies": ["ep"], "baseline": "ep",
     }  # fmt: skip
     (tmp_path / "x.yaml").write_text(yaml.safe_dump(config), encoding="utf-8")
-    (row,) = run(load(tmp_path / "x.yaml")).summary["runs"]
+    (row,) = run(load(tmp_path / "x.yaml")).to_dict()["runs"]
     assert row["imbalance"] == pytest.approx(imbalance, rel=0.01)
     read = 3 * 7168 * 2048 / 3.35e12
     assert row["step_time_mean_s"] == pytest.approx(2 * reads * read, rel=0.03)

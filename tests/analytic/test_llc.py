@@ -195,7 +195,7 @@ def test_a_run_prefetches_and_hits(tmp_path):
         "{model: qwen3_235b, wafer: dojo, trace: {synth: {preset: qwen3_235b, requests: 64}}, batch: 64, steps: 2,"
         " layers: [0, 1, 2], policies: [ep, {name: ahead, preset: ep, prefetching: popular}], baseline: ep}"
     )
-    runs = {r["policy"]: r for r in run(load(path)).summary["runs"]}
+    runs = {r["policy"]: r for r in run(load(path)).to_dict()["runs"]}
     assert runs["ep"]["llc_hits"] == runs["ep"]["prefetched_bytes"] == 0
     assert runs["ahead"]["llc_hits"] > 0
     assert runs["ahead"]["prefetched_bytes"] >= runs["ahead"]["llc_hit_bytes"] > 0

@@ -45,7 +45,7 @@ def test_a_host_takes_a_round_trip_the_table_up_and_the_plan_down():
 
 def test_waiting_is_a_figure_of_the_summary_where_it_is_charged():
     (of_ep, of_allo) = (
-        {run["policy"]: run for run in run(replace(THREE, planning=20e-6)).summary["runs"]}[name]
+        {run["policy"]: run for run in run(replace(THREE, planning=20e-6)).to_dict()["runs"]}[name]
         for name in ("ep", "allo")
     )
     assert of_allo["planning_time_s"] == pytest.approx(3 * 2 * 20e-6)
@@ -55,7 +55,7 @@ def test_waiting_is_a_figure_of_the_summary_where_it_is_charged():
 def test_waiting_is_estimated_for_all_layers_where_they_are_sampled():
     model = replace(THREE.model, num_layers=8, moe_layers=tuple(range(8)))
     sampled = replace(THREE, model=model, layers=LayerSample(sample=4), planning=20e-6)
-    of_allo = next(row for row in run(sampled).summary["runs"] if row["policy"] == "allo")
+    of_allo = next(row for row in run(sampled).to_dict()["runs"] if row["policy"] == "allo")
     assert of_allo["planning_time_s"] == pytest.approx(3 * 8 * 20e-6)
 
 

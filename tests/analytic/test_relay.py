@@ -10,17 +10,16 @@ from kit import nodes_of, plan_of, wafer_of
 from kit.runs import SMALL
 
 from wss.config import load
-from wss.config.experiment import TraceFile
 from wss.engine import NETWORKS, AllToAll, AllToAllSpec
 from wss.engine.alltoall import at_nodes
 from wss.errors import ConfigError
-from wss.execution import lockstep, run
+from wss.execution import run
 from wss.hardware import build
 from wss.metrics.bounds import least_exchange
-from wss.metrics.summary import name_link
 from wss.metrics.traffic import check_exchange
 from wss.records import Routed
-from wss.traces import write_trace
+from wss.sweeps.outcome import outcomes_of
+from wss.traces import TraceFile, write_trace
 from wss.traces.synthetic.spec import synth_meta, synthesise
 
 HIDDEN = 100  # elements of a token: 100 B there, 200 B back
@@ -43,7 +42,7 @@ def whole(wafer, routed):
 
 
 def bytes_over(wafer, got):
-    return {name_link(wafer, link): got.link_bytes[link] for link in range(wafer.num_links) if got.link_bytes[link]}
+    return {wafer.link_name(link): got.link_bytes[link] for link in range(wafer.num_links) if got.link_bytes[link]}
 
 
 def test_two_nodes_of_two_gpus_by_hand():
@@ -216,7 +215,7 @@ def test_runs_count_tokens_exactly_however_they_are_replayed(config, tmp_path):
     read = run(replace(exact, trace=TraceFile(path=str(tmp_path / "t.parquet"))))
     assert [row.activation_bytes for row in read.ledgers[0].rows] == sent
 
-    none, *grouped = lockstep.simulate([replace(exact, dispatch=None), exact, by_die], lambda *_: None)
+    none, *grouped = outcomes_of([replace(exact, dispatch=None), exact, by_die], lambda *_: None)
     assert not any(none["links"]["activation_bytes"])
     assert grouped[0]["figures"]["activation_bytes"] == sum(sent[3:])
     fabric = [i for i, link in enumerate(none["links"]["link"]) if link.endswith("->fabric")]

@@ -13,8 +13,8 @@ from kit.sweeps import TINY, do, sweep_file
 from wss.config import json_schema, load
 from wss.errors import ConfigError
 from wss.execution import run
+from wss.metrics.figures import Value, plain
 from wss.metrics.replications import over_seeds
-from wss.report import run_table, write_results
 from wss.traces import write_trace
 from wss.traces.synthetic.spec import synth_meta, synthesise
 
@@ -38,16 +38,16 @@ def tiny(tmp_path):
 
 
 def rows(result):
-    return {row["policy"]: row for row in result.summary["runs"]}
+    return {row["policy"]: row for row in result.to_dict()["runs"]}
 
 
 def test_a_row_is_the_mean_of_its_seeds_with_students_interval():
     of_seed = [
-        {"policy": "ep", "batch": 8, "layers_run": 4, "speedup": speedup, "busiest_link": link, "tokens": None,
-         "ci95": {"speedup": [speedup - half, speedup + half]}}
+        {"policy": Value("ep"), "batch": Value(8), "layers_run": Value(4), "busiest_link": Value(link),
+         "tokens": Value(None), "speedup": Value(speedup, layers=(speedup - half, speedup + half))}
         for speedup, link, half in ((2.0, "a", 0.3), (3.0, "a", 0.4), (2.5, "b", 0.0))
     ]  # fmt: skip
-    row = over_seeds(of_seed)
+    row = plain(over_seeds(of_seed))
     half = T_2 * 0.5 / sqrt(3)
     assert row["seeds_run"] == 3
     assert (row["policy"], row["batch"], row["layers_run"], row["busiest_link"], row["tokens"]) == (
@@ -63,7 +63,7 @@ def test_a_row_is_the_mean_of_its_seeds_with_students_interval():
 
 
 def test_intervals_over_seeds_do_not_go_below_zero():
-    assert over_seeds([{"hops": 0}, {"hops": 4}])["ci95_seeds"]["hops"][0] == 0
+    assert over_seeds([{"hops": Value(0)}, {"hops": Value(4)}])["hops"].low == 0
 
 
 @pytest.mark.parametrize("layers", ["all", "{sample: 4}"])
@@ -71,11 +71,11 @@ def test_replications_are_the_runs_of_the_seeds(tiny, tmp_path, layers):
     experiment = load(tiny, ["seed=5", "replications=3", f"layers={layers}"])
     together = run(experiment)
     alone = [run(replace(experiment, seed=seed, replications=1)) for seed in (5, 6, 7)]
-    assert together.summary["replications"] == [
-        {"seed": seed, "runs": result.summary["runs"]} for seed, result in zip((5, 6, 7), alone, strict=True)
+    assert together.to_dict()["replications"] == [
+        {"seed": seed, "runs": result.to_dict()["runs"]} for seed, result in zip((5, 6, 7), alone, strict=True)
     ]
-    assert together.summary["provenance"]["config"]["replications"] == 3
-    assert "replications" not in alone[0].summary["provenance"]["config"]
+    assert together.to_dict()["provenance"]["config"]["replications"] == 3
+    assert "replications" not in alone[0].to_dict()["provenance"]["config"]
     for policy, row in rows(together).items():
         for key in ("speedup", "decode_time_s", "hops", "max_link_utilization"):
             values = [rows(result)[policy][key] for result in alone]
@@ -84,7 +84,7 @@ def test_replications_are_the_runs_of_the_seeds(tiny, tmp_path, layers):
             assert row["ci95_seeds"][key] == pytest.approx([max(0, row[key] - half), row[key] + half], rel=1e-6)
         assert ("ci95" in row) is (layers != "all")
         assert row["layers_run"] == (6 if layers == "all" else 4)
-    out = write_results(tmp_path / "out", together.summary, together.ledgers, together.wafer, force=False)
+    out = together.write(tmp_path / "out")
     layer_runs, links = (pq.read_table(out / f"{name}.parquet").to_pylist() for name in ("layers", "links"))
     for seed, result in zip((5, 6, 7), alone, strict=True):
         own = [(row["policy"], row["layer"], row["time_s"]) for row in layer_runs if row["seed"] == seed]
@@ -93,7 +93,7 @@ def test_replications_are_the_runs_of_the_seeds(tiny, tmp_path, layers):
 
 
 def test_the_table_shows_both_intervals_each_labelled(tiny):
-    text = run_table(run(load(tiny, ["replications=2", "layers={sample: 4}"])).summary, ["base", "ep"])
+    text = run(load(tiny, ["replications=2", "layers={sample: 4}"])).table()
     assert "all figures are means over 2 seeds, 0 to 1; speedups are means of ratios" in text
     assert "all figures are estimated for all 6 layers from 4" in text
     heads = [" ".join(line.split()[:2]) for line in text.splitlines() if line.startswith("  95%")]
@@ -101,7 +101,7 @@ def test_the_table_shows_both_intervals_each_labelled(tiny):
 
 
 def test_one_replication_is_a_run_as_it_was(tiny):
-    assert run(load(tiny, ["replications=1"])).summary["runs"] == run(load(tiny)).summary["runs"]
+    assert run(load(tiny, ["replications=1"])).to_dict()["runs"] == run(load(tiny)).to_dict()["runs"]
 
 
 def test_progress_counts_the_kernels_of_all_seeds(tiny):

@@ -165,7 +165,7 @@ def test_rows_are_those_of_a_run(tmp_path):
     (tmp_path / "one.yaml").write_text(
         "\n".join(line[2:] if line.startswith("  ") else "" for line in TINY.splitlines())
     )
-    runs = {r["policy"]: r for r in run(load(tmp_path / "one.yaml", ["batch=16", "seed=1"])).summary["runs"]}
+    runs = {r["policy"]: r for r in run(load(tmp_path / "one.yaml", ["batch=16", "seed=1"])).to_dict()["runs"]}
     rows = [
         row
         for row in csv.DictReader((out / "results.csv").read_text().splitlines())
@@ -252,7 +252,7 @@ def test_sampled_layers_carry_their_intervals(tmp_path):
     (tmp_path / "one.yaml").write_text(
         "\n".join(line[2:] if line.startswith("  ") else "" for line in path.read_text().splitlines())
     )
-    runs = {r["policy"]: r for r in run(load(tmp_path / "one.yaml", ["seed=0"])).summary["runs"]}
+    runs = {r["policy"]: r for r in run(load(tmp_path / "one.yaml", ["seed=0"])).to_dict()["runs"]}
     for row in csv.DictReader((out / "results.csv").read_text().splitlines()):
         own = runs[row["policy"]]
         for figure in ("speedup", "decode_time_s", "hops"):
@@ -323,8 +323,8 @@ def test_figures_that_hold_a_slowdown_and_a_changed_experiment(tmp_path, monkeyp
 
     def slow(self, layer_run):
         plain(self, layer_run)
-        if self.ledger.policy == "allo_pred":
-            row = self.ledger.rows[-1]
+        if self.recorder.policy == "allo_pred":
+            row = self.recorder.rows[-1]
             object.__setattr__(row, "time_s", 1.02 * row.time_s)
 
     with monkeypatch.context() as patch:
@@ -417,17 +417,23 @@ def test_a_damaged_expected_file_is_one_line(checked, damage):
 def test_a_figure_that_was_not_written_is_named(checked):
     path, folder = checked
     other = folder / "other.yaml"
-    other.write_text("name: tiny\n" + path.read_text() + "check: {figures: [speedup, speed]}\n")
+    other.write_text("name: tiny\n" + path.read_text() + "check: {figures: [speedup, prefill_hops]}\n")
     done = invoke(
         "check", other, "--workers", 1, "--out", folder / "a", "--expected", folder / "expected" / "tiny.json"
     )
-    assert "check.figures has 'speed', and the expected figures are decode_time_s, hops, speedup" in str(done.exception)
+    assert "check.figures has 'prefill_hops', and the expected figures are decode_time_s, hops, speedup" in str(
+        done.exception
+    )
 
 
 def test_a_figure_that_is_none_is_refused(tmp_path):
+    """A name that is no figure before the sweep is run, a figure that not all rows have after it."""
     path = sweep_file(tmp_path, FEW + "check: {figures: [speed]}\n")
     done = invoke("check", path, "--workers", 1, "--out", tmp_path / "a", "--update")
-    assert "'speed' is no figure of every point" in str(done.exception)
+    assert "check.figures.0: 'speed' is no figure; did you mean 'speedup'" in str(done.exception)
+    path = sweep_file(tmp_path, FEW + "check: {figures: [moved_bytes]}\n")
+    done = invoke("check", path, "--workers", 1, "--out", tmp_path / "a", "--update")
+    assert "'moved_bytes' is no figure of every point" in str(done.exception)
 
 
 def test_a_sweep_given_to_run_is_told_so(tmp_path):

@@ -103,7 +103,7 @@ def test_policies_and_parts_are_named_as_built_in_ones(installed, small):
     parts = "{name: part, allocation: {kind: turned, offset: 3}}, {name: more, preset: mine, prediction: token_heatmap}"
     experiment = load(small, [f"policies=[base, mine, ours, {parts}]", "steps=1"])
     assert [policy.name for policy in experiment.policies] == ["base", "mine", "ours", "part", "more"]
-    runs = {r["policy"]: r["decode_time_s"] for r in run(experiment).summary["runs"]}
+    runs = {r["policy"]: r["decode_time_s"] for r in run(experiment).to_dict()["runs"]}
     assert runs["mine"] == runs["ours"] == runs["part"] != runs["base"]
     (plain,) = (policy for policy in experiment.plain()["policies"] if policy["name"] == "part")
     assert plain["allocation"] == {"kind": "plugged_one:Turned", "offset": 3, "twice": False}
@@ -183,7 +183,7 @@ def test_the_source_of_a_plugin_is_part_of_a_task(installed, tmp_path, monkeypat
 
 
 def test_what_planning_takes_is_kept_apart(small):
-    summary = run(load(small)).summary
+    summary = run(load(small)).to_dict()
     planning = summary["provenance"]["times"].pop("planning")
     assert "cpu" not in json.dumps(summary["runs"])
     assert set(planning) == {"base", "ep", "pred", "allo", "allo_pred"}

@@ -13,7 +13,7 @@ from wss.policies.caching import Lru
 from wss.policies.placement.basic import Contiguous
 from wss.policies.prediction import Always, TokenHeatmap
 from wss.testing import WAFERS, ContractError, PolicyContract, check_policy
-from wss.testing.cases import STEPS, model_of, replay_of, wafer_of, with_room
+from wss.testing.cases import STEPS, model_of, stream_of, wafer_of, with_room
 from wss.testing.policy_contract import check_allocation, check_copies, check_parts, check_placement, check_runs
 from wss.testing.trial import difference, rows_of
 
@@ -88,7 +88,7 @@ class TestAsAUserDoes(PolicyContract):
 
 def test_the_kernels_are_what_they_are_called():
     for experts in (1, 7, 40, 384):
-        layer_runs = {(k.step, k.layer): k.counts.copy() for k in replay_of(experts).layer_runs()}
+        layer_runs = {(k.step, k.layer): k.counts.copy() for k in stream_of(experts).layer_runs()}
         top_k = model_of(experts).top_k
         of = {step.label: layer_runs[at, 1] for at, step in enumerate(STEPS)}
         assert of["one expert with all tokens"].max() == 2048

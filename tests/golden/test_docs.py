@@ -20,7 +20,6 @@ from wss.config import load
 from wss.config.sweep_file import load_sweep
 from wss.execution import run
 from wss.records import LayerRow
-from wss.report import run_table
 
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 CONFIGS = sorted(path.stem for path in (ROOT / "configs").glob("*.yaml"))
@@ -31,7 +30,7 @@ def test_every_config_runs_small(name):
     path = ROOT / "configs" / f"{name}.yaml"
     layers = load(path).model.moe_layers[:2]
     result = run(load(path, ["batch=64", "steps=1", "precision=fp8", f"layers={list(layers)}"]))
-    assert {r["policy"] for r in result.summary["runs"]} == {"base", "ep", "pred", "allo", "allo_pred"}
+    assert {r["policy"] for r in result.to_dict()["runs"]} == {"base", "ep", "pred", "allo", "allo_pred"}
 
 
 def commands(text):
@@ -49,7 +48,7 @@ def test_the_two_set_up_commands_are_there():
 @pytest.mark.slow
 def test_the_readme_shows_what_the_main_job_prints():
     experiment = load(ROOT / "configs" / "deepseek_v3.yaml")
-    table = run_table(run(experiment).summary, [policy.name for policy in experiment.policies])
+    table = run(experiment).table()
     shown = re.search(r"```text\n(.*?)\n```", README, re.S)
     assert shown is not None
     assert shown[1] == table.split("\n\nstep:")[0]
@@ -146,6 +145,15 @@ def test_the_tutorial_of_sweeps_works_as_it_says(tmp_path):
 
 
 @pytest.mark.slow
+def test_the_python_of_the_results_runs(monkeypatch, capsys):
+    (code,) = re.findall(r"```python\n(.*?)```", (ROOT / "docs" / "results.md").read_text(encoding="utf-8"), re.S)
+    monkeypatch.chdir(ROOT)
+    exec(compile(code, "results.md", "exec"), {})
+    said = capsys.readouterr().out.splitlines()
+    assert said[1] == "['base', 'ep']"
+    assert "speedup is over base;" in " ".join(said)
+
+
 def test_every_sweep_in_experiments_is_sound():
     found = [at for at in sorted((ROOT / "experiments").glob("*/*.yaml")) if at.stem != "claims"]
     assert len(found) >= 6
@@ -177,7 +185,7 @@ def test_every_file_the_texts_link_to_is_there():
 
 def test_the_readme_explains_every_figure_of_the_summary(tmp_path):
     path = ROOT / "configs" / "gpt_oss_20b.yaml"
-    summary = run(load(path, ["batch=64", "steps=1", "layers=[0]"])).summary
+    summary = run(load(path, ["batch=64", "steps=1", "layers=[0]"])).to_dict()
     figures = (ROOT / "docs" / "results.md").read_text(encoding="utf-8")
     for key in json.loads(json.dumps(summary))["runs"][0]:
         assert f"`{key}`" in figures, key

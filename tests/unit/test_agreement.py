@@ -82,7 +82,7 @@ def test_loads_of_other_traffic_are_noticed_in_a_run(how, tmp_path):
     """Loads against the order of a run's own are far from it; the run's own are at one with it."""
     path = tmp_path / "small.yaml"
     path.write_text(SMALL, encoding="utf-8")
-    own = run(load(path, ["policies=[ep]", "baseline=ep"])).summary["runs"][0]
+    own = run(load(path, ["policies=[ep]", "baseline=ep"])).to_dict()["runs"][0]
     assert own["placement_load_correlation"] is None
     found = {}
     for name, counts in (("up", np.arange(1, 13)), ("down", np.arange(12, 0, -1))):
@@ -94,7 +94,7 @@ def test_loads_of_other_traffic_are_noticed_in_a_run(how, tmp_path):
         }[how]
         result = run(load(path, [f"policies=[{part}]", "baseline=mine"]))
         (notes,) = [note for note in result.notes if "rank correlation" in note]
-        found[name] = result.summary["runs"][0]["placement_load_correlation"]
+        found[name] = result.to_dict()["runs"][0]["placement_load_correlation"]
         assert "judged on traffic" not in notes or found[name] < 0.5
     assert found["up"] == pytest.approx(-found["down"])
     assert min(found.values()) < 0.5

@@ -265,7 +265,7 @@ def test_both_engines_agree_and_the_seed_alone_decides(small):
     fast, again, slow = (
         run(load(small, [*settings_, f"engine={engine}"])) for engine in ("compiled", "compiled", "simpy")
     )
-    assert fast.summary["runs"] == again.summary["runs"]
+    assert fast.to_dict()["runs"] == again.to_dict()["runs"]
     for a, b in zip(fast.ledgers, slow.ledgers, strict=True):
         assert a.policy == b.policy
         for one, other in zip(a.rows, b.rows, strict=True):
@@ -276,7 +276,7 @@ def test_both_engines_agree_and_the_seed_alone_decides(small):
 def test_both_tiers_work_together(small):
     """Copies are written to the HBM and experts read ahead into the LLC, where some are hit."""
     policies = "policies=[base, {name: both, preset: cross_hierarchy, allocation: in_turn}]"
-    runs = {r["policy"]: r for r in run(load(small, [policies])).summary["runs"]}
+    runs = {r["policy"]: r for r in run(load(small, [policies])).to_dict()["runs"]}
     both = runs["both"]
     assert both["local_write_bytes"] > 0
     assert both["prefetched_bytes"] > 0

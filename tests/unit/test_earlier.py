@@ -274,15 +274,15 @@ def test_a_whole_run_waits_for_the_die_with_most_tokens(tiny, tmp_path):
     history = "{{name: {0}, preset: remap, history: {{path: served.parquet, only: [{0}]}}}}".format
     policies = f"policies=[ep, remap, {history('algebra')}, {history('anatomy')}]"
     result = run(load(tiny, ["batch=12", policies]))
-    time = {figures["policy"]: figures["decode_time_s"] for figures in result.summary["runs"]}
+    time = {figures["policy"]: figures["decode_time_s"] for figures in result.to_dict()["runs"]}
     assert time["anatomy"] == pytest.approx(time["algebra"] * 7 / 6, rel=0.01)
     assert time["ep"] == pytest.approx(time["algebra"] * 11 / 6, rel=0.01)
-    said = {policy["name"]: policy for policy in result.summary["provenance"]["config"]["policies"]}
+    said = {policy["name"]: policy for policy in result.to_dict()["provenance"]["config"]["policies"]}
     assert said["anatomy"]["history"] == {"path": "served.parquet", "only": ["anatomy"], "by": "all"}
     assert "history" not in said["remap"]
     digest = hashlib.sha256((tmp_path / "served.parquet").read_bytes()).hexdigest()
-    assert result.summary["provenance"]["outside"] == {"history served.parquet": digest}
-    assert "outside" not in run(load(tiny, ["batch=12"])).summary["provenance"]
+    assert result.to_dict()["provenance"]["outside"] == {"history served.parquet": digest}
+    assert "outside" not in run(load(tiny, ["batch=12"])).to_dict()["provenance"]
     assert any(note.startswith("algebra: placed by what was served before, 6 requests of") for note in result.notes)
 
 

@@ -17,7 +17,6 @@ from wss.hardware import FaultSpec, build
 from wss.hardware.routing import _least_loaded, allowed_turns, live_routes
 from wss.hardware.topology import mesh
 from wss.report.link_maps import dead_of, said_dead
-from wss.report.terminal import run_table
 
 EACH = int(os.environ.get("WSS_FAULTS", "20"))
 SHAPES = [(5, 5), pytest.param((8, 8), marks=pytest.mark.slow)]
@@ -134,13 +133,13 @@ SETTINGS = ["batch=64", "steps=1", "layers=[0, 1]"]
 )
 def test_every_policy_runs_on_a_damaged_wafer(faults):
     result = run(load(ROOT / "configs" / "gpt_oss_20b.yaml", [*SETTINGS, f"faults={faults}"]))
-    assert len(result.summary["runs"]) == 5
-    assert all(r["bound_ratio"] >= 1 for r in result.summary["runs"])
+    assert len(result.to_dict()["runs"]) == 5
+    assert all(r["bound_ratio"] >= 1 for r in result.to_dict()["runs"])
 
 
 def test_a_wafer_without_faults_is_as_before():
     base = load(ROOT / "configs" / "gpt_oss_20b.yaml", SETTINGS)
-    assert run(replace(base, faults=FaultSpec())).summary["runs"] == run(base).summary["runs"]
+    assert run(replace(base, faults=FaultSpec())).to_dict()["runs"] == run(base).to_dict()["runs"]
 
 
 @pytest.mark.parametrize(
@@ -206,13 +205,13 @@ def test_of_ways_as_short_the_one_with_fewest_routes_is_taken():
 
 def test_heading_summary_and_picture_name_what_is_dead(tmp_path):
     faults = "faults={dies: [[2, 2]], links: [[[0, 0], [1, 0]]]}"
-    summary = run(load(ROOT / "configs" / "gpt_oss_20b.yaml", [*SETTINGS, faults, "policies=[base]"])).summary
-    assert summary["provenance"]["dead"] == {"dies": [[2, 2]], "links": [[[0, 0], [1, 0]]]}
-    assert "dead: dies (2,2); links (0,0)-(1,0)" in run_table(summary, ["base"])
+    result = run(load(ROOT / "configs" / "gpt_oss_20b.yaml", [*SETTINGS, faults, "policies=[base]"]))
+    assert result.provenance["dead"] == {"dies": [[2, 2]], "links": [[[0, 0], [1, 0]]]}
+    assert "dead: dies (2,2); links (0,0)-(1,0)" in result.table()
     wafer = build(wafer_of((3, 3)).spec, FaultSpec(dies=((1, 1),), links=(((0, 0), (0, 1)),)))
     ends = [(wafer.place(a), wafer.place(b)) for a, b in wafer.links.tolist()]
     links = [{"source_x": a[0], "source_y": a[1], "target_x": b[0], "target_y": b[1]} for a, b in ends]
     assert dead_of(links) == ([(1, 1)], [((0, 0), (0, 1))])
     assert said_dead(*dead_of(links)) == "; dead (x): (1,1), (0,0)-(0,1)"
-    whole = run(load(ROOT / "configs" / "gpt_oss_20b.yaml", [*SETTINGS, "policies=[base]"])).summary
+    whole = run(load(ROOT / "configs" / "gpt_oss_20b.yaml", [*SETTINGS, "policies=[base]"])).to_dict()
     assert "dead" not in whole["provenance"]

@@ -12,12 +12,16 @@ from wss.errors import WssError
 from wss.execution import layout_of
 from wss.policies.placement.layout_engines import Target
 from wss.policies.placement.layout_file import LayoutFile
-from wss.workload.request import made_batch
+from wss.workload.fixed_batch import open_batch
 
 from kit.trace_files import save_pt  # isort: skip
 
 WAFER = wafer_of((2, 2))
 MAP = [[0, 1, 2, 3, 4, 5, 6, 7], [7, 6, 5, 4, 3, 2, 1, 0]]
+
+
+def batch_of(experiment):
+    return open_batch(experiment.trace, experiment.model, experiment.batch, experiment.steps, experiment.seed)[0]
 
 
 def history(**changes):
@@ -202,7 +206,7 @@ def test_a_run_says_what_of_its_loads_is_left_out(tmp_path, monkeypatch):
     left_out = "loads.json: 8 of 48 tokens (17%) are in layer 0, which the model says is dense, and left out"
     for policy in ("mine", "past"):
         assert f"{policy}: {left_out}" in layout_of(experiment, policy).notes
-    assert left_out in made_batch(experiment, experiment.trace).notes
+    assert left_out in batch_of(experiment).notes
 
 
 @pytest.mark.parametrize("extra", [0, 1, 7])
@@ -236,7 +240,7 @@ def test_loads_in_layers_that_the_model_says_are_dense_are_refused_wherever_they
     text = FOUR.replace("preset: gpt_oss_20b", "preset: gpt_oss_20b, loads: loads.json, workload: loads")
     experiment = load(written(tmp_path, text if used == "loads" else FOUR, "c.yaml"))
     with pytest.raises(WssError, match=r"has 100% of its tokens in layers that the model says are dense \(0, 2\)"):
-        made_batch(experiment, experiment.trace) if used == "loads" else layout_of(experiment, used)
+        batch_of(experiment) if used == "loads" else layout_of(experiment, used)
 
 
 def test_one_row_is_that_of_all_layers(tmp_path):

@@ -44,7 +44,7 @@ def small(tmp_path):
 
 
 def only(result):
-    return result.summary["runs"][0]
+    return result.to_dict()["runs"][0]
 
 
 @pytest.mark.parametrize("matrices", [2, 3])
@@ -77,7 +77,7 @@ def test_a_model_that_does_not_say_is_noted_or_refused(small):
     small.write_text(unsaid)
     result = run(load(small))
     assert any("does not give expert_matrices: three per expert" in note for note in result.notes)
-    assert "expert_matrices" not in result.summary["provenance"]["config"]["model"]
+    assert "expert_matrices" not in result.to_dict()["provenance"]["config"]["model"]
     small.write_text(SMALL)
     assert not any("expert_matrices" in note for note in run(load(small)).notes)
     sizes = ["model.num_experts=128", "model.hidden_size=2688", "model.moe_intermediate_size=1856"]
@@ -104,7 +104,7 @@ def test_weights_are_read_in_their_bits_and_computed_at_the_stated_peak(small, w
 
 
 def test_bf16_is_fp16_by_another_name(small):
-    one, other = (without_host(run(load(small, [f"precision={name}"])).summary) for name in ("fp16", "bf16"))
+    one, other = (without_host(run(load(small, [f"precision={name}"])).to_dict()) for name in ("fp16", "bf16"))
     assert other["provenance"]["config"].pop("precision") == other["runs"][0].pop("precision") == "bf16"
     assert one["provenance"]["config"].pop("precision") == one["runs"][0].pop("precision") == "fp16"
     assert one == other
@@ -153,7 +153,7 @@ def test_precisions_that_are_none(small, setting, what):
 def test_kv_in_its_default_changes_nothing(small):
     one = run(load(small, ["precision={weights: fp8, compute: bf16}"]))
     other = run(load(small, ["precision={weights: fp8, compute: bf16, kv: bf16}"]))
-    assert without_host(one.summary) == without_host(other.summary)
+    assert without_host(one.to_dict()) == without_host(other.to_dict())
 
 
 # Zero-computation experts: 4 of 12 choices.
@@ -199,7 +199,7 @@ def test_choices_of_zero_computation_experts_cost_nothing(small, tmp_path):
         assert {row.tokens for row in ledger.rows} == {10}
         assert {row.active_experts for row in ledger.rows} == {8}
         assert {row.max_expert_tokens for row in ledger.rows} == {2}
-    placed = {r["policy"]: r for r in result.summary["runs"]}["ep"]
+    placed = {r["policy"]: r for r in result.to_dict()["runs"]}["ep"]
     assert placed["local_read_bytes"] + placed["remote_read_bytes"] == 2 * 8 * EXPERT
     with pytest.raises(TraceError, match="has num_experts 12, the model tiny has 8"):
         run(load(small, [*settings, "model.zero_experts=0"]))
@@ -327,7 +327,7 @@ def test_shapes_that_contradict_themselves():
 def test_facts_for_serving_are_kept(small):
     facts = "num_shared_experts: 1, vocab_size: 99, attention: {num_heads: 4, num_kv_heads: 2, head_dim: 16}"
     small.write_text(SMALL.replace("expert_matrices: 3", f"expert_matrices: 3, {facts}"))
-    said = run(load(small)).summary["provenance"]["config"]["model"]
+    said = run(load(small)).to_dict()["provenance"]["config"]["model"]
     assert said["attention"] == {"num_heads": 4, "num_kv_heads": 2, "head_dim": 16}
     assert (said["num_shared_experts"], said["vocab_size"]) == (1, 99)
     with pytest.raises(ConfigError, match="attention is neither grouped queries nor latent"):

@@ -1,7 +1,6 @@
 """Each placement's promise worked out by hand, EPLB's own results, files, whole runs."""
 
 import json
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -13,7 +12,7 @@ from kit.runs import SMALL
 
 from wss.config import Experiment, TraceFile, load
 from wss.errors import ConfigError, WssError
-from wss.execution import layout_of, run, simulate
+from wss.execution import layout_of, run
 from wss.hardware import FaultSpec, build
 from wss.models import ModelShape
 from wss.policies import Placement, Policy, Signal
@@ -447,17 +446,13 @@ class Greedy(Spy):
     signals = frozenset({Signal.NEXT_USE})
 
 
-def handed(experiment, spy: type, through: Callable):
+def handed(experiment, spy: type):
     """The view that a spy is given in a whole run."""
     VIEWS.clear()
     policy = replace(experiment.policies[0], placement=spy())
-    through(replace(experiment, policies=(policy,)))
+    run(replace(experiment, policies=(policy,)))
     (view,) = VIEWS
     return view
-
-
-def in_group(experiment):
-    return simulate([experiment], lambda *_: None)
 
 
 def counted(requests, repeats, rows_of):
@@ -471,9 +466,8 @@ def counted(requests, repeats, rows_of):
     return tokens, pairs
 
 
-@pytest.mark.parametrize("through", [run, in_group])
 @pytest.mark.parametrize("recorded", [False, True])
-def test_a_placement_is_handed_what_it_needs_and_no_more(small, tmp_path, through, recorded):
+def test_a_placement_is_handed_what_it_needs_and_no_more(small, tmp_path, recorded):
     """Layers 1 and 3 of 1 to 3 are run, 3 of 6 decode steps, a batch of 50 of 40 requests: the first 10 count twice."""
     experiment = load(small, ["batch=50", "layers=[1, 3]"])
     requests = list(synthesise(experiment.trace, experiment.model, 0, requests=40))
@@ -488,19 +482,19 @@ def test_a_placement_is_handed_what_it_needs_and_no_more(small, tmp_path, throug
     assert prefill.any()
     assert not np.array_equal(prefill, decode)
 
-    view = handed(experiment, Spy, through)
+    view = handed(experiment, Spy)
     for name in ("load", "prefill_load", "decode_load", "coactivation", "expected"):
         with pytest.raises(LookupError, match="was not declared; add Signal"):
             getattr(view, name)
     assert (view.layers, view.tokens, view.num_experts, view.num_dies) == ((1, 2, 3), 100, 12, 6)
-    view = handed(experiment, SpyOnPrefill, through)
+    view = handed(experiment, SpyOnPrefill)
     assert np.array_equal(view.load, prefill)
     assert view.expected[1].tolist() == pytest.approx([100 / 12] * 12)
     assert view.expected.sum(axis=1).tolist() == pytest.approx([100] * 3)
-    view = handed(experiment, SpyOnPairs, through)
+    view = handed(experiment, SpyOnPairs)
     assert np.array_equal(view.load, prefill)
     assert np.array_equal(view.coactivation, pairs)
-    view = handed(experiment, SpyOnDecode, through)
+    view = handed(experiment, SpyOnDecode)
     assert np.array_equal(view.load, decode)
     assert not view.load.flags.writeable
 
@@ -508,7 +502,7 @@ def test_a_placement_is_handed_what_it_needs_and_no_more(small, tmp_path, throug
 def test_room_leaves_space_for_the_buffers_of_a_kernel(small):
     """80 GB less 10%, less 8,000 tokens of 2 · (2 · 1,024 + 2 · 2,048) B: 5,718 experts of 12.6 MB, not 5,722."""
     experiment = load(small, ["batch=4000", "trace.synth.requests=40"])
-    assert handed(experiment, Spy, run).capacity == (72_000_000_000 - 8000 * 12_288) // (6 * 1024 * 2048) == 5714
+    assert handed(experiment, Spy).capacity == (72_000_000_000 - 8000 * 12_288) // (6 * 1024 * 2048) == 5714
 
 
 def test_a_placement_reads_loads_and_coactivation_alone(small):
@@ -516,7 +510,7 @@ def test_a_placement_reads_loads_and_coactivation_alone(small):
     with pytest.raises(
         ConfigError, match=rf"policies\.0\.placement: Greedy\(\) declares the signals .*NEXT_USE.*; {right}"
     ):
-        handed(load(small), Greedy, run)
+        handed(load(small), Greedy)
 
 
 def test_what_is_placed_by_what_is_said(small, tmp_path):
@@ -542,7 +536,7 @@ PRESETS = ["remap", "dup", "eplb", "popular", "separated", "prefill_guided", "ne
 def test_every_preset_runs_whole_and_the_oracle_is_ahead_of_the_worst(small):
     """With experts that are not read but computed, what counts is who has most tokens."""
     settings = ["wafer.die.hbm.bandwidth=3000 TB/s", "wafer.die.flops.fp16=1 TFLOPS", "steps=1"]
-    runs = {r["policy"]: r for r in run(load(small, [*settings, f"policies={['base', *PRESETS]}"])).summary["runs"]}
+    runs = {r["policy"]: r for r in run(load(small, [*settings, f"policies={['base', *PRESETS]}"])).to_dict()["runs"]}
     assert set(runs) == {"base", *PRESETS}
     ahead = [runs[name]["decode_time_s"] for name in ("oracle_best", "remap", "oracle_worst")]
     assert ahead == sorted(ahead)
@@ -559,7 +553,7 @@ def test_a_policys_layout_goes_out_and_runs_again_alike(small, tmp_path):
     path.write_text(layout.text, encoding="utf-8")
     mine = f"{{name: mine, placement: {{kind: file, path: {path}}}, allocation: even}}"
     again = run(load(small, [f"policies=[base, {mine}]"]))
-    runs = [result.summary["runs"] for result in (again, run(experiment))]
+    runs = [result.to_dict()["runs"] for result in (again, run(experiment))]
     without = [[{k: v for k, v in row.items() if k != "placement_load_correlation"} for row in rows] for rows in runs]
     assert without[0] == without[1]
     with pytest.raises(ConfigError, match="--policy mien: is not a policy here; did you mean 'mine'"):
@@ -572,6 +566,6 @@ def test_prefill_tells_where_to_put_experts_on_a_real_trace():
     names = ["ep", "remap", "oracle_best", "oracle_worst"]
     settings = [f"trace.path={path}", "batch=1024", "steps=8", "baseline=ep"]
     result = run(load(ROOT / "configs" / "llama4_maverick.yaml", [*settings, f"policies={names}"]))
-    time = {r["policy"]: r["decode_time_s"] for r in result.summary["runs"]}
+    time = {r["policy"]: r["decode_time_s"] for r in result.to_dict()["runs"]}
     assert time["oracle_best"] < time["remap"] < time["ep"] < time["oracle_worst"]
     assert time["remap"] < 1.1 * time["oracle_best"]

@@ -67,5 +67,5 @@ def test_the_simulators_own_bookkeeping_is_no_planning(small, monkeypatch):
         return admit(*arguments)
 
     monkeypatch.setattr(ExpertCopies, "admit", slow)
-    cost = run(load(small, ["policies=[base]"])).summary["provenance"]["times"]["planning"]["base"]
+    cost = run(load(small, ["policies=[base]"])).provenance["times"]["planning"]["base"]
     assert cost["median_cpu_s"] < 0.02

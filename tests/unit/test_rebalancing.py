@@ -11,13 +11,13 @@ from kit.sweeps import FILES, do, sweep_file
 from wss.config import load
 from wss.errors import CapacityError
 from wss.execution import run
-from wss.execution.runner import build_executors, build_routing_history, replay_of
+from wss.execution.routing import build_routing_history, open_stream
+from wss.execution.runner import build_executors
 from wss.hardware import build
 from wss.policies import POLICIES, Allocation, Placement, Signal
 from wss.policies.placement.eplb import Eplb
 from wss.policies.prediction import Always
 from wss.policies.rebalancing import Every, NoRebalancing
-from wss.report import run_table
 from wss.traces import RequestRouting, write_trace
 from wss.traces.synthetic.spec import synth_meta, synthesise
 
@@ -60,7 +60,7 @@ def rebalanced(path, placement, *settings, preset="ep", **rule):
     policy = replace(POLICIES[preset], name="it", placement=placement, rebalancing=Every(**rule))
     experiment = replace(load(path, ["steps=6", *settings]), policies=(policy,), baseline="it")
     result = run(experiment)
-    return result.ledgers[0], result.summary["runs"][0], result.notes
+    return result.ledgers[0], result.to_dict()["runs"][0], result.notes
 
 
 def moves_in(ledger):
@@ -122,7 +122,7 @@ def test_a_load_that_does_not_change_moves_nothing_after_the_first_time(small):
 
     policy = replace(POLICIES["eplb"], name="it", rebalancing=SameLoad(steps=1, how="blocking"))
     result = run(replace(load(small, ["steps=5"]), policies=(policy,), baseline="it"))
-    assert result.summary["runs"][0]["rebalances"] == 4
+    assert result.to_dict()["runs"][0]["rebalances"] == 4
     assert {row.step for row in moves_in(result.ledgers[0])} == {2}
 
 
@@ -287,10 +287,10 @@ def test_presets_rebalance_and_the_table_shows_the_cost(small, tmp_path):
     experiment = load(small, ["steps=6", "policies=[base, eplb, {name: soon, preset: eplb_online}]"])
     assert experiment.policies[2].rebalancing == Every(steps=16, window=32, how="background")
     assert experiment.policies[1].rebalancing == NoRebalancing()
-    summary = run(experiment).summary
-    runs = {each["policy"]: each for each in summary["runs"]}
-    assert "for it" in run_table(summary, ["base", "eplb", "soon"])
-    assert "for it" not in run_table({**summary, "runs": [runs["base"], runs["eplb"]]}, ["base", "eplb"])
+    result = run(experiment)
+    runs = {each["policy"]: each for each in result.to_dict()["runs"]}
+    assert "for it" in result.table()
+    assert "for it" not in replace(result, runs={name: result.runs[name] for name in ("base", "eplb")}).table()
     assert runs["soon"]["rebalances"] == 0
     assert "rebalances" not in runs["eplb"]
     assert runs["soon"]["decode_time_s"] == runs["eplb"]["decode_time_s"]
@@ -307,9 +307,9 @@ def test_a_copy_that_gives_way_to_a_move_is_counted_once(small, how):
     )
     experiment = replace(load(small, ["steps=6", size]), policies=(policy,), baseline="it")
     (site,) = build_executors(experiment, build(experiment.wafer), [policy], build_routing_history(experiment))
-    for layer_run in replay_of(experiment, [policy])[1].layer_runs():
+    for layer_run in open_stream(experiment, [policy])[1].layer_runs():
         site.run(layer_run)
-    rows = site.ledger.rows
+    rows = site.recorder.rows
     assert sum(row.evictions for row in rows) == site._copies.evictions
     assert (sum(row.evictions for row in rows if row.phase == "rebalance") > 0) == (how == "blocking")
 

@@ -12,11 +12,11 @@ from kit.runs import SMALL, without_host
 from wss.cli import cli
 from wss.config import load
 from wss.errors import CapacityError, ConfigError, TraceError
-from wss.execution import run
-from wss.metrics.summary import gini
+from wss.execution import run, run_many
+from wss.metrics.measures import gini
 from wss.policies import POLICIES, Allocation, Placement, Prediction, Prefetching, Signal
 from wss.policies.allocation.basic import Home
-from wss.report import to_json, write_results
+from wss.report import to_json
 from wss.serving.policy_host import PolicyHost
 from wss.traces import RequestRouting, TraceReader, write_trace
 from wss.traces.loads import Loads, write_loads
@@ -30,10 +30,30 @@ def small(tmp_path):
     return path
 
 
+def test_experiments_in_lockstep_are_each_as_if_run_alone(small):
+    """On other wafers, with other policies and several seeds; the routing is that of all."""
+    common = ["replications=2", "layers=[1, 3]"]
+    changes = [["policies=[ep, pred]", "baseline=ep"], ["policies=[base]"], ["wafer.mesh=[2, 2]", "policies=[base]"]]
+    experiments = [load(small, [*common, *change]) for change in changes]
+    steps = []
+    together = run_many(experiments, lambda what, done, total: steps.append((done, total)))
+    assert steps == [(i + 1, len(steps)) for i in range(len(steps))]
+    for experiment, result in zip(experiments, together, strict=True):
+        alone = run(experiment).to_dict()
+        both = result.to_dict()
+        assert both["runs"] == alone["runs"]
+        assert both["replications"] == alone["replications"]
+        assert both["provenance"]["notes"] == alone["provenance"]["notes"]
+        assert both["provenance"]["config"] == alone["provenance"]["config"]
+        times = both["provenance"]["times"]
+        assert sorted(times["layer_runs_cpu_s"]) == sorted(policy.name for policy in experiment.policies)
+        assert 0 < times["trace_cpu_s"] < times["cpu_s"]
+
+
 def test_the_summary_adds_up(small):
     result = run(load(small))
-    assert result.summary["schema"] == "wss-summary/2"
-    runs = {r["policy"]: r for r in result.summary["runs"]}
+    assert result.to_dict()["schema"] == "wss-summary/2"
+    runs = {r["policy"]: r for r in result.to_dict()["runs"]}
     assert list(runs) == sorted(runs)
     for ledger in result.ledgers:
         own = runs[ledger.policy]
@@ -61,31 +81,31 @@ def test_the_summary_adds_up(small):
 
 def test_kernels_and_links_are_written_beside_the_summary(small, tmp_path):
     result = run(load(small))
-    out = write_results(tmp_path / "out", result.summary, result.ledgers, result.wafer, force=False)
+    out = result.write(tmp_path / "out")
     layer_runs = pq.read_table(out / "layers.parquet").to_pydict()
     assert len(layer_runs["time_s"]) == 5 * 3 * 4
     assert set(layer_runs["phase"]) == {"prefill", "decode"}
     assert set(layer_runs["layer"]) == {1, 2, 3}
     links = pq.read_table(out / "links.parquet").to_pydict()
-    for own in result.summary["runs"]:
+    for own in result.to_dict()["runs"]:
         rows = [i for i, policy in enumerate(links["policy"]) if policy == own["policy"]]
         assert len(rows) == 14
         assert sum(links["bytes"][i] for i in rows) == pytest.approx(own["link_bytes"])
         assert max(links["utilization"][i] for i in rows) == pytest.approx(own["max_link_utilization"])
         assert max(links["busy_s"][i] for i in rows) <= own["decode_time_s"] * (1 + 1e-9)
-    assert json.loads((out / "summary.json").read_text()) == result.summary
+    assert json.loads((out / "summary.json").read_text()) == result.to_dict()
 
 
 def test_the_same_experiment_gives_the_same_bytes_in_any_order_of_policies(small):
     first = run(load(small))
     again = run(load(small))
     turned = run(load(small, ["policies=[allo_pred, pred, ep, allo, base]"]))
-    assert to_json(without_host(first.summary)) == to_json(without_host(again.summary))
-    assert to_json(without_host(first.summary)) == to_json(without_host(turned.summary))
+    assert to_json(without_host(first.to_dict())) == to_json(without_host(again.to_dict()))
+    assert to_json(without_host(first.to_dict())) == to_json(without_host(turned.to_dict()))
 
 
 def test_another_seed_gives_another_result(small):
-    times = [run(load(small, [f"seed={seed}"])).summary["runs"][0]["decode_time_s"] for seed in (0, 1)]
+    times = [run(load(small, [f"seed={seed}"])).to_dict()["runs"][0]["decode_time_s"] for seed in (0, 1)]
     assert times[0] != times[1]
 
 
@@ -94,8 +114,8 @@ def test_a_synthetic_trace_on_disk_runs_as_the_one_made_on_the_spot(small, tmp_p
     path = tmp_path / "t.parquet"
     spec = experiment.trace
     write_trace(path, synth_meta(spec, experiment.model, 0, 40), synthesise(spec, experiment.model, 0))
-    on_the_spot = run(experiment).summary["runs"]
-    from_disk = run(load(small, [f"trace.path={path}"])).summary["runs"]
+    on_the_spot = run(experiment).to_dict()["runs"]
+    from_disk = run(load(small, [f"trace.path={path}"])).to_dict()["runs"]
     assert from_disk == on_the_spot
     assert all(r["synthetic"] for r in from_disk)
 
@@ -139,8 +159,8 @@ def test_layers_do_not_meet(small):
         all_rows = next(ledger.rows for ledger in whole.ledgers if ledger.policy == name)
         rows = next(ledger.rows for ledger in part.ledgers if ledger.policy == name)
         assert rows == [row for row in all_rows if row.layer == 2]
-    assert all(r["throughput_tokens_per_s"] is None for r in part.summary["runs"])
-    assert part.summary["runs"][0]["layers_run"] == 1
+    assert all(r["throughput_tokens_per_s"] is None for r in part.to_dict()["runs"])
+    assert part.to_dict()["runs"][0]["layers_run"] == 1
 
 
 def test_what_does_not_fit_is_refused_with_the_shortfall_and_a_way_out():
@@ -284,8 +304,8 @@ def test_what_a_policy_warns_of_does_not_precede_its_error(recwarn):
 
 def test_a_batch_beyond_the_trace_repeats_it_and_says_so(small):
     result = run(load(small, ["batch=100"]))
-    assert result.summary["runs"][0]["unique_requests"] == 40
-    assert result.summary["runs"][0]["batch"] == 100
+    assert result.to_dict()["runs"][0]["unique_requests"] == 40
+    assert result.to_dict()["runs"][0]["batch"] == 100
     assert any("repeats the 40 requests" in note for note in result.notes)
 
 
@@ -317,7 +337,7 @@ def test_steps_beyond_the_longest_request_are_refused(small, tmp_path):
         run(load(small, [f"trace.path={path}", "steps=7"]))
     with pytest.raises(ConfigError, match="give at most 6"):
         run(load(small, ["steps=7"]))
-    assert run(load(small, ["steps=all"])).summary["runs"][0]["steps_run"] == 6
+    assert run(load(small, ["steps=all"])).to_dict()["runs"][0]["steps_run"] == 6
 
 
 def test_requests_can_be_taken_in_the_order_of_their_names(small, tmp_path):
@@ -330,7 +350,7 @@ def test_requests_can_be_taken_in_the_order_of_their_names(small, tmp_path):
         meta = reader.meta
     write_trace(path, meta, chosen)
     by_file = run(load(small, [f"trace.path={path}", "batch=3"]))
-    assert by_name.summary["runs"] == by_file.summary["runs"]
+    assert by_name.to_dict()["runs"] == by_file.to_dict()["runs"]
 
 
 def test_gini():
@@ -347,7 +367,7 @@ def test_real_llama4_layer_45_sends_nearly_all_to_one_expert_and_runs(tmp_path):
     hot = [row.max_expert_tokens / row.tokens for row in rows if row.layer == 45]
     assert min(hot) > 0.98
     assert max(row.max_expert_tokens / row.tokens for row in rows if row.layer == 43) < 0.9
-    assert not result.summary["runs"][0]["synthetic"]
+    assert not result.to_dict()["runs"][0]["synthetic"]
 
 
 def test_real_gpt_oss_starts_without_prefill(tmp_path):
@@ -355,19 +375,19 @@ def test_real_gpt_oss_starts_without_prefill(tmp_path):
     configs = ROOT / "configs"
     result = run(load(configs / "gpt_oss_20b.yaml", [f"trace.path={path}", "layers=[0, 12]", "steps=1"]))
     assert any("no prefill" in note for note in result.notes)
-    assert all(r["prefill_time_s"] == 0 for r in result.summary["runs"])
+    assert all(r["prefill_time_s"] == 0 for r in result.to_dict()["runs"])
 
 
 def test_the_fullest_hbm_holds_experts_and_the_buffers_of_one_chunk_of_prefill(small):
     """One die: 36 experts of 12.6 MB, and buffers of 80 token-experts however long the prompts are."""
-    (one,) = run(load(small, ["wafer.mesh=[1, 1]", "policies=[ep]", "baseline=ep"])).summary["runs"]
+    (one,) = run(load(small, ["wafer.mesh=[1, 1]", "policies=[ep]", "baseline=ep"])).to_dict()["runs"]
     assert one["hbm_peak_bytes"] == 36 * 3 * 1024 * 2048 * 2 + 80 * 2 * (2 * 1024 + 2 * 2048)
 
 
 def test_layers_that_are_not_run_flush_the_llcs_and_those_next_to_each_other_do_not(small):
     """Six LLCs with room for all experts: they stay from step to step, but for what other layers would have used."""
     everything, one = (
-        run(load(small, ["policies=[ep]", "baseline=ep", "wafer.die.llc.size=500 MB", *more])).summary["runs"][0]
+        run(load(small, ["policies=[ep]", "baseline=ep", "wafer.die.llc.size=500 MB", *more])).to_dict()["runs"][0]
         for more in ([], ["layers=[2]"])
     )
     assert everything["llc_hits"] > 0
@@ -377,14 +397,14 @@ def test_layers_that_are_not_run_flush_the_llcs_and_those_next_to_each_other_do_
 def test_what_is_prefetched_is_for_the_next_layer_that_is_run(small):
     """Layers 1 and 3: prefetched in one, hit in the other, though layer 2 is left out between them."""
     ahead = "policies=[{name: ahead, preset: ep, prefetching: popular}]"
-    (one,) = run(load(small, [ahead, "baseline=ahead", "layers=[1, 3]"])).summary["runs"]
+    (one,) = run(load(small, [ahead, "baseline=ahead", "layers=[1, 3]"])).to_dict()["runs"]
     assert one["llc_hits"] > 0
 
 
 def test_prefetching_where_no_expert_fits_an_llc_is_said_to_do_nothing(small):
     ahead = "policies=[{name: ahead, preset: ep, prefetching: popular}]"
     notes = [
-        run(load(small, [ahead, "baseline=ahead", f"wafer.die.llc.size={size}"])).summary["provenance"]["notes"]
+        run(load(small, [ahead, "baseline=ahead", f"wafer.die.llc.size={size}"])).to_dict()["provenance"]["notes"]
         for size in ("12 MB", "13 MB")
     ]
     assert any("ahead prefetches nothing: an expert of 12582912 bytes" in note for note in notes[0])
@@ -421,13 +441,13 @@ def test_requests_can_be_mixed_by_the_seed_and_come_in_as_others_end(small, tmp_
 
     def time_of(*settings):
         common = [f"trace={{path: {path}}}", "batch=10", "policies=[ep]", "baseline=ep", "steps=6"]
-        (one,) = run(load(small, [*common, *settings])).summary["runs"]
+        (one,) = run(load(small, [*common, *settings])).to_dict()["runs"]
         return one["decode_time_s"], one["steps_run"]
 
     in_order, mixed, other = time_of(), time_of("trace.order=mixed"), time_of("trace.order=mixed", "seed=5")
     assert len({in_order, mixed, other}) == 3
     longer = [*[f"trace={{path: {path}, replay: continuous}}"], "batch=10", "policies=[ep]", "baseline=ep", "steps=20"]
-    (one,) = run(load(small, longer)).summary["runs"]
+    (one,) = run(load(small, longer)).to_dict()["runs"]
     assert one["steps_run"] == 20
     with pytest.raises(ConfigError, match="give at most 24"):
         run(load(small, [*longer[:-1], "steps=25"]))
@@ -472,14 +492,14 @@ def test_dies_without_experts_and_copies_without_room_are_told_of(small):
 def test_how_often_experts_are_placed_is_told_of_the_layers_run(small):
     settings = ["policies=[eplb]", "baseline=eplb"]
     for layers, said in ((["layers=[1]"], "in the layers run"), ([], "in all layers")):
-        notes = run(load(small, [*settings, *layers])).summary["provenance"]["notes"]
+        notes = run(load(small, [*settings, *layers])).to_dict()["provenance"]["notes"]
         assert any(note.endswith(f"replicas on average, {said}") for note in notes)
 
 
 def test_percentiles_of_steps_and_the_mean_of_links_worked_out_from_the_rows():
     config = ROOT / "configs" / "gpt_oss_20b.yaml"
     result = run(load(config, ["steps=5", "layers=[0, 1]", "policies=[base]", "batch=16"]))
-    own, ledger = result.summary["runs"][0], result.ledgers[0]
+    own, ledger = result.to_dict()["runs"][0], result.ledgers[0]
     steps = sorted(sum(row.time_s for row in ledger.decode if row.step == step) for step in range(1, 6))
     assert steps[3] < steps[4]
     assert own["step_time_p99_s"] == pytest.approx(steps[3] + 0.96 * (steps[4] - steps[3]), rel=1e-12)
@@ -494,11 +514,11 @@ def test_synthetic_requests_follow_the_batch_unless_set():
     settings = ["steps=1", "layers=[0]", "policies=[ep]", "baseline=ep"]
     config = ROOT / "configs" / "gpt_oss_20b.yaml"
     free, few = (run(load(config, [*settings, "batch=5000", *more])) for more in ([], ["trace.synth.requests=7"]))
-    assert free.summary["runs"][0]["unique_requests"] == 5000
-    assert few.summary["runs"][0]["unique_requests"] == 7
+    assert free.to_dict()["runs"][0]["unique_requests"] == 5000
+    assert few.to_dict()["runs"][0]["unique_requests"] == 7
     assert any("repeats the 7 requests" in note for note in few.notes)
     many = run(load(config, [*settings, "batch=8", "trace.synth.requests=5000"]))
-    assert many.summary["runs"][0]["unique_requests"] == 8
+    assert many.to_dict()["runs"][0]["unique_requests"] == 8
 
 
 def test_another_models_preset_is_noted():

@@ -15,10 +15,9 @@ from wss.config import load
 from wss.errors import ConfigError
 from wss.execution import run
 from wss.execution.layers import draw_layers
-from wss.execution.runner import replay_of
-from wss.metrics.by_layer import WITHOUT
+from wss.execution.routing import open_routing
+from wss.metrics.figures import FIGURES
 from wss.metrics.sampling import LEAST, Sample, Stratum, draw
-from wss.report import run_table
 from wss.traces import TraceReader, write_trace
 from wss.traces.synthetic.spec import synth_meta, synthesise
 from wss.traces.synthetic.tables import layer_shares
@@ -40,9 +39,8 @@ steps: 3
 policies: [base, ep, pred, allo, allo_pred]
 """
 TRIALS = 50
-# What a run says of itself, beside its figures.
-LABELS = {"policy", "model", "wafer", "physics", "network", "gemm", "precision", "synthetic", "batch", "baseline"}
-LABELS |= {"unique_requests", "layers_run", "layers_total", "steps_run", "layers_sampled", "ci95"}
+# What has no interval: neither a sum over layers nor a ratio of such sums.
+WITHOUT = {figure.name for figure in FIGURES if figure.measure is None or figure.measure.above is None} | {"ci95"}
 
 
 @pytest.fixture(scope="module")
@@ -64,7 +62,7 @@ def whole(config):
 
 
 def by_policy(result):
-    return {own["policy"]: own for own in result.summary["runs"]}
+    return {own["policy"]: own for own in result.to_dict()["runs"]}
 
 
 @pytest.mark.slow
@@ -210,7 +208,7 @@ def test_every_figure_is_for_all_layers_and_has_its_interval(config, whole):
     """Where no copies are kept, a layer runs in a sample just as it does among all."""
     path, settings = config
     result = run(load(path, [*settings, "layers={sample: 8}"]))
-    assert result.summary["provenance"]["config"]["layers"] == {"sample": 8}
+    assert result.to_dict()["provenance"]["config"]["layers"] == {"sample": 8}
     rows = {ledger.policy: ledger.rows for ledger in whole.ledgers}
     for ledger in result.ledgers:
         own = by_policy(result)[ledger.policy]
@@ -223,17 +221,17 @@ def test_every_figure_is_for_all_layers_and_has_its_interval(config, whole):
         assert own["speedup"] == pytest.approx(by_policy(result)["base"]["decode_time_s"] / own["decode_time_s"])
         if ledger.policy in ("base", "ep", "allo"):
             assert ledger.rows == [row for row in rows[ledger.policy] if row.layer in own["layers_sampled"]]
-        assert set(own) - LABELS - set(WITHOUT) == set(own["ci95"])
+        assert set(own) - WITHOUT == set(own["ci95"])
         for key, (low, high) in own["ci95"].items():
             assert 0 <= low <= own[key] <= high
     assert by_policy(result)["base"]["ci95"]["speedup"] == [1, 1]
-    assert all("ci95" not in own for own in whole.summary["runs"])
+    assert all("ci95" not in own for own in whole.to_dict()["runs"])
 
 
 def test_no_fewer_than_all_layers_is_all_layers(config, whole):
     path, settings = config
     for count in (24, 25):
-        assert run(load(path, [*settings, f"layers.sample={count}"])).summary["runs"] == whole.summary["runs"]
+        assert run(load(path, [*settings, f"layers.sample={count}"])).to_dict()["runs"] == whole.to_dict()["runs"]
 
 
 def test_sampled_layers_have_their_share_of_the_room_for_copies(config):
@@ -262,7 +260,7 @@ def test_the_bias_of_the_busiest_links_utilization_is_taken_off(config):
     layers = own["layers_sampled"]
     used = np.array([ledger.layer_links[layer] for layer in layers]) / result.wafer.link_bandwidth
     time = np.array([sum(row.time_s for row in ledger.decode if row.layer == layer) for layer in layers])
-    sample = draw_layers(load(path, [*settings, "layers.sample=8"]), lambda every: replay_of(every, [])[1])[1]
+    sample = draw_layers(load(path, [*settings, "layers.sample=8"]), open_routing)[1]
     assert list(sample.layers) == layers
 
     def busiest(weights):
@@ -284,15 +282,14 @@ def test_the_papers_physics_can_be_sampled():
     configs = ROOT / "configs"
     settings = ["physics=paper", "layers.sample=4", "batch=16", "steps=1", "policies=[base, ep]"]
     own = by_policy(run(load(configs / "llama4_maverick.yaml", settings)))["base"]
-    assert set(own) - LABELS - set(WITHOUT) - {"hbm_excess_bytes"} == set(own["ci95"])
+    assert set(own) - WITHOUT == set(own["ci95"])
     assert own["hops"] >= 0
 
 
 def test_the_table_shows_the_interval_and_says_what_is_estimated(config):
     path, settings = config
-    summary = run(load(path, [*settings, "layers.sample=8", "policies=[base, ep]"])).summary
-    own = next(each for each in summary["runs"] if each["policy"] == "ep")
-    table = run_table(summary, ["base", "ep"])
+    result = run(load(path, [*settings, "layers.sample=8", "policies=[base, ep]"]))
+    own, table = by_policy(result)["ep"], result.table()
     low, high = own["ci95"]["speedup"]
     lines = [line.split() for line in table.splitlines()]
     row = next(number for number, line in enumerate(lines) if line and line[0] == "ep")

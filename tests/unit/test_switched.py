@@ -24,7 +24,6 @@ from wss.errors import CapacityError, ConfigError
 from wss.execution import run
 from wss.hardware import WAFERS, FaultSpec, build
 from wss.hardware.topology import switched
-from wss.metrics.summary import name_link
 from wss.metrics.traffic import check_conservation
 from wss.policies import POLICIES
 from wss.policies.allocation.basic import Algorithm1
@@ -75,7 +74,7 @@ def test_no_transfers_can_wait_for_one_another_in_a_circle(shape):
 
 
 def test_a_gpu_has_a_port_to_its_switch_and_with_more_nodes_a_card_on_the_fabric():
-    names = [name_link(SYSTEMS[2, 3], link) for link in range(SYSTEMS[2, 3].num_links)]
+    names = [SYSTEMS[2, 3].link_name(link) for link in range(SYSTEMS[2, 3].num_links)]
     assert len(names) == len(set(names)) == 6 * 6
     assert {"(1,2)->switch(1)", "(1,2)->nic(1,2)", "nic(1,2)->fabric", "fabric->nic(0,0)"} <= set(names)
     assert SYSTEMS[1, 8].num_links == 16
@@ -184,8 +183,8 @@ def test_every_policy_runs_alike_in_both_engines(config, network):
 
 def test_every_policy_runs_over_packets(config):
     result = run(load(config, [f"policies=[{', '.join(POLICIES)}]", "network={kind: packet, chunk: 1 MiB}", "steps=1"]))
-    assert all(own["bound_ratio"] > 1 - 1e-9 for own in result.summary["runs"])
-    assert len(result.summary["runs"]) == len(POLICIES)
+    assert all(own["bound_ratio"] > 1 - 1e-9 for own in result.to_dict()["runs"])
+    assert len(result.to_dict()["runs"]) == len(POLICIES)
 
 
 def test_the_nearest_die_is_a_link_away_on_a_mesh_and_two_behind_a_switch():
@@ -230,7 +229,7 @@ def test_qwen3_in_fp16_fits_eight_h100s_with_room_for_copies(tmp_path):
         "{model: qwen3_235b, wafer: h100_nvl8, trace: {synth: qwen3_235b}, batch: 64, steps: 1, layers: [3],"
         " policies: [ep, {name: dup, preset: dup, placement: {kind: popular, extra: 3}}], baseline: ep}"
     )
-    runs = {own["policy"]: own for own in run(load(path)).summary["runs"]}
+    runs = {own["policy"]: own for own in run(load(path)).to_dict()["runs"]}
     assert runs["ep"]["hbm_peak_bytes"] == pytest.approx(94 * 16 * EXPERT, rel=0.01)
     assert runs["dup"]["hbm_peak_bytes"] > 94 * 19 * EXPERT
     with pytest.raises(CapacityError, match="deepseek-ai/DeepSeek-V3 in fp16 does not fit h100_nvl8"):
@@ -304,10 +303,10 @@ def test_a_sweep_and_a_run_are_drawn_with_the_ports_of_each_gpu(config, tmp_path
 def test_the_map_of_ports_has_each_port_in_its_place():
     wafer = SYSTEMS[2, 3]
     links = [
-        {"link": name_link(wafer, link), "policy": "ep", "utilization": float(link)} for link in range(wafer.num_links)
+        {"link": wafer.link_name(link), "policy": "ep", "utilization": float(link)} for link in range(wafer.num_links)
     ]
     assert all(is_port(link) for link in links)
-    assert not is_port({"link": name_link(wafer_of((1, 2)), 0)})
+    assert not is_port({"link": wafer_of((1, 2)).link_name(0)})
     table = ports_of(links, KINDS)
     assert table.shape == (6, 6)
     for row, (begin, end) in enumerate([("{}", "switch({n})"), ("switch({n})", "{}"), ("{}", "nic{}"), ("nic{}", "{}"),

@@ -65,7 +65,7 @@ def run(
     """Compare the policies of CONFIG, a YAML file or a name of `wss list`, on one wafer, model and trace."""
     from wss.config import load
     from wss.execution import run as run_experiment
-    from wss.report import check_free, run_table, to_json, write_results
+    from wss.report import check_free, to_json
 
     experiment = load(config, settings, allow_code=allow_code)
     check_free(out, force)
@@ -77,8 +77,8 @@ def run(
         result = run_experiment(experiment, bars)
     finally:
         bars.close()
-    folder = write_results(out, result.summary, result.ledgers, result.wafer, force)
-    text = to_json(result.summary) if as_json else run_table(result.summary, [p.name for p in experiment.policies])
+    folder = result.write(out, force=force)
+    text = to_json(result.to_dict()) if as_json else result.table()
     if not as_json:
         text += f"\n\nwrote {folder}/: summary.json, layers.parquet, links.parquet\n"
     try:

@@ -21,24 +21,10 @@ from wss.metrics.sampling import LEAST
 from wss.models import ModelShape, Precision, PrecisionName
 from wss.models.precision import peak_of, stated_activation_bytes
 from wss.policies import CopyRules, LoadHistorySpec, Policy
+from wss.traces.source import TraceFile
 from wss.traces.synthetic.spec import SynthSpec
 
 MOST_CHUNKS = 100_000  # per expert in the packet network
-
-
-@dataclass(frozen=True, kw_only=True)
-class TraceFile:
-    """Routing from a Parquet trace.
-
-    Requests are in the order of the file, in the order of their numbers as text (as in the paper's simulator), or
-    shuffled by the seed. A batch holds the first of them; if continuous, the next one starts when one ends.
-    """
-
-    __pydantic_config__ = CHECKED
-
-    path: str
-    order: Literal["file", "string", "mixed"] = "file"
-    replay: Literal["batch", "continuous"] = "batch"
 
 
 @dataclass(frozen=True, kw_only=True)

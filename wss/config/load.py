@@ -10,7 +10,7 @@ from wss.config import document as nodes
 from wss.config.build import build, kinded, named
 from wss.config.code import folders_beside
 from wss.config.document import Document, Place
-from wss.config.experiment import Experiment, LayerSample, TraceFile, check_together
+from wss.config.experiment import Experiment, LayerSample, check_together
 from wss.config.models import read_layers, read_model
 from wss.config.overrides import apply_setting
 from wss.config.plugins import NETWORK
@@ -20,6 +20,7 @@ from wss.config.values import PLAIN, Reader, read_layer_list
 from wss.engine import AllToAllSpec
 from wss.errors import ConfigError, did_you_mean
 from wss.hardware import WAFERS, FaultSpec, SwitchedSpec, WaferSpec
+from wss.traces.source import TraceFile
 from wss.traces.synthetic.spec import SYNTHS, SynthSpec
 from wss.units import Quantity
 

@@ -35,6 +35,7 @@ from wss.config.overrides import apply_setting, put
 from wss.config.shipped import find
 from wss.errors import CHECKED, ConfigError, did_you_mean
 from wss.escaping import PLAIN_NAME, is_plain_name
+from wss.metrics.figures import checkable
 
 KEYS = ("name", "about", "config", "grid", "vary", "check")
 MOST_POINTS = 10_000
@@ -42,7 +43,7 @@ VARIED, TO = "varied", "to"  # columns for the varied axis, and its label
 CENTRE = "-"  # in both, if nothing is varied
 TAKEN = {VARIED, TO, "policy", "task", "baseline", "speedup", "hops", "kernels", "link", "utilization"}
 TAKEN |= {"estimated_utilization", "seeds_run"}
-TAKEN |= {f"{end}_{axis}" for end in ("source", "target") for axis in "xy"}
+TAKEN |= {f"{end}_{axis}" for end in ("source", "target") for axis in ("x", "y", "die")}
 
 Label = str | int | float | bool
 
@@ -104,6 +105,10 @@ def load_sweep(path: Path, settings: Sequence[str] = (), *, allow_code: bool = F
     name = _text(document, "name", path.stem)
     about = _text(document, "about", "")
     spec = build(document, ("check",), document.value.get("check", {}), CheckSpec)
+    for number, figure in enumerate(spec.figures if isinstance(spec, CheckSpec) else ()):
+        if figure not in checkable():
+            fault = f"{figure!r} is no figure; {did_you_mean(figure, checkable())}"
+            document.fault(("check", "figures", number), fault)
     grid, vary = _axes(document, "grid"), _axes(document, "vary")
     if not grid and not vary:
         document.fault((), "has neither grid nor vary; give one, such as grid: {batch: [4096, 16384]}")

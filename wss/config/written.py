@@ -7,10 +7,11 @@ from typing import Any
 
 import yaml
 
-from wss.config.experiment import Experiment, TraceFile
+from wss.config.experiment import Experiment
 from wss.config.python_values import BASE_UNITS
 from wss.config.values import as_written
 from wss.policies import POLICIES, Policy
+from wss.traces.source import TraceFile
 from wss.units import parse, show
 
 

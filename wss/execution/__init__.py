@@ -1,7 +1,8 @@
-"""Running experiments: experiment in, result out."""
+"""Running experiments: experiments in, results out."""
 
-from wss.execution.lockstep import check, simulate
+from wss.execution.check import check
 from wss.execution.placement import layout_of
-from wss.execution.runner import Result, run
+from wss.execution.result import Result
+from wss.execution.runner import run, run_many
 
-__all__ = ["Result", "check", "layout_of", "run", "simulate"]
+__all__ = ["Result", "check", "layout_of", "run", "run_many"]

@@ -14,11 +14,12 @@ from typing import Any
 from wss.config import Experiment, TraceFile
 from wss.config.experiment import LayerSample
 from wss.engine.network.base import PacketSpec
-from wss.execution.lockstep import tried
+from wss.execution.check import tried
 from wss.hardware import SwitchedSpec
 from wss.policies.prefetching import NoPrefetch
 from wss.serving.moe_layer import MoeLayerExecutor
-from wss.workload.request import Batch, made_batch, read_batch
+from wss.serving.scheduler import schedule_of
+from wss.workload.fixed_batch import open_batch
 
 LAYER_S, EXPERT_AND_DIE_S = 1.5e-3, 1.1e-6
 SIMPY, CHUNK_S = 4.5, 6.5e-6
@@ -35,7 +36,8 @@ def outlook_of(experiment: Experiment) -> dict[str, Any]:
         If the experiment cannot be run.
     """
     wafer, executors = tried(experiment)
-    batch, prefill = _batch(experiment)
+    batch, _ = open_batch(experiment.trace, experiment.model, experiment.batch, experiment.steps, experiment.seed)
+    prefill = schedule_of(batch).has_prefill
     hbm, model = experiment.wafer.die.hbm, experiment.model
     buffers = experiment.batch * model.top_k * model.buffer_bytes(experiment.precision) / wafer.num_dies
     return {
@@ -46,7 +48,7 @@ def outlook_of(experiment: Experiment) -> dict[str, Any]:
         "expert_bytes": model.expert_bytes(experiment.precision),
         "buffer_bytes": buffers,
         "weight_bytes": {
-            executor.ledger.policy: executor.weight_bytes
+            executor.recorder.policy: executor.weight_bytes
             for executor in executors
             if isinstance(executor, MoeLayerExecutor)
         },
@@ -57,21 +59,13 @@ def outlook_of(experiment: Experiment) -> dict[str, Any]:
         "prefill": prefill,
         "seeds": experiment.replications,
         "batch": experiment.batch,
-        "requests": batch.num_requests,
+        "requests": len(batch.requests),
         "source": batch.meta.source,
         "synthetic": batch.meta.synthetic,
         "layer_runs": layer_runs(experiment, batch.steps + prefill),
         "seconds": seconds_of(experiment, batch.steps + prefill),
         "notes": list(batch.notes),
     }
-
-
-def _batch(experiment: Experiment) -> tuple[Batch, bool]:
-    """Return the batch, and whether it has a prefill."""
-    if isinstance(experiment.trace, TraceFile):
-        batch, requests = read_batch(experiment, experiment.trace)
-        return batch, any(request.num_prefill > 0 for request in requests)
-    return made_batch(experiment, experiment.trace), True
 
 
 def _num_layers(experiment: Experiment) -> int:

@@ -9,7 +9,7 @@ from wss.config import Experiment
 from wss.config.plugins import plugin_policy
 from wss.errors import ConfigError, did_you_mean
 from wss.execution.memory_use import check_memory
-from wss.execution.runner import build_routing_history
+from wss.execution.routing import build_routing_history
 from wss.hardware import GEMMS
 from wss.memory.hbm import bytes_of_experts
 from wss.policies import POLICIES

@@ -1,13 +1,14 @@
-"""Replications: one experiment with several seeds, and one summary over all of them."""
+"""Replications: one experiment with several seeds, and one result over all of them."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from typing import Any
 
 from wss.config import Experiment
-from wss.metrics.replications import over_seeds
+from wss.execution.result import Result
+from wss.metrics.replications import merged
+from wss.report.policy_result import PolicyResult
 
 Progress = Callable[[str, int, int], None]
 
@@ -25,23 +26,39 @@ def part_of(progress: Progress, number: int, parts: int) -> Progress:
     return lambda what, done, total: progress(what, number * total + done, parts * total)
 
 
-def over_all(experiment: Experiment, summaries: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    """Return the summary of *experiment* from those of its seeds, whose rows are kept under ``replications``."""
-    about = summaries[0]["provenance"]
-    seeds = [summary["provenance"]["seed"] for summary in summaries]
-    every = [summary["runs"] for summary in summaries]
-    times = [summary["provenance"]["times"] for summary in summaries]
+def over_all(experiment: Experiment, results: Sequence[Result]) -> Result:
+    """Return the result of *experiment* from those of its seeds."""
+    if len(results) == 1:
+        return results[0]
+    about, times = results[0].provenance, [result.provenance["times"] for result in results]
+    seeds = [result.experiment.seed for result in results]
     trace = dict(about["trace"])
     trace["source"] = trace["source"].replace(f", seed {seeds[0]}", f", seeds {seeds[0]} to {seeds[-1]}")
-    return {
-        "schema": summaries[0]["schema"],
-        "provenance": {
+    return Result(
+        experiment=experiment,
+        runs={name: _over_all([result.runs[name] for result in results]) for name in results[0].runs},
+        notes=tuple(dict.fromkeys(note for result in results for note in result.notes)),
+        provenance={
             **about,
             "config": experiment.plain(),
             "trace": trace,
-            "notes": list(dict.fromkeys(note for each in summaries for note in each["provenance"]["notes"])),
-            "times": {**times[0], **{key: sum(each[key] for each in times) for key in ("wall_s", "cpu_s")}},
+            "times": {
+                **times[0],
+                **{key: sum(each[key] for each in times) for key in ("wall_s", "cpu_s", "trace_cpu_s")},
+                "layer_runs_cpu_s": {
+                    policy: sum(each["layer_runs_cpu_s"][policy] for each in times)
+                    for policy in times[0]["layer_runs_cpu_s"]
+                },
+            },
         },
-        "replications": [{"seed": seed, "runs": runs} for seed, runs in zip(seeds, every, strict=True)],
-        "runs": [over_seeds(rows) for rows in zip(*every, strict=True)],
-    }
+    )
+
+
+def _over_all(results: Sequence[PolicyResult]) -> PolicyResult:
+    """Return the result of one policy from its *results* with one seed each."""
+    return replace(
+        results[0],
+        figures=merged([result.figures for result in results]),
+        by_seed=tuple(result.figures for result in results),
+        ledgers=tuple(ledger for result in results for ledger in result.ledgers),
+    )

@@ -1,31 +1,29 @@
-"""The main simulation loop: one experiment in, one result out."""
+"""The main loop: experiments in, results out."""
 
 from __future__ import annotations
 
-import dataclasses
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import replace
 from datetime import UTC, datetime
-from typing import Any
 
 from wss import hardware
 from wss.config import Experiment
-from wss.config.experiment import LayerSample, TraceFile
+from wss.config.experiment import LayerSample
 from wss.execution.layers import draw_layers
 from wss.execution.memory_use import check_memory
-from wss.execution.provenance import summary_of
-from wss.execution.replications import by_seed, over_all, part_of
+from wss.execution.provenance import provenance_of
+from wss.execution.replications import Progress, by_seed, over_all, part_of
+from wss.execution.result import Result, policy_results
+from wss.execution.routing import build_routing_history, counts_tokens, open_routing, open_stream
 from wss.hardware import Wafer
 from wss.metrics import Ledger
 from wss.policies import Policy
 from wss.serving.moe_layer import MoeLayerExecutor
 from wss.serving.paper_layer import PaperLayer
-from wss.serving.placement import RoutingHistory, layer_indices
-from wss.serving.signals import reads_layer_transitions, reads_transitions
-from wss.traces import CountedReplay, Replay, RoutingSource, SynthReplay
-from wss.traces.zero_computation import WorkedKernels
-from wss.workload.request import Batch, Progress, made_batch, read_batch
+from wss.serving.placement import RoutingHistory
+from wss.serving.routing_stream import RoutingStream
+from wss.workload.fixed_batch import FixedBatch
 
 Executor = MoeLayerExecutor | PaperLayer
 
@@ -34,72 +32,32 @@ def _quiet(what: str, done: int, total: int) -> None:
     """Ignore progress."""
 
 
-@dataclass(frozen=True, eq=False, kw_only=True)
-class Result:
-    """Result of a run: the content of summary.json, and the ledgers behind it, by seed, then policy name."""
-
-    summary: dict[str, Any]
-    ledgers: tuple[Ledger, ...]
-    wafer: Wafer
-    notes: tuple[str, ...]
-
-
 def build_executors(
     experiment: Experiment, wafer: Wafer, policies: Sequence[Policy], seen: RoutingHistory
 ) -> list[MoeLayerExecutor] | list[PaperLayer]:
     """Build one executor per policy under the experiment's physics; *seen* provides routing counts to placements."""
+    ledgers = [build_ledger(experiment, wafer, policy.name) for policy in policies]
+    each = list(zip(policies, ledgers, strict=True))
     if experiment.physics == "paper":
-        return [PaperLayer(experiment, wafer, policy) for policy in policies]
-    return [MoeLayerExecutor(experiment, wafer, policy, seen) for policy in policies]
+        return [PaperLayer(experiment, wafer, policy, ledger) for policy, ledger in each]
+    return [MoeLayerExecutor(experiment, wafer, policy, seen, ledger) for policy, ledger in each]
+
+
+def build_ledger(experiment: Experiment, wafer: Wafer, policy: str) -> Ledger:
+    """Build the ledger of *policy*."""
+    if experiment.physics == "paper":
+        return Ledger(policy, experiment.model, wafer, "fp16", hardware.GEMMS["ideal"])
+    gemm, exchanges = hardware.GEMMS[experiment.gemm], experiment.dispatch is not None
+    wafer = wafer.achieving(gemm.hbm_share())
+    return Ledger(policy, experiment.model, wafer, experiment.precision, gemm, exchanges=exchanges)
 
 
 def _excess(executors: Sequence[Executor]) -> list[str]:
     """Return a note if weights and copies exceed the HBM, under physics without a capacity limit."""
-    excess = max((executor.excess_bytes, executor.ledger.policy) for executor in executors)
+    excess = max((executor.excess_bytes, executor.recorder.policy) for executor in executors)
     if excess[0] <= 0:
         return []
     return [f"no capacity limit here: weights and copies exceed the usable HBM by {excess[0]:.0f} bytes ({excess[1]})"]
-
-
-def replay_of(
-    experiment: Experiment, policies: Sequence[Policy], *, routed: bool = False
-) -> tuple[Batch, RoutingSource]:
-    """Open the batch and return it with its replay; the replay only counts tokens if no policy uses transitions.
-
-    With *routed*, layer runs include the experts of each token. Zero-computation experts are left out.
-    """
-    batch, replay = _replay_of(experiment, policies, routed=routed)
-    if experiment.model.zero_experts:
-        return batch, WorkedKernels(replay, experiment.model.num_experts)
-    return batch, replay
-
-
-def _replay_of(experiment: Experiment, policies: Sequence[Policy], *, routed: bool) -> tuple[Batch, RoutingSource]:
-    trace, num_experts = experiment.trace, experiment.model.num_choices
-    heat, layers = any(map(reads_transitions, policies)), any(map(reads_layer_transitions, policies))
-    across = experiment.physics == "wss"
-    if not isinstance(trace, TraceFile):
-        batch = made_batch(experiment, trace)
-        source = (trace, experiment.model, experiment.seed, batch.num_requests)
-        common = (experiment.batch, batch.steps, layer_indices(experiment))
-        return batch, SynthReplay(*source, *common, across_phases=across, heat=heat, layer_heat=layers, routed=routed)
-    batch, requests = read_batch(experiment, trace)
-    common = (experiment.batch, batch.steps, layer_indices(experiment))
-    continuous = trace.replay == "continuous"
-    if not (heat or layers or continuous or routed):
-        return batch, CountedReplay(requests, len(requests), *common, num_experts)
-    replay = Replay(requests, *common, num_experts, across_phases=across, continuous=continuous, layer_heat=layers)
-    return dataclasses.replace(batch, num_requests=replay.num_requests), replay
-
-
-def counts_tokens(experiment: Experiment) -> bool:
-    """Whether dispatch/combine traffic is counted token by token."""
-    return experiment.dispatch is not None and experiment.dispatch.needs_tokens
-
-
-def build_routing_history(experiment: Experiment) -> RoutingHistory:
-    """Return the routing counts for placements; the batch is replayed when one first uses them."""
-    return RoutingHistory(experiment, lambda: replay_of(experiment, [])[1])
 
 
 def _to_nothing(asked: Experiment, wafer: Wafer) -> list[str]:
@@ -114,13 +72,11 @@ def _to_nothing(asked: Experiment, wafer: Wafer) -> list[str]:
 
 
 def notes_of(
-    asked: Experiment, wafer: Wafer, batch: Batch, replay: RoutingSource, executors: Sequence[Executor]
+    asked: Experiment, wafer: Wafer, batch: FixedBatch, stream: RoutingStream, executors: Sequence[Executor]
 ) -> tuple[str, ...]:
     """Return notes for the reader of the results, each once; *asked* is the experiment before layers are drawn."""
-    notes = batch.notes if replay.has_prefill else (*batch.notes, "the trace has no prefill: heatmaps start empty")
-    if isinstance(replay, WorkedKernels):
-        notes = (*notes, replay.note)
-    notes = (*notes, *_to_nothing(asked, wafer))
+    cold = [] if stream.schedule.has_prefill else ["the trace has no prefill: heatmaps start empty"]
+    notes = (*batch.notes, *cold, *stream.notes, *_to_nothing(asked, wafer))
     return tuple(
         dict.fromkeys((*notes, *_excess(executors), *(note for executor in executors for note in executor.notes)))
     )
@@ -136,44 +92,65 @@ def run(experiment: Experiment, progress: Progress = _quiet) -> Result:
     TraceError, ConfigError
         If the trace cannot be read, does not fit the model, or is shorter than the experiment.
     """
-    parts = by_seed(experiment)
-    results = [_run(part, part_of(progress, number, len(parts))) for number, part in enumerate(parts)]
-    if len(parts) == 1:
-        return results[0]
-    summary = over_all(experiment, [result.summary for result in results])
-    return Result(
-        summary=summary,
-        ledgers=tuple(ledger for result in results for ledger in result.ledgers),
-        wafer=results[0].wafer,
-        notes=tuple(summary["provenance"]["notes"]),
-    )
+    return run_many([experiment], progress)[0]
 
 
-def _run(experiment: Experiment, progress: Progress) -> Result:
-    """Run *experiment* with its one seed."""
+def run_many(experiments: Sequence[Experiment], progress: Progress = _quiet) -> list[Result]:
+    """Run *experiments* in lockstep over one routing, which is read or generated once; raise as `run` does.
+
+    They share model, trace, batch, steps, layers, seeds and physics.
+    """
+    parts = list(zip(*map(by_seed, experiments), strict=True))
+    results = [_run_seed(part, part_of(progress, number, len(parts))) for number, part in enumerate(parts)]
+    return [over_all(experiment, own) for experiment, own in zip(experiments, zip(*results, strict=True), strict=True)]
+
+
+def _run_seed(asked: Sequence[Experiment], progress: Progress) -> list[Result]:
+    """Run experiments that have one seed."""
     started, wall, cpu = datetime.now(UTC), time.perf_counter(), time.process_time()
-    check_memory(experiment, experiment.policies)
-    wafer = hardware.build(experiment.wafer, experiment.faults)
-    policies = sorted(experiment.policies, key=lambda policy: policy.name)
-    asked, (experiment, sample) = experiment, draw_layers(experiment, lambda every: replay_of(every, [])[1])
-    executors = build_executors(experiment, wafer, policies, build_routing_history(experiment))
-    batch, replay = replay_of(experiment, policies, routed=counts_tokens(experiment))
-    total = (batch.steps + replay.has_prefill) * len(replay.layers) * len(executors)
-    done = 0
-    for layer_run in replay.layer_runs():
+    for experiment in asked:
+        check_memory(experiment, experiment.policies)
+    first, sample = draw_layers(asked[0], open_routing)  # they share the layers too
+    experiments = [replace(experiment, layers=first.layers) for experiment in asked]
+    wafers = [hardware.build(experiment.wafer, experiment.faults) for experiment in experiments]
+    history = build_routing_history(first)
+    groups: list[Sequence[Executor]] = [
+        build_executors(experiment, wafer, sorted(experiment.policies, key=lambda policy: policy.name), history)
+        for experiment, wafer in zip(experiments, wafers, strict=True)
+    ]
+    policies = [policy for experiment in experiments for policy in experiment.policies]
+    batch, stream = open_stream(first, policies, routed=any(map(counts_tokens, experiments)))
+    spent = _run_layers(stream, [executor for group in groups for executor in group], progress)
+    wall, cpu = time.perf_counter() - wall, time.process_time() - cpu
+    others = (cpu - sum(spent.values())) / len(spent)  # routing and set-up, shared evenly by all policies
+    times = {"start": started.isoformat(), "wall_s": wall, "cpu_s": cpu, "trace_cpu_s": others}
+    results = []
+    for experiment, group, wafer in zip(asked, groups, wafers, strict=True):
+        runs = {run.policy: run for run in policy_results(experiment, batch, stream, group, wafer, sample)}
+        own = {
+            "planning": {executor.recorder.policy: executor.planning for executor in group},
+            "layer_runs_cpu_s": {executor.recorder.policy: spent[executor] for executor in group},
+        }
+        results.append(
+            Result(
+                experiment=experiment,
+                runs={policy.name: runs[policy.name] for policy in experiment.policies},
+                notes=notes_of(experiment, wafer, batch, stream, group),
+                provenance=provenance_of(experiment, batch, wafer, times | own),
+            )
+        )
+    return results
+
+
+def _run_layers(stream: RoutingStream, executors: Sequence[Executor], progress: Progress) -> dict[Executor, float]:
+    """Run every layer run of *stream* on all *executors*; return the CPU seconds that each took."""
+    spent = dict.fromkeys(executors, 0.0)
+    total, done = stream.num_layer_runs * len(executors), 0
+    for layer_run in stream.layer_runs():
         for executor in executors:
+            start = time.process_time()
             executor.run(layer_run)
+            spent[executor] += time.process_time() - start
             done += 1
             progress("simulating", done, total)
-
-    times = {
-        "start": started.isoformat(),
-        "wall_s": time.perf_counter() - wall,
-        "cpu_s": time.process_time() - cpu,
-        "planning": {executor.ledger.policy: executor.planning for executor in executors},
-    }
-    for executor in executors:
-        executor.ledger.seed, executor.ledger.sample = experiment.seed, sample
-    notes = notes_of(asked, wafer, batch, replay, executors)
-    summary = summary_of(asked, batch, replay, executors, wafer, notes, times, sample)
-    return Result(summary=summary, ledgers=tuple(executor.ledger for executor in executors), wafer=wafer, notes=notes)
+    return spent

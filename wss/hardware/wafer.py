@@ -100,6 +100,11 @@ class Wafer:
         die = self.place(end)
         return self.switches[end - self.num_dies] if die is None else f"({die[0]},{die[1]})"
 
+    def link_name(self, link: int) -> str:
+        """Return the name of a link: its two ends, such as ``(0,0)->(1,0)`` or ``(0,3)->switch(0)``."""
+        source, target = self.links[link].tolist()
+        return f"{self.name(source)}->{self.name(target)}"
+
     @property
     def usable_hbm(self) -> float:
         """Bytes of one die's HBM that weights and copies may use."""

@@ -7,8 +7,6 @@ term for every plan, network and order of tasks.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import numba
 import numpy as np
 
@@ -16,23 +14,7 @@ from wss.hardware.gemm import GEMMS, GemmModel
 from wss.hardware.wafer import Wafer
 from wss.models import AnyPrecision, ModelShape
 from wss.models.precision import peak_of
-from wss.records import BoolArray, Exchanged, IntArray
-
-
-@dataclass(frozen=True, eq=False, kw_only=True)
-class WeightLocations:
-    """Locations of a layer's weights when its layer run begins.
-
-    Attributes
-    ----------
-    holders
-        Which dies hold each expert in their HBM, as a replica or a copy, [experts, dies].
-    cached
-        Which experts are in any LLC, [experts].
-    """
-
-    holders: BoolArray
-    cached: BoolArray
+from wss.records import Exchanged, IntArray, WeightLocations
 
 
 class Bounds:

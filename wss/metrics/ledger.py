@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Any
+from dataclasses import replace
 
 import numpy as np
 
 from wss.hardware.gemm import GemmModel
 from wss.hardware.wafer import Wafer
-from wss.metrics.bounds import Bounds, WeightLocations, least_exchange
+from wss.metrics.bounds import Bounds, least_exchange
 from wss.metrics.sampling import Sample
-from wss.metrics.traffic import TrafficTotals, check_conservation, check_exchange, traffic
+from wss.metrics.traffic import check_conservation, check_exchange, moved_traffic, traffic
 from wss.models import AnyPrecision, ModelShape
-from wss.records import Exchanged, FloatArray, IntArray, LayerRow, LayerRun, Plan
+from wss.records import FloatArray, LayerRecord, LayerRow, LayerRun, LinkLoad, MoveRecord
 
 
 class Ledger:
@@ -44,6 +44,8 @@ class Ledger:
         self._bounds = Bounds(model, wafer, precision, gemm)
         self.seed = 0  # seed of the run
         self.sample: Sample | None = None  # the sampled layers; None if all layers are run
+        self.placement_correlation: float | None = None  # of the loads behind the placement and those served
+        self.excess_bytes: float | None = None  # bytes beyond the usable HBM; None if these are not allowed
         self.rebalances: int | None = None  # number of rebalances; None if the policy does not rebalance
 
     @property
@@ -56,137 +58,103 @@ class Ledger:
         """Bytes over each link in decode: weights, requests and activations, [links]."""
         return self.link_data + self.link_request + self.link_activation
 
-    def enter(
-        self,
-        step: int,
-        layer: int,
-        counts: IntArray,
-        plan: Plan,
-        compute: FloatArray,
-        run: LayerRun,
-        *,
-        where: WeightLocations,
-        exchanged: Exchanged | None = None,
-        planned: float = 0.0,
-        evictions: int,
-        hbm_used: float,
-    ) -> None:
-        """Check that the layer run conserved all bytes and kept its bound, and append its row; *layer* is absolute.
+    def layer_run(self, record: LayerRecord) -> None:
+        """Check that a layer run conserved all bytes and kept its bound, and append its row.
 
-        *where* is the locations of its experts' weights when it began. *exchanged* is its all-to-all, and *planned* the
-        seconds it waited for its plan. *hbm_used* is the bytes in the fullest HBM: experts, copies and activation
-        buffers.
+        Raises
+        ------
+        AssertionError
+            If not: a bug in wss, not a user error.
         """
+        plan, run, exchanged = record.plan, record.run, record.exchanged
         check_conservation(plan, run, self._wafer, self._expert_bytes)
-        bound = self._bounds.of(counts, where)
-        time, mean = planned + run.time, planned + float(run.die_end.mean())
-        carried, activation, busy = run.carried, np.zeros_like(self.link_data), run.carried.link_busy
-        sent: dict[str, Any] = {}
+        bound = self._bounds.of(record.counts, record.where)
+        time, mean = record.planned + run.time, record.planned + float(run.die_end.mean())
+        links, sent = _carried(run), (0.0, 0.0, 0.0)
         if exchanged is not None:
             check_exchange(plan, exchanged, self._wafer)
             bound += least_exchange(exchanged, self._wafer)
             around = exchanged.dispatch + exchanged.combine
             time, mean = time + around, mean + around
-            activation, busy = exchanged.link_bytes, busy + exchanged.link_busy
-            sent = {"dispatch_s": exchanged.dispatch, "combine_s": exchanged.combine}
-            sent["activation_bytes"] = exchanged.activation_bytes
+            links = replace(links, activation=exchanged.link_bytes, busy=links.busy + exchanged.link_busy)
+            sent = exchanged.dispatch, exchanged.combine, exchanged.activation_bytes
         if time < bound * (1 - 1e-12):
-            raise AssertionError(f"step {step}, layer {layer}: {time} s beats the lower bound of {bound} s")
-        die_compute = np.bincount(plan.die, compute, self._wafer.num_dies).astype(np.float64)
+            where = f"step {record.step}, layer {record.layer}"
+            raise AssertionError(f"{where}: {time} s beats the lower bound of {bound} s")
+        compute = np.bincount(plan.die, record.compute, self._wafer.num_dies).astype(np.float64)
         row = LayerRow(
             policy=self.policy,
-            phase="decode" if step > 0 else "prefill",
-            step=step,
-            layer=layer,
-            tokens=int(counts.sum()),
-            active_experts=int((counts > 0).sum()),
-            max_expert_tokens=int(counts.max()),
+            phase="decode" if record.step > 0 else "prefill",
+            step=record.step,
+            layer=record.layer,
+            tokens=int(record.counts.sum()),
+            active_experts=int((record.counts > 0).sum()),
+            max_expert_tokens=int(record.counts.max()),
             tasks=len(plan.expert),
             time_s=time,
             lower_bound_s=bound,
             mean_die_time_s=mean,
-            compute_time_s=float(die_compute.max()),
-            request_bytes=float(carried.link_request.sum()),
-            max_link_bytes=float((carried.link_data + carried.link_request + activation).max(initial=0.0)),
-            evictions=evictions,
-            hbm_used_bytes=hbm_used,
-            **vars(traffic(plan, run, self._wafer, self._expert_bytes)),
-            planning_s=planned,
-            **sent,
+            compute_time_s=float(compute.max()),
+            request_bytes=float(links.request.sum()),
+            max_link_bytes=float(links.total.max(initial=0.0)),
+            evictions=record.evictions,
+            hbm_used_bytes=record.hbm_used,
+            **traffic(plan, run, self._wafer, self._expert_bytes),
+            dispatch_s=sent[0],
+            combine_s=sent[1],
+            activation_bytes=sent[2],
+            planning_s=record.planned,
         )
-        self.add(row, carried.link_data, carried.link_request, busy, die_compute, activation)
+        self.row(row, links, compute)
 
-    def enter_moves(self, step: int, layer: int, plan: Plan, run: LayerRun, *, evictions: int, hbm_used: float) -> None:
-        """Check and append the migrations of *layer* that *step* waited for; all are reads that are kept."""
-        check_conservation(plan, run, self._wafer, self._expert_bytes)
-        self.add_moves(
-            step,
-            layer,
-            traffic(plan, run, self._wafer, self._expert_bytes),
-            run.carried.link_data,
-            run.carried.link_request,
-            run.carried.link_busy,
-            seconds=run.time,
-            evictions=evictions,
-            hbm_used=hbm_used,
-        )
+    def migration(self, record: MoveRecord) -> None:
+        """Append a row of migrations; check that those that were run conserved all bytes.
 
-    def add_moves(
-        self,
-        step: int,
-        layer: int,
-        moved: TrafficTotals,
-        link_data: FloatArray,
-        link_request: FloatArray,
-        link_busy: FloatArray,
-        *,
-        seconds: float = 0.0,
-        evictions: int = 0,
-        hbm_used: float,
-    ) -> None:
-        """Append a row of migrations of *layer*; *moved* is their traffic, and the arrays are per link, [links].
-
-        All dies count as busy for the whole time, as nothing else runs. The bound of a layer run excludes migrations.
+        All dies count as busy while they are run, as nothing else runs. The bound of a layer run excludes migrations.
         """
+        if record.run is None:
+            seconds, (moved, links) = 0.0, moved_traffic(record, self._wafer)
+        else:
+            check_conservation(record.plan, record.run, self._wafer, self._expert_bytes)
+            seconds, links = record.run.time, _carried(record.run)
+            moved = traffic(record.plan, record.run, self._wafer, self._expert_bytes)
         row = LayerRow(
             policy=self.policy,
             phase="rebalance",
-            step=step,
-            layer=layer,
+            step=record.step,
+            layer=record.layer,
             tokens=0,
             active_experts=0,
             max_expert_tokens=0,
-            tasks=moved.remote_reads,
+            tasks=moved["remote_reads"],
             time_s=seconds,
             lower_bound_s=0.0,
             mean_die_time_s=seconds,
             compute_time_s=0.0,
-            request_bytes=float(link_request.sum()),
-            max_link_bytes=float((link_data + link_request).max(initial=0.0)),
-            evictions=evictions,
-            hbm_used_bytes=hbm_used,
-            **vars(moved),
+            request_bytes=float(links.request.sum()),
+            max_link_bytes=float(links.total.max(initial=0.0)),
+            evictions=record.evictions,
+            hbm_used_bytes=record.hbm_used,
+            **moved,
         )
-        self.add(row, link_data, link_request, link_busy, np.zeros(self._wafer.num_dies))
+        self.row(row, links, np.zeros(self._wafer.num_dies))
 
-    def add(
-        self,
-        row: LayerRow,
-        link_data: FloatArray,
-        link_request: FloatArray,
-        link_busy: FloatArray,
-        compute: FloatArray,
-        link_activation: FloatArray | float = 0.0,
-    ) -> None:
-        """Append a row, and in decode add bytes and busy time of links, [links], and compute time of dies, [dies]."""
+    def row(self, row: LayerRow, links: LinkLoad, compute: FloatArray) -> None:
+        """Append a row, and in decode add what links carried, and the compute time of dies, [dies]."""
         self.rows.append(row)
         if row.phase != "prefill":
-            self.link_data += link_data
-            self.link_request += link_request
-            self.link_activation += link_activation
-            self.link_busy += link_busy
+            self.link_data += links.data
+            self.link_request += links.request
+            self.link_activation += links.activation
+            self.link_busy += links.busy
             self.die_compute += compute
-            of_layer = self.layer_links.setdefault(row.layer, np.zeros_like(link_data))
-            of_layer += link_data + link_request + link_activation
+            of_layer = self.layer_links.setdefault(row.layer, np.zeros_like(links.data))
+            of_layer += links.total
             of_layer = self.layer_compute.setdefault(row.layer, np.zeros_like(compute))
             of_layer += compute
+
+
+def _carried(run: LayerRun) -> LinkLoad:
+    """Return what links carried in *run*."""
+    carried = run.carried
+    return LinkLoad(data=carried.link_data, request=carried.link_request, busy=carried.link_busy)

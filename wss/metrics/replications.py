@@ -9,43 +9,36 @@ the number of seeds. The interval over seeds includes this variation.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from statistics import fmean, stdev
 from typing import Any
 
-Row = dict[str, Any]
-Interval = list[float]
-
-FACTS = ("batch", "unique_requests", "layers_run", "layers_total", "steps_run", "kernels")  # describe the run itself
+from wss.metrics.figures import Interval, Value, facts
 
 
-def over_seeds(rows: Sequence[Row]) -> Row:
-    """Return one row for *rows* of one policy, one row per seed, at least two.
+def merged(every: Sequence[Mapping[str, Value]]) -> Mapping[str, Value]:
+    """Return the figures of one policy from those of *every* seed; of one seed, they stay."""
+    return every[0] if len(every) == 1 else over_seeds(every)
 
-    A value that is not a number stays if all seeds agree, and is None if they do not. `ci95_seeds` has each figure's
-    interval over seeds; `ci95` has that over layers if layers were sampled.
+
+def over_seeds(every: Sequence[Mapping[str, Value]]) -> dict[str, Value]:
+    """Return the figures of one policy from those of *every* seed, at least two.
+
+    A value that is not a number stays if all seeds agree, and is None if they do not.
     """
-    first = rows[0]
-    found: Row = {"seeds_run": len(rows)}
-    over: dict[str, Interval] = {}
-    for key, value in first.items():
-        values: list[Any] = [row.get(key) for row in rows]
-        alike = all(other == value for other in values)
-        if key in ("ci95", "layers_sampled"):
+    found = {"seeds_run": Value(len(every))}
+    for name, first in every[0].items():
+        figures = [own.get(name, Value(None)) for own in every]
+        values = [figure.value for figure in figures]
+        alike = all(value == first.value for value in values)
+        if name == "layers_sampled":
             continue
-        if not all(_is_number(other) for other in values):
-            found[key] = value if alike else None
-        elif key in FACTS and alike:
-            found[key] = value
+        if not all(map(_is_number, values)) or (name in facts() and alike):
+            found[name] = Value(first.value if alike else None)
         else:
-            found[key], over[key] = _mean([float(other) for other in values])
-    if all("ci95" in row for row in rows):
-        found["ci95"] = {
-            key: _over_layers([row[key] for row in rows], [row["ci95"][key] for row in rows])
-            for key in first["ci95"]
-            if key in first
-        }
-    return {**found, "ci95_seeds": over}
+            mean, seeds = _mean([float(value) for value in values])
+            found[name] = Value(mean, layers=_over_layers(figures), seeds=seeds)
+    return found
 
 
 def _is_number(value: Any) -> bool:
@@ -58,11 +51,13 @@ def _mean(values: Sequence[float]) -> tuple[float, Interval]:
 
     mean = fmean(values)
     half = float(stdtrit(len(values) - 1, 0.975)) * stdev(values) / math.sqrt(len(values))
-    return mean, [max(0.0, mean - half), mean + half]
+    return mean, (max(0.0, mean - half), mean + half)
 
 
-def _over_layers(values: Sequence[float], intervals: Sequence[Interval]) -> Interval:
-    """Return the interval over layers of the mean of *values*, given their *intervals*."""
-    mean = fmean(values)
-    half = math.hypot(*(high - value for value, (_, high) in zip(values, intervals, strict=True))) / len(values)
-    return [max(0.0, mean - half), mean + half]
+def _over_layers(figures: Sequence[Value]) -> Interval | None:
+    """Return the interval over layers of the mean of *figures*, one per seed; None if one has none."""
+    halves = [figure.layers[1] - figure.value for figure in figures if figure.layers]
+    if len(halves) < len(figures):
+        return None
+    mean, half = fmean(figure.value for figure in figures), math.hypot(*halves) / len(figures)
+    return max(0.0, mean - half), mean + half

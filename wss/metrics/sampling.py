@@ -63,15 +63,20 @@ class Sample:
         stands = {layer: len(each.layers) / len(each.run) for each in self.strata for layer in each.run}
         return np.array([stands[layer] for layer in self.layers])
 
+    @property
+    def index(self) -> dict[int, int]:
+        """The index of each layer run in arrays by layer."""
+        return {layer: i for i, layer in enumerate(self.layers)}
+
     def bias(self, figure: Callable[[FloatArray], float]) -> float:
         """Return how far *figure*, a function of weights [layers run], exceeds its value for all layers."""
         weights, value, found = self.weights, figure(self.weights), 0.0
-        place = {layer: i for i, layer in enumerate(self.layers)}
+        index = self.index
         for stratum in self.strata:
             size, drawn = len(stratum.layers), len(stratum.run)
             if drawn == size:
                 continue
-            own = np.array([place[layer] for layer in stratum.run])
+            own = np.array([index[layer] for layer in stratum.run])
             for without in own.tolist():
                 fewer = weights.copy()
                 fewer[own] = size / (drawn - 1)
@@ -121,9 +126,9 @@ class Sample:
 
     def _drawn(self, values: FloatArray) -> list[tuple[int, FloatArray]]:
         """Return the size of each stratum that is not run completely, and the *values* of its layers run."""
-        place = {layer: i for i, layer in enumerate(self.layers)}
+        index = self.index
         return [
-            (len(stratum.layers), values[[place[layer] for layer in stratum.run]])
+            (len(stratum.layers), values[[index[layer] for layer in stratum.run]])
             for stratum in self.strata
             if len(stratum.run) < len(stratum.layers)
         ]

@@ -2,52 +2,63 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from typing import Any
 
 import numba
 import numpy as np
 
 from wss.hardware.wafer import Wafer
-from wss.records import Exchanged, FloatArray, LayerRun, Plan
+from wss.records import Exchanged, FloatArray, IntArray, LayerRun, LinkLoad, MoveRecord, Plan
 
 # Rounding error allowed between planned bytes and bytes integrated over changing rates, relative to the largest.
 ROUNDING = 1e-9
 
 
-@dataclass(frozen=True, kw_only=True)
-class TrafficTotals:
-    """Reads, hops and bytes of one layer run.
+def traffic(plan: Plan, run: LayerRun, wafer: Wafer, expert_bytes: float) -> dict[str, Any]:
+    """Return reads, hops and bytes of *plan*, with the LLC hits and prefetches of *run*, as fields of a `LayerRow`.
 
     Remote and local reads are counted by their source, HBM or LLC. *llc_hit_bytes* is the part of both that came from
     an LLC; *prefetched_bytes* come on top. byte_hops is the sum over remote reads of bytes times hops.
     """
-
-    remote_reads: int
-    hops: int
-    byte_hops: float
-    remote_read_bytes: float
-    local_read_bytes: float
-    local_write_bytes: float
-    llc_hits: int
-    llc_hit_bytes: float
-    prefetched_bytes: float
-
-
-def traffic(plan: Plan, run: LayerRun, wafer: Wafer, expert_bytes: float) -> TrafficTotals:
-    """Return the traffic of *plan*, with the LLC hits and prefetches of *run*."""
     hops = int(wafer.hops[plan.source, plan.die].sum())
     remote = int(plan.remote.sum())
-    return TrafficTotals(
-        remote_reads=remote,
-        hops=hops,
-        byte_hops=hops * expert_bytes,
-        remote_read_bytes=remote * expert_bytes,
-        local_read_bytes=(len(plan.expert) - remote) * expert_bytes,
-        local_write_bytes=int(plan.copy.sum()) * expert_bytes,
-        llc_hits=int(run.hit.sum()),
-        llc_hit_bytes=int(run.hit.sum()) * expert_bytes,
-        prefetched_bytes=int(run.prefetched.sum()) * expert_bytes,
-    )
+    return {
+        "remote_reads": remote,
+        "hops": hops,
+        "byte_hops": hops * expert_bytes,
+        "remote_read_bytes": remote * expert_bytes,
+        "local_read_bytes": (len(plan.expert) - remote) * expert_bytes,
+        "local_write_bytes": int(plan.copy.sum()) * expert_bytes,
+        "llc_hits": int(run.hit.sum()),
+        "llc_hit_bytes": int(run.hit.sum()) * expert_bytes,
+        "prefetched_bytes": int(run.prefetched.sum()) * expert_bytes,
+    }
+
+
+def moved_traffic(record: MoveRecord, wafer: Wafer) -> tuple[dict[str, Any], LinkLoad]:
+    """Return the traffic of migrations in the background; an expert counts as read when its move ends."""
+    plan, moved = record.plan, record.moved
+    hops = wafer.hops[plan.source, plan.die]
+    fields = {
+        "remote_reads": int(record.complete.sum()),
+        "hops": int(hops[record.complete].sum()),
+        "byte_hops": float(hops @ moved),
+        "remote_read_bytes": float(moved.sum()),
+        "local_write_bytes": float(moved.sum()),
+        **dict.fromkeys(("local_read_bytes", "llc_hit_bytes", "prefetched_bytes"), 0.0),
+        "llc_hits": 0,
+    }
+    request = _over_links(plan.die, plan.source, moved, wafer) * wafer.link_request
+    data = _over_links(plan.source, plan.die, moved, wafer)
+    return fields, LinkLoad(data=data, request=request, busy=np.zeros_like(data))
+
+
+def _over_links(source: IntArray, die: IntArray, nbytes: FloatArray, wafer: Wafer) -> FloatArray:
+    """Return the bytes per link when *nbytes* [moves] go from *source* to *die*, [links]."""
+    routes = wafer.routes[source, die]
+    on = routes >= 0
+    weights = np.broadcast_to(nbytes[:, None], routes.shape)[on]
+    return np.bincount(routes[on], weights, wafer.num_links).astype(np.float64)
 
 
 def check_conservation(plan: Plan, run: LayerRun, wafer: Wafer, expert_bytes: float) -> None:

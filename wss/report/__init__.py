@@ -1,6 +1,5 @@
 """Reports: a result as text on the terminal and as files in a folder."""
 
-from wss.report.run_folder import check_free, to_json, write_results
-from wss.report.terminal import run_table
+from wss.report.run_folder import check_free, to_json
 
-__all__ = ["check_free", "run_table", "to_json", "write_results"]
+__all__ = ["check_free", "to_json"]

@@ -9,20 +9,13 @@ from pathlib import Path
 from textwrap import fill
 from typing import Any
 
+from wss.metrics import figures
 from wss.report.plotting import WIDTH, look, paper, save, shorten
 from wss.report.sweep_folder import intervals_of, is_sampled
 from wss.units import parse, show
 
 Row = dict[str, Any]
 
-# file, column, description, whether the scale is logarithmic
-BARS: tuple[tuple[str, str, str, bool], ...] = (
-    ("speedup", "speedup", "speedup over the baseline (x)", False),
-    ("throughput", "throughput_tokens_per_s", "tokens/s of the MoE layers", False),
-    ("paper_throughput", "throughput_paper_tokens_per_s", "tokens/s, as the paper counts", False),
-    ("hops", "hops", "hops of all decode layer runs", True),
-    ("bound", "bound_ratio", "decode time over the lower bound (x)", False),
-)
 DRAM = (
     ("local_read_bytes", "local reads"),
     ("remote_read_bytes", "remote reads"),
@@ -70,14 +63,15 @@ def write_bars(rows: Sequence[Row], axes: Sequence[str], title: str, folder: Pat
     written = []
     suffix = ",\nestimated for all layers" if any(map(is_sampled, rows)) else ""
     frame = _frame(rows, axes, THIN)
-    for name, column, what, logarithmic in BARS:
+    charts = [(figure.name, figure.bar) for figure in figures.FIGURES if figure.bar]
+    for column, bar in sorted(charts, key=lambda chart: chart[0] != "speedup"):  # the speedup first
         values = [value for row in rows for value in (row.get(column), *_ends(row, column)[1:]) if value is not None]
         if any(values):
-            set_scale = _logarithmic(values) if logarithmic else _linear(max(values))
+            set_scale = _logarithmic(values) if bar.logarithmic else _linear(max(values))
             with paper() as plt:
                 fig = _draw(plt, frame, partial(_simple, frame=frame, column=column), set_scale)
                 _name_once(fig, frame)
-                written.append(_finish(fig, frame, what + suffix, title, folder / f"{name}.{kind}"))
+                written.append(_finish(fig, frame, bar.label + suffix, title, folder / f"{bar.file}.{kind}"))
     heights = [sum(row.get(column) or 0 for column, _ in DRAM) for row in rows]
     if any(heights):
         frame = _frame(rows, axes, NAMED)

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from wss.escaping import for_markdown
-from wss.report.sweep_folder import FIGURES, cell
+from wss.report.sweep_folder import cell, shown
 from wss.report.tornado import ranges
 
 Row = dict[str, Any]
@@ -27,10 +27,10 @@ def _in_cell(text: str) -> str:
 
 def rows_table(axes: Sequence[str], rows: Sequence[Row]) -> str:
     """Return all rows with their main figures and intervals."""
-    shown = [figure for figure in FIGURES if figure[1] in rows[0]]
-    headings = [*map(for_markdown, axes), "policy", *(heading for heading, _, _ in shown)]
+    columns = shown(rows)
+    headings = [*map(for_markdown, axes), "policy", *(figure.sweep for figure in columns)]
     body = [
-        [*(for_markdown(row[axis]) for axis in (*axes, "policy")), *(cell(row, key, form) for _, key, form in shown)]
+        [*(for_markdown(row[axis]) for axis in (*axes, "policy")), *(cell(row, figure) for figure in columns)]
         for row in rows
     ]
     return table(headings, body)

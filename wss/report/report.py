@@ -90,22 +90,15 @@ def _read(folder: Path, name: str) -> Any:
 
 
 def _links_of(rows: list[Row]) -> list[Row]:
-    """Return the links of a run, means over its seeds, with the coordinates of their ends."""
+    """Return the links of a run, means over its seeds."""
     by_link: dict[tuple[str, str], list[Row]] = {}
     for row in rows:
         by_link.setdefault((row["policy"], row["link"]), []).append(row)
     figures = ("utilization", "estimated_utilization")
     return [
-        {**_placed(own[0]), **{key: None if own[0][key] is None else fmean(row[key] for row in own) for key in figures}}
+        {**own[0], **{key: None if own[0][key] is None else fmean(row[key] for row in own) for key in figures}}
         for own in by_link.values()
     ]
-
-
-def _placed(row: Row) -> Row:
-    """Return a link of a run with the coordinates of its ends, which its name has if both are dies."""
-    between_dies = re.fullmatch(r"\((\d+),(\d+)\)->\((\d+),(\d+)\)", row["link"])
-    numbers = [None] * 4 if between_dies is None else [int(number) for number in between_dies.groups()]
-    return {**row, **dict(zip(("source_x", "source_y", "target_x", "target_y"), numbers, strict=True))}
 
 
 def write_report(results: Results, folder: Path, kind: str) -> list[Path]:

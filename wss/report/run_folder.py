@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
-from dataclasses import fields
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -13,12 +12,7 @@ import pyarrow.parquet as pq
 
 from wss.errors import OutputError
 from wss.files import exchange, json_text, parse_json, part_in, reason_of, settle
-from wss.hardware import Wafer
-from wss.metrics import Ledger
-from wss.metrics.by_layer import link_utilization
-from wss.metrics.summary import name_link
 from wss.reading import read_plain
-from wss.records import LayerRow
 
 RESULTS = Path("results")
 SUMMARY = "wss-summary/"
@@ -80,9 +74,7 @@ def _is_ours(path: Path) -> bool:
         return False
 
 
-def write_results(
-    out: Path | None, summary: dict[str, Any], ledgers: Sequence[Ledger], wafer: Wafer, force: bool
-) -> Path:
+def write_folder(out: Path | None, summary: dict[str, Any], tables: Mapping[str, pa.Table], force: bool) -> Path:
     """Write a result folder and return its path; by default the next free number under ``results/``.
 
     Everything is written to a temporary folder beside it, which becomes *out* by one rename.
@@ -98,8 +90,8 @@ def write_results(
         parent.mkdir(parents=True, exist_ok=True)
         with part_in(parent, is_folder=True) as temporary:
             (temporary / "summary.json").write_text(to_json(summary), encoding="utf-8")
-            pq.write_table(_layer_runs(ledgers), temporary / "layers.parquet")
-            pq.write_table(_links(ledgers, wafer), temporary / "links.parquet")
+            for name, table in tables.items():
+                pq.write_table(table, temporary / name)
             return _move(temporary, out, force)
     except OSError as error:
         raise OutputError(
@@ -124,52 +116,3 @@ def _move(temporary: Path, out: Path | None, force: bool) -> Path:
             if not (RESULTS / f"{number:04d}").exists():
                 raise
             number += 1
-
-
-def _layer_runs(ledgers: Sequence[Ledger]) -> pa.Table:
-    """Return a row for each layer run of each policy and seed."""
-    rows = [row for ledger in ledgers for row in ledger.rows]
-    kinds = {"str": pa.string(), "int": pa.int64(), "float": pa.float64()}
-    schema = pa.schema([(field.name, kinds[str(field.type)]) for field in fields(LayerRow)])
-    table = pa.table({name: [getattr(row, name) for row in rows] for name in schema.names}, schema=schema)
-    seeds = [ledger.seed for ledger in ledgers for _ in ledger.rows]
-    return table.append_column("seed", pa.array(seeds, pa.int64()))
-
-
-def _links(ledgers: Sequence[Ledger], wafer: Wafer) -> pa.Table:
-    """Return a row for each link, policy and seed."""
-    links = range(wafer.num_links)
-    ends = {
-        "link": pa.array([name_link(wafer, link) for link in links], pa.string()),
-        "source_die": pa.array([_die(wafer, 0, link) for link in links], pa.int64()),
-        "target_die": pa.array([_die(wafer, 1, link) for link in links], pa.int64()),
-    }
-    parts = [
-        {
-            "policy": pa.array([ledger.policy] * len(links), pa.string()),
-            **ends,
-            "bytes": ledger.link_bytes,
-            "data_bytes": ledger.link_data,
-            "request_bytes": ledger.link_request,
-            "activation_bytes": ledger.link_activation,
-            "busy_s": ledger.link_busy,
-            "utilization": ledger.link_bytes / (wafer.link_bandwidth * sum(row.time_s for row in ledger.decode)),
-            "estimated_utilization": _estimated(ledger, wafer),
-            "seed": pa.array([ledger.seed] * len(links), pa.int64()),
-        }
-        for ledger in ledgers
-    ]
-    return pa.concat_tables([pa.table(part) for part in parts]).combine_chunks()
-
-
-def _estimated(ledger: Ledger, wafer: Wafer) -> pa.Array:
-    """Return the utilization of each link estimated for all layers; null if layers are not sampled."""
-    if ledger.sample is None:
-        return pa.nulls(wafer.num_links, pa.float64())
-    return pa.array(link_utilization(ledger, wafer, ledger.sample), pa.float64())
-
-
-def _die(wafer: Wafer, side: int, link: int) -> int | None:
-    """Return the die at one end of a link; None if it is a switch."""
-    end = int(wafer.links[link, side])
-    return None if wafer.place(end) is None else end

@@ -15,30 +15,17 @@ import pyarrow.parquet as pq
 from wss.errors import OutputError
 from wss.escaping import for_csv, for_terminal
 from wss.files import parse_json, write_whole
+from wss.metrics import figures
+from wss.metrics.figures import FORMATS, Figure
 from wss.reading import read_plain
+from wss.report.tables import LINKS
 from wss.report.terminal import aligned
 from wss.traces.parquet import MOST_KEPT, read_table
 
 Rows = Sequence[dict[str, Any]]
 AGAIN = "make room and run the same command again"
-LINKS = {  # the columns of links.parquet besides the labels
-    "link": pa.string(),
-    **dict.fromkeys(("source_x", "source_y", "target_x", "target_y"), pa.int64()),
-    **dict.fromkeys(
-        ("bytes", "data_bytes", "request_bytes", "activation_bytes", "busy_s", "utilization", "estimated_utilization"),
-        pa.float64(),
-    ),
-}
 SWEEP_SCHEMA = "wss-sweep/2"
 INTERVALS = {"ci95": "", "ci95_seeds": "seeds_"}  # over layers, over seeds: key in a row, and prefix of column names
-
-FIGURES: tuple[tuple[str, str, str], ...] = (  # heading, column, format
-    ("decode time", "decode_time_s", "{:.4g} s"),
-    ("speedup", "speedup", "{:.3g}x"),
-    ("hops", "hops", "{:,}"),
-    ("busiest link", "max_link_utilization", "{:.1%}"),
-    ("x bound", "bound_ratio", "{:.2f}x"),
-)
 
 
 def write_sweep(folder: Path, rows: Rows, links: Iterable[tuple[dict[str, Any], dict[str, list[Any]]]]) -> None:
@@ -93,7 +80,7 @@ def _links(links: Iterable[tuple[dict[str, Any], dict[str, list[Any]]]]) -> pa.T
     labels, parts = [], []
     for own, columns in links:
         labels.append(own)
-        parts.append(pa.table([pa.array(values, LINKS[name]) for name, values in columns.items()], list(columns)))
+        parts.append(pa.table([pa.array(columns[name], kind) for name, kind in LINKS.items()], list(LINKS)))
     repeated = _table(labels).take(np.repeat(np.arange(len(parts)), [len(part) for part in parts]))
     whole = pa.concat_tables(parts).combine_chunks()
     return pa.table(dict(zip([*repeated.column_names, *whole.column_names], [*repeated, *whole], strict=True)))
@@ -112,12 +99,9 @@ def _csv(table: pa.Table) -> str:
 
 def sweep_table(axes: Sequence[str], rows: Rows) -> str:
     """Return the main figures of a sweep as text, a row for each policy on each point."""
-    shown = [(heading, key, form) for heading, key, form in FIGURES if key in rows[0]]
-    cells = [[*axes, "policy", *(heading for heading, _, _ in shown)]]
-    for row in rows:
-        cells.append(
-            [*(str(row[axis]) for axis in axes), row["policy"], *(cell(row, key, form) for _, key, form in shown)]
-        )
+    columns = shown(rows)
+    cells = [[*axes, "policy", *(figure.sweep for figure in columns)]]
+    cells += [[*(str(row[axis]) for axis in axes), row["policy"], *(cell(row, f) for f in columns)] for row in rows]
     return aligned(cells, left=len(axes) + 1)
 
 
@@ -166,25 +150,31 @@ def notes_in(folder: Path) -> list[str]:
     return [str(note) for note in parse_json(read_plain(folder / "sweep.json"))["notes"]]
 
 
-def cell(row: dict[str, Any], key: str, form: str) -> str:
+def shown(rows: Rows) -> list[Figure]:
+    """Return the figures in the tables of *rows*."""
+    return [figure for figure in figures.FIGURES if figure.sweep and figure.name in rows[0]]
+
+
+def cell(row: dict[str, Any], figure: Figure) -> str:
     """Return a figure of *row* as text with its intervals, labelled where both kinds are possible."""
-    value = row.get(key)
+    value = row.get(figure.name)
     if value is None:
         return "-"
+    form = figure.form or FORMATS.get(figure.unit, "{:.4g}")
     if isinstance(value, float):
         form = form.replace("{:,}", "{:,.0f}")
     text = form.format(value)
     many = row.get("seeds_run") is not None
-    for name, (low, high) in intervals_of(row, key).items():
+    for name, (low, high) in intervals_of(row, figure.name).items():
         text += f" [{form.format(low)}, {form.format(high)}]{f' {name}' if many else ''}"
     return text
 
 
-def flat(figures: dict[str, Any]) -> dict[str, Any]:
-    """Return figures without mappings and lists: the ends of intervals over layers and over seeds become columns."""
-    columns = {key: value for key, value in figures.items() if not isinstance(value, dict | list)}
+def flat(row: dict[str, Any]) -> dict[str, Any]:
+    """Return *row* without mappings and lists: the ends of intervals over layers and over seeds become columns."""
+    columns = {key: value for key, value in row.items() if not isinstance(value, dict | list)}
     for kind, infix in INTERVALS.items():
-        for key, (low, high) in figures.get(kind, {}).items():
+        for key, (low, high) in row.get(kind, {}).items():
             columns |= {f"{key}_{infix}low": low, f"{key}_{infix}high": high}
     return columns
 

@@ -19,7 +19,7 @@ from wss.traces.fingerprints import Fingerprints
 from wss.traces.load_history import Now, ServedLoads, read_served, workload_of
 from wss.traces.schema import Label
 from wss.traces.synthetic.spec import synthesise
-from wss.workload.request import made_batch, read_batch
+from wss.workload.fixed_batch import open_batch
 
 TOKENS = 10**9  # loads are normalised to this many tokens per layer
 ALIKE = 16  # minimum common prefix, in tokens, of two recordings of the same request that differ in length
@@ -41,21 +41,16 @@ def build_load_history(experiment: Experiment, history: LoadHistorySpec) -> Load
     TraceError, ConfigError
         If it cannot be read, does not fit the model, or has no request of the batch's workloads.
     """
-    meta, requests = _batch(experiment)
+    batch, requests = open_batch(
+        experiment.trace, experiment.model, experiment.batch, experiment.steps, experiment.seed
+    )
+    meta = batch.meta
     served = read_served(Path(history.path), experiment.model, history.only, _now(experiment, meta, requests))
     if history.by == "all":
         load, strangers = _together(served, served.loads), 0.0
     else:
         load, strangers = _by_workload(experiment, history, served, meta, requests)
     return LoadHistory(load=np.rint(load).astype(np.int64), notes=_notes(history, served, strangers))
-
-
-def _batch(experiment: Experiment) -> tuple[TraceMeta, list[RequestRouting]]:
-    """Return the batch's metadata and its requests; no requests if they are synthetic."""
-    if not isinstance(experiment.trace, TraceFile):
-        return made_batch(experiment, experiment.trace).meta, []
-    batch, requests = read_batch(experiment, experiment.trace)
-    return batch.meta, requests
 
 
 def _now(experiment: Experiment, meta: TraceMeta, requests: list[RequestRouting]) -> Now:

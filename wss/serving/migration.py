@@ -18,12 +18,10 @@ from wss.engine.network.base import CircuitSpec
 from wss.errors import ConfigError
 from wss.hardware import Wafer
 from wss.memory.expert_map import ExpertMap
-from wss.metrics import Ledger
-from wss.metrics.traffic import TrafficTotals
 from wss.policies import Costs, LoadHistorySpec, LoadView, Policy, Signal
 from wss.policies.rebalancing import Every, matched, worthwhile
 from wss.policies.validation import sealed, validate_number
-from wss.records import BoolArray, FloatArray, IntArray, LayerRun, Plan
+from wss.records import FloatArray, IntArray, LayerRun, MoveRecord, Plan, Recorder
 from wss.serving.placement import RoutingHistory, build_view, by_loads_alone, largest_buffers, layer_indices, names_of
 from wss.serving.policy_host import PolicyHost
 from wss.traces import LayerTokens
@@ -53,8 +51,8 @@ class Migration:
         Calls the policy.
     history
         Provides the load history.
-    expert_map, ledger
-        The placement, which migration changes, and the ledger that records it.
+    expert_map, recorder
+        The placement, which migration changes, and the recorder of what is moved.
     simulate
         Simulates moves as a layer run that only reads and stores experts.
 
@@ -72,12 +70,12 @@ class Migration:
         host: PolicyHost,
         history: RoutingHistory,
         expert_map: ExpertMap,
-        ledger: Ledger,
+        recorder: Recorder,
         simulate: SimulateMoves,
     ) -> None:
         policy = host.policy
         self._experiment, self._wafer, self._policy, self._costs = experiment, wafer, policy, costs
-        self._expert_map, self._ledger, self._simulate, self._host = expert_map, ledger, simulate, host
+        self._expert_map, self._recorder, self._simulate, self._host = expert_map, recorder, simulate, host
         self._rule = policy.rebalancing
         self._gain = validate_number(self._rule.gain, f"policy {policy.name}: its rebalancing's gain")
         self._background = _in_background(policy, experiment)
@@ -98,8 +96,8 @@ class Migration:
         self._moves: tuple[IntArray, Plan] | None = None  # layers and reads of migrations in flight; None if outdated
         self._waiting = False  # whether migrations are queued for lack of free bytes
         self._without_room = 0
-        self._entered = 0  # copies evicted for moves, as recorded in the ledger
-        ledger.rebalances = 0
+        self._entered = 0  # copies evicted for moves, as recorded
+        recorder.rebalances = 0
 
     @property
     def notes(self) -> list[str]:
@@ -107,16 +105,11 @@ class Migration:
         name, under_way = self._policy.name, int(self._expert_map.incoming.sum()) if self._background else 0
         idle = too_long(self._rule, self._steps) if isinstance(self._rule, Every) else ""
         waiting = self._without_room + int(self._expert_map.missing.sum()) * self._background
+        history = self._load_history.notes if self._load_history else []
+        rebalances = self._recorder.rebalances
         return [
-            *(
-                f"{name}, when it rebalances: {note}"
-                for note in (self._load_history.notes if self._load_history else [])
-            ),
-            *(
-                [f"{name}: decode ended before it rebalanced"]
-                if self._load_history and not self._ledger.rebalances
-                else []
-            ),
+            *(f"{name}, when it rebalances: {note}" for note in history),
+            *([f"{name}: decode ended before it rebalanced"] if self._load_history and not rebalances else []),
             *([f"{name}: {idle}"] if idle else []),
             *([f"{name}: {under_way} experts were still on their way at the end"] if under_way else []),
             *([f"{name}: {waiting} experts found no room on the die they were to be moved to"] if waiting else []),
@@ -128,7 +121,7 @@ class Migration:
         Returns
         -------
         int
-            Number of copies evicted for moves that the ledger has already recorded.
+            Number of copies evicted for moves that are already recorded.
         """
         entered = self._entered
         if layer_run.layer == 0 and layer_run.step > 1:
@@ -153,8 +146,8 @@ class Migration:
             self._move_beside(layer_run.step, run)
 
     def _rebalance(self, load: IntArray, step: int) -> None:
-        assert self._ledger.rebalances is not None
-        self._ledger.rebalances += 1
+        assert self._recorder.rebalances is not None
+        self._recorder.rebalances += 1
         self._expert_map.set_target(self._target(load))
         self._left[~self._expert_map.incoming] = self._bytes
         self._moves, self._waiting = None, True
@@ -191,14 +184,15 @@ class Migration:
             if len(experts) == 0:
                 return
             plan = self._reads(np.full(len(experts), layer), experts, dies)
-            self._ledger.enter_moves(
-                step,
-                self._layers[layer],
-                plan,
-                self._simulate(plan),
+            record = MoveRecord(
+                step=step,
+                layer=self._layers[layer],
+                plan=plan,
+                run=self._simulate(plan),
                 evictions=evictions,
                 hbm_used=self._hbm_used,
             )
+            self._recorder.migration(record)
             self._entered += evictions
             self._expert_map.complete_transfers(layer, experts, dies)
 
@@ -214,40 +208,20 @@ class Migration:
         self._left[layers, plan.expert, plan.die] = left
         arrived = left <= ROUNDING * self._bytes
         for layer in np.unique(layers[moved > 0]).tolist():
-            self._enter(step, layer, plan, np.where(layers == layer, moved, 0.0), arrived & (layers == layer))
+            own = layers == layer
+            record = MoveRecord(
+                step=step,
+                layer=self._layers[layer],
+                plan=plan,
+                moved=np.where(own, moved, 0.0),
+                complete=arrived & own,
+                hbm_used=self._hbm_used,
+            )
+            self._recorder.migration(record)
         for layer in np.unique(layers[arrived]).tolist():
             done = arrived & (layers == layer)
             self._expert_map.complete_transfers(layer, plan.expert[done], plan.die[done])
             self._moves = None
-
-    def _enter(self, step: int, layer: int, plan: Plan, moved: FloatArray, arrived: BoolArray) -> None:
-        """Record background migration during a layer run: bytes *moved*, and which moves of *plan* are complete.
-
-        *moved* and *arrived* (complete) are [moves].
-        """
-        hops = self._wafer.hops[plan.source, plan.die]
-        whole = TrafficTotals(
-            remote_reads=int(arrived.sum()),
-            hops=int(hops[arrived].sum()),
-            byte_hops=float(hops @ moved),
-            remote_read_bytes=float(moved.sum()),
-            local_read_bytes=0.0,
-            local_write_bytes=float(moved.sum()),
-            llc_hits=0,
-            llc_hit_bytes=0.0,
-            prefetched_bytes=0.0,
-        )
-        data = self._over_links(plan.source, plan.die, moved)
-        requests = self._over_links(plan.die, plan.source, moved) * self._wafer.link_request
-        idle = np.zeros_like(data)
-        self._ledger.add_moves(step, self._layers[layer], whole, data, requests, idle, hbm_used=self._hbm_used)
-
-    def _over_links(self, source: IntArray, die: IntArray, nbytes: FloatArray) -> FloatArray:
-        """Return the bytes per link when *nbytes* [moves] go from *source* to *die*, [links]."""
-        routes = self._wafer.routes[source, die]
-        on = routes >= 0
-        weights = np.broadcast_to(nbytes[:, None], routes.shape)[on]
-        return np.bincount(routes[on], weights, self._wafer.num_links).astype(np.float64)
 
     def _reads(self, layers: IntArray, experts: IntArray, dies: IntArray) -> Plan:
         """Return reads of *experts* of *layers* to *dies*, each from the nearest die with a replica, [moves] each."""

@@ -1,4 +1,4 @@
-"""Execution of MoE layers under one policy: plan each layer run, select copies, simulate, record in the ledger."""
+"""Execution of MoE layers under one policy: plan each layer run, select copies, simulate, record."""
 
 from __future__ import annotations
 
@@ -26,14 +26,12 @@ from wss.hardware import GEMMS, Wafer
 from wss.memory.copies import ExpertCopies
 from wss.memory.expert_map import ExpertMap
 from wss.memory.hbm import HbmBudget, bytes_of_experts
-from wss.metrics import Ledger
-from wss.metrics.bounds import WeightLocations
 from wss.models.precision import peak_of
 from wss.policies import LayerView, Policy
 from wss.policies.prefetching import NoPrefetch
 from wss.policies.rebalancing import NoRebalancing
 from wss.policies.validation import sealed
-from wss.records import FloatArray, IntArray, LayerRun, Plan
+from wss.records import FloatArray, IntArray, LayerRecord, LayerRun, Plan, Recorder, WeightLocations
 from wss.serving.agreement import agreement, agreement_note, loads_behind
 from wss.serving.migration import Migration
 from wss.serving.placement import RoutingHistory, costs_of, layer_indices, placement_view, placing_notes
@@ -44,11 +42,13 @@ from wss.traces import LayerTokens
 
 
 class MoeLayerExecutor:
-    """Executes layer runs under one policy; holds the policy's copies, network and ledger."""
+    """Executes layer runs under one policy; holds the policy's copies and network."""
 
     host_class: ClassVar[type[PolicyHost]] = PolicyHost  # the contract tests substitute a stricter one
 
-    def __init__(self, experiment: Experiment, wafer: Wafer, policy: Policy, history: RoutingHistory) -> None:
+    def __init__(
+        self, experiment: Experiment, wafer: Wafer, policy: Policy, history: RoutingHistory, recorder: Recorder
+    ) -> None:
         model, precision = experiment.model, experiment.precision
         self._gemm = GEMMS[experiment.gemm]
         wafer = wafer.achieving(self._gemm.hbm_share())
@@ -90,10 +90,10 @@ class MoeLayerExecutor:
         self._placed, self._history = run, history
         self._signals = SignalProvider(policy, self._host, len(self._layers), wafer.num_dies, self._future)
         self._expert_map = ExpertMap(run, self._copies)
-        self.ledger = Ledger(policy.name, model, wafer, precision, self._gemm, exchanges=self._exchange is not None)
+        self.recorder = recorder
         self._migration: Migration | None = None
         if not isinstance(policy.rebalancing, NoRebalancing):
-            state = (self._host, history, self._expert_map, self.ledger, self._simulate_moves)
+            state = (self._host, history, self._expert_map, recorder, self._simulate_moves)
             self._migration = Migration(experiment, wafer, self._costs, *state)
 
     @property
@@ -131,7 +131,7 @@ class MoeLayerExecutor:
         return [*notes, f"{self._policy.name} prefetches nothing: {too_large}"]
 
     def run(self, layer_run: LayerTokens) -> None:
-        """Plan the layer run, select copies, simulate, and record the result in the ledger."""
+        """Plan the layer run, select copies, simulate, and record the result."""
         if layer_run.step > 0:
             self._decode_load[layer_run.layer] += layer_run.counts
         self._host.begin()
@@ -154,13 +154,13 @@ class MoeLayerExecutor:
             outcome = simulate_layer(
                 self._network, self._llcs, place, plan, self._bytes, compute, self._window, self._ahead(layer_run)
             )
-        self.ledger.enter(
-            layer_run.step,
-            self._layers[layer_run.layer],
-            layer_run.counts,
-            plan,
-            compute,
-            outcome,
+        record = LayerRecord(
+            step=layer_run.step,
+            layer=self._layers[layer_run.layer],
+            counts=layer_run.counts,
+            plan=plan,
+            compute=compute,
+            run=outcome,
             where=locations,
             exchanged=None
             if self._exchange is None
@@ -169,6 +169,7 @@ class MoeLayerExecutor:
             evictions=self._copies.evictions - before,
             hbm_used=used,
         )
+        self.recorder.layer_run(record)
         if self._migration is not None:
             self._migration.after(layer_run, outcome)
 

@@ -22,14 +22,13 @@ from wss.engine.paper.machine import (
     Memories,
 )
 from wss.engine.paper.rates import rates_of
-from wss.hardware import GEMMS, Wafer
-from wss.metrics import Ledger
+from wss.hardware import Wafer
 from wss.policies import Policy
 from wss.policies.allocation.basic import Algorithm1, Chunked, Home, InTurn
 from wss.policies.allocation.paper import BLOCK, Cut, Prices, allocate, at_home, by_tokens, in_turn, wanted_copies
 from wss.policies.placement.basic import contiguous_homes
 from wss.policies.prediction import TokenHeatmap
-from wss.records import BoolArray, FloatArray, IntArray, LayerRow
+from wss.records import BoolArray, FloatArray, IntArray, LayerRow, LinkLoad, Recorder
 from wss.serving.heatmap_counters import FullCounters
 from wss.serving.planning_time import planning_notes, planning_time
 from wss.traces import LayerTokens
@@ -88,7 +87,7 @@ def _carried(routes, source, target, slices, nbytes, num_links):  # type: ignore
 class PaperLayer:
     """Executes layer runs under one policy; holds the policy's caches, copies (without limit) and ledger."""
 
-    def __init__(self, experiment: Experiment, wafer: Wafer, policy: Policy) -> None:
+    def __init__(self, experiment: Experiment, wafer: Wafer, policy: Policy, recorder: Recorder) -> None:
         self._policy, self._wafer = policy, wafer
         self._planning, self._full = experiment.planning, FullCounters()
         self._layers = experiment.layers_run
@@ -104,7 +103,7 @@ class PaperLayer:
             transfer=size / self._rates.link_bytes_per_ns,
             hop=2 * HOP_LATENCY,
         )
-        self.ledger = Ledger(policy.name, experiment.model, wafer, "fp16", GEMMS["ideal"])
+        self.recorder = recorder
         expert_bytes = len(experiment.model.moe_layers) * float(experiment.model.expert_bytes("fp16"))
         self._placed = np.bincount(self._machine.homes, minlength=wafer.num_dies) * expert_bytes
         self._weights = experiment.model.weight_bytes("fp16")
@@ -202,7 +201,7 @@ class PaperLayer:
             hbm_used_bytes=self._fullest(),
             planning_s=planned,
         )
-        self.ledger.add(row, data, request, busy, compute)
+        self.recorder.row(row, LinkLoad(data=data, request=request, busy=busy), compute)
 
     def _bound(self, tokens: int, active: int) -> float:
         """Return a lower bound (s), as in `wss.metrics.bounds`, from the slices that the LLCs cannot hold."""

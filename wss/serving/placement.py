@@ -20,10 +20,11 @@ from wss.policies.signals import FUTURE
 from wss.policies.validation import sealed
 from wss.records import FloatArray, IntArray
 from wss.serving.load_history import LoadHistory, build_load_history
-from wss.traces import LayerTokens, RoutingSource
+from wss.serving.routing_stream import RoutingStream
+from wss.traces import LayerTokens
 from wss.traces.analysis.coactivation_counts import prefill_pairs
 from wss.traces.synthetic.spec import synthesise
-from wss.workload.request import made_batch, read_batch
+from wss.workload.fixed_batch import open_batch
 
 
 class RoutingHistory:
@@ -33,12 +34,12 @@ class RoutingHistory:
     ----------
     experiment
         The experiment, with its sample of layers drawn.
-    open_source
-        Opens the routing of the batch; None for zero counts, when placements are only checked.
+    open_stream
+        Opens the layer runs of the batch; None for zero counts, when placements are only checked.
     """
 
-    def __init__(self, experiment: Experiment, open_source: Callable[[], RoutingSource] | None) -> None:
-        self._experiment, self._open_source = experiment, open_source
+    def __init__(self, experiment: Experiment, open_stream: Callable[[], RoutingStream] | None) -> None:
+        self._experiment, self._open_stream = experiment, open_stream
         self._loads: dict[LoadHistorySpec, LoadHistory] = {}
 
     def served_before(self, history: LoadHistorySpec, policy: str) -> LoadHistory:
@@ -59,8 +60,8 @@ class RoutingHistory:
     @cached_property
     def layer_runs(self) -> list[LayerTokens]:
         """All layer runs of the run, for oracles only; without transitions."""
-        assert self._open_source is not None
-        return list(self._open_source().layer_runs())
+        assert self._open_stream is not None
+        return list(self._open_stream().layer_runs())
 
     @property
     def _nothing(self) -> IntArray:
@@ -77,9 +78,9 @@ class RoutingHistory:
     def _counted(self, *, decode: bool) -> IntArray:
         """Return the tokens of each expert in the prefill, or in the decode steps, [all MoE layers, experts]."""
         load, indices = self._nothing, layer_indices(self._experiment)
-        if self._open_source is None:
+        if self._open_stream is None:
             return load
-        for layer_run in self._open_source().layer_runs():
+        for layer_run in self._open_stream().layer_runs():
             if layer_run.step > 0 and not decode:
                 break
             if (layer_run.step > 0) == decode:
@@ -90,13 +91,13 @@ class RoutingHistory:
     def _pairs(self) -> IntArray:
         experiment, model, indices = self._experiment, self._experiment.model, layer_indices(self._experiment)
         pairs = np.zeros((len(model.moe_layers), model.num_experts, model.num_experts), np.int64)
-        if self._open_source is None:
+        if self._open_stream is None:
             return pairs
+        batch, routing = open_batch(experiment.trace, model, experiment.batch, experiment.steps, experiment.seed)
         if isinstance(experiment.trace, TraceFile):
-            first = read_batch(experiment, experiment.trace)[1][: experiment.batch]
-            requests, count = iter(first), len(first)
+            requests, count = iter(routing[: experiment.batch]), min(len(routing), experiment.batch)
         else:
-            count = made_batch(experiment, experiment.trace).num_requests
+            count = len(batch.requests)
             requests = synthesise(experiment.trace, model, experiment.seed, requests=count, decode_tokens=1)
         found = prefill_pairs(requests, count, experiment.batch, indices, model.num_choices)
         pairs[list(indices)] = found[:, : model.num_experts, : model.num_experts]

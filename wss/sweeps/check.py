@@ -14,21 +14,21 @@ import shutil
 import subprocess
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import wss
 from wss.config.sweep_file import Sweep
 from wss.errors import ConfigError, did_you_mean
+from wss.execution.provenance import PACKAGES, versions
 from wss.files import parse_json
+from wss.metrics.figures import by_name
 from wss.reading import read_plain
-from wss.sweeps.tasks import PACKAGES, Task, hash_of, identity
+from wss.sweeps.tasks import Task, hash_of, identity
 
 SCHEMA = "wss-expected/1"
 RENEW = "python -m wss check "
 LARGEST = 1e300  # largest figure, so that differences are finite
-LESS_IS_BETTER = ("_s", "hops", "_bytes", "bound_ratio", "imbalance")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,11 +45,10 @@ class Moved:
     @property
     def verdict(self) -> str:
         """``better`` or ``worse``; ``moved`` if neither."""
-        if self.figure in ("speedup", "throughput_tokens_per_s"):
-            return "better" if self.found > self.expected else "worse"
-        if self.figure.endswith(LESS_IS_BETTER):
-            return "better" if self.found < self.expected else "worse"
-        return "moved"
+        figure = by_name().get(self.figure)
+        if figure is None or not figure.better:
+            return "moved"
+        return "better" if (self.found > self.expected) == (figure.better > 0) else "worse"
 
 
 def expected_path(experiment: Path, name: str) -> Path:
@@ -87,7 +86,7 @@ def expected_of(sweep: Sweep, identity: str, rows: Sequence[dict[str, Any]], fil
         "wss": wss.__version__,
         "commit": _commit(),
         "python": platform.python_version(),
-        "packages": {name: version(name) for name in PACKAGES},
+        "packages": versions(),
         "values": [
             {
                 "labels": {axis: row[axis] for axis in sweep.axes},

@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-import platform
 from collections.abc import Iterator, Sequence
-from importlib.metadata import version
 from typing import Any
 
 import numpy as np
 
 from wss import __version__
 from wss.config.sweep_file import Sweep
-from wss.metrics.replications import over_seeds
+from wss.execution.provenance import host
+from wss.metrics.figures import Value, plain
+from wss.metrics.replications import merged
 from wss.metrics.sampling import Sample, Stratum
 from wss.report.sweep_folder import SWEEP_SCHEMA, flat
 from wss.sweeps.folder import Folder
-from wss.sweeps.tasks import PACKAGES, Task
+from wss.sweeps.tasks import Task
 
 
 def rows_of(sweep: Sweep, tasks: Sequence[Sequence[Task]], folder: Folder) -> list[dict[str, Any]]:
@@ -38,19 +38,19 @@ def rows_of(sweep: Sweep, tasks: Sequence[Sequence[Task]], folder: Folder) -> li
 def speedup_of(own: dict[str, Any], base: dict[str, Any]) -> dict[str, Any]:
     """Return the speedup of result *own* over *base*, with 95% intervals for sampled layers or several seeds."""
     every = [_speedup(seed, before) for seed, before in zip(own["seeds"], base["seeds"], strict=True)]
-    return flat(every[0] if len(every) == 1 else over_seeds(every))
+    return flat(plain(merged(every)))
 
 
-def _speedup(own: dict[str, Any], base: dict[str, Any]) -> dict[str, Any]:
+def _speedup(own: dict[str, Any], base: dict[str, Any]) -> dict[str, Value]:
     """Return the speedup for one seed."""
     if own["sampled"] is None:
-        return {"speedup": base["decode_time_s"] / own["decode_time_s"]}
+        return {"speedup": Value(base["decode_time_s"] / own["decode_time_s"])}
     strata = own["sampled"]["strata"]
     sample = Sample(tuple(Stratum(layers=tuple(each["layers"]), run=tuple(each["run"])) for each in strata))
     now = np.array(own["sampled"]["decode_time_s"])
     before = now if own is base else np.array(base["sampled"]["decode_time_s"])
     value, low, high = sample.speedup(before, now)
-    return {"speedup": value, "ci95": {"speedup": [low, high]}}
+    return {"speedup": Value(value, layers=(low, high))}
 
 
 def links_of(
@@ -88,10 +88,6 @@ def provenance_of(
             {"labels": point.labels, "tasks": [task.key for task in own], "config": point.experiment.plain()}
             for point, own in zip(sweep.points, tasks, strict=True)
         ],
-        "host": {
-            "python": platform.python_version(),
-            "platform": platform.platform(),
-            "packages": {name: version(name) for name in PACKAGES},
-        },
+        "host": host(),
         "times": {**times, "tasks": cpu},
     }

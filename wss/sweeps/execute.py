@@ -19,10 +19,10 @@ from typing import Any
 
 from wss.ending import last_words
 from wss.errors import ConfigError, OutputError, WssError
-from wss.execution import simulate
 from wss.files import json_text
 from wss.processes import process_pool
 from wss.sweeps.folder import Folder
+from wss.sweeps.outcome import outcomes_of
 from wss.sweeps.tasks import Task, check_outside, chunks_of
 
 Progress = Callable[[str, int, int], None]
@@ -70,18 +70,18 @@ def run_chunk(packed: bytes, place: int, path: Sequence[str]) -> Results:
         raise ConfigError(f"worker {platform.node()}: cannot load the tasks ({reason}); give it the modules") from None
     for task in chunk:
         check_outside(task)
-    return outcomes_of(chunk, _Place(place))
+    return outcomes_by_key(chunk, _Place(place))
 
 
-def outcomes_of(chunk: Sequence[Task], progress: Progress) -> Results:
+def outcomes_by_key(chunk: Sequence[Task], progress: Progress) -> Results:
     """Run tasks together; if that fails, one by one, so that a failing task does not prevent the others."""
     try:
-        found = simulate([task.experiment for task in chunk], progress)
+        found = outcomes_of([task.experiment for task in chunk], progress)
         return [(task.key, outcome) for task, outcome in zip(chunk, found, strict=True)]
     except WssError as error:
         if len(chunk) == 1:
             return [(chunk[0].key, [*error.faults])]
-        return [outcome for task in chunk for outcome in outcomes_of([task], progress)]
+        return [outcome for task in chunk for outcome in outcomes_by_key([task], progress)]
 
 
 def run_sweep(tasks: Sequence[Task], folder: Folder, workers: int, dask: str | None, progress: Progress) -> int:
@@ -200,7 +200,7 @@ def _here(chunks: list[list[Task]], folder: Folder, progress: Progress) -> None:
             if what == "simulating":
                 progress("sweep", min(kept.done + done, kept.total), kept.total)
 
-        kept.keep(outcomes_of(chunk, told))
+        kept.keep(outcomes_by_key(chunk, told))
         progress("sweep", kept.done, kept.total)
     kept.end()
 

@@ -12,7 +12,6 @@ import platform
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cache
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -22,9 +21,9 @@ from wss.config.dependencies import KEY_LENGTH, digest_of, outside_of
 from wss.config.experiment import LayerSample
 from wss.config.sweep_file import Sweep
 from wss.errors import ConfigError
+from wss.execution.provenance import versions
 from wss.files import json_text
 
-PACKAGES = ("networkx", "numba", "numpy", "pyarrow", "simpy")
 ROUTING = (
     "model",
     "trace",
@@ -139,9 +138,7 @@ def hash_of(value: Any) -> str:
 @cache
 def software() -> str:
     """Return a hash of the source of wss and the versions of Python and packages, as results may depend on them."""
-    digest = hashlib.sha256(
-        json_text([platform.python_version(), *(version(name) for name in PACKAGES)], indent=None).encode()
-    )
+    digest = hashlib.sha256(json_text([platform.python_version(), *versions().values()], indent=None).encode())
     package = Path(wss.__file__).parent
     for file in sorted(package.rglob("*.py")):
         digest.update(f"{file.relative_to(package)}\0".encode())

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from functools import cache
+from functools import cache, partial
 from typing import Literal
 
 import numpy as np
@@ -16,8 +16,12 @@ from wss.hardware import FaultSpec, Wafer
 from wss.models import ModelShape
 from wss.policies import Placement, PlacementView, Policy
 from wss.records import IntArray
-from wss.traces import Replay, RequestRouting
+from wss.serving.routing_stream import RoutingStream
+from wss.serving.scheduler import Schedule
+from wss.traces import RecordedRouting, RequestRouting
 from wss.traces.synthetic.spec import SynthSpec
+from wss.traces.transitions import RoutingCounts
+from wss.workload.request import fixed_batch
 
 BATCH = 2048
 Engine = Literal["auto", "simpy", "compiled"]
@@ -74,7 +78,7 @@ def experiment_of(policy: Policy, wafer: Wafer, model: ModelShape, engine: Engin
     return Experiment(
         model=model,
         wafer=wafer.spec,
-        trace=SynthSpec(requests=8, prompt_max=8),  # gives only the co-activations; layer runs are `replay_of`
+        trace=SynthSpec(requests=8, prompt_max=8),  # gives only the co-activations; layer runs are `stream_of`
         batch=BATCH,
         steps=len(STEPS) - 1,
         layers=(model.moe_layers[0], model.moe_layers[-1]),
@@ -117,7 +121,7 @@ STEPS = (
 
 @cache
 def _requests(num_experts: int, *, prefill: bool) -> list[RequestRouting]:
-    """Return the requests whose replay has the layer runs of `STEPS`; the layers are drawn independently."""
+    """Return the requests with the layer runs of `STEPS`; the layers are drawn independently."""
     model, draws = model_of(num_experts), np.random.default_rng(num_experts)
     steps = STEPS if prefill else STEPS[1:]
     experts = np.empty((BATCH, len(steps), len(model.moe_layers), model.top_k), np.int16)
@@ -139,11 +143,15 @@ def _requests(num_experts: int, *, prefill: bool) -> list[RequestRouting]:
 
 
 @cache
-def replay_of(num_experts: int, *, prefill: bool = True) -> Replay:
+def stream_of(num_experts: int, *, prefill: bool = True) -> RoutingStream:
     """Return the layer runs of the trial: those of `STEPS`, with or without the prefill, which is the first."""
     requests = _requests(num_experts, prefill=prefill)
+    lengths = [request.num_prefill for request in requests], [request.num_decode for request in requests]
+    schedule = Schedule("static", fixed_batch(*lengths, BATCH), BATCH, len(STEPS) - 1)
     layers = (0, len(model_of(num_experts).moe_layers) - 1)
-    return Replay(requests, BATCH, len(STEPS) - 1, layers, num_experts, layer_heat=True)
+    counts = partial(RoutingCounts, len(layers), num_experts, transitions=True, layer_transitions=True)
+    source = RecordedRouting(requests, schedule.computed, layers, num_experts)
+    return RoutingStream(schedule, source, counts, num_experts)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -23,7 +23,7 @@ from wss.policies.prediction import Never, TokenHeatmap
 from wss.policies.prefetching import NoPrefetch
 from wss.policies.rebalancing import Coming, Every, NoRebalancing
 from wss.serving.placement import RoutingHistory, costs_of, placement_view
-from wss.testing.cases import WAFERS, Scattered, experiment_of, model_of, replay_of, wafer_of, with_room
+from wss.testing.cases import WAFERS, Scattered, experiment_of, model_of, stream_of, wafer_of, with_room
 from wss.testing.trial import ContractError, Doubting, at, difference, rows_of
 
 EXPERTS = (40, 384)  # experts per layer of the models
@@ -75,7 +75,7 @@ def check_placement(policy: Policy, wafer: str) -> None:
         model = model_of(num_experts)
         system = with_room(wafer_of(wafer), model, extra)
         experiment = experiment_of(policy, system, model, "auto")
-        history = RoutingHistory(experiment, partial(replay_of, num_experts, prefill=prefill))
+        history = RoutingHistory(experiment, partial(stream_of, num_experts, prefill=prefill))
         view = placement_view(experiment, system, policy, history, costs_of(experiment, system))
         room = view.capacity
         where = f"wafer {wafer}, {len(model.moe_layers)} layers of {num_experts} experts, room for {room} per die"

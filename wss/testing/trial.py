@@ -10,13 +10,14 @@ from typing import Any, ClassVar, TypeVar
 import numpy as np
 
 from wss.errors import ConfigError, WssError
+from wss.execution.runner import build_ledger
 from wss.hardware import Wafer
 from wss.policies import Policy
 from wss.records import LayerRow
 from wss.serving.moe_layer import MoeLayerExecutor
 from wss.serving.placement import RoutingHistory
 from wss.serving.policy_host import PolicyHost
-from wss.testing.cases import STEPS, Engine, experiment_of, model_of, replay_of
+from wss.testing.cases import STEPS, Engine, experiment_of, model_of, stream_of
 
 T = TypeVar("T")
 
@@ -89,11 +90,12 @@ def rows_of(policy: Policy, wafer: Wafer, num_experts: int, engine: Engine = "au
     policy = replace(policy, history=None)  # its history is for one model, and these are others
     experiment = experiment_of(policy, wafer, model_of(num_experts), engine)
     with at(f"{num_experts} experts"):
-        executor = Trial(experiment, wafer, policy, RoutingHistory(experiment, lambda: replay_of(num_experts)))
-    for layer_run in replay_of(num_experts).layer_runs():
+        ledger = build_ledger(experiment, wafer, policy.name)
+        executor = Trial(experiment, wafer, policy, RoutingHistory(experiment, lambda: stream_of(num_experts)), ledger)
+    for layer_run in stream_of(num_experts).layer_runs():
         with at(f"{num_experts} experts, step {layer_run.step} ({STEPS[layer_run.step].label})"):
             executor.run(layer_run)
-    return executor.ledger.rows
+    return ledger.rows
 
 
 def difference(rows: list[LayerRow], others: list[LayerRow], tolerance: float) -> str | None:

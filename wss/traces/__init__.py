@@ -1,18 +1,19 @@
-"""Routing traces: files, import and export, synthesis, and replay as layer runs."""
+"""Routing traces: files, import and export, synthesis, and sources of the routing of a run."""
 
-from wss.traces.counted import CountedReplay
 from wss.traces.reader import TraceReader, write_trace
-from wss.traces.recorded import LayerTokens, Replay, RoutingSource
+from wss.traces.recorded import RecordedRouting
 from wss.traces.schema import RequestRouting, TraceMeta
-from wss.traces.synthetic.source import SynthReplay
+from wss.traces.source import Chunk, LayerTokens, RoutingSource, TraceFile
+from wss.traces.synthetic.source import SyntheticRouting
 
 __all__ = [
-    "CountedReplay",
+    "Chunk",
     "LayerTokens",
-    "Replay",
+    "RecordedRouting",
     "RequestRouting",
     "RoutingSource",
-    "SynthReplay",
+    "SyntheticRouting",
+    "TraceFile",
     "TraceMeta",
     "TraceReader",
     "write_trace",

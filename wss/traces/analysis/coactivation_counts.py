@@ -28,7 +28,7 @@ def prefill_pairs(
 ) -> IntArray:
     """Return how often two experts share a prefill token, [layers, experts, experts], symmetric.
 
-    The first *batch* of the *num_requests* *requests* count; if fewer, they repeat cyclically, as in `Replay`.
+    The first *batch* of the *num_requests* *requests* count; if fewer, they repeat cyclically.
     """
     pairs = np.zeros((len(layers), num_experts, num_experts), np.int64)
     for number, request in enumerate(requests):

@@ -181,18 +181,18 @@ def route(draws, low, offsets, experts):  # type: ignore[no-untyped-def]
 
 
 @numba.njit(cache=True, nogil=True)
-def advance(draws, low, offsets, start, layer, above, cluster, last, experts):  # type: ignore[no-untyped-def]
+def advance(draws, requests, offsets, start, layer, above, cluster, last, experts):  # type: ignore[no-untyped-def]
     """Route the next tokens of some requests in one layer: the same as `route`, but in time order.
 
     Parameters
     ----------
-    draws, low
+    draws
         As for `route`.
+    requests, start
+        Number of each request, and the position of the first of its next tokens, [requests].
     offsets
-        Request low + i has the rows offsets[i] to offsets[i + 1] - 1 of *above*: the previous token, and the next ones,
+        Request i has the rows offsets[i] to offsets[i + 1] - 1 of *above*: the previous token, and the next ones,
         [requests + 1].
-    start
-        The position of the first of the next tokens, for each request, [all requests].
     layer
         Index into the MoE layers.
     above
@@ -203,13 +203,14 @@ def advance(draws, low, offsets, start, layer, above, cluster, last, experts):  
     experts
         Of the rows of these requests, written, [rows or more, k].
     """
-    for i in range(low, low + offsets.size - 1):
+    for number in range(requests.size):
+        i = requests[number]
         own = _hash(_hash(draws.key, i), draws.layers[layer])
-        at = offsets[i - low]
+        at = offsets[number]
         row = at - offsets[0]
         copy(last[i], experts[row])
         above[at] = cluster[i]
-        for t in range(start[i], start[i] + offsets[i - low + 1] - at - 1):
+        for t in range(start[number], start[number] + offsets[number + 1] - at - 1):
             at += 1
             row += 1
             token = _hash(own, t)

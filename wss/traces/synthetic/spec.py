@@ -273,20 +273,25 @@ def synthesise(
     return _requests(spec, model, seed, count, decode)
 
 
+def prompt_lengths(spec: SynthSpec, seed: int, count: int) -> IntArray:
+    """Return the number of prefill tokens of the first *count* requests, [requests]."""
+    return spec.prompt_min + spread(stream(seed, "synth", "prompt"), count, spec.prompt_max - spec.prompt_min + 1)
+
+
 def draws_of(spec: SynthSpec, model: ModelShape, seed: int, count: int) -> Draws:
     """Return everything that determines the draws of the first *count* requests of a trace."""
     num_layers = len(model.moe_layers)
     depth = np.arange(num_layers) / max(num_layers - 1, 1)
     sticky = np.floor((spec.sticky_first + (spec.sticky_last - spec.sticky_first) * depth) * WHOLE).astype(np.int64)
-    prompts = spread(stream(seed, "synth", "prompt"), count, spec.prompt_max - spec.prompt_min + 1)
+    prompt = prompt_lengths(spec, seed, count)
     return Draws(
         key=stream(seed, "synth", "routing"),
         layers=np.array(model.moe_layers, np.int64),
         tables=tables_of(spec, model, seed),
         sticky=sticky,
         carry=int(spec.carry * WHOLE),
-        prompt=spec.prompt_min + prompts,
-        drift=_drift(spec, spec.prompt_min + prompts, seed),
+        prompt=prompt,
+        drift=_drift(spec, prompt, seed),
         subject=_subjects(spec, seed, count),
     )
 

@@ -1,0 +1,252 @@
+"""The figures of a run: one row a figure, which summary.json, the tables, sweeps, `wss check` and estimates read.
+
+Sums and ratios of sums run over decode layer runs; prefill is separate. A new figure is a row of `FIGURES`, and a line
+of docs/results.md.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import KW_ONLY, dataclass
+from typing import Any, Literal, NamedTuple
+
+from wss.metrics.measures import (
+    COMPUTE_SHARE,
+    LARGEST_UTILIZATION,
+    LINK_BYTES,
+    LINK_GINI,
+    MEAN_UTILIZATION,
+    PAPER_THROUGHPUT,
+    SPEEDUP,
+    STEP_MEAN,
+    THROUGHPUT,
+    Measure,
+    Totals,
+    busiest_link,
+    ratio,
+    step_percentile,
+    total,
+)
+
+Interval = tuple[float, float]
+Unit = Literal["s", "B", "B hops", "count", "tokens/s", "x", "share", "number", "text"]
+SIGNS: dict[Unit, int] = {"s": -1, "B": -1, "B hops": -1, "tokens/s": 1}  # whether more is better, or less
+FORMATS: dict[Unit, str] = {"s": "{:.4g} s", "x": "{:.3g}x", "count": "{:,}", "share": "{:.1%}"}
+SUFFIXES = ("low", "high", "seeds_low", "seeds_high")  # of the columns of a sweep that hold the ends of intervals
+
+
+class Value(NamedTuple):
+    """A figure, and its 95% intervals over draws of *layers* and over *seeds*, if any."""
+
+    value: Any
+    layers: Interval | None = None
+    seeds: Interval | None = None
+
+    @property
+    def low(self) -> float | None:
+        """Low end of the interval: that over seeds, which includes that over layers, if there are several seeds."""
+        interval = self.seeds or self.layers
+        return None if interval is None else interval[0]
+
+    @property
+    def high(self) -> float | None:
+        """High end of the same interval."""
+        interval = self.seeds or self.layers
+        return None if interval is None else interval[1]
+
+
+class Bar(NamedTuple):
+    """A bar chart of a figure: name of its file, label of its scale, and whether this is logarithmic."""
+
+    file: str
+    label: str
+    logarithmic: bool = False
+
+
+@dataclass(frozen=True)
+class Figure:
+    """A figure of a run.
+
+    Attributes
+    ----------
+    name, unit, meaning
+        Its name in summary.json, its unit, and its meaning in one line.
+    measure
+        What is summed over layers, and what divides it; None if the experiment gives it.
+    scope
+        ``layer run`` and ``step``: of the layer runs, or of the steps, of decode. ``run``: describes the run.
+    only
+        Whether the run has the figure.
+    run, sweep
+        Heading of its column in the table of a run, and in those of a sweep; empty if it has none.
+    form
+        Its format in the tables of a sweep, if it is not that of its unit.
+    bar
+        Its bar chart, if it has one.
+    sign
+        1 if more is better, -1 if less is better, 0 if neither; None: that of its unit.
+    """
+
+    name: str
+    unit: Unit
+    meaning: str
+    measure: Measure | None = None
+    _: KW_ONLY
+    scope: Literal["layer run", "step", "run"] = "layer run"
+    only: Callable[[Totals], bool] = lambda totals: True
+    run: str = ""
+    sweep: str = ""
+    form: str = ""
+    bar: Bar | None = None
+    sign: int | None = None
+
+    @property
+    def better(self) -> int:
+        """1 if more is better, -1 if less is better, 0 if neither."""
+        return SIGNS.get(self.unit, 0) if self.sign is None else self.sign
+
+
+def _exchanges(totals: Totals) -> bool:
+    return totals.ledger.exchanges
+
+
+def _migrates(totals: Totals) -> bool:
+    return totals.ledger.rebalances is not None
+
+
+def _is_paper(totals: Totals) -> bool:
+    return totals.ledger.excess_bytes is not None
+
+
+def _waits(totals: Totals) -> bool:
+    return bool(totals.sum("planning_s").any())
+
+
+def _fact(name: str, unit: Unit, meaning: str, value: Callable[[Totals], Any] | None = None) -> Figure:
+    """Return a row that describes the run."""
+    measure = None if value is None else Measure(value=value)
+    return Figure(name=name, unit=unit, meaning=meaning, measure=measure, scope="run")
+
+
+# fmt: off
+FIGURES: tuple[Figure, ...] = (
+    _fact("policy", "text", "name of the policy"),
+    _fact("model", "text", "name of the model; (modified) marks a preset with changes"),
+    _fact("wafer", "text", "name of the wafer; (modified) marks a preset with changes"),
+    _fact("physics", "text", "rules of the simulation: wss, or paper for those of the paper's simulator"),
+    _fact("network", "text", "kind of the network"),
+    _fact("gemm", "text", "GEMM model"),
+    _fact("precision", "text", "precision of weights and activations"),
+    _fact("synthetic", "text", "whether the routing is synthetic"),
+    _fact("batch", "count", "requests that decode together"),
+    _fact("unique_requests", "count", "how many of them are different"),
+    _fact("layers_run", "count", "MoE layers that were run"),
+    _fact("layers_total", "count", "MoE layers of the model"),
+    _fact("layers_sampled", "text", "absolute indices of the layers run, if layers are sampled"),
+    _fact("steps_run", "count", "decode steps that were run"),
+    _fact("seeds_run", "count", "number of seeds, if several"),
+    _fact("baseline", "text", "the policy that `speedup` compares with"),
+    _fact("kernels", "count", "decode layer runs, `layers_run` x `steps_run`; an old name: no GPU kernels are meant",
+          lambda totals: sum(row.phase == "decode" for row in totals.ledger.rows)),
+    Figure("decode_time_s", "s", "sum of the times of decode layer runs, and of migrations that steps wait for",
+           total("time_s"), sweep="decode time"),
+    Figure("prefill_time_s", "s", "sum of the times of prefill layer runs", total("time_s", phase="prefill")),
+    Figure("prefill_hops", "count", "hops of prefill, not part of `hops` (the paper's simulator counts both together)",
+           total("hops", phase="prefill"), sign=-1),
+    Figure("step_time_mean_s", "s", "mean time of a decode step", STEP_MEAN, scope="step", run="step mean"),
+    Figure("step_time_p50_s", "s", "median of the times of decode steps", step_percentile(50), scope="step"),
+    Figure("step_time_p95_s", "s", "95th percentile of the times of decode steps", step_percentile(95), scope="step"),
+    Figure("step_time_p99_s", "s", "99th percentile of the times of decode steps", step_percentile(99), scope="step",
+           run="p99"),
+    Figure("throughput_tokens_per_s", "tokens/s", "decode tokens over `decode_time_s`; null where layers are listed",
+           THROUGHPUT, run="tokens/s", bar=Bar("throughput", "tokens/s of the MoE layers")),
+    Figure("speedup", "x", "`decode_time_s` of the policy named `baseline` over this policy's", SPEEDUP,
+           run="speedup", sweep="speedup", bar=Bar("speedup", "speedup over the baseline (x)"), sign=1),
+    Figure("remote_reads", "count", "reads over D2D links", total("remote_reads")),
+    Figure("hops", "count", "hops of these reads", total("hops"),
+           run="hops", sweep="hops", bar=Bar("hops", "hops of all decode layer runs", logarithmic=True), sign=-1),
+    Figure("byte_hops", "B hops", "bytes of these reads times their hops", total("byte_hops")),
+    Figure("link_bytes", "B", "bytes over all links, summed over links: weights, read requests and activations",
+           LINK_BYTES, run="link bytes"),
+    Figure("request_bytes", "B", "bytes of read requests over links, part of `link_bytes`", total("request_bytes")),
+    Figure("max_link_utilization", "share", "bytes / (bandwidth x `decode_time_s`) of the busiest link",
+           LARGEST_UTILIZATION, run="busiest link", sweep="busiest link"),
+    Figure("mean_link_utilization", "share", "bytes / (bandwidth x `decode_time_s`), mean of all links",
+           MEAN_UTILIZATION),
+    Figure("link_gini", "number", "Gini coefficient of the bytes per link: 0 even, near 1 all on one link", LINK_GINI),
+    Figure("busiest_link", "text", "the ends of the busiest link, (x,y)->(x,y); null if nothing crossed a link",
+           Measure(value=busiest_link)),
+    Figure("local_read_bytes", "B", "weights that dies read from their own HBM or LLC", total("local_read_bytes"),
+           run="DRAM local"),
+    Figure("remote_read_bytes", "B", "weights that dies read from another die's HBM or LLC",
+           total("remote_read_bytes"), run="remote"),
+    Figure("local_write_bytes", "B", "weights written to HBM: copies, and experts moved by rebalancing",
+           total("local_write_bytes"), run="written"),
+    Figure("compute_share", "share", "share of the decode time in which dies compute, mean of all dies", COMPUTE_SHARE),
+    Figure("imbalance", "x", "`decode_time_s` over the sum of the mean times at which dies finish their layer runs",
+           ratio("time_s", "mean_die_time_s"), run="imbalance", sign=-1),
+    Figure("llc_hits", "count", "reads served by an LLC", total("llc_hits")),
+    Figure("llc_hit_bytes", "B", "bytes of these reads, part of the local and remote reads", total("llc_hit_bytes")),
+    Figure("prefetched_bytes", "B", "bytes read from HBM into LLCs for the next layer, used or not; not part of the "
+           "local reads", total("prefetched_bytes")),
+    Figure("evictions", "count", "copies evicted", total("evictions")),
+    Figure("hbm_peak_bytes", "B", "largest use of any die's HBM, prefill included: experts, copies, activation buffers",
+           Measure(value=lambda totals: max(row.hbm_used_bytes for row in totals.ledger.rows))),
+    Figure("placement_load_correlation", "number", "Spearman's correlation of the loads that the placement used with "
+           "those of decode, mean over layers; null if it used none. Below 0.5 the layout is judged on traffic that it "
+           "was not made for", Measure(value=lambda totals: totals.ledger.placement_correlation)),
+    Figure("lower_bound_s", "s", "sum of the lower bounds of layer runs ([model.md](model.md#the-lower-bound))",
+           total("lower_bound_s")),
+    Figure("bound_ratio", "x", "`decode_time_s` over `lower_bound_s`, at least 1", ratio("time_s", "lower_bound_s"),
+           run="x bound", sweep="x bound", form="{:.2f}x", bar=Bar("bound", "decode time over the lower bound (x)"),
+           sign=-1),
+    Figure("dispatch_time_s", "s", "with `dispatch`: sum of the times before the experts", total("dispatch_s"),
+           only=_exchanges),
+    Figure("combine_time_s", "s", "with `dispatch`: sum of the times after the experts", total("combine_s"),
+           only=_exchanges),
+    Figure("exchange_share", "share", "with `dispatch`: sum of these times over `decode_time_s`",
+           ratio(("dispatch_s", "combine_s"), "time_s"), only=_exchanges, run="exchange"),
+    Figure("activation_bytes", "B", "with `dispatch`: bytes that left a die, there and back, counted once however many "
+           "links they crossed; bytes that a relay sends on (`once_per: node`) count again", total("activation_bytes"),
+           only=_exchanges),
+    Figure("planning_time_s", "s", "if planning is charged: time that layer runs waited for their plans; part of all "
+           "times, the same for all dies in `imbalance`, not in the bound", total("planning_s"),
+           only=_waits, run="planning"),
+    Figure("rebalances", "count", "if the policy rebalances: how often its placement was computed again",
+           Measure(value=lambda totals: totals.ledger.rebalances), only=_migrates),
+    Figure("moved_bytes", "B", "if the policy rebalances: bytes of migrated experts, part of the other bytes and hops",
+           total("local_write_bytes", phase="rebalance"), only=_migrates, run="moved"),
+    Figure("rebalance_time_s", "s", "if the policy rebalances: time that steps waited for migrations, part of "
+           "`decode_time_s`, the same for all dies in `imbalance`", total("time_s", phase="rebalance"),
+           only=_migrates, run="for it"),
+    Figure("throughput_paper_tokens_per_s", "tokens/s", "under `physics: paper`: `batch` x 128 / `decode_time_s`, as "
+           "the paper's simulator reports", PAPER_THROUGHPUT, only=_is_paper,
+           bar=Bar("paper_throughput", "tokens/s, as the paper counts")),
+    Figure("hbm_excess_bytes", "B", "under `physics: paper`: bytes by which weights and copies exceed the usable HBM",
+           Measure(value=lambda totals: max(0.0, totals.ledger.excess_bytes or 0.0)), only=_is_paper),
+)
+# fmt: on
+
+
+def plain(values: Mapping[str, Value]) -> dict[str, Any]:
+    """Return figures as a row of summary.json; ``ci95`` and ``ci95_seeds`` have the intervals by name."""
+    row = {name: each.value for name, each in values.items()}
+    layers = {name: list(each.layers) for name, each in values.items() if each.layers}
+    seeds = {name: list(each.seeds) for name, each in values.items() if each.seeds}
+    return row | ({"ci95": layers} if layers else {}) | ({"ci95_seeds": seeds} if seeds else {})
+
+
+def by_name() -> dict[str, Figure]:
+    """Return the figures by name."""
+    return {figure.name: figure for figure in FIGURES}
+
+
+def facts() -> list[str]:
+    """Return the names of what describes the run itself."""
+    return [figure.name for figure in FIGURES if figure.scope == "run"]
+
+
+def checkable() -> list[str]:
+    """Return the names that `wss check` compares: all figures but texts, and the ends of their intervals."""
+    names = [figure.name for figure in FIGURES if figure.unit != "text"]
+    return [*names, *(f"{name}_{suffix}" for name in names for suffix in SUFFIXES)]
