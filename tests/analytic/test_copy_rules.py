@@ -181,7 +181,8 @@ def test_copies_in_the_reserve_stay_when_experts_come():
         assert copies.admit(0, plan, none == 0, np.zeros(2)).all()
         more = placed.copy()
         more[0, 3, 0] = True
-        copies.rehome(0, more, np.zeros(2))
+        copies.budget.reserve_experts(np.array([2, 0]))
+        copies.update_placement(0, more)
         assert copies.budget.copies.tolist() == [stay, 0]
 
 
