@@ -143,7 +143,7 @@ for config in sorted(Path(sys.argv[1]).glob("*.yaml")):
             print(f"{config.stem}: exit code {end.code}", file=sys.stderr)
     sys.argv[1:] = kept
     if out.is_dir():
-        (out / "cpu").write_text(str(time.process_time() - began))
+        out.with_suffix(".cpu").write_text(str(time.process_time() - began))
 """
 
 
@@ -221,7 +221,7 @@ def compare(mine: Path, theirs: Path) -> tuple[list[str], bool]:
 def _cpu_a_layer_run(folder: Path) -> float | None:
     """Return CPU seconds of the whole command a layer run."""
     rows = _rows(folder, FILES[0])
-    return float((folder / "cpu").read_text()) / len(rows) if rows else None
+    return float(folder.with_suffix(".cpu").read_text()) / len(rows) if rows else None
 
 
 def main() -> None:

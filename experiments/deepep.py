@@ -15,7 +15,8 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from wss.engine import AllToAll, AllToAllSpec, FluidSpec
+from wss.engine.alltoall import AllToAll
+from wss.engine.specs import AllToAllSpec, FluidSpec
 from wss.hardware import WAFERS, Wafer, build
 from wss.records import Plan, Routed
 

@@ -10,12 +10,11 @@ from hypothesis import strategies as st
 from kit import ROOT, plan_of, simulate, wafer_of
 from kit.engine import check_twin, layer_runs
 from kit.naive import kernel_ends
+from kit.networks import OneByOne
 
 from wss.config import load
-from wss.engine import compiled_circuit_layer, compiled_layer
-from wss.engine.network import fluid
-from wss.engine.network.circuit import CircuitModel
-from wss.engine.network.fluid import FluidModel
+from wss.engine.specs import CircuitSpec, FluidSpec, PacketSpec
+from wss.engine.work import PrefetchPlan
 from wss.errors import ConfigError
 from wss.execution import run
 from wss.hardware import WAFERS, build
@@ -86,19 +85,6 @@ def test_the_same_kernel_gives_the_same_bits(layer_run):
     assert np.array_equal(first.carried.link_busy, second.carried.link_busy)
 
 
-@given(layer_runs())
-@settings(max_examples=20, deadline=None)
-def test_settle_and_its_readable_twin_agree_to_the_last_bit(layer_run):
-    mesh, plan, compute, window = layer_run
-    wafer = wafer_of(mesh)
-    compiled = simulate(wafer, plan, 88e6, compute, window)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(fluid, "settle", fluid.settle.py_func)
-        plain = simulate(wafer, plan, 88e6, compute, window)
-    assert np.array_equal(compiled.end, plain.end)
-    assert np.array_equal(compiled.carried.link_data, plain.carried.link_data)
-
-
 def test_a_link_without_requests_carries_data_alone():
     spec = WAFERS["dojo"]
     wafer = build(replace(spec, link=LinkSpec(bandwidth=1.7e12, request=0.0)))
@@ -125,7 +111,7 @@ def test_the_engine_agrees_with_one_written_from_the_documentation(layer_run):
 )
 def test_the_compiled_kernel_agrees_with_simpy(some, start, hop, places, flushed):
     wafer = wafer_of(some[0][0], start=start, hop=hop, llc=places * 88e6)
-    check_twin(compiled_layer, FluidModel(wafer), wafer, some, flushed)
+    check_twin(FluidSpec(), wafer, some, flushed)
 
 
 @given(
@@ -138,7 +124,35 @@ def test_the_compiled_kernel_agrees_with_simpy(some, start, hop, places, flushed
 )
 def test_the_compiled_circuits_agree_with_simpy(some, hop, places, duplex, shares, flushed):
     wafer = wafer_of(some[0][0], hop=hop, llc=places * 88e6)
-    check_twin(compiled_circuit_layer, CircuitModel(wafer, duplex, *shares), wafer, some, flushed)
+    check_twin(CircuitSpec(duplex=duplex, hbm_share=shares[0], link_share=shares[1]), wafer, some, flushed)
+
+
+@given(
+    st.lists(layer_runs(), min_size=1, max_size=3),
+    st.sampled_from([0.0, 410e-9]),
+    st.sampled_from([0.0, 200e-9]),
+    st.integers(0, 3),
+    st.sampled_from([(8e6, 4), (8e6, 1), (100e6, 2)]),
+    st.booleans(),
+)
+def test_the_compiled_packets_agree_with_simpy(some, start, hop, slots, chunks, flushed):
+    wafer = wafer_of(some[0][0], start=start, hop=hop, llc=slots * 88e6)
+    check_twin(PacketSpec(chunk=chunks[0], window=chunks[1]), wafer, some, flushed)
+
+
+@given(
+    st.lists(layer_runs(), min_size=1, max_size=3),
+    st.sampled_from([FluidSpec(), PacketSpec(chunk=8e6, window=4), CircuitSpec(), CircuitSpec(duplex="half")]),
+    st.integers(1, 4),
+    st.integers(0, 1),
+    st.data(),
+)
+def test_prefetching_agrees_in_both_engines(some, network, slots, layer, data):
+    """The next layer may be the same one, as where one layer is simulated."""
+    wafer = wafer_of(some[0][0], llc=slots * 88e6)
+    experts = st.lists(st.integers(0, 9), max_size=5, unique=True)
+    lists = data.draw(st.lists(experts, min_size=wafer.num_dies, max_size=wafer.num_dies))
+    check_twin(network, wafer, some, data.draw(st.booleans()), PrefetchPlan(layer=layer, experts=lists))
 
 
 CIRCUITS = "{kind: circuit, duplex: half, hbm_share: 0.8}"
@@ -172,11 +186,10 @@ def test_whole_runs_agree_in_every_policy(name, wafer, network):
         assert b.mean_die_time_s == pytest.approx(a.mean_die_time_s, rel=1e-9)
 
 
-def test_the_compiled_engine_says_what_it_does_not_know():
+def test_the_compiled_engine_refuses_a_network_of_a_plug_in():
     config = ROOT / "configs" / "qwen3_235b.yaml"
-    with pytest.raises(ConfigError, match="lacks the packet network"):
-        load(config, ["engine=compiled", "network=packet"])
-    assert load(config, ["engine=compiled", "network=circuit"]).engine == "compiled"
-    ahead = "policies=[{name: ahead, preset: ep, prefetching: popular}]"
-    with pytest.raises(ConfigError, match="does not prefetch, as policy ahead does"):
-        run(load(config, ["engine=compiled", "steps=1", "layers=[3]", "batch=64", ahead, "baseline=ahead"]))
+    with pytest.raises(
+        ConfigError, match="engine: 'compiled' is for the networks fluid, packet, circuit, not OneByOne"
+    ):
+        replace(load(config, ["engine=compiled"]), network=OneByOne())
+    assert load(config, ["engine=compiled", "network=packet"]).engine == "compiled"

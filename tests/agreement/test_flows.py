@@ -9,11 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from kit import shared
 
-from wss.engine.flows import fluid_flows
-from wss.engine.held import held_flows
-from wss.engine.packet import packet_flows
 from wss.errors import ConfigError
-from wss.execution import transfers
 from wss.execution.transfers import read_scenario, run_flows
 from wss.hardware.routing import xy
 
@@ -196,21 +192,6 @@ def test_every_network_conserves_bytes_and_beats_no_bound(tmp_path_factory, flow
         assert result["flows"][i]["finish_s"] >= least * (1 - 1e-12)
     for link in result["links"]:
         assert link["bytes"] / 1e12 * (1 - 1e-9) <= link["busy_s"] <= result["makespan_s"] * (1 + 1e-9)
-
-
-@given(FLOWS, st.sampled_from([0, 2]))
-def test_compiled_and_plain_agree_to_the_last_bit(tmp_path_factory, flows, window):
-    path = tmp_path_factory.mktemp("flows") / "x.json"
-    scenario = read_scenario(write(path, [flow(i, *rest) for i, rest in enumerate(flows)]))
-    for network, name, function in (
-        ("fluid", "fluid_flows", fluid_flows),
-        ("packet", "packet_flows", packet_flows),
-        ("circuit", "held_flows", held_flows),
-    ):
-        compiled = run_flows(scenario, network, 1e6, window, "half")
-        with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(transfers, name, function.py_func)
-            assert run_flows(scenario, network, 1e6, window, "half") == compiled
 
 
 GOOD = flow(0, (0, 0), (1, 0))

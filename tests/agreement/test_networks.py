@@ -6,12 +6,11 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from kit import ROOT, plan_of, run_kernel, simulate, wafer_of
+from kit import ROOT, plan_of, run_layer, simulate, wafer_of
 from kit.engine import layer_runs
 
 from wss.config import load
-from wss.engine import NETWORKS
-from wss.engine.network.base import CircuitSpec, PacketSpec
+from wss.engine.specs import NETWORKS, CircuitSpec, PacketSpec
 from wss.execution import run
 from wss.hardware import build
 from wss.metrics.traffic import check_conservation
@@ -52,8 +51,7 @@ def test_one_read_alone_in_small_chunks_is_nearly_fluid(source, die):
     plan = plan_of((0, die, 1, source))
     fluid = simulate(wafer, plan, 88e6).time
     wide, narrow = (
-        run_kernel(PacketSpec(window=window).model(wafer), wafer, plan, 88e6, np.zeros(1), 1).time
-        for window in (256, 32)
+        run_layer(PacketSpec(window=window), wafer, plan, 88e6, np.zeros(1), 1).time for window in (256, 32)
     )
     assert fluid * (1 - 1e-12) <= wide <= fluid * 1.02
     assert (narrow > 1.5 * fluid) == (wafer.hops[source, die] == 4)
@@ -66,8 +64,8 @@ def test_one_packet_read_worked_out_by_hand():
     wafer = wafer_of((1, 2), hbm=2 * MB / US, link=MB / US, hop=0.1 * US, start=0.3 * US)
     llc = replace(wafer.spec.die.llc, miss=0.2 * US)
     wafer = build(replace(wafer.spec, die=replace(wafer.spec.die, llc=llc)))
-    model = PacketSpec(chunk=2 * MB, window=1).model(wafer)
-    run = run_kernel(model, wafer, plan_of((0, 1, 1, 0)), MB, np.zeros(1), 1)
+    network = PacketSpec(chunk=2 * MB, window=1)
+    run = run_layer(network, wafer, plan_of((0, 1, 1, 0)), MB, np.zeros(1), 1)
     assert run.time == pytest.approx((0.25 + 0.1 + 0.5 + 0.5 + 1.0 + 0.1) * US)
 
 
@@ -78,8 +76,8 @@ def test_a_chunk_that_its_window_held_back_waits_its_latency_too(source, window,
     From the other die a chunk takes 0.1 + 0.0625 us for its request, 1.25 us there, and 0.25 + 0.1 us over the link.
     """
     wafer = wafer_of((1, 2), hbm=MB / US, link=MB / US, hop=0.1 * US, start=US)
-    model = PacketSpec(chunk=0.25 * MB, window=window).model(wafer)
-    run = run_kernel(model, wafer, plan_of((0, 0, 1, source)), MB, np.zeros(1), 1)
+    network = PacketSpec(chunk=0.25 * MB, window=window)
+    run = run_layer(network, wafer, plan_of((0, 0, 1, source)), MB, np.zeros(1), 1)
     assert run.time == pytest.approx(takes * US)
 
 
@@ -87,10 +85,7 @@ def test_circuits_hold_and_half_duplex_holds_both_ways():
     """Reads of 1 MB at 1 MB/us either way over one link: side by side, or one after another."""
     wafer = wafer_of((1, 2), hbm=10 * MB / US, link=MB / US, hop=0.0, start=0.0)
     plan = plan_of((0, 1, 1, 0), (1, 0, 1, 1))
-    times = [
-        run_kernel(CircuitSpec(duplex=duplex).model(wafer), wafer, plan, MB, np.zeros(2), 2).time
-        for duplex in ("full", "half")
-    ]
+    times = [run_layer(CircuitSpec(duplex=duplex), wafer, plan, MB, np.zeros(2), 2).time for duplex in ("full", "half")]
     assert times == pytest.approx([1 * US, 2 * US])
 
 
@@ -113,7 +108,7 @@ def test_a_circuit_achieves_its_shares_of_bandwidth():
     """1 MB from an HBM of 10 MB/us over a link of 1 MB/us: half of the link counts, or a twentieth of the HBM."""
     wafer = wafer_of((1, 2), hbm=10 * MB / US, link=MB / US, hop=0.0, start=0.0)
     for shares, expected in (({"link_share": 0.5}, 2 * US), ({"hbm_share": 0.05}, 2 * US), ({}, US)):
-        run = run_kernel(CircuitSpec(**shares).model(wafer), wafer, plan_of((0, 1, 1, 0)), MB, np.zeros(1), 1)
+        run = run_layer(CircuitSpec(**shares), wafer, plan_of((0, 1, 1, 0)), MB, np.zeros(1), 1)
         assert run.time == pytest.approx(expected)
 
 
@@ -122,7 +117,7 @@ def test_a_circuit_holds_no_link_for_requests_even_where_they_weigh_as_much_as_d
     link = replace(wafer.spec.link, request=64.0, granule=64.0)
     wafer = build(replace(wafer.spec, link=link))
     plan = plan_of((0, 1, 1, 0), (1, 0, 1, 1))
-    assert run_kernel(CircuitSpec().model(wafer), wafer, plan, MB, np.zeros(2), 2).time == pytest.approx(US)
+    assert run_layer(CircuitSpec(), wafer, plan, MB, np.zeros(2), 2).time == pytest.approx(US)
 
 
 @pytest.mark.parametrize(

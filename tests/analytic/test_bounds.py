@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from kit import contiguous, run_kernel, simulate, view_of, wafer_of
+from kit import contiguous, run_layer, simulate, view_of, wafer_of
 
-from wss.engine import NETWORKS
+from wss.engine.specs import NETWORKS
 from wss.hardware import GEMMS
 from wss.metrics.bounds import Bounds
 from wss.models import MODELS
@@ -116,6 +116,6 @@ def test_no_plan_on_any_placement_beats_it(case, network, gemm, window):
     counts = np.bincount(plan.expert, plan.tokens, len(held)).astype(np.int64)
     shape = (MODEL.hidden_size, MODEL.moe_intermediate_size, wafer.spec.die, "fp16")
     seconds = GEMMS[gemm].seconds(plan.tokens.astype(np.float64), plan.die, *shape)
-    run = run_kernel(NETWORKS[network]().model(wafer), wafer, plan, MODEL.expert_bytes("fp16"), seconds, window)
+    run = run_layer(NETWORKS[network](), wafer, plan, MODEL.expert_bytes("fp16"), seconds, window)
     where = held_by(*held, num_dies=wafer.num_dies)
     assert run.time >= bound_of(counts, wafer, gemm, where) * (1 - 1e-12)

@@ -5,10 +5,12 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from kit import copies_of, view_of, wafer_of
+from kit.engine import ENGINES
 from kit.runs import ROW_MODEL, THREE_DIES
 
-from wss.engine import Llcs, compiled_circuit_layer, compiled_layer, simulate_layer
-from wss.engine.network.base import CircuitSpec, FluidSpec
+from wss.engine.llc import Llcs
+from wss.engine.specs import CircuitSpec, FluidSpec, PacketSpec
+from wss.engine.work import LayerWork, WaferNetwork
 from wss.errors import CapacityError, ConfigError
 from wss.execution import run
 from wss.execution.routing import open_stream
@@ -74,38 +76,39 @@ def fetched(num_tasks=1):
     )  # fmt: skip
 
 
-ENGINES = {
-    "simpy": lambda *rest: simulate_layer(FluidSpec().model(ROW), *rest),
-    "compiled": lambda *rest: compiled_layer(FluidSpec().model(ROW), *rest),
-    "simpy circuit": lambda *rest: simulate_layer(CircuitSpec().model(ROW), *rest),
-    "compiled circuit": lambda *rest: compiled_circuit_layer(CircuitSpec().model(ROW), *rest),
-}
+EVERY = [(name, network) for name in ENGINES for network in (FluidSpec(), CircuitSpec(), PacketSpec())]
 
 
-@pytest.mark.parametrize("engine", ENGINES)
+def ran(engine, network, llcs, plan):
+    """Run *plan* with experts of 40 MiB."""
+    work = LayerWork(layer=0, plan=plan, nbytes=40 * MIB, compute=np.zeros(len(plan.expert)), window=2)
+    return ENGINES[engine](WaferNetwork(ROW, network), llcs, work)
+
+
+@pytest.mark.parametrize(("engine", "network"), EVERY)
 @pytest.mark.parametrize("in_llc", [True, False])
-def test_a_copy_goes_to_the_llc_of_its_own_die_or_to_the_hbm_alone(engine, in_llc):
-    llcs = Llcs(LlcSpec(), 3, copies=in_llc)
+def test_a_copy_goes_to_the_llc_of_its_own_die_or_to_the_hbm_alone(engine, network, in_llc):
+    llcs = Llcs(LlcSpec(), 3, 40 * MIB, copies=in_llc)
     llcs.begin(flushed=False)
-    ENGINES[engine](llcs, 0, fetched(), 40 * MIB, np.zeros(1), 2)
-    assert [list(llcs[die].content()) for die in range(3)] == [[(0, 0)], [(0, 0)] if in_llc else [], []]
+    ran(engine, network, llcs, fetched())
+    assert [llcs.content(die) for die in range(3)] == [[(0, 0)], [(0, 0)] if in_llc else [], []]
     llcs.begin(flushed=False)
     own = replace(fetched(), source=np.array([1]), copy=np.array([False]))
-    assert ENGINES[engine](llcs, 0, own, 40 * MIB, np.zeros(1), 2).hit.tolist() == [in_llc]
+    assert ran(engine, network, llcs, own).hit.tolist() == [in_llc]
 
 
-@pytest.mark.parametrize("engine", ENGINES)
-def test_what_hits_the_home_s_llc_is_stored_as_a_copy_too_and_pushes_out_what_lay_there(engine):
-    llcs = Llcs(LlcSpec(), 3, copies=True)
+@pytest.mark.parametrize(("engine", "network"), EVERY)
+def test_what_hits_the_home_s_llc_is_stored_as_a_copy_too_and_pushes_out_what_lay_there(engine, network):
+    llcs = Llcs(LlcSpec(), 3, 40 * MIB, copies=True)
     llcs.begin(flushed=False)
     warm = Plan(
         expert=np.array([0, 5]), die=np.array([0, 1]), tokens=np.ones(2, np.int64), source=np.array([0, 1]),
         copy=np.zeros(2, np.bool_),
     )  # fmt: skip
-    ENGINES[engine](llcs, 0, warm, 40 * MIB, np.zeros(2), 2)
+    ran(engine, network, llcs, warm)
     llcs.begin(flushed=False)
-    assert ENGINES[engine](llcs, 0, fetched(), 40 * MIB, np.zeros(1), 2).hit.all()
-    assert [list(llcs[die].content()) for die in range(3)] == [[(0, 0)], [(0, 0)], []], "an LLC holds one of 40 MiB"
+    assert ran(engine, network, llcs, fetched()).hit.all()
+    assert [llcs.content(die) for die in range(3)] == [[(0, 0)], [(0, 0)], []], "an LLC holds one of 40 MiB"
 
 
 def test_the_room_for_copies_is_what_is_free_or_the_reserve():

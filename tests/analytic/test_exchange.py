@@ -12,10 +12,9 @@ from kit import plan_of, wafer_of
 from kit.runs import SMALL, without_host
 
 from wss.config import load
-from wss.engine import NETWORKS, AllToAll, AllToAllSpec
-from wss.engine.flows import fluid_flows
-from wss.engine.network.base import CircuitSpec
-from wss.engine.network.transfers import PhaseRoutes, proportional_share
+from wss.engine.alltoall import AllToAll
+from wss.engine.network.transfers import PhaseRoutes, build_routes, network_share, proportional_share
+from wss.engine.specs import NETWORKS, AllToAllSpec, CircuitSpec, FluidSpec
 from wss.engine.token_counts import expected_unique_tokens
 from wss.errors import ConfigError
 from wss.execution import run
@@ -150,10 +149,7 @@ def test_sharing_by_bytes_takes_about_what_max_min_and_packets_take(mesh):
         ours, packets = (exchanged(wafer, plan, network=network) for network in ("fluid", "packet"))
         for a, b, size, own in ((source, die, 100, ours.dispatch), (die, source, 200, ours.combine)):
             nbytes = tokens[die] / wafer.num_dies * size
-            finish, _ = fluid_flows(
-                np.zeros(len(a)), nbytes, wafer.routes[a, b], wafer.hops[a, b], wafer.link_bandwidth
-            )
-            slow.append(finish.max() / own)
+            slow.append(network_share(FluidSpec(), wafer)(build_routes(wafer, a, b), nbytes).end / own)
             routes = wafer.routes[a, b]
             loads = np.bincount(routes[routes >= 0], np.repeat(nbytes, wafer.hops[a, b]))
             assert own == pytest.approx((loads / wafer.link_bandwidth).max())  # which no schedule beats

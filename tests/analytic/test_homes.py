@@ -2,9 +2,10 @@
 
 import numpy as np
 import pytest
-from kit import contiguous, copies_of, placement_view, plan_of, run_kernel, wafer_of
+from kit import contiguous, copies_of, placement_view, plan_of, run_layer, wafer_of
 
-from wss.engine import NETWORKS, BackgroundTransfers
+from wss.engine.background import BackgroundTransfers
+from wss.engine.specs import NETWORKS
 from wss.memory.expert_map import ExpertMap
 from wss.policies import LoadView
 from wss.policies.rebalancing import Every, matched, worthwhile
@@ -16,7 +17,7 @@ def test_idle_time_moves_no_more_than_is_left(seed):
     draws = np.random.default_rng(seed)
     wafer = wafer_of((2, 3))
     layer_run = plan_of(*((e, int(draws.integers(6)), 1, int(draws.integers(6)), True) for e in range(20)))
-    outcome = run_kernel(NETWORKS["fluid"]().model(wafer), wafer, layer_run, 1e6, np.full(20, 1e-6), 2)
+    outcome = run_layer(NETWORKS["fluid"](), wafer, layer_run, 1e6, np.full(20, 1e-6), 2)
     pairs = [(int(s), int(d)) for s, d in draws.integers(6, size=(40, 2)) if s != d]
     moves = plan_of(*((0, die, 1, source, True) for source, die in pairs))
     left = draws.uniform(1e4, 5e6, len(pairs))

@@ -7,11 +7,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from kit import plan_of, wafer_of
+from kit.engine import ENGINES
 
 from wss.config import load
-from wss.engine import NETWORKS, Llcs, PrefetchPlan, simulate_layer
-from wss.engine.llc import Llc
-from wss.engine.network.base import CircuitSpec
+from wss.engine.llc import PREFETCHED, Llcs, keys_of, look_up, pin_if_cached, store
+from wss.engine.specs import NETWORKS, CircuitSpec
+from wss.engine.work import LayerWork, PrefetchPlan, WaferNetwork
 from wss.execution import run
 from wss.hardware import build
 from wss.hardware.specs import LlcSpec
@@ -21,13 +22,38 @@ from wss.policies.prefetching import Popular
 MB, US = 1e6, 1e-6
 
 
-def layer_run(wafer, llcs, *tasks, compute=0.0, window=1, network="fluid", ahead=None, nbytes=MB):
+def layer_run(wafer, llcs, *tasks, compute=0.0, network="fluid", ahead=None, engine="simpy"):
     plan = plan_of(*tasks)
-    model = NETWORKS[network]().model(wafer)
     llcs.begin(flushed=False)
-    done = simulate_layer(model, llcs, 0, plan, nbytes, np.full(len(tasks), compute), window, ahead)
-    check_conservation(plan, done, wafer, nbytes)
+    seconds = np.broadcast_to(np.asarray(compute, np.float64), len(tasks))
+    work = LayerWork(layer=0, plan=plan, nbytes=MB, compute=seconds, window=1, prefetch=ahead)
+    done = ENGINES[engine](WaferNetwork(wafer, NETWORKS[network]()), llcs, work)
+    check_conservation(plan, done, wafer, MB)
     return done
+
+
+def key(layer, expert):
+    return keys_of(layer, np.array([expert]))[0]
+
+
+class Cache:
+    """One LLC with room for *slots* experts of one layer."""
+
+    def __init__(self, slots):
+        self.llcs = Llcs(LlcSpec(size=slots), 1, 1.0)
+
+    def store(self, expert, pin=0):
+        store(self.llcs.caches, 0, expert, 0.0, pin)
+
+    def look_up(self, expert, now=0.0):
+        return bool(look_up(self.llcs.caches, 0, expert, now))
+
+    def begin(self, *, flushed):
+        self.llcs.begin(flushed=flushed)
+
+    @property
+    def experts(self):
+        return [expert for _, expert in self.llcs.content(0)]
 
 
 def slow_wafer(size, *, write=0.0):
@@ -35,7 +61,7 @@ def slow_wafer(size, *, write=0.0):
     wafer = wafer_of((1, 2), hbm=MB / US, link=4 * MB / US, hop=0.1 * US, start=US)
     llc = LlcSpec(size=size, bandwidth=2 * MB / US, hit=0.2 * US, miss=0.0, write=write)
     wafer = build(replace(wafer.spec, die=replace(wafer.spec.die, llc=llc)))
-    return wafer, Llcs(llc, 2)
+    return wafer, Llcs(llc, 2, MB)
 
 
 @pytest.mark.parametrize("network", sorted(NETWORKS))
@@ -55,10 +81,11 @@ def test_what_was_read_before_comes_out_of_the_llc(network):
 
 def test_a_circuits_shares_are_of_hbms_and_links_not_of_llcs():
     wafer, llcs = slow_wafer(2 * MB)
-    model = CircuitSpec(link_share=0.1, hbm_share=0.1).model(wafer)
+    network = WaferNetwork(wafer, CircuitSpec(link_share=0.1, hbm_share=0.1))
+    work = LayerWork(layer=0, plan=plan_of((0, 0, 1, 0)), nbytes=MB, compute=np.zeros(1), window=1)
     for expected in (1 + 10, 0.2 + 0.5):
         llcs.begin(flushed=False)
-        done = simulate_layer(model, llcs, 0, plan_of((0, 0, 1, 0)), MB, np.zeros(1), 1)
+        done = ENGINES["simpy"](network, llcs, work)
         assert done.time == pytest.approx(expected * US)
 
 
@@ -76,111 +103,138 @@ def test_two_reads_under_way_both_go_to_the_hbm():
     assert layer_run(wafer, llcs, (0, 0, 1, 0), (0, 1, 1, 0)).carried.hbm_read[0] == pytest.approx(2 * MB)
 
 
-def test_an_llc_larger_than_all_experts_has_no_more_places_than_those():
-    large = LlcSpec(size=1e18)
-    assert Llcs(large, 2, experts=36).places(1e6) == 36
-    assert Llcs(LlcSpec(size=5e6), 2, experts=36).places(1e6) == 5
-    assert Llcs(large, 2).places(1e6) == 10**12
+def test_an_llc_larger_than_all_experts_has_no_more_slots_than_those():
+    assert Llcs(LlcSpec(size=1e18), 2, 1e6, experts=36).slots == 36
+    assert Llcs(LlcSpec(size=5e6), 2, 1e6, experts=36).slots == 5
+    assert Llcs(LlcSpec(size=5e6), 2, 1e6).slots == 5
 
 
 def test_an_expert_larger_than_the_llc_is_never_stored():
     wafer, llcs = slow_wafer(0.99 * MB)
     for _ in range(2):
         assert not layer_run(wafer, llcs, (0, 0, 1, 0)).hit.any()
-    assert llcs[0].used == 0
+    assert llcs.content(0) == []
 
 
 def test_the_least_recently_used_goes_first():
-    llc = Llc(3.0)
+    llc = Cache(3)
     for expert in (0, 1, 2):
-        llc.store((0, expert), 1.0, 0.0)
-    assert llc.look_up((0, 0), 0.0)
-    llc.store((0, 3), 1.0, 0.0)
-    assert [llc.look_up((0, expert), 0.0) for expert in range(4)] == [True, False, True, True]
-    llc.store((0, 4), 2.0, 0.0)  # two go for it: 0 and 2
-    assert [llc.look_up((0, expert), 0.0) for expert in range(5)] == [False, False, False, True, True]
+        llc.store(expert)
+    assert llc.look_up(0)
+    llc.store(3)
+    assert llc.experts == [2, 0, 3]
+    assert [llc.look_up(expert) for expert in range(4)] == [True, False, True, True]
 
 
 @pytest.mark.parametrize(("experts", "slots"), [(8, 2), (20, 5), (20, 19)])
 def test_under_uniform_use_the_hit_ratio_is_slots_over_experts(experts, slots):
     """Independent uniform use: whatever LRU holds, the next one is among it with probability slots / experts."""
-    llc, random = Llc(10.0 * slots + 9), np.random.default_rng(0)
+    llc, random = Cache(slots), np.random.default_rng(0)
     draws = random.integers(experts, size=20_000)
     hits = 0
     for i, expert in enumerate(draws.tolist()):
-        hit = llc.look_up((0, expert), float(i))
+        hit = llc.look_up(expert, float(i))
         hits += hit
         if not hit:
-            llc.store((0, expert), 10.0, float(i))
+            llc.store(expert)
     p = slots / experts
     assert hits / len(draws) == pytest.approx(p, abs=4 * (p * (1 - p) / len(draws)) ** 0.5 + slots / len(draws))
 
 
-@given(st.floats(0, 10), st.lists(st.tuples(st.integers(0, 9), st.floats(0.1, 5), st.booleans()), max_size=60))
-def test_the_llc_is_never_overfull(size, stores):
-    llc = Llc(size)
-    for i, (expert, nbytes, keep) in enumerate(stores):
-        llc.store((0, expert), nbytes, float(i), keep=keep)
-        assert llc.used <= size + 1e-9
-        if i % 7 == 0:
-            llc.begin(flushed=i % 2 == 0)
+OPERATIONS = st.lists(
+    st.tuples(st.sampled_from(["store", "prefetch", "look_up", "pin", "begin", "flush"]), st.integers(0, 9)),
+    max_size=60,
+)
 
 
-def test_a_prefetch_stays_until_it_is_read_or_its_kernel_is_over():
-    llc = Llc(1.0)
-    assert llc.store((1, 0), 1.0, 0.0, keep=True)
+@given(st.integers(0, 5), OPERATIONS)
+def test_an_llc_does_what_a_list_of_experts_does(slots, operations):
+    """Against a list, the least recently used first, and the layer runs for which each stays."""
+    llc, experts, pins = Cache(slots), [], {}
+    for what, expert in operations:
+        if what in ("store", "prefetch"):
+            llc.store(expert, PREFETCHED if what == "prefetch" else 0)
+            free = next((other for other in experts if not pins[other]), None)
+            if expert not in experts and (len(experts) < slots or free is not None):
+                if len(experts) == slots:
+                    experts.remove(free)
+                experts.append(expert)
+                pins[expert] = 2 * (what == "prefetch")
+        elif what == "look_up":
+            assert llc.look_up(expert) == (expert in experts)
+            if expert in experts:
+                experts.remove(expert)
+                experts.append(expert)
+                pins[expert] = 0
+        elif what == "pin":
+            assert bool(pin_if_cached(llc.llcs.caches, 0, expert)) == (expert in experts)
+            pins[expert] = 2
+        else:
+            llc.begin(flushed=what == "flush")
+            experts = [each for each in experts if what == "begin" or pins[each] == 2]
+            pins = {each: max(0, pins[each] - 1) for each in experts}
+        assert llc.experts == experts
+
+
+def test_a_prefetch_stays_until_it_is_read_or_its_layer_run_is_over():
+    llc = Cache(1)
+    llc.store(0, PREFETCHED)
     llc.begin(flushed=True)
-    assert not llc.store((1, 5), 1.0, 0.0)
-    assert llc.look_up((1, 0), 0.0)
-    assert llc.store((1, 5), 1.0, 0.0)
+    llc.store(5)
+    assert llc.experts == [0]
+    assert llc.look_up(0)
+    llc.store(5)
+    assert llc.experts == [5]
 
-    llc = Llc(1.0)
-    llc.store((1, 0), 1.0, 0.0, keep=True)
+    llc = Cache(1)
+    llc.store(0, PREFETCHED)
     llc.begin(flushed=False)
     llc.begin(flushed=False)
-    assert llc.store((1, 5), 1.0, 0.0)
+    llc.store(5)
+    assert llc.experts == [5]
 
 
 def test_a_flush_leaves_only_what_was_prefetched():
-    llc = Llc(2.0)
-    llc.store((0, 0), 1.0, 0.0)
-    llc.store((1, 1), 1.0, 0.0, keep=True)
+    llc = Cache(2)
+    llc.store(0)
+    llc.store(1, PREFETCHED)
     llc.begin(flushed=True)
-    assert [llc.look_up((0, 0), 0.0), llc.look_up((1, 1), 0.0), llc.used] == [False, True, 1.0]
-
-
-def test_a_prefetch_whose_kernel_is_over_does_not_survive_a_flush():
-    llc = Llc(1.0)
-    llc.store((1, 0), 1.0, 0.0, keep=True)
+    assert llc.experts == [1]
     llc.begin(flushed=True)
-    llc.begin(flushed=True)
-    assert llc.used == 0
+    assert llc.experts == [], "the layer run that it was prefetched for is over"
 
 
-def test_what_is_there_already_is_kept_without_reading_it():
+@pytest.mark.parametrize("engine", ENGINES)
+def test_what_is_there_already_is_kept_without_reading_it(engine):
     """Die 0 has read expert 7 of layer 1 before: it stays through a flush, and nothing is read for it."""
     wafer, llcs = slow_wafer(4 * MB)
-    llcs[0].store((1, 7), MB, 0.0)
+    store(llcs.caches, 0, key(1, 7), 0.0, 0)
     ahead = PrefetchPlan(layer=1, experts=[[7], []])
-    done = layer_run(wafer, llcs, (0, 0, 1, 0), (1, 1, 1, 1), compute=5 * US, ahead=ahead)
+    done = layer_run(wafer, llcs, (0, 0, 1, 0), (1, 1, 1, 1), compute=[0.0, 5 * US], ahead=ahead, engine=engine)
     assert done.prefetched.tolist() == [0, 0]
     llcs.begin(flushed=True)
-    assert llcs[0].look_up((1, 7), 0.0)
+    assert llcs.content(0) == [(1, 7)]
 
 
-def test_a_die_that_is_done_prefetches_until_the_barrier():
+@pytest.mark.parametrize("engine", ENGINES)
+def test_a_die_that_is_done_prefetches_until_the_barrier(engine):
     """Die 0 is done at 2 us and reads ahead for 2 us each: one is there at 4 us, one is under way at the end, 5 us."""
     wafer, llcs = slow_wafer(4 * MB)
-    tasks = ((0, 0, 1, 0), (1, 1, 1, 1))
     ahead = PrefetchPlan(layer=1, experts=[[7, 8, 9], []])
-    llcs.begin(flushed=False)
-    plan = plan_of(*tasks)
-    model = NETWORKS["fluid"]().model(wafer)
-    done = simulate_layer(model, llcs, 0, plan, MB, np.array([0.0, 5 * US]), 1, ahead)
-    check_conservation(plan, done, wafer, MB)
+    tasks = ((0, 0, 1, 0), (1, 1, 1, 1))
+    done = layer_run(wafer, llcs, *tasks, compute=[0.0, 5 * US], ahead=ahead, engine=engine)
     assert done.time == pytest.approx(5 * US)
     assert done.prefetched.tolist() == [2, 0]
-    assert [llcs[0].look_up((1, expert), 1.0) for expert in (7, 8, 9)] == [True, False, False]
+    assert llcs.content(0) == [(0, 0), (1, 7)]
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_dies_that_end_together_prefetch_nothing(engine):
+    """Both dies end at 2 us: the layer run is over, so neither begins to prefetch."""
+    wafer, llcs = slow_wafer(4 * MB)
+    ahead = PrefetchPlan(layer=1, experts=[[7], [8]])
+    done = layer_run(wafer, llcs, (0, 0, 1, 0), (1, 1, 1, 1), ahead=ahead, engine=engine)
+    assert done.prefetched.tolist() == [0, 0]
 
 
 def test_popular_prefetches_what_the_die_holds_and_tokens_went_to():

@@ -1,27 +1,28 @@
-"""Max-min rates against systems solved by hand, the definition, and the un-jitted twin."""
+"""Max-min rates against systems solved by hand, and the definition."""
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from wss.engine.network.maxmin import max_min, scratch
+from wss.engine.network.compiled import FLUID
+from wss.engine.network.maxmin import max_min
+from wss.engine.network.resources import Resources, build_table
+from wss.engine.network.state import build_resources, build_state
 
 
-def rates_of(capacity, flows, solve=max_min):
+def rates_of(capacity, flows):
     """*flows* lists, for each, {resource: weight}."""
-    longest = max(len(flow) for flow in flows)
-    paths = np.zeros((len(flows), longest), np.int64)
-    weights = np.zeros((len(flows), longest))
+    resources = Resources(np.asarray(capacity, np.float64), 0, np.zeros((0, 2), np.int64))
+    table = build_table(len(flows), max(len(flow) for flow in flows))
     for f, flow in enumerate(flows):
+        table.rows["length"][f] = len(flow)
         for k, (resource, weight) in enumerate(flow.items()):
-            paths[f, k], weights[f, k] = resource, weight
-    lengths = np.array([len(flow) for flow in flows])
-    rates = np.zeros(len(flows))
-    every = np.arange(len(flows))
-    room = scratch(len(flows), len(capacity))
-    solve(every, every, paths, weights, lengths, np.asarray(capacity, np.float64), rates, room)
-    return rates
+            table.stages["resource"][f, k], table.stages["share"][f, k] = resource, weight
+    state = build_state(FLUID, build_resources(resources), table, np.ones(len(flows)))
+    state.transfers["row"] = np.arange(len(flows))
+    max_min(np.arange(len(flows)), state)
+    return np.array(state.transfers["rate"])
 
 
 @pytest.mark.parametrize(
@@ -67,9 +68,3 @@ def test_no_resource_is_exceeded_and_every_flow_has_a_bottleneck(system):
             and all(other <= rate * (1 + 1e-9) for other, f in zip(rates, flows, strict=True) if r in f)
             for r in flow
         )
-
-
-@given(SYSTEMS)
-def test_the_readable_twin_is_equal_to_the_last_bit(system):
-    capacity, flows = system
-    assert np.array_equal(rates_of(capacity, flows), rates_of(capacity, flows, max_min.py_func))

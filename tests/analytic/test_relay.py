@@ -10,8 +10,8 @@ from kit import nodes_of, plan_of, wafer_of
 from kit.runs import SMALL
 
 from wss.config import load
-from wss.engine import NETWORKS, AllToAll, AllToAllSpec
-from wss.engine.alltoall import at_nodes
+from wss.engine.alltoall import AllToAll, at_nodes
+from wss.engine.specs import NETWORKS, AllToAllSpec
 from wss.errors import ConfigError
 from wss.execution import run
 from wss.hardware import build

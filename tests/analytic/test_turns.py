@@ -8,20 +8,21 @@ from kit import plan_of, wafer_of
 from kit.engine import check_twin
 
 from wss.config import load
-from wss.engine import Llcs, compiled_circuit_layer, compiled_layer, simulate_layer
-from wss.engine.network.circuit import CircuitModel
-from wss.engine.network.fluid import FluidModel
-from wss.engine.network.packet import PacketModel
+from wss.engine.layer import simulate_layer
+from wss.engine.layer_compiled import compiled_layer
+from wss.engine.llc import Llcs, store
+from wss.engine.specs import NETWORKS, CircuitSpec, FluidSpec, PacketSpec
+from wss.engine.work import LayerWork, WaferNetwork
 from wss.execution import run
 from wss.hardware import build
 from wss.hardware.specs import LlcSpec
 
 MB, US = 1e6, 1e-6
 ENGINES = {
-    "fluid": (FluidModel, simulate_layer),
-    "fluid compiled": (FluidModel, compiled_layer),
-    "circuit": (lambda wafer: CircuitModel(wafer, "full"), simulate_layer),
-    "circuit compiled": (lambda wafer: CircuitModel(wafer, "full"), compiled_circuit_layer),
+    "fluid": (FluidSpec(), simulate_layer),
+    "fluid compiled": (FluidSpec(), compiled_layer),
+    "circuit": (CircuitSpec(), simulate_layer),
+    "circuit compiled": (CircuitSpec(), compiled_layer),
 }
 
 
@@ -34,13 +35,14 @@ def wafer_with(places, *, write=0.0):
 
 def ran(engine, wafer, plan, compute, content, window=1):
     """Run *plan* with *content* in the LLCs, {die: experts, the oldest first}."""
-    make, run_kernel = ENGINES[engine]
-    llcs = Llcs(wafer.spec.die.llc, wafer.num_dies)
+    network, simulate = ENGINES[engine]
+    llcs = Llcs(wafer.spec.die.llc, wafer.num_dies, MB)
     for die, experts in content.items():
         for expert in experts:
-            llcs[die].store((0, expert), MB, 0.0)
+            store(llcs.caches, die, expert, 0.0, 0)
     llcs.begin(flushed=False)
-    return run_kernel(make(wafer), llcs, 0, plan, MB, np.array(compute), window), llcs
+    work = LayerWork(layer=0, plan=plan, nbytes=MB, compute=np.array(compute), window=window)
+    return simulate(WaferNetwork(wafer, network), llcs, work), llcs
 
 
 @pytest.mark.parametrize("engine", sorted(ENGINES))
@@ -55,7 +57,7 @@ def test_dies_look_up_in_the_order_of_their_numbers(engine):
     done, llcs = ran(engine, wafer_with(2), plan, compute, {2: (a, b), 1: (own,)})
     assert done.issue[[1, 5]] == pytest.approx(1 * US)
     assert done.hit.tolist() == [False, True, False, False, True, True]
-    assert list(llcs[2].content()) == [(0, c), (0, a)]
+    assert llcs.content(2) == [(0, c), (0, a)]
 
 
 @pytest.mark.parametrize("engine", sorted(ENGINES))
@@ -90,7 +92,7 @@ def test_what_is_read_at_one_instant_is_stored_by_die_then_by_task(engine):
     plan = plan_of((c, 1, 1, 2), (a, 0, 1, 2), (b, 0, 1, 2))
     done, llcs = ran(engine, wafer_with(2), plan, [0.0, 0.0, 0.0], {}, window=2)
     assert done.read_end == pytest.approx([3 * US] * 3)
-    assert list(llcs[2].content()) == [(0, b), (0, c)]
+    assert llcs.content(2) == [(0, b), (0, c)]
 
 
 @pytest.mark.parametrize("engine", sorted(ENGINES))
@@ -116,7 +118,7 @@ def tied(rng, mesh):
     return mesh, plan_of(*(tasks[i] for i in rng.permutation(len(tasks)))), compute, int(rng.integers(1, 4))
 
 
-@pytest.mark.parametrize("network", ["fluid", "circuit"])
+@pytest.mark.parametrize("network", sorted(NETWORKS))
 def test_the_engines_agree_where_much_is_at_one_instant(network):
     rng = np.random.default_rng(20)
     for _ in range(150):
@@ -125,8 +127,7 @@ def test_the_engines_agree_where_much_is_at_one_instant(network):
         wafer = wafer_of(mesh, hbm=88 * MB / US, link=88 * MB / US, hop=slow, start=slow)
         llc = LlcSpec(size=int(rng.integers(1, 5)) * 88 * MB, bandwidth=176 * MB / US, hit=slow, miss=0.0, write=slow)
         wafer = build(replace(wafer.spec, die=replace(wafer.spec.die, llc=llc)))
-        make, twin = ENGINES[f"{network} compiled"]
-        check_twin(twin, make(wafer), wafer, [tied(rng, mesh) for _ in range(2)], flushed=False)
+        check_twin(NETWORKS[network](), wafer, [tied(rng, mesh) for _ in range(2)], flushed=False)
 
 
 @pytest.mark.parametrize("engine", sorted(ENGINES))
@@ -147,14 +148,15 @@ def test_in_which_order_a_plan_names_the_dies_decides_nothing(engine):
 def test_packets_wait_for_the_turns_of_an_instant_and_go_on():
     """Reads that end while others have chunks under way: dies look up between them, and all of it ends."""
     rng = np.random.default_rng(22)
-    model = PacketModel(wafer_with(2), 0.25 * MB, 2)
+    network = WaferNetwork(wafer_with(2), PacketSpec(chunk=0.25 * MB, window=2))
     for _ in range(20):
         _, plan, compute, window = tied(rng, (1, 3))
         runs = []
         for order in (np.arange(len(plan.die)), np.lexsort((np.arange(len(plan.die)), -plan.die))):
-            llcs = Llcs(wafer_with(2).spec.die.llc, 3)
+            llcs = Llcs(wafer_with(2).spec.die.llc, 3, MB)
             some = replace(plan, **{name: column[order] for name, column in vars(plan).items()})
-            done = simulate_layer(model, llcs, 0, some, MB, compute[order], window)
+            work = LayerWork(layer=0, plan=some, nbytes=MB, compute=compute[order], window=window)
+            done = simulate_layer(network, llcs, work)
             assert (done.end >= done.read_end).all()
             assert (done.end > 0).all()
             runs.append(done.end[np.argsort(order)])

@@ -20,7 +20,7 @@ from wss.sweeps.execute import run_chunk
 
 MODULE = """\
 from dataclasses import dataclass
-from wss.engine import FluidSpec
+from wss.engine.specs import FluidSpec
 from wss.policies.allocation.basic import Home
 print("code runs")
 

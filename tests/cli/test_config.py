@@ -9,7 +9,7 @@ import pytest
 
 from wss.config import TraceFile, json_schema, load
 from wss.config.document import scalar
-from wss.engine import FluidSpec
+from wss.engine.specs import FluidSpec
 from wss.errors import ConfigError
 from wss.hardware import WAFERS
 from wss.models import MODELS

@@ -15,8 +15,7 @@ from kit import ROOT
 from wss.config import Experiment, load
 from wss.config.experiment import LayerSample
 from wss.config.sweep_file import load_sweep
-from wss.engine import AllToAllSpec
-from wss.engine.network.base import CircuitSpec, FluidSpec, PacketSpec
+from wss.engine.specs import AllToAllSpec, CircuitSpec, FluidSpec, PacketSpec
 from wss.errors import ConfigError, OldSpellingWarning, WssError
 from wss.execution import run
 from wss.hardware import WAFERS, FaultSpec
@@ -360,7 +359,7 @@ def test_what_comes_to_nothing_is_noted(changes, said):
             {"policies": (replace(POLICIES["base"], allocation=Chunked),)},
             "policies.0.allocation: Chunked is a class; give an object, such as Chunked()",
         ),
-        ({"network": FluidSpec}, "network: <class 'wss.engine.network.base.FluidSpec'> is not right; give a network"),
+        ({"network": FluidSpec}, "network: <class 'wss.engine.specs.FluidSpec'> is not right; give a network"),
         ({"faults": FaultSpec(dies=[[1, 1]])}, "faults.dies: [[1, 1]] is a list; Python takes a tuple"),
         (
             {"network": FluidSpec(), "dispatch": AllToAllSpec(dispatch_bytes=-1.0)},

@@ -15,7 +15,10 @@ import numpy as np
 import pytest
 
 from wss.cli import main
-from wss.engine import NETWORKS, Llcs, NetworkModel, simulate_layer
+from wss.engine.layer import simulate_layer
+from wss.engine.llc import Llcs
+from wss.engine.specs import NETWORKS, NetworkSpec
+from wss.engine.work import LayerWork, WaferNetwork
 from wss.hardware import WAFERS, SwitchedSpec, Wafer, WaferSpec, build
 from wss.hardware.specs import DieSpec, HbmSpec, LinkSpec, LlcSpec
 from wss.memory.copies import ExpertCopies
@@ -100,14 +103,15 @@ def simulate(
 ) -> LayerRun:
     """Run one layer run; *compute* is seconds a task."""
     seconds = np.broadcast_to(np.asarray(compute, np.float64), len(plan.expert))
-    return run_kernel(NETWORKS[network]().model(wafer), wafer, plan, nbytes, seconds, window)
+    return run_layer(NETWORKS[network](), wafer, plan, nbytes, seconds, window)
 
 
-def run_kernel(
-    model: NetworkModel, wafer: Wafer, plan: Plan, nbytes: float, seconds: np.ndarray, window: int
+def run_layer(
+    network: NetworkSpec, wafer: Wafer, plan: Plan, nbytes: float, seconds: np.ndarray, window: int
 ) -> LayerRun:
-    """Run one layer run with empty LLCs over *model*."""
-    return simulate_layer(model, Llcs(wafer.spec.die.llc, wafer.num_dies), 0, plan, nbytes, seconds, window)
+    """Run one layer run with empty LLCs over *network*."""
+    work = LayerWork(layer=0, plan=plan, nbytes=nbytes, compute=seconds, window=window)
+    return simulate_layer(WaferNetwork(wafer, network), Llcs(wafer.spec.die.llc, wafer.num_dies, nbytes), work)
 
 
 def pool_of(

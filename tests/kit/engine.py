@@ -4,7 +4,10 @@ import numpy as np
 from hypothesis import strategies as st
 
 from kit import plan_of
-from wss.engine import Llcs, simulate_layer
+from wss.engine.layer import simulate_layer
+from wss.engine.layer_compiled import compiled_layer
+from wss.engine.llc import Llcs
+from wss.engine.work import LayerWork, WaferNetwork
 from wss.metrics.traffic import check_conservation
 
 
@@ -27,22 +30,32 @@ def apart(a, b):
     return float(np.abs(a - b).max(initial=0.0) / max(np.abs(a).max(initial=0.0), 1e-30))
 
 
-def check_twin(run_compiled, model, wafer, some, flushed):
-    """Run layer runs one after another, twice over, on one wafer, whose LLCs, if not *flushed*, keep some experts."""
-    mesh = some[0][0]
-    caches = [Llcs(wafer.spec.die.llc, wafer.num_dies) for _ in range(2)]
+ENGINES = {"simpy": simulate_layer, "compiled": compiled_layer}
+
+
+def check_twin(network, wafer, some, flushed, prefetch=None):
+    """Run layer runs one after another, twice over, in both engines, on one wafer.
+
+    The LLCs keep some experts if not *flushed*. In each layer run *prefetch* is prefetched.
+    """
+    mesh, on_wafer = some[0][0], WaferNetwork(wafer, network)
+    caches = {name: Llcs(wafer.spec.die.llc, wafer.num_dies, 88e6) for name in ENGINES}
     for drawn_mesh, plan, compute, window in [*some, *some]:
         if drawn_mesh != mesh:
             continue
-        for llcs in caches:
-            llcs.begin(flushed=flushed)
-        reference = simulate_layer(model, caches[0], 0, plan, 88e6, compute, window)
-        ours = run_compiled(model, caches[1], 0, plan, 88e6, compute, window)
+        work = LayerWork(layer=0, plan=plan, nbytes=88e6, compute=compute, window=window, prefetch=prefetch)
+        runs = {}
+        for name, engine in ENGINES.items():
+            caches[name].begin(flushed=flushed)
+            runs[name] = engine(on_wafer, caches[name], work)
+        ours, reference = runs["compiled"], runs["simpy"]
         check_conservation(plan, ours, wafer, 88e6)
         assert ours.hit.tolist() == reference.hit.tolist()
+        assert ours.prefetched.tolist() == reference.prefetched.tolist()
         for name in ("issue", "read_end", "end", "die_end"):
             assert apart(getattr(reference, name), getattr(ours, name)) < 1e-9, name
         for name in ("hbm_read", "hbm_written", "llc_read", "link_data", "link_request", "link_busy"):
             assert apart(getattr(reference.carried, name), getattr(ours.carried, name)) < 1e-9, name
-    for die in range(wafer.num_dies):
-        assert list(caches[0][die].content()) == list(caches[1][die].content())
+    for name in ("key", "pin"):
+        kept, same = (getattr(each.caches, name).tolist() for each in caches.values())
+        assert kept == same

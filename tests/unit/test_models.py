@@ -11,7 +11,7 @@ from kit.runs import without_host
 
 from wss.cli import cli
 from wss.config import json_schema, load
-from wss.engine.alltoall import AllToAllSpec
+from wss.engine.specs import AllToAllSpec
 from wss.engine.token_counts import exact_unique_tokens, expected_unique_tokens
 from wss.errors import ConfigError, TraceError
 from wss.execution import run

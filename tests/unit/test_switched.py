@@ -17,9 +17,7 @@ from kit.sweeps import do, sweep_file
 
 from wss.cli import cli
 from wss.config import load
-from wss.engine import compiled_circuit_layer, compiled_layer
-from wss.engine.network.circuit import CircuitModel
-from wss.engine.network.fluid import FluidModel
+from wss.engine.specs import CircuitSpec, FluidSpec, PacketSpec
 from wss.errors import CapacityError, ConfigError
 from wss.execution import run
 from wss.hardware import WAFERS, FaultSpec, build
@@ -150,8 +148,8 @@ def test_the_fluid_engine_agrees_with_one_written_from_the_documentation(layer_r
 @settings(max_examples=50, deadline=None)
 def test_the_compiled_engines_agree_with_simpy(some, places, duplex):
     wafer = nodes_of(*some[0][0], llc=places * 88e6)
-    check_twin(compiled_layer, FluidModel(wafer), wafer, some, flushed=False)
-    check_twin(compiled_circuit_layer, CircuitModel(wafer, duplex), wafer, some, flushed=False)
+    for network in (FluidSpec(), CircuitSpec(duplex=duplex), PacketSpec(chunk=8e6, window=4)):
+        check_twin(network, wafer, some, flushed=False)
 
 
 @given(layer_runs())

@@ -13,8 +13,7 @@ from wss.config.policies import check_policies
 from wss.config.python_values import plain_number
 from wss.config.unread import not_in_paper, unread
 from wss.config.values import LARGEST_SEED, PLAIN, check_value, physics_named, read_layer_list
-from wss.engine import NETWORKS, AllToAllSpec, FluidSpec, NetworkSpec
-from wss.engine.network.base import PacketSpec
+from wss.engine.specs import NETWORKS, AllToAllSpec, FluidSpec, NetworkSpec, PacketSpec
 from wss.errors import CHECKED
 from wss.hardware import FaultSpec, SwitchedSpec, SystemSpec, WaferSpec, faults_on
 from wss.metrics.sampling import LEAST
@@ -209,8 +208,9 @@ def _check_network(document: Document, given: dict[str, Any], defaults: dict[str
             least = model.expert_bytes(precision) / MOST_CHUNKS
             what = f"cuts an expert into {chunks:.0f} chunks, {MOST_CHUNKS} at most; give {least:.0f} B or more"
             document.fault(("network", "chunk"), what)
-    if given.get("engine") == "compiled" and isinstance(network, PacketSpec):
-        document.fault(("engine",), "'compiled' lacks the packet network; give engine: auto or another network")
+    if given.get("engine") == "compiled" and network is not None and type(network) not in NETWORKS.values():
+        what = f"'compiled' is for the networks {', '.join(NETWORKS)}, not {type(network).__name__}; give engine: auto"
+        document.fault(("engine",), what)
 
 
 def _check_seeds(document: Document, given: dict[str, Any], defaults: dict[str, Any]) -> None:

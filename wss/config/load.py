@@ -17,7 +17,7 @@ from wss.config.plugins import NETWORK
 from wss.config.policies import read_policies
 from wss.config.shipped import find
 from wss.config.values import PLAIN, Reader, read_layer_list
-from wss.engine import AllToAllSpec
+from wss.engine.specs import AllToAllSpec
 from wss.errors import ConfigError, did_you_mean
 from wss.hardware import WAFERS, FaultSpec, SwitchedSpec, WaferSpec
 from wss.traces.source import TraceFile

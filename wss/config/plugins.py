@@ -22,7 +22,7 @@ from importlib.metadata import EntryPoint, entry_points
 from typing import Any
 
 from wss.config.code import ADDED
-from wss.engine import NETWORKS, FluidSpec
+from wss.engine.specs import NETWORKS, FluidSpec
 from wss.errors import ConfigError
 from wss.policies import SEAMS, Policy, Seam
 

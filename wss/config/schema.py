@@ -8,7 +8,7 @@ from typing import Any, get_args
 from pydantic import TypeAdapter
 
 from wss.config.plugins import NETWORK, POLICY_GROUP, offered
-from wss.engine import AllToAllSpec
+from wss.engine.specs import AllToAllSpec
 from wss.hardware import GEMMS, WAFERS, SwitchedSpec, WaferSpec
 from wss.metrics.sampling import LEAST
 from wss.models import MODELS, ModelShape, Precision, PrecisionName

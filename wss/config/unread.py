@@ -12,8 +12,8 @@ from dataclasses import dataclass, fields, is_dataclass
 from typing import Any
 
 from wss.config.document import Place
-from wss.engine import NETWORKS
 from wss.engine.paper.machine import SHARES
+from wss.engine.specs import NETWORKS
 from wss.hardware import WAFERS, FaultSpec, SwitchedSpec, WaferSpec
 from wss.models import MODELS
 from wss.policies import SEAMS, CopyRules, Policy

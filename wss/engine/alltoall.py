@@ -12,62 +12,14 @@ The duration of each phase depends on the network, `wss.engine.network.transfers
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
-from typing import Annotated, Literal
-
 import numpy as np
-from annotated_types import Gt, Le
 
-from wss.engine.network.base import FluidSpec, NetworkSpec
-from wss.engine.network.transfers import CARRIERS, PhaseModel, PhaseResult, build_routes, proportional_share
+from wss.engine.network.transfers import PhaseModel, PhaseResult, build_routes, network_share, proportional_share
+from wss.engine.specs import AllToAllSpec, FluidSpec, NetworkSpec
 from wss.engine.token_counts import at_nodes, exact_unique_tokens, expected_unique_tokens
-from wss.errors import CHECKED, ConfigError
+from wss.errors import ConfigError
 from wss.hardware.wafer import Wafer
 from wss.records import Exchanged, FloatArray, IntArray, Plan, Routed
-
-ElementBytes = Annotated[float, Gt(0), Le(8)]
-
-
-@dataclass(frozen=True, kw_only=True)
-class AllToAllSpec:
-    """Parameters of dispatch and combine: bytes of a token, how often it is sent, and how tokens are counted.
-
-    Attributes
-    ----------
-    dispatch_bytes, combine_bytes
-        Bytes of one element of the hidden state in dispatch and in combine. None: the activation bytes of `precision`;
-        if it states none, FP8 in dispatch and BF16 in combine, as DeepSeek-V3 is served (DeepEP's README: "FP8
-        dispatching and BF16 combining"). FP8's scales, 4 bytes per 128 elements there, are not modelled.
-    once_per
-        "die": a token is sent once to each die that computes any of its experts, and its sum returns once (DeepEP's
-        high-throughput kernels inside a node). "expert": once for each expert (its low-latency kernels). "node", for
-        GPUs: once to each node, to the GPU with the sender's local index, and from there once to each die; results
-        return the same way, summed on each die and then in the node (its high-throughput kernels between nodes). With
-        a single node, "node" equals "die".
-    counting
-        How unique tokens are counted. "expected": from the counts of experts, as if their combinations in
-        tokens were random. "exact": from each token's own experts. Not used with `once_per` "expert".
-    """
-
-    __pydantic_config__ = CHECKED
-
-    dispatch_bytes: ElementBytes | None = None
-    combine_bytes: ElementBytes | None = None
-    once_per: Literal["die", "expert", "node"] = "die"
-    counting: Literal["expected", "exact"] = field(default="expected", metadata={"option": True})
-
-    def filled(self, activations: float | None = None) -> AllToAllSpec:
-        """Return the same with all bytes given; *activations* are the bytes per element of a token, if stated."""
-        return replace(
-            self,
-            dispatch_bytes=self.dispatch_bytes or activations or 1.0,
-            combine_bytes=self.combine_bytes or activations or 2.0,
-        )
-
-    @property
-    def needs_tokens(self) -> bool:
-        """Whether the experts of each token are required."""
-        return self.counting == "exact" and self.once_per != "expert"
 
 
 class DirectAllToAll:
@@ -132,19 +84,19 @@ class AllToAll:
     Raises
     ------
     ConfigError
-        If the network does not carry activations, or if `once_per` is "node" and the wafer has no nodes.
+        If `sharing` or `once_per` does not fit the network, or if `once_per` is "node" and the wafer has no nodes.
     """
 
     def __init__(self, dispatch: AllToAllSpec, network: NetworkSpec, wafer: Wafer, hidden: int, top_k: int) -> None:
-        if type(network) not in CARRIERS:
-            name = type(network).__name__
-            raise ConfigError(f"dispatch: the network {name} carries only reads; give one of fluid, packet, circuit")
         self._dispatch, self._top_k, self._dies = dispatch, top_k, wafer.num_dies
         given = dispatch.filled()
         self._there_bytes, self._back_bytes = hidden * (given.dispatch_bytes or 0), hidden * (given.combine_bytes or 0)
-        carry = CARRIERS[type(network)](network, wafer)
         self._nodes = _nodes_of(dispatch, network, wafer)
-        self._way = DirectAllToAll(wafer, carry) if self._nodes is None else HierarchicalAllToAll(wafer, self._nodes)
+        self._way: DirectAllToAll | HierarchicalAllToAll
+        if self._nodes is not None:
+            self._way = HierarchicalAllToAll(wafer, self._nodes)
+        else:
+            self._way = DirectAllToAll(wafer, _phase_model(dispatch, network, wafer))
         self._nothing = PhaseResult(0.0, np.zeros(wafer.num_links), np.zeros(wafer.num_links))
 
     def run(self, plan: Plan, routed: Routed | None = None, zero_choices: int = 0) -> Exchanged:
@@ -199,4 +151,16 @@ def _nodes_of(dispatch: AllToAllSpec, network: NetworkSpec, wafer: Wafer) -> Int
         return None
     if not isinstance(network, FluidSpec):
         raise ConfigError("dispatch: once_per: node needs the fluid network; give network: fluid")
+    if dispatch.sharing != "proportional":
+        raise ConfigError("dispatch: once_per: node shares links in proportion; leave sharing out")
     return nodes
+
+
+def _phase_model(dispatch: AllToAllSpec, network: NetworkSpec, wafer: Wafer) -> PhaseModel:
+    """Return how the flows of a phase share links."""
+    fluid = isinstance(network, FluidSpec)
+    if dispatch.sharing == "max_min" and not fluid:
+        raise ConfigError("dispatch: sharing: max_min is for network: fluid; leave it out")
+    if dispatch.sharing == "max_min" or not fluid:
+        return network_share(network, wafer)
+    return lambda way, nbytes: proportional_share(way, way.loads(nbytes, wafer.num_links), wafer)

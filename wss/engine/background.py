@@ -12,7 +12,7 @@ from __future__ import annotations
 import numba
 import numpy as np
 
-from wss.engine.network.resources import ReadResources
+from wss.engine.network.resources import ReadTable
 from wss.hardware.wafer import Wafer
 from wss.records import FloatArray, Plan, Traffic
 
@@ -21,7 +21,7 @@ class BackgroundTransfers:
     """The bandwidth that the reads of layer runs leave on a wafer's resources."""
 
     def __init__(self, wafer: Wafer) -> None:
-        self._paths = ReadResources(wafer)
+        self._reads = ReadTable(wafer)
 
     def move(self, moves: Plan, left: FloatArray, carried: Traffic, seconds: float) -> FloatArray:
         """Move weights during a layer run of *seconds* with traffic *carried*; return the bytes of each move, [moves].
@@ -34,22 +34,23 @@ class BackgroundTransfers:
             Remaining bytes of each move, [moves].
         """
         used = np.concatenate([carried.hbm_read + carried.hbm_written, carried.link_data + carried.link_request])
-        spare = np.maximum(0.0, self._paths.capacity[: used.size] * seconds - used)
-        row = self._paths.rows(moves, hit=False)
+        spare = np.maximum(0.0, self._reads.resources.capacity[: used.size] * seconds - used)
+        row = self._reads.rows(moves, hit=False)
         moved = np.zeros(len(left))
-        _serve(row, left, spare, *self._paths.tables[:3], moved)
+        _serve(row, left, spare, *self._reads.table, moved)
         return moved
 
 
 @numba.njit(cache=True, nogil=True)
-def _serve(row, left, spare, resources, weights, lengths, moved):  # type: ignore[no-untyped-def]
+def _serve(row, left, spare, stages, rows, moved):  # type: ignore[no-untyped-def]
     """Write the bytes of each move to *moved* [moves], and subtract them from *spare* [resources]."""
     for i in range(row.size):
         r, amount = row[i], left[i]
-        for k in range(lengths[r]):
-            amount = min(amount, spare[resources[r, k]] / weights[r, k])
+        for k in range(rows[r].length):
+            amount = min(amount, spare[stages[r, k].resource] / stages[r, k].share)
         if amount <= 0.0:
             continue
         moved[i] = amount
-        for k in range(lengths[r]):
-            spare[resources[r, k]] = max(0.0, spare[resources[r, k]] - amount * weights[r, k])
+        for k in range(rows[r].length):
+            at = stages[r, k].resource
+            spare[at] = max(0.0, spare[at] - amount * stages[r, k].share)

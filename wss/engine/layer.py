@@ -1,80 +1,152 @@
-"""One MoE layer run from start to barrier: a process per die, a network between them, one clock."""
+"""One MoE layer run from start to barrier, on SimPy: a process per die, a network between them, one clock.
+
+A die runs its tasks in order with a window of reads in flight. A read slot is taken when a task's read is issued and
+freed when that task ends. Weights are used as they stream in, so a task ends at
+
+    end = max(read done, max(read issued, end of the previous task) + compute time).
+
+A read looks up the LLC of the source die when it is issued; look-ups at one instant are in the order of `turns`. A die
+without remaining tasks prefetches experts of the next layer into its LLC, one after another, until the last die is
+done. A prefetch still in flight then is not stored.
+
+This engine is the reference, to be read. `wss.engine.layer_compiled` does the same in compiled code.
+"""
 
 from __future__ import annotations
+
+from collections.abc import Callable, Generator, Sequence
+from functools import partial
+from itertools import islice
+from typing import Any
 
 import numpy as np
 import simpy
 
-from wss.engine.die import LayerProcess, PrefetchPlan
-from wss.engine.llc import Llcs
-from wss.engine.network.base import NetworkModel
-from wss.records import FloatArray, LayerRun, Plan
+from wss.engine.llc import PREFETCHED, Llcs, keys_of, look_up, pin_if_cached, store
+from wss.engine.network.simpy_network import SimpyNetwork
+from wss.engine.turns import Turns
+from wss.engine.work import LayerWork, WaferNetwork
+from wss.records import LayerRun
 
 
-def simulate_layer(
-    network_model: NetworkModel,
-    llcs: Llcs,
-    layer: int,
-    plan: Plan,
-    nbytes: float,
-    compute: FloatArray,
-    window: int,
-    ahead: PrefetchPlan | None = None,
-) -> LayerRun:
-    """Run *plan* and return the result.
+def simulate_layer(network: WaferNetwork, llcs: Llcs, work: LayerWork) -> LayerRun:
+    """Run the tasks of *work* and return the result.
 
     Only copies and LLC contents outlive a layer run, and all dies wait for the last one. So every layer run has its own
     clock, which starts at zero, and is a pure function of its arguments.
 
     Parameters
     ----------
-    network_model
+    network
         The network of the wafer.
     llcs
         The LLCs of all dies, after their `begin` for this layer run; modified.
-    layer
-        The layer of the plan's experts.
-    plan
+    work
         The tasks.
-    nbytes
-        Bytes of one expert.
-    compute
-        Computing time of each task in seconds, [tasks].
-    window
-        Maximum reads in flight per die.
-    ahead
-        What idle dies prefetch for the next layer run.
     """
-    env = simpy.Environment()
-    by_die = np.argsort(plan.die, kind="stable")
-    bounds = np.searchsorted(plan.die[by_die], np.arange(llcs.num_dies + 1))
-    mine = {die: by_die[bounds[die] : bounds[die + 1]].tolist() for die in range(llcs.num_dies)}
-    if ahead is None:
-        mine = {die: tasks for die, tasks in mine.items() if tasks}
-    work = LayerProcess(
-        env=env,
-        network=network_model.start(env),
-        plan=plan,
-        layer=layer,
-        nbytes=nbytes,
-        compute=compute,
-        window=window,
-        llcs=llcs,
-        ahead=ahead,
-        working=len(mine),
-    )
-    for die, tasks in mine.items():
-        env.process(work.die(die, tasks))
-    env.run()
+    return _SimpyLayer(network, llcs, work).run()
 
-    die_end = np.zeros(llcs.num_dies)
-    np.maximum.at(die_end, plan.die, work.end)
-    return LayerRun(
-        issue=work.issue,
-        read_end=work.read_end,
-        end=work.end,
-        hit=work.hit,
-        prefetched=work.prefetched,
-        die_end=die_end,
-        carried=work.network.carried(),
-    )
+
+class _SimpyLayer:
+    """The state of one layer run: what all dies share, and the log."""
+
+    def __init__(self, network: WaferNetwork, llcs: Llcs, work: LayerWork) -> None:
+        self._work, self._llcs, self._wafer_network = work, llcs, network
+        self._env = simpy.Environment()
+        self._rows = work.rows(network, llcs)
+        self._prefetch_rows = work.prefetch_rows(network)
+        nbytes = np.full(work.num_transfers, float(work.nbytes))
+        running = network.model.start(network.reads.table, nbytes, float(work.compute.sum()))
+        self._network = SimpyNetwork(self._env, running)
+        # None if no LLC can hold an expert, and the network does not need an order
+        self._turns = Turns(self._env) if llcs.slots > 0 or network.model.in_turns else None
+        self._keys = keys_of(work.layer, work.plan.expert)
+        tasks = len(work.plan.expert)
+        self._issue, self._read_end, self._end = np.zeros(tasks), np.zeros(tasks), np.zeros(tasks)
+        self._hit = np.zeros(tasks, np.bool_)
+        self._prefetched = np.zeros(llcs.num_dies, np.int64)
+
+    def run(self) -> LayerRun:
+        """Run all tasks."""
+        plan, dies = self._work.plan, self._llcs.num_dies
+        by_die = np.argsort(plan.die, kind="stable")
+        bounds = np.searchsorted(plan.die[by_die], np.arange(dies + 1))
+        tasks = {die: by_die[bounds[die] : bounds[die + 1]].tolist() for die in range(dies)}
+        if not self._work.prefetches:
+            tasks = {die: own for die, own in tasks.items() if own}
+        self._working = len(tasks)
+        for die, own in tasks.items():
+            self._env.process(self._die(die, own))
+        self._env.run()
+        die_end = np.zeros(dies)
+        np.maximum.at(die_end, plan.die, self._end)
+        return LayerRun(
+            issue=self._issue,
+            read_end=self._read_end,
+            end=self._end,
+            hit=self._hit,
+            prefetched=self._prefetched,
+            die_end=die_end,
+            carried=self._wafer_network.reads.resources.traffic(self._network.accounts()),
+        )
+
+    def _die(self, die: int, own: Sequence[int]) -> Generator[simpy.Event, Any, None]:
+        """Run the tasks *own* on *die*, in that order; then prefetch."""
+        env, issue, compute = self._env, self._issue, self._work.compute
+        reads: list[simpy.Event] = []
+        previous, turn = env.now, -1.0
+        for i, task in enumerate(own):
+            to_issue = own[len(reads) : i + self._work.window]
+            if to_issue and self._turns is not None and env.now > turn:
+                yield self._turns.turn(die)
+                turn = env.now
+            for each in to_issue:
+                issue[each] = env.now
+                reads.append(self._read(each))
+            self._read_end[task] = yield reads[i]
+            previous = max(env.now, max(issue[task], previous) + compute[task])
+            if previous > env.now:
+                yield env.timeout(previous - env.now)
+            self._end[task] = previous
+        self._working -= 1
+        if self._work.prefetches and self._turns is not None:
+            yield from self._prefetch(die, self._turns)
+
+    def _read(self, task: int) -> simpy.Event:
+        """Start the read of *task*; schedule what it stores in LLCs."""
+        plan, key, now = self._work.plan, self._keys[task], self._env.now
+        source, die = int(plan.source[task]), int(plan.die[task])
+        hit = self._hit[task] = bool(look_up(self._llcs.caches, source, key, now))
+        read = self._network.transfer(task, int(self._rows[int(hit), task]))
+        if self._turns is not None:
+            stores = [] if hit else [source]
+            stores += [die] if self._llcs.copies and plan.copy[task] else []
+            assert read.callbacks is not None
+            for at in stores:
+                put = partial(self._store, at, key, 0)
+                read.callbacks.append(partial(_store_in_turn, self._turns, die, task, put))
+        return read
+
+    def _store(self, die: int, key: int, pin: int) -> None:
+        store(self._llcs.caches, die, key, self._env.now + self._llcs.spec.write, pin)
+
+    def _prefetch(self, die: int, turns: Turns) -> Generator[simpy.Event, Any, None]:
+        """Prefetch experts of the next layer into the LLC of *die*, one after another, until all dies are done."""
+        work, last = self._work, self._llcs.num_dies + die  # after the turns of dies with tasks
+        yield turns.turn(last)
+        experts = zip(work.prefetch_transfers(die), work.prefetch_keys(die), strict=True)
+        for transfer, key in islice(experts, self._llcs.slots):
+            if not self._working:
+                return
+            if pin_if_cached(self._llcs.caches, die, key):
+                continue
+            self._prefetched[die] += 1
+            yield self._network.transfer(transfer, int(self._prefetch_rows[die]))
+            yield turns.turn(last)
+            if self._working:
+                self._store(die, key, PREFETCHED)
+
+
+def _store_in_turn(turns: Turns, die: int, task: int, put: Callable[[], None], _: simpy.Event) -> None:
+    """Schedule *put* to store what *die* has read for *task*, now that the read has ended."""
+    turns.store(die, task, put)

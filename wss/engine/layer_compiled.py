@@ -1,178 +1,294 @@
-"""A layer run on the fluid network in compiled code, without SimPy processes: the twin of `simulate_layer`.
+"""A layer run in compiled code, without SimPy processes, over any compiled network: the twin of `simulate_layer`.
 
-It follows the same rules with the same sharing (`fluid.settle`). Instead of a process it keeps indices for each die.
-Its clock advances to the earliest of three times: the next read joins, the next task ends, the next read ends. Events
-at one instant are served in the order of `turns`. It agrees with the SimPy engine to rounding (tested to 1e-9). There
-is no prefetching.
+It follows the same rules. Instead of a process it keeps a record for each die. Its clock advances to the earliest of
+three times: the network's next, the next end of a task's computing, and the next end of a transfer that was fixed at
+its issue. Events at one instant are served in the order of `turns`. Only circuits without LLCs serve them one by one,
+in scheduling order, as SimPy does. It agrees with the SimPy engine to rounding (tested to 1e-9).
 """
 
 from __future__ import annotations
 
+from typing import Any, NamedTuple
+
 import numba
 import numpy as np
+import numpy.typing as npt
 
 from wss.arrays import sort_front
-from wss.engine.layer_arrays import Tasks, look_up, store
-from wss.engine.llc import Llcs
-from wss.engine.network.fluid import TIE, FluidModel, settle
-from wss.engine.network.maxmin import scratch
-from wss.records import FloatArray, LayerRun, Plan
+from wss.engine.heap import Heap, build_heap, pop, push
+from wss.engine.llc import PREFETCHED, Caches, Llcs, keys_of, look_up, pin_if_cached, store
+from wss.engine.network.compiled import CIRCUIT, FLUID, PACKET, CompiledModel, advance, issue, named, next_time, plain
+from wss.engine.network.fluid import TIE
+from wss.engine.network.state import NetworkState
+from wss.engine.work import LayerWork, WaferNetwork
+from wss.records import IntArray, LayerRun
+
+TASK = np.dtype(
+    [
+        # inputs: the die that runs it, that from which it reads, the key of its expert, s of computing, whether the
+        # die's LLC stores a copy, and the rows of its read from HBM and from LLC
+        ("die", np.int64),
+        ("source", np.int64),
+        ("key", np.int64),
+        ("compute", np.float64),
+        ("copied", np.bool_),
+        ("hbm_row", np.int64),
+        ("llc_row", np.int64),
+        # outputs: s of issue, end of the read and end; whether it hit an LLC
+        ("issue", np.float64),
+        ("read_end", np.float64),
+        ("end", np.float64),
+        ("hit", np.bool_),
+        ("is_read", np.bool_),
+    ],
+    align=True,
+)
+PREFETCH = np.dtype([("die", np.int64), ("key", np.int64), ("is_read", np.bool_)], align=True)
+DIE = np.dtype(
+    [
+        # the current task, the next one to be read, and the one after the last
+        ("at", np.int64),
+        ("issued", np.int64),
+        ("last", np.int64),
+        # s when the previous task ended, or the current one ends if its weights are read and it is being computed
+        ("previous", np.float64),
+        # the next expert to prefetch, the one after the last, the one in flight (-1 for none), the row of the reads,
+        # and how many were fetched
+        ("ahead", np.int64),
+        ("ahead_last", np.int64),
+        ("fetching", np.int64),
+        ("ahead_row", np.int64),
+        ("prefetched", np.int64),
+        ("is_due", np.bool_),  # whether it acts at this instant
+    ],
+    align=True,
+)
 
 
-@numba.njit(cache=True, nogil=True)
-def _go_on(d, now, window, plan, reads, dies, log, waiting, llcs):  # type: ignore[no-untyped-def]
-    """Issue reads and complete tasks of die *d* at time *now*."""
-    tasks, bounds, source, key, compute, _ = plan
-    rows, latencies, row, joins, is_read, hit = reads
-    at, issued, previous, computes = dies
-    issue, _, end = log
-    keys, ready = llcs
-    while at[d] < bounds[d + 1]:
-        while issued[d] < min(at[d] + window, bounds[d + 1]):
-            task = tasks[issued[d]]
-            issue[task] = now
-            s = source[task]
-            hit[task] = look_up(keys[s], ready[s], key[task], now)
-            row[task] = rows[int(hit[task]), task]
-            joins[task] = now + latencies[int(hit[task]), task]
-            waiting[0] += 1
-            waiting[waiting[0]] = task
-            issued[d] += 1
-        task = tasks[at[d]]
-        if not is_read[task]:
-            return
-        previous[d] = max(now, max(issue[task], previous[d]) + compute[task])
-        if previous[d] > now:
-            computes[d] = previous[d]
-            return
-        end[task] = previous[d]
-        at[d] += 1
+class Layer(NamedTuple):
+    """The state of a layer run.
 
-
-@numba.njit(cache=True, nogil=True)
-def _next_time(soonest, joins, computes, waiting):  # type: ignore[no-untyped-def]
-    """Return the time of the next event: a read ends (*soonest*), a read joins or a task ends; infinite if none."""
-    then = soonest
-    for i in range(1, waiting[0] + 1):
-        then = min(then, joins[waiting[i]])
-    for d in range(computes.size):
-        then = min(then, computes[d])
-    return then
-
-
-@numba.njit(cache=True, nogil=True)
-def _end_of_instant(now, soonest, computes):  # type: ignore[no-untyped-def]
-    """Return the latest end of a read or a task that differs from *now* only by rounding."""
-    horizon, then = now * (1.0 + TIE), now
-    if soonest <= horizon:
-        then = max(then, soonest)
-    for d in range(computes.size):
-        if computes[d] <= horizon:
-            then = max(then, computes[d])
-    return then
-
-
-@numba.njit(cache=True, nogil=True)
-def _join(now, joins, waiting, flows, num_flows):  # type: ignore[no-untyped-def]
-    """Move reads that join by *now* from *waiting* to *flows*, and return the new number of flows."""
-    kept = 0
-    for i in range(1, waiting[0] + 1):
-        if joins[waiting[i]] <= now:
-            flows[num_flows] = waiting[i]
-            num_flows += 1
-        else:
-            kept += 1
-            waiting[kept] = waiting[i]
-    waiting[0] = kept
-    return num_flows
-
-
-@numba.njit(cache=True, nogil=True)
-def run_dies(plan, rows, latencies, nbytes, window, write, tables, capacity, llcs, hit, log, moved, busy):  # type: ignore[no-untyped-def]
-    """Run all tasks.
-
-    Parameters
+    Attributes
     ----------
-    plan, rows, latencies, llcs, hit, log, moved, busy
-        As in `Tasks`; *llcs* is changed, the last four are written.
-    nbytes, window, write
-        Bytes of an expert; reads in flight per die; s until a completed read is in the LLC.
-    tables, capacity
-        As in `fluid.settle`.
+    events
+        Ends of computing (values are dies) and of transfers (number of dies + transfer) that are fixed.
+    dies, tasks, prefetches
+        `DIE`, `TASK` and `PREFETCH` records; the last two are ordered by die.
+    due, ended
+        The dies that act at this instant, [dies], and the transfers that end, [transfers]; the first are used.
+    window, write
+        Reads in flight per die; s until a completed read is in the LLC.
     """
-    tasks, bounds, source, key, _, cached = plan
-    num_tasks, num_dies = tasks.size, bounds.size - 1
-    row = np.zeros(num_tasks, np.int64)
-    left, rates = np.full(num_tasks, nbytes), np.zeros(num_tasks)
-    finish, joins = np.full(num_tasks, np.inf), np.full(num_tasks, np.inf)
-    is_read = np.zeros(num_tasks, np.bool_)
-    # for each die: index in tasks of the current one, index after the last issued; end of the previous task (or of the
-    # one being computed); when the current task ends, if its read is done
-    at, issued = bounds[:-1].copy(), bounds[:-1].copy()
-    previous, computes = np.zeros(num_dies), np.full(num_dies, np.inf)
-    die_of, place_of = np.zeros(num_tasks, np.int64), np.zeros(num_tasks, np.int64)
-    for d in range(num_dies):
-        for place in range(bounds[d], bounds[d + 1]):
-            die_of[tasks[place]], place_of[tasks[place]] = d, place
-    reads, dies = (rows, latencies, row, joins, is_read, hit), (at, issued, previous, computes)
-    times = (log[0], log[1], log[2])
-    waiting = np.zeros(num_tasks + 1, np.int64)  # the number of reads issued and not yet joined, then their tasks
-    flows, num_flows = np.zeros(num_tasks, np.int64), 0
-    ended, room = np.zeros(num_tasks, np.int64), scratch(num_tasks, capacity.size)
-    settled, soonest = 0.0, np.inf
-    for d in range(num_dies):
-        _go_on(d, 0.0, window, plan, reads, dies, times, waiting, llcs)
-    has_llc = llcs[0].shape[1] > 0
-    due, is_due = np.zeros(num_dies, np.int64), np.zeros(num_dies, np.bool_)  # the dies that advance at this instant
+
+    events: Heap
+    dies: npt.NDArray[Any]
+    tasks: npt.NDArray[Any]
+    prefetches: npt.NDArray[Any]
+    due: IntArray
+    ended: IntArray
+    window: int
+    write: float
+
+
+@numba.njit(cache=True, nogil=True)
+def _read(network, events, now, transfer, row, num_dies):  # type: ignore[no-untyped-def]
+    """Issue a read at *now*."""
+    end = issue(network, now, transfer, row)
+    if end < np.inf:
+        push(events, now + (end - now), num_dies + transfer)
+
+
+@numba.njit(cache=True, nogil=True)
+def _act(die, d, now, layer, caches, network):  # type: ignore[no-untyped-def]
+    """Issue reads and complete tasks of the *die* of index *d* at time *now*."""
+    tasks = layer.tasks
+    while die.at < die.last:
+        while die.issued < min(die.at + layer.window, die.last):
+            task = tasks[die.issued]
+            task.issue = now
+            task.hit = look_up(caches, task.source, task.key, now)
+            row = task.llc_row if task.hit else task.hbm_row
+            _read(network, layer.events, now, die.issued, row, layer.dies.size)
+            die.issued += 1
+        task = tasks[die.at]
+        if not task.is_read:
+            return
+        end = max(now, max(task.issue, die.previous) + task.compute)
+        die.previous = end
+        if end > now:
+            # the fluid network needs no order of ties; the others repeat SimPy's rounding, so that the same events tie
+            push(layer.events, end if network.kind == FLUID else now + (end - now), d)
+            return
+        task.end = end
+        die.at += 1
+
+
+@numba.njit(cache=True, nogil=True)
+def _prefetch(die, d, now, layer, caches, network):  # type: ignore[no-untyped-def]
+    """Store what the *die* of index *d* has prefetched, and prefetch the next expert, while any die has tasks."""
+    working, prefetches = False, layer.prefetches
+    for other in range(layer.dies.size):
+        working |= layer.dies[other].at < layer.dies[other].last
+    if die.fetching >= 0:
+        if not prefetches[die.fetching].is_read:
+            return
+        if working:
+            store(caches, d, prefetches[die.fetching].key, now + layer.write, PREFETCHED)
+        die.fetching = -1
+    while working and die.ahead < die.ahead_last:
+        index = die.ahead
+        die.ahead += 1
+        if not pin_if_cached(caches, d, prefetches[index].key):
+            die.prefetched += 1
+            die.fetching = index
+            _read(network, layer.events, now, layer.tasks.size + index, die.ahead_row, layer.dies.size)
+            return
+
+
+@numba.njit(cache=True, nogil=True)
+def _happen(now, horizon, layer, one):  # type: ignore[no-untyped-def]
+    """Take the events up to *horizon*, which differs from *now* only by rounding; one event if *one*.
+
+    Returns
+    -------
+    tuple
+        The latest of their times; the number of dies due, and of transfers that ended.
+    """
+    events, dies, num_due, num_ended = layer.events, layer.dies, 0, 0
+    while events.count[0] > 0 and events.events[0].key <= horizon:
+        now = max(now, events.events[0].key)
+        value = pop(events)
+        if value < dies.size:
+            die = dies[value]
+            layer.tasks[die.at].end = die.previous
+            die.at += 1
+            layer.due[num_due], die.is_due = value, True
+            num_due += 1
+        else:
+            layer.ended[num_ended] = value - dies.size
+            num_ended += 1
+        if one:
+            break
+    sort_front(layer.due, num_due)
+    return now, num_due, num_ended
+
+
+@numba.njit(cache=True, nogil=True)
+def _finish(now, num_ended, num_due, layer, caches, transfers):  # type: ignore[no-untyped-def]
+    """Store what the ended reads of tasks brought; return the new number of dies due."""
+    dies, tasks = layer.dies, layer.tasks
+    for transfer in layer.ended[:num_ended]:
+        if transfer >= tasks.size:
+            prefetch = layer.prefetches[transfer - tasks.size]
+            prefetch.is_read = True
+            d, acts = prefetch.die, True  # it is stored in the turn of the die
+        else:
+            task = tasks[transfer]
+            task.is_read, task.read_end = True, transfers[transfer].finish
+            d = task.die
+            acts = dies[d].at == transfer
+            if not task.hit:
+                store(caches, task.source, task.key, now + layer.write, 0)
+            if task.copied:
+                store(caches, d, task.key, now + layer.write, 0)
+        if acts and not dies[d].is_due:
+            layer.due[num_due], dies[d].is_due = d, True
+            num_due += 1
+    return num_due
+
+
+@numba.njit(cache=True, nogil=True)
+def run_tasks(layer, caches, network):  # type: ignore[no-untyped-def]
+    """Run all tasks; the states are `plain`, and changed in place."""
+    _run(Layer(Heap(*layer[0]), *layer[1:]), Caches(*caches), named(network))
+
+
+@numba.njit(cache=True, nogil=True)
+def _run(layer, caches, network):  # type: ignore[no-untyped-def]
+    """Run all tasks, see `run_tasks`."""
+    dies, due, events, clock = layer.dies, layer.due, layer.events, network.clock
+    has_llc = caches.key.shape[1] > 0
+    in_turns = has_llc or network.kind == PACKET
+    one = network.kind == CIRCUIT and not has_llc
+    merges_ends = has_llc and network.kind == FLUID
+    now, num_due = 0.0, dies.size
     while True:
-        now = _next_time(soonest, joins, computes, waiting)
+        for d in due[:num_due]:
+            dies[d].is_due = False
+            _act(dies[d], d, now, layer, caches, network)
+        if layer.prefetches.size > 0:
+            for d in due[:num_due]:
+                if dies[d].at == dies[d].last:
+                    _prefetch(dies[d], d, now, layer, caches, network)
+        fixed = events.events[0].key if events.count[0] > 0 else np.inf
+        now = fixed if network.kind == CIRCUIT else min(fixed, next_time(network, fixed))
         if now == np.inf:
             return
-        if has_llc:
-            now = _end_of_instant(now, soonest, computes)
-        num_due = 0
-        for d in range(num_dies):
-            if computes[d] <= now:
-                times[2][tasks[at[d]]] = previous[d]
-                computes[d] = np.inf
-                at[d] += 1
-                due[num_due], is_due[d] = d, True
-                num_due += 1
-        joined = _join(now, joins, waiting, flows, num_flows)
-        num_ended = 0
-        if joined > num_flows or soonest <= now:
-            num_flows, num_ended, soonest = settle(
-                now, now - settled, flows[:joined], left, rates, finish, row, tables, capacity, moved, busy, ended, room
-            )
-            settled = now
-        if has_llc:
-            for i in range(num_ended):
-                ended[i] = place_of[ended[i]]
-            sort_front(ended, num_ended)
-            for i in range(num_ended):
-                ended[i] = tasks[ended[i]]
-        for task in ended[:num_ended]:
-            is_read[task] = True
-            times[1][task] = now
-            s = source[task]
-            if has_llc and not hit[task]:
-                store(llcs[0][s], llcs[1][s], key[task], now + write)
-            d = die_of[task]
-            if has_llc and cached[task]:
-                store(llcs[0][d], llcs[1][d], key[task], now + write)
-            if tasks[at[d]] == task and computes[d] == np.inf and not is_due[d]:
-                due[num_due], is_due[d] = d, True
-                num_due += 1
-        if has_llc:
+        horizon = now * (1.0 + TIE) if in_turns else now
+        soonest = clock[1]
+        now, num_due, num_ended = _happen(now, horizon, layer, one)
+        if merges_ends and soonest <= horizon:
+            now = max(now, soonest)
+        if network.kind != CIRCUIT:
+            num_ended = advance(network, now, now, layer.ended)
+        if in_turns:
+            sort_front(layer.ended, num_ended)
+        num_due = _finish(now, num_ended, num_due, layer, caches, network.transfers)
+        if in_turns:
             sort_front(due, num_due)
-        for d in due[:num_due]:
-            is_due[d] = False
-            _go_on(d, now, window, plan, reads, dies, times, waiting, llcs)
 
 
-def compiled_layer(
-    model: FluidModel, llcs: Llcs, layer: int, plan: Plan, nbytes: float, compute: FloatArray, window: int
-) -> LayerRun:
-    """Run *plan* over the fluid network *model*, as `simulate_layer` does without prefetching."""
-    tasks = Tasks(model.paths, llcs, layer, plan, nbytes, compute)
-    return tasks.run(run_dies, window, model.paths.tables, model.paths.capacity)
+def compiled_layer(network: WaferNetwork, llcs: Llcs, work: LayerWork) -> LayerRun:
+    """Run the tasks of *work* over a compiled *network*, as `simulate_layer` does."""
+    model = network.model
+    assert isinstance(model, CompiledModel)
+    order = np.argsort(work.plan.die, kind="stable")
+    layer = _layer(network, llcs, work, order)
+    nbytes = np.full(len(layer.ended), float(work.nbytes))
+    state: NetworkState = model.state(network.reads.table, nbytes, float(work.compute.sum()))
+    run_tasks(plain(layer), plain(llcs.caches), plain(state))
+    tasks = np.empty_like(layer.tasks)
+    tasks[order] = layer.tasks  # in the order of the plan
+    die_end = np.zeros(llcs.num_dies)
+    np.maximum.at(die_end, tasks["die"], tasks["end"])
+    return LayerRun(
+        issue=tasks["issue"],
+        read_end=tasks["read_end"],
+        end=tasks["end"],
+        hit=tasks["hit"],
+        prefetched=layer.dies["prefetched"],
+        die_end=die_end,
+        carried=network.reads.resources.traffic(state.accounts),
+    )
+
+
+def _layer(network: WaferNetwork, llcs: Llcs, work: LayerWork, order: IntArray) -> Layer:
+    """Return *work* before its first task; *order* sorts the tasks by die."""
+    plan, num_dies = work.plan, llcs.num_dies
+    tasks = np.zeros(len(order), TASK)
+    tasks["die"], tasks["source"], tasks["compute"] = plan.die[order], plan.source[order], work.compute[order]
+    tasks["key"], tasks["copied"] = keys_of(work.layer, plan.expert[order]), plan.copy[order] & llcs.copies
+    tasks["hbm_row"], tasks["llc_row"] = work.rows(network, llcs)[:, order]
+    dies = np.zeros(num_dies, DIE)
+    bounds = np.searchsorted(tasks["die"], np.arange(num_dies + 1))
+    dies["at"], dies["issued"], dies["last"], dies["fetching"] = bounds[:-1], bounds[:-1], bounds[1:], -1
+    prefetches = np.zeros(0, PREFETCH)
+    if work.prefetch is not None:
+        experts = [each[: llcs.slots] for each in work.prefetch.experts]
+        ends = np.cumsum([len(each) for each in experts])
+        prefetches = np.zeros(int(ends[-1]), PREFETCH)
+        prefetches["die"] = np.repeat(np.arange(num_dies), np.diff(ends, prepend=0))
+        prefetches["key"] = keys_of(work.prefetch.layer, np.array([e for each in experts for e in each], np.int64))
+        dies["ahead"], dies["ahead_last"] = np.concatenate([[0], ends[:-1]]), ends
+        dies["ahead_row"] = work.prefetch_rows(network)
+    num = len(tasks) + len(prefetches)
+    return Layer(
+        events=build_heap(num_dies + num),
+        dies=dies,
+        tasks=tasks,
+        prefetches=prefetches,
+        due=np.arange(num_dies),
+        ended=np.zeros(num, np.int64),
+        window=work.window,
+        write=llcs.spec.write,
+    )

@@ -9,82 +9,92 @@ prefetched for has ended.
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
+import numba
 import numpy as np
 
+from wss.engine.network.fluid import TIE
 from wss.hardware.specs import LlcSpec
 from wss.records import BoolArray, FloatArray, IntArray
 
-Key = tuple[int, int]  # layer, expert
-MOST_EXPERTS = 1 << 20  # per layer, if keys are whole numbers
-EMPTY = -1  # the key of an empty place in an LLC
+MOST_EXPERTS = 1 << 20  # per layer, as keys are integers
+EMPTY = -1  # the key of an empty slot
+PREFETCHED = 2  # the pin of an expert that is prefetched in this layer run; 1 in the next, 0 of all others
 
 
-class Llc:
-    """One die's cache. Sizes in bytes, times in seconds of the layer run's clock."""
+class Caches(NamedTuple):
+    """The contents of all LLCs, [dies, slots] each: the least recently used first, empty slots last.
 
-    def __init__(self, size: float) -> None:
-        self._size = size
-        self._ready: dict[Key, float] = {}  # from when it can be read; in order of use, the oldest first
-        self._bytes: dict[Key, float] = {}
-        self._kept: dict[Key, int] = {}  # prefetched and not yet read: layer runs until it may be evicted
+    Attributes
+    ----------
+    key
+        layer * `MOST_EXPERTS` + expert; `EMPTY` for none.
+    ready
+        From when it can be read, s of the layer run's clock.
+    pin
+        Number of layer runs, including this one, in which it is not evicted before it has been read.
+    """
 
-    @property
-    def used(self) -> float:
-        """Bytes of all cached experts."""
-        return sum(self._bytes.values())
+    key: IntArray
+    ready: FloatArray
+    pin: IntArray
 
-    def content(self) -> dict[Key, float]:
-        """Return the cached experts, the oldest first, and from when each can be read."""
-        return self._ready
 
-    def fill(self, content: dict[Key, float], nbytes: float) -> None:
-        """Replace the contents by *content*."""
-        self._ready, self._bytes = content, dict.fromkeys(content, nbytes)
-
-    def begin(self, flushed: bool) -> None:
-        """Start a layer run at time zero: all contents can be read; if *flushed*, only prefetched experts are kept."""
-        stay = {key for key, layer_runs in self._kept.items() if layer_runs > 0} if flushed else self._ready
-        self._ready = {key: 0.0 for key in self._ready if key in stay}
-        self._bytes = {key: self._bytes[key] for key in self._ready}
-        self._kept = {key: layer_runs - 1 for key, layer_runs in self._kept.items() if layer_runs > 0}
-
-    def look_up(self, key: Key, now: float) -> bool:
-        """Whether *key* can be read at *now*; if so it becomes the most recently used."""
-        ready = self._ready.get(key)
-        if ready is None or ready > now:
-            return False
-        del self._ready[key]
-        self._ready[key] = ready
-        self._kept.pop(key, None)
-        return True
-
-    def keep(self, key: Key) -> bool:
-        """Whether *key* is cached already; if so it is marked as a prefetch."""
-        if key not in self._ready:
-            return False
-        self._kept[key] = 1
-        return True
-
-    def store(self, key: Key, nbytes: float, ready: float, *, keep: bool = False) -> bool:
-        """Store *key*, readable from *ready*, as a prefetch if *keep*; evict others. False if it does not fit."""
-        if key in self._ready:
+@numba.njit(cache=True, nogil=True)
+def look_up(caches, die, key, now):  # type: ignore[no-untyped-def]
+    """Whether *key* can be read from the LLC of *die* at *now*; if so it becomes the most recently used, unpinned."""
+    keys, ready, pin = caches.key[die], caches.ready[die], caches.pin[die]
+    for i in range(keys.size):
+        if keys[i] == key and ready[i] <= now * (1.0 + TIE):
+            since = ready[i]
+            last = _close_gap(caches, die, i)
+            keys[last], ready[last], pin[last] = key, since, 0
             return True
-        goes: list[Key] = []
-        free = self._size - self.used
-        for old in self._ready:
-            if free >= nbytes:
+    return False
+
+
+@numba.njit(cache=True, nogil=True)
+def store(caches, die, key, since, pin):  # type: ignore[no-untyped-def]
+    """Store *key* in the LLC of *die*, readable from *since*, unless it is there or all slots are pinned.
+
+    If all slots are used, the least recently used that is not pinned is evicted.
+    """
+    keys = caches.key[die]
+    slot = -1
+    for i in range(keys.size):
+        if keys[i] == key:
+            return
+        if keys[i] == EMPTY:
+            slot = i
+            break
+    if slot < 0:
+        for i in range(keys.size):
+            if caches.pin[die, i] == 0:
+                slot = _close_gap(caches, die, i)
                 break
-            if old not in self._kept:
-                goes.append(old)
-                free += self._bytes[old]
-        if free < nbytes:
-            return False
-        for old in goes:
-            del self._ready[old], self._bytes[old]
-        self._ready[key], self._bytes[key] = ready, nbytes
-        if keep:
-            self._kept[key] = 1
-        return True
+    if slot >= 0:
+        keys[slot], caches.ready[die, slot], caches.pin[die, slot] = key, since, pin
+
+
+@numba.njit(cache=True, nogil=True)
+def pin_if_cached(caches, die, key):  # type: ignore[no-untyped-def]
+    """Whether *key* is in the LLC of *die*; if so it is pinned as if it were prefetched now."""
+    for i in range(caches.key.shape[1]):
+        if caches.key[die, i] == key:
+            caches.pin[die, i] = PREFETCHED
+            return True
+    return False
+
+
+@numba.njit(cache=True, nogil=True)
+def _close_gap(caches, die, slot):  # type: ignore[no-untyped-def]
+    """Move the experts after *slot* down by one; return the last slot that was used, which is free now."""
+    keys, ready, pin = caches.key[die], caches.ready[die], caches.pin[die]
+    while slot + 1 < keys.size and keys[slot + 1] != EMPTY:
+        keys[slot], ready[slot], pin[slot] = keys[slot + 1], ready[slot + 1], pin[slot + 1]
+        slot += 1
+    return slot
 
 
 class Llcs:
@@ -96,76 +106,51 @@ class Llcs:
         Their size and latencies.
     num_dies
         Number of dies.
+    expert_bytes
+        Bytes of one expert.
     copies
         Whether a copy of a remote expert is stored in the LLC of the die that keeps it, as it is written to its HBM.
     experts
-        Number of experts of all layers, an upper bound on the places of a cache; None if unknown.
+        Number of experts of all layers, an upper bound on the slots of a cache; None if unknown.
     """
 
-    def __init__(self, spec: LlcSpec, num_dies: int, *, copies: bool = False, experts: int | None = None) -> None:
-        self.spec = spec
-        self._experts = experts
-        self.copies = copies
-        self.num_dies = num_dies
-        self._llcs = [Llc(spec.size) for _ in range(num_dies)]
-        self._arrays: tuple[IntArray, FloatArray, float] | None = None  # if set, these replace the contents of _llcs
-
-    def __getitem__(self, die: int) -> Llc:
-        """Return the cache of *die*."""
-        if self._arrays is not None:
-            self._unpack(*self._arrays)
-        return self._llcs[die]
+    def __init__(
+        self, spec: LlcSpec, num_dies: int, expert_bytes: float, *, copies: bool = False, experts: int | None = None
+    ) -> None:
+        self.spec, self.copies, self.num_dies = spec, copies, num_dies
+        fitting = int(spec.size // expert_bytes)
+        self.slots = fitting if experts is None else min(fitting, experts)
+        shape = (num_dies, self.slots)
+        self.caches = Caches(np.full(shape, EMPTY, np.int64), np.zeros(shape), np.zeros(shape, np.int64))
 
     def begin(self, *, flushed: bool) -> None:
-        """Start a layer run; *flushed*: layers that are not simulated have used the caches in between."""
-        if self._arrays is None:
-            for llc in self._llcs:
-                llc.begin(flushed)
-            return
-        keys, ready, _ = self._arrays
-        ready[:] = 0.0
+        """Start a layer run at time 0: all contents can be read.
+
+        If *flushed*, layers that are not simulated have used the caches in between; only prefetched experts are left.
+        """
+        key, ready, pin = self.caches
         if flushed:
-            keys[:] = EMPTY
+            gone = pin < PREFETCHED
+            key[gone], pin[gone] = EMPTY, 0
+            if not gone.all():
+                order = np.argsort(gone, axis=1, kind="stable")  # empty slots last
+                for each in (key, pin):
+                    each[:] = np.take_along_axis(each, order, axis=1)
+        ready[:] = 0.0
+        np.maximum(pin - 1, 0, out=pin)
 
-    def lying(self, layer: int, num_experts: int) -> BoolArray:
+    def cached(self, layer: int, num_experts: int) -> BoolArray:
         """Return which experts of *layer* are in any of the caches, [experts]."""
-        if self._arrays is not None:
-            held = self._arrays[0][self._arrays[0] // MOST_EXPERTS == layer] % MOST_EXPERTS
-        else:
-            here = [expert for llc in self._llcs for of, expert in llc.content() if of == layer]
-            held = np.array(here, np.int64)
-        lying = np.zeros(num_experts, np.bool_)
-        lying[held] = True
-        return lying
+        key = self.caches.key
+        cached = np.zeros(num_experts, np.bool_)
+        cached[key[key // MOST_EXPERTS == layer] % MOST_EXPERTS] = True
+        return cached
 
-    @staticmethod
-    def keys(layer: int, experts: IntArray) -> IntArray:
-        """Return the keys of *experts* of *layer* as whole numbers, [experts]."""
-        return layer * MOST_EXPERTS + experts
+    def content(self, die: int) -> list[tuple[int, int]]:
+        """Return layer and expert of what the LLC of *die* holds, the least recently used first."""
+        return [divmod(key, MOST_EXPERTS) for key in self.caches.key[die].tolist() if key != EMPTY]
 
-    def places(self, nbytes: float) -> int:
-        """Return the maximum number of experts of *nbytes* in a cache."""
-        room = int(self.spec.size // nbytes)
-        return room if self._experts is None else min(room, self._experts)
 
-    def as_arrays(self, places: int) -> tuple[IntArray, FloatArray]:
-        """Return the contents: keys, oldest first, padded with `EMPTY`, and from when readable, [dies, places] each."""
-        if self._arrays is not None and self._arrays[0].shape[1] == places:
-            return self._arrays[:2]
-        keys, ready = np.full((self.num_dies, places), EMPTY, np.int64), np.zeros((self.num_dies, places))
-        for die in range(self.num_dies):
-            for i, ((layer, expert), since) in enumerate(self[die].content().items()):
-                keys[die, i], ready[die, i] = layer * MOST_EXPERTS + expert, since
-        return keys, ready
-
-    def from_arrays(self, keys: IntArray, ready: FloatArray, nbytes: float) -> None:
-        """Replace the contents by arrays as in `as_arrays`; every entry has *nbytes*, and none is a prefetch."""
-        self._arrays = (keys, ready, nbytes)
-
-    def _unpack(self, keys: IntArray, ready: FloatArray, nbytes: float) -> None:
-        """Write the contents of the arrays to the cache of each die."""
-        self._arrays = None
-        for llc, row, since in zip(self._llcs, keys.tolist(), ready.tolist(), strict=True):
-            llc.fill(
-                {divmod(key, MOST_EXPERTS): at for key, at in zip(row, since, strict=True) if key != EMPTY}, nbytes
-            )
+def keys_of(layer: int, experts: IntArray) -> IntArray:
+    """Return the keys of *experts* of *layer*, [experts]."""
+    return layer * MOST_EXPERTS + experts

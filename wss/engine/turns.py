@@ -2,8 +2,8 @@
 
 An expert may be looked up in an LLC at the instant at which another one evicts it; the order decides whether this is a
 hit. So all experts read by an instant are stored first, ordered by the die that read them, then by task. Then the dies
-advance in order of index, each as far as it can, and so look up their tasks in order. Times that differ only by
-rounding are one instant. The compiled networks follow the same rule.
+act in order of index: each looks up and issues its tasks in order. Dies that prefetch come last. Times that differ only
+by rounding are one instant. The compiled engine follows the same rule.
 """
 
 from __future__ import annotations
@@ -11,11 +11,9 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import simpy
-from simpy.events import EventPriority
 
 from wss.engine.network.fluid import TIE
-
-AFTER_ALL = EventPriority(3)  # after the networks have settled
+from wss.engine.network.simpy_network import TURNS, call_at
 
 
 class Turns:
@@ -32,29 +30,25 @@ class Turns:
         self._stores.append((die, task, put))
         self._call(0.0)
 
-    def turn(self, die: int) -> simpy.Event:
-        """Return the event at which *die* may act, at this instant."""
-        self._waiting[die] = self._env.event()
+    def turn(self, number: int) -> simpy.Event:
+        """Return the event of the turn *number*, at this instant; turns are served in ascending order."""
+        self._waiting[number] = self._env.event()
         self._call(0.0)
-        return self._waiting[die]
+        return self._waiting[number]
 
     def _call(self, delay: float) -> None:
-        if self._due:
-            return
-        self._due = True
-        last = self._env.event()
-        last._ok, last._value = True, None
-        last.callbacks.append(self._serve)
-        self._env.schedule(last, priority=AFTER_ALL, delay=delay)
+        if not self._due:
+            self._due = True
+            call_at(self._env, delay, TURNS).callbacks.append(self._serve)
 
-    def _serve(self, last: simpy.Event) -> None:
+    def _serve(self, _: simpy.Event) -> None:
         self._due = False
         now, following = self._env.now, self._env.peek()
         if now < following <= now * (1.0 + TIE):
             self._call(following - now)
             return
-        for *_, put in sorted(self._stores, key=lambda store: store[:2]):
-            put()
+        for store in sorted(self._stores, key=lambda store: store[:2]):
+            store[2]()
         self._stores.clear()
-        for die in sorted(self._waiting):
-            self._waiting.pop(die).succeed()
+        for number in sorted(self._waiting):
+            self._waiting.pop(number).succeed()

@@ -13,10 +13,9 @@ from typing import Any
 
 from wss.config import Experiment, TraceFile
 from wss.config.experiment import LayerSample
-from wss.engine.network.base import PacketSpec
+from wss.engine.specs import NETWORKS, PacketSpec
 from wss.execution.check import tried
 from wss.hardware import SwitchedSpec
-from wss.policies.prefetching import NoPrefetch
 from wss.serving.moe_layer import MoeLayerExecutor
 from wss.serving.scheduler import schedule_of
 from wss.workload.fixed_batch import open_batch
@@ -83,9 +82,8 @@ def seconds_of(experiment: Experiment, steps: int) -> float:
     spec = experiment.wafer
     dies = spec.nodes * spec.gpus if isinstance(spec, SwitchedSpec) else spec.mesh[0] * spec.mesh[1]
     each = LAYER_S + EXPERT_AND_DIE_S * experiment.model.num_experts * dies
-    compiled = experiment.engine != "simpy" and experiment.network_kind in ("fluid", "circuit")
-    slow = [not (compiled and isinstance(policy.prefetching, NoPrefetch)) for policy in experiment.policies]
-    times = sum(SIMPY if each_slow else 1.0 for each_slow in slow) / len(slow)
+    compiled = experiment.engine != "simpy" and experiment.network_kind in NETWORKS
+    times = 1.0 if compiled else SIMPY
     packets = 0.0
     if isinstance(experiment.network, PacketSpec):
         nbytes = experiment.model.expert_bytes(experiment.precision)

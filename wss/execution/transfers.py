@@ -14,9 +14,9 @@ from typing import Any
 
 import numpy as np
 
-from wss.engine.flows import fluid_flows
-from wss.engine.held import held_flows
-from wss.engine.packet import packet_flows
+from wss.engine.network.resources import Resources, link_table
+from wss.engine.network.transfers import transfer_all
+from wss.engine.specs import CircuitSpec, FluidSpec, NetworkSpec, PacketSpec
 from wss.errors import ConfigError
 from wss.files import parse_json
 from wss.hardware.routing import xy
@@ -213,21 +213,21 @@ def run_flows(scenario: Scenario, network: str, chunk: float, window: int, duple
 
 def _finish(scenario: Scenario, network: str, chunk: float, window: int, duplex: str) -> tuple[FloatArray, FloatArray]:
     """Return when each flow ends, [flows], and how long each link was busy, [links]."""
-    bandwidth = np.full(max(1, len(scenario.links)), scenario.bandwidth)
-    latency = np.full(len(bandwidth), scenario.latency)
-    common = (scenario.paths, scenario.lengths)
-    if network == "fluid":
-        join = scenario.start + scenario.lengths * scenario.latency
-        finish, busy = fluid_flows(join, scenario.nbytes, *common, bandwidth)
-    elif network == "packet":
-        if float(np.ceil(scenario.nbytes / chunk).sum()) > 50e6:
-            raise ConfigError(
-                f"--chunk {chunk:g} B: cuts these flows into more than 50 million chunks; give a larger chunk"
-            )
-        finish, busy = packet_flows(scenario.start, scenario.nbytes, chunk, window, *common, bandwidth, latency)
-    else:
-        pair = {tuple(sorted(link)): i for i, link in enumerate(scenario.links)}
-        both = [pair[tuple(sorted(link))] if duplex == "half" else i for i, link in enumerate(scenario.links)]
-        resource = np.array(both or [0], np.int64)
-        finish, busy = held_flows(scenario.start, scenario.nbytes, *common, resource, bandwidth, latency)
-    return finish, busy
+    chunks = np.ceil(scenario.nbytes / chunk)
+    if network == "packet" and float(chunks.sum()) > 50e6:
+        raise ConfigError(
+            f"--chunk {chunk:g} B: cuts these flows into more than 50 million chunks; give a larger chunk"
+        )
+    specs: dict[str, NetworkSpec] = {
+        "fluid": FluidSpec(),
+        "packet": PacketSpec(chunk=chunk, window=window or max(1, int(chunks.max()))),
+        "circuit": CircuitSpec(duplex="half" if duplex == "half" else "full"),
+    }
+    dies = {die: i for i, die in enumerate(dict.fromkeys(end for link in scenario.links for end in link))}
+    links = np.array([[dies[a], dies[b]] for a, b in scenario.links], np.int64).reshape(-1, 2)
+    resources = Resources(np.full(len(links), scenario.bandwidth), 0, links)
+    paths = np.where(np.arange(scenario.paths.shape[1]) < scenario.lengths[:, None], scenario.paths, -1)
+    each = np.full(len(links), scenario.latency)
+    table = link_table(resources, paths, np.multiply(scenario.lengths, scenario.latency), each)
+    finish, accounts = transfer_all(specs[network].model(resources), table, scenario.nbytes, scenario.start)
+    return finish, accounts.busy

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import get_args
 
-from wss.engine import NETWORKS
+from wss.engine.specs import NETWORKS
 from wss.hardware import WAFERS, SwitchedSpec, SystemSpec
 from wss.models import MODELS, ModelShape, PrecisionName
 from wss.models.precision import BITS

@@ -13,8 +13,8 @@ from collections.abc import Callable
 import numpy as np
 
 from wss.config import Experiment
-from wss.engine import BackgroundTransfers
-from wss.engine.network.base import CircuitSpec
+from wss.engine.background import BackgroundTransfers
+from wss.engine.specs import CircuitSpec
 from wss.errors import ConfigError
 from wss.hardware import Wafer
 from wss.memory.expert_map import ExpertMap

@@ -2,26 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import replace
-from functools import partial
 from typing import Any, ClassVar
 
 import numpy as np
 
 from wss.config import Experiment
-from wss.engine import (
-    AllToAll,
-    Llcs,
-    NetworkModel,
-    PrefetchPlan,
-    compiled_circuit_layer,
-    compiled_layer,
-    simulate_layer,
-)
-from wss.engine.network.circuit import CircuitModel
-from wss.engine.network.fluid import FluidModel
-from wss.errors import CapacityError, ConfigError
+from wss.engine.alltoall import AllToAll
+from wss.engine.layer import simulate_layer
+from wss.engine.layer_compiled import compiled_layer
+from wss.engine.llc import Llcs
+from wss.engine.network.compiled import CompiledModel
+from wss.engine.work import LayerWork, PrefetchPlan, WaferNetwork
+from wss.errors import CapacityError
 from wss.hardware import GEMMS, Wafer
 from wss.memory.copies import ExpertCopies
 from wss.memory.expert_map import ExpertMap
@@ -62,16 +55,17 @@ class MoeLayerExecutor:
         self._llcs = Llcs(
             experiment.wafer.die.llc,
             wafer.num_dies,
+            model.expert_bytes(precision),
             copies=policy.copies.llc,
             experts=len(model.moe_layers) * model.num_experts,
         )
-        self._slots = int(experiment.wafer.die.llc.size // model.expert_bytes(precision))
         self._bytes = model.expert_bytes(precision)
         die = experiment.wafer.die
         self._shape = (model.hidden_size, model.moe_intermediate_size, die, peak_of(precision), model.matrices)
-        self._network: NetworkModel = experiment.network.model(wafer)
+        self._network = WaferNetwork(wafer, experiment.network)
         self._exchange = exchange_of(experiment, wafer)
-        self._compiled = _fast_twin(experiment, self._network, policy)
+        is_compiled = experiment.engine != "simpy" and isinstance(self._network.model, CompiledModel)
+        self._simulate = compiled_layer if is_compiled else simulate_layer
         self._costs = costs_of(experiment, wafer)
         view = placement_view(experiment, wafer, policy, history, self._costs)
         placed = self._host.place(view)
@@ -123,9 +117,9 @@ class MoeLayerExecutor:
         notes = [*self._placing_notes, *agreement_note(self._policy, agreement(self._behind, self._decode_load))]
         notes += [*self._signals.notes(self._places), *planning_notes(self._planning, self._policy)]
         notes += self._migration.notes if self._migration else []
-        if not self._slots and not self._policy.copies.llc:
+        if not self._llcs.slots and not self._policy.copies.llc:
             notes.append(f"{self._policy.name}: no expert fits an LLC, so it is the same with copies.llc: true")
-        if self._slots or isinstance(self._policy.prefetching, NoPrefetch):
+        if self._llcs.slots or isinstance(self._policy.prefetching, NoPrefetch):
             return notes
         too_large = f"an expert of {self._bytes:.0f} bytes does not fit an LLC"
         return [*notes, f"{self._policy.name} prefetches nothing: {too_large}"]
@@ -147,13 +141,9 @@ class MoeLayerExecutor:
         place = self._places[layer_run.layer]
         self._llcs.begin(flushed=(place - self._before) % self._num_layers != 1 % self._num_layers)
         self._before = place
-        locations = WeightLocations(holders=view.holders, cached=self._llcs.lying(place, len(layer_run.counts)))
-        if self._compiled is not None:
-            outcome = self._compiled(self._llcs, place, plan, self._bytes, compute, self._window)
-        else:
-            outcome = simulate_layer(
-                self._network, self._llcs, place, plan, self._bytes, compute, self._window, self._ahead(layer_run)
-            )
+        locations = WeightLocations(holders=view.holders, cached=self._llcs.cached(place, len(layer_run.counts)))
+        work = self._work(place, plan, compute, self._ahead(layer_run))
+        outcome = self._simulate(self._network, self._llcs, work)
         record = LayerRecord(
             step=layer_run.step,
             layer=self._layers[layer_run.layer],
@@ -188,10 +178,15 @@ class MoeLayerExecutor:
 
     def _simulate_moves(self, moves: Plan) -> LayerRun:
         """Simulate *moves* as a layer run that only reads and stores experts, bypassing the LLCs."""
-        llcs = Llcs(replace(self._wafer.spec.die.llc, size=0.0), self._wafer.num_dies)
+        llcs = Llcs(replace(self._wafer.spec.die.llc, size=0.0), self._wafer.num_dies, self._bytes)
         names = replace(moves, expert=np.arange(len(moves.expert)))  # unique ids, so that no two moves share a read
-        common = (llcs, 0, names, self._bytes, np.zeros(len(moves.expert)), self._window)
-        return self._compiled(*common) if self._compiled is not None else simulate_layer(self._network, *common)
+        return self._simulate(self._network, llcs, self._work(0, names, np.zeros(len(moves.expert))))
+
+    def _work(self, layer: int, plan: Plan, compute: FloatArray, prefetch: PrefetchPlan | None = None) -> LayerWork:
+        """Return *plan* of *layer* as work for the engine; *compute* is seconds of each task, [tasks]."""
+        return LayerWork(
+            layer=layer, plan=plan, nbytes=self._bytes, compute=compute, window=self._window, prefetch=prefetch
+        )
 
     def _view(self, layer_run: LayerTokens, replicas: IntArray, placed: IntArray) -> LayerView:
         """Return the view of *layer_run* for an allocation.
@@ -233,10 +228,10 @@ class MoeLayerExecutor:
 
     def _ahead(self, layer_run: LayerTokens) -> PrefetchPlan | None:
         """Return what to prefetch for the next layer run; None if nothing."""
-        if self._slots == 0 or isinstance(self._policy.prefetching, NoPrefetch):
+        if self._llcs.slots == 0 or isinstance(self._policy.prefetching, NoPrefetch):
             return None
         holders = self._copies.holders(layer_run.next_layer)
-        view = self._signals.prefetch_view(layer_run, holders, self._slots)
+        view = self._signals.prefetch_view(layer_run, holders, self._llcs.slots)
         return PrefetchPlan(layer=self._places[layer_run.next_layer], experts=self._host.prefetch(view))
 
 
@@ -246,22 +241,3 @@ def exchange_of(experiment: Experiment, wafer: Wafer) -> AllToAll | None:
     if dispatch is None:
         return None
     return AllToAll(dispatch, experiment.network, wafer, model.hidden_size, model.top_k)
-
-
-def _fast_twin(experiment: Experiment, network: NetworkModel, policy: Policy) -> Callable[..., LayerRun] | None:
-    """Return the compiled simulation of layer runs, for the fluid and circuit networks without prefetching; else None.
-
-    Raises
-    ------
-    ConfigError
-        If the experiment requires compiled code and the policy prefetches.
-    """
-    if experiment.engine == "simpy":
-        return None
-    if isinstance(policy.prefetching, NoPrefetch) and isinstance(network, FluidModel):
-        return partial(compiled_layer, network)
-    if isinstance(policy.prefetching, NoPrefetch) and isinstance(network, CircuitModel):
-        return partial(compiled_circuit_layer, network)
-    if experiment.engine == "compiled":
-        raise ConfigError(f"engine: compiled does not prefetch, as policy {policy.name} does; give engine: auto")
-    return None

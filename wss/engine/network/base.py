@@ -1,94 +1,58 @@
-"""The network interface: start a read, and report the traffic of each resource."""
+"""The network interface: three calls, which the SimPy engine, the compiled engine and all-to-all share."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Annotated, Literal, Protocol
+from collections.abc import Sequence
+from typing import Protocol
 
-import simpy
-from annotated_types import Ge, Gt, Le
-
-from wss.engine.network.circuit import CircuitModel
-from wss.engine.network.fluid import FluidModel
-from wss.engine.network.packet import PacketModel
-from wss.errors import CHECKED
-from wss.hardware.wafer import Wafer
-from wss.records import Traffic
-from wss.units import Bytes
+from wss.engine.network.resources import Accounts, TransferTable
+from wss.records import FloatArray
 
 
 class Network(Protocol):
-    """A running network, bound to one clock."""
+    """A network at work. It has no clock of its own; times never decrease from call to call."""
 
-    def read(self, source: int, die: int, nbytes: float, copy: bool, hit: bool = False) -> simpy.Event:
-        """Transfer *nbytes* to *die* from the HBM of *source*, or its LLC if *hit*; if *copy*, into its HBM too.
+    def issue(self, now: float, transfer: int, row: int) -> float:
+        """Start *transfer* at *now*, s, over the resources of *row* in the table.
 
-        The event occurs when the last byte arrives; its value is that time.
+        Returns
+        -------
+        float
+            Its end, s, if nothing that is issued later can change it; else infinite.
         """
         ...
 
-    def carried(self) -> Traffic:
-        """Return the traffic so far."""
+    def next_time(self, horizon: float) -> float:
+        """Return when to call `advance` next, s; infinite if nothing is in flight. Nothing is issued before *horizon*.
+
+        The network may thus work up to *horizon*, or up to the next end of a transfer.
+        """
+        ...
+
+    def advance(self, now: float) -> Sequence[tuple[int, float]]:
+        """Advance to *now*; return the transfers that ended whose end `issue` did not return, and when, s."""
+        ...
+
+    def accounts(self) -> Accounts:
+        """Return what each resource has carried so far."""
         ...
 
 
 class NetworkModel(Protocol):
-    """The part of a network that depends only on the wafer; built once."""
+    """The part of a network that depends only on its resources; built once.
 
-    def start(self, env: simpy.Environment) -> Network:
-        """Return a running network on the clock *env*."""
-        ...
-
-
-class NetworkSpec(Protocol):
-    """The network part of a configuration: its kind, and its parameters."""
-
-    def model(self, wafer: Wafer) -> NetworkModel:
-        """Return the network of *wafer*."""
-        ...
-
-
-@dataclass(frozen=True, kw_only=True)
-class FluidSpec:
-    """Reads in flight share HBM ports and links max-min fairly."""
-
-    __pydantic_config__ = CHECKED
-
-    def model(self, wafer: Wafer) -> NetworkModel:
-        """Return the network of *wafer*."""
-        return FluidModel(wafer)
-
-
-@dataclass(frozen=True, kw_only=True)
-class PacketSpec:
-    """Chunks queue first come, first served at each resource; each read has a window of chunks in flight."""
-
-    __pydantic_config__ = CHECKED
-
-    chunk: Bytes = 64.0 * 2**10
-    window: Annotated[int, Ge(1), Le(10**6)] = 32
-
-    def model(self, wafer: Wafer) -> NetworkModel:
-        """Return the network of *wafer*."""
-        return PacketModel(wafer, self.chunk, self.window)
-
-
-@dataclass(frozen=True, kw_only=True)
-class CircuitSpec:
-    """A read holds its whole route; with half duplex, both directions of its links.
-
-    A read achieves the shares *hbm_share* and *link_share* of the bandwidth of HBM and links.
+    Attributes
+    ----------
+    in_turns
+        Whether dies that act at one instant issue reads in the order of their indices. If not, they do so in the order
+        of the events by which they act, except where the contents of an LLC depend on it.
     """
 
-    __pydantic_config__ = CHECKED
+    in_turns: bool
 
-    duplex: Literal["full", "half"] = "full"
-    hbm_share: Annotated[float, Gt(0), Le(1)] = 1.0
-    link_share: Annotated[float, Gt(0), Le(1)] = 1.0
+    def start(self, table: TransferTable, nbytes: FloatArray, idle: float) -> Network:
+        """Return an idle network at time 0 for transfers of *nbytes*, [transfers], each issued at most once.
 
-    def model(self, wafer: Wafer) -> NetworkModel:
-        """Return the network of *wafer*."""
-        return CircuitModel(wafer, self.duplex, self.hbm_share, self.link_share)
-
-
-NETWORKS: dict[str, type[NetworkSpec]] = {"fluid": FluidSpec, "packet": PacketSpec, "circuit": CircuitSpec}
+        *idle* is an upper bound of the seconds in which nothing is in flight before the last transfer is issued.
+        """
+        ...

@@ -1,71 +1,55 @@
-"""The circuit network in a run: a read holds the source's HBM and its whole route for its duration.
+"""The circuit network: a transfer holds all resources of its row, except those of requests, for its whole duration.
 
-A read takes its start latency plus its bytes over the rate of the slowest resource it holds. It achieves a share of
-each resource's bandwidth. Reads are served in the order of issue; none overtakes another on any resource, even one that
-is idle meanwhile. With half duplex, both directions of a link are one resource. Requests hold no resource.
+A transfer takes its latency plus its bytes over the rate of the slowest resource that it holds. It achieves a share of
+each resource's bandwidth. Transfers are served in the order of issue; none overtakes another on any resource, even one
+that is idle meanwhile (no backfill). With half duplex, both directions of a link are one resource.
 """
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any
 
+import numba
 import numpy as np
-import simpy
+import numpy.typing as npt
 
-from wss.engine.network.resources import ReadResources
-from wss.hardware.wafer import Wafer
-from wss.records import FloatArray, IntArray, Traffic
-
-
-class CircuitModel:
-    """The circuit network of a wafer, before it runs."""
-
-    def __init__(
-        self, wafer: Wafer, duplex: Literal["full", "half"], hbm_share: float = 1.0, link_share: float = 1.0
-    ) -> None:
-        self.paths = ReadResources(wafer)
-        dies = wafer.num_dies
-        self.achieved: FloatArray = self.paths.capacity.copy()
-        self.achieved[:dies] *= hbm_share
-        self.achieved[dies:-dies] *= link_share
-        self.is_link = np.zeros(len(self.achieved), np.bool_)
-        self.is_link[dies:-dies] = True
-        self.shared: IntArray = np.arange(len(self.paths.capacity))
-        if duplex == "half":
-            number = {tuple(link): wafer.num_dies + i for i, link in enumerate(wafer.links.tolist())}
-            for (a, b), resource in number.items():
-                self.shared[resource] = min(resource, number[b, a])
-
-    def start(self, env: simpy.Environment) -> Circuits:
-        """Return a running network on the clock *env*."""
-        return Circuits(env, self)
+from wss.engine.network.resources import Resources
+from wss.engine.specs import CircuitSpec
 
 
-class Circuits:
-    """The running circuit network."""
+def prepare_circuits(records: npt.NDArray[Any], resources: Resources, spec: CircuitSpec) -> None:
+    """Write to the `RESOURCE` records of *resources* what a transfer achieves of each, and which is held for it."""
+    dies = resources.num_dies
+    shares = np.where(resources.is_link, spec.link_share, 1.0)
+    shares[:dies] = spec.hbm_share
+    held = np.arange(len(shares))
+    if spec.duplex == "half":
+        number = {tuple(link): dies + i for i, link in enumerate(resources.links.tolist())}
+        for (a, b), resource in number.items():
+            held[resource] = min(resource, number[b, a])
+    records["held"], records["achieved"] = held, resources.capacity * shares
 
-    def __init__(self, env: simpy.Environment, model: CircuitModel) -> None:
-        self._env, self._paths, self._shared = env, model.paths, model.shared
-        self._achieved, self._is_link = model.achieved, model.is_link
-        self._free = np.zeros(len(model.paths.capacity))
-        self._busy = np.zeros(len(model.paths.capacity))
-        self._moved = np.zeros(model.paths.num_accounts)
 
-    def read(self, source: int, die: int, nbytes: float, copy: bool, hit: bool = False) -> simpy.Event:
-        """Transfer *nbytes* from HBM or LLC of *source* to *die*; the event's value is when the last byte arrives."""
-        row = self._paths.row(source, die, copy, hit)
-        resources, weights, lengths, accounts = self._paths.tables
-        used = slice(0, int(lengths[row]))
-        self._moved[accounts[row, used]] += weights[row, used] * nbytes
-        is_request = (accounts[row, used] >= len(self._busy)) & self._is_link[resources[row, used]]
-        held = resources[row, used][~is_request]
-        takes = float(self._paths.latency[int(hit), source, die]) + nbytes / float(self._achieved[held].min())
-        servers = self._shared[held]
-        end = max(self._env.now, float(self._free[servers].max())) + takes
-        self._free[servers] = end
-        self._busy[held] += takes
-        return self._env.timeout(end - self._env.now, end)
-
-    def carried(self) -> Traffic:
-        """Return the traffic so far; a link is busy while it is held."""
-        return self._paths.carried(self._moved, self._busy)
+@numba.njit(cache=True, nogil=True)
+def issue_circuit(network, now, index):  # type: ignore[no-untyped-def]
+    """Hold the resources of a transfer as soon as all are free, for its duration, and return its end, s."""
+    stages, rows, resources, transfer = network.stages, network.rows, network.resources, network.transfers[index]
+    row, nbytes = transfer.row, transfer.nbytes
+    begin, slowest = now, np.inf
+    for k in range(rows[row].length):
+        stage = stages[row, k]
+        resource = resources[stage.resource]
+        if stage.second:
+            resource.also_moved += stage.share * nbytes
+        else:
+            resource.moved += stage.share * nbytes
+        if not stage.request:
+            begin, slowest = max(begin, resources[resource.held].free), min(slowest, resource.achieved)
+    takes = rows[row].latency + nbytes / slowest
+    for k in range(rows[row].length):
+        if not stages[row, k].request:
+            resource = resources[stages[row, k].resource]
+            resources[resource.held].free = begin + takes
+            resource.busy += takes
+    transfer.finish = begin + takes
+    return begin + takes

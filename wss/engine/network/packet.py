@@ -1,216 +1,188 @@
-"""The packet network in a run: every read is cut into chunks that queue first come, first served at each resource.
+"""The packet network: transfers are cut into chunks that queue first come, first served at each resource.
 
-A chunk passes these stages. For a remote read: a request packet of request/granule of its bytes over each link to the
-source. Then LLC miss and HBM latency. The source's HBM, busy for bytes / bandwidth. Each link to the die, busy for
-bytes / bandwidth; the chunk arrives a hop latency later. If the weights are kept: the die's own HBM. At most *window*
-chunks of a read are in flight.
+A chunk passes the stages of its transfer's row. At each it keeps the resource busy for its bytes / bandwidth, and
+reaches the next stage, whole, after the latency between them. At most a window of chunks of a transfer is in flight.
+Then the next chunk starts when one has arrived. A transfer of no bytes is one empty chunk. Router buffers and their
+credits are not modelled.
 
-The queues are in compiled code (`advance`). It runs up to the next event of the SimPy clock, or to the end of a read.
+Ties are part of the model. Times are compared as whole ticks, so rounding does not decide ties. At one instant, new
+transfers come first; those that start together alternate, one chunk each, in the order of issue. Other events follow in
+scheduling order; the service of a chunk schedules its arrival first, then its own end. This is ASTRA-sim's order.
 """
 
 from __future__ import annotations
 
-from typing import cast
-
 import numba
 import numpy as np
-import simpy
-from simpy.events import EventPriority
 
-from wss.engine.network.fluid import LAST
-from wss.engine.network.resources import ReadStages
-from wss.hardware.wafer import Wafer
-from wss.records import FloatArray, IntArray, Traffic
+from wss.engine.heap import build_heap, pop, push, push_as
+from wss.engine.network.state import CHUNK, NetworkState
+from wss.engine.specs import PacketSpec
 
-BEHIND_TURNS = EventPriority(4)  # for instants at which dies still have to advance
+_EARLY = -(1 << 62)  # serial numbers of starts, which come before all other events of an instant
 
 
-@numba.njit(cache=True, nogil=True)
-def _before(keys, serials, i, j):  # type: ignore[no-untyped-def]
-    return keys[i] < keys[j] or (keys[i] == keys[j] and serials[i] < serials[j])
+def prepare_packets(state: NetworkState, spec: PacketSpec, idle: float) -> NetworkState:
+    """Return *state* with chunks; *idle* bounds the seconds in which nothing is in flight.
 
-
-@numba.njit(cache=True, nogil=True)
-def _swap(keys, serials, load, i, j):  # type: ignore[no-untyped-def]
-    keys[i], keys[j] = keys[j], keys[i]
-    serials[i], serials[j] = serials[j], serials[i]
-    for k in range(load.shape[1]):
-        load[i, k], load[j, k] = load[j, k], load[i, k]
-
-
-@numba.njit(cache=True, nogil=True)
-def push(size, keys, serials, load, time, serial, read, chunk, stage):  # type: ignore[no-untyped-def]
-    """Push an event onto the binary heap, ordered by (time, serial); *size* [1] is the number of events it holds."""
-    i = size[0]
-    size[0] += 1
-    keys[i], serials[i] = time, serial
-    load[i, 0], load[i, 1], load[i, 2] = read, chunk, stage
-    while i > 0 and _before(keys, serials, i, (i - 1) // 2):
-        _swap(keys, serials, load, i, (i - 1) // 2)
-        i = (i - 1) // 2
-
-
-@numba.njit(cache=True, nogil=True)
-def pop(size, keys, serials, load):  # type: ignore[no-untyped-def]
-    """Move the earliest event of the heap to the index after its end, and return that index."""
-    size[0] -= 1
-    last = size[0]
-    _swap(keys, serials, load, 0, last)
-    i = 0
-    while True:
-        least = i
-        for child in (2 * i + 1, 2 * i + 2):
-            if child < last and _before(keys, serials, child, least):
-                least = child
-        if least == i:
-            return last
-        _swap(keys, serials, load, i, least)
-        i = least
-
-
-@numba.njit(cache=True, nogil=True)
-def advance(limit, heap, reads, stages, servers, chunk_bytes, window):  # type: ignore[no-untyped-def]
-    """Serve chunks up to the time *limit*, or to the end of a read, whichever is first.
-
-    Parameters
-    ----------
-    limit
-        s; events at the limit itself are served too.
-    heap
-        size [1], times, serials [capacity] and (read, chunk, stage) [capacity, 3] of the chunks in flight, and the
-        last serial used [1].
-    reads
-        Row of the stages, bytes, chunks, chunks sent, chunks delivered of each read, [reads] each.
-    stages
-        As `ReadStages.tables`.
-    servers
-        B/s, free-at time and busy seconds of each resource [resources], and bytes of each account [accounts].
-    chunk_bytes, window
-        Bytes of a chunk; chunks in flight per read.
-
-    Returns
-    -------
-    tuple
-        The read that ended, or -1, and the time.
+    A tick is a femtosecond, or longer where all transfers one after another take more than 0.1 s. Each transfer has as
+    many chunk records as chunks may be in flight; chunk n has record n modulo that number.
     """
-    size, keys, serials, load, serial = heap
-    row, nbytes, chunks, sent, delivered = reads
-    resources, shares, accounts, after, lengths, first = stages
-    capacity, free, busy, moved = servers
-    while size[0] > 0 and keys[0] <= limit:
-        event = pop(size, keys, serials, load)
-        now = keys[event]
-        read, chunk, stage = load[event, 0], load[event, 1], load[event, 2]
-        r = row[read]
-        if stage == lengths[r]:
-            delivered[read] += 1
-            if sent[read] < chunks[read]:
-                serial[0] += 1
-                push(size, keys, serials, load, now + first[r], serial[0], read, sent[read], 0)
-                sent[read] += 1
-            if delivered[read] == chunks[read]:
-                return read, now
-            continue
-        amount = min(chunk_bytes, nbytes[read] - chunk * chunk_bytes) * shares[r, stage]
-        server = resources[r, stage]
-        takes = amount / capacity[server]
-        free[server] = max(now, free[server]) + takes
-        busy[server] += takes
-        moved[accounts[r, stage]] += amount
-        serial[0] += 1
-        push(size, keys, serials, load, free[server] + after[r, stage], serial[0], read, chunk, stage + 1)
-    return -1, limit
+    transfers, nbytes, capacity = state.transfers, state.transfers["nbytes"], state.resources["capacity"]
+    chunks = np.maximum(1, np.ceil(nbytes / spec.chunk).astype(np.int64))
+    slots = np.minimum(chunks, spec.window)
+    transfers["chunks"], transfers["slots"], transfers["first_slot"] = chunks, slots, np.cumsum(slots) - slots
+    used = np.arange(state.stages.shape[1]) < state.rows["length"][:, None]
+    stages = state.stages
+    per_byte = np.where(used, stages["share"] / capacity[stages["resource"]], 0.0).sum(axis=1).max(initial=0.0)
+    longest = max(idle + nbytes.sum() * per_byte + len(nbytes) * state.rows["latency"].max(initial=0.0), 1e-9)
+    return state._replace(
+        events=build_heap(int(slots.sum()) + len(capacity)),
+        chunks=np.zeros(int(slots.sum()), CHUNK),
+        clock=np.array([min(1e15, 1e14 / longest), spec.chunk]),
+    )
 
 
-class PacketModel:
-    """The packet network of a wafer, before it runs."""
-
-    def __init__(self, wafer: Wafer, chunk: float, window: int) -> None:
-        self.stages = ReadStages(wafer)
-        self.chunk, self.window = chunk, window
-
-    def start(self, env: simpy.Environment) -> Packets:
-        """Return a running network on the clock *env*."""
-        return Packets(env, self)
+@numba.njit(cache=True, nogil=True)
+def issue_packets(network, now, index):  # type: ignore[no-untyped-def]
+    """Start a transfer at *now*; when it ends depends on those issued later, so the result is infinite."""
+    network.transfers[index].since = now
+    network.waiting[network.count[1]] = index
+    network.count[1] += 1
+    return np.inf
 
 
-class Packets:
-    """The running packet network. Router buffers and their credits are not modelled."""
-
-    def __init__(self, env: simpy.Environment, model: PacketModel) -> None:
-        self._env, self._model = env, model
-        self._done: list[simpy.Event] = []
-        resources = len(model.stages.capacity)
-        self._servers = (model.stages.capacity, np.zeros(resources), np.zeros(resources), np.zeros(2 * resources))
-        self._row, self._chunks, self._sent, self._delivered = (np.zeros(64, np.int64) for _ in range(4))
-        self._bytes: FloatArray = np.zeros(64)
-        self._size, self._serial = np.zeros(1, np.int64), np.zeros(1, np.int64)
-        self._times: FloatArray = np.zeros(256)
-        self._serials: IntArray = np.zeros(256, np.int64)
-        self._load: IntArray = np.zeros((256, 3), np.int64)
-        self._pumping = False
-
-    def read(self, source: int, die: int, nbytes: float, copy: bool, hit: bool = False) -> simpy.Event:
-        """Transfer *nbytes* from HBM or LLC of *source* to *die*; the event's value is when the last byte arrives."""
-        read = len(self._done)
-        if read == len(self._bytes):
-            self._bytes = _doubled(self._bytes)
-            self._row, self._chunks, self._sent, self._delivered = map(
-                _doubled, (self._row, self._chunks, self._sent, self._delivered)
-            )
-        self._done.append(self._env.event())
-        row = self._model.stages.row(source, die, copy, hit)
-        chunks = max(1, int(np.ceil(nbytes / self._model.chunk)))
-        self._row[read], self._bytes[read], self._chunks[read] = row, nbytes, chunks
-        self._sent[read] = min(self._model.window, chunks)
-        while self._size[0] + self._sent[read] + 1 > len(self._times):
-            self._times, self._serials, self._load = map(_doubled, (self._times, self._serials, self._load))
-        starts = self._env.now + self._model.stages.tables[5][row]
-        for chunk in range(self._sent[read]):
-            self._serial[0] += 1
-            push(self._size, self._times, self._serials, self._load, starts, self._serial[0], read, chunk, 0)
-        self._pump_at(self._env.now)
-        return self._done[read]
-
-    def carried(self) -> Traffic:
-        """Return the traffic so far."""
-        return self._model.stages.carried(self._servers[3], self._servers[2])
-
-    def _pump_at(self, time: float, priority: EventPriority = LAST) -> None:
-        if not self._pumping:
-            self._pumping = True
-            event = self._env.event()
-            event._ok, event._value = True, None
-            event.callbacks.append(self._pump)
-            self._env.schedule(event, priority=priority, delay=time - self._env.now)
-
-    def _pump(self, _: simpy.Event) -> None:
-        """Advance the packet queues up to the next SimPy event."""
-        self._pumping = False
-        limit = self._env.peek()
-        read, time = advance(
-            limit,
-            (self._size, self._times, self._serials, self._load, self._serial),
-            (self._row, self._bytes, self._chunks, self._sent, self._delivered),
-            self._model.stages.tables,
-            self._servers,
-            self._model.chunk,
-            self._model.window,
-        )
-        if read >= 0:
-            self._pumping = True  # until the read's event has been triggered
-            told = self._env.timeout(max(0.0, time - self._env.now), (read, time))
-            told.callbacks.append(self._tell)
-        elif self._size[0] > 0:
-            self._pump_at(limit, LAST if limit > self._env.now else BEHIND_TURNS)
-
-    def _tell(self, told: simpy.Event) -> None:
-        read, time = cast("tuple[int, float]", told.value)
-        self._done[read].succeed(time)
-        self._pumping = False
-        self._pump_at(self._env.now)
+@numba.njit(cache=True, nogil=True)
+def next_packets(network, horizon):  # type: ignore[no-untyped-def]
+    """Serve chunks before *horizon*, up to the next end of a transfer; return its time, or *horizon* if none ends."""
+    _start(network)
+    slot = _serve(network, horizon, np.rint(horizon * network.clock[0]), network.work[:0])
+    if slot >= 0:
+        return network.chunks[slot].time
+    return horizon if network.events.count[0] > 0 else np.inf
 
 
-def _doubled(array: np.ndarray) -> np.ndarray:
-    """Return *array* extended by as many zeros."""
-    return np.concatenate([array, np.zeros_like(array)])
+@numba.njit(cache=True, nogil=True)
+def advance_packets(network, now, ended):  # type: ignore[no-untyped-def]
+    """Serve chunks up to *now*, write the transfers that ended to *ended* [transfers], and return their number."""
+    _start(network)
+    return _serve(network, now, np.rint(now * network.clock[0]) + 1.0, ended)
+
+
+@numba.njit(cache=True, nogil=True)
+def _start(network):  # type: ignore[no-untyped-def]
+    """Start the transfers that were issued at this instant: they alternate, one chunk each."""
+    transfers, chunks, count, num = network.transfers, network.chunks, network.count, network.count[1]
+    turn, some = 0, num > 0
+    while some:
+        some = False
+        for i in range(num):
+            index = network.waiting[i]
+            transfer = transfers[index]
+            if turn < transfer.slots:
+                slot = _send(transfer, index, chunks)
+                time = transfer.since + network.rows[transfer.row].before
+                chunks[slot].time = time
+                push_as(network.events, np.rint(time * network.clock[0]), _EARLY + count[2], slot)
+                count[2] += 1
+                some = True
+        turn += 1
+    count[1] = 0
+
+
+@numba.njit(cache=True, nogil=True)
+def _send(transfer, index, chunks):  # type: ignore[no-untyped-def]
+    """Take the next chunk of *transfer*, and return its record's index."""
+    slot = transfer.first_slot + transfer.sent % transfer.slots
+    chunk = chunks[slot]
+    chunk.transfer, chunk.number, chunk.stage = index, transfer.sent, 0
+    transfer.sent += 1
+    return slot
+
+
+@numba.njit(cache=True, nogil=True)
+def _serve(network, now, limit, ended):  # type: ignore[no-untyped-def]
+    """Serve the events of ticks below *limit*.
+
+    The transfers that end are written to *ended*, [transfers], and their number is returned; none ends after *now*,
+    whose tick is the last one. If it is empty, the events are served until a transfer ends; then its last chunk is
+    returned, -1 if none ends.
+    """
+    heap, stages, chunks, resources = network.events, network.stages, network.chunks, network.resources
+    ticks, num_ended = network.clock[0], 0
+    while heap.count[0] > 0 and heap.events[0].key < limit:
+        tick, serial, slot = heap.events[0].key, heap.events[0].serial, heap.events[0].value
+        if slot >= 0:  # a chunk reaches a stage, or its die
+            index = chunks[slot].transfer
+            transfer = network.transfers[index]
+            if chunks[slot].stage == network.rows[transfer.row].length:
+                last = transfer.arrived == transfer.chunks - 1
+                if last and ended.size == 0:
+                    return slot
+                transfer.arrived += 1
+                arrival = chunks[slot].time
+                pop(heap)
+                if last:
+                    transfer.finish = min(arrival, now)
+                    ended[num_ended] = index
+                    num_ended += 1
+                if transfer.sent == transfer.chunks:
+                    continue
+                slot = _send(transfer, index, chunks)
+                chunks[slot].time = arrival + network.rows[transfer.row].before
+                if network.rows[transfer.row].before > 0.0:
+                    push(heap, np.rint(chunks[slot].time * ticks), slot)
+                    continue
+            else:
+                pop(heap)
+            number = stages[transfer.row, chunks[slot].stage].resource
+            if _queue(heap, resources[number], number, chunks, slot, tick, serial):
+                continue
+        else:  # a service ends, and the next chunk's begins
+            pop(heap)
+            number = -1 - slot
+            slot = resources[number].head
+            resources[number].head = chunks[slot].behind
+            chunks[slot].time = max(resources[number].free, chunks[slot].time)
+        transfer = network.transfers[chunks[slot].transfer]
+        _begin(heap, resources[number], number, chunks[slot], slot, transfer, stages, network.clock)
+    return num_ended if ended.size > 0 else -1
+
+
+@numba.njit(cache=True, nogil=True)
+def _queue(heap, resource, number, chunks, slot, tick, serial):  # type: ignore[no-untyped-def]
+    """Whether the chunk *slot* waits at the *resource*; if so it joins the queue.
+
+    The event of the end of a service is on the heap only if a chunk waits for it. It has its place in the order of
+    events from the beginning of the service.
+    """
+    if resource.head < 0:
+        if resource.end_tick < tick or (resource.end_tick == tick and resource.end_serial < serial):
+            return False
+        resource.head = slot
+        push_as(heap, resource.end_tick, resource.end_serial, -1 - number)
+    else:
+        chunks[resource.tail].behind = slot
+    resource.tail, chunks[slot].behind = slot, -1
+    return True
+
+
+@numba.njit(cache=True, nogil=True)
+def _begin(heap, resource, number, chunk, slot, transfer, stages, clock):  # type: ignore[no-untyped-def]
+    """Begin the service of *chunk* at *resource*, at the time of the chunk."""
+    stage = stages[transfer.row, chunk.stage]
+    amount = min(clock[1], transfer.nbytes - chunk.number * clock[1]) * stage.share
+    takes = amount / resource.capacity
+    resource.free = max(chunk.time, resource.free) + takes
+    resource.busy += takes
+    if stage.second:
+        resource.also_moved += amount
+    else:
+        resource.moved += amount
+    chunk.time = resource.free + stage.after
+    chunk.stage += 1
+    push(heap, np.rint(chunk.time * clock[0]), slot)
+    resource.end_tick, resource.end_serial = np.rint(resource.free * clock[0]), heap.count[1]
+    heap.count[1] += 1
+    if resource.head >= 0:
+        push_as(heap, resource.end_tick, resource.end_serial, -1 - number)

@@ -1,54 +1,154 @@
-"""The resources a read uses, how much of each, and the accounts to which its bytes are booked.
+"""The resources of a wafer, and the tables of which transfer uses which of them, in which order.
 
-Resources are indexed: HBM of die 0, 1, ..., then link 0, 1, ..., then LLC of die 0, 1, ... Each has two accounts: for
-an HBM, bytes read and bytes written; for a link, data and requests; for an LLC, bytes read and an unused one.
+Resources are indexed: HBM of die 0, 1, ..., then link 0, 1, ..., then LLC of die 0, 1, ... Each has two accounts, for
+the bytes that it carries: for an HBM, bytes read and bytes written; for a link, data and requests; for an LLC, bytes
+read and an unused one.
 """
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
 import numpy as np
+import numpy.typing as npt
 
 from wss.hardware.wafer import Wafer
-from wss.records import FloatArray, IntArray, Plan, Traffic
+from wss.records import BoolArray, FloatArray, IntArray, Plan, Traffic
+
+# A stage of a transfer: the resource that it uses, bytes per byte of the transfer, whether they go to the second
+# account, whether they are requests, for which a circuit holds nothing, and seconds from its end until the next stage.
+STAGE = np.dtype(
+    [
+        ("resource", np.int64),
+        ("share", np.float64),
+        ("second", np.bool_),
+        ("request", np.bool_),
+        ("after", np.float64),
+    ],
+    align=True,
+)
+# A row of a table: the number of its stages, seconds before the first, and all seconds in which no resource is used.
+ROW = np.dtype([("length", np.int64), ("before", np.float64), ("latency", np.float64)])
 
 
-class ReadResources:
-    """The resources of every read used so far, one row per kind of read.
+class Accounts(NamedTuple):
+    """What each resource has carried, [resources] each: bytes of its first and of its second account, busy seconds."""
+
+    moved: FloatArray
+    also_moved: FloatArray
+    busy: FloatArray
+
+
+@dataclass(frozen=True, eq=False)
+class Resources:
+    """What transfers share.
 
     Attributes
     ----------
     capacity
         B/s of each resource, [resources].
-    latency
-        Seconds from the issue of a read until it joins the network: from HBM and from LLC, [2, source, die].
+    num_dies
+        Number of dies with an HBM and an LLC; 0 if only links are modelled.
+    links
+        Source and target of each link, [links, 2].
+    """
+
+    capacity: FloatArray
+    num_dies: int
+    links: IntArray
+
+    @classmethod
+    def from_wafer(cls, wafer: Wafer) -> Resources:
+        """Return the resources of *wafer*."""
+        dies, die = wafer.num_dies, wafer.spec.die
+        memories = np.full(dies, die.hbm.bandwidth), wafer.link_bandwidth, np.full(dies, die.llc.bandwidth)
+        return cls(np.concatenate(memories), dies, wafer.links)
+
+    @property
+    def is_link(self) -> BoolArray:
+        """Which resources are links, [resources]."""
+        is_link = np.zeros(len(self.capacity), np.bool_)
+        is_link[self.num_dies : self.num_dies + len(self.links)] = True
+        return is_link
+
+    def traffic(self, accounts: Accounts) -> Traffic:
+        """Return the bytes and busy seconds of all resources by kind."""
+        dies, ends = self.num_dies, self.num_dies + len(self.links)
+        return Traffic(
+            hbm_read=accounts.moved[:dies],
+            hbm_written=accounts.also_moved[:dies],
+            llc_read=accounts.moved[ends:],
+            link_data=accounts.moved[dies:ends],
+            link_request=accounts.also_moved[dies:ends],
+            link_busy=accounts.busy[dies:ends],
+        )
+
+
+class TransferTable(NamedTuple):
+    """The stages that a transfer passes in order, one row per kind of transfer.
+
+    Attributes
+    ----------
+    stages
+        `STAGE` records, [rows, longest].
+    rows
+        `ROW` records, [rows].
+    """
+
+    stages: npt.NDArray[Any]
+    rows: npt.NDArray[Any]
+
+
+def build_table(rows: int, longest: int) -> TransferTable:
+    """Return a table of zeros."""
+    return TransferTable(np.zeros((rows, longest), STAGE), np.zeros(rows, ROW))
+
+
+def link_table(resources: Resources, paths: IntArray, latency: FloatArray, link_latency: FloatArray) -> TransferTable:
+    """Return the table of transfers over links alone, one row each.
+
+    Parameters
+    ----------
+    resources
+        The resources of the network.
+    paths
+        Links of each transfer, first link first, padded with -1, [transfers, longest].
+    latency, link_latency
+        Seconds over all links of each transfer, [transfers]; seconds over each link, [links].
+    """
+    used = paths >= 0
+    table = build_table(len(paths), max(1, paths.shape[1]))
+    stages = table.stages[:, : paths.shape[1]]
+    stages["resource"], stages["share"] = np.where(used, resources.num_dies + paths, 0), used
+    stages["after"] = np.where(used, link_latency[paths], 0.0) if len(link_latency) else 0.0
+    table.rows["length"], table.rows["latency"] = used.sum(axis=1), latency
+    return table
+
+
+class ReadTable:
+    """The table of all reads of weights on a wafer; a row is filled when a read first uses it.
+
+    A read of n bytes takes, in this order: the links to its source, for n times request/granule bytes of requests; the
+    HBM of the source, or its LLC; the links from there, and, if it is kept as a copy, the HBM of its own die.
     """
 
     def __init__(self, wafer: Wafer) -> None:
         hbm, llc = wafer.spec.die.hbm, wafer.spec.die.llc
+        self.resources = Resources.from_wafer(wafer)
         self._wafer = wafer
         one_way = np.where(wafer.routes >= 0, wafer.link_latency[wafer.routes], 0.0).sum(axis=2)
-        self.latency: FloatArray = np.stack([llc.miss + hbm.latency + one_way, llc.hit + one_way]) + one_way.T
+        self._access = llc.miss + hbm.latency, llc.hit
+        self._latency = np.stack([llc.miss + hbm.latency + one_way, llc.hit + one_way]) + one_way.T
         dies = wafer.num_dies
-        self.capacity: FloatArray = np.concatenate(
-            [np.full(dies, hbm.bandwidth), wafer.link_bandwidth, np.full(dies, llc.bandwidth)]
-        )
-        longest = 2 + 2 * wafer.routes.shape[2]
         self._num_rows = 0
         self._rows: IntArray = np.full((2, 2, dies, dies), -1, np.int64)  # [hit, copy, source, die]
-        self._resources: IntArray = np.zeros((64, longest), np.int64)
-        self._weights: FloatArray = np.zeros((64, longest))
-        self._accounts: IntArray = np.zeros((64, longest), np.int64)
-        self._lengths: IntArray = np.zeros(64, np.int64)
+        self._table = build_table(64, 2 + 2 * wafer.routes.shape[2])
 
     @property
-    def num_accounts(self) -> int:
-        """Number of accounts: two per resource."""
-        return 2 * len(self.capacity)
-
-    @property
-    def tables(self) -> tuple[IntArray, FloatArray, IntArray, IntArray]:
-        """Resources, weights, lengths and accounts of the rows; valid until the next call of `row`."""
-        return self._resources, self._weights, self._lengths, self._accounts
+    def table(self) -> TransferTable:
+        """The table; valid until the next call of `row`."""
+        return self._table
 
     def row(self, source: int, die: int, copy: bool, hit: bool) -> int:
         """Return the row of a read from *source*, from its LLC if *hit*, to *die*, into the die's HBM if *copy*."""
@@ -57,6 +157,8 @@ class ReadResources:
             row = self._num_rows
             self._rows[int(hit), int(copy), source, die] = row
             self._num_rows += 1
+            if row == len(self._table.rows):
+                self._table = TransferTable(*(np.concatenate([each, np.zeros_like(each)]) for each in self._table))
             self._fill(row, source, die, copy, hit)
         return row
 
@@ -67,117 +169,31 @@ class ReadResources:
             rows[task] = self.row(int(plan.source[task]), int(plan.die[task]), bool(plan.copy[task]), hit)
         return rows
 
-    def carried(self, moved: FloatArray, busy: FloatArray) -> Traffic:
-        """Split the accounts *moved* [accounts] and *busy* [resources] by kind; the arrays are copied."""
-        dies, resources = self._wafer.num_dies, len(self.capacity)
-        first, second = moved[:resources], moved[resources:]
-        return Traffic(
-            hbm_read=first[:dies].copy(),
-            hbm_written=second[:dies].copy(),
-            llc_read=first[-dies:].copy(),
-            link_data=first[dies:-dies].copy(),
-            link_request=second[dies:-dies].copy(),
-            link_busy=busy[dies:-dies].copy(),
-        )
-
-    def server(self, source: int, hit: bool) -> int:
-        """Return the resource that serves a read from *source*: its HBM, or its LLC if *hit*."""
-        return len(self.capacity) - self._wafer.num_dies + source if hit else source
-
     def _fill(self, row: int, source: int, die: int, copy: bool, hit: bool) -> None:
-        if row == len(self._lengths):
-            self._resources, self._weights, self._accounts, self._lengths = (
-                np.concatenate([table, np.zeros_like(table)])
-                for table in (self._resources, self._weights, self._accounts, self._lengths)
-            )
-        dies, resources = self._wafer.num_dies, len(self.capacity)
-        there, back = (
-            dies + route[route >= 0] for route in (self._wafer.routes[source, die], self._wafer.routes[die, source])
-        )
-        server = self.server(source, hit)
-        uses = [(server, 1.0, server)]
-        uses += [(link, 1.0, link) for link in there]
-        shares = self._wafer.link_request[back - dies].tolist()
-        uses += [(link, share, resources + link) for link, share in zip(back, shares, strict=True) if share > 0]
-        if copy:
-            uses.append((die, 1.0, resources + die))
-        for k, (resource, weight, account) in enumerate(uses):
-            self._resources[row, k], self._weights[row, k], self._accounts[row, k] = resource, weight, account
-        self._lengths[row] = len(uses)
+        stages, before = self._stages(source, die, copy, hit)
+        self._table.stages[row, : len(stages)] = stages
+        self._table.rows[row] = (len(stages), before, self._latency[int(hit), source, die])
 
-
-class ReadStages:
-    """The servers that a chunk passes in order, one row per kind of read used so far.
-
-    Attributes
-    ----------
-    capacity
-        B/s of each resource, indexed as in `ReadResources`, [resources].
-    """
-
-    def __init__(self, wafer: Wafer) -> None:
-        self._paths = ReadResources(wafer)
-        self._wafer = wafer
-        self.capacity = self._paths.capacity
-        longest = 2 + 2 * wafer.routes.shape[2]
-        self._rows: dict[tuple[int, int, bool, bool], int] = {}
-        self._resources, self._accounts = np.zeros((64, longest), np.int64), np.zeros((64, longest), np.int64)
-        self._shares, self._after = np.zeros((64, longest)), np.zeros((64, longest))
-        self._lengths, self._first = np.zeros(64, np.int64), np.zeros(64)
-
-    @property
-    def tables(self) -> tuple[IntArray, FloatArray, IntArray, FloatArray, IntArray, FloatArray]:
-        """Resources, shares of a chunk, accounts, latencies after each stage; stages, latency before the first."""
-        return self._resources, self._shares, self._accounts, self._after, self._lengths, self._first
-
-    def row(self, source: int, die: int, copy: bool, hit: bool) -> int:
-        """Return the row of a read from *source*, from its LLC if *hit*, to *die*, into the die's HBM if *copy*."""
-        key = (source, die, copy, hit)
-        row = self._rows.get(key)
-        if row is None:
-            row = self._rows[key] = len(self._rows)
-            if row == len(self._lengths):
-                self._grow()
-            self._fill(row, *key)
-        return row
-
-    def carried(self, moved: FloatArray, busy: FloatArray) -> Traffic:
-        """Split accounts and busy times by kind, as `ReadResources.carried` does."""
-        return self._paths.carried(moved, busy)
-
-    def _grow(self) -> None:
-        for name in ("_resources", "_shares", "_accounts", "_after", "_lengths", "_first"):
-            table = getattr(self, name)
-            setattr(self, name, np.concatenate([table, np.zeros_like(table)]))
-
-    def _fill(self, row: int, source: int, die: int, copy: bool, hit: bool) -> None:
-        wafer, resources = self._wafer, len(self.capacity)
-        llc = wafer.spec.die.llc
-        access = llc.hit if hit else llc.miss + wafer.spec.die.hbm.latency
-        there, back = (
-            [int(link) for link in route if link >= 0]
-            for route in (wafer.routes[source, die], wafer.routes[die, source])
-        )
-        # (resource, share of the bytes, account, latency after)
-        stages: list[tuple[int, float, int, float]] = []
-        before = 0.0
-        for link in back:
-            at, share = wafer.num_dies + link, float(wafer.link_request[link])
+    def _stages(self, source: int, die: int, copy: bool, hit: bool) -> tuple[list[Any], float]:
+        """Return the stages of a read, and the seconds before the first one."""
+        wafer, data, stages = self._wafer, (False, False), list[Any]()
+        before, access = 0.0, self._access[int(hit)]
+        for link in wafer.routes[die, source].tolist():
+            if link < 0:
+                break
+            share, latency = float(wafer.link_request[link]), float(wafer.link_latency[link])
             if share > 0:
-                stages.append((at, share, resources + at, float(wafer.link_latency[link])))
+                stages.append((wafer.num_dies + link, share, True, True, latency))
             else:
-                before += float(wafer.link_latency[link])
+                before += latency
         if stages:
-            at, share, account, after = stages[-1]
-            stages[-1] = (at, share, account, after + access)
+            stages[-1] = (*stages[-1][:-1], stages[-1][-1] + access)
         else:
             before += access
-        server = self._paths.server(source, hit)
-        stages.append((server, 1.0, server, 0.0))
-        stages += [(wafer.num_dies + a, 1.0, wafer.num_dies + a, float(wafer.link_latency[a])) for a in there]
+        stages.append((len(self.resources.capacity) - wafer.num_dies + source if hit else source, 1.0, *data, 0.0))
+        for link in wafer.routes[source, die].tolist():
+            if link >= 0:
+                stages.append((wafer.num_dies + link, 1.0, *data, float(wafer.link_latency[link])))
         if copy:
-            stages.append((die, 1.0, resources + die, 0.0))
-        for k, (resource, share, account, after) in enumerate(stages):
-            self._resources[row, k], self._shares[row, k] = resource, share
-            self._accounts[row, k], self._after[row, k] = account, after
-        self._lengths[row], self._first[row] = len(stages), before
+            stages.append((die, 1.0, True, False, 0.0))
+        return stages, before

@@ -1,16 +1,18 @@
-"""Phases of a collective: when flows that start together have all ended, and the traffic of each link."""
+"""Transfers over links that start at given times: phases of an all-to-all, and `wss flows`."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import NamedTuple, cast
 
 import numpy as np
+import simpy
 
-from wss.engine.held import held_flows
-from wss.engine.network.base import CircuitSpec, FluidSpec, PacketSpec
-from wss.engine.network.circuit import CircuitModel
-from wss.engine.packet import packet_flows
+from wss.engine.network.base import Network, NetworkModel
+from wss.engine.network.compiled import CompiledModel, plain, run_transfers
+from wss.engine.network.resources import Accounts, Resources, TransferTable, link_table
+from wss.engine.network.simpy_network import SimpyNetwork
+from wss.engine.specs import NetworkSpec
 from wss.hardware.wafer import Wafer
 from wss.records import BoolArray, FloatArray, IntArray
 
@@ -70,40 +72,56 @@ def proportional_share(way: PhaseRoutes, loads: FloatArray, wafer: Wafer) -> Pha
     return PhaseResult(float((way.latency + slowest).max()), loads, seconds)
 
 
-def _fluid(_: FluidSpec, wafer: Wafer) -> PhaseModel:
-    """Return the phase model of fluid flows: shares by bytes, as in a well-scheduled collective (docs/model.md)."""
-    return lambda way, nbytes: proportional_share(way, way.loads(nbytes, wafer.num_links), wafer)
+def network_share(spec: NetworkSpec, wafer: Wafer) -> PhaseModel:
+    """Return the model of phases whose flows start together and share links as the network of *spec* does."""
+    resources = Resources.from_wafer(wafer)
+    model = spec.model(resources)
+
+    def share(way: PhaseRoutes, nbytes: FloatArray) -> PhaseResult:
+        table = link_table(resources, way.paths, way.latency, wafer.link_latency)
+        finish, accounts = transfer_all(model, table, nbytes, np.zeros(len(nbytes)))
+        traffic = resources.traffic(accounts)
+        return PhaseResult(float(finish.max()), traffic.link_data, traffic.link_busy)
+
+    return share
 
 
-def _packet(spec: PacketSpec, wafer: Wafer) -> PhaseModel:
-    """Return the phase model of chunks that queue first come, first served; simultaneous flows alternate."""
+def transfer_all(
+    model: NetworkModel, table: TransferTable, nbytes: FloatArray, start: FloatArray
+) -> tuple[FloatArray, Accounts]:
+    """Run transfers of *nbytes*, each over its own row of *table*, from its *start*, s; [transfers] each.
 
-    def carry(way: PhaseRoutes, nbytes: FloatArray) -> PhaseResult:
-        start = np.zeros(len(nbytes))
-        finish, busy = packet_flows(
-            start, nbytes, spec.chunk, spec.window, way.paths, way.lengths, wafer.link_bandwidth, wafer.link_latency
-        )
-        return PhaseResult(float(finish.max()), busy * wafer.link_bandwidth, busy)
+    Those that start together are issued in order of index. A transfer that uses no resource ends when it starts.
 
-    return carry
-
-
-def _circuit(spec: CircuitSpec, wafer: Wafer) -> PhaseModel:
-    """Return the phase model of transfers that hold whole routes, in the order of the flows, without overtaking."""
-    model = CircuitModel(wafer, spec.duplex)
-    resource = model.shared[model.is_link] - wafer.num_dies
-    bandwidth = wafer.link_bandwidth * spec.link_share
-
-    def carry(way: PhaseRoutes, nbytes: FloatArray) -> PhaseResult:
-        start = np.zeros(len(nbytes))
-        finish, busy = held_flows(start, nbytes, way.paths, way.lengths, resource, bandwidth, wafer.link_latency)
-        return PhaseResult(float(finish.max()), way.loads(nbytes, wafer.num_links), busy)
-
-    return carry
+    Returns
+    -------
+    tuple
+        When each ends, s, [transfers], and what each resource has carried.
+    """
+    order, idle = np.argsort(start, kind="stable"), float(start.max())
+    if isinstance(model, CompiledModel):
+        state = model.state(table, nbytes, idle)
+        run_transfers(plain(state), start, order)
+        return np.array(state.transfers["finish"]), state.accounts
+    network = model.start(table, nbytes, idle)
+    return _run_on_simpy(network, table, start, order), network.accounts()
 
 
-CARRIERS: dict[type, Callable[[Any, Wafer], PhaseModel]] = {
-    FluidSpec: _fluid,
-    PacketSpec: _packet,
-    CircuitSpec: _circuit,
-}
+def _run_on_simpy(network: Network, table: TransferTable, start: FloatArray, order: IntArray) -> FloatArray:
+    """Run all transfers on a SimPy clock; return when each ends, s, [transfers]."""
+    env, finish = simpy.Environment(), start.copy()
+    on_clock = SimpyNetwork(env, network)
+
+    def issue(begin: simpy.Event) -> None:
+        transfer = cast("int", begin.value)
+        end = on_clock.transfer(transfer, transfer)
+        assert end.callbacks is not None
+        end.callbacks.append(lambda event: finish.__setitem__(transfer, event.value))
+
+    for transfer in order.tolist():
+        if table.rows[transfer]["length"] > 0:
+            begin = env.timeout(float(start[transfer]), transfer)
+            assert begin.callbacks is not None
+            begin.callbacks.append(issue)
+    env.run()
+    return finish
