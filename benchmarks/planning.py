@@ -4,7 +4,7 @@
 
 DeepSeek-V3, 256 experts of top-8 on 5 x 5 dies, three layers of two steps and the prefill, batches of 256, 4,096 and
 16,384 requests. Printed are the placement, once for all 58 layers, and of a layer run the median, the largest, and the
-medians of the parts, from question to answer (`wss.serving.policy_host`). A small run goes first, so that nothing is
+medians of the parts, from call to return (`wss.serving.policy_host`). A small run goes first, so that nothing is
 compiled in those measured. The aim is 5 ms a layer run; a row above it is marked.
 """
 

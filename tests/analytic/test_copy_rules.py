@@ -115,12 +115,12 @@ def test_the_room_for_copies_is_what_is_free_or_the_reserve():
     """Room for 3 experts beside the weights, a reserve of 2; buffers of 1.5 leave room for one, or the reserve."""
     placed = np.ones((1, 4, 1), np.bool_)
     free, reserve = (copies_of(placed, np.array([30.0]), 10.0, reserve=each) for each in (None, 20.0))
-    assert (free.slots.tolist(), reserve.slots.tolist()) == ([3], [2])
+    assert (free.budget.fitting_copies().tolist(), reserve.budget.fitting_copies().tolist()) == ([3], [2])
     none = np.zeros(0, np.int64)
     nothing = Plan(expert=none, die=none, tokens=none, source=none, copy=none > 0)
     for copies in (free, reserve):
         copies.admit(0, nothing, np.zeros(0, np.bool_), np.array([15.0]))
-    assert (free.slots.tolist(), reserve.slots.tolist()) == ([1], [2])
+    assert (free.budget.fitting_copies().tolist(), reserve.budget.fitting_copies().tolist()) == ([1], [2])
     with pytest.raises(CapacityError, match="31 bytes of activation buffers"):
         reserve.admit(0, nothing, np.zeros(0, np.bool_), np.array([31.0]))
 
@@ -184,8 +184,9 @@ def test_copies_in_the_reserve_stay_when_experts_come():
         assert copies.admit(0, plan, none == 0, np.zeros(2)).all()
         more = placed.copy()
         more[0, 3, 0] = True
-        copies.rehome(0, more, np.zeros(2))
-        assert copies.held.tolist() == [stay, 0]
+        copies.budget.reserve_experts(np.array([2, 0]))
+        copies.update_placement(0, more)
+        assert copies.budget.copies.tolist() == [stay, 0]
 
 
 PRED = replace(POLICIES["pred"], name="base")

@@ -43,7 +43,7 @@ def test_idle_time_moves_no_more_than_is_left(seed):
 
 @pytest.mark.parametrize("seed", range(8))
 def test_an_expert_is_always_somewhere_and_no_die_ever_too_full(seed):
-    """Random layouts, room for few, copies beside them, moves that land in any order: what homes promise holds."""
+    """Random layouts, few free bytes, copies beside them, moves that end in any order: the map keeps its promises."""
     draws = np.random.default_rng(seed)
     layers, experts, dies = 3, 10, 4
 
@@ -55,34 +55,34 @@ def test_an_expert_is_always_somewhere_and_no_die_ever_too_full(seed):
     placed = layout()
     usable = float(placed.sum(axis=(0, 1)).max() + 3)
     room = usable - placed.sum(axis=(0, 1))
-    copies = copies_of(placed > 0, room, 1.0)
-    homes = ExpertMap(placed, usable, room, 1.0, copies)
+    copies = copies_of(placed > 0, room, 1.0, capacity=usable)
+    homes = ExpertMap(placed, copies)
     moved = 0
     for _ in range(30):
         target = layout()
-        homes.head_for(target)
+        homes.set_target(target)
         for _ in range(4):
             layer = int(draws.integers(layers))
-            homes.set_out(layer, 1.0)
+            homes.start_transfers(layer, 1.0)
             _copy_something(copies, homes, layer, draws)
-            coming = np.argwhere(homes.coming[layer])
+            coming = np.argwhere(homes.incoming[layer])
             arrived = coming[draws.random(len(coming)) < 0.5]
-            homes.land(layer, arrived[:, 0], arrived[:, 1])
+            homes.complete_transfers(layer, arrived[:, 0], arrived[:, 1])
             moved += len(arrived)
             assert homes.placed.any(axis=2).all()
-            held = np.where(homes.coming, target, homes.placed).sum(axis=(0, 1))
-            np.testing.assert_array_equal(homes.taken, held)
+            held = np.where(homes.incoming, target, homes.placed).sum(axis=(0, 1))
+            np.testing.assert_array_equal(copies.budget.experts, held)
             for each in range(layers):
                 assert (copies.holders(each) >= (homes.placed[each] > 0)).all()
-                assert homes.placed[each][np.arange(experts), homes.first(each)].all()
+                assert homes.placed[each][np.arange(experts), homes.primary_dies(each)].all()
             copied = sum((copies.holders(each) & (homes.placed[each] == 0)).sum(axis=0) for each in range(layers))
-            np.testing.assert_array_equal(copied, copies.held)
-            assert (held + copies.held <= usable).all()
+            np.testing.assert_array_equal(copied, copies.budget.copies)
+            assert (held + copies.budget.copies <= usable).all()
     assert moved > 30
 
 
 def _copy_something(copies, homes, layer, draws):
-    """Let a layer run of *layer* fetch five experts to random dies, all wanted as copies."""
+    """Let a layer run of *layer* fetch five experts to random dies, all selected for copies."""
     held = copies.holders(layer)
     experts = draws.permutation(len(held))[:5]
     tasks = [(int(e), int(draws.integers(held.shape[1])), 1, int(held[e].argmax())) for e in experts]
@@ -91,32 +91,33 @@ def _copy_something(copies, homes, layer, draws):
 
 def test_a_copy_where_an_expert_is_to_be_placed_becomes_its_home_and_nothing_moves():
     placed = np.array([contiguous(4, 2)])
-    copies = copies_of(placed, np.full(2, 3.0), 1.0)
-    homes = ExpertMap(placed, 5.0, np.full(2, 3.0), 1.0, copies)
+    copies = copies_of(placed, np.full(2, 3.0), 1.0, capacity=5.0)
+    homes = ExpertMap(placed, copies)
     copies.admit(0, plan_of((0, 1, 1, 0)), np.ones(1, np.bool_), np.zeros(2))
-    assert copies.held.tolist() == [0, 1]
+    assert copies.budget.copies.tolist() == [0, 1]
     target = placed.copy()
     target[0, 0] = [False, True]
-    homes.head_for(target)
-    homes.set_out(0, 0.0)
-    assert not homes.coming.any()
-    assert copies.held.tolist() == [0, 0]
+    homes.set_target(target)
+    homes.start_transfers(0, 0.0)
+    assert not homes.incoming.any()
+    assert copies.budget.copies.tolist() == [0, 0]
     np.testing.assert_array_equal(homes.placed, target)
     np.testing.assert_array_equal(copies.holders(0), target[0])
 
 
-def test_what_is_wanted_no_more_stops_on_its_way():
+def test_what_is_needed_no_more_stops_on_its_way():
     placed = np.array([contiguous(4, 2)])
-    homes = ExpertMap(placed, 5.0, np.full(2, 3.0), 1.0, copies_of(placed, np.full(2, 3.0), 1.0))
+    copies = copies_of(placed, np.full(2, 3.0), 1.0, capacity=5.0)
+    homes = ExpertMap(placed, copies)
     target = placed.copy()
     target[0, 0] = [False, True]
-    homes.head_for(target)
-    homes.set_out(0, 0.0)
-    assert homes.coming[0, 0].tolist() == [False, True]
-    assert homes.taken.tolist() == [2, 3]
-    homes.head_for(placed)
-    assert not homes.coming.any()
-    assert homes.taken.tolist() == [2, 2]
+    homes.set_target(target)
+    homes.start_transfers(0, 0.0)
+    assert homes.incoming[0, 0].tolist() == [False, True]
+    assert copies.budget.experts.tolist() == [2, 3]
+    homes.set_target(placed)
+    assert not homes.incoming.any()
+    assert copies.budget.experts.tolist() == [2, 2]
     np.testing.assert_array_equal(homes.placed, placed)
 
 
@@ -150,13 +151,14 @@ def test_the_window_is_of_the_last_steps_as_far_as_there_are_so_many():
 
 def test_reserved_room_is_left_free_and_what_is_on_its_way_is_missing_no_more():
     placed = np.array([contiguous(4, 2)])
-    homes = ExpertMap(placed, 5.0, np.full(2, 3.0), 1.0, copies_of(placed, np.full(2, 3.0), 1.0))
+    copies = copies_of(placed, np.full(2, 3.0), 1.0, capacity=5.0)
+    homes = ExpertMap(placed, copies)
     target = placed.copy()
     target[0, 0] = [False, True]
-    homes.head_for(target)
-    homes.set_out(0, 2.5)
-    assert not homes.coming.any()
+    homes.set_target(target)
+    homes.start_transfers(0, 2.5)
+    assert not homes.incoming.any()
     assert np.argwhere(homes.missing).tolist() == [[0, 0, 1]]
-    homes.set_out(0, 2.0)
-    assert np.argwhere(homes.coming).tolist() == [[0, 0, 1]]
+    homes.start_transfers(0, 2.0)
+    assert np.argwhere(homes.incoming).tolist() == [[0, 0, 1]]
     assert not homes.missing.any()

@@ -22,6 +22,7 @@ from wss.engine.work import LayerWork, WaferNetwork
 from wss.hardware import WAFERS, SwitchedSpec, Wafer, WaferSpec, build
 from wss.hardware.specs import DieSpec, HbmSpec, LinkSpec, LlcSpec
 from wss.memory.copies import ExpertCopies
+from wss.memory.hbm import HbmBudget
 from wss.policies import Caching, Costs, LayerView, PlacementView, Pool, PredictionView, Signal
 from wss.policies.caching import Lru
 from wss.policies.placement.basic import contiguous_homes, holders_of
@@ -137,11 +138,18 @@ def shown_of(transitions: np.ndarray, plan: Plan, num_dies: int = 25) -> Predict
 
 
 def copies_of(
-    placed: np.ndarray, room: np.ndarray, nbytes: float, rule: Caching | None = None, reserve: float | None = None
+    placed: np.ndarray,
+    room: np.ndarray,
+    nbytes: float,
+    rule: Caching | None = None,
+    reserve: float | None = None,
+    capacity: float | None = None,
 ) -> ExpertCopies:
-    """Copies of *nbytes* each in *room* bytes [dies], beside experts *placed* [layers, experts, dies]."""
+    """Copies of *nbytes* each in *room* bytes [dies] that experts *placed* [layers, experts, dies] leave."""
     rule = Lru() if rule is None else rule
-    return ExpertCopies(placed, room, nbytes, rule, rule.evict, reserve)
+    usable = room if capacity is None else capacity
+    budget = HbmBudget(usable, usable - room, nbytes, reserve)
+    return ExpertCopies(placed, budget, rule, rule.evict)
 
 
 def placement_view(

@@ -67,7 +67,7 @@ def fetches(layer_runs, slots, caching):
         count += int(plan.remote.sum())
         signals = {signal: next_uses(layer_runs, at) for signal in caching.signals}
         copies.admit(at % LAYERS, plan, plan.remote, np.zeros(2), signals)
-        assert copies.held[1] <= slots
+        assert copies.budget.copies[1] <= slots
     return count
 
 

@@ -37,7 +37,7 @@ def test_what_is_fetched_and_wanted_is_held_next():
     assert fetch(copies, 0, 4, 1) == [True, True]
     assert held(copies, 0) == [1, 4]
     assert held(copies, 1) == []
-    assert copies.held.tolist() == [0, 2]
+    assert copies.budget.copies.tolist() == [0, 2]
 
 
 def test_the_least_recently_used_goes_first_whatever_its_layer():
@@ -86,11 +86,11 @@ def test_capacity_is_never_exceeded_and_the_count_is_right(slots, layer_runs):
         assert not admitted[~plan.remote].any()
         assert copies.holders(layer)[np.array(experts)[admitted | own], 1].all()
         now = sum(len(held(copies, at)) for at in (0, 1))
-        assert now == copies.held[1] <= slots
+        assert now == copies.budget.copies[1] <= slots
 
 
 def test_slots_are_whole_experts():
-    assert one_die(3).slots.tolist() == [0, 3]
+    assert one_die(3).budget.fitting_copies().tolist() == [0, 3]
     with pytest.raises(IndexError):
         one_die(1).holders(5)
 
@@ -101,7 +101,7 @@ def test_activation_buffers_push_copies_out_oldest_first_and_what_is_read_stays(
     use(copies, 0, 2)
     plan = plan_of((0, 1, 1, 1))
     copies.admit(0, plan, np.zeros(1, np.bool_), np.array([0.0, 15.0]))
-    assert (held(copies, 0), copies.evictions, copies.slots[1]) == ([0, 2], 1, 2)
+    assert (held(copies, 0), copies.evictions, copies.budget.fitting_copies()[1]) == ([0, 2], 1, 2)
     copies.admit(0, plan, np.zeros(1, np.bool_), np.array([0.0, 29.0]))
     assert held(copies, 0) == [0]
     with pytest.raises(CapacityError, match="die 1: 31 bytes of activation buffers and 10 bytes of copies"):
@@ -129,4 +129,4 @@ def test_what_a_die_holds_is_not_copied_again():
     copies = one_die(3)
     assert fetch(copies, 0, 1) == [True]
     assert fetch(copies, 0, 1) == [False]
-    assert copies.held.tolist() == [0, 1]
+    assert copies.budget.copies.tolist() == [0, 1]

@@ -11,9 +11,9 @@ from wss.errors import ConfigError, did_you_mean
 from wss.execution.memory_use import check_memory
 from wss.execution.routing import build_routing_history
 from wss.hardware import GEMMS
+from wss.memory.hbm import bytes_of_experts
 from wss.policies import POLICIES
 from wss.policies.placement import layout_text
-from wss.serving.moe_layer import room_of
 from wss.serving.placement import costs_of, placement_view, placing_notes
 from wss.serving.policy_host import PolicyHost
 
@@ -45,7 +45,7 @@ def layout_of(experiment: Experiment, name: str) -> Layout:
     history = build_routing_history(everything)
     view = placement_view(everything, wafer, policy, history, costs_of(everything, wafer))
     placed = PolicyHost(policy).place(view)
-    room_of(placed, everything, wafer)
+    bytes_of_experts(placed, everything.model, everything.precision, wafer)  # raises if they do not fit
     layers, experts, dies = placed.shape
     slots = placed.sum(axis=1).max()
     text = layout_text(placed, experiment.model.moe_layers, experiment.model.num_layers)

@@ -1,9 +1,4 @@
-"""Copies of remote experts on the dies: free bytes, last use, and holders.
-
-Caching policies work on this state. A copy is a whole expert of one layer. The bytes for copies are the die's usable
-HBM less its own experts, less the activation buffers of the layer run. Alternatively the HBM's reserve is set aside for
-copies, and buffers do not compete with them.
-"""
+"""Copies of remote experts on the dies: last use, and holders. A copy is a whole expert of one layer."""
 
 from __future__ import annotations
 
@@ -13,6 +8,7 @@ from types import MappingProxyType
 import numpy as np
 
 from wss.errors import CapacityError
+from wss.memory.hbm import HbmBudget
 from wss.policies import Caching, Pool, Signal
 from wss.records import BoolArray, FloatArray, IntArray, Plan
 
@@ -24,67 +20,36 @@ class ExpertCopies:
     ----------
     placed
         Dies with a replica of each expert, [layers, experts, dies].
-    room
-        Bytes each die has for copies and activation buffers, [dies].
-    expert_bytes
-        Bytes of one expert, times the number of layers that a sampled layer stands for.
+    budget
+        The account of each HBM, in which copies and buffers are entered.
     rule, evict
         The caching rule, and how it is called: with a pool and a count, for the indices to evict.
-    reserve
-        Bytes of each die that are set aside for copies; None if copies and buffers share *room*.
     """
 
     def __init__(
-        self,
-        placed: BoolArray,
-        room: FloatArray,
-        expert_bytes: float,
-        rule: Caching,
-        evict: Callable[[Pool, int], IntArray],
-        reserve: float | None = None,
+        self, placed: BoolArray, budget: HbmBudget, rule: Caching, evict: Callable[[Pool, int], IntArray]
     ) -> None:
         self._placed = placed.copy()
-        self._rule, self._evict = rule, evict
+        self.budget, self._rule, self._evict = budget, rule, evict
         layers, experts, dies = placed.shape
         self._last_use: IntArray = np.full((dies, layers * experts), -1, np.int64)
         self._uses: IntArray = np.zeros((dies, layers * experts), np.int64)
         self._signals: dict[Signal, FloatArray] = {s: np.zeros((dies, layers * experts)) for s in rule.signals}
-        self._kept: list[IntArray] = [np.zeros(0, np.int64)] * dies  # per die: its copies' indices, ascending
+        self._resident: list[IntArray] = [np.zeros(0, np.int64)] * dies  # per die: its copies' indices, ascending
         self._holds: BoolArray = placed.copy()
-        self._held: IntArray = np.zeros(placed.shape[2], np.int64)
         self._layer_run = 0
-        self._room, self._expert_bytes, self._reserve = room, expert_bytes, reserve
-        self._slots: IntArray = self._slots_beside(np.zeros(dies))
+        self._slots: IntArray = budget.fitting_copies()
         self.evictions = 0
-
-    @property
-    def held(self) -> IntArray:
-        """Number of copies on each die, [dies]."""
-        return self._held.copy()
 
     def holders(self, layer: int) -> BoolArray:
         """Return which dies hold each expert of *layer*, as a replica or a copy, [experts, dies]."""
         holders: BoolArray = self._holds[layer].copy()
         return holders
 
-    @property
-    def slots(self) -> IntArray:
-        """Number of copies that fit on each die beside the buffers of the last layer run, [dies]."""
-        return self._slots.copy()
-
-    def _slots_beside(self, buffers: FloatArray) -> IntArray:
-        """Return how many copies fit on each die beside *buffers* bytes, [dies]; negative if the buffers do not fit."""
-        room = self._room - buffers
-        if self._reserve is not None:
-            room = np.where(room >= 0, self._reserve, room)
-        slots: IntArray = np.floor(room / self._expert_bytes).astype(np.int64)
-        return slots
-
-    def rehome(self, layer: int, placed: BoolArray, room: FloatArray) -> None:
+    def update_placement(self, layer: int, placed: BoolArray) -> None:
         """Update the placement of *layer* to *placed* [experts, dies], between two layer runs.
 
-        Copies on dies that now have a replica stop counting as copies. *room* [dies] is the bytes left for copies;
-        copies that no longer fit are evicted.
+        Copies on dies that now have a replica stop counting as copies. Copies that no longer fit are evicted.
         """
         self._layer_run += 1
         freed = placed & self._holds[layer] & ~self._placed[layer]
@@ -92,11 +57,10 @@ class ExpertCopies:
         self._placed[layer] = placed
         for die in np.flatnonzero(freed.any(axis=0)).tolist():
             self._last_use[die, layer * len(placed) + np.flatnonzero(freed[:, die])] = -1
-            self._kept[die] = self._kept[die][self._last_use[die, self._kept[die]] >= 0]
-            self._held[die] = len(self._kept[die])
-        self._room = room
-        self._slots = self._slots_beside(np.zeros(len(room)))
-        for die in np.flatnonzero(self._held > self._slots).tolist():
+            self._resident[die] = self._resident[die][self._last_use[die, self._resident[die]] >= 0]
+            self.budget.copies[die] = len(self._resident[die])
+        self._slots = self.budget.fitting_copies()
+        for die in np.flatnonzero(self.budget.copies > self._slots).tolist():
             self._choose(die, np.zeros(0, np.int64))
 
     def admit(
@@ -130,16 +94,17 @@ class ExpertCopies:
         for signal, value in signals.items():
             self._signals[signal][:, layer * experts : (layer + 1) * experts] = value
         selected = selected & ~self._holds[layer, plan.expert, plan.die]
-        self._slots = self._slots_beside(buffers)
+        self.budget.buffers = buffers
+        self._slots = self.budget.fitting_copies()
         nothing = np.zeros(0, np.int64)
-        for die in np.flatnonzero(self._held > self._slots).tolist():
+        for die in np.flatnonzero(self.budget.copies > self._slots).tolist():
             self._choose(die, nothing)
-            if self._held[die] > self._slots[die]:
-                taken = self._held[die] * self._expert_bytes
+            if self.budget.copies[die] > self._slots[die]:
+                taken = self.budget.copies[die] * self.budget.expert_bytes
                 raise CapacityError(
                     f"die {die}: {buffers[die]:.0f} bytes of activation buffers and {taken:.0f} bytes of copies that "
-                    f"the layer run reads do not fit the {self._room[die]:.0f} bytes that experts and reserve leave of "
-                    "its HBM; give a smaller batch, or a policy that spreads tokens more evenly"
+                    f"the layer run reads do not fit the {self.budget.beside_experts[die]:.0f} bytes that experts and "
+                    "reserve leave of its HBM; give a smaller batch, or a policy that spreads tokens more evenly"
                 )
         admitted = np.zeros(len(plan.expert), np.bool_)
         chosen = np.flatnonzero(selected)
@@ -154,18 +119,18 @@ class ExpertCopies:
     def _keep(self, die: int, experts: IntArray) -> None:
         """Add copies of the experts with indices *experts* to *die*, used now."""
         self._last_use[die, experts] = self._layer_run
-        self._holds.reshape(-1, len(self._held))[experts, die] = True
-        self._kept[die] = np.sort(np.concatenate([self._kept[die], experts]))
-        self._held[die] += len(experts)
+        self._holds.reshape(-1, self._placed.shape[2])[experts, die] = True
+        self._resident[die] = np.sort(np.concatenate([self._resident[die], experts]))
+        self.budget.copies[die] += len(experts)
 
     def _choose(self, die: int, new: IntArray) -> BoolArray:
         """Evict copies of *die* to fit those with indices *new*, and return which of the new ones are kept, [new]."""
         admitted = np.ones(len(new), np.bool_)
-        short = int(self._held[die] + len(new) - self._slots[die])
+        short = int(self.budget.copies[die] + len(new) - self._slots[die])
         if short <= 0:
             return admitted
-        kept, ages = self._kept[die], self._last_use[die]
-        may_go = kept[ages[kept] < self._layer_run] if self._rule.pins_reads else kept
+        resident, ages = self._resident[die], self._last_use[die]
+        may_go = resident[ages[resident] < self._layer_run] if self._rule.pins_reads else resident
         candidates = np.concatenate([may_go, new[::-1]])
         count = min(short, len(candidates))
         stays = np.ones(len(candidates), np.bool_)
@@ -189,9 +154,9 @@ class ExpertCopies:
 
     def _drop(self, die: int, gone: IntArray) -> None:
         """Remove the copies with indices *gone* from *die*."""
-        ages, kept = self._last_use[die], self._kept[die]
+        ages, resident = self._last_use[die], self._resident[die]
         ages[gone] = -1
-        self._holds.reshape(-1, len(self._held))[gone, die] = False
-        self._kept[die] = kept[ages[kept] >= 0]
-        self._held[die] -= len(gone)
+        self._holds.reshape(-1, self._placed.shape[2])[gone, die] = False
+        self._resident[die] = resident[ages[resident] >= 0]
+        self.budget.copies[die] -= len(gone)
         self.evictions += len(gone)

@@ -1,8 +1,8 @@
 """Current and target placement of experts during migration, within the HBM of each die.
 
-A new replica is *missing* until the die has free bytes for it, then *coming* until its last byte has arrived. The
+A new replica is *missing* until the die has free bytes for it, then *incoming* until its last byte has arrived. The
 weights are sent to a die once, whatever its number of replicas; further replicas are copied inside its HBM at no cost.
-An expert's old replicas are dropped once none of its new ones is missing or coming, so every expert always has a die.
+An expert's old replicas are dropped once none of its new ones is missing or incoming, so every expert always has a die.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from __future__ import annotations
 import numpy as np
 
 from wss.memory.copies import ExpertCopies
-from wss.records import BoolArray, FloatArray, IntArray
+from wss.records import BoolArray, IntArray
 
 
 class ExpertMap:
@@ -20,25 +20,18 @@ class ExpertMap:
     ----------
     placed
         Initial replicas of each expert on each die, [layers, experts, dies].
-    usable
-        Bytes per die for weights and copies.
-    room
-        Bytes that the placed experts of all layers, run or not, leave of *usable*, [dies].
-    expert_bytes
-        Bytes of one expert, times the number of layers that a sampled layer stands for.
     copies
-        Copies on the dies: updated at every change, and evicted for incoming experts.
+        Copies on the dies: updated at every change, and evicted for incoming experts. Their account of each HBM has the
+        placed experts of all layers, run or not.
     """
 
-    def __init__(
-        self, placed: IntArray, usable: float, room: FloatArray, expert_bytes: float, copies: ExpertCopies
-    ) -> None:
+    def __init__(self, placed: IntArray, copies: ExpertCopies) -> None:
         self._placed: IntArray = placed.astype(np.int64)
         self._target: IntArray = self._placed.copy()
-        self._coming: BoolArray = np.zeros(placed.shape, np.bool_)
-        self._first: IntArray = (placed > 0).argmax(axis=2)
-        self._usable, self._room, self._expert_bytes, self._copies = usable, room, expert_bytes, copies
-        self._taken: IntArray = self._placed.sum(axis=1)  # slots of each layer on each die, [layers, dies]
+        self._incoming: BoolArray = np.zeros(placed.shape, np.bool_)
+        self._primary_dies: IntArray = (placed > 0).argmax(axis=2)
+        self.copies, self.budget = copies, copies.budget
+        self._slots: IntArray = self._placed.sum(axis=1)  # slots of each layer on each die, [layers, dies]
 
     @property
     def placed(self) -> IntArray:
@@ -46,55 +39,48 @@ class ExpertMap:
         return self._placed
 
     @property
-    def coming(self) -> BoolArray:
+    def incoming(self) -> BoolArray:
         """Which experts are in transfer to which dies, [layers, experts, dies]; changes during migration."""
-        return self._coming
+        return self._incoming
 
     @property
     def missing(self) -> BoolArray:
         """Which experts wait for free bytes on which dies, [layers, experts, dies]."""
-        missing: BoolArray = (self._target > self._placed) & ~self._coming
+        missing: BoolArray = (self._target > self._placed) & ~self._incoming
         return missing
 
-    @property
-    def taken(self) -> FloatArray:
-        """Bytes on each die of placed and coming experts, all layers, [dies]."""
-        taken: FloatArray = self._usable - self._room
-        return taken
-
-    def first(self, layer: int) -> IntArray:
+    def primary_dies(self, layer: int) -> IntArray:
         """Return the home of each expert of *layer*, the lowest die with a replica, [experts]."""
-        first: IntArray = self._first[layer]
-        return first
+        primary_dies: IntArray = self._primary_dies[layer]
+        return primary_dies
 
-    def head_for(self, target: IntArray) -> None:
+    def set_target(self, target: IntArray) -> None:
         """Set the target placement, [layers, experts, dies]; cancel transfers that are no longer needed. Start none.
 
         A transfer continues if the die still needs the expert, with no more replicas than before.
         """
-        self._coming &= (target > self._placed) & (target <= self._target)
+        self._incoming &= (target > self._placed) & (target <= self._target)
         self._target = target.copy()
         for layer in range(len(target)):
             self._settle(layer)
 
-    def set_out(self, layer: int, reserve: float) -> None:
-        """Start the transfers of *layer* that fit, lowest expert index first; *reserve* bytes of each die stay free.
+    def start_transfers(self, layer: int, spare: float) -> None:
+        """Start the transfers of *layer* that fit, lowest expert index first; *spare* bytes of each die stay free.
 
         A die that already holds a copy or a replica of the expert needs no transfer: its replicas are placed at once.
         """
         target, placed = self._target[layer], self._placed[layer]
-        missing = np.where(self._coming[layer], 0, np.clip(target - placed, 0, None))
-        free = np.floor((self._room - reserve) / self._expert_bytes)
-        fits = (missing > 0) & (np.cumsum(missing, axis=0) <= free)
-        here = fits & self._copies.holders(layer)
+        missing = np.where(self._incoming[layer], 0, np.clip(target - placed, 0, None))
+        fits = (missing > 0) & (np.cumsum(missing, axis=0) <= self.budget.fitting_experts(spare))
+        here = fits & self.copies.holders(layer)
         placed[here] = target[here]
-        self._coming[layer] |= fits & ~here
+        self._incoming[layer] |= fits & ~here
         self._settle(layer)
 
-    def land(self, layer: int, experts: IntArray, dies: IntArray) -> None:
+    def complete_transfers(self, layer: int, experts: IntArray, dies: IntArray) -> None:
         """Place *experts* of *layer* on *dies*, where their transfers are complete, [arrived] each."""
         self._placed[layer, experts, dies] = self._target[layer, experts, dies]
-        self._coming[layer, experts, dies] = False
+        self._incoming[layer, experts, dies] = False
         self._settle(layer)
 
     def _settle(self, layer: int) -> None:
@@ -102,8 +88,8 @@ class ExpertMap:
         placed, target = self._placed[layer], self._target[layer]
         done = ~(target > placed).any(axis=1)
         placed[done] = target[done]
-        self._first[layer] = (placed > 0).argmax(axis=1)
-        taken = np.where(self._coming[layer], target, placed).sum(axis=0)
-        self._room = self._room - (taken - self._taken[layer]) * self._expert_bytes
-        self._taken[layer] = taken
-        self._copies.rehome(layer, placed > 0, self._room)
+        self._primary_dies[layer] = (placed > 0).argmax(axis=1)
+        slots = np.where(self._incoming[layer], target, placed).sum(axis=0)
+        self.budget.reserve_experts(slots - self._slots[layer])
+        self._slots[layer] = slots
+        self.copies.update_placement(layer, placed > 0)

@@ -64,7 +64,7 @@ class Seam:
         if not callable(getattr(cls, self.method, None)) or self.method in getattr(cls, "__abstractmethods__", ()):
             return f"has no method '{self.method}'; it is no {self.name}"
         declared: Any = getattr(cls, "signals", frozenset())
-        if isinstance(declared, frozenset | set) and declared <= self.signals:
+        if isinstance(declared, frozenset) and declared <= self.signals:
             return None
         right = ", ".join(f"Signal.{signal.name}" for signal in Signal if signal in self.signals) or "none"
         return f"declares the signals {declared!r}; it should be a frozenset of {right}"

@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import Enum
-from typing import Any
+from typing import Any, Generic, TypeVar
+
+Array = TypeVar("Array")
 
 
 class Signal(Enum):
@@ -29,20 +31,20 @@ FUTURE = frozenset({Signal.DECODE_LOAD, Signal.NEXT_STEP, Signal.NEXT_USE})  # a
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class SignalView:
-    """A view with the signals that a part declared; reading another one raises LookupError.
-
-    Attributes
-    ----------
-    signals
-        Read-only arrays by signal; each is also a field of the view, under the signal's name.
-    """
+    """A view with *signals*, read-only arrays by signal: those that a part declared."""
 
     signals: Mapping[Signal, Any] = field(default_factory=dict)
 
-    def signal(self, signal: Signal) -> Any:
-        """Return the array of *signal*."""
-        if signal not in self.signals:
-            raise LookupError(
-                f"the view's {signal.value} was not declared; add Signal.{signal.name} to `signals` of the class"
-            )
-        return self.signals[signal]
+
+class SignalField(Generic[Array]):
+    """A field of a view with the array of *signal*; reading one that was not declared raises LookupError."""
+
+    def __init__(self, signal: Signal) -> None:
+        self._signal = signal
+
+    def __get__(self, view: SignalView, owner: type) -> Array:
+        name, signal = self._signal.value, self._signal
+        if signal not in view.signals:
+            raise LookupError(f"the view's {name} was not declared; add Signal.{signal.name} to `signals` of the class")
+        array: Array = view.signals[signal]
+        return array

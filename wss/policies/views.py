@@ -7,7 +7,7 @@ from functools import cached_property
 
 import numpy as np
 
-from wss.policies.signals import Signal, SignalView
+from wss.policies.signals import Signal, SignalField, SignalView
 from wss.records import BoolArray, FloatArray, IntArray, Plan
 
 
@@ -130,7 +130,7 @@ def _read_only(array: FloatArray) -> FloatArray:
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class PlacementView(SignalView):
-    """What a placement is given, before decode; its signals are those below.
+    """What a placement is given, before decode.
 
     Attributes
     ----------
@@ -152,6 +152,13 @@ class PlacementView(SignalView):
         Layers of the model, including dense ones; 0 if unknown.
     groups
         Groups of neighbouring experts from which the model's router selects first; 1 for none.
+    prefill_load
+        Tokens of each expert in the prefill of the batch, [layers, experts]; zero in layers that are not run. If the
+        policy has a load history: its loads. If it rebalances: the load that the rebalancing returned.
+    decode_load
+        For oracles: tokens of each expert in the decode to come, [layers, experts].
+    coactivation
+        How often two experts had the same prefill token, [layers, experts, experts], zero on the diagonal.
     """
 
     layers: tuple[int, ...]
@@ -163,27 +170,9 @@ class PlacementView(SignalView):
     costs: Costs
     num_model_layers: int = 0
     groups: int = 1
-
-    @property
-    def prefill_load(self) -> IntArray:
-        """Tokens of each expert in the prefill of the batch, [layers, experts]; zero in layers that are not run.
-
-        If the policy has a load history: its loads. If it rebalances: the load that the rebalancing returned.
-        """
-        load: IntArray = self.signal(Signal.PREFILL_LOAD)
-        return load
-
-    @property
-    def decode_load(self) -> IntArray:
-        """For oracles: tokens of each expert in the decode to come, [layers, experts]."""
-        load: IntArray = self.signal(Signal.DECODE_LOAD)
-        return load
-
-    @property
-    def coactivation(self) -> IntArray:
-        """How often two experts had the same prefill token, [layers, experts, experts], zero on the diagonal."""
-        pairs: IntArray = self.signal(Signal.COACTIVATION)
-        return pairs
+    prefill_load = SignalField[IntArray](Signal.PREFILL_LOAD)
+    decode_load = SignalField[IntArray](Signal.DECODE_LOAD)
+    coactivation = SignalField[IntArray](Signal.COACTIVATION)
 
     @property
     def load(self) -> IntArray:
@@ -229,7 +218,7 @@ class PlacementView(SignalView):
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class PredictionView(SignalView):
-    """The plan of a layer run, for a prediction; its signals are those below.
+    """The plan of a layer run, for a prediction.
 
     A transition from i to j is a token sent to expert i of this layer whose request's next token was sent to expert j
     of it.
@@ -240,40 +229,28 @@ class PredictionView(SignalView):
         The tasks of the layer run, and which dies fetch their expert (`Plan.remote`).
     num_experts, num_dies
         Experts of the layer, and dies.
+    transitions
+        Transitions up to this layer run, prefill and decode, [experts, experts].
+    prefill_transitions
+        Transitions of the prefill alone, [experts, experts].
+    decayed_transitions
+        Transitions, of which one n steps ago counts 2^(-n / half_life), [experts, experts].
+    next_step
+        For oracles: which experts each die computes in the layer's next layer run, [dies, experts], 0 or 1.
     """
 
     plan: Plan
     num_experts: int
     num_dies: int
-
-    @property
-    def transitions(self) -> IntArray:
-        """Transitions up to this layer run, prefill and decode, [experts, experts]."""
-        counts: IntArray = self.signal(Signal.TRANSITIONS)
-        return counts
-
-    @property
-    def prefill_transitions(self) -> IntArray:
-        """Transitions of the prefill alone, [experts, experts]."""
-        counts: IntArray = self.signal(Signal.PREFILL_TRANSITIONS)
-        return counts
-
-    @property
-    def decayed_transitions(self) -> FloatArray:
-        """Transitions, of which one n steps ago counts 2^(-n / half_life), [experts, experts]."""
-        counts: FloatArray = self.signal(Signal.DECAYED_TRANSITIONS)
-        return counts
-
-    @property
-    def next_step(self) -> IntArray:
-        """For oracles: which experts each die computes in the layer's next layer run, [dies, experts], 0 or 1."""
-        used: IntArray = self.signal(Signal.NEXT_STEP)
-        return used
+    transitions = SignalField[IntArray](Signal.TRANSITIONS)
+    prefill_transitions = SignalField[IntArray](Signal.PREFILL_TRANSITIONS)
+    decayed_transitions = SignalField[FloatArray](Signal.DECAYED_TRANSITIONS)
+    next_step = SignalField[IntArray](Signal.NEXT_STEP)
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class Pool(SignalView):
-    """The copies that one die can keep or evict, [copies] each; its signals are those below.
+    """The copies that one die can keep or evict, [copies] each.
 
     Held copies come first, by layer, then expert; then those about to be written, the die's last task first.
 
@@ -285,28 +262,22 @@ class Pool(SignalView):
         Index of the layer run that last used it; for new copies, that of the current layer run.
     uses
         How many layer runs have used the expert on this die, fetched or held, since the run began.
+    expected_tokens
+        What the prediction expected of the layer's next layer run when the layer last ran, [copies].
+    next_use
+        For oracles: index of the layer run in which the die computes the expert next, or infinite, [copies].
     """
 
     new: BoolArray
     last_use: IntArray
     uses: IntArray
-
-    @property
-    def expected_tokens(self) -> FloatArray:
-        """What the prediction expected of the layer's next layer run when the layer last ran, [copies]."""
-        expected: FloatArray = self.signal(Signal.EXPECTED_TOKENS)
-        return expected
-
-    @property
-    def next_use(self) -> FloatArray:
-        """For oracles: index of the layer run in which the die computes the expert next, or infinite, [copies]."""
-        index: FloatArray = self.signal(Signal.NEXT_USE)
-        return index
+    expected_tokens = SignalField[FloatArray](Signal.EXPECTED_TOKENS)
+    next_use = SignalField[FloatArray](Signal.NEXT_USE)
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class PrefetchView(SignalView):
-    """The layer run that ends and the layer that follows, for a prefetching; its signals are those below.
+    """The layer run that ends and the layer that follows, for a prefetching.
 
     Attributes
     ----------
@@ -316,23 +287,17 @@ class PrefetchView(SignalView):
         The dies that hold each expert of the next layer in their HBM, [experts, dies]; a die can only prefetch these.
     slots
         Number of experts that fit in an LLC.
+    popularity
+        Tokens of each expert of the next layer so far, [experts].
+    layer_transitions
+        How often a token of expert i of this layer was sent to expert j of the next one, [experts, experts].
     """
 
     counts: IntArray
     holders: BoolArray
     slots: int
-
-    @property
-    def popularity(self) -> IntArray:
-        """Tokens of each expert of the next layer so far, [experts]."""
-        tokens: IntArray = self.signal(Signal.POPULARITY)
-        return tokens
-
-    @property
-    def layer_transitions(self) -> IntArray:
-        """How often a token of expert i of this layer was sent to expert j of the next one, [experts, experts]."""
-        counts: IntArray = self.signal(Signal.LAYER_TRANSITIONS)
-        return counts
+    popularity = SignalField[IntArray](Signal.POPULARITY)
+    layer_transitions = SignalField[IntArray](Signal.LAYER_TRANSITIONS)
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)

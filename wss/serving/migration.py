@@ -17,18 +17,17 @@ from wss.engine.background import BackgroundTransfers
 from wss.engine.specs import CircuitSpec
 from wss.errors import ConfigError
 from wss.hardware import Wafer
-from wss.memory.copies import ExpertCopies
 from wss.memory.expert_map import ExpertMap
 from wss.policies import Costs, LoadHistorySpec, LoadView, Policy, Signal
-from wss.policies.rebalancing import Every, NoRebalancing, matched, worthwhile
+from wss.policies.rebalancing import Every, matched, worthwhile
 from wss.policies.validation import sealed, validate_number
 from wss.records import FloatArray, IntArray, LayerRun, MoveRecord, Plan, Recorder
-from wss.serving.placement import RoutingHistory, build_view, by_loads_alone, layer_indices, names_of
+from wss.serving.placement import RoutingHistory, build_view, by_loads_alone, largest_buffers, layer_indices, names_of
 from wss.serving.policy_host import PolicyHost
 from wss.traces import LayerTokens
 
 ROUNDING = 1e-9  # share of an expert that may be missing when its transfer counts as complete
-Carry = Callable[[Plan], LayerRun]
+SimulateMoves = Callable[[Plan], LayerRun]
 
 
 def too_long(rule: Every, done: int) -> str:
@@ -46,16 +45,16 @@ class Migration:
 
     Parameters
     ----------
-    experiment, wafer, policy, costs
-        The experiment, its hardware, the policy and its cost model.
-    homes, copies, recorder
-        Placement and copies, which migration changes, and the recorder of what is moved.
-    carry
-        Simulates moves as a layer run that only reads and stores experts.
+    experiment, wafer, costs
+        The experiment, its hardware, and the policy's cost model.
     host
         Calls the policy.
     history
         Provides the load history.
+    expert_map, recorder
+        The placement, which migration changes, and the recorder of what is moved.
+    simulate
+        Simulates moves as a layer run that only reads and stores experts.
 
     Raises
     ------
@@ -67,35 +66,33 @@ class Migration:
         self,
         experiment: Experiment,
         wafer: Wafer,
-        policy: Policy,
         costs: Costs,
-        homes: ExpertMap,
-        copies: ExpertCopies,
-        recorder: Recorder,
-        carry: Carry,
         host: PolicyHost,
         history: RoutingHistory,
+        expert_map: ExpertMap,
+        recorder: Recorder,
+        simulate: SimulateMoves,
     ) -> None:
+        policy = host.policy
         self._experiment, self._wafer, self._policy, self._costs = experiment, wafer, policy, costs
-        self._homes, self._copies, self._recorder, self._carry, self._host = homes, copies, recorder, carry, host
+        self._expert_map, self._recorder, self._simulate, self._host = expert_map, recorder, simulate, host
         self._rule = policy.rebalancing
         self._gain = validate_number(self._rule.gain, f"policy {policy.name}: its rebalancing's gain")
         self._background = _in_background(policy, experiment)
-        self._idle = BackgroundTransfers(wafer)
-        self._layers, self._places = experiment.layers_run, list(layer_indices(experiment))
+        self._background_transfers = BackgroundTransfers(wafer)
+        self._layers, self._indices = experiment.layers_run, list(layer_indices(experiment))
         spec = self._rule.load_history()
         if not isinstance(spec, LoadHistorySpec | None):
             raise ConfigError(
                 f"policy {policy.name}: its rebalancing's history is {spec!r}; give a wss.policies.LoadHistorySpec"
             )
         self._load_history = None if spec is None else history.served_before(spec, policy.name)
-        self._loads = None if self._load_history is None else sealed(self._load_history.load[self._places])
+        self._loads = None if self._load_history is None else sealed(self._load_history.load[self._indices])
         self._bytes = experiment.model.expert_bytes(experiment.precision)
-        self._each = self._bytes / experiment.layer_share
-        self._reserve = experiment.batch * experiment.model.top_k * experiment.model.buffer_bytes(experiment.precision)
-        self._counts: IntArray = np.zeros((16, *homes.placed.shape[:2]), np.int64)  # tokens, by decode step
+        self._spare = largest_buffers(experiment)
+        self._counts: IntArray = np.zeros((16, *expert_map.placed.shape[:2]), np.int64)  # tokens, by decode step
         self._steps = 0  # decode steps done
-        self._left: FloatArray = np.zeros(homes.placed.shape)  # bytes still to be moved
+        self._left: FloatArray = np.zeros(expert_map.placed.shape)  # bytes still to be moved
         self._moves: tuple[IntArray, Plan] | None = None  # layers and reads of migrations in flight; None if outdated
         self._waiting = False  # whether migrations are queued for lack of free bytes
         self._without_room = 0
@@ -105,19 +102,14 @@ class Migration:
     @property
     def notes(self) -> list[str]:
         """What a reader of the result should know."""
-        name, under_way = self._policy.name, int(self._homes.coming.sum()) if self._background else 0
+        name, under_way = self._policy.name, int(self._expert_map.incoming.sum()) if self._background else 0
         idle = too_long(self._rule, self._steps) if isinstance(self._rule, Every) else ""
-        waiting = self._without_room + int(self._homes.missing.sum()) * self._background
+        waiting = self._without_room + int(self._expert_map.missing.sum()) * self._background
+        history = self._load_history.notes if self._load_history else []
+        rebalances = self._recorder.rebalances
         return [
-            *(
-                f"{name}, when it rebalances: {note}"
-                for note in (self._load_history.notes if self._load_history else [])
-            ),
-            *(
-                [f"{name}: decode ended before it rebalanced"]
-                if self._load_history and not self._recorder.rebalances
-                else []
-            ),
+            *(f"{name}, when it rebalances: {note}" for note in history),
+            *([f"{name}: decode ended before it rebalanced"] if self._load_history and not rebalances else []),
             *([f"{name}: {idle}"] if idle else []),
             *([f"{name}: {under_way} experts were still on their way at the end"] if under_way else []),
             *([f"{name}: {waiting} experts found no room on the die they were to be moved to"] if waiting else []),
@@ -139,7 +131,7 @@ class Migration:
             if load is not None:
                 self._rebalance(load, layer_run.step)
         if self._background and self._waiting:
-            self._set_out()
+            self._start_queued()
         return self._entered - entered
 
     def after(self, layer_run: LayerTokens, run: LayerRun) -> None:
@@ -150,45 +142,45 @@ class Migration:
             self._counts = np.concatenate([self._counts, np.zeros_like(self._counts)])
         self._counts[layer_run.step - 1, layer_run.layer] = layer_run.counts
         self._steps = layer_run.step
-        if self._background and self._homes.coming.any():
+        if self._background and self._expert_map.incoming.any():
             self._move_beside(layer_run.step, run)
 
     def _rebalance(self, load: IntArray, step: int) -> None:
         assert self._recorder.rebalances is not None
         self._recorder.rebalances += 1
-        self._homes.head_for(self._target(load))
-        self._left[~self._homes.coming] = self._bytes
+        self._expert_map.set_target(self._target(load))
+        self._left[~self._expert_map.incoming] = self._bytes
         self._moves, self._waiting = None, True
         if not self._background:
             for layer in range(len(self._layers)):
                 self._move_layer(layer, step)
-            self._without_room += int(self._homes.missing.sum())
+            self._without_room += int(self._expert_map.missing.sum())
 
     def _target(self, load: IntArray) -> IntArray:
         """Return the replicas of a new placement, [layers run, experts, dies]."""
-        model, now = self._experiment.model, self._homes.placed
+        model, now = self._experiment.model, self._expert_map.placed
         loads = np.zeros((len(model.moe_layers), model.num_experts), np.int64)
-        loads[self._places] = load
+        loads[self._indices] = load
         view = build_view(self._experiment, self._wafer, self._costs, {Signal.PREFILL_LOAD: loads})
-        then = self._host.place(view)[self._places]
+        then = self._host.place(view)[self._indices]
         if self._policy.placement.dies_interchangeable:
             then = matched(now, then)
-        return worthwhile(now, then, view.expected[self._places], view, self._gain)
+        return worthwhile(now, then, view.expected[self._indices], view, self._gain)
 
-    def _set_out(self) -> None:
+    def _start_queued(self) -> None:
         """Start queued migrations that now fit."""
-        for layer in np.flatnonzero(self._homes.missing.any(axis=(1, 2))).tolist():
-            self._homes.set_out(layer, self._reserve)
+        for layer in np.flatnonzero(self._expert_map.missing.any(axis=(1, 2))).tolist():
+            self._expert_map.start_transfers(layer, self._spare)
             self._moves = None
-        self._waiting = bool(self._homes.missing.any())
+        self._waiting = bool(self._expert_map.missing.any())
 
     def _move_layer(self, layer: int, step: int) -> None:
         """Move the experts of *layer* while all dies wait, in as many rounds as the free bytes require."""
         while True:
-            before = self._copies.evictions
-            self._homes.set_out(layer, self._reserve)
-            evictions = self._copies.evictions - before
-            experts, dies = np.nonzero(self._homes.coming[layer])
+            before = self._expert_map.copies.evictions
+            self._expert_map.start_transfers(layer, self._spare)
+            evictions = self._expert_map.copies.evictions - before
+            experts, dies = np.nonzero(self._expert_map.incoming[layer])
             if len(experts) == 0:
                 return
             plan = self._reads(np.full(len(experts), layer), experts, dies)
@@ -196,25 +188,25 @@ class Migration:
                 step=step,
                 layer=self._layers[layer],
                 plan=plan,
-                run=self._carry(plan),
+                run=self._simulate(plan),
                 evictions=evictions,
                 hbm_used=self._hbm_used,
             )
             self._recorder.migration(record)
             self._entered += evictions
-            self._homes.land(layer, experts, dies)
+            self._expert_map.complete_transfers(layer, experts, dies)
 
     def _move_beside(self, step: int, run: LayerRun) -> None:
         """Advance migrations in flight by the HBM and link bandwidth that the layer run *run* left unused."""
         if self._moves is None:
-            layers, experts, dies = np.nonzero(self._homes.coming)
+            layers, experts, dies = np.nonzero(self._expert_map.incoming)
             self._moves = layers, self._reads(layers, experts, dies)
         layers, plan = self._moves
         left = self._left[layers, plan.expert, plan.die]
-        moved = self._idle.move(plan, left, run.carried, run.time)
+        moved = self._background_transfers.move(plan, left, run.carried, run.time)
         left -= moved
         self._left[layers, plan.expert, plan.die] = left
-        there = left <= ROUNDING * self._bytes
+        arrived = left <= ROUNDING * self._bytes
         for layer in np.unique(layers[moved > 0]).tolist():
             own = layers == layer
             record = MoveRecord(
@@ -222,19 +214,19 @@ class Migration:
                 layer=self._layers[layer],
                 plan=plan,
                 moved=np.where(own, moved, 0.0),
-                complete=there & own,
+                complete=arrived & own,
                 hbm_used=self._hbm_used,
             )
             self._recorder.migration(record)
-        for layer in np.unique(layers[there]).tolist():
-            landed = there & (layers == layer)
-            self._homes.land(layer, plan.expert[landed], plan.die[landed])
+        for layer in np.unique(layers[arrived]).tolist():
+            done = arrived & (layers == layer)
+            self._expert_map.complete_transfers(layer, plan.expert[done], plan.die[done])
             self._moves = None
 
     def _reads(self, layers: IntArray, experts: IntArray, dies: IntArray) -> Plan:
         """Return reads of *experts* of *layers* to *dies*, each from the nearest die with a replica, [moves] each."""
         far = self._wafer.num_dies * len(self._wafer.hops)
-        distance = np.where(self._homes.placed[layers, experts] > 0, self._wafer.hops[:, dies].T, far)
+        distance = np.where(self._expert_map.placed[layers, experts] > 0, self._wafer.hops[:, dies].T, far)
         return Plan(
             expert=experts,
             die=dies,
@@ -246,12 +238,7 @@ class Migration:
     @property
     def _hbm_used(self) -> float:
         """Bytes on the fullest die: experts, incoming experts, and copies."""
-        return float((self._homes.taken + self._copies.held * self._each).max())
-
-
-def moves_of(policy: Policy) -> bool:
-    """Whether *policy* ever rebalances."""
-    return not isinstance(policy.rebalancing, NoRebalancing)
+        return float(self._expert_map.budget.used.max())
 
 
 def _in_background(policy: Policy, experiment: Experiment) -> bool:

@@ -1,4 +1,4 @@
-"""Execution of MoE layers under one policy: plan each layer run, select copies, simulate, record in the ledger."""
+"""Execution of MoE layers under one policy: plan each layer run, select copies, simulate, record."""
 
 from __future__ import annotations
 
@@ -18,13 +18,15 @@ from wss.errors import CapacityError
 from wss.hardware import GEMMS, Wafer
 from wss.memory.copies import ExpertCopies
 from wss.memory.expert_map import ExpertMap
-from wss.models.precision import peak_of, weight_bits
+from wss.memory.hbm import HbmBudget, bytes_of_experts
+from wss.models.precision import peak_of
 from wss.policies import LayerView, Policy
 from wss.policies.prefetching import NoPrefetch
+from wss.policies.rebalancing import NoRebalancing
 from wss.policies.validation import sealed
 from wss.records import FloatArray, IntArray, LayerRecord, LayerRun, Plan, Recorder, WeightLocations
 from wss.serving.agreement import agreement, agreement_note, loads_behind
-from wss.serving.migration import Migration, moves_of
+from wss.serving.migration import Migration
 from wss.serving.placement import RoutingHistory, costs_of, layer_indices, placement_view, placing_notes
 from wss.serving.planning_time import planning_notes, planning_time
 from wss.serving.policy_host import PolicyHost
@@ -33,7 +35,7 @@ from wss.traces import LayerTokens
 
 
 class MoeLayerExecutor:
-    """Executes layer runs under one policy; holds the policy's copies, network and ledger."""
+    """Executes layer runs under one policy; holds the policy's copies and network."""
 
     host_class: ClassVar[type[PolicyHost]] = PolicyHost  # the contract tests substitute a stricter one
 
@@ -58,7 +60,6 @@ class MoeLayerExecutor:
             experts=len(model.moe_layers) * model.num_experts,
         )
         self._bytes = model.expert_bytes(precision)
-        self._copy_bytes = self._bytes / experiment.layer_share  # a sampled layer stands for several
         die = experiment.wafer.die
         self._shape = (model.hidden_size, model.moe_intermediate_size, die, peak_of(precision), model.matrices)
         self._network = WaferNetwork(wafer, experiment.network)
@@ -70,20 +71,24 @@ class MoeLayerExecutor:
         placed = self._host.place(view)
         behind = loads_behind(policy, view)
         self._behind = None if behind is None else behind[list(self._places)]
-        self._served: IntArray = np.zeros((len(self._layers), model.num_experts), np.int64)  # tokens in decode
+        self._decode_load: IntArray = np.zeros((len(self._layers), model.num_experts), np.int64)  # tokens in decode
         self._placing_notes = placing_notes(experiment, wafer, policy, placed, history, self._places)
-        room = room_of(placed, experiment, wafer)
         self._token_bytes = model.buffer_bytes(precision)
         self._most_tokens = experiment.batch * model.top_k
         run = placed[list(self._places)]
+        experts = bytes_of_experts(placed, model, precision, wafer)
         reserve = die.hbm.size * die.hbm.reserve if policy.copies.room == "reserve" else None
-        self._copies = ExpertCopies(run > 0, room, self._copy_bytes, policy.caching, self._host.evict, reserve)
+        size = self._bytes / experiment.layer_share  # a sampled layer stands for several
+        self._budget = HbmBudget(wafer.usable_hbm, experts, size, reserve)
+        self._copies = ExpertCopies(run > 0, self._budget, policy.caching, self._host.evict)
         self._placed, self._history = run, history
         self._signals = SignalProvider(policy, self._host, len(self._layers), wafer.num_dies, self._future)
-        self._homes = ExpertMap(run, wafer.usable_hbm, room, self._copy_bytes, self._copies)
+        self._expert_map = ExpertMap(run, self._copies)
         self.recorder = recorder
-        state = (self._homes, self._copies, recorder, self._carry, self._host, history)
-        self._moving = Migration(experiment, wafer, policy, self._costs, *state) if moves_of(policy) else None
+        self._migration: Migration | None = None
+        if not isinstance(policy.rebalancing, NoRebalancing):
+            state = (self._host, history, self._expert_map, recorder, self._simulate_moves)
+            self._migration = Migration(experiment, wafer, self._costs, *state)
 
     @property
     def excess_bytes(self) -> float:
@@ -93,12 +98,12 @@ class MoeLayerExecutor:
     @property
     def weight_bytes(self) -> float:
         """Bytes of placed experts on the die with most of them."""
-        return float(self._homes.taken.max())
+        return float(self._budget.experts.max())
 
     @property
     def placement_correlation(self) -> float | None:
         """Rank correlation of the loads behind the placement and those served in decode; None if undefined."""
-        found = agreement(self._behind, self._served)
+        found = agreement(self._behind, self._decode_load)
         return None if found is None else found.correlation
 
     @property
@@ -109,9 +114,9 @@ class MoeLayerExecutor:
     @property
     def notes(self) -> list[str]:
         """Notes for the reader of the result."""
-        notes = [*self._placing_notes, *agreement_note(self._policy, agreement(self._behind, self._served))]
+        notes = [*self._placing_notes, *agreement_note(self._policy, agreement(self._behind, self._decode_load))]
         notes += [*self._signals.notes(self._places), *planning_notes(self._planning, self._policy)]
-        notes += self._moving.notes if self._moving else []
+        notes += self._migration.notes if self._migration else []
         if not self._llcs.slots and not self._policy.copies.llc:
             notes.append(f"{self._policy.name}: no expert fits an LLC, so it is the same with copies.llc: true")
         if self._llcs.slots or isinstance(self._policy.prefetching, NoPrefetch):
@@ -120,33 +125,23 @@ class MoeLayerExecutor:
         return [*notes, f"{self._policy.name} prefetches nothing: {too_large}"]
 
     def run(self, layer_run: LayerTokens) -> None:
-        """Plan the layer run, select copies, simulate, and record the result in the ledger."""
+        """Plan the layer run, select copies, simulate, and record the result."""
         if layer_run.step > 0:
-            self._served[layer_run.layer] += layer_run.counts
+            self._decode_load[layer_run.layer] += layer_run.counts
         self._host.begin()
         before = self._copies.evictions
-        if self._moving is not None:
-            before += self._moving.before(layer_run)
-        replicas = np.maximum(self._homes.placed[layer_run.layer], self._copies.holders(layer_run.layer))
-        view = self._view(layer_run, replicas, self._homes.placed[layer_run.layer])
-        plan = self._host.allocate(view)
-        shown = self._signals.prediction_view(layer_run, plan)
-        selected = self._host.predict(shown)
-        selected &= layer_run.step > 0 or self._policy.copies.prefill
-        buffers, signals = self._buffers(plan), self._signals.caching_signals(layer_run, shown)
-        try:
-            copy = self._copies.admit(layer_run.layer, plan, selected, buffers, signals)
-        except CapacityError as error:
-            where = f"policy {self._policy.name}, {'prefill' if layer_run.step == 0 else f'step {layer_run.step}'}"
-            where += f", layer {self._layers[layer_run.layer]}"
-            raise CapacityError(*(f"{where}: {fault}" for fault in error.faults)) from None
-        plan = replace(plan, copy=copy)
-        used = self._homes.taken + self._copies.held * self._copy_bytes + buffers
+        if self._migration is not None:
+            before += self._migration.before(layer_run)
+        replicas = np.maximum(self._expert_map.placed[layer_run.layer], self._copies.holders(layer_run.layer))
+        view = self._view(layer_run, replicas, self._expert_map.placed[layer_run.layer])
+        plan = self._admit(layer_run, self._host.allocate(view))
+        used = float(self._budget.used.max())
+        self._budget.buffers = np.zeros(self._wafer.num_dies)
         compute = self._gemm.seconds(plan.tokens.astype(np.float64), plan.die, *self._shape)
         place = self._places[layer_run.layer]
         self._llcs.begin(flushed=(place - self._before) % self._num_layers != 1 % self._num_layers)
         self._before = place
-        lying = WeightLocations(holders=view.holders, cached=self._llcs.cached(place, len(layer_run.counts)))
+        locations = WeightLocations(holders=view.holders, cached=self._llcs.cached(place, len(layer_run.counts)))
         work = self._work(place, plan, compute, self._ahead(layer_run))
         outcome = self._simulate(self._network, self._llcs, work)
         record = LayerRecord(
@@ -156,19 +151,32 @@ class MoeLayerExecutor:
             plan=plan,
             compute=compute,
             run=outcome,
-            where=lying,
+            where=locations,
             exchanged=None
             if self._exchange is None
             else self._exchange.run(plan, layer_run.routed, layer_run.zero_choices),
             planned=planning_time(self._planning, self._policy, len(layer_run.counts), len(plan.expert)),
             evictions=self._copies.evictions - before,
-            hbm_used=float(used.max()),
+            hbm_used=used,
         )
         self.recorder.layer_run(record)
-        if self._moving is not None:
-            self._moving.after(layer_run, outcome)
+        if self._migration is not None:
+            self._migration.after(layer_run, outcome)
 
-    def _carry(self, moves: Plan) -> LayerRun:
+    def _admit(self, layer_run: LayerTokens, plan: Plan) -> Plan:
+        """Return *plan* with the copies that the prediction selects and the HBMs have room for, beside its buffers."""
+        view = self._signals.prediction_view(layer_run, plan)
+        selected = self._host.predict(view) & (layer_run.step > 0 or self._policy.copies.prefill)
+        signals = self._signals.caching_signals(layer_run, view)
+        try:
+            copy = self._copies.admit(layer_run.layer, plan, selected, self._buffers(plan), signals)
+        except CapacityError as error:
+            where = f"policy {self._policy.name}, {'prefill' if layer_run.step == 0 else f'step {layer_run.step}'}"
+            where += f", layer {self._layers[layer_run.layer]}"
+            raise CapacityError(*(f"{where}: {fault}" for fault in error.faults)) from None
+        return replace(plan, copy=copy)
+
+    def _simulate_moves(self, moves: Plan) -> LayerRun:
         """Simulate *moves* as a layer run that only reads and stores experts, bypassing the LLCs."""
         llcs = Llcs(replace(self._wafer.spec.die.llc, size=0.0), self._wafer.num_dies, self._bytes)
         names = replace(moves, expert=np.arange(len(moves.expert)))  # unique ids, so that no two moves share a read
@@ -190,7 +198,7 @@ class MoeLayerExecutor:
             layer=layer_run.layer,
             counts=sealed(layer_run.counts),
             order=sealed(layer_run.order),
-            primary_die=sealed(self._homes.first(layer_run.layer)),
+            primary_die=sealed(self._expert_map.primary_dies(layer_run.layer)),
             replicas=sealed(replicas),
             sources=sealed(sources > 0),
             hops=sealed(self._wafer.hops),
@@ -233,35 +241,3 @@ def exchange_of(experiment: Experiment, wafer: Wafer) -> AllToAll | None:
     if dispatch is None:
         return None
     return AllToAll(dispatch, experiment.network, wafer, model.hidden_size, model.top_k)
-
-
-def room_of(placed: IntArray, experiment: Experiment, wafer: Wafer) -> FloatArray:
-    """Return the bytes each die has left for copies, [dies]; replicas of all layers count, run or not.
-
-    Raises
-    ------
-    CapacityError
-        If the replicas do not fit.
-    """
-    expert_bytes = experiment.model.expert_bytes(experiment.precision)
-    need = placed.sum(axis=(0, 1)) * expert_bytes
-    room: FloatArray = wafer.usable_hbm - need
-    if (room >= 0).all():
-        return room
-    total, usable = float(need.sum()), wafer.num_dies * wafer.usable_hbm
-    short = float(-room.min())
-    fitting = [
-        name
-        for name in experiment.wafer.die.flops
-        if need.max() * experiment.model.expert_bytes(name) / expert_bytes <= wafer.usable_hbm
-    ]
-    advice = f"precision {' or '.join(fitting)} fits, or" if fitting else "no precision of this die fits; give"
-    a_die = int(wafer.usable_hbm // (len(experiment.model.moe_layers) * expert_bytes))  # experts per layer that fit
-    dies = f"at least {-(-experiment.model.num_experts // a_die)} such dies" if a_die else "dies with more HBM"
-    raise CapacityError(
-        f"{experiment.model.name} in {experiment.precision} does not fit {experiment.wafer.name}: its routed experts "
-        f"are {total:.0f} bytes ({weight_bits(experiment.precision) / 8:g} B a weight), "
-        f"usable HBM is {usable:.0f} bytes, "
-        f"short by {max(total - usable, 0):.0f} bytes in all and {short:.0f} bytes on the fullest die; {advice} "
-        f"{dies}"
-    )

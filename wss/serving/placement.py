@@ -128,9 +128,13 @@ def build_view(experiment: Experiment, wafer: Wafer, costs: Costs, signals: Mapp
 
 def _capacity(experiment: Experiment, wafer: Wafer) -> int:
     """Return how many experts fit on one die beside the buffers of a whole layer run."""
-    model = experiment.model
-    buffers = experiment.batch * model.top_k * model.buffer_bytes(experiment.precision)
-    return max(0, int((wafer.usable_hbm - buffers) // model.expert_bytes(experiment.precision)))
+    spare = wafer.usable_hbm - largest_buffers(experiment)
+    return max(0, int(spare // experiment.model.expert_bytes(experiment.precision)))
+
+
+def largest_buffers(experiment: Experiment) -> float:
+    """Return the bytes of activation buffers of a whole layer run, if all its tokens are on one die."""
+    return experiment.batch * experiment.model.top_k * experiment.model.buffer_bytes(experiment.precision)
 
 
 def placement_view(

@@ -75,12 +75,11 @@ def check_placement(policy: Policy, wafer: str) -> None:
         model = model_of(num_experts)
         system = with_room(wafer_of(wafer), model, extra)
         experiment = experiment_of(policy, system, model, "auto")
-        buffers = experiment.batch * model.top_k * model.activation_bytes
-        room = int((system.usable_hbm - buffers) // model.expert_bytes("fp16"))
+        history = RoutingHistory(experiment, partial(stream_of, num_experts, prefill=prefill))
+        view = placement_view(experiment, system, policy, history, costs_of(experiment, system))
+        room = view.capacity
         where = f"wafer {wafer}, {len(model.moe_layers)} layers of {num_experts} experts, room for {room} per die"
         with at(where if prefill else f"{where}, no prefill"):
-            history = RoutingHistory(experiment, partial(stream_of, num_experts, prefill=prefill))
-            view = placement_view(experiment, system, policy, history, costs_of(experiment, system))
             placed = Doubting(policy).place(view)
             most = placed.sum(axis=(0, 1))
             if most.max() > room:

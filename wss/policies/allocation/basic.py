@@ -71,8 +71,8 @@ class Even(Allocation):
     def allocate(self, view: LayerView) -> Plan:
         """Return one task per (expert, holder) with tokens."""
         tokens = equal_parts(view.counts, view.replicas)[view.order]
-        place, die = np.nonzero(tokens)
-        return _plan(view, view.order[place], die, tokens[place, die], die)
+        index, die = np.nonzero(tokens)
+        return _plan(view, view.order[index], die, tokens[index, die], die)
 
 
 @dataclass(frozen=True, kw_only=True)
