@@ -110,7 +110,7 @@ def timed(experiment: Experiment) -> dict[str, Times]:
     """Run *experiment* and return the times of all GPUs by policy."""
     wafer, seen = hardware.build(experiment.wafer), build_routing_history(experiment)
     ledgers = {policy.name: TimedLedger(experiment, policy.name, wafer) for policy in experiment.policies}
-    sites = [MoeLayerExecutor(experiment, wafer, each, seen, ledgers[each.name]) for each in experiment.policies]
+    sites = [MoeLayerExecutor(experiment.setup, wafer, each, seen, ledgers[each.name]) for each in experiment.policies]
     for layer_run in open_stream(experiment, experiment.policies)[1].layer_runs():
         for site in sites:
             site.run(layer_run)

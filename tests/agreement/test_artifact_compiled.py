@@ -28,7 +28,7 @@ def machines(draw):
     wafer = wafer_of((draw(st.integers(1, 4)), draw(st.integers(1, 4))))
     experiment = load(CONFIGS / "llama4_maverick.yaml")
     model = dataclasses.replace(experiment.model, num_experts=EXPERTS)
-    made = machine_of(dataclasses.replace(experiment, model=model), wafer)
+    made = machine_of(dataclasses.replace(experiment.setup, model=model), wafer)
     hidden, intermediate = draw(st.sampled_from(SIZES))
     home = draw(st.lists(st.integers(0, wafer.num_dies - 1), min_size=EXPERTS, max_size=EXPERTS))
     return dataclasses.replace(made, hidden=hidden, intermediate=intermediate, home=home, compute_shares=LLAMA4)

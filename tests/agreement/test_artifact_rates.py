@@ -24,7 +24,7 @@ def kernel_of_three_dies():
     """Three dies in a row, an expert on each; every die computes the next one's, and two of them its own as well."""
     experiment = load(ROOT / "configs" / "llama4_maverick.yaml")
     experiment = dataclasses.replace(experiment, model=dataclasses.replace(experiment.model, num_experts=3))
-    machine = dataclasses.replace(machine_of(experiment, wafer_of((1, 3))), hidden=1000, intermediate=1000)
+    machine = dataclasses.replace(machine_of(experiment.setup, wafer_of((1, 3))), hidden=1000, intermediate=1000)
     tasks = np.array([(0, 0, 100), (0, 2, 300), (1, 0, 40), (1, 1, 900), (2, 1, 7)])
     return machine, tasks, np.array([False, True, False, False, True])
 

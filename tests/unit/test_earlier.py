@@ -106,7 +106,7 @@ def test_layouts_of_two_workloads_by_hand(tiny, tmp_path):
 def test_the_share_of_each_workload_in_the_batch(tiny, tmp_path):
     """1/4 of the batch is of law, of which nothing was served: all that was stands for it."""
     written(tmp_path / "now.parquet", [("algebra", [(1,), (1,)]), ("anatomy", [(3,)]), ("law", [(0,)])])
-    known = build_load_history(load(tiny), LoadHistorySpec(path="served.parquet", by="subject"))
+    known = build_load_history(load(tiny).setup, LoadHistorySpec(path="served.parquet", by="subject"))
     algebra, anatomy, both = np.array([6, 5, 1, 0]) / 12, np.array([0, 1, 6, 5]) / 12, np.array([6, 6, 7, 5]) / 24
     np.testing.assert_allclose(known.load[0] / 1e9, algebra / 2 + anatomy / 4 + both / 4, atol=1e-8)
     assert known.notes == (
@@ -119,11 +119,11 @@ def test_the_share_of_each_workload_in_the_batch(tiny, tmp_path):
 def test_requests_of_the_batch_are_not_known_beforehand(tiny, tmp_path):
     """The batch is six of twelve requests of the file: the other six are what was served before."""
     (tmp_path / "served.parquet").replace(tmp_path / "now.parquet")
-    known = build_load_history(load(tiny, ["batch=6"]), LoadHistorySpec(path="now.parquet"))
+    known = build_load_history(load(tiny, ["batch=6"]).setup, LoadHistorySpec(path="now.parquet"))
     np.testing.assert_allclose(known.load[0] / 1e9, np.array([0, 1, 6, 5]) / 12, atol=1e-8)
     assert known.notes[1] == "6 requests of the history are in the batch and not counted"
     with pytest.raises(TraceError, match=r"now.parquet: all its requests are among those to be served"):
-        build_load_history(load(tiny, ["batch=12"]), LoadHistorySpec(path="now.parquet"))
+        build_load_history(load(tiny, ["batch=12"]).setup, LoadHistorySpec(path="now.parquet"))
 
 
 def test_made_up_requests_are_told_by_seed_and_number(tmp_path, tiny):
@@ -132,7 +132,7 @@ def test_made_up_requests_are_told_by_seed_and_number(tmp_path, tiny):
     for seed, number in ((0, 4), (1, 8)):
         spec, model = experiment.trace, experiment.model
         write_trace(tmp_path / "made.parquet", synth_meta(spec, model, seed), synthesise(spec, model, seed))
-        known = build_load_history(experiment, LoadHistorySpec(path="made.parquet"))
+        known = build_load_history(experiment.setup, LoadHistorySpec(path="made.parquet"))
         assert f"{number} requests of made.parquet" in known.notes[0]
 
 
@@ -145,7 +145,7 @@ def test_made_up_requests_are_told_in_a_joined_trace_whatever_their_numbers(tmp_
     for seed, part in zip((1, 0), parts, strict=True):
         write_trace(part, synth_meta(spec, model, seed), synthesise(spec, model, seed))
     join(tmp_path / "joined.parquet", parts)
-    known = build_load_history(experiment, LoadHistorySpec(path="joined.parquet"))
+    known = build_load_history(experiment.setup, LoadHistorySpec(path="joined.parquet"))
     assert known.notes == (
         "placed by what was served before, 12 requests of joined.parquet",
         "4 requests of the history are in the batch and not counted",
@@ -158,7 +158,7 @@ def test_a_request_of_the_batch_is_known_however_much_of_it_was_recorded(now, be
     for name, tokens in (("now", now), ("served", before)):
         own = replace(spec, requests=8, decode_tokens=tokens, prompt_min=15, prompt_max=15, clusters=2)
         write_trace(tmp_path / f"{name}.parquet", synth_meta(own, model, 0), synthesise(own, model, 0))
-    known = build_load_history(load(tiny, ["batch=3"]), LoadHistorySpec(path="served.parquet"))
+    known = build_load_history(load(tiny, ["batch=3"]).setup, LoadHistorySpec(path="served.parquet"))
     assert known.notes[1] == "3 requests of the history are in the batch and not counted"
 
 
@@ -179,7 +179,7 @@ def asked(*experts):
 
 def test_a_batch_with_more_slots_than_requests_has_the_first_ones_more_often(tiny):
     """Five slots: the three requests of algebra and the one of anatomy, and the first of algebra again."""
-    known = build_load_history(load(tiny, ["batch=5"]), LoadHistorySpec(path="served.parquet", by="subject"))
+    known = build_load_history(load(tiny, ["batch=5"]).setup, LoadHistorySpec(path="served.parquet", by="subject"))
     algebra, anatomy = np.array([6, 5, 1, 0]) / 12, np.array([0, 1, 6, 5]) / 12
     np.testing.assert_allclose(known.load[0] / 1e9, algebra * 0.8 + anatomy * 0.2, atol=1e-8)
     assert known.load.sum() == 10**9, "rounded, not cut"
@@ -188,7 +188,7 @@ def test_a_batch_with_more_slots_than_requests_has_the_first_ones_more_often(tin
 def test_of_requests_that_come_in_later_the_workload_is_not_known(tiny):
     """Two slots: both are of algebra, and the request of anatomy comes last."""
     experiment = load(tiny, ["trace={path: now.parquet, replay: continuous}", "batch=2", "steps=2"])
-    known = build_load_history(experiment, LoadHistorySpec(path="served.parquet", by="subject"))
+    known = build_load_history(experiment.setup, LoadHistorySpec(path="served.parquet", by="subject"))
     np.testing.assert_allclose(known.load[0] / 1e9, np.array([6, 5, 1, 0]) / 12, atol=1e-8)
 
 
@@ -197,14 +197,15 @@ def test_a_workload_that_is_all_served_now_is_said_to_be(tiny, tmp_path):
     (tmp_path / "served.parquet").replace(tmp_path / "now.parquet")
     experiment = load(tiny, ["batch=6"])
     with pytest.raises(TraceError, match="all its requests of algebra are among those to be served"):
-        build_load_history(experiment, LoadHistorySpec(path="now.parquet", only=("algebra",)))
-    known = build_load_history(experiment, LoadHistorySpec(path="now.parquet", only=("anatomy",)))
+        build_load_history(experiment.setup, LoadHistorySpec(path="now.parquet", only=("algebra",)))
+    known = build_load_history(experiment.setup, LoadHistorySpec(path="now.parquet", only=("anatomy",)))
     assert known.notes == ("placed by what was served before, 6 requests of now.parquet (anatomy)",)
 
 
 def test_a_workload_without_decode_is_known_by_its_prefill(tiny, tmp_path):
     written(tmp_path / "served.parquet", [("algebra", [(), ()])])
-    assert build_load_history(load(tiny), LoadHistorySpec(path="served.parquet")).load.tolist() == [[0, 0, 0, 10**9]]
+    known = build_load_history(load(tiny).setup, LoadHistorySpec(path="served.parquet"))
+    assert known.load.tolist() == [[0, 0, 0, 10**9]]
 
 
 def tables(path, dumps):
@@ -216,13 +217,13 @@ def tables(path, dumps):
 def test_tables_of_loads_count_alike(tiny, tmp_path):
     """However long each was recorded."""
     tables(tmp_path / "loads.parquet", {"short": [1, 0, 0, 1], "long": [0, 3000, 1000, 0]})
-    known = build_load_history(load(tiny), LoadHistorySpec(path="loads.parquet"))
+    known = build_load_history(load(tiny).setup, LoadHistorySpec(path="loads.parquet"))
     assert (known.load[0] / 1e9).tolist() == [0.25, 0.375, 0.125, 0.25]
-    known = build_load_history(load(tiny), LoadHistorySpec(path="loads.parquet", only=("long",)))
+    known = build_load_history(load(tiny).setup, LoadHistorySpec(path="loads.parquet", only=("long",)))
     assert (known.load[0] / 1e9).tolist() == [0, 0.75, 0.25, 0]
     assert known.notes == ("placed by what was served before, 1 tables of loads of loads.parquet (long)",)
     tables(tmp_path / "loads.parquet", {"shares": [0.1, 0, 0, 0.3], "long": [0, 3000, 1000, 0]})
-    known = build_load_history(load(tiny), LoadHistorySpec(path="loads.parquet"))
+    known = build_load_history(load(tiny).setup, LoadHistorySpec(path="loads.parquet"))
     assert (known.load[0] / 1e9).tolist() == [0.125, 0.375, 0.125, 0.375]
 
 

@@ -33,7 +33,7 @@ def recorded(**changes):
     policy = replace(THREE_DIES.policies[1], **changes)
     experiment = replace(THREE_DIES, policies=(policy,), baseline=policy.name)
     wafer, recorder = build(experiment.wafer), Kept()
-    executor = MoeLayerExecutor(experiment, wafer, policy, build_routing_history(experiment), recorder)
+    executor = MoeLayerExecutor(experiment.setup, wafer, policy, build_routing_history(experiment), recorder)
     for layer_run in open_stream(experiment, [policy])[1].layer_runs():
         executor.run(layer_run)
     return experiment, wafer, recorder

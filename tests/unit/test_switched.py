@@ -213,7 +213,7 @@ def test_an_expert_goes_to_another_node_only_if_that_is_worth_the_slow_read(conf
     """A read takes 84 us in a node and 755 us between nodes; 12,000 tokens take 0.8 ms on one GPU, 300,000 20 ms."""
     wafer = SYSTEMS[4, 8]
     experiment = load(config, ["model=qwen3_235b", "wafer={preset: h100_nvl8, nodes: 4}", "trace.synth=qwen3_235b"])
-    view = replace(crowded(wafer, popular), costs=costs_of(experiment, wafer))
+    view = replace(crowded(wafer, popular), costs=costs_of(experiment.setup, wafer))
     assert view.transfers[0, 1] == pytest.approx(INSIDE + EXPERT / 450e9)
     assert view.transfers[0, 8] == pytest.approx(BETWEEN + EXPERT / 50e9)
     plan = allocation.allocate(view)

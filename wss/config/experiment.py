@@ -20,6 +20,7 @@ from wss.metrics.sampling import LEAST
 from wss.models import ModelShape, Precision, PrecisionName
 from wss.models.precision import peak_of, stated_activation_bytes
 from wss.policies import CopyRules, LoadHistorySpec, Policy
+from wss.serving.setup import Setup
 from wss.traces.source import TraceFile
 from wss.traces.synthetic.spec import SynthSpec
 
@@ -113,6 +114,11 @@ class Experiment:
     def exchange(self) -> AllToAllSpec | None:
         """The dispatch with all its bytes set; those of the activations come from `precision` if it states them."""
         return None if self.dispatch is None else self.dispatch.filled(stated_activation_bytes(self.precision))
+
+    @property
+    def setup(self) -> Setup:
+        """The values that executors read."""
+        return Setup(**{each.name: getattr(self, each.name) for each in fields(Setup)})
 
     def plain(self) -> dict[str, Any]:
         """Return the whole experiment as plain data in SI units, policies sorted by name.

@@ -29,4 +29,4 @@ def tried(experiment: Experiment) -> tuple[hardware.Wafer, Sequence[Executor]]:
     everything = replace(experiment, layers="all") if isinstance(experiment.layers, LayerSample) else experiment
     check_memory(experiment, experiment.policies)
     wafer = hardware.build(experiment.wafer, experiment.faults)
-    return wafer, build_executors(everything, wafer, list(experiment.policies), RoutingHistory(everything, None))
+    return wafer, build_executors(everything, wafer, list(experiment.policies), RoutingHistory(everything.setup, None))

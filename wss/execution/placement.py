@@ -42,8 +42,8 @@ def layout_of(experiment: Experiment, name: str) -> Layout:
     everything = replace(experiment, layers="all")
     check_memory(everything, [policy])
     wafer = hardware.build(experiment.wafer, experiment.faults).achieving(GEMMS[experiment.gemm].hbm_share())
-    history = build_routing_history(everything)
-    view = placement_view(everything, wafer, policy, history, costs_of(everything, wafer))
+    setup, history = everything.setup, build_routing_history(everything)
+    view = placement_view(setup, wafer, policy, history, costs_of(setup, wafer))
     placed = PolicyHost(policy).place(view)
     bytes_of_experts(placed, everything.model, everything.precision, wafer)  # raises if they do not fit
     layers, experts, dies = placed.shape
@@ -52,7 +52,7 @@ def layout_of(experiment: Experiment, name: str) -> Layout:
     return Layout(
         text=text,
         about=f"{layers} MoE layers, {experts} experts on {dies} dies, {slots} slots a die and layer",
-        notes=(*placing_notes(everything, wafer, policy, placed, history), *_empty_slots(text)),
+        notes=(*placing_notes(setup, wafer, policy, placed, history), *_empty_slots(text)),
     )
 
 

@@ -7,7 +7,7 @@ from functools import partial
 
 from wss.config import Experiment, TraceFile
 from wss.policies import Policy
-from wss.serving.placement import RoutingHistory, layer_indices
+from wss.serving.placement import RoutingHistory
 from wss.serving.routing_stream import RoutingStream
 from wss.serving.scheduler import schedule_of
 from wss.serving.signals import reads_layer_transitions, reads_transitions
@@ -25,7 +25,7 @@ def open_stream(
     """
     trace, model, seed = experiment.trace, experiment.model, experiment.seed
     batch, routing = open_batch(trace, model, experiment.batch, experiment.steps, seed)
-    schedule, layers = schedule_of(batch), layer_indices(experiment)
+    schedule, layers = schedule_of(batch), experiment.setup.layer_indices
     source: RoutingSource
     if isinstance(trace, TraceFile):
         source = RecordedRouting(_taken(routing), schedule.computed, layers, model.num_choices)
@@ -62,4 +62,4 @@ def counts_tokens(experiment: Experiment) -> bool:
 
 def build_routing_history(experiment: Experiment) -> RoutingHistory:
     """Return the routing counts for placements; the batch is opened when one first uses them."""
-    return RoutingHistory(experiment, lambda: open_routing(experiment))
+    return RoutingHistory(experiment.setup, lambda: open_routing(experiment))

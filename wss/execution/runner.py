@@ -39,8 +39,8 @@ def build_executors(
     ledgers = [build_ledger(experiment, wafer, policy.name) for policy in policies]
     each = list(zip(policies, ledgers, strict=True))
     if experiment.physics == "paper":
-        return [PaperLayer(experiment, wafer, policy, ledger) for policy, ledger in each]
-    return [MoeLayerExecutor(experiment, wafer, policy, history, ledger) for policy, ledger in each]
+        return [PaperLayer(experiment.setup, wafer, policy, ledger) for policy, ledger in each]
+    return [MoeLayerExecutor(experiment.setup, wafer, policy, history, ledger) for policy, ledger in each]
 
 
 def build_ledger(experiment: Experiment, wafer: Wafer, policy: str) -> Ledger:

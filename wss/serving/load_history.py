@@ -10,14 +10,15 @@ from pathlib import Path
 
 import numpy as np
 
-from wss.config import Experiment, TraceFile
 from wss.errors import ConfigError
 from wss.policies import LoadHistorySpec
 from wss.records import FloatArray, IntArray
+from wss.serving.setup import Setup
 from wss.traces import RequestRouting, TraceMeta
 from wss.traces.fingerprints import Fingerprints
 from wss.traces.load_history import Now, ServedLoads, read_served, workload_of
 from wss.traces.schema import Label
+from wss.traces.source import TraceFile
 from wss.traces.synthetic.spec import synthesise
 from wss.workload.fixed_batch import open_batch
 
@@ -33,7 +34,7 @@ class LoadHistory:
     notes: tuple[str, ...]
 
 
-def build_load_history(experiment: Experiment, history: LoadHistorySpec) -> LoadHistory:
+def build_load_history(setup: Setup, history: LoadHistorySpec) -> LoadHistory:
     """Return the load history that *history* specifies; requests of the batch itself are not counted.
 
     Raises
@@ -41,31 +42,29 @@ def build_load_history(experiment: Experiment, history: LoadHistorySpec) -> Load
     TraceError, ConfigError
         If it cannot be read, does not fit the model, or has no request of the batch's workloads.
     """
-    batch, requests = open_batch(
-        experiment.trace, experiment.model, experiment.batch, experiment.steps, experiment.seed
-    )
+    batch, requests = open_batch(setup.trace, setup.model, setup.batch, setup.steps, setup.seed)
     meta = batch.meta
-    served = read_served(Path(history.path), experiment.model, history.only, _now(experiment, meta, requests))
+    served = read_served(Path(history.path), setup.model, history.only, _now(setup, meta, requests))
     if history.by == "all":
         load, strangers = _together(served, served.loads), 0.0
     else:
-        load, strangers = _by_workload(experiment, history, served, meta, requests)
+        load, strangers = _by_workload(setup, history, served, meta, requests)
     return LoadHistory(load=np.rint(load).astype(np.int64), notes=_notes(history, served, strangers))
 
 
-def _now(experiment: Experiment, meta: TraceMeta, requests: list[RequestRouting]) -> Now:
+def _now(setup: Setup, meta: TraceMeta, requests: list[RequestRouting]) -> Now:
     """Return a predicate that recognises requests of the batch: recorded ones by experts, synthetic ones by seed, id.
 
     Joining traces renumbers requests, so synthetic requests of joined traces are recognised by their experts too.
     """
-    trace = experiment.trace
+    trace = setup.trace
     if isinstance(trace, TraceFile):
         told = Fingerprints(requests, ALIKE)
         return lambda other, request: request in told
 
     @cache
     def made() -> Fingerprints:
-        return Fingerprints(synthesise(trace, experiment.model, experiment.seed, requests=meta.num_requests), 1)
+        return Fingerprints(synthesise(trace, setup.model, setup.seed, requests=meta.num_requests), 1)
 
     def now(other: TraceMeta, request: RequestRouting) -> bool:
         if other.source == meta.source:
@@ -93,7 +92,7 @@ def _scaled(load: FloatArray) -> FloatArray:
 
 
 def _by_workload(
-    experiment: Experiment,
+    setup: Setup,
     history: LoadHistorySpec,
     served: ServedLoads,
     meta: TraceMeta,
@@ -107,8 +106,8 @@ def _by_workload(
     for label in served.loads:
         known.setdefault(getattr(label, history.by), []).append(label)
     names: Counter[str] = Counter()
-    for place, request in enumerate(requests[: experiment.batch]):  # repeated cyclically to fill the batch
-        slots = len(range(place, experiment.batch, len(requests)))
+    for place, request in enumerate(requests[: setup.batch]):  # repeated cyclically to fill the batch
+        slots = len(range(place, setup.batch, len(requests)))
         names[getattr(workload_of(meta, request.request), history.by)] += slots
     if not set(names) & set(known):
         raise ConfigError(

@@ -12,7 +12,6 @@ from collections.abc import Callable
 
 import numpy as np
 
-from wss.config import Experiment
 from wss.engine.background import BackgroundTransfers
 from wss.engine.specs import CircuitSpec
 from wss.errors import ConfigError
@@ -22,8 +21,9 @@ from wss.policies import Costs, LoadHistorySpec, LoadView, Policy, Signal
 from wss.policies.rebalancing import Every, matched, worthwhile
 from wss.policies.validation import sealed, validate_number
 from wss.records import FloatArray, IntArray, LayerRun, MoveRecord, Plan, Recorder
-from wss.serving.placement import RoutingHistory, build_view, by_loads_alone, largest_buffers, layer_indices, names_of
+from wss.serving.placement import RoutingHistory, build_view, by_loads_alone, names_of
 from wss.serving.policy_host import PolicyHost
+from wss.serving.setup import Setup
 from wss.traces import LayerTokens
 
 ROUNDING = 1e-9  # share of an expert that may be missing when its transfer counts as complete
@@ -45,8 +45,8 @@ class Migration:
 
     Parameters
     ----------
-    experiment, wafer, costs
-        The experiment, its hardware, and the policy's cost model.
+    setup, wafer, costs
+        The setup, its hardware, and the policy's cost model.
     host
         Calls the policy.
     history
@@ -64,7 +64,7 @@ class Migration:
 
     def __init__(
         self,
-        experiment: Experiment,
+        setup: Setup,
         wafer: Wafer,
         costs: Costs,
         host: PolicyHost,
@@ -74,13 +74,13 @@ class Migration:
         simulate: SimulateMoves,
     ) -> None:
         policy = host.policy
-        self._experiment, self._wafer, self._policy, self._costs = experiment, wafer, policy, costs
+        self._setup, self._wafer, self._policy, self._costs = setup, wafer, policy, costs
         self._expert_map, self._recorder, self._simulate, self._host = expert_map, recorder, simulate, host
         self._rule = policy.rebalancing
         self._gain = validate_number(self._rule.gain, f"policy {policy.name}: its rebalancing's gain")
-        self._background = _in_background(policy, experiment)
+        self._background = _in_background(policy, setup)
         self._background_transfers = BackgroundTransfers(wafer)
-        self._layers, self._indices = experiment.layers_run, list(layer_indices(experiment))
+        self._layers, self._indices = setup.layers_run, list(setup.layer_indices)
         spec = self._rule.load_history()
         if not isinstance(spec, LoadHistorySpec | None):
             raise ConfigError(
@@ -88,8 +88,8 @@ class Migration:
             )
         self._load_history = None if spec is None else history.served_before(spec, policy.name)
         self._loads = None if self._load_history is None else sealed(self._load_history.load[self._indices])
-        self._bytes = experiment.model.expert_bytes(experiment.precision)
-        self._spare = largest_buffers(experiment)
+        self._bytes = setup.expert_bytes
+        self._spare = setup.largest_buffers
         self._counts: IntArray = np.zeros((16, *expert_map.placed.shape[:2]), np.int64)  # tokens, by decode step
         self._steps = 0  # decode steps done
         self._left: FloatArray = np.zeros(expert_map.placed.shape)  # bytes still to be moved
@@ -158,10 +158,10 @@ class Migration:
 
     def _target(self, load: IntArray) -> IntArray:
         """Return the replicas of a new placement, [layers run, experts, dies]."""
-        model, now = self._experiment.model, self._expert_map.placed
+        model, now = self._setup.model, self._expert_map.placed
         loads = np.zeros((len(model.moe_layers), model.num_experts), np.int64)
         loads[self._indices] = load
-        view = build_view(self._experiment, self._wafer, self._costs, {Signal.PREFILL_LOAD: loads})
+        view = build_view(self._setup, self._wafer, self._costs, {Signal.PREFILL_LOAD: loads})
         then = self._host.place(view)[self._indices]
         if self._policy.placement.dies_interchangeable:
             then = matched(now, then)
@@ -241,7 +241,7 @@ class Migration:
         return float(self._expert_map.budget.used.max())
 
 
-def _in_background(policy: Policy, experiment: Experiment) -> bool:
+def _in_background(policy: Policy, setup: Setup) -> bool:
     """Return whether the policy moves weights in the background; raise ConfigError if it cannot be rebalanced."""
     start, how = f"policy {policy.name}: its rebalancing", policy.rebalancing.how
     if not by_loads_alone(policy):
@@ -251,7 +251,7 @@ def _in_background(policy: Policy, experiment: Experiment) -> bool:
         )
     if how not in ("blocking", "background"):
         raise ConfigError(f"{start} moves {how!r}; it should be 'blocking' or 'background'")
-    if how == "background" and isinstance(experiment.network, CircuitSpec):
+    if how == "background" and isinstance(setup.network, CircuitSpec):
         raise ConfigError(
             f"{start} is in the background, and circuits leave no shares of links; "
             "give how: blocking, or another network"

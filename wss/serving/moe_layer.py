@@ -7,7 +7,6 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from wss.config import Experiment
 from wss.engine.alltoall import AllToAll
 from wss.engine.layer import simulate_layer
 from wss.engine.layer_compiled import compiled_layer
@@ -19,7 +18,6 @@ from wss.hardware import GEMMS, Wafer
 from wss.memory.copies import ExpertCopies
 from wss.memory.expert_map import ExpertMap
 from wss.memory.hbm import HbmBudget, bytes_of_experts
-from wss.models.precision import peak_of
 from wss.policies import LayerView, Policy
 from wss.policies.prefetching import NoPrefetch
 from wss.policies.rebalancing import NoRebalancing
@@ -27,9 +25,10 @@ from wss.policies.validation import sealed
 from wss.records import FloatArray, IntArray, LayerRecord, LayerRun, Plan, Recorder, WeightLocations
 from wss.serving.agreement import agreement, agreement_note, loads_behind
 from wss.serving.migration import Migration
-from wss.serving.placement import RoutingHistory, costs_of, layer_indices, placement_view, placing_notes
+from wss.serving.placement import RoutingHistory, costs_of, placement_view, placing_notes
 from wss.serving.planning_time import planning_notes, planning_time
 from wss.serving.policy_host import PolicyHost
+from wss.serving.setup import Setup
 from wss.serving.signals import DecodeOracle, SignalProvider
 from wss.traces import LayerTokens
 
@@ -39,46 +38,42 @@ class MoeLayerExecutor:
 
     host_class: ClassVar[type[PolicyHost]] = PolicyHost  # the contract tests substitute a stricter one
 
-    def __init__(
-        self, experiment: Experiment, wafer: Wafer, policy: Policy, history: RoutingHistory, recorder: Recorder
-    ) -> None:
-        model, precision = experiment.model, experiment.precision
-        self._gemm = GEMMS[experiment.gemm]
+    def __init__(self, setup: Setup, wafer: Wafer, policy: Policy, history: RoutingHistory, recorder: Recorder) -> None:
+        model, die = setup.model, setup.wafer.die
+        self._gemm = GEMMS[setup.gemm]
         wafer = wafer.achieving(self._gemm.hbm_share())
-        self._policy, self._wafer, self._window = policy, wafer, experiment.window
-        self._planning = experiment.planning
+        self._policy, self._wafer, self._window = policy, wafer, setup.window
+        self._planning = setup.planning
         self._host = self.host_class(policy)
-        self._layers = experiment.layers_run
-        self._places = layer_indices(experiment)
+        self._layers = setup.layers_run
+        self._places = setup.layer_indices
         self._num_layers = len(model.moe_layers)
         self._before = -1  # index of the layer that ran last
         self._llcs = Llcs(
-            experiment.wafer.die.llc,
+            die.llc,
             wafer.num_dies,
-            model.expert_bytes(precision),
+            setup.expert_bytes,
             copies=policy.copies.llc,
             experts=len(model.moe_layers) * model.num_experts,
         )
-        self._bytes = model.expert_bytes(precision)
-        die = experiment.wafer.die
-        self._shape = (model.hidden_size, model.moe_intermediate_size, die, peak_of(precision), model.matrices)
-        self._network = WaferNetwork(wafer, experiment.network)
-        self._exchange = exchange_of(experiment, wafer)
-        is_compiled = experiment.engine != "simpy" and isinstance(self._network.model, CompiledModel)
+        self._bytes, self._shape = setup.expert_bytes, setup.gemm_shape
+        self._network = WaferNetwork(wafer, setup.network)
+        self._exchange = exchange_of(setup, wafer)
+        is_compiled = setup.engine != "simpy" and isinstance(self._network.model, CompiledModel)
         self._simulate = compiled_layer if is_compiled else simulate_layer
-        self._costs = costs_of(experiment, wafer)
-        view = placement_view(experiment, wafer, policy, history, self._costs)
+        self._costs = costs_of(setup, wafer)
+        view = placement_view(setup, wafer, policy, history, self._costs)
         placed = self._host.place(view)
         behind = loads_behind(policy, view)
         self._behind = None if behind is None else behind[list(self._places)]
         self._decode_load: IntArray = np.zeros((len(self._layers), model.num_experts), np.int64)  # tokens in decode
-        self._placing_notes = placing_notes(experiment, wafer, policy, placed, history, self._places)
-        self._token_bytes = model.buffer_bytes(precision)
-        self._most_tokens = experiment.batch * model.top_k
+        self._placing_notes = placing_notes(setup, wafer, policy, placed, history, self._places)
+        self._token_bytes = model.buffer_bytes(setup.precision)
+        self._most_tokens = setup.batch * model.top_k
         run = placed[list(self._places)]
-        experts = bytes_of_experts(placed, model, precision, wafer)
+        experts = bytes_of_experts(placed, model, setup.precision, wafer)
         reserve = die.hbm.size * die.hbm.reserve if policy.copies.room == "reserve" else None
-        size = self._bytes / experiment.layer_share  # a sampled layer stands for several
+        size = self._bytes / setup.layer_share  # a sampled layer stands for several
         self._budget = HbmBudget(wafer.usable_hbm, experts, size, reserve)
         self._copies = ExpertCopies(run > 0, self._budget, policy.caching, self._host.evict)
         self._placed, self._history = run, history
@@ -88,7 +83,7 @@ class MoeLayerExecutor:
         self._migration: Migration | None = None
         if not isinstance(policy.rebalancing, NoRebalancing):
             state = (self._host, history, self._expert_map, recorder, self._simulate_moves)
-            self._migration = Migration(experiment, wafer, self._costs, *state)
+            self._migration = Migration(setup, wafer, self._costs, *state)
 
     @property
     def excess_bytes(self) -> float:
@@ -235,9 +230,9 @@ class MoeLayerExecutor:
         return PrefetchPlan(layer=self._places[layer_run.next_layer], experts=self._host.prefetch(view))
 
 
-def exchange_of(experiment: Experiment, wafer: Wafer) -> AllToAll | None:
+def exchange_of(setup: Setup, wafer: Wafer) -> AllToAll | None:
     """Return the dispatch/combine of token activations; None if it is not modelled."""
-    dispatch, model = experiment.exchange, experiment.model
+    dispatch, model = setup.exchange, setup.model
     if dispatch is None:
         return None
-    return AllToAll(dispatch, experiment.network, wafer, model.hidden_size, model.top_k)
+    return AllToAll(dispatch, setup.network, wafer, model.hidden_size, model.top_k)

@@ -8,7 +8,6 @@ from typing import Any
 import numba
 import numpy as np
 
-from wss.config import Experiment
 from wss.engine.paper.chains import PaperLayerRun
 from wss.engine.paper.chains_compiled import compiled_paper_layer
 from wss.engine.paper.machine import (
@@ -31,6 +30,7 @@ from wss.policies.prediction import TokenHeatmap
 from wss.records import BoolArray, FloatArray, IntArray, LayerRow, LinkLoad, Recorder
 from wss.serving.heatmap_counters import FullCounters
 from wss.serving.planning_time import planning_notes, planning_time
+from wss.serving.setup import Setup
 from wss.traces import LayerTokens
 
 NS = 1e-9
@@ -43,17 +43,17 @@ def _edges(wafer: Wafer) -> IntArray:
     return np.array([number[pair] for pair in pairs], np.int64)
 
 
-def machine_of(experiment: Experiment, wafer: Wafer) -> Machine:
+def machine_of(setup: Setup, wafer: Wafer) -> Machine:
     """Return wafer and model in the paper's simulator; a faster die has larger shares of the simulator's peak rates."""
     edges = _edges(wafer)
     resource = (SLICES * wafer.num_dies + edges).tolist()
     routes = [[[resource[link] for link in route if link >= 0] for route in row] for row in wafer.routes.tolist()]
-    shares, dram_share = SHARES[experiment.model.name]
+    shares, dram_share = SHARES[setup.model.name]
     rates = rates_of(wafer.spec)
     return Machine(
-        hidden=experiment.model.hidden_size,
-        intermediate=experiment.model.moe_intermediate_size,
-        home=contiguous_homes(experiment.model.num_experts, wafer.num_dies).tolist(),
+        hidden=setup.model.hidden_size,
+        intermediate=setup.model.moe_intermediate_size,
+        home=contiguous_homes(setup.model.num_experts, wafer.num_dies).tolist(),
         routes=routes,
         num_edges=len(np.unique(edges)),
         compute_shares=tuple((tokens, share * rates.compute) for tokens, share in shares),
@@ -87,14 +87,14 @@ def _carried(routes, source, target, slices, nbytes, num_links):  # type: ignore
 class PaperLayer:
     """Executes layer runs under one policy; holds the policy's caches, copies (without limit) and ledger."""
 
-    def __init__(self, experiment: Experiment, wafer: Wafer, policy: Policy, recorder: Recorder) -> None:
+    def __init__(self, setup: Setup, wafer: Wafer, policy: Policy, recorder: Recorder) -> None:
         self._policy, self._wafer = policy, wafer
-        self._planning, self._full = experiment.planning, FullCounters()
-        self._layers = experiment.layers_run
-        self._machine = machine_of(experiment, wafer)
+        self._planning, self._full = setup.planning, FullCounters()
+        self._layers = setup.layers_run
+        self._machine = machine_of(setup, wafer)
         self._memories = Memories(self._machine, len(self._layers))
         self._rates = rates_of(wafer.spec)
-        self._layer_run = _in_python if experiment.engine == "simpy" else compiled_paper_layer
+        self._layer_run = _in_python if setup.engine == "simpy" else compiled_paper_layer
         self._edges = _edges(wafer)
         size = SLICES * self._machine.slice_bytes
         self._prices = Prices(
@@ -104,10 +104,10 @@ class PaperLayer:
             hop=2 * HOP_LATENCY,
         )
         self.recorder = recorder
-        expert_bytes = len(experiment.model.moe_layers) * float(experiment.model.expert_bytes("fp16"))
+        expert_bytes = len(setup.model.moe_layers) * float(setup.model.expert_bytes("fp16"))
         self._placed = np.bincount(self._machine.homes, minlength=wafer.num_dies) * expert_bytes
-        self._weights = experiment.model.weight_bytes("fp16")
-        self._copy_bytes = self._machine.slice_bytes / experiment.layer_share  # a sampled layer stands for several
+        self._weights = setup.model.weight_bytes("fp16")
+        self._copy_bytes = self._machine.slice_bytes / setup.layer_share  # a sampled layer stands for several
 
     @property
     def excess_bytes(self) -> float:

@@ -75,8 +75,8 @@ def check_placement(policy: Policy, wafer: str) -> None:
         model = model_of(num_experts)
         system = with_room(wafer_of(wafer), model, extra)
         experiment = experiment_of(policy, system, model, "auto")
-        history = RoutingHistory(experiment, partial(stream_of, num_experts, prefill=prefill))
-        view = placement_view(experiment, system, policy, history, costs_of(experiment, system))
+        history = RoutingHistory(experiment.setup, partial(stream_of, num_experts, prefill=prefill))
+        view = placement_view(experiment.setup, system, policy, history, costs_of(experiment.setup, system))
         room = view.capacity
         where = f"wafer {wafer}, {len(model.moe_layers)} layers of {num_experts} experts, room for {room} per die"
         with at(where if prefill else f"{where}, no prefill"):

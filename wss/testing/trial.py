@@ -91,7 +91,8 @@ def rows_of(policy: Policy, wafer: Wafer, num_experts: int, engine: Engine = "au
     experiment = experiment_of(policy, wafer, model_of(num_experts), engine)
     with at(f"{num_experts} experts"):
         ledger = build_ledger(experiment, wafer, policy.name)
-        executor = Trial(experiment, wafer, policy, RoutingHistory(experiment, lambda: stream_of(num_experts)), ledger)
+        history = RoutingHistory(experiment.setup, lambda: stream_of(num_experts))
+        executor = Trial(experiment.setup, wafer, policy, history, ledger)
     for layer_run in stream_of(num_experts).layer_runs():
         with at(f"{num_experts} experts, step {layer_run.step} ({STEPS[layer_run.step].label})"):
             executor.run(layer_run)
