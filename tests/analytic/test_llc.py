@@ -17,6 +17,7 @@ from wss.execution import run
 from wss.hardware import build
 from wss.hardware.specs import LlcSpec
 from wss.metrics.traffic import check_conservation
+from wss.policies import PrefetchView, Signal
 from wss.policies.prefetching import Popular
 
 MB, US = 1e6, 1e-6
@@ -229,17 +230,20 @@ def test_a_die_that_is_done_prefetches_until_the_barrier(engine):
 
 
 @pytest.mark.parametrize("engine", ENGINES)
-def test_dies_that_end_together_prefetch_nothing(engine):
-    """Both dies end at 2 us: the layer run is over, so neither begins to prefetch."""
+def test_of_dies_that_end_together_the_last_prefetches_nothing(engine):
+    """Both dies end at 2 us, die 1 after die 0 in order: die 0 begins a read that is never stored."""
     wafer, llcs = slow_wafer(4 * MB)
     ahead = PrefetchPlan(layer=1, experts=[[7], [8]])
     done = layer_run(wafer, llcs, (0, 0, 1, 0), (1, 1, 1, 1), ahead=ahead, engine=engine)
-    assert done.prefetched.tolist() == [0, 0]
+    assert done.prefetched.tolist() == [1, 0]
+    assert llcs.content(0) == [(0, 0)]
 
 
 def test_popular_prefetches_what_the_die_holds_and_tokens_went_to():
     holders = np.array([[1, 0], [0, 1], [1, 0], [1, 1]], np.bool_)
-    assert Popular().ahead(np.array([5, 9, 7, 0]), holders, 2).tolist() == [[2, 0], [1, -1]]
+    signals = {Signal.POPULARITY: np.array([5, 9, 7, 0])}
+    view = PrefetchView(signals=signals, counts=np.zeros(4, np.int64), holders=holders, slots=2)
+    assert Popular().prefetch(view).tolist() == [[2, 0], [1, -1]]
 
 
 def test_a_run_prefetches_and_hits(tmp_path):

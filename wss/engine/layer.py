@@ -7,7 +7,7 @@ freed when that task ends. Weights are used as they stream in, so a task ends at
 
 A read looks up the LLC of the source die when it is issued; look-ups at one instant are in the order of `turns`. A die
 without remaining tasks prefetches experts of the next layer into its LLC, one after another, until the last die is
-done. A prefetch still in flight then is not stored.
+done. A prefetch still in flight then is not stored. Of dies that end at one instant, the last in order is the last one.
 
 This engine is the reference, to be read. `wss.engine.layer_compiled` does the same in compiled code.
 """
@@ -74,7 +74,7 @@ class _SimpyLayer:
         tasks = {die: by_die[bounds[die] : bounds[die + 1]].tolist() for die in range(dies)}
         if not self._work.prefetches:
             tasks = {die: own for die, own in tasks.items() if own}
-        self._working = len(tasks)
+        self._working, self._ending = len(tasks), 0  # dies with tasks; those that end now and have not had their turn
         for die, own in tasks.items():
             self._env.process(self._die(die, own))
         self._env.run()
@@ -110,6 +110,9 @@ class _SimpyLayer:
             self._end[task] = previous
         self._working -= 1
         if self._work.prefetches and self._turns is not None:
+            self._ending += 1
+            yield self._turns.turn(self._llcs.num_dies + die)  # after the turns of dies with tasks
+            self._ending -= 1
             yield from self._prefetch(die, self._turns)
 
     def _read(self, task: int) -> simpy.Event:
@@ -132,18 +135,18 @@ class _SimpyLayer:
 
     def _prefetch(self, die: int, turns: Turns) -> Generator[simpy.Event, Any, None]:
         """Prefetch experts of the next layer into the LLC of *die*, one after another, until all dies are done."""
-        work, last = self._work, self._llcs.num_dies + die  # after the turns of dies with tasks
-        yield turns.turn(last)
+        work, others_work = self._work, self._working + self._ending > 0
         experts = zip(work.prefetch_transfers(die), work.prefetch_keys(die), strict=True)
         for transfer, key in islice(experts, self._llcs.slots):
-            if not self._working:
+            if not others_work:
                 return
             if pin_if_cached(self._llcs.caches, die, key):
                 continue
             self._prefetched[die] += 1
             yield self._network.transfer(transfer, int(self._prefetch_rows[die]))
-            yield turns.turn(last)
-            if self._working:
+            yield turns.turn(self._llcs.num_dies + die)
+            others_work = self._working > 0
+            if others_work:
                 self._store(die, key, PREFETCHED)
 
 

@@ -59,7 +59,9 @@ DIE = np.dtype(
         ("fetching", np.int64),
         ("ahead_row", np.int64),
         ("prefetched", np.int64),
-        ("is_due", np.bool_),  # whether it acts at this instant
+        # whether it acts at this instant; whether it has had the turn in which its last task ended
+        ("is_due", np.bool_),
+        ("is_done", np.bool_),
     ],
     align=True,
 )
@@ -124,11 +126,16 @@ def _act(die, d, now, layer, caches, network):  # type: ignore[no-untyped-def]
 
 
 @numba.njit(cache=True, nogil=True)
-def _prefetch(die, d, now, layer, caches, network):  # type: ignore[no-untyped-def]
-    """Store what the *die* of index *d* has prefetched, and prefetch the next expert, while any die has tasks."""
-    working, prefetches = False, layer.prefetches
+def _prefetch(d, ending, now, layer, caches, network):  # type: ignore[no-untyped-def]
+    """Store what die *d* has prefetched, and prefetch the next expert, while any die has tasks.
+
+    *ending* dies end at this instant and have not had their turn; they count only for a die that ends too.
+    """
+    die, prefetches = layer.dies[d], layer.prefetches
+    working = not die.is_done and ending > 0
     for other in range(layer.dies.size):
         working |= layer.dies[other].at < layer.dies[other].last
+    die.is_done = True
     if die.fetching >= 0:
         if not prefetches[die.fetching].is_read:
             return
@@ -217,9 +224,13 @@ def _run(layer, caches, network):  # type: ignore[no-untyped-def]
             dies[d].is_due = False
             _act(dies[d], d, now, layer, caches, network)
         if layer.prefetches.size > 0:
+            ending = 0
+            for d in due[:num_due]:
+                ending += dies[d].at == dies[d].last and not dies[d].is_done
             for d in due[:num_due]:
                 if dies[d].at == dies[d].last:
-                    _prefetch(dies[d], d, now, layer, caches, network)
+                    ending -= not dies[d].is_done
+                    _prefetch(d, ending, now, layer, caches, network)
         fixed = events.events[0].key if events.count[0] > 0 else np.inf
         now = fixed if network.kind == CIRCUIT else min(fixed, next_time(network, fixed))
         if now == np.inf:
