@@ -18,7 +18,7 @@ import numpy.typing as npt
 from wss.models import ModelShape
 from wss.records import IntArray, Routed
 from wss.traces.schema import RequestRouting
-from wss.traces.synthetic.sampler import advance
+from wss.traces.synthetic.sampler import NextTokens, advance
 from wss.traces.synthetic.spec import SynthSpec, draws_of
 
 _ROWS = 4096  # tokens generated at a time, to stay in the CPU's caches; more if one request has more
@@ -487,7 +487,15 @@ class SynthReplay:
             for low, high in now.parts:
                 offsets = now.offsets[low : high + 1]
                 requests = np.arange(low, high)
-                advance(draws, requests, offsets, start[low:high], place, above, past.clusters[place], last, made)
+                advance(
+                    draws,
+                    NextTokens(requests, start[low:high], offsets),
+                    place,
+                    above,
+                    past.clusters[place],
+                    last,
+                    made,
+                )
                 if kept is None:
                     continue
                 these = slice(int(offsets[0]), int(offsets[-1]))

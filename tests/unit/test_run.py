@@ -33,7 +33,7 @@ def small(tmp_path):
 def test_experiments_in_lockstep_are_each_as_if_run_alone(small):
     """On other wafers, with other policies and several seeds; the routing is that of all."""
     common = ["replications=2", "layers=[1, 3]"]
-    changes = [["policies=[ep, pred]", "baseline=ep"], ["policies=[base]"], ["wafer.mesh=[2, 2]", "policies=[base]"]]
+    changes = [["policies=[base]"], ["wafer.mesh=[2, 2]", "policies=[base]"], ["policies=[ep, pred]", "baseline=ep"]]
     experiments = [load(small, [*common, *change]) for change in changes]
     steps = []
     together = run_many(experiments, lambda what, done, total: steps.append((done, total)))

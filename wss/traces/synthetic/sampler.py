@@ -80,6 +80,22 @@ class Draws(NamedTuple):
     drift: IntArray
 
 
+class NextTokens(NamedTuple):
+    """The next tokens of some requests.
+
+    Attributes
+    ----------
+    requests, start
+        Number of each request, and the position of the first of its next tokens, [requests].
+    offsets
+        Request i has the rows offsets[i] to offsets[i + 1] - 1: the previous token, and the next ones, [requests + 1].
+    """
+
+    requests: IntArray
+    start: IntArray
+    offsets: IntArray
+
+
 def guide_of(sums: npt.NDArray[np.integer[Any]]) -> npt.NDArray[np.int16]:
     """Return the guide of running sums whose totals are multiples of `WHOLE`, [..., entries] to [..., cells]."""
     cells = int(sums.flat[-1]) >> _CELL
@@ -181,28 +197,26 @@ def route(draws, low, offsets, experts):  # type: ignore[no-untyped-def]
 
 
 @numba.njit(cache=True, nogil=True)
-def advance(draws, requests, offsets, start, layer, above, cluster, last, experts):  # type: ignore[no-untyped-def]
+def advance(draws, now, layer, above, cluster, last, experts):  # type: ignore[no-untyped-def]
     """Route the next tokens of some requests in one layer: the same as `route`, but in time order.
 
     Parameters
     ----------
     draws
         As for `route`.
-    requests, start
-        Number of each request, and the position of the first of its next tokens, [requests].
-    offsets
-        Request i has the rows offsets[i] to offsets[i + 1] - 1 of *above*: the previous token, and the next ones,
-        [requests + 1].
+    now
+        `NextTokens`: whose, and which.
     layer
         Index into the MoE layers.
     above
-        Clusters in the previous layer, overwritten with those in this one, [all rows].
+        Clusters in the previous layer, overwritten with those in this one, [all rows of the step].
     cluster, last
         Cluster and experts of each request's last token in this layer, overwritten, [all requests], [all requests, k];
         with k = 0 only clusters are drawn.
     experts
         Of the rows of these requests, written, [rows or more, k].
     """
+    requests, start, offsets = now
     for number in range(requests.size):
         i = requests[number]
         own = _hash(_hash(draws.key, i), draws.layers[layer])
