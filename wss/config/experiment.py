@@ -111,7 +111,7 @@ class Experiment:
         return len(self.layers_run) / len(self.model.moe_layers) if isinstance(self.layers, LayerSample) else 1.0
 
     @property
-    def exchange(self) -> AllToAllSpec | None:
+    def all_to_all(self) -> AllToAllSpec | None:
         """The dispatch with all its bytes set; those of the activations come from `precision` if it states them."""
         return None if self.dispatch is None else self.dispatch.filled(stated_activation_bytes(self.precision))
 
@@ -130,7 +130,7 @@ class Experiment:
         said = [f.name for f in fields(self) if f.name not in unsaid]
         plain: dict[str, Any] = {name: _plain(getattr(self, name)) for name in said}
         if self.dispatch is not None:
-            plain["dispatch"] = _plain(self.exchange)
+            plain["dispatch"] = _plain(self.all_to_all)
         plain["policies"] = sorted(plain["policies"], key=lambda policy: str(policy["name"]))
         return plain
 

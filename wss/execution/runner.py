@@ -47,9 +47,9 @@ def build_ledger(experiment: Experiment, wafer: Wafer, policy: str) -> Ledger:
     """Build the ledger of *policy*."""
     if experiment.physics == "paper":
         return Ledger(policy, experiment.model, wafer, "fp16", hardware.GEMMS["ideal"])
-    gemm, exchanges = hardware.GEMMS[experiment.gemm], experiment.dispatch is not None
+    gemm, has_all_to_all = hardware.GEMMS[experiment.gemm], experiment.dispatch is not None
     wafer = wafer.achieving(gemm.hbm_share())
-    return Ledger(policy, experiment.model, wafer, experiment.precision, gemm, exchanges=exchanges)
+    return Ledger(policy, experiment.model, wafer, experiment.precision, gemm, has_all_to_all=has_all_to_all)
 
 
 def _excess(executors: Sequence[Executor]) -> list[str]:

@@ -107,8 +107,8 @@ class Figure:
         return SIGNS.get(self.unit, 0) if self.sign is None else self.sign
 
 
-def _exchanges(totals: Totals) -> bool:
-    return totals.ledger.exchanges
+def _has_all_to_all(totals: Totals) -> bool:
+    return totals.ledger.has_all_to_all
 
 
 def _migrates(totals: Totals) -> bool:
@@ -202,14 +202,14 @@ FIGURES: tuple[Figure, ...] = (
            run="x bound", sweep="x bound", form="{:.2f}x", bar=Bar("bound", "decode time over the lower bound (x)"),
            sign=-1),
     Figure("dispatch_time_s", "s", "with `dispatch`: sum of the times before the experts", total("dispatch_s"),
-           only=_exchanges),
+           only=_has_all_to_all),
     Figure("combine_time_s", "s", "with `dispatch`: sum of the times after the experts", total("combine_s"),
-           only=_exchanges),
+           only=_has_all_to_all),
     Figure("exchange_share", "share", "with `dispatch`: sum of these times over `decode_time_s`",
-           ratio(("dispatch_s", "combine_s"), "time_s"), only=_exchanges, run="exchange"),
+           ratio(("dispatch_s", "combine_s"), "time_s"), only=_has_all_to_all, run="exchange"),
     Figure("activation_bytes", "B", "with `dispatch`: bytes that left a die, there and back, counted once however many "
            "links they crossed; bytes that a relay sends on (`once_per: node`) count again", total("activation_bytes"),
-           only=_exchanges),
+           only=_has_all_to_all),
     Figure("planning_time_s", "s", "if planning is charged: time that layer runs waited for their plans; part of all "
            "times, the same for all dies in `imbalance`, not in the bound", total("planning_s"),
            only=_waits, run="planning"),

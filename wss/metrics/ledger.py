@@ -8,9 +8,9 @@ import numpy as np
 
 from wss.hardware.gemm import GemmModel
 from wss.hardware.wafer import Wafer
-from wss.metrics.bounds import Bounds, least_exchange
+from wss.metrics.bounds import Bounds, least_all_to_all
 from wss.metrics.sampling import Sample
-from wss.metrics.traffic import check_conservation, check_exchange, moved_traffic, traffic
+from wss.metrics.traffic import check_all_to_all, check_conservation, moved_traffic, traffic
 from wss.models import AnyPrecision, ModelShape
 from wss.records import FloatArray, LayerRecord, LayerRow, LayerRun, LinkLoad, MoveRecord
 
@@ -18,7 +18,7 @@ from wss.records import FloatArray, LayerRecord, LayerRow, LayerRun, LinkLoad, M
 class Ledger:
     """Rows of one policy's layer runs, and sums over its decode layer runs by link and by die.
 
-    *exchanges* is whether layer runs dispatch and combine token activations.
+    *has_all_to_all* is whether layer runs dispatch and combine token activations.
     """
 
     def __init__(
@@ -29,9 +29,9 @@ class Ledger:
         precision: AnyPrecision,
         gemm: GemmModel,
         *,
-        exchanges: bool = False,
+        has_all_to_all: bool = False,
     ) -> None:
-        self.policy, self.exchanges = policy, exchanges
+        self.policy, self.has_all_to_all = policy, has_all_to_all
         self.rows: list[LayerRow] = []
         self.link_data: FloatArray = np.zeros(wafer.num_links)
         self.link_request: FloatArray = np.zeros(wafer.num_links)
@@ -66,18 +66,18 @@ class Ledger:
         AssertionError
             If not: a bug in wss, not a user error.
         """
-        plan, run, exchanged = record.plan, record.run, record.exchanged
+        plan, run, all_to_all = record.plan, record.run, record.all_to_all
         check_conservation(plan, run, self._wafer, self._expert_bytes)
         bound = self._bounds.of(record.counts, record.where)
         time, mean = record.planned + run.time, record.planned + float(run.die_end.mean())
         links, sent = _carried(run), (0.0, 0.0, 0.0)
-        if exchanged is not None:
-            check_exchange(plan, exchanged, self._wafer)
-            bound += least_exchange(exchanged, self._wafer)
-            around = exchanged.dispatch + exchanged.combine
+        if all_to_all is not None:
+            check_all_to_all(plan, all_to_all, self._wafer)
+            bound += least_all_to_all(all_to_all, self._wafer)
+            around = all_to_all.dispatch + all_to_all.combine
             time, mean = time + around, mean + around
-            links = replace(links, activation=exchanged.link_bytes, busy=links.busy + exchanged.link_busy)
-            sent = exchanged.dispatch, exchanged.combine, exchanged.activation_bytes
+            links = replace(links, activation=all_to_all.link_bytes, busy=links.busy + all_to_all.link_busy)
+            sent = all_to_all.dispatch, all_to_all.combine, all_to_all.activation_bytes
         if time < bound * (1 - 1e-12):
             where = f"step {record.step}, layer {record.layer}"
             raise AssertionError(f"{where}: {time} s beats the lower bound of {bound} s")
