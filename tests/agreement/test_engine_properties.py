@@ -28,7 +28,7 @@ def test_bytes_in_are_bytes_out(layer_run):
     wafer = wafer_of(mesh)
     run = simulate(wafer, plan, 88e6, compute, window)
     check_conservation(plan, run, wafer, 88e6)
-    assert run.carried.link_data.sum() == pytest.approx(traffic(plan, run, wafer, 88e6).byte_hops)
+    assert run.carried.link_data.sum() == pytest.approx(traffic(plan, run, wafer, 88e6)["byte_hops"])
     capacity = wafer.link_bandwidth * run.time * (1 + 1e-9)
     assert (run.carried.link_data + run.carried.link_request <= capacity).all()
     assert (

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from kit import plan_of, simulate, wafer_of
 
-from wss.engine.network import fluid
+from wss.engine.network.compiled import CompiledNetwork
 from wss.hardware import WAFERS, build
 from wss.models import MODELS
 
@@ -131,8 +131,8 @@ def test_expert_parallelism_takes_what_the_slowest_die_takes():
 def test_reads_that_join_and_end_together_are_settled_together(monkeypatch):
     """Symmetric reads need one settling to join and one to end, however many they are: events are counted."""
     calls = []
-    settle = fluid.settle
-    monkeypatch.setattr(fluid, "settle", lambda *arguments: calls.append(1) or settle(*arguments))
+    advance = CompiledNetwork.advance
+    monkeypatch.setattr(CompiledNetwork, "advance", lambda *own: calls.append(1) or advance(*own))
     wafer = wafer_of((1, 4), hbm=MB / US)
     run = simulate(wafer, plan_of(*((d, d, 1, d) for d in range(4))), MB)
     assert len(set(run.read_end.tolist())) == 1
