@@ -11,17 +11,14 @@ from dataclasses import dataclass, replace
 from itertools import pairwise
 
 import numpy as np
-import numpy.typing as npt
 
 from wss.errors import ConfigError
 from wss.hardware import faults, topology
 from wss.hardware.faults import FaultSpec
 from wss.hardware.routing import live_routes, switched_route, xy_routes
-from wss.hardware.specs import SwitchedSpec, SystemSpec, WaferSpec
+from wss.hardware.specs import SwitchedSpec, SystemSpec
 from wss.hardware.topology import Coordinate, DieGraph, End, SystemGraph
-
-IntArray = npt.NDArray[np.int64]
-FloatArray = npt.NDArray[np.float64]
+from wss.records import FloatArray, IntArray
 
 
 @dataclass(frozen=True, eq=False)
@@ -134,20 +131,12 @@ def build(spec: SystemSpec, fault_spec: FaultSpec | None = None) -> Wafer:
     if fault_spec is not None and (wrong := faults_on(spec, fault_spec)):
         raise ConfigError(*(f"faults: {line}" for line in wrong))
     if isinstance(spec, SwitchedSpec):
-        graph = topology.switched(spec)
-        return _seal(spec, graph, switched_route)
-    grid, ways = _mesh(spec, fault_spec)
-    return _seal(spec, grid, lambda source, target: ways[source][target])
-
-
-def _mesh(
-    spec: WaferSpec, fault_spec: FaultSpec | None
-) -> tuple[DieGraph, dict[Coordinate, dict[Coordinate, list[Coordinate]]]]:
-    """Return the mesh without dead parts, and the route of every pair."""
+        return _seal(spec, topology.switched(spec), switched_route)
     healthy = topology.mesh(spec)
     graph = healthy if fault_spec is None else faults.apply(fault_spec, healthy)
     is_whole = graph.number_of_edges() == healthy.number_of_edges()
-    return graph, xy_routes(graph) if is_whole else live_routes(graph)
+    ways = xy_routes(graph) if is_whole else live_routes(graph)
+    return _seal(spec, graph, lambda source, target: ways[source][target])
 
 
 def _seal(
@@ -156,8 +145,7 @@ def _seal(
     """Index the dies, switches and links of *graph*; return the wafer with the *route* of every pair of dies."""
     dies = sorted(end for end in graph if isinstance(end, tuple))
     switches = sorted(end for end in graph if isinstance(end, str))
-    ends: list[End] = [*dies, *switches]
-    number = {end: i for i, end in enumerate(ends)}
+    number: dict[End, int] = {end: i for i, end in enumerate((*dies, *switches))}
     edges = sorted(((number[a], number[b]), attributes) for a, b, attributes in graph.edges(data=True))
     link_number = {ends: i for i, (ends, _) in enumerate(edges)}
 
