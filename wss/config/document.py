@@ -156,8 +156,7 @@ class _Composer(yaml.BaseLoader):
         self._nodes += 1
         if self._nodes > _MAX_NODES:
             raise _TooManyError
-        node: yaml.Node | None = super().compose_node(parent, index)
-        return node
+        return super().compose_node(parent, index)
 
 
 class _Reader:

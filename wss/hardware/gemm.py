@@ -36,8 +36,7 @@ def _ends(dies: IntArray) -> tuple[IntArray, IntArray]:
 
 def _tiles(m: FloatArray, n: float) -> IntArray:
     """Return the number of output tiles of GEMMs of *m* rows [gemms] and *n* columns."""
-    tiles: IntArray = np.ceil(m / TILE_M).astype(np.int64) * int(np.ceil(n / TILE_N))
-    return tiles
+    return np.ceil(m / TILE_M).astype(np.int64) * int(np.ceil(n / TILE_N))
 
 
 @dataclass(frozen=True)
@@ -112,8 +111,7 @@ class Measured:
 
     def _lost(self, tiles: IntArray, die: DieSpec) -> FloatArray:
         """Return the waves that *tiles* lose in a part-full last wave: idle SMs are counted, then divided."""
-        lost: FloatArray = self.part_wave * (-tiles % die.sms / die.sms)
-        return lost
+        return self.part_wave * (-tiles % die.sms / die.sms)
 
     def _wave_s(self, k: float, die: DieSpec, precision: Precision) -> float:
         """Return the seconds of one wave: a tile on each SM."""
@@ -130,8 +128,7 @@ class Measured:
         moved = groups * (bytes_in * (m * k + k * n) + 2.0 * m * n)
         memory = moved / (self.bandwidth_share * die.hbm.bandwidth)
         compute = self.compute_s(m, n, k, die, precision, groups)
-        result: FloatArray = self.launch_s + (compute**CORNER + memory**CORNER) ** (1 / CORNER)
-        return result
+        return self.launch_s + (compute**CORNER + memory**CORNER) ** (1 / CORNER)
 
     def seconds(
         self,

@@ -145,7 +145,8 @@ def _seal(
     """Index the dies, switches and links of *graph*; return the wafer with the *route* of every pair of dies."""
     dies = sorted(end for end in graph if isinstance(end, tuple))
     switches = sorted(end for end in graph if isinstance(end, str))
-    number: dict[End, int] = {end: i for i, end in enumerate((*dies, *switches))}
+    ends: list[End] = [*dies, *switches]
+    number = {end: i for i, end in enumerate(ends)}
     edges = sorted(((number[a], number[b]), attributes) for a, b, attributes in graph.edges(data=True))
     link_number = {ends: i for i, (ends, _) in enumerate(edges)}
 

@@ -222,8 +222,7 @@ def link_utilization(ledger: Ledger, wafer: Wafer, sample: Sample | None) -> Flo
     for row in ledger.decode:
         times[index[row.layer]] += row.time_s
     carried = np.array([ledger.layer_links[layer] for layer in sample.layers])
-    used: FloatArray = sample.weights @ (carried / wafer.link_bandwidth) / float(sample.weights @ times)
-    return used
+    return sample.weights @ (carried / wafer.link_bandwidth) / float(sample.weights @ times)
 
 
 def gini(amounts: FloatArray) -> float:

@@ -103,8 +103,7 @@ class Oracle(Prediction):
     def predict(self, view: PredictionView) -> BoolArray:
         """Return the remote tasks whose expert their die computes in the next step, [tasks]."""
         plan = view.plan
-        selected: BoolArray = plan.remote & (view.next_step[plan.die, plan.expert] > 0)
-        return selected
+        return plan.remote & (view.next_step[plan.die, plan.expert] > 0)
 
     def expected_tokens(self, view: PredictionView) -> FloatArray:
         """Return 1 if the die computes the expert in the next step, else 0, [dies, experts]."""

@@ -208,8 +208,7 @@ class PlacementView(SignalView):
 
         An expert with less than one token per layer run is read only in that share of layer runs.
         """
-        seconds: FloatArray = np.maximum(np.minimum(tokens, 1.0) * self.costs.hbm_read, tokens * self.costs.token)
-        return seconds
+        return np.maximum(np.minimum(tokens, 1.0) * self.costs.hbm_read, tokens * self.costs.token)
 
     def slots(self, extra: int) -> int:
         """Return how many experts of a layer a die may hold: its share and up to *extra*, limited by its HBM."""

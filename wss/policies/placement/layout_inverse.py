@@ -56,8 +56,7 @@ def moe_rows(array: IntArray, target: Target, what: str) -> IntArray:
     if len(array) == len(target.layers):
         return array
     if len(array) == target.num_layers or (not target.num_layers and len(array) > target.layers[-1]):
-        rows: IntArray = array[list(target.layers)]
-        return rows
+        return array[list(target.layers)]
     counted = f"{len(target.layers)} MoE layers, the last one number {target.layers[-1]}"
     raise ValueError(f"{what} has {len(array)} rows, the model has {counted}, of {target.num_layers or 'some'} layers")
 
