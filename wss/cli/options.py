@@ -13,6 +13,7 @@ import click
 from wss.errors import OutputError, did_you_mean
 from wss.escaping import lines_for_terminal
 
+PATH = click.Path(path_type=Path)
 allow_code = click.option(
     "--allow-code",
     is_flag=True,
