@@ -107,17 +107,20 @@ def read(path: Path) -> Document:
     ConfigError
         If it cannot be read or is not YAML; other errors are collected in the document.
     """
+    right = "give the path of an experiment, such as configs/deepseek_v3.yaml"
+    return parse(read_text(path, _MAX_BYTES, right, "a readable YAML file"), str(path))
+
+
+def read_text(path: Path, most: int, right: str, readable: str) -> str:
+    """Return the text of a file of at most *most* bytes; raise ConfigError with what is *right* if it cannot."""
     try:
-        text = read_plain(path, _MAX_BYTES).decode()
+        return read_plain(path, most).decode()
     except FileNotFoundError:
-        raise ConfigError(
-            f"{path}: there is no such file; give the path of an experiment, such as configs/deepseek_v3.yaml"
-        ) from None
+        raise ConfigError(f"{path}: there is no such file; {right}") from None
     except UnicodeDecodeError as error:
         raise ConfigError(f"{path}: byte {error.start} is not UTF-8; save the file as UTF-8 text") from None
     except OSError as error:
-        raise ConfigError(f"{path}: cannot be read ({error.strerror}); give a readable YAML file") from None
-    return parse(text, str(path))
+        raise ConfigError(f"{path}: cannot be read ({error.strerror}); give {readable}") from None
 
 
 def parse(text: str, name: str) -> Document:

@@ -146,10 +146,6 @@ def _layers(document: Document, place: Place, value: Any) -> Any:
     return read_layer_list(document, place, value)
 
 
-def _network(document: Document, place: Place, value: Any) -> Any:
-    return kinded(document, place, value, NETWORK)
-
-
 def _faults(document: Document, place: Place, value: Any) -> Any:
     """Read dead dies and links. ``yield`` is a keyword of Python, so the field has another name."""
     if isinstance(value, dict) and "yield" in value:
@@ -176,7 +172,7 @@ READERS: dict[str, Reader] = {
     "wafer": _wafer,
     "trace": _trace,
     "layers": _layers,
-    "network": _network,
+    "network": lambda document, place, value: kinded(document, place, value, NETWORK),
     "policies": read_policies,
     "faults": _faults,
     "dispatch": _dispatch,

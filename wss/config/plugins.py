@@ -69,10 +69,8 @@ def plugin(group: str, name: str, built_in: Iterable[str]) -> Any:
     try:
         return points[0].load()
     except (Exception, SystemExit) as error:  # a plug-in may raise anything while it is imported
-        reason = f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
-        raise ConfigError(
-            f"'{name}', {points[0].value} of {owners[0]}, cannot be loaded ({reason}); mend or uninstall it"
-        ) from error
+        what = f"'{name}', {points[0].value} of {owners[0]}, cannot be loaded ({_reason(error)})"
+        raise ConfigError(f"{what}; mend or uninstall it") from error
 
 
 def plugin_policy(name: str, built_in: Iterable[str]) -> Policy | None:
@@ -91,8 +89,8 @@ def plugin_policy(name: str, built_in: Iterable[str]) -> Policy | None:
         try:
             found = found()
         except (Exception, SystemExit) as error:
-            reason = f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
-            raise ConfigError(f"'{name}' of {owner} cannot be made ({reason}); mend or uninstall it") from error
+            what = f"'{name}' of {owner} cannot be made ({_reason(error)})"
+            raise ConfigError(f"{what}; mend or uninstall it") from error
     if not isinstance(found, Policy):
         what = f"is a {type(found).__name__}; it should be a wss.policies.Policy, or a function that returns one"
         raise ConfigError(f"'{name}' of {owner} {what}")
@@ -108,6 +106,10 @@ def listed() -> str:
         for point in points
     ]
     return "\n".join(["plug-ins", *(lines or ["  none is installed"])])
+
+
+def _reason(error: BaseException) -> str:
+    return f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
 
 
 def _owner(point: EntryPoint) -> str:

@@ -161,14 +161,11 @@ def _common(document: Document, path: Path, allow_code: bool) -> Document:
 
 def _check_puts(document: Document, grid: dict[str, list[_Choice]], vary: dict[str, list[_Choice]]) -> None:
     """Add an error for settings that would remove those of another axis, or of the same choice."""
-    before: list[str] = []  # settings of the axes so far
-    for choices in grid.values():
+    before: list[str] = []  # settings of the grid's axes so far; those of vary are set one at a time
+    for choices, in_grid in [*((each, True) for each in grid.values()), *((each, False) for each in vary.values())]:
         for choice in choices:
             _check_choice(document, choice, before)
-        before += [to for choice in choices for to, _, _ in choice.puts]
-    for choices in vary.values():  # one at a time
-        for choice in choices:
-            _check_choice(document, choice, before)
+        before += [to for choice in choices for to, _, _ in choice.puts if in_grid]
 
 
 def _check_choice(document: Document, choice: _Choice, before: list[str]) -> None:

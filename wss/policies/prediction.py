@@ -61,7 +61,7 @@ class TokenHeatmap(Prediction):
     def expected_tokens(self, view: PredictionView) -> FloatArray:
         """Return the tokens of each expert predicted to follow those that each die computes now, [dies, experts]."""
         plan = view.plan
-        expected: FloatArray = _followers(self.transitions(view), plan.expert, plan.die, plan.tokens, view.num_dies)
+        expected: FloatArray = followed_by(self.transitions(view), plan.expert, plan.die, plan.tokens, view.num_dies)
         return expected
 
     def transitions(self, view: PredictionView) -> IntArray | FloatArray:
@@ -145,7 +145,7 @@ def _in_tops(transitions, count, expert, die, remote):  # type: ignore[no-untype
 
 
 @numba.njit(cache=True, nogil=True)
-def _followers(transitions, expert, die, tokens, num_dies):  # type: ignore[no-untyped-def]
+def followed_by(transitions, expert, die, tokens, num_dies):  # type: ignore[no-untyped-def]
     """Return, for each die, the sum over its tasks of tokens · transitions' row / the row's sum, [dies, experts]."""
     num_experts = transitions.shape[0]
     expected = np.zeros((num_dies, num_experts))
