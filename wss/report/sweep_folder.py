@@ -25,11 +25,8 @@ from wss.traces.parquet import MOST_KEPT, read_table
 Rows = Sequence[dict[str, Any]]
 AGAIN = "make room and run the same command again"
 SWEEP_SCHEMA = "wss-sweep/2"
-COLUMNS: tuple[tuple[set[type], Any, pa.DataType], ...] = (  # types in a column, how they are written, and as what
-    ({bool}, bool, pa.bool_()),
-    ({int}, int, pa.int64()),
-    ({int, float}, float, pa.float64()),
-)
+# Types of the values in a column, how they are written, and as what.
+COLUMNS = (({bool}, bool, pa.bool_()), ({int}, int, pa.int64()), ({int, float}, float, pa.float64()))
 INTERVALS = {"ci95": "", "ci95_seeds": "seeds_"}  # over layers, over seeds: key in a row, and prefix of column names
 
 
