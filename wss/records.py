@@ -174,14 +174,14 @@ class LayerRow:
     phase: str
     step: int
     layer: int
-    tokens: int
-    active_experts: int
-    max_expert_tokens: int
+    tokens: int = 0
+    active_experts: int = 0
+    max_expert_tokens: int = 0
     tasks: int
     time_s: float
-    lower_bound_s: float
+    lower_bound_s: float = 0.0
     mean_die_time_s: float
-    compute_time_s: float
+    compute_time_s: float = 0.0
     remote_reads: int
     hops: int
     byte_hops: float

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 
@@ -61,10 +62,7 @@ class Ledger:
     def layer_run(self, record: LayerRecord) -> None:
         """Check that a layer run conserved all bytes and kept its bound, and append its row.
 
-        Raises
-        ------
-        AssertionError
-            If not: a bug in wss, not a user error.
+        Raises AssertionError if not: a bug in wss, not a user error.
         """
         plan, run, all_to_all = record.plan, record.run, record.all_to_all
         check_conservation(plan, run, self._wafer, self._expert_bytes)
@@ -82,11 +80,11 @@ class Ledger:
             where = f"step {record.step}, layer {record.layer}"
             raise AssertionError(f"{where}: {time} s beats the lower bound of {bound} s")
         compute = np.bincount(plan.die, record.compute, self._wafer.num_dies).astype(np.float64)
-        row = LayerRow(
-            policy=self.policy,
+        self._add(
+            record,
+            links,
+            compute,
             phase="decode" if record.step > 0 else "prefill",
-            step=record.step,
-            layer=record.layer,
             tokens=int(record.counts.sum()),
             active_experts=int((record.counts > 0).sum()),
             max_expert_tokens=int(record.counts.max()),
@@ -95,17 +93,12 @@ class Ledger:
             lower_bound_s=bound,
             mean_die_time_s=mean,
             compute_time_s=float(compute.max()),
-            request_bytes=float(links.request.sum()),
-            max_link_bytes=float(links.total.max(initial=0.0)),
-            evictions=record.evictions,
-            hbm_used_bytes=record.hbm_used,
             **traffic(plan, run, self._wafer, self._expert_bytes),
             dispatch_s=sent[0],
             combine_s=sent[1],
             activation_bytes=sent[2],
             planning_s=record.planned,
         )
-        self.row(row, links, compute)
 
     def migration(self, record: MoveRecord) -> None:
         """Append a row of migrations; check that those that were run conserved all bytes.
@@ -118,26 +111,24 @@ class Ledger:
             check_conservation(record.plan, record.run, self._wafer, self._expert_bytes)
             seconds, links = record.run.time, _carried(record.run)
             moved = traffic(record.plan, record.run, self._wafer, self._expert_bytes)
+        compute, tasks = np.zeros(self._wafer.num_dies), moved["remote_reads"]
+        self._add(
+            record, links, compute, phase="rebalance", tasks=tasks, time_s=seconds, mean_die_time_s=seconds, **moved
+        )
+
+    def _add(self, record: LayerRecord | MoveRecord, links: LinkLoad, compute: FloatArray, **fields: Any) -> None:
+        """Append the row of *record* with *fields*; rest as in `row`."""
         row = LayerRow(
             policy=self.policy,
-            phase="rebalance",
             step=record.step,
             layer=record.layer,
-            tokens=0,
-            active_experts=0,
-            max_expert_tokens=0,
-            tasks=moved["remote_reads"],
-            time_s=seconds,
-            lower_bound_s=0.0,
-            mean_die_time_s=seconds,
-            compute_time_s=0.0,
             request_bytes=float(links.request.sum()),
             max_link_bytes=float(links.total.max(initial=0.0)),
             evictions=record.evictions,
             hbm_used_bytes=record.hbm_used,
-            **moved,
+            **fields,
         )
-        self.row(row, links, np.zeros(self._wafer.num_dies))
+        self.row(row, links, compute)
 
     def row(self, row: LayerRow, links: LinkLoad, compute: FloatArray) -> None:
         """Append a row, and in decode add what links carried, and the compute time of dies, [dies]."""
@@ -148,10 +139,8 @@ class Ledger:
             self.link_activation += links.activation
             self.link_busy += links.busy
             self.die_compute += compute
-            of_layer = self.layer_links.setdefault(row.layer, np.zeros_like(links.data))
-            of_layer += links.total
-            of_layer = self.layer_compute.setdefault(row.layer, np.zeros_like(compute))
-            of_layer += compute
+            for by_layer, own in ((self.layer_links, links.total), (self.layer_compute, compute)):
+                by_layer[row.layer] = by_layer.get(row.layer, 0.0) + own
 
 
 def _carried(run: LayerRun) -> LinkLoad:

@@ -61,12 +61,14 @@ class TokenHeatmap(Prediction):
     def expected_tokens(self, view: PredictionView) -> FloatArray:
         """Return the tokens of each expert predicted to follow those that each die computes now, [dies, experts]."""
         plan = view.plan
-        expected: FloatArray = _followers(self.transitions(view), plan.expert, plan.die, plan.tokens, view.num_dies)
+        expected: FloatArray = followed_by(self.transitions(view), plan.expert, plan.die, plan.tokens, view.num_dies)
         return expected
 
     def transitions(self, view: PredictionView) -> IntArray | FloatArray:
-        """Return the transitions that it predicts by, [experts, experts]."""
-        return view.transitions
+        """Return the transitions that it predicts by, those of its only signal, [experts, experts]."""
+        (signal,) = self.signals
+        transitions: IntArray | FloatArray = view.signals[signal]
+        return transitions
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -74,10 +76,6 @@ class PrefillHeatmap(TokenHeatmap):
     """The token heatmap of the prefill, as at the start of decode (the paper's insight 1)."""
 
     signals = frozenset({Signal.PREFILL_TRANSITIONS})
-
-    def transitions(self, view: PredictionView) -> IntArray:
-        """Return those of the prefill, [experts, experts]."""
-        return view.prefill_transitions
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -87,10 +85,6 @@ class DecayingHeatmap(TokenHeatmap):
     signals = frozenset({Signal.DECAYED_TRANSITIONS})
 
     half_life: Annotated[float, Gt(0), Le(1e6)] = 4.0
-
-    def transitions(self, view: PredictionView) -> FloatArray:
-        """Return the decayed ones, [experts, experts]."""
-        return view.decayed_transitions
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -103,8 +97,7 @@ class Oracle(Prediction):
     def predict(self, view: PredictionView) -> BoolArray:
         """Return the remote tasks whose expert their die computes in the next step, [tasks]."""
         plan = view.plan
-        selected: BoolArray = plan.remote & (view.next_step[plan.die, plan.expert] > 0)
-        return selected
+        return plan.remote & (view.next_step[plan.die, plan.expert] > 0)
 
     def expected_tokens(self, view: PredictionView) -> FloatArray:
         """Return 1 if the die computes the expert in the next step, else 0, [dies, experts]."""
@@ -146,7 +139,7 @@ def _in_tops(transitions, count, expert, die, remote):  # type: ignore[no-untype
 
 
 @numba.njit(cache=True, nogil=True)
-def _followers(transitions, expert, die, tokens, num_dies):  # type: ignore[no-untyped-def]
+def followed_by(transitions, expert, die, tokens, num_dies):  # type: ignore[no-untyped-def]
     """Return, for each die, the sum over its tasks of tokens · transitions' row / the row's sum, [dies, experts]."""
     num_experts = transitions.shape[0]
     expected = np.zeros((num_dies, num_experts))

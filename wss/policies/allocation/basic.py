@@ -20,13 +20,8 @@ BLOCK = 50  # tokens
 def _plan(view: LayerView, expert: IntArray, die: IntArray, tokens: IntArray, source: IntArray) -> Plan:
     """Return a plan without copies in which holders read their own replica or copy."""
     own = view.holders[expert, die]
-    return Plan(
-        expert=expert,
-        die=die,
-        tokens=tokens,
-        source=np.where(own, die, source),
-        copy=np.zeros(len(expert), np.bool_),
-    )
+    copy = np.zeros(len(expert), np.bool_)
+    return Plan(expert=expert, die=die, tokens=tokens, source=np.where(own, die, source), copy=copy)
 
 
 def even_stretches(order: IntArray, counts: IntArray, num_dies: int) -> tuple[IntArray, IntArray, IntArray]:
@@ -147,11 +142,8 @@ class Algorithm1(Allocation):
             view.primary_die,
             (view.holders, view.sources, centres),
             view.hops,
-            view.transfers,
-            np.array([costs.hbm_read, costs.token]),
-            self.block or BLOCK,
-            self.min_candidates,
-            self.radius * view.nearest,
+            (costs.hbm_read, costs.token, view.transfers),
+            (self.block or BLOCK, self.min_candidates, self.radius * view.nearest),
         )
         first_seen = np.empty(len(view.counts), np.int64)
         first_seen[view.order] = np.arange(len(view.order))
