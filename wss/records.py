@@ -105,7 +105,7 @@ class LayerRun:
         Experts that each die read from its own HBM for the next layer, [dies].
     die_end
         When each die's tasks ended, [dies].
-    carried
+    traffic
         Bytes over memories and links.
     """
 
@@ -115,7 +115,7 @@ class LayerRun:
     hit: BoolArray
     prefetched: IntArray
     die_end: FloatArray
-    carried: Traffic
+    traffic: Traffic
 
     @property
     def time(self) -> float:

@@ -118,8 +118,8 @@ class AllToAll:
             combine_bytes=self._bytes[1],
             dispatch=dispatch.end,
             combine=combine.end,
-            link_bytes=dispatch.carried + combine.carried,
-            link_busy=dispatch.busy + combine.busy,
+            link_bytes=dispatch.link_bytes + combine.link_bytes,
+            link_busy=dispatch.link_busy + combine.link_busy,
         )
 
     def _sent(self, plan: Plan, routed: Routed | None, zero_choices: int) -> tuple[FloatArray, FloatArray]:
@@ -159,4 +159,4 @@ def _phase_model(dispatch: AllToAllSpec, network: NetworkSpec, wafer: Wafer) -> 
     """Return how the flows of a phase share links."""
     if dispatch.sharing == "max_min" or not isinstance(network, FluidSpec):
         return network_share(network, wafer)
-    return lambda way, nbytes: proportional_share(way, way.loads(nbytes, wafer.num_links), wafer)
+    return lambda routes, nbytes: proportional_share(routes, routes.loads(nbytes, wafer.num_links), wafer)

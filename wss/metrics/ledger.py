@@ -145,5 +145,4 @@ class Ledger:
 
 def _carried(run: LayerRun) -> LinkLoad:
     """Return what links carried in *run*."""
-    carried = run.carried
-    return LinkLoad(data=carried.link_data, request=carried.link_request, busy=carried.link_busy)
+    return LinkLoad(data=run.traffic.link_data, request=run.traffic.link_request, busy=run.traffic.link_busy)

@@ -75,12 +75,12 @@ def check_conservation(plan: Plan, run: LayerRun, wafer: Wafer, expert_bytes: fl
         "link_request": over_links[1] * (expert_bytes * wafer.link_request),
     }
     for name, planned in expected.items():
-        carried: FloatArray = getattr(run.carried, name)
+        carried: FloatArray = getattr(run.traffic, name)
         if planned.size and np.abs(carried - planned).max() > ROUNDING * max(planned.max(), expert_bytes):
             worst = int(np.abs(carried - planned).argmax())
             raise AssertionError(f"{name}[{worst}]: {carried[worst]} bytes carried, {planned[worst]} planned")
     byte_hops = int(wafer.hops[plan.source, plan.die].sum()) * expert_bytes
-    crossed = float(run.carried.link_data.sum())
+    crossed = float(run.traffic.link_data.sum())
     if abs(crossed - byte_hops) > ROUNDING * max(byte_hops, expert_bytes):
         raise AssertionError(f"{crossed} bytes over links, {byte_hops} byte-hops planned")
 
