@@ -62,7 +62,7 @@ PhaseModel = Callable[[PhaseRoutes, FloatArray], PhaseResult]
 
 
 def proportional_share(routes: PhaseRoutes, loads: FloatArray, wafer: Wafer) -> PhaseResult:
-    """Return the phase in which flows along *routes* share links in proportion to their bytes; *loads* is bytes, [links].
+    """Return the phase in which flows along *routes* share links in proportion to their bytes; *loads* is [links].
 
     All flows over the busiest link end together, when it has carried everything. The same holds for the next busiest
     link and the remaining flows. So a flow ends its latency after its busiest link has carried its whole load.
