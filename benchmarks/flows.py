@@ -21,7 +21,7 @@ from ns.packet.packet import Packet
 from ns.port.port import Port
 from ns.port.wire import Wire
 
-from wss.execution.transfers import Scenario, read_scenario, run_flows
+from wss.execution import Scenario, read_scenario, run_flows
 
 CHUNK = 1e6
 
@@ -33,12 +33,12 @@ class Hop:
         self._env, self._ports, self._scenario, self._finish = env, ports, scenario, finish
 
     def put(self, packet: Packet) -> None:
-        f, place = packet.flow_id, packet.prio["place"]
-        if place == self._scenario.lengths[f]:
+        f, hop = packet.flow_id, packet.prio["hop"]
+        if hop == self._scenario.lengths[f]:
             self._finish[f] = max(self._finish[f], self._env.now)
         else:
-            packet.prio["place"] += 1
-            self._ports[self._scenario.paths[f, place]].put(packet)
+            packet.prio["hop"] += 1
+            self._ports[self._scenario.paths[f, hop]].put(packet)
 
 
 def with_ns_py(scenario: Scenario) -> np.ndarray:
@@ -55,7 +55,7 @@ def with_ns_py(scenario: Scenario) -> np.ndarray:
         yield env.timeout(start)
         for i, f in packets:
             packet = Packet(env.now, min(CHUNK, scenario.nbytes[f] - i * CHUNK), i, flow_id=f)
-            packet.prio["place"] = 0
+            packet.prio["hop"] = 0
             hop.put(packet)
 
     for start in np.unique(scenario.start):

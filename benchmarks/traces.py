@@ -19,11 +19,11 @@ from pathlib import Path
 import numpy as np
 
 from wss.config import load
-from wss.execution.routing import open_routing
+from wss.execution import open_routing
 from wss.models import MODELS
 from wss.traces import TraceReader, write_trace
 from wss.traces.importers import open_paper_json
-from wss.traces.synthetic.spec import SYNTHS, synth_meta, synthesise
+from wss.traces.synthetic import SYNTHS, synth_meta, synthesise
 
 ROOT = Path(__file__).resolve().parents[1]
 MODEL, SPEC = MODELS["deepseek_v3"], replace(SYNTHS["deepseek_v3"], requests=512)
@@ -40,13 +40,13 @@ def cpu_s(act: Callable[[], object]) -> float:
 def memory_of(requests: int) -> float:
     """Return the peak memory in MB of a process that makes *requests* of 20 tokens and writes them."""
     code = (
-        "import resource, sys, tempfile; from dataclasses import replace; from pathlib import Path\n"
+        "import tempfile; from dataclasses import replace; from pathlib import Path\n"
         "from wss.models import MODELS; from wss.traces import write_trace\n"
-        "from wss.traces.synthetic.spec import SYNTHS, synth_meta, synthesise\n"
+        "from wss.traces.synthetic import SYNTHS, synth_meta, synthesise\n"
         f"m, s = MODELS['deepseek_v3'], replace(SYNTHS['deepseek_v3'], requests={requests}, decode_tokens=4)\n"
         "with tempfile.TemporaryDirectory() as folder:\n"
         "    write_trace(Path(folder) / 't', synth_meta(s, m, 0), synthesise(s, m, 0))\n"
-        "print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)"
+        "print(next(line for line in open('/proc/self/status') if line.startswith('VmHWM')).split()[1])"
     )
     done = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
     return int(done.stdout) / 1024

@@ -21,8 +21,7 @@ from scipy.stats import t as student
 
 from wss.config import Experiment, load
 from wss.execution import run
-from wss.policies import LayerView
-from wss.policies.allocation.basic import Allocation
+from wss.policies import Allocation, LayerView
 from wss.records import Plan
 
 POLICIES = ("ep", "allo", "balanced")
@@ -40,7 +39,7 @@ baseline: ep
 
 
 @dataclass(frozen=True, eq=False)
-class Watched:
+class Watched(Allocation):
     """Allocates as another, and notes the relaxed optimum of every layer run."""
 
     like: Allocation

@@ -1,12 +1,13 @@
 """Compare `dispatch` with what DeepEP's kernels are reported to take on H800s and H100s.
 
-    python experiments/deepep.py
+    python experiments/validation/deepep.py
 
 The figures are those of DeepEP's README and docs/legacy.md (github.com/deepseek-ai/DeepEP, commit 0297fc8): the best of
 many tuned settings. The routing is made as in its tests (test_internode.py, test_intranode.py, test_low_latency.py):
 random scores, of the nodes the `min(nodes, 4)` with the best expert, of their experts the best 8. Bandwidths are turned
-into times by the bytes that these tests divide by, a token's own GPU and node included: hidden · 1.03125 B there (FP8
-with its scales), hidden · 2 B back, times the nodes it goes to; inside a node, the GPUs; with low latency, 8 experts.
+into times by the bytes that these tests divide by, a token's own GPU and node included: hidden · 1.03125 B in dispatch
+(FP8 with its scales), hidden · 2 B in combine, times the nodes it goes to; inside a node, the GPUs; with low latency, 8
+experts.
 """
 
 from __future__ import annotations
@@ -21,18 +22,18 @@ from wss.hardware import WAFERS, Wafer, build
 from wss.records import Plan, Routed
 
 HIDDEN, EXPERTS, TOP_K, GPUS = 7168, 256, 8, 8
-SIZES = (HIDDEN * (1 + 4 / 128), HIDDEN * 2.0)  # bytes of a token there and back
+SIZES = (HIDDEN * (1 + 4 / 128), HIDDEN * 2.0)  # bytes of a token in dispatch and combine
 
 
 @dataclass(frozen=True)
 class Reported:
-    """Reported figures: GB/s there and back, or if *low_latency* us, of *nodes* of 8 GPUs with *tokens* each."""
+    """Reported dispatch and combine, GB/s or, if *low_latency*, us; *nodes* of 8 GPUs with *tokens* each."""
 
     kernels: str
     nodes: int
     tokens: int
-    there: float
-    back: float
+    dispatch: float
+    combine: float
     nvlink: float = 160e9  # "~160 GB/s NVLink maximum bandwidth" of the H800
     low_latency: bool = False
 
@@ -84,15 +85,15 @@ def predicted(case: Reported, routed: Routed, once_per: str, wafer: Wafer) -> tu
 def measured(case: Reported, routed: Routed) -> tuple[float, float]:
     """Return the reported times, s: the mean GPU's bytes over the reported bandwidth."""
     if case.low_latency:
-        return case.there * 1e-6, case.back * 1e-6
-    places = case.nodes if case.nodes > 1 else GPUS
-    place = np.sort(routed.experts // (EXPERTS // places), axis=1)
-    different = (1 + (np.diff(place, axis=1) > 0).sum(axis=1)).mean()
-    there, back = (case.tokens * different * size for size in SIZES)
-    return there / (case.there * 1e9), back / (case.back * 1e9)
+        return case.dispatch * 1e-6, case.combine * 1e-6
+    num_groups = case.nodes if case.nodes > 1 else GPUS
+    group = np.sort(routed.experts // (EXPERTS // num_groups), axis=1)
+    distinct = (1 + (np.diff(group, axis=1) > 0).sum(axis=1)).mean()
+    dispatched, combined = (case.tokens * distinct * size for size in SIZES)
+    return dispatched / (case.dispatch * 1e9), combined / (case.combine * 1e9)
 
 
-def exchange_table() -> list[str]:
+def all_to_all_table() -> list[str]:
     """Return the comparison as a table."""
     lines = [
         "## All-to-all of tokens (`dispatch`)",
@@ -104,7 +105,8 @@ def exchange_table() -> list[str]:
         "states for its H800s; the NVLink of V2's machines is not stated, and is assumed to be 450 GB/s. Times in us.",
         "Ours is `once_per: node`, for low latency `expert`:",
         "",
-        "| kernels | GPUs | tokens a GPU | dispatch reported | ours | error | `die` | combine reported | ours | error | `die` |",
+        "| kernels | GPUs | tokens a GPU | dispatch reported | ours | error | `die` "
+        "| combine reported | ours | error | `die` |",
         "|---|---|---|---|---|---|---|---|---|---|---|",
     ]
     preset = WAFERS["h100_nvl8"]
@@ -129,4 +131,4 @@ def exchange_table() -> list[str]:
 
 
 if __name__ == "__main__":
-    print("\n".join(exchange_table()))
+    print("\n".join(all_to_all_table()))

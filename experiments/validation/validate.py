@@ -1,6 +1,6 @@
 """Compare wss with other simulators and published measurements, and write docs/validation.md.
 
-    python experiments/validate.py FOLDER
+    python experiments/validation/validate.py FOLDER
 
 FOLDER holds ``reference/`` (network scenarios and results, gemm_h800.json, artifact.json) and ``traces/parquet/``;
 these data are others' and do not ship with wss.
@@ -14,16 +14,15 @@ import tempfile
 from pathlib import Path
 
 import numpy as np
-from deepep import exchange_table
+from deepep import all_to_all_table
 
 from wss.config import load
-from wss.execution import run
-from wss.execution.transfers import read_scenario, run_flows
+from wss.execution import read_scenario, run, run_flows
 from wss.hardware import WAFERS
 from wss.report.gemm import predict_rows, read_rows
 from wss.traces import TraceReader, write_trace
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 SIMULATORS = (
     ("fluid", 1e6, "simgrid-latfirst", "SimGrid 3.32"),
     ("packet", 1e6, "nspy-chunk1MB", "ns.py, 1 MB"),
@@ -32,8 +31,9 @@ SIMULATORS = (
 )
 HEAD = """# Validation
 
-Made by `python experiments/validate.py FOLDER`; do not edit. The reference data are results of other programs and
-measurements by others. Nothing in wss was fitted to them, except the five parameters of the GEMM model to its table.
+Made by [experiments/validation](../experiments/validation/README.md); do not edit. The reference data are results of
+other programs and measurements by others. Nothing in wss was fitted to them, except the five parameters of the GEMM
+model to its table.
 **Not** validated are: absolute times of a wafer, as no wafer of GPU dies exists to be measured; LLC hits; the GEMM
 model beyond FP8 on an H800; and the contention between HBM ports and links, beyond hand-worked cases and conservation.
 """
@@ -75,8 +75,8 @@ def gemm_table(folder: Path) -> list[str]:
     ]
     for row in found["rows"]:
         lines.append(
-            f"| {row['groups']} | {row['m_per_group']} | {row['n']} | {row['k']} | {1e6 * row['measured_seconds']:.1f} | "
-            f"{1e6 * row['predicted_seconds']:.1f} | {100 * row['error']:+.1f}% |"
+            f"| {row['groups']} | {row['m_per_group']} | {row['n']} | {row['k']} | "
+            f"{1e6 * row['measured_seconds']:.1f} | {1e6 * row['predicted_seconds']:.1f} | {100 * row['error']:+.1f}% |"
         )
     return lines
 
@@ -129,7 +129,7 @@ def _real_requests(folder: Path, path: Path) -> None:
     write_trace(path, meta, requests)
 
 
-def kernel_table() -> list[str]:
+def layer_run_table() -> list[str]:
     """Return how far packet differs from fluid on whole MoE layer runs."""
     lines = ["## Fluid against packet on whole MoE layer runs", ""]
     lines += [
@@ -173,7 +173,7 @@ def kernel_table() -> list[str]:
 
 def main(folder: Path) -> None:
     """Write docs/validation.md."""
-    tables = [network_tables(folder), gemm_table(folder), exchange_table(), artifact_table(folder), kernel_table()]
+    tables = [network_tables(folder), gemm_table(folder), all_to_all_table(), artifact_table(folder), layer_run_table()]
     text = "\n".join([HEAD, *("\n".join([*table, ""]) for table in tables)])
     (ROOT / "docs/validation.md").write_text(text, encoding="utf-8")
 
