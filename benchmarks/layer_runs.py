@@ -24,8 +24,8 @@ from pathlib import Path
 import numpy as np
 import simpy
 
+import wss.engine.paper.layer
 import wss.serving.moe_layer
-import wss.serving.paper_layer
 from wss.config import load
 from wss.engine.paper.machine import MISS, REQUEST_BYTES, SLICES, STORE, Machine
 from wss.execution import run
@@ -38,9 +38,9 @@ EVERY = 8  # plain SimPy runs each eighth layer run
 ENGINES = {  # settings, and the function that runs a layer run
     "paper compiled": (
         ["physics=paper", "engine=compiled"],
-        (wss.serving.paper_layer, "compiled_paper_layer"),
+        (wss.engine.paper.layer, "compiled_paper_layer"),
     ),
-    "paper python": (["physics=paper", "engine=simpy"], (wss.serving.paper_layer, "_in_python")),
+    "paper python": (["physics=paper", "engine=simpy"], (wss.engine.paper.layer, "_in_python")),
     "fluid compiled": (["network=fluid", "engine=compiled"], (wss.serving.moe_layer, "compiled_layer")),
     "fluid simpy": (["network=fluid", "engine=simpy"], (wss.serving.moe_layer, "simulate_layer")),
 }

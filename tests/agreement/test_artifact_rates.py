@@ -9,11 +9,12 @@ from kit import ROOT, wafer_of
 from wss.config import load
 from wss.engine.paper.chains import PaperLayerRun
 from wss.engine.paper.chains_compiled import compiled_paper_layer
+from wss.engine.paper.layer import build_machine
 from wss.engine.paper.machine import DEEPSEEK, Machine, Memories
 from wss.engine.paper.rates import Rates, rates_of
 from wss.execution import run
 from wss.hardware import WAFERS
-from wss.serving.paper_layer import machine_of
+from wss.models import MODELS
 
 CONFIG = ROOT / "configs" / "deepseek_v3.yaml"
 SMALL = ["physics=paper", "batch=64", "steps=2", "layers=[3, 4]", "trace.synth.requests=64"]
@@ -22,9 +23,8 @@ ENHANCED = rates_of(WAFERS["dojo_enhanced"])
 
 def kernel_of_three_dies():
     """Three dies in a row, an expert on each; every die computes the next one's, and two of them its own as well."""
-    experiment = load(ROOT / "configs" / "llama4_maverick.yaml")
-    experiment = dataclasses.replace(experiment, model=dataclasses.replace(experiment.model, num_experts=3))
-    machine = dataclasses.replace(machine_of(experiment, wafer_of((1, 3))), hidden=1000, intermediate=1000)
+    model = dataclasses.replace(MODELS["llama4_maverick"], num_experts=3)
+    machine = dataclasses.replace(build_machine(model, wafer_of((1, 3))), hidden=1000, intermediate=1000)
     tasks = np.array([(0, 0, 100), (0, 2, 300), (1, 0, 40), (1, 1, 900), (2, 1, 7)])
     return machine, tasks, np.array([False, True, False, False, True])
 

@@ -8,10 +8,11 @@ from typing import Annotated, Any, Literal
 from annotated_types import Ge
 
 from wss.config.document import Document
+from wss.config.physics import PHYSICS, Physics
 from wss.config.plugins import BY_KIND
 from wss.config.policies import check_policies
 from wss.config.python_values import plain_number
-from wss.config.unread import not_in_paper, unread
+from wss.config.unread import unread
 from wss.config.values import LARGEST_SEED, PLAIN, check_value, physics_named, read_layer_list
 from wss.engine.specs import NETWORKS, AllToAllSpec, FluidSpec, NetworkSpec, PacketSpec
 from wss.errors import CHECKED
@@ -85,9 +86,19 @@ class Experiment:
         document.raise_faults()
 
     @property
+    def rules(self) -> Physics:
+        """The physics."""
+        return PHYSICS[self.physics]
+
+    @property
     def network_kind(self) -> str:
-        """The network's name in a configuration."""
-        return _kind(self.network) or "fluid"
+        """The name of the network that is simulated."""
+        return self.rules.network or _kind(self.network) or "fluid"
+
+    @property
+    def gemm_kind(self) -> str:
+        """The name of the GEMM model that is used."""
+        return self.rules.gemm or self.gemm
 
     @property
     def layers_run(self) -> tuple[int, ...]:
@@ -174,8 +185,8 @@ def check_together(document: Document, given: dict[str, Any]) -> None:
     for check in (_check_precision, _check_baseline, _check_network, _check_seeds, _check_places):
         check(document, given, defaults)
     optional = {name: default for name, default in defaults.items() if default is not MISSING}
-    values = optional | given
-    for place, what in (*not_in_paper(values), *unread(values, defaults)):
+    values: dict[str, Any] = optional | given
+    for place, what in (*PHYSICS[values["physics"]].lacks(values), *unread(values, defaults)):
         document.fault(place, what)
 
 

@@ -10,6 +10,7 @@ from datetime import UTC, datetime
 from wss import hardware
 from wss.config import Experiment
 from wss.config.experiment import LayerSample
+from wss.engine.paper.layer import PaperLayer
 from wss.execution.layers import draw_layers
 from wss.execution.memory_use import check_memory
 from wss.execution.provenance import provenance_of
@@ -20,12 +21,12 @@ from wss.hardware import Wafer
 from wss.metrics import Ledger
 from wss.policies import Policy
 from wss.serving.moe_layer import MoeLayerExecutor
-from wss.serving.paper_layer import PaperLayer
+from wss.serving.paper_layer import PaperExecutor
 from wss.serving.placement import RoutingHistory
 from wss.serving.routing_stream import RoutingStream
 from wss.workload.fixed_batch import FixedBatch
 
-Executor = MoeLayerExecutor | PaperLayer
+Executor = MoeLayerExecutor | PaperExecutor
 
 
 def _quiet(what: str, done: int, total: int) -> None:
@@ -34,22 +35,33 @@ def _quiet(what: str, done: int, total: int) -> None:
 
 def build_executors(
     experiment: Experiment, wafer: Wafer, policies: Sequence[Policy], history: RoutingHistory
-) -> list[MoeLayerExecutor] | list[PaperLayer]:
-    """Build one executor per policy under the experiment's physics; *history* provides routing counts to placements."""
-    ledgers = [build_ledger(experiment, wafer, policy.name) for policy in policies]
-    each = list(zip(policies, ledgers, strict=True))
-    if experiment.physics == "paper":
-        return [PaperLayer(experiment, wafer, policy, ledger) for policy, ledger in each]
-    return [MoeLayerExecutor(experiment, wafer, policy, history, ledger) for policy, ledger in each]
+) -> list[Executor]:
+    """Build one executor per policy with the physics' layer model; *history* has routing counts for placements."""
+    build = {"windowed": _windowed, "paper": _of_paper}[experiment.rules.layer_model]
+    return [
+        build(experiment, wafer, policy, history, build_ledger(experiment, wafer, policy.name)) for policy in policies
+    ]
+
+
+def _windowed(
+    experiment: Experiment, wafer: Wafer, policy: Policy, history: RoutingHistory, ledger: Ledger
+) -> Executor:
+    return MoeLayerExecutor(experiment, wafer, policy, history, ledger)
+
+
+def _of_paper(
+    experiment: Experiment, wafer: Wafer, policy: Policy, history: RoutingHistory, ledger: Ledger
+) -> Executor:
+    layers, compiled = experiment.layers_run, experiment.engine != "simpy"
+    model = PaperLayer(experiment.model, wafer, len(layers), experiment.layer_share, compiled=compiled)
+    return PaperExecutor(model, wafer, policy, layers, experiment.planning, ledger)
 
 
 def build_ledger(experiment: Experiment, wafer: Wafer, policy: str) -> Ledger:
     """Build the ledger of *policy*."""
-    if experiment.physics == "paper":
-        return Ledger(policy, experiment.model, wafer, "fp16", hardware.GEMMS["ideal"])
     gemm, exchanges = hardware.GEMMS[experiment.gemm], experiment.dispatch is not None
-    wafer = wafer.achieving(gemm.hbm_share())
-    return Ledger(policy, experiment.model, wafer, experiment.precision, gemm, exchanges=exchanges)
+    wafer, extra = wafer.achieving(gemm.hbm_share()), experiment.rules.figures
+    return Ledger(policy, experiment.model, wafer, experiment.precision, gemm, exchanges=exchanges, extra=extra)
 
 
 def _excess(executors: Sequence[Executor]) -> list[str]:

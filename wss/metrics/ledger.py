@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Set
 from dataclasses import replace
 
 import numpy as np
@@ -18,7 +19,8 @@ from wss.records import FloatArray, LayerRecord, LayerRow, LayerRun, LinkLoad, M
 class Ledger:
     """Rows of one policy's layer runs, and sums over its decode layer runs by link and by die.
 
-    *exchanges* is whether layer runs dispatch and combine token activations.
+    *exchanges* is whether layer runs dispatch and combine token activations; *extra* names the figures that only this
+    run's physics has.
     """
 
     def __init__(
@@ -30,8 +32,9 @@ class Ledger:
         gemm: GemmModel,
         *,
         exchanges: bool = False,
+        extra: Set[str] = frozenset(),
     ) -> None:
-        self.policy, self.exchanges = policy, exchanges
+        self.policy, self.exchanges, self.extra = policy, exchanges, extra
         self.rows: list[LayerRow] = []
         self.link_data: FloatArray = np.zeros(wafer.num_links)
         self.link_request: FloatArray = np.zeros(wafer.num_links)
@@ -45,7 +48,7 @@ class Ledger:
         self.seed = 0  # seed of the run
         self.sample: Sample | None = None  # the sampled layers; None if all layers are run
         self.placement_correlation: float | None = None  # of the loads behind the placement and those served
-        self.excess_bytes: float | None = None  # bytes beyond the usable HBM; None if these are not allowed
+        self.excess_bytes = 0.0  # bytes beyond the usable HBM, where these are allowed
         self.rebalances: int | None = None  # number of rebalances; None if the policy does not rebalance
 
     @property

@@ -20,7 +20,7 @@ from wss.engine.paper.machine import (
     Machine,
     Memories,
 )
-from wss.engine.paper.queues_compiled import ENTRY, EVENT, HEADS, next_event, release, resources_of, submit
+from wss.engine.paper.queues_compiled import ENTRY, EVENT, HEADS, new_event, next_event, release, resources_of, submit
 from wss.records import BoolArray, IntArray
 
 # What an event does: the steps of a chain.
@@ -100,8 +100,9 @@ def _needs_of(kind, task, dies):  # type: ignore[no-untyped-def]
 
 
 @numba.njit(cache=True, nogil=True)
-def _at_die(kind, start, task, part, total, die, copies, llc):  # type: ignore[no-untyped-def]
+def _at_die(event, task, part, total, die, copies, llc):  # type: ignore[no-untyped-def]
     """Process an event at the computing die, up to the request; return its end and up to two following kinds."""
+    kind, start = event.kind, event.time
     if kind == LOOK_UP:
         total.accesses += 1
         if _holds(llc, task, part, task.die):
@@ -120,8 +121,9 @@ def _at_die(kind, start, task, part, total, die, copies, llc):  # type: ignore[n
 
 
 @numba.njit(cache=True, nogil=True)
-def _remote(kind, start, task, part, setting, total, die, copies, llc):  # type: ignore[no-untyped-def]
+def _remote(event, task, part, setting, total, die, copies, llc):  # type: ignore[no-untyped-def]
     """Process an event of a remote read, from the request on; return its end and up to two following kinds."""
+    kind, start = event.kind, event.time
     if kind == REQUEST:
         total.hops += task.hops_out
         task.remote_slices += 1
@@ -201,50 +203,52 @@ def _run(tasks, setting, totals, dies, copies, llc, needs, most):  # type: ignor
     numbers = np.zeros(HEADS + most, np.int64)
     for chain in range(chains):
         task = tasks[chain // SLICES]
-        first, last = _needs_of(LOOK_UP, task, dies.size)
-        submit(needs, events, entries, resources, numbers, 0, first, last, task.away, chain, LOOK_UP)
+        e = new_event(events, numbers, chain, LOOK_UP, 0, _needs_of(LOOK_UP, task, dies.size))
+        submit(needs, events, entries, resources, numbers, e, task.away)
     while True:
         e = next_event(entries, resources)
         if e < 0:
             return resources["busy"][:most].copy()
-        kind, start, chain = events[e].kind, events[e].time, events[e].chain
-        task, part = tasks[chain // SLICES], chain % SLICES
+        event = events[e]
+        task, part = tasks[event.chain // SLICES], event.chain % SLICES
         die = dies[task.die]
-        if kind <= COMPUTE:
-            end, then, also = _at_die(kind, start, task, part, total, die, copies, llc)
+        if event.kind <= COMPUTE:
+            end, then, also = _at_die(event, task, part, total, die, copies, llc)
         else:
-            end, then, also = _remote(kind, start, task, part, fixed, total, die, copies, llc)
-        for following in (then, also):
-            if following != NONE:
-                first, last = _needs_of(following, task, dies.size)
-                submit(needs, events, entries, resources, numbers, end, first, last, task.away, chain, following)
+            end, then, also = _remote(event, task, part, fixed, total, die, copies, llc)
+        for kind in (then, also):
+            if kind != NONE:
+                new = new_event(events, numbers, event.chain, kind, end, _needs_of(kind, task, dies.size))
+                submit(needs, events, entries, resources, numbers, new, task.away)
         die.end = max(die.end, end)
         total.time = max(total.time, end)
         release(needs, events, entries, resources, numbers, e, end)
 
 
 @numba.njit(cache=True, nogil=True)
-def run_chains(tasks, wanted, costs, setting, layer, home, needs, route, most, copies, num_copies, llc):  # type: ignore[no-untyped-def]
+def run_chains(layer, tasks, wanted, costs, setting, machine, memories):  # type: ignore[no-untyped-def]
     """Run all chains.
 
     Parameters
     ----------
-    tasks, wanted
-        Expert, die and tokens of each, [tasks, 3]; whether its expert is worth a copy, [tasks].
+    layer, tasks, wanted
+        The layer; expert, die and tokens of each task, [tasks, 3]; whether its expert is worth a copy, [tasks].
     costs
         Bytes and ns of a local read of a slice, ns of computing it, [3, tasks].
     setting
-        Bytes of a slice, ns of its DRAM access, ns of a request and of data without hops, [4].
-    layer, home, needs, route, most
-        The layer; home, needs and routes as in `Machine`; the number of resources.
-    copies, num_copies, llc
-        As in `Memories`; modified.
+        Bytes of a slice, ns of its DRAM access, ns of a request and of data without hops.
+    machine
+        Homes, needs and routes as in `Machine`, and the number of resources.
+    memories
+        Copies, their numbers and LLCs as in `Memories`; modified.
 
     Returns
     -------
     Slices read remotely, [tasks]; end, computing time and new copies of each die, [dies]; busy time of each resource,
     [resources]; the totals in the order of `TOTAL`.
     """
+    home, needs, route, most = machine
+    copies, num_copies, llc = memories
     records = _tasks_of(tasks, wanted, layer, home, llc.shape[1], route, costs)
     fixed, totals, dies = np.empty(1, SETTING), np.zeros(1, TOTAL), np.zeros(num_copies.size, DIE)
     fixed[0].slice_bytes, fixed[0].slice_ns, fixed[0].request_ns, fixed[0].data_ns = setting
@@ -260,10 +264,10 @@ def compiled_paper_layer(
     costs = machine.costs(tasks[:, 2])
     nbytes = machine.slice_bytes
     setting = (nbytes, machine.slice_ns, machine.link_ns(0, REQUEST_BYTES), machine.link_ns(0, nbytes))
-    needs, route = machine.needs
-    places = (layer, machine.homes, needs, route, machine.num_resources)
+    places = (machine.homes, *machine.needs, machine.num_resources)
     outlives = (memories.copies, memories.num_copies, memories.llc)
-    remote_slices, die_end, die_compute, busy, totals = run_chains(tasks, wanted, costs, setting, *places, *outlives)
+    found = run_chains(layer, tasks, wanted, costs, setting, places, outlives)
+    remote_slices, die_end, die_compute, busy, totals = found
     accesses, hits, hops, local, remote, written, time = totals.tolist()
     return Counts(
         remote_slices=remote_slices,
