@@ -13,14 +13,15 @@ from kit import ROOT, wafer_of
 from wss.config import load
 from wss.engine.paper.chains import PaperLayerRun
 from wss.engine.paper.chains_compiled import TASK, compiled_paper_layer, store
-from wss.engine.paper.layer import build_machine
+from wss.engine.paper.layer import PaperLayer
 from wss.engine.paper.machine import LLAMA4, Machine, Memories
+from wss.engine.paper.rates import build_machine
 from wss.execution import run
 from wss.models import MODELS
 from wss.policies import POLICIES, Costs, LayerView, PredictionView, Signal
-from wss.policies.allocation.paper import Cut, PaperAlgorithm1
+from wss.policies.allocation.paper import PaperAlgorithm1
 from wss.policies.prediction import PaperHeatmap, TokenHeatmap
-from wss.records import LayerRow, Plan
+from wss.records import Plan
 from wss.serving.paper_layer import PaperExecutor
 
 CONFIGS = ROOT / "configs"
@@ -108,6 +109,9 @@ def test_each_engine_is_the_one_that_was_asked_for(monkeypatch):
         seen.clear()
 
 
+SMALL = {"block": 50, "min_candidates": 2, "near": "home"}
+
+
 class Estimate:
     """The allocator's estimate of every die, in plain Python."""
 
@@ -126,14 +130,13 @@ def allocated(order, counts, home, hops, holders, costs, cut):
         sources=home[:, None] == np.arange(len(hops)), hops=hops, routes=np.zeros((*hops.shape, 0), np.int64),
         costs=costs,
     )  # fmt: skip
-    plan = PaperAlgorithm1(cut=cut).allocate(view)
-    assert plan.source.tolist() == home[plan.expert].tolist()
+    plan = PaperAlgorithm1(**cut).allocate(view)
     return list(zip(plan.expert.tolist(), plan.die.tolist(), plan.tokens.tolist(), strict=True))
 
 
 def plain_allocate(order, counts, home, hops, held, costs, cut):
     """`PaperAlgorithm1` in plain Python, candidate by candidate."""
-    load, tasks = Estimate(len(hops)), []
+    load, tasks, size = Estimate(len(hops)), [], cut.get("block", 512)
     for e in order:
         load.dram[home[e]] += costs.hbm_read
     mean = sum(counts[e] for e in order) / len(order)
@@ -143,13 +146,13 @@ def plain_allocate(order, counts, home, hops, held, costs, cut):
         def transfer(die, e=e):
             return costs.hop * float(hops[home[e], die]) + costs.link_read
 
-        centres = holders if cut.near_holders else {home[e]}
+        centres = holders if cut.get("near") == "holders" else {home[e]}
         near = [die for die in range(len(hops)) if die in holders or any(hops[at, die] == 1 for at in centres)]
         near.sort(key=lambda die: (load.of(die) + (0.0 if die in holders else transfer(die)), die))
-        kept = near[: max(cut.min_candidates, int(counts[e] // max(mean, cut.block)))]
+        kept = near[: max(cut.get("min_candidates", 5), int(counts[e] // max(mean, size)))]
         given, left = {}, counts[e]
         while left > 0:
-            block = left if left < 2 * cut.block else cut.block
+            block = left if left < 2 * size else size
             work = block * costs.token
 
             def score(die, e=e, work=work, given=given, holders=holders):
@@ -187,40 +190,11 @@ def test_the_allocator_hands_out_as_plain_python_does(data):
     holders[np.arange(EXPERTS), home] = True
     token, read, transfer, hop = data.draw(st.sampled_from(((0.36, 27e3, 56e3, 400.0), (1.0, 512.0, 512.0, 0.0))))
     costs = Costs(token=token, hbm_read=read, link_read=transfer, hop=hop)
-    cut = Cut(*data.draw(st.sampled_from(((512, 5, False), (512, 5, True), (50, 5, True), (50, 2, False)))))
-    if cut.block == 50:
+    cut = data.draw(st.sampled_from(({}, {"near": "holders"}, {"block": 50, "near": "holders"}, SMALL)))
+    if "block" in cut:
         counts = np.minimum(counts, 1000)
     found = allocated(np.array(order), counts, home, wafer.hops, holders, costs, cut)
     assert found == plain_allocate(order, counts.tolist(), home.tolist(), wafer.hops, holders, costs, cut)
-
-
-class Model:
-    """A layer model that notes what it runs; no die has a copy."""
-
-    primary_die, costs, excess_bytes = np.array([1, 1, 4, 6]), None, 0.0
-
-    def __init__(self):
-        self.plans = []
-
-    def replicas(self, layer):
-        return (self.primary_die[:, None] == np.arange(8)).astype(np.int64)
-
-    def sources(self, layer, expert, die):
-        return self.primary_die[expert]
-
-    def lower_bound(self, tokens, active):
-        return 0.0
-
-    def run(self, layer, plan):
-        self.plans.append(plan)
-        measures = {name: 0 for name in LayerRow.__annotations__ if name not in WRITTEN}
-        return types.SimpleNamespace(time=1.0, mean_die_time=1.0, compute=0, links=None, measures=measures)
-
-
-WRITTEN = (
-    "policy", "phase", "step", "layer", "tokens", "active_experts", "max_expert_tokens", "tasks", "time_s",
-    "lower_bound_s", "mean_die_time_s", "planning_s",
-)  # fmt: skip
 
 
 @pytest.mark.parametrize(
@@ -229,18 +203,20 @@ WRITTEN = (
         ("base", [[0, 0, 5], [2, 1, 7], [3, 7, 9]]),
         ("base_even", [[0, 3, 1], [0, 4, 3], [0, 5, 1], [2, 5, 1], [2, 6, 3], [2, 7, 3], [3, 0, 2], [3, 1, 3],
                        [3, 2, 2], [3, 3, 2]]),
-        ("ep", [[0, 1, 5], [2, 4, 7], [3, 6, 9]]),
+        ("ep", [[0, 0, 5], [2, 2, 7], [3, 3, 9]]),
     ],
 )  # fmt: skip
 def test_tasks_run_by_expert_then_die(policy, expected):
     """base puts the first-seen expert on die 7; of base_even's 21 tokens in the order 3, 0, 2 a die has 2 or 3."""
-    rows, model, wafer = [], Model(), wafer_of((2, 4))
+    rows, plans = [], []
+    shape = dataclasses.replace(MODELS["llama4_maverick"], num_experts=4)
+    model = PaperLayer(shape, wafer_of((2, 4)), 1, 1.0, compiled=True)
+    model.run = lambda layer, plan: plans.append(plan) or PaperLayer.run(model, layer, plan)
     recorder = types.SimpleNamespace(row=lambda row, links, compute: rows.append(row))
-    executor = PaperExecutor(model, wafer, POLICIES[policy], (17,), 2.0, recorder)
     counts = np.array([5, 0, 7, 9])
     layer_run = types.SimpleNamespace(step=1, layer=0, counts=counts, order=np.array([3, 0, 2]))
-    executor.run(layer_run)
-    (plan,), (row,) = model.plans, rows
+    PaperExecutor(model, POLICIES[policy], recorder, (17,), 2.0).run(layer_run)
+    (plan,), (row,) = plans, rows
     assert np.column_stack((plan.expert, plan.die, plan.tokens)).tolist() == expected
     assert (row.layer, row.tokens, row.active_experts, row.max_expert_tokens, row.tasks) == (
         17,
@@ -249,6 +225,7 @@ def test_tasks_run_by_expert_then_die(policy, expected):
         9,
         len(expected),
     )
+    assert row.planning_s == (0.0 if POLICIES[policy].allocation.local else 2.0)
     assert not plan.copy.any()
 
 

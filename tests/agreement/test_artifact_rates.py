@@ -9,9 +9,8 @@ from kit import ROOT, wafer_of
 from wss.config import load
 from wss.engine.paper.chains import PaperLayerRun
 from wss.engine.paper.chains_compiled import compiled_paper_layer
-from wss.engine.paper.layer import build_machine
 from wss.engine.paper.machine import DEEPSEEK, Machine, Memories
-from wss.engine.paper.rates import Rates, rates_of
+from wss.engine.paper.rates import Rates, build_machine, rates_of
 from wss.execution import run
 from wss.hardware import WAFERS
 from wss.models import MODELS
@@ -56,7 +55,7 @@ def test_a_faster_die_by_hand():
 @pytest.mark.parametrize("link", [1 + 1e-12, 0.5, ENHANCED.link, 7.0])
 def test_both_engines_read_the_rate_of_the_links(link):
     machine, tasks, wanted = kernel_of_three_dies()
-    machine = dataclasses.replace(machine, link_rate=Rates(link=link).link_bytes_per_ns)
+    machine = dataclasses.replace(machine, link_rate=1741 * link * 0.9)
     ours, theirs = Memories(machine, 1), Memories(machine, 1)
     compiled = compiled_paper_layer(machine, ours, 0, tasks, wanted)
     assert plain(compiled) == plain(PaperLayerRun(machine, theirs, 0, tasks, wanted).run())

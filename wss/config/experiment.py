@@ -96,11 +96,6 @@ class Experiment:
         return self.rules.network or _kind(self.network) or "fluid"
 
     @property
-    def gemm_kind(self) -> str:
-        """The name of the GEMM model that is used."""
-        return self.rules.gemm or self.gemm
-
-    @property
     def layers_run(self) -> tuple[int, ...]:
         """Absolute indices of the MoE layers to run.
 

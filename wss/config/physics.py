@@ -29,15 +29,13 @@ class Physics:
     layer_model
         What runs an MoE layer: windowed reads over the network, or the simulator of the paper.
     network, gemm
-        The names of its own network and GEMM model; None if they are those of the configuration.
+        The names of its own network and GEMM model; None: those of the configuration.
     across_phases
         Whether the first token of decode follows the last one of the prefill in counts of transitions.
     figures
-        Figures that only some physics have, by name.
-    unread
-        Settings that it does not read, each group with the reason; those of the wafer are for meshes.
-    lacks
-        Yields the settings among all values of an experiment that it has no rules for, with messages.
+        Figures that not all physics have, by name.
+    unread, lacks
+        Settings that it does not read, in groups with the reason; what yields those that it has no rules for.
     """
 
     name: str
@@ -59,8 +57,7 @@ def _paper_lacks(values: Values) -> Faults:
     if values.get("precision", "fp16") != "fp16":
         yield ("precision",), f"physics: paper has no {values['precision']}; give precision: fp16"
     if model is not None and (model.matrices != 3 or model.zero_experts):
-        what = "physics: paper has only experts with weights, of three matrices; give such a model"
-        yield ("model",), what
+        yield ("model",), "physics: paper has only experts with weights, of three matrices; give such a model"
     if isinstance(values.get("faults"), FaultSpec):
         yield ("faults",), "physics: paper has no faults; leave them out"
     if isinstance(values.get("wafer"), SwitchedSpec):

@@ -61,11 +61,10 @@ def _physics(document: Document, place: Place, value: Any) -> Any:
 
 def physics_named(name: Any) -> Any:
     """Return the physics of the spelling *name*, with a warning if the spelling is old."""
-    if not isinstance(name, str) or name not in OLD_SPELLINGS:
-        return name
-    new = OLD_SPELLINGS[name]
-    warnings.warn(f"physics: {name} is the old spelling of {new}", OldSpellingWarning, stacklevel=2)
-    return new
+    new = OLD_SPELLINGS.get(name) if isinstance(name, str) else None
+    if new:
+        warnings.warn(f"physics: {name} is the old spelling of {new}", OldSpellingWarning, stacklevel=2)
+    return new or name
 
 
 def _planning(document: Document, place: Place, value: Any) -> Any:

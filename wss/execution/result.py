@@ -152,7 +152,7 @@ def _facts(experiment: Experiment, batch: FixedBatch, stream: RoutingStream, sam
         "wafer": experiment.wafer.name,
         "physics": experiment.physics,
         "network": experiment.network_kind,
-        "gemm": experiment.gemm_kind,
+        "gemm": experiment.rules.gemm or experiment.gemm,
         "precision": str(experiment.precision),
         "synthetic": batch.meta.synthetic,
         "batch": experiment.batch,

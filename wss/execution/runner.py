@@ -37,24 +37,12 @@ def build_executors(
     experiment: Experiment, wafer: Wafer, policies: Sequence[Policy], history: RoutingHistory
 ) -> list[Executor]:
     """Build one executor per policy with the physics' layer model; *history* has routing counts for placements."""
-    build = {"windowed": _windowed, "paper": _of_paper}[experiment.rules.layer_model]
-    return [
-        build(experiment, wafer, policy, history, build_ledger(experiment, wafer, policy.name)) for policy in policies
-    ]
-
-
-def _windowed(
-    experiment: Experiment, wafer: Wafer, policy: Policy, history: RoutingHistory, ledger: Ledger
-) -> Executor:
-    return MoeLayerExecutor(experiment, wafer, policy, history, ledger)
-
-
-def _of_paper(
-    experiment: Experiment, wafer: Wafer, policy: Policy, history: RoutingHistory, ledger: Ledger
-) -> Executor:
-    layers, compiled = experiment.layers_run, experiment.engine != "simpy"
-    model = PaperLayer(experiment.model, wafer, len(layers), experiment.layer_share, compiled=compiled)
-    return PaperExecutor(model, wafer, policy, layers, experiment.planning, ledger)
+    each = [(policy, build_ledger(experiment, wafer, policy.name)) for policy in policies]
+    if experiment.rules.layer_model == "windowed":
+        return [MoeLayerExecutor(experiment, wafer, policy, history, ledger) for policy, ledger in each]
+    layers, share, compiled = experiment.layers_run, experiment.layer_share, experiment.engine != "simpy"
+    models = [PaperLayer(experiment.model, wafer, len(layers), share, compiled=compiled) for _ in each]
+    return [PaperExecutor(own, *one, layers, experiment.planning) for own, one in zip(models, each, strict=True)]
 
 
 def build_ledger(experiment: Experiment, wafer: Wafer, policy: str) -> Ledger:

@@ -78,8 +78,6 @@ class Figure:
         ``layer run`` and ``step``: of the layer runs, or of the steps, of decode. ``run``: describes the run.
     only
         Whether the run has the figure.
-    extra
-        Whether only some physics have it, those that name it.
     run, sweep
         Heading of its column in the table of a run, and in those of a sweep; empty if it has none.
     form
@@ -97,16 +95,11 @@ class Figure:
     _: KW_ONLY
     scope: Literal["layer run", "step", "run"] = "layer run"
     only: Callable[[Totals], bool] = lambda totals: True
-    extra: bool = False
     run: str = ""
     sweep: str = ""
     form: str = ""
     bar: Bar | None = None
     sign: int | None = None
-
-    def applies(self, totals: Totals) -> bool:
-        """Whether the run of *totals* has the figure."""
-        return self.only(totals) and (not self.extra or self.name in totals.ledger.extra)
 
     @property
     def better(self) -> int:
@@ -224,10 +217,12 @@ FIGURES: tuple[Figure, ...] = (
            "`decode_time_s`, the same for all dies in `imbalance`", total("time_s", phase="rebalance"),
            only=_migrates, run="for it"),
     Figure("throughput_paper_tokens_per_s", "tokens/s", "under `physics: paper`: `batch` x 128 / `decode_time_s`, as "
-           "the paper's simulator reports", PAPER_THROUGHPUT, extra=True,
+           "the paper's simulator reports", PAPER_THROUGHPUT,
+           only=lambda totals: "throughput_paper_tokens_per_s" in totals.ledger.extra,
            bar=Bar("paper_throughput", "tokens/s, as the paper counts")),
     Figure("hbm_excess_bytes", "B", "under `physics: paper`: bytes by which weights and copies exceed the usable HBM",
-           Measure(value=lambda totals: max(0.0, totals.ledger.excess_bytes)), extra=True),
+           Measure(value=lambda totals: max(0.0, totals.ledger.excess_bytes)),
+           only=lambda totals: "hbm_excess_bytes" in totals.ledger.extra),
 )
 # fmt: on
 

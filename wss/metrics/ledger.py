@@ -19,8 +19,7 @@ from wss.records import FloatArray, LayerRecord, LayerRow, LayerRun, LinkLoad, M
 class Ledger:
     """Rows of one policy's layer runs, and sums over its decode layer runs by link and by die.
 
-    *exchanges* is whether layer runs dispatch and combine token activations; *extra* names the figures that only this
-    run's physics has.
+    *exchanges* is whether layer runs dispatch and combine token activations; *extra*: figures of some physics alone.
     """
 
     def __init__(

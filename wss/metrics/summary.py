@@ -9,7 +9,7 @@ from wss.metrics.measures import Measure, Totals
 
 def summarise(totals: Totals) -> dict[str, Value]:
     """Return the figures of one policy by name; where layers are sampled, estimates for all layers."""
-    measured = [(figure, figure.measure) for figure in figures.FIGURES if figure.measure and figure.applies(totals)]
+    measured = [(figure, figure.measure) for figure in figures.FIGURES if figure.measure and figure.only(totals)]
     return {figure.name: _value(figure, measure, totals) for figure, measure in measured}
 
 

@@ -46,15 +46,8 @@ TASK = np.dtype(
         ("remote_slices", np.int64),  # a result
     ]
 )
-SETTING = np.dtype(
-    [
-        ("slice_bytes", np.int64),
-        ("slice_ns", np.int64),  # of a DRAM access
-        ("request_ns", np.int64),  # without hops
-        ("data_ns", np.int64),  # without hops
-    ]
-)
-TOTAL = np.dtype([(name, np.int64) for name in ("accesses", "hits", "hops", "local", "remote", "written", "time")])
+TOTALS = ("accesses", "llc_hits", "hops", "local_bytes", "remote_bytes", "written_bytes", "time")  # in `Counts`
+TOTAL = np.dtype([(name, np.int64) for name in TOTALS])
 DIE = np.dtype([(name, np.int64) for name in ("end", "compute", "copied")])
 
 
@@ -106,12 +99,12 @@ def _at_die(event, task, part, total, die, copies, llc):  # type: ignore[no-unty
     if kind == LOOK_UP:
         total.accesses += 1
         if _holds(llc, task, part, task.die):
-            total.hits += 1
+            total.llc_hits += 1
             return start + HIT, COMPUTE, NONE
         is_here = task.away == 0 or copies[task.expert, part, task.die]
         return start + MISS, READ_LOCAL if is_here else REQUEST, NONE
     if kind == READ_LOCAL:
-        total.local += task.read_bytes
+        total.local_bytes += task.read_bytes
         return start + task.read_ns, STORE_LOCAL, COMPUTE
     if kind == STORE_LOCAL:
         store(llc, task, part, task.die)
@@ -124,28 +117,29 @@ def _at_die(event, task, part, total, die, copies, llc):  # type: ignore[no-unty
 def _remote(event, task, part, setting, total, die, copies, llc):  # type: ignore[no-untyped-def]
     """Process an event of a remote read, from the request on; return its end and up to two following kinds."""
     kind, start = event.kind, event.time
+    slice_bytes, slice_ns, request_ns, data_ns = setting
     if kind == REQUEST:
         total.hops += task.hops_out
         task.remote_slices += 1
         hit = _holds(llc, task, part, task.home)
-        total.hits += hit
-        end = start + HOP_LATENCY * task.hops_out + setting.request_ns
+        total.llc_hits += hit
+        end = start + HOP_LATENCY * task.hops_out + request_ns
         return end, HIT_AT_HOME if hit else READ_AT_HOME, NONE
     if kind == HIT_AT_HOME:
         return start + HIT, DATA, NONE
     if kind == READ_AT_HOME:
-        total.remote += setting.slice_bytes
-        return start + setting.slice_ns, STORE_AT_HOME, DATA
+        total.remote_bytes += slice_bytes
+        return start + slice_ns, STORE_AT_HOME, DATA
     if kind == STORE_AT_HOME:
         store(llc, task, part, task.home)
         return start + STORE, NONE, NONE
     if kind == DATA:
-        end = start + HOP_LATENCY * task.hops_back + setting.data_ns
+        end = start + HOP_LATENCY * task.hops_back + data_ns
         return end, COMPUTE, WRITE if task.wanted else NONE
-    total.written += setting.slice_bytes
+    total.written_bytes += slice_bytes
     die.copied += not copies[task.expert, part, task.die]
     copies[task.expert, part, task.die] = True
-    return start + setting.slice_ns, NONE, NONE
+    return start + slice_ns, NONE, NONE
 
 
 @numba.njit(cache=True, nogil=True)
@@ -192,9 +186,9 @@ def _tasks_of(tasks, wanted, layer, home, sets, route, costs):  # type: ignore[n
 def _run(tasks, setting, totals, dies, copies, llc, needs, most):  # type: ignore[no-untyped-def]
     """Run all chains over *most* resources; count in *tasks*, *totals* and *dies*; return each resource's busy time.
 
-    A record does not keep its array alive. So *setting* and *totals* [1] are whole arrays, which the caller keeps.
+    A record does not keep its array alive. So *totals* [1] is a whole array, which the caller keeps.
     """
-    fixed, total = setting[0], totals[0]
+    total = totals[0]
     chains = SLICES * tasks.size
     waiting = _most_waiting(tasks, needs, dies.size, most)
     resources = resources_of(waiting)
@@ -215,7 +209,7 @@ def _run(tasks, setting, totals, dies, copies, llc, needs, most):  # type: ignor
         if event.kind <= COMPUTE:
             end, then, also = _at_die(event, task, part, total, die, copies, llc)
         else:
-            end, then, also = _remote(event, task, part, fixed, total, die, copies, llc)
+            end, then, also = _remote(event, task, part, setting, total, die, copies, llc)
         for kind in (then, also):
             if kind != NONE:
                 new = new_event(events, numbers, event.chain, kind, end, _needs_of(kind, task, dies.size))
@@ -227,32 +221,18 @@ def _run(tasks, setting, totals, dies, copies, llc, needs, most):  # type: ignor
 
 @numba.njit(cache=True, nogil=True)
 def run_chains(layer, tasks, wanted, costs, setting, machine, memories):  # type: ignore[no-untyped-def]
-    """Run all chains.
+    """Run all chains of *tasks* [tasks, 3] of *layer*; *wanted*: worth a copy, [tasks]; *costs* as `Machine.costs`.
 
-    Parameters
-    ----------
-    layer, tasks, wanted
-        The layer; expert, die and tokens of each task, [tasks, 3]; whether its expert is worth a copy, [tasks].
-    costs
-        Bytes and ns of a local read of a slice, ns of computing it, [3, tasks].
-    setting
-        Bytes of a slice, ns of its DRAM access, ns of a request and of data without hops.
-    machine
-        Homes, needs and routes as in `Machine`, and the number of resources.
-    memories
-        Copies, their numbers and LLCs as in `Memories`; modified.
-
-    Returns
-    -------
-    Slices read remotely, [tasks]; end, computing time and new copies of each die, [dies]; busy time of each resource,
-    [resources]; the totals in the order of `TOTAL`.
+    *setting* is bytes of a slice, ns of its DRAM access, ns of a request and of data without hops. *machine* is homes,
+    needs and routes as in `Machine`, and the number of resources; *memories* is copies, their numbers and LLCs as in
+    `Memories`, modified. Return slices read remotely, [tasks]; end and computing time of each die, [dies]; busy time of
+    each resource, [resources]; the totals in the order of `TOTALS`.
     """
     home, needs, route, most = machine
     copies, num_copies, llc = memories
     records = _tasks_of(tasks, wanted, layer, home, llc.shape[1], route, costs)
-    fixed, totals, dies = np.empty(1, SETTING), np.zeros(1, TOTAL), np.zeros(num_copies.size, DIE)
-    fixed[0].slice_bytes, fixed[0].slice_ns, fixed[0].request_ns, fixed[0].data_ns = setting
-    busy = _run(records, fixed, totals, dies, copies[layer], llc, needs, most)
+    totals, dies = np.zeros(1, TOTAL), np.zeros(num_copies.size, DIE)
+    busy = _run(records, setting, totals, dies, copies[layer], llc, needs, most)
     num_copies += dies["copied"]
     return records["remote_slices"].copy(), dies["end"].copy(), dies["compute"].copy(), busy, totals.view(np.int64)
 
@@ -268,17 +248,10 @@ def compiled_paper_layer(
     outlives = (memories.copies, memories.num_copies, memories.llc)
     found = run_chains(layer, tasks, wanted, costs, setting, places, outlives)
     remote_slices, die_end, die_compute, busy, totals = found
-    accesses, hits, hops, local, remote, written, time = totals.tolist()
     return Counts(
         remote_slices=remote_slices,
         die_end=die_end,
         die_compute=die_compute,
         edge_busy=busy[SLICES * machine.num_dies :],
-        time=time,
-        accesses=accesses,
-        llc_hits=hits,
-        hops=hops,
-        local_bytes=local,
-        remote_bytes=remote,
-        written_bytes=written,
+        **dict(zip(TOTALS, totals.tolist(), strict=True)),
     )

@@ -13,21 +13,11 @@ from typing import NamedTuple
 import numba
 import numpy as np
 
-from wss.policies.allocation.basic import Algorithm1
-from wss.policies.parts import Allocation
+from wss.policies.allocation.basic import Algorithm1, build_plan
 from wss.policies.views import LayerView
 from wss.records import BoolArray, FloatArray, Plan
 
 BLOCK = 512  # tokens
-
-
-class Prices(NamedTuple):
-    """The allocator's costs in ns: compute of a token, DRAM read and transfer of a whole expert, and one hop."""
-
-    token: float
-    dram: float
-    transfer: float
-    hop: float
 
 
 class _Load(NamedTuple):
@@ -40,67 +30,58 @@ class _Load(NamedTuple):
 
 
 class _Expert(NamedTuple):
-    """The expert at hand: its home, and by die whether it holds the expert and the time to bring it there."""
+    """An expert: its home, the dies that hold it, times of a token and a DRAM read, and to bring it to each die."""
 
     home: int
     holds: BoolArray
+    token: float
+    dram: float
     transfer: FloatArray
 
 
-class Cut(NamedTuple):
-    """Block size in tokens, minimum number of candidates, and whether dies near any holder are candidates."""
-
-    block: int
-    min_candidates: int
-    near_holders: bool
-
-
 @dataclass(frozen=True, kw_only=True)
-class PaperAlgorithm1(Allocation):
-    """The allocator of the paper's simulator; its *cut* and the view's costs, which are in ns, set what it does."""
+class PaperAlgorithm1(Algorithm1):
+    """The allocator of the paper's simulator; its estimates are in ns, as the costs of its view are.
 
-    cut: Cut
-
-    @classmethod
-    def like(cls, allocation: Algorithm1) -> PaperAlgorithm1:
-        """Return it with the parameters of *allocation*."""
-        return cls(cut=Cut(allocation.block or BLOCK, allocation.min_candidates, allocation.near == "holders"))
+    By default its *block* is 512 tokens, and only dies near the home are candidates.
+    """
 
     def allocate(self, view: LayerView) -> Plan:
-        """Return the tasks by expert, then die; all read from the home."""
+        """Return the tasks by expert, then die."""
         experts = np.sort(view.order)
         experts = experts[np.argsort(view.counts[experts], kind="stable")]
-        prices = Prices(view.costs.token, view.costs.hbm_read, view.costs.link_read, view.costs.hop)
-        given = _hand_out_all(experts, view.counts, view.primary_die, view.hops, view.holders, prices, self.cut)
+        prices = view.costs.token, view.costs.hbm_read, view.costs.link_read, view.costs.hop
+        cut = self.block or BLOCK, self.min_candidates, self.near == "holders"
+        given = _hand_out_all(experts, view.counts, view.primary_die, view.hops, view.holders, prices, cut)
         expert, die = np.nonzero(given)
-        return Plan(
-            expert=expert,
-            die=die,
-            tokens=given[expert, die],
-            source=view.primary_die[expert],
-            copy=np.zeros(len(expert), np.bool_),
-        )
+        return build_plan(view, expert, die, given[expert, die], view.primary_die[expert])
 
 
 @numba.njit(cache=True, nogil=True)
 def _hand_out_all(experts, counts, home, hops, holders, prices, cut):  # type: ignore[no-untyped-def]
-    """Assign the tokens of *experts* one expert at a time; return the tokens on each die, [experts, dies]."""
+    """Assign the tokens of *experts* one expert at a time; return the tokens on each die, [experts, dies].
+
+    *prices* are those of a token, a DRAM read and a transfer of an expert, and a hop. *cut* is the block in tokens, the
+    minimum number of candidates, and whether dies near any holder are candidates.
+    """
+    token, dram, transfer, hop = prices
+    block, min_candidates, near_holders = cut
     dies = len(hops)
     load = _Load(np.zeros(dies), np.zeros(dies), np.zeros(dies), np.zeros(dies))
     tokens = 0
     for e in experts:
-        load.dram[home[e]] += prices.dram
+        load.dram[home[e]] += dram
         tokens += counts[e]
     mean = tokens / len(experts)
     given = np.zeros((len(counts), dies), np.int64)
-    transfer = np.empty(dies)
+    transfers = np.empty(dies)
     for e in experts:
         for die in range(dies):
-            transfer[die] = prices.hop * hops[home[e], die] + prices.transfer
-        expert = _Expert(home[e], holders[e], transfer)
-        most = max(cut.min_candidates, int(counts[e] // max(mean, cut.block)))
-        candidates = _candidates(expert, hops, load, most, cut.near_holders)
-        _hand_out(expert, counts[e], candidates, load, prices, cut.block, given[e])
+            transfers[die] = hop * hops[home[e], die] + transfer
+        expert = _Expert(home[e], holders[e], token, dram, transfers)
+        most = max(min_candidates, int(counts[e] // max(mean, block)))
+        candidates = _candidates(expert, hops, load, most, near_holders)
+        _hand_out(expert, counts[e], candidates, load, block, given[e])
     return given
 
 
@@ -122,7 +103,7 @@ def _is_near(die, home, holds, hops, near_holders):  # type: ignore[no-untyped-d
 @numba.njit(cache=True, nogil=True)
 def _candidates(expert, hops, load, most, near_holders):  # type: ignore[no-untyped-def]
     """Return up to *most* candidates, least loaded first, among the dies that hold the expert or are near it."""
-    home, holds, transfer = expert
+    home, holds, _, _, transfer = expert
     near = np.empty(len(hops), np.int64)
     delay = np.empty(len(hops))
     found = 0
@@ -140,19 +121,19 @@ def _candidates(expert, hops, load, most, near_holders):  # type: ignore[no-unty
 
 
 @numba.njit(cache=True, nogil=True)
-def _hand_out(expert, count, candidates, load, prices, block, given):  # type: ignore[no-untyped-def]
+def _hand_out(expert, count, candidates, load, block, given):  # type: ignore[no-untyped-def]
     """Assign one expert's tokens in blocks, each to the candidate with the least resulting time; *given* is [dies].
 
     Ties go to a holder, then to the earlier candidate.
     """
-    home, holds, transfer = expert
+    home, holds, token, dram, transfer = expert
     left = count
     while left > 0:
         tokens = left if left < 2 * block else block
-        work = tokens * prices.token
+        work = tokens * token
         best, least, away = -1, np.inf, True
         for die in candidates:
-            read = 0.0 if given[die] > 0 else prices.dram
+            read = 0.0 if given[die] > 0 else dram
             if holds[die]:
                 score = _estimate(load, die, work, 0.0, 0.0 if die == home else read, 0.0)
             else:
@@ -160,7 +141,7 @@ def _hand_out(expert, count, candidates, load, prices, block, given):  # type: i
                 score = max(own, _estimate(load, home, 0.0, 0.0, read, 0.0))
             if best < 0 or score < least or (score == least and away and holds[die]):
                 best, least, away = die, score, not holds[die]
-        read = 0.0 if given[best] > 0 else prices.dram
+        read = 0.0 if given[best] > 0 else dram
         if holds[best]:
             load.compute_local[best] += work
             load.dram[best] += 0.0 if best == home else read
