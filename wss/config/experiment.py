@@ -8,10 +8,11 @@ from typing import Annotated, Any, Literal
 from annotated_types import Ge
 
 from wss.config.document import Document
+from wss.config.physics import PHYSICS, Physics
 from wss.config.plugins import BY_KIND
 from wss.config.policies import check_policies
 from wss.config.python_values import plain_number
-from wss.config.unread import not_in_paper, unread
+from wss.config.unread import unread
 from wss.config.values import LARGEST_SEED, PLAIN, check_value, physics_named, read_layer_list
 from wss.engine.specs import NETWORKS, AllToAllSpec, FluidSpec, NetworkSpec, PacketSpec
 from wss.errors import CHECKED
@@ -86,9 +87,14 @@ class Experiment:
         document.raise_faults()
 
     @property
+    def rules(self) -> Physics:
+        """The physics."""
+        return PHYSICS[self.physics]
+
+    @property
     def network_kind(self) -> str:
-        """The network's name in a configuration."""
-        return _kind(self.network) or "fluid"
+        """The name of the network that is simulated."""
+        return self.rules.network or _kind(self.network) or "fluid"
 
     @property
     def layers_run(self) -> tuple[int, ...]:
@@ -171,12 +177,13 @@ def _check_fields(document: Document, experiment: Experiment) -> None:
 def check_together(document: Document, given: dict[str, Any]) -> None:
     """Add contradictions between valid values of different fields, and fields that are not read."""
     defaults = {f.name: FluidSpec() if f.name == "network" else f.default for f in fields(Experiment)}
-    values = {name: default for name, default in defaults.items() if default is not MISSING} | given
+    optional = {name: default for name, default in defaults.items() if default is not MISSING}
+    values: dict[str, Any] = optional | given
     if "precision" in given or "precision" not in (document.value or {}):
         _check_precision(document, values)
     for check in (_check_baseline, _check_network, _check_seeds, _check_places):
         check(document, values)
-    for place, what in (*not_in_paper(values), *unread(values, defaults)):
+    for place, what in (*PHYSICS[values["physics"]].lacks(values), *unread(values, defaults)):
         document.fault(place, what)
 
 

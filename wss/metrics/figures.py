@@ -115,10 +115,6 @@ def _migrates(totals: Totals) -> bool:
     return totals.ledger.rebalances is not None
 
 
-def _is_paper(totals: Totals) -> bool:
-    return totals.ledger.excess_bytes is not None
-
-
 def _waits(totals: Totals) -> bool:
     return bool(totals.sum("planning_s").any())
 
@@ -221,10 +217,12 @@ FIGURES: tuple[Figure, ...] = (
            "`decode_time_s`, the same for all dies in `imbalance`", total("time_s", phase="rebalance"),
            only=_migrates, run="for it"),
     Figure("throughput_paper_tokens_per_s", "tokens/s", "under `physics: paper`: `batch` x 128 / `decode_time_s`, as "
-           "the paper's simulator reports", PAPER_THROUGHPUT, only=_is_paper,
+           "the paper's simulator reports", PAPER_THROUGHPUT,
+           only=lambda totals: "throughput_paper_tokens_per_s" in totals.ledger.extra,
            bar=Bar("paper_throughput", "tokens/s, as the paper counts")),
     Figure("hbm_excess_bytes", "B", "under `physics: paper`: bytes by which weights and copies exceed the usable HBM",
-           Measure(value=lambda totals: max(0.0, totals.ledger.excess_bytes or 0.0)), only=_is_paper),
+           Measure(value=lambda totals: max(0.0, totals.ledger.excess_bytes)),
+           only=lambda totals: "hbm_excess_bytes" in totals.ledger.extra),
 )
 # fmt: on
 

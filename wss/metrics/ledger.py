@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Set
 from dataclasses import replace
 from typing import Any
 
@@ -19,7 +20,7 @@ from wss.records import FloatArray, LayerRecord, LayerRow, LayerRun, LinkLoad, M
 class Ledger:
     """Rows of one policy's layer runs, and sums over its decode layer runs by link and by die.
 
-    *has_all_to_all* is whether layer runs dispatch and combine token activations.
+    *has_all_to_all* is whether tokens are dispatched and combined; *extra* are the figures of some physics alone.
     """
 
     def __init__(
@@ -31,8 +32,9 @@ class Ledger:
         gemm: GemmModel,
         *,
         has_all_to_all: bool = False,
+        extra: Set[str] = frozenset(),
     ) -> None:
-        self.policy, self.has_all_to_all = policy, has_all_to_all
+        self.policy, self.has_all_to_all, self.extra = policy, has_all_to_all, extra
         self.rows: list[LayerRow] = []
         self.link_data: FloatArray = np.zeros(wafer.num_links)
         self.link_request: FloatArray = np.zeros(wafer.num_links)
@@ -46,7 +48,7 @@ class Ledger:
         self.seed = 0  # seed of the run
         self.sample: Sample | None = None  # the sampled layers; None if all layers are run
         self.placement_correlation: float | None = None  # of the loads behind the placement and those served
-        self.excess_bytes: float | None = None  # bytes beyond the usable HBM; None if these are not allowed
+        self.excess_bytes = 0.0  # bytes beyond the usable HBM, where these are allowed
         self.rebalances: int | None = None  # number of rebalances; None if the policy does not rebalance
 
     @property

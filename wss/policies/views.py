@@ -13,7 +13,7 @@ from wss.records import BoolArray, FloatArray, IntArray, Plan
 
 @dataclass(frozen=True, kw_only=True)
 class Costs:
-    """Costs on an idle wafer, in seconds; for policies only, the engine does not use them.
+    """Costs on an idle wafer, in seconds (under the paper's physics in ns); for policies only, no engine uses them.
 
     Attributes
     ----------
