@@ -34,7 +34,7 @@ class Common(msgspec.Struct):
     """
 
     tokens: int = 0
-    experts: list[list[int]] = msgspec.field(default_factory=list)
+    experts: list[list[int]] = []
     zero_choices: int = 0
     alike: Likeness = msgspec.field(default_factory=Likeness)
 

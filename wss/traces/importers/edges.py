@@ -35,7 +35,7 @@ class Edges(msgspec.Struct):
     """
 
     requests: int = 0
-    runs: list[tuple[Fill, int]] = msgspec.field(default_factory=list)
+    runs: list[tuple[Fill, int]] = []
 
     def add(self, routing: RequestRouting, meta: TraceMeta) -> None:
         """Add a valid request."""

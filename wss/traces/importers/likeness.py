@@ -36,10 +36,10 @@ class Likeness(msgspec.Struct):
 
     requests: int = 0
     tokens: int = 0
-    steady: list[dict[str, int] | None] = msgspec.field(default_factory=list)
-    twins: list[int] = msgspec.field(default_factory=list)
-    changes: list[int] = msgspec.field(default_factory=list)
-    columns: list[list[int]] = msgspec.field(default_factory=list)
+    steady: list[dict[str, int] | None] = []
+    twins: list[int] = []
+    changes: list[int] = []
+    columns: list[list[int]] = []
 
     def add(self, routing: RequestRouting) -> None:
         """Add a valid request."""

@@ -287,13 +287,14 @@ def meta_of(
     )
 
 
-def moe_rows(hints: Hints, axis: int) -> tuple[int, ...] | None:
-    """Return which of *axis* recorded layers are MoE layers, if the user gives them and all layers are recorded."""
-    if hints.named_layers is None:
-        return None
-    layers, _ = hints.named_layers
-    whole = hints.model.num_layers == axis if hints.moe_layers is None and hints.model else layers[-1] < axis
-    return layers if whole and len(layers) < axis else None
+def moe_rows(hints: Hints, axis: int) -> tuple[tuple[int, ...] | None, str]:
+    """Return which of *axis* recorded layers are MoE layers, and who says so; None unless all layers are recorded."""
+    if hints.named_layers is not None:
+        layers, by = hints.named_layers
+        whole = hints.model.num_layers == axis if hints.moe_layers is None and hints.model else layers[-1] < axis
+        if whole and len(layers) < axis:
+            return layers, by
+    return None, ""
 
 
 def routing_of(

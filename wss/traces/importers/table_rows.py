@@ -263,7 +263,7 @@ def _ids(cell: str, line: int) -> Any:
 
 def jsonl_rows(path: Path, remarks: list[str], phases: Phases, *, drop_warmup: bool) -> Iterator[Row]:
     """Yield the rows of a route log, without those of a warm-up at its beginning if *drop_warmup*; add *phases*."""
-    first: dict[Any, Any] = {}
+    first: dict[Any, Any] = {}  # experts by layer
     held: list[Row] | None = []
     for row in _log(path, phases):
         if held is None:
@@ -279,11 +279,10 @@ def jsonl_rows(path: Path, remarks: list[str], phases: Phases, *, drop_warmup: b
 
 def _begin(held: list[Row], remarks: list[str], drop_warmup: bool) -> list[Row]:
     """Return which of the equal rows *held* at the beginning are kept."""
-    if drop_warmup:
-        remarks.extend([WARMED] * len(held) if len(held) >= WARM_UP else [])
-        return [] if len(held) >= WARM_UP else held
-    remarks.extend([LOOKS_WARM] * len(held) if len(held) >= WARM_UP else [])
-    return held
+    is_warm = len(held) >= WARM_UP
+    if is_warm:
+        remarks.extend([WARMED if drop_warmup else LOOKS_WARM] * len(held))
+    return [] if drop_warmup and is_warm else held
 
 
 def _log(path: Path, phases: Phases) -> Iterator[Row]:
