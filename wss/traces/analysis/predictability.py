@@ -13,14 +13,11 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from wss.errors import TraceError
 from wss.records import FloatArray, IntArray
 from wss.traces.analysis.counts import Counts, count_trace
 from wss.traces.schema import RequestRouting, TraceMeta
-
-SCORED = "float score of each expert for each token, [tokens, experts]"
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -52,7 +49,7 @@ class ObservedUses:
     popularity: FloatArray
 
 
-Predictor = Callable[[ObservedUses], FloatArray]
+Predictor = Callable[[ObservedUses], FloatArray]  # a score of each expert for each token, [tokens, experts]
 
 
 def _popularity(seen: ObservedUses) -> FloatArray:
@@ -65,23 +62,17 @@ def _tiny(seen: ObservedUses) -> FloatArray:
     return score
 
 
-def _token_heatmap(seen: ObservedUses) -> FloatArray:
-    rows = seen.token / np.maximum(seen.token.sum(axis=1, keepdims=True), 1.0)
-    score: FloatArray = rows[seen.before].sum(axis=1) + _tiny(seen)
+def _following(counts: FloatArray, previous: IntArray, seen: ObservedUses) -> FloatArray:
+    """Score experts by the shares in which they followed those of *previous*, [tokens, k]."""
+    shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1.0)
+    score: FloatArray = shares[previous].sum(axis=1) + _tiny(seen)
     return score
 
 
 def _layer_heatmap(seen: ObservedUses) -> FloatArray:
     if seen.layer is None or seen.above is None:
         return _popularity(seen)
-    rows = seen.layer / np.maximum(seen.layer.sum(axis=1, keepdims=True), 1.0)
-    score: FloatArray = rows[seen.above].sum(axis=1) + _tiny(seen)
-    return score
-
-
-def _prefill(seen: ObservedUses) -> FloatArray:
-    score: FloatArray = seen.prefill[None, :] + _tiny(seen)
-    return score
+    return _following(seen.layer, seen.above, seen)
 
 
 def _marked(ids: IntArray, seen: ObservedUses) -> FloatArray:
@@ -91,9 +82,12 @@ def _marked(ids: IntArray, seen: ObservedUses) -> FloatArray:
 
 
 PREDICTORS: dict[str, tuple[str, Predictor]] = {
-    "token_heatmap": ("what followed the experts of the token before, in other requests", _token_heatmap),
+    "token_heatmap": (
+        "what followed the experts of the token before, in other requests",
+        lambda seen: _following(seen.token, seen.before, seen),
+    ),
     "layer_heatmap": ("what followed the token's experts of the layer before, in other requests", _layer_heatmap),
-    "prefill": ("what the request's own prefill used most", _prefill),
+    "prefill": ("what the request's own prefill used most", lambda seen: seen.prefill + _tiny(seen)),
     "last_token": ("the experts of the token before, then the popular", lambda seen: _marked(seen.before, seen)),
     "popularity": ("what other requests used most", _popularity),
     "oracle": ("the token's own experts: the most that can be reached", lambda seen: _marked(seen.now, seen)),
@@ -169,15 +163,14 @@ def evaluate(
 
 
 def _seen(request: RequestRouting, first: int, at: int, other: Counts, meta: TraceMeta) -> ObservedUses:
-    experts: npt.NDArray[np.int64] = request.experts[:, at].astype(np.int64)
+    experts = request.experts[:, at].astype(np.int64)
     prefill = np.bincount(experts[: request.num_prefill].ravel(), minlength=meta.num_choices).astype(np.float64)
-    main = other.decode if other.decode.tokens else other.prefill
     return ObservedUses(
         before=experts[first - 1 : -1],
         above=request.experts[first:, at - 1].astype(np.int64) if at else None,
         now=experts[first:],
         prefill=prefill,
-        token=main.token[:, at].sum(axis=0).astype(np.float64),
-        layer=main.layer[:, at - 1].sum(axis=0).astype(np.float64) if at else None,
-        popularity=main.freq[at].astype(np.float64),
+        token=other.main.token[:, at].sum(axis=0).astype(np.float64),
+        layer=other.main.layer[:, at - 1].sum(axis=0).astype(np.float64) if at else None,
+        popularity=other.main.freq[at].astype(np.float64),
     )
