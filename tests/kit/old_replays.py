@@ -18,7 +18,7 @@ import numpy.typing as npt
 from wss.models import ModelShape
 from wss.records import IntArray, Routed
 from wss.traces.schema import RequestRouting
-from wss.traces.synthetic.sampler import advance
+from wss.traces.synthetic.sampler import Tokens, advance
 from wss.traces.synthetic.spec import SynthSpec, draws_of
 
 _ROWS = 4096  # tokens generated at a time, to stay in the CPU's caches; more if one request has more
@@ -486,8 +486,8 @@ class SynthReplay:
             counts, first, seen = np.zeros(self._num_experts, np.int64), np.zeros(self._num_experts, np.int64), 0
             for low, high in now.parts:
                 offsets = now.offsets[low : high + 1]
-                requests = np.arange(low, high)
-                advance(draws, requests, offsets, start[low:high], place, above, past.clusters[place], last, made)
+                tokens = Tokens(np.arange(low, high), start[low:high], offsets)
+                advance(draws, tokens, place, above, past.clusters[place], last, made)
                 if kept is None:
                     continue
                 these = slice(int(offsets[0]), int(offsets[-1]))

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import os
+from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +16,7 @@ from wss.cli.trace_inspect import predict, show, stats
 if TYPE_CHECKING:
     from wss.models import ModelShape
     from wss.traces.importers import Hints
+    from wss.traces.synthetic.spec import SynthSpec
 
 
 MOST_LINES = 20  # lines printed per kind of message
@@ -43,31 +45,12 @@ def _model(name: str | None, option: str = "--model ") -> ModelShape | None:
 @click.option("--count", type=click.IntRange(1), help="Requests per subject  [default: all]")
 @click.option("--revision", default="main", show_default=True, help="Revision of the data set.")
 @click.option("--quiet", is_flag=True, help="No progress bar.")
-def fetch(
-    out: Path,
-    model: str | None,
-    benchmark: str | None,
-    subject: str | None,
-    count: int | None,
-    revision: str,
-    quiet: bool,
-) -> None:
+def fetch(out: Path, quiet: bool, **which: Any) -> None:
     """Download part of the paper's data set from the Hugging Face hub (extra `hf`); resumes if interrupted."""
     from wss.traces.fetch import fetch as fetch_files
 
-    bars = Bars(quiet)
-    try:
-        found = fetch_files(
-            out,
-            model=model,
-            benchmark=benchmark,
-            subject=subject,
-            count=count,
-            revision=revision,
-            on_file=lambda done, of: bars("fetching", done, of),
-        )
-    finally:
-        bars.close()
+    with closing(Bars(quiet)) as bars:
+        found = fetch_files(out, **which, on_file=lambda done, of: bars("fetching", done, of))
     click.echo(f"{found} files are in {out}/; import them with `wss trace import {out} --out FILE`")
 
 
@@ -125,8 +108,7 @@ def import_(
     except TraceError:
         refuse_layout(source)
         raise
-    bars = Bars(quiet)
-    try:
+    with closing(Bars(quiet)) as bars:
         done = import_source(
             out,
             opened,
@@ -134,8 +116,6 @@ def import_(
             skip_bad=skip_bad,
             on_files=lambda count: bars("importing", count, len(opened.files)),
         )
-    finally:
-        bars.close()
     _report(done.skipped, "skipped")
     _report(done.left_out, "left out")
     _report(done.warnings, "warning")
@@ -216,23 +196,11 @@ def _layers(text: str | None) -> tuple[int, ...] | None:
 @click.option("--set", "settings", multiple=True, metavar="KEY=VALUE", help="Change one parameter, such as skew=1.2.")
 @click.option("--force", is_flag=True, help="Replace the file --out if it exists.")
 @click.option("--quiet", is_flag=True, help="No progress bar.")
-def synth(
-    model: str,
-    out: Path,
-    preset: str | None,
-    like: Path | None,
-    requests: int | None,
-    decode_tokens: int | None,
-    seed: int,
-    settings: tuple[str, ...],
-    force: bool,
-    quiet: bool,
-) -> None:
+def synth(model: str, out: Path, like: Path | None, seed: int, force: bool, quiet: bool, **given: Any) -> None:
     """Synthesise a trace of MODEL, a name of `wss list` or the path of a config.json or a YAML file with a model.
 
     The trace is labelled synthetic.
     """
-    from wss.config import load_synth
     from wss.host_memory import check_room
     from wss.traces import write_trace
     from wss.traces.synthetic.spec import bytes_of, num_requests, synth_meta, synthesise
@@ -240,37 +208,36 @@ def synth(
     free_trace(out, force)
     shape = _model(model, "")
     assert shape is not None
-    sizes = {"requests": requests, "decode_tokens": decode_tokens}
-    given = [f"{key}={value}" for key, value in sizes.items() if value is not None]
-    _check_options(sizes, settings, preset, like)
-    bars = Bars(quiet)
-    spec = load_synth(_parameters(preset, model, fitted=like is not None), (*settings, *given))
-    if like is not None:
-        spec = _like(like, shape, seed, bars, spec, {*(key.partition("=")[0] for key in (*settings, *given))})
-    check_room("the trace", bytes_of(spec, shape, 0, spec.decode_tokens))
+    spec, named = _parameters(model, like, **given)
     done = 0
+    with closing(Bars(quiet)) as bars:
+        if like is not None:
+            spec = _like(like, shape, seed, bars, spec, named)
+        check_room("the trace", bytes_of(spec, shape, 0, spec.decode_tokens))
 
-    def on_request(_: Any) -> None:
-        nonlocal done
-        done += 1
-        bars("making the trace", done, num_requests(spec))
+        def on_request(_: Any) -> None:
+            nonlocal done
+            done += 1
+            bars("making the trace", done, num_requests(spec))
 
-    try:
         meta = synth_meta(spec, shape, seed, None, like.name if like is not None else "")
         count = write_trace(out, meta, synthesise(spec, shape, seed), on_request=on_request)
-    finally:
-        bars.close()
     say(f"wrote {out}: {count} SYNTHETIC requests of {shape.name}")
     if spec.drift_at > spec.decode_tokens:
         said = f"drift_at is {spec.drift_at}, and decode ends with step {spec.decode_tokens}: nothing drifts"
         click.echo(f"note: {said}", err=True)
 
 
-def _check_options(
-    sizes: dict[str, int | None], settings: tuple[str, ...], preset: str | None, like: Path | None
-) -> None:
-    """Raise ConfigError if one option of `synth` would override another."""
+def _parameters(
+    model: str, like: Path | None, *, preset: str | None, settings: tuple[str, ...], **sizes: int | None
+) -> tuple[SynthSpec, set[str]]:
+    """Return the parameters that a synthetic trace starts from, and the names of those that the user gives.
+
+    If they are fitted to *like*, any preset will do.
+    """
+    from wss.config import load_synth
     from wss.errors import ConfigError
+    from wss.traces.synthetic.spec import SYNTHS
 
     if like is not None and preset is not None:
         raise ConfigError(f"--preset {preset}: the parameters are fitted to {like}; give --preset or --like")
@@ -280,20 +247,15 @@ def _check_options(
         if option is not None and value.strip() != str(option):
             name = f"--{key.strip().replace('_', '-')} {option}"
             raise ConfigError(f"--set {setting}: contradicts {name}; give one of the two")
-
-
-def _parameters(preset: str | None, model: str, *, fitted: bool) -> str:
-    """Return the preset that a synthetic trace starts from; with *fitted*, any preset, as its values are replaced."""
-    from wss.errors import ConfigError
-    from wss.traces.synthetic.spec import SYNTHS
-
-    if preset is None and model not in SYNTHS and not fitted:
+    if preset is None and model not in SYNTHS and like is None:
         known = ", ".join(sorted(SYNTHS))
         raise ConfigError(f"{model}: a model without parameters of its own; give --preset ({known}) or --like FILE")
-    return preset or (model if model in SYNTHS else next(iter(SYNTHS)))
+    start = preset or (model if model in SYNTHS else next(iter(SYNTHS)))
+    given = (*settings, *(f"{key}={value}" for key, value in sizes.items() if value is not None))
+    return load_synth(start, given), {setting.partition("=")[0] for setting in given}
 
 
-def _like(like: Path, shape: ModelShape, seed: int, bars: Bars, given: Any, keep: set[str]) -> Any:
+def _like(like: Path, shape: ModelShape, seed: int, bars: Bars, given: SynthSpec, keep: set[str]) -> SynthSpec:
     """Return parameters fitted to the trace *like*, except those named in *keep*, which are taken from *given*."""
     from dataclasses import replace
 
@@ -310,10 +272,8 @@ def _like(like: Path, shape: ModelShape, seed: int, bars: Bars, given: Any, keep
                 f"{like}: has {meta.num_experts} experts, top-{meta.top_k}; {shape.name} has {ours}; give a like model"
             )
         counts = count_trace(meta, reader.requests(), reader.subjects())
-    try:
-        fitted = fit_to_counts(counts, shape, seed=seed, on_step=lambda done, of: bars("fitting", done, of))
-    finally:
-        bars.close()
+    fitted = fit_to_counts(counts, shape, seed=seed, on_step=lambda done, of: bars("fitting", done, of))
+    bars.close()
     fitted = replace(fitted, **{key: getattr(given, key) for key in keep})
     chosen = {key: value for key, value in vars(fitted).items() if key != "curve"}
     click.echo(f"fitted to {like}: " + ", ".join(f"{key}={value}" for key, value in chosen.items()), err=True)

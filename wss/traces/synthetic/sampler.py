@@ -180,19 +180,30 @@ def route(draws, low, offsets, experts):  # type: ignore[no-untyped-def]
                     cluster[t] = _draw(draws, low + i, layer, t, token, cluster[t], experts[row, layer])
 
 
+class Tokens(NamedTuple):
+    """The next tokens of some requests.
+
+    Attributes
+    ----------
+    requests, start
+        Number of each request, and the position of the first of its next tokens, [requests].
+    offsets
+        Request i has the rows offsets[i] to offsets[i + 1] - 1: the previous token, and the next ones, [requests + 1].
+    """
+
+    requests: IntArray
+    start: IntArray
+    offsets: IntArray
+
+
 @numba.njit(cache=True, nogil=True)
-def advance(draws, requests, offsets, start, layer, above, cluster, last, experts):  # type: ignore[no-untyped-def]
+def advance(draws, tokens, layer, above, cluster, last, experts):  # type: ignore[no-untyped-def]
     """Route the next tokens of some requests in one layer: the same as `route`, but in time order.
 
     Parameters
     ----------
-    draws
-        As for `route`.
-    requests, start
-        Number of each request, and the position of the first of its next tokens, [requests].
-    offsets
-        Request i has the rows offsets[i] to offsets[i + 1] - 1 of *above*: the previous token, and the next ones,
-        [requests + 1].
+    draws, tokens
+        `Draws` and `Tokens`.
     layer
         Index into the MoE layers.
     above
@@ -203,6 +214,7 @@ def advance(draws, requests, offsets, start, layer, above, cluster, last, expert
     experts
         Of the rows of these requests, written, [rows or more, k].
     """
+    requests, start, offsets = tokens
     for number in range(requests.size):
         i = requests[number]
         own = _hash(_hash(draws.key, i), draws.layers[layer])

@@ -15,7 +15,7 @@ import numpy as np
 from wss.models import ModelShape
 from wss.records import Batch, IntArray
 from wss.traces.source import Chunk
-from wss.traces.synthetic.sampler import NEVER, advance
+from wss.traces.synthetic.sampler import NEVER, Tokens, advance
 from wss.traces.synthetic.spec import SynthSpec, draws_of
 
 _ROWS = 4096  # tokens generated at a time, to stay in the CPU's caches; more if one request has more
@@ -95,8 +95,8 @@ class SyntheticRouting:
             last, made = (self._nothing, nothing) if index is None else (self._experts[index], rows)
             for low, high in now.parts:
                 offsets = now.offsets[low : high + 1]
-                requests, start = batch.request[low:high], now.start[low:high]
-                advance(self._draws, requests, offsets, start, layer, above, self._clusters[layer], last, made)
+                tokens = Tokens(batch.request[low:high], now.start[low:high], offsets)
+                advance(self._draws, tokens, layer, above, self._clusters[layer], last, made)
                 if index is not None:
                     these = slice(int(offsets[0]), int(offsets[-1]))
                     own = rows[: these.stop - these.start]
