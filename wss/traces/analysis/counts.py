@@ -90,28 +90,14 @@ class Phase:
 
 @dataclass(eq=False)
 class Counts:
-    """All counts of a trace.
-
-    Attributes
-    ----------
-    prefill, decode
-        Counts of each phase.
-    by_group
-        Uses in the main phase by subject, {subject: [layers, experts]}.
-    reuse
-        How many tokens later an expert is used again in its request, [layers, distances 1..].
-    distinct
-        Distinct experts per request, summed over requests, [layers].
-    requests
-        Number of requests.
-    """
+    """All counts of a trace."""
 
     meta: TraceMeta
     prefill: Phase
     decode: Phase
-    reuse: IntArray
-    distinct: IntArray
-    by_group: dict[str, IntArray] = field(default_factory=dict)
+    reuse: IntArray  # how many tokens later an expert is used again in its request, [layers, distances 1..]
+    distinct: IntArray  # distinct experts per request, summed over requests, [layers]
+    by_group: dict[str, IntArray] = field(default_factory=dict)  # uses in the main phase, {subject: [layers, experts]}
     requests: int = 0
 
     @property

@@ -22,31 +22,16 @@ from wss.traces.schema import RequestRouting, TraceMeta
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class ObservedUses:
-    """The data that a predictor may use for one layer of one request.
+    """The data that a predictor may use for one layer of one request."""
 
-    Attributes
-    ----------
-    before, above
-        Experts of the previous token in this layer, and of the same token in the previous layer, [tokens, k];
-        *above* is None in the first layer.
-    now
-        Experts of the token itself, for the oracle only, [tokens, k].
-    prefill
-        How often the request's prefill used each expert, [experts].
-    token, layer
-        How often j followed i, in the next token and in the next layer, in the other half of the requests,
-        [experts, experts]; *layer* is from the previous layer, None in the first.
-    popularity
-        How often the other half used each expert, [experts].
-    """
-
-    before: IntArray
-    above: IntArray | None
-    now: IntArray
-    prefill: FloatArray
-    token: FloatArray
-    layer: FloatArray | None
-    popularity: FloatArray
+    before: IntArray  # experts of the previous token, [tokens, k]
+    above: IntArray | None  # experts of the token in the previous layer, [tokens, k]; None in the first layer
+    now: IntArray  # experts of the token itself, for the oracle only, [tokens, k]
+    prefill: FloatArray  # how often the request's prefill used each expert, [experts]
+    # of the other half of the requests:
+    token: FloatArray  # how often j followed i in the next token, [experts, experts]
+    layer: FloatArray | None  # how often j followed i of the previous layer, likewise; None in the first layer
+    popularity: FloatArray  # how often each expert was used, [experts]
 
 
 Predictor = Callable[[ObservedUses], FloatArray]  # a score of each expert for each token, [tokens, experts]

@@ -25,7 +25,7 @@ from wss.records import FloatArray, IntArray
 from wss.traces.analysis.coactivation import pair_figures
 from wss.traces.analysis.counts import Counts, Phase, spearman
 from wss.traces.analysis.top_experts import of_subjects, top_overlap
-from wss.traces.loads import Loads
+from wss.traces.load_dumps import Loads
 
 SHARE = 0.2  # of the experts, for coverage
 TOPS = (5, 10, 20)

@@ -119,9 +119,7 @@ def sequences_of(
     """
     given = beside if lengths is None else {"--lengths": np.array(lengths), **beside}
     found = {
-        name: _by_mask(path, name, given[name], tokens, shape)
-        if name in MASKS
-        else _by_lengths(path, name, given[name], tokens, shape)
+        name: (_by_mask if name in MASKS else _by_lengths)(path, name, given[name], tokens, shape)
         for name in ("--lengths", *MASKS, *LENGTHS)
         if name in given
     }

@@ -53,25 +53,13 @@ class _Report(msgspec.Struct):
 
 @dataclass(frozen=True, kw_only=True)
 class Imported:
-    """The outcome of an import.
+    """The outcome of an import."""
 
-    Attributes
-    ----------
-    requests
-        Number of requests written.
-    skipped
-        Errors of the skipped files.
-    resumed
-        Number of files that an earlier import had read.
-    left_out, warnings
-        Tokens left out, a line per request; warnings about data that was kept.
-    """
-
-    requests: int
-    skipped: tuple[str, ...]
-    resumed: int
-    left_out: tuple[str, ...]
-    warnings: tuple[str, ...]
+    requests: int  # number written
+    skipped: tuple[str, ...]  # errors of the skipped files
+    resumed: int  # number of files that an earlier import had read
+    left_out: tuple[str, ...]  # tokens left out, a line per request
+    warnings: tuple[str, ...]  # about data that was kept
 
 
 def import_source(

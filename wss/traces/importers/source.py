@@ -213,14 +213,13 @@ def first_good(files: tuple[Path, ...], look: Callable[[Path], T]) -> T:
     TraceError
         The error of the first file, if all are bad.
     """
-    first: TraceError | None = None
+    faults = []
     for file in files:
         try:
             return look(file)
         except TraceError as error:
-            first = first or error
-    assert first is not None
-    raise first
+            faults.append(error)
+    raise faults[0]
 
 
 def _number(file: Path) -> int:

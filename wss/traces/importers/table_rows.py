@@ -207,12 +207,7 @@ def csv_rows(path: Path, top_k: int | None, phases: Phases) -> Iterator[Row]:
 class _Single:
     """Combines the rows of a token, in tables with one expert per row.
 
-    Parameters
-    ----------
-    top_k
-        Experts per token.
-    place
-        The column, if any, with the slot of an expert; it separates rows of one token from those of several.
+    The column *place*, if any, has the slot of an expert; it separates rows of one token from those of several.
     """
 
     def __init__(self, top_k: int | None, place: str | None) -> None:

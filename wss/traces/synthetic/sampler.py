@@ -29,55 +29,28 @@ _HIGH = np.uint64(40)  # leaves 24 bits of 64
 class Tables(NamedTuple):
     """The distributions to sample from, as running sums of parts of `WHOLE`.
 
-    A guide gives, for each cell of the running sums, the index of the first sum above the cell's lower end.
-
-    Attributes
-    ----------
-    clusters, cluster_guide
-        Distribution of the clusters, [phases, subjects, clusters], total WHOLE; [phases, subjects, cells].
-    sums, guide
-        Frequency of each expert in each layer's clusters, total k · WHOLE, [layers, clusters, experts];
-        [layers, clusters, cells]. If routing drifts, all layers come twice: before and after.
-    orders
-        The experts in the order of *sums*, [layers, clusters, experts].
+    A guide gives, for each cell of the running sums, the index of the first sum above the cell's lower end. If routing
+    drifts, all layers come twice: before and after.
     """
 
-    clusters: IntArray
-    sums: npt.NDArray[np.int32]
-    orders: npt.NDArray[np.int16]
-    cluster_guide: npt.NDArray[np.int16]
-    guide: npt.NDArray[np.int16]
+    clusters: IntArray  # [phases, subjects, clusters], total WHOLE
+    sums: npt.NDArray[np.int32]  # of experts, [layers, clusters, experts], total k · WHOLE
+    orders: npt.NDArray[np.int16]  # the experts in the order of *sums*, [layers, clusters, experts]
+    cluster_guide: npt.NDArray[np.int16]  # [phases, subjects, cells]
+    guide: npt.NDArray[np.int16]  # of *sums*, [layers, clusters, cells]
 
 
 class Draws(NamedTuple):
-    """Everything that determines the draws of a trace.
+    """Everything that determines the draws of a trace; probabilities in parts of `WHOLE`."""
 
-    Attributes
-    ----------
-    key
-        Of the random stream.
-    layers
-        The absolute index of each MoE layer, [layers].
-    tables
-        `Tables`.
-    sticky
-        Probability in each layer that a token repeats the choice of the previous token, in parts of `WHOLE`, [layers].
-    carry
-        Probability that a token has the same cluster as in the previous layer, in parts of `WHOLE`.
-    prompt, subject
-        Prefill tokens and subject of each request, [requests].
-    drift
-        The position from which each request draws from the second tables, [requests].
-    """
-
-    key: np.uint64
-    layers: IntArray
+    key: np.uint64  # of the random stream
+    layers: IntArray  # the absolute index of each MoE layer, [layers]
     tables: Tables
-    sticky: IntArray
-    carry: int
-    prompt: IntArray
-    subject: IntArray
-    drift: IntArray
+    sticky: IntArray  # probability that a token repeats the choice of the previous token, [layers]
+    carry: int  # probability that a token has the same cluster as in the previous layer
+    prompt: IntArray  # prefill tokens of each request, [requests]
+    subject: IntArray  # of each request, [requests]
+    drift: IntArray  # the position from which each request draws from the second tables, [requests]
 
 
 def guide_of(sums: npt.NDArray[np.integer[Any]]) -> npt.NDArray[np.int16]:
@@ -181,19 +154,11 @@ def route(draws, low, offsets, experts):  # type: ignore[no-untyped-def]
 
 
 class Tokens(NamedTuple):
-    """The next tokens of some requests.
+    """The next tokens of some requests."""
 
-    Attributes
-    ----------
-    requests, start
-        Number of each request, and the position of the first of its next tokens, [requests].
-    offsets
-        Request i has the rows offsets[i] to offsets[i + 1] - 1: the previous token, and the next ones, [requests + 1].
-    """
-
-    requests: IntArray
-    start: IntArray
-    offsets: IntArray
+    requests: IntArray  # the number of each, [requests]
+    start: IntArray  # the position of the first of its next tokens, [requests]
+    offsets: IntArray  # rows offsets[i] to offsets[i + 1] - 1 are its previous token and the next ones, [requests + 1]
 
 
 @numba.njit(cache=True, nogil=True)
