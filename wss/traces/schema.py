@@ -65,15 +65,15 @@ class TraceMeta:
     """
 
     model: str
-    benchmark: str
-    subject: str
+    benchmark: str = "*"
+    subject: str = "*"
     moe_layers: tuple[int, ...]
     num_layers: int
     num_experts: int
     top_k: int
     num_requests: int
     source: str
-    note: str
+    note: str = ""
     requests: tuple[Label, ...] = ()
     zero_experts: int = 0
 
@@ -124,9 +124,8 @@ class TraceMeta:
             faults = _contradictions(layers, numbers)
         if faults:
             raise TraceError(*(f"{path}: {fault}" for fault in faults))
-        fields: dict[str, Any] = {"benchmark": "*", "subject": "*", "note": "", **numbers}
-        fields |= {name: keys[name] for name in _TEXTS if name in keys}
-        return cls(moe_layers=layers, requests=_labels(keys.get("requests", "[]")), **fields)
+        given: dict[str, Any] = {**numbers, **{name: keys[name] for name in _TEXTS if name in keys}}
+        return cls(moe_layers=layers, requests=_labels(keys.get("requests", "[]")), **given)
 
 
 def _number(name: str, text: str, faults: list[str]) -> int:

@@ -22,23 +22,13 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, kw_only=True)
 class RouterHints:
-    """The user's options on the router whose logits were recorded; None if not given.
+    """The user's options on the router whose logits were recorded; None if not given."""
 
-    Attributes
-    ----------
-    score, groups, topk_groups
-        As in `wss.models.router.Router`.
-    bias
-        A file with the correction bias, [MoE layers, experts].
-    lengths
-        Tokens of each sequence of the batch, without padding.
-    """
-
-    score: Score | None = None
+    score: Score | None = None  # this, groups and topk_groups as in `wss.models.router.Router`
     groups: int | None = None
     topk_groups: int | None = None
-    bias: Path | None = None
-    lengths: tuple[int, ...] | None = None
+    bias: Path | None = None  # a file with the correction bias, [MoE layers, experts]
+    lengths: tuple[int, ...] | None = None  # tokens of each sequence of the batch, without padding
 
     def named(self) -> list[str]:
         """Return the options that were given."""
@@ -88,23 +78,13 @@ class Hints:
 
 
 class Read(NamedTuple):
-    """The content of one file.
+    """The content of one file."""
 
-    Attributes
-    ----------
-    requests
-        Its requests, as recorded; `Source.take` removes filler and checks them.
-    remarks
-        What was done to a row, a token or a request, once for each: "last decode tokens dropped, being cut off".
-    left_out
-        The tokens left out, a line per request.
-    """
-
-    requests: list[RequestRouting]
-    remarks: list[str]
+    requests: list[RequestRouting]  # as recorded; `Source.take` removes filler and checks them
+    remarks: list[str]  # on a row, token or request, once for each: "last decode tokens dropped, being cut off"
     benchmark: str = ""
     subject: str = ""
-    left_out: tuple[str, ...] = ()
+    left_out: tuple[str, ...] = ()  # the tokens left out, a line per request
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -273,8 +253,6 @@ def meta_of(
         layers, num_layers, num_experts = model.moe_layers, model.num_layers, model.num_experts
     return TraceMeta(
         model=model.name if model else "unknown",
-        benchmark="*",
-        subject="*",
         moe_layers=layers,
         num_layers=num_layers,
         num_experts=num_experts,
