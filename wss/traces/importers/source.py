@@ -134,15 +134,13 @@ class Source:
             requests.append(routing)
         return read._replace(requests=requests, remarks=remarks, left_out=tuple(left_out))
 
-    def requests(self, on_file: Callable[[Path], None] | None = None) -> Iterator[RequestRouting]:
-        """Yield the requests, one file after another; *on_file* is called with each file after it is read."""
+    def requests(self) -> Iterator[RequestRouting]:
+        """Yield the requests, one file after another."""
         self.remarks.clear()
         for path in self.files:
             read = self.take(path)
             self.remarks.update(read.remarks)
             yield from read.requests
-            if on_file is not None:
-                on_file(path)
 
     def finish(self, meta: TraceMeta) -> TraceMeta:
         """Return *meta* with the remarks, which are complete after all files are read."""
