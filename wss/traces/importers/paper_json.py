@@ -9,6 +9,7 @@ is an error. File numbers may have gaps, and archives beside the folders are ign
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
@@ -157,10 +158,7 @@ def _walk(path: Path) -> Iterator[Path]:
 
 
 def _is_numbered(file: Path) -> bool:
-    stem = file.stem
-    return (
-        file.suffix == ".json" and stem.isascii() and stem.isdigit() and len(stem) < 20 and int(stem) <= LARGEST_NUMBER
-    )
+    return bool(re.fullmatch(r"[0-9]{1,19}\.json", file.name)) and int(file.stem) <= LARGEST_NUMBER
 
 
 def _model_folder(file: Path, root: Path) -> Path | None:

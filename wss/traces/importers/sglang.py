@@ -99,29 +99,20 @@ def _distinct(files: tuple[Path, ...]) -> tuple[tuple[Path, ...], int]:
     return tuple(kept.values()), len(files) - len(kept)
 
 
-def _content(path: Path) -> dict[str, Any]:
+def _recording(path: Path) -> _Recording:
     content = load_pt(path)
     counts = holds_loads(content)
-    if (
-        counts
-        or not isinstance(content, dict)
-        or not isinstance(content.get("records"), list)
-        or not content["records"]
-    ):
+    records = content.get("records") if isinstance(content, dict) else None
+    if counts or not isinstance(records, list) or not records:
         what = "has no 'records'"
         if counts:
             what = "holds loads of experts (mode stat or per_pass), not tokens; `wss trace stats` reads those"
         raise TraceError(f"{path}: {what}; record with --expert-distribution-recorder-mode per_token")
-    return content
-
-
-def _recording(path: Path) -> _Recording:
-    content = _content(path)
     passes = []
     left_out: Counter[str] = Counter()
     try:
         logical = np.asarray(content["last_physical_to_logical_map"], np.int64)
-        for place, record in enumerate(content["records"]):
+        for place, record in enumerate(records):
             one = _pass(place, record, logical)
             routes = bool((one.experts >= 0).any())
             if one.mode == DRAFT:
