@@ -37,27 +37,15 @@ class RouterHints:
 
 @dataclass(frozen=True, kw_only=True)
 class Hints:
-    """The user's options on what files do not contain; None if not given.
+    """The user's options on what files do not contain; None if not given."""
 
-    Attributes
-    ----------
-    model
-        The model that routed.
-    num_experts, top_k, moe_layers, zero_experts
-        Its shape, for a model without a preset.
-    router
-        Its router, if logits were recorded.
-    drop_warmup
-        Whether equal rows at the beginning of a route log are left out.
-    """
-
-    model: ModelShape | None = None
+    model: ModelShape | None = None  # the model that routed; the next four are of one without a preset
     num_experts: int | None = None
     top_k: int | None = None
     moe_layers: tuple[int, ...] | None = None
     zero_experts: int | None = None
     router: RouterHints = field(default_factory=RouterHints)
-    drop_warmup: bool = False
+    drop_warmup: bool = False  # leave out equal rows at the beginning of a route log
 
     @property
     def experts(self) -> int | None:
@@ -89,28 +77,15 @@ class Read(NamedTuple):
 
 @dataclass(frozen=True, kw_only=True)
 class Source:
-    """Files of a recorded trace, in reading order.
-
-    Attributes
-    ----------
-    files, meta
-        The files, and the metadata known before reading them all.
-    read
-        Reads one file as it was recorded; may be sent to another process. Raises TraceError, which names the file.
-    settings
-        Everything besides *meta* that affects the result, as text.
-    warnings
-        Warnings about how the source is read.
-    remarks
-        How often each remark was made in the last reading.
-    """
+    """Files of a recorded trace, in reading order."""
 
     files: tuple[Path, ...]
-    meta: TraceMeta
+    meta: TraceMeta  # as far as it is known before reading them all
+    # Reads one file as it was recorded; may be sent to another process. Raises TraceError, which names the file.
     read: Callable[[Path], Read]
-    settings: str = ""
-    warnings: tuple[str, ...] = ()
-    remarks: Counter[str] = field(default_factory=Counter)
+    settings: str = ""  # everything besides *meta* that affects the result, as text
+    warnings: tuple[str, ...] = ()  # about how the source is read
+    remarks: Counter[str] = field(default_factory=Counter)  # how often each was made in the last reading
 
     def take(self, path: Path) -> Read:
         """Read one file, without filler, each request checked.
