@@ -90,7 +90,8 @@ def import_(
     from wss.traces.importers import open_source
     from wss.traces.importers.pipeline import import_source
     from wss.traces.load_importing import import_loads, refuse_layout
-    from wss.traces.loads import looks_like_loads, write_loads
+    from wss.traces.load_parquet import write_loads
+    from wss.traces.loads import looks_like_loads
 
     free_trace(out, force)
     hints = _hints(**said)
