@@ -96,8 +96,6 @@ def rows_text(found: dict[str, Any]) -> str:
             f" {1e6 * row['predicted_seconds']:14.2f} {error}".rstrip()
         )
     if "mean_abs_error" in found:
-        lines += [
-            "",
-            f"mean absolute error {100 * found['mean_abs_error']:.1f}%, worst {100 * found['worst_abs_error']:.1f}%",
-        ]
+        mean, worst = 100 * found["mean_abs_error"], 100 * found["worst_abs_error"]
+        lines += ["", f"mean absolute error {mean:.1f}%, worst {worst:.1f}%"]
     return "\n".join(lines)

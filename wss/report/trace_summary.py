@@ -33,12 +33,10 @@ def describe(reader: TraceReader) -> dict[str, Any]:
             counts[phase] += np.bincount(cells, minlength=shape[0] * shape[1]).reshape(shape)
     phase = "decode" if sum(decode) else "prefill"
     main = counts[phase][:, : meta.num_experts]  # those with weights
+    about = {key: list(value) if isinstance(value, tuple) else value for key, value in asdict(meta).items()}
+    about.pop("requests", None)
     return {
-        **{
-            key: list(value) if isinstance(value, tuple) else value
-            for key, value in asdict(meta).items()
-            if key != "requests"
-        },
+        **about,
         "synthetic": meta.synthetic,
         "num_requests": len(decode),
         "prefill_tokens": _spread(prefill),
@@ -66,12 +64,7 @@ def _warnings(common: Common, meta: TraceMeta) -> list[str]:
 
 
 def _spread(lengths: list[int]) -> dict[str, float]:
-    return {
-        "total": int(np.sum(lengths)),
-        "min": int(np.min(lengths)),
-        "median": float(np.median(lengths)),
-        "max": int(np.max(lengths)),
-    }
+    return {"total": sum(lengths), "min": min(lengths), "median": float(np.median(lengths)), "max": max(lengths)}
 
 
 def describe_text(found: dict[str, Any]) -> str:

@@ -235,10 +235,8 @@ def _dask_executor(address: str) -> Iterator[tuple[Executor, int]]:
     try:
         client: Any = Client(address, timeout="10s")  # type: ignore[no-untyped-call]
     except (OSError, ValueError, TimeoutError) as error:
-        reason = " ".join(str(error).split())[:100]
-        raise ConfigError(
-            f"--dask {address}: no scheduler answers there ({reason}); start one, or use --workers"
-        ) from None
+        what = f"--dask {address}: no scheduler answers there ({' '.join(str(error).split())[:100]})"
+        raise ConfigError(f"{what}; start one, or use --workers") from None
     with client:
         size = sum(client.nthreads().values())
         if not size:
