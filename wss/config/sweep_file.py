@@ -120,7 +120,7 @@ def load_sweep(path: Path, settings: Sequence[str] = (), *, allow_code: bool = F
     for setting in settings:
         key = setting.partition("=")[0]
         for choice in (choice for axes in (grid, vary) for choices in axes.values() for choice in choices):
-            if any(_meet(to, key) for to, _, _ in choice.puts):
+            if any(f"{to}.".startswith(f"{key}.") or f"{key}.".startswith(f"{to}.") for to, _, _ in choice.puts):
                 raise ConfigError(f"--set {setting}: the axis {choice.axis} of {path} sets it; change it there")
         apply_setting(common, setting)
     combinations = list(_combinations(grid, vary))
@@ -219,13 +219,6 @@ def _axis(document: Document, place: Place, items: Any) -> list[_Choice]:
             continue
         choices.append(_Choice(axis, label, tuple((to, value, (*place, label, to)) for to, value in puts.items())))
     return choices
-
-
-def _meet(axis: str, key: str) -> bool:
-    """Whether one of two settings contains the other."""
-    a, b = axis.split("."), key.split(".")
-    shorter = min(len(a), len(b))
-    return a[:shorter] == b[:shorter]
 
 
 def _combinations(

@@ -51,10 +51,6 @@ def _steps(document: Document, place: Place, value: Any) -> Any:
     return build(document, place, value, Count)
 
 
-def _gemm(document: Document, place: Place, value: Any) -> Any:
-    return _one_of(document, place, value, GEMMS, "GEMM model")
-
-
 def _physics(document: Document, place: Place, value: Any) -> Any:
     return physics_named(_one_of(document, place, value, PHYSICS, "physics"))
 
@@ -95,7 +91,7 @@ PLAIN: dict[str, Reader] = {
     "precision": _precision,
     "batch": _of(Count),
     "steps": _steps,
-    "gemm": _gemm,
+    "gemm": lambda document, place, value: _one_of(document, place, value, GEMMS, "GEMM model"),
     "engine": _of(Literal["auto", "simpy", "compiled"]),
     "physics": _physics,
     "window": _of(Annotated[int, Ge(1), Le(4096)]),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from pathlib import Path
 from typing import Any
 
@@ -56,20 +55,15 @@ def _faults(where: str, row: dict[str, Any]) -> list[str]:
         for key in (*NEEDED, "groups")
         if (key in row or key in NEEDED) and not (_positive(row.get(key)) and row[key] == int(row[key]) <= LARGEST)
     ]
-    if "measured_seconds" in row and not _is_time(row["measured_seconds"]):
-        shown = repr(row["measured_seconds"])[:40]
+    measured = row.get("measured_seconds", SHORTEST)
+    if not (_positive(measured) and SHORTEST <= measured <= LONGEST):
+        shown = repr(measured)[:40]
         faults.append(f"{where}.measured_seconds: {shown} is not right; it should be {SHORTEST:g} to {LONGEST:g} s")
     return faults
 
 
-def _is_time(value: Any) -> bool:
-    return _positive(value) and SHORTEST <= value <= LONGEST
-
-
 def _positive(value: Any) -> bool:
-    if not isinstance(value, int | float) or isinstance(value, bool) or value <= 0:
-        return False
-    return value < 1e300 and math.isfinite(value)
+    return isinstance(value, int | float) and not isinstance(value, bool) and 0 < value < 1e300
 
 
 def predict_rows(rows: list[dict[str, Any]], die: DieSpec, precision: PrecisionName) -> dict[str, Any]:

@@ -34,14 +34,8 @@ PRINT = {
 }
 
 
-def pyplot(what: str) -> Any:
-    """Return matplotlib's pyplot for *what*, the user's command.
-
-    Raises
-    ------
-    ConfigError
-        If matplotlib is not installed.
-    """
+def _pyplot(what: str) -> Any:
+    """Return matplotlib's pyplot for *what*, the user's command."""
     log = logging.getLogger("matplotlib")
     level = log.level
     log.setLevel(logging.ERROR)  # a missing folder for matplotlib's own cache is harmless
@@ -69,7 +63,7 @@ def paper(what: str = "report") -> Iterator[Any]:
     ConfigError
         If matplotlib is not installed.
     """
-    plt = pyplot(what)
+    plt = _pyplot(what)
     before = set(plt.get_fignums())
     with plt.style.context("default"), plt.rc_context(PRINT):  # ignores a matplotlibrc in this folder
         try:

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from wss.traces import TraceMeta, TraceReader
+from wss.traces import TraceReader
 from wss.traces.importers.common import Common
 from wss.units import show
 
@@ -35,6 +35,7 @@ def describe(reader: TraceReader) -> dict[str, Any]:
     main = counts[phase][:, : meta.num_experts]  # those with weights
     about = {key: list(value) if isinstance(value, tuple) else value for key, value in asdict(meta).items()}
     about.pop("requests", None)
+    fault = common.fault(meta)  # evidence of filler
     return {
         **about,
         "synthetic": meta.synthetic,
@@ -42,7 +43,7 @@ def describe(reader: TraceReader) -> dict[str, Any]:
         "prefill_tokens": _spread(prefill),
         "decode_tokens": _spread(decode),
         "popularity_of": phase,
-        "warnings": [] if meta.synthetic else _warnings(common, meta),
+        "warnings": [] if meta.synthetic else [fault] if fault else common.warnings(meta),
         "choices_without_work": 1.0 - float(main.sum() / counts[phase].sum()),
         "layers": [
             {
@@ -55,12 +56,6 @@ def describe(reader: TraceReader) -> dict[str, Any]:
             for layer, row in zip(meta.moe_layers, main, strict=True)
         ],
     }
-
-
-def _warnings(common: Common, meta: TraceMeta) -> list[str]:
-    """Return the evidence that a recorded trace has filler."""
-    fault = common.fault(meta)
-    return [fault] if fault else common.warnings(meta)
 
 
 def _spread(lengths: list[int]) -> dict[str, float]:

@@ -97,13 +97,9 @@ def expected_of(sweep: Sweep, identity: str, rows: Sequence[dict[str, Any]], fil
 
 
 def renewing(sweep: Sweep, file: Path) -> str:
-    """Return the command that renews the expected figures of *sweep*, the YAML *file*."""
-    return RENEW + shlex.join([str(file), *_options(sweep), "--update"])
-
-
-def _options(sweep: Sweep) -> list[str]:
-    """Return the command-line options that *sweep* was read with."""
-    return [*(["--allow-code"] if sweep.allow_code else []), *(f"--set={setting}" for setting in sweep.settings)]
+    """Return the command that renews the expected figures of *sweep*, the YAML *file*, with the options of both."""
+    options = [*(["--allow-code"] if sweep.allow_code else []), *(f"--set={setting}" for setting in sweep.settings)]
+    return RENEW + shlex.join([str(file), *options, "--update"])
 
 
 def _known(sweep: Sweep, rows: Sequence[dict[str, Any]]) -> None:

@@ -137,7 +137,8 @@ def run_sweep(tasks: Sequence[Task], folder: Folder, workers: int, dask: str | N
             except BrokenProcessPool:
                 pass  # a worker was killed; retry the missing tasks
             except BaseException:
-                _kill(pool)
+                for process in list(pool._processes.values()):  # their results are no longer needed
+                    process.kill()
                 raise
         missing = {key: task for key, task in missing.items() if folder.read(key) is None}
     if missing:
@@ -146,12 +147,6 @@ def run_sweep(tasks: Sequence[Task], folder: Folder, workers: int, dask: str | N
             "(is there too little memory? try fewer --workers); run the same command again, it goes on from there"
         )
     return count
-
-
-def _kill(pool: Any) -> None:
-    """Kill the workers at once; their results are no longer needed."""
-    for process in list(pool._processes.values()):
-        process.kill()
 
 
 class _Kept:
