@@ -97,10 +97,7 @@ def sweep(options: _Options, dry_run: bool) -> None:
 def _run(plan: Sweep, options: _Options, expected: dict[str, Any] | None = None) -> tuple[str, list[dict[str, Any]]]:
     """Run a sweep, write its tables, and return its identity and rows.
 
-    Raises
-    ------
-    WssError
-        If a point cannot be run, or *expected* is of another sweep; nothing is run then.
+    Raises WssError if a point cannot be run, or *expected* is of another sweep; nothing is run then.
     """
     from wss.report.sweep_folder import write_sweep
     from wss.sweeps import check_same, run_sweep, tasks_of

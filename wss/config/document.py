@@ -102,10 +102,7 @@ class Document:
 def read(path: Path) -> Document:
     """Read the YAML file *path*.
 
-    Raises
-    ------
-    ConfigError
-        If it cannot be read or is not YAML; other errors are collected in the document.
+    Raises ConfigError if it cannot be read or is not YAML; other errors are collected in the document.
     """
     right = "give the path of an experiment, such as configs/deepseek_v3.yaml"
     return parse(read_text(path, _MAX_BYTES, right, "a readable YAML file"), str(path))

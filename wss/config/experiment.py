@@ -91,13 +91,7 @@ class Experiment:
 
     @property
     def layers_run(self) -> tuple[int, ...]:
-        """Absolute indices of the MoE layers to run.
-
-        Raises
-        ------
-        ValueError
-            If they are a sample that is not drawn yet.
-        """
+        """Absolute indices of the MoE layers to run. Raises ValueError if they are a sample that is not drawn yet."""
         if isinstance(self.layers, DrawnLayers):
             return self.layers.layers
         if isinstance(self.layers, LayerSample):

@@ -66,10 +66,7 @@ def read_mapping(path: Path, needs: str, code_folders: tuple[str, ...] | None = 
 def quantity(name: str, text: str, dimension: str) -> float:
     """Return *text*, the value of the option *name* such as ``1 MiB``, in SI; it must be above zero.
 
-    Raises
-    ------
-    ConfigError
-        If it is not a quantity of *dimension*.
+    Raises ConfigError if it is not a quantity of *dimension*.
     """
     try:
         return Quantity(dimension).parse(text)
@@ -80,10 +77,7 @@ def quantity(name: str, text: str, dimension: str) -> float:
 def load_synth(preset: str, settings: Sequence[str] = ()) -> SynthSpec:
     """Return the parameters of a synthetic trace: a preset, changed by *settings* such as ``skew=1.2``.
 
-    Raises
-    ------
-    ConfigError
-        With one line per error.
+    Raises ConfigError with one line per error.
     """
     document = Document("synth", {"synth": preset})
     for setting in settings:

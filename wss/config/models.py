@@ -22,10 +22,7 @@ _MOST_FILES = 3  # a file may refer to another file, up to this many
 def model_of(name: str, option: str = "") -> ModelShape:
     """Return the model *name*: a preset, or the path of a file; *option* is the prefix of error messages.
 
-    Raises
-    ------
-    ConfigError
-        If there is none.
+    Raises ConfigError if there is none.
     """
     if name in MODELS:
         return MODELS[name]
@@ -43,10 +40,7 @@ def is_path(name: str) -> bool:
 def model_file(name: str, files: int = 1) -> ModelShape:
     """Read a model from a file: a config.json (or its folder), a model with wss's keys, or an experiment's.
 
-    Raises
-    ------
-    ConfigError
-        With one line per error.
+    Raises ConfigError with one line per error.
     """
     path = Path(name)
     path = path / "config.json" if path.is_dir() else path

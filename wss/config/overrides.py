@@ -40,12 +40,8 @@ def put(
     *typed* is whether it was given on the command line rather than in a file.
 
     A preset's name on the path becomes ``{preset: name}``; a key that excludes another replaces it. Policies are
-    selected by name, as in ``policies.allo.allocation.block``.
-
-    Raises
-    ------
-    ConfigError
-        If the path leads through a value that is not a mapping; *source* is the setting's name in the message.
+    selected by name, as in ``policies.allo.allocation.block``. Raises ConfigError if the path leads through a value
+    that is not a mapping; *source* is the setting's name in the message.
     """
     at = document.value
     place: Place = ()

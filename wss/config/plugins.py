@@ -53,10 +53,7 @@ def _points(group: str, path: tuple[str, ...]) -> tuple[EntryPoint, ...]:
 def plugin(group: str, name: str, built_in: Iterable[str]) -> Any:
     """Return the object of the plug-in *name*, loaded; None if there is no such plug-in.
 
-    Raises
-    ------
-    ConfigError
-        If its name is taken, by a *built_in* or by another plug-in, or if it cannot be loaded.
+    Raises ConfigError if its name is taken, by a *built_in* or by another plug-in, or if it cannot be loaded.
     """
     points = offered(group).get(name, [])
     if not points:
@@ -76,10 +73,7 @@ def plugin(group: str, name: str, built_in: Iterable[str]) -> Any:
 def plugin_policy(name: str, built_in: Iterable[str]) -> Policy | None:
     """Return the policy of the plug-in *name*, under that name; None if there is no such plug-in.
 
-    Raises
-    ------
-    ConfigError
-        As `plugin`; or if it is neither a policy nor a function that returns one.
+    Raises ConfigError as `plugin`; or if it is neither a policy nor a function that returns one.
     """
     found = plugin(POLICY_GROUP, name, built_in)
     if found is None:

@@ -123,10 +123,7 @@ def faults_on(spec: SystemSpec, fault_spec: FaultSpec) -> list[str]:
 def build(spec: SystemSpec, fault_spec: FaultSpec | None = None) -> Wafer:
     """Build the wafer of *spec*, with its faults: graph, routes, read-only arrays.
 
-    Raises
-    ------
-    ConfigError
-        If the faults are not on the mesh, or cut it into parts.
+    Raises ConfigError if the faults are not on the mesh, or cut it into parts.
     """
     if fault_spec is not None and (wrong := faults_on(spec, fault_spec)):
         raise ConfigError(*(f"faults: {line}" for line in wrong))

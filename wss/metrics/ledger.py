@@ -62,10 +62,7 @@ class Ledger:
     def layer_run(self, record: LayerRecord) -> None:
         """Check that a layer run conserved all bytes and kept its bound, and append its row.
 
-        Raises
-        ------
-        AssertionError
-            If not: a bug in wss, not a user error.
+        Raises AssertionError if not: a bug in wss, not a user error.
         """
         plan, run, exchanged = record.plan, record.run, record.exchanged
         check_conservation(plan, run, self._wafer, self._expert_bytes)

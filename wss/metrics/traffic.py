@@ -64,10 +64,7 @@ def _over_links(source: IntArray, die: IntArray, nbytes: FloatArray, wafer: Wafe
 def check_conservation(plan: Plan, run: LayerRun, wafer: Wafer, expert_bytes: float) -> None:
     """Check that every HBM and link carried exactly the bytes of *plan*, and that hops add up.
 
-    Raises
-    ------
-    AssertionError
-        If not: a bug in wss, not a user error.
+    Raises AssertionError if not: a bug in wss, not a user error.
     """
     at_dies, over_links = _planned(plan.source, plan.die, plan.copy, run.hit, wafer.routes, wafer.num_links)
     expected = {
@@ -112,10 +109,7 @@ def _planned(source, die, copy, hit, routes, num_links):  # type: ignore[no-unty
 def check_exchange(plan: Plan, exchanged: Exchanged, wafer: Wafer) -> None:
     """Check the tokens that each die received and the bytes of each link, and that no link exceeded its bandwidth.
 
-    Raises
-    ------
-    AssertionError
-        If not: a bug in wss, not a user error.
+    Raises AssertionError if not: a bug in wss, not a user error.
     """
     dies = wafer.num_dies
     most = np.bincount(plan.die, plan.tokens, dies)

@@ -117,11 +117,8 @@ def validate_prefetch(prefetch: Any, holders: BoolArray, policy: str) -> list[li
 def validate_plan(plan: Any, view: LayerView, policy: str) -> Plan:
     """Return a read-only copy of *plan*, without copies.
 
-    Raises
-    ------
-    ConfigError
-        If it does not compute every token once, on dies that exist, from dies that hold the weights; one line per
-        error.
+    Raises ConfigError if it does not compute every token once, on dies that exist, from dies that hold the weights; one
+    line per error.
     """
     start = f"policy {policy}: its plan of layer {view.layer}"
     if not isinstance(plan, Plan):

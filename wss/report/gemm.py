@@ -28,10 +28,7 @@ def predict(m: float, n: float, k: float, die: DieSpec, precision: PrecisionName
 def read_rows(path: Path) -> list[dict[str, Any]]:
     """Read the ``rows`` of a file of measurements: m_per_group, n, k, and optionally groups and measured_seconds.
 
-    Raises
-    ------
-    ConfigError
-        With one line per error.
+    Raises ConfigError with one line per error.
     """
     try:
         content = parse_json(read_plain(path))

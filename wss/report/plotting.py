@@ -58,10 +58,7 @@ def _pyplot(what: str) -> Any:
 def paper(what: str = "report") -> Iterator[Any]:
     """Yield pyplot for *what*, the user's command, set for print at `WIDTH`; its pictures are closed at the end.
 
-    Raises
-    ------
-    ConfigError
-        If matplotlib is not installed.
+    Raises ConfigError if matplotlib is not installed.
     """
     plt = _pyplot(what)
     before = set(plt.get_fignums())
@@ -86,13 +83,7 @@ def shorten(label: object, most: int) -> str:
 
 
 def save(fig: Any, path: Path) -> Path:
-    """Write *fig* to *path*, PNG or SVG by its suffix, and return it.
-
-    Raises
-    ------
-    OutputError
-        If it cannot be written.
-    """
+    """Write *fig* to *path*, PNG or SVG by its suffix, and return it. Raises OutputError if it cannot be written."""
     kind = path.suffix[1:]
 
     def draw(part: Path) -> None:

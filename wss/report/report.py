@@ -103,10 +103,7 @@ def _links_of(rows: list[Row]) -> list[Row]:
 def write_report(results: Results, folder: Path, kind: str) -> list[Path]:
     """Write pictures and report.md into *folder*, and return the paths; *kind* is png or svg.
 
-    Raises
-    ------
-    OutputError
-        If something cannot be written.
+    Raises OutputError if something cannot be written.
     """
     rows, axes = results.rows, results.axes
     scale = [line.rstrip(";") + "." for line in scale_of(rows)]

@@ -24,10 +24,7 @@ ENDS = ("source_x", "source_y", "target_x", "target_y")
 def check_results(axes: Sequence[str], rows: Sequence[Row], links: pa.Table, texts: Sequence[Any]) -> None:
     """Check *rows* and *links* with the labels *axes*, and their *texts*.
 
-    Raises
-    ------
-    ValueError
-        If they are not as wss writes them.
+    Raises ValueError if they are not as wss writes them.
     """
     if not all(isinstance(text, str) for text in (*axes, *texts)) or len(set(axes)) < len(axes):
         raise ValueError("its title, axes or notes are no plain text")

@@ -31,12 +31,8 @@ INTERVALS = {"ci95": "", "ci95_seeds": "seeds_"}  # over layers, over seeds: key
 def write_sweep(folder: Path, rows: Rows, links: Iterable[tuple[dict[str, Any], dict[str, list[Any]]]]) -> None:
     """Write results.parquet, results.csv and links.parquet into *folder*, each atomically.
 
-    Each item of *links* has the labels of a point, and columns with an entry per link.
-
-    Raises
-    ------
-    OutputError
-        If one cannot be written.
+    Each item of *links* has the labels of a point, and columns with an entry per link. Raises OutputError if one cannot
+    be written.
     """
     table, linked = _table(rows), _links(links)
     text = _csv(table)

@@ -57,10 +57,7 @@ EACH = ("token_coverage", "layer_coverage", "same_adjacent", "spearman_frequency
 def trace_statistics(paths: Sequence[Path]) -> tuple[dict[str, Any], list[tuple[Path, Counts]]]:
     """Return the statistics of the files *paths*, traces or loads, and the counts of the traces.
 
-    Raises
-    ------
-    TraceError
-        If a file cannot be read or is neither.
+    Raises TraceError if a file cannot be read or is neither.
     """
     found: dict[str, Any] = {"files": []}
     counted: list[tuple[Path, Counts]] = []

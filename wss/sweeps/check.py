@@ -115,13 +115,7 @@ def _is_number(value: Any) -> bool:
 
 
 def read_expected(path: Path) -> dict[str, Any]:
-    """Read an expected file.
-
-    Raises
-    ------
-    ConfigError
-        If it does not exist or is invalid.
-    """
+    """Read an expected file. Raises ConfigError if it does not exist or is invalid."""
     try:
         content = parse_json(read_plain(path))
         fault = _fault(content)
@@ -188,10 +182,7 @@ def _fault(content: Any) -> str | None:
 def check_same(expected: dict[str, Any], identity: str, sweep: Sweep) -> None:
     """Check that the expected figures are of this sweep.
 
-    Raises
-    ------
-    ConfigError
-        If they are of another sweep, or of an earlier state of it.
+    Raises ConfigError if they are of another sweep, or of an earlier state of it.
     """
     if expected["experiment"] != sweep.name:
         raise ConfigError(f"{sweep.name}: the expected figures are of '{expected['experiment']}'; give its own file")
@@ -257,10 +248,7 @@ def _row(labels: Mapping[str, Any], policy: str) -> str:
 def compare(expected: dict[str, Any], sweep: Sweep, rows: Sequence[dict[str, Any]]) -> list[Moved]:
     """Return the figures that moved by more than the tolerance, largest share first.
 
-    Raises
-    ------
-    ConfigError
-        If a figure is missing or not a number.
+    Raises ConfigError if a figure is missing or not a number.
     """
     _known(sweep, rows)
     moved = []

@@ -57,10 +57,7 @@ def _share(counts: Any, path: Sequence[str]) -> None:
 def run_chunk(packed: bytes, number: int, path: Sequence[str]) -> Results:
     """Run pickled tasks that share their routing; return the key of each, with its result or its error lines.
 
-    Raises
-    ------
-    ConfigError
-        If this worker cannot load them, or its software, trace or modules differ from the parent's.
+    Raises ConfigError if this worker cannot load them, or its software, trace or modules differ from the parent's.
     """
     sys.path.extend(entry for entry in path if entry not in sys.path)
     try:

@@ -104,10 +104,7 @@ def identity(experiment: Experiment) -> dict[str, Any]:
 def check_outside(task: Task) -> None:
     """Check, on a worker, that software, trace and modules are those for which *task* was made.
 
-    Raises
-    ------
-    ConfigError
-        If not, as the result would belong to another task.
+    Raises ConfigError if not, as the result would belong to another task.
     """
     here = {"wss": software(), **dict(outside_of(task.experiment))}
     if isinstance(task.experiment.trace, TraceFile):

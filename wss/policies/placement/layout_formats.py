@@ -49,10 +49,7 @@ FORMS = ("model_maps", MAP, INVERSE, BY_RANK, "layer_list", ASSIGNED)
 def slots_of(content: Content, target: Target) -> IntArray | None:
     """Return the expert in each slot, [MoE layers, slots]; None if the content holds loads.
 
-    Raises
-    ------
-    ValueError
-        If it is no layout, or one for another model or another number of ranks.
+    Raises ValueError if it is no layout, or one for another model or another number of ranks.
     """
     value = _yaml(content) if content.kind == "text" else content.value
     if content.kind in ("parquet", "csv"):
@@ -89,10 +86,7 @@ def _of_bare(array: npt.NDArray[Any], target: Target) -> IntArray | None:
 def replicas_of(slots: IntArray, target: Target) -> IntArray:
     """Return the replicas on each die, [layers, experts, dies], from the expert in each slot, [layers, slots].
 
-    Raises
-    ------
-    ValueError
-        If the dies do not divide the slots, or a slot holds an unknown expert, or an expert has no slot.
+    Raises ValueError if the dies do not divide the slots, or a slot holds an unknown expert, or an expert has no slot.
     """
     size, dies = target.experts, target.dies
     if slots.shape[1] % dies:

@@ -64,12 +64,8 @@ def moe_rows(array: IntArray, target: Target, what: str) -> IntArray:
 def check_same(one: IntArray, other: IntArray, names: tuple[str, str], target: Target) -> None:
     """Check that two maps of a file put the same experts on each die or, for a map and its inverse, in each slot.
 
-    *names* are the keys of the maps.
-
-    Raises
-    ------
-    ValueError
-        If they differ; the message names the first layer and die, or slot.
+    *names* are the keys of the maps. Raises ValueError if they differ; the message names the first layer and die, or
+    slot.
     """
     dies, by_slot = target.dies, INVERSE in names and one.shape == other.shape
     if one.shape[1] % dies or other.shape[1] % dies:

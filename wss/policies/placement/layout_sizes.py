@@ -14,10 +14,7 @@ MOST_SLOTS = 2**16  # per layer
 def check_wafer(value: Mapping[str, Any], target: Target) -> None:
     """Check the declared ranks, experts and version of a file before its map is read.
 
-    Raises
-    ------
-    ValueError
-        If they differ from the target, or if the file's form does not match its version.
+    Raises ValueError if they differ from the target, or if the file's form does not match its version.
     """
     dies, experts = target.dies, target.experts
     check(value, RANKS, {dies}, f"here are {dies} dies")
@@ -36,10 +33,7 @@ def check_wafer(value: Mapping[str, Any], target: Target) -> None:
 def said_slots(value: Mapping[str, Any], target: Target) -> int | None:
     """Return the slots per layer that the file declares, in any of several ways; None if it does not.
 
-    Raises
-    ------
-    ValueError
-        If the declared value is not a possible number of slots.
+    Raises ValueError if the declared value is not a possible number of slots.
     """
     sizes = [(key, size, size) for key, size in said(value, SLOTS)]
     sizes += [(key, size, target.dies * size) for key, size in said(value, LOCAL)]
