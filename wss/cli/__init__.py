@@ -172,35 +172,30 @@ def main() -> None:
     warnings.showwarning = _show_warning
     if COMPILE_CACHE_NOTE is not None:
         say(f"note: {COMPILE_CACHE_NOTE}", err=True)
+    code = 2
     try:
         if os.path.lexists(NUMBA_SETTINGS):
             raise OutputError(f"{NUMBA_SETTINGS}: numba would take its settings from here; run wss in another folder")
-        code = cli.main(prog_name="wss", standalone_mode=False)
-        sys.exit(code if isinstance(code, int) else 0)
+        ended = cli.main(prog_name="wss", standalone_mode=False)
+        code = ended if isinstance(ended, int) else 0
     except WssError as error:
         for fault in error.faults:
             say(for_terminal(fault), err=True)
-        sys.exit(2)
     except click.exceptions.NoArgsIsHelpError as error:
         error.show()
-        sys.exit(2)
     except click.ClickException as error:
         hint = f" {error.ctx.command_path}:" if isinstance(error, click.UsageError) and error.ctx else ""
         what = " ".join(error.format_message().split())
         say(f"{hint.strip() or 'wss:'} {what}", err=True)
-        sys.exit(2)
     except (KeyboardInterrupt, click.Abort):
         click.echo("interrupted; nothing is half-written", err=True)
-        sys.exit(130)
+        code = 130
     except BrokenPipeError:  # the reader of our output has exited
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        sys.exit(1)
+        code = 1
     except MemoryError:
         click.echo("wss: there is not enough memory; reduce the experiment, such as its batch", err=True)
-        sys.exit(2)
     except OSError as error:  # such as a full disk under numba's cache
-        click.echo(
-            f"{error.filename or 'wss'}: {error.strerror or error}; free disk space, or fix the path, and run again",
-            err=True,
-        )
-        sys.exit(2)
+        what = f"{error.filename or 'wss'}: {error.strerror or error}"
+        click.echo(f"{what}; free disk space, or fix the path, and run again", err=True)
+    sys.exit(code)

@@ -53,8 +53,7 @@ def slots_of(content: Content, target: Target) -> IntArray | None:
     """
     value = _yaml(content) if content.kind == "text" else content.value
     if content.kind in ("parquet", "csv"):
-        what = other_kind(content) if content.kind == "csv" else None
-        if what:
+        if content.kind == "csv" and (what := other_kind(content)):
             raise ValueError(what)
         return None
     if content.kind in ("json", "arrays") and holds_loads(value):
@@ -65,8 +64,7 @@ def slots_of(content: Content, target: Target) -> IntArray | None:
         return _of_bare(bare, target)
     table = _table(value, target)
     if table is None:
-        what = other_kind(content) or f"has neither {MAP} nor {COUNT}, nor another form of a layout"
-        raise ValueError(what)
+        raise ValueError(other_kind(content) or f"has neither {MAP} nor {COUNT}, nor another form of a layout")
     return table
 
 

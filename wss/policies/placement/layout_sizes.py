@@ -48,25 +48,9 @@ def said_slots(value: Mapping[str, Any], target: Target) -> int | None:
 
 
 def check_map(value: Mapping[str, Any], target: Target, slots: int, given: int, *, equal: bool = True) -> None:
-    """Check the declared layers and slots of a file against its map.
+    """Check the declared layers and slots of the file *value* against its map; raise ValueError if they differ.
 
-    Parameters
-    ----------
-    value
-        The file.
-    target
-        The model and the wafer.
-    slots
-        Slots per layer in its map.
-    given
-        Rows of the map in the file; 1 may be for all layers.
-    equal
-        Whether all ranks have equally many slots.
-
-    Raises
-    ------
-    ValueError
-        If they differ.
+    The map has *given* rows of *slots* each; 1 may be for all layers. If *equal*, all ranks have equally many slots.
     """
     moe = len(target.layers)
     rows = {given, target.num_layers} | ({moe} if given == 1 else set())
