@@ -113,19 +113,12 @@ class Wafer:
         return replace(self, spec=replace(self.spec, die=replace(self.spec.die, hbm=hbm)))
 
 
-def faults_on(spec: SystemSpec, fault_spec: FaultSpec) -> list[str]:
-    """Return the errors in *fault_spec* for the system of *spec*, one line each."""
-    if isinstance(spec, SwitchedSpec):
-        return ["GPUs behind switches cannot have any; leave faults out, or give a wafer that is a mesh"]
-    return faults.faults_of(fault_spec, topology.mesh(spec))
-
-
 def build(spec: SystemSpec, fault_spec: FaultSpec | None = None) -> Wafer:
     """Build the wafer of *spec*, with its faults: graph, routes, read-only arrays.
 
     Raises ConfigError if the faults are not on the mesh, or cut it into parts.
     """
-    if fault_spec is not None and (wrong := faults_on(spec, fault_spec)):
+    if fault_spec is not None and (wrong := faults.faults_on(spec, fault_spec)):
         raise ConfigError(*(f"faults: {line}" for line in wrong))
     if isinstance(spec, SwitchedSpec):
         return _seal(spec, topology.switched(spec), switched_route)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import pickle
 import platform
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Executor, Future, wait
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
@@ -19,13 +19,13 @@ from typing import Any
 
 from wss.ending import last_words
 from wss.errors import ConfigError, OutputError, WssError
+from wss.execution.replications import Progress
 from wss.files import json_text
 from wss.processes import process_pool
 from wss.sweeps.folder import Folder
 from wss.sweeps.outcome import outcomes_of
 from wss.sweeps.tasks import Task, check_outside, chunks_of
 
-Progress = Callable[[str, int, int], None]
 Results = list[tuple[str, dict[str, Any] | list[str]]]  # for each task, its key and its result or error lines
 
 ATTEMPTS = 4  # pools started at most if workers are killed
