@@ -65,8 +65,10 @@ class TokenHeatmap(Prediction):
         return expected
 
     def transitions(self, view: PredictionView) -> IntArray | FloatArray:
-        """Return the transitions that it predicts by, [experts, experts]."""
-        return view.transitions
+        """Return the transitions that it predicts by, those of its only signal, [experts, experts]."""
+        (signal,) = self.signals
+        transitions: IntArray | FloatArray = view.signals[signal]
+        return transitions
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -74,10 +76,6 @@ class PrefillHeatmap(TokenHeatmap):
     """The token heatmap of the prefill, as at the start of decode (the paper's insight 1)."""
 
     signals = frozenset({Signal.PREFILL_TRANSITIONS})
-
-    def transitions(self, view: PredictionView) -> IntArray:
-        """Return those of the prefill, [experts, experts]."""
-        return view.prefill_transitions
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -87,10 +85,6 @@ class DecayingHeatmap(TokenHeatmap):
     signals = frozenset({Signal.DECAYED_TRANSITIONS})
 
     half_life: Annotated[float, Gt(0), Le(1e6)] = 4.0
-
-    def transitions(self, view: PredictionView) -> FloatArray:
-        """Return the decayed ones, [experts, experts]."""
-        return view.decayed_transitions
 
 
 @dataclass(frozen=True, kw_only=True)

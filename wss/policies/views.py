@@ -144,10 +144,8 @@ class PlacementView(SignalView):
         How many experts, of all layers together, fit in a die's HBM beside the buffers of a whole layer run.
     coordinates
         x and y of each die, [dies, 2].
-    hops
-        Links on the route from one die to another, [dies, dies].
-    costs
-        Costs of reads and of computing.
+    hops, costs
+        As in `LayerView`.
     num_model_layers
         Layers of the model, including dense ones; 0 if unknown.
     groups
