@@ -85,30 +85,27 @@ def _paper_lacks_parts(policy: Policy) -> Faults:
 
 
 PHYSICS: dict[str, Physics] = {
-    physics.name: physics
-    for physics in (
-        Physics(name="wss"),
-        Physics(
-            name="paper",
-            layer_model="paper",
-            network="circuit",
-            gemm="paper",
-            across_phases=False,
-            figures=frozenset({"throughput_paper_tokens_per_s", "hbm_excess_bytes"}),
-            unread=(
-                (("network", "gemm", "window"), "physics: paper has its own network, GEMM times and window"),
-                (
-                    ("wafer.die.sms", "wafer.die.hbm.latency", "wafer.die.llc"),
-                    "physics: paper has its own latencies and LLC, and uses only the die's FP16 peak and its HBM's "
-                    "bandwidth and size",
-                ),
-                (
-                    ("wafer.link.latency", "wafer.link.request", "wafer.link.granule"),
-                    "physics: paper has its own links, and uses only their bandwidth",
-                ),
+    "wss": Physics(name="wss"),
+    "paper": Physics(
+        name="paper",
+        layer_model="paper",
+        network="circuit",
+        gemm="paper",
+        across_phases=False,
+        figures=frozenset({"throughput_paper_tokens_per_s", "hbm_excess_bytes"}),
+        unread=(
+            (("network", "gemm", "window"), "physics: paper has its own network, GEMM times and window"),
+            (
+                ("wafer.die.sms", "wafer.die.hbm.latency", "wafer.die.llc"),
+                "physics: paper has its own latencies and LLC, and uses only the die's FP16 peak and its HBM's "
+                "bandwidth and size",
             ),
-            lacks=_paper_lacks,
+            (
+                ("wafer.link.latency", "wafer.link.request", "wafer.link.granule"),
+                "physics: paper has its own links, and uses only their bandwidth",
+            ),
         ),
-    )
+        lacks=_paper_lacks,
+    ),
 }
 OLD_SPELLINGS = {"paper_artifact": "paper"}

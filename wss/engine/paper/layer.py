@@ -36,6 +36,8 @@ class PaperLayer:
         self._placed = np.bincount(self._machine.homes, minlength=wafer.num_dies) * expert_bytes
         self._weights, self._copy_bytes = model.weight_bytes("fp16"), self._machine.slice_bytes / share
         self.at_home = self._machine.homes[:, None] == np.arange(wafer.num_dies)
+        self._replicas: IntArray = np.repeat(self.at_home[None].astype(np.int64), num_layers, axis=0)
+        self._whole: BoolArray = np.zeros(self._replicas.shape, np.bool_)  # dies with a copy of all slices
         size = SLICES * self._machine.slice_bytes
         self._costs = Costs(  # in ns; the allocator has utilisations of its own
             token=3 * 2 * self._machine.hidden * self._machine.intermediate / (self._machine.flop_per_ns * 0.7),
@@ -52,13 +54,12 @@ class PaperLayer:
 
     def view(self, layer_run: LayerTokens) -> LayerView:
         """Return the view of *layer_run* for an allocation; a die with a copy of one slice counts as a holder."""
-        copies = self._memories.copies[layer_run.layer]
         return LayerView(
             layer=layer_run.layer,
             counts=layer_run.counts,
             order=layer_run.order,
             primary_die=self._machine.homes,
-            replicas=(self.at_home | copies.any(axis=1)).astype(np.int64),
+            replicas=self._replicas[layer_run.layer],
             sources=self.at_home,
             hops=self._wafer.hops,
             routes=self._wafer.routes,
@@ -69,8 +70,7 @@ class PaperLayer:
         """Return *plan* by expert, then die; dies without a copy of all slices read from the home."""
         order = np.argsort(plan.expert * self._wafer.num_dies + plan.die)
         expert, die = plan.expert[order], plan.die[order]
-        whole = self._memories.copies[layer, expert, :, die].all(axis=1)
-        source = np.where(whole, die, self._machine.homes[expert])
+        source = np.where(self._whole[layer, expert, die], die, self._machine.homes[expert])
         return Plan(expert=expert, die=die, tokens=plan.tokens[order], source=source, copy=plan.copy)
 
     def run(self, layer: int, plan: Plan) -> tuple[dict[str, Any], LinkLoad, FloatArray]:
@@ -80,6 +80,10 @@ class PaperLayer:
         """
         tasks = np.stack((plan.expert, plan.die, plan.tokens), axis=1)
         counts = self._simulate(self._machine, self._memories, layer, tasks, plan.copy)
+        if plan.copy.any():
+            expert, die = plan.expert[plan.copy], plan.die[plan.copy]
+            copies = self._memories.copies[layer, expert, :, die]
+            self._replicas[layer, expert, die], self._whole[layer, expert, die] = copies.any(axis=1), copies.all(axis=1)
         slice_bytes, slices = self._machine.slice_bytes, counts.remote_slices
         home, num_links = self._machine.homes[plan.expert], self._wafer.num_links
         data = _carried(self._wafer.routes, home, plan.die, slices, slice_bytes, num_links)

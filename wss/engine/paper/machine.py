@@ -59,7 +59,7 @@ class Machine:
     compute_shares, dram_share
         Achieved shares of peak FLOP/s, by tokens, and of DRAM bandwidth.
     link_rate, flop_per_ns, dram_bytes_per_ns
-        Achieved rate of a link; peaks, for the allocator and the bound.
+        Achieved rate of a link; peaks.
     """
 
     hidden: int

@@ -114,11 +114,10 @@ def new_event(events, numbers, chain, kind, time, held):  # type: ignore[no-unty
 def submit(needs, events, entries, resources, numbers, e, away):  # type: ignore[no-untyped-def]
     """Request what the new event *e* needs; an event that is *away* (1, else 0) goes first in queues."""
     event = events[e]
-    event.waits = 0
-    if not _any_held(needs, resources, event):
+    event.waits = _any_held(needs, resources, event)
+    if not event.waits:
         _admit(needs, events, entries, resources, numbers, e)
         return
-    event.waits = 1
     key = event.asked + (1 - away) * BEHIND
     for i in range(event.first, event.last):
         _push(entries, resources[needs[i]], key, e, e)
