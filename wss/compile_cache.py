@@ -75,10 +75,7 @@ def _home() -> Path | None:
 def _private(parent: Path, key: str) -> Path:
     """Return the folder *key* in *parent*; create both if they do not exist.
 
-    Raises
-    ------
-    OSError
-        If it cannot be created or written to, or others may write to it.
+    Raises OSError if it cannot be created or written to, or others may write to it.
     """
     parent.parent.mkdir(parents=True, exist_ok=True)
     folder = parent / key

@@ -74,10 +74,7 @@ def remove_left(folder: Path, prefix: str = PREFIX) -> None:
 def locked(path: Path) -> Iterator[None]:
     """Lock the file or folder *path* in the block.
 
-    Raises
-    ------
-    OSError
-        If another process has locked it (BlockingIOError), or the file system has no locks.
+    Raises OSError if another process has locked it (BlockingIOError), or the file system has no locks.
     """
     lock = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
     try:
@@ -91,12 +88,7 @@ def locked(path: Path) -> Iterator[None]:
 def only_one(folder: Path, what: str) -> Iterator[None]:
     """Lock *folder*, so that only one command writes there at a time. *what* is its name in messages.
 
-    Nothing is locked if the file system has no locks.
-
-    Raises
-    ------
-    OutputError
-        If another command has locked it.
+    Nothing is locked if the file system has no locks. Raises OutputError if another command has locked it.
     """
     with ExitStack() as stack:
         try:
@@ -157,10 +149,7 @@ def _sync(path: Path) -> None:
 def write_whole(path: Path, write: Callable[[Path], Any], advice: str) -> None:
     """Write *path* atomically: *write* fills a temporary file, which is then renamed, or removed after any error.
 
-    Raises
-    ------
-    OutputError
-        If it cannot be written; the message ends with *advice*.
+    Raises OutputError if it cannot be written; the message ends with *advice*.
     """
     path = path.resolve()  # keeps a symbolic link and replaces its target
     try:
@@ -229,11 +218,5 @@ def _whole(text: str) -> int:
 
 
 def json_text(value: Any, *, indent: int | None = 1, sort_keys: bool = True) -> str:
-    """Return *value* as JSON text.
-
-    Raises
-    ------
-    ValueError
-        If it holds NaN or Infinity.
-    """
+    """Return *value* as JSON text. Raises ValueError if it holds NaN or Infinity."""
     return json.dumps(value, indent=indent, sort_keys=sort_keys, allow_nan=False)

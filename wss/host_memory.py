@@ -35,10 +35,7 @@ def _taken() -> int:
 def check_room(what: str, parts: Mapping[str, float]) -> None:
     """Check that the *parts* of *what*, given by name in bytes, fit in memory together.
 
-    Raises
-    ------
-    CapacityError
-        If not; the message names the largest part, as that is the one to reduce.
+    Raises CapacityError if not; the message names the largest part, as that is the one to reduce.
     """
     total, there = sum(parts.values()), memory()
     if total > there:

@@ -21,10 +21,7 @@ DEEPEST = 100  # nesting limit of mappings and lists
 def open_plain(path: Path, most: int = MOST_BYTES) -> io.BufferedReader:
     """Open a regular file of at most *most* bytes for reading, without blocking.
 
-    Raises
-    ------
-    OSError
-        If it cannot be opened, is larger, or is not a regular file.
+    Raises OSError if it cannot be opened, is larger, or is not a regular file.
     """
     try:
         number = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC)
@@ -45,13 +42,7 @@ def check_plain(path: Path, most: int = MOST_BYTES) -> None:
 
 
 def read_plain(path: Path, most: int = MOST_TEXT) -> bytes:
-    """Return the content of a regular file of at most *most* bytes.
-
-    Raises
-    ------
-    OSError
-        As `open_plain`.
-    """
+    """Return the content of a regular file of at most *most* bytes. Raises OSError as `open_plain`."""
     with open_plain(path, most) as file:
         content = file.read(min(most, os.fstat(file.fileno()).st_size) + 1)  # read() allocates the requested size
     if len(content) > most:
@@ -63,12 +54,7 @@ def check_values(value: Any, most: int) -> None:
     """Check that *value* has at most *most* parts, counting shared parts at each place, and is not nested too deep.
 
     Nested lists with many references to shared parts, such as YAML aliases, are small in a file but may expand to more
-    than the available memory.
-
-    Raises
-    ------
-    ValueError
-        If it has more parts, or is nested deeper than `DEEPEST`.
+    than the available memory. Raises ValueError if it has more parts, or is nested deeper than `DEEPEST`.
     """
     waiting, count = [(value, 0)], 0
     while waiting:

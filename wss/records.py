@@ -105,7 +105,7 @@ class LayerRun:
         Experts that each die read from its own HBM for the next layer, [dies].
     die_end
         When each die's tasks ended, [dies].
-    carried
+    traffic
         Bytes over memories and links.
     """
 
@@ -115,7 +115,7 @@ class LayerRun:
     hit: BoolArray
     prefetched: IntArray
     die_end: FloatArray
-    carried: Traffic
+    traffic: Traffic
 
     @property
     def time(self) -> float:
@@ -124,7 +124,7 @@ class LayerRun:
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
-class Exchanged:
+class AllToAllResult:
     """The all-to-all of one layer run's token activations: its time and bytes.
 
     Attributes
@@ -133,10 +133,10 @@ class Exchanged:
         Unique tokens of the layer run.
     received
         Unique tokens of each die, including its own; equally many come from every die, [dies].
-    met
+    node_tokens
         Unique tokens of each node, including its own, [nodes]: each was sent to one die of the node, which forwarded
         it. Empty if every token was sent to each die directly.
-    there_bytes, back_bytes
+    dispatch_bytes, combine_bytes
         Bytes of one token in dispatch and in combine.
     dispatch, combine
         Seconds before the experts and after them.
@@ -146,9 +146,9 @@ class Exchanged:
 
     tokens: float
     received: FloatArray
-    met: FloatArray
-    there_bytes: float
-    back_bytes: float
+    node_tokens: FloatArray
+    dispatch_bytes: float
+    combine_bytes: float
     dispatch: float
     combine: float
     link_bytes: FloatArray
@@ -157,13 +157,13 @@ class Exchanged:
     @property
     def activation_bytes(self) -> float:
         """Bytes sent in dispatch and combine, each counted once, however many links it crossed."""
-        dies, nodes = len(self.received), len(self.met)
+        dies, nodes = len(self.received), len(self.node_tokens)
         if nodes == 0:
             sent = float(self.received.sum()) * (dies - 1) / dies
         else:
             gpus = dies // nodes
-            sent = float(self.met.sum()) * (nodes - 1) / nodes + float(self.received.sum()) * (gpus - 1) / gpus
-        return sent * (self.there_bytes + self.back_bytes)
+            sent = float(self.node_tokens.sum()) * (nodes - 1) / nodes + float(self.received.sum()) * (gpus - 1) / gpus
+        return sent * (self.dispatch_bytes + self.combine_bytes)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -174,14 +174,14 @@ class LayerRow:
     phase: str
     step: int
     layer: int
-    tokens: int
-    active_experts: int
-    max_expert_tokens: int
+    tokens: int = 0
+    active_experts: int = 0
+    max_expert_tokens: int = 0
     tasks: int
     time_s: float
-    lower_bound_s: float
+    lower_bound_s: float = 0.0
     mean_die_time_s: float
-    compute_time_s: float
+    compute_time_s: float = 0.0
     remote_reads: int
     hops: int
     byte_hops: float
@@ -229,7 +229,7 @@ class LayerRecord:
         Tokens per expert, [experts].
     plan, compute
         Its tasks, and the seconds that each computes, [tasks].
-    run, exchanged
+    run, all_to_all
         The result of running it, and of its all-to-all, if this is modelled.
     where
         Locations of the experts' weights when it began.
@@ -246,7 +246,7 @@ class LayerRecord:
     compute: FloatArray
     run: LayerRun
     where: WeightLocations
-    exchanged: Exchanged | None = None
+    all_to_all: AllToAllResult | None = None
     planned: float = 0.0
     evictions: int = 0
     hbm_used: float

@@ -38,10 +38,7 @@ _QUANTITY = re.compile(r"\s*([+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?)\s*([^\s\
 def parse(value: object, dimension: str) -> float:
     """Return *value*, text such as ``200 ns``, in SI.
 
-    Raises
-    ------
-    ValueError
-        If it is not a number with a unit of *dimension*; the message gives an example of a valid value.
+    Raises ValueError if it is not a number with a unit of *dimension*; the message gives an example of a valid value.
     """
     example = _EXAMPLES[dimension]
     if not isinstance(value, bool) and isinstance(value, int | float) and value == 0:

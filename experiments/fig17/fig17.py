@@ -96,7 +96,7 @@ def die_times(machine: Machine, plan: Plan) -> FloatArray:
         raise ValueError("the plan reads experts of other GPUs; take policies that compute experts where they are")
     order = np.lexsort((plan.die, plan.expert))
     tasks = np.stack((plan.expert, plan.die, plan.tokens), axis=1)[order]
-    home = np.zeros(machine.num_experts, np.int64)
+    home = np.zeros(len(machine.home), np.int64)
     home[tasks[::-1, 0]] = tasks[::-1, 1]
     memories = Memories(machine, 1)
     memories.copies[:] = True

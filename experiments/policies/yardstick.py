@@ -1,4 +1,4 @@
-"""How far planners are from the relaxed optimum (`wss.metrics.lp_bound`) on layer runs small enough to solve.
+"""How far planners are from the relaxed optimum (`lp_bound.py`) on layer runs small enough to solve.
 
     python experiments/policies/yardstick.py
 
@@ -16,11 +16,11 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import numpy as np
+from lp_bound import relaxed_optimum
 from scipy.stats import t as student
 
 from wss.config import Experiment, load
 from wss.execution import run
-from wss.metrics.lp_bound import relaxed_optimum
 from wss.policies import Allocation, LayerView
 from wss.records import Plan
 

@@ -2,6 +2,7 @@
 
 import dataclasses
 import math
+import types
 
 import numpy as np
 import pytest
@@ -12,10 +13,16 @@ from kit import ROOT, wafer_of
 from wss.config import load
 from wss.engine.paper.chains import PaperLayerRun
 from wss.engine.paper.chains_compiled import TASK, compiled_paper_layer, store
+from wss.engine.paper.layer import PaperLayer
 from wss.engine.paper.machine import LLAMA4, Machine, Memories
+from wss.engine.paper.rates import build_machine
 from wss.execution import run
-from wss.policies.allocation.paper import Cut, Prices, allocate, at_home, by_tokens, in_turn, wanted_copies
-from wss.serving.paper_layer import machine_of
+from wss.models import MODELS
+from wss.policies import POLICIES, Costs, LayerView, PredictionView, Signal
+from wss.policies.allocation.paper import PaperAlgorithm1
+from wss.policies.prediction import PaperHeatmap, TokenHeatmap
+from wss.records import Plan
+from wss.serving.paper_layer import PaperExecutor
 
 CONFIGS = ROOT / "configs"
 LAYERS, EXPERTS = 2, 12
@@ -26,9 +33,7 @@ SIZES = ((1000, 1000), (2048, 7168), (5120, 8192))  # 16, 1 and 1 sets of the LL
 def machines(draw):
     """A mesh of up to 16 dies, with experts of which some lie anywhere."""
     wafer = wafer_of((draw(st.integers(1, 4)), draw(st.integers(1, 4))))
-    experiment = load(CONFIGS / "llama4_maverick.yaml")
-    model = dataclasses.replace(experiment.model, num_experts=EXPERTS)
-    made = machine_of(dataclasses.replace(experiment.setup, model=model), wafer)
+    made = build_machine(dataclasses.replace(MODELS["llama4_maverick"], num_experts=EXPERTS), wafer)
     hidden, intermediate = draw(st.sampled_from(SIZES))
     home = draw(st.lists(st.integers(0, wafer.num_dies - 1), min_size=EXPERTS, max_size=EXPERTS))
     return dataclasses.replace(made, hidden=hidden, intermediate=intermediate, home=home, compute_shares=LLAMA4)
@@ -95,13 +100,16 @@ def test_whole_runs_are_the_same(model, wafer):
 def test_each_engine_is_the_one_that_was_asked_for(monkeypatch):
     seen = []
     monkeypatch.setattr(
-        "wss.serving.paper_layer.compiled_paper_layer", lambda *a: seen.append("compiled") or compiled_paper_layer(*a)
+        "wss.engine.paper.layer.compiled_paper_layer", lambda *a: seen.append("compiled") or compiled_paper_layer(*a)
     )
     settings = ["physics=paper", "layers=[1]", "batch=8", "steps=1", "policies=[base]"]
     for engine, is_compiled in (("simpy", False), ("auto", True), ("compiled", True)):
         run(load(CONFIGS / "llama4_maverick.yaml", [*settings, f"engine={engine}"]))
         assert bool(seen) == is_compiled
         seen.clear()
+
+
+SMALL = {"block": 50, "min_candidates": 2, "near": "home"}
 
 
 class Estimate:
@@ -115,35 +123,46 @@ class Estimate:
         return busiest + self.remote[die] + remote
 
 
-def plain_allocate(order, counts, home, hops, copies, prices, cut):
-    """`allocate` in plain Python, candidate by candidate."""
-    load, tasks = Estimate(len(hops)), []
+def allocated(order, counts, home, hops, holders, costs, cut):
+    """The allocator's tasks, as tuples."""
+    view = LayerView(
+        layer=0, counts=counts, order=order, primary_die=home, replicas=holders.astype(np.int64),
+        sources=home[:, None] == np.arange(len(hops)), hops=hops, routes=np.zeros((*hops.shape, 0), np.int64),
+        costs=costs,
+    )  # fmt: skip
+    plan = PaperAlgorithm1(**cut).allocate(view)
+    return list(zip(plan.expert.tolist(), plan.die.tolist(), plan.tokens.tolist(), strict=True))
+
+
+def plain_allocate(order, counts, home, hops, held, costs, cut):
+    """`PaperAlgorithm1` in plain Python, candidate by candidate."""
+    load, tasks, size = Estimate(len(hops)), [], cut.get("block", 512)
     for e in order:
-        load.dram[home[e]] += prices.dram
+        load.dram[home[e]] += costs.hbm_read
     mean = sum(counts[e] for e in order) / len(order)
     for e in sorted(order, key=lambda e: (counts[e], e)):
-        holders = {home[e]} | {die for die in range(len(hops)) if copies[e, :, die].any()}
+        holders = {home[e]} | {die for die in range(len(hops)) if held[e, die]}
 
         def transfer(die, e=e):
-            return prices.hop * float(hops[home[e], die]) + prices.transfer
+            return costs.hop * float(hops[home[e], die]) + costs.link_read
 
-        centres = holders if cut.near_holders else {home[e]}
+        centres = holders if cut.get("near") == "holders" else {home[e]}
         near = [die for die in range(len(hops)) if die in holders or any(hops[at, die] == 1 for at in centres)]
         near.sort(key=lambda die: (load.of(die) + (0.0 if die in holders else transfer(die)), die))
-        kept = near[: max(cut.min_candidates, int(counts[e] // max(mean, cut.block)))]
+        kept = near[: max(cut.get("min_candidates", 5), int(counts[e] // max(mean, size)))]
         given, left = {}, counts[e]
         while left > 0:
-            block = left if left < 2 * cut.block else cut.block
-            work = block * prices.token
+            block = left if left < 2 * size else size
+            work = block * costs.token
 
             def score(die, e=e, work=work, given=given, holders=holders):
-                read = 0.0 if die in given else prices.dram
+                read = 0.0 if die in given else costs.hbm_read
                 if die in holders:
                     return load.of(die, local=work, dram=0.0 if die == home[e] else read), False
                 return max(load.of(die, remote=work, links=transfer(die)), load.of(home[e], dram=read)), True
 
             die = min(kept, key=score)
-            read = 0.0 if die in given else prices.dram
+            read = 0.0 if die in given else costs.hbm_read
             if die in holders:
                 load.local[die] += work
                 load.dram[die] += 0.0 if die == home[e] else read
@@ -167,22 +186,47 @@ def test_the_allocator_hands_out_as_plain_python_does(data):
         counts[e] = data.draw(st.sampled_from((1, 1, 511, 512, 1023, 1024, 5000, 40_000)))
     home = np.array([data.draw(st.integers(0, wafer.num_dies - 1)) for _ in range(EXPERTS)])
     rng = np.random.default_rng(data.draw(st.integers(0, 99)))
-    copies = rng.random((EXPERTS, 3, wafer.num_dies)) < data.draw(st.sampled_from((0.0, 0.05, 0.3)))
-    prices = Prices(*data.draw(st.sampled_from(((0.36, 27e3, 56e3, 400.0), (1.0, 512.0, 512.0, 0.0)))))
-    cut = Cut(*data.draw(st.sampled_from(((512, 5, False), (512, 5, True), (50, 5, True), (50, 2, False)))))
-    if cut.block == 50:
+    holders = rng.random((EXPERTS, wafer.num_dies)) < data.draw(st.sampled_from((0.0, 0.15, 0.5)))
+    holders[np.arange(EXPERTS), home] = True
+    token, read, transfer, hop = data.draw(st.sampled_from(((0.36, 27e3, 56e3, 400.0), (1.0, 512.0, 512.0, 0.0))))
+    costs = Costs(token=token, hbm_read=read, link_read=transfer, hop=hop)
+    cut = data.draw(st.sampled_from(({}, {"near": "holders"}, {"block": 50, "near": "holders"}, SMALL)))
+    if "block" in cut:
         counts = np.minimum(counts, 1000)
-    found = allocate(np.array(order), counts, home, wafer.hops, copies, prices, cut)
-    expected = plain_allocate(order, counts.tolist(), home.tolist(), wafer.hops, copies, prices, cut)
-    assert [tuple(task) for task in found.tolist()] == expected
+    found = allocated(np.array(order), counts, home, wafer.hops, holders, costs, cut)
+    assert found == plain_allocate(order, counts.tolist(), home.tolist(), wafer.hops, holders, costs, cut)
 
 
-def test_base_deals_in_turn_and_expert_parallelism_stays_at_home():
-    order, counts = np.array([3, 0, 2]), np.array([5, 0, 7, 9])
-    assert in_turn(order, counts, 8, 7).tolist() == [[0, 0, 5], [2, 1, 7], [3, 7, 9]]
-    assert in_turn(order, counts, 8, 0).tolist() == [[0, 1, 5], [2, 2, 7], [3, 0, 9]]
-    assert by_tokens(order, counts, 3).tolist() == [[0, 1, 5], [2, 2, 7], [3, 0, 7], [3, 1, 2]], "21 tokens, 7 a die"
-    assert at_home(order, counts, np.array([1, 1, 4, 6])).tolist() == [[0, 1, 5], [2, 4, 7], [3, 6, 9]]
+@pytest.mark.parametrize(
+    ("policy", "expected"),
+    [
+        ("base", [[0, 0, 5], [2, 1, 7], [3, 7, 9]]),
+        ("base_even", [[0, 3, 1], [0, 4, 3], [0, 5, 1], [2, 5, 1], [2, 6, 3], [2, 7, 3], [3, 0, 2], [3, 1, 3],
+                       [3, 2, 2], [3, 3, 2]]),
+        ("ep", [[0, 0, 5], [2, 2, 7], [3, 3, 9]]),
+    ],
+)  # fmt: skip
+def test_tasks_run_by_expert_then_die(policy, expected):
+    """base puts the first-seen expert on die 7; of base_even's 21 tokens in the order 3, 0, 2 a die has 2 or 3."""
+    rows, plans = [], []
+    shape = dataclasses.replace(MODELS["llama4_maverick"], num_experts=4)
+    model = PaperLayer(shape, wafer_of((2, 4)), 1, 1.0, compiled=True)
+    model.run = lambda layer, plan: plans.append(plan) or PaperLayer.run(model, layer, plan)
+    recorder = types.SimpleNamespace(row=lambda row, links, compute: rows.append(row))
+    counts = np.array([5, 0, 7, 9])
+    layer_run = types.SimpleNamespace(step=1, layer=0, counts=counts, order=np.array([3, 0, 2]))
+    PaperExecutor(model, POLICIES[policy], recorder, (17,), 2.0).run(layer_run)
+    (plan,), (row,) = plans, rows
+    assert np.column_stack((plan.expert, plan.die, plan.tokens)).tolist() == expected
+    assert (row.layer, row.tokens, row.active_experts, row.max_expert_tokens, row.tasks) == (
+        17,
+        21,
+        3,
+        9,
+        len(expected),
+    )
+    assert row.planning_s == (0.0 if POLICIES[policy].allocation.local else 2.0)
+    assert not plan.copy.any()
 
 
 @settings(max_examples=60, deadline=None)
@@ -193,13 +237,21 @@ def test_base_deals_in_turn_and_expert_parallelism_stays_at_home():
     st.sampled_from((np.int64, np.int32)),
     st.integers(0, 999),
 )
-def test_wanted_copies_are_those_of_the_whole_rows(experts, dies, most, dtype, seed):
+def test_predicted_copies_are_those_of_the_whole_rows(experts, dies, most, dtype, seed):
+    """An expert never seen is in a row's top if it has room; `TokenHeatmap` leaves it out."""
     rng = np.random.default_rng(seed)
-    heat = rng.integers(0, most + 1, (experts, experts)).astype(dtype)
-    pairs = np.unique(rng.integers(0, (experts, dies), (experts, 2)), axis=0)
-    tasks = np.column_stack((pairs, np.ones(len(pairs), np.int64)))
-    fetched = rng.random(len(tasks)) < 0.5
-    top = np.argsort(-heat, axis=1, kind="stable")[:, : math.ceil(0.2 * experts)]
-    expected = [(top[[e for e, d in pairs if d == die]] == expert).any() for expert, die in pairs]
-    assert wanted_copies(heat, tasks, dies, 0.2).tolist() == expected
-    assert wanted_copies(heat, tasks, dies, 0.2, fetched).tolist() == (np.array(expected) & fetched).tolist()
+    transitions = rng.integers(0, most + 1, (experts, experts)).astype(dtype)
+    expert, die = np.unique(rng.integers(0, (experts, dies), (experts, 2)), axis=0).T.copy()
+    fetched = rng.random(len(expert)) < 0.5
+    source = np.where(fetched, (die + 1) % (dies + 1), die)
+    plan = Plan(expert=expert, die=die, tokens=np.ones_like(die), source=source, copy=np.zeros(len(die), np.bool_))
+    signals = {Signal.TRANSITIONS: transitions}
+    view = PredictionView(signals=signals, plan=plan, num_experts=experts, num_dies=dies + 1)
+    top = np.argsort(-transitions, axis=1, kind="stable")[:, : math.ceil(0.2 * experts)]
+    rows = [expert[die == at] for at in die]
+    in_top = [(top[row] == e).any() for row, e in zip(rows, expert, strict=True)]
+    assert PaperHeatmap(share=0.2).predict(view).tolist() == (np.array(in_top) & fetched).tolist()
+    seen = [
+        ((top[row] == e).any(axis=1) & (transitions[row, e] > 0)).any() for row, e in zip(rows, expert, strict=True)
+    ]
+    assert TokenHeatmap(share=0.2).predict(view).tolist() == (np.array(seen) & fetched).tolist()

@@ -10,10 +10,10 @@ from wss.config import load
 from wss.engine.paper.chains import PaperLayerRun
 from wss.engine.paper.chains_compiled import compiled_paper_layer
 from wss.engine.paper.machine import DEEPSEEK, Machine, Memories
-from wss.engine.paper.rates import Rates, rates_of
+from wss.engine.paper.rates import Rates, build_machine, rates_of
 from wss.execution import run
 from wss.hardware import WAFERS
-from wss.serving.paper_layer import machine_of
+from wss.models import MODELS
 
 CONFIG = ROOT / "configs" / "deepseek_v3.yaml"
 SMALL = ["physics=paper", "batch=64", "steps=2", "layers=[3, 4]", "trace.synth.requests=64"]
@@ -22,9 +22,8 @@ ENHANCED = rates_of(WAFERS["dojo_enhanced"])
 
 def kernel_of_three_dies():
     """Three dies in a row, an expert on each; every die computes the next one's, and two of them its own as well."""
-    experiment = load(ROOT / "configs" / "llama4_maverick.yaml")
-    experiment = dataclasses.replace(experiment, model=dataclasses.replace(experiment.model, num_experts=3))
-    machine = dataclasses.replace(machine_of(experiment.setup, wafer_of((1, 3))), hidden=1000, intermediate=1000)
+    model = dataclasses.replace(MODELS["llama4_maverick"], num_experts=3)
+    machine = dataclasses.replace(build_machine(model, wafer_of((1, 3))), hidden=1000, intermediate=1000)
     tasks = np.array([(0, 0, 100), (0, 2, 300), (1, 0, 40), (1, 1, 900), (2, 1, 7)])
     return machine, tasks, np.array([False, True, False, False, True])
 
@@ -56,7 +55,7 @@ def test_a_faster_die_by_hand():
 @pytest.mark.parametrize("link", [1 + 1e-12, 0.5, ENHANCED.link, 7.0])
 def test_both_engines_read_the_rate_of_the_links(link):
     machine, tasks, wanted = kernel_of_three_dies()
-    machine = dataclasses.replace(machine, link_rate=Rates(link=link).link_bytes_per_ns)
+    machine = dataclasses.replace(machine, link_rate=1741 * link * 0.9)
     ours, theirs = Memories(machine, 1), Memories(machine, 1)
     compiled = compiled_paper_layer(machine, ours, 0, tasks, wanted)
     assert plain(compiled) == plain(PaperLayerRun(machine, theirs, 0, tasks, wanted).run())

@@ -28,13 +28,13 @@ def test_bytes_in_are_bytes_out(layer_run):
     wafer = wafer_of(mesh)
     run = simulate(wafer, plan, 88e6, compute, window)
     check_conservation(plan, run, wafer, 88e6)
-    assert run.carried.link_data.sum() == pytest.approx(traffic(plan, run, wafer, 88e6).byte_hops)
+    assert run.traffic.link_data.sum() == pytest.approx(traffic(plan, run, wafer, 88e6)["byte_hops"])
     capacity = wafer.link_bandwidth * run.time * (1 + 1e-9)
-    assert (run.carried.link_data + run.carried.link_request <= capacity).all()
+    assert (run.traffic.link_data + run.traffic.link_request <= capacity).all()
     assert (
-        run.carried.hbm_read + run.carried.hbm_written <= wafer.spec.die.hbm.bandwidth * run.time * (1 + 1e-9)
+        run.traffic.hbm_read + run.traffic.hbm_written <= wafer.spec.die.hbm.bandwidth * run.time * (1 + 1e-9)
     ).all()
-    assert (run.carried.link_busy <= run.time * (1 + 1e-9)).all()
+    assert (run.traffic.link_busy <= run.time * (1 + 1e-9)).all()
 
 
 def test_the_conservation_check_can_fail():
@@ -82,15 +82,15 @@ def test_the_same_kernel_gives_the_same_bits(layer_run):
     mesh, plan, compute, window = layer_run
     first, second = (simulate(wafer_of(mesh), plan, 88e6, compute, window) for _ in range(2))
     assert np.array_equal(first.end, second.end)
-    assert np.array_equal(first.carried.link_busy, second.carried.link_busy)
+    assert np.array_equal(first.traffic.link_busy, second.traffic.link_busy)
 
 
 def test_a_link_without_requests_carries_data_alone():
     spec = WAFERS["dojo"]
     wafer = build(replace(spec, link=LinkSpec(bandwidth=1.7e12, request=0.0)))
     run = simulate(wafer, plan_of((0, 24, 1, 0)), 88e6)
-    assert run.carried.link_request.sum() == 0
-    assert run.carried.link_data.sum() == pytest.approx(8 * 88e6)
+    assert run.traffic.link_request.sum() == 0
+    assert run.traffic.link_data.sum() == pytest.approx(8 * 88e6)
 
 
 @given(layer_runs())

@@ -31,7 +31,7 @@ def test_every_network_conserves_bytes_and_is_no_faster_than_a_read_alone(layer_
     alone = 410e-9 + 2 * hops * 200e-9 + 5e6 / np.where(hops > 0, 1.7e12, 3.35e12)
     assert (run.read_end - run.issue >= alone * (1 - 1e-9)).all()
     assert (run.end >= run.read_end * (1 - 1e-12)).all()
-    assert (run.carried.link_busy <= run.time * (1 + 1e-9)).all()
+    assert (run.traffic.link_busy <= run.time * (1 + 1e-9)).all()
 
 
 @pytest.mark.parametrize("network", sorted(NETWORKS))
@@ -130,7 +130,7 @@ def test_requests_are_of_64_bytes_of_a_matrix_or_none(request_bytes, granule, ca
     wafer = build(spec)
     zero = np.zeros(1, np.int64)
     plan = Plan(expert=zero, die=zero + 2, tokens=zero + 1, source=zero, copy=zero > 0)
-    found = simulate(wafer, plan, 3e6, np.zeros(1), 2, network="fluid").carried
+    found = simulate(wafer, plan, 3e6, np.zeros(1), 2, network="fluid").traffic
     by_link = dict(zip(map(tuple, wafer.links.tolist()), found.link_request.tolist(), strict=True))
     assert by_link == pytest.approx({(2, 1): carried, (1, 0): carried, (0, 1): 0.0, (1, 2): 0.0})
     assert found.link_data.sum() == pytest.approx(2 * 3e6)

@@ -1,15 +1,15 @@
 """The balanced allocation: what it promises, small cases by hand, and how far from a relaxed optimum it is."""
 
 import dataclasses
+import runpy
 from itertools import pairwise
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from kit import view_of, wafer_of
+from kit import ROOT, view_of, wafer_of
 
-from wss.metrics.lp_bound import relaxed_optimum
 from wss.policies import Costs
 from wss.policies.allocation.basic import Home
 from wss.policies.balanced import policy as balanced
@@ -19,6 +19,7 @@ from wss.policies.balanced.surplus import span, surplus
 from wss.policies.validation import sealed, validate_plan
 from wss.records import Plan
 
+relaxed_optimum = runpy.run_path(str(ROOT / "experiments" / "policies" / "lp_bound.py"))["relaxed_optimum"]
 COSTS = Costs(hbm_read=30e-6, link_read=52e-6, hop=0.4e-6, token=0.15e-6, latency=0.4e-6, tile=64, request=0.25)
 WAFER = wafer_of((3, 3))
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from kit import plan_of, simulate, wafer_of
 
-from wss.engine.network import fluid
+from wss.engine.network.compiled import CompiledNetwork
 from wss.hardware import WAFERS, build
 from wss.models import MODELS
 
@@ -63,7 +63,7 @@ def test_a_copy_is_also_written_to_the_dies_own_hbm():
     only_read = simulate(wafer, plan_of((0, 1, 1, 1), (1, 1, 1, 0, False)), 2 * MB)
     assert kept.time == pytest.approx(4 * US, rel=1e-12)
     assert only_read.time == pytest.approx(2 * US, rel=1e-12)
-    assert kept.carried.hbm_written.tolist() == pytest.approx([0, 2 * MB])
+    assert kept.traffic.hbm_written.tolist() == pytest.approx([0, 2 * MB])
 
 
 ALONE = {"mesh": (1, 1), "hbm": MB / US, "start": 0.5 * US}
@@ -125,14 +125,14 @@ def test_expert_parallelism_takes_what_the_slowest_die_takes():
     run = simulate(wafer, plan, MB, [1 * US, 1 * US, 0, 0, 0])
     assert wafer.hops[plan.source, plan.die].sum() == 0
     assert run.die_end == pytest.approx([3.5 * US, 4.0 * US])
-    assert run.carried.link_data.sum() == 0
+    assert run.traffic.link_data.sum() == 0
 
 
 def test_reads_that_join_and_end_together_are_settled_together(monkeypatch):
     """Symmetric reads need one settling to join and one to end, however many they are: events are counted."""
     calls = []
-    settle = fluid.settle
-    monkeypatch.setattr(fluid, "settle", lambda *arguments: calls.append(1) or settle(*arguments))
+    advance = CompiledNetwork.advance
+    monkeypatch.setattr(CompiledNetwork, "advance", lambda *own: calls.append(1) or advance(*own))
     wafer = wafer_of((1, 4), hbm=MB / US)
     run = simulate(wafer, plan_of(*((d, d, 1, d) for d in range(4))), MB)
     assert len(set(run.read_end.tolist())) == 1
@@ -163,7 +163,7 @@ def test_a_link_is_busy_while_it_carries_anything():
     """
     wafer = wafer_of((1, 3), hbm=10 * MB / US, link=MB / US, hop=0.0, start=0.5 * US)
     run = simulate(wafer, plan_of((0, 2, 1, 0), (1, 1, 1, 0)), 2 * MB)
-    busy = {tuple(link): run.carried.link_busy[i] for i, link in enumerate(wafer.links.tolist())}
+    busy = {tuple(link): run.traffic.link_busy[i] for i, link in enumerate(wafer.links.tolist())}
     assert busy[0, 1] == pytest.approx(4 * US)
     assert busy[1, 2] == pytest.approx(4 * US)
     assert busy[1, 0] == pytest.approx(4 * US), "the requests of both"

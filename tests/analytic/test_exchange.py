@@ -18,8 +18,8 @@ from wss.engine.specs import NETWORKS, AllToAllSpec, CircuitSpec, FluidSpec
 from wss.engine.token_counts import expected_unique_tokens
 from wss.errors import ConfigError
 from wss.execution import run
-from wss.metrics.bounds import least_exchange
-from wss.metrics.traffic import check_exchange
+from wss.metrics.bounds import least_all_to_all
+from wss.metrics.traffic import check_all_to_all
 from wss.sweeps.outcome import outcomes_of
 
 HIDDEN = 100  # elements of a token: 100 B there, 200 B back
@@ -46,7 +46,7 @@ def test_two_dies_by_hand(network):
     held = 2e-3 if network == "circuit" else 0.0  # for the hops too, there and back
     assert got.link_busy == pytest.approx(got.link_bytes / 1e6 + held)
     # half of the 16 tokens cross a link at least, whoever computes them, and there are two links
-    assert least_exchange(got, wafer) == pytest.approx(8 * (100 + 200) / 2e6)
+    assert least_all_to_all(got, wafer) == pytest.approx(8 * (100 + 200) / 2e6)
 
 
 def test_a_short_way_waits_for_its_own_links_alone():
@@ -124,9 +124,9 @@ def test_tokens_and_bytes_are_conserved_and_no_link_is_too_fast(case, network, o
     mesh, top_k, plan = case
     wafer = wafer_of(mesh, link=1e9, hop=1e-7)
     got = exchanged(wafer, plan, top_k, network, once_per=once)
-    check_exchange(plan, got, wafer)
+    check_all_to_all(plan, got, wafer)
     assert got.received.sum() >= got.tokens * (1 - 1e-9)
-    assert got.dispatch + got.combine >= least_exchange(got, wafer) * (1 - 1e-9)
+    assert got.dispatch + got.combine >= least_all_to_all(got, wafer) * (1 - 1e-9)
     for name, wrong in {
         "received": got.received + plan.tokens.sum(),
         "link_bytes": got.link_bytes + got.link_bytes.max(initial=0.0) / 2,
@@ -134,7 +134,7 @@ def test_tokens_and_bytes_are_conserved_and_no_link_is_too_fast(case, network, o
     }.items():
         if wafer.num_links or name == "received":
             with pytest.raises(AssertionError):
-                check_exchange(plan, replace(got, **{name: wrong}), wafer)
+                check_all_to_all(plan, replace(got, **{name: wrong}), wafer)
 
 
 @pytest.mark.parametrize("mesh", [(5, 5), (3, 8)])
@@ -178,7 +178,7 @@ def test_sharing_max_min_is_what_reads_do():
     sent = plan.tokens[die[order]] / 3 * 1024
     expected = network_share(FluidSpec(), wafer)(build_routes(wafer, source[order], die[order]), sent)
     assert found.dispatch == pytest.approx(expected.end)
-    check_exchange(plan, found, wafer)
+    check_all_to_all(plan, found, wafer)
 
 
 @pytest.fixture
@@ -289,4 +289,4 @@ def test_too_few_and_too_many_tokens_are_noticed_where_there_is_no_link(wrong):
     wafer, plan = wafer_of((1, 1)), plan_of((0, 0, 10, 0), (1, 0, 10, 0))
     got = exchanged(wafer, plan, top_k=2)
     with pytest.raises(AssertionError, match="tokens received"):
-        check_exchange(plan, replace(got, received=np.array([wrong])), wafer)
+        check_all_to_all(plan, replace(got, received=np.array([wrong])), wafer)

@@ -21,9 +21,9 @@ def test_idle_time_moves_no_more_than_is_left(seed):
     pairs = [(int(s), int(d)) for s, d in draws.integers(6, size=(40, 2)) if s != d]
     moves = plan_of(*((0, die, 1, source, True) for source, die in pairs))
     left = draws.uniform(1e4, 5e6, len(pairs))
-    moved = BackgroundTransfers(wafer).move(moves, left, outcome.carried, outcome.time)
+    moved = BackgroundTransfers(wafer).move(moves, left, outcome.traffic, outcome.time)
     capacity = np.concatenate([np.full(6, 3.35e12), wafer.link_bandwidth]) * outcome.time
-    carried = outcome.carried
+    carried = outcome.traffic
     used = np.concatenate([carried.hbm_read + carried.hbm_written, carried.link_data + carried.link_request])
     on = []
     for (source, die), amount in zip(pairs, moved, strict=True):

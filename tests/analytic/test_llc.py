@@ -73,7 +73,7 @@ def test_what_was_read_before_comes_out_of_the_llc(network):
     assert (first.hit.tolist(), first.time) == ([False], pytest.approx(2 * US))
     again = layer_run(wafer, llcs, (0, 0, 1, 0), network=network)
     assert (again.hit.tolist(), again.time) == ([True], pytest.approx(0.7 * US))
-    assert (again.carried.hbm_read.sum(), again.carried.llc_read[0]) == (0, pytest.approx(MB))
+    assert (again.traffic.hbm_read.sum(), again.traffic.llc_read[0]) == (0, pytest.approx(MB))
     afar = layer_run(wafer, llcs, (0, 1, 1, 0), network=network)
     assert afar.hit.tolist() == [True]
     if network != "packet":  # whose chunks go one after another
@@ -101,7 +101,7 @@ def test_a_read_hits_once_the_read_before_it_is_stored():
 
 def test_two_reads_under_way_both_go_to_the_hbm():
     wafer, llcs = slow_wafer(2 * MB)
-    assert layer_run(wafer, llcs, (0, 0, 1, 0), (0, 1, 1, 0)).carried.hbm_read[0] == pytest.approx(2 * MB)
+    assert layer_run(wafer, llcs, (0, 0, 1, 0), (0, 1, 1, 0)).traffic.hbm_read[0] == pytest.approx(2 * MB)
 
 
 def test_an_llc_larger_than_all_experts_has_no_more_slots_than_those():

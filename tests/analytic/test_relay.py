@@ -15,8 +15,8 @@ from wss.engine.specs import NETWORKS, AllToAllSpec
 from wss.errors import ConfigError
 from wss.execution import run
 from wss.hardware import build
-from wss.metrics.bounds import least_exchange
-from wss.metrics.traffic import check_exchange
+from wss.metrics.bounds import least_all_to_all
+from wss.metrics.traffic import check_all_to_all
 from wss.records import Routed
 from wss.sweeps.outcome import outcomes_of
 from wss.traces import TraceFile, write_trace
@@ -31,7 +31,7 @@ def exchanged(wafer, plan, routed=None, top_k=2, network="fluid", **options):
         options["counting"] = "exact"
         top_k = routed.experts.shape[1]
     got = AllToAll(AllToAllSpec(**options), NETWORKS[network](), wafer, HIDDEN, top_k).run(plan, routed)
-    check_exchange(plan, got, wafer)
+    check_all_to_all(plan, got, wafer)
     return got
 
 
@@ -51,7 +51,7 @@ def test_two_nodes_of_two_gpus_by_hand():
     routed = Routed(np.array([[0, 1], [0, 2]]), np.array([8, 4]))
     got = exchanged(wafer, whole(wafer, routed), routed, once_per="node")
     assert got.received.tolist() == [12, 8, 4, 0]
-    assert got.met.tolist() == [12, 4]
+    assert got.node_tokens.tolist() == [12, 4]
     # A GPU owns 3 tokens, 2 and 1. All 3 of each of node 1's go to node 0, of node 0's the 1 to node 1, once each.
     assert {name: carried for name, carried in bytes_over(wafer, got).items() if "fabric" in name} == {
         "nic(0,0)->fabric": 1 * 100 + 3 * 200,
@@ -98,7 +98,9 @@ def test_an_expert_on_several_gpus_of_a_node_is_one_there():
         (1, 1, 12),
     ]
     split = plan_of((0, 0, 6, 0), (0, 1, 4, 1), (0, 2, 2, 2))
-    assert exchanged(nodes_of(2, 2), split, Routed(np.array([[0]]), np.array([12])), once_per="node").met.tolist() == [
+    assert exchanged(
+        nodes_of(2, 2), split, Routed(np.array([[0]]), np.array([12])), once_per="node"
+    ).node_tokens.tolist() == [
         pytest.approx(10),
         pytest.approx(2),
     ]
@@ -135,16 +137,16 @@ def test_once_a_node_never_sends_more_between_nodes_and_keeps_every_byte(case, e
     node, die = (exchanged(wafer, plan, *known, once_per=once) for once in ("node", "die"))
     assert crossing(wafer, node) <= crossing(wafer, die) * (1 + 1e-9)
     assert node.received == pytest.approx(die.received)
-    assert node.dispatch + node.combine >= least_exchange(node, wafer) * (1 - 1e-9)
+    assert node.dispatch + node.combine >= least_all_to_all(node, wafer) * (1 - 1e-9)
     nodes = int(wafer.nodes[-1]) + 1
     if nodes == 1 or wafer.num_dies == nodes:  # one node, or one GPU a node
         assert node.link_bytes == pytest.approx(die.link_bytes)
         assert (node.dispatch, node.combine) == pytest.approx((die.dispatch, die.combine))
         assert node.activation_bytes == pytest.approx(die.activation_bytes)
     else:
-        for wrong in (node.met * 0.0, np.full(nodes, node.tokens * 2)):
+        for wrong in (node.node_tokens * 0.0, np.full(nodes, node.tokens * 2)):
             with pytest.raises(AssertionError, match="tokens to the nodes"):
-                check_exchange(plan, replace(node, met=wrong), wafer)
+                check_all_to_all(plan, replace(node, node_tokens=wrong), wafer)
 
 
 @settings(deadline=None, max_examples=40)
@@ -188,7 +190,7 @@ def test_what_has_no_nodes_or_no_fluid_is_refused(wafer, network, says):
 def test_a_node_alone_hands_nothing_on_whatever_its_network():
     plan = plan_of((0, 0, 9, 0), (1, 1, 7, 1))
     node, die = (exchanged(nodes_of(1, 2), plan, None, 1, "packet", once_per=once) for once in ("node", "die"))
-    assert (node.dispatch, node.combine, node.met.size) == (die.dispatch, die.combine, 0)
+    assert (node.dispatch, node.combine, node.node_tokens.size) == (die.dispatch, die.combine, 0)
 
 
 @pytest.fixture

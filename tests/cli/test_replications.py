@@ -14,7 +14,7 @@ from wss.config import json_schema, load
 from wss.errors import ConfigError
 from wss.execution import run
 from wss.metrics.figures import Value, plain
-from wss.metrics.replications import over_seeds
+from wss.metrics.replications import merged
 from wss.traces import write_trace
 from wss.traces.synthetic.spec import synth_meta, synthesise
 
@@ -47,7 +47,7 @@ def test_a_row_is_the_mean_of_its_seeds_with_students_interval():
          "tokens": Value(None), "speedup": Value(speedup, layers=(speedup - half, speedup + half))}
         for speedup, link, half in ((2.0, "a", 0.3), (3.0, "a", 0.4), (2.5, "b", 0.0))
     ]  # fmt: skip
-    row = plain(over_seeds(of_seed))
+    row = plain(merged(of_seed))
     half = T_2 * 0.5 / sqrt(3)
     assert row["seeds_run"] == 3
     assert (row["policy"], row["batch"], row["layers_run"], row["busiest_link"], row["tokens"]) == (
@@ -63,7 +63,7 @@ def test_a_row_is_the_mean_of_its_seeds_with_students_interval():
 
 
 def test_intervals_over_seeds_do_not_go_below_zero():
-    assert over_seeds([{"hops": Value(0)}, {"hops": Value(4)}])["hops"].low == 0
+    assert merged([{"hops": Value(0)}, {"hops": Value(4)}])["hops"].low == 0
 
 
 @pytest.mark.parametrize("layers", ["all", "{sample: 4}"])

@@ -43,4 +43,4 @@ def test_one_after_another_takes_the_sum_of_all():
     source = np.array([0, 1])
     result = network_share(OneByOne(), wafer)(build_routes(wafer, source, 1 - source), np.array([1e6, 1e6]))
     assert result.end == pytest.approx(2 * 1.1e-6)
-    assert result.carried == pytest.approx([1e6, 1e6])
+    assert result.link_bytes == pytest.approx([1e6, 1e6])

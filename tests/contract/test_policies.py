@@ -210,11 +210,8 @@ def test_algorithm1_and_its_readable_twin_agree(view):
         view.primary_die,
         (view.holders, view.sources, view.holders),
         view.hops,
-        view.transfers,
-        np.array([26e-6, 9e-8]),
-        50,
-        5,
-        1,
+        (26e-6, 9e-8, view.transfers),
+        (50, 5, 1),
     )
     assert np.array_equal(algorithm1(*arguments), algorithm1.py_func(*arguments))
 
@@ -279,11 +276,8 @@ def test_algorithm1_gives_a_home_back_the_read_that_it_did_not_serve():
         *map(sealed, ([1, 2], [0, 0])),
         (sealed(holders),) * 3,
         wafer.hops,
-        sealed(np.full((3, 3), 100.0)),
-        np.array([1.0, 0.0]),
-        50,
-        5,
-        1,
+        (1.0, 0.0, sealed(np.full((3, 3), 100.0))),
+        (50, 5, 1),
     )
     assert plan.tolist() == [[0, 2, 1, 2], [1, 0, 2, 0]]
 

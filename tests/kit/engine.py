@@ -55,7 +55,7 @@ def check_twin(network, wafer, some, flushed, prefetch=None):
         for name in ("issue", "read_end", "end", "die_end"):
             assert apart(getattr(reference, name), getattr(ours, name)) < 1e-9, name
         for name in ("hbm_read", "hbm_written", "llc_read", "link_data", "link_request", "link_busy"):
-            assert apart(getattr(reference.carried, name), getattr(ours.carried, name)) < 1e-9, name
+            assert apart(getattr(reference.traffic, name), getattr(ours.traffic, name)) < 1e-9, name
     for name in ("key", "pin"):
         kept, same = (getattr(each.caches, name).tolist() for each in caches.values())
         assert kept == same

@@ -10,8 +10,10 @@ from kit.trace_files import save_pt
 from wss.cli import cli
 from wss.errors import TraceError
 from wss.models import ModelShape
+from wss.traces.load_dumps import Loads
 from wss.traces.load_history import read_served
-from wss.traces.loads import Loads, fitted_dumps, is_loads, looks_like_loads, read_dumps, read_loads, write_loads
+from wss.traces.load_parquet import write_loads
+from wss.traces.loads import fitted_dumps, is_loads, looks_like_loads, read_dumps, read_loads
 
 MODEL = ModelShape(
     name="toy", num_layers=3, moe_layers=(1, 2), num_experts=4, top_k=2, hidden_size=64, moe_intermediate_size=64

@@ -21,7 +21,9 @@ from wss.traces import RequestRouting
 from wss.traces.analysis.counts import count_trace
 from wss.traces.analysis.fit import fit_to_counts, measure
 from wss.traces.analysis.statistics import statistics
-from wss.traces.loads import Loads, read_loads, write_loads
+from wss.traces.load_dumps import Loads
+from wss.traces.load_parquet import write_loads
+from wss.traces.loads import read_loads
 from wss.traces.reader import TraceReader, write_trace
 from wss.traces.schema import fault_of
 from wss.traces.synthetic import sampler as routing

@@ -72,10 +72,10 @@ def test_the_ledger_refuses_a_run_faster_than_its_bound():
 
 def test_the_ledger_refuses_bytes_that_nobody_planned():
     ledger, record = first_record()
-    carried = record.run.carried
+    carried = record.run.traffic
     more = replace(carried, hbm_read=carried.hbm_read * np.array([2.0, 1.0, 1.0]))
     with pytest.raises(AssertionError, match=r"hbm_read\[0\]: .* bytes carried, .* planned"):
-        ledger.layer_run(replace(record, run=replace(record.run, carried=more)))
+        ledger.layer_run(replace(record, run=replace(record.run, traffic=more)))
 
 
 def test_what_is_planned_and_exchanged_is_part_of_the_time():

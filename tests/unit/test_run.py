@@ -19,7 +19,8 @@ from wss.policies.allocation.basic import Home
 from wss.report import to_json
 from wss.serving.policy_host import PolicyHost
 from wss.traces import RequestRouting, TraceReader, write_trace
-from wss.traces.loads import Loads, write_loads
+from wss.traces.load_dumps import Loads
+from wss.traces.load_parquet import write_loads
 from wss.traces.synthetic.spec import synth_meta, synthesise
 
 

@@ -117,7 +117,7 @@ def test_reads_between_nodes_by_hand(tasks, reads_in_turn):
     plan = plan_of(*((expert, die, 1, source) for expert, die, source in tasks))
     run = simulate(SYSTEMS[4, 8], plan, EXPERT)
     assert run.time == pytest.approx(START + BETWEEN + reads_in_turn * EXPERT / 50e9, rel=1e-12)
-    asked = run.carried.link_request
+    asked = run.traffic.link_request
     assert asked[asked > 0].min() == pytest.approx(EXPERT * 42 / 2**20)
 
 

@@ -12,6 +12,7 @@ import io
 import os
 import sys
 import warnings
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ import click
 
 from wss import COMPILE_CACHE_NOTE, __version__
 from wss.cli import dry_run as dry
-from wss.cli.options import Bars, Group, allow_code, say
+from wss.cli.options import PATH, Bars, Group, allow_code, say
 from wss.cli.placement import placement
 from wss.cli.sweep import check, report, sweep
 from wss.cli.trace import trace
@@ -44,9 +45,9 @@ for command in (trace, sweep, check, report, placement):
 
 
 @cli.command()
-@click.argument("config", type=click.Path(path_type=Path))
+@click.argument("config", type=PATH)
 @allow_code
-@click.option("--out", type=click.Path(path_type=Path), help="Result folder  [default: a new number under results/]")
+@click.option("--out", type=PATH, help="Result folder  [default: a new number under results/]")
 @click.option("--force", is_flag=True, help="Replace the result folder --out if it exists.")
 @click.option("--set", "settings", multiple=True, metavar="KEY=VALUE", help="Change one setting, such as batch=1024.")
 @click.option("--quiet", is_flag=True, help="No progress bars.")
@@ -72,11 +73,8 @@ def run(
     if dry_run:
         dry.dry_run(experiment, as_json)
         return
-    bars = Bars(quiet)
-    try:
+    with closing(Bars(quiet)) as bars:
         result = run_experiment(experiment, bars)
-    finally:
-        bars.close()
     folder = result.write(out, force=force)
     text = to_json(result.to_dict()) if as_json else result.table()
     if not as_json:
@@ -90,7 +88,7 @@ def run(
 
 
 @cli.command()
-@click.argument("scenario", type=click.Path(path_type=Path))
+@click.argument("scenario", type=PATH)
 @click.option("--network", type=click.Choice(["fluid", "packet", "circuit"]), default="fluid", show_default=True)
 @click.option("--chunk", default="1MiB", show_default=True, help="Bytes of a chunk (packet): 1MB is 10^6, 1MiB 2^20.")
 @click.option(
@@ -113,7 +111,7 @@ def flows(scenario: Path, network: str, chunk: str, window: int | None, duplex: 
 
 @cli.command()
 @click.argument("size", nargs=-1, type=click.IntRange(1, 10**9), metavar="[M N K]")
-@click.option("--rows", type=click.Path(path_type=Path), help="A JSON file of measurements to predict.")
+@click.option("--rows", type=PATH, help="A JSON file of measurements to predict.")
 @click.option("--wafer", default="dojo", show_default=True, help="Wafer whose die computes (see `wss list`).")
 @click.option("--precision", type=click.Choice(["fp16", "bf16", "fp8", "fp4"]), default="fp8", show_default=True)
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
@@ -174,35 +172,30 @@ def main() -> None:
     warnings.showwarning = _show_warning
     if COMPILE_CACHE_NOTE is not None:
         say(f"note: {COMPILE_CACHE_NOTE}", err=True)
+    code = 2
     try:
         if os.path.lexists(NUMBA_SETTINGS):
             raise OutputError(f"{NUMBA_SETTINGS}: numba would take its settings from here; run wss in another folder")
-        code = cli.main(prog_name="wss", standalone_mode=False)
-        sys.exit(code if isinstance(code, int) else 0)
+        ended = cli.main(prog_name="wss", standalone_mode=False)
+        code = ended if isinstance(ended, int) else 0
     except WssError as error:
         for fault in error.faults:
             say(for_terminal(fault), err=True)
-        sys.exit(2)
     except click.exceptions.NoArgsIsHelpError as error:
         error.show()
-        sys.exit(2)
     except click.ClickException as error:
         hint = f" {error.ctx.command_path}:" if isinstance(error, click.UsageError) and error.ctx else ""
         what = " ".join(error.format_message().split())
         say(f"{hint.strip() or 'wss:'} {what}", err=True)
-        sys.exit(2)
     except (KeyboardInterrupt, click.Abort):
         click.echo("interrupted; nothing is half-written", err=True)
-        sys.exit(130)
+        code = 130
     except BrokenPipeError:  # the reader of our output has exited
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        sys.exit(1)
+        code = 1
     except MemoryError:
         click.echo("wss: there is not enough memory; reduce the experiment, such as its batch", err=True)
-        sys.exit(2)
     except OSError as error:  # such as a full disk under numba's cache
-        click.echo(
-            f"{error.filename or 'wss'}: {error.strerror or error}; free disk space, or fix the path, and run again",
-            err=True,
-        )
-        sys.exit(2)
+        what = f"{error.filename or 'wss'}: {error.strerror or error}"
+        click.echo(f"{what}; free disk space, or fix the path, and run again", err=True)
+    sys.exit(code)

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,7 +13,7 @@ from wss.errors import ConfigError, WssError
 
 if TYPE_CHECKING:
     from wss.config import Experiment
-    from wss.config.sweep_file import Sweep
+    from wss.config.sweep_file import Point, Sweep
 
 
 def dry_run(experiment: Experiment, as_json: bool) -> None:
@@ -27,18 +28,12 @@ def dry_run(experiment: Experiment, as_json: bool) -> None:
     say(as_yaml(experiment) + "\n".join(f"# {' '.join(line.split())}" for line in lines))
 
 
-def dry_sweep(plan: Sweep, out: Path, workers: int | None, dask: str | None) -> None:
-    """Print how many tasks a sweep has, how many are done, and the approximate time of the others."""
+def check_points(points: Sequence[Point]) -> None:
+    """Raise the errors of all *points* of a sweep that cannot be run, one line each, with the point's labels."""
     from wss.execution import check
-    from wss.execution.outlook import FACTOR, seconds_of
-    from wss.report.outlook import took
-    from wss.sweeps import tasks_of
-    from wss.sweeps.folder import TASKS, Folder
 
-    if dask is not None:
-        raise ConfigError("--dask: is not used with --dry-run; leave one of the two out")
     faults = []
-    for point in plan.points:
+    for point in points:
         where = ", ".join(f"{axis} {label}" for axis, label in point.labels.items())
         try:
             check(point.experiment)
@@ -46,6 +41,18 @@ def dry_sweep(plan: Sweep, out: Path, workers: int | None, dask: str | None) -> 
             faults += [f"{where}: {fault}" for fault in error.faults]
     if faults:
         raise ConfigError(*dict.fromkeys(faults))
+
+
+def dry_sweep(plan: Sweep, out: Path, workers: int | None, dask: str | None) -> None:
+    """Print how many tasks a sweep has, how many are done, and the approximate time of the others."""
+    from wss.execution.outlook import FACTOR, seconds_of
+    from wss.report.outlook import took
+    from wss.sweeps import tasks_of
+    from wss.sweeps.folder import TASKS, Folder
+
+    if dask is not None:
+        raise ConfigError("--dask: is not used with --dry-run; leave one of the two out")
+    check_points(plan.points)
     tasks = {task.key: task for own in tasks_of(plan) for task in own}
     folder = Folder(out) if (out / TASKS).is_dir() else None
     left = [task for task in tasks.values() if folder is None or folder.read(task.key) is None]

@@ -13,6 +13,7 @@ import click
 from wss.errors import OutputError, did_you_mean
 from wss.escaping import lines_for_terminal
 
+PATH = click.Path(path_type=Path)
 allow_code = click.option(
     "--allow-code",
     is_flag=True,
@@ -62,12 +63,8 @@ class Bars:
 def free_file(out: Path, force: bool, wrote: Callable[[Path], bool], what: str) -> None:
     """Check that the file *out* can be written.
 
-    With *force*, a file that wss *wrote* may be replaced; *what* names its kind in messages.
-
-    Raises
-    ------
-    OutputError
-        If it cannot be written.
+    With *force*, a file that wss *wrote* may be replaced; *what* names its kind in messages. Raises OutputError if it
+    cannot be written.
     """
     if out.is_dir():
         raise OutputError(f"{out}: is a folder; give --out the name of a file")

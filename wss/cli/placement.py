@@ -7,15 +7,15 @@ from pathlib import Path
 
 import click
 
-from wss.cli.options import allow_code, free_file
+from wss.cli.options import PATH, allow_code, free_file
 from wss.files import write_whole
 
 
 @click.command()
-@click.argument("config", type=click.Path(path_type=Path))
+@click.argument("config", type=PATH)
 @allow_code
 @click.option("--policy", required=True, metavar="NAME", help="One of CONFIG, or of `wss list`.")
-@click.option("--out", type=click.Path(path_type=Path), help="The file to write  [default: stdout]")
+@click.option("--out", type=PATH, help="The file to write  [default: stdout]")
 @click.option("--force", is_flag=True, help="Replace --out if it exists.")
 @click.option("--set", "settings", multiple=True, metavar="KEY=VALUE", help="Change one setting, such as batch=1024.")
 def placement(

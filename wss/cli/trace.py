@@ -4,12 +4,13 @@
 from __future__ import annotations
 
 import os
+from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from wss.cli.options import Bars, Group, free_trace, say
+from wss.cli.options import PATH, Bars, Group, free_trace, say
 from wss.cli.trace_inspect import predict, show, stats
 
 if TYPE_CHECKING:
@@ -36,44 +37,25 @@ def _model(name: str | None, option: str = "--model ") -> ModelShape | None:
 
 
 @trace.command()
-@click.option("--out", type=click.Path(path_type=Path), required=True, help="Folder for the files.")
+@click.option("--out", type=PATH, required=True, help="Folder for the files.")
 @click.option("--model", help="A name of `wss list`, or of the model's folder  [default: all]")
 @click.option("--benchmark", help="Such as mmlu  [default: all]")
 @click.option("--subject", help="Such as anatomy  [default: all]")
 @click.option("--count", type=click.IntRange(1), help="Requests per subject  [default: all]")
 @click.option("--revision", default="main", show_default=True, help="Revision of the data set.")
 @click.option("--quiet", is_flag=True, help="No progress bar.")
-def fetch(
-    out: Path,
-    model: str | None,
-    benchmark: str | None,
-    subject: str | None,
-    count: int | None,
-    revision: str,
-    quiet: bool,
-) -> None:
+def fetch(out: Path, quiet: bool, **which: Any) -> None:
     """Download part of the paper's data set from the Hugging Face hub (extra `hf`); resumes if interrupted."""
     from wss.traces.fetch import fetch as fetch_files
 
-    bars = Bars(quiet)
-    try:
-        found = fetch_files(
-            out,
-            model=model,
-            benchmark=benchmark,
-            subject=subject,
-            count=count,
-            revision=revision,
-            on_file=lambda done, of: bars("fetching", done, of),
-        )
-    finally:
-        bars.close()
+    with closing(Bars(quiet)) as bars:
+        found = fetch_files(out, on_file=lambda done, of: bars("fetching", done, of), **which)
     click.echo(f"{found} files are in {out}/; import them with `wss trace import {out} --out FILE`")
 
 
 @trace.command("import")
-@click.argument("source", type=click.Path(path_type=Path))
-@click.option("--out", type=click.Path(path_type=Path), required=True, help="The Parquet file to write.")
+@click.argument("source", type=PATH)
+@click.option("--out", type=PATH, required=True, help="The Parquet file to write.")
 @click.option("--format", "kind", help="paper, sglang, vllm, logits, fingerprints, csv, jsonl  [default: detected]")
 @click.option("--model", help="The model, if no folder names it: a name of `wss list`, or a config.json.")
 @click.option("--experts", type=click.IntRange(1, 32767), help="Experts per layer, for a model without a preset.")
@@ -85,9 +67,7 @@ def fetch(
 @click.option("--score", type=click.Choice(["softmax", "sigmoid"]), help="Of a router's logits  [default: the model's]")
 @click.option("--groups", type=click.IntRange(1, 4096), help="Groups of experts of the router (logits).")
 @click.option("--topk-groups", type=click.IntRange(1, 4096), help="Number of groups that a token may use (logits).")
-@click.option(
-    "--bias", type=click.Path(path_type=Path), help="The router's correction bias, [layers, experts] (logits)."
-)
+@click.option("--bias", type=PATH, help="The router's correction bias, [layers, experts] (logits).")
 @click.option("--lengths", help="Tokens of each sequence of a batch without padding, such as 7,5 (logits).")
 @click.option("--drop-warmup", is_flag=True, help="Leave out equal rows at the beginning of a route log (jsonl).")
 @click.option("--skip-bad", is_flag=True, help="Skip unreadable files; they are named and counted.")
@@ -110,7 +90,8 @@ def import_(
     from wss.traces.importers import open_source
     from wss.traces.importers.pipeline import import_source
     from wss.traces.load_importing import import_loads, refuse_layout
-    from wss.traces.loads import looks_like_loads, write_loads
+    from wss.traces.load_parquet import write_loads
+    from wss.traces.loads import looks_like_loads
 
     free_trace(out, force)
     hints = _hints(**said)
@@ -125,8 +106,7 @@ def import_(
     except TraceError:
         refuse_layout(source)
         raise
-    bars = Bars(quiet)
-    try:
+    with closing(Bars(quiet)) as bars:
         done = import_source(
             out,
             opened,
@@ -134,11 +114,8 @@ def import_(
             skip_bad=skip_bad,
             on_files=lambda count: bars("importing", count, len(opened.files)),
         )
-    finally:
-        bars.close()
-    _report(done.skipped, "skipped")
-    _report(done.left_out, "left out")
-    _report(done.warnings, "warning")
+    for what, lines in (("skipped", done.skipped), ("left out", done.left_out), ("warning", done.warnings)):
+        _report(lines, what)
     extra = f"; {len(done.skipped)} bad files skipped" if done.skipped else ""
     extra += f"; {done.resumed} files had been read before" if done.resumed else ""
     say(f"wrote {out}: {done.requests} requests of {opened.meta.model}{extra}")
@@ -147,29 +124,13 @@ def import_(
     say(f"{len(meta.moe_layers)} MoE layers, {meta.num_experts} experts, top-{meta.top_k}; {meta.note}")
 
 
-def _hints(
-    *,
-    model: str | None,
-    experts: int | None,
-    moe_layers: str | None,
-    lengths: str | None,
-    top_k: int | None,
-    zero_experts: int | None,
-    drop_warmup: bool,
-    **router: Any,
-) -> Hints:
+def _hints(*, model: str | None, experts: int | None, moe_layers: str | None, **said: Any) -> Hints:
     """Return the user's hints on a recording."""
     from wss.traces.importers import Hints, RouterHints
 
-    return Hints(
-        model=_model(model),
-        num_experts=experts,
-        top_k=top_k,
-        moe_layers=_layers(moe_layers),
-        zero_experts=zero_experts,
-        router=RouterHints(lengths=_lengths(lengths), **router),
-        drop_warmup=drop_warmup,
-    )
+    own = {key: said.pop(key) for key in ("top_k", "zero_experts", "drop_warmup")}
+    router = RouterHints(lengths=_lengths(said.pop("lengths")), **said)
+    return Hints(model=_model(model), num_experts=experts, moe_layers=_layers(moe_layers), router=router, **own)
 
 
 def _report(lines: tuple[str, ...], what: str) -> None:
@@ -207,9 +168,9 @@ def _layers(text: str | None) -> tuple[int, ...] | None:
 
 @trace.command()
 @click.argument("model")
-@click.option("--out", type=click.Path(path_type=Path), required=True, help="The Parquet file to write.")
+@click.option("--out", type=PATH, required=True, help="The Parquet file to write.")
 @click.option("--preset", help="Parameters by name of `wss list`  [default: those of MODEL, if it is one]")
-@click.option("--like", type=click.Path(path_type=Path), help="A recorded trace to fit the parameters to.")
+@click.option("--like", type=PATH, help="A recorded trace to fit the parameters to.")
 @click.option("--requests", type=click.IntRange(1, 10**6), help="How many requests  [default: the preset's, or 4096]")
 @click.option("--decode-tokens", type=click.IntRange(1, 10**5), help="Of each request  [default: the preset's]")
 @click.option("--seed", type=click.IntRange(0, 2**63 - 1), default=0, show_default=True)
@@ -217,16 +178,7 @@ def _layers(text: str | None) -> tuple[int, ...] | None:
 @click.option("--force", is_flag=True, help="Replace the file --out if it exists.")
 @click.option("--quiet", is_flag=True, help="No progress bar.")
 def synth(
-    model: str,
-    out: Path,
-    preset: str | None,
-    like: Path | None,
-    requests: int | None,
-    decode_tokens: int | None,
-    seed: int,
-    settings: tuple[str, ...],
-    force: bool,
-    quiet: bool,
+    model: str, out: Path, preset: str | None, like: Path | None, settings: tuple[str, ...], seed: int, **more: Any
 ) -> None:
     """Synthesise a trace of MODEL, a name of `wss list` or the path of a config.json or a YAML file with a model.
 
@@ -237,13 +189,13 @@ def synth(
     from wss.traces import write_trace
     from wss.traces.synthetic.spec import bytes_of, num_requests, synth_meta, synthesise
 
-    free_trace(out, force)
+    free_trace(out, more["force"])
     shape = _model(model, "")
     assert shape is not None
-    sizes = {"requests": requests, "decode_tokens": decode_tokens}
+    sizes = {key: more[key] for key in ("requests", "decode_tokens")}
     given = [f"{key}={value}" for key, value in sizes.items() if value is not None]
     _check_options(sizes, settings, preset, like)
-    bars = Bars(quiet)
+    bars = Bars(more["quiet"])
     spec = load_synth(_parameters(preset, model, fitted=like is not None), (*settings, *given))
     if like is not None:
         spec = _like(like, shape, seed, bars, spec, {*(key.partition("=")[0] for key in (*settings, *given))})
@@ -255,11 +207,9 @@ def synth(
         done += 1
         bars("making the trace", done, num_requests(spec))
 
-    try:
+    with closing(bars):
         meta = synth_meta(spec, shape, seed, None, like.name if like is not None else "")
         count = write_trace(out, meta, synthesise(spec, shape, seed), on_request=on_request)
-    finally:
-        bars.close()
     say(f"wrote {out}: {count} SYNTHETIC requests of {shape.name}")
     if spec.drift_at > spec.decode_tokens:
         said = f"drift_at is {spec.drift_at}, and decode ends with step {spec.decode_tokens}: nothing drifts"
@@ -310,10 +260,8 @@ def _like(like: Path, shape: ModelShape, seed: int, bars: Bars, given: Any, keep
                 f"{like}: has {meta.num_experts} experts, top-{meta.top_k}; {shape.name} has {ours}; give a like model"
             )
         counts = count_trace(meta, reader.requests(), reader.subjects())
-    try:
+    with closing(bars):
         fitted = fit_to_counts(counts, shape, seed=seed, on_step=lambda done, of: bars("fitting", done, of))
-    finally:
-        bars.close()
     fitted = replace(fitted, **{key: getattr(given, key) for key in keep})
     chosen = {key: value for key, value in vars(fitted).items() if key != "curve"}
     click.echo(f"fitted to {like}: " + ", ".join(f"{key}={value}" for key, value in chosen.items()), err=True)
@@ -322,9 +270,9 @@ def _like(like: Path, shape: ModelShape, seed: int, bars: Bars, given: Any, keep
 
 
 @trace.command()
-@click.argument("file", type=click.Path(path_type=Path))
+@click.argument("file", type=PATH)
 @click.option("--format", "kind", type=click.Choice(["hf-json"]), required=True, help="The paper's JSON data set.")
-@click.option("--out", type=click.Path(path_type=Path), required=True, help="A new folder.")
+@click.option("--out", type=PATH, required=True, help="A new folder.")
 def export(file: Path, kind: str, out: Path) -> None:
     """Write the trace FILE as the files of the paper's data set."""
     from wss.traces import TraceReader

@@ -8,12 +8,12 @@ from typing import Any
 
 import click
 
-from wss.cli.options import say
+from wss.cli.options import PATH, say
 from wss.files import json_text
 
 
 @click.command()
-@click.argument("file", type=click.Path(path_type=Path))
+@click.argument("file", type=PATH)
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def show(file: Path, as_json: bool) -> None:
     """Describe the trace FILE: metadata, sizes, and the most popular expert of each layer."""
@@ -26,7 +26,7 @@ def show(file: Path, as_json: bool) -> None:
 
 
 @click.command()
-@click.argument("file", type=click.Path(path_type=Path))
+@click.argument("file", type=PATH)
 @click.option(
     "--budget",
     "budgets",
@@ -51,10 +51,10 @@ def predict(file: Path, budgets: tuple[float, ...], precision: Any, as_json: boo
 
 
 @click.command()
-@click.argument("files", nargs=-1, required=True, type=click.Path(path_type=Path))
+@click.argument("files", nargs=-1, required=True, type=PATH)
 @click.option("--json", "as_json", is_flag=True, help="Print JSON, with the figures of every layer.")
 @click.option("--layers", "per_layer", is_flag=True, help="Show the main figures of every layer.")
-@click.option("--plot", type=click.Path(path_type=Path), help="A folder for pictures (extra `plot`).")
+@click.option("--plot", type=PATH, help="A folder for pictures (extra `plot`).")
 @click.option(
     "--format", "kind", type=click.Choice(["png", "svg"]), default="png", show_default=True, help="Of the pictures."
 )

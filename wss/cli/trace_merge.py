@@ -8,12 +8,12 @@ from typing import Any
 
 import click
 
-from wss.cli.options import free_trace
+from wss.cli.options import PATH, free_trace
 
 
 @click.command()
-@click.argument("files", nargs=-1, required=True, type=click.Path(path_type=Path))
-@click.option("--out", type=click.Path(path_type=Path), required=True, help="The Parquet file to write.")
+@click.argument("files", nargs=-1, required=True, type=PATH)
+@click.option("--out", type=PATH, required=True, help="The Parquet file to write.")
 @click.option(
     "--only", multiple=True, metavar="NAME", help="Take requests of this subject or benchmark  [default: all]"
 )

@@ -102,22 +102,22 @@ class Document:
 def read(path: Path) -> Document:
     """Read the YAML file *path*.
 
-    Raises
-    ------
-    ConfigError
-        If it cannot be read or is not YAML; other errors are collected in the document.
+    Raises ConfigError if it cannot be read or is not YAML; other errors are collected in the document.
     """
+    right = "give the path of an experiment, such as configs/deepseek_v3.yaml"
+    return parse(read_text(path, _MAX_BYTES, right, "a readable YAML file"), str(path))
+
+
+def read_text(path: Path, most: int, right: str, readable: str) -> str:
+    """Return the text of a file of at most *most* bytes; raise ConfigError with what is *right* if it cannot."""
     try:
-        text = read_plain(path, _MAX_BYTES).decode()
+        return read_plain(path, most).decode()
     except FileNotFoundError:
-        raise ConfigError(
-            f"{path}: there is no such file; give the path of an experiment, such as configs/deepseek_v3.yaml"
-        ) from None
+        raise ConfigError(f"{path}: there is no such file; {right}") from None
     except UnicodeDecodeError as error:
         raise ConfigError(f"{path}: byte {error.start} is not UTF-8; save the file as UTF-8 text") from None
     except OSError as error:
-        raise ConfigError(f"{path}: cannot be read ({error.strerror}); give a readable YAML file") from None
-    return parse(text, str(path))
+        raise ConfigError(f"{path}: cannot be read ({error.strerror}); give {readable}") from None
 
 
 def parse(text: str, name: str) -> Document:
@@ -156,8 +156,7 @@ class _Composer(yaml.BaseLoader):
         self._nodes += 1
         if self._nodes > _MAX_NODES:
             raise _TooManyError
-        node: yaml.Node | None = super().compose_node(parent, index)
-        return node
+        return super().compose_node(parent, index)
 
 
 class _Reader:

@@ -8,10 +8,11 @@ from typing import Annotated, Any, Literal
 from annotated_types import Ge
 
 from wss.config.document import Document
+from wss.config.physics import PHYSICS, Physics
 from wss.config.plugins import BY_KIND
 from wss.config.policies import check_policies
 from wss.config.python_values import plain_number
-from wss.config.unread import not_in_paper, unread
+from wss.config.unread import unread
 from wss.config.values import LARGEST_SEED, PLAIN, check_value, physics_named, read_layer_list
 from wss.engine.specs import NETWORKS, AllToAllSpec, FluidSpec, NetworkSpec, PacketSpec
 from wss.errors import CHECKED
@@ -86,19 +87,18 @@ class Experiment:
         document.raise_faults()
 
     @property
+    def rules(self) -> Physics:
+        """The physics."""
+        return PHYSICS[self.physics]
+
+    @property
     def network_kind(self) -> str:
-        """The network's name in a configuration."""
-        return _kind(self.network) or "fluid"
+        """The name of the network that is simulated."""
+        return self.rules.network or _kind(self.network) or "fluid"
 
     @property
     def layers_run(self) -> tuple[int, ...]:
-        """Absolute indices of the MoE layers to run.
-
-        Raises
-        ------
-        ValueError
-            If they are a sample that is not drawn yet.
-        """
+        """Absolute indices of the MoE layers to run. Raises ValueError if they are a sample that is not drawn yet."""
         if isinstance(self.layers, DrawnLayers):
             return self.layers.layers
         if isinstance(self.layers, LayerSample):
@@ -111,7 +111,7 @@ class Experiment:
         return len(self.layers_run) / len(self.model.moe_layers) if isinstance(self.layers, LayerSample) else 1.0
 
     @property
-    def exchange(self) -> AllToAllSpec | None:
+    def all_to_all(self) -> AllToAllSpec | None:
         """The dispatch with all its bytes set; those of the activations come from `precision` if it states them."""
         return None if self.dispatch is None else self.dispatch.filled(stated_activation_bytes(self.precision))
 
@@ -130,7 +130,7 @@ class Experiment:
         said = [f.name for f in fields(self) if f.name not in unsaid]
         plain: dict[str, Any] = {name: _plain(getattr(self, name)) for name in said}
         if self.dispatch is not None:
-            plain["dispatch"] = _plain(self.exchange)
+            plain["dispatch"] = _plain(self.all_to_all)
         plain["policies"] = sorted(plain["policies"], key=lambda policy: str(policy["name"]))
         return plain
 
@@ -177,18 +177,20 @@ def _check_fields(document: Document, experiment: Experiment) -> None:
 def check_together(document: Document, given: dict[str, Any]) -> None:
     """Add contradictions between valid values of different fields, and fields that are not read."""
     defaults = {f.name: FluidSpec() if f.name == "network" else f.default for f in fields(Experiment)}
-    for check in (_check_precision, _check_baseline, _check_network, _check_seeds, _check_places):
-        check(document, given, defaults)
     optional = {name: default for name, default in defaults.items() if default is not MISSING}
-    values = optional | given
-    for place, what in (*not_in_paper(values), *unread(values, defaults)):
+    values: dict[str, Any] = optional | given
+    if "precision" in given or "precision" not in (document.value or {}):
+        _check_precision(document, values)
+    for check in (_check_baseline, _check_network, _check_seeds, _check_places):
+        check(document, values)
+    for place, what in (*PHYSICS[values["physics"]].lacks(values), *unread(values, defaults)):
         document.fault(place, what)
 
 
-def _check_precision(document: Document, given: dict[str, Any], defaults: dict[str, Any]) -> None:
-    precision = given.get("precision", defaults["precision"])
-    if "wafer" in given and ("precision" in given or "precision" not in (document.value or {})):
-        known, peak = given["wafer"].die.flops, peak_of(precision)
+def _check_precision(document: Document, values: dict[str, Any]) -> None:
+    precision = values["precision"]
+    if "wafer" in values:
+        known, peak = values["wafer"].die.flops, peak_of(precision)
         if peak not in known:
             peaks = ", ".join(sorted(known))
             what = f"the die has no peak for '{peak}', only for {peaks}; add wafer.die.flops.{peak}"
@@ -197,45 +199,43 @@ def _check_precision(document: Document, given: dict[str, Any], defaults: dict[s
             document.fault(("precision",), what)
 
 
-def _check_baseline(document: Document, given: dict[str, Any], defaults: dict[str, Any]) -> None:
-    if "policies" in given:
-        names = [policy.name for policy in given["policies"]]
-        baseline = given.get("baseline", defaults["baseline"])
-        if baseline not in names:
-            document.fault(("baseline",), f"'{baseline}' is not among the policies; give one of {', '.join(names)}")
+def _check_baseline(document: Document, values: dict[str, Any]) -> None:
+    if "policies" in values:
+        names = [policy.name for policy in values["policies"]]
+        if values["baseline"] not in names:
+            document.fault(
+                ("baseline",), f"'{values['baseline']}' is not among the policies; give one of {', '.join(names)}"
+            )
 
 
-def _check_network(document: Document, given: dict[str, Any], defaults: dict[str, Any]) -> None:
-    network, model = given.get("network"), given.get("model")
-    precision = given.get("precision", defaults["precision"])
-    if isinstance(network, PacketSpec) and model is not None:
-        chunks = model.expert_bytes(precision) / network.chunk
+def _check_network(document: Document, values: dict[str, Any]) -> None:
+    network = values["network"]
+    if isinstance(network, PacketSpec) and "model" in values:
+        nbytes = values["model"].expert_bytes(values["precision"])
+        chunks, least = nbytes / network.chunk, nbytes / MOST_CHUNKS
         if chunks > MOST_CHUNKS:
-            least = model.expert_bytes(precision) / MOST_CHUNKS
             what = f"cuts an expert into {chunks:.0f} chunks, {MOST_CHUNKS} at most; give {least:.0f} B or more"
             document.fault(("network", "chunk"), what)
-    if given.get("engine") == "compiled" and network is not None and type(network) not in NETWORKS.values():
+    if values["engine"] == "compiled" and type(network) not in NETWORKS.values():
         what = f"'compiled' is for the networks {', '.join(NETWORKS)}, not {type(network).__name__}; give engine: auto"
         document.fault(("engine",), what)
 
 
-def _check_seeds(document: Document, given: dict[str, Any], defaults: dict[str, Any]) -> None:
-    seed, count = given.get("seed", defaults["seed"]), given.get("replications", defaults["replications"])
+def _check_seeds(document: Document, values: dict[str, Any]) -> None:
+    seed, count = values["seed"], values["replications"]
     if seed + count - 1 > LARGEST_SEED:
         document.fault(("replications",), f"{count} go beyond the largest seed, {LARGEST_SEED}; give a lower seed")
 
 
-def _check_places(document: Document, given: dict[str, Any], defaults: dict[str, Any]) -> None:
+def _check_places(document: Document, values: dict[str, Any]) -> None:
     """Add faults and layers that do not exist."""
-    if given.get("faults") is not None and "wafer" in given:
-        for line in faults_on(given["wafer"], given["faults"]):
+    if values["faults"] is not None and "wafer" in values:
+        for line in faults_on(values["wafer"], values["faults"]):
             document.fault(("faults",), line)
-    layers = given.get("layers")
-    layers = layers.layers if isinstance(layers, DrawnLayers) else layers
-    if isinstance(layers, tuple) and "model" in given:
-        stray = [layer for layer in layers if layer not in given["model"].moe_layers]
-        if stray:
-            moe = given["model"].moe_layers
+    layers = values["layers"].layers if isinstance(values["layers"], DrawnLayers) else values["layers"]
+    if isinstance(layers, tuple) and "model" in values:
+        moe = values["model"].moe_layers
+        if stray := [layer for layer in layers if layer not in moe]:
             document.fault(
                 ("layers",), f"{stray} are not MoE layers of the model; it has {len(moe)} in {moe[0]}..{moe[-1]}"
             )

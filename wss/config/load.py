@@ -66,10 +66,7 @@ def read_mapping(path: Path, needs: str, code_folders: tuple[str, ...] | None = 
 def quantity(name: str, text: str, dimension: str) -> float:
     """Return *text*, the value of the option *name* such as ``1 MiB``, in SI; it must be above zero.
 
-    Raises
-    ------
-    ConfigError
-        If it is not a quantity of *dimension*.
+    Raises ConfigError if it is not a quantity of *dimension*.
     """
     try:
         return Quantity(dimension).parse(text)
@@ -80,10 +77,7 @@ def quantity(name: str, text: str, dimension: str) -> float:
 def load_synth(preset: str, settings: Sequence[str] = ()) -> SynthSpec:
     """Return the parameters of a synthetic trace: a preset, changed by *settings* such as ``skew=1.2``.
 
-    Raises
-    ------
-    ConfigError
-        With one line per error.
+    Raises ConfigError with one line per error.
     """
     document = Document("synth", {"synth": preset})
     for setting in settings:
@@ -146,10 +140,6 @@ def _layers(document: Document, place: Place, value: Any) -> Any:
     return read_layer_list(document, place, value)
 
 
-def _network(document: Document, place: Place, value: Any) -> Any:
-    return kinded(document, place, value, NETWORK)
-
-
 def _faults(document: Document, place: Place, value: Any) -> Any:
     """Read dead dies and links. ``yield`` is a keyword of Python, so the field has another name."""
     if isinstance(value, dict) and "yield" in value:
@@ -176,7 +166,7 @@ READERS: dict[str, Reader] = {
     "wafer": _wafer,
     "trace": _trace,
     "layers": _layers,
-    "network": _network,
+    "network": lambda document, place, value: kinded(document, place, value, NETWORK),
     "policies": read_policies,
     "faults": _faults,
     "dispatch": _dispatch,

@@ -14,7 +14,6 @@ from wss.errors import ConfigError, did_you_mean
 from wss.models import MODELS, ModelShape
 from wss.models.huggingface import facts_of, is_config
 from wss.models.layers import layer_numbers
-from wss.reading import read_plain
 
 _MOST_BYTES = 10_000_000
 _MOST_FILES = 3  # a file may refer to another file, up to this many
@@ -23,10 +22,7 @@ _MOST_FILES = 3  # a file may refer to another file, up to this many
 def model_of(name: str, option: str = "") -> ModelShape:
     """Return the model *name*: a preset, or the path of a file; *option* is the prefix of error messages.
 
-    Raises
-    ------
-    ConfigError
-        If there is none.
+    Raises ConfigError if there is none.
     """
     if name in MODELS:
         return MODELS[name]
@@ -44,10 +40,7 @@ def is_path(name: str) -> bool:
 def model_file(name: str, files: int = 1) -> ModelShape:
     """Read a model from a file: a config.json (or its folder), a model with wss's keys, or an experiment's.
 
-    Raises
-    ------
-    ConfigError
-        With one line per error.
+    Raises ConfigError with one line per error.
     """
     path = Path(name)
     path = path / "config.json" if path.is_dir() else path
@@ -121,20 +114,14 @@ def _named_after(path: Path, config: Mapping[str, Any]) -> dict[str, str]:
 def _read_json(path: Path) -> Document:
     """Read a JSON file."""
     right = "give the config.json of a model"
+    text = nodes.read_text(path, _MOST_BYTES, f"{right}, or a preset of `wss list`", "a readable file")
     try:
-        text = read_plain(path, _MOST_BYTES).decode()
         return Document(str(path), json.loads(text, object_pairs_hook=_once))
-    except FileNotFoundError:
-        raise ConfigError(f"{path}: there is no such file; {right}, or a preset of `wss list`") from None
     except json.JSONDecodeError as error:
         where = f"{path}:{error.lineno}:{error.colno}"
         raise ConfigError(f"{where}: not JSON: {error.msg}; mend the syntax at or before this place") from None
-    except UnicodeDecodeError as error:
-        raise ConfigError(f"{path}: byte {error.start} is not UTF-8; save the file as UTF-8 text") from None
     except RecursionError:
         raise ConfigError(f"{path}: nested too deeply; {right}") from None
-    except OSError as error:
-        raise ConfigError(f"{path}: cannot be read ({error.strerror}); give a readable file") from None
     except ValueError as error:
         raise ConfigError(f"{path}: {error}") from None
 

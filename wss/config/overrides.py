@@ -40,12 +40,8 @@ def put(
     *typed* is whether it was given on the command line rather than in a file.
 
     A preset's name on the path becomes ``{preset: name}``; a key that excludes another replaces it. Policies are
-    selected by name, as in ``policies.allo.allocation.block``.
-
-    Raises
-    ------
-    ConfigError
-        If the path leads through a value that is not a mapping; *source* is the setting's name in the message.
+    selected by name, as in ``policies.allo.allocation.block``. Raises ConfigError if the path leads through a value
+    that is not a mapping; *source* is the setting's name in the message.
     """
     at = document.value
     place: Place = ()
@@ -60,7 +56,8 @@ def put(
     for step, following in pairwise(steps):
         place = (*place, step)
         inside = at.get(step)
-        other = step == "trace" and isinstance(inside, dict) and _loses(inside, list(steps))
+        # a setting below trace.path removes trace.synth, and the other way round
+        other = step == "trace" and isinstance(inside, dict) and steps[:2] in _EITHER_OR and steps[1] not in inside
         if isinstance(inside, str) and step == "dispatch":
             inside = {}  # `uniform` is the mapping without changes
         elif isinstance(inside, str) and step in ("model", "wafer", "synth"):
@@ -99,8 +96,3 @@ def _number_of(policies: list[Any], name: str, source: str) -> int:
     if not isinstance(policies[number], dict):
         policies[number] = {"name": name, "preset": name}
     return number
-
-
-def _loses(inside: dict[str, Any], steps: list[str]) -> bool:
-    """Whether a setting below trace.path or trace.synth would remove the other one."""
-    return len(steps) > 1 and (steps[0], steps[1]) in _EITHER_OR and steps[1] not in inside

@@ -53,10 +53,7 @@ def _points(group: str, path: tuple[str, ...]) -> tuple[EntryPoint, ...]:
 def plugin(group: str, name: str, built_in: Iterable[str]) -> Any:
     """Return the object of the plug-in *name*, loaded; None if there is no such plug-in.
 
-    Raises
-    ------
-    ConfigError
-        If its name is taken, by a *built_in* or by another plug-in, or if it cannot be loaded.
+    Raises ConfigError if its name is taken, by a *built_in* or by another plug-in, or if it cannot be loaded.
     """
     points = offered(group).get(name, [])
     if not points:
@@ -69,19 +66,14 @@ def plugin(group: str, name: str, built_in: Iterable[str]) -> Any:
     try:
         return points[0].load()
     except (Exception, SystemExit) as error:  # a plug-in may raise anything while it is imported
-        reason = f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
-        raise ConfigError(
-            f"'{name}', {points[0].value} of {owners[0]}, cannot be loaded ({reason}); mend or uninstall it"
-        ) from error
+        what = f"'{name}', {points[0].value} of {owners[0]}, cannot be loaded ({_reason(error)})"
+        raise ConfigError(f"{what}; mend or uninstall it") from error
 
 
 def plugin_policy(name: str, built_in: Iterable[str]) -> Policy | None:
     """Return the policy of the plug-in *name*, under that name; None if there is no such plug-in.
 
-    Raises
-    ------
-    ConfigError
-        As `plugin`; or if it is neither a policy nor a function that returns one.
+    Raises ConfigError as `plugin`; or if it is neither a policy nor a function that returns one.
     """
     found = plugin(POLICY_GROUP, name, built_in)
     if found is None:
@@ -91,8 +83,8 @@ def plugin_policy(name: str, built_in: Iterable[str]) -> Policy | None:
         try:
             found = found()
         except (Exception, SystemExit) as error:
-            reason = f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
-            raise ConfigError(f"'{name}' of {owner} cannot be made ({reason}); mend or uninstall it") from error
+            what = f"'{name}' of {owner} cannot be made ({_reason(error)})"
+            raise ConfigError(f"{what}; mend or uninstall it") from error
     if not isinstance(found, Policy):
         what = f"is a {type(found).__name__}; it should be a wss.policies.Policy, or a function that returns one"
         raise ConfigError(f"'{name}' of {owner} {what}")
@@ -108,6 +100,10 @@ def listed() -> str:
         for point in points
     ]
     return "\n".join(["plug-ins", *(lines or ["  none is installed"])])
+
+
+def _reason(error: BaseException) -> str:
+    return f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
 
 
 def _owner(point: EntryPoint) -> str:

@@ -44,23 +44,20 @@ def check_policies(document: Document, place: Place, value: Any) -> None:
                 check_value(document, here, part)
             elif fault := seam.fault(type(part)):
                 document.fault(here, f"{part!r} {fault}")
-        if isinstance(policy.copies, CopyRules):
-            check_value(document, (*place, i, "copies"), policy.copies)
-        else:
-            document.fault((*place, i, "copies"), f"{policy.copies!r} is not right; give CopyRules")
-        if isinstance(policy.history, LoadHistorySpec):
-            check_value(document, (*place, i, "history"), policy.history)
-        elif policy.history is not None:
-            document.fault((*place, i, "history"), f"{policy.history!r} is not right; give LoadHistorySpec(path=...)")
+        for name, cls, right in (("copies", CopyRules, ""), ("history", LoadHistorySpec, "(path=...)")):
+            part, here = getattr(policy, name), (*place, i, name)
+            if isinstance(part, cls):
+                check_value(document, here, part)
+            elif name == "copies" or part is not None:
+                document.fault(here, f"{part!r} is not right; give {cls.__name__}{right}")
     _check_names(document, place, value)
 
 
 def _check_names(document: Document, place: Place, policies: Sequence[Policy | None]) -> None:
-    seen: set[str] = set()
-    for i, policy in enumerate(policies):
-        if policy is not None and policy.name in seen:
-            document.fault((*place, i), f"'{policy.name}' is there twice; give each policy a name of its own")
-        seen |= {policy.name} if policy is not None else set()
+    names = [policy and policy.name for policy in policies]
+    for i, name in enumerate(names):
+        if name is not None and name in names[:i]:
+            document.fault((*place, i), f"'{name}' is there twice; give each policy a name of its own")
 
 
 def _is_name(name: Any) -> bool:

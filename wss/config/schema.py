@@ -7,6 +7,7 @@ from typing import Any, get_args
 
 from pydantic import TypeAdapter
 
+from wss.config.physics import OLD_SPELLINGS, PHYSICS
 from wss.config.plugins import NETWORK, POLICY_GROUP, offered
 from wss.engine.specs import AllToAllSpec
 from wss.hardware import GEMMS, WAFERS, SwitchedSpec, WaferSpec
@@ -64,7 +65,7 @@ def _properties(whole: _Whole) -> dict[str, Any]:
         "dispatch": {"anyOf": [{"enum": ["none", "uniform"]}, whole(AllToAllSpec)], "default": "none"},
         "engine": {"enum": ["auto", "simpy", "compiled"], "default": "auto"},
         "gemm": {"enum": sorted(GEMMS), "default": "h800"},
-        "physics": {"enum": ["wss", "paper", "paper_artifact"], "default": "wss"},
+        "physics": {"enum": [*PHYSICS, *OLD_SPELLINGS], "default": "wss"},
         "window": {**count, "default": 2},
         "policies": {"type": "array", "items": _policy(whole), "minItems": 1},
         "baseline": {"type": "string", "default": "base"},

@@ -20,10 +20,7 @@ def shipped() -> dict[str, Path]:
 def find(name: Path, beside: Path = Path()) -> Path:
     """Return the file *name*, relative to the folder *beside*; if there is none, the configuration *name* of wss.
 
-    Raises
-    ------
-    ConfigError
-        If there is neither.
+    Raises ConfigError if there is neither.
     """
     file = beside / name
     if len(name.parts) != 1 or os.path.isfile(file):

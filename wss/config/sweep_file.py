@@ -91,12 +91,8 @@ class _Choice:
 def load_sweep(path: Path, settings: Sequence[str] = (), *, allow_code: bool = False) -> Sweep:
     """Read the sweep of *path*; *settings* such as ``steps=8`` change the configuration shared by all points.
 
-    With *allow_code* its classes (``package.module:Class``) are imported, also from the file's folder.
-
-    Raises
-    ------
-    ConfigError
-        With one line per error: ``file:line:col: path: what; what would be right``.
+    With *allow_code* its classes (``package.module:Class``) are imported, also from the file's folder. Raises
+    ConfigError with one line per error: ``file:line:col: path: what; what would be right``.
     """
     document = read_mapping(path, "config and grid", folders_beside(allow_code, path))
     for key in document.value:
@@ -120,7 +116,7 @@ def load_sweep(path: Path, settings: Sequence[str] = (), *, allow_code: bool = F
     for setting in settings:
         key = setting.partition("=")[0]
         for choice in (choice for axes in (grid, vary) for choices in axes.values() for choice in choices):
-            if any(_meet(to, key) for to, _, _ in choice.puts):
+            if any(f"{to}.".startswith(f"{key}.") or f"{key}.".startswith(f"{to}.") for to, _, _ in choice.puts):
                 raise ConfigError(f"--set {setting}: the axis {choice.axis} of {path} sets it; change it there")
         apply_setting(common, setting)
     combinations = list(_combinations(grid, vary))
@@ -161,14 +157,11 @@ def _common(document: Document, path: Path, allow_code: bool) -> Document:
 
 def _check_puts(document: Document, grid: dict[str, list[_Choice]], vary: dict[str, list[_Choice]]) -> None:
     """Add an error for settings that would remove those of another axis, or of the same choice."""
-    before: list[str] = []  # settings of the axes so far
-    for choices in grid.values():
+    before: list[str] = []  # settings of the grid's axes so far; those of vary are set one at a time
+    for choices, in_grid in [*((each, True) for each in grid.values()), *((each, False) for each in vary.values())]:
         for choice in choices:
             _check_choice(document, choice, before)
-        before += [to for choice in choices for to, _, _ in choice.puts]
-    for choices in vary.values():  # one at a time
-        for choice in choices:
-            _check_choice(document, choice, before)
+        before += [to for choice in choices for to, _, _ in choice.puts if in_grid]
 
 
 def _check_choice(document: Document, choice: _Choice, before: list[str]) -> None:
@@ -222,13 +215,6 @@ def _axis(document: Document, place: Place, items: Any) -> list[_Choice]:
             continue
         choices.append(_Choice(axis, label, tuple((to, value, (*place, label, to)) for to, value in puts.items())))
     return choices
-
-
-def _meet(axis: str, key: str) -> bool:
-    """Whether one of two settings contains the other."""
-    a, b = axis.split("."), key.split(".")
-    shorter = min(len(a), len(b))
-    return a[:shorter] == b[:shorter]
 
 
 def _combinations(

@@ -1,8 +1,8 @@
 """Settings that are not read: those that the physics, wafer, trace or policy in use ignores, and why.
 
-There is one table, `RULES`. A setting without effect is refused if it differs from its default, or from the preset's
-value, so that nobody mistakes an unchanged figure for a result. Names, sources and all seeds except that of faults are
-exempt.
+There is one table, `RULES`, beside what each `Physics` does not read. A setting without effect is refused if it differs
+from its default, or from the preset's value, so that nobody mistakes an unchanged figure for a result. Names, sources
+and all seeds except that of faults are exempt.
 """
 
 from __future__ import annotations
@@ -12,21 +12,18 @@ from dataclasses import dataclass, fields, is_dataclass
 from typing import Any
 
 from wss.config.document import Place
-from wss.engine.paper.machine import SHARES
+from wss.config.physics import PHYSICS, Values
 from wss.engine.specs import NETWORKS, FluidSpec
 from wss.hardware import WAFERS, FaultSpec, SwitchedSpec, WaferSpec
-from wss.models import MODELS
 from wss.policies import SEAMS, CopyRules, Policy
-from wss.policies.allocation.basic import Algorithm1, Chunked, Home, InTurn
+from wss.policies.allocation.basic import Algorithm1, Chunked, InTurn
 from wss.policies.caching import Lru
 from wss.policies.placement import REPLICATING
 from wss.policies.placement.eplb import Eplb
 from wss.policies.placement.layout_file import LayoutFile
-from wss.policies.prediction import Never, TokenHeatmap
+from wss.policies.prediction import Never
 from wss.traces.synthetic.spec import SYNTHS, SynthSpec
 
-Values = Mapping[str, Any]
-PAPER_PHYSICS = "paper"
 AT_HOMES = ("home", "even", "nearest")  # allocations that compute every expert where it was placed
 LABELS = ("name", "source", "about", "seed")  # affect figures not at all, or only by chance
 
@@ -51,10 +48,6 @@ class Rule:
     applies: Callable[[Values], bool]
     why: str
     presets: tuple[Mapping[str, Any], ...]
-
-
-def _is_paper(values: Values) -> bool:
-    return values.get("physics") == PAPER_PHYSICS
 
 
 def _is_mesh(values: Values) -> bool:
@@ -85,39 +78,20 @@ _TRACES = tuple({"trace": synth} for synth in (SynthSpec(), *SYNTHS.values()))
 
 RULES: tuple[Rule, ...] = (
     Rule(
-        ("network", "gemm", "window"),
-        _is_paper,
-        "physics: paper has its own network, GEMM times and window",
-        (),
-    ),
-    Rule(
-        ("wafer.die.sms", "wafer.die.hbm.latency", "wafer.die.llc"),
-        lambda values: _is_paper(values) and _is_mesh(values),
-        "physics: paper has its own latencies and LLC, and uses only the die's FP16 peak and its HBM's "
-        "bandwidth and size",
-        _MESHES,
-    ),
-    Rule(
-        ("wafer.link.latency", "wafer.link.request", "wafer.link.granule"),
-        lambda values: _is_paper(values) and _is_mesh(values),
-        "physics: paper has its own links, and uses only their bandwidth",
-        _MESHES,
-    ),
-    Rule(
         ("wafer.die.sms",),
-        lambda values: values.get("gemm") == "ideal" and not _is_paper(values),
+        lambda values: values.get("gemm") == "ideal",
         "gemm: ideal uses only peak FLOP/s",
         _ALL_WAFERS,
     ),
     Rule(
         ("wafer.die.llc.bandwidth", "wafer.die.llc.hit", "wafer.die.llc.write"),
-        lambda values: not _has_llc(values) and not _is_paper(values),
+        lambda values: not _has_llc(values),
         "an LLC of size 0 holds nothing",
         _ALL_WAFERS,
     ),
     Rule(
         ("wafer.link.granule",),
-        lambda values: "wafer" in values and values["wafer"].link.request == 0 and not _is_paper(values),
+        lambda values: "wafer" in values and values["wafer"].link.request == 0,
         "requests of 0 bytes use no link",
         _ALL_WAFERS,
     ),
@@ -175,14 +149,25 @@ RULES: tuple[Rule, ...] = (
 )
 
 
+def _rule_of_physics(paths: tuple[str, ...], why: str) -> Rule:
+    """Return the rule of *paths* that a physics does not read."""
+    on_wafer = paths[0].startswith("wafer.")
+    return Rule(paths, _is_mesh if on_wafer else lambda values: True, why, _MESHES if on_wafer else ())
+
+
 def unread(values: Values, defaults: Values) -> Iterator[tuple[Place, str]]:
-    """Yield the settings in *values*, all of an experiment's, that are not read, with messages."""
-    for rule in RULES:
+    """Yield the settings in *values*, all of an experiment's, that are not read, with messages.
+
+    What the physics does not read has one message.
+    """
+    own = [_rule_of_physics(paths, why) for paths, why in PHYSICS[values["physics"]].unread]
+    said = tuple(path for rule in own for path in rule.paths)
+    for rule in (*own, *RULES):
         if not rule.applies(values):
             continue
         for path in rule.paths:
             first, *rest = path.split(".")
-            if first not in values:
+            if first not in values or (rule not in own and path.startswith(said)):
                 continue
             allowed = [_at(preset[first], rest) for preset in rule.presets] or [defaults[first]]
             for place, shown in _differences(_at(values[first], rest), allowed, (first, *rest)):
@@ -264,42 +249,3 @@ def _of_copies(policy: Policy, values: Values) -> Iterator[tuple[Place, str]]:
         yield ("copies", "serve"), what
     elif rules.room == "reserve" and "wafer" in values and values["wafer"].die.hbm.reserve == 0:
         yield ("copies", "room"), "'reserve' leaves no room for copies: wafer.die.hbm.reserve is 0"
-
-
-def not_in_paper(values: Values) -> Iterator[tuple[Place, str]]:
-    """Yield the settings in *values* that the paper's simulator lacks, if *values* select its physics."""
-    if not _is_paper(values):
-        return
-    model = values.get("model")
-    if model is not None and model.name not in SHARES:
-        known = ", ".join(name for name, shape in MODELS.items() if shape.name in SHARES)
-        yield ("model",), f"physics: paper has no compute times for {model.name}; give one of {known}"
-    if values.get("precision", "fp16") != "fp16":
-        yield ("precision",), f"physics: paper has no {values['precision']}; give precision: fp16"
-    if model is not None and (model.matrices != 3 or model.zero_experts):
-        what = "physics: paper has only experts with weights, of three matrices; give such a model"
-        yield ("model",), what
-    if isinstance(values.get("faults"), FaultSpec):
-        yield ("faults",), "physics: paper has no faults; leave them out"
-    if isinstance(values.get("wafer"), SwitchedSpec):
-        yield ("wafer",), "physics: paper has no switches; give a wafer that is a mesh, such as dojo"
-    if values.get("dispatch") is not None:
-        yield ("dispatch",), "physics: paper sends no token activations; give dispatch: none"
-    for number, policy in enumerate(values.get("policies", ())):
-        yield from ((("policies", number, *place), what) for place, what in _not_in_paper(policy))
-
-
-def _not_in_paper(policy: Policy) -> Iterator[tuple[Place, str]]:
-    """Yield the parts of *policy* that the paper's simulator lacks."""
-    start = f"physics: paper has no such {{}} ('{policy.name}'); give"
-    allocation = policy.allocation
-    if type(allocation) not in (InTurn, Chunked, Home, Algorithm1):
-        yield ("allocation",), f"{start.format('allocation')} in_turn, chunked, home or algorithm1"
-    elif isinstance(allocation, Algorithm1) and allocation.radius != Algorithm1().radius:
-        yield ("allocation", "radius"), f"{start.format('radius')} {Algorithm1().radius}"
-    if type(policy.prediction) not in (Never, TokenHeatmap):
-        yield ("prediction",), f"{start.format('prediction')} never or token_heatmap"
-    plain = Policy(name=policy.name, allocation=allocation)
-    for part in ("placement", "caching", "copies", "prefetching", "rebalancing", "history"):
-        if getattr(policy, part) != getattr(plain, part):
-            yield (part,), f"{start.format(part)} none: leave it out"

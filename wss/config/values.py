@@ -14,6 +14,7 @@ from annotated_types import Ge, Le, MinLen
 from wss.config.build import build
 from wss.config.document import Document, Place
 from wss.config.hints import hints_of
+from wss.config.physics import OLD_SPELLINGS, PHYSICS
 from wss.config.python_values import BASE_UNITS, plain_number, strays
 from wss.errors import OldSpellingWarning, did_you_mean
 from wss.hardware import GEMMS
@@ -25,7 +26,6 @@ Reader = Callable[[Document, Place, Any], Any]
 
 LARGEST_SEED = 2**63 - 1
 Count = Annotated[int, Ge(1), Le(10**7)]
-PHYSICS = {"wss": "wss", "paper": "paper", "paper_artifact": "paper"}  # spelling -> physics
 
 
 def _precision(document: Document, place: Place, value: Any) -> Any:
@@ -51,19 +51,16 @@ def _steps(document: Document, place: Place, value: Any) -> Any:
     return build(document, place, value, Count)
 
 
-def _gemm(document: Document, place: Place, value: Any) -> Any:
-    return _one_of(document, place, value, GEMMS, "GEMM model")
-
-
 def _physics(document: Document, place: Place, value: Any) -> Any:
-    return physics_named(_one_of(document, place, value, PHYSICS, "physics"))
+    return physics_named(_one_of(document, place, value, {**PHYSICS, **OLD_SPELLINGS}, "physics"))
 
 
 def physics_named(name: Any) -> Any:
     """Return the physics of the spelling *name*, with a warning if the spelling is old."""
-    if name == "paper_artifact":
-        warnings.warn("physics: paper_artifact is the old spelling of paper", OldSpellingWarning, stacklevel=2)
-    return PHYSICS.get(name, name) if isinstance(name, str) else name
+    new = OLD_SPELLINGS.get(name) if isinstance(name, str) else None
+    if new:
+        warnings.warn(f"physics: {name} is the old spelling of {new}", OldSpellingWarning, stacklevel=2)
+    return new or name
 
 
 def _planning(document: Document, place: Place, value: Any) -> Any:
@@ -95,7 +92,7 @@ PLAIN: dict[str, Reader] = {
     "precision": _precision,
     "batch": _of(Count),
     "steps": _steps,
-    "gemm": _gemm,
+    "gemm": lambda document, place, value: _one_of(document, place, value, GEMMS, "GEMM model"),
     "engine": _of(Literal["auto", "simpy", "compiled"]),
     "physics": _physics,
     "window": _of(Annotated[int, Ge(1), Le(4096)]),

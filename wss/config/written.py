@@ -32,8 +32,7 @@ def as_yaml(experiment: Experiment) -> str:
         written["faults"] = {{"die_yield": "yield"}.get(key, key): item for key, item in written["faults"].items()}
     if isinstance(experiment.planning, float):
         written["planning"] = _quantity(experiment.planning, "time")
-    text: str = yaml.dump(written, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=110)
-    return text
+    return yaml.dump(written, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=110)
 
 
 def _policy(policy: Policy, parts: dict[str, Any]) -> Any:

@@ -1,6 +1,6 @@
 """Background transfers: weights move with the HBM and link bandwidth that layer runs leave, so they slow none.
 
-A resource leaves capacity x time of the layer run, minus the bytes it carried. A move of n bytes uses the same
+A resource leaves capacity x time of the layer run, minus the bytes it traffic. A move of n bytes uses the same
 resources as a read with a copy (`fluid`): n of the source's HBM, of each link on the route and of the die's own HBM,
 and request/granule of n of each link on the way back. Moves are served in order, each until one of its resources is
 exhausted. The model ignores when in the layer run a resource is idle, and latencies are hidden. So it is optimistic: no
@@ -23,8 +23,8 @@ class BackgroundTransfers:
     def __init__(self, wafer: Wafer) -> None:
         self._reads = ReadTable(wafer)
 
-    def move(self, moves: Plan, left: FloatArray, carried: Traffic, seconds: float) -> FloatArray:
-        """Move weights during a layer run of *seconds* with traffic *carried*; return the bytes of each move, [moves].
+    def move(self, moves: Plan, left: FloatArray, traffic: Traffic, seconds: float) -> FloatArray:
+        """Move weights during a layer run of *seconds* with *traffic*; return the bytes of each move, [moves].
 
         Parameters
         ----------
@@ -33,7 +33,7 @@ class BackgroundTransfers:
         left
             Remaining bytes of each move, [moves].
         """
-        used = np.concatenate([carried.hbm_read + carried.hbm_written, carried.link_data + carried.link_request])
+        used = np.concatenate([traffic.hbm_read + traffic.hbm_written, traffic.link_data + traffic.link_request])
         spare = np.maximum(0.0, self._reads.resources.capacity[: used.size] * seconds - used)
         row = self._reads.rows(moves, hit=False)
         moved = np.zeros(len(left))

@@ -87,7 +87,7 @@ class _SimpyLayer:
             hit=self._hit,
             prefetched=self._prefetched,
             die_end=die_end,
-            carried=self._wafer_network.reads.resources.traffic(self._network.accounts()),
+            traffic=self._wafer_network.reads.resources.traffic(self._network.accounts()),
         )
 
     def _die(self, die: int, own: Sequence[int]) -> Generator[simpy.Event, Any, None]:

@@ -269,7 +269,7 @@ def compiled_layer(network: WaferNetwork, llcs: Llcs, work: LayerWork) -> LayerR
         hit=tasks["hit"],
         prefetched=layer.dies["prefetched"],
         die_end=die_end,
-        carried=network.reads.resources.traffic(state.accounts),
+        traffic=network.reads.resources.traffic(state.accounts),
     )
 
 

@@ -81,8 +81,8 @@ def _dispatch(experiment: Experiment) -> list[str]:
 
 def _network(experiment: Experiment) -> str:
     """Return the network's kind and parameters."""
-    if experiment.physics == "paper":
-        return "circuit"
+    if experiment.rules.network is not None:
+        return experiment.rules.network
     settings = list(experiment.plain()["network"].items())[1:]  # the first is the kind
     said = [f"{key} {value:g}" if isinstance(value, float) else f"{key} {value}" for key, value in settings]
     return experiment.network_kind + (f" ({', '.join(said)})" if said else "")

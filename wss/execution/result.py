@@ -18,7 +18,7 @@ from wss.report.run_folder import write_folder
 from wss.report.tables import layers_table, links_table
 from wss.report.terminal import run_table
 from wss.serving.moe_layer import MoeLayerExecutor
-from wss.serving.paper_layer import PaperLayer
+from wss.serving.paper_layer import PaperExecutor
 from wss.serving.routing_stream import RoutingStream
 from wss.workload.fixed_batch import FixedBatch
 
@@ -102,7 +102,7 @@ def policy_results(
     experiment: Experiment,
     batch: FixedBatch,
     stream: RoutingStream,
-    executors: Sequence[MoeLayerExecutor | PaperLayer],
+    executors: Sequence[MoeLayerExecutor | PaperExecutor],
     wafer: Wafer,
     sample: Sample | None,
 ) -> list[PolicyResult]:
@@ -112,7 +112,7 @@ def policy_results(
         ledger = ledger_of(executor)
         ledger.seed, ledger.sample = experiment.seed, sample
         ledger.placement_correlation = executor.placement_correlation
-        ledger.excess_bytes = executor.excess_bytes if experiment.physics == "paper" else None
+        ledger.excess_bytes = executor.excess_bytes
         totals[ledger.policy] = Totals(
             ledger=ledger,
             wafer=wafer,
@@ -139,7 +139,7 @@ def policy_results(
     return results
 
 
-def ledger_of(executor: MoeLayerExecutor | PaperLayer) -> Ledger:
+def ledger_of(executor: MoeLayerExecutor | PaperExecutor) -> Ledger:
     """Return the ledger that *executor* records in."""
     assert isinstance(executor.recorder, Ledger)
     return executor.recorder
@@ -147,13 +147,12 @@ def ledger_of(executor: MoeLayerExecutor | PaperLayer) -> Ledger:
 
 def _facts(experiment: Experiment, batch: FixedBatch, stream: RoutingStream, sample: Sample | None) -> dict[str, Value]:
     """Return the figures that describe the run."""
-    is_paper = experiment.physics == "paper"
     found = {
         "model": experiment.model.name,
         "wafer": experiment.wafer.name,
         "physics": experiment.physics,
-        "network": "circuit" if is_paper else experiment.network_kind,
-        "gemm": "paper" if is_paper else experiment.gemm,
+        "network": experiment.network_kind,
+        "gemm": experiment.rules.gemm or experiment.gemm,
         "precision": str(experiment.precision),
         "synthetic": batch.meta.synthetic,
         "batch": experiment.batch,

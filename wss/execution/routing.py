@@ -38,7 +38,7 @@ def open_stream(
         transitions=any(map(reads_transitions, policies)),
         layer_transitions=any(map(reads_layer_transitions, policies)),
         routed=routed,
-        across_phases=experiment.physics == "wss",
+        across_phases=experiment.rules.across_phases,
     )
     return batch, RoutingStream(schedule, source, counts, model.num_experts)
 

@@ -10,6 +10,7 @@ from datetime import UTC, datetime
 from wss import hardware
 from wss.config import Experiment
 from wss.config.experiment import LayerSample
+from wss.engine.paper.layer import PaperLayer
 from wss.execution.layers import draw_layers
 from wss.execution.memory_use import check_memory
 from wss.execution.provenance import provenance_of
@@ -20,12 +21,12 @@ from wss.hardware import Wafer
 from wss.metrics import Ledger
 from wss.policies import Policy
 from wss.serving.moe_layer import MoeLayerExecutor
-from wss.serving.paper_layer import PaperLayer
+from wss.serving.paper_layer import PaperExecutor
 from wss.serving.placement import RoutingHistory
 from wss.serving.routing_stream import RoutingStream
 from wss.workload.fixed_batch import FixedBatch
 
-Executor = MoeLayerExecutor | PaperLayer
+Executor = MoeLayerExecutor | PaperExecutor
 
 
 def _quiet(what: str, done: int, total: int) -> None:
@@ -34,22 +35,23 @@ def _quiet(what: str, done: int, total: int) -> None:
 
 def build_executors(
     experiment: Experiment, wafer: Wafer, policies: Sequence[Policy], history: RoutingHistory
-) -> list[MoeLayerExecutor] | list[PaperLayer]:
-    """Build one executor per policy under the experiment's physics; *history* provides routing counts to placements."""
-    ledgers = [build_ledger(experiment, wafer, policy.name) for policy in policies]
-    each = list(zip(policies, ledgers, strict=True))
-    if experiment.physics == "paper":
-        return [PaperLayer(experiment.setup, wafer, policy, ledger) for policy, ledger in each]
-    return [MoeLayerExecutor(experiment.setup, wafer, policy, history, ledger) for policy, ledger in each]
+) -> list[Executor]:
+    """Build one executor per policy with the physics' layer model; *history* has routing counts for placements."""
+    each = [(policy, build_ledger(experiment, wafer, policy.name)) for policy in policies]
+    if experiment.rules.layer_model == "windowed":
+        return [MoeLayerExecutor(experiment.setup, wafer, policy, history, ledger) for policy, ledger in each]
+    layers, share, compiled = experiment.layers_run, experiment.layer_share, experiment.engine != "simpy"
+    models = [PaperLayer(experiment.model, wafer, len(layers), share, compiled=compiled) for _ in each]
+    return [PaperExecutor(own, *one, layers, experiment.planning) for own, one in zip(models, each, strict=True)]
 
 
 def build_ledger(experiment: Experiment, wafer: Wafer, policy: str) -> Ledger:
     """Build the ledger of *policy*."""
-    if experiment.physics == "paper":
-        return Ledger(policy, experiment.model, wafer, "fp16", hardware.GEMMS["ideal"])
-    gemm, exchanges = hardware.GEMMS[experiment.gemm], experiment.dispatch is not None
-    wafer = wafer.achieving(gemm.hbm_share())
-    return Ledger(policy, experiment.model, wafer, experiment.precision, gemm, exchanges=exchanges)
+    gemm, has_all_to_all = hardware.GEMMS[experiment.gemm], experiment.dispatch is not None
+    wafer, extra = wafer.achieving(gemm.hbm_share()), experiment.rules.figures
+    return Ledger(
+        policy, experiment.model, wafer, experiment.precision, gemm, has_all_to_all=has_all_to_all, extra=extra
+    )
 
 
 def _excess(executors: Sequence[Executor]) -> list[str]:

@@ -13,7 +13,8 @@ import networkx as nx
 from annotated_types import Ge, Gt, Le
 
 from wss.errors import CHECKED
-from wss.hardware.topology import Coordinate, DieGraph
+from wss.hardware.specs import SwitchedSpec, SystemSpec
+from wss.hardware.topology import Coordinate, DieGraph, mesh
 from wss.rng import stream, uniform
 
 
@@ -35,8 +36,11 @@ class FaultSpec:
         return set(self.dies) | {die for die, lucky in zip(dies, luck, strict=True) if lucky >= self.die_yield}
 
 
-def faults_of(spec: FaultSpec, graph: DieGraph) -> list[str]:
-    """Return the errors in *spec* for the healthy *graph*, one line each."""
+def faults_on(system: SystemSpec, spec: FaultSpec) -> list[str]:
+    """Return the errors in *spec* for *system*, one line each."""
+    if isinstance(system, SwitchedSpec):
+        return ["GPUs behind switches cannot have any; leave faults out, or give a wafer that is a mesh"]
+    graph = mesh(system)
     wrong = [f"dies: {list(die)} is not on the mesh; give [x, y] of a die" for die in spec.dies if die not in graph]
     wrong += [
         f"links: {[list(a), list(b)]} is not a link of the mesh; give the [x, y] of two neighbours"

@@ -16,57 +16,14 @@ time that is lost. The exponent 3 rounds the roofline's corner. Other dies are s
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Protocol
 
 import numpy as np
-import numpy.typing as npt
 
 from wss.hardware.specs import DieSpec, Precision
-
-FloatArray = npt.NDArray[np.float64]
-IntArray = npt.NDArray[np.int64]
+from wss.records import FloatArray, IntArray
 
 TILE_M, TILE_N = 64, 128
 CORNER = 3.0
-
-
-class GemmModel(Protocol):
-    """Gives the computing time of the experts' GEMMs; the network models reading the weights."""
-
-    def seconds(
-        self,
-        tokens: FloatArray,
-        dies: IntArray,
-        hidden: int,
-        intermediate: int,
-        die: DieSpec,
-        precision: Precision,
-        matrices: int = 3,
-    ) -> FloatArray:
-        """Return the computing time of each task of a layer run, [tasks].
-
-        A task is one expert with *tokens* [tasks] on one of the *dies* [tasks]; a die runs its tasks in this order. An
-        expert has 3 *matrices*, or 2 without a gate.
-        """
-        ...
-
-    def least_seconds(
-        self, tokens: float, hidden: int, intermediate: int, die: DieSpec, precision: Precision, matrices: int = 3
-    ) -> float:
-        """Return the minimum time of *tokens* token-experts on one die, over all distributions among experts."""
-        ...
-
-    def token_s(self, hidden: int, intermediate: int, die: DieSpec, precision: Precision, matrices: int = 3) -> float:
-        """Return the least cost of one more token of an expert, for use by policies."""
-        ...
-
-    def tile(self) -> int:
-        """Return the tokens per tile of one expert; a part-full tile costs as much as a full one."""
-        ...
-
-    def hbm_share(self) -> float:
-        """Return the share of peak HBM bandwidth that streaming weights achieves."""
-        ...
 
 
 def _ends(dies: IntArray) -> tuple[IntArray, IntArray]:
@@ -79,13 +36,12 @@ def _ends(dies: IntArray) -> tuple[IntArray, IntArray]:
 
 def _tiles(m: FloatArray, n: float) -> IntArray:
     """Return the number of output tiles of GEMMs of *m* rows [gemms] and *n* columns."""
-    tiles: IntArray = np.ceil(m / TILE_M).astype(np.int64) * int(np.ceil(n / TILE_N))
-    return tiles
+    return np.ceil(m / TILE_M).astype(np.int64) * int(np.ceil(n / TILE_N))
 
 
 @dataclass(frozen=True)
 class Ideal:
-    """FLOP over peak FLOP/s: no launch cost, no tiles, no waves."""
+    """FLOP over peak FLOP/s: no launch cost, no tiles, no waves. The network models reading the weights."""
 
     def seconds(
         self,
@@ -97,25 +53,29 @@ class Ideal:
         precision: Precision,
         matrices: int = 3,
     ) -> FloatArray:
-        """Return 2 · matrices · hidden · intermediate FLOP per token over the peak, [tasks]."""
+        """Return the computing time of each task of a layer run, [tasks]: its FLOP over the peak.
+
+        A task is one expert with *tokens* [tasks] on one of the *dies* [tasks]; a die runs its tasks in this order. An
+        expert has 3 *matrices*, or 2 without a gate.
+        """
         return tokens * self.token_s(hidden, intermediate, die, precision, matrices)
 
     def least_seconds(
         self, tokens: float, hidden: int, intermediate: int, die: DieSpec, precision: Precision, matrices: int = 3
     ) -> float:
-        """Return the same."""
+        """Return the minimum time of *tokens* token-experts on one die, over all distributions among experts."""
         return tokens * self.token_s(hidden, intermediate, die, precision, matrices)
 
     def token_s(self, hidden: int, intermediate: int, die: DieSpec, precision: Precision, matrices: int = 3) -> float:
-        """Return the same for one token."""
+        """Return the least cost of one more token of an expert, for use by policies."""
         return 2.0 * matrices * hidden * intermediate / die.flops[precision]
 
     def tile(self) -> int:
-        """Return 1."""
+        """Return the tokens per tile of one expert; a part-full tile costs as much as a full one."""
         return 1
 
     def hbm_share(self) -> float:
-        """Return 1."""
+        """Return the share of peak HBM bandwidth that streaming weights achieves."""
         return 1.0
 
 
@@ -151,8 +111,7 @@ class Measured:
 
     def _lost(self, tiles: IntArray, die: DieSpec) -> FloatArray:
         """Return the waves that *tiles* lose in a part-full last wave: idle SMs are counted, then divided."""
-        lost: FloatArray = self.part_wave * (-tiles % die.sms / die.sms)
-        return lost
+        return self.part_wave * (-tiles % die.sms / die.sms)
 
     def _wave_s(self, k: float, die: DieSpec, precision: Precision) -> float:
         """Return the seconds of one wave: a tile on each SM."""
@@ -169,8 +128,7 @@ class Measured:
         moved = groups * (bytes_in * (m * k + k * n) + 2.0 * m * n)
         memory = moved / (self.bandwidth_share * die.hbm.bandwidth)
         compute = self.compute_s(m, n, k, die, precision, groups)
-        result: FloatArray = self.launch_s + (compute**CORNER + memory**CORNER) ** (1 / CORNER)
-        return result
+        return self.launch_s + (compute**CORNER + memory**CORNER) ** (1 / CORNER)
 
     def seconds(
         self,
@@ -182,7 +140,7 @@ class Measured:
         precision: Precision,
         matrices: int = 3,
     ) -> FloatArray:
-        """Return the compute terms of gate (if any) and up together and of down, [tasks].
+        """Return the compute terms of gate (if any) and up together and of down, [tasks]; as in `Ideal`.
 
         All tasks of a die form one grouped GEMM for gate and up and one for down, whose tiles fill waves together. The
         die's first task includes both launches; its last one includes the loss of the part-full waves at the end.
@@ -222,4 +180,5 @@ class Measured:
 # Fitted to 20 FP8 GEMMs on an H800, dense and grouped (DeepGEMM README, first release, 2025-02); experiments/gemm.
 H800 = Measured(launch_s=2.16e-6, compute_share=0.707, bandwidth_share=0.861, tile_overhead=626.0, part_wave=0.475)
 
+GemmModel = Ideal | Measured
 GEMMS: dict[str, GemmModel] = {"ideal": Ideal(), "h800": H800}

@@ -45,7 +45,7 @@ def xy(source: Coordinate, target: Coordinate) -> Path:
     return path
 
 
-def xy_routes(graph: DieGraph) -> dict[Coordinate, dict[Coordinate, Path]]:
+def xy_routes(graph: DieGraph) -> Routes:
     """Return the route of every pair of a healthy mesh."""
     return {source: {target: xy(source, target) for target in graph} for source in graph}
 

@@ -5,7 +5,7 @@ All numbers are SI here; a configuration gives them with units. The presets stat
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Annotated, Literal
 
 from annotated_types import Ge, Lt
@@ -126,10 +126,7 @@ class SwitchedSpec:
 SystemSpec = WaferSpec | SwitchedSpec
 
 
-_H100_LIKE = DieSpec(
-    flops={"fp16": 989e12, "fp8": 1979e12},
-    hbm=HbmSpec(bandwidth=3.35e12, size=80e9),
-)
+_H100_LIKE = DieSpec(flops={"fp16": 989e12, "fp8": 1979e12}, hbm=HbmSpec(bandwidth=3.35e12, size=80e9))
 _D2D = LinkSpec(bandwidth=1.7e12)
 _PAPER = "arXiv 2510.05497, hardware table"
 
@@ -137,11 +134,7 @@ _PAPER = "arXiv 2510.05497, hardware table"
 # node and 2.4 us between nodes are assumed; they are small beside the 84 us in which NVLink carries 38 MB.
 # A read over NVLink requests cache lines of 128 B. A read between nodes requests messages of 1 MiB (assumed) with
 # headers of 42 B (InfiniBand: LRH 8, BTH 12, RETH 16, CRCs 6).
-_H100_SXM = DieSpec(
-    flops={"fp16": 989e12, "fp8": 1979e12},
-    hbm=HbmSpec(bandwidth=3.35e12, size=80e9),
-    llc=LlcSpec(size=50e6),
-)
+_H100_SXM = replace(_H100_LIKE, llc=LlcSpec(size=50e6))
 
 WAFERS: dict[str, SystemSpec] = {
     "dojo": WaferSpec(

@@ -11,17 +11,14 @@ from dataclasses import dataclass, replace
 from itertools import pairwise
 
 import numpy as np
-import numpy.typing as npt
 
 from wss.errors import ConfigError
 from wss.hardware import faults, topology
 from wss.hardware.faults import FaultSpec
 from wss.hardware.routing import live_routes, switched_route, xy_routes
-from wss.hardware.specs import SwitchedSpec, SystemSpec, WaferSpec
+from wss.hardware.specs import SwitchedSpec, SystemSpec
 from wss.hardware.topology import Coordinate, DieGraph, End, SystemGraph
-
-IntArray = npt.NDArray[np.int64]
-FloatArray = npt.NDArray[np.float64]
+from wss.records import FloatArray, IntArray
 
 
 @dataclass(frozen=True, eq=False)
@@ -116,38 +113,20 @@ class Wafer:
         return replace(self, spec=replace(self.spec, die=replace(self.spec.die, hbm=hbm)))
 
 
-def faults_on(spec: SystemSpec, fault_spec: FaultSpec) -> list[str]:
-    """Return the errors in *fault_spec* for the system of *spec*, one line each."""
-    if isinstance(spec, SwitchedSpec):
-        return ["GPUs behind switches cannot have any; leave faults out, or give a wafer that is a mesh"]
-    return faults.faults_of(fault_spec, topology.mesh(spec))
-
-
 def build(spec: SystemSpec, fault_spec: FaultSpec | None = None) -> Wafer:
     """Build the wafer of *spec*, with its faults: graph, routes, read-only arrays.
 
-    Raises
-    ------
-    ConfigError
-        If the faults are not on the mesh, or cut it into parts.
+    Raises ConfigError if the faults are not on the mesh, or cut it into parts.
     """
-    if fault_spec is not None and (wrong := faults_on(spec, fault_spec)):
+    if fault_spec is not None and (wrong := faults.faults_on(spec, fault_spec)):
         raise ConfigError(*(f"faults: {line}" for line in wrong))
     if isinstance(spec, SwitchedSpec):
-        graph = topology.switched(spec)
-        return _seal(spec, graph, switched_route)
-    grid, ways = _mesh(spec, fault_spec)
-    return _seal(spec, grid, lambda source, target: ways[source][target])
-
-
-def _mesh(
-    spec: WaferSpec, fault_spec: FaultSpec | None
-) -> tuple[DieGraph, dict[Coordinate, dict[Coordinate, list[Coordinate]]]]:
-    """Return the mesh without dead parts, and the route of every pair."""
+        return _seal(spec, topology.switched(spec), switched_route)
     healthy = topology.mesh(spec)
     graph = healthy if fault_spec is None else faults.apply(fault_spec, healthy)
     is_whole = graph.number_of_edges() == healthy.number_of_edges()
-    return graph, xy_routes(graph) if is_whole else live_routes(graph)
+    ways = xy_routes(graph) if is_whole else live_routes(graph)
+    return _seal(spec, graph, lambda source, target: ways[source][target])
 
 
 def _seal(

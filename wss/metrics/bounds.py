@@ -14,7 +14,7 @@ from wss.hardware.gemm import GEMMS, GemmModel
 from wss.hardware.wafer import Wafer
 from wss.models import AnyPrecision, ModelShape
 from wss.models.precision import peak_of
-from wss.records import Exchanged, IntArray, WeightLocations
+from wss.records import AllToAllResult, IntArray, WeightLocations
 
 
 class Bounds:
@@ -91,7 +91,7 @@ def _one_expert(tiles, alone, holders, costs):  # type: ignore[no-untyped-def]
     return bound
 
 
-def least_exchange(exchanged: Exchanged, wafer: Wafer) -> float:
+def least_all_to_all(all_to_all: AllToAllResult, wafer: Wafer) -> float:
     """Return the least time of dispatch plus combine, s, whichever dies compute the tokens.
 
     Every token is computed on some die, unless all its experts are zero-computation experts. Its bytes cross at least
@@ -100,7 +100,7 @@ def least_exchange(exchanged: Exchanged, wafer: Wafer) -> float:
     if wafer.num_links == 0:
         return 0.0
     there, back = float(wafer.hops.mean(axis=0).min()), float(wafer.hops.mean(axis=1).min())
-    sent = float(exchanged.received.sum())
-    tokens = exchanged.tokens if sent >= exchanged.tokens * (1 - 1e-9) else sent
-    byte_hops = tokens * (there * exchanged.there_bytes + back * exchanged.back_bytes)
+    sent = float(all_to_all.received.sum())
+    tokens = all_to_all.tokens if sent >= all_to_all.tokens * (1 - 1e-9) else sent
+    byte_hops = tokens * (there * all_to_all.dispatch_bytes + back * all_to_all.combine_bytes)
     return byte_hops / float(wafer.link_bandwidth.sum())

@@ -107,16 +107,12 @@ class Figure:
         return SIGNS.get(self.unit, 0) if self.sign is None else self.sign
 
 
-def _exchanges(totals: Totals) -> bool:
-    return totals.ledger.exchanges
+def _has_all_to_all(totals: Totals) -> bool:
+    return totals.ledger.has_all_to_all
 
 
 def _migrates(totals: Totals) -> bool:
     return totals.ledger.rebalances is not None
-
-
-def _is_paper(totals: Totals) -> bool:
-    return totals.ledger.excess_bytes is not None
 
 
 def _waits(totals: Totals) -> bool:
@@ -202,14 +198,14 @@ FIGURES: tuple[Figure, ...] = (
            run="x bound", sweep="x bound", form="{:.2f}x", bar=Bar("bound", "decode time over the lower bound (x)"),
            sign=-1),
     Figure("dispatch_time_s", "s", "with `dispatch`: sum of the times before the experts", total("dispatch_s"),
-           only=_exchanges),
+           only=_has_all_to_all),
     Figure("combine_time_s", "s", "with `dispatch`: sum of the times after the experts", total("combine_s"),
-           only=_exchanges),
+           only=_has_all_to_all),
     Figure("exchange_share", "share", "with `dispatch`: sum of these times over `decode_time_s`",
-           ratio(("dispatch_s", "combine_s"), "time_s"), only=_exchanges, run="exchange"),
+           ratio(("dispatch_s", "combine_s"), "time_s"), only=_has_all_to_all, run="exchange"),
     Figure("activation_bytes", "B", "with `dispatch`: bytes that left a die, there and back, counted once however many "
            "links they crossed; bytes that a relay sends on (`once_per: node`) count again", total("activation_bytes"),
-           only=_exchanges),
+           only=_has_all_to_all),
     Figure("planning_time_s", "s", "if planning is charged: time that layer runs waited for their plans; part of all "
            "times, the same for all dies in `imbalance`, not in the bound", total("planning_s"),
            only=_waits, run="planning"),
@@ -221,10 +217,12 @@ FIGURES: tuple[Figure, ...] = (
            "`decode_time_s`, the same for all dies in `imbalance`", total("time_s", phase="rebalance"),
            only=_migrates, run="for it"),
     Figure("throughput_paper_tokens_per_s", "tokens/s", "under `physics: paper`: `batch` x 128 / `decode_time_s`, as "
-           "the paper's simulator reports", PAPER_THROUGHPUT, only=_is_paper,
+           "the paper's simulator reports", PAPER_THROUGHPUT,
+           only=lambda totals: "throughput_paper_tokens_per_s" in totals.ledger.extra,
            bar=Bar("paper_throughput", "tokens/s, as the paper counts")),
     Figure("hbm_excess_bytes", "B", "under `physics: paper`: bytes by which weights and copies exceed the usable HBM",
-           Measure(value=lambda totals: max(0.0, totals.ledger.excess_bytes or 0.0)), only=_is_paper),
+           Measure(value=lambda totals: max(0.0, totals.ledger.excess_bytes)),
+           only=lambda totals: "hbm_excess_bytes" in totals.ledger.extra),
 )
 # fmt: on
 

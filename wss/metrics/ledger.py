@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Set
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 
 from wss.hardware.gemm import GemmModel
 from wss.hardware.wafer import Wafer
-from wss.metrics.bounds import Bounds, least_exchange
+from wss.metrics.bounds import Bounds, least_all_to_all
 from wss.metrics.sampling import Sample
-from wss.metrics.traffic import check_conservation, check_exchange, moved_traffic, traffic
+from wss.metrics.traffic import check_all_to_all, check_conservation, moved_traffic, traffic
 from wss.models import AnyPrecision, ModelShape
 from wss.records import FloatArray, LayerRecord, LayerRow, LayerRun, LinkLoad, MoveRecord
 
@@ -18,7 +20,7 @@ from wss.records import FloatArray, LayerRecord, LayerRow, LayerRun, LinkLoad, M
 class Ledger:
     """Rows of one policy's layer runs, and sums over its decode layer runs by link and by die.
 
-    *exchanges* is whether layer runs dispatch and combine token activations.
+    *has_all_to_all* is whether tokens are dispatched and combined; *extra* are the figures of some physics alone.
     """
 
     def __init__(
@@ -29,9 +31,10 @@ class Ledger:
         precision: AnyPrecision,
         gemm: GemmModel,
         *,
-        exchanges: bool = False,
+        has_all_to_all: bool = False,
+        extra: Set[str] = frozenset(),
     ) -> None:
-        self.policy, self.exchanges = policy, exchanges
+        self.policy, self.has_all_to_all, self.extra = policy, has_all_to_all, extra
         self.rows: list[LayerRow] = []
         self.link_data: FloatArray = np.zeros(wafer.num_links)
         self.link_request: FloatArray = np.zeros(wafer.num_links)
@@ -45,7 +48,7 @@ class Ledger:
         self.seed = 0  # seed of the run
         self.sample: Sample | None = None  # the sampled layers; None if all layers are run
         self.placement_correlation: float | None = None  # of the loads behind the placement and those served
-        self.excess_bytes: float | None = None  # bytes beyond the usable HBM; None if these are not allowed
+        self.excess_bytes = 0.0  # bytes beyond the usable HBM, where these are allowed
         self.rebalances: int | None = None  # number of rebalances; None if the policy does not rebalance
 
     @property
@@ -61,32 +64,29 @@ class Ledger:
     def layer_run(self, record: LayerRecord) -> None:
         """Check that a layer run conserved all bytes and kept its bound, and append its row.
 
-        Raises
-        ------
-        AssertionError
-            If not: a bug in wss, not a user error.
+        Raises AssertionError if not: a bug in wss, not a user error.
         """
-        plan, run, exchanged = record.plan, record.run, record.exchanged
+        plan, run, all_to_all = record.plan, record.run, record.all_to_all
         check_conservation(plan, run, self._wafer, self._expert_bytes)
         bound = self._bounds.of(record.counts, record.where)
         time, mean = record.planned + run.time, record.planned + float(run.die_end.mean())
         links, sent = _carried(run), (0.0, 0.0, 0.0)
-        if exchanged is not None:
-            check_exchange(plan, exchanged, self._wafer)
-            bound += least_exchange(exchanged, self._wafer)
-            around = exchanged.dispatch + exchanged.combine
+        if all_to_all is not None:
+            check_all_to_all(plan, all_to_all, self._wafer)
+            bound += least_all_to_all(all_to_all, self._wafer)
+            around = all_to_all.dispatch + all_to_all.combine
             time, mean = time + around, mean + around
-            links = replace(links, activation=exchanged.link_bytes, busy=links.busy + exchanged.link_busy)
-            sent = exchanged.dispatch, exchanged.combine, exchanged.activation_bytes
+            links = replace(links, activation=all_to_all.link_bytes, busy=links.busy + all_to_all.link_busy)
+            sent = all_to_all.dispatch, all_to_all.combine, all_to_all.activation_bytes
         if time < bound * (1 - 1e-12):
             where = f"step {record.step}, layer {record.layer}"
             raise AssertionError(f"{where}: {time} s beats the lower bound of {bound} s")
         compute = np.bincount(plan.die, record.compute, self._wafer.num_dies).astype(np.float64)
-        row = LayerRow(
-            policy=self.policy,
+        self._add(
+            record,
+            links,
+            compute,
             phase="decode" if record.step > 0 else "prefill",
-            step=record.step,
-            layer=record.layer,
             tokens=int(record.counts.sum()),
             active_experts=int((record.counts > 0).sum()),
             max_expert_tokens=int(record.counts.max()),
@@ -95,17 +95,12 @@ class Ledger:
             lower_bound_s=bound,
             mean_die_time_s=mean,
             compute_time_s=float(compute.max()),
-            request_bytes=float(links.request.sum()),
-            max_link_bytes=float(links.total.max(initial=0.0)),
-            evictions=record.evictions,
-            hbm_used_bytes=record.hbm_used,
             **traffic(plan, run, self._wafer, self._expert_bytes),
             dispatch_s=sent[0],
             combine_s=sent[1],
             activation_bytes=sent[2],
             planning_s=record.planned,
         )
-        self.row(row, links, compute)
 
     def migration(self, record: MoveRecord) -> None:
         """Append a row of migrations; check that those that were run conserved all bytes.
@@ -118,26 +113,24 @@ class Ledger:
             check_conservation(record.plan, record.run, self._wafer, self._expert_bytes)
             seconds, links = record.run.time, _carried(record.run)
             moved = traffic(record.plan, record.run, self._wafer, self._expert_bytes)
+        compute, tasks = np.zeros(self._wafer.num_dies), moved["remote_reads"]
+        self._add(
+            record, links, compute, phase="rebalance", tasks=tasks, time_s=seconds, mean_die_time_s=seconds, **moved
+        )
+
+    def _add(self, record: LayerRecord | MoveRecord, links: LinkLoad, compute: FloatArray, **fields: Any) -> None:
+        """Append the row of *record* with *fields*; rest as in `row`."""
         row = LayerRow(
             policy=self.policy,
-            phase="rebalance",
             step=record.step,
             layer=record.layer,
-            tokens=0,
-            active_experts=0,
-            max_expert_tokens=0,
-            tasks=moved["remote_reads"],
-            time_s=seconds,
-            lower_bound_s=0.0,
-            mean_die_time_s=seconds,
-            compute_time_s=0.0,
             request_bytes=float(links.request.sum()),
             max_link_bytes=float(links.total.max(initial=0.0)),
             evictions=record.evictions,
             hbm_used_bytes=record.hbm_used,
-            **moved,
+            **fields,
         )
-        self.row(row, links, np.zeros(self._wafer.num_dies))
+        self.row(row, links, compute)
 
     def row(self, row: LayerRow, links: LinkLoad, compute: FloatArray) -> None:
         """Append a row, and in decode add what links carried, and the compute time of dies, [dies]."""
@@ -148,13 +141,10 @@ class Ledger:
             self.link_activation += links.activation
             self.link_busy += links.busy
             self.die_compute += compute
-            of_layer = self.layer_links.setdefault(row.layer, np.zeros_like(links.data))
-            of_layer += links.total
-            of_layer = self.layer_compute.setdefault(row.layer, np.zeros_like(compute))
-            of_layer += compute
+            for by_layer, own in ((self.layer_links, links.total), (self.layer_compute, compute)):
+                by_layer[row.layer] = by_layer.get(row.layer, 0.0) + own
 
 
 def _carried(run: LayerRun) -> LinkLoad:
     """Return what links carried in *run*."""
-    carried = run.carried
-    return LinkLoad(data=carried.link_data, request=carried.link_request, busy=carried.link_busy)
+    return LinkLoad(data=run.traffic.link_data, request=run.traffic.link_request, busy=run.traffic.link_busy)

@@ -64,6 +64,12 @@ class Totals:
         return np.array([number]) if sample is None else np.full(len(sample.layers), number / self.layers_total)
 
     @property
+    def weights(self) -> FloatArray:
+        """How many layers each part stands for, [parts]; only if layers are sampled."""
+        assert self.ledger.sample is not None
+        return self.ledger.sample.weights
+
+    @property
     def link_bytes(self) -> FloatArray:
         """Bytes over each link in decode, [parts, links]."""
         ledger, sample = self.ledger, self.ledger.sample
@@ -129,24 +135,14 @@ def ratio(above: str | tuple[str, ...], below: str) -> Measure:
 def step_percentile(percent: int) -> Measure:
     """Return the measure of a percentile of the times of decode steps."""
 
-    def above(totals: Totals, sample: Sample) -> FloatArray:
+    def above(totals: Totals) -> FloatArray:
         times = totals.step_times
-        ascending = times[np.argsort(times @ sample.weights, kind="stable")]
+        ascending = times[np.argsort(times @ totals.weights, kind="stable")]
         at = percent / 100 * (len(times) - 1)
         low, high = ascending[int(at)], ascending[min(int(at) + 1, len(times) - 1)]
         return np.array(low + (at - int(at)) * (high - low))
 
-    return Measure(_sampled(above), value=lambda totals: float(np.percentile(totals.step_times, percent)))
-
-
-def _sampled(above: Callable[[Totals, Sample], FloatArray]) -> Callable[[Totals], FloatArray]:
-    """Return *above*, which needs sampled layers, as a function of the totals alone."""
-
-    def of_totals(totals: Totals) -> FloatArray:
-        assert totals.ledger.sample is not None
-        return above(totals, totals.ledger.sample)
-
-    return of_totals
+    return Measure(above, value=lambda totals: float(np.percentile(totals.step_times, percent)))
 
 
 def decode_time(totals: Totals) -> FloatArray:
@@ -165,9 +161,9 @@ def _used(totals: Totals) -> FloatArray:
     return totals.link_bytes / totals.wafer.link_bandwidth
 
 
-def _largest(totals: Totals, sample: Sample) -> FloatArray:
+def _largest(totals: Totals) -> FloatArray:
     used = _used(totals)
-    return used[:, int((sample.weights @ used).argmax())] if used.size else np.zeros(len(used))
+    return used[:, int((totals.weights @ used).argmax())] if used.size else np.zeros(len(used))
 
 
 def _excess(totals: Totals, sample: Sample) -> float:
@@ -176,10 +172,10 @@ def _excess(totals: Totals, sample: Sample) -> float:
     return sample.bias(lambda weights: float((weights @ used).max() / (weights @ time))) if used.size else 0.0
 
 
-def _unevenness(totals: Totals, sample: Sample) -> FloatArray:
+def _unevenness(totals: Totals) -> FloatArray:
     carried = totals.link_bytes
     links = carried.shape[1]
-    rank = np.argsort(np.argsort(sample.weights @ carried, kind="stable"), kind="stable")
+    rank = np.argsort(np.argsort(totals.weights @ carried, kind="stable"), kind="stable")
     return np.array(carried @ ((2 * rank + 1 - links) / max(1, links)))
 
 
@@ -191,16 +187,14 @@ PAPER_THROUGHPUT = Measure(lambda totals: totals.spread(totals.batch * PAPER_TOK
 SPEEDUP = Measure(lambda totals: decode_time(totals.baseline or totals), decode_time, rare=True)
 COMPUTE_SHARE = Measure(lambda totals: totals.compute, decode_time)
 LINK_BYTES = Measure(lambda totals: totals.link_bytes.sum(axis=1))
-LARGEST_UTILIZATION = Measure(
-    _sampled(_largest), decode_time, lambda totals: float(totals.utilization.max(initial=0.0)), _excess
-)
+LARGEST_UTILIZATION = Measure(_largest, decode_time, lambda totals: float(totals.utilization.max(initial=0.0)), _excess)
 MEAN_UTILIZATION = Measure(
     lambda totals: _used(totals).sum(axis=1) / max(1, totals.wafer.num_links),
     decode_time,
     lambda totals: float(totals.utilization.mean()) if totals.wafer.num_links else 0.0,
 )
 LINK_GINI = Measure(
-    _sampled(_unevenness),
+    _unevenness,
     lambda totals: totals.link_bytes.sum(axis=1),
     lambda totals: gini(totals.ledger.link_bytes),
     lambda totals, sample: sample.bias(lambda weights: gini(weights @ totals.link_bytes)),
@@ -222,8 +216,7 @@ def link_utilization(ledger: Ledger, wafer: Wafer, sample: Sample | None) -> Flo
     for row in ledger.decode:
         times[index[row.layer]] += row.time_s
     carried = np.array([ledger.layer_links[layer] for layer in sample.layers])
-    used: FloatArray = sample.weights @ (carried / wafer.link_bandwidth) / float(sample.weights @ times)
-    return used
+    return sample.weights @ (carried / wafer.link_bandwidth) / float(sample.weights @ times)
 
 
 def gini(amounts: FloatArray) -> float:

@@ -17,15 +17,12 @@ from wss.metrics.figures import Interval, Value, facts
 
 
 def merged(every: Sequence[Mapping[str, Value]]) -> Mapping[str, Value]:
-    """Return the figures of one policy from those of *every* seed; of one seed, they stay."""
-    return every[0] if len(every) == 1 else over_seeds(every)
-
-
-def over_seeds(every: Sequence[Mapping[str, Value]]) -> dict[str, Value]:
-    """Return the figures of one policy from those of *every* seed, at least two.
+    """Return the figures of one policy from those of *every* seed; of one seed, they stay.
 
     A value that is not a number stays if all seeds agree, and is None if they do not.
     """
+    if len(every) == 1:
+        return every[0]
     found = {"seeds_run": Value(len(every))}
     for name, first in every[0].items():
         figures = [own.get(name, Value(None)) for own in every]

@@ -8,7 +8,7 @@ import numba
 import numpy as np
 
 from wss.hardware.wafer import Wafer
-from wss.records import Exchanged, FloatArray, IntArray, LayerRun, LinkLoad, MoveRecord, Plan
+from wss.records import AllToAllResult, FloatArray, IntArray, LayerRun, LinkLoad, MoveRecord, Plan
 
 # Rounding error allowed between planned bytes and bytes integrated over changing rates, relative to the largest.
 ROUNDING = 1e-9
@@ -64,10 +64,7 @@ def _over_links(source: IntArray, die: IntArray, nbytes: FloatArray, wafer: Wafe
 def check_conservation(plan: Plan, run: LayerRun, wafer: Wafer, expert_bytes: float) -> None:
     """Check that every HBM and link carried exactly the bytes of *plan*, and that hops add up.
 
-    Raises
-    ------
-    AssertionError
-        If not: a bug in wss, not a user error.
+    Raises AssertionError if not: a bug in wss, not a user error.
     """
     at_dies, over_links = _planned(plan.source, plan.die, plan.copy, run.hit, wafer.routes, wafer.num_links)
     expected = {
@@ -78,12 +75,12 @@ def check_conservation(plan: Plan, run: LayerRun, wafer: Wafer, expert_bytes: fl
         "link_request": over_links[1] * (expert_bytes * wafer.link_request),
     }
     for name, planned in expected.items():
-        carried: FloatArray = getattr(run.carried, name)
+        carried: FloatArray = getattr(run.traffic, name)
         if planned.size and np.abs(carried - planned).max() > ROUNDING * max(planned.max(), expert_bytes):
             worst = int(np.abs(carried - planned).argmax())
             raise AssertionError(f"{name}[{worst}]: {carried[worst]} bytes carried, {planned[worst]} planned")
     byte_hops = int(wafer.hops[plan.source, plan.die].sum()) * expert_bytes
-    crossed = float(run.carried.link_data.sum())
+    crossed = float(run.traffic.link_data.sum())
     if abs(crossed - byte_hops) > ROUNDING * max(byte_hops, expert_bytes):
         raise AssertionError(f"{crossed} bytes over links, {byte_hops} byte-hops planned")
 
@@ -109,45 +106,45 @@ def _planned(source, die, copy, hit, routes, num_links):  # type: ignore[no-unty
     return at_dies, over_links
 
 
-def check_exchange(plan: Plan, exchanged: Exchanged, wafer: Wafer) -> None:
+def check_all_to_all(plan: Plan, all_to_all: AllToAllResult, wafer: Wafer) -> None:
     """Check the tokens that each die received and the bytes of each link, and that no link exceeded its bandwidth.
 
-    Raises
-    ------
-    AssertionError
-        If not: a bug in wss, not a user error.
+    Raises AssertionError if not: a bug in wss, not a user error.
     """
     dies = wafer.num_dies
     most = np.bincount(plan.die, plan.tokens, dies)
     least = np.zeros(dies)
     np.maximum.at(least, plan.die, plan.tokens)
-    slack = ROUNDING * exchanged.tokens
-    if (exchanged.received < least - slack).any() or (exchanged.received > most + slack).any():
-        raise AssertionError(f"{exchanged.received} tokens received, between {least} and {most} planned")
-    tokens = _sent(exchanged, wafer)[:, :, None]
+    slack = ROUNDING * all_to_all.tokens
+    if (all_to_all.received < least - slack).any() or (all_to_all.received > most + slack).any():
+        raise AssertionError(f"{all_to_all.received} tokens received, between {least} and {most} planned")
+    tokens = _sent(all_to_all, wafer)[:, :, None]
     planned = np.zeros(wafer.num_links)
-    for routes, nbytes in ((wafer.routes, exchanged.there_bytes), (wafer.routes.swapaxes(0, 1), exchanged.back_bytes)):
+    for routes, nbytes in (
+        (wafer.routes, all_to_all.dispatch_bytes),
+        (wafer.routes.swapaxes(0, 1), all_to_all.combine_bytes),
+    ):
         flows = np.broadcast_to(tokens * nbytes, routes.shape)
         planned += np.bincount(routes[routes >= 0], flows[routes >= 0], wafer.num_links)
-    if planned.size and np.abs(exchanged.link_bytes - planned).max() > ROUNDING * planned.max():
-        worst = int(np.abs(exchanged.link_bytes - planned).argmax())
-        carried = exchanged.link_bytes[worst]
+    if planned.size and np.abs(all_to_all.link_bytes - planned).max() > ROUNDING * planned.max():
+        worst = int(np.abs(all_to_all.link_bytes - planned).argmax())
+        carried = all_to_all.link_bytes[worst]
         raise AssertionError(f"activations over link {worst}: {carried} bytes carried, {planned[worst]} planned")
     fastest = float((planned / wafer.link_bandwidth).max(initial=0.0))
-    if exchanged.dispatch + exchanged.combine < fastest * (1 - ROUNDING):
-        raise AssertionError(f"{exchanged.dispatch + exchanged.combine} s beat the busiest link's {fastest} s")
+    if all_to_all.dispatch + all_to_all.combine < fastest * (1 - ROUNDING):
+        raise AssertionError(f"{all_to_all.dispatch + all_to_all.combine} s beat the busiest link's {fastest} s")
 
 
-def _sent(exchanged: Exchanged, wafer: Wafer) -> FloatArray:
+def _sent(all_to_all: AllToAllResult, wafer: Wafer) -> FloatArray:
     """Return the tokens that each die sends to each other die, [dies, dies]; check the tokens received by nodes."""
-    dies, nodes = wafer.num_dies, len(exchanged.met)
+    dies, nodes = wafer.num_dies, len(all_to_all.node_tokens)
     if nodes == 0:
-        return np.broadcast_to(exchanged.received / dies, (dies, dies))
-    of_node, slack = exchanged.received.reshape(nodes, -1), ROUNDING * exchanged.tokens
-    most = np.minimum(of_node.sum(axis=1), exchanged.tokens)
-    if (exchanged.met < of_node.max(axis=1) - slack).any() or (exchanged.met > most + slack).any():
-        raise AssertionError(f"{exchanged.met} tokens to the nodes of dies that receive {of_node}")
+        return np.broadcast_to(all_to_all.received / dies, (dies, dies))
+    of_node, slack = all_to_all.received.reshape(nodes, -1), ROUNDING * all_to_all.tokens
+    most = np.minimum(of_node.sum(axis=1), all_to_all.tokens)
+    if (all_to_all.node_tokens < of_node.max(axis=1) - slack).any() or (all_to_all.node_tokens > most + slack).any():
+        raise AssertionError(f"{all_to_all.node_tokens} tokens to the nodes of dies that receive {of_node}")
     node, gpu = wafer.coordinates.T
     lane = gpu[:, None] == gpu
-    between = np.where(lane, exchanged.met[node] / dies, 0.0)  # to the GPU of the same local rank
-    return np.where(node[:, None] == node, exchanged.received * (nodes / dies), between)
+    between = np.where(lane, all_to_all.node_tokens[node] / dies, 0.0)  # to the GPU of the same local rank
+    return np.where(node[:, None] == node, all_to_all.received * (nodes / dies), between)

@@ -13,34 +13,22 @@ from wss.models.strange_keys import check_keys
 
 _NESTED = ("text_config", "llm_config", "language_config", "thinker_config")
 
+_LATENT_ATTENTION = ("kv_lora_rank", "qk_nope_head_dim", "qk_rope_head_dim", "v_head_dim")
+
 # Our name for a fact, and its spellings in configs; a dot leads into a nested mapping (DBRX).
 _SPELLINGS = {
     "num_layers": ("num_hidden_layers", "num_layers", "n_layers", "n_layer"),
     "hidden_size": ("hidden_size", "d_model", "n_embd"),
     "num_experts": (
-        "n_routed_experts",
-        "num_experts",
-        "num_local_experts",
-        "moe_num_experts",
-        "num_routed_experts",
+        *("n_routed_experts", "num_experts", "num_local_experts", "moe_num_experts", "num_routed_experts"),
         "ffn_config.moe_num_experts",
     ),
     "top_k": (
-        "num_experts_per_tok",
-        "num_experts_per_token",
-        "experts_per_token",
-        "moe_topk",
-        "moe_top_k",
-        "moe_k",
-        "top_k_experts",
-        "num_selected_experts",
-        "ffn_config.moe_top_k",
+        *("num_experts_per_tok", "num_experts_per_token", "experts_per_token", "moe_topk", "moe_top_k", "moe_k"),
+        *("top_k_experts", "num_selected_experts", "ffn_config.moe_top_k"),
     ),
     "moe_intermediate_size": (
-        "moe_intermediate_size",
-        "expert_ffn_hidden_size",
-        "moe_ffn_hidden_size",
-        "expert_intermediate_size",
+        *("moe_intermediate_size", "expert_ffn_hidden_size", "moe_ffn_hidden_size", "expert_intermediate_size"),
         "ffn_config.ffn_hidden_size",
     ),
     "zero_experts": ("zero_expert_num",),
@@ -54,41 +42,25 @@ _SPELLINGS = {
     "num_heads": ("num_attention_heads", "n_heads"),
     "num_kv_heads": ("num_key_value_heads", "num_attention_groups", "attn_config.kv_n_heads"),
     "head_dim": ("head_dim", "attention_head_dim"),
-    "q_lora_rank": ("q_lora_rank",),
-    "kv_lora_rank": ("kv_lora_rank",),
-    "qk_nope_head_dim": ("qk_nope_head_dim",),
-    "qk_rope_head_dim": ("qk_rope_head_dim",),
-    "v_head_dim": ("v_head_dim",),
+    **{name: (name,) for name in ("q_lora_rank", *_LATENT_ATTENTION)},
 }
-MARKS = {
-    "architectures",
-    "model_type",
-    "num_hidden_layers",
-    *_NESTED,
-    *(spelling.partition(".")[0] for fact in ("num_experts", "top_k") for spelling in _SPELLINGS[fact]),
-} - {"num_experts"}
+
+
+def _keys(*facts: str) -> set[str]:
+    """Return the keys of a config.json that may state *facts*."""
+    return {spelling.partition(".")[0] for fact in facts for spelling in _SPELLINGS[fact]}
+
+
+MARKS = {"architectures", "model_type", "num_hidden_layers", *_NESTED, *_keys("num_experts", "top_k")} - {"num_experts"}
 _LATENT = ("moe_latent_size", "routed_expert_hidden_size", "moe_hidden_size")
+_SHARED = ("num_shared_experts", "shared_intermediate_size", "a_shared_expert")
 # Unknown keys that resemble these facts and rules are refused.
-_GUARDED = {
-    *KNOWN,
-    *_LATENT,
-    *(
-        spelling.partition(".")[0]
-        for fact in (
-            "num_experts",
-            "top_k",
-            "moe_intermediate_size",
-            "zero_experts",
-            "num_shared_experts",
-            "shared_intermediate_size",
-            "a_shared_expert",
-        )
-        for spelling in _SPELLINGS[fact]
-    ),
-}
-_FROM_ZERO = ("zero_experts", "num_shared_experts", "shared_intermediate_size", "a_shared_expert", "qk_rope_head_dim")
+_GUARDED = {*KNOWN, *_LATENT, *_keys("num_experts", "top_k", "moe_intermediate_size", "zero_experts", *_SHARED)}
+_FROM_ZERO = ("num_experts", "zero_experts", *_SHARED, "qk_rope_head_dim")
 # If any of these is given, experts have a size of their own, and intermediate_size is that of dense layers.
 _OWN_SIZE = ("n_routed_experts", "first_k_dense_replace", "decoder_sparse_step", "shared_expert_intermediate_size")
+# If any of these is given, and none of those, intermediate_size is that of experts.
+_ONE_SIZE = ("intermediate_size_mlp", "expert_layer_period", "moe_layer_frequency", "dense_intermediate_size")
 _GATED = ("silu", "swish", "swiglu", "swigluoai", "situ", "gelu", "gelu_new", "gelu_pytorch_tanh", "geglu")
 _UNGATED = ("relu2", "squared_relu", "relu_squared")
 
@@ -143,7 +115,7 @@ class _Facts:
     def find(self, fact: str) -> int | None:
         """Return an integer, None if it is not given; raise ValueError if it is not one, or contradictory."""
         found: dict[str, int] = {}
-        least = 0 if fact in _FROM_ZERO or fact == "num_experts" else 1
+        least = 0 if fact in _FROM_ZERO else 1
         for spelling in _SPELLINGS[fact]:
             value = self._at(spelling)
             if fact == "expert_groups" and value in (False, 0):
@@ -235,17 +207,9 @@ class _Facts:
         own, general = self.find("moe_intermediate_size"), self.find("intermediate_size")
         if own is not None:
             return own
-        shared_key = any(self._config.get(key) is not None for key in _OWN_SIZE)
-        alike = all_sparse or any(
-            self._config.get(key) is not None
-            for key in (
-                "intermediate_size_mlp",
-                "expert_layer_period",
-                "moe_layer_frequency",
-                "dense_intermediate_size",
-            )
-        )
-        if general is None or shared_key or not alike:
+        is_dense = any(self._config.get(key) is not None for key in _OWN_SIZE)
+        alike = all_sparse or any(self._config.get(key) is not None for key in _ONE_SIZE)
+        if general is None or is_dense or not alike:
             raise ValueError(f"the size of an expert is missing; give {_SPELLINGS['moe_intermediate_size'][0]}")
         return general
 
@@ -287,8 +251,7 @@ class _Facts:
         if heads is None:
             return None
         if self.find("kv_lora_rank") is not None:
-            names = ("kv_lora_rank", "qk_nope_head_dim", "qk_rope_head_dim", "v_head_dim")
-            sizes = {name: self.need(name, f"beside kv_lora_rank, {name}") for name in names}
+            sizes = {name: self.need(name, f"beside kv_lora_rank, {name}") for name in _LATENT_ATTENTION}
             query = self.find("q_lora_rank")
             return {"num_heads": heads, **({} if query is None else {"q_lora_rank": query}), **sizes}
         width = self.find("head_dim") or (hidden // heads if hidden % heads == 0 else None)

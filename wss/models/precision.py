@@ -66,11 +66,6 @@ class Precision:
         held = f", {self.activations} activations" if self.activations else ""
         return f"{self.weights} weights, {self.compute} compute{held}"
 
-    @property
-    def activation_bytes(self) -> float | None:
-        """Bytes per element of a token; None if not stated."""
-        return None if self.activations is None else BITS[self.activations] / 8
-
 
 AnyPrecision = PrecisionName | Precision
 
@@ -88,4 +83,5 @@ def peak_of(precision: AnyPrecision) -> Peak:
 
 def stated_activation_bytes(precision: AnyPrecision) -> float | None:
     """Return the bytes per element of a token; None if *precision* does not state them."""
-    return precision.activation_bytes if isinstance(precision, Precision) else None
+    activations = precision.activations if isinstance(precision, Precision) else None
+    return None if activations is None else BITS[activations] / 8

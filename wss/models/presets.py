@@ -2,7 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from wss.models.shape import Attention, ModelShape
+
+_LATENT = Attention(
+    num_heads=128, q_lora_rank=1536, kv_lora_rank=512, qk_nope_head_dim=128, qk_rope_head_dim=64, v_head_dim=128
+)
 
 DEEPSEEK_V3 = ModelShape(
     name="deepseek-ai/DeepSeek-V3",
@@ -14,9 +20,7 @@ DEEPSEEK_V3 = ModelShape(
     moe_intermediate_size=2048,
     expert_matrices=3,
     expert_groups=8,
-    attention=Attention(
-        num_heads=128, q_lora_rank=1536, kv_lora_rank=512, qk_nope_head_dim=128, qk_rope_head_dim=64, v_head_dim=128
-    ),
+    attention=_LATENT,
     dense_intermediate_size=18432,
     num_shared_experts=1,
     shared_intermediate_size=2048,
@@ -55,21 +59,13 @@ LLAMA4_MAVERICK = ModelShape(
     source="Llama-4-Maverick config.json: num_local_experts 128, interleave_moe_layer_step 2",
 )
 
-KIMI_K2 = ModelShape(
+KIMI_K2 = replace(
+    DEEPSEEK_V3,
     name="moonshotai/Kimi-K2-Instruct",
-    num_layers=61,
     moe_layers=tuple(range(1, 61)),
     num_experts=384,
-    top_k=8,
-    hidden_size=7168,
-    moe_intermediate_size=2048,
-    expert_matrices=3,
-    attention=Attention(
-        num_heads=64, q_lora_rank=1536, kv_lora_rank=512, qk_nope_head_dim=128, qk_rope_head_dim=64, v_head_dim=128
-    ),
-    dense_intermediate_size=18432,
-    num_shared_experts=1,
-    shared_intermediate_size=2048,
+    expert_groups=1,
+    attention=replace(_LATENT, num_heads=64),
     vocab_size=163840,
     source="Kimi-K2 config.json: n_routed_experts 384, num_experts_per_tok 8, first_k_dense_replace 1",
 )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -65,7 +66,7 @@ def router_in(config: Mapping[str, Any]) -> dict[str, Any] | None:
     known = method in (None, "noaux_tc") and str(config.get("model_type")) in _BIASED
     kind = _BIASED[str(config.get("model_type"))] if known else None
     bias = _first(config, _BIASES)
-    groups = 1 if method == "greedy" else _count(config, _GROUPS)
+    groups = (None if method == "greedy" else _count(config, _GROUPS)) or 1
     if said is None and method is None and not known and not bias and groups == 1:
         return None
     score = said if said is not None else kind
@@ -76,7 +77,7 @@ def router_in(config: Mapping[str, Any]) -> dict[str, Any] | None:
     return {
         "score": score if score in ("softmax", "sigmoid") else None,
         "groups": groups,
-        "topk_groups": _limit(config, groups),
+        "topk_groups": 1 if groups == 1 else _count(config, _LIMITS, groups),
         "needs_bias": bool(bias),
     }
 
@@ -85,15 +86,7 @@ def _first(config: Mapping[str, Any], names: tuple[str, ...]) -> Any:
     return next((config[name] for name in names if config.get(name) is not None), None)
 
 
-def _count(config: Mapping[str, Any], names: tuple[str, ...]) -> int:
-    """Return a number of groups, 1 if there are none or the value is not a number."""
+def _count(config: Mapping[str, Any], names: tuple[str, ...], most: float = math.inf) -> int | None:
+    """Return a number of groups, None if it is missing or not an integer in 1..*most*."""
     value = _first(config, names)
-    return value if isinstance(value, int) and not isinstance(value, bool) and value > 1 else 1
-
-
-def _limit(config: Mapping[str, Any], groups: int) -> int | None:
-    """Return the number of groups that a token may use, None if it is missing or invalid."""
-    if groups == 1:
-        return 1
-    value = _first(config, _LIMITS)
-    return value if isinstance(value, int) and not isinstance(value, bool) and 1 <= value <= groups else None
+    return value if isinstance(value, int) and not isinstance(value, bool) and 1 <= value <= most else None

@@ -12,11 +12,7 @@ from wss.models.layers import layer_numbers
 
 Layers = frozenset[int]
 _LISTS = (
-    "moe_layers",
-    "moe_layers_enum",
-    "mlp_layer_types",
-    "is_moe_layer",
-    "hybrid_override_pattern",
+    *("moe_layers", "moe_layers_enum", "mlp_layer_types", "is_moe_layer", "hybrid_override_pattern"),
     "moe_layer_freq",
 )
 _BLOCKS = ("mamba", "attention", "mlp", "linear_attention", "full_attention", "sliding_attention")
@@ -44,31 +40,15 @@ _RULES: dict[str, Callable[[int], Callable[[int], bool]]] = {
     "expert_layer_offset": lambda offset: lambda layer: True,
 }
 # Two rules of one kind must agree: on the number of leading dense layers, or on the step.
-_KINDS = (
-    (
-        "first_k_dense_replace",
-        "first_last_k_dense_replace",
-        "num_dense_layers",
-        "moe_layer_num_skipped",
-        "moe_layer_start_index",
-    ),
-    (
-        "moe_layer_freq",
-        "moe_layer_frequency",
-        "decoder_sparse_step",
-        "interleave_moe_layer_step",
-        "moe_layer_interval",
-        "expert_layer_period",
-    ),
-)
-_FROM_ZERO = {
-    "first_k_dense_replace",
-    "first_last_k_dense_replace",
-    "num_dense_layers",
-    "moe_layer_num_skipped",
+_DENSE = (
+    *("first_k_dense_replace", "first_last_k_dense_replace", "num_dense_layers", "moe_layer_num_skipped"),
     "moe_layer_start_index",
-    "expert_layer_offset",
-}
+)
+_STEPS = (
+    *("moe_layer_freq", "moe_layer_frequency", "decoder_sparse_step", "interleave_moe_layer_step"),
+    *("moe_layer_interval", "expert_layer_period"),
+)
+_FROM_ZERO = {*_DENSE, "expert_layer_offset"}
 KNOWN = {*_RULES, *_LISTS, "mlp_only_layers", "layers_block_type"}
 
 
@@ -99,7 +79,7 @@ def _check_agreement(rules: Mapping[str, Layers], lists: Mapping[str, Layers]) -
         other = other or next((name for name, allowed in rules.items() if not layers <= allowed), None)
         if other:
             raise ValueError(f"{key}: contradicts {other}; keep the one that is right")
-    for kind in _KINDS:
+    for kind in (_DENSE, _STEPS):
         stated = [key for key in kind if key in rules]
         for key in stated[1:]:
             if rules[key] != rules[stated[0]]:

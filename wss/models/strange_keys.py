@@ -42,15 +42,7 @@ _OF_OTHERS = _set(
 )
 _SWITCHES = ("use_moe", "is_moe", "enable_moe", "enable_moe_block", "has_moe", "moe")
 _KINDS = {"moe", "dense", "sparse", "mlp", "ffn", "expert", "experts"}
-_GENERATION = (
-    "top_p",
-    "temperature",
-    "do_sample",
-    "num_beams",
-    "typical_p",
-    "repetition_penalty",
-    "num_return_sequences",
-)
+_GENERATION = _set("top_p temperature do_sample num_beams typical_p repetition_penalty num_return_sequences")
 _GENERATION_TOP_K = 50  # transformers' default, which it writes into configs
 _ALIKE = 0.9  # similarity from which a key counts as a misspelling
 _SPACING = re.compile(r"interval|freq|period|every|step")
@@ -74,8 +66,7 @@ def check_keys(config: Mapping[str, Any], known: Iterable[str], num_layers: int,
     names = set(known)
     for key, value in config.items():
         if key in _SWITCHES and value is False:
-            said = " and ".join(f"{name} is {count}" for name, count in counts.items())
-            raise ValueError(f"{key}: is false, and {said}; keep the one that is right")
+            raise ValueError(f"{key}: is false, and {_stated(counts)}; keep the one that is right")
         if key in names or value in (None, False, []) or isinstance(value, dict):
             continue
         if key in ("top_k", "topk") and not _is_generation(config, value):
@@ -120,12 +111,13 @@ def _is_count(key: str) -> bool:
 
 def _check_count(key: str, value: Any, counts: Mapping[str, int]) -> None:
     """Check that the count *value* equals that of another key."""
-    if value in counts.values():
-        return
-    said = " and ".join(f"{name} is {count}" for name, count in counts.items())
-    raise ValueError(
-        f"{key}: {value!r} may be a count of experts, and {said}; leave it out, or keep the one that is right"
-    )
+    if value not in counts.values():
+        mend = "leave it out, or keep the one that is right"
+        raise ValueError(f"{key}: {value!r} may be a count of experts, and {_stated(counts)}; {mend}")
+
+
+def _stated(counts: Mapping[str, int]) -> str:
+    return " and ".join(f"{name} is {count}" for name, count in counts.items())
 
 
 def _is_generation(config: Mapping[str, Any], value: Any) -> bool:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Annotated
+from typing import Annotated, ClassVar
 
 import numba
 import numpy as np
@@ -42,12 +42,13 @@ class TokenHeatmap(Prediction):
     Parameters
     ----------
     share
-        Size of a row's top, as a share of all experts (rounded up). Experts with a count of zero are never in it. Ties:
-        the lower expert.
+        Size of a row's top, as a share of all experts (rounded up). Experts with a count of zero are in it only if
+        `unseen` is set. Ties: the lower expert.
     """
 
     signals = frozenset({Signal.TRANSITIONS})
     forecasts = True
+    unseen: ClassVar[bool] = False
 
     share: Annotated[float, Gt(0), Le(1)] = 0.2
 
@@ -55,18 +56,27 @@ class TokenHeatmap(Prediction):
         """Return the remote tasks whose expert is at the top of any row of their die, [tasks]."""
         counts, plan = self.transitions(view), view.plan
         top = math.ceil(self.share * len(counts))
-        selected: BoolArray = _in_tops(counts, top, plan.expert, plan.die, plan.remote)
+        selected: BoolArray = _in_tops(counts, top, self.unseen, plan.expert, plan.die, plan.remote)
         return selected
 
     def expected_tokens(self, view: PredictionView) -> FloatArray:
         """Return the tokens of each expert predicted to follow those that each die computes now, [dies, experts]."""
         plan = view.plan
-        expected: FloatArray = _followers(self.transitions(view), plan.expert, plan.die, plan.tokens, view.num_dies)
+        expected: FloatArray = followed_by(self.transitions(view), plan.expert, plan.die, plan.tokens, view.num_dies)
         return expected
 
     def transitions(self, view: PredictionView) -> IntArray | FloatArray:
-        """Return the transitions that it predicts by, [experts, experts]."""
-        return view.transitions
+        """Return the transitions that it predicts by, those of its only signal, [experts, experts]."""
+        (signal,) = self.signals
+        transitions: IntArray | FloatArray = view.signals[signal]
+        return transitions
+
+
+@dataclass(frozen=True, kw_only=True)
+class PaperHeatmap(TokenHeatmap):
+    """The token heatmap as in the paper's own simulator, which also admits experts never seen; for its physics only."""
+
+    unseen = True
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -74,10 +84,6 @@ class PrefillHeatmap(TokenHeatmap):
     """The token heatmap of the prefill, as at the start of decode (the paper's insight 1)."""
 
     signals = frozenset({Signal.PREFILL_TRANSITIONS})
-
-    def transitions(self, view: PredictionView) -> IntArray:
-        """Return those of the prefill, [experts, experts]."""
-        return view.prefill_transitions
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -87,10 +93,6 @@ class DecayingHeatmap(TokenHeatmap):
     signals = frozenset({Signal.DECAYED_TRANSITIONS})
 
     half_life: Annotated[float, Gt(0), Le(1e6)] = 4.0
-
-    def transitions(self, view: PredictionView) -> FloatArray:
-        """Return the decayed ones, [experts, experts]."""
-        return view.decayed_transitions
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -103,8 +105,7 @@ class Oracle(Prediction):
     def predict(self, view: PredictionView) -> BoolArray:
         """Return the remote tasks whose expert their die computes in the next step, [tasks]."""
         plan = view.plan
-        selected: BoolArray = plan.remote & (view.next_step[plan.die, plan.expert] > 0)
-        return selected
+        return plan.remote & (view.next_step[plan.die, plan.expert] > 0)
 
     def expected_tokens(self, view: PredictionView) -> FloatArray:
         """Return 1 if the die computes the expert in the next step, else 0, [dies, experts]."""
@@ -112,10 +113,10 @@ class Oracle(Prediction):
 
 
 @numba.njit(cache=True, nogil=True)
-def _is_top(row, entry, count):  # type: ignore[no-untyped-def]
-    """Whether an entry is above zero and among the *count* largest of a *row*; ties: from the left."""
+def _is_top(row, entry, count, unseen):  # type: ignore[no-untyped-def]
+    """Whether an entry is among the *count* largest of a *row*, and above zero or *unseen*; ties: from the left."""
     mine = row[entry]
-    if mine <= 0:
+    if mine <= 0 and not unseen:
         return False
     before = 0
     for j in range(row.size):
@@ -124,7 +125,7 @@ def _is_top(row, entry, count):  # type: ignore[no-untyped-def]
 
 
 @numba.njit(cache=True, nogil=True)
-def _in_tops(transitions, count, expert, die, remote):  # type: ignore[no-untyped-def]
+def _in_tops(transitions, count, unseen, expert, die, remote):  # type: ignore[no-untyped-def]
     """Return which *remote* tasks have an expert in the top *count* of any row that their die computes, [tasks].
 
     Only entries of fetched experts are ranked: a die fetches few experts, and most are in the top of the first row.
@@ -140,13 +141,13 @@ def _in_tops(transitions, count, expert, die, remote):  # type: ignore[no-untype
             start -= 1
         i = start
         while i < expert.size and die[by_die[i]] == die[task] and not result[task]:
-            result[task] = _is_top(transitions[expert[by_die[i]]], expert[task], count)
+            result[task] = _is_top(transitions[expert[by_die[i]]], expert[task], count, unseen)
             i += 1
     return result
 
 
 @numba.njit(cache=True, nogil=True)
-def _followers(transitions, expert, die, tokens, num_dies):  # type: ignore[no-untyped-def]
+def followed_by(transitions, expert, die, tokens, num_dies):  # type: ignore[no-untyped-def]
     """Return, for each die, the sum over its tasks of tokens · transitions' row / the row's sum, [dies, experts]."""
     num_experts = transitions.shape[0]
     expected = np.zeros((num_dies, num_experts))

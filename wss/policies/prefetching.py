@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import numba
 import numpy as np
 
 from wss.policies.parts import Prefetching
+from wss.policies.prediction import followed_by
 from wss.policies.signals import Signal
 from wss.policies.views import PrefetchView
 from wss.records import FloatArray, IntArray
@@ -68,16 +68,6 @@ def followers(counts: IntArray, transitions: IntArray, popularity: IntArray) -> 
         Tokens of each expert of the next layer so far, [experts]; returned if *transitions* has no entry for any of
         *counts*.
     """
-    expected: FloatArray = _followers(counts, transitions)
+    experts = np.flatnonzero(counts)
+    expected: FloatArray = followed_by(transitions, experts, np.zeros_like(experts), counts[experts], 1)[0]
     return expected if expected.any() else popularity.astype(np.float64)
-
-
-@numba.njit(cache=True, nogil=True)
-def _followers(counts, transitions):  # type: ignore[no-untyped-def]
-    """Return the sum over i of counts[i] · transitions[i] / the sum of transitions[i], [experts]."""
-    expected = np.zeros(transitions.shape[1])
-    for i in range(counts.size):
-        total = transitions[i].sum()
-        if counts[i] > 0 and total > 0:
-            expected += counts[i] / total * transitions[i]
-    return expected

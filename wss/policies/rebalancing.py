@@ -124,5 +124,4 @@ def worthwhile(now: IntArray, then: IntArray, tokens: FloatArray, view: Placemen
         return most
 
     better = longest(then) <= (1.0 - gain) * longest(now)
-    chosen: IntArray = np.where(better[:, None, None], then, now)
-    return chosen
+    return np.where(better[:, None, None], then, now)

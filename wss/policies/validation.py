@@ -6,6 +6,7 @@ from typing import Any
 
 import numba
 import numpy as np
+import numpy.typing as npt
 
 from wss.errors import ConfigError
 from wss.policies import LayerView
@@ -21,7 +22,7 @@ def sealed(array: Any) -> Any:
     return copy
 
 
-def _array(value: Any, what: str) -> Any:
+def _array(value: Any, what: str) -> npt.NDArray[Any]:
     """Return *value* as an array; raise ConfigError if it is not one, such as ragged lists."""
     try:
         return np.asarray(value)
@@ -62,8 +63,7 @@ def validate_selected(selected: Any, num_tasks: int, policy: str) -> BoolArray:
     if array.shape != (num_tasks,) or array.dtype != np.bool_:
         what = f"is {array.dtype} {list(array.shape)}; it should be bool [{num_tasks}], one per task"
         raise ConfigError(f"policy {policy}: its prediction {what}")
-    result: BoolArray = array
-    return result
+    return array
 
 
 def validate_expected(expected: Any, shape: tuple[int, int], policy: str) -> FloatArray:
@@ -72,21 +72,17 @@ def validate_expected(expected: Any, shape: tuple[int, int], policy: str) -> Flo
     if array.shape != shape or array.dtype.kind not in "iuf" or not np.isfinite(array).all():
         what = f"is {array.dtype} {list(array.shape)}; it should be finite numbers {list(shape)}, [dies, experts]"
         raise ConfigError(f"policy {policy}: what its prediction expects {what}")
-    result: FloatArray = array.astype(np.float64)
-    return result
+    return array.astype(np.float64)
 
 
 def validate_load(load: Any, shape: tuple[int, ...], policy: str) -> IntArray:
     """Return a load to rebalance by as int [layers, experts]; raise ConfigError if it is not valid."""
     array = _array(load, f"policy {policy}: its rebalancing")
     if array.shape != shape or array.dtype.kind not in "iu" or (array < 0).any():
-        what = f"gives a load of {array.dtype} {list(array.shape)}"
-        raise ConfigError(
-            f"policy {policy}: its rebalancing {what}; it should be whole numbers of at least 0, {list(shape)}, "
-            "[layers, experts]"
-        )
-    result: IntArray = array.astype(np.int64)
-    return result
+        right = f"whole numbers of at least 0, {list(shape)}, [layers, experts]"
+        what = f"gives a load of {array.dtype} {list(array.shape)}; it should be {right}"
+        raise ConfigError(f"policy {policy}: its rebalancing {what}")
+    return array.astype(np.int64)
 
 
 def validate_evicted(evicted: Any, size: int, count: int, policy: str, rule: str) -> IntArray:
@@ -97,8 +93,7 @@ def validate_evicted(evicted: Any, size: int, count: int, policy: str, rule: str
     if not whole or len(array) != count or len(set(array.tolist()) & set(range(size))) != count:
         right = f"{count} different indices, whole numbers in 0..{size - 1}"
         raise ConfigError(f"{start} {' '.join(repr(array.tolist()).split())[:200]}; it should be {right}")
-    result: IntArray = array.astype(np.int64)
-    return result
+    return array.astype(np.int64)
 
 
 def validate_prefetch(prefetch: Any, holders: BoolArray, policy: str) -> list[list[int]]:
@@ -122,11 +117,8 @@ def validate_prefetch(prefetch: Any, holders: BoolArray, policy: str) -> list[li
 def validate_plan(plan: Any, view: LayerView, policy: str) -> Plan:
     """Return a read-only copy of *plan*, without copies.
 
-    Raises
-    ------
-    ConfigError
-        If it does not compute every token once, on dies that exist, from dies that hold the weights; one line per
-        error.
+    Raises ConfigError if it does not compute every token once, on dies that exist, from dies that hold the weights; one
+    line per error.
     """
     start = f"policy {policy}: its plan of layer {view.layer}"
     if not isinstance(plan, Plan):
@@ -140,26 +132,18 @@ def validate_plan(plan: Any, view: LayerView, policy: str) -> Plan:
         kinds = ", ".join(f"{name} {array.dtype} {list(array.shape)}" for name, array in columns.items())
         raise ConfigError(f"{start} has {kinds}; it should have whole numbers [tasks], one length")
     expert, die, tokens, source = (sealed(array.astype(np.int64)) for array in columns.values())
-    ranges = (
-        ("experts", expert, len(view.counts)),
-        ("dies", die, view.num_dies),
-        ("source dies", source, view.num_dies),
-    )
+    ranges = ("experts", expert, len(view.counts)), ("dies", die, view.num_dies), ("source dies", source, view.num_dies)
     faults = [
         f"uses {name} that do not exist; there are 0..{most - 1}"
         for name, array, most in ranges
         if array.size and (array.min() < 0 or array.max() >= most)
     ]
     if not faults:
-        faults = _broken_rules(expert, die, tokens, source, view)
+        broken = _broken(expert, die, tokens, source, view.holders, view.sources, view.counts)
+        faults = [line for line, is_broken in zip(RULES, broken, strict=True) if is_broken]
     if faults:
         raise ConfigError(*(f"{start} {fault}" for fault in faults))
     return Plan(expert=expert, die=die, tokens=tokens, source=source, copy=sealed(np.zeros(len(expert), np.bool_)))
-
-
-def _broken_rules(expert: Any, die: Any, tokens: Any, source: Any, view: LayerView) -> list[str]:
-    broken = _broken(expert, die, tokens, source, view.holders, view.sources, view.counts)
-    return [line for line, is_broken in zip(RULES, broken, strict=True) if is_broken]
 
 
 RULES = (

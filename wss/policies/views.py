@@ -13,7 +13,7 @@ from wss.records import BoolArray, FloatArray, IntArray, Plan
 
 @dataclass(frozen=True, kw_only=True)
 class Costs:
-    """Costs on an idle wafer, in seconds; for policies only, the engine does not use them.
+    """Costs on an idle wafer, in seconds (under the paper's physics in ns); for policies only, no engine uses them.
 
     Attributes
     ----------
@@ -144,10 +144,8 @@ class PlacementView(SignalView):
         How many experts, of all layers together, fit in a die's HBM beside the buffers of a whole layer run.
     coordinates
         x and y of each die, [dies, 2].
-    hops
-        Links on the route from one die to another, [dies, dies].
-    costs
-        Costs of reads and of computing.
+    hops, costs
+        As in `LayerView`.
     num_model_layers
         Layers of the model, including dense ones; 0 if unknown.
     groups
@@ -208,8 +206,7 @@ class PlacementView(SignalView):
 
         An expert with less than one token per layer run is read only in that share of layer runs.
         """
-        seconds: FloatArray = np.maximum(np.minimum(tokens, 1.0) * self.costs.hbm_read, tokens * self.costs.token)
-        return seconds
+        return np.maximum(np.minimum(tokens, 1.0) * self.costs.hbm_read, tokens * self.costs.token)
 
     def slots(self, extra: int) -> int:
         """Return how many experts of a layer a die may hold: its share and up to *extra*, limited by its HBM."""

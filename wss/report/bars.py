@@ -118,14 +118,8 @@ def _frame(rows: Sequence[Row], axes: Sequence[str], bar: float) -> Frame:
 def _draw(plt: Any, frame: Frame, draw: Callable[[Any, Panel], None], scale: Callable[[Any], None]) -> Any:
     """Return a chart whose panels *draw* fills; they share the *scale* of their y axes."""
     down = -(-len(frame.panels) // frame.across)
-    fig, grid = plt.subplots(
-        down,
-        frame.across,
-        figsize=(frame.wide, 2.0 * down + 0.7),
-        layout="constrained",
-        squeeze=False,
-        sharey=True,
-    )
+    size = (frame.wide, 2.0 * down + 0.7)
+    fig, grid = plt.subplots(down, frame.across, figsize=size, layout="constrained", squeeze=False, sharey=True)
     inches = frame.wide / frame.across - 0.5
     for axis, panel in zip(grid.flat, frame.panels, strict=False):
         draw(axis, panel)
@@ -163,9 +157,8 @@ def _simple(axis: Any, panel: Panel, frame: Frame, column: str) -> None:
     for i, policy in enumerate(frame.policies):
         own = [row for row in panel.rows if row["policy"] == policy and row.get(column) is not None]
         if own:
-            axis.bar(
-                [frame.at(panel, row) for row in own], [row[column] for row in own], frame.bar, label=policy, **look(i)
-            )
+            at, heights = [frame.at(panel, row) for row in own], [row[column] for row in own]
+            axis.bar(at, heights, frame.bar, label=policy, **look(i))
         for row in own:
             if _ends(row, column):
                 value, (low, high) = row[column], _ends(row, column)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from pathlib import Path
 from typing import Any
 
@@ -29,10 +28,7 @@ def predict(m: float, n: float, k: float, die: DieSpec, precision: PrecisionName
 def read_rows(path: Path) -> list[dict[str, Any]]:
     """Read the ``rows`` of a file of measurements: m_per_group, n, k, and optionally groups and measured_seconds.
 
-    Raises
-    ------
-    ConfigError
-        With one line per error.
+    Raises ConfigError with one line per error.
     """
     try:
         content = parse_json(read_plain(path))
@@ -56,20 +52,15 @@ def _faults(where: str, row: dict[str, Any]) -> list[str]:
         for key in (*NEEDED, "groups")
         if (key in row or key in NEEDED) and not (_positive(row.get(key)) and row[key] == int(row[key]) <= LARGEST)
     ]
-    if "measured_seconds" in row and not _is_time(row["measured_seconds"]):
-        shown = repr(row["measured_seconds"])[:40]
+    measured = row.get("measured_seconds", SHORTEST)
+    if not (_positive(measured) and SHORTEST <= measured <= LONGEST):
+        shown = repr(measured)[:40]
         faults.append(f"{where}.measured_seconds: {shown} is not right; it should be {SHORTEST:g} to {LONGEST:g} s")
     return faults
 
 
-def _is_time(value: Any) -> bool:
-    return _positive(value) and SHORTEST <= value <= LONGEST
-
-
 def _positive(value: Any) -> bool:
-    if not isinstance(value, int | float) or isinstance(value, bool) or value <= 0:
-        return False
-    return value < 1e300 and math.isfinite(value)
+    return isinstance(value, int | float) and not isinstance(value, bool) and 0 < value < 1e300
 
 
 def predict_rows(rows: list[dict[str, Any]], die: DieSpec, precision: PrecisionName) -> dict[str, Any]:
@@ -96,8 +87,6 @@ def rows_text(found: dict[str, Any]) -> str:
             f" {1e6 * row['predicted_seconds']:14.2f} {error}".rstrip()
         )
     if "mean_abs_error" in found:
-        lines += [
-            "",
-            f"mean absolute error {100 * found['mean_abs_error']:.1f}%, worst {100 * found['worst_abs_error']:.1f}%",
-        ]
+        mean, worst = 100 * found["mean_abs_error"], 100 * found["worst_abs_error"]
+        lines += ["", f"mean absolute error {mean:.1f}%, worst {worst:.1f}%"]
     return "\n".join(lines)

@@ -105,13 +105,16 @@ def _heat(axis: Axes, table: IntArray, title: str, step: str) -> None:
 
 def _held(axis: Axes, tables: IntArray, step: str) -> None:
     """Draw the share of the top source's row that its largest targets cover, for every layer and their mean."""
-    places = 100 * np.arange(1, tables.shape[1] + 1) / tables.shape[1]
-    curves = []
-    for table in tables:
-        row = np.sort(table[table.sum(axis=1).argmax()])[::-1]
-        curves.append(100 * np.cumsum(row) / max(row.sum(), 1))
-        axis.plot(places, curves[-1], color=COLOURS[0], alpha=0.25, lw=0.5)
-    axis.plot(places, np.mean(curves, axis=0), color=COLOURS[7], lw=1.2, label="mean of layers")
-    axis.axvline(20, color=COLOURS[3], ls="--", lw=0.8, label="top 20%")
+    coverage(axis, [table[table.sum(axis=1).argmax()] for table in tables], 20)
     axis.set(title="after the hottest expert", xlabel="% of experts", ylabel=f"% of {step}", ylim=(0, 101))
+
+
+def coverage(axis: Axes, layers: Sequence[IntArray], top: int) -> None:
+    """Draw the share that the largest counts of each layer have, and the mean of *layers*; mark the *top* percent."""
+    places = 100 * np.arange(1, len(layers[0]) + 1) / len(layers[0])
+    curves = [100 * np.cumsum(np.sort(counts)[::-1]) / max(counts.sum(), 1) for counts in layers]
+    for curve in curves:
+        axis.plot(places, curve, color=COLOURS[0], alpha=0.25, lw=0.5)
+    axis.plot(places, np.mean(curves, axis=0), color=COLOURS[7], lw=1.2, label="mean of layers")
+    axis.axvline(top, color=COLOURS[3], ls="--", lw=0.8, label=f"top {top}%")
     axis.legend(loc="lower right")

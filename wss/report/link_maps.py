@@ -45,16 +45,14 @@ def write_meshmap(links: Sequence[Link], title: str, path: Path, what: str, busi
             axis.set_title(f"{shorten(policy, 24)}, busiest {busiest[policy]:.1%}")
         for axis in grid.flat[len(policies) :]:
             axis.remove()
-        bar = plt.cm.ScalarMappable(scale, f"{HEAT}_r")
-        fig.colorbar(
-            bar,
-            ax=list(grid.flat[: len(policies)]),
-            label=what,
-            aspect=30,
-            format=lambda value, _: f"{100 * value:.3g}%",
-        )
+        _colours(fig, plt.cm.ScalarMappable(scale, f"{HEAT}_r"), grid.flat[: len(policies)], what, aspect=30)
         fig.suptitle(fill(title, 100 if across > 1 else 55))
         return save(fig, path)
+
+
+def _colours(fig: Any, colours: Any, axes: Any, what: str, **look: Any) -> None:
+    """Add the scale of the colours beside *axes*, in percent."""
+    fig.colorbar(colours, ax=list(axes), label=what, format=lambda value, _: f"{100 * value:.3g}%", **look)
 
 
 def dead_of(links: Sequence[Link]) -> tuple[list[Die], list[tuple[Die, Die]]]:
@@ -141,7 +139,7 @@ def write_portmap(links: Sequence[Link], title: str, path: Path, what: str, busi
             axis.set_xticks([])
             axis.set_title(f"{shorten(policy, 24)}, busiest {busiest[policy]:.1%}")
         axes[-1, 0].set_xlabel(f"{shown.shape[1]} GPUs, in order of nodes")
-        fig.colorbar(image, ax=list(axes[:, 0]), label=what, format=lambda value, _: f"{100 * value:.3g}%")
+        _colours(fig, image, axes[:, 0], what)
         fig.suptitle(fill(title, 100))
         return save(fig, path)
 

@@ -34,14 +34,8 @@ PRINT = {
 }
 
 
-def pyplot(what: str) -> Any:
-    """Return matplotlib's pyplot for *what*, the user's command.
-
-    Raises
-    ------
-    ConfigError
-        If matplotlib is not installed.
-    """
+def _pyplot(what: str) -> Any:
+    """Return matplotlib's pyplot for *what*, the user's command."""
     log = logging.getLogger("matplotlib")
     level = log.level
     log.setLevel(logging.ERROR)  # a missing folder for matplotlib's own cache is harmless
@@ -64,12 +58,9 @@ def pyplot(what: str) -> Any:
 def paper(what: str = "report") -> Iterator[Any]:
     """Yield pyplot for *what*, the user's command, set for print at `WIDTH`; its pictures are closed at the end.
 
-    Raises
-    ------
-    ConfigError
-        If matplotlib is not installed.
+    Raises ConfigError if matplotlib is not installed.
     """
-    plt = pyplot(what)
+    plt = _pyplot(what)
     before = set(plt.get_fignums())
     with plt.style.context("default"), plt.rc_context(PRINT):  # ignores a matplotlibrc in this folder
         try:
@@ -92,13 +83,7 @@ def shorten(label: object, most: int) -> str:
 
 
 def save(fig: Any, path: Path) -> Path:
-    """Write *fig* to *path*, PNG or SVG by its suffix, and return it.
-
-    Raises
-    ------
-    OutputError
-        If it cannot be written.
-    """
+    """Write *fig* to *path*, PNG or SVG by its suffix, and return it. Raises OutputError if it cannot be written."""
     kind = path.suffix[1:]
 
     def draw(part: Path) -> None:

@@ -83,9 +83,8 @@ def _read(folder: Path, name: str) -> Any:
     """Return the JSON in the file *name*; refuse results of an earlier version, whose figures have another scale."""
     content = parse_json(read_plain(folder / name))
     if content["schema"] != SCHEMAS[name]:
-        raise ConfigError(
-            f"{folder / name}: is a {content['schema']}, this version reads {SCHEMAS[name]}; run it again"
-        )
+        what = f"is a {content['schema']}, this version reads {SCHEMAS[name]}"
+        raise ConfigError(f"{folder / name}: {what}; run it again")
     return content
 
 
@@ -104,10 +103,7 @@ def _links_of(rows: list[Row]) -> list[Row]:
 def write_report(results: Results, folder: Path, kind: str) -> list[Path]:
     """Write pictures and report.md into *folder*, and return the paths; *kind* is png or svg.
 
-    Raises
-    ------
-    OutputError
-        If something cannot be written.
+    Raises OutputError if something cannot be written.
     """
     rows, axes = results.rows, results.axes
     scale = [line.rstrip(";") + "." for line in scale_of(rows)]
@@ -145,18 +141,13 @@ def _tornados(results: Results, folder: Path, kind: str) -> tuple[list[Path], li
         title = ", ".join([results.title, *(f"{axis} {label}" for axis, label in labels.items())])
         policies = shown_policies(own)
         if not policies:
-            text += [
-                f"## {for_markdown(title)}",
-                "No policy but the baseline is run both with nothing varied and with something.",
-            ]
+            nothing = "No policy but the baseline is run both with nothing varied and with something."
+            text += [f"## {for_markdown(title)}", nothing]
         for policy in policies:
             name = _file("_".join(["tornado", *(str(label) for label in labels.values()), policy]), taken)
             written.append(write_tornado(own, policy, title, folder / f"{name}.{kind}"))
-            text += [
-                f"## {for_markdown(f'{title}, {policy}')}",
-                f"![{name}]({written[-1].name})",
-                tornado_table(own, policy),
-            ]
+            heading, picture = f"## {for_markdown(f'{title}, {policy}')}", f"![{name}]({written[-1].name})"
+            text += [heading, picture, tornado_table(own, policy)]
     return written, text
 
 
@@ -178,30 +169,26 @@ def _maps(results: Results, folder: Path, kind: str) -> list[Path]:
         points = [point for point in points if first[point[results.axes[0]]] == point][:MOST_MAPS]
     written, taken = [], set[str]()
     for point in points:
-        own = [_for_all_layers(link) for link in _links_at(results.links, point).to_pylist()]
+        own = _links_at(results.links, point)
         rows = [row for row in results.rows if all(row[axis] == label for axis, label in point.items())]
         busiest = {row["policy"]: row["max_link_utilization"] for row in rows}
-        what = "link utilisation"
-        if is_sampled(rows[0]):
-            what += f", estimated for all {rows[0]['layers_total']} layers"
+        scope = f", estimated for all {rows[0]['layers_total']} layers" if is_sampled(rows[0]) else ""
         title = ", ".join(f"{axis} {label}" for axis, label in point.items()) or results.title
         name = _file("_".join(["links", *(str(label) for label in point.values())]), taken)
         draw = write_portmap if is_port(own[0]) else write_meshmap
-        written.append(draw(own, title, folder / f"{name}.{kind}", what, busiest))
+        written.append(draw(own, title, folder / f"{name}.{kind}", f"link utilisation{scope}", busiest))
     return written
 
 
-def _for_all_layers(link: Row) -> Row:
-    """Return *link* with its utilization estimated for all layers, if they are sampled."""
-    estimate = link["estimated_utilization"]
-    return link if estimate is None else {**link, "utilization": estimate}
-
-
-def _links_at(links: pa.Table, point: dict[str, Any]) -> pa.Table:
-    """Return the links of one *point*, a label for each axis."""
+def _links_at(links: pa.Table, point: dict[str, Any]) -> list[Row]:
+    """Return the links of one *point*, a label for each axis; estimated for all layers, if these are sampled."""
     for axis, label in point.items():
         links = links.filter(pc.equal(links[axis], label))
-    return links
+    estimate = "estimated_utilization"
+    return [
+        {**link, "utilization": link["utilization" if link[estimate] is None else estimate]}
+        for link in links.to_pylist()
+    ]
 
 
 def _file(name: str, taken: set[str]) -> str:

@@ -27,10 +27,7 @@ def to_json(summary: dict[str, Any]) -> str:
 def check_free(out: Path | None, force: bool) -> None:
     """Check before a run that its result can be written.
 
-    Raises
-    ------
-    OutputError
-        If *out* exists and *force* is not given, or *out* cannot be a folder.
+    Raises OutputError if *out* exists and *force* is not given, or *out* cannot be a folder.
     """
     if out is None:
         parent = RESULTS if RESULTS.exists() else Path()
@@ -77,12 +74,8 @@ def _is_ours(path: Path) -> bool:
 def write_folder(out: Path | None, summary: dict[str, Any], tables: Mapping[str, pa.Table], force: bool) -> Path:
     """Write a result folder and return its path; by default the next free number under ``results/``.
 
-    Everything is written to a temporary folder beside it, which becomes *out* by one rename.
-
-    Raises
-    ------
-    OutputError
-        If it cannot be written; nothing is left behind, and an existing result stays.
+    Everything is written to a temporary folder beside it, which becomes *out* by one rename. Raises OutputError if it
+    cannot be written; nothing is left behind, and an existing result stays.
     """
     target = out if out is not None else RESULTS
     try:

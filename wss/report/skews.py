@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from wss.records import FloatArray
-from wss.report.heatmaps import correlations
+from wss.report.heatmaps import correlations, coverage
 from wss.report.plotting import COLOURS, HEAT, WIDTH, shorten
 from wss.traces.analysis.coactivation import over_independent, over_uniform
 from wss.traces.analysis.counts import Counts, spearman
@@ -102,15 +102,8 @@ def figure_9(plt: Any, counts: Counts) -> tuple[Figure, str] | None:
     image = axes[0, 0].imshow(both / max(pairs[at].sum(), 1) * size * (size - 1) / 2, cmap=HEAT, vmin=0, vmax=10)
     axes[0, 0].set(title=f"times uniform chance, layer {layers[at]}", xlabel="expert", ylabel="expert")
     fig.colorbar(image, ax=axes[0, 0], extend="max", shrink=0.8)
-    upper = np.triu_indices(size, 1)
-    x = 100 * np.arange(1, len(upper[0]) + 1) / len(upper[0])
-    held = [100 * np.cumsum(np.sort(table[upper])[::-1]) / max(table.sum(), 1) for table in pairs]
-    for curve in held:
-        axes[0, 1].plot(x, curve, color=COLOURS[0], alpha=0.25, lw=0.5)
-    axes[0, 1].plot(x, np.mean(held, axis=0), color=COLOURS[7], lw=1.2, label="mean of layers")
-    axes[0, 1].axvline(10, color=COLOURS[3], ls="--", lw=0.8, label="top 10%")
+    coverage(axes[0, 1], [table[np.triu_indices(size, 1)] for table in pairs], 10)
     axes[0, 1].set(title="co-activations held, all layers", xlabel="% of pairs", ylabel="% of co-activations")
-    axes[0, 1].legend(loc="lower right")
     chances = {
         "uniform chance 2/(n(n-1))": [over_uniform(table) for table in pairs],
         "independence": [over_independent(table, freq) for table, freq in zip(pairs, counts.main.freq, strict=True)],

@@ -24,10 +24,7 @@ ENDS = ("source_x", "source_y", "target_x", "target_y")
 def check_results(axes: Sequence[str], rows: Sequence[Row], links: pa.Table, texts: Sequence[Any]) -> None:
     """Check *rows* and *links* with the labels *axes*, and their *texts*.
 
-    Raises
-    ------
-    ValueError
-        If they are not as wss writes them.
+    Raises ValueError if they are not as wss writes them.
     """
     if not all(isinstance(text, str) for text in (*axes, *texts)) or len(set(axes)) < len(axes):
         raise ValueError("its title, axes or notes are no plain text")
@@ -72,16 +69,18 @@ def _check_links(axes: Sequence[str], places: set[tuple[Any, ...]], links: pa.Ta
     if not len(links):
         return
     wanted = {"link": kinds.is_string, "policy": kinds.is_string, "utilization": kinds.is_floating}
-    wanted |= dict.fromkeys(ENDS, _is_integer) | {"estimated_utilization": _is_estimate}
+    wanted |= dict.fromkeys(ENDS, kinds.is_integer) | {"estimated_utilization": kinds.is_floating}
     for name, fits in wanted.items():
-        if name not in links.column_names or not fits(links[name].type):
+        may_be_empty = name in (*ENDS, "estimated_utilization")
+        kind = links[name].type if name in links.column_names else None
+        if kind is None or not (fits(kind) or (may_be_empty and kinds.is_null(kind))):
             raise ValueError(f"its links have no column {name}, or not of its type")
     own = links.select([*axes, "policy"]).group_by([*axes, "policy"]).aggregate([]).to_pylist()
     if not {_place(row, axes) for row in own} <= places:
         raise ValueError("it has links of what has no row")
     if links["link"].null_count:
         raise ValueError("a link has no name")
-    carried = [*links["utilization"].to_pylist(), *filter(_is_there, links["estimated_utilization"].to_pylist())]
+    carried = [*links["utilization"].to_pylist(), *links["estimated_utilization"].drop_null().to_pylist()]
     if not all(value is not None and math.isfinite(value) and 0 <= value <= LARGEST for value in carried):
         raise ValueError("the utilization of a link is no number from 0 on")
     where = zip(*(links[name].to_pylist() for name in (*axes, "policy")), strict=True)
@@ -103,15 +102,3 @@ def _check_ports(names: Sequence[str]) -> None:
     kinds_there, gpus = {kind for kind, _ in found}, {gpu for _, gpu in found}
     if len(found) < len(kinds_there) * len(gpus) or len(found) < len({*names}):
         raise ValueError("its ports are not those of equal GPUs")
-
-
-def _is_integer(kind: pa.DataType) -> bool:
-    return bool(kinds.is_integer(kind) or kinds.is_null(kind))
-
-
-def _is_estimate(kind: pa.DataType) -> bool:
-    return bool(kinds.is_floating(kind) or kinds.is_null(kind))
-
-
-def _is_there(value: Any) -> bool:
-    return value is not None

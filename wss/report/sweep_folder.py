@@ -25,18 +25,16 @@ from wss.traces.parquet import MOST_KEPT, read_table
 Rows = Sequence[dict[str, Any]]
 AGAIN = "make room and run the same command again"
 SWEEP_SCHEMA = "wss-sweep/2"
+# Types of the values in a column, how they are written, and as what.
+COLUMNS = (({bool}, bool, pa.bool_()), ({int}, int, pa.int64()), ({int, float}, float, pa.float64()))
 INTERVALS = {"ci95": "", "ci95_seeds": "seeds_"}  # over layers, over seeds: key in a row, and prefix of column names
 
 
 def write_sweep(folder: Path, rows: Rows, links: Iterable[tuple[dict[str, Any], dict[str, list[Any]]]]) -> None:
     """Write results.parquet, results.csv and links.parquet into *folder*, each atomically.
 
-    Each item of *links* has the labels of a point, and columns with an entry per link.
-
-    Raises
-    ------
-    OutputError
-        If one cannot be written.
+    Each item of *links* has the labels of a point, and columns with an entry per link. Raises OutputError if one cannot
+    be written.
     """
     table, linked = _table(rows), _links(links)
     text = _csv(table)
@@ -64,14 +62,8 @@ def _table(rows: Rows) -> pa.Table:
     for name in names:
         values = [row.get(name) for row in rows]
         there = {type(value) for value in values if value is not None}
-        if there <= {bool}:
-            columns[name] = pa.array(values, pa.bool_())
-        elif there <= {int}:
-            columns[name] = pa.array(values, pa.int64())
-        elif there <= {int, float}:
-            columns[name] = pa.array([None if v is None else float(v) for v in values], pa.float64())
-        else:
-            columns[name] = pa.array([None if v is None else str(v) for v in values], pa.string())
+        convert, kind = next(((own, kind) for types, own, kind in COLUMNS if there <= types), (str, pa.string()))
+        columns[name] = pa.array([None if v is None else convert(v) for v in values], kind)
     return pa.table(columns)
 
 
@@ -122,17 +114,13 @@ def scale_of(rows: Rows) -> list[str]:
     seeds = dict.fromkeys(row["seeds_run"] for row in rows if row.get("seeds_run") is not None)
     if sampled:
         counts = ", ".join(f"for all {total} layers from {run}" for run, total in sampled)
-        lines.append(
-            f"figures are estimated {counts}; [low, high]{' layers' if seeds else ''}: 95% over draws of layers;"
-        )
+        lines.append(f"figures are estimated {counts}; [low, high]{' layers' * bool(seeds)}: 95% over draws of layers;")
     if listed:
         counts = ", ".join(f"the {run} layers run of {total}" for run, total in listed)
         lines.append(f"figures are sums over {counts};")
     if seeds:
-        counts = ", ".join(map(str, seeds))
-        lines.append(
-            f"figures are means over {counts} seeds, speedups means of ratios; [low, high] seeds: 95% over seeds;"
-        )
+        means = f"figures are means over {', '.join(map(str, seeds))} seeds, speedups means of ratios"
+        lines.append(f"{means}; [low, high] seeds: 95% over seeds;")
     return lines
 
 

@@ -22,10 +22,10 @@ def run_table(heading: Sequence[str], runs: Mapping[str, PolicyResult]) -> str:
     for policy, run in runs.items():
         values = [(figure, run.figures.get(figure.name, Value(None))) for figure in columns]
         cells.append([policy, *(_cell(figure, own.value) for figure, own in values)])
-        if any(own.layers for _, own in values):
-            cells.append(["  95%, layers", *(_interval(figure, own.value, own.layers) for figure, own in values)])
-        if any(own.seeds for _, own in values):
-            cells.append(["  95%, seeds", *(_interval(figure, own.value, own.seeds) for figure, own in values)])
+        for over in ("layers", "seeds"):
+            if any(getattr(own, over) for _, own in values):
+                ends = (_interval(figure, own.value, getattr(own, over)) for figure, own in values)
+                cells.append([f"  95%, {over}", *ends])
     return "\n".join([*map(for_terminal, heading), "", aligned(cells), "", *_legend(runs, names), *_planning(runs)])
 
 
@@ -76,20 +76,18 @@ def _legend(runs: Mapping[str, PolicyResult], names: Collection[str]) -> list[st
     first = next(iter(runs.values())).figures
     layers, seeds, baseline = first["decode_time_s"].layers, first["decode_time_s"].seeds, first["baseline"].value
     moved = "moved, for it: bytes of migrated experts, and the time that steps waited, part of all other figures;"
-    return [
-        *(["95%, layers: the interval over draws of layers;"] if layers else []),
-        *(["95%, seeds: the interval of the mean over seeds;"] if seeds else []),
-        *([moved] if "rebalances" in names else []),
+    exchange = "exchange: share of the time in which tokens go to the experts' dies and back."
+    lines = [
+        "95%, layers: the interval over draws of layers;" if layers else "",
+        "95%, seeds: the interval of the mean over seeds;" if seeds else "",
+        moved if "rebalances" in names else "",
         f"step: MoE layers of one decode step; tokens/s counts MoE time alone; speedup is over {baseline};",
         "hops, bytes: sums over all decode layer runs; busiest link: its bytes over what it could carry in that time;",
         "imbalance: layer run time over the mean die's; x bound: decode time over its lower bound for any plan",
         "with this policy's placement of experts, so do not compare it between policies.",
-        *(
-            ["exchange: share of the time in which tokens go to the experts' dies and back."]
-            if "exchange_share" in names
-            else []
-        ),
+        exchange if "exchange_share" in names else "",
     ]
+    return [line for line in lines if line]
 
 
 def _planning(runs: Mapping[str, PolicyResult]) -> list[str]:

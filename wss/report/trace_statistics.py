@@ -51,27 +51,20 @@ FIGURES: tuple[tuple[str, str, str], ...] = (
     ("  median", "reuse_distance_median", "x"),
     ("distinct experts of a layer in a request", "distinct_experts_per_request", "x"),
 )
+EACH = ("token_coverage", "layer_coverage", "same_adjacent", "spearman_frequency", "max_over_mean", "entropy_share")
 
 
 def trace_statistics(paths: Sequence[Path]) -> tuple[dict[str, Any], list[tuple[Path, Counts]]]:
     """Return the statistics of the files *paths*, traces or loads, and the counts of the traces.
 
-    Raises
-    ------
-    TraceError
-        If a file cannot be read or is neither.
+    Raises TraceError if a file cannot be read or is neither.
     """
     found: dict[str, Any] = {"files": []}
     counted: list[tuple[Path, Counts]] = []
     for path in paths:
         if is_loads(path):
-            found["files"].append(
-                {
-                    "file": str(path),
-                    "kind": "loads",
-                    **load_statistics([dump.with_tokens() for dump in read_loads(path)]),
-                }
-            )
+            own = load_statistics([dump.with_tokens() for dump in read_loads(path)])
+            found["files"].append({"file": str(path), "kind": "loads", **own})
             continue
         with TraceReader(path) as reader:
             counts = count_trace(reader.meta, reader.requests(), reader.subjects())
@@ -87,9 +80,7 @@ def trace_statistics(paths: Sequence[Path]) -> tuple[dict[str, Any], list[tuple[
 
 def stats_text(found: dict[str, Any], per_layer: bool) -> str:
     """Return the statistics as text, with the figures of every layer if *per_layer*."""
-    blocks = []
-    for file in found["files"]:
-        blocks.append(_loads(file) if file["kind"] == "loads" else _trace(file, per_layer))
+    blocks = [_loads(file) if file["kind"] == "loads" else _trace(file, per_layer) for file in found["files"]]
     if between := found.get("between_files"):
         blocks.append(
             f"between the {between['groups']} files: top-10 experts overlap {_show(between['top_10_overlap'], '%')}, "
@@ -98,10 +89,10 @@ def stats_text(found: dict[str, Any], per_layer: bool) -> str:
     return "\n\n".join(blocks)
 
 
-def _show(value: float | None, form: str) -> str:
+def _show(value: float | None, form: str = "x", digits: int = 2) -> str:
     if value is None:
         return "-"
-    return f"{100 * value:.1f}%" if form == "%" else f"{value:.2f}"
+    return f"{100 * value:.1f}%" if form == "%" else f"{value:.{digits}f}"
 
 
 def _trace(file: dict[str, Any], per_layer: bool) -> str:
@@ -125,20 +116,10 @@ def _trace(file: dict[str, Any], per_layer: bool) -> str:
     if subjects := file["subjects"]:
         lines += _subjects(subjects, per_layer)
     if per_layer:
-        keys = (
-            "token_coverage",
-            "layer_coverage",
-            "same_adjacent",
-            "spearman_frequency",
-            "max_over_mean",
-            "entropy_share",
-        )
-        lines += ["", "layer  " + "  ".join(key for key in keys)]
+        lines += ["", "layer  " + "  ".join(EACH)]
+        forms = {key: form for _, key, form in FIGURES}
         for row in file["layers"]:
-            cells = (
-                f"{_show(row[key], 'x' if key in ('max_over_mean', 'spearman_frequency') else '%'):>{len(key)}}"
-                for key in keys
-            )
+            cells = (f"{_show(row[key], forms[key]):>{len(key)}}" for key in EACH)
             lines.append(f"{row['layer']:5d}  " + "  ".join(cells))
     return "\n".join(lines)
 
@@ -170,10 +151,6 @@ def _subjects(found: dict[str, Any], each: bool) -> list[str]:
     return lines
 
 
-def _number(value: float | None, digits: int) -> str:
-    return "-" if value is None else f"{value:.{digits}f}"
-
-
 def _loads(file: dict[str, Any]) -> str:
     lines = [f"{file['file']}: expert loads", ""]
     lines.append(f"{'dump':24} {'tokens':>8}  max/mean: mean (min-max over layers)  entropy/max  top-20% hold")
@@ -184,14 +161,14 @@ def _loads(file: dict[str, Any]) -> str:
             f"layer {row['most_skewed_layer']})"
         )
         lines.append(
-            f"{row['dump']:24} {tokens:>8}  {skew:37}  {_number(row['entropy_share'], 3):>11}  "
+            f"{row['dump']:24} {tokens:>8}  {skew:37}  {_show(row['entropy_share'], digits=3):>11}  "
             f"{_show(row['top_20_percent_hold'], '%'):>12}"
         )
     for row in file["prefill_and_decode"]:
         tops = "/".join(f"{100 * row[f'top_{n}_overlap']:.0f}" for n in (5, 10, 20))
         lines.append(
-            f"prefill and decode of {row['workload']}: Spearman {_number(row['spearman_mean'], 3)} "
-            f"(least {_number(row['spearman_least'], 2)}), "
+            f"prefill and decode of {row['workload']}: Spearman {_show(row['spearman_mean'], digits=3)} "
+            f"(least {_show(row['spearman_least'])}), "
             f"{row['layers_with_spearman_at_least_0.7']} layers at 0.7 or more, "
             f"top-5/10/20 overlap {tops}%"
         )

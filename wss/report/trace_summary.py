@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from wss.traces import TraceMeta, TraceReader
+from wss.traces import TraceReader
 from wss.traces.importers.common import Common
 from wss.units import show
 
@@ -33,18 +33,17 @@ def describe(reader: TraceReader) -> dict[str, Any]:
             counts[phase] += np.bincount(cells, minlength=shape[0] * shape[1]).reshape(shape)
     phase = "decode" if sum(decode) else "prefill"
     main = counts[phase][:, : meta.num_experts]  # those with weights
+    about = {key: list(value) if isinstance(value, tuple) else value for key, value in asdict(meta).items()}
+    about.pop("requests", None)
+    fault = common.fault(meta)  # evidence of filler
     return {
-        **{
-            key: list(value) if isinstance(value, tuple) else value
-            for key, value in asdict(meta).items()
-            if key != "requests"
-        },
+        **about,
         "synthetic": meta.synthetic,
         "num_requests": len(decode),
         "prefill_tokens": _spread(prefill),
         "decode_tokens": _spread(decode),
         "popularity_of": phase,
-        "warnings": [] if meta.synthetic else _warnings(common, meta),
+        "warnings": [] if meta.synthetic else [fault] if fault else common.warnings(meta),
         "choices_without_work": 1.0 - float(main.sum() / counts[phase].sum()),
         "layers": [
             {
@@ -59,19 +58,8 @@ def describe(reader: TraceReader) -> dict[str, Any]:
     }
 
 
-def _warnings(common: Common, meta: TraceMeta) -> list[str]:
-    """Return the evidence that a recorded trace has filler."""
-    fault = common.fault(meta)
-    return [fault] if fault else common.warnings(meta)
-
-
 def _spread(lengths: list[int]) -> dict[str, float]:
-    return {
-        "total": int(np.sum(lengths)),
-        "min": int(np.min(lengths)),
-        "median": float(np.median(lengths)),
-        "max": int(np.max(lengths)),
-    }
+    return {"total": sum(lengths), "min": min(lengths), "median": float(np.median(lengths)), "max": max(lengths)}
 
 
 def describe_text(found: dict[str, Any]) -> str:

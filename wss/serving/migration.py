@@ -203,7 +203,7 @@ class Migration:
             self._moves = layers, self._reads(layers, experts, dies)
         layers, plan = self._moves
         left = self._left[layers, plan.expert, plan.die]
-        moved = self._background_transfers.move(plan, left, run.carried, run.time)
+        moved = self._background_transfers.move(plan, left, run.traffic, run.time)
         left -= moved
         self._left[layers, plan.expert, plan.die] = left
         arrived = left <= ROUNDING * self._bytes

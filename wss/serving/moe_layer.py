@@ -58,7 +58,7 @@ class MoeLayerExecutor:
         )
         self._bytes, self._shape = setup.expert_bytes, setup.gemm_shape
         self._network = WaferNetwork(wafer, setup.network)
-        self._exchange = exchange_of(setup, wafer)
+        self._all_to_all = build_all_to_all(setup, wafer)
         is_compiled = setup.engine != "simpy" and isinstance(self._network.model, CompiledModel)
         self._simulate = compiled_layer if is_compiled else simulate_layer
         self._costs = costs_of(setup, wafer)
@@ -147,9 +147,9 @@ class MoeLayerExecutor:
             compute=compute,
             run=outcome,
             where=locations,
-            exchanged=None
-            if self._exchange is None
-            else self._exchange.run(plan, layer_run.routed, layer_run.zero_choices),
+            all_to_all=None
+            if self._all_to_all is None
+            else self._all_to_all.run(plan, layer_run.routed, layer_run.zero_choices),
             planned=planning_time(self._planning, self._policy, len(layer_run.counts), len(plan.expert)),
             evictions=self._copies.evictions - before,
             hbm_used=used,
@@ -230,9 +230,9 @@ class MoeLayerExecutor:
         return PrefetchPlan(layer=self._places[layer_run.next_layer], experts=self._host.prefetch(view))
 
 
-def exchange_of(setup: Setup, wafer: Wafer) -> AllToAll | None:
+def build_all_to_all(setup: Setup, wafer: Wafer) -> AllToAll | None:
     """Return the dispatch/combine of token activations; None if it is not modelled."""
-    dispatch, model = setup.exchange, setup.model
+    dispatch, model = setup.all_to_all, setup.model
     if dispatch is None:
         return None
     return AllToAll(dispatch, setup.network, wafer, model.hidden_size, model.top_k)

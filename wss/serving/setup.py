@@ -21,7 +21,7 @@ class Setup:
     ----------
     layers_run, layer_share
         Absolute indices of the MoE layers to run, and their share of all; below 1 only if they are a sample.
-    exchange
+    all_to_all
         The dispatch with all its bytes set; None if activations are not modelled.
     """
 
@@ -35,7 +35,7 @@ class Setup:
     steps: int | Literal["all"]
     seed: int
     network: NetworkSpec
-    exchange: AllToAllSpec | None
+    all_to_all: AllToAllSpec | None
     window: int
     engine: str
     gemm: str

@@ -31,7 +31,7 @@ RENEW = "python -m wss check "
 LARGEST = 1e300  # largest figure, so that differences are finite
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True)
 class Moved:
     """A figure that differs from the expected one; *share* is the relative difference, infinite if 0 was expected."""
 
@@ -58,11 +58,9 @@ def expected_path(experiment: Path, name: str) -> Path:
     the first that exists, then the one beside the file.
     """
     beside, above = (folder / "expected" for folder in (experiment.parent, experiment.resolve().parent.parent))
-    for folder in (beside, above):
-        if (folder / f"{name}.json").is_file():
-            return Path(os.path.relpath(folder / f"{name}.json"))
-    folder = above if above.is_dir() and not beside.is_dir() else beside
-    return Path(os.path.relpath(folder / f"{name}.json"))
+    holding = [folder for folder in (beside, above) if (folder / f"{name}.json").is_file()]
+    there = [folder for folder in (beside, above) if folder.is_dir()]
+    return Path(os.path.relpath([*holding, *there, beside][0] / f"{name}.json"))
 
 
 def identity_of(sweep: Sweep, tasks: Sequence[Sequence[Task]]) -> str:
@@ -99,13 +97,9 @@ def expected_of(sweep: Sweep, identity: str, rows: Sequence[dict[str, Any]], fil
 
 
 def renewing(sweep: Sweep, file: Path) -> str:
-    """Return the command that renews the expected figures of *sweep*, the YAML *file*."""
-    return RENEW + shlex.join([str(file), *_options(sweep), "--update"])
-
-
-def _options(sweep: Sweep) -> list[str]:
-    """Return the command-line options that *sweep* was read with."""
-    return [*(["--allow-code"] if sweep.allow_code else []), *(f"--set={setting}" for setting in sweep.settings)]
+    """Return the command that renews the expected figures of *sweep*, the YAML *file*, with the options of both."""
+    options = [*(["--allow-code"] if sweep.allow_code else []), *(f"--set={setting}" for setting in sweep.settings)]
+    return RENEW + shlex.join([str(file), *options, "--update"])
 
 
 def _known(sweep: Sweep, rows: Sequence[dict[str, Any]]) -> None:
@@ -121,13 +115,7 @@ def _is_number(value: Any) -> bool:
 
 
 def read_expected(path: Path) -> dict[str, Any]:
-    """Read an expected file.
-
-    Raises
-    ------
-    ConfigError
-        If it does not exist or is invalid.
-    """
+    """Read an expected file. Raises ConfigError if it does not exist or is invalid."""
     try:
         content = parse_json(read_plain(path))
         fault = _fault(content)
@@ -149,9 +137,8 @@ def _are_versions(value: Any) -> bool:
     return isinstance(value, dict) and value.keys() == set(PACKAGES) and all(map(_is_text, value.values()))
 
 
-KEYS: dict[
-    str, Callable[[Any], bool]
-] = {  # keys of an expected file and their checks; tolerance and values are checked in _fault
+# The keys of an expected file and their checks; tolerance and values are checked in _fault.
+KEYS: dict[str, Callable[[Any], bool]] = {
     "schema": _is_text,
     "experiment": _is_text,
     "identity": _is_text,
@@ -192,18 +179,10 @@ def _fault(content: Any) -> str | None:
     return None
 
 
-def _by_row(values: Sequence[dict[str, Any]]) -> dict[str, dict[str, Any]]:
-    """Return expected rows by a hash of their labels and policy."""
-    return {hash_of([row["labels"], row["policy"]]): row for row in values}
-
-
 def check_same(expected: dict[str, Any], identity: str, sweep: Sweep) -> None:
     """Check that the expected figures are of this sweep.
 
-    Raises
-    ------
-    ConfigError
-        If they are of another sweep, or of an earlier state of it.
+    Raises ConfigError if they are of another sweep, or of an earlier state of it.
     """
     if expected["experiment"] != sweep.name:
         raise ConfigError(f"{sweep.name}: the expected figures are of '{expected['experiment']}'; give its own file")
@@ -269,35 +248,24 @@ def _row(labels: Mapping[str, Any], policy: str) -> str:
 def compare(expected: dict[str, Any], sweep: Sweep, rows: Sequence[dict[str, Any]]) -> list[Moved]:
     """Return the figures that moved by more than the tolerance, largest share first.
 
-    Raises
-    ------
-    ConfigError
-        If a figure is missing or not a number.
+    Raises ConfigError if a figure is missing or not a number.
     """
     _known(sweep, rows)
     moved = []
-    before_by_row = _by_row(expected["values"])
+    written = {hash_of([row["labels"], row["policy"]]): row for row in expected["values"]}
     for row in rows:
-        before = before_by_row.get(hash_of([{axis: row[axis] for axis in sweep.axes}, row["policy"]]))
+        labels = {axis: row[axis] for axis in sweep.axes}
+        before = written.get(hash_of([labels, row["policy"]]))
         for figure in sweep.check.figures:
             if before is None or figure not in before:
+                where = _row(labels, row["policy"])
                 raise ConfigError(
-                    f"{sweep.name}: its expected figures lack {figure} of "
-                    f"{_row({axis: row[axis] for axis in sweep.axes}, row['policy'])}; renew them with --update"
+                    f"{sweep.name}: its expected figures lack {figure} of {where}; renew them with --update"
                 )
             was, found = float(before[figure]), float(row[figure])
             share = abs(found - was) / abs(was) if was else (math.inf if found else 0.0)
             if share > float(expected["tolerance"]):
-                moved.append(
-                    Moved(
-                        labels=before["labels"],
-                        policy=row["policy"],
-                        figure=figure,
-                        expected=was,
-                        found=found,
-                        share=share,
-                    )
-                )
+                moved.append(Moved(before["labels"], row["policy"], figure, was, found, share))
     return sorted(moved, key=lambda m: -m.share)
 
 
@@ -311,12 +279,7 @@ def _commit() -> str | None:
     if not (root / ".git").exists() or shutil.which("git") is None:
         return None
     own = {name: value for name, value in os.environ.items() if not name.startswith("GIT_")}
-    done = subprocess.run(
-        ["git", "--no-optional-locks", "-c", "core.fsmonitor=false", "describe", "--always", "--dirty", "--abbrev=40"],
-        cwd=root,
-        env=own,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    words = ["git", "--no-optional-locks", "-c", "core.fsmonitor=false"]
+    words += ["describe", "--always", "--dirty", "--abbrev=40"]
+    done = subprocess.run(words, cwd=root, env=own, capture_output=True, text=True, check=False)
     return done.stdout.strip() or None

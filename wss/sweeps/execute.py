@@ -9,7 +9,7 @@ from __future__ import annotations
 import pickle
 import platform
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Executor, Future, wait
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
@@ -19,13 +19,13 @@ from typing import Any
 
 from wss.ending import last_words
 from wss.errors import ConfigError, OutputError, WssError
+from wss.execution.replications import Progress
 from wss.files import json_text
 from wss.processes import process_pool
 from wss.sweeps.folder import Folder
 from wss.sweeps.outcome import outcomes_of
 from wss.sweeps.tasks import Task, check_outside, chunks_of
 
-Progress = Callable[[str, int, int], None]
 Results = list[tuple[str, dict[str, Any] | list[str]]]  # for each task, its key and its result or error lines
 
 ATTEMPTS = 4  # pools started at most if workers are killed
@@ -57,10 +57,7 @@ def _share(counts: Any, path: Sequence[str]) -> None:
 def run_chunk(packed: bytes, number: int, path: Sequence[str]) -> Results:
     """Run pickled tasks that share their routing; return the key of each, with its result or its error lines.
 
-    Raises
-    ------
-    ConfigError
-        If this worker cannot load them, or its software, trace or modules differ from the parent's.
+    Raises ConfigError if this worker cannot load them, or its software, trace or modules differ from the parent's.
     """
     sys.path.extend(entry for entry in path if entry not in sys.path)
     try:
@@ -137,7 +134,8 @@ def run_sweep(tasks: Sequence[Task], folder: Folder, workers: int, dask: str | N
             except BrokenProcessPool:
                 pass  # a worker was killed; retry the missing tasks
             except BaseException:
-                _kill(pool)
+                for process in list(pool._processes.values()):  # their results are no longer needed
+                    process.kill()
                 raise
         missing = {key: task for key, task in missing.items() if folder.read(key) is None}
     if missing:
@@ -146,12 +144,6 @@ def run_sweep(tasks: Sequence[Task], folder: Folder, workers: int, dask: str | N
             "(is there too little memory? try fewer --workers); run the same command again, it goes on from there"
         )
     return count
-
-
-def _kill(pool: Any) -> None:
-    """Kill the workers at once; their results are no longer needed."""
-    for process in list(pool._processes.values()):
-        process.kill()
 
 
 class _Kept:
@@ -235,10 +227,8 @@ def _dask_executor(address: str) -> Iterator[tuple[Executor, int]]:
     try:
         client: Any = Client(address, timeout="10s")  # type: ignore[no-untyped-call]
     except (OSError, ValueError, TimeoutError) as error:
-        reason = " ".join(str(error).split())[:100]
-        raise ConfigError(
-            f"--dask {address}: no scheduler answers there ({reason}); start one, or use --workers"
-        ) from None
+        what = f"--dask {address}: no scheduler answers there ({' '.join(str(error).split())[:100]})"
+        raise ConfigError(f"{what}; start one, or use --workers") from None
     with client:
         size = sum(client.nthreads().values())
         if not size:

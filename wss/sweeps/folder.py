@@ -57,10 +57,7 @@ class Folder:
     def begin(self, identity: str, name: str) -> None:
         """Remove the tables of an earlier version of this sweep, which would be mistaken for its own until it is done.
 
-        Raises
-        ------
-        OutputError
-            If the folder holds a sweep of another name, or a table cannot be removed.
+        Raises OutputError if the folder holds a sweep of another name, or a table cannot be removed.
         """
         before = self._provenance()
         if before.get("name", name) != name:
@@ -87,13 +84,7 @@ class Folder:
         return _result(self._file(key), key)
 
     def done(self, key: str) -> dict[str, Any]:
-        """Return the result of a finished task.
-
-        Raises
-        ------
-        OutputError
-            If its file is missing or damaged.
-        """
+        """Return the result of a finished task. Raises OutputError if its file is missing or damaged."""
         result = self.read(key)
         if result is None:
             raise OutputError(f"{self._file(key)}: cannot be read back; {AGAIN}")
@@ -102,10 +93,7 @@ class Folder:
     def set_aside(self, keys: Iterable[str]) -> list[str]:
         """Rename the damaged files of the tasks *keys*, so that these run again; return a message for each.
 
-        Raises
-        ------
-        OutputError
-            If a file cannot be renamed.
+        Raises OutputError if a file cannot be renamed.
         """
         lines = []
         for file in map(self._file, keys):
@@ -122,10 +110,7 @@ class Folder:
     def write(self, key: str, result: dict[str, Any]) -> None:
         """Write the result of a task, atomically.
 
-        Raises
-        ------
-        OutputError
-            If it cannot be written; an earlier file stays unchanged.
+        Raises OutputError if it cannot be written; an earlier file stays unchanged.
         """
         content = json_text({"key": key, **result}, indent=None).encode()
         signed = SIGNED % hashlib.sha256(content).hexdigest().encode() + content[1:]

@@ -24,16 +24,8 @@ from wss.errors import ConfigError
 from wss.execution.provenance import versions
 from wss.files import json_text
 
-ROUTING = (
-    "model",
-    "trace",
-    "batch",
-    "steps",
-    "layers",
-    "seed",
-    "replications",
-    "physics",
-)  # settings that determine the routing
+# The settings that determine the routing.
+ROUTING = ("model", "trace", "batch", "steps", "layers", "seed", "replications", "physics")
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -65,10 +57,9 @@ class Task:
     @property
     def layer_runs(self) -> int:
         """Approximate number of layer runs, for progress."""
-        experiment = self.experiment
-        sample = experiment.layers
-        layers = sample.sample if isinstance(sample, LayerSample) else len(experiment.layers_run)
-        return self.steps * layers * experiment.replications
+        sample = self.experiment.layers
+        layers = sample.sample if isinstance(sample, LayerSample) else len(self.experiment.layers_run)
+        return self.steps * layers * self.experiment.replications
 
 
 def tasks_of(sweep: Sweep) -> list[list[Task]]:
@@ -113,20 +104,15 @@ def identity(experiment: Experiment) -> dict[str, Any]:
 def check_outside(task: Task) -> None:
     """Check, on a worker, that software, trace and modules are those for which *task* was made.
 
-    Raises
-    ------
-    ConfigError
-        If not, as the result would belong to another task.
+    Raises ConfigError if not, as the result would belong to another task.
     """
     here = {"wss": software(), **dict(outside_of(task.experiment))}
     if isinstance(task.experiment.trace, TraceFile):
         here["trace"] = digest_of(task.experiment.trace.path)
     for name, digest in task.outside.items():
         if here.get(name) != digest:
-            raise ConfigError(
-                f"worker {platform.node()}: its {name} is not the one of this sweep; "
-                "give workers the same, and start them anew"
-            )
+            what = f"worker {platform.node()}: its {name} is not the one of this sweep"
+            raise ConfigError(f"{what}; give workers the same, and start them anew")
 
 
 def hash_of(value: Any) -> str:

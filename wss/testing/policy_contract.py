@@ -172,26 +172,16 @@ class PolicyContract:
     policy: ClassVar[Policy]
 
     def pytest_generate_tests(self, metafunc: Any) -> None:
-        """Run each test with a wafer argument on all of them."""
+        """Run every check on every wafer."""
         if "wafer" in metafunc.fixturenames:
+            names = [check.__name__.removeprefix("check_") for check in CHECKS]
+            metafunc.parametrize("check", CHECKS, ids=names)
             metafunc.parametrize("wafer", WAFERS)
 
     def test_its_parts_are_frozen_and_can_be_sent_to_workers(self) -> None:
         """See `check_parts`."""
         check_parts(self.policy)
 
-    def test_its_placement(self, wafer: str) -> None:
-        """See `check_placement`."""
-        check_placement(self.policy, wafer)
-
-    def test_its_allocation(self, wafer: str) -> None:
-        """See `check_allocation`."""
-        check_allocation(self.policy, wafer)
-
-    def test_its_prediction_and_caching(self, wafer: str) -> None:
-        """See `check_copies`."""
-        check_copies(self.policy, wafer)
-
-    def test_its_runs(self, wafer: str) -> None:
-        """See `check_runs`."""
-        check_runs(self.policy, wafer)
+    def test_it_keeps_the_contract(self, check: Callable[[Policy, str], None], wafer: str) -> None:
+        """See `CHECKS`."""
+        check(self.policy, wafer)

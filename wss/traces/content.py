@@ -24,6 +24,7 @@ ROUTING = {
     *("records", "topk_ids", "topk_ids_of_layer", "router_data", "routed_experts", "prompt_routed_experts"),
     *("req_id", "router_logits"),
 }  # keys of recorded routing
+ARRIVALS = "is a trace of requests and holds no routing"
 ROUTED = "is recorded routing; bring it in with `wss trace import`"
 LAYOUTS = {
     *(MAP, "logical_to_physical_map", "expert_to_ep_rank", "layer_list", "initial_global_assignments", "model_maps"),
@@ -76,12 +77,10 @@ def read_content(path: Path) -> Content:
 
 def _folder(path: Path) -> str:
     """Return what the folder contains, and which command reads it."""
-    result = next((name for name in ("summary.json", "sweep.json") if (path / name).is_file()), None)
-    if result:
-        what = "a run" if result == "summary.json" else "a sweep"
-        return (
-            f"is a folder with the results of {what} of wss; see them with `wss report`, and give a file of loads here"
-        )
+    for name, what in (("summary.json", "a run"), ("sweep.json", "a sweep")):
+        if (path / name).is_file():
+            mend = "see them with `wss report`, and give a file of loads here"
+            return f"is a folder with the results of {what} of wss; {mend}"
     if next(path.glob("*.parquet"), None):
         return "is a folder; give one file, a trace or a table of loads"
     return "is a folder; bring recorded routing in with `wss trace import`, and give the file that it writes"
@@ -140,7 +139,7 @@ def other_kind(content: Content) -> str | None:
     if content.kind == "csv":
         head = {cell.lower() for cell in value[0]}
         if head & {"timestamp", "contexttokens", "arrival_time", "input_length", "num_prefill_tokens"}:
-            return "is a trace of requests and holds no routing"
+            return ARRIVALS
         if head & {"expert_ids", "topk_ids", "experts", "selected_experts", "activated expert ids"} or head == {
             "layer",
             "expert",
@@ -175,16 +174,13 @@ def _known(value: Any) -> str | None:
     if not isinstance(value, dict):
         return None
     keys = {str(key) for key in value}
-    if TOLD.keys() <= roles_of([*keys]).keys():
-        return ROUTED
-    if {"topology", "flows"} <= keys:
-        return "is a set of transfers; run it with `wss flows`"
-    if str(value.get("schema", "")).startswith("wss-"):
-        return f"is {value['schema']}, a result of wss; draw it with `wss report`"
-    if keys & {"hash_ids", "input_length", "output_length", "timestamp"}:
-        return "is a trace of requests and holds no routing"
-    if keys & ROUTING or (keys and all(key.isdigit() for key in keys)):
-        return ROUTED
-    if "num_hidden_layers" in keys:
-        return "is a model's config.json; give it as model"
-    return None
+    schema = str(value.get("schema", ""))
+    kinds = (
+        (TOLD.keys() <= roles_of([*keys]).keys(), ROUTED),
+        ({"topology", "flows"} <= keys, "is a set of transfers; run it with `wss flows`"),
+        (schema.startswith("wss-"), f"is {schema}, a result of wss; draw it with `wss report`"),
+        (keys & {"hash_ids", "input_length", "output_length", "timestamp"}, ARRIVALS),
+        (keys & ROUTING or (keys and all(key.isdigit() for key in keys)), ROUTED),
+        ("num_hidden_layers" in keys, "is a model's config.json; give it as model"),
+    )
+    return next((what for is_kind, what in kinds if is_kind), None)

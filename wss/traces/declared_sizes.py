@@ -37,12 +37,19 @@ _ASIDE = ("draft", "spec", "initialglobalassignments")
 _DEEPEST = 6
 
 
-def said(value: Any, names: tuple[str, ...]) -> Iterator[tuple[str, Any]]:
+def said(value: Any, names: tuple[str, ...], above: str = "", depth: int = 0) -> Iterator[tuple[str, Any]]:
     """Yield the sizes that *value* declares under *names*: the path of the key, and its number, or its value as it is.
 
-    None and tables are not sizes. A string of digits is a number.
+    *above* is the path of the key of *value*. None and tables are not sizes. A string of digits is a number.
     """
-    yield from _said(value, names, "", 0)
+    if not isinstance(value, Mapping) or depth > _DEEPEST:
+        return
+    for key, own in value.items():
+        name = "".join(c for c in str(key).lower() if c.isalnum())
+        if isinstance(own, Mapping) and not name.startswith(_ASIDE):
+            yield from said(own, names, f"{above}{key}.", depth + 1)
+        elif name in names and (size := _size(own)) is not None and not (name in _WORDS and _is_no_number(size)):
+            yield f"{above}{key}", size
 
 
 def check(value: Any, names: tuple[str, ...], right: set[int] | range, what: str) -> None:
@@ -54,19 +61,8 @@ def check(value: Any, names: tuple[str, ...], right: set[int] | range, what: str
         If one is not; the message ends with the actual size, *what*.
     """
     for key, number in said(value, names):
-        if isinstance(number, bool) or not isinstance(number, int | float) or number not in right:
+        if _is_no_number(number) or number not in right:
             raise ValueError(f"says {key}: {number!r:.60}, and {what}")
-
-
-def _said(value: Any, names: tuple[str, ...], above: str, depth: int) -> Iterator[tuple[str, Any]]:
-    if not isinstance(value, Mapping) or depth > _DEEPEST:
-        return
-    for key, own in value.items():
-        name = "".join(c for c in str(key).lower() if c.isalnum())
-        if isinstance(own, Mapping) and not name.startswith(_ASIDE):
-            yield from _said(own, names, f"{above}{key}.", depth + 1)
-        elif name in names and (size := _size(own)) is not None and not (name in _WORDS and _is_no_number(size)):
-            yield f"{above}{key}", size
 
 
 def _size(own: Any) -> Any:

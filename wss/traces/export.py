@@ -5,9 +5,13 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+import msgspec
+import numpy as np
+
 from wss.errors import OutputError, TraceError
 from wss.files import part_in, settle
 from wss.traces.importers.paper_json import MARK
+from wss.traces.load_history import workload_of
 from wss.traces.reader import TraceReader
 from wss.traces.schema import RequestRouting, TraceMeta
 
@@ -39,20 +43,15 @@ def export_paper_json(reader: TraceReader, out: Path) -> int:
 def _write(reader: TraceReader, out: Path) -> int:
     """Write the files below the folder *out*, and return the number of requests."""
     meta = reader.meta
-    labels = {label.request: label for label in meta.requests}
     count = 0
     for request in reader.requests():
         if not request.num_prefill > 0:
             raise TraceError(
                 f"{reader.path}: request {request.request} has no prefill; a file of the set begins with it"
             )
-        label = labels.get(request.request)
-        benchmark, subject = (label.benchmark, label.subject) if label else ("", "")
-        folder = out.joinpath(
-            *(_safe(part) for part in meta.model.split("/")),
-            _safe(benchmark or meta.benchmark),
-            _safe(subject or meta.subject),
-        )
+        workload = workload_of(meta, request.request)
+        names = (*meta.model.split("/"), workload.benchmark, workload.subject)
+        folder = out.joinpath(*map(_safe, names))
         folder.mkdir(parents=True, exist_ok=True)
         (folder / f"{request.request}.json").write_text(as_json(request, meta), encoding="utf-8")
         count += 1
@@ -69,20 +68,10 @@ def _safe(name: str) -> str:
 
 def as_json(request: RequestRouting, meta: TraceMeta) -> str:
     """Return the text of a request's file."""
-    place = {layer: at for at, layer in enumerate(meta.moe_layers)}
-    steps = [(0, request.num_prefill), *((t, t + 1) for t in range(request.num_prefill, len(request.position)))]
-    elements = []
-    for first, last in steps:
-        layers = []
-        for layer in range(meta.num_layers):
-            if layer not in place:
-                layers.append(f'        "{layer}": null')
-                continue
-            tokens = request.experts[first:last, place[layer]].tolist()
-            lists = ",\n".join(
-                "            [\n" + ",\n".join(f"                {expert}" for expert in ids) + "\n            ]"
-                for ids in tokens
-            )
-            layers.append(f'        "{layer}": [\n{lists}\n        ]')
-        elements.append("    {\n" + ",\n".join(layers) + "\n    }")
-    return "[\n" + ",\n".join(elements) + "\n]"
+    steps = np.split(request.experts, range(request.num_prefill, len(request.position)))
+    index = {layer: at for at, layer in enumerate(meta.moe_layers)}
+    elements = [
+        {str(layer): step[:, index[layer]].tolist() if layer in index else None for layer in range(meta.num_layers)}
+        for step in steps
+    ]
+    return msgspec.json.format(msgspec.json.encode(elements), indent=4).decode()

@@ -5,7 +5,8 @@ The data set is gated: accept its terms once on its page, and log in to the Hub 
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -41,12 +42,8 @@ def choose(
     found: dict[tuple[str, ...], list[str]] = {}
     for name in files:
         parts = name.split("/")
-        if (
-            len(parts) == 5
-            and all(map(is_plain_name, parts))
-            and parts[4].endswith(".json")
-            and parts[4][:-5].isdigit()
-        ):
+        is_request = len(parts) == 5 and all(map(is_plain_name, parts)) and parts[4].endswith(".json")
+        if is_request and parts[4][:-5].isdigit():
             found.setdefault(tuple(parts[1:4]), []).append(name)
     left = found
     for place, (what, want) in enumerate(zip(("model", "benchmark", "subject"), wanted, strict=True)):
@@ -84,16 +81,14 @@ def fetch(
         If *out* cannot be written.
     """
     hub = _hub()
-    names: list[str] = _asking(lambda: hub.HfApi().list_repo_files(REPOSITORY, repo_type="dataset", revision=revision))
+    with _one_line():
+        names: list[str] = hub.HfApi().list_repo_files(REPOSITORY, repo_type="dataset", revision=revision)
     chosen = choose(names, model, benchmark, subject, count)
     for done, name in enumerate(chosen):
         if not (out / name).is_file():  # the Hub's client resumes downloads and moves only complete files
             try:
-                _asking(
-                    lambda name=name: hub.hf_hub_download(  # type: ignore[misc]
-                        REPOSITORY, name, repo_type="dataset", revision=revision, local_dir=str(out)
-                    )
-                )
+                with _one_line():
+                    hub.hf_hub_download(REPOSITORY, name, repo_type="dataset", revision=revision, local_dir=str(out))
             except OSError as error:
                 raise OutputError(
                     f"{out / name}: cannot be written ({error.strerror or error}); make room and run again"
@@ -103,10 +98,11 @@ def fetch(
     return len(chosen)
 
 
-def _asking(question: Callable[[], Any]) -> Any:
-    """Call the Hub, and turn its errors into one line each; errors of writing files pass through."""
+@contextmanager
+def _one_line() -> Iterator[None]:
+    """Turn the errors of the Hub's client into one line each; errors of writing files pass through."""
     try:
-        return question()
+        yield
     except Exception as error:
         names = {kind.__name__ for kind in type(error).__mro__}
         said = " ".join(str(error).split())[:200]

@@ -12,32 +12,16 @@ from wss.records import FloatArray
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class Loads:
-    """The loads of one dump.
-
-    Attributes
-    ----------
-    name, phase
-        Name of the dump, and the phase it counted; ``""`` if unknown.
-    layers
-        Absolute layer indices; row indices in the file if the rows were not numbered.
-    counts
-        Tokens of each expert, [layers, experts].
-    top_k
-        Experts per token; 0 if unknown.
-    numbered
-        Whether the file gives the layer of each row.
-    said_layers, said_moe_layers
-        Number of layers, and of MoE layers, that the file declares for its model; None if it does not.
-    """
+    """The loads of one dump."""
 
     name: str
-    phase: str
-    layers: tuple[int, ...]
-    counts: FloatArray
-    top_k: int
-    numbered: bool = True
-    said_layers: int | None = None
-    said_moe_layers: int | None = None
+    phase: str  # that it counted; "" if unknown
+    layers: tuple[int, ...]  # absolute indices; row indices in the file if the rows were not numbered
+    counts: FloatArray  # tokens of each expert, [layers, experts]
+    top_k: int  # experts per token; 0 if unknown
+    numbered: bool = True  # whether the file gives the layer of each row
+    said_layers: int | None = None  # number of layers that the file declares for its model
+    said_moe_layers: int | None = None  # likewise of MoE layers
 
     def with_tokens(self) -> Loads:
         """Return only the rows that have any tokens."""

@@ -197,9 +197,7 @@ def numbers(value: Any, what: str, dimensions: tuple[int, ...]) -> FloatArray:
     try:
         array = np.asarray(value)
     except (ValueError, OverflowError):
-        array = np.zeros(0, np.object_)
-    if array.dtype == np.object_ and array.size:  # such as integers beyond 64 bits
-        array = np.zeros(0, np.object_)
+        array = np.zeros(0)
     if array.dtype.kind not in "iuf" or has_bool(value) or array.ndim not in dimensions or not array.size:
         raise ValueError(f"its {what} is no table of numbers, all rows of one length")
     result: FloatArray = array.astype(np.float64)

@@ -30,19 +30,8 @@ from wss.traces.content import LAYOUT, Content, is_layout, other_kind, read_cont
 from wss.traces.declared_sizes import LAYERS, MOE_LAYERS, said
 from wss.traces.load_dumps import Loads
 from wss.traces.load_forms import COUNT, PHYSICAL, check_sizes, counts_of
-from wss.traces.load_parquet import COLUMNS, read_parquet, write_loads
+from wss.traces.load_parquet import COLUMNS, read_parquet
 from wss.traces.load_tables import has_layers, is_table, table_of_loads
-
-__all__ = [
-    "Loads",
-    "fitted_dumps",
-    "is_loads",
-    "loads_of",
-    "looks_like_loads",
-    "read_dumps",
-    "read_loads",
-    "write_loads",
-]
 
 LARGEST = 1e15  # tokens per expert
 NO_TABLE = "is neither JSON nor a table (CSV) with a column layer"

@@ -56,9 +56,8 @@ def join(
         )
     metas = [_meta(path) for path in paths]
     _check_alike(paths, metas)
-    names = {meta.benchmark for meta in metas} | {meta.subject for meta in metas}
-    names |= {name for meta in metas for label in meta.requests for name in (label.benchmark, label.subject)}
-    names -= {"", "*"}
+    labelled: list[TraceMeta | Label] = [*metas, *(label for meta in metas for label in meta.requests)]
+    names = {name for label in labelled for name in (label.benchmark, label.subject)} - {"", "*"}
     unknown = [name for name in only if name not in names]
     if unknown:
         raise TraceError(*(f"--only {name}: is not in these traces; {did_you_mean(name, names)}" for name in unknown))

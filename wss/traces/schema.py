@@ -65,15 +65,15 @@ class TraceMeta:
     """
 
     model: str
-    benchmark: str
-    subject: str
+    benchmark: str = "*"
+    subject: str = "*"
     moe_layers: tuple[int, ...]
     num_layers: int
     num_experts: int
     top_k: int
     num_requests: int
     source: str
-    note: str
+    note: str = ""
     requests: tuple[Label, ...] = ()
     zero_experts: int = 0
 
@@ -124,20 +124,8 @@ class TraceMeta:
             faults = _contradictions(layers, numbers)
         if faults:
             raise TraceError(*(f"{path}: {fault}" for fault in faults))
-        return cls(
-            model=keys["model"],
-            benchmark=keys.get("benchmark", "*"),
-            subject=keys.get("subject", "*"),
-            moe_layers=layers,
-            num_layers=numbers["num_layers"],
-            num_experts=numbers["num_experts"],
-            top_k=numbers["top_k"],
-            num_requests=numbers["num_requests"],
-            source=keys["source"],
-            note=keys.get("note", ""),
-            requests=_labels(keys.get("requests", "[]")),
-            zero_experts=numbers.get("zero_experts", 0),
-        )
+        given: dict[str, Any] = {**numbers, **{name: keys[name] for name in _TEXTS if name in keys}}
+        return cls(moe_layers=layers, requests=_labels(keys.get("requests", "[]")), **given)
 
 
 def _number(name: str, text: str, faults: list[str]) -> int:

@@ -54,22 +54,22 @@ class PhaseResult(NamedTuple):
     """The result of a phase: its end (s), and bytes and busy seconds of each link, [links] each."""
 
     end: float
-    carried: FloatArray
-    busy: FloatArray
+    link_bytes: FloatArray
+    link_busy: FloatArray
 
 
 PhaseModel = Callable[[PhaseRoutes, FloatArray], PhaseResult]
 
 
-def proportional_share(way: PhaseRoutes, loads: FloatArray, wafer: Wafer) -> PhaseResult:
-    """Return the phase in which flows along *way* share links in proportion to their bytes; *loads* is bytes, [links].
+def proportional_share(routes: PhaseRoutes, loads: FloatArray, wafer: Wafer) -> PhaseResult:
+    """Return the phase in which flows along *routes* share links in proportion to their bytes; *loads* is [links].
 
     All flows over the busiest link end together, when it has carried everything. The same holds for the next busiest
     link and the remaining flows. So a flow ends its latency after its busiest link has carried its whole load.
     """
     seconds = loads / wafer.link_bandwidth
-    slowest = np.where(way.paths >= 0, seconds[way.paths], 0.0).max(axis=1)
-    return PhaseResult(float((way.latency + slowest).max()), loads, seconds)
+    slowest = np.where(routes.paths >= 0, seconds[routes.paths], 0.0).max(axis=1)
+    return PhaseResult(float((routes.latency + slowest).max()), loads, seconds)
 
 
 def network_share(spec: NetworkSpec, wafer: Wafer) -> PhaseModel:
@@ -77,8 +77,8 @@ def network_share(spec: NetworkSpec, wafer: Wafer) -> PhaseModel:
     resources = Resources.from_wafer(wafer)
     model = spec.model(resources)
 
-    def share(way: PhaseRoutes, nbytes: FloatArray) -> PhaseResult:
-        table = link_table(resources, way.paths, way.latency, wafer.link_latency)
+    def share(routes: PhaseRoutes, nbytes: FloatArray) -> PhaseResult:
+        table = link_table(resources, routes.paths, routes.latency, wafer.link_latency)
         finish, accounts = transfer_all(model, table, nbytes, np.zeros(len(nbytes)))
         traffic = resources.traffic(accounts)
         return PhaseResult(float(finish.max()), traffic.link_data, traffic.link_busy)

@@ -22,6 +22,8 @@ from wss.engine.paper.machine import HIT, MISS, REQUEST_BYTES, SLICES, STORE, Co
 from wss.engine.paper.queues import Circuit
 from wss.records import BoolArray, IntArray
 
+COMPUTE, DRAM, PORT = range(3)  # the units of a die
+
 
 class PaperLayerRun:
     """One layer run: its chains over a `Circuit`."""
@@ -44,19 +46,13 @@ class PaperLayerRun:
         """Run all chains, and return the counts."""
         for k, (_, die, _) in enumerate(self._tasks):
             for part in range(SLICES):
-                self._submit(0, (self._port(die),), k, part, self._look_up)
+                self._submit(0, (self._unit(PORT, die),), k, part, self._look_up)
         self.counts.time = self._circuit.run()
         self.counts.edge_busy[:] = self._circuit.busy[SLICES * self._machine.num_dies :]
         return self.counts
 
-    def _compute_unit(self, die: int) -> int:
-        return die
-
-    def _dram(self, die: int) -> int:
-        return self._machine.num_dies + die
-
-    def _port(self, die: int) -> int:
-        return 2 * self._machine.num_dies + die
+    def _unit(self, kind: int, die: int) -> int:
+        return kind * self._machine.num_dies + die
 
     def _submit(self, time: int, resources: Sequence[int], k: int, part: int, act: Callable[..., int]) -> None:
         expert, die, _ = self._tasks[k]
@@ -75,11 +71,11 @@ class PaperLayerRun:
         self.counts.accesses += 1
         if self._memories.holds(self._layer, expert, part, die):
             self.counts.llc_hits += 1
-            self._submit(start + HIT, (self._compute_unit(die),), k, part, self._compute)
+            self._submit(start + HIT, (self._unit(COMPUTE, die),), k, part, self._compute)
             return start + HIT
         end = start + MISS
         if die == home or self._memories.copies[self._layer, expert, part, die]:
-            self._submit(end, (self._dram(die),), k, part, self._read_local)
+            self._submit(end, (self._unit(DRAM, die),), k, part, self._read_local)
         else:
             self._submit(end, self._machine.routes[die][home], k, part, self._request)
         return end
@@ -88,8 +84,8 @@ class PaperLayerRun:
         die = self._tasks[k][1]
         end = start + self._read_ns[k]
         self.counts.local_bytes += self._read_bytes[k]
-        self._submit(end, (self._port(die),), k, part, self._store_local)
-        self._submit(end, (self._compute_unit(die),), k, part, self._compute)
+        self._submit(end, (self._unit(PORT, die),), k, part, self._store_local)
+        self._submit(end, (self._unit(COMPUTE, die),), k, part, self._compute)
         return end
 
     def _request(self, start: int, k: int, part: int) -> int:
@@ -101,9 +97,9 @@ class PaperLayerRun:
         end = start + self._machine.link_ns(hops, REQUEST_BYTES)
         if self._memories.holds(self._layer, expert, part, home):
             self.counts.llc_hits += 1
-            self._submit(end, (self._port(home),), k, part, self._hit_at_home)
+            self._submit(end, (self._unit(PORT, home),), k, part, self._hit_at_home)
         else:
-            self._submit(end, (self._dram(home),), k, part, self._read_at_home)
+            self._submit(end, (self._unit(DRAM, home),), k, part, self._read_at_home)
         return end
 
     def _hit_at_home(self, start: int, k: int, part: int) -> int:
@@ -114,7 +110,7 @@ class PaperLayerRun:
         home = self._machine.home[self._tasks[k][0]]
         end = start + self._machine.slice_ns
         self.counts.remote_bytes += self._machine.slice_bytes
-        self._submit(end, (self._port(home),), k, part, self._store_at_home)
+        self._submit(end, (self._unit(PORT, home),), k, part, self._store_at_home)
         self._send(end, k, part)
         return end
 
@@ -126,9 +122,9 @@ class PaperLayerRun:
         expert, die, _ = self._tasks[k]
         hops = len(self._machine.routes[self._machine.home[expert]][die])
         end = start + self._machine.link_ns(hops, self._machine.slice_bytes)
-        self._submit(end, (self._compute_unit(die),), k, part, self._compute)
+        self._submit(end, (self._unit(COMPUTE, die),), k, part, self._compute)
         if self._wanted[k]:
-            self._submit(end, (self._dram(die),), k, part, self._write_copy)
+            self._submit(end, (self._unit(DRAM, die),), k, part, self._write_copy)
         return end
 
     def _write_copy(self, start: int, k: int, part: int) -> int:

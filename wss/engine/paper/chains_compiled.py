@@ -20,7 +20,7 @@ from wss.engine.paper.machine import (
     Machine,
     Memories,
 )
-from wss.engine.paper.queues_compiled import ENTRY, EVENT, HEADS, next_event, release, resources_of, submit
+from wss.engine.paper.queues_compiled import ENTRY, EVENT, HEADS, new_event, next_event, release, resources_of, submit
 from wss.records import BoolArray, IntArray
 
 # What an event does: the steps of a chain.
@@ -46,15 +46,8 @@ TASK = np.dtype(
         ("remote_slices", np.int64),  # a result
     ]
 )
-SETTING = np.dtype(
-    [
-        ("slice_bytes", np.int64),
-        ("slice_ns", np.int64),  # of a DRAM access
-        ("request_ns", np.int64),  # without hops
-        ("data_ns", np.int64),  # without hops
-    ]
-)
-TOTAL = np.dtype([(name, np.int64) for name in ("accesses", "hits", "hops", "local", "remote", "written", "time")])
+TOTALS = ("accesses", "llc_hits", "hops", "local_bytes", "remote_bytes", "written_bytes", "time")  # in `Counts`
+TOTAL = np.dtype([(name, np.int64) for name in TOTALS])
 DIE = np.dtype([(name, np.int64) for name in ("end", "compute", "copied")])
 
 
@@ -100,17 +93,18 @@ def _needs_of(kind, task, dies):  # type: ignore[no-untyped-def]
 
 
 @numba.njit(cache=True, nogil=True)
-def _at_die(kind, start, task, part, total, die, copies, llc):  # type: ignore[no-untyped-def]
+def _at_die(event, task, part, total, die, copies, llc):  # type: ignore[no-untyped-def]
     """Process an event at the computing die, up to the request; return its end and up to two following kinds."""
+    kind, start = event.kind, event.time
     if kind == LOOK_UP:
         total.accesses += 1
         if _holds(llc, task, part, task.die):
-            total.hits += 1
+            total.llc_hits += 1
             return start + HIT, COMPUTE, NONE
         is_here = task.away == 0 or copies[task.expert, part, task.die]
         return start + MISS, READ_LOCAL if is_here else REQUEST, NONE
     if kind == READ_LOCAL:
-        total.local += task.read_bytes
+        total.local_bytes += task.read_bytes
         return start + task.read_ns, STORE_LOCAL, COMPUTE
     if kind == STORE_LOCAL:
         store(llc, task, part, task.die)
@@ -120,30 +114,32 @@ def _at_die(kind, start, task, part, total, die, copies, llc):  # type: ignore[n
 
 
 @numba.njit(cache=True, nogil=True)
-def _remote(kind, start, task, part, setting, total, die, copies, llc):  # type: ignore[no-untyped-def]
+def _remote(event, task, part, setting, total, die, copies, llc):  # type: ignore[no-untyped-def]
     """Process an event of a remote read, from the request on; return its end and up to two following kinds."""
+    kind, start = event.kind, event.time
+    slice_bytes, slice_ns, request_ns, data_ns = setting
     if kind == REQUEST:
         total.hops += task.hops_out
         task.remote_slices += 1
         hit = _holds(llc, task, part, task.home)
-        total.hits += hit
-        end = start + HOP_LATENCY * task.hops_out + setting.request_ns
+        total.llc_hits += hit
+        end = start + HOP_LATENCY * task.hops_out + request_ns
         return end, HIT_AT_HOME if hit else READ_AT_HOME, NONE
     if kind == HIT_AT_HOME:
         return start + HIT, DATA, NONE
     if kind == READ_AT_HOME:
-        total.remote += setting.slice_bytes
-        return start + setting.slice_ns, STORE_AT_HOME, DATA
+        total.remote_bytes += slice_bytes
+        return start + slice_ns, STORE_AT_HOME, DATA
     if kind == STORE_AT_HOME:
         store(llc, task, part, task.home)
         return start + STORE, NONE, NONE
     if kind == DATA:
-        end = start + HOP_LATENCY * task.hops_back + setting.data_ns
+        end = start + HOP_LATENCY * task.hops_back + data_ns
         return end, COMPUTE, WRITE if task.wanted else NONE
-    total.written += setting.slice_bytes
+    total.written_bytes += slice_bytes
     die.copied += not copies[task.expert, part, task.die]
     copies[task.expert, part, task.die] = True
-    return start + setting.slice_ns, NONE, NONE
+    return start + slice_ns, NONE, NONE
 
 
 @numba.njit(cache=True, nogil=True)
@@ -190,9 +186,9 @@ def _tasks_of(tasks, wanted, layer, home, sets, route, costs):  # type: ignore[n
 def _run(tasks, setting, totals, dies, copies, llc, needs, most):  # type: ignore[no-untyped-def]
     """Run all chains over *most* resources; count in *tasks*, *totals* and *dies*; return each resource's busy time.
 
-    A record does not keep its array alive. So *setting* and *totals* [1] are whole arrays, which the caller keeps.
+    A record does not keep its array alive. So *totals* [1] is a whole array, which the caller keeps.
     """
-    fixed, total = setting[0], totals[0]
+    total = totals[0]
     chains = SLICES * tasks.size
     waiting = _most_waiting(tasks, needs, dies.size, most)
     resources = resources_of(waiting)
@@ -201,54 +197,42 @@ def _run(tasks, setting, totals, dies, copies, llc, needs, most):  # type: ignor
     numbers = np.zeros(HEADS + most, np.int64)
     for chain in range(chains):
         task = tasks[chain // SLICES]
-        first, last = _needs_of(LOOK_UP, task, dies.size)
-        submit(needs, events, entries, resources, numbers, 0, first, last, task.away, chain, LOOK_UP)
+        e = new_event(events, numbers, chain, LOOK_UP, 0, _needs_of(LOOK_UP, task, dies.size))
+        submit(needs, events, entries, resources, numbers, e, task.away)
     while True:
         e = next_event(entries, resources)
         if e < 0:
             return resources["busy"][:most].copy()
-        kind, start, chain = events[e].kind, events[e].time, events[e].chain
-        task, part = tasks[chain // SLICES], chain % SLICES
+        event = events[e]
+        task, part = tasks[event.chain // SLICES], event.chain % SLICES
         die = dies[task.die]
-        if kind <= COMPUTE:
-            end, then, also = _at_die(kind, start, task, part, total, die, copies, llc)
+        if event.kind <= COMPUTE:
+            end, then, also = _at_die(event, task, part, total, die, copies, llc)
         else:
-            end, then, also = _remote(kind, start, task, part, fixed, total, die, copies, llc)
-        for following in (then, also):
-            if following != NONE:
-                first, last = _needs_of(following, task, dies.size)
-                submit(needs, events, entries, resources, numbers, end, first, last, task.away, chain, following)
+            end, then, also = _remote(event, task, part, setting, total, die, copies, llc)
+        for kind in (then, also):
+            if kind != NONE:
+                new = new_event(events, numbers, event.chain, kind, end, _needs_of(kind, task, dies.size))
+                submit(needs, events, entries, resources, numbers, new, task.away)
         die.end = max(die.end, end)
         total.time = max(total.time, end)
         release(needs, events, entries, resources, numbers, e, end)
 
 
 @numba.njit(cache=True, nogil=True)
-def run_chains(tasks, wanted, costs, setting, layer, home, needs, route, most, copies, num_copies, llc):  # type: ignore[no-untyped-def]
-    """Run all chains.
+def run_chains(layer, tasks, wanted, costs, setting, machine, memories):  # type: ignore[no-untyped-def]
+    """Run all chains of *tasks* [tasks, 3] of *layer*; *wanted*: worth a copy, [tasks]; *costs* as `Machine.costs`.
 
-    Parameters
-    ----------
-    tasks, wanted
-        Expert, die and tokens of each, [tasks, 3]; whether its expert is worth a copy, [tasks].
-    costs
-        Bytes and ns of a local read of a slice, ns of computing it, [3, tasks].
-    setting
-        Bytes of a slice, ns of its DRAM access, ns of a request and of data without hops, [4].
-    layer, home, needs, route, most
-        The layer; home, needs and routes as in `Machine`; the number of resources.
-    copies, num_copies, llc
-        As in `Memories`; modified.
-
-    Returns
-    -------
-    Slices read remotely, [tasks]; end, computing time and new copies of each die, [dies]; busy time of each resource,
-    [resources]; the totals in the order of `TOTAL`.
+    *setting* is bytes of a slice, ns of its DRAM access, ns of a request and of data without hops. *machine* is homes,
+    needs and routes as in `Machine`, and the number of resources; *memories* is copies, their numbers and LLCs as in
+    `Memories`, modified. Return slices read remotely, [tasks]; end and computing time of each die, [dies]; busy time of
+    each resource, [resources]; the totals in the order of `TOTALS`.
     """
+    home, needs, route, most = machine
+    copies, num_copies, llc = memories
     records = _tasks_of(tasks, wanted, layer, home, llc.shape[1], route, costs)
-    fixed, totals, dies = np.empty(1, SETTING), np.zeros(1, TOTAL), np.zeros(num_copies.size, DIE)
-    fixed[0].slice_bytes, fixed[0].slice_ns, fixed[0].request_ns, fixed[0].data_ns = setting
-    busy = _run(records, fixed, totals, dies, copies[layer], llc, needs, most)
+    totals, dies = np.zeros(1, TOTAL), np.zeros(num_copies.size, DIE)
+    busy = _run(records, setting, totals, dies, copies[layer], llc, needs, most)
     num_copies += dies["copied"]
     return records["remote_slices"].copy(), dies["end"].copy(), dies["compute"].copy(), busy, totals.view(np.int64)
 
@@ -260,21 +244,14 @@ def compiled_paper_layer(
     costs = machine.costs(tasks[:, 2])
     nbytes = machine.slice_bytes
     setting = (nbytes, machine.slice_ns, machine.link_ns(0, REQUEST_BYTES), machine.link_ns(0, nbytes))
-    needs, route = machine.needs
-    places = (layer, machine.homes, needs, route, machine.num_resources)
+    places = (machine.homes, *machine.needs, machine.num_resources)
     outlives = (memories.copies, memories.num_copies, memories.llc)
-    remote_slices, die_end, die_compute, busy, totals = run_chains(tasks, wanted, costs, setting, *places, *outlives)
-    accesses, hits, hops, local, remote, written, time = totals.tolist()
+    found = run_chains(layer, tasks, wanted, costs, setting, places, outlives)
+    remote_slices, die_end, die_compute, busy, totals = found
     return Counts(
         remote_slices=remote_slices,
         die_end=die_end,
         die_compute=die_compute,
         edge_busy=busy[SLICES * machine.num_dies :],
-        time=time,
-        accesses=accesses,
-        llc_hits=hits,
-        hops=hops,
-        local_bytes=local,
-        remote_bytes=remote,
-        written_bytes=written,
+        **dict(zip(TOTALS, totals.tolist(), strict=True)),
     )

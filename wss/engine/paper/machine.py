@@ -58,8 +58,8 @@ class Machine:
         Number of edges.
     compute_shares, dram_share
         Achieved shares of peak FLOP/s, by tokens, and of DRAM bandwidth.
-    link_rate
-        Achieved bytes per ns of a link.
+    link_rate, flop_per_ns, dram_bytes_per_ns
+        Achieved rate of a link; peaks, for the allocator and the bound.
     """
 
     hidden: int
@@ -70,16 +70,13 @@ class Machine:
     compute_shares: Shares
     dram_share: float
     link_rate: float = LINK_BYTES_PER_NS * LINK_SHARE
+    flop_per_ns: float = FLOP_PER_NS
+    dram_bytes_per_ns: float = DRAM_BYTES_PER_NS
 
     @property
     def num_dies(self) -> int:
         """Number of dies."""
         return len(self.routes)
-
-    @property
-    def num_experts(self) -> int:
-        """Experts per layer."""
-        return len(self.home)
 
     @property
     def num_resources(self) -> int:
@@ -167,7 +164,7 @@ class Memories:
     """
 
     def __init__(self, machine: Machine, num_layers: int) -> None:
-        shape = (num_layers, machine.num_experts, SLICES, machine.num_dies)
+        shape = (num_layers, len(machine.home), SLICES, machine.num_dies)
         self.copies: BoolArray = np.zeros(shape, np.bool_)
         self.num_copies: IntArray = np.zeros(machine.num_dies, np.int64)
         self.llc: IntArray = np.full((machine.num_dies, machine.llc_sets, WAYS), EMPTY, np.int64)

@@ -97,24 +97,30 @@ def _pop(entries, resource):  # type: ignore[no-untyped-def]
 
 
 @numba.njit(cache=True, nogil=True)
-def submit(needs, events, entries, resources, numbers, time, first, last, away, chain, kind):  # type: ignore[no-untyped-def]
-    """Request ``needs[first:last]`` from *time* on; an event that is *away* (1, else 0) goes first in queues."""
+def new_event(events, numbers, chain, kind, time, held):  # type: ignore[no-untyped-def]
+    """Add an event that needs ``needs[held[0]:held[1]]`` from *time* on, and return its index."""
     e = numbers[EVENTS]
     numbers[EVENTS] = e + 1
     event = events[e]
     event.time = time
     event.asked = time
-    event.first = first
-    event.last = last
+    event.first, event.last = held
     event.chain = chain
     event.kind = kind
+    return e
+
+
+@numba.njit(cache=True, nogil=True)
+def submit(needs, events, entries, resources, numbers, e, away):  # type: ignore[no-untyped-def]
+    """Request what the new event *e* needs; an event that is *away* (1, else 0) goes first in queues."""
+    event = events[e]
     event.waits = 0
     if not _any_held(needs, resources, event):
         _admit(needs, events, entries, resources, numbers, e)
         return
     event.waits = 1
-    key = time + (1 - away) * BEHIND
-    for i in range(first, last):
+    key = event.asked + (1 - away) * BEHIND
+    for i in range(event.first, event.last):
         _push(entries, resources[needs[i]], key, e, e)
 
 

@@ -1,4 +1,4 @@
-"""Rates of a wafer under the paper's physics: the artifact's rates, scaled by the wafer's datasheet over Dojo's.
+"""A wafer as the paper's simulator sees it: the artifact's rates, scaled by the wafer's datasheet over Dojo's.
 
 A wafer with twice Dojo's peak FLOP/s, HBM bandwidth or link bandwidth computes, reads or sends twice as fast as the
 artifact's machine. Its latencies, its LLC and its achieved shares of peak remain those of the artifact.
@@ -8,8 +8,21 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from wss.engine.paper.machine import DRAM_BYTES_PER_NS, FLOP_PER_NS, LINK_BYTES_PER_NS, LINK_SHARE
-from wss.hardware import WAFERS, SystemSpec
+import numpy as np
+
+from wss.engine.paper.machine import (
+    DRAM_BYTES_PER_NS,
+    FLOP_PER_NS,
+    LINK_BYTES_PER_NS,
+    LINK_SHARE,
+    SHARES,
+    SLICES,
+    Machine,
+)
+from wss.hardware import WAFERS, SystemSpec, Wafer
+from wss.models import ModelShape
+from wss.policies.placement.basic import contiguous_homes
+from wss.records import IntArray
 
 
 class Rates(NamedTuple):
@@ -19,21 +32,6 @@ class Rates(NamedTuple):
     dram: float = 1.0
     link: float = 1.0
 
-    @property
-    def flop_per_ns(self) -> float:
-        """Peak FLOP per ns."""
-        return FLOP_PER_NS * self.compute
-
-    @property
-    def dram_bytes_per_ns(self) -> float:
-        """Peak bytes per ns of one HBM."""
-        return DRAM_BYTES_PER_NS * self.dram
-
-    @property
-    def link_bytes_per_ns(self) -> float:
-        """Achieved bytes per ns of a link."""
-        return LINK_BYTES_PER_NS * self.link * LINK_SHARE
-
 
 def rates_of(spec: SystemSpec) -> Rates:
     """Return the rates of a wafer: its datasheet over Dojo's."""
@@ -42,4 +40,30 @@ def rates_of(spec: SystemSpec) -> Rates:
         compute=spec.die.flops["fp16"] / dojo.die.flops["fp16"],
         dram=spec.die.hbm.bandwidth / dojo.die.hbm.bandwidth,
         link=spec.link.bandwidth / dojo.link.bandwidth,
+    )
+
+
+def edges_of(wafer: Wafer) -> IntArray:
+    """Return the edge of each link, [links]; both directions share one edge."""
+    pairs = [tuple(sorted(link)) for link in wafer.links.tolist()]
+    number = {pair: i for i, pair in enumerate(dict.fromkeys(pairs))}
+    return np.array([number[pair] for pair in pairs], np.int64)
+
+
+def build_machine(model: ModelShape, wafer: Wafer) -> Machine:
+    """Return wafer and model in the paper's simulator."""
+    edges, rates = edges_of(wafer), rates_of(wafer.spec)
+    resource = (SLICES * wafer.num_dies + edges).tolist()
+    shares, dram_share = SHARES[model.name]
+    return Machine(
+        hidden=model.hidden_size,
+        intermediate=model.moe_intermediate_size,
+        home=contiguous_homes(model.num_experts, wafer.num_dies).tolist(),
+        routes=[[[resource[link] for link in route if link >= 0] for route in row] for row in wafer.routes.tolist()],
+        num_edges=len(np.unique(edges)),
+        compute_shares=tuple((tokens, share * rates.compute) for tokens, share in shares),
+        dram_share=dram_share * rates.dram,
+        flop_per_ns=FLOP_PER_NS * rates.compute,
+        dram_bytes_per_ns=DRAM_BYTES_PER_NS * rates.dram,
+        link_rate=LINK_BYTES_PER_NS * rates.link * LINK_SHARE,
     )

@@ -17,16 +17,11 @@ from wss.records import IntArray, Plan
 BLOCK = 50  # tokens
 
 
-def _plan(view: LayerView, expert: IntArray, die: IntArray, tokens: IntArray, source: IntArray) -> Plan:
+def build_plan(view: LayerView, expert: IntArray, die: IntArray, tokens: IntArray, source: IntArray) -> Plan:
     """Return a plan without copies in which holders read their own replica or copy."""
     own = view.holders[expert, die]
-    return Plan(
-        expert=expert,
-        die=die,
-        tokens=tokens,
-        source=np.where(own, die, source),
-        copy=np.zeros(len(expert), np.bool_),
-    )
+    copy = np.zeros(len(expert), np.bool_)
+    return Plan(expert=expert, die=die, tokens=tokens, source=np.where(own, die, source), copy=copy)
 
 
 def even_stretches(order: IntArray, counts: IntArray, num_dies: int) -> tuple[IntArray, IntArray, IntArray]:
@@ -55,7 +50,7 @@ class Home(Allocation):
     def allocate(self, view: LayerView) -> Plan:
         """Return one task per expert."""
         die = view.primary_die[view.order]
-        return _plan(view, view.order, die, view.counts[view.order], die)
+        return build_plan(view, view.order, die, view.counts[view.order], die)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -72,7 +67,7 @@ class Even(Allocation):
         """Return one task per (expert, holder) with tokens."""
         tokens = equal_parts(view.counts, view.replicas)[view.order]
         index, die = np.nonzero(tokens)
-        return _plan(view, view.order[index], die, tokens[index, die], die)
+        return build_plan(view, view.order[index], die, tokens[index, die], die)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -89,7 +84,7 @@ class InTurn(Allocation):
     def allocate(self, view: LayerView) -> Plan:
         """Return one task per expert."""
         die = (np.arange(len(view.order)) + self.offset) % view.num_dies
-        return _plan(view, view.order, die, view.counts[view.order], view.primary_die[view.order])
+        return build_plan(view, view.order, die, view.counts[view.order], view.primary_die[view.order])
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -105,7 +100,7 @@ class Chunked(Allocation):
     def allocate(self, view: LayerView) -> Plan:
         """Return one task for each expert in each die's stretch."""
         expert, die, tokens = even_stretches(view.order, view.counts, view.num_dies)
-        return _plan(view, expert, die, tokens, view.primary_die[expert])
+        return build_plan(view, expert, die, tokens, view.primary_die[expert])
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -147,12 +142,9 @@ class Algorithm1(Allocation):
             view.primary_die,
             (view.holders, view.sources, centres),
             view.hops,
-            view.transfers,
-            np.array([costs.hbm_read, costs.token]),
-            self.block or BLOCK,
-            self.min_candidates,
-            self.radius * view.nearest,
+            (costs.hbm_read, costs.token, view.transfers),
+            (self.block or BLOCK, self.min_candidates, self.radius * view.nearest),
         )
         first_seen = np.empty(len(view.counts), np.int64)
         first_seen[view.order] = np.arange(len(view.order))
-        return _plan(view, *tasks[np.argsort(first_seen[tasks[:, 0]], kind="stable")].T.copy())
+        return build_plan(view, *tasks[np.argsort(first_seen[tasks[:, 0]], kind="stable")].T.copy())

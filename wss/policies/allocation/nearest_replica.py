@@ -33,13 +33,8 @@ class Nearest(Allocation):
         """Return one task per (expert, holder) with tokens: experts as first seen, dies by index."""
         tokens = to_nearest(view.order, view.counts, view.replicas, view.hops)
         place, die = np.nonzero(tokens)
-        return Plan(
-            expert=view.order[place],
-            die=die,
-            tokens=tokens[place, die],
-            source=die,
-            copy=np.zeros(len(die), np.bool_),
-        )
+        copy = np.zeros(len(die), np.bool_)
+        return Plan(expert=view.order[place], die=die, tokens=tokens[place, die], source=die, copy=copy)
 
 
 @numba.njit(cache=True, nogil=True)

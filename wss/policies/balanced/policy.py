@@ -92,12 +92,10 @@ def in_turn_from_both_ends(die: IntArray, tokens: IntArray) -> FloatArray:
     """Return the position of each task in its die's order, in [0, 1): most tokens, fewest, second most, ... [tasks]."""
     rank, size = _ranks(die, tokens)
     from_end = size - 1 - rank
-    at: FloatArray = np.where(rank <= from_end, 2 * rank, 2 * from_end + 1) / size
-    return at
+    return np.where(rank <= from_end, 2 * rank, 2 * from_end + 1) / size
 
 
 def turns(source: IntArray, tokens: IntArray) -> FloatArray:
     """Return when each remote task reads, as a share of its die's tasks; reads of one source are spread evenly."""
     rank, size = _ranks(source, tokens)
-    at: FloatArray = rank / size
-    return at
+    return rank / size

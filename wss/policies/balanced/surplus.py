@@ -285,10 +285,8 @@ def surplus(counts, holders, sources, hops, routes, costs):  # type: ignore[no-u
     reading, takes = start[2].max(), start[4].max()
     low, high = max(reading, counts.sum() / costs[5] * costs[4] / hops.shape[0]), max(reading, takes)
     worth = high - ((costs[1].min() if costs[1].size else 0.0) + costs[2] + costs[3])
-    tokens, origins = (
-        np.empty((HALVINGS + 1, *start[0].shape), np.int64),
-        np.empty((HALVINGS + 1, *start[0].shape), np.int64),
-    )
+    shape = (HALVINGS + 1, *start[0].shape)
+    tokens, origins = np.empty(shape, np.int64), np.empty(shape, np.int64)
     goals = np.empty(HALVINGS + 1)
     plans = np.int64(0)  # a literal would make numba compile the callee twice
     _keep(start, plans, tokens, origins)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from dataclasses import dataclass
 
 import numba
@@ -11,17 +12,28 @@ from wss.policies.parts import Placement
 from wss.policies.placement.basic import Contiguous, Extra
 from wss.policies.signals import Signal
 from wss.policies.views import PlacementView
-from wss.records import BoolArray, IntArray
+from wss.records import BoolArray, FloatArray, IntArray
 
 
-def contiguous_with_space(view: PlacementView, extra: int) -> tuple[BoolArray, IntArray]:
-    """Return the contiguous layout, [layers, experts, dies], and the free slots of each die and layer, [layers, dies].
+@dataclass(frozen=True, kw_only=True)
+class Replicating(Placement):
+    """Contiguous, and replicas on up to `extra` free slots of each die and layer; subclasses add them."""
 
-    The free slots are at most *extra*.
-    """
-    holders = Contiguous().place(view)
-    free: IntArray = np.clip(view.capacity // view.num_layers - holders.sum(axis=1), 0, extra)
-    return holders, free
+    signals = frozenset({Signal.PREFILL_LOAD})
+
+    extra: Extra = 1
+
+    def place(self, view: PlacementView) -> BoolArray:
+        """Return the layout, [layers, experts, dies]."""
+        holders = Contiguous().place(view)
+        free = np.clip(view.capacity // view.num_layers - holders.sum(axis=1), 0, self.extra)
+        for layer, tokens in enumerate(view.expected):
+            self.add(tokens, holders[layer], free[layer], view)
+        return holders
+
+    @abstractmethod
+    def add(self, tokens: FloatArray, held: BoolArray, free: IntArray, view: PlacementView) -> None:
+        """Add to *held* [experts, dies] replicas of experts with *tokens* [experts], in *free* slots [dies]."""
 
 
 @numba.njit(cache=True, nogil=True)
@@ -80,7 +92,7 @@ def duplicate(cost, held, free):  # type: ignore[no-untyped-def]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Dup(Placement):
+class Dup(Replicating):
     """The paper's Dup: contiguous, and R replicas per die, each of which lowers the largest roofline cost most.
 
     Costs are those of the prefill. The tokens of a replicated expert count as evenly split. All replicas are made, even
@@ -92,14 +104,7 @@ class Dup(Placement):
         R: replicas on each die in each layer, limited by free slots.
     """
 
-    signals = frozenset({Signal.PREFILL_LOAD})
-
-    extra: Extra = 1
-
-    def place(self, view: PlacementView) -> BoolArray:
-        """Return the layout, [layers, experts, dies]."""
-        holders, free = contiguous_with_space(view, self.extra)
+    def add(self, tokens: FloatArray, held: BoolArray, free: IntArray, view: PlacementView) -> None:
+        """Add those of one layer by `duplicate`."""
         parts = np.maximum(np.arange(view.num_dies + 1), 1)
-        for layer, tokens in enumerate(view.expected):
-            duplicate(view.seconds(tokens[:, None] / parts), holders[layer], free[layer])
-        return holders
+        duplicate(view.seconds(tokens[:, None] / parts), held, free)

@@ -98,10 +98,7 @@ class Eplb(Placement):
     def place(self, view: PlacementView) -> IntArray:
         """Return the replicas on each die, [layers, experts, dies].
 
-        Raises
-        ------
-        ConfigError
-            If the dies do not form such nodes, or the experts such groups.
+        Raises ConfigError if the dies do not form such nodes, or the experts such groups.
         """
         dies, num_nodes = self._nodes(view.coordinates)
         groups = view.groups if self.groups is None else self.groups

@@ -7,12 +7,9 @@ from dataclasses import dataclass
 import numba
 import numpy as np
 
-from wss.policies.parts import Placement
-from wss.policies.placement.basic import Extra
-from wss.policies.placement.dup import contiguous_with_space
-from wss.policies.signals import Signal
+from wss.policies.placement.dup import Replicating
 from wss.policies.views import PlacementView
-from wss.records import BoolArray
+from wss.records import BoolArray, FloatArray, IntArray
 
 
 @numba.njit(cache=True, nogil=True)
@@ -54,7 +51,7 @@ def bring_near(tokens, held, free, hops):  # type: ignore[no-untyped-def]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Near(Placement):
+class Near(Replicating):
     """Contiguous, and replicas where they save the most expected byte-hops if any die may read any expert.
 
     Parameters
@@ -63,13 +60,6 @@ class Near(Placement):
         Replicas on each die in each layer, limited by free slots.
     """
 
-    signals = frozenset({Signal.PREFILL_LOAD})
-
-    extra: Extra = 1
-
-    def place(self, view: PlacementView) -> BoolArray:
-        """Return the layout, [layers, experts, dies]."""
-        holders, free = contiguous_with_space(view, self.extra)
-        for layer, tokens in enumerate(view.expected):
-            bring_near(tokens, holders[layer], free[layer], view.hops)
-        return holders
+    def add(self, tokens: FloatArray, held: BoolArray, free: IntArray, view: PlacementView) -> None:
+        """Add those of one layer by `bring_near`."""
+        bring_near(tokens, held, free, view.hops)

@@ -39,9 +39,8 @@ def whole(value: Any, what: str) -> IntArray:
 def even(held: Sequence[Sequence[Sequence[int]]]) -> IntArray:
     """Return slots [layers, slots] from the experts of each rank, [layers][ranks]; shorter lists are padded."""
     most = max(len(own) for layer in held for own in layer)
-    return np.array([[list(own) + [EMPTY] * (most - len(own)) for own in layer] for layer in held]).reshape(
-        len(held), -1
-    )
+    padded = [[list(own) + [EMPTY] * (most - len(own)) for own in layer] for layer in held]
+    return np.array(padded).reshape(len(held), -1)
 
 
 def _by_layer(found: Mapping[int, Any], target: Target, *, among_moe: bool) -> list[Any]:

@@ -48,10 +48,7 @@ class LayoutFile(Placement):
     def place(self, view: PlacementView) -> IntArray:
         """Return the replicas on each die, [layers, experts, dies].
 
-        Raises
-        ------
-        WssError
-            If the file cannot be read, or does not match the model and the wafer.
+        Raises WssError if the file cannot be read, or does not match the model and the wafer.
         """
         placed, loads = self._read(view)
         if placed is not None:

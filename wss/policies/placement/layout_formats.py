@@ -49,15 +49,11 @@ FORMS = ("model_maps", MAP, INVERSE, BY_RANK, "layer_list", ASSIGNED)
 def slots_of(content: Content, target: Target) -> IntArray | None:
     """Return the expert in each slot, [MoE layers, slots]; None if the content holds loads.
 
-    Raises
-    ------
-    ValueError
-        If it is no layout, or one for another model or another number of ranks.
+    Raises ValueError if it is no layout, or one for another model or another number of ranks.
     """
     value = _yaml(content) if content.kind == "text" else content.value
     if content.kind in ("parquet", "csv"):
-        what = other_kind(content) if content.kind == "csv" else None
-        if what:
+        if content.kind == "csv" and (what := other_kind(content)):
             raise ValueError(what)
         return None
     if content.kind in ("json", "arrays") and holds_loads(value):
@@ -68,8 +64,7 @@ def slots_of(content: Content, target: Target) -> IntArray | None:
         return _of_bare(bare, target)
     table = _table(value, target)
     if table is None:
-        what = other_kind(content) or f"has neither {MAP} nor {COUNT}, nor another form of a layout"
-        raise ValueError(what)
+        raise ValueError(other_kind(content) or f"has neither {MAP} nor {COUNT}, nor another form of a layout")
     return table
 
 
@@ -89,10 +84,7 @@ def _of_bare(array: npt.NDArray[Any], target: Target) -> IntArray | None:
 def replicas_of(slots: IntArray, target: Target) -> IntArray:
     """Return the replicas on each die, [layers, experts, dies], from the expert in each slot, [layers, slots].
 
-    Raises
-    ------
-    ValueError
-        If the dies do not divide the slots, or a slot holds an unknown expert, or an expert has no slot.
+    Raises ValueError if the dies do not divide the slots, or a slot holds an unknown expert, or an expert has no slot.
     """
     size, dies = target.experts, target.dies
     if slots.shape[1] % dies:

@@ -56,8 +56,7 @@ def moe_rows(array: IntArray, target: Target, what: str) -> IntArray:
     if len(array) == len(target.layers):
         return array
     if len(array) == target.num_layers or (not target.num_layers and len(array) > target.layers[-1]):
-        rows: IntArray = array[list(target.layers)]
-        return rows
+        return array[list(target.layers)]
     counted = f"{len(target.layers)} MoE layers, the last one number {target.layers[-1]}"
     raise ValueError(f"{what} has {len(array)} rows, the model has {counted}, of {target.num_layers or 'some'} layers")
 
@@ -65,12 +64,8 @@ def moe_rows(array: IntArray, target: Target, what: str) -> IntArray:
 def check_same(one: IntArray, other: IntArray, names: tuple[str, str], target: Target) -> None:
     """Check that two maps of a file put the same experts on each die or, for a map and its inverse, in each slot.
 
-    *names* are the keys of the maps.
-
-    Raises
-    ------
-    ValueError
-        If they differ; the message names the first layer and die, or slot.
+    *names* are the keys of the maps. Raises ValueError if they differ; the message names the first layer and die, or
+    slot.
     """
     dies, by_slot = target.dies, INVERSE in names and one.shape == other.shape
     if one.shape[1] % dies or other.shape[1] % dies:

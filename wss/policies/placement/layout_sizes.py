@@ -14,10 +14,7 @@ MOST_SLOTS = 2**16  # per layer
 def check_wafer(value: Mapping[str, Any], target: Target) -> None:
     """Check the declared ranks, experts and version of a file before its map is read.
 
-    Raises
-    ------
-    ValueError
-        If they differ from the target, or if the file's form does not match its version.
+    Raises ValueError if they differ from the target, or if the file's form does not match its version.
     """
     dies, experts = target.dies, target.experts
     check(value, RANKS, {dies}, f"here are {dies} dies")
@@ -36,10 +33,7 @@ def check_wafer(value: Mapping[str, Any], target: Target) -> None:
 def said_slots(value: Mapping[str, Any], target: Target) -> int | None:
     """Return the slots per layer that the file declares, in any of several ways; None if it does not.
 
-    Raises
-    ------
-    ValueError
-        If the declared value is not a possible number of slots.
+    Raises ValueError if the declared value is not a possible number of slots.
     """
     sizes = [(key, size, size) for key, size in said(value, SLOTS)]
     sizes += [(key, size, target.dies * size) for key, size in said(value, LOCAL)]
@@ -54,25 +48,9 @@ def said_slots(value: Mapping[str, Any], target: Target) -> int | None:
 
 
 def check_map(value: Mapping[str, Any], target: Target, slots: int, given: int, *, equal: bool = True) -> None:
-    """Check the declared layers and slots of a file against its map.
+    """Check the declared layers and slots of the file *value* against its map; raise ValueError if they differ.
 
-    Parameters
-    ----------
-    value
-        The file.
-    target
-        The model and the wafer.
-    slots
-        Slots per layer in its map.
-    given
-        Rows of the map in the file; 1 may be for all layers.
-    equal
-        Whether all ranks have equally many slots.
-
-    Raises
-    ------
-    ValueError
-        If they differ.
+    The map has *given* rows of *slots* each; 1 may be for all layers. If *equal*, all ranks have equally many slots.
     """
     moe = len(target.layers)
     rows = {given, target.num_layers} | ({moe} if given == 1 else set())

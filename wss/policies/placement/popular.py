@@ -4,17 +4,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from wss.policies.parts import Placement
-from wss.policies.placement.basic import Extra
-from wss.policies.placement.dup import contiguous_with_space
+from wss.policies.placement.dup import Replicating
 from wss.policies.placement.packing import heaviest_first
-from wss.policies.signals import Signal
 from wss.policies.views import PlacementView
-from wss.records import BoolArray
+from wss.records import BoolArray, FloatArray, IntArray
 
 
 @dataclass(frozen=True, kw_only=True)
-class PopularEverywhere(Placement):
+class PopularEverywhere(Replicating):
     """Contiguous, and replicas on every die of the experts of each layer that had the most tokens in the prefill.
 
     Parameters
@@ -23,14 +20,7 @@ class PopularEverywhere(Placement):
         Number of experts replicated, limited by free slots.
     """
 
-    signals = frozenset({Signal.PREFILL_LOAD})
-
-    extra: Extra = 1
-
-    def place(self, view: PlacementView) -> BoolArray:
-        """Return the layout, [layers, experts, dies]."""
-        holders, free = contiguous_with_space(view, self.extra)
-        for layer, tokens in enumerate(view.expected):
-            for rank, expert in enumerate(heaviest_first(tokens)[: self.extra]):
-                holders[layer, expert] |= rank < free[layer]
-        return holders
+    def add(self, tokens: FloatArray, held: BoolArray, free: IntArray, view: PlacementView) -> None:
+        """Add those of one layer."""
+        for rank, expert in enumerate(heaviest_first(tokens)[: self.extra]):
+            held[expert] |= rank < free

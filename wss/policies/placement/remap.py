@@ -20,15 +20,6 @@ def costliest_first(view: PlacementView, layer: int) -> IntArray:
     return np.lexsort((-tokens, -view.seconds(tokens)))
 
 
-def remap(view: PlacementView) -> BoolArray:
-    """Place each expert, costliest first, on the least loaded die that holds fewer than its share."""
-    cost = view.seconds(view.expected)
-    homes = [
-        pack(cost[layer], costliest_first(view, layer), view.num_dies, view.share) for layer in range(view.num_layers)
-    ]
-    return holders_of(np.array(homes), view.num_dies)
-
-
 @dataclass(frozen=True, kw_only=True)
 class Remap(Placement):
     """The paper's Remap: by descending roofline cost of the prefill loads, each expert to the least loaded die."""
@@ -38,18 +29,17 @@ class Remap(Placement):
 
     def place(self, view: PlacementView) -> BoolArray:
         """Return the layout, [layers, experts, dies]; no die holds more than E/D of a layer, rounded up."""
-        return remap(view)
+        cost, layers = view.seconds(view.expected), range(view.num_layers)
+        homes = [pack(cost[layer], costliest_first(view, layer), view.num_dies, view.share) for layer in layers]
+        return holders_of(np.array(homes), view.num_dies)
 
 
 @dataclass(frozen=True, kw_only=True)
-class OracleBest(Placement):
+class OracleBest(Remap):
     """An oracle, no policy: Remap on the loads of the decode to come."""
 
     signals = frozenset({Signal.DECODE_LOAD})
-
-    def place(self, view: PlacementView) -> BoolArray:
-        """Return the layout, [layers, experts, dies]."""
-        return remap(view)
+    dies_interchangeable = False
 
 
 @dataclass(frozen=True, kw_only=True)

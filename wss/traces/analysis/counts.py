@@ -90,28 +90,14 @@ class Phase:
 
 @dataclass(eq=False)
 class Counts:
-    """All counts of a trace.
-
-    Attributes
-    ----------
-    prefill, decode
-        Counts of each phase.
-    by_group
-        Uses in the main phase by subject, {subject: [layers, experts]}.
-    reuse
-        How many tokens later an expert is used again in its request, [layers, distances 1..].
-    distinct
-        Distinct experts per request, summed over requests, [layers].
-    requests
-        Number of requests.
-    """
+    """All counts of a trace."""
 
     meta: TraceMeta
     prefill: Phase
     decode: Phase
-    reuse: IntArray
-    distinct: IntArray
-    by_group: dict[str, IntArray] = field(default_factory=dict)
+    reuse: IntArray  # how many tokens later an expert is used again in its request, [layers, distances 1..]
+    distinct: IntArray  # distinct experts per request, summed over requests, [layers]
+    by_group: dict[str, IntArray] = field(default_factory=dict)  # uses in the main phase, {subject: [layers, experts]}
     requests: int = 0
 
     @property
@@ -130,33 +116,20 @@ def count_trace(meta: TraceMeta, requests: Iterable[RequestRouting], subjects: d
     num_layers, num_experts = len(meta.moe_layers), meta.num_choices
     square = (num_layers, num_experts, num_experts)
 
-    def phase() -> Phase:
-        return Phase(
-            tokens=0,
-            adjacent=0,
-            freq=np.zeros((num_layers, num_experts), np.int64),
-            token=np.zeros((2, *square), np.int64),
-            layer=np.zeros((2, *square), np.int64),
-            pairs=np.zeros(square, np.int64),
-        )
+    def zeros(*shape: int) -> IntArray:
+        return np.zeros(shape, np.int64)
 
-    counts = Counts(
-        meta=meta,
-        prefill=phase(),
-        decode=phase(),
-        reuse=np.zeros((num_layers, LONGEST_REUSE), np.int64),
-        distinct=np.zeros(num_layers, np.int64),
-    )
-    by_group: dict[str, list[IntArray]] = {}
-    scratch = np.zeros((num_layers, num_experts), np.int64)
+    def phase() -> Phase:
+        return Phase(0, 0, zeros(num_layers, num_experts), zeros(2, *square), zeros(2, *square), zeros(*square))
+
+    counts = Counts(meta, phase(), phase(), zeros(num_layers, LONGEST_REUSE), zeros(num_layers))
+    by_group: dict[str, IntArray] = {}  # [prefill and decode, layers, experts]
+    scratch = zeros(num_layers, num_experts)
     for place, request in enumerate(requests):
         half = place % 2
         adjacent = np.append(np.diff(request.position) == 1, False)
         cut, rows = request.num_prefill, len(request.position)
-        own = by_group.setdefault(
-            subjects.get(request.request, meta.subject),
-            [np.zeros((num_layers, num_experts), np.int64), np.zeros((num_layers, num_experts), np.int64)],
-        )
+        own = by_group.setdefault(subjects.get(request.request, meta.subject), zeros(2, num_layers, num_experts))
         for i, (to, first, last) in enumerate(((counts.prefill, 0, cut), (counts.decode, cut, rows))):
             if first == last:
                 continue
@@ -167,8 +140,7 @@ def count_trace(meta: TraceMeta, requests: Iterable[RequestRouting], subjects: d
             to.adjacent += int(adjacent[first : last - 1].sum())
         count_use(request.experts, scratch, counts.reuse, counts.distinct)
         counts.requests += 1
-    which = 1 if counts.decode.tokens else 0
-    counts.by_group = {name: pair[which] for name, pair in by_group.items()}
+    counts.by_group = {name: own[int(counts.decode.tokens > 0)] for name, own in by_group.items()}
     return counts
 
 

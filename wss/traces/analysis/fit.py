@@ -8,8 +8,8 @@ same figures give the same parameters.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
-from typing import Any
+from dataclasses import replace
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -25,8 +25,7 @@ SWEEPS = 2
 LEAST_SHARE = 2.0**-12  # lower limit of a curve, relative to the mean
 
 
-@dataclass(frozen=True, kw_only=True)
-class Knob:
+class Knob(NamedTuple):
     """A parameter, the figure that it is fitted to, and its range."""
 
     parameter: str
@@ -35,12 +34,12 @@ class Knob:
     high: float
 
 
-KNOBS: tuple[Knob, ...] = (
-    Knob(parameter="skew", figure="token_coverage", low=0.3, high=4.0),
-    Knob(parameter="focus", figure="pairs_top_10_percent_hold", low=0.0, high=8.0),
-    Knob(parameter="carry", figure="layer_coverage", low=0.0, high=0.95),
-    Knob(parameter="sticky", figure="same_adjacent", low=0.0, high=0.95),
-    Knob(parameter="agreement", figure="spearman_frequency", low=0.0, high=1.0),
+KNOBS = (
+    Knob("skew", "token_coverage", low=0.3, high=4.0),
+    Knob("focus", "pairs_top_10_percent_hold", low=0.0, high=8.0),
+    Knob("carry", "layer_coverage", low=0.0, high=0.95),
+    Knob("sticky", "same_adjacent", low=0.0, high=0.95),
+    Knob("agreement", "spearman_frequency", low=0.0, high=1.0),
 )
 
 
@@ -50,9 +49,8 @@ def measure(spec: SynthSpec, model: ModelShape, seed: int, requests: int, layers
     chosen = sorted({moe[i * (len(moe) - 1) // max(layers - 1, 1)] for i in range(min(layers, len(moe)))})
     part = replace(model, moe_layers=tuple(chosen))
     small = replace(spec, requests=requests)
-    pooled: dict[str, Any] = statistics(count_trace(synth_meta(small, part, seed), synthesise(small, part, seed), {}))[
-        "pooled"
-    ]
+    found = statistics(count_trace(synth_meta(small, part, seed), synthesise(small, part, seed), {}))
+    pooled: dict[str, Any] = found["pooled"]
     return pooled
 
 
@@ -90,10 +88,7 @@ def fit(
             for _ in range(STEPS):
                 middle = (low + high) / 2
                 found = measure(turned(spec, knob, middle), model, seed, requests, layers)[knob.figure]
-                if found < targets[knob.figure]:
-                    low = middle
-                else:
-                    high = middle
+                low, high = (middle, high) if found < targets[knob.figure] else (low, middle)
                 done += 1
                 if on_step is not None:
                     on_step(done, SWEEPS * STEPS * len(knobs))

@@ -13,46 +13,28 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from wss.errors import TraceError
 from wss.records import FloatArray, IntArray
 from wss.traces.analysis.counts import Counts, count_trace
 from wss.traces.schema import RequestRouting, TraceMeta
 
-SCORED = "float score of each expert for each token, [tokens, experts]"
-
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class ObservedUses:
-    """The data that a predictor may use for one layer of one request.
+    """The data that a predictor may use for one layer of one request."""
 
-    Attributes
-    ----------
-    before, above
-        Experts of the previous token in this layer, and of the same token in the previous layer, [tokens, k];
-        *above* is None in the first layer.
-    now
-        Experts of the token itself, for the oracle only, [tokens, k].
-    prefill
-        How often the request's prefill used each expert, [experts].
-    token, layer
-        How often j followed i, in the next token and in the next layer, in the other half of the requests,
-        [experts, experts]; *layer* is from the previous layer, None in the first.
-    popularity
-        How often the other half used each expert, [experts].
-    """
-
-    before: IntArray
-    above: IntArray | None
-    now: IntArray
-    prefill: FloatArray
-    token: FloatArray
-    layer: FloatArray | None
-    popularity: FloatArray
+    before: IntArray  # experts of the previous token, [tokens, k]
+    above: IntArray | None  # experts of the token in the previous layer, [tokens, k]; None in the first layer
+    now: IntArray  # experts of the token itself, for the oracle only, [tokens, k]
+    prefill: FloatArray  # how often the request's prefill used each expert, [experts]
+    # of the other half of the requests:
+    token: FloatArray  # how often j followed i in the next token, [experts, experts]
+    layer: FloatArray | None  # how often j followed i of the previous layer, likewise; None in the first layer
+    popularity: FloatArray  # how often each expert was used, [experts]
 
 
-Predictor = Callable[[ObservedUses], FloatArray]
+Predictor = Callable[[ObservedUses], FloatArray]  # a score of each expert for each token, [tokens, experts]
 
 
 def _popularity(seen: ObservedUses) -> FloatArray:
@@ -65,23 +47,17 @@ def _tiny(seen: ObservedUses) -> FloatArray:
     return score
 
 
-def _token_heatmap(seen: ObservedUses) -> FloatArray:
-    rows = seen.token / np.maximum(seen.token.sum(axis=1, keepdims=True), 1.0)
-    score: FloatArray = rows[seen.before].sum(axis=1) + _tiny(seen)
+def _following(counts: FloatArray, previous: IntArray, seen: ObservedUses) -> FloatArray:
+    """Score experts by the shares in which they followed those of *previous*, [tokens, k]."""
+    shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1.0)
+    score: FloatArray = shares[previous].sum(axis=1) + _tiny(seen)
     return score
 
 
 def _layer_heatmap(seen: ObservedUses) -> FloatArray:
     if seen.layer is None or seen.above is None:
         return _popularity(seen)
-    rows = seen.layer / np.maximum(seen.layer.sum(axis=1, keepdims=True), 1.0)
-    score: FloatArray = rows[seen.above].sum(axis=1) + _tiny(seen)
-    return score
-
-
-def _prefill(seen: ObservedUses) -> FloatArray:
-    score: FloatArray = seen.prefill[None, :] + _tiny(seen)
-    return score
+    return _following(seen.layer, seen.above, seen)
 
 
 def _marked(ids: IntArray, seen: ObservedUses) -> FloatArray:
@@ -91,9 +67,12 @@ def _marked(ids: IntArray, seen: ObservedUses) -> FloatArray:
 
 
 PREDICTORS: dict[str, tuple[str, Predictor]] = {
-    "token_heatmap": ("what followed the experts of the token before, in other requests", _token_heatmap),
+    "token_heatmap": (
+        "what followed the experts of the token before, in other requests",
+        lambda seen: _following(seen.token, seen.before, seen),
+    ),
     "layer_heatmap": ("what followed the token's experts of the layer before, in other requests", _layer_heatmap),
-    "prefill": ("what the request's own prefill used most", _prefill),
+    "prefill": ("what the request's own prefill used most", lambda seen: seen.prefill + _tiny(seen)),
     "last_token": ("the experts of the token before, then the popular", lambda seen: _marked(seen.before, seen)),
     "popularity": ("what other requests used most", _popularity),
     "oracle": ("the token's own experts: the most that can be reached", lambda seen: _marked(seen.now, seen)),
@@ -169,15 +148,14 @@ def evaluate(
 
 
 def _seen(request: RequestRouting, first: int, at: int, other: Counts, meta: TraceMeta) -> ObservedUses:
-    experts: npt.NDArray[np.int64] = request.experts[:, at].astype(np.int64)
+    experts = request.experts[:, at].astype(np.int64)
     prefill = np.bincount(experts[: request.num_prefill].ravel(), minlength=meta.num_choices).astype(np.float64)
-    main = other.decode if other.decode.tokens else other.prefill
     return ObservedUses(
         before=experts[first - 1 : -1],
         above=request.experts[first:, at - 1].astype(np.int64) if at else None,
         now=experts[first:],
         prefill=prefill,
-        token=main.token[:, at].sum(axis=0).astype(np.float64),
-        layer=main.layer[:, at - 1].sum(axis=0).astype(np.float64) if at else None,
-        popularity=main.freq[at].astype(np.float64),
+        token=other.main.token[:, at].sum(axis=0).astype(np.float64),
+        layer=other.main.layer[:, at - 1].sum(axis=0).astype(np.float64) if at else None,
+        popularity=other.main.freq[at].astype(np.float64),
     )

@@ -25,7 +25,7 @@ from wss.records import FloatArray, IntArray
 from wss.traces.analysis.coactivation import pair_figures
 from wss.traces.analysis.counts import Counts, Phase, spearman
 from wss.traces.analysis.top_experts import of_subjects, top_overlap
-from wss.traces.loads import Loads
+from wss.traces.load_dumps import Loads
 
 SHARE = 0.2  # of the experts, for coverage
 TOPS = (5, 10, 20)
@@ -85,19 +85,15 @@ def _layer(counts: Counts, at: int) -> Row:
     main, k = counts.main, counts.meta.top_k
     row: Row = {}
     row |= _following("token", main.token[:, at])
-    last = at + 1 == len(counts.meta.moe_layers)
-    following = _following("layer", main.layer[:, at])
-    row |= dict.fromkeys(following, math.nan) if last else following
+    row |= _following("layer", main.layer[:, at])  # NaN in the last layer, which nothing follows
     row |= _adjacent(main, at, k)
     row |= popularity(main.freq[at])
     row |= _phases(counts, at)
     row |= pair_figures(main.pairs[at], main.freq[at])
-    distances = np.arange(1, counts.reuse.shape[1] + 1)
-    uses = counts.reuse[at]
-    row["reuse_distance_mean"] = float((uses * distances).sum() / uses.sum()) if uses.sum() else math.nan
-    row["reuse_distance_median"] = (
-        float(np.searchsorted(np.cumsum(uses), uses.sum() / 2) + 1) if uses.sum() else math.nan
-    )
+    uses, distances = counts.reuse[at], np.arange(1, counts.reuse.shape[1] + 1)
+    total = uses.sum()
+    row["reuse_distance_mean"] = float((uses * distances).sum() / total) if total else math.nan
+    row["reuse_distance_median"] = float(np.searchsorted(np.cumsum(uses), total / 2) + 1) if total else math.nan
     row["distinct_experts_per_request"] = counts.distinct[at] / counts.requests
     return row
 
@@ -216,13 +212,9 @@ def load_statistics(dumps: list[Loads]) -> dict[str, Any]:
         after = by_name.get(name.replace("prefill", "decode", 1))
         if not name.startswith("prefill") or after is None or before.layers != after.layers:
             continue
-        rho = [spearman(x, y) for x, y in zip(before.counts, after.counts, strict=True)]
-        tops = {
-            f"top_{n}_overlap": float(
-                np.mean([top_overlap(x, y, n) for x, y in zip(before.counts, after.counts, strict=True)])
-            )
-            for n in TOPS
-        }
+        both = list(zip(before.counts, after.counts, strict=True))
+        rho = [spearman(x, y) for x, y in both]
+        tops = {f"top_{n}_overlap": float(np.mean([top_overlap(x, y, n) for x, y in both])) for n in TOPS}
         pairs.append(
             {
                 "workload": name.removeprefix("prefill_"),

@@ -22,8 +22,11 @@ def nearest(layers: Sequence[int], wanted: int) -> int:
 def top_overlap(x: IntArray | FloatArray, y: IntArray | FloatArray, n: int) -> float:
     """Return |top-n of x and of y| / n; ties go to the lower expert; n is at most the number of experts."""
     n = min(n, len(x))
-    tops = [set(np.argsort(-counts, kind="stable")[:n].tolist()) for counts in (x, y)]
-    return len(tops[0] & tops[1]) / n
+    return len(_top(x, n) & _top(y, n)) / n
+
+
+def _top(counts: IntArray | FloatArray, n: int) -> set[int]:
+    return set(np.argsort(-counts, kind="stable")[:n].tolist())
 
 
 def top_experts(uses: IntArray, n: int = MOST) -> list[int]:
@@ -36,9 +39,7 @@ def overlap(by_group: Mapping[str, IntArray]) -> dict[str, Any]:
     if len(by_group) < 2:
         return {}
     n = min(MOST, next(iter(by_group.values())).shape[1])
-    tops = {
-        name: [set(np.argsort(-row, kind="stable")[:n].tolist()) for row in freq] for name, freq in by_group.items()
-    }
+    tops = {name: [_top(row, n) for row in freq] for name, freq in by_group.items()}
     pairs = [np.mean([len(a & b) / n for a, b in zip(tops[x], tops[y], strict=True)]) for x, y in combinations(tops, 2)]
     common = [len(set.intersection(*layer)) for layer in zip(*tops.values(), strict=True)]
     return {

@@ -20,7 +20,7 @@ import numpy.typing as npt
 from wss.errors import TraceError
 from wss.reading import read_plain
 from wss.records import IntArray
-from wss.traces.importers.filler import dense_fault, varying
+from wss.traces.importers.filler import check_dense
 from wss.traces.importers.pt import load_pt
 from wss.traces.importers.source import (
     Hints,
@@ -78,7 +78,7 @@ def open_vllm(path: Path, hints: Hints) -> Source:
         raise TraceError(f"{path}: does not say how many experts there are; give --model, or --experts")
     rows, _ = first_good(files, _vllm_rows)
     axis, top_k = rows.shape[1:]
-    chosen = moe_rows(hints, axis)
+    chosen, by = moe_rows(hints, axis)
     meta = meta_of(
         hints,
         layers=chosen or tuple(range(axis)),
@@ -89,7 +89,6 @@ def open_vllm(path: Path, hints: Hints) -> Source:
         note="a request a file; the last sampled token has no row",
         path=path,
     )
-    by = hints.named_layers[1] if hints.named_layers is not None and chosen else ""
     return Source(files=files, meta=meta, read=partial(_read_vllm, meta=meta, dense_by=by))
 
 
@@ -115,16 +114,25 @@ def _vllm_rows(path: Path) -> tuple[IntArray, int | None]:
     return np.concatenate([prompt, rest]).astype(np.int64), len(prompt)
 
 
-def _told_prompt(path: Path, rows: int) -> int | None:
+def json_beside(path: Path) -> tuple[Path, dict[str, Any]]:
+    """Return ``<name>.json`` beside *path*, and its content; empty if there is no such file.
+
+    Raises
+    ------
+    TraceError
+        If it cannot be read, or is no JSON object.
+    """
     beside = path.with_suffix(".json")
-    if not beside.is_file():
-        return None
     try:
-        content = msgspec.json.decode(read_plain(beside), type=dict[str, Any])
+        return beside, msgspec.json.decode(read_plain(beside), type=dict[str, Any]) if beside.is_file() else {}
     except (OSError, RecursionError, msgspec.DecodeError) as error:
         raise TraceError(
             f"{beside}: is not readable JSON ({' '.join(str(error).split())}); mend or remove it"
         ) from error
+
+
+def _told_prompt(path: Path, rows: int) -> int | None:
+    beside, content = json_beside(path)
     told = {name: content[name] for name in PROMPTS if content.get(name) is not None}
     for name, value in told.items():
         if type(value) is not int or not 0 <= value <= rows:
@@ -143,9 +151,7 @@ def _read_vllm(path: Path, meta: TraceMeta, dense_by: str) -> Read:
     """Read a request; *dense_by* is the source of the dense layers if all layers are recorded, else empty."""
     rows, num_prefill = _vllm_rows(path)
     if dense_by and rows.shape[1] == meta.num_layers:
-        dense = sorted(set(range(meta.num_layers)) - set(meta.moe_layers))
-        if wrong := varying(rows, dense):
-            raise TraceError(f"{path}: {dense_fault(wrong, dense_by)}")
+        check_dense(path, rows, meta.moe_layers, dense_by)
         rows = rows[:, list(meta.moe_layers)]
     routing = routing_of(file_number(path), num_prefill or 0, rows)
     return Read([routing], [ALL_DECODE] if num_prefill is None else [])

@@ -12,15 +12,13 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import msgspec
 import numpy as np
 import numpy.typing as npt
 
 from wss.errors import TraceError
 from wss.host_memory import check_room
-from wss.reading import read_plain
 from wss.records import BoolArray
-from wss.traces.importers.arrays import load_arrays
+from wss.traces.importers.arrays import json_beside, load_arrays
 from wss.traces.importers.pt import load_pt
 
 Array = npt.NDArray[Any]
@@ -87,13 +85,7 @@ def _parts(path: Path) -> tuple[list[Array], dict[str, Array]]:
         _refuse_unread(path, loaded)
         arrays = in_order(path, {name: array for name, array in loaded.items() if name not in extra})
         named = loaded
-    beside = path.with_suffix(".json")
-    if beside.is_file():
-        try:
-            named = {**msgspec.json.decode(read_plain(beside), type=dict[str, Any]), **named}
-        except (OSError, RecursionError, msgspec.DecodeError) as error:
-            what = " ".join(str(error).split())
-            raise TraceError(f"{beside}: is not readable JSON ({what}); mend or remove it") from error
+    named = {**json_beside(path)[1], **named}
     _refuse_unread(path, named)
     try:
         found = {name: np.array(named[name]) for name in extra if name in named}
@@ -127,9 +119,7 @@ def sequences_of(
     """
     given = beside if lengths is None else {"--lengths": np.array(lengths), **beside}
     found = {
-        name: _by_mask(path, name, given[name], tokens, shape)
-        if name in MASKS
-        else _by_lengths(path, name, given[name], tokens, shape)
+        name: (_by_mask if name in MASKS else _by_lengths)(path, name, given[name], tokens, shape)
         for name in ("--lengths", *MASKS, *LENGTHS)
         if name in given
     }

@@ -1,7 +1,4 @@
-"""What all tokens of a trace have in common, and whether it shows that the trace has filler.
-
-"Beyond chance" assumes that real routing repeats a token's experts half of the time, more than any known recording.
-"""
+"""What all tokens of a trace have in common, and whether it shows that the trace has filler (see `filler`)."""
 
 from __future__ import annotations
 
@@ -19,23 +16,11 @@ FEW_TOKENS = 8  # too few tokens to judge
 
 
 class Common(msgspec.Struct):
-    """What all tokens of a trace, or of a part of it, have in common.
-
-    Attributes
-    ----------
-    tokens
-        Number of tokens read.
-    experts
-        For each layer, the experts that every token uses, ascending.
-    zero_choices
-        How often a zero-computation expert was chosen.
-    alike
-        Which layers and columns agree in all requests.
-    """
+    """What all tokens of a trace, or of a part of it, have in common."""
 
     tokens: int = 0
-    experts: list[list[int]] = msgspec.field(default_factory=list)
-    zero_choices: int = 0
+    experts: list[list[int]] = []  # those that every token uses, for each layer, ascending
+    zero_choices: int = 0  # how often a zero-computation expert was chosen
     alike: Likeness = msgspec.field(default_factory=Likeness)
 
     def add(self, routing: RequestRouting, meta: TraceMeta) -> None:

@@ -24,18 +24,10 @@ Fill = tuple[int, ...]  # a set of experts, ascending
 
 
 class Edges(msgspec.Struct):
-    """Runs of one set of experts in all layers at the edges of requests.
-
-    Attributes
-    ----------
-    requests
-        Number of requests read.
-    runs
-        The set and the number of tokens of each run.
-    """
+    """Runs of one set of experts in all layers at the edges of requests."""
 
     requests: int = 0
-    runs: list[tuple[Fill, int]] = msgspec.field(default_factory=list)
+    runs: list[tuple[Fill, int]] = []  # the set and the number of tokens of each
 
     def add(self, routing: RequestRouting, meta: TraceMeta) -> None:
         """Add a valid request."""

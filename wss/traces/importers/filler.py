@@ -15,11 +15,13 @@ There are three kinds.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from wss.errors import TraceError
 from wss.records import BoolArray
 from wss.traces.schema import RequestRouting, TraceMeta
 
@@ -102,14 +104,20 @@ def _shared_beyond(experts: npt.NDArray[np.int16], meta: TraceMeta) -> str | Non
     return shared_fault(everywhere) if everywhere and experts.shape[2] > 1 else None
 
 
-def varying(rows: npt.NDArray[Any], layers: Sequence[int]) -> list[int]:
-    """Return those of *layers* whose tokens have varying ids of their own, from *rows* [tokens, all layers, k].
+def check_dense(path: Path, rows: npt.NDArray[Any], layers: Sequence[int], of: str) -> None:
+    """Check that only *layers* have varying ids of their own in *rows* [tokens, all layers, k].
 
     A dense layer whose buffer still has another layer's ids has none of its own.
+
+    Raises
+    ------
+    TraceError
+        If others do, which *of* thereby declares dense.
     """
-    differing = [layer for layer in layers if len(rows) and (rows[:, layer] != rows[0, layer]).any()]
-    copies = [(rows == rows[:, [layer]]).all(axis=(0, 2)).sum() > 1 for layer in differing]
-    return [layer for layer, is_copy in zip(differing, copies, strict=True) if not is_copy]
+    dense = [layer for layer in range(rows.shape[1]) if layer not in layers]
+    differing = [layer for layer in dense if len(rows) and (rows[:, layer] != rows[0, layer]).any()]
+    if wrong := [layer for layer in differing if (rows == rows[:, [layer]]).all(axis=(0, 2)).sum() == 1]:
+        raise TraceError(f"{path}: {dense_fault(wrong, of)}")
 
 
 def dense_fault(layers: Sequence[int], of: str) -> str:

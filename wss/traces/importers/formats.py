@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from wss.errors import TraceError, did_you_mean
@@ -14,38 +14,18 @@ from wss.traces.importers.logits import open_logits
 from wss.traces.importers.paper_json import open_paper_json
 from wss.traces.importers.sglang import open_sglang
 from wss.traces.importers.source import Hints, Source, visible
-from wss.traces.importers.tables import open_csv, open_fingerprints, open_jsonl
+from wss.traces.importers.tables import KINDS, open_table
 
 BEGINNING = 4096  # bytes of a file used for detection
 
 
-@dataclass(frozen=True, kw_only=True)
-class Format:
-    """One format.
-
-    Attributes
-    ----------
-    about
-        Description.
-    open
-        Opens a file or folder of this format.
-    """
-
-    about: str
-    open: Callable[[Path, Hints], Source]
-
-
-FORMATS: dict[str, Format] = {
-    "paper": Format(
-        about="the paper's data set: <n>.json below <org>/<model>/<benchmark>/<subject>/",
-        open=lambda path, hints: open_paper_json(path, _only_model(path, hints)),
-    ),
-    "sglang": Format(about="SGLang's expert distribution recorder, per_token (.pt)", open=open_sglang),
-    "vllm": Format(about="vLLM's routed experts (.npy, .npz)", open=open_vllm),
-    "logits": Format(about="router logits of HF transformers (.npy, .npz, .pt)", open=open_logits),
-    "fingerprints": Format(about="gpt-oss expert fingerprints (.json)", open=open_fingerprints),
-    "csv": Format(about="moe-beyond tables of activations (.csv)", open=open_csv),
-    "jsonl": Format(about="route logs, a JSON object a line (.jsonl)", open=open_jsonl),
+FORMATS: dict[str, Callable[[Path, Hints], Source]] = {
+    # the paper's data set: <n>.json below <org>/<model>/<benchmark>/<subject>/
+    "paper": lambda path, hints: open_paper_json(path, _only_model(path, hints)),
+    "sglang": open_sglang,  # SGLang's expert distribution recorder, per_token (.pt)
+    "vllm": open_vllm,  # vLLM's routed experts (.npy, .npz)
+    "logits": open_logits,  # router logits of HF transformers (.npy, .npz, .pt)
+    **{kind: partial(open_table, kind) for kind in KINDS},
 }
 
 
@@ -73,7 +53,7 @@ def open_source(path: Path, kind: str | None = None, hints: Hints | None = None)
         raise TraceError(f"{path}: {', '.join(given)}: for router logits alone; this is read as {kind}")
     if kind != "jsonl" and hints.drop_warmup:
         raise TraceError(f"{path}: --drop-warmup: for route logs (jsonl) alone; this is read as {kind}")
-    return FORMATS[kind].open(path, hints)
+    return FORMATS[kind](path, hints)
 
 
 def detect(path: Path) -> str:

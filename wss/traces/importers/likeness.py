@@ -18,28 +18,14 @@ from wss.traces.schema import RequestRouting, TraceMeta
 
 
 class Likeness(msgspec.Struct):
-    """What agrees in all requests read.
-
-    Attributes
-    ----------
-    requests, tokens
-        How many were read.
-    steady
-        For each layer that has one set of experts per request, the tokens by set; None for all others.
-    twins
-        For each layer, the first layer that has the same experts in every token.
-    changes
-        For each layer, how many tokens have other experts than the previous token.
-    columns
-        The ids in each slot of a token's experts.
-    """
+    """What agrees in all requests read."""
 
     requests: int = 0
     tokens: int = 0
-    steady: list[dict[str, int] | None] = msgspec.field(default_factory=list)
-    twins: list[int] = msgspec.field(default_factory=list)
-    changes: list[int] = msgspec.field(default_factory=list)
-    columns: list[list[int]] = msgspec.field(default_factory=list)
+    steady: list[dict[str, int] | None] = []  # tokens by set for a layer with one set per request, None for others
+    twins: list[int] = []  # for each layer, the first layer that has the same experts in every token
+    changes: list[int] = []  # for each layer, how many tokens have other experts than the previous token
+    columns: list[list[int]] = []  # the ids in each slot of a token's experts
 
     def add(self, routing: RequestRouting) -> None:
         """Add a valid request."""

@@ -9,6 +9,7 @@ is an error. File numbers may have gaps, and archives beside the folders are ign
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
@@ -21,8 +22,8 @@ from wss.errors import TraceError
 from wss.models import MODELS, ModelShape
 from wss.reading import read_plain
 from wss.traces.importers.scan import read_usual
-from wss.traces.importers.source import Read, Source
-from wss.traces.schema import LARGEST_NUMBER, RequestRouting, TraceMeta, repeated
+from wss.traces.importers.source import Read, Source, routing_of
+from wss.traces.schema import LARGEST_NUMBER, TraceMeta, repeated
 
 # Folder of a model in the data set -> preset with its number of experts, which the files do not give.
 MODEL_FOLDERS = {
@@ -98,14 +99,14 @@ def read_file(path: Path, model: ModelShape) -> Read:
     is_moe[list(model.moe_layers)] = True
     usual = read_usual(raw, is_moe, model.top_k, model.num_experts)
     if usual is not None:
-        return Read([_request(path, *usual)], [], *_labels(path))
+        return Read([routing_of(int(path.stem), usual[1], usual[0])], [], *_labels(path))
     elements = _elements(path, raw)
     dropped = len(elements) > 1 and _cut_off(elements[-1], model)
     if dropped:
         elements.pop()
     prefill, decode = _routing(path, elements, model)
-    experts = np.concatenate([prefill, decode]).astype(np.int16)
-    return Read([_request(path, experts, len(prefill))], [DROPPED] if dropped else [], *_labels(path))
+    routing = routing_of(int(path.stem), len(prefill), np.concatenate([prefill, decode]))
+    return Read([routing], [DROPPED] if dropped else [], *_labels(path))
 
 
 def _is_made_up(path: Path) -> bool:
@@ -119,11 +120,6 @@ def _labels(path: Path) -> tuple[str, str]:
     known = next((folder for folder in path.parents if folder.name in MODEL_FOLDERS), None)
     parts = path.relative_to(known).parts if known is not None else path.parts[-3:] if len(path.parts) > 5 else ()
     return (parts[0], parts[1]) if len(parts) == 3 else ("", "")
-
-
-def _request(path: Path, experts: npt.NDArray[np.int16], num_prefill: int) -> RequestRouting:
-    position = np.arange(len(experts), dtype=np.int32)
-    return RequestRouting(request=int(path.stem), position=position, num_prefill=num_prefill, experts=experts)
 
 
 def _find(path: Path) -> tuple[Path, ...]:
@@ -162,10 +158,7 @@ def _walk(path: Path) -> Iterator[Path]:
 
 
 def _is_numbered(file: Path) -> bool:
-    stem = file.stem
-    return (
-        file.suffix == ".json" and stem.isascii() and stem.isdigit() and len(stem) < 20 and int(stem) <= LARGEST_NUMBER
-    )
+    return bool(re.fullmatch(r"[0-9]{1,19}\.json", file.name)) and int(file.stem) <= LARGEST_NUMBER
 
 
 def _model_folder(file: Path, root: Path) -> Path | None:

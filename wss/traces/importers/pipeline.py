@@ -41,37 +41,25 @@ SKIPPED = "bad files skipped"
 class _Report(msgspec.Struct):
     """Data on a part besides its routing."""
 
-    numbers: list[int]
-    labels: list[tuple[str, str]]
-    remarks: dict[str, int]
-    faults: list[str]
-    stamps: list[str]
-    left_out: list[str]
-    common: Common
-    edges: Edges
+    stamps: list[tuple[int, int]]
+    numbers: list[int] = []
+    labels: list[tuple[str, str]] = []
+    remarks: dict[str, int] = {}
+    faults: list[str] = []
+    left_out: list[str] = []
+    common: Common = msgspec.field(default_factory=Common)
+    edges: Edges = msgspec.field(default_factory=Edges)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Imported:
-    """The outcome of an import.
+    """The outcome of an import."""
 
-    Attributes
-    ----------
-    requests
-        Number of requests written.
-    skipped
-        Errors of the skipped files.
-    resumed
-        Number of files that an earlier import had read.
-    left_out, warnings
-        Tokens left out, a line per request; warnings about data that was kept.
-    """
-
-    requests: int
-    skipped: tuple[str, ...]
-    resumed: int
-    left_out: tuple[str, ...]
-    warnings: tuple[str, ...]
+    requests: int  # number written
+    skipped: tuple[str, ...]  # errors of the skipped files
+    resumed: int  # number of files that an earlier import had read
+    left_out: tuple[str, ...]  # tokens left out, a line per request
+    warnings: tuple[str, ...]  # about data that was kept
 
 
 def import_source(
@@ -133,8 +121,7 @@ def _import(
 ) -> Imported:
     """Read the missing parts, then join all."""
     todo = [i for i, part in enumerate(parts) if not _is_done(part, blocks[i])]
-    resumed = sum(len(blocks[i]) for i in set(range(len(blocks))) - set(todo))
-    done = resumed
+    done = resumed = sum(len(block) for i, block in enumerate(blocks) if i not in todo)
     if on_files is not None and done:
         on_files(done)
     size = sum(_size(file) for i in todo for file in blocks[i])
@@ -170,8 +157,17 @@ def _write(
     """Join the parts; return the number of requests, warnings, and what was left out."""
     where = str(source.files[0] if len(source.files) == 1 else source.files[0].parent)
     full = [(part, report.numbers) for part, report in zip(parts, reports, strict=True) if report.numbers]
-    cut = _cut(where, source, reports, full)
-    common = _common(where, source, reports, cut.apply(_joined(full)) if cut.fills else None)
+    common, edges = Common(), Edges()
+    for report in reports:
+        common.merge(report.common)
+        edges.merge(report.edges)
+    cut = Cut(fills_of(edges, _joined(full), source.meta), where)
+    if cut.fills:  # what all tokens have in common is to be counted without them
+        common = Common()
+        for request in cut.apply(_joined(full)):
+            common.add(request, source.meta)
+    if fault := common.fault(source.meta):
+        raise TraceError(f"{where}: {fault}")
     found = tuple(common.warnings(source.meta))
     cut = Cut(cut.fills, where)
     labels = [label for report in reports for label in report.labels]
@@ -190,26 +186,6 @@ def _write(
 
     count = write_trace(out, source.meta, cut.apply(_joined(full)), on_request=on_request, finish=finish)
     return count, (*source.warnings, *found), tuple(cut.left_out)
-
-
-def _cut(where: str, source: Source, reports: list[_Report], full: list[tuple[Path, list[int]]]) -> Cut:
-    """Return what to leave out at the edges of requests, based on all of them."""
-    edges = Edges()
-    for report in reports:
-        edges.merge(report.edges)
-    return Cut(fills_of(edges, _joined(full), source.meta), where)
-
-
-def _common(where: str, source: Source, reports: list[_Report], requests: Iterator[RequestRouting] | None) -> Common:
-    """Return what all tokens, or those of *requests*, have in common; raise TraceError if it shows filler."""
-    common = Common()
-    for report in reports if requests is None else ():
-        common.merge(report.common)
-    for request in requests or ():
-        common.add(request, source.meta)
-    if fault := common.fault(source.meta):
-        raise TraceError(f"{where}: {fault}")
-    return common
 
 
 def _zero(common: Common, meta: TraceMeta) -> str:
@@ -232,11 +208,17 @@ def _blocks(files: tuple[Path, ...]) -> list[list[Path]]:
     return blocks
 
 
-def _size(file: Path) -> int:
+def _stamp(file: Path) -> tuple[int, int]:
+    """Return size and time of *file*; zeros if there is no such file."""
     try:
-        return file.stat().st_size
+        found = file.stat()
     except OSError:
-        return 0
+        return 0, 0
+    return found.st_size, found.st_mtime_ns
+
+
+def _size(file: Path) -> int:
+    return _stamp(file)[0]
 
 
 def _key(source: Source) -> str:
@@ -248,17 +230,9 @@ def _key(source: Source) -> str:
     return digest.hexdigest()[:16]
 
 
-def _stamps(files: list[Path]) -> list[str]:
-    """Return size and time of each file and of the JSON file beside it, if any."""
-
-    def stamp(file: Path) -> str:
-        try:
-            found = file.stat()
-        except OSError:
-            return "-"
-        return f"{found.st_size} {found.st_mtime_ns}"
-
-    return [f"{stamp(file)} {stamp(file.with_suffix('.json'))}" for file in files]
+def _stamps(files: list[Path]) -> list[tuple[int, int]]:
+    """Return the stamp of each file, and of the JSON file beside it."""
+    return [_stamp(one) for file in files for one in (file, file.with_suffix(".json"))]
 
 
 def _is_done(part: Path, files: list[Path]) -> bool:
@@ -301,31 +275,27 @@ def _read_all(tasks: list[tuple[Source, list[Path], Path]], workers: int) -> Ite
 
 def _read_block(source: Source, files: list[Path], part: Path) -> None:
     """Read *files* into the trace file *part*, and write a report beside it; bad files are reported, not raised."""
-    stamps = _stamps(files)
+    report = _Report(_stamps(files))
     remarks: Counter[str] = Counter()
-    faults: list[str] = []
-    labels: list[tuple[str, str]] = []
     requests: list[RequestRouting] = []
-    left_out: list[str] = []
-    common, edges = Common(), Edges()
     for file in files:
         try:
             found = source.take(file)
         except TraceError as error:
-            faults.extend(error.faults[:1])
+            report.faults += error.faults[:1]
             continue
         remarks.update(found.remarks)
-        left_out.extend(found.left_out)
-        requests.extend(found.requests)
-        for request in found.requests:
-            common.add(request, source.meta)
-            edges.add(request, source.meta)
-        labels.extend([(found.benchmark, found.subject)] * len(found.requests))
+        requests += found.requests
+        report.left_out += found.left_out
+        report.labels += [(found.benchmark, found.subject)] * len(found.requests)
+    for request in requests:
+        report.common.add(request, source.meta)
+        report.edges.add(request, source.meta)
     if requests:
         # numbers may be duplicate until the parts are joined
         write_trace(part, source.meta, (replace(request, request=i) for i, request in enumerate(requests)))
-    numbers = [request.request for request in requests]
-    report = _Report(numbers, labels, dict(remarks), faults, stamps, left_out, common, edges)
+    report.numbers = [request.request for request in requests]
+    report.remarks = dict(remarks)
     content = msgspec.json.encode(report)
     write_whole(_report_path(part), lambda temporary: temporary.write_bytes(content), "make room and run again")
 

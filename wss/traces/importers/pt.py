@@ -20,7 +20,7 @@ import numpy.typing as npt
 
 from wss.errors import TraceError
 from wss.reading import check_values, open_plain
-from wss.traces.importers.unpacked import check_unpacked
+from wss.traces.importers.unpacked import check_unpacked, whole_file
 
 _DTYPES = {
     "DoubleStorage": np.float64,
@@ -120,23 +120,13 @@ def load_pt(path: Path) -> Any:
     TraceError
         If it is not such a file, or damaged.
     """
-    try:
-        with open_plain(path) as file, zipfile.ZipFile(file) as archive:
-            most = check_unpacked(archive)
-            pickles = [name for name in archive.namelist() if name.endswith("/data.pkl")]
-            if len(pickles) != 1:
-                raise TraceError(
-                    f"{path}: is not a .pt file (a zip archive with one data.pkl); save it with torch.save"
-                )
-            content = archive.read(pickles[0])
-            _check_pickle(content)
-            value = _Unpickler(archive, pickles[0].removesuffix("/data.pkl"), content, most).load()
-            check_values(value, len(content))
-            return value
-    except TraceError:
-        raise
-    except OSError as error:
-        raise TraceError(f"{path}: cannot be read ({error.strerror or error}); give a readable file") from error
-    except Exception as error:  # a damaged pickle may raise anything
-        what = f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
-        raise TraceError(f"{path}: is not a whole .pt file ({what}); save it with torch.save") from None
+    with whole_file(path, ".pt", "torch.save"), open_plain(path) as file, zipfile.ZipFile(file) as archive:
+        most = check_unpacked(archive)
+        pickles = [name for name in archive.namelist() if name.endswith("/data.pkl")]
+        if len(pickles) != 1:
+            raise TraceError(f"{path}: is not a .pt file (a zip archive with one data.pkl); save it with torch.save")
+        content = archive.read(pickles[0])
+        _check_pickle(content)
+        value = _Unpickler(archive, pickles[0].removesuffix("/data.pkl"), content, most).load()
+        check_values(value, len(content))
+        return value

@@ -13,13 +13,13 @@ import hashlib
 from collections import Counter
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from wss.errors import TraceError
 from wss.records import IntArray
-from wss.traces.importers.filler import dense_fault, varying
+from wss.traces.importers.filler import check_dense
 from wss.traces.importers.pt import Opaque, load_pt
 from wss.traces.importers.sglang_requests import DECODE, DRAFT, EXTEND, IDLE, MIXED, MODES, Pass, tell_apart
 from wss.traces.importers.source import Hints, Read, Source, first_good, found_files, meta_of, moe_rows, routing_of
@@ -40,41 +40,47 @@ def open_sglang(path: Path, hints: Hints) -> Source:
         If a file is not such a recording, or a pass is of an unsupported kind.
     """
     files = found_files(path, (".pt",), "files of SGLang's recorder, mode per_token (.pt)")
-    first_file, experts = first_good(files, _routed)
+    experts, num_logical = first_good(files, _routed)
     files, twins = _distinct(files)
     axis = experts.shape[1]
-    chosen = moe_rows(hints, axis)
+    chosen, by = moe_rows(hints, axis)
     layers = chosen or tuple(np.flatnonzero((experts >= 0).any(axis=(0, 2))).tolist())
     first = experts[:, list(layers)]
     top_k = hints.top_k or (hints.model.top_k if hints.model else int((first >= 0).any(axis=(0, 1)).sum()))
-    known = hints.experts or _num_logical(first_file)
     meta = meta_of(
         hints,
         layers=layers,
         num_layers=axis,
-        num_experts=known,
+        num_experts=hints.experts or num_logical,
         top_k=top_k,
         source=f"SGLang expert distribution recorder (per_token): {path.name}",
         note="requests told apart by positions; physical expert ids mapped to logical ones"
         + (f"; {twins} ranks with the tokens of another left out" if twins else ""),
         path=path,
     )
-    by = hints.named_layers[1] if hints.named_layers is not None and chosen else ""
     return Source(files=files, meta=meta, read=partial(read_file, meta=meta, dense_by=by))
 
 
-def _routed(path: Path) -> tuple[Path, IntArray]:
-    """Return *path* and the experts of all its tokens, [tokens, all layers, 8].
+class _Recording(NamedTuple):
+    """What a file holds: the passes that route tokens, and how many were left out, by reason."""
+
+    passes: list[Pass]
+    left_out: Counter[str]
+    num_logical: int  # experts per layer
+
+
+def _routed(path: Path) -> tuple[IntArray, int]:
+    """Return the experts of all tokens of a file, [tokens, all layers, 8], and how many logical ones a layer has.
 
     Raises
     ------
     TraceError
         If it has no routed tokens.
     """
-    passes, _ = _passes(path)
+    passes, _, num_logical = _recording(path)
     if not passes:
         raise TraceError(f"{path}: routes no token in any layer; record it anew")
-    return path, np.concatenate([one.experts for one in passes])
+    return np.concatenate([one.experts for one in passes]), num_logical
 
 
 def _distinct(files: tuple[Path, ...]) -> tuple[tuple[Path, ...], int]:
@@ -83,7 +89,7 @@ def _distinct(files: tuple[Path, ...]) -> tuple[tuple[Path, ...], int]:
     for file in files:
         digest = hashlib.sha256()
         try:
-            passes, _ = _passes(file)
+            passes = _recording(file).passes
         except TraceError:
             passes = []
         for one in passes:
@@ -93,34 +99,20 @@ def _distinct(files: tuple[Path, ...]) -> tuple[tuple[Path, ...], int]:
     return tuple(kept.values()), len(files) - len(kept)
 
 
-def _content(path: Path) -> dict[str, Any]:
+def _recording(path: Path) -> _Recording:
     content = load_pt(path)
     counts = holds_loads(content)
-    if (
-        counts
-        or not isinstance(content, dict)
-        or not isinstance(content.get("records"), list)
-        or not content["records"]
-    ):
+    records = content.get("records") if isinstance(content, dict) else None
+    if counts or not isinstance(records, list) or not records:
         what = "has no 'records'"
         if counts:
             what = "holds loads of experts (mode stat or per_pass), not tokens; `wss trace stats` reads those"
         raise TraceError(f"{path}: {what}; record with --expert-distribution-recorder-mode per_token")
-    return content
-
-
-def _num_logical(path: Path) -> int:
-    return int(np.asarray(_content(path)["last_physical_to_logical_map"]).max()) + 1
-
-
-def _passes(path: Path) -> tuple[list[Pass], Counter[str]]:
-    """Return the passes that route tokens, and how many were left out, by reason."""
-    content = _content(path)
     passes = []
     left_out: Counter[str] = Counter()
     try:
         logical = np.asarray(content["last_physical_to_logical_map"], np.int64)
-        for place, record in enumerate(content["records"]):
+        for place, record in enumerate(records):
             one = _pass(place, record, logical)
             routes = bool((one.experts >= 0).any())
             if one.mode == DRAFT:
@@ -139,7 +131,7 @@ def _passes(path: Path) -> tuple[list[Pass], Counter[str]]:
     except (KeyError, TypeError, ValueError, IndexError, OverflowError) as error:
         what = f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
         raise TraceError(f"{path}: is not as SGLang's recorder writes it ({what}); record it anew") from None
-    return passes, left_out
+    return _Recording(passes, left_out, int(logical.max()) + 1)
 
 
 def _pass(place: int, record: dict[str, Any], logical: IntArray) -> Pass:
@@ -192,8 +184,8 @@ def read_file(path: Path, meta: TraceMeta, dense_by: str = "") -> Read:
         If the file is not as the recorder writes it.
     """
     layers = list(meta.moe_layers)
-    passes, left_out = _passes(path)
-    routed = _num_logical(path) + meta.zero_experts
+    passes, left_out, num_logical = _recording(path)
+    routed = num_logical + meta.zero_experts
     kept = []
     for one in passes:
         if one.experts.shape[1] <= layers[-1]:
@@ -207,9 +199,7 @@ def read_file(path: Path, meta: TraceMeta, dense_by: str = "") -> Read:
             )
         kept.append(one._replace(experts=one.experts[:, layers, : meta.top_k]))
     if dense_by and passes:
-        dense = sorted(set(range(passes[0].experts.shape[1])) - set(layers))
-        if wrong := varying(np.concatenate([one.experts for one in passes]), dense):
-            raise TraceError(f"{path}: {dense_fault(wrong, dense_by)}")
+        check_dense(path, np.concatenate([one.experts for one in passes]), layers, dense_by)
     try:
         requests, remarks = tell_apart(kept)
     except TraceError as error:

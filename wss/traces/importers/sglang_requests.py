@@ -30,27 +30,13 @@ UNVERIFIED = "draft tokens of last passes kept, not known to be accepted"
 
 
 class Pass(NamedTuple):
-    """One forward pass.
+    """One forward pass."""
 
-    Attributes
-    ----------
-    number
-        Its index among the records.
-    mode
-        Of `MODES`.
-    position
-        Of each token, [tokens].
-    lengths
-        Tokens of each request, if the mode has them.
-    experts
-        [tokens, all layers, 8].
-    """
-
-    number: int
-    mode: int
-    position: IntArray
-    lengths: IntArray | None
-    experts: IntArray
+    number: int  # its index among the records
+    mode: int  # of `MODES`
+    position: IntArray  # of each token, [tokens]
+    lengths: IntArray | None  # tokens of each request, if the mode has them
+    experts: IntArray  # [tokens, all layers, 8]
 
 
 class Request:
@@ -131,14 +117,10 @@ class _Run:
         self._running: list[Request] = []
         self._remarks: Counter[str] = Counter()
         for one in passes:
-            if one.mode == EXTEND:
-                self._extend(one, decodes=False)
-            elif one.mode == MIXED:
-                self._extend(one, decodes=True)
-            elif one.mode == DECODE:
-                self._go_on(one, 1)
-            elif one.mode == VERIFY:
-                self._go_on(one, width)
+            if one.mode in (EXTEND, MIXED):
+                self._extend(one, decodes=one.mode == MIXED)
+            elif one.mode in (DECODE, VERIFY):
+                self._go_on(one, width if one.mode == VERIFY else 1)
 
     def done(self) -> tuple[list[Request], Counter[str]]:
         """Return requests and remarks."""
@@ -152,7 +134,7 @@ class _Run:
         return request
 
     def _extend(self, one: Pass, *, decodes: bool) -> None:
-        """Add prompts and, if *decodes*, the decode tokens that follow them."""
+        """Add prompts and, if *decodes*, the decode tokens after them: others end, unless their prompt goes on."""
         assert one.lengths is not None
         end = np.cumsum(one.lengths)
         before = list(self._running)  # a request can be extended only once per pass
@@ -178,7 +160,7 @@ class _Run:
             request.add(positions, experts)
             request.num_prefill = len(request.position)
         if decodes:
-            self._end_others(decoding)
+            self._running[:] = [r for r in self._running if r in decoding or r.in_prompt]
 
     def _go_on(self, one: Pass, width: int) -> None:
         """Add *width* tokens to each running request in the pass."""
@@ -208,7 +190,3 @@ class _Run:
     def _append(self, request: Request, positions: list[int], experts: IntArray) -> None:
         self._remarks[REJECTED] += request.cut(positions[0])
         request.add(positions, experts)
-
-    def _end_others(self, decoding: Sequence[Request]) -> None:
-        """End the requests without a token in a pass with decode tokens, unless their prompt may continue."""
-        self._running[:] = [r for r in self._running if r in decoding or r.in_prompt]

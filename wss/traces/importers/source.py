@@ -22,23 +22,13 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, kw_only=True)
 class RouterHints:
-    """The user's options on the router whose logits were recorded; None if not given.
+    """The user's options on the router whose logits were recorded; None if not given."""
 
-    Attributes
-    ----------
-    score, groups, topk_groups
-        As in `wss.models.router.Router`.
-    bias
-        A file with the correction bias, [MoE layers, experts].
-    lengths
-        Tokens of each sequence of the batch, without padding.
-    """
-
-    score: Score | None = None
+    score: Score | None = None  # this, groups and topk_groups as in `wss.models.router.Router`
     groups: int | None = None
     topk_groups: int | None = None
-    bias: Path | None = None
-    lengths: tuple[int, ...] | None = None
+    bias: Path | None = None  # a file with the correction bias, [MoE layers, experts]
+    lengths: tuple[int, ...] | None = None  # tokens of each sequence of the batch, without padding
 
     def named(self) -> list[str]:
         """Return the options that were given."""
@@ -47,27 +37,15 @@ class RouterHints:
 
 @dataclass(frozen=True, kw_only=True)
 class Hints:
-    """The user's options on what files do not contain; None if not given.
+    """The user's options on what files do not contain; None if not given."""
 
-    Attributes
-    ----------
-    model
-        The model that routed.
-    num_experts, top_k, moe_layers, zero_experts
-        Its shape, for a model without a preset.
-    router
-        Its router, if logits were recorded.
-    drop_warmup
-        Whether equal rows at the beginning of a route log are left out.
-    """
-
-    model: ModelShape | None = None
+    model: ModelShape | None = None  # the model that routed; the next four are of one without a preset
     num_experts: int | None = None
     top_k: int | None = None
     moe_layers: tuple[int, ...] | None = None
     zero_experts: int | None = None
     router: RouterHints = field(default_factory=RouterHints)
-    drop_warmup: bool = False
+    drop_warmup: bool = False  # leave out equal rows at the beginning of a route log
 
     @property
     def experts(self) -> int | None:
@@ -88,49 +66,26 @@ class Hints:
 
 
 class Read(NamedTuple):
-    """The content of one file.
+    """The content of one file."""
 
-    Attributes
-    ----------
-    requests
-        Its requests, as recorded; `Source.take` removes filler and checks them.
-    remarks
-        What was done to a row, a token or a request, once for each: "last decode tokens dropped, being cut off".
-    left_out
-        The tokens left out, a line per request.
-    """
-
-    requests: list[RequestRouting]
-    remarks: list[str]
+    requests: list[RequestRouting]  # as recorded; `Source.take` removes filler and checks them
+    remarks: list[str]  # on a row, token or request, once for each: "last decode tokens dropped, being cut off"
     benchmark: str = ""
     subject: str = ""
-    left_out: tuple[str, ...] = ()
+    left_out: tuple[str, ...] = ()  # the tokens left out, a line per request
 
 
 @dataclass(frozen=True, kw_only=True)
 class Source:
-    """Files of a recorded trace, in reading order.
-
-    Attributes
-    ----------
-    files, meta
-        The files, and the metadata known before reading them all.
-    read
-        Reads one file as it was recorded; may be sent to another process. Raises TraceError, which names the file.
-    settings
-        Everything besides *meta* that affects the result, as text.
-    warnings
-        Warnings about how the source is read.
-    remarks
-        How often each remark was made in the last reading.
-    """
+    """Files of a recorded trace, in reading order."""
 
     files: tuple[Path, ...]
-    meta: TraceMeta
+    meta: TraceMeta  # as far as it is known before reading them all
+    # Reads one file as it was recorded; may be sent to another process. Raises TraceError, which names the file.
     read: Callable[[Path], Read]
-    settings: str = ""
-    warnings: tuple[str, ...] = ()
-    remarks: Counter[str] = field(default_factory=Counter)
+    settings: str = ""  # everything besides *meta* that affects the result, as text
+    warnings: tuple[str, ...] = ()  # about how the source is read
+    remarks: Counter[str] = field(default_factory=Counter)  # how often each was made in the last reading
 
     def take(self, path: Path) -> Read:
         """Read one file, without filler, each request checked.
@@ -154,15 +109,13 @@ class Source:
             requests.append(routing)
         return read._replace(requests=requests, remarks=remarks, left_out=tuple(left_out))
 
-    def requests(self, on_file: Callable[[Path], None] | None = None) -> Iterator[RequestRouting]:
-        """Yield the requests, one file after another; *on_file* is called with each file after it is read."""
+    def requests(self) -> Iterator[RequestRouting]:
+        """Yield the requests, one file after another."""
         self.remarks.clear()
         for path in self.files:
             read = self.take(path)
             self.remarks.update(read.remarks)
             yield from read.requests
-            if on_file is not None:
-                on_file(path)
 
     def finish(self, meta: TraceMeta) -> TraceMeta:
         """Return *meta* with the remarks, which are complete after all files are read."""
@@ -213,14 +166,13 @@ def first_good(files: tuple[Path, ...], look: Callable[[Path], T]) -> T:
     TraceError
         The error of the first file, if all are bad.
     """
-    first: TraceError | None = None
+    faults = []
     for file in files:
         try:
             return look(file)
         except TraceError as error:
-            first = first or error
-    assert first is not None
-    raise first
+            faults.append(error)
+    raise faults[0]
 
 
 def _number(file: Path) -> int:
@@ -274,8 +226,6 @@ def meta_of(
         layers, num_layers, num_experts = model.moe_layers, model.num_layers, model.num_experts
     return TraceMeta(
         model=model.name if model else "unknown",
-        benchmark="*",
-        subject="*",
         moe_layers=layers,
         num_layers=num_layers,
         num_experts=num_experts,
@@ -287,13 +237,14 @@ def meta_of(
     )
 
 
-def moe_rows(hints: Hints, axis: int) -> tuple[int, ...] | None:
-    """Return which of *axis* recorded layers are MoE layers, if the user gives them and all layers are recorded."""
-    if hints.named_layers is None:
-        return None
-    layers, _ = hints.named_layers
-    whole = hints.model.num_layers == axis if hints.moe_layers is None and hints.model else layers[-1] < axis
-    return layers if whole and len(layers) < axis else None
+def moe_rows(hints: Hints, axis: int) -> tuple[tuple[int, ...] | None, str]:
+    """Return which of *axis* recorded layers are MoE layers, and who says so; None unless all layers are recorded."""
+    if hints.named_layers is not None:
+        layers, by = hints.named_layers
+        whole = hints.model.num_layers == axis if hints.moe_layers is None and hints.model else layers[-1] < axis
+        if whole and len(layers) < axis:
+            return layers, by
+    return None, ""
 
 
 def routing_of(

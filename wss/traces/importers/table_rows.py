@@ -207,12 +207,7 @@ def csv_rows(path: Path, top_k: int | None, phases: Phases) -> Iterator[Row]:
 class _Single:
     """Combines the rows of a token, in tables with one expert per row.
 
-    Parameters
-    ----------
-    top_k
-        Experts per token.
-    place
-        The column, if any, with the slot of an expert; it separates rows of one token from those of several.
+    The column *place*, if any, has the slot of an expert; it separates rows of one token from those of several.
     """
 
     def __init__(self, top_k: int | None, place: str | None) -> None:
@@ -263,7 +258,7 @@ def _ids(cell: str, line: int) -> Any:
 
 def jsonl_rows(path: Path, remarks: list[str], phases: Phases, *, drop_warmup: bool) -> Iterator[Row]:
     """Yield the rows of a route log, without those of a warm-up at its beginning if *drop_warmup*; add *phases*."""
-    first: dict[Any, Any] = {}
+    first: dict[Any, Any] = {}  # experts by layer
     held: list[Row] | None = []
     for row in _log(path, phases):
         if held is None:
@@ -279,11 +274,10 @@ def jsonl_rows(path: Path, remarks: list[str], phases: Phases, *, drop_warmup: b
 
 def _begin(held: list[Row], remarks: list[str], drop_warmup: bool) -> list[Row]:
     """Return which of the equal rows *held* at the beginning are kept."""
-    if drop_warmup:
-        remarks.extend([WARMED] * len(held) if len(held) >= WARM_UP else [])
-        return [] if len(held) >= WARM_UP else held
-    remarks.extend([LOOKS_WARM] * len(held) if len(held) >= WARM_UP else [])
-    return held
+    is_warm = len(held) >= WARM_UP
+    if is_warm:
+        remarks.extend([WARMED if drop_warmup else LOOKS_WARM] * len(held))
+    return [] if drop_warmup and is_warm else held
 
 
 def _log(path: Path, phases: Phases) -> Iterator[Row]:

@@ -56,28 +56,26 @@ class _Reading:
     drop_warmup: bool = False
 
 
-def open_fingerprints(path: Path, hints: Hints) -> Source:
-    """Open gpt-oss fingerprints."""
-    return _open(path, hints, (".json",), "fingerprints", "decode tokens only; position is the place in the sequence")
+KINDS = {  # endings of the files, source, note
+    "fingerprints": (
+        (".json",),
+        "gpt-oss expert fingerprints",
+        "decode tokens only; position is the place in the sequence",
+    ),
+    "csv": ((".csv", ".tsv"), "table of expert activations", "a row a token and layer"),
+    "jsonl": ((".jsonl",), "route log", "which tokens are prefill is not told: all taken for decode"),
+}
 
 
-def open_csv(path: Path, hints: Hints) -> Source:
-    """Open tables of moe-beyond and others."""
-    return _open(path, hints, (".csv", ".tsv"), "csv", "a row a token and layer")
-
-
-def open_jsonl(path: Path, hints: Hints) -> Source:
-    """Open route logs."""
-    return _open(path, hints, (".jsonl",), "jsonl", "which tokens are prefill is not told: all taken for decode")
-
-
-def _open(path: Path, hints: Hints, endings: tuple[str, ...], kind: str, note: str) -> Source:
+def open_table(kind: str, path: Path, hints: Hints) -> Source:
+    """Open routing as text, of a *kind* in `KINDS`."""
+    endings, source, note = KINDS[kind]
     files = found_files(path, endings, f"{kind} ({', '.join(endings)})")
     top_k = hints.top_k or (hints.model.top_k if hints.model else None)
     how = _Reading(kind=kind, top_k=top_k, drop_warmup=hints.drop_warmup)
     routes, remarks, phases = first_good(files, lambda file: _routes(file, how))
-    some = [experts for tokens in routes.values() for layers in tokens.values() for experts in layers.values()]
-    found = tuple(sorted({layer for tokens in routes.values() for at in tokens.values() for layer in at}))
+    tokens = [layers for positions in routes.values() for layers in positions.values()]
+    found = tuple(sorted(set().union(*tokens)))
     if hints.experts is None:
         raise TraceError(f"{path}: does not say how many experts there are; give --model, or --experts")
     layers, by = hints.named_layers or (found, "")
@@ -88,8 +86,8 @@ def _open(path: Path, hints: Hints, endings: tuple[str, ...], kind: str, note: s
         layers=layers,
         num_layers=found[-1] + 1,
         num_experts=hints.experts,
-        top_k=len(some[0]),
-        source=f"{SOURCES[kind]}: {path.name}",
+        top_k=len(next(iter(tokens[0].values()))),
+        source=f"{source}: {path.name}",
         note=TOLD_PHASES if phases else note,
         path=path,
     )
@@ -112,6 +110,7 @@ def read_file(path: Path, how: _Reading, meta: TraceMeta) -> Read:
         If the file is damaged, or a token lacks a layer.
     """
     routes, remarks, phases = _routes(path, how)
+    is_prompt = how.kind == "csv" and _is_moe_beyond(path)
     requests: list[RequestRouting] = []
     for name, tokens in routes.items():
         places = sorted(tokens)
@@ -127,7 +126,6 @@ def read_file(path: Path, how: _Reading, meta: TraceMeta) -> Read:
                     )
                 rows[row, at] = experts
         number = name if isinstance(name, int) and 0 <= name <= LARGEST_NUMBER else len(requests)
-        is_prompt = how.kind == "csv" and _is_moe_beyond(path)
         num_prefill = _told(path, name, places, phases)
         if num_prefill is None and (how.kind == "csv" or meta.note == TOLD_PHASES):
             remarks.append(PROMPTS if is_prompt else ALL_DECODE)
@@ -196,10 +194,3 @@ def _routes(path: Path, how: _Reading) -> tuple[Routes, list[str], Phases]:
     if not routes:
         raise TraceError(f"{path}: holds no routing; see docs/traces.md for what it should hold")
     return routes, remarks, phases
-
-
-SOURCES = {
-    "fingerprints": "gpt-oss expert fingerprints",
-    "csv": "table of expert activations",
-    "jsonl": "route log",
-}

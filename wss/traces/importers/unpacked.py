@@ -11,6 +11,8 @@ import math
 import os
 import warnings
 import zipfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
 
@@ -33,18 +35,33 @@ def load_numpy(path: Path) -> dict[str, Array]:
     TraceError
         If it cannot be read, or declares to be larger than it is.
     """
+    ignored = warnings.catch_warnings(action="ignore")  # on headers of Python 2
+    with whole_file(path, "numpy", "numpy"), open_plain(path) as file, ignored:
+        if file.peek(2)[:2] != b"PK":
+            return {"": _array(file, os.fstat(file.fileno()).st_size)}
+        with zipfile.ZipFile(file) as archive:
+            check_unpacked(archive)
+            return {info.filename.removesuffix(".npy"): _member(archive, info) for info in archive.infolist()}
+
+
+@contextmanager
+def whole_file(path: Path, kind: str, tool: str) -> Iterator[None]:
+    """Turn any error of reading *path* into one line; damaged files and pickles may raise errors of any kind.
+
+    Raises
+    ------
+    TraceError
+        If there was an error: the file cannot be read, or is not a whole *kind* file, as *tool* saves it.
+    """
     try:
-        with open_plain(path) as file, warnings.catch_warnings(action="ignore"):  # on headers of Python 2
-            if file.peek(2)[:2] != b"PK":
-                return {"": _array(file, os.fstat(file.fileno()).st_size)}
-            with zipfile.ZipFile(file) as archive:
-                check_unpacked(archive)
-                return {info.filename.removesuffix(".npy"): _member(archive, info) for info in archive.infolist()}
+        yield
+    except TraceError:
+        raise
     except OSError as error:
         raise TraceError(f"{path}: cannot be read ({error.strerror or error}); give a readable file") from error
-    except Exception as error:  # numpy raises many kinds of errors on damaged files
+    except Exception as error:
         what = f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
-        raise TraceError(f"{path}: is not a whole numpy file ({what}); save it with numpy") from None
+        raise TraceError(f"{path}: is not a whole {kind} file ({what}); save it with {tool}") from None
 
 
 def check_unpacked(archive: zipfile.ZipFile) -> int:

@@ -125,55 +125,27 @@ class SynthSpec:
 REQUESTS = 4096  # of a written trace, unless set
 
 # Prompts of 8 to 24 tokens are an assumption, not fitted to anything (docs/traces.md).
-SYNTHS: dict[str, SynthSpec] = {
-    "deepseek_v3": SynthSpec(
-        preset="deepseek_v3",
-        focus=3.2,
-        groups=8,
-        group_limit=4,
-        carry=0.5,
-        sticky_first=0.01,
-        sticky_last=0.05,
-        agreement=0.32,
-    ),
-    "gpt_oss_20b": SynthSpec(
-        preset="gpt_oss_20b", skew=0.8, clusters=24, subjects=6, sticky_first=0.05, sticky_last=0.2
-    ),
-    "kimi_k2": SynthSpec(
-        preset="kimi_k2", skew=1.2, clusters=32, carry=0.95, sticky_first=0.02, sticky_last=0.1, agreement=0.05
-    ),
-    "llama4_maverick": SynthSpec(
-        preset="llama4_maverick",
-        skew=1.88,
-        clusters=24,
-        focus=4.0,
-        carry=0.95,
-        sticky_first=0.04,
-        sticky_last=0.5,
-        agreement=0.3,
-    ),
-    "qwen3_235b": SynthSpec(
-        preset="qwen3_235b",
-        skew=1.58,
-        skew_spread=0.15,
-        clusters=24,
-        focus=3.3,
-        carry=0.95,
-        sticky_first=0.02,
-        sticky_last=0.1,
-        agreement=0.05,
-    ),
-    "qwen3_235b_flat": SynthSpec(
-        preset="qwen3_235b_flat",
-        skew=0.7,
-        skew_spread=0.15,
-        clusters=24,
-        focus=8.0,
-        carry=0.95,
-        sticky_first=0.02,
-        sticky_last=0.1,
-        agreement=0.65,
-    ),
+SYNTHS = {
+    name: SynthSpec(
+        preset=name,
+        skew=skew,
+        skew_spread=spread_of_skew,
+        clusters=clusters,
+        focus=focus,
+        carry=carry,
+        sticky_first=sticky[0],
+        sticky_last=sticky[1],
+        agreement=agreement,
+        **others,  # type: ignore[arg-type]
+    )
+    for name, skew, spread_of_skew, clusters, focus, carry, sticky, agreement, others in (
+        ("deepseek_v3", 1.0, 0.3, 64, 3.2, 0.5, (0.01, 0.05), 0.32, {"groups": 8, "group_limit": 4}),
+        ("gpt_oss_20b", 0.8, 0.3, 24, 2.0, 0.1, (0.05, 0.2), 0.8, {"subjects": 6}),
+        ("kimi_k2", 1.2, 0.3, 32, 2.0, 0.95, (0.02, 0.1), 0.05, {}),
+        ("llama4_maverick", 1.88, 0.3, 24, 4.0, 0.95, (0.04, 0.5), 0.3, {}),
+        ("qwen3_235b", 1.58, 0.15, 24, 3.3, 0.95, (0.02, 0.1), 0.05, {}),
+        ("qwen3_235b_flat", 0.7, 0.15, 24, 8.0, 0.95, (0.02, 0.1), 0.65, {}),
+    )
 }
 
 

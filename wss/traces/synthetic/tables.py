@@ -165,12 +165,7 @@ def tables_of(spec: SynthSpec, model: ModelShape, seed: int) -> Tables:
     The last ones are cached: a run needs them again for the load history of its placements, a sweep for every point.
     Recorded loads are read anew, as their file may have changed.
     """
-    return _tables(spec, model, seed) if spec.loads else _kept_tables(spec, model, seed)
-
-
-@lru_cache(maxsize=2)
-def _kept_tables(spec: SynthSpec, model: ModelShape, seed: int) -> Tables:
-    return _tables(spec, model, seed)
+    return (_tables if spec.loads else _kept_tables)(spec, model, seed)
 
 
 def _tables(spec: SynthSpec, model: ModelShape, seed: int) -> Tables:
@@ -194,6 +189,9 @@ def _tables(spec: SynthSpec, model: ModelShape, seed: int) -> Tables:
             sums[at, cluster] = np.cumsum(_in_parts(base[cluster][order], k))
             orders[at, cluster] = order
     return Tables(clusters, sums, orders, guide_of(clusters), guide_of(sums))
+
+
+_kept_tables = lru_cache(maxsize=2)(_tables)
 
 
 def _cluster_weights(spec: SynthSpec, seed: int) -> FloatArray:

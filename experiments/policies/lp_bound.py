@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from wss.policies.views import LayerView
+from wss.policies import LayerView
 
 
 def relaxed_optimum(view: LayerView) -> float:
