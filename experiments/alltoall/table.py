@@ -33,4 +33,5 @@ def main(folder: Path) -> None:
         print("| " + " | ".join([*point, *cells]) + " |")
 
 
-main(Path(sys.argv[1]))
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))
