@@ -328,9 +328,9 @@ def test_a_run_that_is_terminated_leaves_nothing(folder):
 @pytest.mark.slow
 def test_a_run_that_is_terminated_as_a_policy_is_asked_ends(folder):
     (folder / "ends.py").write_text(
-        "import os, signal; from dataclasses import dataclass\n"
+        "import os, signal; from dataclasses import dataclass; from wss.policies import Allocation\n"
         "@dataclass(frozen=True, kw_only=True)\n"
-        "class Ends:\n"
+        "class Ends(Allocation):\n"
         "    def allocate(self, view): os.kill(os.getpid(), signal.SIGTERM)\n"
     )
     policies = "policies=[{name: x, allocation: 'ends:Ends'}, ep]"

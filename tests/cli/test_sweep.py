@@ -181,7 +181,8 @@ def test_rows_are_those_of_a_run(tmp_path):
 def test_a_policy_that_fails_does_not_take_the_others_with_it(tmp_path, monkeypatch):
     monkeypatch.syspath_prepend(str(tmp_path))
     (tmp_path / "failing_policy.py").write_text(
-        "from dataclasses import dataclass\n@dataclass(frozen=True, kw_only=True)\nclass Bad:\n"
+        "from dataclasses import dataclass\nfrom wss.policies import Allocation\n"
+        "@dataclass(frozen=True, kw_only=True)\nclass Bad(Allocation):\n"
         "    def allocate(self, view):\n        raise RuntimeError('not today')\n"
     )
     text = TINY.replace(
