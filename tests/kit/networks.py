@@ -24,7 +24,7 @@ class _Model:
     def __init__(self, resources, speed):
         self._capacity, self._speed = resources.capacity, speed
 
-    def start(self, table, nbytes, idle):
+    def start(self, table, nbytes, longest):
         return _Running(self._capacity * self._speed, table, nbytes)
 
 

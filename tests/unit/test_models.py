@@ -114,7 +114,7 @@ def test_activations_are_sent_and_buffered_in_their_bytes(small):
     """64 · 4 bytes of a token there, as many back; without a statement FP8 there and BF16 back."""
     stated = "precision={weights: fp8, compute: fp8, activations: fp8}"
     config = load(small, [stated, "dispatch=uniform"])
-    assert (config.exchange.dispatch_bytes, config.exchange.combine_bytes) == (1.0, 1.0)
+    assert (config.all_to_all.dispatch_bytes, config.all_to_all.combine_bytes) == (1.0, 1.0)
     assert config.plain()["dispatch"]["combine_bytes"] == 1.0
     assert load(small, ["dispatch=uniform"]).plain()["dispatch"] == {
         "dispatch_bytes": 1.0,
@@ -125,7 +125,7 @@ def test_activations_are_sent_and_buffered_in_their_bytes(small):
     usual, less = (only(run(load(small, [*more, "dispatch=uniform"]))) for more in ((), (stated,)))
     assert less["activation_bytes"] == pytest.approx(usual["activation_bytes"] * 2 / 3)
     own = load(small, [stated, "dispatch={combine_bytes: 2}"])
-    assert own.exchange == AllToAllSpec(dispatch_bytes=1.0, combine_bytes=2.0)
+    assert own.all_to_all == AllToAllSpec(dispatch_bytes=1.0, combine_bytes=2.0)
     held = [run(load(small, more)).ledgers[0].decode[0].hbm_used_bytes for more in ((), (stated,))]
     assert held[0] > held[1]
 

@@ -289,8 +289,8 @@ def test_presets_rebalance_and_the_table_shows_the_cost(small, tmp_path):
     assert experiment.policies[1].rebalancing == NoRebalancing()
     result = run(experiment)
     runs = {each["policy"]: each for each in result.to_dict()["runs"]}
-    assert "for it" in result.table()
-    assert "for it" not in replace(result, runs={name: result.runs[name] for name in ("base", "eplb")}).table()
+    assert "migration" in result.table()
+    assert "migration" not in replace(result, runs={name: result.runs[name] for name in ("base", "eplb")}).table()
     assert runs["soon"]["rebalances"] == 0
     assert "rebalances" not in runs["eplb"]
     assert runs["soon"]["decode_time_s"] == runs["eplb"]["decode_time_s"]

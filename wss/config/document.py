@@ -105,10 +105,10 @@ def read(path: Path) -> Document:
     Raises ConfigError if it cannot be read or is not YAML; other errors are collected in the document.
     """
     right = "give the path of an experiment, such as configs/deepseek_v3.yaml"
-    return parse(read_text(path, _MAX_BYTES, right, "a readable YAML file"), str(path))
+    return parse(read_utf8(path, _MAX_BYTES, right, "a readable YAML file"), str(path))
 
 
-def read_text(path: Path, most: int, right: str, readable: str) -> str:
+def read_utf8(path: Path, most: int, right: str, readable: str) -> str:
     """Return the text of a file of at most *most* bytes; raise ConfigError with what is *right* if it cannot."""
     try:
         return read_plain(path, most).decode()

@@ -114,7 +114,7 @@ def _named_after(path: Path, config: Mapping[str, Any]) -> dict[str, str]:
 def _read_json(path: Path) -> Document:
     """Read a JSON file."""
     right = "give the config.json of a model"
-    text = nodes.read_text(path, _MOST_BYTES, f"{right}, or a preset of `wss list`", "a readable file")
+    text = nodes.read_utf8(path, _MOST_BYTES, f"{right}, or a preset of `wss list`", "a readable file")
     try:
         return Document(str(path), json.loads(text, object_pairs_hook=_once))
     except json.JSONDecodeError as error:

@@ -1,6 +1,6 @@
 """Background transfers: weights move with the HBM and link bandwidth that layer runs leave, so they slow none.
 
-A resource leaves capacity x time of the layer run, minus the bytes it traffic. A move of n bytes uses the same
+A resource leaves capacity x time of the layer run, minus the bytes it carried. A move of n bytes uses the same
 resources as a read with a copy (`fluid`): n of the source's HBM, of each link on the route and of the die's own HBM,
 and request/granule of n of each link on the way back. Moves are served in order, each until one of its resources is
 exhausted. The model ignores when in the layer run a resource is idle, and latencies are hidden. So it is optimistic: no

@@ -7,7 +7,8 @@ freed when that task ends. Weights are used as they stream in, so a task ends at
 
 A read looks up the LLC of the source die when it is issued; look-ups at one instant are in the order of `turns`. A die
 without remaining tasks prefetches experts of the next layer into its LLC, one after another, until the last die is
-done. A prefetch still in flight then is not stored. Of dies that end at one instant, the last in order is the last one.
+done. A prefetch still in flight then is not stored. Of dies that end last at one instant, the one with the highest
+index counts as the last: the others may still begin a prefetch.
 
 This engine is the reference, to be read. `wss.engine.layer_compiled` does the same in compiled code.
 """
@@ -16,7 +17,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Generator, Sequence
 from functools import partial
-from itertools import islice
 from typing import Any
 
 import numpy as np
@@ -33,7 +33,7 @@ def simulate_layer(network: WaferNetwork, llcs: Llcs, work: LayerWork) -> LayerR
     """Run the tasks of *work* and return the result.
 
     Only copies and LLC contents outlive a layer run, and all dies wait for the last one. So every layer run has its own
-    clock, which starts at zero, and is a pure function of its arguments.
+    clock, which starts at zero, and depends on nothing but its arguments.
 
     Parameters
     ----------
@@ -55,8 +55,7 @@ class _SimpyLayer:
         self._env = simpy.Environment()
         self._rows = work.rows(network, llcs)
         self._prefetch_rows = work.prefetch_rows(network)
-        nbytes = np.full(work.num_transfers, float(work.nbytes))
-        running = network.model.start(network.reads.table, nbytes, float(work.compute.sum()))
+        running = network.model.start(network.reads.table, work.transfer_bytes, work.longest(network))
         self._network = SimpyNetwork(self._env, running)
         # None if no LLC can hold an expert, and the network does not need an order
         self._turns = Turns(self._env) if llcs.slots > 0 or network.model.in_turns else None
@@ -137,7 +136,7 @@ class _SimpyLayer:
         """Prefetch experts of the next layer into the LLC of *die*, one after another, until all dies are done."""
         work, others_work = self._work, self._working + self._ending > 0
         experts = zip(work.prefetch_transfers(die), work.prefetch_keys(die), strict=True)
-        for transfer, key in islice(experts, self._llcs.slots):
+        for transfer, key in experts:
             if not others_work:
                 return
             if pin_if_cached(self._llcs.caches, die, key):

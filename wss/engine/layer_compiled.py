@@ -255,8 +255,7 @@ def compiled_layer(network: WaferNetwork, llcs: Llcs, work: LayerWork) -> LayerR
     assert isinstance(model, CompiledModel)
     order = np.argsort(work.plan.die, kind="stable")
     layer = _layer(network, llcs, work, order)
-    nbytes = np.full(len(layer.ended), float(work.nbytes))
-    state: NetworkState = model.state(network.reads.table, nbytes, float(work.compute.sum()))
+    state: NetworkState = model.state(network.reads.table, work.transfer_bytes, work.longest(network))
     run_tasks(plain(layer), plain(llcs.caches), plain(state))
     tasks = np.empty_like(layer.tasks)
     tasks[order] = layer.tasks  # in the order of the plan
@@ -285,7 +284,7 @@ def _layer(network: WaferNetwork, llcs: Llcs, work: LayerWork, order: IntArray) 
     dies["at"], dies["issued"], dies["last"], dies["fetching"] = bounds[:-1], bounds[:-1], bounds[1:], -1
     prefetches = np.zeros(0, PREFETCH)
     if work.prefetch is not None:
-        experts = [each[: llcs.slots] for each in work.prefetch.experts]
+        experts = work.prefetch.experts if llcs.slots else [[] for _ in range(num_dies)]
         ends = np.cumsum([len(each) for each in experts])
         prefetches = np.zeros(int(ends[-1]), PREFETCH)
         prefetches["die"] = np.repeat(np.arange(num_dies), np.diff(ends, prepend=0))

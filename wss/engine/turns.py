@@ -13,7 +13,7 @@ from collections.abc import Callable
 import simpy
 
 from wss.engine.network.fluid import TIE
-from wss.engine.network.simpy_network import TURNS, call_at
+from wss.engine.network.simpy_network import TURNS, event_in
 
 
 class Turns:
@@ -39,7 +39,7 @@ class Turns:
     def _call(self, delay: float) -> None:
         if not self._due:
             self._due = True
-            call_at(self._env, delay, TURNS).callbacks.append(self._serve)
+            event_in(self._env, delay, TURNS).callbacks.append(self._serve)
 
     def _serve(self, _: simpy.Event) -> None:
         self._due = False

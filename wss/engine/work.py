@@ -64,9 +64,14 @@ class LayerWork:
         return self.prefetch is not None
 
     @property
-    def num_transfers(self) -> int:
-        """Upper bound of the transfers: one per task, then one per expert to prefetch, die by die."""
-        return len(self.plan.expert) + sum(map(len, self.prefetch.experts if self.prefetch else ()))
+    def transfer_bytes(self) -> FloatArray:
+        """Bytes of each transfer: one per task, then one per expert to prefetch, die by die, [transfers]."""
+        number = len(self.plan.expert) + sum(map(len, self.prefetch.experts if self.prefetch else ()))
+        return np.full(number, float(self.nbytes))
+
+    def longest(self, network: WaferNetwork) -> float:
+        """Return an upper bound of the seconds that the layer run takes."""
+        return float(self.compute.sum()) + network.reads.longest(self.transfer_bytes)
 
     def rows(self, network: WaferNetwork, llcs: Llcs) -> IntArray:
         """Return the rows of the reads from HBM and from LLC in the table of *network*, [2, tasks]."""

@@ -229,5 +229,5 @@ def _finish(scenario: Scenario, network: str, chunk: float, window: int, duplex:
     paths = np.where(np.arange(scenario.paths.shape[1]) < scenario.lengths[:, None], scenario.paths, -1)
     each = np.full(len(links), scenario.latency)
     table = link_table(resources, paths, np.multiply(scenario.lengths, scenario.latency), each)
-    finish, accounts = transfer_all(specs[network].model(resources), table, scenario.nbytes, scenario.start)
+    finish, accounts = transfer_all(specs[network].model(resources), resources, table, scenario.nbytes, scenario.start)
     return finish, accounts.busy

@@ -1,4 +1,7 @@
-"""The account of each HBM: experts, copies of remote experts and activation buffers, within its capacity."""
+"""The account of each HBM: experts, copies of remote experts and activation buffers, within its capacity.
+
+The paper's own simulator has no such limit (`wss.engine.paper`).
+"""
 
 from __future__ import annotations
 

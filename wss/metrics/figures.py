@@ -215,7 +215,7 @@ FIGURES: tuple[Figure, ...] = (
            total("local_write_bytes", phase="rebalance"), only=_migrates, run="moved"),
     Figure("rebalance_time_s", "s", "if the policy rebalances: time that steps waited for migrations, part of "
            "`decode_time_s`, the same for all dies in `imbalance`", total("time_s", phase="rebalance"),
-           only=_migrates, run="for it"),
+           only=_migrates, run="migration"),
     Figure("throughput_paper_tokens_per_s", "tokens/s", "under `physics: paper`: `batch` x 128 / `decode_time_s`, as "
            "the paper's simulator reports", PAPER_THROUGHPUT,
            only=lambda totals: "throughput_paper_tokens_per_s" in totals.ledger.extra,

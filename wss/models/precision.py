@@ -21,9 +21,9 @@ BITS: dict[Format, float] = {
     "bf16": 16.0,
     "fp8": 8.0,  # scales left out: one FP32 for a block of 128 x 128 (DeepSeek-V3) is 0.002 bits
     "fp4": 4.0,  # elements alone
-    "mxfp4": 4.25,  # elements alone
+    "mxfp4": 4.25,  # E8M0, 8 bits, for 32 weights (OCP Microscaling Formats MX v1.0, section 5)
     "nvfp4": 4.5,  # E4M3, 8 bits, for 16 weights (NVIDIA's NVFP4); one FP32 a tensor left out
-    "int4": 4.5,  # E4M3, 8 bits, for 16 weights (NVIDIA's NVFP4); one FP32 per tensor left out
+    "int4": 4.5,  # BF16 for 32 weights, symmetric: Kimi-K2-Thinking's quantization_config, group_size 32
     "int4_g128": 4.125,  # FP16 for 128 weights, symmetric: the usual group of GPTQ and Marlin
 }
 

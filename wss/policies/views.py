@@ -54,7 +54,7 @@ class Costs:
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class LayerView:
-    """One MoE layer run at its start.
+    """One MoE layer run at its start, for an allocation.
 
     Attributes
     ----------

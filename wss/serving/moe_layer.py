@@ -172,10 +172,9 @@ class MoeLayerExecutor:
         return replace(plan, copy=copy)
 
     def _simulate_moves(self, moves: Plan) -> LayerRun:
-        """Simulate *moves* as a layer run that only reads and stores experts, bypassing the LLCs."""
+        """Simulate *moves* as a layer run that only reads and stores experts; nothing is found or stored in LLCs."""
         llcs = Llcs(replace(self._wafer.spec.die.llc, size=0.0), self._wafer.num_dies, self._bytes)
-        names = replace(moves, expert=np.arange(len(moves.expert)))  # unique ids, so that no two moves share a read
-        return self._simulate(self._network, llcs, self._work(0, names, np.zeros(len(moves.expert))))
+        return self._simulate(self._network, llcs, self._work(0, moves, np.zeros(len(moves.expert))))
 
     def _work(self, layer: int, plan: Plan, compute: FloatArray, prefetch: PrefetchPlan | None = None) -> LayerWork:
         """Return *plan* of *layer* as work for the engine; *compute* is seconds of each task, [tasks]."""
@@ -227,7 +226,8 @@ class MoeLayerExecutor:
             return None
         holders = self._copies.holders(layer_run.next_layer)
         view = self._signals.prefetch_view(layer_run, holders, self._llcs.slots)
-        return PrefetchPlan(layer=self._places[layer_run.next_layer], experts=self._host.prefetch(view))
+        experts = [each[: self._llcs.slots] for each in self._host.prefetch(view)]
+        return PrefetchPlan(layer=self._places[layer_run.next_layer], experts=experts)
 
 
 def build_all_to_all(setup: Setup, wafer: Wafer) -> AllToAll | None:

@@ -30,7 +30,7 @@ _WARNED: dict[Any, Any] = {}  # the warnings shown so far, so that each is shown
 
 
 class PolicyHost:
-    """Calls the parts of *policy* in one run. Nothing else is measured, or blamed on the policy.
+    """Calls the parts of *policy* in one run. Only these calls are timed, and only their errors name the policy.
 
     The time of a call is the CPU time of the process from call to return, including threads of a planner and excluding
     validation: the planning cost of a deployment. The first layer runs include compilation, so the median is the

@@ -31,7 +31,7 @@ class Scheduler(Protocol):
 
 
 class SlotRefill:
-    """All seats are filled at the start. A request that ends leaves its seat to the next one, in order.
+    """Seats are filled at the start, and refilled in order: at once, or when all are free.
 
     Prompts come first: while a running request has prompt tokens left, a step computes only these, whole. Then a step
     computes one token of each running request.
@@ -41,10 +41,10 @@ class SlotRefill:
     requests
         The requests, ascending by number.
     max_num_seqs
-        Number of seats: sequences that may run at once. A request that its prompt ends needs none.
+        Number of seats: sequences that may run at once. A request with one output token ends with its prompt and needs none.
     refill
-        Whether a seat is given away at once, and the prompt of a later request is computed elsewhere. Else the next
-        requests start, prompts included, when all seats are free.
+        True (`slot_refill`): a free seat is refilled at once, by a request whose prompt was computed elsewhere. False
+        (`static`): the next requests start, prompts included, when all seats are free.
     """
 
     def __init__(self, requests: Sequence[Request], max_num_seqs: int, *, refill: bool = True) -> None:

@@ -1,4 +1,9 @@
-"""The network interface: three calls, which the SimPy engine, the compiled engine and all-to-all share."""
+"""The network interface: issue a transfer, say when to advance next, advance, account for the bytes.
+
+A network of your own: a `NetworkSpec` (`wss.engine.specs`), whose `model` returns a `NetworkModel`, under the entry
+point ``wss.networks``. It runs on SimPy, and carries weight reads, dispatch and combine, and migrations. The networks
+of wss have the same calls in compiled code too (`wss.engine.network.compiled`).
+"""
 
 from __future__ import annotations
 
@@ -23,9 +28,10 @@ class Network(Protocol):
         ...
 
     def next_time(self, horizon: float) -> float:
-        """Return when to call `advance` next, s; infinite if nothing is in flight. Nothing is issued before *horizon*.
+        """Return when to call `advance` next, s; infinite if there is no need to.
 
-        The network may thus work up to *horizon*, or up to the next end of a transfer.
+        The caller promises to issue nothing before *horizon*, so the network may simulate ahead, to *horizon* or to the
+        next end of a transfer.
         """
         ...
 
@@ -44,15 +50,15 @@ class NetworkModel(Protocol):
     Attributes
     ----------
     in_turns
-        Whether dies that act at one instant issue reads in the order of their indices. If not, they do so in the order
-        of the events by which they act, except where the contents of an LLC depend on it.
+        True: dies that act at one instant issue reads by index. False: in the order of events, unless LLCs can hold
+        experts; then by index too.
     """
 
     in_turns: bool
 
-    def start(self, table: TransferTable, nbytes: FloatArray, idle: float) -> Network:
+    def start(self, table: TransferTable, nbytes: FloatArray, longest: float) -> Network:
         """Return an idle network at time 0 for transfers of *nbytes*, [transfers], each issued at most once.
 
-        *idle* is an upper bound of the seconds in which nothing is in flight before the last transfer is issued.
+        *longest* is an upper bound of the seconds until the last one ends.
         """
         ...

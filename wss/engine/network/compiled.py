@@ -56,13 +56,13 @@ def next_time(network, horizon):  # type: ignore[no-untyped-def]
 
 
 @numba.njit(cache=True, nogil=True)
-def advance(network, now, horizon, ended):  # type: ignore[no-untyped-def]
+def advance(network, now, latest, ended):  # type: ignore[no-untyped-def]
     """Advance to *now*; write the transfers that ended to *ended*, [transfers], and return their number.
 
-    Transfers of the fluid network that end up to *horizon*, which differs from *now* only by rounding, end at *now*.
+    If the next transfer of the fluid network ends by *latest*, which differs from *now* by rounding, it ends at *now*.
     """
     if network.kind == FLUID:
-        return advance_fluid(network, now, horizon, ended)
+        return advance_fluid(network, now, latest, ended)
     if network.kind == PACKET:
         return advance_packets(network, now, ended)
     return 0
@@ -100,15 +100,15 @@ class CompiledModel:
         if isinstance(spec, CircuitSpec):
             prepare_circuits(self._records, resources, spec)
 
-    def state(self, table: TransferTable, nbytes: FloatArray, idle: float) -> NetworkState:
+    def state(self, table: TransferTable, nbytes: FloatArray, longest: float) -> NetworkState:
         """Return the state of an idle network; see `wss.engine.network.base.NetworkModel.start`."""
         spec = self._spec
         state = build_state(_KINDS[type(spec)], self._records, table, nbytes)
-        return prepare_packets(state, spec, idle) if isinstance(spec, PacketSpec) else state
+        return prepare_packets(state, spec, longest) if isinstance(spec, PacketSpec) else state
 
-    def start(self, table: TransferTable, nbytes: FloatArray, idle: float) -> CompiledNetwork:
+    def start(self, table: TransferTable, nbytes: FloatArray, longest: float) -> CompiledNetwork:
         """Return an idle network; see `wss.engine.network.base.NetworkModel.start`."""
-        return CompiledNetwork(self.state(table, nbytes, idle))
+        return CompiledNetwork(self.state(table, nbytes, longest))
 
 
 @numba.njit(cache=True, nogil=True)
@@ -122,8 +122,8 @@ def _next_time(state, horizon):  # type: ignore[no-untyped-def]
 
 
 @numba.njit(cache=True, nogil=True)
-def _advance(state, now, horizon, ended):  # type: ignore[no-untyped-def]
-    return advance(named(state), now, horizon, ended)
+def _advance(state, now, latest, ended):  # type: ignore[no-untyped-def]
+    return advance(named(state), now, latest, ended)
 
 
 class CompiledNetwork:
@@ -138,7 +138,7 @@ class CompiledNetwork:
         return float(_issue(self._plain, now, transfer, row))
 
     def next_time(self, horizon: float) -> float:
-        """Return when to call `advance` next; infinite if nothing is in flight."""
+        """Return when to call `advance` next, s; infinite if there is no need to."""
         return float(_next_time(self._plain, horizon))
 
     def advance(self, now: float) -> list[tuple[int, float]]:

@@ -2,7 +2,7 @@
 
 A transfer of n bytes joins the sharing after its latency (of a read: LLC miss, HBM, and the hops of request and data).
 It then uses, for each byte, its share of every resource in its row: of a read, 1 byte of the source's HBM; 1 byte of
-each link on the route from source to die; request/granule bytes of each link on the way back, for the stream of
+each link on the route from source to die; request/granule bytes of each link from the die to the source, for its
 requests; and, if the weights are kept, 1 byte of the die's own HBM. Rates change whenever a transfer joins or ends.
 Simultaneous events are batched. Packets, routers and their buffers are not modelled.
 """
@@ -39,13 +39,13 @@ def next_fluid(network):  # type: ignore[no-untyped-def]
 
 
 @numba.njit(cache=True, nogil=True)
-def advance_fluid(network, now, horizon, ended):  # type: ignore[no-untyped-def]
+def advance_fluid(network, now, latest, ended):  # type: ignore[no-untyped-def]
     """Let transfers join and end at *now*; compute new rates if one does.
 
     Parameters
     ----------
-    now, horizon
-        s; transfers that end up to *horizon* end at *now*. It differs from *now* only by rounding.
+    now, latest
+        s; if the next transfer ends by *latest*, which differs from *now* only by rounding, it ends at *now*.
     ended
         Output: the transfers that ended; the first entries are used, [transfers].
 
@@ -56,7 +56,7 @@ def advance_fluid(network, now, horizon, ended):  # type: ignore[no-untyped-def]
     """
     flowing, clock, transfers = network.count[0], network.clock, network.transfers
     joined = _join(now, transfers, network.flowing, network.waiting, network.count)
-    if joined == flowing and clock[1] > horizon:
+    if joined == flowing and clock[1] > latest:
         return 0
     num_ended = _move(network, now, ended)
     clock[0] = now
@@ -91,7 +91,7 @@ def _move(network, now, ended):  # type: ignore[no-untyped-def]
     stages, rows, resources, flowing = network.stages, network.rows, network.resources, network.flowing
     elapsed = now - network.clock[0]
     for r in range(resources.size):
-        resources[r].full = False  # here: in use
+        resources[r].in_use = False
     going, num_ended = 0, 0
     for f in flowing[: network.count[0]]:
         transfer = network.transfers[f]
@@ -101,7 +101,7 @@ def _move(network, now, ended):  # type: ignore[no-untyped-def]
             for k in range(rows[transfer.row].length):
                 stage = stages[transfer.row, k]
                 resource = resources[stage.resource]
-                resource.full = True
+                resource.in_use = True
                 if stage.second:
                     resource.also_moved += stage.share * amount
                 else:
@@ -115,7 +115,7 @@ def _move(network, now, ended):  # type: ignore[no-untyped-def]
             flowing[going] = f
             going += 1
     for r in range(resources.size):
-        if resources[r].full:
+        if resources[r].in_use:
             resources[r].busy += elapsed
     network.count[0] = going
     return num_ended

@@ -26,13 +26,13 @@ def max_min(flows, network):  # type: ignore[no-untyped-def]
     stages, rows, transfers, resources = network.stages, network.rows, network.transfers, network.resources
     growing, used = network.work, network.used
     for r in range(resources.size):
-        resources[r].unused, resources[r].load = resources[r].capacity, 0.0
+        resources[r].unused, resources[r].weight = resources[r].capacity, 0.0
         resources[r].users, resources[r].full = 0, False
     for f in flows:
         row = transfers[f].row
         for k in range(rows[row].length):
             r = stages[row, k].resource
-            resources[r].load += stages[row, k].share
+            resources[r].weight += stages[row, k].share
             resources[r].users += 1
     num_used = 0
     for r in range(resources.size):
@@ -44,24 +44,24 @@ def max_min(flows, network):  # type: ignore[no-untyped-def]
     for i in range(num_growing):
         growing[i] = flows[i]
     while num_growing > 0:
-        share = np.inf
+        level = np.inf  # B/s of all growing flows
         still_used = 0
         for i in range(num_used):
             r = used[i]
             if resources[r].users > 0:
                 used[still_used] = r
                 still_used += 1
-                if resources[r].unused < share * resources[r].load:
-                    share = resources[r].unused / resources[r].load
+                if resources[r].unused < level * resources[r].weight:
+                    level = resources[r].unused / resources[r].weight
         num_used = still_used
         for r in used[:num_used]:  # if full, it has no users left after this round
-            resources[r].full = resources[r].unused <= share * (1.0 + TIE) * resources[r].load
-        num_growing = _fix(share, num_growing, growing, transfers, rows, stages, resources)
+            resources[r].full = resources[r].unused <= level * (1.0 + TIE) * resources[r].weight
+        num_growing = _fix(level, num_growing, growing, transfers, rows, stages, resources)
 
 
 @numba.njit(cache=True, nogil=True)
-def _fix(share, num_growing, growing, transfers, rows, stages, resources):  # type: ignore[no-untyped-def]
-    """Fix the rates of flows over full resources at *share*; return how many flows go on growing."""
+def _fix(level, num_growing, growing, transfers, rows, stages, resources):  # type: ignore[no-untyped-def]
+    """Fix the rates of flows over full resources at *level*, B/s; return how many flows go on growing."""
     still_growing = 0
     for i in range(num_growing):
         f = growing[i]
@@ -75,10 +75,10 @@ def _fix(share, num_growing, growing, transfers, rows, stages, resources):  # ty
             growing[still_growing] = f
             still_growing += 1
             continue
-        transfers[f].rate = share
+        transfers[f].rate = level
         for k in range(rows[row].length):
             r, weight = stages[row, k].resource, stages[row, k].share
-            resources[r].unused -= weight * share
-            resources[r].load -= weight
+            resources[r].unused -= weight * level
+            resources[r].weight -= weight
             resources[r].users -= 1
     return still_growing

@@ -22,24 +22,21 @@ from wss.engine.specs import PacketSpec
 _EARLY = -(1 << 62)  # serial numbers of starts, which come before all other events of an instant
 
 
-def prepare_packets(state: NetworkState, spec: PacketSpec, idle: float) -> NetworkState:
-    """Return *state* with chunks; *idle* bounds the seconds in which nothing is in flight.
+def prepare_packets(state: NetworkState, spec: PacketSpec, longest: float) -> NetworkState:
+    """Return *state* with chunks; *longest* is an upper bound of the seconds until the last transfer ends.
 
-    A tick is a femtosecond, or longer where all transfers one after another take more than 0.1 s. Each transfer has as
+    A tick is a femtosecond, or longer if *longest* is more than 0.1 s. Each transfer has as
     many chunk records as chunks may be in flight; chunk n has record n modulo that number.
     """
-    transfers, nbytes, capacity = state.transfers, state.transfers["nbytes"], state.resources["capacity"]
+    transfers, nbytes = state.transfers, state.transfers["nbytes"]
     chunks = np.maximum(1, np.ceil(nbytes / spec.chunk).astype(np.int64))
     slots = np.minimum(chunks, spec.window)
     transfers["chunks"], transfers["slots"], transfers["first_slot"] = chunks, slots, np.cumsum(slots) - slots
-    used = np.arange(state.stages.shape[1]) < state.rows["length"][:, None]
-    stages = state.stages
-    per_byte = np.where(used, stages["share"] / capacity[stages["resource"]], 0.0).sum(axis=1).max(initial=0.0)
-    longest = max(idle + nbytes.sum() * per_byte + len(nbytes) * state.rows["latency"].max(initial=0.0), 1e-9)
     return state._replace(
-        events=build_heap(int(slots.sum()) + len(capacity)),
+        events=build_heap(int(slots.sum()) + len(state.resources)),
         chunks=np.zeros(int(slots.sum()), CHUNK),
-        clock=np.array([min(1e15, 1e14 / longest), spec.chunk]),
+        ticks=float(min(1e15, 1e14 / max(longest, 1e-9))),
+        chunk_bytes=spec.chunk,
     )
 
 
@@ -54,9 +51,12 @@ def issue_packets(network, now, index):  # type: ignore[no-untyped-def]
 
 @numba.njit(cache=True, nogil=True)
 def next_packets(network, horizon):  # type: ignore[no-untyped-def]
-    """Serve chunks before *horizon*, up to the next end of a transfer; return its time, or *horizon* if none ends."""
+    """Serve chunks before *horizon*, up to the next end of a transfer, and return its time.
+
+    If none ends before, return *horizon*; if nothing is in flight, infinity.
+    """
     _start(network)
-    slot = _serve(network, horizon, np.rint(horizon * network.clock[0]), network.work[:0])
+    slot = _serve(network, horizon, np.rint(horizon * network.ticks), network.work[:0])
     if slot >= 0:
         return network.chunks[slot].time
     return horizon if network.events.count[0] > 0 else np.inf
@@ -66,7 +66,7 @@ def next_packets(network, horizon):  # type: ignore[no-untyped-def]
 def advance_packets(network, now, ended):  # type: ignore[no-untyped-def]
     """Serve chunks up to *now*, write the transfers that ended to *ended* [transfers], and return their number."""
     _start(network)
-    return _serve(network, now, np.rint(now * network.clock[0]) + 1.0, ended)
+    return _serve(network, now, np.rint(now * network.ticks) + 1.0, ended)
 
 
 @numba.njit(cache=True, nogil=True)
@@ -83,7 +83,7 @@ def _start(network):  # type: ignore[no-untyped-def]
                 slot = _send(transfer, index, chunks)
                 time = transfer.since + network.rows[transfer.row].before
                 chunks[slot].time = time
-                push_as(network.events, np.rint(time * network.clock[0]), _EARLY + count[2], slot)
+                push_as(network.events, np.rint(time * network.ticks), _EARLY + count[2], slot)
                 count[2] += 1
                 some = True
         turn += 1
@@ -109,7 +109,7 @@ def _serve(network, now, limit, ended):  # type: ignore[no-untyped-def]
     returned, -1 if none ends.
     """
     heap, stages, chunks, resources = network.events, network.stages, network.chunks, network.resources
-    ticks, num_ended = network.clock[0], 0
+    ticks, num_ended, units = network.ticks, 0, (network.ticks, network.chunk_bytes)
     while heap.count[0] > 0 and heap.events[0].key < limit:
         tick, serial, slot = heap.events[0].key, heap.events[0].serial, heap.events[0].value
         if slot >= 0:  # a chunk reaches a stage, or its die
@@ -145,7 +145,7 @@ def _serve(network, now, limit, ended):  # type: ignore[no-untyped-def]
             resources[number].head = chunks[slot].behind
             chunks[slot].time = max(resources[number].free, chunks[slot].time)
         transfer = network.transfers[chunks[slot].transfer]
-        _begin(heap, resources[number], number, chunks[slot], slot, transfer, stages, network.clock)
+        _begin(heap, resources[number], number, chunks[slot], slot, transfer, stages, units)
     return num_ended if ended.size > 0 else -1
 
 
@@ -168,10 +168,11 @@ def _queue(heap, resource, number, chunks, slot, tick, serial):  # type: ignore[
 
 
 @numba.njit(cache=True, nogil=True)
-def _begin(heap, resource, number, chunk, slot, transfer, stages, clock):  # type: ignore[no-untyped-def]
-    """Begin the service of *chunk* at *resource*, at the time of the chunk."""
+def _begin(heap, resource, number, chunk, slot, transfer, stages, units):  # type: ignore[no-untyped-def]
+    """Begin the service of *chunk* at *resource*, at its time; *units* are ticks a second and bytes of a chunk."""
+    ticks, chunk_bytes = units
     stage = stages[transfer.row, chunk.stage]
-    amount = min(clock[1], transfer.nbytes - chunk.number * clock[1]) * stage.share
+    amount = min(chunk_bytes, transfer.nbytes - chunk.number * chunk_bytes) * stage.share
     takes = amount / resource.capacity
     resource.free = max(chunk.time, resource.free) + takes
     resource.busy += takes
@@ -181,8 +182,8 @@ def _begin(heap, resource, number, chunk, slot, transfer, stages, clock):  # typ
         resource.moved += amount
     chunk.time = resource.free + stage.after
     chunk.stage += 1
-    push(heap, np.rint(chunk.time * clock[0]), slot)
-    resource.end_tick, resource.end_serial = np.rint(resource.free * clock[0]), heap.count[1]
+    push(heap, np.rint(chunk.time * ticks), slot)
+    resource.end_tick, resource.end_serial = np.rint(resource.free * ticks), heap.count[1]
     heap.count[1] += 1
     if resource.head >= 0:
         push_as(heap, resource.end_tick, resource.end_serial, -1 - number)

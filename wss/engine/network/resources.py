@@ -99,6 +99,15 @@ class TransferTable(NamedTuple):
     stages: npt.NDArray[Any]
     rows: npt.NDArray[Any]
 
+    def longest(self, resources: Resources, nbytes: FloatArray, latency: float | None = None) -> float:
+        """Return an upper bound of the seconds of transfers of *nbytes*, [transfers], one after another.
+
+        *resources* are those of the table; *latency* is the largest of a transfer, s; None: the largest in the table.
+        """
+        most = self.rows["latency"].max(initial=0.0) if latency is None else latency
+        per_byte = self.stages.shape[1] / resources.capacity.min(initial=np.inf)
+        return float(nbytes.sum() * per_byte + len(nbytes) * most)
+
 
 def build_table(rows: int, longest: int) -> TransferTable:
     """Return a table of zeros."""
@@ -149,6 +158,10 @@ class ReadTable:
     def table(self) -> TransferTable:
         """The table; valid until the next call of `row`."""
         return self._table
+
+    def longest(self, nbytes: FloatArray) -> float:
+        """Return an upper bound of the seconds of reads of *nbytes*, [reads], one after another."""
+        return self._table.longest(self.resources, nbytes, float(self._latency.max()))
 
     def row(self, source: int, die: int, copy: bool, hit: bool) -> int:
         """Return the row of a read from *source*, from its LLC if *hit*, to *die*, into the die's HBM if *copy*."""

@@ -42,14 +42,14 @@ class SimpyNetwork:
     def _look_ahead_soon(self) -> None:
         if not self._looking:
             self._looking = True
-            call_at(self._env, 0.0, LOOK_AHEAD).callbacks.append(self._look_ahead)
+            event_in(self._env, 0.0, LOOK_AHEAD).callbacks.append(self._look_ahead)
 
     def _look_ahead(self, _: simpy.Event) -> None:
         self._looking = False
         then = self._network.next_time(self._env.peek())
         if then < math.inf and then != self._wake:
             self._wake = then
-            call_at(self._env, max(0.0, then - self._env.now), ADVANCE, then).callbacks.append(self._advance)
+            event_in(self._env, max(0.0, then - self._env.now), ADVANCE, then).callbacks.append(self._advance)
 
     def _advance(self, wake: simpy.Event) -> None:
         if cast("float", wake.value) != self._wake:  # the network has changed its plan since
@@ -60,8 +60,8 @@ class SimpyNetwork:
         self._look_ahead_soon()
 
 
-def call_at(env: simpy.Environment, delay: float, priority: EventPriority, value: object = None) -> simpy.Event:
-    """Return an event that occurs in *delay* seconds, after those of lower *priority* at that time."""
+def event_in(env: simpy.Environment, delay: float, priority: EventPriority, value: object = None) -> simpy.Event:
+    """Return an event in *delay* seconds, after the events at that time whose priority number is smaller."""
     event = env.event()
     event._ok, event._value = True, value
     env.schedule(event, priority=priority, delay=delay)

@@ -18,7 +18,7 @@ TRANSFER = np.dtype(
     [
         ("row", np.int64),  # in the table
         ("nbytes", np.float64),
-        ("finish", np.float64),  # s; infinite until it is known
+        ("finish", np.float64),  # s; of the fluid network a forecast until it has ended; infinite if there is none
         # fluid: s when it joins the sharing, bytes left, B/s
         ("joins", np.float64),
         ("left", np.float64),
@@ -38,9 +38,11 @@ RESOURCE = np.dtype(
         ("moved", np.float64),  # bytes of the first account
         ("also_moved", np.float64),  # bytes of the second account
         ("busy", np.float64),  # s
-        # fluid, work fields of `max_min`: unused B/s, B/s that all unfixed flows use if each moves 1 B/s, their number
+        # fluid: whether a transfer moves over it; for `max_min`: unused B/s, the sum of the shares of the flows whose
+        # rates are not fixed yet, their number, whether it is full
+        ("in_use", np.bool_),
         ("unused", np.float64),
-        ("load", np.float64),
+        ("weight", np.float64),
         ("users", np.int64),
         ("full", np.bool_),
         # circuits: the resource that is held for it, B/s that a transfer achieves
@@ -86,8 +88,9 @@ class NetworkState(NamedTuple):
     count
         Number of transfers in *flowing*, in *waiting*, and of packets' starts so far, [3].
     clock
-        Fluid: when the rates were computed, and when the next transfer ends, s; packets: ticks a second, bytes of a
-        chunk, [2].
+        Fluid: when the rates were computed, and when the next transfer ends, s, [2].
+    ticks, chunk_bytes
+        Packets: ticks a second; bytes of a chunk.
     """
 
     events: Heap
@@ -103,6 +106,8 @@ class NetworkState(NamedTuple):
     used: IntArray
     count: IntArray  # type: ignore[assignment]
     clock: FloatArray
+    ticks: float = 1.0
+    chunk_bytes: float = 1.0
 
     @property
     def accounts(self) -> Accounts:

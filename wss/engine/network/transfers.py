@@ -79,7 +79,7 @@ def network_share(spec: NetworkSpec, wafer: Wafer) -> PhaseModel:
 
     def share(routes: PhaseRoutes, nbytes: FloatArray) -> PhaseResult:
         table = link_table(resources, routes.paths, routes.latency, wafer.link_latency)
-        finish, accounts = transfer_all(model, table, nbytes, np.zeros(len(nbytes)))
+        finish, accounts = transfer_all(model, resources, table, nbytes, np.zeros(len(nbytes)))
         traffic = resources.traffic(accounts)
         return PhaseResult(float(finish.max()), traffic.link_data, traffic.link_busy)
 
@@ -87,9 +87,9 @@ def network_share(spec: NetworkSpec, wafer: Wafer) -> PhaseModel:
 
 
 def transfer_all(
-    model: NetworkModel, table: TransferTable, nbytes: FloatArray, start: FloatArray
+    model: NetworkModel, resources: Resources, table: TransferTable, nbytes: FloatArray, start: FloatArray
 ) -> tuple[FloatArray, Accounts]:
-    """Run transfers of *nbytes*, each over its own row of *table*, from its *start*, s; [transfers] each.
+    """Run transfers of *nbytes* from their *start*, s, each over its own row of *table*; [transfers] each.
 
     Those that start together are issued in order of index. A transfer that uses no resource ends when it starts.
 
@@ -98,12 +98,12 @@ def transfer_all(
     tuple
         When each ends, s, [transfers], and what each resource has carried.
     """
-    order, idle = np.argsort(start, kind="stable"), float(start.max())
+    order, longest = np.argsort(start, kind="stable"), float(start.max()) + table.longest(resources, nbytes)
     if isinstance(model, CompiledModel):
-        state = model.state(table, nbytes, idle)
+        state = model.state(table, nbytes, longest)
         run_transfers(plain(state), start, order)
         return np.array(state.transfers["finish"]), state.accounts
-    network = model.start(table, nbytes, idle)
+    network = model.start(table, nbytes, longest)
     return _run_on_simpy(network, table, start, order), network.accounts()
 
 

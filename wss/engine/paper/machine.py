@@ -1,7 +1,8 @@
 """The machine of the paper's own simulator: its constants, its memories, and the counts of a layer run.
 
-The constants are those of the published artifact, whatever the configured wafer; only the mesh is taken from it. Times
-are whole nanoseconds, rounded up as in the artifact.
+The constants are the artifact's, for Dojo. `rates.build_machine` takes the mesh from the configured wafer, and scales
+the rates of compute, DRAM and links; latencies and LLC stay. Times are whole nanoseconds, rounded up as in the
+artifact.
 """
 
 from __future__ import annotations
@@ -57,7 +58,8 @@ class Machine:
     num_edges
         Number of edges.
     compute_shares, dram_share
-        Achieved shares of peak FLOP/s, by tokens, and of DRAM bandwidth.
+        Achieved rates, by tokens, and of the DRAM, as shares of `FLOP_PER_NS` and `DRAM_BYTES_PER_NS`, the artifact's
+        peaks; above 1 where the configured die is faster.
     link_rate, flop_per_ns, dram_bytes_per_ns
         Achieved rate of a link; peaks.
     """
