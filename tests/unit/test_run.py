@@ -51,6 +51,12 @@ def test_experiments_in_lockstep_are_each_as_if_run_alone(small):
         assert 0 < times["trace_cpu_s"] < times["cpu_s"]
 
 
+def test_experiments_of_different_routing_do_not_run_in_lockstep(small):
+    one = load(small)
+    with pytest.raises(ConfigError, match="seed: differs between experiments that are to run in lockstep"):
+        run_many([one, replace(one, seed=one.seed + 1)])
+
+
 def test_the_summary_adds_up(small):
     result = run(load(small))
     assert result.to_dict()["schema"] == "wss-summary/2"

@@ -11,6 +11,7 @@ from wss import hardware
 from wss.config import Experiment
 from wss.config.experiment import LayerSample
 from wss.engine.paper.layer import PaperLayer
+from wss.errors import ConfigError
 from wss.execution.layers import draw_layers
 from wss.execution.memory_use import check_memory
 from wss.execution.provenance import provenance_of
@@ -25,6 +26,9 @@ from wss.serving.paper_layer import PaperExecutor
 from wss.serving.placement import RoutingHistory
 from wss.serving.routing_stream import RoutingStream
 from wss.workload.fixed_batch import FixedBatch
+
+# The settings that determine the routing, and what all policies of one lockstep share.
+ROUTING = ("model", "trace", "batch", "steps", "layers", "seed", "replications", "physics")
 
 Executor = MoeLayerExecutor | PaperExecutor
 
@@ -100,8 +104,11 @@ def run(experiment: Experiment, progress: Progress = _quiet) -> Result:
 def run_many(experiments: Sequence[Experiment], progress: Progress = _quiet) -> list[Result]:
     """Run *experiments* in lockstep over one routing, which is read or generated once; raise as `run` does.
 
-    They share model, trace, batch, steps, layers, seeds and physics.
+    Raises also ConfigError if they do not share the settings `ROUTING`.
     """
+    for name in ROUTING:
+        if any(getattr(experiment, name) != getattr(experiments[0], name) for experiment in experiments):
+            raise ConfigError(f"{name}: differs between experiments that are to run in lockstep; run them one by one")
     parts = list(zip(*map(by_seed, experiments), strict=True))
     results = [_run_seed(part, part_of(progress, number, len(parts))) for number, part in enumerate(parts)]
     return [over_all(experiment, own) for experiment, own in zip(experiments, zip(*results, strict=True), strict=True)]

@@ -1,4 +1,4 @@
-"""Copies of remote experts on the dies: who holds them, which are admitted, which are evicted. A copy is a whole expert of one layer."""
+"""Copies of remote experts on the dies: who holds them, what is admitted and evicted. A copy is a whole expert."""
 
 from __future__ import annotations
 

@@ -32,8 +32,8 @@ class RoutingHistory:
 
     Parameters
     ----------
-    experiment
-        The setup, with its sample of layers drawn.
+    setup
+        The values of the experiment, with its sample of layers drawn.
     open_stream
         Opens the layer runs of the batch; None for zero counts, when placements are only checked.
     """

@@ -41,7 +41,8 @@ class SlotRefill:
     requests
         The requests, ascending by number.
     max_num_seqs
-        Number of seats: sequences that may run at once. A request with one output token ends with its prompt and needs none.
+        Number of seats: sequences that may run at once. A request with one output token ends with its prompt and needs
+        none.
     refill
         True (`slot_refill`): a free seat is refilled at once, by a request whose prompt was computed elsewhere. False
         (`static`): the next requests start, prompts included, when all seats are free.

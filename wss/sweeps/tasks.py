@@ -22,10 +22,8 @@ from wss.config.experiment import LayerSample
 from wss.config.sweep_file import Sweep
 from wss.errors import ConfigError
 from wss.execution.provenance import versions
+from wss.execution.runner import ROUTING
 from wss.files import json_text
-
-# The settings that determine the routing.
-ROUTING = ("model", "trace", "batch", "steps", "layers", "seed", "replications", "physics")
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
