@@ -1,14 +1,24 @@
-"""Copies and sorts for compiled code, where numba's own take seconds to compile.
+"""Records, copies and sorts for compiled code, where numba's own take seconds to compile.
 
 Assigning a whole row or slice also compiles an error message about shapes (4 s); a sort takes 2 to 3 s per array type.
 """
 
 from __future__ import annotations
 
+from typing import Any
+
 import numba
 import numpy as np
+import numpy.typing as npt
 
 _SHORT = 16  # elements sorted by insertion
+
+
+def records(shape: int | tuple[int, int], dtype: np.dtype[Any]) -> npt.NDArray[Any]:
+    """Return records of zeros. Fields are attributes in compiled code, and also where compiling is switched off."""
+    array = np.zeros(shape, dtype)
+    config: Any = numba.config
+    return array.view(np.recarray) if config.DISABLE_JIT else array
 
 
 @numba.njit(cache=True, nogil=True)

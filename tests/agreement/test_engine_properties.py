@@ -1,6 +1,9 @@
 """What holds for every layer run."""
 
 import itertools
+import os
+import subprocess
+import sys
 from dataclasses import replace
 
 import numpy as np
@@ -153,6 +156,45 @@ def test_prefetching_agrees_in_both_engines(some, network, slots, layer, data):
     experts = st.lists(st.integers(0, 9), max_size=5, unique=True)
     lists = data.draw(st.lists(experts, min_size=wafer.num_dies, max_size=wafer.num_dies))
     check_twin(network, wafer, some, data.draw(st.booleans()), PrefetchPlan(layer=layer, experts=lists))
+
+
+ENDS = """
+import numpy as np
+from kit import plan_of, wafer_of
+from kit.engine import ENGINES
+from wss.engine.llc import Llcs
+from wss.engine.specs import CircuitSpec, FluidSpec, PacketSpec
+from wss.engine.work import LayerWork, PrefetchPlan, WaferNetwork
+
+wafer = wafer_of((2, 2), llc=2 * 88e6)
+plan = plan_of((0, 0, 1, 0), (1, 0, 1, 2), (2, 1, 1, 3, True), (3, 3, 1, 0), (1, 2, 1, 1))
+compute = np.array([1e-5, 0, 2e-5, 0, 1e-6])
+for network in (FluidSpec(), PacketSpec(chunk=8e6, window=4), CircuitSpec(duplex="half")):
+    for engine in ENGINES.values():
+        llcs = Llcs(wafer.spec.die.llc, 4, 88e6)
+        ahead = PrefetchPlan(layer=1, experts=[[7], [8], [], [9, 5]])
+        work = LayerWork(layer=0, plan=plan, nbytes=88e6, compute=compute, window=2, prefetch=ahead)
+        for _ in range(2):
+            llcs.begin(flushed=False)
+            done = engine(WaferNetwork(wafer, network), llcs, work)
+        print([time.hex() for time in (*done.end, *done.traffic.link_busy)], done.hit, done.prefetched)
+"""
+
+
+def test_compiled_code_gives_the_bits_of_plain_python():
+    outputs = [
+        subprocess.run(
+            [sys.executable, "-c", ENDS],
+            env=os.environ
+            | {"NUMBA_DISABLE_JIT": off, "PYTHONPATH": os.pathsep.join([str(ROOT), str(ROOT / "tests")])},
+            capture_output=True,
+            text=True,
+            check=True,
+        ).stdout
+        for off in ("0", "1")
+    ]
+    assert outputs[0].count("0x") > 6 * 5
+    assert outputs[0] == outputs[1]
 
 
 CIRCUITS = "{kind: circuit, duplex: half, hbm_share: 0.8}"

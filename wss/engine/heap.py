@@ -11,6 +11,7 @@ import numba
 import numpy as np
 import numpy.typing as npt
 
+from wss.arrays import records
 from wss.records import IntArray
 
 # key: a time, or a number of ticks; serial: breaks ties; value: what happens
@@ -34,7 +35,7 @@ class Heap(NamedTuple):
 
 def build_heap(capacity: int) -> Heap:
     """Return an empty heap for up to *capacity* events."""
-    return Heap(np.zeros(2, np.int64), np.zeros(capacity, EVENT))
+    return Heap(np.zeros(2, np.int64), records(capacity, EVENT))
 
 
 @numba.njit(cache=True, nogil=True)

@@ -14,7 +14,7 @@ import numba
 import numpy as np
 import numpy.typing as npt
 
-from wss.arrays import sort_front
+from wss.arrays import records, sort_front
 from wss.engine.heap import Heap, build_heap, pop, push
 from wss.engine.llc import PREFETCHED, Caches, Llcs, keys_of, look_up, pin_if_cached, store
 from wss.engine.network.compiled import CIRCUIT, FLUID, PACKET, CompiledModel, advance, issue, named, next_time, plain
@@ -275,18 +275,18 @@ def compiled_layer(network: WaferNetwork, llcs: Llcs, work: LayerWork) -> LayerR
 def _layer(network: WaferNetwork, llcs: Llcs, work: LayerWork, order: IntArray) -> Layer:
     """Return *work* before its first task; *order* sorts the tasks by die."""
     plan, num_dies = work.plan, llcs.num_dies
-    tasks = np.zeros(len(order), TASK)
+    tasks = records(len(order), TASK)
     tasks["die"], tasks["source"], tasks["compute"] = plan.die[order], plan.source[order], work.compute[order]
     tasks["key"], tasks["copied"] = keys_of(work.layer, plan.expert[order]), plan.copy[order] & llcs.copies
     tasks["hbm_row"], tasks["llc_row"] = work.rows(network, llcs)[:, order]
-    dies = np.zeros(num_dies, DIE)
+    dies = records(num_dies, DIE)
     bounds = np.searchsorted(tasks["die"], np.arange(num_dies + 1))
     dies["at"], dies["issued"], dies["last"], dies["fetching"] = bounds[:-1], bounds[:-1], bounds[1:], -1
-    prefetches = np.zeros(0, PREFETCH)
+    prefetches = records(0, PREFETCH)
     if work.prefetch is not None:
         experts = work.prefetch.experts if llcs.slots else [[] for _ in range(num_dies)]
         ends = np.cumsum([len(each) for each in experts])
-        prefetches = np.zeros(int(ends[-1]), PREFETCH)
+        prefetches = records(int(ends[-1]), PREFETCH)
         prefetches["die"] = np.repeat(np.arange(num_dies), np.diff(ends, prepend=0))
         prefetches["key"] = keys_of(work.prefetch.layer, np.array([e for each in experts for e in each], np.int64))
         dies["ahead"], dies["ahead_last"] = np.concatenate([[0], ends[:-1]]), ends

@@ -34,7 +34,7 @@ def prepare_circuits(records: npt.NDArray[Any], resources: Resources, spec: Circ
 def issue_circuit(network, now, index):  # type: ignore[no-untyped-def]
     """Hold the resources of a transfer as soon as all are free, for its duration, and return its end, s."""
     stages, rows, resources, transfer = network.stages, network.rows, network.resources, network.transfers[index]
-    row, nbytes = transfer.row, transfer.nbytes
+    row, nbytes = transfer.row, transfer.total_bytes
     begin, slowest = now, np.inf
     for k in range(rows[row].length):
         stage = stages[row, k]

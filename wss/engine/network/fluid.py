@@ -23,7 +23,7 @@ def issue_fluid(network, now, index):  # type: ignore[no-untyped-def]
     """Start a transfer at *now*; when it ends depends on those issued later, so the result is infinite."""
     transfer = network.transfers[index]
     transfer.joins = now + network.rows[transfer.row].latency
-    transfer.left, transfer.rate = transfer.nbytes, 0.0
+    transfer.left, transfer.rate = transfer.total_bytes, 0.0
     network.waiting[network.count[1]] = index
     network.count[1] += 1
     return np.inf

@@ -15,6 +15,7 @@ from __future__ import annotations
 import numba
 import numpy as np
 
+from wss.arrays import records
 from wss.engine.heap import build_heap, pop, push, push_as
 from wss.engine.network.state import CHUNK, NetworkState
 from wss.engine.specs import PacketSpec
@@ -28,13 +29,13 @@ def prepare_packets(state: NetworkState, spec: PacketSpec, longest: float) -> Ne
     A tick is a femtosecond, or longer if *longest* is more than 0.1 s. Each transfer has as
     many chunk records as chunks may be in flight; chunk n has record n modulo that number.
     """
-    transfers, nbytes = state.transfers, state.transfers["nbytes"]
+    transfers, nbytes = state.transfers, state.transfers["total_bytes"]
     chunks = np.maximum(1, np.ceil(nbytes / spec.chunk).astype(np.int64))
     slots = np.minimum(chunks, spec.window)
     transfers["chunks"], transfers["slots"], transfers["first_slot"] = chunks, slots, np.cumsum(slots) - slots
     return state._replace(
         events=build_heap(int(slots.sum()) + len(state.resources)),
-        chunks=np.zeros(int(slots.sum()), CHUNK),
+        chunks=records(int(slots.sum()), CHUNK),
         ticks=float(min(1e15, 1e14 / max(longest, 1e-9))),
         chunk_bytes=spec.chunk,
     )
@@ -172,7 +173,7 @@ def _begin(heap, resource, number, chunk, slot, transfer, stages, units):  # typ
     """Begin the service of *chunk* at *resource*, at its time; *units* are ticks a second and bytes of a chunk."""
     ticks, chunk_bytes = units
     stage = stages[transfer.row, chunk.stage]
-    amount = min(chunk_bytes, transfer.nbytes - chunk.number * chunk_bytes) * stage.share
+    amount = min(chunk_bytes, transfer.total_bytes - chunk.number * chunk_bytes) * stage.share
     takes = amount / resource.capacity
     resource.free = max(chunk.time, resource.free) + takes
     resource.busy += takes

@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from wss.arrays import records
 from wss.hardware.wafer import Wafer
 from wss.records import BoolArray, FloatArray, IntArray, Plan, Traffic
 
@@ -111,7 +112,7 @@ class TransferTable(NamedTuple):
 
 def build_table(rows: int, longest: int) -> TransferTable:
     """Return a table of zeros."""
-    return TransferTable(np.zeros((rows, longest), STAGE), np.zeros(rows, ROW))
+    return TransferTable(records((rows, longest), STAGE), records(rows, ROW))
 
 
 def link_table(resources: Resources, paths: IntArray, latency: FloatArray, link_latency: FloatArray) -> TransferTable:
@@ -171,7 +172,10 @@ class ReadTable:
             self._rows[int(hit), int(copy), source, die] = row
             self._num_rows += 1
             if row == len(self._table.rows):
-                self._table = TransferTable(*(np.concatenate([each, np.zeros_like(each)]) for each in self._table))
+                larger = build_table(2 * row, self._table.stages.shape[1])
+                for new, old in zip(larger, self._table, strict=True):
+                    new[:row] = old
+                self._table = larger
             self._fill(row, source, die, copy, hit)
         return row
 

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from wss.arrays import records
 from wss.engine.heap import Heap, build_heap
 from wss.engine.network.resources import Accounts, Resources, TransferTable
 from wss.records import FloatArray, IntArray
@@ -17,7 +18,7 @@ from wss.records import FloatArray, IntArray
 TRANSFER = np.dtype(
     [
         ("row", np.int64),  # in the table
-        ("nbytes", np.float64),
+        ("total_bytes", np.float64),
         ("finish", np.float64),  # s; of the fluid network a forecast until it has ended; infinite if there is none
         # fluid: s when it joins the sharing, bytes left, B/s
         ("joins", np.float64),
@@ -117,15 +118,15 @@ class NetworkState(NamedTuple):
 
 def build_resources(resources: Resources) -> npt.NDArray[Any]:
     """Return `RESOURCE` records of idle *resources*, [resources]."""
-    records = np.zeros(len(resources.capacity), RESOURCE)
-    records["capacity"], records["head"], records["end_tick"] = resources.capacity, -1, -1.0
-    return records
+    own = records(len(resources.capacity), RESOURCE)
+    own["capacity"], own["head"], own["end_tick"] = resources.capacity, -1, -1.0
+    return own
 
 
 def build_state(kind: int, resources: npt.NDArray[Any], table: TransferTable, nbytes: FloatArray) -> NetworkState:
     """Return an idle network of the *kind* over records of *resources*, for transfers of *nbytes*, [transfers]."""
-    transfers = np.zeros(len(nbytes), TRANSFER)
-    transfers["nbytes"], transfers["finish"] = nbytes, np.inf
+    transfers = records(len(nbytes), TRANSFER)
+    transfers["total_bytes"], transfers["finish"] = nbytes, np.inf
     flowing, waiting, work = (np.zeros(len(nbytes), np.int64) for _ in range(3))
     return NetworkState(
         events=build_heap(0),
@@ -134,7 +135,7 @@ def build_state(kind: int, resources: npt.NDArray[Any], table: TransferTable, nb
         rows=table.rows,
         transfers=transfers,
         resources=resources.copy(),
-        chunks=np.zeros(0, CHUNK),
+        chunks=records(0, CHUNK),
         flowing=flowing,
         waiting=waiting,
         work=work,
