@@ -36,7 +36,7 @@ class TraceError(WssError):
 
 
 class CapacityError(WssError):
-    """The expert weights do not fit the wafer's HBM."""
+    """Experts, copies and buffers do not fit the wafer's HBM, or a simulation does not fit this machine's memory."""
 
 
 class OutputError(WssError):

@@ -1,10 +1,10 @@
 """The last-level caches (LLCs): whole experts, least recently used evicted first, one cache per die before its HBM.
 
-The cache is on the memory side. Every read of an expert from a die's HBM, local or remote, looks up that die's LLC. On
-a miss, the expert is stored there *write* seconds after the read has ended. Optionally, a copy that a die keeps of a
-remote expert is also stored in the die's own LLC. An expert larger than the cache is never stored: its end would evict
-its beginning before the next read. A prefetched expert stays until it has been read once, or until the layer run it was
-prefetched for has ended.
+The cache is on the memory side. Every task's read of an expert from a die's HBM, local or remote, looks up that die's
+LLC; migrations and prefetches do not. On a miss, the expert is stored there *write* seconds after the read has ended.
+Optionally, a copy that a die keeps of a remote expert is also stored in the die's own LLC. An expert larger than the
+cache is never stored: its end would evict its beginning before the next read. A prefetched expert stays until it has
+been read once, or until the layer run it was prefetched for has ended.
 """
 
 from __future__ import annotations

@@ -274,12 +274,12 @@ class Pool(SignalView):
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class PrefetchView(SignalView):
-    """The layer run that ends and the layer that follows, for a prefetching.
+    """The layer run about to start and the layer that follows, for a prefetching.
 
     Attributes
     ----------
     counts
-        Tokens of each expert in the layer run that ends, [experts].
+        Tokens of each expert in this layer run, [experts].
     holders
         The dies that hold each expert of the next layer in their HBM, [experts, dies]; a die can only prefetch these.
     slots
