@@ -36,7 +36,7 @@ class PolicyHost:
     validation: the planning cost of a deployment. The first layer runs include compilation, so the median is the
     typical cost of a layer run; the largest is not.
 
-    Every method raises ConfigError, with one line a fault, if the part fails or its answer is not valid. An error of wss
+    Every method raises ConfigError, with one line a fault, if the part fails or its answer is not valid. A WssError
     that the part raises passes as it is.
     """
 
