@@ -34,7 +34,7 @@ class PhaseRoutes(NamedTuple):
 
     def only(self, flows: BoolArray) -> PhaseRoutes:
         """Return the routes of the selected *flows*, bool [flows]."""
-        return PhaseRoutes(self.paths[flows], self.lengths[flows], self.latency[flows])
+        return self if flows.all() else PhaseRoutes(self.paths[flows], self.lengths[flows], self.latency[flows])
 
     def loads(self, nbytes: FloatArray, num_links: int) -> FloatArray:
         """Return the bytes over each link, [links], for flows of *nbytes*, [flows]."""
@@ -76,9 +76,14 @@ def network_share(spec: NetworkSpec, wafer: Wafer) -> PhaseModel:
     """Return the model of phases whose flows start together and share links as the network of *spec* does."""
     resources = Resources.from_wafer(wafer)
     model = spec.model(resources)
+    tables: dict[int, tuple[PhaseRoutes, TransferTable]] = {}  # with the routes, so that their ids stay theirs
 
     def share(routes: PhaseRoutes, nbytes: FloatArray) -> PhaseResult:
-        table = link_table(resources, routes.paths, routes.latency, wafer.link_latency)
+        if id(routes) not in tables:
+            if len(tables) == 2:  # dispatch and combine, if every die sends to every other; else routes are new
+                tables.clear()
+            tables[id(routes)] = routes, link_table(resources, routes.paths, routes.latency, wafer.link_latency)
+        _, table = tables[id(routes)]
         finish, accounts = transfer_all(model, resources, table, nbytes, np.zeros(len(nbytes)))
         traffic = resources.traffic(accounts)
         return PhaseResult(float(finish.max()), traffic.link_data, traffic.link_busy)
