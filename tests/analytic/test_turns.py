@@ -125,7 +125,7 @@ def test_the_engines_agree_where_much_is_at_one_instant(network):
         mesh = (int(rng.integers(1, 3)), int(rng.integers(1, 4)))
         slow = rng.choice([0.0, 0.1 * US])
         wafer = wafer_of(mesh, hbm=88 * MB / US, link=88 * MB / US, hop=slow, start=slow)
-        llc = LlcSpec(size=int(rng.integers(1, 5)) * 88 * MB, bandwidth=176 * MB / US, hit=slow, miss=0.0, write=slow)
+        llc = LlcSpec(size=int(rng.integers(0, 5)) * 88 * MB, bandwidth=176 * MB / US, hit=slow, miss=0.0, write=slow)
         wafer = build(replace(wafer.spec, die=replace(wafer.spec.die, llc=llc)))
         check_twin(NETWORKS[network](), wafer, [tied(rng, mesh) for _ in range(2)], flushed=False)
 
