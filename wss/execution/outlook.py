@@ -21,7 +21,7 @@ from wss.serving.scheduler import schedule_of
 from wss.workload.fixed_batch import open_batch
 
 LAYER_S, EXPERT_AND_DIE_S = 1.5e-3, 1.1e-6
-SIMPY, CHUNK_S = 4.5, 6.5e-6
+SIMPY, CHUNK_S = 2.4, 1.9e-6
 TOKEN_LAYERS_PER_S = 1.4e6  # rate of generating synthetic routing
 FACTOR = 2.0  # likely error of the estimate, as a factor
 
