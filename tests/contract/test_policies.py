@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from kit import contiguous, pool_of, shown_of, view_of, wafer_of
 
-from wss.policies import POLICIES, SEAMS, PredictionView, Signal
+from wss.policies import POLICIES, SEAMS, Forecasting, PredictionView, Signal
 from wss.policies.allocation.algorithm1 import algorithm1, candidates_of, nearest_source
 from wss.policies.allocation.basic import Algorithm1, Chunked, Even, Home, InTurn
 from wss.policies.allocation.nearest_replica import Nearest, to_nearest
@@ -101,7 +101,7 @@ def test_every_prediction_is_pure_and_of_the_plans_shape(view, name, seed):
     assert selected.shape == plan.expert.shape
     assert selected.dtype == np.bool_
     assert not selected[~plan.remote].any()
-    if prediction.forecasts:
+    if isinstance(prediction, Forecasting):
         expected = prediction.expected_tokens(shown)
         assert expected.shape == (view.num_dies, num_experts)
         assert (expected >= 0).all()

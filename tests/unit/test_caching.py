@@ -14,7 +14,7 @@ from kit.runs import SMALL
 from wss.config import load
 from wss.errors import ConfigError
 from wss.execution import run
-from wss.policies import POLICIES, SEAMS, Caching, Policy, Prediction, Prefetching, PrefetchView, Signal
+from wss.policies import POLICIES, SEAMS, Caching, Forecasting, Policy, Prediction, Prefetching, PrefetchView, Signal
 from wss.policies.allocation.basic import InTurn
 from wss.policies.caching import Belady, Heatmap, Lfu, Lru
 from wss.policies.prediction import Always, DecayingHeatmap, Oracle, PrefillHeatmap, TokenHeatmap
@@ -284,10 +284,8 @@ def test_both_tiers_work_together(small):
 
 
 @dataclass(frozen=True)
-class Wrong(Prediction):
+class Wrong(Forecasting):
     """A prediction whose expectations have no right shape."""
-
-    forecasts = True
 
     def predict(self, view):
         return view.plan.remote

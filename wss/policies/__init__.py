@@ -1,7 +1,7 @@
 """Policies and their six parts: placement, allocation, prediction, caching, prefetching, rebalancing."""
 
 from wss.policies.copy_rules import CopyRules
-from wss.policies.parts import Allocation, Caching, Placement, Prediction, Prefetching, Rebalancing
+from wss.policies.parts import Allocation, Caching, Forecasting, Placement, Prediction, Prefetching, Rebalancing
 from wss.policies.presets import POLICIES, Policy
 from wss.policies.seams import SEAMS, Seam
 from wss.policies.signals import Signal
@@ -15,6 +15,7 @@ __all__ = [
     "Caching",
     "CopyRules",
     "Costs",
+    "Forecasting",
     "LayerView",
     "LoadHistorySpec",
     "LoadView",

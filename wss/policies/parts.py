@@ -72,22 +72,23 @@ class Prediction(Part):
 
     Attributes
     ----------
-    forecasts
-        Whether it has `expected_tokens`, for caching rules that read `Signal.EXPECTED_TOKENS`.
     half_life
         Steps after which a transition counts half in `Signal.DECAYED_TRANSITIONS`.
     """
 
-    forecasts: ClassVar[bool] = False
     half_life: float = 1.0
 
     @abstractmethod
     def predict(self, view: PredictionView) -> BoolArray:
         """Return the tasks whose expert is fetched and predicted to be used again by their die, bool [tasks]."""
 
+
+class Forecasting(Prediction):
+    """A prediction that also forecasts use, for caching rules that read `Signal.EXPECTED_TOKENS`."""
+
+    @abstractmethod
     def expected_tokens(self, view: PredictionView) -> FloatArray:
         """Return the predicted use of each expert on each die in the layer's next layer run, [dies, experts]."""
-        raise NotImplementedError
 
 
 class Caching(Part):

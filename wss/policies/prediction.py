@@ -11,7 +11,7 @@ import numpy as np
 from annotated_types import Gt, Le
 
 from wss.arrays import stable_order
-from wss.policies.parts import Prediction
+from wss.policies.parts import Forecasting, Prediction
 from wss.policies.signals import Signal
 from wss.policies.views import PredictionView
 from wss.records import BoolArray, FloatArray, IntArray
@@ -36,7 +36,7 @@ class Always(Prediction):
 
 
 @dataclass(frozen=True, kw_only=True)
-class TokenHeatmap(Prediction):
+class TokenHeatmap(Forecasting):
     """The paper's predictor: the top of the heatmap rows of the experts that a die computes now.
 
     Parameters
@@ -47,7 +47,6 @@ class TokenHeatmap(Prediction):
     """
 
     signals = frozenset({Signal.TRANSITIONS})
-    forecasts = True
     unseen: ClassVar[bool] = False
 
     share: Annotated[float, Gt(0), Le(1)] = 0.2
@@ -96,11 +95,10 @@ class DecayingHeatmap(TokenHeatmap):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Oracle(Prediction):
+class Oracle(Forecasting):
     """What the die computes again in the layer's next layer run; an oracle: it uses the next step's routing."""
 
     signals = frozenset({Signal.NEXT_STEP})
-    forecasts = True
 
     def predict(self, view: PredictionView) -> BoolArray:
         """Return the remote tasks whose expert their die computes in the next step, [tasks]."""

@@ -46,7 +46,7 @@ class MoeLayerExecutor:
         self._planning = setup.planning
         self._host = self.host_class(policy)
         self._layers = setup.layers_run
-        self._places = setup.layer_indices
+        self._indices = setup.layer_indices
         self._num_layers = len(model.moe_layers)
         self._before = -1  # index of the layer that ran last
         self._llcs = Llcs(
@@ -65,12 +65,12 @@ class MoeLayerExecutor:
         view = placement_view(setup, wafer, policy, history, self._costs)
         placed = self._host.place(view)
         behind = loads_behind(policy, view)
-        self._behind = None if behind is None else behind[list(self._places)]
+        self._behind = None if behind is None else behind[list(self._indices)]
         self._decode_load: IntArray = np.zeros((len(self._layers), model.num_experts), np.int64)  # tokens in decode
-        self._placing_notes = placing_notes(setup, wafer, policy, placed, history, self._places)
+        self._placing_notes = placing_notes(setup, wafer, policy, placed, history, self._indices)
         self._token_bytes = model.buffer_bytes(setup.precision)
         self._most_tokens = setup.batch * model.top_k
-        run = placed[list(self._places)]
+        run = placed[list(self._indices)]
         experts = bytes_of_experts(placed, model, setup.precision, wafer)
         reserve = die.hbm.size * die.hbm.reserve if policy.copies.room == "reserve" else None
         size = self._bytes / setup.layer_share  # a sampled layer stands for several
@@ -110,7 +110,7 @@ class MoeLayerExecutor:
     def notes(self) -> list[str]:
         """Notes for the reader of the result."""
         notes = [*self._placing_notes, *agreement_note(self._policy, agreement(self._behind, self._decode_load))]
-        notes += [*self._signals.notes(self._places), *planning_notes(self._planning, self._policy)]
+        notes += [*self._signals.notes(self._indices), *planning_notes(self._planning, self._policy)]
         notes += self._migration.notes if self._migration else []
         if not self._llcs.slots and not self._policy.copies.llc:
             notes.append(f"{self._policy.name}: no expert fits an LLC, so it is the same with copies.llc: true")
@@ -133,7 +133,7 @@ class MoeLayerExecutor:
         used = float(self._budget.used.max())
         self._budget.buffers = np.zeros(self._wafer.num_dies)
         compute = self._gemm.seconds(plan.tokens.astype(np.float64), plan.die, *self._shape)
-        place = self._places[layer_run.layer]
+        place = self._indices[layer_run.layer]
         self._llcs.begin(flushed=(place - self._before) % self._num_layers != 1 % self._num_layers)
         self._before = place
         locations = WeightLocations(holders=view.holders, cached=self._llcs.cached(place, len(layer_run.counts)))
@@ -227,7 +227,7 @@ class MoeLayerExecutor:
         holders = self._copies.holders(layer_run.next_layer)
         view = self._signals.prefetch_view(layer_run, holders, self._llcs.slots)
         experts = [each[: self._llcs.slots] for each in self._host.prefetch(view)]
-        return PrefetchPlan(layer=self._places[layer_run.next_layer], experts=experts)
+        return PrefetchPlan(layer=self._indices[layer_run.next_layer], experts=experts)
 
 
 def build_all_to_all(setup: Setup, wafer: Wafer) -> AllToAll | None:

@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 import numpy as np
 
 from wss.errors import ConfigError, WssError
-from wss.policies import LayerView, LoadView, PlacementView, Policy, Pool, PredictionView, PrefetchView
+from wss.policies import Forecasting, LayerView, LoadView, PlacementView, Policy, Pool, PredictionView, PrefetchView
 from wss.policies.validation import (
     validate_evicted,
     validate_expected,
@@ -65,6 +65,7 @@ class PolicyHost:
 
     def expected_tokens(self, view: PredictionView) -> FloatArray:
         """Return the use of each expert on each die that the prediction expects, [dies, experts]."""
+        assert isinstance(self.policy.prediction, Forecasting)  # checked before the run, by `SignalProvider`
         expected = self.call("prediction", self.policy.prediction.expected_tokens, view)
         return validate_expected(expected, (view.num_dies, view.num_experts), self.policy.name)
 

@@ -9,7 +9,7 @@ from itertools import pairwise
 import numpy as np
 
 from wss.errors import ConfigError
-from wss.policies import Policy, PredictionView, PrefetchView, Signal
+from wss.policies import Forecasting, Policy, PredictionView, PrefetchView, Signal
 from wss.policies.signals import FUTURE
 from wss.policies.validation import sealed, validate_number
 from wss.records import BoolArray, FloatArray, IntArray, Plan
@@ -107,7 +107,7 @@ class SignalProvider:
         self._prefill: dict[int, IntArray] = {}  # by layer: transitions of the prefill
         self._decayed: dict[int, FloatArray] = {}  # by layer: decayed transitions
         self._before: dict[int, IntArray] = {}  # by layer: all transitions up to the previous step
-        if Signal.EXPECTED_TOKENS in policy.caching.signals and not prediction.forecasts:
+        if Signal.EXPECTED_TOKENS in policy.caching.signals and not isinstance(prediction, Forecasting):
             raise ConfigError(
                 f"policy {policy.name}: its caching reads the expected tokens of each expert, which its prediction "
                 "does not forecast; give prediction: token_heatmap, or another that forecasts"
