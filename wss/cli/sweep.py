@@ -91,7 +91,19 @@ def sweep(options: _Options, dry_run: bool) -> None:
     folder = options.folder(plan)
     click.echo(sweep_table(plan.axes, rows))
     click.echo(sweep_legend(rows, notes_in(folder)))
+    _show_averages(plan, rows)
     click.echo(f"\nwrote {folder}/: results.parquet, results.csv, links.parquet, sweep.json", err=True)
+
+
+def _show_averages(plan: Sweep, rows: list[dict[str, Any]]) -> None:
+    """Print the averages of the sweep *plan*, if it has any."""
+    from wss.report.averages import averages_of, averages_table
+
+    if plan.averages is not None:
+        spec = plan.averages
+        reported = [(each.source, each.policy, each.axis, dict(each.values)) for each in spec.reported]
+        means = averages_of(rows, spec.by, spec.figure, reported)
+        click.echo(f"\n{averages_table(means, spec.by, spec.figure)}")
 
 
 def _run(plan: Sweep, options: _Options, expected: dict[str, Any] | None = None) -> tuple[str, list[dict[str, Any]]]:

@@ -10,6 +10,7 @@
         kimi_k2: {model: kimi_k2, trace.synth: kimi_k2, precision: fp8}
     vary:                            # one change at a time, all else as in config; axes as above
       window: [1, 4]
+    averages: {by: [model], figure: speedup}       # means over points, printed below the table
     check: {tolerance: 0.01, figures: [speedup]}   # for `wss check`
 
 With both, every combination of the grid is varied.
@@ -19,13 +20,14 @@ from __future__ import annotations
 
 import copy
 import itertools
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
 from annotated_types import Ge, Len, Lt
 
+from wss.config.averages import AveragesSpec, Label, check_averages
 from wss.config.build import build
 from wss.config.code import folders_beside
 from wss.config.document import Document, Place
@@ -37,15 +39,13 @@ from wss.errors import CHECKED, ConfigError, did_you_mean
 from wss.escaping import PLAIN_NAME, is_plain_name
 from wss.metrics.figures import checkable
 
-KEYS = ("name", "about", "config", "grid", "vary", "check")
+KEYS = ("name", "about", "config", "grid", "vary", "averages", "check")
 MOST_POINTS = 10_000
 VARIED, TO = "varied", "to"  # columns for the varied axis, and its label
 CENTRE = "-"  # in both, if nothing is varied
 TAKEN = {VARIED, TO, "policy", "task", "baseline", "speedup", "hops", "kernels", "link", "utilization"}
 TAKEN |= {"estimated_utilization", "seeds_run"}
 TAKEN |= {f"{end}_{axis}" for end in ("source", "target") for axis in ("x", "y", "die")}
-
-Label = str | int | float | bool
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -75,6 +75,7 @@ class Sweep:
     axes: tuple[str, ...]
     points: tuple[Point, ...]
     check: CheckSpec
+    averages: AveragesSpec | None = None
     settings: tuple[str, ...] = ()
     allow_code: bool = False
 
@@ -122,12 +123,14 @@ def load_sweep(path: Path, settings: Sequence[str] = (), *, allow_code: bool = F
     combinations = list(_combinations(grid, vary))
     if len(combinations) > MOST_POINTS:
         raise ConfigError(f"{path}: makes {len(combinations)} points; give axes that make at most {MOST_POINTS}")
+    points = _points(document, common, combinations)
     return Sweep(
         name=name,
         about=about,
         axes=(*grid, *((VARIED, TO) if vary else ())),
-        points=_points(document, common, combinations),
+        points=points,
         check=spec,
+        averages=_averages(document, grid, points),
         settings=tuple(settings),
         allow_code=allow_code,
     )
@@ -140,6 +143,21 @@ def _text(document: Document, key: str, default: str) -> str:
         document.fault((key,), f"{str(value)[:100]!r} is not right; give {right}")
         return default
     return str(value)
+
+
+def _averages(
+    document: Document, grid: Mapping[str, Sequence[_Choice]], points: Sequence[Point]
+) -> AveragesSpec | None:
+    """Read the averages, whose names have to be those of the *grid* and of the policies that all *points* have."""
+    if "averages" not in document.value:
+        return None
+    spec = build(document, ("averages",), document.value["averages"], AveragesSpec)
+    if isinstance(spec, AveragesSpec):
+        labels = {axis: [choice.label for choice in choices] for axis, choices in grid.items()}
+        named = [[policy.name for policy in point.experiment.policies] for point in points]
+        check_averages(document, spec, labels, [name for name in named[0] if all(name in each for each in named)])
+    document.raise_faults()
+    return spec if isinstance(spec, AveragesSpec) else None
 
 
 def _common(document: Document, path: Path, allow_code: bool) -> Document:
