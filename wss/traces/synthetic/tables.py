@@ -191,7 +191,7 @@ def _tables(spec: SynthSpec, model: ModelShape, seed: int) -> Tables:
     return Tables(clusters, sums, orders, guide_of(clusters), guide_of(sums))
 
 
-_kept_tables = lru_cache(maxsize=2)(_tables)
+_kept_tables = lru_cache(maxsize=6)(_tables)  # up to 15 MB each; a sweep has few models and seeds
 
 
 def _cluster_weights(spec: SynthSpec, seed: int) -> FloatArray:
