@@ -10,14 +10,14 @@ from wss.errors import ConfigError
 from wss.report.averages import averages_of, averages_table
 
 ROWS = [
-    {"model": model, "batch": batch, "policy": policy, "speedup": speedup, "speedup_low": low, "speedup_high": high}
-    for model, batch, policy, speedup, low, high in (
-        ("a", 1, "base", 1.0, 1.0, 1.0),
-        ("a", 1, "ep", 3.0, 2.5, 3.5),
-        ("a", 2, "base", 1.0, 1.0, 1.0),
-        ("a", 2, "ep", 5.0, 4.0, 6.5),
-        ("b", 1, "base", 1.0, 1.0, 1.0),
-        ("b", 1, "ep", 2.0, 2.0, 2.0),
+    {"model": model, "batch": batch, "policy": policy, "baseline": "base", "speedup": value, **ends, "hops": 2}
+    for model, batch, policy, value, ends in (
+        ("a", 1, "base", 1.0, {"speedup_low": 1.0, "speedup_high": 1.0}),
+        ("a", 1, "ep", 3.0, {"speedup_low": 2.5, "speedup_high": 3.5}),
+        ("a", 2, "base", 1.0, {"speedup_low": 1.0, "speedup_high": 1.0}),
+        ("a", 2, "ep", 5.0, {"speedup_low": 4.0, "speedup_high": 6.5}),
+        ("b", 1, "base", 1.0, {"speedup_low": 1.0, "speedup_high": 1.0}),
+        ("b", 1, "ep", 2.0, {"speedup_low": 2.0, "speedup_high": 2.0}),
     )
 ]
 
@@ -25,35 +25,33 @@ ROWS = [
 def test_means_over_the_points_that_share_labels_and_the_means_of_their_ends():
     found = averages_of(ROWS, ["model"], "speedup", [("paper", "ep", "model", {"a": 4.5})])
     assert [(row["model"], row["policy"], row["points"], row["mean"]) for row in found] == [
-        ("a", "base", 2, 1.0),
         ("a", "ep", 2, 4.0),
-        ("b", "base", 1, 1.0),
         ("b", "ep", 1, 2.0),
     ]
-    assert [row["layers"] for row in found] == [(1.0, 1.0), (3.25, 5.0), (1.0, 1.0), (2.0, 2.0)]
+    assert [row["layers"] for row in found] == [(3.25, 5.0), (2.0, 2.0)]
     assert {row["seeds"] for row in found} == {None}
-    assert [row["reported"] for row in found] == [{}, {"paper": 4.5}, {}, {}]
-    (base, ep) = averages_of(ROWS, [], "speedup")
-    assert (base["points"], ep["mean"], ep["layers"]) == (3, 10 / 3, (8.5 / 3, 4.0))
+    assert [row["reported"] for row in found] == [{"paper": 4.5}, {}]
+    (ep,) = averages_of(ROWS, [], "speedup")
+    assert (ep["points"], ep["mean"], ep["layers"]) == (3, 10 / 3, (8.5 / 3, 4.0))
+
+
+def test_the_baseline_has_rows_for_all_figures_but_the_speedup():
+    assert [row["policy"] for row in averages_of(ROWS, [], "hops")] == ["base", "ep"]
 
 
 def test_an_interval_is_given_only_if_every_point_has_one():
     rows = [row | {"speedup_low": None} if row["batch"] == 2 else row for row in ROWS]
-    assert [row["layers"] for row in averages_of(rows, ["model"], "speedup")] == [None, None, (1.0, 1.0), (2.0, 2.0)]
+    assert [row["layers"] for row in averages_of(rows, ["model"], "speedup")] == [None, (2.0, 2.0)]
 
 
 def test_the_table():
-    text = averages_table(
-        averages_of(ROWS, ["model"], "speedup", [("paper", "ep", "model", {"a": 4.5})]), ["model"], "speedup"
-    )
-    assert text.splitlines() == [
+    means = averages_of(ROWS, ["model"], "speedup", [("paper", "ep", "model", {"a": 4.5})])
+    assert averages_table(means, ["model"], "speedup").splitlines() == [
         "mean speedup over 1 or 2 points",
         "",
         "model  policy  mean  95%, layers  paper",
         "-----  ------  ----  -----------  -----",
-        "a      base      1x     1x to 1x",
         "a      ep        4x  3.25x to 5x   4.5x",
-        "b      base      1x     1x to 1x",
         "b      ep        2x     2x to 2x",
     ]
 

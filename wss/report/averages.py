@@ -16,6 +16,8 @@ def averages_of(
 ) -> list[dict[str, Any]]:
     """Return a row for each combination of labels on the axes *by* and each policy, in the order of *rows*.
 
+    Speedups have no row for the baseline, whose own are 1.
+
     Parameters
     ----------
     rows
@@ -36,6 +38,8 @@ def averages_of(
     """
     groups: dict[tuple[Any, ...], list[dict[str, Any]]] = {}
     for row in rows:
+        if figure == "speedup" and row["policy"] == row["baseline"]:
+            continue
         groups.setdefault((*(row[axis] for axis in by), row["policy"]), []).append(row)
     return [
         {
