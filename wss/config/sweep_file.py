@@ -88,12 +88,13 @@ class _Choice:
     puts: tuple[tuple[str, Any, Place], ...]
 
 
-def load_sweep(path: Path, settings: Sequence[str] = (), *, allow_code: bool = False) -> Sweep:
+def load_sweep(path: str | Path, settings: Sequence[str] = (), *, allow_code: bool = False) -> Sweep:
     """Read the sweep of *path*; *settings* such as ``steps=8`` change the configuration shared by all points.
 
     With *allow_code* its classes (``package.module:Class``) are imported, also from the file's folder. Raises
     ConfigError with one line per error: ``file:line:col: path: what; what would be right``.
     """
+    path = Path(path)
     document = read_mapping(path, "config and grid", folders_beside(allow_code, path))
     for key in document.value:
         if key not in KEYS:
