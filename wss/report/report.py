@@ -62,7 +62,7 @@ def read_results(folder: Path) -> Results:
             if not rows or not all({*axes, "policy"} <= set(names) for names in (rows[0], links.column_names)):
                 raise ConfigError(f"{folder}: sweep.json and the tables are of different sweeps; run the sweep again")
             check_results(axes, rows, links, [about["name"], *about["notes"]])
-            return Results(for_terminal(str(about["name"])), axes, rows, links, about["notes"])
+            return Results(for_terminal(_title_of(about)), axes, rows, links, about["notes"])
         if (folder / "summary.json").is_file():
             summary = _read(folder, "summary.json")
             links = pa.Table.from_pylist(_links_of(read_table(folder / "links.parquet").to_pylist()))
@@ -74,9 +74,19 @@ def read_results(folder: Path) -> Results:
     except (OSError, ValueError, LookupError, TypeError, AttributeError, pa.ArrowException) as error:
         what = " ".join(str(error).split())[:200]
         raise ConfigError(f"{folder}: its results are damaged ({what}); run it again") from None
+    if (folder / "only").is_dir():
+        parts = sorted(str(part.parent) for part in folder.glob("only/*/sweep.json"))
+        what = f"holds no results of all points, only of points picked with --only; give {' or '.join(parts[:2])}"
+        raise ConfigError(f"{folder}: {what}" if parts else f"{folder}: is an unfinished sweep; run it again")
     if (folder / "tasks").is_dir():
         raise ConfigError(f"{folder}: is an unfinished sweep; run the same `wss sweep` again to resume it")
     raise ConfigError(f"{folder}: holds no result (no sweep.json, no summary.json); give a folder that wss wrote")
+
+
+def _title_of(about: Row) -> str:
+    """Return the title of a sweep by its sweep.json: its name, and the labels of picked points."""
+    only = about.get("only")
+    return str(about["name"]) + (f" (only {', '.join(map(str, only))})" if isinstance(only, list) else "")
 
 
 def _read(folder: Path, name: str) -> Any:

@@ -82,6 +82,7 @@ def provenance_of(
         "about": sweep.about,
         "axes": list(sweep.axes),
         "settings": list(sweep.settings),
+        **({"only": list(sweep.only), "points_in_all": len(sweep.whole.points)} if sweep.whole is not None else {}),
         "version": __version__,
         "notes": list(notes),
         "points": [
