@@ -240,5 +240,5 @@ def test_a_module_that_cannot_be_imported_is_named_by_file_and_line(folder, kind
 
 def test_a_module_that_is_nowhere_is_no_module(folder):
     Path("theirs/run.yaml").write_text(TINY + OWN.replace("own_code", "nowhere_at_all"))
-    with pytest.raises(ConfigError, match="there is no module .nowhere_at_all."):
+    with pytest.raises(ConfigError, match="there is no module"):
         load("theirs/run.yaml", allow_code=True)

@@ -34,7 +34,9 @@ def picked(sweep: Sweep, only: Sequence[str]) -> Sweep:
     if not points:
         asked = " ".join(f"--only {text}" for text in only)
         raise ConfigError(f"{asked}: no point of {sweep.name} has all of these labels; leave one of them out")
-    chosen = {axis: [each for each in _all(sweep, axis) if each in wanted[axis]] for axis in sweep.axes if axis in wanted}
+    chosen = {
+        axis: [each for each in _all(sweep, axis) if each in wanted[axis]] for axis in sweep.axes if axis in wanted
+    }
     said = tuple(f"{axis}={','.join(map(str, labels))}" for axis, labels in chosen.items())
     return replace(sweep, points=points, only=said, whole=sweep)
 

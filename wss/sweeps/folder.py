@@ -126,7 +126,7 @@ def picked_folder(folder: Path, only: Sequence[str]) -> Path:
         return folder
     said = ",".join(each.replace(",", "+") for each in only)
     name = re.sub(r"[^A-Za-z0-9_.=+,-]+", "-", said).lstrip(".")[:LONGEST_PICK]
-    if name != said or sum(each.count("+") for each in only):
+    if name != said or any("+" in each for each in only):
         name += "-" + hashlib.sha256("\0".join(only).encode()).hexdigest()[:8]
     return folder / PICKED / name
 
