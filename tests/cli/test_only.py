@@ -95,10 +95,16 @@ def test_tables_of_picked_points_of_an_earlier_version_do_not_stay(tmp_path):
     (out / "only" / "mine").mkdir()
     (out / "only" / "mine" / "results.csv").write_text("my own")
     path.write_text(FEW.replace("steps: 2", "steps: 1"))
+    before = (out / "only" / "seed=0" / "results.csv").read_text()
     invoke(*common, "--only", "seed=0")
+    assert (out / "only" / "seed=0" / "results.csv").read_text() != before
+    assert (out / "only" / "seed=1" / "results.csv").exists()
+    invoke(*common)
     assert not (out / "only" / "seed=1" / "results.csv").exists()
     assert (out / "only" / "seed=0" / "results.csv").exists()
     assert (out / "only" / "mine" / "results.csv").exists()
+    (out / "only" / "seed=0" / "sweep.json").write_text(json.dumps({"name": "other", "identity": "x"}))
+    assert "holds the sweep 'other'" in str(invoke(*common).exception)
 
 
 def test_a_check_of_picked_points(tmp_path):

@@ -50,7 +50,13 @@ for command in (trace, sweep, check, compare, report, placement):
 @allow_code
 @click.option("--out", type=PATH, help="Result folder  [default: a new number under results/]")
 @click.option("--force", is_flag=True, help="Replace the result folder --out if it exists.")
-@click.option("--set", "settings", multiple=True, metavar="KEY=VALUE", help="Change one setting, such as batch=1024.")
+@click.option(
+    "--set",
+    "settings",
+    multiple=True,
+    metavar="KEY=VALUE",
+    help="Change one setting, such as batch=1024 or wafer.link.bandwidth=2x.",
+)
 @click.option("--quiet", is_flag=True, help="No progress bars.")
 @click.option("--json", "as_json", is_flag=True, help="Print summary.json on stdout and nothing else.")
 @click.option("--dry-run", is_flag=True, help="Print what would be run, as a configuration, and run nothing.")

@@ -17,9 +17,9 @@ from wss.files import json_text
 @click.option("--figures", metavar="NAMES", help="Such as speedup,decode_time_s, or all  [default: those of the table]")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def compare(a: Path, b: Path, figures: str | None, as_json: bool) -> None:
-    """Set the result folders A and B side by side, two runs or two sweeps: settings that differ, and figures.
+    """Compare the result folders A and B, two runs or two sweeps: the settings that differ, and the figures of both.
 
-    Each figure is shown for both, with the difference and the ratio, by policy and point. Points are joined by labels.
+    Each figure is shown with its difference and ratio, for every policy and, of sweeps, every point that both have.
     """
     from wss.report.compare import compare as compared
     from wss.report.comparison_text import comparison_text

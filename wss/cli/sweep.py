@@ -33,14 +33,14 @@ _SHARED = (
         "settings",
         multiple=True,
         metavar="KEY=VALUE",
-        help="Change one setting of all points, such as steps=8.",
+        help="Change one setting of all points, such as steps=8 or wafer.link.bandwidth=2x.",
     ),
     click.option(
         "--only",
         multiple=True,
         metavar="AXIS=LABEL",
-        help="Only the points with this label, or these: batch=4096,8192. Their tables are written to OUT/only/LABELS; "
-        "their tasks are kept for the whole sweep.",
+        help="Run only the points with these labels, such as batch=4096,8192. Their tables go to OUT/only/LABELS; "
+        "finished tasks serve the whole sweep too.",
     ),
     click.option("--workers", type=click.IntRange(1, 1024), help="Processes  [default: one per core]"),
     click.option("--dask", metavar="ADDRESS", help="Run on the workers of this dask scheduler instead."),
@@ -131,7 +131,7 @@ def _run(plan: Sweep, options: _Options, expected: dict[str, Any] | None = None)
     place, every = options.folder(plan), {task.key: task for own in tasks for task in own}
     folder = _checked_folder(place, plan, tasks)
     with only_one(place / TASKS, str(place)):
-        folder.begin(identity, plan.name)
+        folder.begin(identity, plan.name, plan.only)
         started = time.time()
         with closing(Bars(options.quiet)) as bars:
             workers = options.workers or os.cpu_count() or 1

@@ -61,18 +61,20 @@ class Folder:
         for folder in (path, self._tasks):
             remove_left(folder)
 
-    def begin(self, identity: str, name: str) -> None:
+    def begin(self, identity: str, name: str, only: Sequence[str] = ()) -> None:
         """Remove the tables of an earlier version of this sweep, which would be mistaken for its own until it is done.
 
-        Those of its picked points are removed too. *identity* is that of the whole sweep. Raises OutputError if the
-        folder holds a sweep of another name, or a table cannot be removed.
+        *identity* is that of the whole sweep. With the whole, earlier tables of picked points are removed; the points
+        that *only* picks leave the tables of others alone. Raises OutputError if the folder holds a sweep of another
+        name, or a table cannot be removed.
         """
         parts = [place for place in picks_in(self.path) if _provenance(place)]
         for place in (self.path, *parts):
             before = _provenance(place)
             if before.get("name", name) != name:
                 raise OutputError(f"{place}: holds the sweep '{before['name']}'; give another --out, or remove it")
-            if before.get("identity") != identity:
+        for place in [picked_folder(self.path, only)] if only else [self.path, *parts]:
+            if _provenance(place).get("identity") != identity:
                 _remove_tables(place)
 
     def read(self, key: str) -> dict[str, Any] | None:
