@@ -20,6 +20,7 @@ import click
 
 from wss import COMPILE_CACHE_NOTE, __version__
 from wss.cli import dry_run as dry
+from wss.cli.compare import compare
 from wss.cli.options import PATH, Bars, Group, allow_code, say
 from wss.cli.placement import placement
 from wss.cli.sweep import check, report, sweep
@@ -40,7 +41,7 @@ def cli() -> None:
 
 
 trace.add_command(join)
-for command in (trace, sweep, check, report, placement):
+for command in (trace, sweep, check, compare, report, placement):
     cli.add_command(command)
 
 
@@ -49,7 +50,13 @@ for command in (trace, sweep, check, report, placement):
 @allow_code
 @click.option("--out", type=PATH, help="Result folder  [default: a new number under results/]")
 @click.option("--force", is_flag=True, help="Replace the result folder --out if it exists.")
-@click.option("--set", "settings", multiple=True, metavar="KEY=VALUE", help="Change one setting, such as batch=1024.")
+@click.option(
+    "--set",
+    "settings",
+    multiple=True,
+    metavar="KEY=VALUE",
+    help="Change one setting, such as batch=1024 or wafer.link.bandwidth=2x.",
+)
 @click.option("--quiet", is_flag=True, help="No progress bars.")
 @click.option("--json", "as_json", is_flag=True, help="Print summary.json on stdout and nothing else.")
 @click.option("--dry-run", is_flag=True, help="Print what would be run, as a configuration, and run nothing.")

@@ -59,7 +59,7 @@ def dry_sweep(plan: Sweep, out: Path, workers: int | None, dask: str | None) -> 
     runs = sum(task.layer_runs for task in left)
     cores = workers or os.cpu_count() or 1
     say(
-        f"{plan.name}: {len(plan.points)} points, {len(tasks)} tasks, of which {len(tasks) - len(left)} are kept in "
+        f"{plan.name}: {plan.scope}, {len(tasks)} tasks, of which {len(tasks) - len(left)} are kept in "
         f"{out}/ and {len(left)} would be run: about {runs:,} layer runs"
     )
     seconds = sum(seconds_of(task.experiment, task.steps) for task in left)

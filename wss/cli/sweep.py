@@ -33,7 +33,14 @@ _SHARED = (
         "settings",
         multiple=True,
         metavar="KEY=VALUE",
-        help="Change one setting of all points, such as steps=8.",
+        help="Change one setting of all points, such as steps=8 or wafer.link.bandwidth=2x.",
+    ),
+    click.option(
+        "--only",
+        multiple=True,
+        metavar="AXIS=LABEL",
+        help="Run only the points with these labels, such as batch=4096,8192. Their tables go to OUT/only/LABELS; "
+        "finished tasks serve the whole sweep too.",
     ),
     click.option("--workers", type=click.IntRange(1, 1024), help="Processes  [default: one per core]"),
     click.option("--dask", metavar="ADDRESS", help="Run on the workers of this dask scheduler instead."),
@@ -49,19 +56,26 @@ class _Options:
     allow_code: bool
     out: Path | None
     settings: tuple[str, ...]
+    only: tuple[str, ...]
     workers: int | None
     dask: str | None
     quiet: bool
 
     def plan(self) -> Sweep:
-        """Read the sweep."""
+        """Read the sweep, with the points of --only."""
         from wss.config.sweep_file import load_sweep
 
-        return load_sweep(self.experiment, self.settings, allow_code=self.allow_code)
+        return load_sweep(self.experiment, self.settings, allow_code=self.allow_code, only=self.only)
 
     def folder(self, plan: Sweep) -> Path:
         """Return the folder of the sweep *plan*."""
         return self.out if self.out is not None else Path("results") / plan.name
+
+    def tables(self, plan: Sweep) -> Path:
+        """Return the folder of the tables of *plan*: of picked points, one below that of the sweep."""
+        from wss.sweeps.folder import picked_folder
+
+        return picked_folder(self.folder(plan), plan.only)
 
 
 def _shared(command: Any) -> Any:
@@ -88,11 +102,13 @@ def sweep(options: _Options, dry_run: bool) -> None:
         dry.dry_sweep(plan, options.folder(plan), options.workers, options.dask)
         return
     _, rows = _run(plan, options)
-    folder = options.folder(plan)
+    folder = options.tables(plan)
     click.echo(sweep_table(plan.axes, rows))
     click.echo(sweep_legend(rows, notes_in(folder)))
     _show_averages(plan, rows)
-    click.echo(f"\nwrote {folder}/: results.parquet, results.csv, links.parquet, sweep.json", err=True)
+    if plan.whole is not None:
+        say(f"the table has {plan.scope}")
+    say(f"\nwrote {folder}/: results.parquet, results.csv, links.parquet, sweep.json", err=True)
 
 
 def _show_averages(plan: Sweep, rows: list[dict[str, Any]]) -> None:
@@ -120,26 +136,26 @@ def _run(plan: Sweep, options: _Options, expected: dict[str, Any] | None = None)
 
     if options.workers is not None and options.dask is not None:
         raise ConfigError("--workers: are not started with --dask, whose workers are used; give one of the two")
-    tasks = tasks_of(plan)
-    identity = identity_of(plan, tasks)
+    tasks, whole = tasks_of(plan), plan.whole or plan
+    identity = identity_of(whole, tasks if whole is plan else tasks_of(whole))
     if expected is not None:
-        check_same(expected, identity, plan)
+        check_same(expected, identity, whole)
     place, every = options.folder(plan), {task.key: task for own in tasks for task in own}
     folder = _checked_folder(place, plan, tasks)
     with only_one(place / TASKS, str(place)):
-        folder.begin(identity, plan.name)
+        folder.begin(identity, plan.name, plan.only)
         started = time.time()
         with closing(Bars(options.quiet)) as bars:
             workers = options.workers or os.cpu_count() or 1
             run = run_sweep(list(every.values()), folder, workers, options.dask, bars)
         rows = rows_of(plan, tasks, folder)
         times = {"started": started, "wall_s": time.time() - started, "tasks_run": run}
-        write_sweep(place, rows, links_of(plan, tasks, folder))
+        write_sweep(options.tables(plan), rows, links_of(plan, tasks, folder))
         content = as_json(provenance_of(plan, tasks, folder, identity, times))
-        write_whole(place / "sweep.json", lambda part: part.write_bytes(content), AGAIN)
+        write_whole(options.tables(plan) / "sweep.json", lambda part: part.write_bytes(content), AGAIN)
         last_words(None)
-    counts = f"{len(plan.points)} points, {len(every)} tasks: {run} run in {time.time() - started:.0f} s"
-    click.echo(f"{counts}, {len(every) - run} kept", err=True)
+    counts = f"{plan.scope}, {len(every)} tasks: {run} run in {time.time() - started:.0f} s"
+    say(f"{counts}, {len(every) - run} kept", err=True)
     return identity, rows
 
 
@@ -169,11 +185,14 @@ def check(options: _Options, update: bool, expected: Path | None) -> None:
     from wss.sweeps.execute import as_json
     from wss.sweeps.folder import AGAIN
 
+    if update and options.only:
+        raise ConfigError("--only: with --update the figures of all points are written; leave one of the two out")
     plan = options.plan()
     path = expected or expected_path(options.experiment, plan.name)
     before = None if update else read_expected(path)
     identity, rows = _run(plan, options, before)
     count = len(rows) * len(plan.check.figures)
+    of = f" of {plan.scope}" if plan.only else ""
     if before is None:
         content = as_json(expected_of(plan, identity, rows, options.experiment))
         write_whole(path, lambda part: part.write_bytes(content), AGAIN)
@@ -181,11 +200,11 @@ def check(options: _Options, update: bool, expected: Path | None) -> None:
         return
     moved = compare(before, plan, rows)
     if not moved:
-        click.echo(f"{path}: all {count} figures hold, within {before['tolerance']:.2%}")
+        say(f"{path}: all {count} figures{of} hold, within {before['tolerance']:.2%}")
         return
     click.echo(moved_table(plan.axes, moved))
     say(
-        f"\n{len(moved)} of {count} figures moved by more than {before['tolerance']:.2%} "
+        f"\n{len(moved)} of {count} figures{of} moved by more than {before['tolerance']:.2%} "
         f"(expected since commit {before['commit']});"
     )
     say(f"if that is meant: {renewing(plan, options.experiment)}")

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping
-from dataclasses import fields, is_dataclass, replace
+from dataclasses import MISSING, fields, is_dataclass, replace
 from functools import cache
 from typing import Any, TypeVar
 
@@ -17,6 +17,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from wss.config.code import class_named
 from wss.config.document import Document, Place
+from wss.config.factors import resolved
 from wss.config.hints import hints_of
 from wss.config.plugins import offered, plugin
 from wss.errors import ConfigError, did_you_mean
@@ -31,8 +32,15 @@ _TAG = re.compile(
 SHOULD_BE = "is not right; it should be "
 
 
-def build(document: Document, place: Place, value: Any, hint: Any) -> Any:
-    """Check *value* against the type *hint*, a dataclass or an annotated type, and return the object."""
+def build(document: Document, place: Place, value: Any, hint: Any, base: Any = MISSING) -> Any:
+    """Check *value* against the type *hint*, a dataclass or an annotated type, and return the object.
+
+    Factors in it, such as ``2x``, multiply *base*, the value that it changes, or the defaults of a dataclass.
+    """
+    before = len(document.faults)
+    value = resolved(document, place, value, hint, base)
+    if len(document.faults) > before:
+        return None
     try:
         written = json.dumps(value)
     except (TypeError, ValueError):  # value made in Python
@@ -135,10 +143,10 @@ def overlay(document: Document, place: Place, changes: Mapping[str, Any], base: 
         elif isinstance(change, dict) and is_dataclass(getattr(base, key)):
             new[key] = overlay(document, here, change, getattr(base, key))
         elif isinstance(change, dict) and isinstance(getattr(base, key), dict):
-            built = build(document, here, change, hints[key])
+            built = build(document, here, change, hints[key], getattr(base, key))
             new[key] = getattr(base, key) | (built or {})
         else:
-            new[key] = build(document, here, change, hints[key])
+            new[key] = build(document, here, change, hints[key], getattr(base, key))
     if len(document.faults) == before:
         try:
             return replace(base, **new)  # type: ignore[type-var]

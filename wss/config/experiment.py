@@ -139,7 +139,7 @@ TYPES: dict[str, tuple[tuple[type, ...], str]] = {  # of the fields that hold ob
     "model": ((ModelShape,), "a ModelShape, such as MODELS['deepseek_v3']"),
     "wafer": ((WaferSpec, SwitchedSpec), "a WaferSpec or SwitchedSpec, such as WAFERS['dojo']"),
     "trace": ((SynthSpec, TraceFile), "a SynthSpec or a TraceFile"),
-    "layers": ((tuple, LayerSample, str), "'all', a tuple of MoE layers or a LayerSample"),
+    "layers": ((tuple, LayerSample, str), "'all', MoE layers such as (3, 4), or LayerSample(sample=8)"),
     "faults": ((FaultSpec, type(None)), "a FaultSpec or None"),
     "dispatch": ((AllToAllSpec, type(None)), "an AllToAllSpec or None"),
 }

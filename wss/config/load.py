@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -11,12 +12,13 @@ from wss.config.build import build, kinded, named
 from wss.config.code import folders_beside
 from wss.config.document import Document, Place
 from wss.config.experiment import Experiment, LayerSample, check_together
+from wss.config.factors import resolved
 from wss.config.models import read_layers, read_model
 from wss.config.overrides import apply_setting
 from wss.config.plugins import NETWORK
 from wss.config.policies import read_policies
 from wss.config.shipped import find
-from wss.config.values import PLAIN, Reader, read_layer_list
+from wss.config.values import NUMBERS, PLAIN, Reader, read_layer_list
 from wss.engine.specs import AllToAllSpec
 from wss.errors import ConfigError, did_you_mean
 from wss.hardware import WAFERS, FaultSpec, SwitchedSpec, WaferSpec
@@ -95,6 +97,8 @@ def experiment_of(document: Document) -> Experiment:
         if key not in READERS:
             document.fault((key,), f"is not a key here; {did_you_mean(key, READERS)}")
             continue
+        if key in NUMBERS:
+            value = resolved(document, (key,), value, NUMBERS[key], _DEFAULTS[key])
         if not any(place[:1] == (key,) for place in document.faulty):
             values[key] = READERS[key](document, (key,), value)
     for key in ("model", "wafer", "trace", "policies"):
@@ -159,6 +163,8 @@ def _dispatch(document: Document, place: Place, value: Any) -> Any:
         return None
     return build(document, place, {} if value == "uniform" else value, AllToAllSpec)
 
+
+_DEFAULTS = {field.name: field.default for field in fields(Experiment)}
 
 READERS: dict[str, Reader] = {
     **PLAIN,

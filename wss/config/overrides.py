@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import MISSING
 from itertools import pairwise
 from typing import Any
 
 from wss.config import document as nodes
 from wss.config.document import Document, Place
+from wss.config.factors import over
 from wss.errors import ConfigError, did_you_mean
 
 # Keys that exclude one another: setting one replaces the whole value.
@@ -38,6 +40,8 @@ def put(
     """Put *value* at *steps* of the document; *where* is the source location of each path in the value.
 
     *typed* is whether it was given on the command line rather than in a file.
+
+    A factor such as ``2x`` multiplies the value that it replaces; see `wss.config.factors`.
 
     A preset's name on the path becomes ``{preset: name}``; a key that excludes another replaces it. Policies are
     selected by name, as in ``policies.allo.allocation.block``. Raises ConfigError if the path leads through a value
@@ -72,6 +76,7 @@ def put(
         at[step] = inside
         at = inside
     place = (*place, steps[-1])
+    value = over(value, at.get(steps[-1], MISSING))
     if place in _EITHER_OR:
         document.value[steps[0]] = at = {}
     at[steps[-1]] = value

@@ -35,6 +35,7 @@ from wss.config.experiment import Experiment
 from wss.config.load import experiment_of, read_mapping
 from wss.config.overrides import apply_setting, put
 from wss.config.shipped import find
+from wss.config.sweep_points import picked
 from wss.errors import CHECKED, ConfigError, did_you_mean
 from wss.escaping import PLAIN_NAME, is_plain_name
 from wss.metrics.figures import checkable
@@ -68,7 +69,10 @@ class Point:
 
 @dataclass(frozen=True, kw_only=True)
 class Sweep:
-    """All points of a sweep, in the order of its axes; *settings* and *allow_code* were given on the command line."""
+    """All points of a sweep, or those that *only* picked of the *whole*, in the order of its axes.
+
+    *settings*, *only* and *allow_code* were given on the command line.
+    """
 
     name: str
     about: str
@@ -78,6 +82,15 @@ class Sweep:
     averages: AveragesSpec | None = None
     settings: tuple[str, ...] = ()
     allow_code: bool = False
+    only: tuple[str, ...] = ()
+    whole: Sweep | None = None
+
+    @property
+    def scope(self) -> str:
+        """How many points there are, as text; of picked points also of how many, and their labels."""
+        if self.whole is None:
+            return f"{len(self.points)} points"
+        return f"{len(self.points)} of {len(self.whole.points)} points (only {', '.join(self.only)})"
 
 
 @dataclass(frozen=True)
@@ -89,12 +102,17 @@ class _Choice:
     puts: tuple[tuple[str, Any, Place], ...]
 
 
-def load_sweep(path: Path, settings: Sequence[str] = (), *, allow_code: bool = False) -> Sweep:
+def load_sweep(
+    path: str | Path, settings: Sequence[str] = (), *, allow_code: bool = False, only: Sequence[str] = ()
+) -> Sweep:
     """Read the sweep of *path*; *settings* such as ``steps=8`` change the configuration shared by all points.
+
+    *only*, such as ``("batch=4096,8192",)``, picks points by their labels; see `picked`.
 
     With *allow_code* its classes (``package.module:Class``) are imported, also from the file's folder. Raises
     ConfigError with one line per error: ``file:line:col: path: what; what would be right``.
     """
+    path = Path(path)
     document = read_mapping(path, "config and grid", folders_beside(allow_code, path))
     for key in document.value:
         if key not in KEYS:
@@ -124,7 +142,7 @@ def load_sweep(path: Path, settings: Sequence[str] = (), *, allow_code: bool = F
     if len(combinations) > MOST_POINTS:
         raise ConfigError(f"{path}: makes {len(combinations)} points; give axes that make at most {MOST_POINTS}")
     points = _points(document, common, combinations)
-    return Sweep(
+    sweep = Sweep(
         name=name,
         about=about,
         axes=(*grid, *((VARIED, TO) if vary else ())),
@@ -134,6 +152,7 @@ def load_sweep(path: Path, settings: Sequence[str] = (), *, allow_code: bool = F
         settings=tuple(settings),
         allow_code=allow_code,
     )
+    return picked(sweep, only)
 
 
 def _text(document: Document, key: str, default: str) -> str:

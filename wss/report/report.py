@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from itertools import product
 from pathlib import Path
 from statistics import fmean
@@ -19,6 +20,7 @@ from wss.reading import read_plain
 from wss.report.bars import write_bars
 from wss.report.link_maps import is_port, write_meshmap, write_portmap
 from wss.report.markdown import means_table, rows_table, table, tornado_table
+from wss.report.point_notes import point_notes
 from wss.report.sound import check_results
 from wss.report.sweep_folder import SWEEP_SCHEMA, flat, is_sampled, read_sweep, scale_of
 from wss.report.tornado import shown_policies, write_tornado
@@ -35,13 +37,17 @@ Row = dict[str, Any]
 
 @dataclass(frozen=True)
 class Results:
-    """The content of a folder of results; links, which may be millions, are a table."""
+    """The content of a folder of results; links, which may be millions, are a table.
+
+    *origin* is how they came about: the provenance of a run, or the sweep.json of a sweep.
+    """
 
     title: str
     axes: tuple[str, ...]
     rows: list[Row]
     links: pa.Table
     notes: list[str]
+    origin: Mapping[str, Any] = field(default_factory=dict)
 
 
 def read_results(folder: Path) -> Results:
@@ -62,7 +68,8 @@ def read_results(folder: Path) -> Results:
             if not rows or not all({*axes, "policy"} <= set(names) for names in (rows[0], links.column_names)):
                 raise ConfigError(f"{folder}: sweep.json and the tables are of different sweeps; run the sweep again")
             check_results(axes, rows, links, [about["name"], *about["notes"]])
-            return Results(for_terminal(str(about["name"])), axes, rows, links, about["notes"])
+            notes = [f"{where}: {note}" if where else note for where, note in point_notes(about)]
+            return Results(for_terminal(_title_of(about)), axes, rows, links, notes, about)
         if (folder / "summary.json").is_file():
             summary = _read(folder, "summary.json")
             links = pa.Table.from_pylist(_links_of(read_table(folder / "links.parquet").to_pylist()))
@@ -70,13 +77,23 @@ def read_results(folder: Path) -> Results:
             title = for_terminal(f"{run['model']} on {run['wafer']}, batch {run['batch']}, {run['network']}")
             rows, notes = [flat(each) for each in summary["runs"]], summary["provenance"]["notes"]
             check_results((), rows, links, [title, *notes])
-            return Results(title, (), rows, links, notes)
+            return Results(title, (), rows, links, notes, summary["provenance"])
     except (OSError, ValueError, LookupError, TypeError, AttributeError, pa.ArrowException) as error:
         what = " ".join(str(error).split())[:200]
         raise ConfigError(f"{folder}: its results are damaged ({what}); run it again") from None
+    if (folder / "only").is_dir():
+        parts = sorted(str(part.parent) for part in folder.glob("only/*/sweep.json"))
+        what = f"holds no results of all points, only of points picked with --only; give {' or '.join(parts[:2])}"
+        raise ConfigError(f"{folder}: {what}" if parts else f"{folder}: is an unfinished sweep; run it again")
     if (folder / "tasks").is_dir():
         raise ConfigError(f"{folder}: is an unfinished sweep; run the same `wss sweep` again to resume it")
     raise ConfigError(f"{folder}: holds no result (no sweep.json, no summary.json); give a folder that wss wrote")
+
+
+def _title_of(about: Row) -> str:
+    """Return the title of a sweep by its sweep.json: its name, and the labels of picked points."""
+    only = about.get("only")
+    return str(about["name"]) + (f" (only {', '.join(map(str, only))})" if isinstance(only, list) else "")
 
 
 def _read(folder: Path, name: str) -> Any:

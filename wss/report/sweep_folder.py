@@ -18,6 +18,7 @@ from wss.files import parse_json, write_whole
 from wss.metrics import figures
 from wss.metrics.figures import FORMATS, Figure
 from wss.reading import read_plain
+from wss.report.point_notes import point_notes
 from wss.report.tables import LINKS
 from wss.report.terminal import aligned
 from wss.traces.parquet import MOST_KEPT, read_table
@@ -98,10 +99,10 @@ def sweep_table(axes: Sequence[str], rows: Rows) -> str:
 
 
 def sweep_legend(rows: Rows, notes: Sequence[str]) -> str:
-    """Return the legend of the table: scale and intervals, the baseline, and the notes of the runs."""
+    """Return the legend of the table: scale and intervals, the baseline, and the lines of `notes_in`."""
     baselines = for_terminal(", ".join(dict.fromkeys(str(row["baseline"]) for row in rows)))
     lines = ["", *scale_of(rows), f"decode time and hops: sums over decode layer runs; speedup is over {baselines}"]
-    return "\n".join([*lines, *(f"note: {for_terminal(note)}" for note in notes)])
+    return "\n".join([*lines, *map(for_terminal, notes)])
 
 
 def scale_of(rows: Rows) -> list[str]:
@@ -134,8 +135,9 @@ def is_sampled(row: dict[str, Any]) -> bool:
 
 
 def notes_in(folder: Path) -> list[str]:
-    """Return the notes in a sweep's provenance."""
-    return [str(note) for note in parse_json(read_plain(folder / "sweep.json"))["notes"]]
+    """Return the notes in a sweep's provenance, each a line with the points it is about."""
+    notes = point_notes(parse_json(read_plain(folder / "sweep.json")))
+    return [f"note ({where}): {note}" if where else f"note: {note}" for where, note in notes]
 
 
 def shown(rows: Rows) -> list[Figure]:
