@@ -12,6 +12,7 @@ import io
 import os
 import sys
 import warnings
+from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -52,6 +53,7 @@ for command in (trace, sweep, check, report, placement):
 @click.option("--set", "settings", multiple=True, metavar="KEY=VALUE", help="Change one setting, such as batch=1024.")
 @click.option("--quiet", is_flag=True, help="No progress bars.")
 @click.option("--json", "as_json", is_flag=True, help="Print summary.json on stdout and nothing else.")
+@click.option("--wide", is_flag=True, help="Print all columns of the table.")
 @click.option("--dry-run", is_flag=True, help="Print what would be run, as a configuration, and run nothing.")
 def run(
     config: Path,
@@ -61,6 +63,7 @@ def run(
     settings: tuple[str, ...],
     quiet: bool,
     as_json: bool,
+    wide: bool,
     dry_run: bool,
 ) -> None:
     """Compare the policies of CONFIG, a YAML file or a name of `wss list`, on one wafer, model and trace."""
@@ -76,7 +79,7 @@ def run(
     with closing(Bars(quiet)) as bars:
         result = run_experiment(experiment, bars)
     folder = result.write(out, force=force)
-    text = to_json(result.to_dict()) if as_json else result.table()
+    text = to_json(result.to_dict()) if as_json else result.table(wide)
     if not as_json:
         text += f"\n\nwrote {folder}/: summary.json, layers.parquet, links.parquet\n"
     try:
@@ -139,12 +142,23 @@ def gemm(size: tuple[int, ...], rows: Path | None, wafer: str, precision: Any, a
 
 
 @cli.command("list")
-def list_() -> None:
-    """List configurations, presets, policies and plug-ins by name, each with a one-line description."""
+@click.argument("section", required=False)
+@click.option("--long", is_flag=True, help="Say also where the figures of models and wafers come from.")
+def list_(section: str | None, long: bool) -> None:
+    """List configurations, presets, policies and plug-ins by name, or one SECTION, such as policies, in full."""
     from wss.config import plugins, shipped
-    from wss.report.catalogue import catalogue
+    from wss.errors import ConfigError
+    from wss.report.catalogue import sections
 
-    say(f"{shipped.listed()}\n\n{catalogue()}\n\n{plugins.listed()}")
+    every: dict[str, Callable[[bool], str]] = {
+        "configurations": lambda long: shipped.listed(),
+        **sections(),
+        "plug-ins": lambda long: plugins.listed(),
+    }
+    if section is not None and section not in every:
+        raise ConfigError(f"list: has no section '{section}'; {did_you_mean(section, every)}")
+    shown = every if section is None else {section: every[section]}
+    say("\n\n".join(text(long or section is not None) for text in shown.values()))
 
 
 @cli.command()

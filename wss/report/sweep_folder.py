@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,13 +13,14 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from wss.errors import OutputError
-from wss.escaping import for_csv, for_terminal
+from wss.escaping import for_csv
 from wss.files import parse_json, write_whole
 from wss.metrics import figures
-from wss.metrics.figures import FORMATS, Figure
+from wss.metrics.figures import FORMATS, WIDE, Figure
 from wss.reading import read_plain
 from wss.report.tables import LINKS
-from wss.report.terminal import aligned
+from wss.report.terminal import aligned, filled, fitted, labelled
+from wss.report.verdict import marks
 from wss.traces.parquet import MOST_KEPT, read_table
 
 Rows = Sequence[dict[str, Any]]
@@ -89,19 +90,49 @@ def _csv(table: pa.Table) -> str:
     return text.getvalue()
 
 
-def sweep_table(axes: Sequence[str], rows: Rows) -> str:
-    """Return the main figures of a sweep as text, a row for each policy on each point."""
-    columns = shown(rows)
-    cells = [[*axes, "policy", *(figure.sweep for figure in columns)]]
-    cells += [[*(str(row[axis]) for axis in axes), row["policy"], *(cell(row, f) for f in columns)] for row in rows]
-    return aligned(cells, left=len(axes) + 1)
+def sweep_table(axes: Sequence[str], rows: Rows, oracles: Collection[str] = (), wide: bool = False) -> str:
+    """Return the main figures of a sweep as text, a row for each policy on each point.
+
+    Axes with one label stand above the table. The fastest policies of each point are marked, *oracles* aside. Columns
+    that do not fit the terminal are left out, unless it is to be *wide*.
+    """
+    constant = [axis for axis in axes if len({row[axis] for row in rows}) == 1 and len(rows) > 1]
+    varied = [axis for axis in axes if axis not in constant]
+    marked = _fastest_rows(varied, rows, oracles)
+
+    def cells(columns: Sequence[Figure]) -> list[list[str]]:
+        found = [[*varied, "policy", *(figure.sweep for figure in columns)]]
+        for number, row in enumerate(rows):
+            name = labelled(row["policy"], number in marked, row["policy"] in oracles)
+            found.append([*(str(row[axis]) for axis in varied), name, *(cell(row, figure) for figure in columns)])
+        return found
+
+    _, text = fitted(shown(rows, wide=True), cells, wide, left=len(varied) + 1)
+    heading = ", ".join(f"{axis} {rows[0][axis]}" for axis in constant)
+    return f"{filled(heading)}\n\n{text}" if heading else text
 
 
-def sweep_legend(rows: Rows, notes: Sequence[str]) -> str:
+def _fastest_rows(axes: Sequence[str], rows: Rows, oracles: Collection[str]) -> set[int]:
+    """Return the indices of the rows of the fastest policies of each point, a label for each of *axes*."""
+    points: dict[tuple[Any, ...], dict[str, int]] = {}
+    for number, row in enumerate(rows):
+        points.setdefault(tuple(row[axis] for axis in axes), {})[row["policy"]] = number
+    marked: set[int] = set()
+    for own in points.values():
+        if all(isinstance(rows[number].get("decode_time_s"), float) for number in own.values()):
+            times = {policy: float(rows[number]["decode_time_s"]) for policy, number in own.items()}
+            marked |= {own[policy] for policy in marks(times, oracles)}
+    return marked
+
+
+def sweep_legend(rows: Rows, notes: Sequence[str], oracles: Collection[str] = ()) -> str:
     """Return the legend of the table: scale and intervals, the baseline, and the notes of the runs."""
-    baselines = for_terminal(", ".join(dict.fromkeys(str(row["baseline"]) for row in rows)))
-    lines = ["", *scale_of(rows), f"decode time and hops: sums over decode layer runs; speedup is over {baselines}"]
-    return "\n".join([*lines, *(f"note: {for_terminal(note)}" for note in notes)])
+    baselines = ", ".join(dict.fromkeys(str(row["baseline"]) for row in rows))
+    ranked = {row["policy"] for row in rows} - set(oracles)
+    marked = "; *: fastest at its point (within 1%), oracles aside" if len(ranked) > 1 else ""
+    about = f"decode time: sum over decode layer runs; speedup: over {baselines}{marked}"
+    kind = ["SYNTHETIC routing"] if any(row.get("synthetic") for row in rows) else []
+    return "\n".join(map(filled, ["", *kind, *scale_of(rows), about, *(f"note: {note}" for note in notes)]))
 
 
 def scale_of(rows: Rows) -> list[str]:
@@ -138,9 +169,10 @@ def notes_in(folder: Path) -> list[str]:
     return [str(note) for note in parse_json(read_plain(folder / "sweep.json"))["notes"]]
 
 
-def shown(rows: Rows) -> list[Figure]:
-    """Return the figures in the tables of *rows*."""
-    return [figure for figure in figures.FIGURES if figure.sweep and figure.name in rows[0]]
+def shown(rows: Rows, wide: bool = False) -> list[Figure]:
+    """Return the figures in the tables of *rows*; *wide*: all that have a column."""
+    most = WIDE if wide else WIDE - 1
+    return [each for each in figures.FIGURES if each.sweep and each.rank <= most and each.name in rows[0]]
 
 
 def cell(row: dict[str, Any], figure: Figure) -> str:

@@ -94,9 +94,11 @@ def _tasks(experiment: Experiment, digests: dict[str, str]) -> list[Task]:
 
 
 def identity(experiment: Experiment) -> dict[str, Any]:
-    """Return *experiment* as plain data, without the path of its trace."""
+    """Return *experiment* as plain data, without the path of its trace and the descriptions of its policies."""
     plain = experiment.plain()
-    return plain | {"trace": {key: value for key, value in plain["trace"].items() if key != "path"}}
+    policies = [{key: value for key, value in policy.items() if key != "about"} for policy in plain["policies"]]
+    trace = {key: value for key, value in plain["trace"].items() if key != "path"}
+    return plain | {"policies": policies, "trace": trace}
 
 
 def check_outside(task: Task) -> None:
