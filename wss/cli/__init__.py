@@ -45,13 +45,13 @@ for command in (trace, sweep, check, report, placement):
     cli.add_command(command)
 
 
-@cli.command()
+@cli.command(short_help="Compare policies on one wafer, model and trace.")
 @click.argument("config", type=PATH)
 @allow_code
 @click.option("--out", type=PATH, help="Result folder  [default: a new number under results/]")
 @click.option("--force", is_flag=True, help="Replace the result folder --out if it exists.")
 @click.option("--set", "settings", multiple=True, metavar="KEY=VALUE", help="Change one setting, such as batch=1024.")
-@click.option("--quiet", is_flag=True, help="No progress bars.")
+@click.option("--quiet", is_flag=True, help="Print no progress.")
 @click.option("--json", "as_json", is_flag=True, help="Print summary.json on stdout and nothing else.")
 @click.option("--wide", is_flag=True, help="Print all columns of the table.")
 @click.option("--dry-run", is_flag=True, help="Print what would be run, as a configuration, and run nothing.")
@@ -90,7 +90,7 @@ def run(
         raise OutputError(f"stdout: cannot be written ({error.strerror}); the result is in {folder}/") from None
 
 
-@cli.command()
+@cli.command(short_help="Simulate given transfers over one network.")
 @click.argument("scenario", type=PATH)
 @click.option("--network", type=click.Choice(["fluid", "packet", "circuit"]), default="fluid", show_default=True)
 @click.option("--chunk", default="1MiB", show_default=True, help="Bytes of a chunk (packet): 1MB is 10^6, 1MiB 2^20.")
@@ -112,7 +112,7 @@ def flows(scenario: Path, network: str, chunk: str, window: int | None, duplex: 
     say(json_text(result, sort_keys=False) if as_json else flows_text(result))
 
 
-@cli.command()
+@cli.command(short_help="Predict the time of GEMMs.")
 @click.argument("size", nargs=-1, type=click.IntRange(1, 10**9), metavar="[M N K]")
 @click.option("--rows", type=PATH, help="A JSON file of measurements to predict.")
 @click.option("--wafer", default="dojo", show_default=True, help="Wafer whose die computes (see `wss list`).")
@@ -141,9 +141,9 @@ def gemm(size: tuple[int, ...], rows: Path | None, wafer: str, precision: Any, a
     click.echo(json_text({"predicted_seconds": seconds}, indent=None) if as_json else f"{1e6 * seconds:.2f} us")
 
 
-@cli.command("list")
+@cli.command("list", short_help="List configurations, presets, policies and plug-ins.")
 @click.argument("section", required=False)
-@click.option("--long", is_flag=True, help="Say also where the figures of models and wafers come from.")
+@click.option("--long", is_flag=True, help="Print also where models and wafers are described.")
 def list_(section: str | None, long: bool) -> None:
     """List configurations, presets, policies and plug-ins by name, or one SECTION, such as policies, in full."""
     from wss.config import plugins, shipped

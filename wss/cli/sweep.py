@@ -37,7 +37,7 @@ _SHARED = (
     ),
     click.option("--workers", type=click.IntRange(1, 1024), help="Processes  [default: one per core]"),
     click.option("--dask", metavar="ADDRESS", help="Run on the workers of this dask scheduler instead."),
-    click.option("--quiet", is_flag=True, help="No progress bar."),
+    click.option("--quiet", is_flag=True, help="Print no progress."),
 )
 
 
@@ -76,7 +76,7 @@ def _shared(command: Any) -> Any:
     return collected
 
 
-@click.command()
+@click.command(short_help="Run every point of a sweep.")
 @_shared
 @click.option("--wide", is_flag=True, help="Print all columns of the table.")
 @click.option("--dry-run", is_flag=True, help="Print what would be run, and about how long it takes; run nothing.")
@@ -147,7 +147,7 @@ def _checked_folder(place: Path, plan: Sweep, tasks: list[list[Task]]) -> Folder
     return folder or Folder(place)
 
 
-@click.command()
+@click.command(short_help="Compare the figures of a sweep with those expected.")
 @_shared
 @click.option("--update", is_flag=True, help="Write the current figures to the file of expected figures.")
 @click.option("--expected", type=PATH, help="The file of expected figures  [default: expected/NAME.json]")
@@ -182,7 +182,7 @@ def check(options: _Options, update: bool, expected: Path | None) -> None:
     sys.exit(1)
 
 
-@click.command()
+@click.command(short_help="Draw the results of a run or a sweep.")
 @click.argument("results", type=PATH)
 @click.option("--out", type=PATH, help="Folder, or the file of the --picture  [default: RESULTS/report]")
 @click.option("--force", is_flag=True, help="Replace --out if it exists.")

@@ -19,7 +19,7 @@ from wss.metrics import figures
 from wss.metrics.figures import FORMATS, WIDE, Figure
 from wss.reading import read_plain
 from wss.report.tables import LINKS
-from wss.report.terminal import aligned, filled, fitted, labelled
+from wss.report.terminal import aligned, figure_text, filled, fitted, interval_text, labelled
 from wss.report.verdict import marks
 from wss.traces.parquet import MOST_KEPT, read_table
 
@@ -104,12 +104,22 @@ def sweep_table(axes: Sequence[str], rows: Rows, oracles: Collection[str] = (), 
         found = [[*varied, "policy", *(figure.sweep for figure in columns)]]
         for number, row in enumerate(rows):
             name = labelled(row["policy"], number in marked, row["policy"] in oracles)
-            found.append([*(str(row[axis]) for axis in varied), name, *(cell(row, figure) for figure in columns)])
+            found.append(
+                [*(str(row[axis]) for axis in varied), name, *(_brief(row, figure, wide) for figure in columns)]
+            )
         return found
 
     _, text = fitted(shown(rows, wide=True), cells, wide, left=len(varied) + 1)
     heading = ", ".join(f"{axis} {rows[0][axis]}" for axis in constant)
     return f"{filled(heading)}\n\n{text}" if heading else text
+
+
+def _brief(row: dict[str, Any], figure: Figure, wide: bool) -> str:
+    """Return a figure of *row* as short text, with its interval: over seeds if there are several; *wide*: with both."""
+    value, intervals = row.get(figure.name), intervals_of(row, figure.name)
+    names = list(intervals) if wide else list(intervals)[-1:]
+    ends = [f" {interval_text(figure, value, intervals[name])}{f' {name}' if wide else ''}" for name in names]
+    return figure_text(figure, value) + "".join(ends)
 
 
 def _fastest_rows(axes: Sequence[str], rows: Rows, oracles: Collection[str]) -> set[int]:
@@ -132,12 +142,26 @@ def sweep_legend(rows: Rows, notes: Sequence[str], oracles: Collection[str] = ()
     marked = "; *: fastest at its point (within 1%), oracles aside" if len(ranked) > 1 else ""
     about = f"decode time: sum over decode layer runs; speedup: over {baselines}{marked}"
     kind = ["SYNTHETIC routing"] if any(row.get("synthetic") for row in rows) else []
-    return "\n".join(map(filled, ["", *kind, *scale_of(rows), about, *(f"note: {note}" for note in notes)]))
+    scales = _scales(rows)
+    over = [interval for _, interval in scales if interval]
+    ends = [f"± and [low, high]: 95% interval over {over[-1]}"] if over else []
+    lines = ["", *kind, *(scale for scale, _ in scales), *ends, about, *(f"note: {note}" for note in notes)]
+    return "\n".join(map(filled, lines))
 
 
 def scale_of(rows: Rows) -> list[str]:
     """Return lines on the layers and seeds of the figures of *rows*, and on their intervals."""
-    lines = []
+    scales = _scales(rows)
+    several = sum(bool(over) for _, over in scales) > 1 or any(over == "seeds" for _, over in scales)
+    return [
+        f"{scale}; [low, high]{f' {over.split()[-1]}' * several}: 95% over {over};" if over else f"{scale};"
+        for scale, over in scales
+    ]
+
+
+def _scales(rows: Rows) -> list[tuple[str, str]]:
+    """Return what the figures of *rows* stand for, and over what they have intervals; empty if they have none."""
+    found = []
     sampled = dict.fromkeys(_layers(row) for row in rows if is_sampled(row))
     listed = dict.fromkeys(
         _layers(row) for row in rows if "layers_total" in row and not is_sampled(row) and len(set(_layers(row))) == 2
@@ -145,14 +169,14 @@ def scale_of(rows: Rows) -> list[str]:
     seeds = dict.fromkeys(row["seeds_run"] for row in rows if row.get("seeds_run") is not None)
     if sampled:
         counts = ", ".join(f"for all {total} layers from {run}" for run, total in sampled)
-        lines.append(f"figures are estimated {counts}; [low, high]{' layers' * bool(seeds)}: 95% over draws of layers;")
+        found.append((f"figures are estimated {counts}", "draws of layers"))
     if listed:
         counts = ", ".join(f"the {run} layers run of {total}" for run, total in listed)
-        lines.append(f"figures are sums over {counts};")
+        found.append((f"figures are sums over {counts}", ""))
     if seeds:
-        means = f"figures are means over {', '.join(map(str, seeds))} seeds, speedups means of ratios"
-        lines.append(f"{means}; [low, high] seeds: 95% over seeds;")
-    return lines
+        counts = ", ".join(map(str, seeds))
+        found.append((f"figures are means over {counts} seeds, speedups means of ratios", "seeds"))
+    return found
 
 
 def _layers(row: dict[str, Any]) -> tuple[int, int]:

@@ -40,10 +40,10 @@ def _rows(
     cells: list[Sequence[str]] = [["policy", *(figure.run for figure in columns)]]
     for policy, run in runs.items():
         values = [(figure, run.figures.get(figure.name, Value(None))) for figure in columns]
-        cells.append([labels[policy], *(_cell(figure, own.value) for figure, own in values)])
+        cells.append([labels[policy], *(figure_text(figure, own.value) for figure, own in values)])
         for over in ("layers", "seeds"):
             if any(getattr(own, over) for _, own in values):
-                ends = (_interval(figure, own.value, getattr(own, over)) for figure, own in values)
+                ends = (interval_text(figure, own.value, getattr(own, over)) for figure, own in values)
                 cells.append([f"  95%, {over}", *ends])
     return cells
 
@@ -103,7 +103,7 @@ def filled(text: str, indent: str = "  ") -> str:
     return fill(safe, MOST, subsequent_indent=indent, break_long_words=False, break_on_hyphens=False)
 
 
-def _cell(figure: Figure, value: Any) -> str:
+def figure_text(figure: Figure, value: Any) -> str:
     """Return a figure as text."""
     if value is None:
         return "-"
@@ -116,7 +116,7 @@ def _cell(figure: Figure, value: Any) -> str:
     return f"{value:,.0f}" if isinstance(value, int | float) else str(value)
 
 
-def _interval(figure: Figure, value: Any, interval: Interval | None) -> str:
+def interval_text(figure: Figure, value: Any, interval: Interval | None) -> str:
     """Return the interval of a figure: both ends for ratios, for others half its width relative to the figure."""
     if interval is None or value is None:
         return "-"
@@ -127,7 +127,7 @@ def _interval(figure: Figure, value: Any, interval: Interval | None) -> str:
         return f"[{100 * low:.1f}%, {100 * high:.1f}%]"
     half = max(high - value, value - low)
     if not value:
-        return f"to {_cell(figure, half)}" if half else "±0%"
+        return f"to {figure_text(figure, half)}" if half else "±0%"
     return f"±{100 * half / value:.1f}%"
 
 
