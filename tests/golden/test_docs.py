@@ -151,7 +151,7 @@ def test_the_python_of_the_results_runs(monkeypatch, capsys):
     exec(compile(code, "results.md", "exec"), {})
     said = capsys.readouterr().out.splitlines()
     assert said[1] == "['base', 'ep']"
-    assert "speedup is over base;" in " ".join(said)
+    assert "speedup: over base;" in " ".join(said)
 
 
 def test_every_sweep_in_experiments_is_sound():

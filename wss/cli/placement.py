@@ -11,7 +11,7 @@ from wss.cli.options import PATH, allow_code, free_file
 from wss.files import write_whole
 
 
-@click.command()
+@click.command(short_help="Write a policy's placement of the experts.")
 @click.argument("config", type=PATH)
 @allow_code
 @click.option("--policy", required=True, metavar="NAME", help="One of CONFIG, or of `wss list`.")

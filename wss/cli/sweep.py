@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from wss.cli import dry_run as dry
-from wss.cli.options import PATH, Bars, allow_code, say
+from wss.cli.options import PATH, Bars, allow_code, free_file, say
 from wss.ending import last_words
 from wss.errors import ConfigError
 from wss.files import only_one, write_whole
@@ -44,7 +44,7 @@ _SHARED = (
     ),
     click.option("--workers", type=click.IntRange(1, 1024), help="Processes  [default: one per core]"),
     click.option("--dask", metavar="ADDRESS", help="Run on the workers of this dask scheduler instead."),
-    click.option("--quiet", is_flag=True, help="No progress bar."),
+    click.option("--quiet", is_flag=True, help="Print no progress."),
 )
 
 
@@ -90,10 +90,11 @@ def _shared(command: Any) -> Any:
     return collected
 
 
-@click.command()
+@click.command(short_help="Run every point of a sweep.")
 @_shared
+@click.option("--wide", is_flag=True, help="Print all columns of the table.")
 @click.option("--dry-run", is_flag=True, help="Print what would be run, and about how long it takes; run nothing.")
-def sweep(options: _Options, dry_run: bool) -> None:
+def sweep(options: _Options, wide: bool, dry_run: bool) -> None:
     """Run all points of EXPERIMENT, a YAML file, in parallel; finished tasks are kept and not run again."""
     from wss.report.sweep_folder import notes_in, sweep_legend, sweep_table
 
@@ -103,8 +104,9 @@ def sweep(options: _Options, dry_run: bool) -> None:
         return
     _, rows = _run(plan, options)
     folder = options.tables(plan)
-    click.echo(sweep_table(plan.axes, rows))
-    click.echo(sweep_legend(rows, notes_in(folder)))
+    oracles = {policy.name for point in plan.points for policy in point.experiment.policies if policy.is_oracle}
+    click.echo(sweep_table(plan.axes, rows, oracles, wide))
+    click.echo(sweep_legend(rows, notes_in(folder), oracles))
     _show_averages(plan, rows)
     if plan.whole is not None:
         say(f"the table has {plan.scope}")
@@ -173,7 +175,7 @@ def _checked_folder(place: Path, plan: Sweep, tasks: list[list[Task]]) -> Folder
     return folder or Folder(place)
 
 
-@click.command()
+@click.command(short_help="Compare the figures of a sweep with those expected.")
 @_shared
 @click.option("--update", is_flag=True, help="Write the current figures to the file of expected figures.")
 @click.option("--expected", type=PATH, help="The file of expected figures  [default: expected/NAME.json]")
@@ -211,18 +213,38 @@ def check(options: _Options, update: bool, expected: Path | None) -> None:
     sys.exit(1)
 
 
-@click.command()
+@click.command(short_help="Draw the results of a run or a sweep.")
 @click.argument("results", type=PATH)
-@click.option("--out", type=PATH, help="Folder  [default: RESULTS/report]")
+@click.option("--out", type=PATH, help="Folder, or the file of the --picture  [default: RESULTS/report]")
+@click.option("--force", is_flag=True, help="Replace --out if it exists.")
 @click.option("--format", "kind", type=click.Choice(["png", "svg"]), default="png", show_default=True)
-def report(results: Path, out: Path | None, kind: str) -> None:
-    """Plot RESULTS, the folder of a sweep or a run: bar charts, heat maps of the links, and a Markdown table."""
-    from wss.report.report import read_results, write_report
+@click.option("--wide", is_flag=True, help="Write all columns of the table.")
+@click.option("--picture", type=click.Choice(["links"]), help="Draw only this: the traffic of a run's links.")
+@click.option("--policies", metavar="A,B", help="Policies of the --picture, in this order  [default: all]")
+def report(
+    results: Path, out: Path | None, force: bool, kind: str, wide: bool, picture: str | None, policies: str | None
+) -> None:
+    """Plot RESULTS, the folder of a sweep or a run: bar charts, maps of the links, and a Markdown table."""
+    from wss.report.plotting import is_drawn
+    from wss.report.report import read_results, write_links, write_report
+    from wss.report.report_folder import check_replaceable
     from wss.sweeps.folder import damaged_in
 
+    if picture is None and policies is not None:
+        raise ConfigError("--policies: chooses what --picture shows; give it too, or neither")
+    if picture is not None:
+        out = out or results / f"{picture}.{kind}"
+        if out.suffix not in (".png", ".svg"):
+            raise ConfigError(f"--out {out}: should end in .png or .svg, as it is a picture")
+        free_file(out, force, is_drawn, "picture")
+        chosen = [name.strip() for name in policies.split(",")] if policies is not None else []
+        say(str(write_links(read_results(results), chosen, out)))
+        return
+    out = out or results / "report"
+    check_replaceable(out, force)
     for file in damaged_in(results):
         click.echo(
             f"{file}: is damaged, but the tables are intact; `wss sweep` into {results} runs the task again", err=True
         )
-    for path in write_report(read_results(results), out or results / "report", kind):
+    for path in write_report(read_results(results), out, kind, wide):
         click.echo(path)

@@ -45,7 +45,7 @@ def layout_of(experiment: Experiment, name: str) -> Layout:
     setup, history = everything.setup, build_routing_history(everything)
     view = placement_view(setup, wafer, policy, history, costs_of(setup, wafer))
     placed = PolicyHost(policy).place(view)
-    bytes_of_experts(placed, everything.model, everything.precision, wafer)  # raises if they do not fit
+    bytes_of_experts(name, placed, everything.model, everything.precision, wafer)  # raises if they do not fit
     layers, experts, dies = placed.shape
     slots = placed.sum(axis=1).max()
     text = layout_text(placed, experiment.model.moe_layers, experiment.model.num_layers)

@@ -79,9 +79,10 @@ class Result:
             ]
         return content
 
-    def table(self) -> str:
-        """Return the table of the run as text."""
-        return run_table(heading(self.experiment, self.runs, self.provenance, self.notes), self.runs)
+    def table(self, wide: bool = False) -> str:
+        """Return the table of the run as text; *wide*: all columns, not only those that fit 100 characters."""
+        oracles = {policy.name for policy in self.experiment.policies if policy.is_oracle}
+        return run_table(heading(self.experiment, self.runs, self.provenance, self.notes), self.runs, oracles, wide)
 
     def write(self, folder: Path | None = None, *, force: bool = False) -> Path:
         """Write a result folder and return its path; by default the next free number under ``results/``.

@@ -19,7 +19,7 @@ from wss.records import BoolArray, FloatArray, IntArray
 
 @dataclass(frozen=True, kw_only=True)
 class Never(Prediction):
-    """Keep nothing."""
+    """Keep no copies."""
 
     def predict(self, view: PredictionView) -> BoolArray:
         """Return all False."""
@@ -37,7 +37,9 @@ class Always(Prediction):
 
 @dataclass(frozen=True, kw_only=True)
 class TokenHeatmap(Forecasting):
-    """The paper's predictor: the top of the heatmap rows of the experts that a die computes now.
+    """The paper's: the experts that most often follow those that a die computes now.
+
+    These are the top of the heatmap rows of the experts that it computes.
 
     Parameters
     ----------
@@ -80,14 +82,20 @@ class PaperHeatmap(TokenHeatmap):
 
 @dataclass(frozen=True, kw_only=True)
 class PrefillHeatmap(TokenHeatmap):
-    """The token heatmap of the prefill, as at the start of decode (the paper's insight 1)."""
+    """The token heatmap of the prefill alone, as it is at the start of decode.
+
+    The paper's insight 1.
+    """
 
     signals = frozenset({Signal.PREFILL_TRANSITIONS})
 
 
 @dataclass(frozen=True, kw_only=True)
 class DecayingHeatmap(TokenHeatmap):
-    """The token heatmap in which a pair counts half after *half_life* steps; the prefill is one step."""
+    """The token heatmap, in which a pair counts half after `half_life` steps.
+
+    The prefill is one step.
+    """
 
     signals = frozenset({Signal.DECAYED_TRANSITIONS})
 
@@ -96,7 +104,7 @@ class DecayingHeatmap(TokenHeatmap):
 
 @dataclass(frozen=True, kw_only=True)
 class Oracle(Forecasting):
-    """What the die computes again in the layer's next layer run; an oracle: it uses the next step's routing."""
+    """An oracle: the experts that the die computes again in the next step."""
 
     signals = frozenset({Signal.NEXT_STEP})
 

@@ -19,12 +19,12 @@ from wss.records import Plan
 
 @dataclass(frozen=True, kw_only=True)
 class Nearest(Allocation):
-    """Expert parallelism with replicas: each die sends its share of an expert's tokens to the nearest holder, by hops.
+    """Expert parallelism with replicas: each die's tokens go to the nearest replica.
 
-    Ties go to the holder with the fewest tokens so far in this layer run per replica of the expert, then to the lower
-    die. Experts are processed as first seen, sending dies by index. No weights move. SGLang's static dispatch for
-    EPLB's replicas is similar: a GPU's own replica, else one in its node, else any
-    (`sglang/srt/eplb/expert_location.py`, 2025).
+    A die has an equal share of an expert's tokens; distance is in hops. Ties go to the holder with the fewest tokens so
+    far in this layer run per replica of the expert, then to the lower die. Experts are processed as first seen, sending
+    dies by index. No weights move. SGLang's static dispatch for EPLB's replicas is similar: a GPU's own replica, else
+    one in its node, else any (`sglang/srt/eplb/expert_location.py`, 2025).
     """
 
     local = True

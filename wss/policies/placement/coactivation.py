@@ -41,7 +41,10 @@ def separate(order, tokens, pairs, num_dies, room):  # type: ignore[no-untyped-d
 
 @dataclass(frozen=True, kw_only=True)
 class Separated(Placement):
-    """Most tokens first, each expert to the die whose experts shared the fewest tokens of the prefill with it."""
+    """Experts that the same tokens used in the prefill go to different dies.
+
+    The expert with the most tokens comes first, and goes to the die whose experts shared the fewest tokens with it.
+    """
 
     signals = frozenset({Signal.PREFILL_LOAD, Signal.COACTIVATION})
 

@@ -93,10 +93,10 @@ def duplicate(cost, held, free):  # type: ignore[no-untyped-def]
 
 @dataclass(frozen=True, kw_only=True)
 class Dup(Replicating):
-    """The paper's Dup: contiguous, and R replicas per die, each of which lowers the largest roofline cost most.
+    """The paper's Dup: contiguous, and R replicas per die that lower the top load.
 
-    Costs are those of the prefill. The tokens of a replicated expert count as evenly split. All replicas are made, even
-    if they lower nothing.
+    Loads are roofline costs. Costs are those of the prefill. The tokens of a replicated expert count as evenly split.
+    All replicas are made, even if they lower nothing.
 
     Parameters
     ----------

@@ -68,9 +68,10 @@ def balance(load: FloatArray, num_slots: int, num_groups: int, num_nodes: int, n
 
 @dataclass(frozen=True, kw_only=True)
 class Eplb(Placement):
-    """DeepSeek's EPLB on prefill loads: popular experts replicated, replicas packed evenly, globally or by node.
+    """DeepSeek's EPLB: busy experts of the prefill get replicas, and dies get equal loads.
 
-    One die may hold several replicas of one expert. It then computes as many parts of the expert's tokens.
+    Replicas are packed globally or by node. One die may hold several replicas of one expert. It then computes as many
+    parts of the expert's tokens.
 
     Parameters
     ----------

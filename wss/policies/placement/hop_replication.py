@@ -52,7 +52,9 @@ def bring_near(tokens, held, free, hops):  # type: ignore[no-untyped-def]
 
 @dataclass(frozen=True, kw_only=True)
 class Near(Replicating):
-    """Contiguous, and replicas where they save the most expected byte-hops if any die may read any expert.
+    """Contiguous, and replicas where they shorten remote reads the most, by prefill loads.
+
+    What is shortened is byte-hops, expected if any die may read any expert.
 
     Parameters
     ----------
