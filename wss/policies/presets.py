@@ -21,6 +21,7 @@ from wss.policies.prediction import Always, DecayingHeatmap, Oracle, PrefillHeat
 from wss.policies.prefetching import LayerHeatmap
 from wss.policies.rebalancing import Every
 from wss.policies.seams import SEAMS
+from wss.presets import Presets
 from wss.traces.load_history import LoadHistorySpec
 
 
@@ -151,4 +152,4 @@ _PRESETS = {
         caching=Belady(),
     ),
 }
-POLICIES: dict[str, Policy] = {name: replace(policy, name=name) for name, policy in _PRESETS.items()}
+POLICIES: Presets[Policy] = Presets("POLICIES", {name: replace(policy, name=name) for name, policy in _PRESETS.items()})

@@ -65,18 +65,23 @@ def read_results(folder: Path) -> Results:
             return Results(for_terminal(str(about["name"])), axes, rows, links, about["notes"])
         if (folder / "summary.json").is_file():
             summary = _read(folder, "summary.json")
-            links = pa.Table.from_pylist(_links_of(read_table(folder / "links.parquet").to_pylist()))
-            run = summary["runs"][0]
-            title = for_terminal(f"{run['model']} on {run['wafer']}, batch {run['batch']}, {run['network']}")
-            rows, notes = [flat(each) for each in summary["runs"]], summary["provenance"]["notes"]
-            check_results((), rows, links, [title, *notes])
-            return Results(title, (), rows, links, notes)
+            results = results_of(summary, read_table(folder / "links.parquet"))
+            check_results((), results.rows, results.links, [results.title, *results.notes])
+            return results
     except (OSError, ValueError, LookupError, TypeError, AttributeError, pa.ArrowException) as error:
         what = " ".join(str(error).split())[:200]
         raise ConfigError(f"{folder}: its results are damaged ({what}); run it again") from None
     if (folder / "tasks").is_dir():
         raise ConfigError(f"{folder}: is an unfinished sweep; run the same `wss sweep` again to resume it")
     raise ConfigError(f"{folder}: holds no result (no sweep.json, no summary.json); give a folder that wss wrote")
+
+
+def results_of(summary: dict[str, Any], links: pa.Table) -> Results:
+    """Return the results of a run from the contents of summary.json and links.parquet."""
+    run = summary["runs"][0]
+    title = for_terminal(f"{run['model']} on {run['wafer']}, batch {run['batch']}, {run['network']}")
+    means = pa.Table.from_pylist(_links_of(links.to_pylist()))
+    return Results(title, (), [flat(each) for each in summary["runs"]], means, summary["provenance"]["notes"])
 
 
 def _read(folder: Path, name: str) -> Any:
@@ -169,7 +174,7 @@ def _maps(results: Results, folder: Path, kind: str) -> list[Path]:
         points = [point for point in points if first[point[results.axes[0]]] == point][:MOST_MAPS]
     written, taken = [], set[str]()
     for point in points:
-        own = _links_at(results.links, point)
+        own = links_at(results.links, point)
         rows = [row for row in results.rows if all(row[axis] == label for axis, label in point.items())]
         busiest = {row["policy"]: row["max_link_utilization"] for row in rows}
         scope = f", estimated for all {rows[0]['layers_total']} layers" if is_sampled(rows[0]) else ""
@@ -180,7 +185,7 @@ def _maps(results: Results, folder: Path, kind: str) -> list[Path]:
     return written
 
 
-def _links_at(links: pa.Table, point: dict[str, Any]) -> list[Row]:
+def links_at(links: pa.Table, point: dict[str, Any]) -> list[Row]:
     """Return the links of one *point*, a label for each axis; estimated for all layers, if these are sampled."""
     for axis, label in point.items():
         links = links.filter(pc.equal(links[axis], label))
