@@ -69,10 +69,10 @@ class Result:
         UnknownNameError
             If there is no such policy or figure in the result.
         """
-        if policy not in self.runs:
+        if policy not in [*self.runs]:
             raise UnknownNameError(f"policy: {policy!r} is not in this result; {did_you_mean(policy, self.runs)}")
         figures = self.runs[policy].figures
-        if name not in figures:
+        if name not in [*figures]:
             raise UnknownNameError(f"figure: {name!r} is not in this result; {did_you_mean(name, figures)}")
         return figures[name]
 
@@ -112,6 +112,7 @@ class Result:
             If there is no such picture, or matplotlib is not installed.
         """
         results = results_of(self.to_dict(), self.links)
+        results.rows.sort(key=lambda row: [*self.runs].index(row["policy"]))
         if what == "links":
             return plot_links(results)
         if what == "layers":

@@ -45,9 +45,9 @@ def plot_figure(results: Results, name: str, more: tuple[str, ...] = ()) -> Any:
 
 
 def plot_links(results: Results) -> Any:
-    """Return a map of the utilisation of every link, a part for each policy of the run."""
-    links = links_at(results.links, {})
+    """Return a map of the utilisation of every link, a part for each policy of the run, in the order of the rows."""
     busiest = {row["policy"]: row["max_link_utilization"] for row in results.rows}
+    links = sorted(links_at(results.links, {}), key=lambda link: [*busiest].index(link["policy"]))
     draw = portmap if is_port(links[0]) else meshmap
     with paper("plot", backend=None) as plt:
         return draw(plt, links, results.title, "link utilisation", busiest)
