@@ -3,12 +3,10 @@
 # ruff: noqa: PLC0415
 from __future__ import annotations
 
-import os
 import sys
-import time
 from contextlib import closing
 from dataclasses import dataclass, fields
-from functools import wraps
+from functools import partial, wraps
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,13 +14,11 @@ import click
 
 from wss.cli import dry_run as dry
 from wss.cli.options import PATH, Bars, allow_code, free_file, say
-from wss.ending import last_words
 from wss.errors import ConfigError
-from wss.files import only_one, write_whole
+from wss.files import write_whole
 
 if TYPE_CHECKING:
     from wss.config.sweep_file import Sweep
-    from wss.sweeps import Folder, Task
 
 _SHARED = (
     click.argument("experiment", type=PATH),
@@ -125,54 +121,15 @@ def _show_averages(plan: Sweep, rows: list[dict[str, Any]]) -> None:
 
 
 def _run(plan: Sweep, options: _Options, expected: dict[str, Any] | None = None) -> tuple[str, list[dict[str, Any]]]:
-    """Run a sweep, write its tables, and return its identity and rows.
+    """Run a sweep as `run_whole` does, and return its identity and rows."""
+    from wss.sweeps.whole import Workers, run_whole
 
-    Raises WssError if a point cannot be run, or *expected* is of another sweep; nothing is run then.
-    """
-    from wss.report.sweep_folder import write_sweep
-    from wss.sweeps import check_same, run_sweep, tasks_of
-    from wss.sweeps.check import identity_of
-    from wss.sweeps.collect import links_of, provenance_of, rows_of
-    from wss.sweeps.execute import as_json
-    from wss.sweeps.folder import AGAIN, TASKS
-
-    if options.workers is not None and options.dask is not None:
-        raise ConfigError("--workers: are not started with --dask, whose workers are used; give one of the two")
-    tasks, whole = tasks_of(plan), plan.whole or plan
-    identity = identity_of(whole, tasks if whole is plan else tasks_of(whole))
-    if expected is not None:
-        check_same(expected, identity, whole)
-    place, every = options.folder(plan), {task.key: task for own in tasks for task in own}
-    folder = _checked_folder(place, plan, tasks)
-    with only_one(place / TASKS, str(place)):
-        folder.begin(identity, plan.name, plan.only)
-        started = time.time()
-        with closing(Bars(options.quiet)) as bars:
-            workers = options.workers or os.cpu_count() or 1
-            run = run_sweep(list(every.values()), folder, workers, options.dask, bars)
-        rows = rows_of(plan, tasks, folder)
-        times = {"started": started, "wall_s": time.time() - started, "tasks_run": run}
-        write_sweep(options.tables(plan), rows, links_of(plan, tasks, folder))
-        content = as_json(provenance_of(plan, tasks, folder, identity, times))
-        write_whole(options.tables(plan) / "sweep.json", lambda part: part.write_bytes(content), AGAIN)
-        last_words(None)
-    counts = f"{plan.scope}, {len(every)} tasks: {run} run in {time.time() - started:.0f} s"
-    say(f"{counts}, {len(every) - run} kept", err=True)
-    return identity, rows
-
-
-def _checked_folder(place: Path, plan: Sweep, tasks: list[list[Task]]) -> Folder:
-    """Return the folder *place*, without damaged files of *tasks*; check the points of *plan* that are not done."""
-    from wss.sweeps import Folder
-
-    folder = Folder(place) if place.exists() else None
-    for line in folder.set_aside({task.key for own in tasks for task in own}) if folder is not None else ():
-        click.echo(line, err=True)
-    points = zip(plan.points, tasks, strict=True)
-    dry.check_points(
-        [point for point, own in points if folder is None or any(folder.read(task.key) is None for task in own)]
-    )
-    return folder or Folder(place)
+    workers = Workers(options.workers, options.dask)
+    with closing(Bars(options.quiet)) as bars:
+        done = run_whole(plan, options.folder(plan), workers, bars, partial(click.echo, err=True), expected)
+    counts = f"{plan.scope}, {done.tasks} tasks: {done.run} run in {done.seconds:.0f} s"
+    say(f"{counts}, {done.tasks - done.run} kept", err=True)
+    return done.identity, done.rows
 
 
 @click.command(short_help="Compare the figures of a sweep with those expected.")

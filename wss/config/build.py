@@ -11,7 +11,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import MISSING, fields, is_dataclass, replace
 from functools import cache
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 from pydantic import TypeAdapter, ValidationError
 
@@ -20,6 +20,7 @@ from wss.config.document import Document, Place
 from wss.config.factors import resolved
 from wss.config.hints import hints_of
 from wss.config.plugins import offered, plugin
+from wss.config.python_values import is_object
 from wss.errors import ConfigError, did_you_mean
 from wss.policies import Seam
 
@@ -108,7 +109,9 @@ def _hint_at(hint: Any, loc: tuple[Any, ...]) -> Any:
 
 
 def named(document: Document, place: Place, value: Any, table: Mapping[str, T], cls: type[T]) -> T | None:
-    """Read a preset's name, an object written out, or ``{preset: name, ...changes}``."""
+    """Read a preset's name, an object, written out or made in Python, or ``{preset: name or object, ...changes}``."""
+    if is_object(value) and isinstance(value, (cls, *{type(item) for item in table.values() if item is not None})):
+        return cast(T, value)
     if isinstance(value, str):
         if value in table:
             return table[value]
@@ -166,7 +169,12 @@ def _refuses(base: Any, key: str, value: Any) -> bool:
 
 
 def kinded(document: Document, place: Place, value: Any, seam: Seam) -> Any:
-    """Read a class by name, or ``{kind: name, ...parameters}``: of *seam*, of a plug-in, or ``module:Class``."""
+    """Read a class by name, or ``{kind: name, ...parameters}``: of *seam*, of a plug-in, or ``module:Class``.
+
+    An object made in Python is returned as it is.
+    """
+    if is_object(value):
+        return value
     if isinstance(value, dict):
         kind = value.get("kind")
         parameters = {key: item for key, item in value.items() if key != "kind"}

@@ -32,8 +32,9 @@ from wss.config.build import build
 from wss.config.code import folders_beside
 from wss.config.document import Document, Place
 from wss.config.experiment import Experiment
-from wss.config.load import experiment_of, read_mapping
-from wss.config.overrides import apply_setting, put
+from wss.config.load import experiment_of, mapping_document, read_mapping
+from wss.config.overrides import Setting, apply_setting, as_setting, put
+from wss.config.python_values import is_object
 from wss.config.shipped import find
 from wss.config.sweep_points import picked
 from wss.errors import CHECKED, ConfigError, did_you_mean
@@ -103,17 +104,26 @@ class _Choice:
 
 
 def load_sweep(
-    path: str | Path, settings: Sequence[str] = (), *, allow_code: bool = False, only: Sequence[str] = ()
+    source: str | Path | Mapping[str, Any],
+    settings: Sequence[str | Setting] = (),
+    *,
+    allow_code: bool = False,
+    only: Sequence[str] = (),
 ) -> Sweep:
-    """Read the sweep of *path*; *settings* such as ``steps=8`` change the configuration shared by all points.
+    """Read the sweep of *source*; *settings* such as ``steps=8`` change the configuration shared by all points.
+
+    In Python *source* may be a mapping with the keys of a file.
 
     *only*, such as ``("batch=4096,8192",)``, picks points by their labels; see `picked`.
 
     With *allow_code* its classes (``package.module:Class``) are imported, also from the file's folder. Raises
     ConfigError with one line per error: ``file:line:col: path: what; what would be right``.
     """
-    path = Path(path)
-    document = read_mapping(path, "config and grid", folders_beside(allow_code, path))
+    if isinstance(source, Mapping):
+        path, document = Path("sweep"), mapping_document("sweep", source)
+    else:
+        path = Path(source)
+        document = read_mapping(path, "config and grid", folders_beside(allow_code, path))
     for key in document.value:
         if key not in KEYS:
             document.fault((key,), f"is not a key of a sweep; {did_you_mean(key, KEYS)}")
@@ -132,11 +142,12 @@ def load_sweep(
     _check_puts(document, grid, vary)
     common = _common(document, path, allow_code)
     document.raise_faults()
-    for setting in settings:
-        key = setting.partition("=")[0]
+    changes = [*map(as_setting, settings)]
+    for setting in changes:
+        key = setting.key
         for choice in (choice for axes in (grid, vary) for choices in axes.values() for choice in choices):
             if any(f"{to}.".startswith(f"{key}.") or f"{key}.".startswith(f"{to}.") for to, _, _ in choice.puts):
-                raise ConfigError(f"--set {setting}: the axis {choice.axis} of {path} sets it; change it there")
+                raise ConfigError(f"{setting.source}: the axis {choice.axis} of {path} sets it; change it there")
         apply_setting(common, setting)
     combinations = list(_combinations(grid, vary))
     if len(combinations) > MOST_POINTS:
@@ -149,7 +160,7 @@ def load_sweep(
         points=points,
         check=spec,
         averages=_averages(document, grid, points),
-        settings=tuple(settings),
+        settings=tuple(setting.text for setting in changes),
         allow_code=allow_code,
     )
     return picked(sweep, only)
@@ -189,7 +200,8 @@ def _common(document: Document, path: Path, allow_code: bool) -> Document:
         document.fault(("config",), "is missing or no configuration; give keys and values, or a file's path")
         return Document(document.name, {})
     where = {place[1:]: text for place, text in document.where.items() if place[:1] == ("config",)}
-    return Document(document.name, value, where, code_folders=document.code_folders)
+    typed = {place[1:] for place in document.typed if place[:1] == ("config",)}
+    return Document(document.name, value, where, typed=typed, code_folders=document.code_folders)
 
 
 def _check_puts(document: Document, grid: dict[str, list[_Choice]], vary: dict[str, list[_Choice]]) -> None:
@@ -237,7 +249,7 @@ def _axis(document: Document, place: Place, items: Any) -> list[_Choice]:
         document.fault(place, f"'{axis}' is a column of the results; give the axis another name")
     if isinstance(items, list) and items:
         for i, item in enumerate(items):
-            if isinstance(item, list | dict) or item is None:
+            if isinstance(item, list | dict) or item is None or is_object(item):
                 document.fault((*place, i), "is no plain value; give labels, such as half: {network.duplex: half}")
         if len({float(item) if isinstance(item, int | float) else str(item) for item in items}) < len(items):
             document.fault(place, "has a value twice; keep one")
@@ -282,7 +294,8 @@ def _points(
                 for to, value, place in choice.puts:
                     size = len(place)
                     where = {at[size:]: text for at, text in document.where.items() if at[:size] == place}
-                    put(own, tuple(to.split(".")), copy.deepcopy(value), where, document.where[place])
+                    steps, typed = tuple(to.split(".")), place in document.typed
+                    put(own, steps, copy.deepcopy(value), where, document.where[place], typed=typed)
             points.append(Point(labels=labels, experiment=experiment_of(own)))
         except ConfigError as error:
             faults += error.faults

@@ -10,7 +10,8 @@ from wss.config.document import scalar
 from wss.errors import ConfigError, did_you_mean
 
 if TYPE_CHECKING:
-    from wss.config.sweep_file import Label, Sweep
+    from wss.config.averages import Label
+    from wss.config.sweep_file import Sweep
 
 
 def picked(sweep: Sweep, only: Sequence[str]) -> Sweep:

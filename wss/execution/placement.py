@@ -35,7 +35,7 @@ def layout_of(experiment: Experiment, name: str) -> Layout:
     WssError
         If there is no such policy, or its placement does not fit the wafer.
     """
-    policies = POLICIES | {policy.name: policy for policy in experiment.policies}
+    policies = {**POLICIES, **{policy.name: policy for policy in experiment.policies}}
     policy = policies.get(name) or plugin_policy(name, POLICIES)
     if policy is None:
         raise ConfigError(f"--policy {name}: is not a policy here; {did_you_mean(name, policies)}")

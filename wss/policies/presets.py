@@ -22,6 +22,7 @@ from wss.policies.prefetching import LayerHeatmap
 from wss.policies.rebalancing import Every
 from wss.policies.seams import SEAMS
 from wss.policies.signals import FUTURE
+from wss.presets import Presets
 from wss.traces.load_history import LoadHistorySpec
 
 
@@ -110,7 +111,7 @@ _PRESETS = {
     "belady": _policy("base, keeping the copies that are used again soonest (Belady's rule)", InTurn(),
                       prediction=Always(), caching=Belady()),
 }  # fmt: skip
-POLICIES: dict[str, Policy] = {name: replace(policy, name=name) for name, policy in _PRESETS.items()}
+POLICIES: Presets[Policy] = Presets("POLICIES", {name: replace(policy, name=name) for name, policy in _PRESETS.items()})
 # The policies by kind, in the order of lists and of colours.
 KINDS: dict[str, tuple[str, ...]] = {
     "the paper's": ("base", "ep", "pred", "allo", "allo_pred"),

@@ -63,17 +63,12 @@ def write_bars(rows: Sequence[Row], axes: Sequence[str], title: str, folder: Pat
     """Draw every figure of the rows into *folder*, and return the paths; *kind* is png or svg."""
     written = []
     suffix = ",\nestimated for all layers" if any(map(is_sampled, rows)) else ""
-    frame = _frame(rows, axes, THIN)
     charts = [(figure.name, figure.bar) for figure in figures.FIGURES if figure.bar]
     for column, bar in sorted(charts, key=lambda chart: chart[0] != "speedup"):  # the speedup first
-        values = [value for row in rows for value in (row.get(column), *_ends(row, column)[1:]) if value is not None]
-        if any(values):
-            set_scale = _logarithmic(values) if bar.logarithmic else _linear(max(values))
-            label = bar.label + (" (logarithmic scale)" if bar.logarithmic else "") + suffix
+        if any(_values(rows, column)):
             with paper() as plt:
-                fig = _draw(plt, frame, partial(_simple, frame=frame, column=column), set_scale)
-                _name_once(fig, frame)
-                written.append(_finish(fig, frame, label, title, folder / f"{bar.file}.{kind}"))
+                fig = bar_chart(plt, rows, axes, title, column, bar.label + suffix, logarithmic=bar.logarithmic)
+                written.append(save(fig, folder / f"{bar.file}.{kind}"))
     heights = [sum(row.get(column) or 0 for column, _ in TRAFFIC) for row in rows]
     if any(heights):
         frame = _frame(rows, axes, NAMED)
@@ -82,8 +77,25 @@ def write_bars(rows: Sequence[Row], axes: Sequence[str], title: str, folder: Pat
         with paper() as plt:
             fig = _draw(plt, frame, partial(_stacked, frame=frame, scale=scale), _linear(max(heights) / scale))
             what = f"bytes of expert weights, all decode layer runs ({unit}){suffix}"
-            written.append(_finish(fig, frame, what, title, folder / f"hbm.{kind}"))
+            written.append(save(_labelled(fig, frame, what, title), folder / f"hbm.{kind}"))
     return written
+
+
+def bar_chart(
+    plt: Any, rows: Sequence[Row], axes: Sequence[str], title: str, column: str, label: str, *, logarithmic: bool
+) -> Any:
+    """Return a figure with a bar for each of *rows* that has the figure *column*; *label* is that of its scale."""
+    frame, values = _frame(rows, axes, THIN), _values(rows, column)
+    set_scale = _logarithmic(values) if logarithmic else _linear(max(values))
+    fig = _draw(plt, frame, partial(_simple, frame=frame, column=column), set_scale)
+    _name_once(fig, frame)
+    label += " (logarithmic scale)" if logarithmic else ""
+    return _labelled(fig, frame, label, title)
+
+
+def _values(rows: Sequence[Row], column: str) -> list[float]:
+    """Return the values of a figure and the upper ends of their intervals."""
+    return [value for row in rows for value in (row.get(column), *_ends(row, column)[1:]) if value is not None]
 
 
 def _ends(row: Row, column: str) -> tuple[float, ...]:
@@ -121,7 +133,8 @@ def _draw(plt: Any, frame: Frame, draw: Callable[[Any, Panel], None], scale: Cal
     """Return a chart whose panels *draw* fills; they share the *scale* of their y axes."""
     down = -(-len(frame.panels) // frame.across)
     size = (frame.wide, 2.0 * down + 0.7)
-    fig, grid = plt.subplots(down, frame.across, figsize=size, layout="constrained", squeeze=False, sharey=True)
+    fig = plt.Figure(figsize=size, layout="constrained")
+    grid = fig.subplots(down, frame.across, squeeze=False, sharey=True)
     inches = frame.wide / frame.across - 0.5
     for axis, panel in zip(grid.flat, frame.panels, strict=False):
         draw(axis, panel)
@@ -226,8 +239,8 @@ def brief(value: float) -> str:
     return f"{value:.4g}"
 
 
-def _finish(fig: Any, frame: Frame, what: str, title: str, path: Path) -> Path:
-    """Add labels and legend to a chart and write it."""
+def _labelled(fig: Any, frame: Frame, what: str, title: str) -> Any:
+    """Return a chart with its labels and legend added."""
     fig.supylabel(fill(what, 36), fontsize=7.5)
     found = {
         label: handle for axis in fig.axes for handle, label in zip(*axis.get_legend_handles_labels(), strict=True)
@@ -239,4 +252,4 @@ def _finish(fig: Any, frame: Frame, what: str, title: str, path: Path) -> Path:
     note = f"; the first {len(frame.panels)} of {len(frame.panels) + frame.left_out} panels" if frame.left_out else ""
     groups = ", ".join(frame.axes[1:] if len(frame.axes) > 1 else frame.axes)
     fig.suptitle(fill(title + (f", by {groups}" if groups else "") + note, int(frame.wide / 0.07)))
-    return save(fig, path)
+    return fig

@@ -54,7 +54,13 @@ class Map:
 
 
 def write_meshmap(links: Sequence[Link], about: Map, path: Path) -> Path:
-    """Draw one mesh for each policy in *links*, rows of links.parquet, to *path*, and return it.
+    """Draw one mesh for each policy in *links*, rows of links.parquet, to *path*, and return it; see `meshmap`."""
+    with paper() as plt:
+        return save(meshmap(plt, links, about), path, DPI)
+
+
+def meshmap(plt: Any, links: Sequence[Link], about: Map) -> Any:
+    """Return a figure with one mesh for each policy in *links*, rows of links.parquet.
 
     There must be at least one link.
     """
@@ -65,21 +71,21 @@ def write_meshmap(links: Sequence[Link], about: Map, path: Path) -> Path:
     down = -(-len(policies) // across)
     wide = min((WIDTH - 0.8) / across, 3.2, max(LARGEST * (x + 0.3), 1.6))
     tall = min(wide * (y + 0.3) / (x + 0.3), 6.0, LARGEST * (y + 0.3))
-    with paper() as plt:
-        size = (max(wide * across + 0.8, WIDTH / 2), (tall + 0.5) * down + 0.55)
-        fig, grid = plt.subplots(down, across, figsize=size, layout="constrained", squeeze=False)
-        scale = plt.Normalize(0, most)
-        for axis, policy in zip(grid.flat, policies, strict=False):
-            own = [link for link in links if link["policy"] == policy]
-            _mesh(axis, own, scale, 72 * SIDE * min(wide / (x + 0.3), tall / (y + 0.3)))
-            axis.set_title(about.about(policy))
-        for axis in grid.flat[len(policies) :]:
-            axis.remove()
-        _colours(fig, plt.cm.ScalarMappable(scale, TRAFFIC), grid.flat[: len(policies)], about.what, aspect=30)
-        columns = int(size[0] / 0.065)
-        fig.suptitle(fill(f"Traffic on die-to-die links: {about.title}" + said_dead(*dead_of(links)), columns))
-        fig.supxlabel(fill(f"{LEGEND}{DEAD if any(dead_of(links)) else ''}", columns + 8), fontsize=7)
-        return save(fig, path, DPI)
+    size = (max(wide * across + 0.8, WIDTH / 2), (tall + 0.5) * down + 0.55)
+    fig = plt.Figure(figsize=size, layout="constrained")
+    grid = fig.subplots(down, across, squeeze=False)
+    scale = plt.Normalize(0, most)
+    for axis, policy in zip(grid.flat, policies, strict=False):
+        own = [link for link in links if link["policy"] == policy]
+        _mesh(axis, own, scale, 72 * SIDE * min(wide / (x + 0.3), tall / (y + 0.3)))
+        axis.set_title(about.about(policy))
+    for axis in grid.flat[len(policies) :]:
+        axis.remove()
+    _colours(fig, plt.cm.ScalarMappable(scale, TRAFFIC), grid.flat[: len(policies)], about.what, aspect=30)
+    columns = int(size[0] / 0.065)
+    fig.suptitle(fill(f"Traffic on die-to-die links: {about.title}" + said_dead(*dead_of(links)), columns))
+    fig.supxlabel(fill(f"{LEGEND}{DEAD if any(dead_of(links)) else ''}", columns + 8), fontsize=7)
+    return fig
 
 
 def _colours(fig: Any, colours: Any, axes: Any, what: str, **look: Any) -> None:
@@ -155,26 +161,32 @@ def kind_of(name: str) -> str:
 
 
 def write_portmap(links: Sequence[Link], about: Map, path: Path) -> Path:
-    """Draw the ports of all GPUs, a table for each policy in *links*, rows of links.parquet, to *path*; return it.
+    """Draw the ports of all GPUs, a table for each policy in *links*, to *path*, and return it; see `portmap`."""
+    with paper() as plt:
+        return save(portmap(plt, links, about), path, DPI)
+
+
+def portmap(plt: Any, links: Sequence[Link], about: Map) -> Any:
+    """Return a figure of the ports of all GPUs, with a table for each policy in *links*, rows of links.parquet.
 
     A row is a kind of port, a column a GPU, in order of nodes. There must be at least one port.
     """
     policies = list(dict.fromkeys(link["policy"] for link in links))
     kinds = [kind for kind in KINDS if kind in {kind_of(link["link"]) for link in links}]
     most = max(link["utilization"] for link in links) or 1.0
-    with paper() as plt:
-        size = (WIDTH, (0.15 * len(kinds) + 0.45) * len(policies) + 0.6)
-        fig, axes = plt.subplots(len(policies), 1, figsize=size, layout="constrained", squeeze=False)
-        for axis, policy in zip(axes[:, 0], policies, strict=True):
-            shown = ports_of([link for link in links if link["policy"] == policy], kinds)
-            image = axis.imshow(shown, cmap=TRAFFIC, vmin=0, vmax=most, aspect="auto", interpolation="nearest")
-            axis.set_yticks(range(len(kinds)), kinds)
-            axis.set_xticks([])
-            axis.set_title(about.about(policy).replace("\n", ", "))
-        axes[-1, 0].set_xlabel(f"{shown.shape[1]} GPUs, in order of nodes")
-        _colours(fig, image, axes[:, 0], about.what)
-        fig.suptitle(fill(f"Traffic on the ports of GPUs: {about.title}", 100))
-        return save(fig, path, DPI)
+    size = (WIDTH, (0.15 * len(kinds) + 0.45) * len(policies) + 0.6)
+    fig = plt.Figure(figsize=size, layout="constrained")
+    axes = fig.subplots(len(policies), 1, squeeze=False)
+    for axis, policy in zip(axes[:, 0], policies, strict=True):
+        shown = ports_of([link for link in links if link["policy"] == policy], kinds)
+        image = axis.imshow(shown, cmap=TRAFFIC, vmin=0, vmax=most, aspect="auto", interpolation="nearest")
+        axis.set_yticks(range(len(kinds)), kinds)
+        axis.set_xticks([])
+        axis.set_title(about.about(policy).replace("\n", ", "))
+    axes[-1, 0].set_xlabel(f"{shown.shape[1]} GPUs, in order of nodes")
+    _colours(fig, image, axes[:, 0], about.what)
+    fig.suptitle(fill(f"Traffic on the ports of GPUs: {about.title}", 100))
+    return fig
 
 
 def ports_of(links: Sequence[Link], kinds: Sequence[str]) -> np.ndarray[Any, Any]:

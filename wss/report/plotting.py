@@ -38,15 +38,16 @@ PRINT = {
 }
 
 
-def _pyplot(what: str) -> Any:
-    """Return matplotlib's pyplot for *what*, the user's command."""
+def _pyplot(what: str, backend: str | None) -> Any:
+    """Return matplotlib's pyplot for *what*, the user's command or call; *backend* None: the user's own."""
     log = logging.getLogger("matplotlib")
     level = log.level
     log.setLevel(logging.ERROR)  # a missing folder for matplotlib's own cache is harmless
     try:
         import matplotlib  # noqa: PLC0415 - an extra
 
-        matplotlib.use("Agg")
+        if backend is not None:
+            matplotlib.use(backend)
         from matplotlib import pyplot as plt  # noqa: PLC0415
     except ImportError:
         raise ConfigError(f"{what}: needs matplotlib; install wss with the extra 'plot'") from None
@@ -59,12 +60,12 @@ def _pyplot(what: str) -> Any:
 
 
 @contextmanager
-def paper(what: str = "report") -> Iterator[Any]:
-    """Yield pyplot for *what*, the user's command, set for print at `WIDTH`; its pictures are closed at the end.
+def paper(what: str = "report", backend: str | None = "Agg") -> Iterator[Any]:
+    """Yield pyplot for *what*, the user's command or call, set for print at `WIDTH`, and close its pictures at the end.
 
     Raises ConfigError if matplotlib is not installed.
     """
-    plt = _pyplot(what)
+    plt = _pyplot(what, backend)
     before = set(plt.get_fignums())
     with plt.style.context("default"), plt.rc_context(PRINT):  # ignores a matplotlibrc in this folder
         try:

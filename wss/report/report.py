@@ -80,14 +80,9 @@ def read_results(folder: Path) -> Results:
             return Results(for_terminal(_title_of(about)), axes, rows, links, notes, about)
         if (folder / "summary.json").is_file():
             summary = _read(folder, "summary.json")
-            links = pa.Table.from_pylist(_links_of(read_table(folder / "links.parquet").to_pylist()))
-            run = summary["runs"][0]
-            title = for_terminal(f"{run['model']} on {run['wafer']}, batch {run['batch']}, {run['network']} network")
-            order = {name: number for number, name in enumerate(summary["provenance"].get("policies", ()))}
-            runs = sorted(summary["runs"], key=lambda run: order.get(run["policy"], len(order)))
-            rows, notes = [flat(each) for each in runs], summary["provenance"]["notes"]
-            check_results((), rows, links, [title, *notes])
-            return Results(title, (), rows, links, notes, summary["provenance"])
+            results = results_of(summary, read_table(folder / "links.parquet"))
+            check_results((), results.rows, results.links, [results.title, *results.notes])
+            return results
     except (OSError, ValueError, LookupError, TypeError, AttributeError, pa.ArrowException) as error:
         what = " ".join(str(error).split())[:200]
         raise ConfigError(f"{folder}: its results are damaged ({what}); run it again") from None
@@ -104,6 +99,16 @@ def _title_of(about: Row) -> str:
     """Return the title of a sweep by its sweep.json: its name, and the labels of picked points."""
     only = about.get("only")
     return str(about["name"]) + (f" (only {', '.join(map(str, only))})" if isinstance(only, list) else "")
+
+
+def results_of(summary: dict[str, Any], links: pa.Table) -> Results:
+    """Return the results of a run from the contents of summary.json and links.parquet."""
+    run, about = summary["runs"][0], summary["provenance"]
+    title = for_terminal(f"{run['model']} on {run['wafer']}, batch {run['batch']}, {run['network']} network")
+    order = {name: number for number, name in enumerate(about.get("policies", ()))}
+    runs = sorted(summary["runs"], key=lambda run: order.get(run["policy"], len(order)))
+    means = pa.Table.from_pylist(_links_of(links.to_pylist()))
+    return Results(title, (), [flat(each) for each in runs], means, about["notes"], about)
 
 
 def _read(folder: Path, name: str) -> Any:
@@ -201,7 +206,7 @@ def _maps(results: Results, folder: Path, kind: str) -> list[Path]:
         points = [point for point in points if first[point[results.axes[0]]] == point][:MOST_MAPS]
     written, taken = [], set[str]()
     for point in points:
-        own = _links_at(results.links, point)
+        own = links_at(results.links, point)
         rows = [row for row in results.rows if all(row[axis] == label for axis, label in point.items())]
         title = ", ".join(f"{axis} {label}" for axis, label in point.items()) or results.title
         name = _file("_".join(["links", *(str(label) for label in point.values())]), taken)
@@ -209,19 +214,28 @@ def _maps(results: Results, folder: Path, kind: str) -> list[Path]:
     return written
 
 
-def _map(links: list[Row], rows: list[Row], title: str, path: Path) -> Path:
-    """Draw the *links* of one point to *path*, and return it; *rows* are its figures, in the order of the policies."""
-    order = {row["policy"]: number for number, row in enumerate(rows)}
+def map_of(rows: list[Row], title: str) -> Map:
+    """Return what a picture of links says of one point; *rows* are its figures."""
     scope = f", estimated for all {rows[0]['layers_total']} layers" if is_sampled(rows[0]) else ""
-    about = Map(
+    return Map(
         title=title,
         what=f"share of the link's bandwidth used{scope}",
         speedups={row["policy"]: _speedup_of(row) for row in rows},
         times={row["policy"]: _time_of(row) for row in rows},
         busiest={row["policy"]: row["max_link_utilization"] for row in rows},
     )
+
+
+def _map(links: list[Row], rows: list[Row], title: str, path: Path) -> Path:
+    """Draw the *links* of one point to *path*, and return it; *rows* are its figures, in the order of the policies."""
     draw = write_portmap if is_port(links[0]) else write_meshmap
-    return draw(sorted(links, key=lambda link: order.get(link["policy"], len(order))), about, path)
+    return draw(in_order(links, rows), map_of(rows, title), path)
+
+
+def in_order(links: list[Row], rows: list[Row]) -> list[Row]:
+    """Return *links* in the order of the policies of *rows*."""
+    order = {row["policy"]: number for number, row in enumerate(rows)}
+    return sorted(links, key=lambda link: order.get(link["policy"], len(order)))
 
 
 def _time_of(row: Row) -> str:
@@ -252,13 +266,13 @@ def write_links(results: Results, policies: Sequence[str], path: Path) -> Path:
             raise ConfigError(f"--policies {policy}: is not in these results; {did_you_mean(policy, known)}")
     chosen = list(policies) or known
     rows = [row for policy in chosen for row in results.rows if row["policy"] == policy]
-    links = [link for link in _links_at(results.links, {}) if link["policy"] in chosen]
+    links = [link for link in links_at(results.links, {}) if link["policy"] in chosen]
     if not links:
         raise ConfigError("--picture links: this system has no links")
     return _map(links, rows, results.title + results.kind, path)
 
 
-def _links_at(links: pa.Table, point: dict[str, Any]) -> list[Row]:
+def links_at(links: pa.Table, point: dict[str, Any]) -> list[Row]:
     """Return the links of one *point*, a label for each axis; estimated for all layers, if these are sampled."""
     for axis, label in point.items():
         links = links.filter(pc.equal(links[axis], label))
