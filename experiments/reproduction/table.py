@@ -1,4 +1,4 @@
-"""The table of the paper's claims in docs/reproduction.md, from what the experiments have found.
+"""The table of the paper's claims in docs/evidence/reproduction.md, from what the experiments have found.
 
 python experiments/reproduction/table.py            # writes the table anew
 python experiments/reproduction/table.py --check    # exit code 1 if the page holds another one
@@ -19,7 +19,7 @@ import yaml
 from wss.report.markdown import table
 
 HERE = Path(__file__).parent
-PAGE = HERE.parents[1] / "docs" / "reproduction.md"
+PAGE = HERE.parents[1] / "docs" / "evidence" / "reproduction.md"
 BEGIN, END = "<!-- claims: written by experiments/reproduction/table.py -->", "<!-- end of claims -->"
 MARKS = {
     "reproduced": "reproduced",

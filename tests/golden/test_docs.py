@@ -91,7 +91,7 @@ def install(project, modules, site):
 @pytest.mark.slow
 def test_the_policy_and_the_layout_of_the_docs_run_as_they_say(tmp_path):
     """Written, tested, shipped: what pip would install of the package lies beside it."""
-    text = (ROOT / "docs" / "policies.md").read_text(encoding="utf-8")
+    text = (ROOT / "docs" / "tutorials" / "own_policy.md").read_text(encoding="utf-8")
     (tmp_path / "configs").symlink_to(ROOT / "configs")
     policy, test, more = re.findall(r"```python\n(.*?)```", text, re.S)
     (package,) = re.findall(r"```toml\n(.*?)```", text, re.S)
@@ -124,7 +124,7 @@ def test_the_policy_and_the_layout_of_the_docs_run_as_they_say(tmp_path):
 @pytest.mark.slow
 @pytest.mark.skipif(importlib.util.find_spec("matplotlib") is None, reason="draws with the extra 'plot'")
 def test_the_tutorial_of_sweeps_works_as_it_says(tmp_path):
-    text = (ROOT / "docs" / "sweeps.md").read_text(encoding="utf-8")
+    text = (ROOT / "docs" / "tutorials" / "sweep.md").read_text(encoding="utf-8")
     (code,) = re.findall(r"```python\n(.*?)```", text, re.S)
     first, mine = re.findall(r"```yaml\n(.*?)```", text, re.S)
     for name, block in (("nearest_idle.py", code), ("first.yaml", first), ("mine.yaml", mine)):
@@ -146,7 +146,8 @@ def test_the_tutorial_of_sweeps_works_as_it_says(tmp_path):
 
 @pytest.mark.slow
 def test_the_python_of_the_results_runs(monkeypatch, capsys):
-    (code,) = re.findall(r"```python\n(.*?)```", (ROOT / "docs" / "results.md").read_text(encoding="utf-8"), re.S)
+    text = (ROOT / "docs" / "reference" / "results.md").read_text(encoding="utf-8")
+    (code,) = re.findall(r"```python\n(.*?)```", text, re.S)
     monkeypatch.chdir(ROOT)
     exec(compile(code, "results.md", "exec"), {})
     said = capsys.readouterr().out.splitlines()
@@ -171,14 +172,14 @@ def test_every_yaml_block_of_the_readme_is_sound(tmp_path):
 
 
 def test_every_column_of_kernels_is_explained_and_no_other():
-    text = (ROOT / "docs" / "results.md").read_text(encoding="utf-8")
+    text = (ROOT / "docs" / "reference" / "results.md").read_text(encoding="utf-8")
     section = text.partition("## layers.parquet")[2].partition("\n## ")[0]
     told = set(re.findall(r"`(\w+)`", section)) - {"link_bytes", "hbm_peak_bytes"}
     assert told == {field.name for field in fields(LayerRow)} | {"seed"}
 
 
 def test_every_file_the_texts_link_to_is_there():
-    for text in [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]:
+    for text in [ROOT / "README.md", *sorted((ROOT / "docs").glob("**/*.md"))]:
         for target in re.findall(r"\]\(([^)#:]+)\)", text.read_text(encoding="utf-8")):
             assert (text.parent / target).exists(), (text, target)
 
@@ -186,6 +187,6 @@ def test_every_file_the_texts_link_to_is_there():
 def test_the_readme_explains_every_figure_of_the_summary(tmp_path):
     path = ROOT / "configs" / "gpt_oss_20b.yaml"
     summary = run(load(path, ["batch=64", "steps=1", "layers=[0]"])).to_dict()
-    figures = (ROOT / "docs" / "results.md").read_text(encoding="utf-8")
+    figures = (ROOT / "docs" / "reference" / "results.md").read_text(encoding="utf-8")
     for key in json.loads(json.dumps(summary))["runs"][0]:
         assert f"`{key}`" in figures, key

@@ -16,8 +16,8 @@ from wss.units import show
 # Descriptions of synthetic presets that are not simply fitted to the figures reported of their model.
 SYNTH_ABOUT = {
     "gpt_oss_20b": "synthetic routing, plausible; nothing is reported to fit it to",
-    "qwen3_235b": "synthetic routing fitted to the coverage reported of qwen3_235b (docs/traces.md)",
-    "qwen3_235b_flat": "the same, but fitted to the load balance reported of it: flatter (docs/traces.md)",
+    "qwen3_235b": "synthetic routing fitted to the coverage reported of qwen3_235b",
+    "qwen3_235b_flat": "the same, but fitted to the load balance reported of it: flatter",
 }
 
 
@@ -45,8 +45,7 @@ def catalogue() -> str:
         "network": _first_lines(NETWORKS),
         "gemm": {"h800": "fitted to GEMMs measured on an H800, scaled by peaks", "ideal": "FLOP over peak FLOP/s"},
         "synth": {
-            name: SYNTH_ABOUT.get(name, f"synthetic routing fitted to what is reported of {name} (docs/traces.md)")
-            for name in SYNTHS
+            name: SYNTH_ABOUT.get(name, f"synthetic routing fitted to what is reported of {name}") for name in SYNTHS
         },
     }
     blocks = []
