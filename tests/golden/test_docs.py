@@ -10,7 +10,6 @@ import shlex
 import subprocess
 import sys
 import tomllib
-from dataclasses import fields
 from pathlib import Path
 
 import click
@@ -24,15 +23,17 @@ from wss.cli import cli
 from wss.config import load
 from wss.config.sweep_file import load_sweep
 from wss.execution import run
-from wss.records import LayerRow
 
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 CONFIGS = sorted(path.stem for path in (ROOT / "configs").glob("*.yaml"))
 PAGES = all_pages()
 RESULTS = (ROOT / "docs" / "reference" / "results.md").read_text(encoding="utf-8")
 EXECUTED = [page for page in PAGES if any(block.language in ("sh", "python") for block in blocks(page))]
+# Their tables hold a command, or the text of `wss/metrics/figures.py`, in one cell.
+WIDE = ("experiments/README.md", "docs/reference/results.md")
 # What sets up an environment, which a test has.
-SET_UP = ("git clone", "cd ", "python3 -m venv", ". .venv", "source ", "python -m pip install -e", "pip install")
+SET_UP = ("git clone", "cd ", "python3 -m venv", ". .venv", "python -m pip install -e")
+TOOLS = ("ruff check .", "ruff format --check .", "mypy wss", "lint-imports", "python -m pytest", "python -m sphinx")
 
 
 @pytest.mark.parametrize("name", CONFIGS)
@@ -59,10 +60,12 @@ def test_the_readme_shows_what_the_main_job_prints():
 
 @pytest.mark.parametrize("page", PAGES, ids=name_of)
 def test_lines_fit(page):
-    """In tables too."""
+    """In tables too, except two."""
     lines = page.read_text(encoding="utf-8").splitlines()
+    if name_of(page) in WIDE:
+        lines = [line for line in lines if not line.startswith("|")]
     most = 100 if page == ROOT / "README.md" else 120
-    assert [(i, len(line)) for i, line in enumerate(lines, 1) if len(line) > most] == []
+    assert [line for line in lines if len(line) > most] == []
     assert len(lines) <= 150 or page != ROOT / "README.md"
 
 
@@ -130,7 +133,6 @@ def test_the_blocks_of_a_page_work_in_order(page, tmp_path, monkeypatch, capsys)
     small_files(tmp_path)
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("wss.config.shipped._PACKAGE", tmp_path)
-    monkeypatch.syspath_prepend(tmp_path / "site")
     monkeypatch.setenv("MPLBACKEND", "Agg")
     names = {}
     for block in blocks(page):
@@ -139,16 +141,17 @@ def test_the_blocks_of_a_page_work_in_order(page, tmp_path, monkeypatch, capsys)
             exec(compile(block.text, name_of(page), "exec"), names)
         for line in block.lines if block.language == "sh" else ():
             for part in line.split(" && "):
-                _do(part, page, tmp_path)
+                _do(part, page, tmp_path, monkeypatch)
             _forget(tmp_path)
 
 
-def _do(line, page, folder):
+def _do(line, page, folder, monkeypatch):
     """Run a line: wss in this process, as starting one takes longer than most commands; pytest in one of its own."""
     words = shlex.split(line, comments=True)
     words, file = (words[:-2], words[-1]) if ">" in words else (words, None)
     if line == "python -m pip install .":
         _install(folder)
+        monkeypatch.syspath_prepend(folder / "site")
     elif words[:3] == ["python", "-m", "pytest"] and len(words) > 3:
         environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])}
         tests = [sys.executable, *words[1:], "-p", "no:cacheprovider"]
@@ -163,9 +166,7 @@ def _do(line, page, folder):
         if file is not None:
             Path(file).write_text(done.stdout, encoding="utf-8")
     else:
-        assert line.startswith(SET_UP) or words[1:3] == ["-m", "pytest"] or words[0] in (".ci/run",) or (
-            words[0] == "python" and (ROOT / words[1]).is_file()
-        ), (name_of(page), line)  # fmt: skip
+        assert line.startswith((*SET_UP, *TOOLS)), (name_of(page), line)
 
 
 def _forget(folder):
@@ -196,12 +197,6 @@ def test_every_sweep_in_experiments_is_sound():
     assert len(found) >= 6
     for path in found:
         assert load_sweep(path, allow_code=True).about
-
-
-def test_every_column_of_layers_is_explained_and_no_other():
-    section = RESULTS.partition("## layers.parquet")[2].partition("\n## ")[0]
-    told = set(re.findall(r"`(\w+)`", section)) - {"link_bytes", "hbm_peak_bytes"}
-    assert told == {field.name for field in fields(LayerRow)} | {"seed"}
 
 
 def test_every_file_the_texts_link_to_is_there():
