@@ -4,6 +4,16 @@ The source folder is the whole repository, so that a link from a page to a study
 relative path here and on a host of repositories. Nothing is fetched from a network.
 """
 
+import sys
+from pathlib import Path
+
+HERE = Path(__file__).parent
+if (HERE / "notebooks").is_dir():
+    sys.path.insert(0, str(HERE))
+    from notebook_pages import write_pages
+
+    write_pages(HERE / "notebooks", HERE / "_notebooks")
+
 project = "wss"
 author = "the wss authors"
 extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon"]

@@ -62,9 +62,13 @@ def item(row: list[str]) -> str:
     """Return a claim as an item of a list, in lines of 120 characters."""
     _, claim, *values, mark, cause = row
     found = "; ".join(f"{label}: {value}" for label, value in zip(LABELS, values, strict=True) if value != "-")
-    text = f"**{claim[0].upper()}{claim[1:]}.** {found[0].upper()}{found[1:]}. {mark}{': ' if cause else '.'}{cause}{'.' if cause else ''}"
+    parts = [f"**{_sentence(claim)}**", _sentence(found), _sentence(f"{mark}: {cause}" if cause else mark)]
     style = {"break_long_words": False, "break_on_hyphens": False}
-    return "\n".join(textwrap.wrap(text, 120, initial_indent="- ", subsequent_indent="  ", **style))
+    return "\n".join(textwrap.wrap(" ".join(parts), 120, initial_indent="- ", subsequent_indent="  ", **style))
+
+
+def _sentence(text: str) -> str:
+    return f"{text[0].upper()}{text[1:]}."
 
 
 def page(old: str, found: dict[str, Any]) -> str:

@@ -33,6 +33,7 @@ EXECUTED = [page for page in PAGES if any(block.language in ("sh", "python") for
 WIDE = ("experiments/README.md", "docs/reference/results.md")
 # What sets up an environment, which a test has.
 SET_UP = ("git clone", "cd ", "python3 -m venv", ". .venv", "python -m pip install -e")
+OWN_FILES = {"DUMP", "my_policy.yaml", "my_model.yaml"}
 TOOLS = ("ruff check .", "ruff format --check .", "mypy wss", "lint-imports", "python -m pytest", "python -m sphinx")
 
 
@@ -130,10 +131,7 @@ def _load(block, folder):
 @pytest.mark.parametrize("page", EXECUTED, ids=name_of)
 def test_the_blocks_of_a_page_work_in_order(page, tmp_path, monkeypatch, capsys):
     """In a folder with small copies of the files that ship; files that the page shows are written as it goes."""
-    small_files(tmp_path)
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("wss.config.shipped._PACKAGE", tmp_path)
-    monkeypatch.setenv("MPLBACKEND", "Agg")
+    _in_small_copy(tmp_path, monkeypatch)
     names = {}
     for block in blocks(page):
         block.write()
@@ -158,15 +156,40 @@ def _do(line, page, folder, monkeypatch):
         done = subprocess.run(tests, cwd=folder, env=environment, capture_output=True, text=True, check=False)
         assert done.returncode == 0, (line, done.stdout, done.stderr)
     elif words[:3] == ["python", "-m", "wss"]:
-        done = CliRunner().invoke(cli, words[3:])
-        if words[3] == "check" and done.exit_code == 2 and "--update" in done.stderr:  # figures of the small copy
-            assert CliRunner().invoke(cli, [*words[3:], "--update"]).exit_code == 0
-            done = CliRunner().invoke(cli, words[3:])
-        assert done.exit_code == 0, (name_of(page), line, done.exception, done.output)
+        said = _wss(words[3:])
         if file is not None:
-            Path(file).write_text(done.stdout, encoding="utf-8")
+            Path(file).write_text(said, encoding="utf-8")
     else:
         assert line.startswith((*SET_UP, *TOOLS)), (name_of(page), line)
+
+
+def _wss(words):
+    """Run a command of wss and return what it prints."""
+    done = CliRunner().invoke(cli, words)
+    if words[0] == "check" and done.exit_code == 2 and "--update" in done.stderr:  # no figures of the small copy yet
+        assert CliRunner().invoke(cli, [*words, "--update"]).exit_code == 0
+        done = CliRunner().invoke(cli, words)
+    assert done.exit_code == 0, (words, done.exception, done.output)
+    return done.stdout
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(importlib.util.find_spec("matplotlib") is None, reason="draws with the extra 'plot'")
+def test_every_command_of_the_readme_works_in_order(tmp_path, monkeypatch):
+    """On small copies; those that name a file of the reader's own are run by the tutorial that makes such a file."""
+    _in_small_copy(tmp_path, monkeypatch)
+    done = [words for words in commands(ROOT / "README.md") if words and not OWN_FILES & {*words}]
+    assert len(done) >= 10
+    for words in done:
+        _wss(words)
+
+
+def _in_small_copy(folder, monkeypatch):
+    """Work in *folder*, with small copies of the files that ship, by path and by name."""
+    small_files(folder)
+    monkeypatch.chdir(folder)
+    monkeypatch.setattr("wss.config.shipped._PACKAGE", folder)
+    monkeypatch.setenv("MPLBACKEND", "Agg")
 
 
 def _forget(folder):

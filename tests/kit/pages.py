@@ -12,7 +12,7 @@ from wss.config import load
 
 FENCE = re.compile(r"^( *)```(\w+)(?: (\S+))?\n(.*?)^\1```$", re.S | re.M)
 INDENTED = re.compile(r"^    ((?:python|wss) .*)$", re.M)
-INLINE = re.compile(r"`(wss [^`]+)`")
+INLINE = re.compile(r"`((?:python -m )?wss [^`]+)`")
 FILE_NAME = re.compile(r"# (add to )?([\w./]+\.(?:py|yaml|toml))$", re.M)  # the first line of a block that is a file
 OWN = ("README.md", "CONTRIBUTING.md")
 SMALL = {"batch": 64, "steps": 1, "trace.synth.requests": 64}
@@ -20,7 +20,7 @@ SMALL = {"batch": 64, "steps": 1, "trace.synth.requests": 64}
 
 def all_pages() -> list[Path]:
     """README, what stands beside it, the pages of the site, and the table of experiments."""
-    pages = [path for path in (ROOT / "docs").rglob("*.md") if "_build" not in path.parts]
+    pages = [path for path in (ROOT / "docs").rglob("*.md") if not {"_build", "_notebooks"} & {*path.parts}]
     beside = [ROOT / name for name in OWN if (ROOT / name).exists()]
     return [*beside, ROOT / "experiments" / "README.md", *sorted(pages)]
 
