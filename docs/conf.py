@@ -12,7 +12,7 @@ if (HERE / "notebooks").is_dir():
     sys.path.insert(0, str(HERE))
     from notebook_pages import write_pages
 
-    write_pages(HERE / "notebooks", HERE / "_notebooks")
+    write_pages(HERE / "notebooks", HERE / "notebooks")  # beside them, so that their links lead the same way
 
 project = "wss"
 author = "the wss authors"

@@ -20,7 +20,7 @@ SMALL = {"batch": 64, "steps": 1, "trace.synth.requests": 64}
 
 def all_pages() -> list[Path]:
     """README, what stands beside it, the pages of the site, and the table of experiments."""
-    pages = [path for path in (ROOT / "docs").rglob("*.md") if not {"_build", "_notebooks"} & {*path.parts}]
+    pages = [path for path in (ROOT / "docs").rglob("*.md") if not {"_build", "notebooks"} & {*path.parts}]
     beside = [ROOT / name for name in OWN if (ROOT / name).exists()]
     return [*beside, ROOT / "experiments" / "README.md", *sorted(pages)]
 
