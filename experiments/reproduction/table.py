@@ -1,6 +1,6 @@
-"""The table of the paper's claims in docs/reproduction.md, from what the experiments have found.
+"""The list of the paper's claims in docs/evidence/reproduction.md, from what the experiments have found.
 
-python experiments/reproduction/table.py            # writes the table anew
+python experiments/reproduction/table.py            # writes the list anew
 python experiments/reproduction/table.py --check    # exit code 1 if the page holds another one
 
 A row is an entry of claims.yaml. Its cells may name figures of an experiment's results.json, as in
@@ -11,23 +11,23 @@ from __future__ import annotations
 
 import json
 import sys
+import textwrap
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
 import yaml
 
-from wss.report.markdown import table
-
 HERE = Path(__file__).parent
-PAGE = HERE.parents[1] / "docs" / "reproduction.md"
+PAGE = HERE.parents[1] / "docs" / "evidence" / "reproduction.md"
 BEGIN, END = "<!-- claims: written by experiments/reproduction/table.py -->", "<!-- end of claims -->"
 MARKS = {
-    "reproduced": "reproduced",
-    "differs": "**differs**",
-    "no data": "no data",
-    "serving": "needs serving",
+    "reproduced": "Reproduced",
+    "differs": "**Differs**",
+    "no data": "No data",
+    "serving": "Needs serving",
 }
-HEADINGS = ("where", "the paper", "its value", "the paper's physics", "wss' physics", "", "cause, or where it is from")
+LABELS = ("paper", "paper's physics", "wss")  # of the three values of a claim
 
 
 def results() -> dict[str, Any]:
@@ -37,7 +37,7 @@ def results() -> dict[str, Any]:
 
 
 def rows(found: dict[str, Any]) -> list[list[str]]:
-    """Return the cells of the table.
+    """Return the claims: place, claim, the three values, mark, cause.
 
     Raises
     ------
@@ -58,21 +58,36 @@ def rows(found: dict[str, Any]) -> list[list[str]]:
     return cells
 
 
+def item(row: list[str]) -> str:
+    """Return a claim as an item of a list, in lines of 120 characters."""
+    _, claim, *values, mark, cause = row
+    found = "; ".join(f"{label}: {value}" for label, value in zip(LABELS, values, strict=True) if value != "-")
+    parts = [f"**{_sentence(claim)}**", _sentence(found), _sentence(f"{mark}: {cause}" if cause else mark)]
+    style = {"break_long_words": False, "break_on_hyphens": False}
+    return "\n".join(textwrap.wrap(" ".join(parts), 120, initial_indent="- ", subsequent_indent="  ", **style))
+
+
+def _sentence(text: str) -> str:
+    return f"{text[0].upper()}{text[1:]}."
+
+
 def page(old: str, found: dict[str, Any]) -> str:
-    """Return the page *old* with the table anew."""
+    """Return the page *old* with the list anew."""
     before, _, rest = old.partition(BEGIN)
     _, _, after = rest.partition(END)
     body = rows(found)
     count = {mark: sum(row[5] == shown for row in body) for mark, shown in MARKS.items()}
+    parts = groupby(body, key=lambda row: row[0])
+    listed = "\n\n".join(f"### {at[0].upper()}{at[1:]}\n\n" + "\n".join(map(item, own)) for at, own in parts)
     said = ", ".join(f"{number} {mark}" for mark, number in count.items())
-    return f"{before}{BEGIN}\n\n{len(body)} claims: {said}.\n\n{table(HEADINGS, body)}\n\n{END}{after}"
+    return f"{before}{BEGIN}\n\n{len(body)} claims: {said}.\n\n{listed}\n\n{END}{after}"
 
 
 def main() -> int:
-    """Write the table into the page, or check it."""
+    """Write the list into the page, or check it."""
     old = PAGE.read_text(encoding="utf-8")
     if BEGIN not in old or END not in old:
-        raise SystemExit(f"{PAGE.name} lacks the lines between which the table stands; put them back")
+        raise SystemExit(f"{PAGE.name} lacks the lines between which the list stands; put them back")
     new = page(old, results())
     if "--check" in sys.argv[1:]:
         return int(new != old)

@@ -1,4 +1,4 @@
-"""Compare wss with other simulators and published measurements, and write docs/validation.md.
+"""Compare wss with other simulators and published measurements, and write docs/evidence/validation.md.
 
     python experiments/validation/validate.py FOLDER
 
@@ -25,17 +25,22 @@ from wss.traces import TraceReader, write_trace
 ROOT = Path(__file__).resolve().parents[2]
 SIMULATORS = (
     ("fluid", 1e6, "simgrid-latfirst", "SimGrid 3.32"),
-    ("packet", 1e6, "nspy-chunk1MB", "ns.py, 1 MB"),
-    ("packet", 1e6, "astra-chunk1MB", "ASTRA-sim, 1 MB"),
-    ("packet", 65536.0, "astra-chunk64KiB", "ASTRA-sim, 64 KiB"),
+    ("packet", 1e6, "nspy-chunk1MB", "ns.py 1 MB"),
+    ("packet", 1e6, "astra-chunk1MB", "ASTRA-sim 1 MB"),
+    ("packet", 65536.0, "astra-chunk64KiB", "ASTRA-sim 64 KiB"),
 )
 HEAD = """# Validation
 
-Made by [experiments/validation](../experiments/validation/README.md); do not edit. The reference data are results of
-other programs and measurements by others. Nothing in wss was fitted to them, except the five parameters of the GEMM
+Written by [experiments/validation](../../experiments/validation/README.md); do not edit. The reference data are results
+of other programs, and measurements by others. Nothing in wss was fitted to them, except the five parameters of the GEMM
 model to its table.
-**Not** validated are: absolute times of a wafer, as no wafer of GPU dies exists to be measured; LLC hits; the GEMM
-model beyond FP8 on an H800; and the contention between HBM ports and links, beyond hand-worked cases and conservation.
+
+**Not** validated are:
+
+- absolute times of a wafer, as no wafer of GPU dies exists to be measured;
+- LLC hits;
+- the GEMM model beyond FP8 on an H800;
+- the contention between HBM ports and links, beyond hand-worked cases and conservation.
 """
 
 
@@ -172,10 +177,10 @@ def layer_run_table() -> list[str]:
 
 
 def main(folder: Path) -> None:
-    """Write docs/validation.md."""
+    """Write docs/evidence/validation.md."""
     tables = [network_tables(folder), gemm_table(folder), all_to_all_table(), artifact_table(folder), layer_run_table()]
     text = "\n".join([HEAD, *("\n".join([*table, ""]) for table in tables)])
-    (ROOT / "docs/validation.md").write_text(text, encoding="utf-8")
+    (ROOT / "docs/evidence/validation.md").write_text(text, encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -147,7 +147,7 @@ def test_without_any_latency_the_engine_still_moves_on():
 
 
 def test_a_faster_link_can_slow_a_kernel():
-    """The case of docs/model.md: under max-min, a read that ends earlier lets a rival in earlier."""
+    """The case of docs/model/networks.md: under max-min, a read that ends earlier lets a rival in earlier."""
     plan = plan_of((0, 0, 1, 2), (1, 1, 1, 1), (2, 0, 1, 1), (3, 0, 1, 1))
     wafer = wafer_of((1, 3), hbm=MB / US, link=MB / US, hop=0.0, start=0.0)
     (link,) = np.flatnonzero((wafer.links == (1, 0)).all(axis=1))

@@ -1,5 +1,7 @@
-"""What README and docs say is executed: every configuration, every command, every name of a file or figure."""
+"""README and docs are parsed, loaded and, at reduced size, executed: commands, configurations, Python, links."""
 
+import ast
+import importlib
 import importlib.util
 import json
 import os
@@ -8,21 +10,32 @@ import shlex
 import subprocess
 import sys
 import tomllib
-from dataclasses import fields
+import types
 from pathlib import Path
 
+import click
 import pytest
+import yaml
 from click.testing import CliRunner
 from kit import ROOT
+from kit.pages import all_pages, blocks, commands, name_of, small_files
 
 from wss.cli import cli
 from wss.config import load
 from wss.config.sweep_file import load_sweep
 from wss.execution import run
-from wss.records import LayerRow
 
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 CONFIGS = sorted(path.stem for path in (ROOT / "configs").glob("*.yaml"))
+PAGES = all_pages()
+RESULTS = (ROOT / "docs" / "reference" / "results.md").read_text(encoding="utf-8")
+EXECUTED = [page for page in PAGES if any(block.language in ("sh", "python") for block in blocks(page))]
+# Their tables hold a command, or the text of `wss/metrics/figures.py`, in one cell.
+WIDE = ("experiments/README.md", "docs/reference/results.md")
+# What sets up an environment, which a test has, or speaks to a serving engine.
+SET_UP = ("export ", "curl ", "git clone", "cd ", "python3 -m venv", ". .venv", "python -m pip install -e")
+OWN_FILES = {"DUMP", "my_policy.yaml", "my_model.yaml"}
+TOOLS = ("ruff check .", "ruff format --check .", "mypy wss", "lint-imports", "python -m pytest", "python -m sphinx")
 
 
 @pytest.mark.parametrize("name", CONFIGS)
@@ -31,13 +44,6 @@ def test_every_config_runs_small(name):
     layers = load(path).model.moe_layers[:2]
     result = run(load(path, ["batch=64", "steps=1", "precision=fp8", f"layers={list(layers)}"]))
     assert {r["policy"] for r in result.to_dict()["runs"]} == {"base", "ep", "pred", "allo", "allo_pred"}
-
-
-def commands(text):
-    """The Python commands of a text's shell blocks."""
-    blocks = re.findall(r"```sh\n(.*?)```", text, re.S)
-    lines = "\n".join(blocks).replace("\\\n", " ").splitlines()
-    return [line for line in lines if line.startswith("python -m ")]
 
 
 def test_the_two_set_up_commands_are_there():
@@ -54,104 +60,161 @@ def test_the_readme_shows_what_the_main_job_prints():
     assert shown[1] == table.split("\n\nstep:")[0]
 
 
-@pytest.mark.slow
-def test_every_command_of_the_readme_works_in_order(tmp_path, monkeypatch):
-    """All in this process, as starting one takes longer than most commands: `python -m wss` itself is tested below."""
-    for folder in ("configs", "experiments"):
-        (tmp_path / folder).symlink_to(ROOT / folder)
+@pytest.mark.parametrize("page", PAGES, ids=name_of)
+def test_lines_fit(page):
+    """In tables too, except two."""
+    lines = page.read_text(encoding="utf-8").splitlines()
+    if name_of(page) in WIDE:
+        lines = [line for line in lines if not line.startswith("|")]
+    most = 100 if page == ROOT / "README.md" else 120
+    assert [line for line in lines if len(line) > most] == []
+    assert len(lines) <= 150 or page != ROOT / "README.md"
+
+
+def test_every_command_of_the_pages_is_one_of_wss():
+    """Its command and its options; values are not checked."""
+    found = 0
+    for page in PAGES:
+        for words in commands(page):
+            try:
+                _parse(words)
+            except click.UsageError as error:
+                pytest.fail(f"{name_of(page)}: wss {shlex.join(words)}: {error.message}")
+            found += 1
+    assert found >= 100
+
+
+def _parse(words):
+    """Parse the words after `wss` without doing or checking anything."""
+    command, context = cli, click.Context(cli, info_name="wss")
+    while isinstance(command, click.Group) and words and not words[0].startswith("-"):
+        name, command, words = command.resolve_command(context, words)
+        context = click.Context(command, info_name=name, parent=context)
+    command.make_parser(context).parse_args(list(words))
+
+
+def test_every_script_that_a_page_runs_is_there():
+    for page in PAGES:
+        for script in re.findall(r"^ *python ([\w/]+\.py)", page.read_text(encoding="utf-8"), re.M):
+            ast.parse((ROOT / script).read_text(encoding="utf-8"))
+
+
+@pytest.mark.parametrize("page", [p for p in PAGES if blocks(p)], ids=name_of)
+def test_every_block_is_sound(page, tmp_path, monkeypatch):
+    """Python, TOML and JSON are parsed, and a configuration or a sweep is loaded."""
     monkeypatch.chdir(tmp_path)
-    found = commands(README)
-    assert len(found) >= 8
-    for line in found:
-        python, dash_m, wss, *words = shlex.split(line)
-        assert (python, dash_m, wss) == ("python", "-m", "wss")
-        words, _, file = (words[:-2], *words[-2:]) if ">" in words else (words, None, None)
-        if words[0] == "run":
-            layers = [] if "layers" in line else [f"layers={list(load(words[1]).model.moe_layers[:2])}"]
-            words += [f"--set={setting}" for setting in ("batch=64", "steps=1", *layers)] + ["--quiet"]
-        done = CliRunner().invoke(cli, words)
-        assert done.exit_code == 0, (line, done.exception, done.stderr)
-        if file is not None:
-            Path(file).write_text(done.stdout, encoding="utf-8")
+    for block in blocks(page):
+        block.write()
+    for block in blocks(page):
+        if block.language == "python":
+            ast.parse(block.text)
+        elif block.language == "toml":
+            tomllib.loads(block.text)
+        elif block.language == "json":
+            json.loads(block.text)
+        elif block.language == "yaml":
+            _load(block, tmp_path)
+    _forget(tmp_path)
 
 
-def install(project, modules, site):
-    """Put into *site* what pip does of a *project*: its modules and its entry points. No index is needed for it."""
-    info = site / f"{project['name'].replace('-', '_')}-{project['version']}.dist-info"
-    info.mkdir(parents=True)
-    for name, text in modules.items():
-        (site / name).write_text(text, encoding="utf-8")
-    about = f"Metadata-Version: 2.1\nName: {project['name']}\nVersion: {project['version']}\n"
-    (info / "METADATA").write_text(about, encoding="utf-8")
-    groups = project["entry-points"].items()
-    lines = [line for group, points in groups for line in (f"[{group}]", *(f"{a} = {b}" for a, b in points.items()))]
-    (info / "entry_points.txt").write_text("\n".join(lines) + "\n", encoding="utf-8")
+def _load(block, folder):
+    content = yaml.safe_load(block.text)
+    path = folder / (block.file or "block.yaml")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(block.text, encoding="utf-8")
+    if "config" in content:
+        assert load_sweep(path, allow_code=True).points
+    elif "num_experts" not in content:  # else a model
+        load(path, allow_code=True)
 
 
 @pytest.mark.slow
-def test_the_policy_and_the_layout_of_the_docs_run_as_they_say(tmp_path):
-    """Written, tested, shipped: what pip would install of the package lies beside it."""
-    text = (ROOT / "docs" / "policies.md").read_text(encoding="utf-8")
-    (tmp_path / "configs").symlink_to(ROOT / "configs")
-    policy, test, more = re.findall(r"```python\n(.*?)```", text, re.S)
-    (package,) = re.findall(r"```toml\n(.*?)```", text, re.S)
-    (tmp_path / "my_policy.py").write_text(policy, encoding="utf-8")
-    (tmp_path / "test_my_policy.py").write_text(test, encoding="utf-8")
-    paths = [str(ROOT), str(tmp_path / "site"), os.environ.get("PYTHONPATH", "")]
-    said = []
-    for line in commands(text):
-        if line == "python -m pip install .":
-            install(tomllib.loads(package)["project"], {"my_policy.py": policy + more}, tmp_path / "site")
-            (tmp_path / "my_policy.py").unlink()
-            continue
-        if " -m wss " in line:
-            line += " --set batch=64 --set steps=1"
-        line = line.replace("python", shlex.quote(sys.executable), 1)
-        environment = os.environ | {"PYTHONPATH": os.pathsep.join(paths)}
-        done = subprocess.run(
-            line, shell=True, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False
-        )
+@pytest.mark.parametrize("page", EXECUTED, ids=name_of)
+def test_the_blocks_of_a_page_work_in_order(page, tmp_path, monkeypatch, capsys):
+    """In a folder with small copies of the files that ship; files that the page shows are written as it goes."""
+    _in_small_copy(tmp_path, monkeypatch)
+    module = types.ModuleType("page_of_the_docs")  # its classes can be sent to other processes, as those of a script
+    monkeypatch.setitem(sys.modules, module.__name__, module)
+    for block in blocks(page):
+        block.write()
+        if block.language == "python" and block.file is None:
+            exec(compile(block.text, name_of(page), "exec"), module.__dict__)
+        for line in block.lines if block.language == "sh" else ():
+            for part in line.split(" && "):
+                _do(part, page, tmp_path, monkeypatch)
+            _forget(tmp_path)
+
+
+def _do(line, page, folder, monkeypatch):
+    """Run a line: wss in this process, as starting one takes longer than most commands; pytest in one of its own."""
+    words = shlex.split(line, comments=True)
+    words, file = (words[:-2], words[-1]) if ">" in words else (words, None)
+    if line == "python -m pip install .":
+        _install(folder)
+        monkeypatch.syspath_prepend(folder / "site")
+    elif words[:3] == ["python", "-m", "pytest"] and len(words) > 3:
+        environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])}
+        tests = [sys.executable, *words[1:], "-p", "no:cacheprovider"]
+        done = subprocess.run(tests, cwd=folder, env=environment, capture_output=True, text=True, check=False)
         assert done.returncode == 0, (line, done.stdout, done.stderr)
-        said.append(done.stdout)
-    mine, tested, shipped, placement, placed = said
-    assert re.search(r"^mine +\d", mine, re.M)
-    assert re.search(r"\b25 passed in ", tested)
-    assert re.search(r"^mine +\d.*\nwide +\d", shipped, re.M)
-    assert placement.startswith("wrote layout.json: 24 MoE layers, 32 experts on 25 dies, 3 slots")
-    assert re.search(r"^mine +\d", placed, re.M)
+    elif words[:3] == ["python", "-m", "wss"]:
+        said = _wss(words[3:])
+        if file is not None:
+            Path(file).write_text(said, encoding="utf-8")
+    else:
+        assert line.startswith((*SET_UP, *TOOLS)), (name_of(page), line)
+
+
+def _wss(words):
+    """Run a command of wss and return what it prints."""
+    done = CliRunner().invoke(cli, words)
+    if words[0] == "check" and done.exit_code == 2 and "--update" in done.stderr:  # no figures of the small copy yet
+        assert CliRunner().invoke(cli, [*words, "--update"]).exit_code == 0
+        done = CliRunner().invoke(cli, words)
+    assert done.exit_code == 0, (words, done.exception, done.output)
+    return done.stdout
 
 
 @pytest.mark.slow
 @pytest.mark.skipif(importlib.util.find_spec("matplotlib") is None, reason="draws with the extra 'plot'")
-def test_the_tutorial_of_sweeps_works_as_it_says(tmp_path):
-    text = (ROOT / "docs" / "sweeps.md").read_text(encoding="utf-8")
-    (code,) = re.findall(r"```python\n(.*?)```", text, re.S)
-    first, mine = re.findall(r"```yaml\n(.*?)```", text, re.S)
-    for name, block in (("nearest_idle.py", code), ("first.yaml", first), ("mine.yaml", mine)):
-        (tmp_path / name).write_text(block, encoding="utf-8")
-    assert len(load_sweep(tmp_path / "first.yaml").points) == 16
-    said = []
-    for line in commands(text):
-        line = line.replace("python", shlex.quote(sys.executable), 1)
-        done = subprocess.run(line, shell=True, cwd=tmp_path, capture_output=True, text=True, check=False)
-        assert done.returncode == 0, (line, done.stderr)
-        said.append(done)
-    assert re.search(r"^1024 +mine_3x +\d", said[0].stdout, re.M)
-    report = tmp_path / "results" / "mine" / "report"
-    assert (report / "speedup.png").stat().st_size > 10_000
-    assert "| 256 | mine |" in (report / "report.md").read_text()
-    assert "10 tasks: 0 run" in said[2].stderr
-    assert "all 20 figures hold" in said[3].stdout
+def test_every_command_of_the_readme_works_in_order(tmp_path, monkeypatch):
+    """On small copies; those that name a file of the reader's own are run by the tutorial that makes such a file."""
+    _in_small_copy(tmp_path, monkeypatch)
+    done = [words for words in commands(ROOT / "README.md") if words and not OWN_FILES & {*words}]
+    assert len(done) >= 10
+    for words in done:
+        _wss(words)
 
 
-@pytest.mark.slow
-def test_the_python_of_the_results_runs(monkeypatch, capsys):
-    (code,) = re.findall(r"```python\n(.*?)```", (ROOT / "docs" / "results.md").read_text(encoding="utf-8"), re.S)
-    monkeypatch.chdir(ROOT)
-    exec(compile(code, "results.md", "exec"), {})
-    said = capsys.readouterr().out.splitlines()
-    assert said[1] == "['base', 'ep']"
-    assert "speedup: over base;" in " ".join(said)
+def _in_small_copy(folder, monkeypatch):
+    """Work in *folder*, with small copies of the files that ship, by path and by name."""
+    small_files(folder)
+    monkeypatch.chdir(folder)
+    monkeypatch.setattr("wss.config.shipped._PACKAGE", folder)
+    monkeypatch.setenv("MPLBACKEND", "Agg")
+
+
+def _forget(folder):
+    """Drop the modules that were imported from *folder*: the next line is a process of its own to its reader."""
+    for name, module in list(sys.modules.items()):
+        if str(getattr(module, "__file__", None)).startswith(str(folder)):
+            del sys.modules[name]
+    importlib.invalidate_caches()
+
+
+def _install(folder):
+    """Put into ``site`` what pip does of the project in *folder*: its modules and its entry points."""
+    project = tomllib.loads((folder / "pyproject.toml").read_text(encoding="utf-8"))
+    about, modules = project["project"], project["tool"]["setuptools"]["py-modules"]
+    info = folder / "site" / f"{about['name'].replace('-', '_')}-{about['version']}.dist-info"
+    info.mkdir(parents=True)
+    for name in modules:
+        (folder / f"{name}.py").rename(folder / "site" / f"{name}.py")
+    head = f"Metadata-Version: 2.1\nName: {about['name']}\nVersion: {about['version']}\n"
+    (info / "METADATA").write_text(head, encoding="utf-8")
+    groups = about["entry-points"].items()
+    lines = [line for group, points in groups for line in (f"[{group}]", *(f"{a} = {b}" for a, b in points.items()))]
+    (info / "entry_points.txt").write_text("\n".join(lines) + "\n", encoding="utf-8")
 
 
 def test_every_sweep_in_experiments_is_sound():
@@ -161,31 +224,14 @@ def test_every_sweep_in_experiments_is_sound():
         assert load_sweep(path, allow_code=True).about
 
 
-def test_every_yaml_block_of_the_readme_is_sound(tmp_path):
-    blocks = re.findall(r"```yaml\n(.*?)```", README, re.S)
-    assert blocks
-    for i, block in enumerate(blocks):
-        path = tmp_path / f"{i}.yaml"
-        path.write_text(block, encoding="utf-8")
-        load(path)
-
-
-def test_every_column_of_kernels_is_explained_and_no_other():
-    text = (ROOT / "docs" / "results.md").read_text(encoding="utf-8")
-    section = text.partition("## layers.parquet")[2].partition("\n## ")[0]
-    told = set(re.findall(r"`(\w+)`", section)) - {"link_bytes", "hbm_peak_bytes"}
-    assert told == {field.name for field in fields(LayerRow)} | {"seed"}
-
-
 def test_every_file_the_texts_link_to_is_there():
-    for text in [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]:
-        for target in re.findall(r"\]\(([^)#:]+)\)", text.read_text(encoding="utf-8")):
-            assert (text.parent / target).exists(), (text, target)
+    for page in PAGES:
+        for target in re.findall(r"\]\(([^)#:]+)\)", page.read_text(encoding="utf-8")):
+            assert (page.parent / target).exists(), (page, target)
 
 
-def test_the_readme_explains_every_figure_of_the_summary(tmp_path):
+def test_the_docs_explain_every_figure_of_the_summary():
     path = ROOT / "configs" / "gpt_oss_20b.yaml"
     summary = run(load(path, ["batch=64", "steps=1", "layers=[0]"])).to_dict()
-    figures = (ROOT / "docs" / "results.md").read_text(encoding="utf-8")
     for key in json.loads(json.dumps(summary))["runs"][0]:
-        assert f"`{key}`" in figures, key
+        assert f"`{key}`" in RESULTS, key

@@ -28,7 +28,7 @@ def test_every_claim_has_a_mark_and_a_cause_where_it_differs(table):
     for row in table.rows(table.results()):
         *_, mark, cause = row
         assert mark in table.MARKS.values()
-        assert cause or mark == "reproduced", row
+        assert cause or mark == "Reproduced", row
 
 
 def test_a_figure_that_no_experiment_has_written_is_named(table):

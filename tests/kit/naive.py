@@ -1,4 +1,4 @@
-"""One MoE layer run again, from docs/model.md alone: slow, plain, and nothing shared with wss/engine."""
+"""One MoE layer run again, from docs/model/ alone: slow, plain, and nothing shared with wss/engine."""
 
 from __future__ import annotations
 

@@ -24,7 +24,7 @@ def new_row(monkeypatch):
 
 
 def test_the_page_has_a_line_for_each_figure():
-    page = (ROOT / "docs" / "results.md").read_text(encoding="utf-8").splitlines()
+    page = (ROOT / "docs" / "reference" / "results.md").read_text(encoding="utf-8").splitlines()
     start = page.index("| figure | unit | meaning |") + 2
     lines = page[start : page.index("", start)]
     assert lines == [f"| `{each.name}` | {each.unit} | {each.meaning} |" for each in figures.FIGURES]

@@ -58,7 +58,7 @@ def in_processes(groups: Sequence[Sequence[Experiment]], workers: int, progress:
         try:
             futures = [pool.submit(_run_packed, pickle.dumps(list(group)), path) for group in groups]
             for done, _ in enumerate(as_completed(futures), 1):
-                progress("experiments", done, len(groups))
+                progress("experiments", done, len(groups), "")
             return [future.result() for future in futures]
         except BrokenProcessPool:
             what = "a worker process was killed (is there too little memory? give fewer workers)"

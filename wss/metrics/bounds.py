@@ -1,8 +1,8 @@
 """Lower bound on the time of one MoE layer run, given where the experts' weights are.
 
 The bound is the largest of four terms: the tiles of tokens spread over D dies, the HBM reads of all dies together, the
-HBM reads of each single die, and for each expert the best split over any number of dies. docs/bounds.md proves each
-term for every plan, network and order of tasks.
+HBM reads of each single die, and for each expert the best split over any number of dies. docs/model/bounds.md proves
+each term for every plan, network and order of tasks.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """The figures of a run: one row a figure, which summary.json, the tables, sweeps, `wss check` and estimates read.
 
 Sums and ratios of sums run over decode layer runs; prefill is separate. A new figure is a row of `FIGURES`, and a line
-of docs/results.md.
+of docs/reference/results.md.
 """
 
 from __future__ import annotations
@@ -206,7 +206,7 @@ FIGURES: tuple[Figure, ...] = (
     Figure("placement_load_correlation", "number", "Spearman's correlation of the loads that the placement used with "
            "those of decode, mean over layers; null if it used none. Below 0.5 the layout is judged on traffic that it "
            "was not made for", Measure(value=lambda totals: totals.ledger.placement_correlation)),
-    Figure("lower_bound_s", "s", "sum of the lower bounds of layer runs ([model.md](model.md#the-lower-bound))",
+    Figure("lower_bound_s", "s", "sum of the lower bounds of layer runs ([lower bound](../model/bounds.md))",
            total("lower_bound_s")),
     Figure("bound_ratio", "x", "`decode_time_s` over `lower_bound_s`, at least 1", ratio("time_s", "lower_bound_s"),
            run="x bound", sweep="x bound", rank=4, form="{:.2f}x", sign=-1,

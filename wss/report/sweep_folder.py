@@ -19,7 +19,7 @@ from wss.metrics import figures
 from wss.metrics.figures import FORMATS, WIDE, Figure
 from wss.reading import read_plain
 from wss.report.point_notes import point_notes
-from wss.report.tables import LINKS
+from wss.report.tables import LINKS, with_format
 from wss.report.terminal import aligned, figure_text, filled, fitted, interval_text, labelled
 from wss.report.verdict import marks
 from wss.traces.parquet import MOST_KEPT, read_table
@@ -28,6 +28,8 @@ Rows = Sequence[dict[str, Any]]
 AGAIN = "make room and run the same command again"
 MOST_NOTES = 4  # notes below the table
 SWEEP_SCHEMA = "wss-sweep/2"
+RESULTS_FORMAT = "wss-results/1"
+LINKS_FORMAT = "wss-sweep-links/1"
 # Types of the values in a column, how they are written, and as what.
 COLUMNS = (({bool}, bool, pa.bool_()), ({int}, int, pa.int64()), ({int, float}, float, pa.float64()))
 INTERVALS = {"ci95": "", "ci95_seeds": "seeds_"}  # over layers, over seeds: key in a row, and prefix of column names
@@ -67,7 +69,7 @@ def _table(rows: Rows) -> pa.Table:
         there = {type(value) for value in values if value is not None}
         convert, kind = next(((own, kind) for types, own, kind in COLUMNS if there <= types), (str, pa.string()))
         columns[name] = pa.array([None if v is None else convert(v) for v in values], kind)
-    return pa.table(columns)
+    return with_format(pa.table(columns), RESULTS_FORMAT)
 
 
 def _links(links: Iterable[tuple[dict[str, Any], dict[str, list[Any]]]]) -> pa.Table:
@@ -78,7 +80,8 @@ def _links(links: Iterable[tuple[dict[str, Any], dict[str, list[Any]]]]) -> pa.T
         parts.append(pa.table([pa.array(columns[name], kind) for name, kind in LINKS.items()], list(LINKS)))
     repeated = _table(labels).take(np.repeat(np.arange(len(parts)), [len(part) for part in parts]))
     whole = pa.concat_tables(parts).combine_chunks()
-    return pa.table(dict(zip([*repeated.column_names, *whole.column_names], [*repeated, *whole], strict=True)))
+    columns = dict(zip([*repeated.column_names, *whole.column_names], [*repeated, *whole], strict=True))
+    return with_format(pa.table(columns), LINKS_FORMAT)
 
 
 def _csv(table: pa.Table) -> str:

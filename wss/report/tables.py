@@ -19,6 +19,15 @@ AMOUNTS = ("bytes", "data_bytes", "request_bytes", "activation_bytes", "busy_s",
 LINKS = {"link": pa.string(), **dict.fromkeys(ENDS, pa.int64()), **dict.fromkeys(AMOUNTS, pa.float64())}
 KINDS = {"str": pa.string(), "int": pa.int64(), "float": pa.float64()}
 
+# What a file is, with the version of its columns: docs/reference/schemas.md. A column's addition keeps the version.
+LAYERS_FORMAT = "wss-layers/1"
+LINKS_FORMAT = "wss-links/1"
+
+
+def with_format(table: pa.Table, name: str) -> pa.Table:
+    """Return *table* with *name* as ``format`` among the metadata of its schema, as traces have it."""
+    return table.replace_schema_metadata({"format": name})
+
 
 def link_columns(ledger: Ledger, wafer: Wafer) -> dict[str, list[Any]]:
     """Return the columns `LINKS` as lists, a value per link; a switch is no die and has no coordinates."""
@@ -54,7 +63,7 @@ def links_table(ledgers: Sequence[Ledger], wafer: Wafer) -> pa.Table:
         policy, seed = [ledger.policy] * wafer.num_links, [ledger.seed] * wafer.num_links
         arrays = [pa.array(policy, pa.string()), *(pa.array(columns[name], kind) for name, kind in LINKS.items())]
         parts.append(pa.table([*arrays, pa.array(seed, pa.int64())], ["policy", *LINKS, "seed"]))
-    return pa.concat_tables(parts).combine_chunks()
+    return with_format(pa.concat_tables(parts).combine_chunks(), LINKS_FORMAT)
 
 
 def layers_table(ledgers: Sequence[Ledger]) -> pa.Table:
@@ -63,4 +72,4 @@ def layers_table(ledgers: Sequence[Ledger]) -> pa.Table:
     schema = pa.schema([(field.name, KINDS[str(field.type)]) for field in fields(LayerRow)])
     table = pa.table({name: [getattr(row, name) for row in rows] for name in schema.names}, schema=schema)
     seeds = [ledger.seed for ledger in ledgers for _ in ledger.rows]
-    return table.append_column("seed", pa.array(seeds, pa.int64()))
+    return with_format(table.append_column("seed", pa.array(seeds, pa.int64())), LAYERS_FORMAT)

@@ -1,7 +1,7 @@
 """Tables of expert loads in Parquet: a row for each dump and layer.
 
-The columns are dump, phase, layer and logical_count (a list over experts). The file's metadata hold ``top_k`` and
-``numbered``: "false" if layer is only the row index, as in SGLang's files.
+The columns are dump, phase, layer and logical_count (a list over experts). The file's metadata hold ``format``,
+``top_k``, and ``numbered``: "false" if layer is only the row index, as in SGLang's files.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from wss.traces.load_dumps import Loads
 from wss.traces.parquet import read_table
 
 COLUMNS = {"dump", "phase", "layer", "logical_count"}
+FORMAT = "wss-loads/1"
 
 
 def read_parquet(path: Path) -> list[Loads]:
@@ -40,6 +41,9 @@ def read_parquet(path: Path) -> list[Loads]:
         columns = {name: table.column(name).to_pylist() for name in COLUMNS}
         counts = np.array(columns["logical_count"], np.float64)
         about = table.schema.metadata or {}
+        written = about.get(b"format", FORMAT.encode()).decode(errors="replace")  # older tables have none
+        if written != FORMAT:
+            raise TraceError(f"{path}: is a table of loads in the format {written}; give one in {FORMAT}")
         top_k, numbered = int(about.get(b"top_k", b"0")), about.get(b"numbered", b"true") != b"false"
     except (OSError, pa.ArrowException) as error:
         raise TraceError(f"{path}: cannot be read ({reason_of(error)}); give a whole table of loads") from error
@@ -80,5 +84,7 @@ def write_loads(out: Path, dumps: list[Loads]) -> None:
             "layer": pa.array([layer for _, layer, _ in rows], pa.int64()),
             "logical_count": [counts.tolist() for _, _, counts in rows],
         }
-    ).replace_schema_metadata({"top_k": str(dumps[0].top_k), "numbered": str(dumps[0].numbered).lower()})
+    ).replace_schema_metadata(
+        {"format": FORMAT, "top_k": str(dumps[0].top_k), "numbered": str(dumps[0].numbered).lower()}
+    )
     write_whole(out, lambda part: pq.write_table(table, part), "give a path where you may write")

@@ -203,5 +203,5 @@ def _routes(path: Path, how: _Reading) -> tuple[Routes, list[str], Phases]:
         right = "; give a whole file" if not isinstance(error, BadFileError) else ""
         raise TraceError(f"{path}: {' '.join(str(error).split())[:300]}{right}") from None
     if not routes:
-        raise TraceError(f"{path}: holds no routing; see docs/traces.md for what it should hold")
+        raise TraceError(f"{path}: holds no routing; see docs/reference/importing.md for what it should hold")
     return routes, remarks, phases

@@ -15,7 +15,8 @@ Popularity may be recorded instead, from a table of expert loads; the rest is st
 If routing drifts, popularity and affinities are redrawn at some decode step, for all requests or a share of them, as
 if they switched to another language. A token that repeats the previous one repeats its experts even then.
 
-experiments/traces/fit.py fits the parameters of the presets; docs/traces.md lists what they reproduce.
+experiments/traces/fit.py fits the parameters of the presets; docs/reference/synthetic_routing.md lists what they
+reproduce.
 
 Every draw is a hash of (seed, request, position, layer, number of the draw), so a shorter trace, or one of fewer
 requests, is exactly the beginning of a longer one. It is equal on every machine: sampling uses integers only, and the
@@ -83,7 +84,7 @@ class SynthSpec:
         from drift_at on, that of the dump drift_to, which may be the decode of the same workload.
     requests, prompt_min, prompt_max, decode_tokens
         Size: requests, in a run as many as its batch unless set; prefill tokens of a request (uniformly distributed, an
-        assumption: docs/traces.md); decode tokens of each.
+        assumption: docs/reference/synthetic_routing.md); decode tokens of each.
     """
 
     __pydantic_config__ = CHECKED
@@ -124,7 +125,7 @@ class SynthSpec:
 
 REQUESTS = 4096  # of a written trace, unless set
 
-# Prompts of 8 to 24 tokens are an assumption, not fitted to anything (docs/traces.md).
+# Prompts of 8 to 24 tokens are an assumption, not fitted to anything (docs/reference/synthetic_routing.md).
 SYNTHS = {
     name: SynthSpec(
         preset=name,
