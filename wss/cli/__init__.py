@@ -20,6 +20,7 @@ import click
 
 from wss import COMPILE_CACHE_NOTE, __version__
 from wss.cli import dry_run as dry
+from wss.cli.advise import advise
 from wss.cli.options import PATH, Bars, Group, allow_code, say
 from wss.cli.placement import placement
 from wss.cli.sweep import check, report, sweep
@@ -40,7 +41,7 @@ def cli() -> None:
 
 
 trace.add_command(join)
-for command in (trace, sweep, check, report, placement):
+for command in (trace, sweep, check, report, placement, advise):
     cli.add_command(command)
 
 
