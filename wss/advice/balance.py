@@ -19,8 +19,11 @@ from wss.models import ModelShape
 from wss.policies.placement.layout_engines import Target
 from wss.policies.placement.layout_formats import replicas_of, slots_of
 from wss.records import FloatArray, IntArray
+from wss.traces import TraceReader
+from wss.traces.analysis.counts import count_uses
 from wss.traces.content import read_content
-from wss.traces.loads import fitted_passes, read_loads
+from wss.traces.load_history import check_shape
+from wss.traces.loads import fitted_passes, is_loads, read_loads
 
 MOST_GPUS = 1024
 
@@ -84,7 +87,8 @@ class Balance:
 def check_layout(layout: Path, loads: Path, gpus: int, model: ModelShape | None = None) -> Balance:
     """Return the balancedness of the file *layout* on *gpus* GPUs, for each pass and layer of the file *loads*.
 
-    Without a *model*, both files must have rows for the same layers. Several dumps in a file count as passes.
+    Without a *model*, both files must have rows for the same layers. Several dumps in a file count as passes. *loads*
+    may also be a trace: one pass, of its decode or, if it has none, of its prefill.
 
     Raises
     ------
@@ -93,7 +97,10 @@ def check_layout(layout: Path, loads: Path, gpus: int, model: ModelShape | None 
     """
     if not 1 <= gpus <= MOST_GPUS:
         raise ConfigError(f"--gpus {gpus}: is not right; give the number of GPUs of the layout, 1 to {MOST_GPUS}")
-    target, passes = _with_model(loads, gpus, model) if model else _alone(loads, gpus)
+    if loads.is_file() and not is_loads(loads):
+        target, passes = _of_trace(loads, gpus, model)
+    else:
+        target, passes = _with_model(loads, gpus, model) if model else _alone(loads, gpus)
     placed = read_layout(layout, target)
     values = balancedness(np.stack([tokens_per_gpu(counts, placed) for counts in passes]))
     known = np.flatnonzero(~np.isnan(values).all(axis=0))
@@ -113,6 +120,19 @@ def read_layout(path: Path, target: Target) -> IntArray:
         return replicas_of(slots, target)
     except ValueError as error:
         raise ConfigError(f"{path}: {error}; {right}") from None
+
+
+def _of_trace(trace: Path, gpus: int, model: ModelShape | None) -> tuple[Target, list[FloatArray]]:
+    """Return what a layout must match, and the tokens of each expert in a trace as one pass."""
+    with TraceReader(trace) as reader:
+        meta = reader.meta
+        if model is not None:
+            check_shape(trace, meta, model)
+        counts = np.zeros((2, len(meta.moe_layers), meta.num_choices), np.int64)
+        for request in reader.requests():
+            count_uses(request.experts, request.num_prefill, counts)
+    own = counts[int(counts[1].any()), :, : meta.num_experts].astype(np.float64)
+    return Target(meta.moe_layers, meta.num_layers, meta.num_experts, gpus), [own]
 
 
 def _with_model(loads: Path, gpus: int, model: ModelShape) -> tuple[Target, list[FloatArray]]:

@@ -61,7 +61,7 @@ def candidates(experiment: Experiment, redundant: Sequence[int]) -> list[Candida
 def placed(
     experiment: Experiment, wanted: Sequence[Candidate], history: LoadHistorySpec
 ) -> tuple[list[tuple[Candidate, Layout]], list[str]]:
-    """Return the layout of each candidate that fits the HBM, and a note on those that do not.
+    """Return the layout of each candidate that fits the HBM, and notes on those that do not, and on uneven shares.
 
     Raises CapacityError if even the contiguous layout does not fit.
     """
@@ -74,4 +74,9 @@ def placed(
     ]
     names = {candidate.name for candidate, _ in fitting}
     short = [candidate.name for candidate in wanted if candidate.name not in names]
-    return fitting, [f"the HBM has no room for the redundant experts of {', '.join(short)}"] if short else []
+    notes = [f"the HBM has no room for the redundant experts of {', '.join(short)}"] if short else []
+    _, experts, gpus = layouts[0].placed.shape
+    if experts % gpus:
+        what = f"{experts} experts cannot be shared evenly by {gpus} GPUs: every GPU gets {least} slots at least"
+        notes.append(f"{what}; `redundant` counts those beyond")
+    return fitting, notes

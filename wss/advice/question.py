@@ -9,7 +9,7 @@ from wss.config import Experiment
 from wss.config.document import Document
 from wss.config.load import experiment_of
 from wss.errors import ConfigError
-from wss.hardware import SwitchedSpec
+from wss.hardware import WAFERS, SwitchedSpec
 from wss.metrics.sampling import LEAST
 
 MOST_REDUNDANT = 64  # experts per GPU
@@ -58,6 +58,10 @@ class Question:
             raise ConfigError(f"--redundant {shown}: is not right; {right}")
         if self.layers < LEAST:
             raise ConfigError(f"--layers {self.layers}: is not right; give at least {LEAST}")
+        preset = WAFERS.get(self.wafer)
+        if self.nodes is not None and preset is not None and not isinstance(preset, SwitchedSpec):
+            what = f"is for nodes of GPUs, and {self.wafer} is a wafer; leave it out"
+            raise ConfigError(f"--nodes {self.nodes}: {what}, or give --wafer h100_nvl8")
         single = self._read(once_per="die")
         is_cluster = isinstance(single.wafer, SwitchedSpec) and single.wafer.nodes > 1
         return self._read(once_per="node") if is_cluster else single
