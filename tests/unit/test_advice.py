@@ -141,7 +141,8 @@ def test_how_engines_are_started(model, tmp_path):
     vllm = " ".join(start_lines(found, "vllm", "l.json"))
     assert f"""--eplb-config '{{"num_redundant_experts": {extra}}}'""" in vllm
     assert "l.json" not in vllm
-    assert "loads no layout" in engine_notes(found, "vllm")[0]
+    assert "loads no layout" in engine_notes(found, "vllm")[-1]
+    assert engine_notes(found, "vllm")[0].endswith("--data-parallel-start-rank 8")
     assert found.best.cross_node_bytes > 0
     for engine in ("sglang", "vllm"):
         assert max(map(len, advice_text(found, engine, None).splitlines())) <= 100

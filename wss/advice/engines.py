@@ -28,19 +28,30 @@ def start_lines(advice: Advice, engine: Engine, layout: str) -> list[str]:
 
 
 def engine_notes(advice: Advice, engine: Engine) -> list[str]:
-    """Return notes on what the engine does differently."""
-    if advice.best.kind == CONTIGUOUS or engine == "sglang":
-        return []
-    return [
-        "vLLM (up to 0.26) loads no layout from a file: its own EPLB makes one from the traffic while it serves, so "
-        "expect this gain only after its first rearrangement, and as far as its layout is like this one"
-    ]
+    """Return notes on the command, and on what the engine does differently."""
+    nodes, notes = _nodes(advice), []
+    if nodes > 1 and engine == "sglang":
+        notes.append(f"run it on every node, with RANK 0 to {nodes - 1}")
+    if nodes > 1 and engine == "vllm":
+        first = advice.gpus // nodes
+        ranks = ", ".join(str(node * first) for node in range(1, min(nodes, 4))) + (", ..." if nodes > 4 else "")
+        notes.append(f"on the other nodes add --headless --data-parallel-start-rank {ranks}")
+    if engine == "vllm" and advice.best.kind != CONTIGUOUS:
+        notes.append(
+            "vLLM (up to 0.26) loads no layout from a file: its own EPLB makes one from the traffic while it serves, "
+            "so expect this gain only after its first rearrangement, and as far as its layout is like this one"
+        )
+    return notes
+
+
+def _nodes(advice: Advice) -> int:
+    wafer = advice.experiment.wafer
+    return wafer.nodes if isinstance(wafer, SwitchedSpec) else 1
 
 
 def _sglang(advice: Advice, layout: str) -> list[str]:
     """Return the command for SGLang."""
-    wafer = advice.experiment.wafer
-    nodes = wafer.nodes if isinstance(wafer, SwitchedSpec) else 1
+    nodes = _nodes(advice)
     lines = [
         "python3 -m sglang.launch_server --model-path MODEL",
         f"--tp-size {advice.gpus} --dp-size {advice.gpus} --enable-dp-attention",
@@ -57,9 +68,7 @@ def _sglang(advice: Advice, layout: str) -> list[str]:
 
 def _vllm(advice: Advice) -> list[str]:
     """Return the command for vLLM."""
-    wafer = advice.experiment.wafer
-    nodes = wafer.nodes if isinstance(wafer, SwitchedSpec) else 1
-    parallel = f"--data-parallel-size {advice.gpus}"
+    nodes, parallel = _nodes(advice), f"--data-parallel-size {advice.gpus}"
     if nodes > 1:
         local = advice.gpus // nodes
         parallel += f" --data-parallel-size-local {local} --data-parallel-address HOST"
