@@ -2,12 +2,14 @@
 
 import json
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 from kit.trace_files import experts_of, save_pt, save_sglang
 
 from wss.advice import Question, advise
+from wss.advice.advise import best_of, over_steps
 from wss.advice.engines import engine_notes, start_lines
 from wss.advice.evidence import Wanted, read_evidence
 from wss.advice.text import advice_text, conclusion
@@ -143,10 +145,38 @@ def test_how_engines_are_started(model, tmp_path):
     assert "l.json" not in vllm
     assert "loads no layout" in engine_notes(found, "vllm")[-1]
     assert engine_notes(found, "vllm")[0].endswith("--data-parallel-start-rank 8")
-    assert found.best.cross_node_bytes > 0
+    contiguous = next(row for row in found.judged if row.kind == "contiguous")
+    half = 4096 / 2  # of the tokens cross, each with a byte of 4,096 elements there and two back
+    assert contiguous.cross_node_bytes == pytest.approx(half * 4096 * (1 + 2), rel=1e-9)
     for engine in ("sglang", "vllm"):
         assert max(map(len, advice_text(found, engine, None).splitlines())) <= 100
     json.dumps(found.to_dict(), allow_nan=False)
+
+
+@pytest.mark.parametrize(
+    ("gains", "best"),
+    [
+        ({("contiguous", 2): 1.0, ("remap", 2): 1.009}, "contiguous"),
+        ({("contiguous", 2): 1.0, ("remap", 2): 1.02, ("eplb", 2): 1.03}, "eplb"),
+        ({("contiguous", 2): 1.0, ("remap", 2): 1.02, ("eplb", 3): 1.025}, "remap"),
+        ({("contiguous", 2): 1.0, ("remap", 2): 1.02, ("eplb", 3): 1.04}, "eplb"),
+    ],
+)
+def test_within_a_percent_the_fewest_redundant_experts_win(gains, best):
+    rows = [SimpleNamespace(kind=kind, slots=slots, gain=gain) for (kind, slots), gain in gains.items()]
+    assert best_of(rows).kind == best
+
+
+def test_the_interval_over_steps_by_hand():
+    """Ratio 2; residuals 1, 0, -1, with a standard deviation of 1; t of two degrees of freedom is 4.303."""
+    low, high = over_steps(np.array([21.0, 20, 19]), np.array([10.0, 10, 10]))
+    assert (low, high) == pytest.approx((2 - 4.3027 * 0.1 / 3**0.5, 2 + 4.3027 * 0.1 / 3**0.5), rel=1e-4)
+    assert over_steps(np.array([2.0]), np.array([1.0])) is None
+
+
+def test_experts_that_gpus_cannot_share_evenly_are_noted(model, tmp_path):
+    found = advise(dump(tmp_path / "d.pt", [HOT] * 2), question(model, nodes=3, batch=64, redundant=(0,)))
+    assert "16 experts cannot be shared evenly by 24 GPUs" in found.notes[0]
 
 
 @pytest.mark.parametrize(

@@ -203,11 +203,7 @@ def _advice(
         for (candidate, layout), own in zip(made, balance.tolist(), strict=True)
     ]
     rows.sort(key=lambda row: (-round(row.gain, 6), row.redundant))
-    fastest = rows[0].gain
-    best = min(
-        (row for row in rows if row.gain >= fastest * (1 - NOISE)),
-        key=lambda row: (row.slots, row.kind != CONTIGUOUS, -row.gain),
-    )
+    best = best_of(rows)
     rival = next((row for row in rows if row is not best), None)
     return Advice(
         experiment=result.experiment,
@@ -220,6 +216,13 @@ def _advice(
         about=evidence.about,
         notes=tuple(notes),
     )
+
+
+def best_of(rows: Sequence[Judged]) -> Judged:
+    """Return the fastest of *rows* or, of those within `NOISE` of it, that with the fewest slots; contiguous first."""
+    fastest = max(row.gain for row in rows)
+    near = [row for row in rows if row.gain >= fastest * (1 - NOISE)]
+    return min(near, key=lambda row: (row.slots, row.kind != CONTIGUOUS, -row.gain))
 
 
 def _row(result: Result, candidate: Candidate, layout: Layout, balance: float, steps: int) -> Judged:
@@ -253,7 +256,7 @@ def _interval(base: Ledger, own: Ledger) -> tuple[float, float] | None:
     """Return the 95% interval of the time of *base* over that of *own*: over the layers drawn, else over steps."""
     sample = base.sample
     if sample is None:
-        return _over_steps(*(_times(ledger, [row.step - 1 for row in ledger.decode]) for ledger in (base, own)))
+        return over_steps(*(_times(ledger, [row.step - 1 for row in ledger.decode]) for ledger in (base, own)))
     index = sample.index
     before, now = (_times(ledger, [index[row.layer] for row in ledger.decode]) for ledger in (base, own))
     _, low, high = sample.speedup(before, now)
@@ -265,7 +268,7 @@ def _times(ledger: Ledger, place: Sequence[int]) -> FloatArray:
     return np.bincount(np.array(place), [row.time_s for row in ledger.decode]).astype(np.float64)
 
 
-def _over_steps(before: FloatArray, now: FloatArray) -> tuple[float, float] | None:
+def over_steps(before: FloatArray, now: FloatArray) -> tuple[float, float] | None:
     """Return the 95% interval of a ratio of times, [steps]: Student's t on its residuals. One step has none."""
     from scipy.special import stdtrit  # noqa: PLC0415 - slow to import
 

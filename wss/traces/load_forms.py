@@ -108,7 +108,7 @@ def _logical(counts: FloatArray, value: Any) -> FloatArray:
     if not isinstance(value, Mapping) or LAST_MAP not in value:
         raise ValueError(f"counts physical experts ({PHYSICAL}) and has no {LAST_MAP}, which says whose slots they are")
     table, shape = numbers(value[LAST_MAP], LAST_MAP, (2,)), counts.shape[1:]
-    if table.shape != shape or (table != np.rint(table)).any() or table.min() < 0 or table.max() >= 2**15:
+    if table.shape != shape or (table != np.rint(table)).any() or table.min() < 0 or table.max() >= shape[1]:
         raise ValueError(f"its {LAST_MAP} has not an expert for each of {list(shape)} slots")
     logical: FloatArray = np.zeros((*counts.shape[:2], int(table.max()) + 1))
     one, row = np.ix_(np.arange(len(counts)), np.arange(shape[0]))
