@@ -57,7 +57,8 @@ def run(
     source, settings, allow_code, **changes
         As for `load`.
     progress
-        True: show a progress bar. A function is called with the kind of work, the units done, all units, and where the work is.
+        True: show a progress bar. A function is called with the kind of work, the units done, all units, and where the
+        work is.
 
     Raises
     ------

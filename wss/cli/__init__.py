@@ -21,6 +21,7 @@ import click
 
 from wss import COMPILE_CACHE_NOTE, __version__
 from wss.cli import dry_run as dry
+from wss.cli.advise import advise
 from wss.cli.compare import compare
 from wss.cli.options import PATH, Bars, Group, allow_code, say
 from wss.cli.placement import placement
@@ -42,7 +43,7 @@ def cli() -> None:
 
 
 trace.add_command(join)
-for command in (trace, sweep, check, compare, report, placement):
+for command in (trace, sweep, check, compare, report, placement, advise):
     cli.add_command(command)
 
 
