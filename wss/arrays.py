@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from typing import Any
 
-import numba
 import numpy as np
 import numpy.typing as npt
 
@@ -18,9 +17,10 @@ _SHORT = 16  # elements sorted by insertion
 
 def records(shape: int | tuple[int, int], dtype: np.dtype[Any]) -> npt.NDArray[Any]:
     """Return records of zeros. Fields are attributes in compiled code, and also where compiling is switched off."""
-    array = np.zeros(shape, dtype)
-    config: Any = numba.config
-    return array.view(np.recarray) if config.DISABLE_JIT else array
+    import numba  # noqa: PLC0415 -- slow to import
+
+    array, config = np.zeros(shape, dtype), vars(numba.config)
+    return array.view(np.recarray) if config["DISABLE_JIT"] else array
 
 
 @compiled

@@ -65,4 +65,5 @@ class compiled:  # noqa: N801 -- used as a decorator
 def _compiled(function: Callable[..., Any], **options: bool) -> Any:
     import numba  # noqa: PLC0415 -- half a second
 
-    return numba.njit(nogil=True, no_cfunc_wrapper=True, **options)(function)
+    njit: Any = numba.njit  # its types lack some options
+    return njit(nogil=True, no_cfunc_wrapper=True, **options)(function)

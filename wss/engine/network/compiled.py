@@ -9,7 +9,6 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-from numba import types
 
 from wss.compiling import compiled
 from wss.engine.heap import Heap
@@ -55,6 +54,8 @@ class _OfKind:
 
     @property
     def _numba_type_(self) -> Any:
+        from numba import types  # noqa: PLC0415 -- slow to import
+
         return types.Dispatcher(self)
 
     def get_call_template(self, arguments: Sequence[Any], keywords: Any) -> Any:
@@ -66,8 +67,8 @@ class _OfKind:
         return self._of_type(arguments[0]).get_overload(arguments)
 
     def _of_type(self, state: Any) -> compiled:
-        fields = dict(zip(state.fields, state.types, strict=True))
-        return self._of(fields["used"] != types.none, fields["chunks"] != types.none)
+        kinds = {field: str(own) for field, own in zip(state.fields, state.types, strict=True)}
+        return self._of(kinds["used"] != "none", kinds["chunks"] != "none")
 
 
 start = _OfKind(issue_fluid, issue_packets, issue_circuit)
