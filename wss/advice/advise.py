@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -19,6 +19,7 @@ from wss.config import Experiment
 from wss.config.experiment import DrawnLayers, LayerSample
 from wss.execution import run
 from wss.execution.placement import Layout
+from wss.execution.replications import Progress
 from wss.execution.result import Result
 from wss.execution.routing import open_routing
 from wss.hardware.topology import FABRIC
@@ -30,8 +31,6 @@ from wss.policies.placement.layout_file import LayoutFile
 from wss.records import FloatArray
 
 NOISE = 0.01  # gains within 1% count as equal
-
-Progress = Callable[[str, int, int], None]
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -143,7 +142,7 @@ class Advice:
         }
 
 
-def advise(path: Path, question: Question, progress: Progress = lambda what, done, total: None) -> Advice:
+def advise(path: Path, question: Question, progress: Progress = lambda what, done, total, where: None) -> Advice:
     """Judge layouts for *question* on the loads or the routing of *path*.
 
     Raises

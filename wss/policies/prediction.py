@@ -6,11 +6,10 @@ import math
 from dataclasses import dataclass
 from typing import Annotated, ClassVar
 
-import numba
 import numpy as np
 from annotated_types import Gt, Le
 
-from wss.arrays import stable_order
+from wss.compiling import compiled
 from wss.policies.parts import Forecasting, Prediction
 from wss.policies.signals import Signal
 from wss.policies.views import PredictionView
@@ -57,7 +56,9 @@ class TokenHeatmap(Forecasting):
         """Return the remote tasks whose expert is at the top of any row of their die, [tasks]."""
         counts, plan = self.transitions(view), view.plan
         top = math.ceil(self.share * len(counts))
-        selected: BoolArray = _in_tops(counts, top, self.unseen, plan.expert, plan.die, plan.remote)
+        selected: BoolArray = np.zeros(len(plan.expert), np.bool_)
+        by_die = np.argsort(plan.die, kind="stable")
+        _select_tops(counts, top, self.unseen, plan.expert, plan.die, plan.remote, by_die, selected)
         return selected
 
     def expected_tokens(self, view: PredictionView) -> FloatArray:
@@ -118,7 +119,7 @@ class Oracle(Forecasting):
         return view.next_step.astype(np.float64)
 
 
-@numba.njit(cache=True, nogil=True)
+@compiled
 def _is_top(row, entry, count, unseen):  # type: ignore[no-untyped-def]
     """Whether an entry is among the *count* largest of a *row*, and above zero or *unseen*; ties: from the left."""
     mine = row[entry]
@@ -130,14 +131,12 @@ def _is_top(row, entry, count, unseen):  # type: ignore[no-untyped-def]
     return before < count
 
 
-@numba.njit(cache=True, nogil=True)
-def _in_tops(transitions, count, unseen, expert, die, remote):  # type: ignore[no-untyped-def]
-    """Return which *remote* tasks have an expert in the top *count* of any row that their die computes, [tasks].
+@compiled
+def _select_tops(transitions, count, unseen, expert, die, remote, by_die, result):  # type: ignore[no-untyped-def]
+    """Set *result* for *remote* tasks with an expert in the top *count* of any row that their die computes, [tasks].
 
     Only entries of fetched experts are ranked: a die fetches few experts, and most are in the top of the first row.
     """
-    by_die = stable_order(die)
-    result = np.zeros(expert.size, np.bool_)
     for first in range(expert.size):
         task = by_die[first]
         if not remote[task]:
@@ -149,10 +148,9 @@ def _in_tops(transitions, count, unseen, expert, die, remote):  # type: ignore[n
         while i < expert.size and die[by_die[i]] == die[task] and not result[task]:
             result[task] = _is_top(transitions[expert[by_die[i]]], expert[task], count, unseen)
             i += 1
-    return result
 
 
-@numba.njit(cache=True, nogil=True)
+@compiled
 def followed_by(transitions, expert, die, tokens, num_dies):  # type: ignore[no-untyped-def]
     """Return, for each die, the sum over its tasks of tokens · transitions' row / the row's sum, [dies, experts]."""
     num_experts = transitions.shape[0]

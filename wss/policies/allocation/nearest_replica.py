@@ -9,9 +9,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import numba
 import numpy as np
 
+from wss.compiling import compiled
 from wss.policies.parts import Allocation
 from wss.policies.views import LayerView
 from wss.records import Plan
@@ -37,7 +37,7 @@ class Nearest(Allocation):
         return Plan(expert=view.order[place], die=die, tokens=tokens[place, die], source=die, copy=copy)
 
 
-@numba.njit(cache=True, nogil=True)
+@compiled
 def to_nearest(order, counts, replicas, hops):  # type: ignore[no-untyped-def]
     """Return the tokens of each expert in *order* on each die, [active experts, dies]; rest as in `LayerView`.
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import numba
 import numpy as np
 
+from wss.compiling import compiled
 from wss.policies.parts import Placement
 from wss.policies.placement.basic import holders_of
 from wss.policies.placement.packing import heaviest_first
@@ -15,7 +15,7 @@ from wss.policies.views import PlacementView
 from wss.records import BoolArray
 
 
-@numba.njit(cache=True, nogil=True)
+@compiled
 def separate(order, tokens, pairs, num_dies, room):  # type: ignore[no-untyped-def]
     """Place the experts in *order*, each on the die whose experts share the fewest tokens with it.
 

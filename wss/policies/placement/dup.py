@@ -5,9 +5,9 @@ from __future__ import annotations
 from abc import abstractmethod
 from dataclasses import dataclass
 
-import numba
 import numpy as np
 
+from wss.compiling import compiled
 from wss.policies.parts import Placement
 from wss.policies.placement.basic import Contiguous, Extra
 from wss.policies.signals import Signal
@@ -36,7 +36,7 @@ class Replicating(Placement):
         """Add to *held* [experts, dies] replicas of experts with *tokens* [experts], in *free* slots [dies]."""
 
 
-@numba.njit(cache=True, nogil=True)
+@compiled
 def _best_pair(cost, held, free, load):  # type: ignore[no-untyped-def]
     """Return the expert and the die of the next replica that `duplicate` adds, -1 if none is possible."""
     best_expert, best_die = -1, -1
@@ -61,7 +61,7 @@ def _best_pair(cost, held, free, load):  # type: ignore[no-untyped-def]
     return best_expert, best_die
 
 
-@numba.njit(cache=True, nogil=True)
+@compiled
 def duplicate(cost, held, free):  # type: ignore[no-untyped-def]
     """Add replicas to *held* [experts, dies], in place, one by one, until no die has a free slot.
 

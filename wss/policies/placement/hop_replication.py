@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import numba
 import numpy as np
 
+from wss.compiling import compiled
 from wss.policies.placement.dup import Replicating
 from wss.policies.views import PlacementView
 from wss.records import BoolArray, FloatArray, IntArray
 
 
-@numba.njit(cache=True, nogil=True)
+@compiled
 def _savings(tokens, distance, hops, saved):  # type: ignore[no-untyped-def]
     """Write to *saved* [dies] what a replica on each die would save in tokens · hops, summed over dies."""
     for d in range(hops.shape[0]):
@@ -22,7 +22,7 @@ def _savings(tokens, distance, hops, saved):  # type: ignore[no-untyped-def]
         saved[d] = tokens * total
 
 
-@numba.njit(cache=True, nogil=True)
+@compiled
 def bring_near(tokens, held, free, hops):  # type: ignore[no-untyped-def]
     """Add to *held* [experts, dies], in place, the replica that saves most, one by one, into *free* slots [dies].
 

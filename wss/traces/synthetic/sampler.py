@@ -8,12 +8,12 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
-import numba
 import numpy as np
 import numpy.typing as npt
 
 from wss import rng
 from wss.arrays import copy
+from wss.compiling import compiled
 from wss.records import IntArray
 
 WHOLE = 1 << 24  # probability 1 in integer parts
@@ -99,38 +99,29 @@ class NextTokens(NamedTuple):
 def guide_of(sums: npt.NDArray[np.integer[Any]]) -> npt.NDArray[np.int16]:
     """Return the guide of running sums whose totals are multiples of `WHOLE`, [..., entries] to [..., cells]."""
     cells = int(sums.flat[-1]) >> _CELL
+    starts = np.arange(cells, dtype=sums.dtype) << _CELL
     guide = np.empty((sums.size // sums.shape[-1], cells), np.int16)
-    _guide(sums.reshape(len(guide), -1), guide)
+    for table, own in enumerate(sums.reshape(len(guide), -1)):
+        guide[table] = np.searchsorted(own, starts, side="right")
     return guide.reshape(*sums.shape[:-1], cells)
 
 
-@numba.njit(cache=True, nogil=True)
-def _guide(sums, guide):  # type: ignore[no-untyped-def]
-    """Fill *guide* [tables, cells] from *sums* [tables, entries]."""
-    for table in range(guide.shape[0]):
-        index = 0
-        for cell in range(guide.shape[1]):
-            while sums[table, index] <= cell << _CELL:
-                index += 1
-            guide[table, cell] = index
+_mix: Any = compiled(rng.mix)
 
 
-_mix: Any = numba.njit(cache=True, nogil=True)(rng.mix)
-
-
-@numba.njit(cache=True, nogil=True)
+@compiled
 def _hash(key, number):  # type: ignore[no-untyped-def]
     """Return the *number*-th hash of *key*."""
     return _mix(key + _GOLDEN * (np.uint64(number) + _ONE))
 
 
-@numba.njit(cache=True, nogil=True)
+@compiled
 def _part(key, number):  # type: ignore[no-untyped-def]
     """Return the *number*-th hash of *key*, reduced to a part of `WHOLE`."""
     return np.int64(_hash(key, number) >> _HIGH)
 
 
-@numba.njit(cache=True, nogil=True)
+@compiled
 def _draw_cluster(clusters, guide, phase, subject, part):  # type: ignore[no-untyped-def]
     """Return the first cluster whose running sum exceeds *part*; arrays as in `Tables`."""
     index = guide[phase, subject, part >> _CELL]
@@ -139,7 +130,7 @@ def _draw_cluster(clusters, guide, phase, subject, part):  # type: ignore[no-unt
     return index
 
 
-@numba.njit(cache=True, nogil=True)
+@compiled
 def _choose(tables, layer, cluster, part, chosen):  # type: ignore[no-untyped-def]
     """Fill *chosen* [k] by systematic sampling: the experts at part, part + WHOLE, ... of the running sums.
 
@@ -155,7 +146,7 @@ def _choose(tables, layer, cluster, part, chosen):  # type: ignore[no-untyped-de
         chosen[rank] = orders[layer, cluster, index]
 
 
-@numba.njit(cache=True, nogil=True)
+@compiled
 def route(draws, low, offsets, experts):  # type: ignore[no-untyped-def]
     """Fill in the experts of whole requests.
 
@@ -192,7 +183,7 @@ def route(draws, low, offsets, experts):  # type: ignore[no-untyped-def]
                 _choose(tables, half + layer, cluster[t], _part(token, 3), experts[row, layer])
 
 
-@numba.njit(cache=True, nogil=True)
+@compiled
 def advance(draws, now, layer, above, cluster, last, experts):  # type: ignore[no-untyped-def]
     """Route the next tokens of some requests in one layer: the same as `route`, but in time order.
 
