@@ -76,7 +76,14 @@ def test_results_of_picked_points_have_a_folder_of_their_own_and_share_the_tasks
     dry = invoke(*common, "--dry-run", "--only", "seed=1").stdout
     assert "2 of 4 points (only seed=1), 10 tasks, of which 10 are kept" in dry
 
-    assert "4 points, 20 tasks: 10 run" in invoke(*common).stderr
+    all_of_it = invoke(*common)
+    assert "4 points, 20 tasks: 10 run" in all_of_it.stderr
+    assert "\nnote (2 of 4 points: batch=16): the batch of 16 repeats the 8 requests" in all_of_it.stdout
+    assert "4 of 4 points" not in all_of_it.stdout
+    assert (
+        "2 of 4 points: batch=16: the batch of 16 repeats the 8 requests of the trace cyclically"
+        in read_results(out).notes
+    )
     whole = (out / "results.csv").read_text()
     rows = list(csv.DictReader((part / "results.csv").read_text().splitlines()))
     assert rows == [row for row in csv.DictReader(whole.splitlines()) if row["seed"] == "1"]
