@@ -8,7 +8,8 @@ from kit.sweeps import TINY, sweep_file
 
 from wss.cli import cli
 from wss.errors import ConfigError
-from wss.report.compare import compare
+from wss.report.compare import Comparison, Differing, compare
+from wss.report.comparison_text import comparison_text
 from wss.report.settings import Change
 
 GRID = (
@@ -45,7 +46,10 @@ def test_two_runs(results):
     policies = {f"policies.{name}" for name in ("mine", "pred", "allo", "allo_pred")}
     assert {change.key for change in changed} == {"wafer.link.bandwidth", *policies}
     assert found.provenance == ()
-    assert found.only == (("policy allo", "policy allo_pred", "policy pred"), ("policy mine",))
+    assert [set(own) for own in found.only] == [
+        {f"policy {name}" for name in ("pred", "allo", "allo_pred")},
+        {"policy mine"},
+    ]
     runs = {name: json.loads((results / name / "summary.json").read_text())["runs"] for name in "ab"}
     value = {(name, run["policy"]): run["decode_time_s"] for name, own in runs.items() for run in own}
     rows = {row["policy"]: row for row in found.rows if row["figure"] == "decode_time_s"}
@@ -155,3 +159,33 @@ def test_a_damaged_provenance_is_one_line(results, tmp_path, damage):
     (tmp_path / "sweep.json").write_text(json.dumps({**about, "notes": [], **damage}))
     with pytest.raises(ConfigError, match="damaged"):
         compare(tmp_path, results / "s")
+
+
+def test_long_names_are_shortened_to_100_columns():
+    change = Change("policies.a_policy_with_a_name." * 3 + "radius", "x" * 80, ["y" * 90])
+    row = {
+        "figure": "decode_time_s",
+        "unit": "s",
+        "policy": "p" * 60,
+        "a": 1.0,
+        "b": 2.5,
+        "difference": 1.5,
+        "ratio": 2.5,
+    }
+    found = Comparison(
+        folders=("a", "b"),
+        axes=("model", "wafer"),
+        points=2,
+        settings=(Differing(change, 1),),
+        provenance=(),
+        rows=({**row, "labels": {"model": "m" * 70, "wafer": "a wafer"}},),
+        only=((), tuple(f"model={number}" for number in range(12))),
+        estimated=True,
+    )
+    text = comparison_text(found)
+    assert max(map(len, text.splitlines())) == 100
+    assert "a wafer" in text
+    assert "1 s  2.5 s  +1.5 s    2.5" in text
+    assert "at 1 of 2 points" in text
+    assert "  and 2 more" in text
+    assert text.endswith("may be chance")

@@ -7,6 +7,7 @@ import pytest
 from click.testing import CliRunner
 from kit.sweeps import FEW, TINY, sweep_file
 
+import wss
 from wss.cli import cli
 from wss.config.sweep_file import load_sweep
 from wss.errors import ConfigError
@@ -76,7 +77,14 @@ def test_results_of_picked_points_have_a_folder_of_their_own_and_share_the_tasks
     dry = invoke(*common, "--dry-run", "--only", "seed=1").stdout
     assert "2 of 4 points (only seed=1), 10 tasks, of which 10 are kept" in dry
 
-    assert "4 points, 20 tasks: 10 run" in invoke(*common).stderr
+    all_of_it = invoke(*common)
+    assert "4 points, 20 tasks: 10 run" in all_of_it.stderr
+    assert "\nnote (2 of 4 points: batch=16): the batch of 16 repeats the 8 requests" in all_of_it.stdout
+    assert "4 of 4 points" not in all_of_it.stdout
+    assert (
+        "2 of 4 points: batch=16: the batch of 16 repeats the 8 requests of the trace cyclically"
+        in read_results(out).notes
+    )
     whole = (out / "results.csv").read_text()
     rows = list(csv.DictReader((part / "results.csv").read_text().splitlines()))
     assert rows == [row for row in csv.DictReader(whole.splitlines()) if row["seed"] == "1"]
@@ -129,3 +137,10 @@ def test_the_folder_of_picked_points_is_a_plain_name(tmp_path):
     assert len(set(names)) == 4
     assert all(len(name) < 120 and "/" not in name and not name.startswith(".") for name in names)
     assert picked_folder(tmp_path, ()) == tmp_path
+
+
+def test_picked_points_in_python(tmp_path):
+    found = wss.sweep(sweep_file(tmp_path), only=["seed=1", "batch=8,16"], out=tmp_path / "out", workers=1)
+    assert found.folder == tmp_path / "out" / "only" / "batch=8+16,seed=1"
+    assert {(row["batch"], row["seed"]) for row in found.rows} == {(8, 1), (16, 1)}
+    assert "note (batch=16, seed=1): the batch of 16" in found.table()

@@ -342,6 +342,13 @@ def test_figures_that_hold_a_slowdown_and_a_changed_experiment(tmp_path, monkeyp
     path.write_text(FEW.replace("steps: 2", "steps: 1"))
     changed = invoke(*common, "--out", tmp_path / "a")
     assert "the experiment has changed" in str(changed.exception)
+    assert "): steps was 2, is 1; if that is meant" in str(changed.exception)
+    del expected["settings"]  # as in a file of an earlier version
+    (tmp_path / "expected" / "tiny.json").write_text(json.dumps(expected))
+    changed = invoke(*common, "--out", tmp_path / "a")
+    assert f"(commit {expected['commit']}); if that is meant" in str(changed.exception)
+    path.write_text(FEW)
+    assert invoke(*common, "--out", tmp_path / "a").exit_code == 0
 
 
 def test_the_order_of_policies_and_of_the_axes_choices_does_not_matter_to_a_check(tmp_path):
@@ -388,6 +395,7 @@ DAMAGE = {  # what is done to an expected file, and what is said of it
     "no Python": (lambda e: e.update(python=None), "its python is 'None', which --update does not write"),
     "another command": (lambda e: e.update(renew="rm -r ."), "its renew is 'rm -r .', which --update does not write"),
     "another sweep": (lambda e: e.update(experiment="other"), "the expected figures are of 'other'"),
+    "settings of another form": (lambda e: e["settings"]["points"].append(3), "its settings is "),
     "a list": (lambda e: e.update(values={}), "its values are no list of rows"),
 }
 

@@ -9,6 +9,7 @@ from kit.sweeps import TINY, sweep_file
 
 from wss.config import load
 from wss.config.factors import over
+from wss.config.overrides import python_settings
 from wss.config.sweep_file import load_sweep
 from wss.errors import ConfigError
 from wss.hardware import WAFERS
@@ -106,3 +107,11 @@ def test_a_factor_in_a_file_is_placed(tmp_path):
 def test_a_copy_of_a_factor_keeps_what_is_below(copied):
     factor = copied(over("2x", 4))
     assert (factor, factor.below) == ("2x", 4)
+
+
+def test_factors_given_in_python_multiply_what_an_experiment_has(small):
+    experiment = load(small, ["batch=2x"])
+    settings = python_settings({"batch": "0.5x", "wafer.link.bandwidth": "2x"})
+    changed = load(experiment, settings)
+    assert (experiment.batch, changed.batch) == (80, 40)
+    assert changed.wafer.link.bandwidth == 2 * LINK.bandwidth

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from os import PathLike, fspath
 from pathlib import Path
-from typing import Any, Literal, TypedDict
+from typing import Any, TypedDict
 
 from wss.config import Experiment
 from wss.config.overrides import Setting, python_settings
@@ -26,21 +26,22 @@ class Settings(TypedDict, total=False):
     """The settings, by the keys of a configuration.
 
     A value has the form of a configuration: text, such as ``"20 us"`` or the name of a preset, numbers, lists and
-    mappings. Where a configuration has the name of a preset or a mapping, an object may be given, such as a `Policy`.
+    mappings. A factor such as ``"2x"`` multiplies the value below it. Where a configuration has the name of a preset or
+    a mapping, an object may be given, such as a `Policy`.
     """
 
     model: str | PathLike[str] | Written | ModelShape
     wafer: str | Written | SystemSpec
     trace: Written | SynthSpec | TraceFile
     precision: str | Written | Precision
-    batch: int
-    steps: int | Literal["all"]
+    batch: int | str
+    steps: int | str
     layers: Sequence[int] | str | Written
     network: str | Written | NetworkSpec
     gemm: str
     engine: str
     physics: str
-    window: int
+    window: int | str
     policies: Sequence[str | Written | Policy]
     baseline: str
     seed: int

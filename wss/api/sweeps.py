@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from html import escape
@@ -15,11 +15,13 @@ from wss.api.progress import Progress, showing
 from wss.api.settings import MoreSettings, Settings, Written, all_settings, count_of, path_of
 from wss.api.workers import check_portable, script_classes
 from wss.config.sweep_file import Sweep, load_sweep
+from wss.config.sweep_points import picked
 from wss.errors import ConfigError
 from wss.escaping import for_terminal
 from wss.report.plots import plot_figure
 from wss.report.report import Results, read_results
-from wss.report.sweep_folder import sweep_legend, sweep_table
+from wss.report.sweep_folder import notes_in, sweep_legend, sweep_table
+from wss.sweeps.folder import picked_folder
 from wss.sweeps.whole import Workers, run_whole
 from wss.traces.parquet import read_table
 
@@ -61,7 +63,7 @@ class SweepResult:
 
     def table(self) -> str:
         """Return the table that `wss sweep` prints."""
-        return f"{sweep_table(self.axes, self.rows)}\n{sweep_legend(self.rows, self._content.notes)}"
+        return f"{sweep_table(self.axes, self.rows)}\n{sweep_legend(self.rows, notes_in(self.folder))}"
 
     def plot(self, figure: str = "speedup") -> Any:
         """Return bars of *figure* as a matplotlib Figure, which has ``savefig``; grouped by the axes.
@@ -87,6 +89,7 @@ def sweep(
     settings: MoreSettings = (),
     *,
     out: str | PathLike[str] | None = None,
+    only: str | Sequence[str] = (),
     workers: int | None = None,
     progress: bool | Progress = False,
     allow_code: bool = False,
@@ -101,6 +104,9 @@ def sweep(
         a sweep that is loaded.
     out
         The folder  [default: results/NAME].
+    only
+        Run only the points with these labels, such as ``"batch=4096,8192"``, or several of these; their tables are in
+        a folder of their own below *out*.
     workers
         Number of processes  [default: one per core; 1 if a policy's class is defined in the script itself].
     settings, progress, allow_code, **changes
@@ -112,6 +118,7 @@ def sweep(
         With one line per error, worded as on the command line.
     """
     plan = _plan(source, settings, allow_code, changes)
+    plan = picked(plan, [only] if isinstance(only, str) else only)
     place = Path("results") / plan.name if out is None else path_of(out, "out")
     experiments = [point.experiment for point in plan.points]
     if workers is None:
@@ -120,7 +127,7 @@ def sweep(
         check_portable(experiments)
     with showing(progress) as report:
         done = run_whole(plan, place, Workers(number), report, lambda line: print(line, file=sys.stderr))  # noqa: T201
-    return SweepResult(place, plan.axes, done.rows)
+    return SweepResult(picked_folder(place, plan.only), plan.axes, done.rows)
 
 
 def _plan(source: Any, settings: MoreSettings, allow_code: bool, changes: Mapping[str, Any]) -> Sweep:

@@ -11,7 +11,7 @@ from wss.cli.options import PATH, say
 from wss.files import json_text
 
 
-@click.command()
+@click.command(short_help="Compare two runs or two sweeps.")
 @click.argument("a", type=PATH)
 @click.argument("b", type=PATH)
 @click.option("--figures", metavar="NAMES", help="Such as speedup,decode_time_s, or all  [default: those of the table]")

@@ -39,7 +39,7 @@ def picked(sweep: Sweep, only: Sequence[str]) -> Sweep:
         axis: [each for each in _all(sweep, axis) if each in wanted[axis]] for axis in sweep.axes if axis in wanted
     }
     said = tuple(f"{axis}={','.join(map(str, labels))}" for axis, labels in chosen.items())
-    return replace(sweep, points=points, only=said, whole=sweep)
+    return replace(sweep, points=points, only=(*sweep.only, *said), whole=sweep.whole or sweep)
 
 
 def _all(sweep: Sweep, axis: str) -> list[Label]:

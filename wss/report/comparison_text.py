@@ -14,7 +14,7 @@ WIDTH = 100
 LEAST = 4  # columns that a shortened cell keeps
 MOST_LISTED = 10  # points or policies that only one has
 QUANTITIES: dict[str, Literal["time", "size"]] = {"s": "time", "B": "size"}
-ESTIMATED = "figures are estimates with intervals: a difference smaller than these may be chance (see `wss report`)"
+ESTIMATED = "figures are estimates with 95% intervals: a difference smaller than these may be chance"
 
 
 def comparison_text(comparison: Comparison) -> str:
