@@ -9,9 +9,9 @@ import pytest
 from kit.trace_files import experts_of, save_pt, save_sglang
 
 from wss.advice import Question, advise
-from wss.advice.advise import best_of, over_steps
 from wss.advice.engines import engine_notes, start_lines
 from wss.advice.evidence import Wanted, read_evidence
+from wss.advice.judging import best_of, over_steps
 from wss.advice.text import advice_text, conclusion
 from wss.config.models import model_of
 from wss.errors import WssError

@@ -27,6 +27,7 @@ from wss.policies import LoadHistorySpec
 from wss.records import FloatArray
 from wss.traces import TraceFile, TraceReader
 from wss.traces.importers import Hints, open_source
+from wss.traces.importers.common import filler_in
 from wss.traces.importers.pipeline import import_source
 from wss.traces.load_dumps import Loads
 from wss.traces.load_history import check_shape, read_served
@@ -105,15 +106,21 @@ def _of_trace(trace: Path, path: Path, wanted: Wanted) -> Evidence:
     model, made, judged = wanted.model, wanted.folder / f"{MADE}.parquet", wanted.folder / f"{JUDGED}.parquet"
     with TraceReader(trace) as reader:
         check_shape(path, reader.meta, model)
-        count, synthetic = reader.meta.num_requests, reader.meta.synthetic
-    if count < 2:
-        raise TraceError(f"{path}: has {count} request; give two or more: one half makes layouts, the other judges")
-    makers = join(made, [trace], only=wanted.only, half="even")
-    judges = join(judged, [trace], only=wanted.only, half="odd")
+        synthetic = reader.meta.synthetic
+    try:
+        makers = join(made, [trace], only=wanted.only, half="even")
+        judges = join(judged, [trace], only=wanted.only, half="odd")
+    except TraceError as error:
+        if not error.faults[0].startswith("--half"):
+            raise
+        few = "has fewer than two requests" + (f" of {', '.join(wanted.only)}" if wanted.only else "")
+        raise TraceError(f"{path}: {few}; give more: one half makes layouts, the other judges") from None
     origin = ("the input is a synthetic trace, not a recording",) if synthetic else ()
     parts = f"layouts are made from {makers:,} requests of {path.name} and judged on the other {judges:,}"
     with TraceReader(judged) as reader:
-        longest = max(request.num_decode for request in islice(reader.requests(), wanted.batch))
+        served = list(islice(reader.requests(), wanted.batch))
+        filler = [] if synthetic else filler_in(served, reader.meta)
+    longest = max(request.num_decode for request in served)
     if not longest:
         loads = [_served(file, model) for file in (made, judged)]
         about = (*origin, f"{parts}, by their loads alone: the trace has no decode")
@@ -123,7 +130,7 @@ def _of_trace(trace: Path, path: Path, wanted: Wanted) -> Evidence:
         history=LoadHistorySpec(path=str(made)),
         trace=TraceFile(path=str(judged)),
         steps=min(wanted.steps, longest),
-        about=(*origin, f"{parts}{again}"),
+        about=(*origin, f"{parts}{again}", *filler),
     )
 
 
@@ -137,19 +144,21 @@ def _served(path: Path, model: ModelShape) -> FloatArray:
 def _of_passes(path: Path, wanted: Wanted) -> Evidence:
     """Part the loads of *path*."""
     found = fitted_passes(path, wanted.model, wanted.only)
+    left_out = tuple(note for _, note in found.values() if note)
     if len(found) > 1:
-        dumps = [_scaled(np.sum(passes, axis=0)) for passes in found.values()]
-        names = list(found)
+        names, dumps = list(found), [_scaled(np.sum(passes, axis=0)) for passes, _ in found.values()]
         about = f"layouts are made from {_listed(names[::2])} of {path.name} and judged on {_listed(names[1::2])}"
-        return _of_loads(path, np.sum(dumps[::2], axis=0), np.sum(dumps[1::2], axis=0), wanted, (about,))
-    (passes,) = found.values()
+        made, judged = np.sum(dumps[::2], axis=0), np.sum(dumps[1::2], axis=0)
+        return _of_loads(path, made, judged, wanted, (about, *left_out))
+    ((passes, _),) = found.values()
     half = len(passes) // 2
     if half:
         about = f"layouts are made from the first {half:,} of {len(passes):,} passes of {path.name}"
         about += f" and judged on the other {len(passes) - half:,}"
-        return _of_loads(path, np.sum(passes[:half], axis=0), np.sum(passes[half:], axis=0), wanted, (about,))
+        made, judged = np.sum(passes[:half], axis=0), np.sum(passes[half:], axis=0)
+        return _of_loads(path, made, judged, wanted, (about, *left_out))
     about = f"{path.name} is one table: layouts are judged on the loads they were made from, so gains are upper bounds"
-    return _of_loads(path, passes[0], passes[0], wanted, (about,))
+    return _of_loads(path, passes[0], passes[0], wanted, (about, *left_out))
 
 
 def _scaled(load: FloatArray) -> FloatArray:
