@@ -3,8 +3,9 @@
 No layout is judged on the routing that it was made from, unless the input is a single table of loads, which cannot be
 parted.
 
-* A trace: every second request of each workload makes the layouts, the others are served in the simulation. Recorded
-  routing that is not a trace yet is imported first. A trace without decode counts as two tables of loads.
+* A trace: every second request of each workload makes the layouts, the others are served in the simulation, from
+  different places of their decode on (`running_batch`). Recorded routing that is not a trace yet is imported first. A
+  trace without decode counts as two tables of loads.
 * Loads in several passes or steps: the earlier half makes the layouts, the later half judges them.
 * Loads in several dumps: every second dump, in the order of the file, with equal weights.
 
@@ -21,6 +22,7 @@ from pathlib import Path
 
 import numpy as np
 
+from wss.advice.running_batch import write_running_batch
 from wss.errors import TraceError
 from wss.models import MODELS, ModelShape
 from wss.policies import LoadHistorySpec
@@ -67,13 +69,14 @@ class Evidence:
 class Wanted:
     """What of the input is used: the model, requests in a batch, steps, and names of dumps or workloads (all if empty).
 
-    *folder* is where files are written.
+    *seed* draws the places of requests; *folder* is where files are written.
     """
 
     model: ModelShape
     batch: int
     steps: int
     only: tuple[str, ...]
+    seed: int
     folder: Path
 
 
@@ -103,7 +106,8 @@ def read_evidence(path: Path, wanted: Wanted) -> Evidence:
 
 def _of_trace(trace: Path, path: Path, wanted: Wanted) -> Evidence:
     """Part the requests of *trace*, which was read from *path*."""
-    model, made, judged = wanted.model, wanted.folder / f"{MADE}.parquet", wanted.folder / f"{JUDGED}.parquet"
+    model = wanted.model
+    made, judged, running = (wanted.folder / f"{name}.parquet" for name in (MADE, JUDGED, "running"))
     with TraceReader(trace) as reader:
         check_shape(path, reader.meta, model)
         synthetic = reader.meta.synthetic
@@ -117,20 +121,19 @@ def _of_trace(trace: Path, path: Path, wanted: Wanted) -> Evidence:
         raise TraceError(f"{path}: {few}; give more: one half makes layouts, the other judges") from None
     origin = ("the input is a synthetic trace, not a recording",) if synthetic else ()
     parts = f"layouts are made from {makers:,} requests of {path.name} and judged on the other {judges:,}"
-    with TraceReader(judged) as reader:
-        served = list(islice(reader.requests(), wanted.batch))
-        filler = [] if synthetic else filler_in(served, reader.meta)
-    longest = max(request.num_decode for request in served)
+    copies, longest = write_running_batch(running, judged, wanted.batch, wanted.steps, wanted.seed)
     if not longest:
         loads = [_served(file, model) for file in (made, judged)]
         about = (*origin, f"{parts}, by their loads alone: the trace has no decode")
         return _of_loads(path, loads[0], loads[1], wanted, about)
-    again = f"; they repeat to fill a batch of {wanted.batch:,}" if judges < wanted.batch else ""
+    times = f"; each is taken {copies:,} times to fill a batch of {wanted.batch:,}" if copies > 1 else ""
+    with TraceReader(judged) as reader:
+        filler = [] if synthetic else filler_in(list(islice(reader.requests(), wanted.batch)), reader.meta)
     return Evidence(
         history=LoadHistorySpec(path=str(made)),
-        trace=TraceFile(path=str(judged)),
-        steps=min(wanted.steps, longest),
-        about=(*origin, f"{parts}{again}", *filler),
+        trace=TraceFile(path=str(running)),
+        steps=longest,
+        about=(*origin, f"{parts}, each from a random place of its decode on{times}", *filler),
     )
 
 

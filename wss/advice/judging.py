@@ -159,6 +159,7 @@ def advise(path: Path, question: Question, progress: Progress = lambda what, don
             batch=question.batch,
             steps=question.steps,
             only=question.only,
+            seed=question.seed,
             folder=folder,
         )
         evidence = read_evidence(path, wanted)
