@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from wss.advice.balance import Balance
 from wss.advice.candidates import CONTIGUOUS
 from wss.advice.engines import Engine, engine_notes, start_lines
-from wss.advice.judging import NOISE, Advice, Judged
+from wss.advice.result import NOISE, Advice, Judged
 from wss.hardware import SwitchedSpec
 from wss.report.terminal import aligned
 
