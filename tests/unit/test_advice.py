@@ -9,16 +9,18 @@ import pytest
 from kit.trace_files import experts_of, save_pt, save_sglang
 
 from wss.advice import Question, advise
-from wss.advice.advise import best_of, over_steps
 from wss.advice.engines import engine_notes, start_lines
 from wss.advice.evidence import Wanted, read_evidence
+from wss.advice.judging import best_of, over_steps
+from wss.advice.running_batch import write_running_batch
 from wss.advice.text import advice_text, conclusion
 from wss.config.models import model_of
 from wss.errors import WssError
-from wss.traces import TraceFile, TraceReader
+from wss.traces import RequestRouting, TraceFile, TraceMeta, TraceReader
 from wss.traces.load_dumps import Loads
 from wss.traces.load_parquet import write_loads
 from wss.traces.loads import read_dumps
+from wss.traces.reader import write_trace
 
 MODEL = """\
 name: tiny
@@ -49,7 +51,9 @@ def question(model, **changes):
 
 
 def wanted(model, folder, **changes):
-    return Wanted(**{"model": model_of(model), "batch": 64, "steps": 2, "only": (), "folder": folder, **changes})
+    return Wanted(
+        **{"model": model_of(model), "batch": 64, "steps": 2, "only": (), "seed": 0, "folder": folder, **changes}
+    )
 
 
 def test_the_best_layout_by_hand_wins(model, tmp_path):
@@ -113,7 +117,7 @@ def test_a_trace_is_parted_by_requests(model, tmp_path):
     evidence = read_evidence(path, wanted(model, tmp_path, steps=9))
     assert isinstance(evidence.trace, TraceFile)
     assert evidence.steps == 3
-    parts = [evidence.history.path, evidence.trace.path]
+    parts = [evidence.history.path, tmp_path / "judged.parquet"]
     routing = []
     for part in parts:
         with TraceReader(Path(part)) as reader:
@@ -122,7 +126,30 @@ def test_a_trace_is_parted_by_requests(model, tmp_path):
     assert not set(routing[0]) & set(routing[1])
     found = advise(path, question(model, batch=64))
     assert {row.name for row in found.judged} == {"contiguous", "remap", "eplb_0", "eplb_1", "dup_1"}
-    assert "they repeat to fill a batch of 64" in found.about[0]
+    assert "each is taken 11 times to fill a batch of 64" in found.about[0]
+
+
+def test_requests_are_served_from_different_places_of_their_decode(tmp_path):
+    """Two requests, of 3 + 90 and 0 + 2 tokens, whose experts name the token; a third has no decode."""
+    shape = {"moe_layers": (0,), "num_layers": 1, "num_experts": 128, "top_k": 1, "num_requests": 3}
+    meta = TraceMeta(model="m", benchmark="", subject="", source="made up", note="", **shape)
+    requests = [
+        RequestRouting(request=number, position=np.arange(count, dtype=np.int32), num_prefill=prefill, experts=experts)
+        for number, (count, prefill) in enumerate([(93, 3), (2, 0), (4, 4)])
+        for experts in [np.arange(count, dtype=np.int16)[:, None, None]]
+    ]
+    write_trace(tmp_path / "t.parquet", meta, requests)
+    assert write_running_batch(tmp_path / "r.parquet", tmp_path / "t.parquet", 20, 4, 0) == (10, 4)
+    with TraceReader(tmp_path / "r.parquet") as reader:
+        found = [request.experts[:, 0, 0].tolist() for request in reader.requests()]
+    assert len(found) == 20
+    assert all(tokens == list(range(tokens[0], tokens[0] + 4)) for tokens in found[:10])
+    firsts = sorted(tokens[0] for tokens in found[:10])
+    assert firsts[0] >= 3
+    assert set(np.diff(firsts)) <= {8, 9}  # 87 places, ten copies
+    assert found[10:] == [[0, 1]] * 10
+    write_trace(tmp_path / "p.parquet", meta, requests[2:])
+    assert write_running_batch(tmp_path / "q.parquet", tmp_path / "p.parquet", 20, 4, 0) == (0, 0)
 
 
 def test_an_even_load_keeps_the_contiguous_layout(model, tmp_path):

@@ -136,7 +136,7 @@ def _of_trace(trace: Path, gpus: int, model: ModelShape | None) -> tuple[Target,
 
 
 def _with_model(loads: Path, gpus: int, model: ModelShape) -> tuple[Target, list[FloatArray]]:
-    passes = [one for dump in fitted_passes(loads, model).values() for one in dump]
+    passes = [one for own, _ in fitted_passes(loads, model).values() for one in own]
     return Target(model.moe_layers, model.num_layers, model.num_experts, gpus), passes
 
 

@@ -14,8 +14,8 @@ from __future__ import annotations
 
 from typing import Literal
 
-from wss.advice.advise import Advice
 from wss.advice.candidates import CONTIGUOUS
+from wss.advice.result import Advice
 from wss.files import json_text
 from wss.hardware import SwitchedSpec
 

@@ -3,8 +3,9 @@
 No layout is judged on the routing that it was made from, unless the input is a single table of loads, which cannot be
 parted.
 
-* A trace: every second request of each workload makes the layouts, the others are served in the simulation. Recorded
-  routing that is not a trace yet is imported first. A trace without decode counts as two tables of loads.
+* A trace: every second request of each workload makes the layouts, the others are served in the simulation, from
+  different places of their decode on (`running_batch`). Recorded routing that is not a trace yet is imported first. A
+  trace without decode counts as two tables of loads.
 * Loads in several passes or steps: the earlier half makes the layouts, the later half judges them.
 * Loads in several dumps: every second dump, in the order of the file, with equal weights.
 
@@ -21,12 +22,14 @@ from pathlib import Path
 
 import numpy as np
 
+from wss.advice.running_batch import write_running_batch
 from wss.errors import TraceError
 from wss.models import MODELS, ModelShape
 from wss.policies import LoadHistorySpec
 from wss.records import FloatArray
 from wss.traces import TraceFile, TraceReader
 from wss.traces.importers import Hints, open_source
+from wss.traces.importers.common import filler_in
 from wss.traces.importers.pipeline import import_source
 from wss.traces.load_dumps import Loads
 from wss.traces.load_history import check_shape, read_served
@@ -66,13 +69,14 @@ class Evidence:
 class Wanted:
     """What of the input is used: the model, requests in a batch, steps, and names of dumps or workloads (all if empty).
 
-    *folder* is where files are written.
+    *seed* draws the places of requests; *folder* is where files are written.
     """
 
     model: ModelShape
     batch: int
     steps: int
     only: tuple[str, ...]
+    seed: int
     folder: Path
 
 
@@ -102,28 +106,34 @@ def read_evidence(path: Path, wanted: Wanted) -> Evidence:
 
 def _of_trace(trace: Path, path: Path, wanted: Wanted) -> Evidence:
     """Part the requests of *trace*, which was read from *path*."""
-    model, made, judged = wanted.model, wanted.folder / f"{MADE}.parquet", wanted.folder / f"{JUDGED}.parquet"
+    model = wanted.model
+    made, judged, running = (wanted.folder / f"{name}.parquet" for name in (MADE, JUDGED, "running"))
     with TraceReader(trace) as reader:
         check_shape(path, reader.meta, model)
-        count, synthetic = reader.meta.num_requests, reader.meta.synthetic
-    if count < 2:
-        raise TraceError(f"{path}: has {count} request; give two or more: one half makes layouts, the other judges")
-    makers = join(made, [trace], only=wanted.only, half="even")
-    judges = join(judged, [trace], only=wanted.only, half="odd")
+        synthetic = reader.meta.synthetic
+    try:
+        makers = join(made, [trace], only=wanted.only, half="even")
+        judges = join(judged, [trace], only=wanted.only, half="odd")
+    except TraceError as error:
+        if not error.faults[0].startswith("--half"):
+            raise
+        few = "has fewer than two requests" + (f" of {', '.join(wanted.only)}" if wanted.only else "")
+        raise TraceError(f"{path}: {few}; give more: one half makes layouts, the other judges") from None
     origin = ("the input is a synthetic trace, not a recording",) if synthetic else ()
     parts = f"layouts are made from {makers:,} requests of {path.name} and judged on the other {judges:,}"
-    with TraceReader(judged) as reader:
-        longest = max(request.num_decode for request in islice(reader.requests(), wanted.batch))
+    copies, longest = write_running_batch(running, judged, wanted.batch, wanted.steps, wanted.seed)
     if not longest:
         loads = [_served(file, model) for file in (made, judged)]
         about = (*origin, f"{parts}, by their loads alone: the trace has no decode")
         return _of_loads(path, loads[0], loads[1], wanted, about)
-    again = f"; they repeat to fill a batch of {wanted.batch:,}" if judges < wanted.batch else ""
+    times = f"; each is taken {copies:,} times to fill a batch of {wanted.batch:,}" if copies > 1 else ""
+    with TraceReader(judged) as reader:
+        filler = [] if synthetic else filler_in(list(islice(reader.requests(), wanted.batch)), reader.meta)
     return Evidence(
         history=LoadHistorySpec(path=str(made)),
-        trace=TraceFile(path=str(judged)),
-        steps=min(wanted.steps, longest),
-        about=(*origin, f"{parts}{again}"),
+        trace=TraceFile(path=str(running)),
+        steps=longest,
+        about=(*origin, f"{parts}, each from a random place of its decode on{times}", *filler),
     )
 
 
@@ -137,19 +147,21 @@ def _served(path: Path, model: ModelShape) -> FloatArray:
 def _of_passes(path: Path, wanted: Wanted) -> Evidence:
     """Part the loads of *path*."""
     found = fitted_passes(path, wanted.model, wanted.only)
+    left_out = tuple(note for _, note in found.values() if note)
     if len(found) > 1:
-        dumps = [_scaled(np.sum(passes, axis=0)) for passes in found.values()]
-        names = list(found)
+        names, dumps = list(found), [_scaled(np.sum(passes, axis=0)) for passes, _ in found.values()]
         about = f"layouts are made from {_listed(names[::2])} of {path.name} and judged on {_listed(names[1::2])}"
-        return _of_loads(path, np.sum(dumps[::2], axis=0), np.sum(dumps[1::2], axis=0), wanted, (about,))
-    (passes,) = found.values()
+        made, judged = np.sum(dumps[::2], axis=0), np.sum(dumps[1::2], axis=0)
+        return _of_loads(path, made, judged, wanted, (about, *left_out))
+    ((passes, _),) = found.values()
     half = len(passes) // 2
     if half:
         about = f"layouts are made from the first {half:,} of {len(passes):,} passes of {path.name}"
         about += f" and judged on the other {len(passes) - half:,}"
-        return _of_loads(path, np.sum(passes[:half], axis=0), np.sum(passes[half:], axis=0), wanted, (about,))
+        made, judged = np.sum(passes[:half], axis=0), np.sum(passes[half:], axis=0)
+        return _of_loads(path, made, judged, wanted, (about, *left_out))
     about = f"{path.name} is one table: layouts are judged on the loads they were made from, so gains are upper bounds"
-    return _of_loads(path, passes[0], passes[0], wanted, (about,))
+    return _of_loads(path, passes[0], passes[0], wanted, (about, *left_out))
 
 
 def _scaled(load: FloatArray) -> FloatArray:

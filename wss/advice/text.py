@@ -5,10 +5,10 @@ from __future__ import annotations
 import textwrap
 from collections.abc import Sequence
 
-from wss.advice.advise import NOISE, Advice, Judged
 from wss.advice.balance import Balance
 from wss.advice.candidates import CONTIGUOUS
 from wss.advice.engines import Engine, engine_notes, start_lines
+from wss.advice.result import NOISE, Advice, Judged
 from wss.hardware import SwitchedSpec
 from wss.report.terminal import aligned
 

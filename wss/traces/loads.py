@@ -122,19 +122,19 @@ def fitted_dumps(
     TraceError
         If the file cannot be read, has another shape, or lacks a dump of that name.
     """
-    fitted = {}
-    for name, dump in _chosen(path, model, names).items():
-        counts = _of_model(path, dump, model)
-        note = dump.dense_note(model.moe_layers, model.num_layers)
-        where = path.name if name == path.stem else f"{path.name}: {name}"
-        fitted[name] = counts, f"{where}: {note}" if note else None
-    return fitted
-
-
-def fitted_passes(path: Path, model: ModelShape, names: Collection[str] = ()) -> dict[str, list[FloatArray]]:
-    """Return the loads of each pass that has tokens, [layers, experts], by name of the dump; as `fitted_dumps`."""
     chosen = _chosen(path, model, names)
-    return {name: [_of_model(path, own, model) for own in dump.by_pass()] for name, dump in chosen.items()}
+    return {name: (_of_model(path, dump, model), _note(path, dump, model)) for name, dump in chosen.items()}
+
+
+def fitted_passes(
+    path: Path, model: ModelShape, names: Collection[str] = ()
+) -> dict[str, tuple[list[FloatArray], str | None]]:
+    """Return the loads of each pass that has tokens, [layers, experts], by name of the dump; else as `fitted_dumps`."""
+    chosen = _chosen(path, model, names)
+    return {
+        name: ([_of_model(path, own, model) for own in dump.by_pass()], _note(path, dump, model))
+        for name, dump in chosen.items()
+    }
 
 
 def _chosen(path: Path, model: ModelShape, names: Collection[str]) -> dict[str, Loads]:
@@ -152,6 +152,13 @@ def _of_model(path: Path, dump: Loads, model: ModelShape) -> FloatArray:
         return dump.of_layers(model.moe_layers, model.num_layers, model.num_experts)
     except ValueError as error:
         raise TraceError(f"{path}: {dump.name}: {error}; give loads of {model.name}") from None
+
+
+def _note(path: Path, dump: Loads, model: ModelShape) -> str | None:
+    """Return the note on tokens of *dump* that are left out, if any."""
+    note = dump.dense_note(model.moe_layers, model.num_layers)
+    where = path.name if dump.name == path.stem else f"{path.name}: {dump.name}"
+    return f"{where}: {note}" if note else None
 
 
 def _from_counts(path: Path, content: Content, experts: int | None) -> Loads:
