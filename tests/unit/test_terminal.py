@@ -12,7 +12,8 @@ from wss.policies import KINDS, POLICIES
 from wss.report.catalogue import sections
 from wss.report.plotting import looks
 from wss.report.sweep_folder import read_sweep, sweep_legend, sweep_table
-from wss.report.terminal import MOST, aligned
+from wss.report.terminal import aligned
+from wss.report.words import MOST
 
 ALL = "policies=[base, ep, balanced_pred, eplb_online, cross_hierarchy, oracle_worst]"
 KINDS_OF_RUN = {

@@ -24,8 +24,9 @@ SIDE = 0.32  # side of a die; a link has length 1
 TRAFFIC = "YlOrRd"  # colours of links, little traffic to much
 LEGEND = (
     "Each square is a die with its own HBM. Each arrow is one direction of a die-to-die link; its colour is the share "
-    "of the link's bandwidth used during decode, mostly by dies that read expert weights from other dies."
+    "of the link's bandwidth used during decode, by reads of expert weights from other dies and by dispatched tokens."
 )
+PORTS = "switch: NVLink inside a node; nic and fabric: InfiniBand between nodes"
 DEAD = " Crosses are dead dies and links."
 
 
@@ -171,7 +172,7 @@ def write_portmap(links: Sequence[Link], about: Map, path: Path) -> Path:
             axis.set_yticks(range(len(kinds)), kinds)
             axis.set_xticks([])
             axis.set_title(about.about(policy).replace("\n", ", "))
-        axes[-1, 0].set_xlabel(f"{shown.shape[1]} GPUs, in order of nodes")
+        axes[-1, 0].set_xlabel(f"{shown.shape[1]} GPUs, in order of nodes. {PORTS}")
         _colours(fig, image, axes[:, 0], about.what)
         fig.suptitle(fill(f"Traffic on the ports of GPUs: {about.title}", 100))
         return save(fig, path, DPI)
