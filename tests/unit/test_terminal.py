@@ -117,6 +117,8 @@ def test_oracles_are_the_policies_listed_as_such():
 
 def test_a_policy_has_one_look_whoever_stands_beside_it():
     assert looks(["ep", "base"])["ep"] == looks(["allo", "mine", "ep"])["ep"]
+    first = [*KINDS["the paper's"], *KINDS["ours"]]
+    assert len({look["color"] for look in looks(first).values()}) == len(first)
     mine = looks(["mine", *POLICIES, "yours"])
     assert len({(look["color"], look["hatch"]) for look in mine.values()}) == len(POLICIES) + 2
     assert looks(["mine"])["mine"] == mine["mine"]

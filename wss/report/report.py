@@ -16,6 +16,7 @@ import pyarrow.compute as pc
 from wss.errors import ConfigError, did_you_mean
 from wss.escaping import for_markdown, for_terminal
 from wss.files import parse_json, write_whole
+from wss.policies import KINDS
 from wss.reading import read_plain
 from wss.report.bars import write_bars
 from wss.report.link_maps import Map, is_port, write_meshmap, write_portmap
@@ -77,8 +78,8 @@ def read_results(folder: Path) -> Results:
             links = pa.Table.from_pylist(_links_of(read_table(folder / "links.parquet").to_pylist()))
             run = summary["runs"][0]
             title = for_terminal(f"{run['model']} on {run['wafer']}, batch {run['batch']}, {run['network']} network")
-            order = {name: number for number, name in enumerate(summary["provenance"].get("policies", ()))}
-            runs = sorted(summary["runs"], key=lambda run: order.get(run["policy"], len(order)))
+            order = {name: number for number, name in enumerate(name for names in KINDS.values() for name in names)}
+            runs = sorted(summary["runs"], key=lambda run: order.get(run["policy"], len(order)))  # as `wss list` has it
             rows, notes = [flat(each) for each in runs], summary["provenance"]["notes"]
             check_results((), rows, links, [title, *notes])
             return Results(title, (), rows, links, notes)
