@@ -79,6 +79,13 @@ def show(value: float, dimension: str, digits: int = 4) -> str:
     return f"{value / factor:.{digits}g} {unit}"
 
 
+def duration(seconds: float) -> str:
+    """Return a time as short text: s, min or h."""
+    if seconds < 100:
+        return f"{max(seconds, 1):.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 6000 else f"{seconds / 3600:.0f} h"
+
+
 @dataclass(frozen=True)
 class Quantity:
     """The dimension of a field, and whether it may be zero; used in the types below.

@@ -207,7 +207,7 @@ def test_a_table_keeps_bars_and_lines_in_their_cells():
 
 @pytest.fixture(scope="module")
 def ran(tmp_path_factory):
-    """The folder of a run whose configuration does not name its policies in the order of the alphabet."""
+    """The folder of a run, whose policies have another order in the alphabet than in `wss list`."""
     folder = tmp_path_factory.mktemp("ran")
     text = TINY.replace("[base, ep, pred, allo, allo_pred]", "[ep, base, allo]").removeprefix("\nconfig:\n")
     path = sweep_file(folder, "\n".join(line[2:] for line in text.splitlines()) + "\nbaseline: base\n", "run.yaml")
@@ -219,14 +219,14 @@ def report(*words):
     return CliRunner().invoke(cli, [str(word) for word in words])
 
 
-def test_a_run_is_drawn_in_the_order_of_its_configuration(ran, tmp_path):
+def test_a_run_is_drawn_in_the_order_of_the_list(ran, tmp_path):
     results = read_results(ran)
-    assert [row["policy"] for row in results.rows] == ["ep", "base", "allo"]
+    assert [row["policy"] for row in results.rows] == ["base", "ep", "allo"]
     write_report(results, tmp_path / "report", "svg")
     for file, first in (("speedup.svg", "ep"), ("links.svg", "ep (")):
         text = (tmp_path / "report" / file).read_text()
         assert "synthetic routing" in text
-        assert text.index(f">{first}") < text.index(">base") < text.index(">allo")
+        assert text.index(">base") < text.index(f">{first}") < text.index(">allo")
     assert "link traversals of remote reads" in (tmp_path / "report" / "hops.svg").read_text()
     assert "(logarithmic scale)" in (tmp_path / "report" / "hops.svg").read_text()
 

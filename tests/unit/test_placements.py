@@ -198,7 +198,7 @@ def test_the_oracles_are_the_evenest_and_the_unevenest():
     assert homes(OracleBest(), [12, 50, 40, 13]) == [0, 0, 1, 1]
     assert homes(OracleWorst(), [12, 50, 40, 13]) == [1, 0, 0, 1]
     assert OracleBest.signals == OracleWorst.signals == {Signal.DECODE_LOAD}
-    assert all("oracle" in POLICIES[name].about for name in ("oracle_best", "oracle_worst"))
+    assert all(POLICIES[name].is_oracle for name in ("oracle_best", "oracle_worst"))
 
 
 def shares(placed):

@@ -12,7 +12,8 @@ from wss.policies import KINDS, POLICIES
 from wss.report.catalogue import sections
 from wss.report.plotting import looks
 from wss.report.sweep_folder import read_sweep, sweep_legend, sweep_table
-from wss.report.terminal import MOST, aligned
+from wss.report.terminal import aligned
+from wss.report.words import MOST
 
 ALL = "policies=[base, ep, balanced_pred, eplb_online, cross_hierarchy, oracle_worst]"
 KINDS_OF_RUN = {
@@ -116,6 +117,8 @@ def test_oracles_are_the_policies_listed_as_such():
 
 def test_a_policy_has_one_look_whoever_stands_beside_it():
     assert looks(["ep", "base"])["ep"] == looks(["allo", "mine", "ep"])["ep"]
+    first = [*KINDS["the paper's"], *KINDS["ours"]]
+    assert len({look["color"] for look in looks(first).values()}) == len(first)
     mine = looks(["mine", *POLICIES, "yours"])
     assert len({(look["color"], look["hatch"]) for look in mine.values()}) == len(POLICIES) + 2
     assert looks(["mine"])["mine"] == mine["mine"]

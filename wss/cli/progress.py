@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 
-from wss.report.outlook import duration
+from wss.units import duration
 
 EVERY_S = 30.0
 

@@ -11,7 +11,7 @@ from wss.hardware import WAFERS, SwitchedSpec, SystemSpec
 from wss.models import MODELS, ModelShape, PrecisionName
 from wss.models.precision import BITS
 from wss.policies import KINDS, POLICIES, SEAMS
-from wss.report.terminal import MOST
+from wss.report.words import MOST
 from wss.traces.synthetic.spec import SYNTHS
 from wss.units import show
 

@@ -24,8 +24,9 @@ SIDE = 0.32  # side of a die; a link has length 1
 TRAFFIC = "YlOrRd"  # colours of links, little traffic to much
 LEGEND = (
     "Each square is a die with its own HBM. Each arrow is one direction of a die-to-die link; its colour is the share "
-    "of the link's bandwidth used during decode, mostly by dies that read expert weights from other dies."
+    "of the link's bandwidth used during decode, by reads of expert weights from other dies and by dispatched tokens."
 )
+PORTS = "switch: NVLink inside a node; nic and fabric: InfiniBand between nodes"
 DEAD = " Crosses are dead dies and links."
 
 
@@ -47,7 +48,7 @@ class Map:
     times: Mapping[str, str]
     busiest: Mapping[str, float]
 
-    def about(self, policy: str) -> str:
+    def heading(self, policy: str) -> str:
         """Return the title of the part of *policy*."""
         busiest = f"busiest link: {self.busiest[policy]:.1%} of its bandwidth"
         return "\n".join([f"{shorten(policy, 24)}{self.speedups[policy]}", self.times[policy], busiest])
@@ -78,7 +79,7 @@ def meshmap(plt: Any, links: Sequence[Link], about: Map) -> Any:
     for axis, policy in zip(grid.flat, policies, strict=False):
         own = [link for link in links if link["policy"] == policy]
         _mesh(axis, own, scale, 72 * SIDE * min(wide / (x + 0.3), tall / (y + 0.3)))
-        axis.set_title(about.about(policy))
+        axis.set_title(about.heading(policy))
     for axis in grid.flat[len(policies) :]:
         axis.remove()
     _colours(fig, plt.cm.ScalarMappable(scale, TRAFFIC), grid.flat[: len(policies)], about.what, aspect=30)
@@ -182,8 +183,8 @@ def portmap(plt: Any, links: Sequence[Link], about: Map) -> Any:
         image = axis.imshow(shown, cmap=TRAFFIC, vmin=0, vmax=most, aspect="auto", interpolation="nearest")
         axis.set_yticks(range(len(kinds)), kinds)
         axis.set_xticks([])
-        axis.set_title(about.about(policy).replace("\n", ", "))
-    axes[-1, 0].set_xlabel(f"{shown.shape[1]} GPUs, in order of nodes")
+        axis.set_title(about.heading(policy).replace("\n", ", "))
+    axes[-1, 0].set_xlabel(f"{shown.shape[1]} GPUs, in order of nodes. {PORTS}")
     _colours(fig, image, axes[:, 0], about.what)
     fig.suptitle(fill(f"Traffic on the ports of GPUs: {about.title}", 100))
     return fig

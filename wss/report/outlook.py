@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from wss.report.words import counted
-from wss.units import show
+from wss.units import duration, show
 
 
 def outlook_lines(found: dict[str, Any], factor: float) -> list[str]:
@@ -57,10 +57,3 @@ def took(seconds: float, factor: float, cores: int = 1) -> str:
         f"estimate: about {duration(seconds / cores)} on {cores} core{'s' if cores > 1 else ''} ({low} to {high}), "
         "and up to two minutes more where nothing is compiled yet"
     )
-
-
-def duration(seconds: float) -> str:
-    """Return a time as short text: s, min or h."""
-    if seconds < 100:
-        return f"{max(seconds, 1):.0f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 6000 else f"{seconds / 3600:.0f} h"

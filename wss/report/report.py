@@ -16,6 +16,7 @@ import pyarrow.compute as pc
 from wss.errors import ConfigError, did_you_mean
 from wss.escaping import for_markdown, for_terminal
 from wss.files import parse_json, write_whole
+from wss.policies import KINDS
 from wss.reading import read_plain
 from wss.report.bars import write_bars
 from wss.report.link_maps import Map, is_port, write_meshmap, write_portmap
@@ -105,8 +106,8 @@ def results_of(summary: dict[str, Any], links: pa.Table) -> Results:
     """Return the results of a run from the contents of summary.json and links.parquet."""
     run, about = summary["runs"][0], summary["provenance"]
     title = for_terminal(f"{run['model']} on {run['wafer']}, batch {run['batch']}, {run['network']} network")
-    order = {name: number for number, name in enumerate(about.get("policies", ()))}
-    runs = sorted(summary["runs"], key=lambda run: order.get(run["policy"], len(order)))
+    order = {name: number for number, name in enumerate(name for names in KINDS.values() for name in names)}
+    runs = sorted(summary["runs"], key=lambda run: order.get(run["policy"], len(order)))  # as `wss list` has it
     means = pa.Table.from_pylist(_links_of(links.to_pylist()))
     return Results(title, (), [flat(each) for each in runs], means, about["notes"], about)
 

@@ -11,10 +11,10 @@ from wss.metrics import figures
 from wss.metrics.figures import WIDE, Figure, Interval, Value
 from wss.report.policy_result import PolicyResult
 from wss.report.verdict import marks, verdict
+from wss.report.words import MOST
 from wss.units import show
 
 QUANTITIES: dict[str, Literal["time", "size"]] = {"s": "time", "B": "size"}
-MOST = 100  # columns of a terminal that a table fits
 
 
 def run_table(

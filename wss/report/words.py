@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+MOST = 100  # columns of the text that commands print
+
 
 def counted(count: int, noun: str) -> str:
     """Return a count with its noun, such as ``1 decode step`` or ``4,096 requests``."""
