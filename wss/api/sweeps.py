@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from html import escape
@@ -14,12 +14,14 @@ from typing import TYPE_CHECKING, Any, Unpack
 from wss.api.progress import Progress, showing
 from wss.api.settings import MoreSettings, Settings, Written, all_settings, count_of, path_of
 from wss.api.workers import check_portable, script_classes
+from wss.config.overrides import Setting
 from wss.config.sweep_file import Sweep, load_sweep
 from wss.errors import ConfigError
 from wss.escaping import for_terminal
 from wss.report.plots import plot_figure
 from wss.report.report import Results, read_results
-from wss.report.sweep_folder import sweep_legend, sweep_table
+from wss.report.sweep_folder import notes_in, sweep_legend, sweep_table
+from wss.sweeps.folder import picked_folder
 from wss.sweeps.whole import Workers, run_whole
 from wss.traces.parquet import read_table
 
@@ -39,11 +41,14 @@ class SweepResult:
         The axes, which are the first columns.
     rows
         A mapping for each policy on each point: its labels, ``policy``, and the figures by name.
+    oracles
+        The policies that use future routing.
     """
 
     folder: Path
     axes: tuple[str, ...]
     rows: list[dict[str, Any]]
+    oracles: frozenset[str] = frozenset()
 
     @cached_property
     def _content(self) -> Results:
@@ -61,7 +66,8 @@ class SweepResult:
 
     def table(self) -> str:
         """Return the table that `wss sweep` prints."""
-        return f"{sweep_table(self.axes, self.rows)}\n{sweep_legend(self.rows, self._content.notes)}"
+        table = sweep_table(self.axes, self.rows, self.oracles)
+        return f"{table}\n{sweep_legend(self.rows, notes_in(self.folder), self.oracles)}"
 
     def plot(self, figure: str = "speedup") -> Any:
         """Return bars of *figure* as a matplotlib Figure, which has ``savefig``; grouped by the axes.
@@ -86,6 +92,7 @@ def sweep(
     source: str | PathLike[str] | Written | Sweep,
     settings: MoreSettings = (),
     *,
+    only: Sequence[str] = (),
     out: str | PathLike[str] | None = None,
     workers: int | None = None,
     progress: bool | Progress = False,
@@ -99,6 +106,8 @@ def sweep(
     source
         A YAML file, a mapping with its keys, such as ``{"config": "gpt_oss_20b", "grid": {"batch": [256, 1024]}}``, or
         a sweep that is loaded.
+    only
+        Run only the points with these labels, such as ``["batch=256,1024"]``.
     out
         The folder  [default: results/NAME].
     workers
@@ -111,7 +120,7 @@ def sweep(
     WssError
         With one line per error, worded as on the command line.
     """
-    plan = _plan(source, settings, allow_code, changes)
+    plan = _plan(source, all_settings(changes, settings), allow_code, only)
     place = Path("results") / plan.name if out is None else path_of(out, "out")
     experiments = [point.experiment for point in plan.points]
     if workers is None:
@@ -120,16 +129,18 @@ def sweep(
         check_portable(experiments)
     with showing(progress) as report:
         done = run_whole(plan, place, Workers(number), report, lambda line: print(line, file=sys.stderr))  # noqa: T201
-    return SweepResult(place, plan.axes, done.rows)
+    oracles = frozenset(policy.name for each in experiments for policy in each.policies if policy.is_oracle)
+    return SweepResult(picked_folder(place, plan.only), plan.axes, done.rows, oracles)
 
 
-def _plan(source: Any, settings: MoreSettings, allow_code: bool, changes: Mapping[str, Any]) -> Sweep:
-    """Return the sweep of *source*."""
-    given = all_settings(changes, settings)
+def _plan(source: Any, given: list[Setting], allow_code: bool, only: Sequence[str]) -> Sweep:
+    """Return the sweep of *source*, changed by the settings *given*."""
+    if not isinstance(only, list | tuple) or not all(isinstance(each, str) for each in only):
+        raise ConfigError(f"only: {only!r:.60} is not right; give a list of labels, such as ['batch=256,1024']")
     if isinstance(source, Sweep):
-        if given:
+        if given or only:
             raise ConfigError("sweep: a sweep that is loaded takes no more settings; give its file or mapping")
         return source
     if not isinstance(source, Mapping):
         source = path_of(source, "sweep")
-    return load_sweep(source, given, allow_code=allow_code)
+    return load_sweep(source, given, allow_code=allow_code, only=tuple(only))
