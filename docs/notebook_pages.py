@@ -32,7 +32,7 @@ def _blocks(cell: dict[str, Any]) -> list[str]:
     """Return the Markdown blocks of a cell: its source, and its outputs that are text."""
     source = "".join(cell["source"])
     if cell["cell_type"] == "markdown":
-        return [source]
+        return [source.replace(".ipynb)", ".md)")]  # links between notebooks lead to their pages
     texts = ["".join(output["text"]) for output in cell["outputs"] if output["output_type"] == "stream"]
     return [_fenced(source, "python"), *(_fenced(text.rstrip("\n"), "text") for text in texts)]
 

@@ -40,12 +40,12 @@ _HOMES = {
     "Result": "wss.execution",
     "WAFERS": "wss.hardware",
     "WssError": "wss.errors",
-    "load": "wss.api",
-    "open_trace": "wss.api",
-    "run": "wss.api",
-    "run_many": "wss.api",
-    "sweep": "wss.api",
-    "write_trace": "wss.api",
+    "load": "wss.api.loading",
+    "open_trace": "wss.api.traces",
+    "run": "wss.api.experiments",
+    "run_many": "wss.api.experiments",
+    "sweep": "wss.api.sweeps",
+    "write_trace": "wss.api.traces",
 }
 __all__ = [
     "MODELS",
@@ -65,7 +65,10 @@ __all__ = [
 ]
 
 if TYPE_CHECKING:
-    from wss.api import load, open_trace, run, run_many, sweep, write_trace
+    from wss.api.experiments import run, run_many
+    from wss.api.loading import load
+    from wss.api.sweeps import sweep
+    from wss.api.traces import open_trace, write_trace
     from wss.config import Experiment
     from wss.errors import WssError
     from wss.execution import Result

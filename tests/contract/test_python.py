@@ -39,6 +39,11 @@ def test_importing_is_fast_and_imports_little():
     assert imported == "set()\n"
 
 
+def test_loading_imports_nothing_that_only_a_run_needs():
+    code = "import sys, wss; wss.load('gpt_oss_20b'); print({'wss.execution', 'numba', 'scipy'} & {*sys.modules})"
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "set()\n"
+
+
 def test_presets_are_mappings_with_a_readable_repr():
     assert repr(wss.WAFERS) == "WAFERS, 4 presets:\n  dojo, tsmc_sow, dojo_enhanced, h100_nvl8"
     assert all(len(line) <= 100 for line in repr(wss.POLICIES).splitlines())

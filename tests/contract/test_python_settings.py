@@ -53,6 +53,9 @@ SAME = {
         ["wafer=tsmc_sow", "wafer.link.latency=100 ns"],
         {"settings": {"wafer.link.latency": "100 ns"}, "wafer": "tsmc_sow"},
     ),
+    "a multiple": (["batch=2x"], {"batch": "2x"}),
+    "a multiple of a part": (["wafer.link.bandwidth=2x"], {"settings": {"wafer.link.bandwidth": "2x"}}),
+    "a multiple of a multiple": (["batch=4x"], {"settings": {"batch": "2x"}, "batch": "2x"}),
     "a model": (
         ["model=kimi_k2", "trace.synth=kimi_k2"],
         {"model": wss.MODELS["kimi_k2"], "trace": {"synth": "kimi_k2"}},

@@ -8,7 +8,7 @@ from types import ModuleType
 
 import pytest
 
-from wss.api import experiments, sweeps
+from wss.api import loading, sweeps
 from wss.config.experiment import LayerSample
 
 BATCH, STEPS = 32, 1
@@ -37,7 +37,7 @@ def cells_of(path):
 
 def execute(blocks, name):
     """Execute *blocks* one after another in the current folder, every experiment reduced; return the namespace."""
-    load, load_sweep = experiments.load_experiment, sweeps.load_sweep
+    load, load_sweep = loading.load_experiment, sweeps.load_sweep
 
     def small(*arguments, **more):
         return reduced(load(*arguments, **more))
@@ -48,7 +48,7 @@ def execute(blocks, name):
 
     script = ModuleType("__main__")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(experiments, "load_experiment", small)
+        patch.setattr(loading, "load_experiment", small)
         patch.setattr(sweeps, "load_sweep", small_sweep)
         patch.setitem(sys.modules, "__main__", script)
         patch.setenv("MPLBACKEND", "Agg")

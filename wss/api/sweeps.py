@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Unpack
 from wss.api.progress import Progress, showing
 from wss.api.settings import MoreSettings, Settings, Written, all_settings, count_of, path_of
 from wss.api.workers import check_portable, script_classes
+from wss.config.overrides import Setting
 from wss.config.sweep_file import Sweep, load_sweep
 from wss.config.sweep_points import picked
 from wss.errors import ConfigError
@@ -41,11 +42,14 @@ class SweepResult:
         The axes, which are the first columns.
     rows
         A mapping for each policy on each point: its labels, ``policy``, and the figures by name.
+    oracles
+        The policies that use future routing.
     """
 
     folder: Path
     axes: tuple[str, ...]
     rows: list[dict[str, Any]]
+    oracles: frozenset[str] = frozenset()
 
     @cached_property
     def _content(self) -> Results:
@@ -63,7 +67,8 @@ class SweepResult:
 
     def table(self) -> str:
         """Return the table that `wss sweep` prints."""
-        return f"{sweep_table(self.axes, self.rows)}\n{sweep_legend(self.rows, notes_in(self.folder))}"
+        table = sweep_table(self.axes, self.rows, self.oracles)
+        return f"{table}\n{sweep_legend(self.rows, notes_in(self.folder), self.oracles)}"
 
     def plot(self, figure: str = "speedup") -> Any:
         """Return bars of *figure* as a matplotlib Figure, which has ``savefig``; grouped by the axes.
@@ -117,8 +122,7 @@ def sweep(
     WssError
         With one line per error, worded as on the command line.
     """
-    plan = _plan(source, settings, allow_code, changes)
-    plan = picked(plan, [only] if isinstance(only, str) else only)
+    plan = _picked(_plan(source, all_settings(changes, settings), allow_code), only)
     place = Path("results") / plan.name if out is None else path_of(out, "out")
     experiments = [point.experiment for point in plan.points]
     if workers is None:
@@ -127,12 +131,12 @@ def sweep(
         check_portable(experiments)
     with showing(progress) as report:
         done = run_whole(plan, place, Workers(number), report, lambda line: print(line, file=sys.stderr))  # noqa: T201
-    return SweepResult(picked_folder(place, plan.only), plan.axes, done.rows)
+    oracles = frozenset(policy.name for each in experiments for policy in each.policies if policy.is_oracle)
+    return SweepResult(picked_folder(place, plan.only), plan.axes, done.rows, oracles)
 
 
-def _plan(source: Any, settings: MoreSettings, allow_code: bool, changes: Mapping[str, Any]) -> Sweep:
-    """Return the sweep of *source*."""
-    given = all_settings(changes, settings)
+def _plan(source: Any, given: list[Setting], allow_code: bool) -> Sweep:
+    """Return the sweep of *source*, changed by the settings *given*."""
     if isinstance(source, Sweep):
         if given:
             raise ConfigError("sweep: a sweep that is loaded takes no more settings; give its file or mapping")
@@ -140,3 +144,11 @@ def _plan(source: Any, settings: MoreSettings, allow_code: bool, changes: Mappin
     if not isinstance(source, Mapping):
         source = path_of(source, "sweep")
     return load_sweep(source, given, allow_code=allow_code)
+
+
+def _picked(plan: Sweep, only: Any) -> Sweep:
+    """Return *plan* with the points that *only* names."""
+    labels = [only] if isinstance(only, str) else only
+    if not isinstance(labels, list | tuple) or not all(isinstance(each, str) for each in labels):
+        raise ConfigError(f"only: {only!r:.60} is not right; give labels, such as ['batch=256,1024']")
+    return picked(plan, labels)
