@@ -24,37 +24,64 @@ def _leave_current_folder() -> None:
 if not sys.flags.safe_path and sys.argv[:1] == ["-m"] and sys.orig_argv[-len(sys.argv)] in ("wss", "-mwss"):
     _leave_current_folder()
 
-from typing import TYPE_CHECKING  # noqa: E402 - from here on modules are imported
+from importlib import import_module  # noqa: E402 - from here on modules are imported
+from typing import TYPE_CHECKING, Any  # noqa: E402
 
 from wss.compile_cache import prepare as _prepare  # noqa: E402
 
 COMPILE_CACHE_NOTE = _prepare()  # before numba is imported
 """Why compiled code is not kept from one command to the next; None if it is."""
 
+_HOMES = {
+    "Experiment": "wss.config",
+    "MODELS": "wss.models",
+    "POLICIES": "wss.policies",
+    "Policy": "wss.policies",
+    "Result": "wss.execution",
+    "WAFERS": "wss.hardware",
+    "WssError": "wss.errors",
+    "load": "wss.api",
+    "open_trace": "wss.api",
+    "run": "wss.api",
+    "run_many": "wss.api",
+    "sweep": "wss.api",
+    "write_trace": "wss.api",
+}
+__all__ = [
+    "MODELS",
+    "POLICIES",
+    "WAFERS",
+    "Experiment",
+    "Policy",
+    "Result",
+    "WssError",
+    "__version__",
+    "load",
+    "open_trace",
+    "run",
+    "run_many",
+    "sweep",
+    "write_trace",
+]
+
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-    from pathlib import Path
-
+    from wss.api import load, open_trace, run, run_many, sweep, write_trace
     from wss.config import Experiment
+    from wss.errors import WssError
+    from wss.execution import Result
+    from wss.hardware import WAFERS
+    from wss.models import MODELS
+    from wss.policies import POLICIES, Policy
+else:
+
+    def __getattr__(name: str) -> Any:
+        """Import a public name when it is first used, so that importing wss is fast."""
+        if name not in _HOMES:
+            raise AttributeError(f"module 'wss' has no attribute {name!r}")
+        found = globals()[name] = getattr(import_module(_HOMES[name]), name)
+        return found
 
 
-def load(path: "str | Path", settings: "Sequence[str]" = (), *, allow_code: bool = False) -> "Experiment":
-    """Read the experiment of the YAML file *path*, or of a name of `wss list`, changed by *settings*.
-
-    Parameters
-    ----------
-    path
-        The file or the name.
-    settings
-        Changes such as ``batch=1024``, as for `--set`.
-    allow_code
-        Whether the code of classes that the file names (``package.module:Class``) may run.
-
-    Raises
-    ------
-    ConfigError
-        With one line per error.
-    """
-    from wss.config import load as load_experiment  # noqa: PLC0415 - keeps the import of wss fast
-
-    return load_experiment(path, settings, allow_code=allow_code)
+def __dir__() -> list[str]:
+    """Return the public names."""
+    return sorted(__all__)

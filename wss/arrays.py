@@ -7,28 +7,30 @@ from __future__ import annotations
 
 from typing import Any
 
-import numba
 import numpy as np
 import numpy.typing as npt
+
+from wss.compiling import compiled
 
 _SHORT = 16  # elements sorted by insertion
 
 
 def records(shape: int | tuple[int, int], dtype: np.dtype[Any]) -> npt.NDArray[Any]:
     """Return records of zeros. Fields are attributes in compiled code, and also where compiling is switched off."""
-    array = np.zeros(shape, dtype)
-    config: Any = numba.config
-    return array.view(np.recarray) if config.DISABLE_JIT else array
+    import numba  # noqa: PLC0415 -- slow to import
+
+    array, config = np.zeros(shape, dtype), vars(numba.config)
+    return array.view(np.recarray) if config["DISABLE_JIT"] else array
 
 
-@numba.njit(cache=True, nogil=True)
+@compiled
 def copy(source, target):  # type: ignore[no-untyped-def]
     """Copy *source* to *target*, [same size]."""
     for i in range(source.size):
         target[i] = source[i]
 
 
-@numba.njit(cache=True, nogil=True)
+@compiled
 def sort_front(values, count):  # type: ignore[no-untyped-def]
     """Sort the first *count* of *values* in place, by insertion."""
     for i in range(1, count):
@@ -39,7 +41,7 @@ def sort_front(values, count):  # type: ignore[no-untyped-def]
         values[at] = value
 
 
-@numba.njit(cache=True, nogil=True)
+@compiled
 def stable_order(keys):  # type: ignore[no-untyped-def]
     """Return the indices that sort *keys*, none of them NaN; equal keys stay in their order, [keys]."""
     order, merged = np.arange(keys.size), np.empty(keys.size, np.int64)

@@ -31,6 +31,12 @@ class ConfigError(WssError):
     """The experiment file, or a setting on the command line, does not describe an experiment."""
 
 
+class UnknownNameError(ConfigError, KeyError):
+    """There is no preset, policy or figure of that name; in Python also a KeyError."""
+
+    __str__ = Exception.__str__  # KeyError's quotes the message
+
+
 class TraceError(WssError):
     """A routing trace cannot be read, is damaged, or does not match the model."""
 

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import os
 import signal
+import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
+from contextlib import contextmanager
 from multiprocessing import get_context, parent_process, resource_tracker
+from types import ModuleType
 from typing import Any
 
 from wss.ending import starting_processes
@@ -17,8 +20,19 @@ class _Pool(ProcessPoolExecutor):
     """A pool that starts its processes on submit, with SIGINT blocked: only the parent handles Ctrl-C."""
 
     def submit(self, *arguments: Any, **options: Any) -> Future[Any]:
-        with starting_processes():
+        with starting_processes(), _without_script():
             return super().submit(*arguments, **options)
+
+
+@contextmanager
+def _without_script() -> Iterator[None]:
+    """Start processes that do not run the user's script again, which would happen before its functions are imported."""
+    script = sys.modules["__main__"]
+    sys.modules["__main__"] = ModuleType("__main__")
+    try:
+        yield
+    finally:
+        sys.modules["__main__"] = script
 
 
 def process_pool(workers: int, prepare: Callable[..., None] | None = None, *arguments: Any) -> ProcessPoolExecutor:

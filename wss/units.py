@@ -61,6 +61,13 @@ def parse(value: object, dimension: str) -> float:
     return result
 
 
+def split(value: object) -> tuple[str, str]:
+    """Return the number and the unit of *value*, text that `parse` accepts; of 0 without a unit, no unit."""
+    match = _QUANTITY.fullmatch(str(value))
+    assert match is not None
+    return match[1], match[2] or ""
+
+
 def show(value: float, dimension: str, digits: int = 4) -> str:
     """Return an SI number as text, with the decimal prefix that leaves 1 to 999 before the point."""
     if dimension == "time":

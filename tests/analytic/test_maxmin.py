@@ -5,10 +5,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from wss.engine.network.compiled import FLUID
 from wss.engine.network.maxmin import max_min
 from wss.engine.network.resources import Resources, build_table
-from wss.engine.network.state import build_resources, build_state
+from wss.engine.network.state import FLUID, build_resources, build_state
 
 
 def rates_of(capacity, flows):

@@ -209,3 +209,36 @@ def test_wss_in_the_current_folder_is_found_by_those_that_it_starts(tmp_path):
     command = [sys.executable, "-c", code.format(os.fspath(tmp_path.resolve()))]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=True)
     assert done.stdout == "True True\n"
+
+
+BROKEN = {  # the module, the class that is named, and the message
+    "no Python": ("x = 1\ndef f(:\n", "Mine", "theirs/own_code.py:2: SyntaxError: invalid syntax; correct that line"),
+    "no such module": (
+        "import os\nimport nowhere_at_all\n",
+        "Mine",
+        "theirs/own_code.py:2: ModuleNotFoundError: No module named 'nowhere_at_all'; install that module, or correct",
+    ),
+    "an error": (
+        "import numpy\n\nnumpy.zeros(-1)\n",
+        "Mine",
+        "theirs/own_code.py:3: ValueError: negative dimensions are not allowed; correct that line",
+    ),
+    "no such class": (MODULE, "Mien", "the module 'own_code' has no 'Mien'; did you mean 'Mine'?"),
+}
+
+
+@pytest.mark.parametrize("kind", BROKEN)
+def test_a_module_that_cannot_be_imported_is_named_by_file_and_line(folder, kind):
+    text, name, message = BROKEN[kind]
+    Path("theirs/own_code.py").write_text(text)
+    Path("theirs/run.yaml").write_text(TINY + OWN.replace("own_code:Mine", f"own_code:{name}"))
+    with pytest.raises(ConfigError) as error:
+        load("theirs/run.yaml", allow_code=True)
+    (fault,) = error.value.faults
+    assert f"policies.1.allocation: 'own_code:{name}' cannot be imported: {message}" in fault
+
+
+def test_a_module_that_is_nowhere_is_no_module(folder):
+    Path("theirs/run.yaml").write_text(TINY + OWN.replace("own_code", "nowhere_at_all"))
+    with pytest.raises(ConfigError, match="there is no module"):
+        load("theirs/run.yaml", allow_code=True)

@@ -107,8 +107,8 @@ def test_one_replication_is_a_run_as_it_was(tiny):
 def test_progress_counts_the_kernels_of_all_seeds(tiny):
     told = []
     run(load(tiny, ["replications=2"]), lambda *what: told.append(what))
-    assert told[-1] == ("simulating", 2 * 2 * 3 * 6, 2 * 2 * 3 * 6)
-    assert [done for _, done, _ in told] == list(range(1, len(told) + 1))
+    assert told[-1] == ("simulating", 2 * 2 * 3 * 6, 2 * 2 * 3 * 6, "ep, decode step 2, layer 5")
+    assert [done for _, done, _, _ in told] == list(range(1, len(told) + 1))
 
 
 @pytest.mark.parametrize("layers", ["", "  layers: {sample: 4}\n"])

@@ -24,7 +24,7 @@ LAYERS = ", ".join(map(str, range(8)))
 SAMPLED = FEW.replace("num_layers: 3, moe_layers: [0, 1, 2]", f"num_layers: 8, moe_layers: [{LAYERS}]")
 SAMPLED += "  layers: {sample: 4}\n"
 THREE = FEW.replace("[base, ep]", "[base, ep, allo]")
-BARS = {"speedup", "throughput", "hops", "bound", "dram"}
+BARS = {"speedup", "throughput", "hops", "bound", "hbm"}
 
 KINDS = {  # text, pictures that there are, pictures that there are not
     "grid": (FEW + "grid: {batch: [8, 16], seed: [0, 1]}", BARS | {"links_8_0", "links_16_1"}, set()),
@@ -38,7 +38,7 @@ KINDS = {  # text, pictures that there are, pictures that there are not
     "vary policies": (THREE + "vary:\n  which:\n    other: {policies: [base, pred, allo]}", {"tornado_allo"},
                       {"tornado_ep", "tornado_pred"}),
     "one die": (FEW + "grid: {wafer.mesh: {one: {wafer.mesh: [1, 1]}, two: {wafer.mesh: [1, 2]}}}",
-                {"links_two", "dram"}, {"links_one"}),
+                {"links_two", "hbm"}, {"links_one"}),
     "one die alone": (FEW + "grid: {wafer.mesh: {one: {wafer.mesh: [1, 1]}}}", {"speedup"}, {"links_one", "hops"}),
     "sampled": (SAMPLED + "grid: {batch: [8, 16]}", BARS, set()),
     "labels": (FEW + "grid:\n  links:\n    α: {seed: 0}\n    β: {seed: 1}\n    '$\\nope{1}$ a|b': {seed: 2}\n",
@@ -121,10 +121,10 @@ def test_the_map_of_links_has_the_scale_of_the_tables(tmp_path, monkeypatch):
     done = CliRunner().invoke(cli, ["run", str(path), "--out", str(tmp_path / "run"), "--quiet"])
     assert done.exit_code == 0, done.output
     write_report(read_results(tmp_path / "run"), tmp_path / "report", "png")
-    ((links, _, _, what, busiest),) = drawn
-    assert what == "link utilisation, estimated for all 8 layers"
+    ((links, about, _),) = drawn
+    assert about.what == "share of the link's bandwidth used, estimated for all 8 layers"
     runs = json.loads((tmp_path / "run" / "summary.json").read_text())["runs"]
-    assert busiest == {run["policy"]: run["max_link_utilization"] for run in runs}
+    assert about.busiest == {run["policy"]: run["max_link_utilization"] for run in runs}
     table = pq.read_table(tmp_path / "run" / "links.parquet").to_pylist()
     for link in links:
         own = [row for row in table if (row["policy"], row["link"]) == (link["policy"], link["link"])]
@@ -203,3 +203,82 @@ def test_tables_of_another_sweep_are_refused_in_one_line(tmp_path):
 
 def test_a_table_keeps_bars_and_lines_in_their_cells():
     assert table(["a|b"], [["c|d\ne"]]) == "| a\\|b |\n|---|\n| c\\|d e |"
+
+
+@pytest.fixture(scope="module")
+def ran(tmp_path_factory):
+    """The folder of a run whose configuration does not name its policies in the order of the alphabet."""
+    folder = tmp_path_factory.mktemp("ran")
+    text = TINY.replace("[base, ep, pred, allo, allo_pred]", "[ep, base, allo]").removeprefix("\nconfig:\n")
+    path = sweep_file(folder, "\n".join(line[2:] for line in text.splitlines()) + "\nbaseline: base\n", "run.yaml")
+    assert report("run", path, "--out", folder / "run", "--quiet").exit_code == 0
+    return folder / "run"
+
+
+def report(*words):
+    return CliRunner().invoke(cli, [str(word) for word in words])
+
+
+def test_a_run_is_drawn_in_the_order_of_its_configuration(ran, tmp_path):
+    results = read_results(ran)
+    assert [row["policy"] for row in results.rows] == ["ep", "base", "allo"]
+    write_report(results, tmp_path / "report", "svg")
+    for file, first in (("speedup.svg", "ep"), ("links.svg", "ep (")):
+        text = (tmp_path / "report" / file).read_text()
+        assert "synthetic routing" in text
+        assert text.index(f">{first}") < text.index(">base") < text.index(">allo")
+    assert "link traversals of remote reads" in (tmp_path / "report" / "hops.svg").read_text()
+    assert "(logarithmic scale)" in (tmp_path / "report" / "hops.svg").read_text()
+
+
+def test_one_picture_of_chosen_policies_says_what_it_shows(ran, tmp_path):
+    out = tmp_path / "links.svg"
+    done = report("report", ran, "--picture", "links", "--policies", "base,allo", "--out", out)
+    assert (done.exit_code, done.output) == (0, f"{out}\n")
+    text = out.read_text()
+    said = ("synthetic routing", "Each square is a die", "a decode step", "busiest link: ", "x base)", "bandwidth used")
+    assert all(part in text for part in said)
+    assert text.index(">base") < text.index(">allo")
+    assert ">ep" not in text
+    assert "exists" in str(report("report", ran, "--picture", "links", "--out", out).exception)
+    assert report("report", ran, "--picture", "links", "--out", out, "--force").exit_code == 0
+    assert ">ep" in out.read_text()
+    out.write_text("<svg>mine</svg>")
+    assert "is no picture that wss wrote" in str(
+        report("report", ran, "--picture", "links", "--out", out, "--force").exception
+    )
+
+
+REFUSED = {
+    "a policy": (
+        ["--picture", "links", "--policies", "base,epp"],
+        "--policies epp: is not in these results; did you mean 'ep'",
+    ),
+    "no picture": (["--policies", "base"], "--policies: chooses what --picture shows"),
+    "a name": (["--picture", "links", "--out", "links.pdf"], "--out links.pdf: should end in .png or .svg"),
+}
+
+
+@pytest.mark.parametrize("case", REFUSED)
+def test_a_picture_that_cannot_be_drawn_is_refused_in_one_line(ran, case):
+    words, said = REFUSED[case]
+    (fault,) = report("report", ran, *words).exception.faults
+    assert fault.startswith(said)
+
+
+def test_a_report_is_replaced_with_force_alone_and_only_if_nothing_else_lies_there(ran, tmp_path):
+    out = tmp_path / "report"
+    assert report("report", ran, "--out", out).exit_code == 0
+    assert "exists; give another --out, or --force" in str(report("report", ran, "--out", out).exception)
+    assert report("report", ran, "--out", out, "--force", "--format", "svg").exit_code == 0
+    assert {path.suffix for path in out.iterdir()} == {".svg", ".md"}
+    (out / "mine.png").write_bytes(b"precious")
+    done = report("report", ran, "--out", out, "--force")
+    assert "holds 'mine.png', which no report there names" in str(done.exception)
+    assert {path.suffix for path in out.iterdir()} == {".svg", ".md", ".png"}
+
+
+def test_the_table_of_a_report_has_more_columns_with_wide(ran, tmp_path):
+    for wide in (False, True):
+        write_report(read_results(ran), tmp_path / str(wide), "svg", wide)
+        assert ("| link traversals |" in (tmp_path / str(wide) / "report.md").read_text()) is wide

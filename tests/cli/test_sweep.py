@@ -44,7 +44,7 @@ def test_a_setting_below_a_preset_and_a_config_in_a_file_of_its_own(tmp_path):
         tmp_path,
         "config: c.yaml\ngrid:\n  trace.synth.skew: [1.0, 2.0]\n  wafer.mesh:\n    3x3: {wafer.mesh: [3, 3]}\n",
     )
-    sweep = load_sweep(path, ["batch=7"])
+    sweep = load_sweep(str(path), ["batch=7"])
     assert [p.experiment.trace.skew for p in sweep.points] == [1.0, 2.0]
     assert {p.experiment.wafer.mesh for p in sweep.points} == {(3, 3)}
     assert {p.experiment.batch for p in sweep.points} == {7}

@@ -3,6 +3,7 @@
 import importlib.util
 import json
 import sys
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -103,3 +104,18 @@ def test_figure_17s_ratios(script):
     assert found["Remap / Best"] == 1
     assert found["Default, max/min of a layer"] == pytest.approx((3 + 2) / 2)
     assert found["Default, max/min of all layers"] == 1
+
+
+def test_the_gains_of_the_insights_are_written_only_with_save(tmp_path, monkeypatch, capsys):
+    path = ROOT / "experiments" / "insights" / "gains.py"
+    gains = importlib.util.module_from_spec(spec := importlib.util.spec_from_file_location("gains", path))
+    spec.loader.exec_module(gains)
+    row = {"policy": "on", "baseline": "off", "model": "m", "batch": 8, "insight": "1: duplication"}
+    rows = [{**row, "speedup": speedup} for speedup in (1.0, 1.2)]
+    monkeypatch.setattr(gains, "read_results", lambda folder: SimpleNamespace(rows=rows))
+    monkeypatch.setattr(gains, "SAVED", tmp_path / "results.json")
+    gains.main(tmp_path, save=False)
+    assert "1.100x" in capsys.readouterr().out
+    assert not gains.SAVED.exists()
+    gains.main(tmp_path, save=True)
+    assert json.loads(gains.SAVED.read_text())["1"]["most"] == pytest.approx(1.1)

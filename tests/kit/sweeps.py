@@ -22,7 +22,7 @@ MANY = TINY + "grid:\n  seed: [0, 1, 2, 3, 4, 5, 6, 7, 8, 9]\n  batch: [8, 16]\n
 FILES = ("results.parquet", "results.csv", "links.parquet")
 
 
-def quiet(what, done, total):
+def quiet(what, done, total, where):
     pass
 
 

@@ -161,7 +161,7 @@ def test_the_compiled_loop_is_the_plain_one(monkeypatch, spec):
     compiled = made(spec, shape)
     with monkeypatch.context() as patch:
         patch.setattr(module, "route", routing.route.py_func)
-        for name in ("_hash", "_part", "_find", "_choose", "_draw"):
+        for name in ("_hash", "_part", "_draw_cluster", "_choose"):
             patch.setattr(routing, name, getattr(routing, name).py_func)
         patch.setattr(routing, "_mix", rng.mix)
         with np.errstate(over="ignore"):

@@ -186,3 +186,18 @@ def test_a_table_of_something_else_is_named(tmp_path, lines, message):
     with pytest.raises(TraceError, match=message) as error:
         read(write(tmp_path / "a.csv", lines))
     assert len(error.value.faults) == 1
+
+
+def test_the_one_token_with_a_wrong_layer_is_named_and_not_the_others(tmp_path):
+    """A layer that one token of many has is that token's fault; a layer that one token lacks is too."""
+    rows = [
+        {"type": "route", "req_id": "a", "token_idx": token, "layer": layer, "topk_ids": [0, 1]}
+        for token in range(4)
+        for layer in (3, 4)
+    ]
+    rows[5]["layer"] = 99  # of token 2
+    message = r"request a, position 2: only 1 of 4 tokens has a layer 99; correct it, or leave the layer out"
+    with pytest.raises(TraceError, match=message):
+        read(write(tmp_path / "a.jsonl", map(json.dumps, rows)))
+    with pytest.raises(TraceError, match=r"request a, position 2, layer 4: is missing; give 2 ids"):
+        read(write(tmp_path / "b.jsonl", map(json.dumps, rows[:5] + rows[6:])))

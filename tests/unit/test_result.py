@@ -21,8 +21,8 @@ def result(tmp_path_factory):
 def test_policies_are_in_the_order_of_the_configuration(result):
     assert list(result.runs) == ["pred", "base", "ep"]
     assert [row["policy"] for row in result.to_dict()["runs"]] == ["base", "ep", "pred"]
-    lines = [line.split()[0] for line in result.table().splitlines() if line[:4] in ("pred", "base", "ep  ")]
-    assert lines == ["pred", "base", "ep"]
+    rows = result.table().split("-----\n")[1].split("\n\n")[0]
+    assert [line.split()[0] for line in rows.splitlines()] == ["pred", "base", "ep"]
 
 
 def test_a_figure_is_that_of_the_summary(result):

@@ -37,7 +37,7 @@ def test_experiments_in_lockstep_are_each_as_if_run_alone(small):
     changes = [["policies=[base]"], ["wafer.mesh=[2, 2]", "policies=[base]"], ["policies=[ep, pred]", "baseline=ep"]]
     experiments = [load(small, [*common, *change]) for change in changes]
     steps = []
-    together = run_many(experiments, lambda what, done, total: steps.append((done, total)))
+    together = run_many(experiments, lambda what, done, total, where: steps.append((done, total)))
     assert steps == [(i + 1, len(steps)) for i in range(len(steps))]
     for experiment, result in zip(experiments, together, strict=True):
         alone = run(experiment).to_dict()
@@ -177,9 +177,9 @@ def test_what_does_not_fit_is_refused_with_the_shortfall_and_a_way_out():
     weights, usable = 60 * 384 * 3 * 7168 * 2048 * 2, 25 * 72e9
     (fault,) = error.value.faults
     for part in (
-        f"{weights} bytes",
-        f"{usable:.0f} bytes",
-        f"short by {weights - usable:.0f} bytes",
+        "allo: moonshotai/Kimi-K2-Instruct in fp16 does not fit dojo: its experts take ",
+        f"on die (0,0), {16 * 60 * 3 * 7168 * 2048 * 2 / 1e9 - 72:.4g} GB more than the usable 72 GB of its HBM",
+        f"(all dies: {weights / 1e12:.4g} TB of {usable / 1e12:.4g} TB, at 2 B a weight)",
         "precision fp8 fits",
     ):
         assert part in fault

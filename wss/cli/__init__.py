@@ -12,6 +12,7 @@ import io
 import os
 import sys
 import warnings
+from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,8 @@ import click
 
 from wss import COMPILE_CACHE_NOTE, __version__
 from wss.cli import dry_run as dry
+from wss.cli.advise import advise
+from wss.cli.compare import compare
 from wss.cli.options import PATH, Bars, Group, allow_code, say
 from wss.cli.placement import placement
 from wss.cli.sweep import check, report, sweep
@@ -40,18 +43,25 @@ def cli() -> None:
 
 
 trace.add_command(join)
-for command in (trace, sweep, check, report, placement):
+for command in (trace, sweep, check, compare, report, placement, advise):
     cli.add_command(command)
 
 
-@cli.command()
+@cli.command(short_help="Compare policies on one wafer, model and trace.")
 @click.argument("config", type=PATH)
 @allow_code
 @click.option("--out", type=PATH, help="Result folder  [default: a new number under results/]")
 @click.option("--force", is_flag=True, help="Replace the result folder --out if it exists.")
-@click.option("--set", "settings", multiple=True, metavar="KEY=VALUE", help="Change one setting, such as batch=1024.")
-@click.option("--quiet", is_flag=True, help="No progress bars.")
+@click.option(
+    "--set",
+    "settings",
+    multiple=True,
+    metavar="KEY=VALUE",
+    help="Change one setting, such as batch=1024 or wafer.link.bandwidth=2x.",
+)
+@click.option("--quiet", is_flag=True, help="Print no progress.")
 @click.option("--json", "as_json", is_flag=True, help="Print summary.json on stdout and nothing else.")
+@click.option("--wide", is_flag=True, help="Print all columns of the table.")
 @click.option("--dry-run", is_flag=True, help="Print what would be run, as a configuration, and run nothing.")
 def run(
     config: Path,
@@ -61,6 +71,7 @@ def run(
     settings: tuple[str, ...],
     quiet: bool,
     as_json: bool,
+    wide: bool,
     dry_run: bool,
 ) -> None:
     """Compare the policies of CONFIG, a YAML file or a name of `wss list`, on one wafer, model and trace."""
@@ -76,7 +87,7 @@ def run(
     with closing(Bars(quiet)) as bars:
         result = run_experiment(experiment, bars)
     folder = result.write(out, force=force)
-    text = to_json(result.to_dict()) if as_json else result.table()
+    text = to_json(result.to_dict()) if as_json else result.table(wide)
     if not as_json:
         text += f"\n\nwrote {folder}/: summary.json, layers.parquet, links.parquet\n"
     try:
@@ -87,7 +98,7 @@ def run(
         raise OutputError(f"stdout: cannot be written ({error.strerror}); the result is in {folder}/") from None
 
 
-@cli.command()
+@cli.command(short_help="Simulate given transfers over one network.")
 @click.argument("scenario", type=PATH)
 @click.option("--network", type=click.Choice(["fluid", "packet", "circuit"]), default="fluid", show_default=True)
 @click.option("--chunk", default="1MiB", show_default=True, help="Bytes of a chunk (packet): 1MB is 10^6, 1MiB 2^20.")
@@ -109,7 +120,7 @@ def flows(scenario: Path, network: str, chunk: str, window: int | None, duplex: 
     say(json_text(result, sort_keys=False) if as_json else flows_text(result))
 
 
-@cli.command()
+@cli.command(short_help="Predict the time of GEMMs.")
 @click.argument("size", nargs=-1, type=click.IntRange(1, 10**9), metavar="[M N K]")
 @click.option("--rows", type=PATH, help="A JSON file of measurements to predict.")
 @click.option("--wafer", default="dojo", show_default=True, help="Wafer whose die computes (see `wss list`).")
@@ -138,13 +149,24 @@ def gemm(size: tuple[int, ...], rows: Path | None, wafer: str, precision: Any, a
     click.echo(json_text({"predicted_seconds": seconds}, indent=None) if as_json else f"{1e6 * seconds:.2f} us")
 
 
-@cli.command("list")
-def list_() -> None:
-    """List configurations, presets, policies and plug-ins by name, each with a one-line description."""
+@cli.command("list", short_help="List configurations, presets, policies and plug-ins.")
+@click.argument("section", required=False)
+@click.option("--long", is_flag=True, help="Print also where models and wafers are described.")
+def list_(section: str | None, long: bool) -> None:
+    """List configurations, presets, policies and plug-ins by name, or one SECTION, such as policies, in full."""
     from wss.config import plugins, shipped
-    from wss.report.catalogue import catalogue
+    from wss.errors import ConfigError
+    from wss.report.catalogue import sections
 
-    say(f"{shipped.listed()}\n\n{catalogue()}\n\n{plugins.listed()}")
+    every: dict[str, Callable[[bool], str]] = {
+        "configurations": lambda long: shipped.listed(),
+        **sections(),
+        "plug-ins": lambda long: plugins.listed(),
+    }
+    if section is not None and section not in every:
+        raise ConfigError(f"list: has no section '{section}'; {did_you_mean(section, every)}")
+    shown = every if section is None else {section: every[section]}
+    say("\n\n".join(text(long or section is not None) for text in shown.values()))
 
 
 @cli.command()

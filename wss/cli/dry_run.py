@@ -4,16 +4,15 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from wss.cli.options import say
-from wss.errors import ConfigError, WssError
+from wss.errors import ConfigError
 
 if TYPE_CHECKING:
     from wss.config import Experiment
-    from wss.config.sweep_file import Point, Sweep
+    from wss.config.sweep_file import Sweep
 
 
 def dry_run(experiment: Experiment, as_json: bool) -> None:
@@ -28,27 +27,13 @@ def dry_run(experiment: Experiment, as_json: bool) -> None:
     say(as_yaml(experiment) + "\n".join(f"# {' '.join(line.split())}" for line in lines))
 
 
-def check_points(points: Sequence[Point]) -> None:
-    """Raise the errors of all *points* of a sweep that cannot be run, one line each, with the point's labels."""
-    from wss.execution import check
-
-    faults = []
-    for point in points:
-        where = ", ".join(f"{axis} {label}" for axis, label in point.labels.items())
-        try:
-            check(point.experiment)
-        except WssError as error:
-            faults += [f"{where}: {fault}" for fault in error.faults]
-    if faults:
-        raise ConfigError(*dict.fromkeys(faults))
-
-
 def dry_sweep(plan: Sweep, out: Path, workers: int | None, dask: str | None) -> None:
     """Print how many tasks a sweep has, how many are done, and the approximate time of the others."""
     from wss.execution.outlook import FACTOR, seconds_of
     from wss.report.outlook import took
     from wss.sweeps import tasks_of
     from wss.sweeps.folder import TASKS, Folder
+    from wss.sweeps.whole import check_points
 
     if dask is not None:
         raise ConfigError("--dask: is not used with --dry-run; leave one of the two out")
@@ -59,7 +44,7 @@ def dry_sweep(plan: Sweep, out: Path, workers: int | None, dask: str | None) -> 
     runs = sum(task.layer_runs for task in left)
     cores = workers or os.cpu_count() or 1
     say(
-        f"{plan.name}: {len(plan.points)} points, {len(tasks)} tasks, of which {len(tasks) - len(left)} are kept in "
+        f"{plan.name}: {plan.scope}, {len(tasks)} tasks, of which {len(tasks) - len(left)} are kept in "
         f"{out}/ and {len(left)} would be run: about {runs:,} layer runs"
     )
     seconds = sum(seconds_of(task.experiment, task.steps) for task in left)

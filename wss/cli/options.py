@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import os
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import click
 
+from wss.cli.progress import Lines
 from wss.errors import OutputError, did_you_mean
 from wss.escaping import lines_for_terminal
 
@@ -35,16 +37,22 @@ class Group(click.Group):
 
 
 class Bars:
-    """Progress bars, one at a time for each kind of work; silent with --quiet or if stderr is not a terminal."""
+    """Progress bars, one at a time for each kind of work; lines where stderr is no terminal; nothing with --quiet."""
 
-    def __init__(self, quiet: bool) -> None:
-        self._quiet = quiet or not sys.stderr.isatty()
+    def __init__(self, quiet: bool, clock: Callable[[], float] = time.monotonic) -> None:
+        self._quiet, self._is_terminal = quiet, sys.stderr.isatty()
+        self._lines = Lines(clock)
         self._bar: Any = None
         self._what = ""
 
-    def __call__(self, what: str, done: int, total: int) -> None:
-        """Show that *done* of *total* units of the work *what* are done."""
+    def __call__(self, what: str, done: int, total: int, where: str = "") -> None:
+        """Show that *done* of *total* units of the work *what* are done; *where* says where the work is."""
         if self._quiet:
+            return
+        if not self._is_terminal:
+            line = self._lines.line(what, done, total, where)
+            if line is not None:
+                say(line, err=True)
             return
         if what != self._what:
             from tqdm import tqdm  # noqa: PLC0415

@@ -1,4 +1,4 @@
-"""``wss placement``: write a policy's placement to a layout file."""
+"""``wss placement``: write a policy's placement to a layout file, or check the balancedness of a layout."""
 
 # ruff: noqa: PLC0415
 from __future__ import annotations
@@ -7,18 +7,57 @@ from pathlib import Path
 
 import click
 
-from wss.cli.options import PATH, allow_code, free_file
-from wss.files import write_whole
+from wss.cli.options import PATH, allow_code, free_file, say
+from wss.files import json_text, write_whole
 
 
-@click.command()
+class _WriteByDefault(click.Group):
+    """A command group that runs `write` if no command is named."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Put `write` before arguments that begin with no command."""
+        if args and args[0] not in (*self.commands, *ctx.help_option_names):
+            args = ["write", *args]
+        return super().parse_args(ctx, args)
+
+
+@click.group(cls=_WriteByDefault)
+def placement() -> None:
+    """Write a layout of experts, or check one.
+
+    `wss placement CONFIG ...` is short for `wss placement write CONFIG ...`.
+    """
+
+
+@placement.command()
+@click.argument("layout", type=PATH)
+@click.argument("loads", type=PATH)
+@click.option("--gpus", type=int, required=True, help="Number of GPUs of the layout.")
+@click.option("--model", help="A name of `wss list`, or a config.json  [default: both files have the same layers]")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON, with all layers.")
+def check(layout: Path, loads: Path, gpus: int, model: str | None, as_json: bool) -> None:
+    """Print the balancedness of LAYOUT on LOADS: mean / max tokens per GPU, as SGLang prints it.
+
+    LAYOUT is a layout file of any engine; LOADS a dump or a table of expert loads, or a routing trace. An expert's
+    tokens are split evenly over its replicas. The mean is over layers, and over the passes of a dump that has several.
+    """
+    from wss.advice import check_layout
+    from wss.advice.text import balance_text
+    from wss.config.models import model_of
+
+    shape = None if model is None else model_of(model, "--model ")
+    balance = check_layout(layout, loads, gpus, shape)
+    say(json_text(balance.to_dict(), sort_keys=False) if as_json else balance_text(balance))
+
+
+@placement.command(short_help="Write a policy's placement of the experts.")
 @click.argument("config", type=PATH)
 @allow_code
 @click.option("--policy", required=True, metavar="NAME", help="One of CONFIG, or of `wss list`.")
 @click.option("--out", type=PATH, help="The file to write  [default: stdout]")
 @click.option("--force", is_flag=True, help="Replace --out if it exists.")
 @click.option("--set", "settings", multiple=True, metavar="KEY=VALUE", help="Change one setting, such as batch=1024.")
-def placement(
+def write(
     config: Path, allow_code: bool, policy: str, out: Path | None, force: bool, settings: tuple[str, ...]
 ) -> None:
     """Write a policy's placement of the experts of CONFIG, as JSON for SGLang's --init-expert-location.

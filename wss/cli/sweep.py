@@ -3,26 +3,22 @@
 # ruff: noqa: PLC0415
 from __future__ import annotations
 
-import os
 import sys
-import time
 from contextlib import closing
 from dataclasses import dataclass, fields
-from functools import wraps
+from functools import partial, wraps
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from wss.cli import dry_run as dry
-from wss.cli.options import PATH, Bars, allow_code, say
-from wss.ending import last_words
+from wss.cli.options import PATH, Bars, allow_code, free_file, say
 from wss.errors import ConfigError
-from wss.files import only_one, write_whole
+from wss.files import write_whole
 
 if TYPE_CHECKING:
     from wss.config.sweep_file import Sweep
-    from wss.sweeps import Folder, Task
 
 _SHARED = (
     click.argument("experiment", type=PATH),
@@ -33,11 +29,18 @@ _SHARED = (
         "settings",
         multiple=True,
         metavar="KEY=VALUE",
-        help="Change one setting of all points, such as steps=8.",
+        help="Change one setting of all points, such as steps=8 or wafer.link.bandwidth=2x.",
+    ),
+    click.option(
+        "--only",
+        multiple=True,
+        metavar="AXIS=LABEL",
+        help="Run only the points with these labels, such as batch=4096,8192. Their tables go to OUT/only/LABELS; "
+        "finished tasks serve the whole sweep too.",
     ),
     click.option("--workers", type=click.IntRange(1, 1024), help="Processes  [default: one per core]"),
     click.option("--dask", metavar="ADDRESS", help="Run on the workers of this dask scheduler instead."),
-    click.option("--quiet", is_flag=True, help="No progress bar."),
+    click.option("--quiet", is_flag=True, help="Print no progress."),
 )
 
 
@@ -49,19 +52,26 @@ class _Options:
     allow_code: bool
     out: Path | None
     settings: tuple[str, ...]
+    only: tuple[str, ...]
     workers: int | None
     dask: str | None
     quiet: bool
 
     def plan(self) -> Sweep:
-        """Read the sweep."""
+        """Read the sweep, with the points of --only."""
         from wss.config.sweep_file import load_sweep
 
-        return load_sweep(self.experiment, self.settings, allow_code=self.allow_code)
+        return load_sweep(self.experiment, self.settings, allow_code=self.allow_code, only=self.only)
 
     def folder(self, plan: Sweep) -> Path:
         """Return the folder of the sweep *plan*."""
         return self.out if self.out is not None else Path("results") / plan.name
+
+    def tables(self, plan: Sweep) -> Path:
+        """Return the folder of the tables of *plan*: of picked points, one below that of the sweep."""
+        from wss.sweeps.folder import picked_folder
+
+        return picked_folder(self.folder(plan), plan.only)
 
 
 def _shared(command: Any) -> Any:
@@ -76,10 +86,11 @@ def _shared(command: Any) -> Any:
     return collected
 
 
-@click.command()
+@click.command(short_help="Run every point of a sweep.")
 @_shared
+@click.option("--wide", is_flag=True, help="Print all columns of the table.")
 @click.option("--dry-run", is_flag=True, help="Print what would be run, and about how long it takes; run nothing.")
-def sweep(options: _Options, dry_run: bool) -> None:
+def sweep(options: _Options, wide: bool, dry_run: bool) -> None:
     """Run all points of EXPERIMENT, a YAML file, in parallel; finished tasks are kept and not run again."""
     from wss.report.sweep_folder import notes_in, sweep_legend, sweep_table
 
@@ -88,64 +99,40 @@ def sweep(options: _Options, dry_run: bool) -> None:
         dry.dry_sweep(plan, options.folder(plan), options.workers, options.dask)
         return
     _, rows = _run(plan, options)
-    folder = options.folder(plan)
-    click.echo(sweep_table(plan.axes, rows))
-    click.echo(sweep_legend(rows, notes_in(folder)))
-    click.echo(f"\nwrote {folder}/: results.parquet, results.csv, links.parquet, sweep.json", err=True)
+    folder = options.tables(plan)
+    oracles = {policy.name for point in plan.points for policy in point.experiment.policies if policy.is_oracle}
+    click.echo(sweep_table(plan.axes, rows, oracles, wide))
+    click.echo(sweep_legend(rows, notes_in(folder), oracles))
+    _show_averages(plan, rows)
+    if plan.whole is not None:
+        say(f"the table has {plan.scope}")
+    say(f"\nwrote {folder}/: results.parquet, results.csv, links.parquet, sweep.json", err=True)
+
+
+def _show_averages(plan: Sweep, rows: list[dict[str, Any]]) -> None:
+    """Print the averages of the sweep *plan*, if it has any."""
+    from wss.report.averages import averages_of, averages_table
+
+    if plan.averages is not None:
+        spec = plan.averages
+        reported = [(each.source, each.policy, each.axis, dict(each.values)) for each in spec.reported]
+        means = averages_of(rows, spec.by, spec.figure, reported)
+        click.echo(f"\n{averages_table(means, spec.by, spec.figure)}")
 
 
 def _run(plan: Sweep, options: _Options, expected: dict[str, Any] | None = None) -> tuple[str, list[dict[str, Any]]]:
-    """Run a sweep, write its tables, and return its identity and rows.
+    """Run a sweep as `run_whole` does, and return its identity and rows."""
+    from wss.sweeps.whole import Workers, run_whole
 
-    Raises WssError if a point cannot be run, or *expected* is of another sweep; nothing is run then.
-    """
-    from wss.report.sweep_folder import write_sweep
-    from wss.sweeps import check_same, run_sweep, tasks_of
-    from wss.sweeps.check import identity_of
-    from wss.sweeps.collect import links_of, provenance_of, rows_of
-    from wss.sweeps.execute import as_json
-    from wss.sweeps.folder import AGAIN, TASKS
-
-    if options.workers is not None and options.dask is not None:
-        raise ConfigError("--workers: are not started with --dask, whose workers are used; give one of the two")
-    tasks = tasks_of(plan)
-    identity = identity_of(plan, tasks)
-    if expected is not None:
-        check_same(expected, identity, plan)
-    place, every = options.folder(plan), {task.key: task for own in tasks for task in own}
-    folder = _checked_folder(place, plan, tasks)
-    with only_one(place / TASKS, str(place)):
-        folder.begin(identity, plan.name)
-        started = time.time()
-        with closing(Bars(options.quiet)) as bars:
-            workers = options.workers or os.cpu_count() or 1
-            run = run_sweep(list(every.values()), folder, workers, options.dask, bars)
-        rows = rows_of(plan, tasks, folder)
-        times = {"started": started, "wall_s": time.time() - started, "tasks_run": run}
-        write_sweep(place, rows, links_of(plan, tasks, folder))
-        content = as_json(provenance_of(plan, tasks, folder, identity, times))
-        write_whole(place / "sweep.json", lambda part: part.write_bytes(content), AGAIN)
-        last_words(None)
-    counts = f"{len(plan.points)} points, {len(every)} tasks: {run} run in {time.time() - started:.0f} s"
-    click.echo(f"{counts}, {len(every) - run} kept", err=True)
-    return identity, rows
+    workers = Workers(options.workers, options.dask)
+    with closing(Bars(options.quiet)) as bars:
+        done = run_whole(plan, options.folder(plan), workers, bars, partial(click.echo, err=True), expected)
+    counts = f"{plan.scope}, {done.tasks} tasks: {done.run} run in {done.seconds:.0f} s"
+    say(f"{counts}, {done.tasks - done.run} kept", err=True)
+    return done.identity, done.rows
 
 
-def _checked_folder(place: Path, plan: Sweep, tasks: list[list[Task]]) -> Folder:
-    """Return the folder *place*, without damaged files of *tasks*; check the points of *plan* that are not done."""
-    from wss.sweeps import Folder
-
-    folder = Folder(place) if place.exists() else None
-    for line in folder.set_aside({task.key for own in tasks for task in own}) if folder is not None else ():
-        click.echo(line, err=True)
-    points = zip(plan.points, tasks, strict=True)
-    dry.check_points(
-        [point for point, own in points if folder is None or any(folder.read(task.key) is None for task in own)]
-    )
-    return folder or Folder(place)
-
-
-@click.command()
+@click.command(short_help="Compare the figures of a sweep with those expected.")
 @_shared
 @click.option("--update", is_flag=True, help="Write the current figures to the file of expected figures.")
 @click.option("--expected", type=PATH, help="The file of expected figures  [default: expected/NAME.json]")
@@ -157,11 +144,14 @@ def check(options: _Options, update: bool, expected: Path | None) -> None:
     from wss.sweeps.execute import as_json
     from wss.sweeps.folder import AGAIN
 
+    if update and options.only:
+        raise ConfigError("--only: with --update the figures of all points are written; leave one of the two out")
     plan = options.plan()
     path = expected or expected_path(options.experiment, plan.name)
     before = None if update else read_expected(path)
     identity, rows = _run(plan, options, before)
     count = len(rows) * len(plan.check.figures)
+    of = f" of {plan.scope}" if plan.only else ""
     if before is None:
         content = as_json(expected_of(plan, identity, rows, options.experiment))
         write_whole(path, lambda part: part.write_bytes(content), AGAIN)
@@ -169,29 +159,49 @@ def check(options: _Options, update: bool, expected: Path | None) -> None:
         return
     moved = compare(before, plan, rows)
     if not moved:
-        click.echo(f"{path}: all {count} figures hold, within {before['tolerance']:.2%}")
+        say(f"{path}: all {count} figures{of} hold, within {before['tolerance']:.2%}")
         return
     click.echo(moved_table(plan.axes, moved))
     say(
-        f"\n{len(moved)} of {count} figures moved by more than {before['tolerance']:.2%} "
+        f"\n{len(moved)} of {count} figures{of} moved by more than {before['tolerance']:.2%} "
         f"(expected since commit {before['commit']});"
     )
     say(f"if that is meant: {renewing(plan, options.experiment)}")
     sys.exit(1)
 
 
-@click.command()
+@click.command(short_help="Draw the results of a run or a sweep.")
 @click.argument("results", type=PATH)
-@click.option("--out", type=PATH, help="Folder  [default: RESULTS/report]")
+@click.option("--out", type=PATH, help="Folder, or the file of the --picture  [default: RESULTS/report]")
+@click.option("--force", is_flag=True, help="Replace --out if it exists.")
 @click.option("--format", "kind", type=click.Choice(["png", "svg"]), default="png", show_default=True)
-def report(results: Path, out: Path | None, kind: str) -> None:
-    """Plot RESULTS, the folder of a sweep or a run: bar charts, heat maps of the links, and a Markdown table."""
-    from wss.report.report import read_results, write_report
+@click.option("--wide", is_flag=True, help="Write all columns of the table.")
+@click.option("--picture", type=click.Choice(["links"]), help="Draw only this: the traffic of a run's links.")
+@click.option("--policies", metavar="A,B", help="Policies of the --picture, in this order  [default: all]")
+def report(
+    results: Path, out: Path | None, force: bool, kind: str, wide: bool, picture: str | None, policies: str | None
+) -> None:
+    """Plot RESULTS, the folder of a sweep or a run: bar charts, maps of the links, and a Markdown table."""
+    from wss.report.plotting import is_drawn
+    from wss.report.report import read_results, write_links, write_report
+    from wss.report.report_folder import check_replaceable
     from wss.sweeps.folder import damaged_in
 
+    if picture is None and policies is not None:
+        raise ConfigError("--policies: chooses what --picture shows; give it too, or neither")
+    if picture is not None:
+        out = out or results / f"{picture}.{kind}"
+        if out.suffix not in (".png", ".svg"):
+            raise ConfigError(f"--out {out}: should end in .png or .svg, as it is a picture")
+        free_file(out, force, is_drawn, "picture")
+        chosen = [name.strip() for name in policies.split(",")] if policies is not None else []
+        say(str(write_links(read_results(results), chosen, out)))
+        return
+    out = out or results / "report"
+    check_replaceable(out, force)
     for file in damaged_in(results):
         click.echo(
             f"{file}: is damaged, but the tables are intact; `wss sweep` into {results} runs the task again", err=True
         )
-    for path in write_report(read_results(results), out or results / "report", kind):
+    for path in write_report(read_results(results), out, kind, wide):
         click.echo(path)

@@ -43,7 +43,7 @@ def _model(name: str | None, option: str = "--model ") -> ModelShape | None:
 @click.option("--subject", help="Such as anatomy  [default: all]")
 @click.option("--count", type=click.IntRange(1), help="Requests per subject  [default: all]")
 @click.option("--revision", default="main", show_default=True, help="Revision of the data set.")
-@click.option("--quiet", is_flag=True, help="No progress bar.")
+@click.option("--quiet", is_flag=True, help="Print no progress.")
 def fetch(out: Path, quiet: bool, **which: Any) -> None:
     """Download part of the paper's data set from the Hugging Face hub (extra `hf`); resumes if interrupted."""
     from wss.traces.fetch import fetch as fetch_files
@@ -73,7 +73,7 @@ def fetch(out: Path, quiet: bool, **which: Any) -> None:
 @click.option("--skip-bad", is_flag=True, help="Skip unreadable files; they are named and counted.")
 @click.option("--workers", type=click.IntRange(1, 256), help="Processes  [default: one per core]")
 @click.option("--force", is_flag=True, help="Replace the file --out if it exists.")
-@click.option("--quiet", is_flag=True, help="No progress bar.")
+@click.option("--quiet", is_flag=True, help="Print no progress.")
 def import_(
     source: Path,
     out: Path,
@@ -176,7 +176,7 @@ def _layers(text: str | None) -> tuple[int, ...] | None:
 @click.option("--seed", type=click.IntRange(0, 2**63 - 1), default=0, show_default=True)
 @click.option("--set", "settings", multiple=True, metavar="KEY=VALUE", help="Change one parameter, such as skew=1.2.")
 @click.option("--force", is_flag=True, help="Replace the file --out if it exists.")
-@click.option("--quiet", is_flag=True, help="No progress bar.")
+@click.option("--quiet", is_flag=True, help="Print no progress.")
 def synth(
     model: str, out: Path, preset: str | None, like: Path | None, settings: tuple[str, ...], seed: int, **more: Any
 ) -> None:

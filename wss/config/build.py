@@ -9,16 +9,18 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping
-from dataclasses import fields, is_dataclass, replace
+from dataclasses import MISSING, fields, is_dataclass, replace
 from functools import cache
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 from pydantic import TypeAdapter, ValidationError
 
 from wss.config.code import class_named
 from wss.config.document import Document, Place
+from wss.config.factors import resolved
 from wss.config.hints import hints_of
 from wss.config.plugins import offered, plugin
+from wss.config.python_values import is_object
 from wss.errors import ConfigError, did_you_mean
 from wss.policies import Seam
 
@@ -31,8 +33,15 @@ _TAG = re.compile(
 SHOULD_BE = "is not right; it should be "
 
 
-def build(document: Document, place: Place, value: Any, hint: Any) -> Any:
-    """Check *value* against the type *hint*, a dataclass or an annotated type, and return the object."""
+def build(document: Document, place: Place, value: Any, hint: Any, base: Any = MISSING) -> Any:
+    """Check *value* against the type *hint*, a dataclass or an annotated type, and return the object.
+
+    Factors in it, such as ``2x``, multiply *base*, the value that it changes, or the defaults of a dataclass.
+    """
+    before = len(document.faults)
+    value = resolved(document, place, value, hint, base)
+    if len(document.faults) > before:
+        return None
     try:
         written = json.dumps(value)
     except (TypeError, ValueError):  # value made in Python
@@ -100,7 +109,9 @@ def _hint_at(hint: Any, loc: tuple[Any, ...]) -> Any:
 
 
 def named(document: Document, place: Place, value: Any, table: Mapping[str, T], cls: type[T]) -> T | None:
-    """Read a preset's name, an object written out, or ``{preset: name, ...changes}``."""
+    """Read a preset's name, an object, written out or made in Python, or ``{preset: name or object, ...changes}``."""
+    if is_object(value) and isinstance(value, (cls, *{type(item) for item in table.values() if item is not None})):
+        return cast(T, value)
     if isinstance(value, str):
         if value in table:
             return table[value]
@@ -135,10 +146,10 @@ def overlay(document: Document, place: Place, changes: Mapping[str, Any], base: 
         elif isinstance(change, dict) and is_dataclass(getattr(base, key)):
             new[key] = overlay(document, here, change, getattr(base, key))
         elif isinstance(change, dict) and isinstance(getattr(base, key), dict):
-            built = build(document, here, change, hints[key])
+            built = build(document, here, change, hints[key], getattr(base, key))
             new[key] = getattr(base, key) | (built or {})
         else:
-            new[key] = build(document, here, change, hints[key])
+            new[key] = build(document, here, change, hints[key], getattr(base, key))
     if len(document.faults) == before:
         try:
             return replace(base, **new)  # type: ignore[type-var]
@@ -158,7 +169,12 @@ def _refuses(base: Any, key: str, value: Any) -> bool:
 
 
 def kinded(document: Document, place: Place, value: Any, seam: Seam) -> Any:
-    """Read a class by name, or ``{kind: name, ...parameters}``: of *seam*, of a plug-in, or ``module:Class``."""
+    """Read a class by name, or ``{kind: name, ...parameters}``: of *seam*, of a plug-in, or ``module:Class``.
+
+    An object made in Python is returned as it is.
+    """
+    if is_object(value):
+        return value
     if isinstance(value, dict):
         kind = value.get("kind")
         parameters = {key: item for key, item in value.items() if key != "kind"}

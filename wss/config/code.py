@@ -15,6 +15,7 @@ from types import ModuleType
 from typing import Any
 
 from wss.config.document import Document, Place
+from wss.config.import_faults import class_fault, import_fault
 
 REFUSED = (
     "would run code that the file names; if you trust it, add --allow-code "
@@ -35,11 +36,14 @@ def class_named(document: Document, place: Place, name: str) -> Any:
         return None
     module, _, attribute = name.partition(":")
     try:
-        return getattr(_module(module, document.code_folders or ()), attribute)
+        loaded = _module(module, document.code_folders or ())
     except (Exception, SystemExit) as error:  # a user's module may raise anything while it is imported
-        document.fault(
-            place, f"'{name}' cannot be imported ({type(error).__name__}: {error}); give package.module:Class"
-        )
+        document.fault(place, f"'{name}' cannot be imported: {import_fault(error, module)}")
+        return None
+    try:
+        return getattr(loaded, attribute)
+    except AttributeError:
+        document.fault(place, f"'{name}' cannot be imported: {class_fault(loaded, attribute)}")
         return None
 
 

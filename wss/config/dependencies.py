@@ -45,15 +45,33 @@ def outside_of(value: Any) -> list[tuple[str, str]]:
     return found
 
 
+def is_typed_in(value: Any) -> bool:
+    """Whether *value* contains an object of a class without a source file, such as one of a notebook."""
+    if isinstance(value, tuple):
+        return any(map(is_typed_in, value))
+    if not is_dataclass(value):
+        return False
+    if not type(value).__module__.startswith("wss.") and _file_of(type(value).__module__) is None:
+        return True
+    return any(is_typed_in(getattr(value, field.name)) for field in fields(value))
+
+
+def _file_of(module: str) -> Path | None:
+    """Return the source file of a loaded module; None if it has none."""
+    try:
+        file = Path(inspect.getfile(sys.modules[module]))
+    except (OSError, TypeError, KeyError):
+        return None
+    return file if file.is_file() else None
+
+
 _LOADED: dict[str, str] = {}  # hashes of modules as loaded in this process
 
 
 def _module_hash(name: str) -> str:
     """Return a hash of the module *name* at its first use; later changes of its file do not affect this process."""
     if name not in _LOADED:
-        try:
-            text = Path(inspect.getfile(sys.modules[name])).read_bytes()
-        except (OSError, TypeError):
-            text = name.encode()  # typed in interactively: there is only the name
+        file = _file_of(name)
+        text = name.encode() if file is None else file.read_bytes()  # typed in: there is only the name
         _LOADED[name] = hashlib.sha256(text).hexdigest()[:KEY_LENGTH]
     return _LOADED[name]

@@ -11,7 +11,7 @@ from wss.config.document import Document
 from wss.config.physics import PHYSICS, Physics
 from wss.config.plugins import BY_KIND
 from wss.config.policies import check_policies
-from wss.config.python_values import plain_number
+from wss.config.python_values import brief, plain_number
 from wss.config.unread import unread
 from wss.config.values import LARGEST_SEED, PLAIN, check_value, physics_named, read_layer_list
 from wss.engine.specs import NETWORKS, AllToAllSpec, FluidSpec, NetworkSpec, PacketSpec
@@ -139,7 +139,7 @@ TYPES: dict[str, tuple[tuple[type, ...], str]] = {  # of the fields that hold ob
     "model": ((ModelShape,), "a ModelShape, such as MODELS['deepseek_v3']"),
     "wafer": ((WaferSpec, SwitchedSpec), "a WaferSpec or SwitchedSpec, such as WAFERS['dojo']"),
     "trace": ((SynthSpec, TraceFile), "a SynthSpec or a TraceFile"),
-    "layers": ((tuple, LayerSample, str), "'all', a tuple of MoE layers or a LayerSample"),
+    "layers": ((tuple, LayerSample, str), "'all', MoE layers such as (3, 4), or LayerSample(sample=8)"),
     "faults": ((FaultSpec, type(None)), "a FaultSpec or None"),
     "dispatch": ((AllToAllSpec, type(None)), "an AllToAllSpec or None"),
 }
@@ -159,19 +159,27 @@ def _check_fields(document: Document, experiment: Experiment) -> None:
             reader(document, (name,), f"{value!r} s")
         else:
             reader(document, (name,), value)
-    for name, (types, right) in TYPES.items():
-        value = getattr(experiment, name)
-        if not isinstance(value, types) or (isinstance(value, str) and value != "all"):
-            document.fault((name,), f"{value!r} is not right; give {right}")
-        elif isinstance(value, tuple):
-            read_layer_list(document, (name,), list(value))
-        elif is_dataclass(value):
-            check_value(document, ("trace", "synth") if isinstance(value, SynthSpec) else (name,), value)
-    if isinstance(experiment.network, type) or not callable(getattr(experiment.network, "model", None)):
-        document.fault(("network",), f"{experiment.network!r} is not right; give a network, such as FluidSpec()")
-    elif type(experiment.network) in NETWORKS.values():
-        check_value(document, ("network",), experiment.network)
-    check_policies(document, ("policies",), experiment.policies)
+    for name in (*TYPES, "network", "policies"):
+        check_objects(document, name, getattr(experiment, name))
+
+
+def check_objects(document: Document, name: str, value: Any) -> None:
+    """Add the errors in *value*, made in Python, of the field *name*, which holds objects."""
+    if name == "policies":
+        check_policies(document, (name,), value)
+    elif name == "network":
+        if isinstance(value, type) or not callable(getattr(value, "model", None)):
+            document.fault((name,), f"{value!r} is not right; give a network, such as FluidSpec()")
+        elif type(value) in NETWORKS.values():
+            check_value(document, (name,), value)
+    elif name in PLAIN and not isinstance(value, Precision):
+        document.fault((name,), f"{brief(value)} is not right; give plain numbers and text")
+    elif name in TYPES and (not isinstance(value, TYPES[name][0]) or (isinstance(value, str) and value != "all")):
+        document.fault((name,), f"{brief(value)} is not right; give {TYPES[name][1]}")
+    elif isinstance(value, tuple):
+        read_layer_list(document, (name,), list(value))
+    elif is_dataclass(value):
+        check_value(document, ("trace", "synth") if isinstance(value, SynthSpec) else (name,), value)
 
 
 def check_together(document: Document, given: dict[str, Any]) -> None:

@@ -1,8 +1,10 @@
-"""From a YAML file and settings on the command line to one frozen Experiment, or to all errors at once."""
+"""From a YAML file, or a mapping, and changes of settings to one frozen Experiment, or to all errors at once."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import fields, replace
+from os import PathLike, fspath
 from pathlib import Path
 from typing import Any
 
@@ -10,13 +12,15 @@ from wss.config import document as nodes
 from wss.config.build import build, kinded, named
 from wss.config.code import folders_beside
 from wss.config.document import Document, Place
-from wss.config.experiment import Experiment, LayerSample, check_together
+from wss.config.experiment import Experiment, LayerSample, check_objects, check_together
+from wss.config.factors import resolved
 from wss.config.models import read_layers, read_model
-from wss.config.overrides import apply_setting
+from wss.config.overrides import Setting, apply_setting, as_setting
 from wss.config.plugins import NETWORK
 from wss.config.policies import read_policies
+from wss.config.python_values import as_configured, holds_objects, is_object, places_in
 from wss.config.shipped import find
-from wss.config.values import PLAIN, Reader, read_layer_list
+from wss.config.values import NUMBERS, PLAIN, Reader, read_layer_list
 from wss.engine.specs import AllToAllSpec
 from wss.errors import ConfigError, did_you_mean
 from wss.hardware import WAFERS, FaultSpec, SwitchedSpec, WaferSpec
@@ -24,14 +28,17 @@ from wss.traces.source import TraceFile
 from wss.traces.synthetic.spec import SYNTHS, SynthSpec
 from wss.units import Quantity
 
+Source = str | PathLike[str] | Mapping[str, Any] | Experiment
 
-def load(path: str | Path, settings: Sequence[str] = (), *, allow_code: bool = False) -> Experiment:
-    """Read the experiment of *path*, changed by *settings* such as ``batch=1024``.
+
+def load(source: Source, settings: Sequence[str | Setting] = (), *, allow_code: bool = False) -> Experiment:
+    """Read the experiment of *source*, changed by *settings* such as ``batch=1024``.
 
     Parameters
     ----------
-    path
-        A YAML file, or the name of a configuration that comes with wss.
+    source
+        A YAML file, or the name of a configuration that comes with wss. In Python also a mapping with the keys of a
+        configuration, or an experiment.
     settings
         As for ``--set``.
     allow_code
@@ -43,13 +50,48 @@ def load(path: str | Path, settings: Sequence[str] = (), *, allow_code: bool = F
     ConfigError
         With one line per error: ``file:line:col: path: what; what would be right``.
     """
+    changes = [*map(as_setting, settings)]
+    if isinstance(source, Experiment):
+        return _changed(source, changes)
+    if isinstance(source, Mapping):
+        document = mapping_document("experiment", source)
+    else:
+        document = _file_document(source, allow_code)
+    for change in changes:
+        apply_setting(document, change)
+    return experiment_of(document)
+
+
+def _changed(experiment: Experiment, settings: Sequence[Setting]) -> Experiment:
+    """Return *experiment* changed by *settings*."""
+    document = Document("experiment", {f.name: getattr(experiment, f.name) for f in fields(Experiment)})
+    document.value["policies"] = [*experiment.policies]
+    for setting in settings:
+        apply_setting(document, setting)
+    changed = dict.fromkeys(setting.steps[0] for setting in settings)
+    values = {key: _read_key(document, key, document.value[key]) for key in changed}
+    document.raise_faults()
+    return replace(experiment, **values)
+
+
+def mapping_document(name: str, content: Mapping[str, Any]) -> Document:
+    """Return a document of a mapping made in Python, which may name the user's classes; *name* is for messages."""
+    value = as_configured(content)
+    places = set(places_in(value))
+    return Document(name, value, where=dict.fromkeys(places, name), typed=places)
+
+
+def _file_document(source: str | PathLike[str], allow_code: bool) -> Document:
+    """Return the document of a file that is an experiment."""
+    if not isinstance(source, str | PathLike):
+        right = "give the path of a YAML file, a name of `wss list`, a mapping or an Experiment"
+        raise ConfigError(f"{source!r:.60} is not right; {right}")
+    path = fspath(source)
     file = find(Path(path))
     document = read_mapping(file, "model, wafer, trace and policies", folders_beside(allow_code, file))
     if "config" in document.value and {"grid", "vary"} & set(document.value):
         raise ConfigError(f"{path}: is a sweep; run it with `wss sweep`")
-    for setting in settings:
-        apply_setting(document, setting)
-    return experiment_of(document)
+    return document
 
 
 def read_mapping(path: Path, needs: str, code_folders: tuple[str, ...] | None = None) -> Document:
@@ -92,11 +134,8 @@ def experiment_of(document: Document) -> Experiment:
     """Read every key, then check them against one another; raise ConfigError with all errors."""
     values: dict[str, Any] = {}
     for key, value in document.value.items():
-        if key not in READERS:
-            document.fault((key,), f"is not a key here; {did_you_mean(key, READERS)}")
-            continue
         if not any(place[:1] == (key,) for place in document.faulty):
-            values[key] = READERS[key](document, (key,), value)
+            values[key] = _read_key(document, key, value)
     for key in ("model", "wafer", "trace", "policies"):
         if key not in document.value:
             document.fault((key,), "is missing; give it")
@@ -105,6 +144,21 @@ def experiment_of(document: Document) -> Experiment:
     check_together(document, given)
     document.raise_faults()
     return Experiment(**values)
+
+
+def _read_key(document: Document, key: str, value: Any) -> Any:
+    """Return the setting *key*; or add errors."""
+    if key not in READERS:
+        document.fault((key,), f"is not a key here; {did_you_mean(key, READERS)}")
+        return None
+    if key in NUMBERS:
+        value = resolved(document, (key,), value, NUMBERS[key], _DEFAULTS[key])
+        if (key,) in document.faulty:
+            return None
+    found = value if is_object(value) else READERS[key](document, (key,), value)
+    if holds_objects(value) and not any(place[:1] == (key,) for place in document.faulty):
+        check_objects(document, key, found)
+    return found
 
 
 def _wafer(document: Document, place: Place, value: Any) -> Any:
@@ -159,6 +213,8 @@ def _dispatch(document: Document, place: Place, value: Any) -> Any:
         return None
     return build(document, place, {} if value == "uniform" else value, AllToAllSpec)
 
+
+_DEFAULTS = {field.name: field.default for field in fields(Experiment)}
 
 READERS: dict[str, Reader] = {
     **PLAIN,

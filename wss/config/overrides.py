@@ -1,29 +1,90 @@
-"""Changes to a configuration before it is read: ``--set a.b=value``, and the settings of a sweep's axes."""
+"""Changes to a configuration before it is read: ``--set a.b=value``, those in Python, and those of a sweep's axes."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import MISSING, dataclass
 from itertools import pairwise
 from typing import Any
 
 from wss.config import document as nodes
 from wss.config.document import Document, Place
+from wss.config.factors import over
+from wss.config.python_values import as_configured, brief, is_object, places_in
+from wss.config.values import as_written
+from wss.engine.specs import NETWORKS
 from wss.errors import ConfigError, did_you_mean
 
 # Keys that exclude one another: setting one replaces the whole value.
 _EITHER_OR = {("trace", "path"), ("trace", "synth"), ("layers", "sample"), ("network", "kind")}
 
 
-def apply_setting(document: Document, setting: str) -> None:
-    """Apply one ``a.b=value`` to the document."""
-    key, equals, text = setting.partition("=")
-    steps = key.split(".")
+@dataclass(frozen=True)
+class Setting:
+    """A change of one setting.
+
+    Attributes
+    ----------
+    text
+        It as text, such as ``batch=1024``.
+    source
+        Its name in messages, such as ``--set batch=1024``.
+    steps
+        The path of the setting.
+    value
+        Its new value.
+    """
+
+    text: str
+    source: str
+    steps: tuple[str, ...]
+    value: Any
+
+    @property
+    def key(self) -> str:
+        """The path as text, such as ``wafer.link.bandwidth``."""
+        return ".".join(self.steps)
+
+
+def as_setting(setting: str | Setting) -> Setting:
+    """Return *setting* such as ``batch=1024`` with its value parsed. Raises ConfigError if it is none."""
+    if isinstance(setting, Setting):
+        return setting
     source = f"--set {setting}"
-    if not equals or not all(steps):
+    key, equals, text = setting.partition("=")
+    if not equals or not all(key.split(".")):
         raise ConfigError(f"{source}: is not a setting; write --set a.b=value")
     parsed = nodes.parse(text, source)
     parsed.raise_faults()
-    put(document, tuple(steps), parsed.value, dict.fromkeys(parsed.where, source), source, typed=True)
+    return Setting(setting, source, tuple(key.split(".")), parsed.value)
+
+
+def python_settings(given: Mapping[str, Any] | Sequence[str | Setting]) -> list[Setting]:
+    """Return settings given in Python: values by their path, such as ``wafer.link.bandwidth``, or as text.
+
+    Raises ConfigError if one is none.
+    """
+    if isinstance(given, str) or not isinstance(given, Mapping | Sequence):
+        right = "give a mapping, such as {'wafer.link.bandwidth': '3.4 TB/s'}"
+        raise ConfigError(f"settings: {given!r:.60} is not right; {right}")
+    if not isinstance(given, Mapping):
+        for number, item in enumerate(given):
+            if not isinstance(item, str | Setting):
+                raise ConfigError(f"settings.{number}: {item!r:.60} is not right; give text, such as 'batch=1024'")
+        return [as_setting(item) for item in given]
+    found = []
+    for key, value in given.items():
+        if not isinstance(key, str) or not all(key.split(".")):
+            raise ConfigError(f"settings: {key!r:.60} is not a setting; give its path, such as 'wafer.link.bandwidth'")
+        text = f"{key}={brief(value)}"
+        found.append(Setting(text, text, tuple(key.split(".")), as_configured(value)))
+    return found
+
+
+def apply_setting(document: Document, setting: str | Setting) -> None:
+    """Apply one setting, such as ``a.b=value``, to the document."""
+    new = as_setting(setting)
+    put(document, new.steps, new.value, dict.fromkeys(places_in(new.value), new.source), new.source, typed=True)
 
 
 def put(
@@ -38,6 +99,8 @@ def put(
     """Put *value* at *steps* of the document; *where* is the source location of each path in the value.
 
     *typed* is whether it was given on the command line rather than in a file.
+
+    A factor such as ``2x`` multiplies the value that it replaces; see `wss.config.factors`.
 
     A preset's name on the path becomes ``{preset: name}``; a key that excludes another replaces it. Policies are
     selected by name, as in ``policies.allo.allocation.block``. Raises ConfigError if the path leads through a value
@@ -55,7 +118,7 @@ def put(
         steps = steps[2:]
     for step, following in pairwise(steps):
         place = (*place, step)
-        inside = at.get(step)
+        inside = _opened(step, at.get(step))
         # a setting below trace.path removes trace.synth, and the other way round
         other = step == "trace" and isinstance(inside, dict) and steps[:2] in _EITHER_OR and steps[1] not in inside
         if isinstance(inside, str) and step == "dispatch":
@@ -72,6 +135,7 @@ def put(
         at[step] = inside
         at = inside
     place = (*place, steps[-1])
+    value = over(value, at.get(steps[-1], MISSING))
     if place in _EITHER_OR:
         document.value[steps[0]] = at = {}
     at[steps[-1]] = value
@@ -89,10 +153,23 @@ def _forget(document: Document, place: Place) -> None:
 
 def _number_of(policies: list[Any], name: str, source: str) -> int:
     """Return the index of the policy *name*, and turn its entry into a mapping if it is only a name."""
-    names = [policy.get("name") if isinstance(policy, dict) else policy for policy in policies]
+    names = [p.get("name") if isinstance(p, dict) else getattr(p, "name", p) for p in policies]
     if name not in names:
         raise ConfigError(f"{source}: there is no policy '{name}'; {did_you_mean(name, map(str, names))}")
     number = names.index(name)
     if not isinstance(policies[number], dict):
-        policies[number] = {"name": name, "preset": name}
+        policies[number] = {"name": name, "preset": policies[number]}
     return number
+
+
+def _opened(step: str, value: Any) -> Any:
+    """Return *value* of the key *step*, if it is an object, as a mapping that can be changed."""
+    if not is_object(value):
+        return value
+    if step in ("model", "wafer", "synth"):
+        return {"preset": value}
+    if step == "trace" and not hasattr(value, "path"):
+        return {"synth": value}
+    written = as_written(value, type(value))
+    kind = next((name for name, cls in NETWORKS.items() if step == "network" and type(value) is cls), None)
+    return {"kind": kind, **written} if kind else written

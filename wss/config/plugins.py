@@ -22,6 +22,7 @@ from importlib.metadata import EntryPoint, entry_points
 from typing import Any
 
 from wss.config.code import ADDED
+from wss.config.import_faults import place_of
 from wss.engine.specs import NETWORKS, FluidSpec
 from wss.errors import ConfigError
 from wss.policies import SEAMS, Policy, Seam
@@ -66,7 +67,7 @@ def plugin(group: str, name: str, built_in: Iterable[str]) -> Any:
     try:
         return points[0].load()
     except (Exception, SystemExit) as error:  # a plug-in may raise anything while it is imported
-        what = f"'{name}', {points[0].value} of {owners[0]}, cannot be loaded ({_reason(error)})"
+        what = f"'{name}', {points[0].value} of {owners[0]}, cannot be loaded ({_reason(error)}){_at(error)}"
         raise ConfigError(f"{what}; mend or uninstall it") from error
 
 
@@ -83,7 +84,7 @@ def plugin_policy(name: str, built_in: Iterable[str]) -> Policy | None:
         try:
             found = found()
         except (Exception, SystemExit) as error:
-            what = f"'{name}' of {owner} cannot be made ({_reason(error)})"
+            what = f"'{name}' of {owner} cannot be made ({_reason(error)}){_at(error)}"
             raise ConfigError(f"{what}; mend or uninstall it") from error
     if not isinstance(found, Policy):
         what = f"is a {type(found).__name__}; it should be a wss.policies.Policy, or a function that returns one"
@@ -104,6 +105,12 @@ def listed() -> str:
 
 def _reason(error: BaseException) -> str:
     return f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
+
+
+def _at(error: BaseException) -> str:
+    """Return the line at which *error* was raised, as text; empty if it is in no file of the plug-in."""
+    where = place_of(error)
+    return "" if where is None else f" at {where}"
 
 
 def _owner(point: EntryPoint) -> str:

@@ -9,6 +9,7 @@ from typing import Any
 from wss.config.build import build, kinded, named, overlay
 from wss.config.document import Document, Place
 from wss.config.plugins import POLICY_GROUP, offered, plugin_policy
+from wss.config.python_values import is_object
 from wss.config.values import check_value
 from wss.errors import ConfigError, did_you_mean
 from wss.policies import POLICIES, SEAMS, CopyRules, LoadHistorySpec, Policy
@@ -76,7 +77,7 @@ def _policy(document: Document, place: Place, value: Any) -> Policy | None:
     for key, item in value.items():
         here = (*place, key)
         if key == "history":
-            parts[key] = None if item is None else build(document, here, item, LoadHistorySpec)
+            parts[key] = item if item is None or is_object(item) else build(document, here, item, LoadHistorySpec)
         elif key == "copies":
             parts[key] = _copies(document, here, item, parts.get(key, CopyRules()))
         elif key in parts and isinstance(item, dict) and "kind" not in item:
@@ -97,6 +98,8 @@ def _policy(document: Document, place: Place, value: Any) -> Policy | None:
 
 def _copies(document: Document, place: Place, value: Any, base: CopyRules) -> CopyRules:
     """Read the changes to *base*, the rules of copies."""
+    if isinstance(value, CopyRules):
+        return value
     if not isinstance(value, dict):
         keys = ", ".join(field.name for field in fields(CopyRules))
         document.fault(place, f"{value!r} is not right; give a mapping with the keys {keys}")
@@ -105,7 +108,9 @@ def _copies(document: Document, place: Place, value: Any, base: CopyRules) -> Co
 
 
 def _preset(document: Document, place: Place, value: Any) -> Policy | None:
-    """Read the name of a policy: built in, or of a plug-in."""
+    """Read the name of a policy, built in or of a plug-in; or a policy made in Python."""
+    if isinstance(value, Policy):
+        return value
     if not isinstance(value, str):
         document.fault(place, f"{value!r:.100} is not right; give the name of a policy, such as allo_pred")
         return None

@@ -6,6 +6,7 @@ it is, so a quantity as text, or a list instead of a tuple, would fail only duri
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Mapping
 from dataclasses import fields, is_dataclass
 from types import UnionType
@@ -25,6 +26,48 @@ def plain_number(value: Any) -> Any:
     if isinstance(value, tuple):
         return tuple(map(plain_number, value))
     return value.item() if isinstance(value, np.generic) else value
+
+
+def is_object(value: Any) -> bool:
+    """Whether *value* is an object of a dataclass, such as a `Policy`; in a configuration it would be written out."""
+    return is_dataclass(value) and not isinstance(value, type)
+
+
+def brief(value: Any) -> str:
+    """Return *value* as text of one short line, for messages."""
+    text = " ".join(repr(value).split())
+    if len(text) <= 60:
+        return text
+    return f"{type(value).__name__}(...)" if is_object(value) else f"{text[:57]}..."
+
+
+def holds_objects(value: Any) -> bool:
+    """Whether *value* is such an object, or a mapping or list that contains one."""
+    if isinstance(value, dict | list):
+        return any(map(holds_objects, value.values() if isinstance(value, dict) else value))
+    return is_object(value)
+
+
+def as_configured(value: Any) -> Any:
+    """Return a copy of *value*, given in Python, in the form of a configuration; objects and other values stay.
+
+    Mappings become dict, tuples, ranges and arrays become lists, paths become text, and numpy numbers Python's.
+    """
+    if isinstance(value, np.generic | np.ndarray):
+        return value.tolist()
+    if isinstance(value, Mapping):
+        return {str(key): as_configured(item) for key, item in value.items()}
+    if isinstance(value, list | tuple | range):
+        return [as_configured(item) for item in value]
+    return os.fspath(value) if isinstance(value, os.PathLike) else value
+
+
+def places_in(value: Any, place: Place = ()) -> Iterator[Place]:
+    """Yield the path of *value* and of everything in it."""
+    yield place
+    inside = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+    for key, item in inside:
+        yield from places_in(item, (*place, key))
 
 
 def strays(value: Any, hint: Any, place: Place) -> Iterator[tuple[Place, str]]:

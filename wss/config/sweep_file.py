@@ -10,6 +10,7 @@
         kimi_k2: {model: kimi_k2, trace.synth: kimi_k2, precision: fp8}
     vary:                            # one change at a time, all else as in config; axes as above
       window: [1, 4]
+    averages: {by: [model], figure: speedup}       # means over points, printed below the table
     check: {tolerance: 0.01, figures: [speedup]}   # for `wss check`
 
 With both, every combination of the grid is varied.
@@ -19,33 +20,34 @@ from __future__ import annotations
 
 import copy
 import itertools
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
 from annotated_types import Ge, Len, Lt
 
+from wss.config.averages import AveragesSpec, Label, check_averages
 from wss.config.build import build
 from wss.config.code import folders_beside
 from wss.config.document import Document, Place
 from wss.config.experiment import Experiment
-from wss.config.load import experiment_of, read_mapping
-from wss.config.overrides import apply_setting, put
+from wss.config.load import experiment_of, mapping_document, read_mapping
+from wss.config.overrides import Setting, apply_setting, as_setting, put
+from wss.config.python_values import is_object
 from wss.config.shipped import find
+from wss.config.sweep_points import picked
 from wss.errors import CHECKED, ConfigError, did_you_mean
 from wss.escaping import PLAIN_NAME, is_plain_name
 from wss.metrics.figures import checkable
 
-KEYS = ("name", "about", "config", "grid", "vary", "check")
+KEYS = ("name", "about", "config", "grid", "vary", "averages", "check")
 MOST_POINTS = 10_000
 VARIED, TO = "varied", "to"  # columns for the varied axis, and its label
 CENTRE = "-"  # in both, if nothing is varied
 TAKEN = {VARIED, TO, "policy", "task", "baseline", "speedup", "hops", "kernels", "link", "utilization"}
 TAKEN |= {"estimated_utilization", "seeds_run"}
 TAKEN |= {f"{end}_{axis}" for end in ("source", "target") for axis in ("x", "y", "die")}
-
-Label = str | int | float | bool
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,15 +70,28 @@ class Point:
 
 @dataclass(frozen=True, kw_only=True)
 class Sweep:
-    """All points of a sweep, in the order of its axes; *settings* and *allow_code* were given on the command line."""
+    """All points of a sweep, or those that *only* picked of the *whole*, in the order of its axes.
+
+    *settings*, *only* and *allow_code* were given on the command line.
+    """
 
     name: str
     about: str
     axes: tuple[str, ...]
     points: tuple[Point, ...]
     check: CheckSpec
+    averages: AveragesSpec | None = None
     settings: tuple[str, ...] = ()
     allow_code: bool = False
+    only: tuple[str, ...] = ()
+    whole: Sweep | None = None
+
+    @property
+    def scope(self) -> str:
+        """How many points there are, as text; of picked points also of how many, and their labels."""
+        if self.whole is None:
+            return f"{len(self.points)} points"
+        return f"{len(self.points)} of {len(self.whole.points)} points (only {', '.join(self.only)})"
 
 
 @dataclass(frozen=True)
@@ -88,13 +103,27 @@ class _Choice:
     puts: tuple[tuple[str, Any, Place], ...]
 
 
-def load_sweep(path: Path, settings: Sequence[str] = (), *, allow_code: bool = False) -> Sweep:
-    """Read the sweep of *path*; *settings* such as ``steps=8`` change the configuration shared by all points.
+def load_sweep(
+    source: str | Path | Mapping[str, Any],
+    settings: Sequence[str | Setting] = (),
+    *,
+    allow_code: bool = False,
+    only: Sequence[str] = (),
+) -> Sweep:
+    """Read the sweep of *source*; *settings* such as ``steps=8`` change the configuration shared by all points.
+
+    In Python *source* may be a mapping with the keys of a file.
+
+    *only*, such as ``("batch=4096,8192",)``, picks points by their labels; see `picked`.
 
     With *allow_code* its classes (``package.module:Class``) are imported, also from the file's folder. Raises
     ConfigError with one line per error: ``file:line:col: path: what; what would be right``.
     """
-    document = read_mapping(path, "config and grid", folders_beside(allow_code, path))
+    if isinstance(source, Mapping):
+        path, document = Path("sweep"), mapping_document("sweep", source)
+    else:
+        path = Path(source)
+        document = read_mapping(path, "config and grid", folders_beside(allow_code, path))
     for key in document.value:
         if key not in KEYS:
             document.fault((key,), f"is not a key of a sweep; {did_you_mean(key, KEYS)}")
@@ -113,24 +142,28 @@ def load_sweep(path: Path, settings: Sequence[str] = (), *, allow_code: bool = F
     _check_puts(document, grid, vary)
     common = _common(document, path, allow_code)
     document.raise_faults()
-    for setting in settings:
-        key = setting.partition("=")[0]
+    changes = [*map(as_setting, settings)]
+    for setting in changes:
+        key = setting.key
         for choice in (choice for axes in (grid, vary) for choices in axes.values() for choice in choices):
             if any(f"{to}.".startswith(f"{key}.") or f"{key}.".startswith(f"{to}.") for to, _, _ in choice.puts):
-                raise ConfigError(f"--set {setting}: the axis {choice.axis} of {path} sets it; change it there")
+                raise ConfigError(f"{setting.source}: the axis {choice.axis} of {path} sets it; change it there")
         apply_setting(common, setting)
     combinations = list(_combinations(grid, vary))
     if len(combinations) > MOST_POINTS:
         raise ConfigError(f"{path}: makes {len(combinations)} points; give axes that make at most {MOST_POINTS}")
-    return Sweep(
+    points = _points(document, common, combinations)
+    sweep = Sweep(
         name=name,
         about=about,
         axes=(*grid, *((VARIED, TO) if vary else ())),
-        points=_points(document, common, combinations),
+        points=points,
         check=spec,
-        settings=tuple(settings),
+        averages=_averages(document, grid, points),
+        settings=tuple(setting.text for setting in changes),
         allow_code=allow_code,
     )
+    return picked(sweep, only)
 
 
 def _text(document: Document, key: str, default: str) -> str:
@@ -140,6 +173,21 @@ def _text(document: Document, key: str, default: str) -> str:
         document.fault((key,), f"{str(value)[:100]!r} is not right; give {right}")
         return default
     return str(value)
+
+
+def _averages(
+    document: Document, grid: Mapping[str, Sequence[_Choice]], points: Sequence[Point]
+) -> AveragesSpec | None:
+    """Read the averages, whose names have to be those of the *grid* and of the policies that all *points* have."""
+    if "averages" not in document.value:
+        return None
+    spec = build(document, ("averages",), document.value["averages"], AveragesSpec)
+    if isinstance(spec, AveragesSpec):
+        labels = {axis: [choice.label for choice in choices] for axis, choices in grid.items()}
+        named = [[policy.name for policy in point.experiment.policies] for point in points]
+        check_averages(document, spec, labels, [name for name in named[0] if all(name in each for each in named)])
+    document.raise_faults()
+    return spec if isinstance(spec, AveragesSpec) else None
 
 
 def _common(document: Document, path: Path, allow_code: bool) -> Document:
@@ -152,7 +200,8 @@ def _common(document: Document, path: Path, allow_code: bool) -> Document:
         document.fault(("config",), "is missing or no configuration; give keys and values, or a file's path")
         return Document(document.name, {})
     where = {place[1:]: text for place, text in document.where.items() if place[:1] == ("config",)}
-    return Document(document.name, value, where, code_folders=document.code_folders)
+    typed = {place[1:] for place in document.typed if place[:1] == ("config",)}
+    return Document(document.name, value, where, typed=typed, code_folders=document.code_folders)
 
 
 def _check_puts(document: Document, grid: dict[str, list[_Choice]], vary: dict[str, list[_Choice]]) -> None:
@@ -200,7 +249,7 @@ def _axis(document: Document, place: Place, items: Any) -> list[_Choice]:
         document.fault(place, f"'{axis}' is a column of the results; give the axis another name")
     if isinstance(items, list) and items:
         for i, item in enumerate(items):
-            if isinstance(item, list | dict) or item is None:
+            if isinstance(item, list | dict) or item is None or is_object(item):
                 document.fault((*place, i), "is no plain value; give labels, such as half: {network.duplex: half}")
         if len({float(item) if isinstance(item, int | float) else str(item) for item in items}) < len(items):
             document.fault(place, "has a value twice; keep one")
@@ -245,7 +294,8 @@ def _points(
                 for to, value, place in choice.puts:
                     size = len(place)
                     where = {at[size:]: text for at, text in document.where.items() if at[:size] == place}
-                    put(own, tuple(to.split(".")), copy.deepcopy(value), where, document.where[place])
+                    steps, typed = tuple(to.split(".")), place in document.typed
+                    put(own, steps, copy.deepcopy(value), where, document.where[place], typed=typed)
             points.append(Point(labels=labels, experiment=experiment_of(own)))
         except ConfigError as error:
             faults += error.faults

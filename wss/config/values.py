@@ -20,7 +20,7 @@ from wss.errors import OldSpellingWarning, did_you_mean
 from wss.hardware import GEMMS
 from wss.models import Precision, PrecisionName
 from wss.models.precision import BITS
-from wss.units import Quantity
+from wss.units import Quantity, Seconds
 
 Reader = Callable[[Document, Place, Any], Any]
 
@@ -100,6 +100,12 @@ PLAIN: dict[str, Reader] = {
     "planning": _planning,
     "seed": _of(Annotated[int, Ge(0), Le(LARGEST_SEED)]),
     "replications": _of(Annotated[int, Ge(1), Le(1000)]),
+}
+
+
+NUMBERS: dict[str, Any] = {  # the types of those settings in `PLAIN` that factors such as 2x can multiply
+    **dict.fromkeys(("batch", "steps", "window", "seed", "replications"), int),
+    "planning": Seconds,
 }
 
 

@@ -9,9 +9,9 @@ scheduler moves more, and a real one may move less.
 
 from __future__ import annotations
 
-import numba
 import numpy as np
 
+from wss.compiling import compiled
 from wss.engine.network.resources import ReadTable
 from wss.hardware.wafer import Wafer
 from wss.records import FloatArray, Plan, Traffic
@@ -41,7 +41,7 @@ class BackgroundTransfers:
         return moved
 
 
-@numba.njit(cache=True, nogil=True)
+@compiled
 def _serve(row, left, spare, stages, rows, moved):  # type: ignore[no-untyped-def]
     """Write the bytes of each move to *moved* [moves], and subtract them from *spare* [resources]."""
     for i in range(row.size):

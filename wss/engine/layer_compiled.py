@@ -10,16 +10,16 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
-import numba
 import numpy as np
 import numpy.typing as npt
 
 from wss.arrays import records, sort_front
+from wss.compiling import compiled
 from wss.engine.heap import Heap, build_heap, pop, push
-from wss.engine.llc import PREFETCHED, Caches, Llcs, keys_of, look_up, pin_if_cached, store
-from wss.engine.network.compiled import CIRCUIT, FLUID, PACKET, CompiledModel, advance, issue, named, next_time, plain
+from wss.engine.llc import PREFETCHED, Llcs, keys_of, look_up, pin_if_cached, store
+from wss.engine.network.compiled import CompiledModel, advance, issue, named, next_time, plain
 from wss.engine.network.fluid import TIE
-from wss.engine.network.state import NetworkState
+from wss.engine.network.state import CIRCUIT, FLUID, PACKET, NetworkState
 from wss.engine.work import LayerWork, WaferNetwork
 from wss.records import IntArray, LayerRun
 
@@ -92,7 +92,7 @@ class Layer(NamedTuple):
     write: float
 
 
-@numba.njit(cache=True, nogil=True)
+@compiled
 def _read(network, events, now, transfer, row, num_dies):  # type: ignore[no-untyped-def]
     """Issue a read at *now*."""
     end = issue(network, now, transfer, row)
@@ -100,7 +100,7 @@ def _read(network, events, now, transfer, row, num_dies):  # type: ignore[no-unt
         push(events, now + (end - now), num_dies + transfer)
 
 
-@numba.njit(cache=True, nogil=True)
+@compiled
 def _act(die, d, now, layer, caches, network):  # type: ignore[no-untyped-def]
     """Issue reads and complete tasks of the *die* of index *d* at time *now*."""
     tasks = layer.tasks
@@ -108,7 +108,8 @@ def _act(die, d, now, layer, caches, network):  # type: ignore[no-untyped-def]
         while die.issued < min(die.at + layer.window, die.last):
             task = tasks[die.issued]
             task.issue = now
-            task.hit = look_up(caches, task.source, task.key, now)
+            if caches is not None:
+                task.hit = look_up(caches, task.source, task.key, now)
             row = task.llc_row if task.hit else task.hbm_row
             _read(network, layer.events, now, die.issued, row, layer.dies.size)
             die.issued += 1
@@ -125,7 +126,7 @@ def _act(die, d, now, layer, caches, network):  # type: ignore[no-untyped-def]
         die.at += 1
 
 
-@numba.njit(cache=True, nogil=True)
+@compiled
 def _prefetch(d, ending, now, layer, caches, network):  # type: ignore[no-untyped-def]
     """Store what die *d* has prefetched, and prefetch the next expert, while any die has tasks.
 
@@ -152,7 +153,7 @@ def _prefetch(d, ending, now, layer, caches, network):  # type: ignore[no-untype
             return
 
 
-@numba.njit(cache=True, nogil=True)
+@compiled
 def _happen(now, horizon, layer, one):  # type: ignore[no-untyped-def]
     """Take the events up to *horizon*, which differs from *now* only by rounding; one event if *one*.
 
@@ -180,7 +181,7 @@ def _happen(now, horizon, layer, one):  # type: ignore[no-untyped-def]
     return now, num_due, num_ended
 
 
-@numba.njit(cache=True, nogil=True)
+@compiled
 def _finish(now, num_ended, num_due, layer, caches, transfers):  # type: ignore[no-untyped-def]
     """Store what the ended reads of tasks brought; return the new number of dies due."""
     dies, tasks = layer.dies, layer.tasks
@@ -194,27 +195,26 @@ def _finish(now, num_ended, num_due, layer, caches, transfers):  # type: ignore[
             task.is_read, task.read_end = True, transfers[transfer].finish
             d = task.die
             acts = dies[d].at == transfer
-            if not task.hit:
-                store(caches, task.source, task.key, now + layer.write, 0)
-            if task.copied:
-                store(caches, d, task.key, now + layer.write, 0)
+            if caches is not None:
+                if not task.hit:
+                    store(caches, task.source, task.key, now + layer.write, 0)
+                if task.copied:
+                    store(caches, d, task.key, now + layer.write, 0)
         if acts and not dies[d].is_due:
             layer.due[num_due], dies[d].is_due = d, True
             num_due += 1
     return num_due
 
 
-@numba.njit(cache=True, nogil=True)
-def run_tasks(layer, caches, network):  # type: ignore[no-untyped-def]
-    """Run all tasks; the states are `plain`, and changed in place."""
-    _run(Layer(Heap(*layer[0]), *layer[1:]), Caches(*caches), named(network))
+@compiled
+def run_tasks(plain_layer, caches, plain_network):  # type: ignore[no-untyped-def]
+    """Run all tasks; the states are changed in place.
 
-
-@numba.njit(cache=True, nogil=True)
-def _run(layer, caches, network):  # type: ignore[no-untyped-def]
-    """Run all tasks, see `run_tasks`."""
+    *plain_layer* and *plain_network* are `plain`. *caches* is None without LLCs; then their code is not compiled.
+    """
+    layer, network = Layer(Heap(*plain_layer[0]), *plain_layer[1:]), named(plain_network)
     dies, due, events, clock = layer.dies, layer.due, layer.events, network.clock
-    has_llc = caches.key.shape[1] > 0
+    has_llc = caches is not None
     in_turns = has_llc or network.kind == PACKET
     one = network.kind == CIRCUIT and not has_llc
     merges_ends = has_llc and network.kind == FLUID
@@ -223,7 +223,7 @@ def _run(layer, caches, network):  # type: ignore[no-untyped-def]
         for d in due[:num_due]:
             dies[d].is_due = False
             _act(dies[d], d, now, layer, caches, network)
-        if layer.prefetches.size > 0:
+        if caches is not None and layer.prefetches.size > 0:
             ending = 0
             for d in due[:num_due]:
                 ending += dies[d].at == dies[d].last and not dies[d].is_done
@@ -256,7 +256,7 @@ def compiled_layer(network: WaferNetwork, llcs: Llcs, work: LayerWork) -> LayerR
     order = np.argsort(work.plan.die, kind="stable")
     layer = _layer(network, llcs, work, order)
     state: NetworkState = model.state(network.reads.table, work.transfer_bytes, work.longest(network))
-    run_tasks(plain(layer), plain(llcs.caches), plain(state))
+    run_tasks(plain(layer), llcs.caches if llcs.slots else None, plain(state))
     tasks = np.empty_like(layer.tasks)
     tasks[order] = layer.tasks  # in the order of the plan
     die_end = np.zeros(llcs.num_dies)

@@ -36,7 +36,10 @@ class FluidSpec:
 
 @dataclass(frozen=True, kw_only=True)
 class PacketSpec:
-    """Chunks queue first come, first served at each resource; each read has a window of chunks in flight."""
+    """Chunks queue at HBM ports and links, first come, first served.
+
+    Each read has a window of chunks in flight.
+    """
 
     __pydantic_config__ = CHECKED
 
@@ -50,7 +53,7 @@ class PacketSpec:
 
 @dataclass(frozen=True, kw_only=True)
 class CircuitSpec:
-    """A read holds its whole route; with half duplex, both directions of its links.
+    """A read holds all links of its route; with half duplex, in both directions.
 
     A read achieves the shares *hbm_share* and *link_share* of the bandwidth of HBM and links.
     """

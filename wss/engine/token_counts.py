@@ -7,9 +7,9 @@ from the experts of every token.
 
 from __future__ import annotations
 
-import numba
 import numpy as np
 
+from wss.compiling import compiled
 from wss.records import FloatArray, IntArray, Plan, Routed
 
 
@@ -55,7 +55,7 @@ def exact_unique_tokens(plan: Plan, routed: Routed, num_dies: int) -> FloatArray
     return received
 
 
-@numba.njit(cache=True, nogil=True)
+@compiled
 def _count_met(experts, times, first, die, share, num_dies):  # type: ignore[no-untyped-def]
     """Return the unique tokens of each die, [dies].
 

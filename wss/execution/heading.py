@@ -8,6 +8,8 @@ from typing import Any
 from wss.config import Experiment
 from wss.hardware import Wafer
 from wss.report.policy_result import PolicyResult
+from wss.report.words import counted
+from wss.units import show
 
 
 def heading(
@@ -17,13 +19,13 @@ def heading(
     run = runs[experiment.baseline]
     fact = {name: value.value for name, value in run.figures.items()}
     kind = "SYNTHETIC routing" if fact["synthetic"] else "recorded routing"
-    steps = f"{fact['steps_run']} decode step{'s' if fact['steps_run'] != 1 else ''}"
+    steps, different = counted(fact["steps_run"], "decode step"), counted(fact["unique_requests"], "different request")
     return [
         f"{fact['model']} in {fact['precision']} on {fact['wafer']}, {_network(experiment)} network, "
         f"{fact['gemm']} GEMM",
         *_dead(run.wafer),
         *_dispatch(experiment),
-        f"ran {_layers(fact, run)} of {steps}, batch {fact['batch']} ({fact['unique_requests']} different requests)",
+        f"ran {_layers(fact, run)} of {steps}, batch {fact['batch']:,} ({different})",
         *_scale(fact, run),
         f"{kind}: {provenance['trace']['source']}",
         *(f"note: {note}" for note in notes),
@@ -84,5 +86,12 @@ def _network(experiment: Experiment) -> str:
     if experiment.rules.network is not None:
         return experiment.rules.network
     settings = list(experiment.plain()["network"].items())[1:]  # the first is the kind
-    said = [f"{key} {value:g}" if isinstance(value, float) else f"{key} {value}" for key, value in settings]
+    said = [f"{key} {_setting(key, value)}" for key, value in settings]
     return experiment.network_kind + (f" ({', '.join(said)})" if said else "")
+
+
+def _setting(key: str, value: Any) -> str:
+    """Return the value of a network's setting as text."""
+    if key == "chunk":
+        return show(value, "size")
+    return f"{value:g}" if isinstance(value, float) else str(value)

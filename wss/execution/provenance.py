@@ -31,6 +31,7 @@ def provenance_of(experiment: Experiment, batch: FixedBatch, wafer: Wafer, times
     return {
         "version": __version__,
         "config": experiment.plain(),
+        "policies": [policy.name for policy in experiment.policies],
         "seed": experiment.seed,
         "trace": {"sha256": batch.digest, "model": meta.model, "source": meta.source, "note": meta.note},
         **({"outside": outside} if (outside := dict(sorted(outside_of(experiment)))) else {}),

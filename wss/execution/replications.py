@@ -10,7 +10,7 @@ from wss.execution.result import Result
 from wss.metrics.replications import merged
 from wss.report.policy_result import PolicyResult
 
-Progress = Callable[[str, int, int], None]
+Progress = Callable[[str, int, int, str], None]  # kind of work, units done, all units, where the work is
 
 
 def by_seed(experiment: Experiment) -> list[Experiment]:
@@ -23,7 +23,7 @@ def by_seed(experiment: Experiment) -> list[Experiment]:
 
 def part_of(progress: Progress, number: int, parts: int) -> Progress:
     """Return a callback that reports the progress of part *number* of *parts* equal parts as overall progress."""
-    return lambda what, done, total: progress(what, number * total + done, parts * total)
+    return lambda what, done, total, where: progress(what, number * total + done, parts * total, where)
 
 
 def over_all(experiment: Experiment, results: Sequence[Result]) -> Result:

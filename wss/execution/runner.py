@@ -25,6 +25,7 @@ from wss.serving.moe_layer import MoeLayerExecutor
 from wss.serving.paper_layer import PaperExecutor
 from wss.serving.placement import RoutingHistory
 from wss.serving.routing_stream import RoutingStream
+from wss.units import show
 from wss.workload.fixed_batch import FixedBatch
 
 # The settings that determine the routing, and what all policies of one lockstep share.
@@ -33,7 +34,7 @@ ROUTING = ("model", "trace", "batch", "steps", "layers", "seed", "replications",
 Executor = MoeLayerExecutor | PaperExecutor
 
 
-def _quiet(what: str, done: int, total: int) -> None:
+def _quiet(what: str, done: int, total: int, where: str) -> None:
     """Ignore progress."""
 
 
@@ -63,7 +64,10 @@ def _excess(executors: Sequence[Executor]) -> list[str]:
     excess = max((executor.excess_bytes, executor.recorder.policy) for executor in executors)
     if excess[0] <= 0:
         return []
-    return [f"no capacity limit here: weights and copies exceed the usable HBM by {excess[0]:.0f} bytes ({excess[1]})"]
+    return [
+        f"{excess[1]}: weights and copies exceed the usable HBM by {show(excess[0], 'size')} in all, which this "
+        "physics allows"
+    ]
 
 
 def _to_nothing(configured: Experiment, wafer: Wafer) -> list[str]:
@@ -161,5 +165,6 @@ def _run_layers(stream: RoutingStream, executors: Sequence[Executor], progress: 
             executor.run(layer_run)
             spent[executor] += time.process_time() - start
             done += 1
-            progress("simulating", done, total)
+            step = f"decode step {layer_run.step}" if layer_run.step else "prefill"
+            progress("simulating", done, total, f"{executor.recorder.policy}, {step}, layer {layer_run.layer}")
     return spent

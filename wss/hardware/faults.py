@@ -9,7 +9,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Annotated
 
-import networkx as nx
 from annotated_types import Ge, Gt, Le
 
 from wss.errors import CHECKED
@@ -38,6 +37,8 @@ class FaultSpec:
 
 def faults_on(system: SystemSpec, spec: FaultSpec) -> list[str]:
     """Return the errors in *spec* for *system*, one line each."""
+    import networkx as nx  # noqa: PLC0415 -- slow to import, and no part of reading a file
+
     if isinstance(system, SwitchedSpec):
         return ["GPUs behind switches cannot have any; leave faults out, or give a wafer that is a mesh"]
     graph = mesh(system)

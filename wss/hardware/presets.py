@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from wss.hardware.specs import DieSpec, HbmSpec, LinkSpec, LlcSpec, SwitchedSpec, SystemSpec, WaferSpec
+from wss.presets import Presets
 
 _H100_LIKE = DieSpec(flops={"fp16": 989e12, "fp8": 1979e12}, hbm=HbmSpec(bandwidth=3.35e12, size=80e9))
 _D2D = LinkSpec(bandwidth=1.7e12)
@@ -16,7 +17,7 @@ _PAPER = "arXiv 2510.05497, hardware table"
 # headers of 42 B (InfiniBand: LRH 8, BTH 12, RETH 16, CRCs 6).
 _H100_SXM = replace(_H100_LIKE, llc=LlcSpec(size=50e6))
 
-WAFERS: dict[str, SystemSpec] = {
+_PRESETS: dict[str, SystemSpec] = {
     "dojo": WaferSpec(
         name="dojo",
         mesh=(5, 5),
@@ -54,3 +55,4 @@ WAFERS: dict[str, SystemSpec] = {
         "of 400 Gb/s on PCIe 5.0 x16 for each GPU; latencies assumed",
     ),
 }
+WAFERS: Presets[SystemSpec] = Presets("WAFERS", _PRESETS)

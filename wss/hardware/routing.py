@@ -21,7 +21,6 @@ from collections import Counter, deque
 from collections.abc import Callable, Iterator
 from itertools import pairwise
 
-import networkx as nx
 import numpy as np
 
 from wss.hardware.topology import FABRIC, Coordinate, DieGraph, End, nic_of, switch_of
@@ -76,6 +75,8 @@ def live_routes(graph: DieGraph) -> Routes:
 
 def _roots(graph: DieGraph) -> list[Coordinate]:
     """Return the dies from which up*/down* routing is tried: the centre, and those nearest to the corners."""
+    import networkx as nx  # noqa: PLC0415 -- slow to import, and no part of reading a file
+
     corners = [min(graph, key=lambda die: (x * die[0] + y * die[1], die)) for x in (1, -1) for y in (1, -1)]
     return list(dict.fromkeys([min(nx.center(graph.to_undirected())), *corners]))
 
@@ -124,6 +125,8 @@ def allowed_turns(graph: DieGraph, first: Callable[[Link, Link], bool]) -> Turns
 
 def _distance_to_damage(graph: DieGraph) -> dict[Coordinate, float]:
     """Return the distance of each die, in links, from the nearest die that lacks a neighbour of the mesh."""
+    import networkx as nx  # noqa: PLC0415 -- slow to import, and no part of reading a file
+
     last = (max(x for x, _ in graph), max(y for _, y in graph))
 
     def lacks_one(die: Coordinate) -> bool:
@@ -147,6 +150,8 @@ def _is_xy(a: Link, b: Link) -> bool:
 
 def _up_down(graph: DieGraph, root: Coordinate) -> Callable[[Link, Link], bool]:
     """Return whether up*/down* routing may turn from one link to another: never up after down."""
+    import networkx as nx  # noqa: PLC0415 -- slow to import, and no part of reading a file
+
     depth = nx.single_source_shortest_path_length(graph, root)
 
     def is_up(link: Link) -> bool:

@@ -7,11 +7,12 @@ A die is its pair of coordinates; a switch or a network card is its name. Each e
 from __future__ import annotations
 
 from itertools import product
-from typing import TypeAlias
-
-import networkx as nx
+from typing import TYPE_CHECKING, TypeAlias
 
 from wss.hardware.specs import LinkSpec, SwitchedSpec, WaferSpec
+
+if TYPE_CHECKING:
+    import networkx as nx
 
 Coordinate = tuple[int, int]
 DieGraph: TypeAlias = "nx.DiGraph[Coordinate]"
@@ -23,6 +24,8 @@ FABRIC = "fabric"
 
 def mesh(spec: WaferSpec) -> DieGraph:
     """Return the mesh of *spec*: a link in each direction between neighbouring dies."""
+    import networkx as nx  # noqa: PLC0415 -- slow to import, and no part of reading a file
+
     grid = nx.grid_2d_graph(*spec.mesh).to_directed()
     for _, _, attributes in grid.edges(data=True):
         attributes.update(_attributes(spec.link))
@@ -31,6 +34,8 @@ def mesh(spec: WaferSpec) -> DieGraph:
 
 def switched(spec: SwitchedSpec) -> SystemGraph:
     """Return the graph of *spec*: GPUs joined to their node's switch, and between nodes by cards to the fabric."""
+    import networkx as nx  # noqa: PLC0415 -- slow to import, and no part of reading a file
+
     graph: SystemGraph = nx.DiGraph()
     for die in product(range(spec.nodes), range(spec.gpus)):
         joined: list[tuple[End, End, LinkSpec]] = [(die, switch_of(die), spec.link)]

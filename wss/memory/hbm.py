@@ -5,6 +5,8 @@ The paper's own simulator has no such limit (`wss.engine.paper`).
 
 from __future__ import annotations
 
+from functools import partial
+
 import numpy as np
 
 from wss.errors import CapacityError
@@ -12,6 +14,7 @@ from wss.hardware import Wafer
 from wss.models import ModelShape
 from wss.models.precision import AnyPrecision, weight_bits
 from wss.records import FloatArray, IntArray
+from wss.units import show
 
 
 class HbmBudget:
@@ -80,8 +83,10 @@ class HbmBudget:
         return fitting
 
 
-def bytes_of_experts(placed: IntArray, model: ModelShape, precision: AnyPrecision, wafer: Wafer) -> FloatArray:
-    """Return the bytes of *placed* experts, [layers, experts, dies] of all layers, on each die, [dies].
+def bytes_of_experts(
+    policy: str, placed: IntArray, model: ModelShape, precision: AnyPrecision, wafer: Wafer
+) -> FloatArray:
+    """Return the bytes of *placed* experts of *policy*, [layers, experts, dies] of all layers, on each die, [dies].
 
     Raises
     ------
@@ -102,8 +107,10 @@ def bytes_of_experts(placed: IntArray, model: ModelShape, precision: AnyPrecisio
     advice = f"precision {' or '.join(fitting)} fits, or" if fitting else "no precision of this die fits; give"
     a_die = int(wafer.usable_hbm // (len(model.moe_layers) * expert_bytes))  # experts per layer that fit
     dies = f"at least {-(-model.num_experts // a_die)} such dies" if a_die else "dies with more HBM"
+    size = partial(show, dimension="size")
     raise CapacityError(
-        f"{model.name} in {precision} does not fit {wafer.spec.name}: its routed experts are {total:.0f} bytes "
-        f"({weight_bits(precision) / 8:g} B a weight), usable HBM is {usable:.0f} bytes, short by "
-        f"{max(total - usable, 0):.0f} bytes in all and {short:.0f} bytes on the fullest die; {advice} {dies}"
+        f"{policy}: {model.name} in {precision} does not fit {wafer.spec.name}: its experts take "
+        f"{size(float(need.max()))} on die {wafer.name(int(need.argmax()))}, {size(short)} more than the usable "
+        f"{size(wafer.usable_hbm)} of its HBM (all dies: {size(total)} of {size(usable)}, at "
+        f"{weight_bits(precision) / 8:g} B a weight); {advice} {dies}"
     )

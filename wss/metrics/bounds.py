@@ -7,9 +7,9 @@ each term for every plan, network and order of tasks.
 
 from __future__ import annotations
 
-import numba
 import numpy as np
 
+from wss.compiling import compiled
 from wss.hardware.gemm import GEMMS, GemmModel
 from wss.hardware.wafer import Wafer
 from wss.models import AnyPrecision, ModelShape
@@ -59,7 +59,7 @@ class Bounds:
         return self._start + reads * self._read if reads > 0 else 0.0
 
 
-@numba.njit(cache=True, nogil=True)
+@compiled
 def _one_expert(tiles, alone, holders, costs):  # type: ignore[no-untyped-def]
     """Return the largest bound of any single expert: its least time over all numbers of dies it may be split over.
 

@@ -32,6 +32,7 @@ Interval = tuple[float, float]
 Unit = Literal["s", "B", "B hops", "count", "tokens/s", "x", "share", "number", "text", "flag", "list"]
 SIGNS: dict[Unit, int] = {"s": -1, "B": -1, "B hops": -1, "tokens/s": 1}  # whether more is better, or less
 FORMATS: dict[Unit, str] = {"s": "{:.4g} s", "x": "{:.3g}x", "count": "{:,}", "share": "{:.1%}"}
+WIDE = 9  # rank of the columns that are shown with --wide alone
 NO_NUMBERS = ("text", "flag", "list")  # units of what is not compared
 SUFFIXES = ("low", "high", "seeds_low", "seeds_high")  # of the columns of a sweep that hold the ends of intervals
 
@@ -80,6 +81,10 @@ class Figure:
         Whether the run has the figure.
     run, sweep
         Heading of its column in the table of a run, and in those of a sweep; empty if it has none.
+    rank
+        Columns with the highest ranks are left out until a table fits the terminal; those of `WIDE` need ``--wide``.
+    note
+        What the column shows, in the legend of a run's table.
     form
         Its format in the tables of a sweep, if it is not that of its unit.
     bar
@@ -97,6 +102,8 @@ class Figure:
     only: Callable[[Totals], bool] = lambda totals: True
     run: str = ""
     sweep: str = ""
+    rank: int = 3
+    note: str = ""
     form: str = ""
     bar: Bar | None = None
     sign: int | None = None
@@ -146,42 +153,49 @@ FIGURES: tuple[Figure, ...] = (
     _fact("kernels", "count", "decode layer runs, `layers_run` x `steps_run`; an old name: no GPU kernels are meant",
           lambda totals: sum(row.phase == "decode" for row in totals.ledger.rows)),
     Figure("decode_time_s", "s", "sum of the times of decode layer runs, and of migrations that steps wait for",
-           total("time_s"), sweep="decode time"),
+           total("time_s"), sweep="decode time", rank=1),
     Figure("prefill_time_s", "s", "sum of the times of prefill layer runs", total("time_s", phase="prefill")),
     Figure("prefill_hops", "count", "hops of prefill, not part of `hops` (the paper's simulator counts both together)",
            total("hops", phase="prefill"), sign=-1),
-    Figure("step_time_mean_s", "s", "mean time of a decode step", STEP_MEAN, scope="step", run="step mean"),
+    Figure("step_time_mean_s", "s", "mean time of a decode step", STEP_MEAN, scope="step", run="step mean",
+           rank=1, note="step: all MoE layers of one decode step"),
     Figure("step_time_p50_s", "s", "median of the times of decode steps", step_percentile(50), scope="step"),
     Figure("step_time_p95_s", "s", "95th percentile of the times of decode steps", step_percentile(95), scope="step"),
     Figure("step_time_p99_s", "s", "99th percentile of the times of decode steps", step_percentile(99), scope="step",
-           run="p99"),
+           run="p99", rank=5),
     Figure("throughput_tokens_per_s", "tokens/s", "decode tokens over `decode_time_s`; null where layers are listed",
-           THROUGHPUT, run="tokens/s", bar=Bar("throughput", "tokens/s of the MoE layers")),
+           THROUGHPUT, run="tokens/s", rank=4, note="tokens/s: over MoE time",
+           bar=Bar("throughput", "tokens/s of the MoE layers")),
     Figure("speedup", "x", "`decode_time_s` of the policy named `baseline` over this policy's", SPEEDUP,
-           run="speedup", sweep="speedup", bar=Bar("speedup", "speedup over the baseline (x)"), sign=1),
+           run="speedup", sweep="speedup", rank=1, note="speedup: over {baseline}",
+           bar=Bar("speedup", "speedup over the baseline (x)"), sign=1),
     Figure("remote_reads", "count", "reads over D2D links", total("remote_reads")),
     Figure("hops", "count", "hops of these reads", total("hops"),
-           run="hops", sweep="hops", bar=Bar("hops", "hops of all decode layer runs", logarithmic=True), sign=-1),
+           run="link traversals", sweep="link traversals", rank=WIDE,
+           note="link traversals: links crossed, summed over remote reads",
+           bar=Bar("hops", "link traversals of remote reads", logarithmic=True), sign=-1),
     Figure("byte_hops", "B hops", "bytes of these reads times their hops", total("byte_hops")),
     Figure("link_bytes", "B", "bytes over all links, summed over links: weights, read requests and activations",
-           LINK_BYTES, run="link bytes"),
+           LINK_BYTES, run="link bytes", rank=WIDE, note="link bytes: summed over links"),
     Figure("request_bytes", "B", "bytes of read requests over links, part of `link_bytes`", total("request_bytes")),
     Figure("max_link_utilization", "share", "bytes / (bandwidth x `decode_time_s`) of the busiest link",
-           LARGEST_UTILIZATION, run="busiest link", sweep="busiest link"),
+           LARGEST_UTILIZATION, run="busiest link", sweep="busiest link", rank=2,
+           note="busiest link: share of its bandwidth used"),
     Figure("mean_link_utilization", "share", "bytes / (bandwidth x `decode_time_s`), mean of all links",
            MEAN_UTILIZATION),
     Figure("link_gini", "number", "Gini coefficient of the bytes per link: 0 even, near 1 all on one link", LINK_GINI),
     Figure("busiest_link", "text", "the ends of the busiest link, (x,y)->(x,y); null if nothing crossed a link",
            Measure(value=busiest_link)),
     Figure("local_read_bytes", "B", "weights that dies read from their own HBM or LLC", total("local_read_bytes"),
-           run="DRAM local"),
+           run="local reads", rank=WIDE, note="local reads: weights read from the die's own HBM or LLC"),
     Figure("remote_read_bytes", "B", "weights that dies read from another die's HBM or LLC",
-           total("remote_read_bytes"), run="remote"),
+           total("remote_read_bytes"), run="remote reads", note="remote reads: weights read from other dies"),
     Figure("local_write_bytes", "B", "weights written to HBM: copies, and experts moved by rebalancing",
-           total("local_write_bytes"), run="written"),
+           total("local_write_bytes"), run="HBM writes", rank=WIDE, note="HBM writes: copies and migrated experts"),
     Figure("compute_share", "share", "share of the decode time in which dies compute, mean of all dies", COMPUTE_SHARE),
     Figure("imbalance", "x", "`decode_time_s` over the sum of the mean times at which dies finish their layer runs",
-           ratio("time_s", "mean_die_time_s"), run="imbalance", sign=-1),
+           ratio("time_s", "mean_die_time_s"), run="slowest die", rank=2,
+           note="slowest die: its time / the average die's", sign=-1),
     Figure("llc_hits", "count", "reads served by an LLC", total("llc_hits")),
     Figure("llc_hit_bytes", "B", "bytes of these reads, part of the local and remote reads", total("llc_hit_bytes")),
     Figure("prefetched_bytes", "B", "bytes read from HBM into LLCs for the next layer, used or not; not part of the "
@@ -195,27 +209,30 @@ FIGURES: tuple[Figure, ...] = (
     Figure("lower_bound_s", "s", "sum of the lower bounds of layer runs ([lower bound](../model/bounds.md))",
            total("lower_bound_s")),
     Figure("bound_ratio", "x", "`decode_time_s` over `lower_bound_s`, at least 1", ratio("time_s", "lower_bound_s"),
-           run="x bound", sweep="x bound", form="{:.2f}x", bar=Bar("bound", "decode time over the lower bound (x)"),
-           sign=-1),
+           run="x bound", sweep="x bound", rank=4, form="{:.2f}x", sign=-1,
+           note="x bound: time / lower bound for its expert placement (not for comparing policies)",
+           bar=Bar("bound", "decode time over the lower bound (x)")),
     Figure("dispatch_time_s", "s", "with `dispatch`: sum of the times before the experts", total("dispatch_s"),
            only=_has_all_to_all),
     Figure("combine_time_s", "s", "with `dispatch`: sum of the times after the experts", total("combine_s"),
            only=_has_all_to_all),
     Figure("exchange_share", "share", "with `dispatch`: sum of these times over `decode_time_s`",
-           ratio(("dispatch_s", "combine_s"), "time_s"), only=_has_all_to_all, run="exchange"),
+           ratio(("dispatch_s", "combine_s"), "time_s"), only=_has_all_to_all, run="exchange", rank=2,
+           note="exchange: share of time in dispatch and combine"),
     Figure("activation_bytes", "B", "with `dispatch`: bytes that left a die, there and back, counted once however many "
            "links they crossed; bytes that a relay sends on (`once_per: node`) count again", total("activation_bytes"),
            only=_has_all_to_all),
     Figure("planning_time_s", "s", "if planning is charged: time that layer runs waited for their plans; part of all "
            "times, the same for all dies in `imbalance`, not in the bound", total("planning_s"),
-           only=_waits, run="planning"),
+           only=_waits, run="planning", note="planning: time that layers wait for plans"),
     Figure("rebalances", "count", "if the policy rebalances: how often its placement was computed again",
            Measure(value=lambda totals: totals.ledger.rebalances), only=_migrates),
     Figure("moved_bytes", "B", "if the policy rebalances: bytes of migrated experts, part of the other bytes and hops",
-           total("local_write_bytes", phase="rebalance"), only=_migrates, run="moved"),
+           total("local_write_bytes", phase="rebalance"), only=_migrates, run="moved", rank=6,
+           note="moved: bytes of migrated experts"),
     Figure("rebalance_time_s", "s", "if the policy rebalances: time that steps waited for migrations, part of "
            "`decode_time_s`, the same for all dies in `imbalance`", total("time_s", phase="rebalance"),
-           only=_migrates, run="migration"),
+           only=_migrates, run="migration", note="migration: time that steps wait for it"),
     Figure("throughput_paper_tokens_per_s", "tokens/s", "under `physics: paper`: `batch` x 128 / `decode_time_s`, as "
            "the paper's simulator reports", PAPER_THROUGHPUT,
            only=lambda totals: "throughput_paper_tokens_per_s" in totals.ledger.extra,

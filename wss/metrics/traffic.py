@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-import numba
 import numpy as np
 
 from wss.hardware.wafer import Wafer
-from wss.records import AllToAllResult, FloatArray, IntArray, LayerRun, LinkLoad, MoveRecord, Plan
+from wss.records import AllToAllResult, BoolArray, FloatArray, IntArray, LayerRun, LinkLoad, MoveRecord, Plan
 
 # Rounding error allowed between planned bytes and bytes integrated over changing rates, relative to the largest.
 ROUNDING = 1e-9
@@ -66,7 +65,7 @@ def check_conservation(plan: Plan, run: LayerRun, wafer: Wafer, expert_bytes: fl
 
     Raises AssertionError if not: a bug in wss, not a user error.
     """
-    at_dies, over_links = _planned(plan.source, plan.die, plan.copy, run.hit, wafer.routes, wafer.num_links)
+    at_dies, over_links = _planned(plan, run.hit, wafer)
     expected = {
         "hbm_read": (at_dies[0] + run.prefetched) * expert_bytes,
         "llc_read": at_dies[1] * expert_bytes,
@@ -85,24 +84,16 @@ def check_conservation(plan: Plan, run: LayerRun, wafer: Wafer, expert_bytes: fl
         raise AssertionError(f"{crossed} bytes over links, {byte_hops} byte-hops planned")
 
 
-@numba.njit(cache=True, nogil=True)
-def _planned(source, die, copy, hit, routes, num_links):  # type: ignore[no-untyped-def]
+def _planned(plan: Plan, hit: BoolArray, wafer: Wafer) -> tuple[IntArray, IntArray]:
     """Return experts read from each HBM, from each LLC and written to each HBM, [3, dies]; over links, [2, links].
 
     The first row of links counts experts, the second their requests, which travel the opposite way.
     """
-    at_dies, over_links = np.zeros((3, routes.shape[0]), np.int64), np.zeros((2, num_links), np.int64)
-    for task in range(source.size):
-        s, d = source[task], die[task]
-        at_dies[int(hit[task]), s] += 1
-        if copy[task]:
-            at_dies[2, d] += 1
-        for link in routes[s, d]:
-            if link >= 0:
-                over_links[0, link] += 1
-        for link in routes[d, s]:
-            if link >= 0:
-                over_links[1, link] += 1
+    dies, links = wafer.num_dies, wafer.num_links
+    reads = plan.source[~hit], plan.source[hit], plan.die[plan.copy]
+    routes = wafer.routes[plan.source, plan.die], wafer.routes[plan.die, plan.source]
+    at_dies = np.stack([np.bincount(each, minlength=dies) for each in reads])
+    over_links = np.stack([np.bincount(each[each >= 0], minlength=links) for each in routes])
     return at_dies, over_links
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from wss.models.shape import Attention, ModelShape
+from wss.presets import Presets
 
 _LATENT = Attention(
     num_heads=128, q_lora_rank=1536, kv_lora_rank=512, qk_nope_head_dim=128, qk_rope_head_dim=64, v_head_dim=128
@@ -84,10 +85,11 @@ GPT_OSS_20B = ModelShape(
     source="gpt-oss-20b config.json: num_local_experts 32, num_experts_per_tok 4",
 )
 
-MODELS: dict[str, ModelShape] = {
+_PRESETS: dict[str, ModelShape] = {
     "deepseek_v3": DEEPSEEK_V3,
     "gpt_oss_20b": GPT_OSS_20B,
     "kimi_k2": KIMI_K2,
     "llama4_maverick": LLAMA4_MAVERICK,
     "qwen3_235b": QWEN3_235B,
 }
+MODELS: Presets[ModelShape] = Presets("MODELS", _PRESETS)

@@ -2,13 +2,14 @@
 
 from wss.policies.copy_rules import CopyRules
 from wss.policies.parts import Allocation, Caching, Forecasting, Placement, Prediction, Prefetching, Rebalancing
-from wss.policies.presets import POLICIES, Policy
+from wss.policies.presets import KINDS, POLICIES, Policy
 from wss.policies.seams import SEAMS, Seam
 from wss.policies.signals import Signal
 from wss.policies.views import Costs, LayerView, LoadView, PlacementView, Pool, PredictionView, PrefetchView
 from wss.traces.load_history import LoadHistorySpec
 
 __all__ = [
+    "KINDS",
     "POLICIES",
     "SEAMS",
     "Allocation",

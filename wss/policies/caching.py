@@ -18,7 +18,10 @@ from wss.records import IntArray
 
 @dataclass(frozen=True, kw_only=True)
 class Lru(Caching):
-    """Least recently used first; ties: the lower layer, then the lower expert. All new copies are admitted."""
+    """Evict the copy used least recently; all new copies are admitted.
+
+    Ties: the lower layer, then the lower expert.
+    """
 
     def evict(self, pool: Pool, count: int) -> IntArray:
         """Return the indices of the *count* least recently used copies."""
@@ -27,7 +30,10 @@ class Lru(Caching):
 
 @dataclass(frozen=True, kw_only=True)
 class Lfu(Caching):
-    """Least frequently used on the die first; ties: new copies, then the least recently used."""
+    """Evict the copy that its die has used least often.
+
+    Ties: new copies, then the least recently used.
+    """
 
     def evict(self, pool: Pool, count: int) -> IntArray:
         """Return the indices of the *count* least used copies."""
@@ -36,7 +42,10 @@ class Lfu(Caching):
 
 @dataclass(frozen=True, kw_only=True)
 class Heatmap(Caching):
-    """The least predicted use first; ties: new copies, then the least recently used."""
+    """Evict the copy with the least predicted use.
+
+    Ties: new copies, then the least recently used.
+    """
 
     signals = frozenset({Signal.EXPECTED_TOKENS})
 
@@ -47,12 +56,13 @@ class Heatmap(Caching):
 
 @dataclass(frozen=True, kw_only=True)
 class Belady(Caching):
-    """The latest next use first; ties: new copies. An oracle: it uses the decode steps to come.
+    """An oracle: evict the copy that is used again last.
 
-    No rule fetches less often if a die's use of experts does not depend on who holds copies, and if all fetched experts
-    are offered. A copy kept from one use to the next saves a fetch and takes a slot for that interval. If more
-    intervals overlap than slots exist, dropping the one that ends last leaves the most room for the others (Belady,
-    1966). For this, the rule may evict an expert that the current layer run reads; other rules must not.
+    Ties: new copies. It uses the decode steps to come. No rule fetches less often if a die's use of experts does not
+    depend on who holds copies, and if all fetched experts are offered. A copy kept from one use to the next saves a
+    fetch and takes a slot for that interval. If more intervals overlap than slots exist, dropping the one that ends
+    last leaves the most room for the others (Belady, 1966). For this, the rule may evict an expert that the current
+    layer run reads; other rules must not.
     """
 
     signals = frozenset({Signal.NEXT_USE})

@@ -6,11 +6,10 @@ import math
 from dataclasses import dataclass
 from typing import Annotated, ClassVar
 
-import numba
 import numpy as np
 from annotated_types import Gt, Le
 
-from wss.arrays import stable_order
+from wss.compiling import compiled
 from wss.policies.parts import Forecasting, Prediction
 from wss.policies.signals import Signal
 from wss.policies.views import PredictionView
@@ -19,7 +18,7 @@ from wss.records import BoolArray, FloatArray, IntArray
 
 @dataclass(frozen=True, kw_only=True)
 class Never(Prediction):
-    """Keep nothing."""
+    """Keep no copies."""
 
     def predict(self, view: PredictionView) -> BoolArray:
         """Return all False."""
@@ -37,7 +36,9 @@ class Always(Prediction):
 
 @dataclass(frozen=True, kw_only=True)
 class TokenHeatmap(Forecasting):
-    """The paper's predictor: the top of the heatmap rows of the experts that a die computes now.
+    """The paper's: the experts that most often follow those that a die computes now.
+
+    These are the top of the heatmap rows of the experts that it computes.
 
     Parameters
     ----------
@@ -55,7 +56,9 @@ class TokenHeatmap(Forecasting):
         """Return the remote tasks whose expert is at the top of any row of their die, [tasks]."""
         counts, plan = self.transitions(view), view.plan
         top = math.ceil(self.share * len(counts))
-        selected: BoolArray = _in_tops(counts, top, self.unseen, plan.expert, plan.die, plan.remote)
+        selected: BoolArray = np.zeros(len(plan.expert), np.bool_)
+        by_die = np.argsort(plan.die, kind="stable")
+        _select_tops(counts, top, self.unseen, plan.expert, plan.die, plan.remote, by_die, selected)
         return selected
 
     def expected_tokens(self, view: PredictionView) -> FloatArray:
@@ -80,14 +83,20 @@ class PaperHeatmap(TokenHeatmap):
 
 @dataclass(frozen=True, kw_only=True)
 class PrefillHeatmap(TokenHeatmap):
-    """The token heatmap of the prefill, as at the start of decode (the paper's insight 1)."""
+    """The token heatmap of the prefill alone, as it is at the start of decode.
+
+    The paper's insight 1.
+    """
 
     signals = frozenset({Signal.PREFILL_TRANSITIONS})
 
 
 @dataclass(frozen=True, kw_only=True)
 class DecayingHeatmap(TokenHeatmap):
-    """The token heatmap in which a pair counts half after *half_life* steps; the prefill is one step."""
+    """The token heatmap, in which a pair counts half after `half_life` steps.
+
+    The prefill is one step.
+    """
 
     signals = frozenset({Signal.DECAYED_TRANSITIONS})
 
@@ -96,7 +105,7 @@ class DecayingHeatmap(TokenHeatmap):
 
 @dataclass(frozen=True, kw_only=True)
 class Oracle(Forecasting):
-    """What the die computes again in the layer's next layer run; an oracle: it uses the next step's routing."""
+    """An oracle: the experts that the die computes again in the next step."""
 
     signals = frozenset({Signal.NEXT_STEP})
 
@@ -110,7 +119,7 @@ class Oracle(Forecasting):
         return view.next_step.astype(np.float64)
 
 
-@numba.njit(cache=True, nogil=True)
+@compiled
 def _is_top(row, entry, count, unseen):  # type: ignore[no-untyped-def]
     """Whether an entry is among the *count* largest of a *row*, and above zero or *unseen*; ties: from the left."""
     mine = row[entry]
@@ -122,14 +131,12 @@ def _is_top(row, entry, count, unseen):  # type: ignore[no-untyped-def]
     return before < count
 
 
-@numba.njit(cache=True, nogil=True)
-def _in_tops(transitions, count, unseen, expert, die, remote):  # type: ignore[no-untyped-def]
-    """Return which *remote* tasks have an expert in the top *count* of any row that their die computes, [tasks].
+@compiled
+def _select_tops(transitions, count, unseen, expert, die, remote, by_die, result):  # type: ignore[no-untyped-def]
+    """Set *result* for *remote* tasks with an expert in the top *count* of any row that their die computes, [tasks].
 
     Only entries of fetched experts are ranked: a die fetches few experts, and most are in the top of the first row.
     """
-    by_die = stable_order(die)
-    result = np.zeros(expert.size, np.bool_)
     for first in range(expert.size):
         task = by_die[first]
         if not remote[task]:
@@ -141,10 +148,9 @@ def _in_tops(transitions, count, unseen, expert, die, remote):  # type: ignore[n
         while i < expert.size and die[by_die[i]] == die[task] and not result[task]:
             result[task] = _is_top(transitions[expert[by_die[i]]], expert[task], count, unseen)
             i += 1
-    return result
 
 
-@numba.njit(cache=True, nogil=True)
+@compiled
 def followed_by(transitions, expert, die, tokens, num_dies):  # type: ignore[no-untyped-def]
     """Return, for each die, the sum over its tasks of tokens · transitions' row / the row's sum, [dies, experts]."""
     num_experts = transitions.shape[0]

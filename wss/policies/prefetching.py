@@ -24,7 +24,10 @@ class NoPrefetch(Prefetching):
 
 @dataclass(frozen=True, kw_only=True)
 class Popular(Prefetching):
-    """The experts of the die with the most tokens so far; ties: the lower expert."""
+    """The experts of the die that had the most tokens so far.
+
+    Ties: the lower expert.
+    """
 
     signals = frozenset({Signal.POPULARITY})
 
@@ -41,9 +44,10 @@ class Popular(Prefetching):
 
 @dataclass(frozen=True, kw_only=True)
 class LayerHeatmap(Popular):
-    """The experts of the die with the most predicted tokens, from the transitions to the next layer.
+    """The experts of the die that tokens most likely use in the next layer.
 
-    After the last layer, and if no transitions are recorded yet, the popular experts.
+    By the transitions to the next layer so far. After the last layer, and if no transitions are recorded yet, the
+    popular experts.
     """
 
     signals = frozenset({Signal.POPULARITY, Signal.LAYER_TRANSITIONS})

@@ -21,6 +21,8 @@ from wss.policies.prediction import Always, DecayingHeatmap, Oracle, PrefillHeat
 from wss.policies.prefetching import LayerHeatmap
 from wss.policies.rebalancing import Every
 from wss.policies.seams import SEAMS
+from wss.policies.signals import FUTURE
+from wss.presets import Presets
 from wss.traces.load_history import LoadHistorySpec
 
 
@@ -43,112 +45,85 @@ class Policy:
     history: LoadHistorySpec | None = field(default=None, metadata={"option": True})
     about: str = "given in the configuration"
 
+    @property
+    def is_oracle(self) -> bool:
+        """Whether one of its parts sees the future, so that no system can run it."""
+        parts = (self.placement, self.allocation, self.prediction, self.caching, self.prefetching, self.rebalancing)
+        return any(part.signals & FUTURE for part in parts)
+
 
 def _policy(about: str, allocation: Allocation, **parts: Any) -> Policy:
     return Policy(name="", about=about, allocation=allocation, **parts)
 
 
 _PRESETS = {
-    "base": _policy(
-        "location-oblivious: whole experts round-robin over the dies, weights read from their homes", InTurn()
+    # The paper's five.
+    "base": _policy("experts dealt to dies in turn, so that most weights are read from other dies", InTurn()),
+    "ep": _policy("expert parallelism: each expert is computed on the die that holds its weights", Home()),
+    "pred": _policy("base, and each die keeps copies of the experts it will likely need again", InTurn(),
+                    prediction=TokenHeatmap()),
+    "allo": _policy("tokens go, in blocks, to the die near the weights that would finish first", Algorithm1()),
+    "allo_pred": _policy("allo and pred together; tokens also go to dies that hold a copy", Algorithm1(),
+                         prediction=TokenHeatmap()),
+    # Ours.
+    "balanced": _policy("ep, but dies that would finish late hand tokens to others where that saves time", Balanced()),
+    "balanced_pred": _policy("balanced, with pred's copies, which any die may read", Balanced(),
+                             prediction=TokenHeatmap(), copies=CopyRules(serve="all_dies")),
+    # Experts placed once, by their load in the prefill.
+    "remap": _policy("the paper's Remap: ep, with experts placed for equal loads in the prefill", Home(),
+                     placement=Remap()),
+    "dup": _policy("the paper's Dup: ep, with one replica per die, of busy experts of the prefill", Even(),
+                   placement=Dup()),
+    "eplb": _policy("DeepSeek's EPLB: busy experts of the prefill get replicas, dies get equal loads", Even(),
+                    placement=Eplb()),
+    "eplb_nearest": _policy("eplb, but each die sends tokens to the nearest replica, however busy it is", Nearest(),
+                            placement=Eplb()),
+    "popular": _policy("ep, with the busiest expert of the prefill replicated on every die", Even(),
+                       placement=PopularEverywhere()),
+    "separated": _policy("ep, with experts that the same tokens used in the prefill on different dies", Home(),
+                         placement=Separated()),
+    "prefill_guided": _policy("allo, on experts placed as remap does", Algorithm1(), placement=Remap()),
+    "near": _policy("allo, with replicas where they shorten the most remote reads, by prefill loads", Algorithm1(),
+                    placement=Near()),
+    # Experts placed again during decode.
+    "eplb_online": _policy("eplb again every 16 steps, by the load of the last 32; weights move meanwhile", Even(),
+                           placement=Eplb(), rebalancing=Every()),
+    "remap_online": _policy("remap again every 16 steps, by the load of the last 32; weights move meanwhile", Home(),
+                            placement=Remap(), rebalancing=Every()),
+    # Variants of base, pred and allo_pred.
+    "base_even": _policy("base as the paper's text has it: the same number of tokens on each die", Chunked()),
+    "pred_prefill": _policy("pred, predicting from the prefill alone", InTurn(), prediction=PrefillHeatmap()),
+    "pred_decaying": _policy("pred, where older tokens count less in the prediction", InTurn(),
+                             prediction=DecayingHeatmap()),
+    "pred_lfu": _policy("pred that evicts the copy its die has used least often", InTurn(), prediction=TokenHeatmap(),
+                        caching=Lfu()),
+    "pred_heatmap": _policy("pred that evicts the copy that is least likely to be used next", InTurn(),
+                            prediction=TokenHeatmap(), caching=Heatmap()),
+    "cross_hierarchy": _policy("allo_pred that also prefetches the next layer's experts into idle dies' caches",
+                               Algorithm1(), prediction=TokenHeatmap(), caching=Heatmap(), prefetching=LayerHeatmap()),
+    # Oracles.
+    "oracle_best": _policy("remap by the loads of the decode itself, not of the prefill", Home(),
+                           placement=OracleBest()),
+    "oracle_worst": _policy("ep, with the busiest experts of the decode together on few dies", Home(),
+                            placement=OracleWorst()),
+    "pred_oracle": _policy("pred that keeps exactly the experts its die computes in the next step", InTurn(),
+                           prediction=Oracle()),
+    "belady": _policy("base, keeping the copies that are used again soonest (Belady's rule)", InTurn(),
+                      prediction=Always(), caching=Belady()),
+}  # fmt: skip
+POLICIES: Presets[Policy] = Presets("POLICIES", {name: replace(policy, name=name) for name, policy in _PRESETS.items()})
+# The policies by kind, in the order of lists and of colours.
+KINDS: dict[str, tuple[str, ...]] = {
+    "the paper's": ("base", "ep", "pred", "allo", "allo_pred"),
+    "ours": ("balanced", "balanced_pred"),
+    "experts placed by their load in the prefill": (
+        "eplb", "eplb_nearest", "remap", "dup", "popular", "separated", "prefill_guided", "near",
     ),
-    "base_even": _policy(
-        "location-oblivious, as in the paper's text: an equal stretch of the tokens on each die", Chunked()
+    "experts placed again during decode": ("eplb_online", "remap_online"),
+    "variants of base, pred and allo_pred": (
+        "base_even", "pred_prefill", "pred_decaying", "pred_lfu", "pred_heatmap", "cross_hierarchy",
     ),
-    "ep": _policy("expert parallelism: every expert is computed at its home", Home()),
-    "pred": _policy("base, with a predictor that keeps copies of remote experts", InTurn(), prediction=TokenHeatmap()),
-    "allo": _policy("Algorithm 1: tokens in blocks to dies near the weights", Algorithm1()),
-    "allo_pred": _policy(
-        "Algorithm 1, with the copies of the predictor in its view", Algorithm1(), prediction=TokenHeatmap()
+    "oracles: they use future routing, which no real system has": (
+        "oracle_best", "oracle_worst", "pred_oracle", "belady",
     ),
-    "remap": _policy("the paper's Remap: ep on experts placed evenly by the prefill load", Home(), placement=Remap()),
-    "dup": _policy(
-        "the paper's Dup: ep with one replica per die, each where it lowers the largest prefill load most",
-        Even(),
-        placement=Dup(),
-    ),
-    "eplb": _policy(
-        "DeepSeek's EPLB on the prefill load: popular experts replicated, all packed evenly", Even(), placement=Eplb()
-    ),
-    "eplb_nearest": _policy(
-        "eplb, but each die sends its tokens to the nearest replica, whatever its load", Nearest(), placement=Eplb()
-    ),
-    "eplb_online": _policy(
-        "eplb repeated every 16 steps on the load of the last 32, weights moved in the background",
-        Even(),
-        placement=Eplb(),
-        rebalancing=Every(),
-    ),
-    "remap_online": _policy(
-        "remap repeated every 16 steps on the load of the last 32, weights moved in the background",
-        Home(),
-        placement=Remap(),
-        rebalancing=Every(),
-    ),
-    "popular": _policy(
-        "insight 4: ep, with the most popular expert of the prefill on every die", Even(), placement=PopularEverywhere()
-    ),
-    "separated": _policy(
-        "insight 5: ep, with experts that shared tokens in the prefill on different dies", Home(), placement=Separated()
-    ),
-    "prefill_guided": _policy(
-        "Algorithm 1 on experts placed evenly by the prefill load", Algorithm1(), placement=Remap()
-    ),
-    "near": _policy(
-        "Algorithm 1, with replicas where they save the most byte-hops of the prefill load",
-        Algorithm1(),
-        placement=Near(),
-    ),
-    "oracle_best": _policy(
-        "an oracle, no policy: Remap on the load of the decode to come", Home(), placement=OracleBest()
-    ),
-    "oracle_worst": _policy(
-        "an oracle, no policy: the costliest experts of the decode together on few dies",
-        Home(),
-        placement=OracleWorst(),
-    ),
-    "balanced": _policy("ours: experts at home, only surplus tokens move, within budgets", Balanced()),
-    "balanced_pred": _policy(
-        "ours: balanced, reading from any copy of the predictor",
-        Balanced(),
-        prediction=TokenHeatmap(),
-        copies=CopyRules(serve="all_dies"),
-    ),
-    "pred_prefill": _policy(
-        "insight 1: pred with the heatmap of the prefill only", InTurn(), prediction=PrefillHeatmap()
-    ),
-    "pred_decaying": _policy(
-        "pred with a heatmap in which older pairs count less", InTurn(), prediction=DecayingHeatmap()
-    ),
-    "pred_lfu": _policy(
-        "pred that evicts the copy its die has used least, held or new",
-        InTurn(),
-        prediction=TokenHeatmap(),
-        caching=Lfu(),
-    ),
-    "pred_heatmap": _policy(
-        "pred that evicts the copy with the least predicted use, held or new",
-        InTurn(),
-        prediction=TokenHeatmap(),
-        caching=Heatmap(),
-    ),
-    "cross_hierarchy": _policy(
-        "insight 2: allo_pred with the token heatmap for the HBM and the layer heatmap for the LLC",
-        Algorithm1(),
-        prediction=TokenHeatmap(),
-        caching=Heatmap(),
-        prefetching=LayerHeatmap(),
-    ),
-    "pred_oracle": _policy(
-        "an oracle, no policy: pred that keeps the experts its die computes again in the next step",
-        InTurn(),
-        prediction=Oracle(),
-    ),
-    "belady": _policy(
-        "an oracle, no policy: base that keeps the copies used again soonest; no caching rule fetches less",
-        InTurn(),
-        prediction=Always(),
-        caching=Belady(),
-    ),
-}
-POLICIES: dict[str, Policy] = {name: replace(policy, name=name) for name, policy in _PRESETS.items()}
+}  # fmt: skip

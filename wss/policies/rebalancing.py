@@ -32,7 +32,7 @@ class NoRebalancing(Rebalancing):
 
 @dataclass(frozen=True, kw_only=True)
 class Every(Rebalancing):
-    """Every *steps* decode steps, by the load of the last *window* steps.
+    """Every `steps` decode steps, by the load of the last `window` steps.
 
     Parameters
     ----------
@@ -59,7 +59,7 @@ class Every(Rebalancing):
 
 @dataclass(frozen=True, kw_only=True)
 class Coming(Rebalancing):
-    """Once, for a workload that is known to come: by the loads of its requests served before.
+    """Once, for a workload that is known to come, by the loads of its earlier requests.
 
     Parameters
     ----------

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import numba
 import numpy as np
 
+from wss.compiling import compiled
 
-@numba.njit(cache=True, nogil=True)
+
+@compiled
 def equal_parts(counts, replicas):  # type: ignore[no-untyped-def]
     """Return the tokens of each expert on each die, [experts, dies]; parts differ by at most one token.
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-import numba
 import numpy as np
 import numpy.typing as npt
 
@@ -139,7 +138,7 @@ def validate_plan(plan: Any, view: LayerView, policy: str) -> Plan:
         if array.size and (array.min() < 0 or array.max() >= most)
     ]
     if not faults:
-        broken = _broken(expert, die, tokens, source, view.holders, view.sources, view.counts)
+        broken = _broken((expert, die, tokens, source), view)
         faults = [line for line, is_broken in zip(RULES, broken, strict=True) if is_broken]
     if faults:
         raise ConfigError(*(f"{start} {fault}" for fault in faults))
@@ -155,19 +154,11 @@ RULES = (
 )
 
 
-@numba.njit(cache=True, nogil=True)
-def _broken(expert, die, tokens, source, holders, sources, counts):  # type: ignore[no-untyped-def]
+def _broken(plan: tuple[IntArray, IntArray, IntArray, IntArray], view: LayerView) -> tuple[bool, bool, bool, bool]:
     """Return for each of the `RULES` whether a plan, with all indices in range, breaks it."""
-    stray, empty, wrong, twice = False, False, False, False
-    left = counts.astype(np.int64)
-    taken = np.zeros(holders.shape, np.bool_)
-    for task in range(expert.size):
-        e, d, s = expert[task], die[task], source[task]
-        stray |= not (holders[e, s] if s == d else sources[e, s])
-        empty |= tokens[task] <= 0
-        twice |= taken[e, d]
-        taken[e, d] = True
-        left[e] -= tokens[task]
-    for e in range(left.size):
-        wrong |= left[e] != 0
-    return stray, empty, wrong, twice
+    expert, die, tokens, source = plan
+    can_serve = np.where(source == die, view.holders[expert, source], view.sources[expert, source])
+    left = view.counts.astype(np.int64)
+    np.subtract.at(left, expert, tokens)
+    pairs = np.unique(expert * view.num_dies + die)
+    return not can_serve.all(), bool((tokens <= 0).any()), bool(left.any()), pairs.size < expert.size

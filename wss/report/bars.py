@@ -10,16 +10,16 @@ from textwrap import fill
 from typing import Any
 
 from wss.metrics import figures
-from wss.report.plotting import WIDTH, look, paper, save, shorten
+from wss.report.plotting import WIDTH, look, looks, paper, save, shorten
 from wss.report.sweep_folder import intervals_of, is_sampled
 from wss.units import parse, show
 
 Row = dict[str, Any]
 
-DRAM = (
+TRAFFIC = (
     ("local_read_bytes", "local reads"),
     ("remote_read_bytes", "remote reads"),
-    ("local_write_bytes", "copies written"),
+    ("local_write_bytes", "HBM writes"),
 )
 ROOM = WIDTH - 0.7  # inches, for the bars of a panel that fills a row
 CHARACTER = 0.058  # inches, of a character of 7 points
@@ -38,11 +38,12 @@ class Panel:
 
 @dataclass(frozen=True)
 class Frame:
-    """The layout of all charts of one kind: panels, panels left out, policies, panels per row, inches."""
+    """The layout of all charts of one kind: panels, panels left out, policies, their looks, panels per row, inches."""
 
     panels: list[Panel]
     left_out: int
     policies: list[str]
+    looks: dict[str, dict[str, Any]]
     across: int
     wide: float
     axes: Sequence[str]
@@ -62,26 +63,39 @@ def write_bars(rows: Sequence[Row], axes: Sequence[str], title: str, folder: Pat
     """Draw every figure of the rows into *folder*, and return the paths; *kind* is png or svg."""
     written = []
     suffix = ",\nestimated for all layers" if any(map(is_sampled, rows)) else ""
-    frame = _frame(rows, axes, THIN)
     charts = [(figure.name, figure.bar) for figure in figures.FIGURES if figure.bar]
     for column, bar in sorted(charts, key=lambda chart: chart[0] != "speedup"):  # the speedup first
-        values = [value for row in rows for value in (row.get(column), *_ends(row, column)[1:]) if value is not None]
-        if any(values):
-            set_scale = _logarithmic(values) if bar.logarithmic else _linear(max(values))
+        if any(_values(rows, column)):
             with paper() as plt:
-                fig = _draw(plt, frame, partial(_simple, frame=frame, column=column), set_scale)
-                _name_once(fig, frame)
-                written.append(_finish(fig, frame, bar.label + suffix, title, folder / f"{bar.file}.{kind}"))
-    heights = [sum(row.get(column) or 0 for column, _ in DRAM) for row in rows]
+                fig = bar_chart(plt, rows, axes, title, column, bar.label + suffix, logarithmic=bar.logarithmic)
+                written.append(save(fig, folder / f"{bar.file}.{kind}"))
+    heights = [sum(row.get(column) or 0 for column, _ in TRAFFIC) for row in rows]
     if any(heights):
         frame = _frame(rows, axes, NAMED)
         unit = show(max(heights), "size").split()[1]
         scale = parse(f"1 {unit}", "size")
         with paper() as plt:
             fig = _draw(plt, frame, partial(_stacked, frame=frame, scale=scale), _linear(max(heights) / scale))
-            what = f"DRAM traffic of all decode layer runs ({unit}){suffix}"
-            written.append(_finish(fig, frame, what, title, folder / f"dram.{kind}"))
+            what = f"bytes of expert weights, all decode layer runs ({unit}){suffix}"
+            written.append(save(_labelled(fig, frame, what, title), folder / f"hbm.{kind}"))
     return written
+
+
+def bar_chart(
+    plt: Any, rows: Sequence[Row], axes: Sequence[str], title: str, column: str, label: str, *, logarithmic: bool
+) -> Any:
+    """Return a figure with a bar for each of *rows* that has the figure *column*; *label* is that of its scale."""
+    frame, values = _frame(rows, axes, THIN), _values(rows, column)
+    set_scale = _logarithmic(values) if logarithmic else _linear(max(values))
+    fig = _draw(plt, frame, partial(_simple, frame=frame, column=column), set_scale)
+    _name_once(fig, frame)
+    label += " (logarithmic scale)" if logarithmic else ""
+    return _labelled(fig, frame, label, title)
+
+
+def _values(rows: Sequence[Row], column: str) -> list[float]:
+    """Return the values of a figure and the upper ends of their intervals."""
+    return [value for row in rows for value in (row.get(column), *_ends(row, column)[1:]) if value is not None]
 
 
 def _ends(row: Row, column: str) -> tuple[float, ...]:
@@ -112,14 +126,15 @@ def _frame(rows: Sequence[Row], axes: Sequence[str], bar: float) -> Frame:
     need = 0.7 + most * max(1.5 * bar * len(policies), 0.12)
     across = max(1, min(3, len(panels), int(WIDTH / max(need, 2.2))))
     wide = WIDTH if across > 1 else max(WIDTH / 2, min(WIDTH, 2 * need))
-    return Frame(panels[:MOST_PANELS], len(panels[MOST_PANELS:]), policies, across, wide, axes)
+    return Frame(panels[:MOST_PANELS], len(panels[MOST_PANELS:]), policies, looks(policies), across, wide, axes)
 
 
 def _draw(plt: Any, frame: Frame, draw: Callable[[Any, Panel], None], scale: Callable[[Any], None]) -> Any:
     """Return a chart whose panels *draw* fills; they share the *scale* of their y axes."""
     down = -(-len(frame.panels) // frame.across)
     size = (frame.wide, 2.0 * down + 0.7)
-    fig, grid = plt.subplots(down, frame.across, figsize=size, layout="constrained", squeeze=False, sharey=True)
+    fig = plt.Figure(figsize=size, layout="constrained")
+    grid = fig.subplots(down, frame.across, squeeze=False, sharey=True)
     inches = frame.wide / frame.across - 0.5
     for axis, panel in zip(grid.flat, frame.panels, strict=False):
         draw(axis, panel)
@@ -154,11 +169,11 @@ def _name_once(fig: Any, frame: Frame) -> None:
 
 def _simple(axis: Any, panel: Panel, frame: Frame, column: str) -> None:
     """Draw a bar for each row whose figure is known, with its interval if it has one."""
-    for i, policy in enumerate(frame.policies):
+    for policy in frame.policies:
         own = [row for row in panel.rows if row["policy"] == policy and row.get(column) is not None]
         if own:
             at, heights = [frame.at(panel, row) for row in own], [row[column] for row in own]
-            axis.bar(at, heights, frame.bar, label=policy, **look(i))
+            axis.bar(at, heights, frame.bar, label=policy, **frame.looks[policy])
         for row in own:
             if _ends(row, column):
                 value, (low, high) = row[column], _ends(row, column)
@@ -173,7 +188,7 @@ def _stacked(axis: Any, panel: Panel, frame: Frame, scale: float) -> None:
     """Draw the kinds of bytes of each row as a stack, its policy below and its group above."""
     at = [frame.at(panel, row) for row in panel.rows]
     bottom = [0.0] * len(at)
-    for k, (column, what) in enumerate(DRAM):
+    for k, (column, what) in enumerate(TRAFFIC):
         heights = [(row.get(column) or 0) / scale for row in panel.rows]
         axis.bar(at, heights, 0.92 * frame.bar, bottom, label=what, **look(k))
         bottom = [b + h for b, h in zip(bottom, heights, strict=True)]
@@ -224,17 +239,17 @@ def brief(value: float) -> str:
     return f"{value:.4g}"
 
 
-def _finish(fig: Any, frame: Frame, what: str, title: str, path: Path) -> Path:
-    """Add labels and legend to a chart and write it."""
-    fig.supylabel(what, fontsize=7.5)
+def _labelled(fig: Any, frame: Frame, what: str, title: str) -> Any:
+    """Return a chart with its labels and legend added."""
+    fig.supylabel(fill(what, 36), fontsize=7.5)
     found = {
         label: handle for axis in fig.axes for handle, label in zip(*axis.get_legend_handles_labels(), strict=True)
     }
-    order = [label for label in [*frame.policies, *(what for _, what in DRAM)] if label in found]
+    order = [label for label in [*frame.policies, *(what for _, what in TRAFFIC)] if label in found]
     columns = max(1, int(frame.wide / (0.45 + CHARACTER * max(map(len, order)))))
     handles = [found[label] for label in order]
     fig.legend(handles, order, loc="outside lower center", ncols=columns, frameon=False)
     note = f"; the first {len(frame.panels)} of {len(frame.panels) + frame.left_out} panels" if frame.left_out else ""
     groups = ", ".join(frame.axes[1:] if len(frame.axes) > 1 else frame.axes)
     fig.suptitle(fill(title + (f", by {groups}" if groups else "") + note, int(frame.wide / 0.07)))
-    return save(fig, path)
+    return fig

@@ -1,72 +1,106 @@
-"""The presets and policies by name, with a line on each."""
+"""The presets and policies by name, with a line on each: what `wss list` prints."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import get_args
+from collections.abc import Callable, Mapping
+from textwrap import wrap
+from typing import NamedTuple, get_args
 
 from wss.engine.specs import NETWORKS
 from wss.hardware import WAFERS, SwitchedSpec, SystemSpec
 from wss.models import MODELS, ModelShape, PrecisionName
 from wss.models.precision import BITS
-from wss.policies import POLICIES, SEAMS
+from wss.policies import KINDS, POLICIES, SEAMS
+from wss.report.terminal import MOST
 from wss.traces.synthetic.spec import SYNTHS
 from wss.units import show
 
 # Descriptions of synthetic presets that are not simply fitted to the figures reported of their model.
 SYNTH_ABOUT = {
-    "gpt_oss_20b": "synthetic routing, plausible; nothing is reported to fit it to",
-    "qwen3_235b": "synthetic routing fitted to the coverage reported of qwen3_235b",
-    "qwen3_235b_flat": "the same, but fitted to the load balance reported of it: flatter",
+    "gpt_oss_20b": "plausible only: nothing is reported of gpt_oss_20b to fit it to",
+    "qwen3_235b": "fitted to how few experts of qwen3_235b are reported to get most tokens",
+    "qwen3_235b_flat": "fitted to the load balance reported of qwen3_235b, which is flatter",
 }
 
 
-def catalogue() -> str:
-    """Return the list as text."""
-    tables: dict[str, dict[str, str]] = {
-        "models": {
-            name: f"{m.name}: {len(m.moe_layers)} MoE layers, {m.num_experts} experts, top-{m.top_k}, "
-            f"hidden {m.hidden_size}, intermediate {m.moe_intermediate_size}{_more(m)} ({m.source})"
-            for name, m in MODELS.items()
-        },
-        "precision": {
-            name: f"{bits:g} bits a weight"
-            + ("" if name in get_args(PrecisionName) else ", as precision.weights alone")
-            for name, bits in BITS.items()
-        },
-        "wafers": {
-            name: f"{_shape(w)}, HBM {show(w.die.hbm.size, 'size')} at "
-            f"{show(w.die.hbm.bandwidth, 'bandwidth')}, links {show(w.link.bandwidth, 'bandwidth')}, "
-            f"FP16 {show(w.die.flops['fp16'], 'compute rate')} ({w.source})"
-            for name, w in WAFERS.items()
-        },
-        "policies": {name: policy.about for name, policy in POLICIES.items()},
+class Entry(NamedTuple):
+    """An entry: its name, a line on it, and where its figures come from."""
+
+    name: str
+    line: str
+    source: str = ""
+
+
+def sections() -> dict[str, Callable[[bool], str]]:
+    """Return by heading a function that returns the section as text; its argument is whether sources are shown."""
+    tables = {
+        "models": [Entry(name, _model(m), f"{m.name}; {m.source}") for name, m in MODELS.items()],
+        "precision": [Entry(name, _precision(name, bits)) for name, bits in BITS.items()],
+        "wafers": [Entry(name, _wafer(w), w.source) for name, w in WAFERS.items()],
         **{name: _first_lines(seam.classes) for name, seam in SEAMS.items()},
         "network": _first_lines(NETWORKS),
-        "gemm": {"h800": "fitted to GEMMs measured on an H800, scaled by peaks", "ideal": "FLOP over peak FLOP/s"},
-        "synth": {
-            name: SYNTH_ABOUT.get(name, f"synthetic routing fitted to what is reported of {name}") for name in SYNTHS
-        },
+        "gemm": [
+            Entry("h800", "fitted to GEMMs measured on an H800, scaled by peak rates"),
+            Entry("ideal", "FLOP over peak FLOP/s"),
+        ],
+        "synth": [
+            Entry(name, SYNTH_ABOUT.get(name, f"synthetic routing fitted to what is reported of {name}"))
+            for name in SYNTHS
+        ],
     }
-    blocks = []
-    for heading, table in tables.items():
-        width = max(len(name) for name in table)
-        blocks.append("\n".join([heading, *(f"  {name.ljust(width)}  {line}" for name, line in sorted(table.items()))]))
-    return "\n\n".join(blocks)
+    found: dict[str, Callable[[bool], str]] = {}
+    for heading, entries in tables.items():
+        found[heading] = lambda long, heading=heading, entries=entries: _section(heading, entries, long)  # type: ignore[misc]
+        if heading == "wafers":
+            found["policies"] = _policies
+    return found
 
 
-def _more(model: ModelShape) -> str:
-    """Return what is unusual about *model*, as text."""
-    groups = f", {model.expert_groups} groups of experts" if model.expert_groups > 1 else ""
+def _section(heading: str, entries: list[Entry], long: bool) -> str:
+    """Return a section as text; *long*: with sources."""
+    width = max(len(entry.name) for entry in entries)
+    lines = [heading]
+    for entry in sorted(entries):
+        lines.append(f"  {entry.name.ljust(width)}  {entry.line}")
+        if long and entry.source:
+            indent = " " * (width + 4)
+            lines += wrap(entry.source, MOST, initial_indent=indent, subsequent_indent=indent, break_long_words=False)
+    return "\n".join(lines)
+
+
+def _policies(long: bool) -> str:
+    """Return the policies as text, by kind."""
+    width = max(map(len, POLICIES))
+    lines = ["policies"]
+    for kind, names in KINDS.items():
+        lines += [f"  {kind}", *(f"    {name.ljust(width)}  {POLICIES[name].about}" for name in names)]
+    return "\n".join(lines)
+
+
+def _model(model: ModelShape) -> str:
+    """Return the shape of *model*, and what is unusual about it."""
+    groups = f", in {model.expert_groups} groups" if model.expert_groups > 1 else ""
     zero = f", {model.zero_experts} zero-computation experts" if model.zero_experts else ""
-    return groups + zero + (", two matrices an expert" if model.matrices == 2 else "")
+    more = groups + zero + (", two matrices an expert" if model.matrices == 2 else "")
+    return (
+        f"{len(model.moe_layers)} MoE layers, top-{model.top_k} of {model.num_experts} experts, hidden "
+        f"{model.hidden_size}, intermediate {model.moe_intermediate_size}{more}"
+    )
 
 
-def _shape(wafer: SystemSpec) -> str:
-    if isinstance(wafer, SwitchedSpec):
-        return f"{wafer.gpus} GPUs behind a switch, any number of such nodes"
-    return f"{wafer.mesh[0]} x {wafer.mesh[1]} dies"
+def _precision(name: str, bits: float) -> str:
+    return f"{bits:g} bits a weight" + ("" if name in get_args(PrecisionName) else ", as precision.weights alone")
 
 
-def _first_lines(table: Mapping[str, object]) -> dict[str, str]:
-    return {name: (thing.__doc__ or "").strip().split("\n")[0] for name, thing in table.items()}
+def _wafer(wafer: SystemSpec) -> str:
+    """Return the shape and the rates of *wafer*."""
+    hbm, die, shape = wafer.die.hbm, wafer.die, "{} x {} dies"
+    shape = f"{wafer.gpus} GPUs a node" if isinstance(wafer, SwitchedSpec) else shape.format(*wafer.mesh)
+    return (
+        f"{shape}, HBM {show(hbm.size, 'size')} at {show(hbm.bandwidth, 'bandwidth')}, links "
+        f"{show(wafer.link.bandwidth, 'bandwidth')}, FP16 {show(die.flops['fp16'], 'compute rate')}"
+    )
+
+
+def _first_lines(table: Mapping[str, object]) -> list[Entry]:
+    return [Entry(name, (thing.__doc__ or "").strip().split("\n")[0]) for name, thing in table.items()]

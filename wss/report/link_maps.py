@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from textwrap import fill
 from typing import Any
 
 import numpy as np
 
-from wss.report.plotting import HEAT, WIDTH, paper, save, shorten
+from wss.report.plotting import WIDTH, paper, save, shorten
 
 Link = dict[str, Any]
 Die = tuple[int, int]
@@ -18,36 +19,73 @@ Die = tuple[int, int]
 ACROSS = 3  # meshes per row
 ASIDE = 0.13  # offset between the two directions of a link
 LARGEST = 0.9  # inches between dies
+DPI = 160
 SIDE = 0.32  # side of a die; a link has length 1
+TRAFFIC = "YlOrRd"  # colours of links, little traffic to much
+LEGEND = (
+    "Each square is a die with its own HBM. Each arrow is one direction of a die-to-die link; its colour is the share "
+    "of the link's bandwidth used during decode, mostly by dies that read expert weights from other dies."
+)
+DEAD = " Crosses are dead dies and links."
 
 
-def write_meshmap(links: Sequence[Link], title: str, path: Path, what: str, busiest: Mapping[str, float]) -> Path:
-    """Draw one mesh for each policy in *links*, rows of links.parquet, to *path*, and return it.
+@dataclass(frozen=True, kw_only=True)
+class Map:
+    """What a picture of links says beside the links.
 
-    *what* is the label of the scale, *busiest* the utilisation of the busiest link by policy. There must be at least
-    one link.
+    Attributes
+    ----------
+    title, what
+        Its title, and the label of the scale.
+    speedups, times, busiest
+        By policy: its speedup and its time as text, and the utilisation of its busiest link.
+    """
+
+    title: str
+    what: str
+    speedups: Mapping[str, str]
+    times: Mapping[str, str]
+    busiest: Mapping[str, float]
+
+    def about(self, policy: str) -> str:
+        """Return the title of the part of *policy*."""
+        busiest = f"busiest link: {self.busiest[policy]:.1%} of its bandwidth"
+        return "\n".join([f"{shorten(policy, 24)}{self.speedups[policy]}", self.times[policy], busiest])
+
+
+def write_meshmap(links: Sequence[Link], about: Map, path: Path) -> Path:
+    """Draw one mesh for each policy in *links*, rows of links.parquet, to *path*, and return it; see `meshmap`."""
+    with paper() as plt:
+        return save(meshmap(plt, links, about), path, DPI)
+
+
+def meshmap(plt: Any, links: Sequence[Link], about: Map) -> Any:
+    """Return a figure with one mesh for each policy in *links*, rows of links.parquet.
+
+    There must be at least one link.
     """
     policies = list(dict.fromkeys(link["policy"] for link in links))
     most = max(link["utilization"] for link in links) or 1.0
     x, y = (max(max(link[f"source_{c}"], link[f"target_{c}"]) for link in links) + 1 for c in "xy")
-    title += said_dead(*dead_of(links))
     across = min(len(policies), ACROSS)
     down = -(-len(policies) // across)
     wide = min((WIDTH - 0.8) / across, 3.2, max(LARGEST * (x + 0.3), 1.6))
     tall = min(wide * (y + 0.3) / (x + 0.3), 6.0, LARGEST * (y + 0.3))
-    with paper() as plt:
-        size = (max(wide * across + 0.8, WIDTH / 2), (tall + 0.25) * down + 0.4)
-        fig, grid = plt.subplots(down, across, figsize=size, layout="constrained", squeeze=False)
-        scale = plt.Normalize(0, most)
-        for axis, policy in zip(grid.flat, policies, strict=False):
-            own = [link for link in links if link["policy"] == policy]
-            _mesh(axis, own, scale, 72 * SIDE * min(wide / (x + 0.3), tall / (y + 0.3)))
-            axis.set_title(f"{shorten(policy, 24)}, busiest {busiest[policy]:.1%}")
-        for axis in grid.flat[len(policies) :]:
-            axis.remove()
-        _colours(fig, plt.cm.ScalarMappable(scale, f"{HEAT}_r"), grid.flat[: len(policies)], what, aspect=30)
-        fig.suptitle(fill(title, 100 if across > 1 else 55))
-        return save(fig, path)
+    size = (max(wide * across + 0.8, WIDTH / 2), (tall + 0.5) * down + 0.55)
+    fig = plt.Figure(figsize=size, layout="constrained")
+    grid = fig.subplots(down, across, squeeze=False)
+    scale = plt.Normalize(0, most)
+    for axis, policy in zip(grid.flat, policies, strict=False):
+        own = [link for link in links if link["policy"] == policy]
+        _mesh(axis, own, scale, 72 * SIDE * min(wide / (x + 0.3), tall / (y + 0.3)))
+        axis.set_title(about.about(policy))
+    for axis in grid.flat[len(policies) :]:
+        axis.remove()
+    _colours(fig, plt.cm.ScalarMappable(scale, TRAFFIC), grid.flat[: len(policies)], about.what, aspect=30)
+    columns = int(size[0] / 0.065)
+    fig.suptitle(fill(f"Traffic on die-to-die links: {about.title}" + said_dead(*dead_of(links)), columns))
+    fig.supxlabel(fill(f"{LEGEND}{DEAD if any(dead_of(links)) else ''}", columns + 8), fontsize=7)
+    return fig
 
 
 def _colours(fig: Any, colours: Any, axes: Any, what: str, **look: Any) -> None:
@@ -72,10 +110,10 @@ def said_dead(dies: Sequence[Die], links: Sequence[tuple[Die, Die]]) -> str:
 
 
 def _mesh(axis: Any, links: Sequence[Link], scale: Any, side: float) -> None:
-    """Draw dies as squares of *side* points, and links as arrows, darker with higher utilisation."""
+    """Draw dies as squares of *side* points, and links as arrows, darker and redder with higher utilisation."""
     begin, end = (np.array([[link[f"{at}_{c}"] for c in "xy"] for link in links], float) for at in ("source", "target"))
     dies = np.unique(np.concatenate([begin, end]), axis=0)
-    axis.scatter(*dies.T, marker="s", s=side**2, color="#dddddd", edgecolor="black", lw=0.5)
+    axis.scatter(*dies.T, marker="s", s=side**2, color="#d9d9d9", edgecolor="#555555", lw=0.5)
     dead_dies, dead_links = dead_of(links)
     for where, size in ((dead_dies, side), ([((a + c) / 2, (b + d) / 2) for (a, b), (c, d) in dead_links], side / 2)):
         if where:
@@ -88,13 +126,15 @@ def _mesh(axis: Any, links: Sequence[Link], scale: Any, side: float) -> None:
         *start.T,
         *(along - 1.2 * SIDE * unit).T,
         carried,
-        cmap=f"{HEAT}_r",
+        cmap=TRAFFIC,
         norm=scale,
+        edgecolor="#888888",
+        linewidth=0.25,
         angles="xy",
         scale_units="xy",
         scale=1,
         units="xy",
-        width=0.07,
+        width=0.085,
         headwidth=2.8,
         headlength=2.8,
         headaxislength=2.8,
@@ -120,28 +160,33 @@ def kind_of(name: str) -> str:
     return re.sub(r"(?<=\w)\(.*?\)", "", re.sub(r"(?<!\w)\(.*?\)", "GPU", name))
 
 
-def write_portmap(links: Sequence[Link], title: str, path: Path, what: str, busiest: Mapping[str, float]) -> Path:
-    """Draw the ports of all GPUs, a table for each policy in *links*, rows of links.parquet, to *path*; return it.
+def write_portmap(links: Sequence[Link], about: Map, path: Path) -> Path:
+    """Draw the ports of all GPUs, a table for each policy in *links*, to *path*, and return it; see `portmap`."""
+    with paper() as plt:
+        return save(portmap(plt, links, about), path, DPI)
 
-    A row is a kind of port, a column a GPU, in order of nodes. *what* is the label of the scale, *busiest* the
-    utilisation of the busiest port by policy. There must be at least one port.
+
+def portmap(plt: Any, links: Sequence[Link], about: Map) -> Any:
+    """Return a figure of the ports of all GPUs, with a table for each policy in *links*, rows of links.parquet.
+
+    A row is a kind of port, a column a GPU, in order of nodes. There must be at least one port.
     """
     policies = list(dict.fromkeys(link["policy"] for link in links))
     kinds = [kind for kind in KINDS if kind in {kind_of(link["link"]) for link in links}]
     most = max(link["utilization"] for link in links) or 1.0
-    with paper() as plt:
-        size = (WIDTH, (0.15 * len(kinds) + 0.45) * len(policies) + 0.6)
-        fig, axes = plt.subplots(len(policies), 1, figsize=size, layout="constrained", squeeze=False)
-        for axis, policy in zip(axes[:, 0], policies, strict=True):
-            shown = ports_of([link for link in links if link["policy"] == policy], kinds)
-            image = axis.imshow(shown, cmap=f"{HEAT}_r", vmin=0, vmax=most, aspect="auto", interpolation="nearest")
-            axis.set_yticks(range(len(kinds)), kinds)
-            axis.set_xticks([])
-            axis.set_title(f"{shorten(policy, 24)}, busiest {busiest[policy]:.1%}")
-        axes[-1, 0].set_xlabel(f"{shown.shape[1]} GPUs, in order of nodes")
-        _colours(fig, image, axes[:, 0], what)
-        fig.suptitle(fill(title, 100))
-        return save(fig, path)
+    size = (WIDTH, (0.15 * len(kinds) + 0.45) * len(policies) + 0.6)
+    fig = plt.Figure(figsize=size, layout="constrained")
+    axes = fig.subplots(len(policies), 1, squeeze=False)
+    for axis, policy in zip(axes[:, 0], policies, strict=True):
+        shown = ports_of([link for link in links if link["policy"] == policy], kinds)
+        image = axis.imshow(shown, cmap=TRAFFIC, vmin=0, vmax=most, aspect="auto", interpolation="nearest")
+        axis.set_yticks(range(len(kinds)), kinds)
+        axis.set_xticks([])
+        axis.set_title(about.about(policy).replace("\n", ", "))
+    axes[-1, 0].set_xlabel(f"{shown.shape[1]} GPUs, in order of nodes")
+    _colours(fig, image, axes[:, 0], about.what)
+    fig.suptitle(fill(f"Traffic on the ports of GPUs: {about.title}", 100))
+    return fig
 
 
 def ports_of(links: Sequence[Link], kinds: Sequence[str]) -> np.ndarray[Any, Any]:

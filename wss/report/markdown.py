@@ -25,9 +25,9 @@ def _in_cell(text: str) -> str:
     return re.sub(r"(?<!\\)\|", r"\|", " ".join(text.split()))
 
 
-def rows_table(axes: Sequence[str], rows: Sequence[Row]) -> str:
-    """Return all rows with their main figures and intervals."""
-    columns = shown(rows)
+def rows_table(axes: Sequence[str], rows: Sequence[Row], wide: bool = False) -> str:
+    """Return all rows with their main figures and intervals; *wide*: with all figures that tables show."""
+    columns = shown(rows, wide)
     headings = [*map(for_markdown, axes), "policy", *(figure.sweep for figure in columns)]
     body = [
         [*(for_markdown(row[axis]) for axis in (*axes, "policy")), *(cell(row, figure) for figure in columns)]

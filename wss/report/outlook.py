@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from wss.report.words import counted
 from wss.units import show
 
 
@@ -38,24 +39,28 @@ def _work(found: dict[str, Any]) -> list[str]:
     of = "" if found["layers"] == found["layers_total"] else f" of {found['layers_total']}"
     prefill = " and the prefill" if found["prefill"] else ""
     seeds = f", with each of {found['seeds']} seeds" if found["seeds"] > 1 else ""
+    layers = f"{found['layers']}{of} MoE layer{'' if found['layers_total'] == 1 else 's'}"
+    policies = f"{len(found['policies'])} {'policy' if len(found['policies']) == 1 else 'policies'}"
     kind = "SYNTHETIC" if found["synthetic"] else "recorded"
     return [
-        f"would run {len(found['policies'])} policies ({', '.join(found['policies'])}) over {found['layers']}{of} "
-        f"MoE layers in {found['steps']} decode steps{prefill}{seeds}: {found['layer_runs']:,} layer runs",
-        f"batch of {found['batch']:,}, of {found['requests']:,} different requests; {kind} routing: {found['source']}",
+        f"would run {policies} ({', '.join(found['policies'])}) over {layers} in "
+        f"{counted(found['steps'], 'decode step')}{prefill}{seeds}: {counted(found['layer_runs'], 'layer run')}",
+        f"batch of {found['batch']:,}, of {counted(found['requests'], 'different request')}; {kind} routing: "
+        f"{found['source']}",
     ]
 
 
 def took(seconds: float, factor: float, cores: int = 1) -> str:
     """Return the estimated time, with its uncertainty, as text."""
-    low, high = (_duration(seconds / cores * share) for share in (1 / factor, factor))
+    low, high = (duration(seconds / cores * share) for share in (1 / factor, factor))
     return (
-        f"estimate: about {_duration(seconds / cores)} on {cores} core{'s' if cores > 1 else ''} ({low} to {high}), "
+        f"estimate: about {duration(seconds / cores)} on {cores} core{'s' if cores > 1 else ''} ({low} to {high}), "
         "and up to two minutes more where nothing is compiled yet"
     )
 
 
-def _duration(seconds: float) -> str:
+def duration(seconds: float) -> str:
+    """Return a time as short text: s, min or h."""
     if seconds < 100:
         return f"{max(seconds, 1):.0f} s"
     return f"{seconds / 60:.0f} min" if seconds < 6000 else f"{seconds / 3600:.0f} h"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,17 +13,20 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from wss.errors import OutputError
-from wss.escaping import for_csv, for_terminal
+from wss.escaping import for_csv
 from wss.files import parse_json, write_whole
 from wss.metrics import figures
-from wss.metrics.figures import FORMATS, Figure
+from wss.metrics.figures import FORMATS, WIDE, Figure
 from wss.reading import read_plain
+from wss.report.point_notes import point_notes
 from wss.report.tables import LINKS, with_format
-from wss.report.terminal import aligned
+from wss.report.terminal import aligned, figure_text, filled, fitted, interval_text, labelled
+from wss.report.verdict import marks
 from wss.traces.parquet import MOST_KEPT, read_table
 
 Rows = Sequence[dict[str, Any]]
 AGAIN = "make room and run the same command again"
+MOST_NOTES = 4  # notes below the table
 SWEEP_SCHEMA = "wss-sweep/2"
 RESULTS_FORMAT = "wss-results/1"
 LINKS_FORMAT = "wss-sweep-links/1"
@@ -92,24 +95,79 @@ def _csv(table: pa.Table) -> str:
     return text.getvalue()
 
 
-def sweep_table(axes: Sequence[str], rows: Rows) -> str:
-    """Return the main figures of a sweep as text, a row for each policy on each point."""
-    columns = shown(rows)
-    cells = [[*axes, "policy", *(figure.sweep for figure in columns)]]
-    cells += [[*(str(row[axis]) for axis in axes), row["policy"], *(cell(row, f) for f in columns)] for row in rows]
-    return aligned(cells, left=len(axes) + 1)
+def sweep_table(axes: Sequence[str], rows: Rows, oracles: Collection[str] = (), wide: bool = False) -> str:
+    """Return the main figures of a sweep as text, a row for each policy on each point.
+
+    Axes with one label stand above the table. The fastest policies of each point are marked, *oracles* aside. Columns
+    that do not fit the terminal are left out, unless it is to be *wide*.
+    """
+    constant = [axis for axis in axes if len({row[axis] for row in rows}) == 1 and len(rows) > 1]
+    varied = [axis for axis in axes if axis not in constant]
+    marked = _fastest_rows(varied, rows, oracles)
+
+    def cells(columns: Sequence[Figure]) -> list[list[str]]:
+        found = [[*varied, "policy", *(figure.sweep for figure in columns)]]
+        for number, row in enumerate(rows):
+            name = labelled(row["policy"], number in marked, row["policy"] in oracles)
+            found.append(
+                [*(str(row[axis]) for axis in varied), name, *(_brief(row, figure, wide) for figure in columns)]
+            )
+        return found
+
+    _, text = fitted(shown(rows, wide=True), cells, wide, left=len(varied) + 1)
+    heading = ", ".join(f"{axis} {rows[0][axis]}" for axis in constant)
+    return f"{filled(heading)}\n\n{text}" if heading else text
 
 
-def sweep_legend(rows: Rows, notes: Sequence[str]) -> str:
-    """Return the legend of the table: scale and intervals, the baseline, and the notes of the runs."""
-    baselines = for_terminal(", ".join(dict.fromkeys(str(row["baseline"]) for row in rows)))
-    lines = ["", *scale_of(rows), f"decode time and hops: sums over decode layer runs; speedup is over {baselines}"]
-    return "\n".join([*lines, *(f"note: {for_terminal(note)}" for note in notes)])
+def _brief(row: dict[str, Any], figure: Figure, wide: bool) -> str:
+    """Return a figure of *row* as short text, with its interval: over seeds if there are several; *wide*: with both."""
+    value, intervals = row.get(figure.name), intervals_of(row, figure.name)
+    names = list(intervals) if wide else list(intervals)[-1:]
+    ends = [f" {interval_text(figure, value, intervals[name])}{f' {name}' if wide else ''}" for name in names]
+    return figure_text(figure, value) + "".join(ends)
+
+
+def _fastest_rows(axes: Sequence[str], rows: Rows, oracles: Collection[str]) -> set[int]:
+    """Return the indices of the rows of the fastest policies of each point, a label for each of *axes*."""
+    points: dict[tuple[Any, ...], dict[str, int]] = {}
+    for number, row in enumerate(rows):
+        points.setdefault(tuple(row[axis] for axis in axes), {})[row["policy"]] = number
+    marked: set[int] = set()
+    for own in points.values():
+        if all(isinstance(rows[number].get("decode_time_s"), float) for number in own.values()):
+            times = {policy: float(rows[number]["decode_time_s"]) for policy, number in own.items()}
+            marked |= {own[policy] for policy in marks(times, oracles)}
+    return marked
+
+
+def sweep_legend(rows: Rows, notes: Sequence[str], oracles: Collection[str] = ()) -> str:
+    """Return the legend of the table: scale and intervals, the baseline, and the first lines of `notes_in`."""
+    baselines = ", ".join(dict.fromkeys(str(row["baseline"]) for row in rows))
+    ranked = {row["policy"] for row in rows} - set(oracles)
+    marked = "; *: fastest at its point (within 1%), oracles aside" if len(ranked) > 1 else ""
+    about = f"decode time: sum over decode layer runs; speedup: over {baselines}{marked}"
+    kind = ["SYNTHETIC routing"] if any(row.get("synthetic") for row in rows) else []
+    scales = _scales(rows)
+    over = [interval for _, interval in scales if interval]
+    ends = [f"± and [low, high]: 95% interval over {over[-1]}"] if over else []
+    more = [f"{len(notes) - MOST_NOTES} more notes are in sweep.json"] if len(notes) > MOST_NOTES else []
+    lines = ["", *kind, *(scale for scale, _ in scales), *ends, about, *notes[:MOST_NOTES], *more]
+    return "\n".join(map(filled, lines))
 
 
 def scale_of(rows: Rows) -> list[str]:
     """Return lines on the layers and seeds of the figures of *rows*, and on their intervals."""
-    lines = []
+    scales = _scales(rows)
+    several = sum(bool(over) for _, over in scales) > 1 or any(over == "seeds" for _, over in scales)
+    return [
+        f"{scale}; [low, high]{f' {over.split()[-1]}' * several}: 95% over {over};" if over else f"{scale};"
+        for scale, over in scales
+    ]
+
+
+def _scales(rows: Rows) -> list[tuple[str, str]]:
+    """Return what the figures of *rows* stand for, and over what they have intervals; empty if they have none."""
+    found = []
     sampled = dict.fromkeys(_layers(row) for row in rows if is_sampled(row))
     listed = dict.fromkeys(
         _layers(row) for row in rows if "layers_total" in row and not is_sampled(row) and len(set(_layers(row))) == 2
@@ -117,14 +175,14 @@ def scale_of(rows: Rows) -> list[str]:
     seeds = dict.fromkeys(row["seeds_run"] for row in rows if row.get("seeds_run") is not None)
     if sampled:
         counts = ", ".join(f"for all {total} layers from {run}" for run, total in sampled)
-        lines.append(f"figures are estimated {counts}; [low, high]{' layers' * bool(seeds)}: 95% over draws of layers;")
+        found.append((f"figures are estimated {counts}", "draws of layers"))
     if listed:
         counts = ", ".join(f"the {run} layers run of {total}" for run, total in listed)
-        lines.append(f"figures are sums over {counts};")
+        found.append((f"figures are sums over {counts}", ""))
     if seeds:
-        means = f"figures are means over {', '.join(map(str, seeds))} seeds, speedups means of ratios"
-        lines.append(f"{means}; [low, high] seeds: 95% over seeds;")
-    return lines
+        counts = ", ".join(map(str, seeds))
+        found.append((f"figures are means over {counts} seeds, speedups means of ratios", "seeds"))
+    return found
 
 
 def _layers(row: dict[str, Any]) -> tuple[int, int]:
@@ -137,13 +195,15 @@ def is_sampled(row: dict[str, Any]) -> bool:
 
 
 def notes_in(folder: Path) -> list[str]:
-    """Return the notes in a sweep's provenance."""
-    return [str(note) for note in parse_json(read_plain(folder / "sweep.json"))["notes"]]
+    """Return the notes in a sweep's provenance, each a line with the points it is about."""
+    notes = point_notes(parse_json(read_plain(folder / "sweep.json")))
+    return [f"note ({where}): {note}" if where else f"note: {note}" for where, note in notes]
 
 
-def shown(rows: Rows) -> list[Figure]:
-    """Return the figures in the tables of *rows*."""
-    return [figure for figure in figures.FIGURES if figure.sweep and figure.name in rows[0]]
+def shown(rows: Rows, wide: bool = False) -> list[Figure]:
+    """Return the figures in the tables of *rows*; *wide*: all that have a column."""
+    most = WIDE if wide else WIDE - 1
+    return [each for each in figures.FIGURES if each.sweep and each.rank <= most and each.name in rows[0]]
 
 
 def cell(row: dict[str, Any], figure: Figure) -> str:

@@ -24,7 +24,8 @@ class FullCounters:
         full = sum(self._full.values())
         if not full:
             return []
+        are = "counter of the heatmap is" if full == 1 else "counters of the heatmap are"
         return [
-            f"{policy}: {full} counters of the heatmap are beyond {FULL_COUNTER}, where the paper's 16-bit counters "
-            "are full; here they are not limited"
+            f"{policy}: {full} {are} beyond {FULL_COUNTER}, where the paper's 16-bit counters are full; here they are "
+            "not limited"
         ]

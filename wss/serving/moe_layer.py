@@ -71,7 +71,7 @@ class MoeLayerExecutor:
         self._token_bytes = model.buffer_bytes(setup.precision)
         self._most_tokens = setup.batch * model.top_k
         run = placed[list(self._indices)]
-        experts = bytes_of_experts(placed, model, setup.precision, wafer)
+        experts = bytes_of_experts(policy.name, placed, model, setup.precision, wafer)
         reserve = die.hbm.size * die.hbm.reserve if policy.copies.room == "reserve" else None
         size = self._bytes / setup.layer_share  # a sampled layer stands for several
         self._budget = HbmBudget(wafer.usable_hbm, experts, size, reserve)

@@ -24,7 +24,8 @@ from wss.execution.provenance import PACKAGES, versions
 from wss.files import parse_json
 from wss.metrics.figures import by_name
 from wss.reading import read_plain
-from wss.sweeps.tasks import Task, hash_of, identity
+from wss.sweeps.described import are_settings, settings_of, what_changed
+from wss.sweeps.tasks import Task, hash_of, identity, tasks_of
 
 SCHEMA = "wss-expected/1"
 RENEW = "python -m wss check "
@@ -85,6 +86,7 @@ def expected_of(sweep: Sweep, identity: str, rows: Sequence[dict[str, Any]], fil
         "commit": _commit(),
         "python": platform.python_version(),
         "packages": versions(),
+        "settings": _settings(sweep),
         "values": [
             {
                 "labels": {axis: row[axis] for axis in sweep.axes},
@@ -94,6 +96,10 @@ def expected_of(sweep: Sweep, identity: str, rows: Sequence[dict[str, Any]], fil
             for row in rows
         ],
     }
+
+
+def _settings(sweep: Sweep) -> dict[str, Any]:
+    return settings_of(sweep, tasks_of(sweep))
 
 
 def renewing(sweep: Sweep, file: Path) -> str:
@@ -149,19 +155,24 @@ KEYS: dict[str, Callable[[Any], bool]] = {
     "python": _is_text,
     "packages": _are_versions,
     "values": lambda value: True,
+    "settings": are_settings,
 }
+MAY_LACK = {"settings"}  # files of earlier versions do
 
 
 def _fault(content: Any) -> str | None:
     """Return the first error in the *content* of an expected file; None if it is valid."""
     if not isinstance(content, dict) or content.get("schema") != SCHEMA:
         return f"its schema is not {SCHEMA}"
-    lacks, strange = [key for key in KEYS if key not in content], [key for key in content if key not in KEYS]
+    lacks, strange = (
+        [key for key in KEYS if key not in {*content, *MAY_LACK}],
+        [key for key in content if key not in KEYS],
+    )
     if lacks:
         return f"it lacks {', '.join(lacks)}"
     if strange:
         return f"it has '{strange[0]}', which is not known; {did_you_mean(strange[0], KEYS)}"
-    if damaged := [key for key, is_sound in KEYS.items() if not is_sound(content[key])]:
+    if damaged := [key for key, is_sound in KEYS.items() if key in content and not is_sound(content[key])]:
         return f"its {damaged[0]} is {str(content[damaged[0]])[:60]!r}, which --update does not write"
     tolerance, values = content["tolerance"], content["values"]
     if not _is_number(tolerance) or not 0 <= tolerance < 1:
@@ -188,9 +199,11 @@ def check_same(expected: dict[str, Any], identity: str, sweep: Sweep) -> None:
         raise ConfigError(f"{sweep.name}: the expected figures are of '{expected['experiment']}'; give its own file")
     _check_figures(expected, sweep)
     if expected["identity"] != identity:
+        found = "" if "settings" not in expected else ": " + what_changed(expected["settings"], _settings(sweep))
         raise ConfigError(
-            f"{sweep.name}: the experiment has changed since its figures were written "
-            f"(commit {expected['commit']}); if that is meant, look at the new figures and renew them with --update"
+            f"{sweep.name}: the experiment has changed since its expected figures were written "
+            f"(commit {expected['commit']}){found}; if that is meant, look at the new figures and renew them with "
+            "--update"
         )
     if expected["tolerance"] != sweep.check.tolerance:
         raise ConfigError(

@@ -68,13 +68,18 @@ def links_of(
 def provenance_of(
     sweep: Sweep, tasks: Sequence[Sequence[Task]], folder: Folder, identity: str, times: dict[str, Any]
 ) -> dict[str, Any]:
-    """Return sweep.json: configuration and tasks of every point; only ``host`` and ``times`` depend on the host."""
-    notes: dict[str, None] = {}
+    """Return sweep.json: configuration, tasks and notes of every point; notes by number.
+
+    Only ``host`` and ``times`` depend on the host.
+    """
+    notes: dict[str, int] = {}  # numbers
+    noted: list[list[int]] = []  # numbers of each point's notes
     cpu: dict[str, Any] = {}
-    for task in (task for own in tasks for task in own):
-        result = folder.done(task.key)
-        notes |= dict.fromkeys(result["notes"])
-        cpu[task.key] = result["times"]
+    for own in tasks:
+        results = {task.key: folder.done(task.key) for task in own}
+        cpu |= {key: result["times"] for key, result in results.items()}
+        texts = dict.fromkeys(note for result in results.values() for note in result["notes"])
+        noted.append(sorted(notes.setdefault(note, len(notes)) for note in texts))
     return {
         "schema": SWEEP_SCHEMA,
         "identity": identity,
@@ -82,12 +87,24 @@ def provenance_of(
         "about": sweep.about,
         "axes": list(sweep.axes),
         "settings": list(sweep.settings),
+        **({"only": list(sweep.only), "points_in_all": len(sweep.whole.points)} if sweep.whole is not None else {}),
         "version": __version__,
         "notes": list(notes),
         "points": [
-            {"labels": point.labels, "tasks": [task.key for task in own], "config": point.experiment.plain()}
-            for point, own in zip(sweep.points, tasks, strict=True)
+            {
+                "labels": point.labels,
+                "tasks": [task.key for task in own],
+                "config": point.experiment.plain(),
+                "notes": numbers,
+                **({"outside": outside} if (outside := _outside(own)) else {}),
+            }
+            for point, own, numbers in zip(sweep.points, tasks, noted, strict=True)
         ],
         "host": host(),
         "times": {**times, "tasks": cpu},
     }
+
+
+def _outside(tasks: Sequence[Task]) -> dict[str, str]:
+    """Return the hashes of the trace, the other files and the modules that *tasks* depend on."""
+    return {name: digest for task in tasks for name, digest in task.outside.items() if name != "wss"}

@@ -38,7 +38,7 @@ class _ChunkCounter:
 
     number: int
 
-    def __call__(self, what: str, done: int, total: int) -> None:
+    def __call__(self, what: str, done: int, total: int, where: str) -> None:
         """Record *done* layer runs."""
         if _COUNTS is not None and what == "simulating":
             _COUNTS[self.number] = done
@@ -153,13 +153,19 @@ class _Kept:
         self._folder = folder
         self._tasks = {task.key: task for chunk in chunks for task in chunk}
         self.total = sum(task.layer_runs for task in self._tasks.values())
-        self.done = 0
+        self.done, self._tasks_done = 0, 0
         self.faults: list[str] = []
+
+    @property
+    def counted(self) -> str:
+        """How many tasks are done, as text."""
+        return f"{self._tasks_done} of {len(self._tasks)} tasks"
 
     def keep(self, results: Results) -> None:
         """Write the results of a chunk."""
         for key, result in results:
             self.done += self._tasks[key].layer_runs
+            self._tasks_done += 1
             if isinstance(result, list):
                 self.faults += [f"{_point_of(self._tasks[key])}: {fault}" for fault in result]
             else:
@@ -188,12 +194,12 @@ def _here(chunks: list[list[Task]], folder: Folder, progress: Progress) -> None:
     kept = _Kept(folder, chunks)
     for chunk in chunks:
 
-        def report(what: str, done: int, _: int) -> None:
+        def report(what: str, done: int, _: int, where: str) -> None:
             if what == "simulating":
-                progress("sweep", min(kept.done + done, kept.total), kept.total)
+                progress("sweep", min(kept.done + done, kept.total), kept.total, f"{kept.counted}; {where}")
 
         kept.keep(outcomes_by_key(chunk, report))
-        progress("sweep", kept.done, kept.total)
+        progress("sweep", kept.done, kept.total, kept.counted)
     kept.end()
 
 
@@ -213,7 +219,7 @@ def _finish(executor: Executor, chunks: list[list[Task]], folder: Folder, progre
             except ConfigError as error:
                 kept.faults += error.faults
         under_way = 0 if counts is None else sum(counts[futures[future]] for future in left)
-        progress("sweep", min(kept.done + under_way, kept.total), kept.total)
+        progress("sweep", min(kept.done + under_way, kept.total), kept.total, kept.counted)
     kept.end()
 
 

@@ -1,10 +1,15 @@
-"""The folder of a sweep: one file per finished task, written atomically."""
+"""The folder of a sweep: one file per finished task, written atomically, and tables.
+
+The tables of all points are in the folder itself. Those of points picked with `--only` are in a folder of their own
+below it, ``only/model=qwen3_235b``, as they would be mistaken for those of the whole. All share the tasks.
+"""
 
 from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Iterable
+import re
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +20,8 @@ from wss.reading import read_plain
 
 AGAIN = "make room and run the same command again, it goes on from there"
 TASKS = "tasks"
+PICKED = "only"  # folder of the tables of picked points
+LONGEST_PICK = 100  # characters of the name of such tables' folder
 ASIDE = ".damaged"
 SIGNED = b'{"sha256": "%s", '  # start of a task's file: the hash of the object without this key
 EMPTY = b"0" * 64
@@ -54,30 +61,21 @@ class Folder:
         for folder in (path, self._tasks):
             remove_left(folder)
 
-    def begin(self, identity: str, name: str) -> None:
+    def begin(self, identity: str, name: str, only: Sequence[str] = ()) -> None:
         """Remove the tables of an earlier version of this sweep, which would be mistaken for its own until it is done.
 
-        Raises OutputError if the folder holds a sweep of another name, or a table cannot be removed.
+        *identity* is that of the whole sweep. With the whole, earlier tables of picked points are removed; the points
+        that *only* picks leave the tables of others alone. Raises OutputError if the folder holds a sweep of another
+        name, or a table cannot be removed.
         """
-        before = self._provenance()
-        if before.get("name", name) != name:
-            raise OutputError(f"{self.path}: holds the sweep '{before['name']}'; give another --out, or remove it")
-        if before.get("identity") != identity:
-            for table in TABLES:
-                try:
-                    (self.path / table).unlink(missing_ok=True)
-                except OSError as error:
-                    where = self.path / table
-                    raise OutputError(f"{where}: cannot be removed ({error.strerror}); remove it") from None
-
-    def _provenance(self) -> dict[str, str]:
-        """Return name and identity of the sweep from sweep.json, as far as they can be read."""
-        try:
-            content = parse_json(read_plain(self.path / PROVENANCE))
-        except (OSError, ValueError):
-            return {}
-        found = content if isinstance(content, dict) else {}
-        return {key: found[key] for key in ("name", "identity") if isinstance(found.get(key), str)}
+        parts = [place for place in picks_in(self.path) if _provenance(place)]
+        for place in (self.path, *parts):
+            before = _provenance(place)
+            if before.get("name", name) != name:
+                raise OutputError(f"{place}: holds the sweep '{before['name']}'; give another --out, or remove it")
+        for place in [picked_folder(self.path, only)] if only else [self.path, *parts]:
+            if _provenance(place).get("identity") != identity:
+                _remove_tables(place)
 
     def read(self, key: str) -> dict[str, Any] | None:
         """Return the result of a task; None if it has not run, or its file is damaged."""
@@ -119,6 +117,46 @@ class Folder:
 
     def _file(self, key: str) -> Path:
         return self._tasks / f"{key}.json"
+
+
+def picked_folder(folder: Path, only: Sequence[str]) -> Path:
+    """Return where in the *folder* of a sweep the tables of points are that *only* picked; *folder* for all points.
+
+    The name is that of the picked labels, such as ``only/model=qwen3_235b,batch=4096+8192``.
+    """
+    if not only:
+        return folder
+    said = ",".join(each.replace(",", "+") for each in only)
+    name = re.sub(r"[^A-Za-z0-9_.=+,-]+", "-", said).lstrip(".")[:LONGEST_PICK]
+    if name != said or any("+" in each for each in only):
+        name += "-" + hashlib.sha256("\0".join(only).encode()).hexdigest()[:8]
+    return folder / PICKED / name
+
+
+def picks_in(folder: Path) -> list[Path]:
+    """Return the folders of picked points in the *folder* of a sweep."""
+    place = folder / PICKED
+    if place.is_symlink() or not place.is_dir():
+        return []
+    return sorted(each for each in place.iterdir() if each.is_dir() and not each.is_symlink())
+
+
+def _provenance(place: Path) -> dict[str, str]:
+    """Return name and identity of the sweep from sweep.json in *place*, as far as they can be read."""
+    try:
+        content = parse_json(read_plain(place / PROVENANCE))
+    except (OSError, ValueError):
+        return {}
+    found = content if isinstance(content, dict) else {}
+    return {key: found[key] for key in ("name", "identity") if isinstance(found.get(key), str)}
+
+
+def _remove_tables(place: Path) -> None:
+    for table in TABLES:
+        try:
+            (place / table).unlink(missing_ok=True)
+        except OSError as error:
+            raise OutputError(f"{place / table}: cannot be removed ({error.strerror}); remove it") from None
 
 
 def damaged_in(path: Path) -> list[Path]:

@@ -14,10 +14,11 @@ from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import wss
 from wss.config import Experiment, TraceFile
-from wss.config.dependencies import KEY_LENGTH, digest_of, outside_of
+from wss.config.dependencies import KEY_LENGTH, digest_of, is_typed_in, outside_of
 from wss.config.experiment import LayerSample
 from wss.config.sweep_file import Sweep
 from wss.errors import ConfigError
@@ -88,15 +89,19 @@ def _tasks(experiment: Experiment, digests: dict[str, str]) -> list[Task]:
     for policy in experiment.policies:
         own = replace(experiment, policies=(policy,), baseline=policy.name)
         outside = common | dict(sorted(outside_of(own)))
+        if is_typed_in(own):  # its class may change without a trace, so that no result of it is kept
+            outside["typed in"] = uuid4().hex
         what = [plain | {"policies": [policies[policy.name]], "baseline": None}, outside]
         tasks.append(Task(key=hash_of(what), routing=routing, outside=outside, experiment=own))
     return tasks
 
 
 def identity(experiment: Experiment) -> dict[str, Any]:
-    """Return *experiment* as plain data, without the path of its trace."""
+    """Return *experiment* as plain data, without the path of its trace and the descriptions of its policies."""
     plain = experiment.plain()
-    return plain | {"trace": {key: value for key, value in plain["trace"].items() if key != "path"}}
+    policies = [{key: value for key, value in policy.items() if key != "about"} for policy in plain["policies"]]
+    trace = {key: value for key, value in plain["trace"].items() if key != "path"}
+    return plain | {"policies": policies, "trace": trace}
 
 
 def check_outside(task: Task) -> None:

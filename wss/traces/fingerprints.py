@@ -5,16 +5,16 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
-import numba
 import numpy as np
 import numpy.typing as npt
 
+from wss.compiling import compiled
 from wss.traces.schema import RequestRouting
 
 OFFSET, PRIME = np.uint64(14695981039346656037), np.uint64(1099511628211)  # FNV-1a
 
 
-@numba.njit(cache=True, nogil=True)
+@compiled
 def _chain(experts, hashes):  # type: ignore[no-untyped-def]
     """Set *hashes* [rows] to the hash of all *experts* [rows, width] up to and including each row."""
     value = OFFSET

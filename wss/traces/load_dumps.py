@@ -22,11 +22,19 @@ class Loads:
     numbered: bool = True  # whether the file gives the layer of each row
     said_layers: int | None = None  # number of layers that the file declares for its model
     said_moe_layers: int | None = None  # likewise of MoE layers
+    passes: FloatArray | None = None  # counts of each pass, [passes, layers, experts]; None if the file has one
+
+    def by_pass(self) -> list[Loads]:
+        """Return the loads of each pass that has tokens, in the order of the file; all together if it has one pass."""
+        if self.passes is None:
+            return [self]
+        return [replace(self, counts=own, passes=None) for own in self.passes if own.any()]
 
     def with_tokens(self) -> Loads:
-        """Return only the rows that have any tokens."""
+        """Return only the rows that have any tokens, passes summed."""
         rows = np.flatnonzero(self.counts.any(axis=1))
-        return replace(self, layers=tuple(self.layers[row] for row in rows), counts=self.counts[rows])
+        layers = tuple(self.layers[row] for row in rows)
+        return replace(self, layers=layers, counts=self.counts[rows], passes=None)
 
     def of_layers(self, moe_layers: Sequence[int], num_layers: int, num_experts: int) -> FloatArray:
         """Return the rows of a model's MoE layers, [MoE layers, experts]; a layer without tokens is zero.

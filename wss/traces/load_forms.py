@@ -1,8 +1,9 @@
 """The forms in which recorders write loads: logical_count, the passes of SGLang's recorder, and bare arrays of counts.
 
-Passes are summed. Passes of mode ``per_pass`` count physical experts, the slots of all ranks; the map in the file
-converts them to logical experts. Such a file is of one rank and has only that rank's counts. An array without a key is
-read only if it cannot be anything else: counts are non-negative integers, and neither a placement nor expert ids.
+All forms are read as [passes, rows, experts]. Passes of mode ``per_pass`` count physical experts, the slots of all
+ranks; the map in the file converts them to logical experts. Such a file is of one rank and has only that rank's counts.
+An array without a key is read only if it cannot be anything else: counts are non-negative integers, and neither a
+placement nor expert ids.
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ def holds_loads(value: Any) -> bool:
 
 
 def counts_of(value: Any, experts: int | None = None) -> FloatArray | None:
-    """Return the tokens of each expert, [rows, experts], passes summed; None if *value* is not a form of loads.
+    """Return the tokens of each expert, [passes, rows, experts]; None if *value* is not a form of loads.
 
     *experts*, the number of experts per layer, separates counts from expert ids in an array without a key.
 
@@ -41,7 +42,7 @@ def counts_of(value: Any, experts: int | None = None) -> FloatArray | None:
         If it is a form of loads but has none, or is an ambiguous array.
     """
     if isinstance(value, Mapping) and COUNT in value:
-        return _summed(value[COUNT], COUNT)
+        return _by_pass(value[COUNT], COUNT)
     if (passes := passes_of(value)) is not None:
         return _of_passes(passes, value)
     if (bare := bare_array(value)) is not None:
@@ -79,38 +80,39 @@ def passes_of(value: Any) -> Sequence[Mapping[str, Any]] | None:
     return passes if all(isinstance(one, Mapping) and {COUNT, PHYSICAL} & set(one) for one in passes) else None
 
 
-def _summed(value: Any, what: str) -> FloatArray:
+def _by_pass(value: Any, what: str) -> FloatArray:
+    """Return the counts *value*, [passes, rows, experts]; a table of two dimensions is one pass."""
     counts = numbers(value, what, (2, 3))
     if counts.min() < 0:
         raise ValueError(f"its {what} has {counts.min():g}; a count is 0 or more")
-    total: FloatArray = counts.sum(axis=0) if counts.ndim == 3 else counts
-    return total
+    return counts if counts.ndim == 3 else counts[None]
 
 
 def _of_passes(passes: Sequence[Mapping[str, Any]], value: Any) -> FloatArray:
-    """Return the sum over *passes*, which all count logical experts or all count physical experts."""
+    """Return the counts of *passes*, which all count logical experts or all count physical experts."""
     key = COUNT if COUNT in passes[0] else PHYSICAL
     odd = next((place for place, one in enumerate(passes) if key not in one), None)
     if odd is not None:
         raise ValueError(f"its pass {odd} has no {key}, as pass 0 has")
-    counts = [_summed(one[key], f"{key} of pass {place}") for place, one in enumerate(passes)]
+    counts = [_by_pass(one[key], f"{key} of pass {place}").sum(axis=0) for place, one in enumerate(passes)]
     odd = next((place for place, one in enumerate(counts) if one.shape != counts[0].shape), None)
     if odd is not None:
         shapes = f"{list(counts[odd].shape)}, of pass 0 {list(counts[0].shape)}"
         raise ValueError(f"its {key} of pass {odd} is of shape {shapes}; all passes are of one model")
-    total: FloatArray = np.sum(counts, axis=0)
-    return total if key == COUNT else _logical(total, value)
+    each: FloatArray = np.stack(counts)
+    return each if key == COUNT else _logical(each, value)
 
 
 def _logical(counts: FloatArray, value: Any) -> FloatArray:
-    """Return the tokens of logical experts, [layers, experts], from those of slots, [layers, slots]."""
+    """Return the tokens of logical experts, [passes, layers, experts], from those of slots, [passes, layers, slots]."""
     if not isinstance(value, Mapping) or LAST_MAP not in value:
         raise ValueError(f"counts physical experts ({PHYSICAL}) and has no {LAST_MAP}, which says whose slots they are")
-    table = numbers(value[LAST_MAP], LAST_MAP, (2,))
-    if table.shape != counts.shape or (table != np.rint(table)).any() or table.min() < 0 or table.max() >= 2**15:
-        raise ValueError(f"its {LAST_MAP} has not an expert for each of {list(counts.shape)} slots")
-    logical: FloatArray = np.zeros((len(counts), int(table.max()) + 1))
-    np.add.at(logical, (np.arange(len(counts))[:, None], table.astype(np.int64)), counts)
+    table, shape = numbers(value[LAST_MAP], LAST_MAP, (2,)), counts.shape[1:]
+    if table.shape != shape or (table != np.rint(table)).any() or table.min() < 0 or table.max() >= shape[1]:
+        raise ValueError(f"its {LAST_MAP} has not an expert for each of {list(shape)} slots")
+    logical: FloatArray = np.zeros((*counts.shape[:2], int(table.max()) + 1))
+    one, row = np.ix_(np.arange(len(counts)), np.arange(shape[0]))
+    np.add.at(logical, (one[:, :, None], row[:, :, None], table.astype(np.int64)[None]), counts)
     return logical
 
 
@@ -169,7 +171,7 @@ def whole_counts(array: Array) -> IntArray | None:
 
 
 def _of_bare(array: Array, experts: int | None) -> FloatArray:
-    """Return the counts of an array without a key, [layers, experts] or [passes, layers, experts]."""
+    """Return the counts, [passes, layers, experts], of an array without a key; without passes it is one."""
     shown = f"is an array {list(array.shape)} without a key"
     if array.ndim not in (2, 3):
         raise ValueError(f"{shown}; counts are [layers, experts] or [passes, layers, experts]")
@@ -183,7 +185,7 @@ def _of_bare(array: Array, experts: int | None) -> FloatArray:
     if whole.ndim == 3 and experts != whole.shape[-1] and (ordered[..., 1:] > ordered[..., :-1]).all():
         what = "may be experts that tokens chose, as no number is twice in a row"
         raise ValueError(f"{shown} that {what}: bring routing in with `wss trace import`, or {KEYED}")
-    return _summed(whole, "array")
+    return _by_pass(whole, "array")
 
 
 def numbers(value: Any, what: str, dimensions: tuple[int, ...]) -> FloatArray:

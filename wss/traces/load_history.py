@@ -115,6 +115,19 @@ def read_served(path: Path, model: ModelShape, only: Collection[str], now: Now) 
     )
 
 
+def check_shape(path: Path, meta: TraceMeta, model: ModelShape) -> None:
+    """Check that the trace *path* of *meta* is of *model*; raise TraceError if it has other layers or experts."""
+    choices = meta.num_choices
+    if (meta.moe_layers, choices) == (model.moe_layers, model.num_choices):
+        return
+    if (len(meta.moe_layers), choices) == (len(model.moe_layers), model.num_choices):
+        raise TraceError(f"{path}: its MoE layers are not those of {model.name}; give a trace of this model")
+    raise TraceError(
+        f"{path}: has {len(meta.moe_layers)} layers of {choices} experts, {model.name} has "
+        f"{len(model.moe_layers)} of {model.num_choices}; give a trace of this model"
+    )
+
+
 def _of_loads(path: Path, model: ModelShape) -> ServedLoads:
     dumps = fitted_dumps(path, model)
     loads = {Label(request=-1, subject=name): load for name, (load, _) in dumps.items()}
@@ -130,14 +143,7 @@ def _of_trace(path: Path, model: ModelShape, now: Now) -> tuple[ServedLoads, Cou
     left_out: Counter[Label] = Counter()
     with TraceReader(path) as reader:
         meta = reader.meta
-        choices = meta.num_choices
-        if (meta.moe_layers, choices) != (model.moe_layers, model.num_choices):
-            if (len(meta.moe_layers), choices) == (len(model.moe_layers), model.num_choices):
-                raise TraceError(f"{path}: its MoE layers are not those of {model.name}; give a trace of this model")
-            raise TraceError(
-                f"{path}: has {len(meta.moe_layers)} layers of {choices} experts, {model.name} has "
-                f"{len(model.moe_layers)} of {model.num_choices}; give a trace of this model"
-            )
+        check_shape(path, meta, model)
         for request in reader.requests():
             workload = workload_of(meta, request.request)
             if now(meta, request):

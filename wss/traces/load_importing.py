@@ -77,4 +77,4 @@ def _as_said(dump: Loads, hints: Hints) -> tuple[Loads, str | None]:
     if hints.model is not None:
         num_layers, size = hints.model.num_layers, hints.model.num_experts
     counts = dump.of_layers(layers, num_layers, size)
-    return replace(dump, layers=layers, counts=counts, numbered=True), dump.dense_note(layers, num_layers)
+    return replace(dump, layers=layers, counts=counts, numbered=True, passes=None), dump.dense_note(layers, num_layers)

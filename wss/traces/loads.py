@@ -122,20 +122,36 @@ def fitted_dumps(
     TraceError
         If the file cannot be read, has another shape, or lacks a dump of that name.
     """
+    fitted = {}
+    for name, dump in _chosen(path, model, names).items():
+        counts = _of_model(path, dump, model)
+        note = dump.dense_note(model.moe_layers, model.num_layers)
+        where = path.name if name == path.stem else f"{path.name}: {name}"
+        fitted[name] = counts, f"{where}: {note}" if note else None
+    return fitted
+
+
+def fitted_passes(path: Path, model: ModelShape, names: Collection[str] = ()) -> dict[str, list[FloatArray]]:
+    """Return the loads of each pass that has tokens, [layers, experts], by name of the dump; as `fitted_dumps`."""
+    chosen = _chosen(path, model, names)
+    return {name: [_of_model(path, own, model) for own in dump.by_pass()] for name, dump in chosen.items()}
+
+
+def _chosen(path: Path, model: ModelShape, names: Collection[str]) -> dict[str, Loads]:
+    """Return the dumps of these *names*, or all; raise TraceError if one is missing."""
     found = {dump.name: dump for dump in read_loads(path, model.num_experts)}
     unknown = [name for name in names if name not in found]
     if unknown:
         raise TraceError(*(f"{path}: has no dump '{name}'; {did_you_mean(name, found)}" for name in unknown))
-    fitted = {}
-    for name in names or found:
-        try:
-            counts = found[name].of_layers(model.moe_layers, model.num_layers, model.num_experts)
-        except ValueError as error:
-            raise TraceError(f"{path}: {name}: {error}; give loads of {model.name}") from None
-        note = found[name].dense_note(model.moe_layers, model.num_layers)
-        where = path.name if name == path.stem else f"{path.name}: {name}"
-        fitted[name] = counts, f"{where}: {note}" if note else None
-    return fitted
+    return {name: found[name] for name in names or found}
+
+
+def _of_model(path: Path, dump: Loads, model: ModelShape) -> FloatArray:
+    """Return the loads of *model*'s MoE layers; raise TraceError if they are of another model."""
+    try:
+        return dump.of_layers(model.moe_layers, model.num_layers, model.num_experts)
+    except ValueError as error:
+        raise TraceError(f"{path}: {dump.name}: {error}; give loads of {model.name}") from None
 
 
 def _from_counts(path: Path, content: Content, experts: int | None) -> Loads:
@@ -148,8 +164,9 @@ def _from_counts(path: Path, content: Content, experts: int | None) -> Loads:
         if content.kind == "text":
             raise ValueError(NO_TABLE)
         raise ValueError(other_kind(content) or f'has no {COUNT}, as {{"{COUNT}": [layers][experts]}} has')
-    check_sizes(value, counts)
-    layers = tuple(range(len(counts)))
-    own = Loads(name=path.stem, phase="", layers=layers, counts=counts, top_k=0, numbered=False)
+    total, passes = counts.sum(axis=0), counts if len(counts) > 1 else None
+    check_sizes(value, total)
+    layers = tuple(range(len(total)))
+    own = Loads(name=path.stem, phase="", layers=layers, counts=total, top_k=0, numbered=False, passes=passes)
     said_layers, said_moe = (next((size for _, size in said(value, names)), None) for names in (LAYERS, MOE_LAYERS))
     return replace(own, said_layers=said_layers, said_moe_layers=said_moe)

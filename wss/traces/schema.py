@@ -14,10 +14,10 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
-import numba
 import numpy as np
 import numpy.typing as npt
 
+from wss.compiling import compiled
 from wss.errors import TraceError
 
 FORMAT = "moe-routing-trace/1"
@@ -236,7 +236,7 @@ def repeated(experts: npt.NDArray[Any]) -> npt.NDArray[np.bool_]:
     return twice.reshape(experts.shape[:-1])
 
 
-@numba.njit(cache=True, nogil=True)
+@compiled
 def _mark_repeats(rows, twice):  # type: ignore[no-untyped-def]
     for i in range(rows.shape[0]):
         for a in range(1, rows.shape[1]):

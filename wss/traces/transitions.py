@@ -8,9 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-import numba
 import numpy as np
 
+from wss.compiling import compiled
 from wss.records import Routed
 from wss.traces.source import Chunk, LayerTokens
 
@@ -59,7 +59,13 @@ class RoutingCounts:
         for number, chunk in enumerate(chunks):
             rank = _count(chunk.experts, chunk.multiplicity, counts, first, rank)
             if has_pairs:
-                _add_successors(chunk.experts, chunk.pairs, own, np.empty(chunk.experts.size, np.int32))
+                _add_successors(
+                    chunk.experts,
+                    chunk.pairs,
+                    own,
+                    np.empty(chunk.experts.size, np.int32),
+                    np.zeros((2, self._num_experts + 1), np.int64),
+                )
             if self._counts_layers or self._with_tokens:
                 self._keep(layer, number, chunk)
         active = np.flatnonzero(counts)
@@ -96,7 +102,7 @@ def _joined(parts: list[Routed]) -> Routed:
     return parts[0] if len(parts) == 1 else Routed(*map(np.concatenate, zip(*parts, strict=True)))
 
 
-@numba.njit(cache=True, nogil=True)
+@compiled
 def _count(experts, multiplicity, counts, first, rank):  # type: ignore[no-untyped-def]
     """Add tokens per expert to *counts*, set *first* to where each is first used, from *rank* on; return the end."""
     for row in range(multiplicity.size):
@@ -110,19 +116,21 @@ def _count(experts, multiplicity, counts, first, rank):  # type: ignore[no-untyp
     return rank
 
 
-@numba.njit(cache=True, nogil=True)
-def _add_successors(experts, pairs, transitions, queue):  # type: ignore[no-untyped-def]
+@compiled
+def _add_successors(experts, pairs, transitions, queue, bounds):  # type: ignore[no-untyped-def]
     """Add each row and the row before to *transitions*, expert by expert, so that one of its rows is in use at a time.
 
-    *queue* is a scratch array for the rows that follow each expert in turn, [rows · k or more].
+    *queue* is a scratch array for the rows that follow each expert in turn, [rows · k or more]. *bounds* is one for
+    where each expert's begin in it, zero at first, [2, experts + 1].
     """
-    ends = np.zeros(transitions.shape[0] + 1, np.int64)
+    ends, at = bounds[0], bounds[1]
     for row in range(1, pairs.size):
         if pairs[row] != 0:
             for expert in experts[row - 1]:
                 ends[expert + 1] += 1
-    ends = np.cumsum(ends)
-    at = ends[:-1].copy()
+    for expert in range(transitions.shape[0]):
+        at[expert] = ends[expert]
+        ends[expert + 1] += ends[expert]
     for row in range(1, pairs.size):
         if pairs[row] != 0:
             for expert in experts[row - 1]:
@@ -136,7 +144,7 @@ def _add_successors(experts, pairs, transitions, queue):  # type: ignore[no-unty
                 own[after] += pairs[row]
 
 
-@numba.njit(cache=True, nogil=True)
+@compiled
 def _add_pairs(before, after, multiplicity, transitions):  # type: ignore[no-untyped-def]
     """Add the pairs of experts *before* and *after*, each [tokens, top_k], to *transitions*."""
     for t in range(before.shape[0]):

@@ -1,26 +1,26 @@
 """The compiled networks: the calls of `wss.engine.network.base.Network` on the state of any kind.
 
-The kind is an integer: numba's cache on disk does not find functions that are passed as arguments.
+A function that uses a network is compiled for one kind: a fluid run does not compile packets and circuits.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
-import numba
 import numpy as np
 
+from wss.compiling import compiled
 from wss.engine.heap import Heap
-from wss.engine.network.circuit import issue_circuit, prepare_circuits
+from wss.engine.network.circuit import advance_circuit, issue_circuit, next_circuit, prepare_circuits
 from wss.engine.network.fluid import TIE, advance_fluid, issue_fluid, next_fluid
 from wss.engine.network.packet import advance_packets, issue_packets, next_packets, prepare_packets
 from wss.engine.network.resources import Accounts, Resources, TransferTable
-from wss.engine.network.state import NetworkState, build_resources, build_state
+from wss.engine.network.state import CIRCUIT, FLUID, PACKET, NetworkState, build_resources, build_state
 from wss.engine.specs import CircuitSpec, FluidSpec, PacketSpec
 from wss.records import FloatArray, IntArray
 
-FLUID, PACKET, CIRCUIT = 0, 1, 2
-_KINDS = {FluidSpec: FLUID, PacketSpec: PACKET, CircuitSpec: CIRCUIT}
+KINDS = {FluidSpec: FLUID, PacketSpec: PACKET, CircuitSpec: CIRCUIT}
 
 
 def plain(state: Any) -> Any:
@@ -28,47 +28,65 @@ def plain(state: Any) -> Any:
     return tuple(plain(each) if isinstance(each, tuple) else each for each in state)
 
 
-@numba.njit(cache=True, nogil=True)
+@compiled
 def named(state):  # type: ignore[no-untyped-def]
     """Return the `NetworkState` of a `plain` one; the arrays are the same."""
     return NetworkState(Heap(*state[0]), *state[1:])
 
 
-@numba.njit(cache=True, nogil=True)
+class _OfKind:
+    """One of three compiled functions on a network: the one of its kind, which the type of its state determines.
+
+    To numba it is a dispatcher, as `compiled` is, which hands on to that of the function of this kind.
+    """
+
+    is_compiling = False  # for numba: none of them is recursive
+
+    def __init__(self, fluid: compiled, packets: compiled, circuits: compiled) -> None:
+        self._fluid, self._packets, self._circuits = fluid, packets, circuits
+
+    def __call__(self, network: NetworkState, *arguments: Any) -> Any:
+        """Call the function in plain Python, where compiling is switched off."""
+        return self._of(network.used is not None, network.chunks is not None)(network, *arguments)
+
+    def _of(self, is_fluid: bool, is_packets: bool) -> compiled:
+        return self._fluid if is_fluid else self._packets if is_packets else self._circuits
+
+    @property
+    def _numba_type_(self) -> Any:
+        from numba import types  # noqa: PLC0415 -- slow to import
+
+        return types.Dispatcher(self)
+
+    def get_call_template(self, arguments: Sequence[Any], keywords: Any) -> Any:
+        """Return numba's template of the function for types of *arguments*."""
+        return self._of_type(arguments[0]).get_call_template(arguments, keywords)
+
+    def get_overload(self, arguments: Sequence[Any]) -> Any:
+        """Return the function that was compiled for types of *arguments*."""
+        return self._of_type(arguments[0]).get_overload(arguments)
+
+    def _of_type(self, state: Any) -> compiled:
+        kinds = {field: str(own) for field, own in zip(state.fields, state.types, strict=True)}
+        return self._of(kinds["used"] != "none", kinds["chunks"] != "none")
+
+
+start = _OfKind(issue_fluid, issue_packets, issue_circuit)
+# When `advance` is to be called next, from the network and a horizon; see `wss.engine.network.base.Network.next_time`.
+next_time = _OfKind(next_fluid, next_packets, next_circuit)
+# Advance to *now*; write the transfers that ended to *ended*, [transfers], and return their number. If the next
+# transfer of the fluid network ends by *latest*, which differs from *now* by rounding, it ends at *now*.
+advance = _OfKind(advance_fluid, advance_packets, advance_circuit)
+
+
+@compiled
 def issue(network, now, transfer, row):  # type: ignore[no-untyped-def]
     """Start *transfer* at *now* over the resources of *row*; return its end if it is known already, else infinity."""
     network.transfers[transfer].row = row
-    if network.kind == FLUID:
-        return issue_fluid(network, now, transfer)
-    if network.kind == PACKET:
-        return issue_packets(network, now, transfer)
-    return issue_circuit(network, now, transfer)
+    return start(network, now, transfer)
 
 
-@numba.njit(cache=True, nogil=True)
-def next_time(network, horizon):  # type: ignore[no-untyped-def]
-    """Return when `advance` is to be called next; see `wss.engine.network.base.Network.next_time`."""
-    if network.kind == FLUID:
-        return next_fluid(network)
-    if network.kind == PACKET:
-        return next_packets(network, horizon)
-    return np.inf
-
-
-@numba.njit(cache=True, nogil=True)
-def advance(network, now, latest, ended):  # type: ignore[no-untyped-def]
-    """Advance to *now*; write the transfers that ended to *ended*, [transfers], and return their number.
-
-    If the next transfer of the fluid network ends by *latest*, which differs from *now* by rounding, it ends at *now*.
-    """
-    if network.kind == FLUID:
-        return advance_fluid(network, now, latest, ended)
-    if network.kind == PACKET:
-        return advance_packets(network, now, ended)
-    return 0
-
-
-@numba.njit(cache=True, nogil=True)
+@compiled
 def run_transfers(state, start, order):  # type: ignore[no-untyped-def]
     """Run all transfers of a `plain` state.
 
@@ -103,7 +121,7 @@ class CompiledModel:
     def state(self, table: TransferTable, nbytes: FloatArray, longest: float) -> NetworkState:
         """Return the state of an idle network; see `wss.engine.network.base.NetworkModel.start`."""
         spec = self._spec
-        state = build_state(_KINDS[type(spec)], self._records, table, nbytes)
+        state = build_state(KINDS[type(spec)], self._records, table, nbytes)
         return prepare_packets(state, spec, longest) if isinstance(spec, PacketSpec) else state
 
     def start(self, table: TransferTable, nbytes: FloatArray, longest: float) -> CompiledNetwork:
@@ -111,17 +129,17 @@ class CompiledModel:
         return CompiledNetwork(self.state(table, nbytes, longest))
 
 
-@numba.njit(cache=True, nogil=True)
+@compiled
 def _issue(state, now, transfer, row):  # type: ignore[no-untyped-def]
     return issue(named(state), now, transfer, row)
 
 
-@numba.njit(cache=True, nogil=True)
+@compiled
 def _next_time(state, horizon):  # type: ignore[no-untyped-def]
     return next_time(named(state), horizon)
 
 
-@numba.njit(cache=True, nogil=True)
+@compiled
 def _advance(state, now, latest, ended):  # type: ignore[no-untyped-def]
     return advance(named(state), now, latest, ended)
 

@@ -10,14 +10,15 @@ All rates grow together until a resource is full. The flows over it stay at that
 
 from __future__ import annotations
 
-import numba
 import numpy as np
+
+from wss.compiling import compiled
 
 # Resources whose fair shares differ by less than this are full together; it only absorbs rounding.
 TIE = 1e-12
 
 
-@numba.njit(cache=True, nogil=True)
+@compiled
 def max_min(flows, network):  # type: ignore[no-untyped-def]
     """Write the rate of each of the transfers *flows* of a `NetworkState`, B/s, [flows].
 
@@ -59,7 +60,7 @@ def max_min(flows, network):  # type: ignore[no-untyped-def]
         num_growing = _fix(level, num_growing, growing, transfers, rows, stages, resources)
 
 
-@numba.njit(cache=True, nogil=True)
+@compiled
 def _fix(level, num_growing, growing, transfers, rows, stages, resources):  # type: ignore[no-untyped-def]
     """Fix the rates of flows over full resources at *level*, B/s; return how many flows go on growing."""
     still_growing = 0

@@ -69,6 +69,9 @@ CHUNK = np.dtype(  # of a transfer in flight
 )
 
 
+FLUID, PACKET, CIRCUIT = 0, 1, 2
+
+
 class NetworkState(NamedTuple):
     """A network of any kind at work.
 
@@ -81,11 +84,11 @@ class NetworkState(NamedTuple):
     stages, rows
         The table of what transfers use, [rows, longest] and [rows].
     transfers, resources, chunks
-        `TRANSFER`, `RESOURCE` and `CHUNK` records.
+        `TRANSFER`, `RESOURCE` and `CHUNK` records; the last are None if the network is not of packets.
     flowing, waiting, work
         Transfers in progress; transfers issued and not started; scratch; the first are used, [transfers] each.
     used
-        Scratch, [resources].
+        Scratch of the fluid network, [resources]; None for the others.
     count
         Number of transfers in *flowing*, in *waiting*, and of packets' starts so far, [3].
     clock
@@ -100,11 +103,11 @@ class NetworkState(NamedTuple):
     rows: npt.NDArray[Any]
     transfers: npt.NDArray[Any]
     resources: npt.NDArray[Any]
-    chunks: npt.NDArray[Any]
+    chunks: npt.NDArray[Any] | None
     flowing: IntArray
     waiting: IntArray
     work: IntArray
-    used: IntArray
+    used: IntArray | None
     count: IntArray  # type: ignore[assignment]
     clock: FloatArray
     ticks: float = 1.0
@@ -135,11 +138,11 @@ def build_state(kind: int, resources: npt.NDArray[Any], table: TransferTable, nb
         rows=table.rows,
         transfers=transfers,
         resources=resources.copy(),
-        chunks=records(0, CHUNK),
+        chunks=None,
         flowing=flowing,
         waiting=waiting,
         work=work,
-        used=np.zeros(len(resources), np.int64),
+        used=np.zeros(len(resources), np.int64) if kind == FLUID else None,
         count=np.zeros(3, np.int64),
         clock=np.array([0.0, np.inf]),
     )

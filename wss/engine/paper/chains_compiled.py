@@ -5,9 +5,9 @@ The chains are the same, and so are the integer results (tested).
 
 from __future__ import annotations
 
-import numba
 import numpy as np
 
+from wss.compiling import compiled
 from wss.engine.paper.machine import (
     EMPTY,
     HIT,
@@ -51,14 +51,14 @@ TOTAL = np.dtype([(name, np.int64) for name in TOTALS])
 DIE = np.dtype([(name, np.int64) for name in ("end", "compute", "copied")])
 
 
-@numba.njit(cache=True, nogil=True)
+@compiled
 def _holds(llc, task, part, die):  # type: ignore[no-untyped-def]
     """Whether the LLC of *die* holds a slice."""
     key = task.key + part
     return llc[die, task.set, 0] == key or llc[die, task.set, 1] == key
 
 
-@numba.njit(cache=True, nogil=True)
+@compiled
 def store(llc, task, part, die):  # type: ignore[no-untyped-def]
     """Store a slice in the LLC of *die*; evict the oldest of its set, which has two ways."""
     key, row = task.key + part, task.set
@@ -72,7 +72,7 @@ def store(llc, task, part, die):  # type: ignore[no-untyped-def]
         llc[die, row, 1] = key
 
 
-@numba.njit(cache=True, nogil=True)
+@compiled
 def _needs_of(kind, task, dies):  # type: ignore[no-untyped-def]
     """Return the range of needs that an event of *kind* holds, as its first index and its end."""
     if kind == REQUEST:
@@ -92,7 +92,7 @@ def _needs_of(kind, task, dies):  # type: ignore[no-untyped-def]
     return unit, unit + 1
 
 
-@numba.njit(cache=True, nogil=True)
+@compiled
 def _at_die(event, task, part, total, die, copies, llc):  # type: ignore[no-untyped-def]
     """Process an event at the computing die, up to the request; return its end and up to two following kinds."""
     kind, start = event.kind, event.time
@@ -113,7 +113,7 @@ def _at_die(event, task, part, total, die, copies, llc):  # type: ignore[no-unty
     return start + task.compute_ns, NONE, NONE
 
 
-@numba.njit(cache=True, nogil=True)
+@compiled
 def _remote(event, task, part, setting, total, die, copies, llc):  # type: ignore[no-untyped-def]
     """Process an event of a remote read, from the request on; return its end and up to two following kinds."""
     kind, start = event.kind, event.time
@@ -142,7 +142,7 @@ def _remote(event, task, part, setting, total, die, copies, llc):  # type: ignor
     return start + slice_ns, NONE, NONE
 
 
-@numba.njit(cache=True, nogil=True)
+@compiled
 def _most_waiting(tasks, needs, dies, resources):  # type: ignore[no-untyped-def]
     """Return an upper bound on the events that wait for each resource, [resources]."""
     most = np.zeros(resources, np.int64)
@@ -156,7 +156,7 @@ def _most_waiting(tasks, needs, dies, resources):  # type: ignore[no-untyped-def
     return most
 
 
-@numba.njit(cache=True, nogil=True)
+@compiled
 def _tasks_of(tasks, wanted, layer, home, sets, route, costs):  # type: ignore[no-untyped-def]
     """Return *tasks* [tasks, 3] as `TASK` records."""
     records = np.empty(len(tasks), TASK)
@@ -182,7 +182,7 @@ def _tasks_of(tasks, wanted, layer, home, sets, route, costs):  # type: ignore[n
     return records
 
 
-@numba.njit(cache=True, nogil=True)
+@compiled
 def _run(tasks, setting, totals, dies, copies, llc, needs, most):  # type: ignore[no-untyped-def]
     """Run all chains over *most* resources; count in *tasks*, *totals* and *dies*; return each resource's busy time.
 
@@ -219,7 +219,7 @@ def _run(tasks, setting, totals, dies, copies, llc, needs, most):  # type: ignor
         release(needs, events, entries, resources, numbers, e, end)
 
 
-@numba.njit(cache=True, nogil=True)
+@compiled
 def run_chains(layer, tasks, wanted, costs, setting, machine, memories):  # type: ignore[no-untyped-def]
     """Run all chains of *tasks* [tasks, 3] of *layer*; *wanted*: worth a copy, [tasks]; *costs* as `Machine.costs`.
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 import math
 from typing import Any
 
-import numba
 import numpy as np
 
+from wss.compiling import compiled
 from wss.engine.paper.chains import PaperLayerRun
 from wss.engine.paper.chains_compiled import compiled_paper_layer
 from wss.engine.paper.machine import HOP_LATENCY, REQUEST_BYTES, SLICES, WAYS, Counts, Machine, Memories
@@ -122,7 +122,7 @@ def _in_python(machine: Machine, memories: Memories, layer: int, tasks: IntArray
     return PaperLayerRun(machine, memories, layer, tasks, wanted).run()
 
 
-@numba.njit(cache=True, nogil=True)
+@compiled
 def _carried(routes, source, target, slices, nbytes, num_links):  # type: ignore[no-untyped-def]
     """Return the bytes per link of *slices* times *nbytes* over the routes from *source* to *target*, [tasks] each."""
     amounts = np.zeros(num_links)

@@ -12,9 +12,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
-import numba
 import numpy as np
 
+from wss.compiling import compiled
 from wss.models import MODELS
 from wss.records import BoolArray, FloatArray, IntArray
 
@@ -137,7 +137,7 @@ class Machine:
         return result
 
 
-@numba.njit(cache=True, nogil=True)
+@compiled
 def _costs(tokens, hidden, intermediate, shares, rate):  # type: ignore[no-untyped-def]
     """Return `Machine.costs`; *rate* is bytes per ns of a DRAM."""
     costs = np.empty((3, len(tokens)), np.int64)

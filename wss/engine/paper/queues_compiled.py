@@ -16,8 +16,9 @@ as separate arguments: numba would count references to each array of a tuple at 
 
 from __future__ import annotations
 
-import numba
 import numpy as np
+
+from wss.compiling import compiled
 
 EVENT = np.dtype(
     [
@@ -44,7 +45,7 @@ BEHIND = 1 << 60  # added to the key of an event without priority
 EVENTS, ADMISSIONS, HEADS = 0, 1, 2
 
 
-@numba.njit(cache=True, nogil=True)
+@compiled
 def resources_of(most):  # type: ignore[no-untyped-def]
     """Return free resources and the agenda after them; *most* bounds the events that wait for each, [resources]."""
     resources = np.zeros(most.size + 1, RESOURCE)
@@ -56,7 +57,7 @@ def resources_of(most):  # type: ignore[no-untyped-def]
     return resources
 
 
-@numba.njit(cache=True, nogil=True)
+@compiled
 def _push(entries, resource, key, tie, event):  # type: ignore[no-untyped-def]
     """Add an entry to the heap of *resource*."""
     begin, place = resource.begin, resource.size
@@ -74,7 +75,7 @@ def _push(entries, resource, key, tie, event):  # type: ignore[no-untyped-def]
     entry.event = event
 
 
-@numba.njit(cache=True, nogil=True)
+@compiled
 def _pop(entries, resource):  # type: ignore[no-untyped-def]
     """Remove the least entry of the heap of *resource*, and return its event."""
     begin, size = resource.begin, resource.size - 1
@@ -96,7 +97,7 @@ def _pop(entries, resource):  # type: ignore[no-untyped-def]
     return least
 
 
-@numba.njit(cache=True, nogil=True)
+@compiled
 def new_event(events, numbers, chain, kind, time, held):  # type: ignore[no-untyped-def]
     """Add an event that needs ``needs[held[0]:held[1]]`` from *time* on, and return its index."""
     e = numbers[EVENTS]
@@ -110,7 +111,7 @@ def new_event(events, numbers, chain, kind, time, held):  # type: ignore[no-unty
     return e
 
 
-@numba.njit(cache=True, nogil=True)
+@compiled
 def submit(needs, events, entries, resources, numbers, e, away):  # type: ignore[no-untyped-def]
     """Request what the new event *e* needs; an event that is *away* (1, else 0) goes first in queues."""
     event = events[e]
@@ -123,14 +124,14 @@ def submit(needs, events, entries, resources, numbers, e, away):  # type: ignore
         _push(entries, resources[needs[i]], key, e, e)
 
 
-@numba.njit(cache=True, nogil=True)
+@compiled
 def next_event(entries, resources):  # type: ignore[no-untyped-def]
     """Pop the next event of the agenda; return -1 if there is none."""
     agenda = resources[resources.size - 1]
     return _pop(entries, agenda) if agenda.size > 0 else -1
 
 
-@numba.njit(cache=True, nogil=True)
+@compiled
 def release(needs, events, entries, resources, numbers, e, end):  # type: ignore[no-untyped-def]
     """End event *e* at *end*: free its resources, and try the head of each of their queues, the earliest first."""
     event = events[e]
@@ -156,13 +157,13 @@ def release(needs, events, entries, resources, numbers, e, end):  # type: ignore
             _admit(needs, events, entries, resources, numbers, head)
 
 
-@numba.njit(cache=True, nogil=True)
+@compiled
 def _earlier(events, a, b):  # type: ignore[no-untyped-def]
     """Whether *a* was submitted to start before *b*; ties: the lower index."""
     return events[a].asked < events[b].asked or (events[a].asked == events[b].asked and a < b)
 
 
-@numba.njit(cache=True, nogil=True)
+@compiled
 def _head(events, entries, resource):  # type: ignore[no-untyped-def]
     """Return the head of a queue after dropping entries of admitted events; -1 if it is empty."""
     while resource.size > 0:
@@ -173,7 +174,7 @@ def _head(events, entries, resource):  # type: ignore[no-untyped-def]
     return -1
 
 
-@numba.njit(cache=True, nogil=True)
+@compiled
 def _any_held(needs, resources, event):  # type: ignore[no-untyped-def]
     """Whether any resource that *event* needs is held."""
     for i in range(event.first, event.last):  # noqa: SIM110 (numba has no any() of a generator)
@@ -182,7 +183,7 @@ def _any_held(needs, resources, event):  # type: ignore[no-untyped-def]
     return False
 
 
-@numba.njit(cache=True, nogil=True)
+@compiled
 def _admit(needs, events, entries, resources, numbers, e):  # type: ignore[no-untyped-def]
     """Admit event *e*: hold its resources from when all are free."""
     event = events[e]

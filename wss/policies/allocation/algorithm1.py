@@ -20,13 +20,12 @@ The functions are compiled; `algorithm1.py_func` is plain Python that calls the 
 
 from __future__ import annotations
 
-import numba
 import numpy as np
 
-from wss.arrays import stable_order
+from wss.compiling import compiled
 
 
-@numba.njit(cache=True, nogil=True)
+@compiled
 def nearest_source(die, home, sources, hops):  # type: ignore[no-untyped-def]
     """Return the source with the fewest hops to *die*; *sources* [dies]; ties: the home, then the lower die."""
     best = home
@@ -36,32 +35,51 @@ def nearest_source(die, home, sources, hops):  # type: ignore[no-untyped-def]
     return best
 
 
-@numba.njit(cache=True, nogil=True)
+@compiled
+def _least(estimate, among):  # type: ignore[no-untyped-def]
+    """Return the lowest of the dies with the least estimated time *among* some, [dies]; -1 if there is none."""
+    least = -1
+    for die in range(estimate.size):
+        if among[die] and (least < 0 or estimate[die] < estimate[least]):
+            least = die
+    return least
+
+
+@compiled
 def candidates_of(expert_holders, centres, hops, estimate, keep, radius):  # type: ignore[no-untyped-def]
     """Return the candidate dies of an expert, least estimated time first, [candidates].
 
     Candidates are its holders and the dies within *radius* of its *centres*, [dies] each.
     """
     num_dies = expert_holders.size
-    near = expert_holders.copy()
+    left, kept, num_kept = np.zeros(num_dies), np.empty(num_dies, np.int64), 0
     for holder in range(num_dies):
+        left[holder] = max(left[holder], expert_holders[holder])
         if centres[holder]:
             for die in range(num_dies):
                 if hops[holder, die] <= radius:
-                    near[die] = True
-    found = np.flatnonzero(near)
-    found = found[stable_order(estimate[found])]
-    kept = found[:keep].copy()
-    if not expert_holders[kept].any():
-        kept[-1] = found[expert_holders[found]][0]
-    return kept
+                    left[die] = 1.0
+    has_holder = False
+    while num_kept < keep:
+        die = _least(estimate, left)
+        if die < 0:
+            break
+        left[die] = 0.0
+        kept[num_kept] = die
+        num_kept += 1
+        has_holder |= expert_holders[die]
+    if not has_holder:
+        for die in range(num_dies):
+            left[die] = expert_holders[die]
+        kept[num_kept - 1] = _least(estimate, left)
+    return kept[:num_kept]
 
 
-@numba.njit(cache=True, nogil=True)
+@compiled
 def _best(chunk, home, charged, candidates, load, hops, costs):  # type: ignore[no-untyped-def]
     """Return the index of the candidate that *chunk* tokens go to; *charged*: the home carries the advance charge."""
     (kept, source, given), (computing, reading, receiving), (hbm_read, token, transfers) = candidates, load, costs
-    best, best_rank = -1, (np.inf, True, 0, 0)
+    best, least, least_tie = -1, np.inf, 0
     for i in range(kept.size):
         die, origin = kept[i], source[i]
         first = given[i] == 0
@@ -71,13 +89,13 @@ def _best(chunk, home, charged, candidates, load, hops, costs):  # type: ignore[
         own = max(computing[die] + chunk * token, own_reading, receiving[die] + new_receipt)
         far = max(computing[origin], reading[origin] + new_read, receiving[origin])
         score = own if origin == die else max(own, far)
-        rank = (score, die != home, hops[origin, die], die)
-        if best < 0 or rank < best_rank:
-            best, best_rank = i, rank
+        tie = 0 if die == home else 1 + hops[origin, die] * computing.size + die
+        if best < 0 or score < least or (score == least and tie < least_tie):
+            best, least, least_tie = i, score, tie
     return best
 
 
-@numba.njit(cache=True, nogil=True)
+@compiled
 def _assign(left, block, home, candidates, load, hops, costs):  # type: ignore[no-untyped-def]
     """Assign the *left* tokens of one expert in blocks; update what candidates are given, and the load of dies."""
     (kept, source, given), (computing, reading, receiving), (hbm_read, token, transfers) = candidates, load, costs
@@ -100,7 +118,7 @@ def _assign(left, block, home, candidates, load, hops, costs):  # type: ignore[n
         reading[home] -= hbm_read
 
 
-@numba.njit(cache=True, nogil=True)
+@compiled
 def algorithm1(ascending, counts, home, where, hops, costs, limits):  # type: ignore[no-untyped-def]
     """Allocate one layer run.
 
@@ -127,22 +145,26 @@ def algorithm1(ascending, counts, home, where, hops, costs, limits):  # type: ig
     computing, reading, receiving = np.zeros(num_dies), np.zeros(num_dies), np.zeros(num_dies)
     for expert in ascending:
         reading[home[expert]] += costs[0]
-    mean = counts[ascending].sum() / max(1, ascending.size)
+    total = 0
+    for expert in ascending:
+        total += counts[expert]
+    mean = total / max(1, ascending.size)
 
-    tasks = np.empty((ascending.size * num_dies, 4), np.int64)
-    num_tasks = 0
+    tasks, num_tasks = np.empty((ascending.size * num_dies, 4), np.int64), 0
+    estimate, source, given = np.zeros(num_dies), np.empty(num_dies, np.int64), np.empty(num_dies, np.int64)
     for expert in ascending:
         held, at, serve = holders[expert], home[expert], sources[expert]
-        estimate = np.maximum(np.maximum(computing, reading), receiving)
+        for die in range(num_dies):
+            estimate[die] = max(computing[die], reading[die], receiving[die])
         keep = max(min_candidates, int(counts[expert] // max(mean, block)))
         kept = candidates_of(held, centres[expert], hops, estimate, keep, radius)
-        source = np.array([die if held[die] else nearest_source(die, at, serve, hops) for die in kept])
-        given = np.zeros(kept.size, np.int64)
+        for i in range(kept.size):
+            source[i] = kept[i] if held[kept[i]] else nearest_source(kept[i], at, serve, hops)
+            given[i] = 0
         _assign(counts[expert], block, at, (kept, source, given), (computing, reading, receiving), hops, costs)
         for i in range(kept.size):
             if given[i] > 0:
-                task = (expert, kept[i], given[i], source[i])
-                for column in range(4):  # numba takes seconds to compile a whole-row assignment
-                    tasks[num_tasks, column] = task[column]
+                tasks[num_tasks, 0], tasks[num_tasks, 1] = expert, kept[i]
+                tasks[num_tasks, 2], tasks[num_tasks, 3] = given[i], source[i]
                 num_tasks += 1
     return tasks[:num_tasks]

@@ -55,7 +55,7 @@ class Home(Allocation):
 
 @dataclass(frozen=True, kw_only=True)
 class Even(Allocation):
-    """Expert parallelism with replicas: an expert's tokens split evenly over its replicas, as engines split them.
+    """Expert parallelism with replicas: an expert's tokens split evenly over its replicas.
 
     A die with two replicas of an expert computes two parts of its tokens, as one task. `replicas` defines which
     replicas get the remainder. No weights move.
@@ -72,9 +72,10 @@ class Even(Allocation):
 
 @dataclass(frozen=True, kw_only=True)
 class InTurn(Allocation):
-    """The location-oblivious GPU: whole experts round-robin, the i-th first-seen expert on die (i + offset) mod D.
+    """Whole experts dealt to the dies in turn, wherever their weights are.
 
-    A die without the expert reads it from its home.
+    The i-th first-seen expert is computed on die (i + offset) mod D: the paper's location-oblivious GPU. A die without
+    the expert reads it from its home.
     """
 
     local = True
@@ -89,10 +90,10 @@ class InTurn(Allocation):
 
 @dataclass(frozen=True, kw_only=True)
 class Chunked(Allocation):
-    """The location-oblivious GPU, split by tokens: all tokens in first-seen expert order, an equal stretch per die.
+    """Tokens sorted by expert and cut into equal stretches, one per die.
 
-    Of T tokens, die d computes d·T/D to (d+1)·T/D (rounded down) and reads the experts of that stretch from their
-    homes.
+    Experts are in first-seen order: the paper's location-oblivious GPU, split by tokens. Of T tokens, die d computes
+    d·T/D to (d+1)·T/D (rounded down) and reads the experts of that stretch from their homes.
     """
 
     local = True
@@ -105,7 +106,9 @@ class Chunked(Allocation):
 
 @dataclass(frozen=True, kw_only=True)
 class Algorithm1(Allocation):
-    """The paper's placement-aware allocator; see `wss.policies.allocation.algorithm1`.
+    """The paper's: tokens go, in blocks, to the die near the weights that ends first.
+
+    See `wss.policies.allocation.algorithm1`.
 
     Parameters
     ----------

@@ -9,9 +9,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import numba
 import numpy as np
 
+from wss.compiling import compiled
 from wss.policies.parts import Allocation
 from wss.policies.views import LayerView
 from wss.records import Plan
@@ -19,12 +19,12 @@ from wss.records import Plan
 
 @dataclass(frozen=True, kw_only=True)
 class Nearest(Allocation):
-    """Expert parallelism with replicas: each die sends its share of an expert's tokens to the nearest holder, by hops.
+    """Expert parallelism with replicas: each die's tokens go to the nearest replica.
 
-    Ties go to the holder with the fewest tokens so far in this layer run per replica of the expert, then to the lower
-    die. Experts are processed as first seen, sending dies by index. No weights move. SGLang's static dispatch for
-    EPLB's replicas is similar: a GPU's own replica, else one in its node, else any
-    (`sglang/srt/eplb/expert_location.py`, 2025).
+    A die has an equal share of an expert's tokens; distance is in hops. Ties go to the holder with the fewest tokens so
+    far in this layer run per replica of the expert, then to the lower die. Experts are processed as first seen, sending
+    dies by index. No weights move. SGLang's static dispatch for EPLB's replicas is similar: a GPU's own replica, else
+    one in its node, else any (`sglang/srt/eplb/expert_location.py`, 2025).
     """
 
     local = True
@@ -37,7 +37,7 @@ class Nearest(Allocation):
         return Plan(expert=view.order[place], die=die, tokens=tokens[place, die], source=die, copy=copy)
 
 
-@numba.njit(cache=True, nogil=True)
+@compiled
 def to_nearest(order, counts, replicas, hops):  # type: ignore[no-untyped-def]
     """Return the tokens of each expert in *order* on each die, [active experts, dies]; rest as in `LayerView`.
 

@@ -10,9 +10,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import NamedTuple
 
-import numba
 import numpy as np
 
+from wss.compiling import compiled
 from wss.policies.allocation.basic import Algorithm1, build_plan
 from wss.policies.views import LayerView
 from wss.records import BoolArray, FloatArray, Plan
@@ -57,7 +57,7 @@ class PaperAlgorithm1(Algorithm1):
         return build_plan(view, expert, die, given[expert, die], view.primary_die[expert])
 
 
-@numba.njit(cache=True, nogil=True)
+@compiled
 def _hand_out_all(experts, counts, home, hops, holders, prices, cut):  # type: ignore[no-untyped-def]
     """Assign the tokens of *experts* one expert at a time; return the tokens on each die, [experts, dies].
 
@@ -85,14 +85,14 @@ def _hand_out_all(experts, counts, home, hops, holders, prices, cut):  # type: i
     return given
 
 
-@numba.njit(cache=True, nogil=True)
+@compiled
 def _estimate(load, die, local, remote, dram, links):  # type: ignore[no-untyped-def]
     """Return the estimate of *die* with the given work added."""
     busiest = max(load.compute_local[die] + local, load.dram[die] + dram, load.links_in[die] + links)
     return busiest + load.compute_remote[die] + remote
 
 
-@numba.njit(cache=True, nogil=True)
+@compiled
 def _is_near(die, home, holds, hops, near_holders):  # type: ignore[no-untyped-def]
     """Whether *die* is next to the *home* of an expert, or to any die marked in *holds*, [dies]."""
     if not near_holders:
@@ -100,7 +100,7 @@ def _is_near(die, home, holds, hops, near_holders):  # type: ignore[no-untyped-d
     return (holds & (hops[:, die] == 1)).any()
 
 
-@numba.njit(cache=True, nogil=True)
+@compiled
 def _candidates(expert, hops, load, most, near_holders):  # type: ignore[no-untyped-def]
     """Return up to *most* candidates, least loaded first, among the dies that hold the expert or are near it."""
     home, holds, _, _, transfer = expert
@@ -120,7 +120,7 @@ def _candidates(expert, hops, load, most, near_holders):  # type: ignore[no-unty
     return near[: min(found, most)]
 
 
-@numba.njit(cache=True, nogil=True)
+@compiled
 def _hand_out(expert, count, candidates, load, block, given):  # type: ignore[no-untyped-def]
     """Assign one expert's tokens in blocks, each to the candidate with the least resulting time; *given* is [dies].
 

@@ -13,13 +13,14 @@ to the others.
 
 from __future__ import annotations
 
-import numba
 import numpy as np
+
+from wss.compiling import compiled
 
 ROUNDING = 1e-9
 
 
-@numba.njit(cache=True, nogil=True)
+@compiled
 def _count(source, die, change, readers, carried, routes):  # type: ignore[no-untyped-def]
     """Add *change* to the reads from an HBM and over the links from there to *die*."""
     readers[source] += change
@@ -29,7 +30,7 @@ def _count(source, die, change, readers, carried, routes):  # type: ignore[no-un
                 carried[routes[source, die, i]] += change
 
 
-@numba.njit(cache=True, nogil=True)
+@compiled
 def _seconds(source, die, readers, carried, routes, hbm_read, link_reads):  # type: ignore[no-untyped-def]
     """Return the duration of a whole read at the current shares."""
     slowest = hbm_read * readers[source]
@@ -41,7 +42,7 @@ def _seconds(source, die, readers, carried, routes, hbm_read, link_reads):  # ty
     return slowest
 
 
-@numba.njit(cache=True, nogil=True)
+@compiled
 def forecast(dies, begin, seconds, sources, routes, hbm_read, link_reads, window):  # type: ignore[no-untyped-def]
     """Return the predicted end of each task in seconds, [tasks].
 

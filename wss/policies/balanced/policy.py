@@ -19,14 +19,14 @@ ENOUGH = 1.01  # no better order is searched for within this factor of the goal
 
 @dataclass(frozen=True, kw_only=True)
 class Balanced(Allocation):
-    """Whole experts stay where they are held; what a die cannot finish in time moves in whole tiles.
+    """Experts are computed where they are held; late dies hand tokens to others.
 
-    A die runs its tasks alternately from both ends: the one with the most tokens, the one with the fewest, and so on. A
-    task that computes for long hides the read of one that computes briefly. If an HBM is busy for most of the layer
-    run, its remote readers take turns instead: the one with the most tokens reads first, and the j-th of k reads when
-    its die has done j/k of its tasks. A local search with forecasts then improves this order (`task_order`), first for
-    the plan with the tightest goal, then for the others while *budget* lasts. The plan with the least forecast time is
-    selected.
+    Tokens move in whole tiles. A die runs its tasks alternately from both ends: the one with the most tokens, the one
+    with the fewest, and so on. A task that computes for long hides the read of one that computes briefly. If an HBM is
+    busy for most of the layer run, its remote readers take turns instead: the one with the most tokens reads first, and
+    the j-th of k reads when its die has done j/k of its tasks. A local search with forecasts then improves this order
+    (`task_order`), first for the plan with the tightest goal, then for the others while *budget* lasts. The plan with
+    the least forecast time is selected.
 
     Parameters
     ----------

@@ -28,16 +28,16 @@ The functions are compiled; `surplus.py_func` is plain Python that calls them. T
 
 from __future__ import annotations
 
-import numba
 import numpy as np
 
 from wss.arrays import copy, stable_order
+from wss.compiling import compiled
 
 HALVINGS = 10
 ROUNDING = 1e-9
 
 
-@numba.njit(cache=True, nogil=True)
+@compiled
 def span(seconds, hbm_read):  # type: ignore[no-untyped-def]
     """Return the estimated time of a die for tasks with *seconds* of computing each, descending, [tasks]."""
     total, last = 0.0, seconds.size - 1
@@ -49,7 +49,7 @@ def span(seconds, hbm_read):  # type: ignore[no-untyped-def]
     return total
 
 
-@numba.njit(cache=True, nogil=True)
+@compiled
 def _computing(row, costs):  # type: ignore[no-untyped-def]
     """Return the experts of a die, longest computing first, and their seconds; *row* is the die's tokens, [experts]."""
     tile_s, tile = costs[4], costs[5]
@@ -58,7 +58,7 @@ def _computing(row, costs):  # type: ignore[no-untyped-def]
     return experts, np.ceil(row[experts] / tile) * tile_s
 
 
-@numba.njit(cache=True, nogil=True)
+@compiled
 def _changed(seconds, without, extra):  # type: ignore[no-untyped-def]
     """Return *seconds* without the entry at *without* (-1: keep all) and with *extra* (0: none), descending."""
     changed = np.empty(seconds.size + 1)
@@ -78,7 +78,7 @@ def _changed(seconds, without, extra):  # type: ignore[no-untyped-def]
     return changed[:size]
 
 
-@numba.njit(cache=True, nogil=True)
+@compiled
 def _estimate(die, goal, state, costs):  # type: ignore[no-untyped-def]
     """Update the time estimate of *die*, and how many tiles of one more expert it could compute by *goal*."""
     tokens, _, _, _, takes, room = state
@@ -95,7 +95,7 @@ def _estimate(die, goal, state, costs):  # type: ignore[no-untyped-def]
     room[die] = low
 
 
-@numba.njit(cache=True, nogil=True)
+@compiled
 def _listed(dies_of):  # type: ignore[no-untyped-def]
     """Return the dies marked for each expert, ascending, padded with -1, [experts, most]."""
     where = np.full(dies_of.shape, -1, np.int64)
@@ -110,7 +110,7 @@ def _listed(dies_of):  # type: ignore[no-untyped-def]
     return where[:, :most].copy()
 
 
-@numba.njit(cache=True, nogil=True)
+@compiled
 def _start(counts, holders, costs):  # type: ignore[no-untyped-def]
     """Return the state with every expert whole: on its only holder, or on its least loaded holder so far."""
     where, num_dies = _listed(holders), holders.shape[1]
@@ -134,7 +134,7 @@ def _start(counts, holders, costs):  # type: ignore[no-untyped-def]
     return state
 
 
-@numba.njit(cache=True, nogil=True)
+@compiled
 def _origin(expert, die, state, view):  # type: ignore[no-untyped-def]
     """Return the die whose HBM *die* would read *expert* from: itself, else the least busy source (ties: nearest)."""
     reading, (where, holds, hops, _) = state[2], view
@@ -148,7 +148,7 @@ def _origin(expert, die, state, view):  # type: ignore[no-untyped-def]
     return best
 
 
-@numba.njit(cache=True, nogil=True)
+@compiled
 def _links_fit(origin, die, goal, state, view, costs):  # type: ignore[no-untyped-def]
     """Whether all links could carry one more read by *goal*."""
     load, hops, routes = state[3], view[2], view[3]
@@ -162,7 +162,7 @@ def _links_fit(origin, die, goal, state, view, costs):  # type: ignore[no-untype
     return True
 
 
-@numba.njit(cache=True, nogil=True)
+@compiled
 def _book(origin, die, times, state, view, costs):  # type: ignore[no-untyped-def]
     """Add a read (*times* 1) to the load of its HBM and links, or remove it (-1)."""
     state[2][origin] += times * costs[0]
@@ -174,7 +174,7 @@ def _book(origin, die, times, state, view, costs):  # type: ignore[no-untyped-de
             state[3][link] += times * costs[6] * costs[1][link]
 
 
-@numba.njit(cache=True, nogil=True)
+@compiled
 def _receiver(giver, expert, need, goal, state, view, costs):  # type: ignore[no-untyped-def]
     """Return the best receiver of up to *need* tiles (-1: none), the tiles it takes, and how far it reads."""
     tokens, source, reading, _, takes, room = state
@@ -202,7 +202,7 @@ def _receiver(giver, expert, need, goal, state, view, costs):  # type: ignore[no
     return best, rank[0], -rank[1]
 
 
-@numba.njit(cache=True, nogil=True)
+@compiled
 def _move(giver, expert, die, tiles, state, view, costs):  # type: ignore[no-untyped-def]
     """Move *tiles* of *expert* from *giver* to *die*."""
     tokens, source = state[0], state[1]
@@ -217,7 +217,7 @@ def _move(giver, expert, die, tiles, state, view, costs):  # type: ignore[no-unt
         source[giver, expert] = -1
 
 
-@numba.njit(cache=True, nogil=True)
+@compiled
 def _shed(giver, goal, state, view, costs):  # type: ignore[no-untyped-def]
     """Make the best single move away from *giver*; return whether a move that helps it exists."""
     takes = state[4]
@@ -240,7 +240,7 @@ def _shed(giver, goal, state, view, costs):  # type: ignore[no-untyped-def]
     return True
 
 
-@numba.njit(cache=True, nogil=True)
+@compiled
 def _reach(goal, state, view, costs):  # type: ignore[no-untyped-def]
     """Shed until every die ends by *goal*; return whether this is possible."""
     takes = state[4]
@@ -253,7 +253,7 @@ def _reach(goal, state, view, costs):  # type: ignore[no-untyped-def]
     return True
 
 
-@numba.njit(cache=True, nogil=True)
+@compiled
 def _keep(state, plan, tokens, origins):  # type: ignore[no-untyped-def]
     """Store the tokens and sources of *state* as those of the plan with index *plan*."""
     for die in range(tokens.shape[1]):
@@ -261,7 +261,7 @@ def _keep(state, plan, tokens, origins):  # type: ignore[no-untyped-def]
         copy(state[1][die], origins[plan, die])
 
 
-@numba.njit(cache=True, nogil=True)
+@compiled
 def surplus(counts, holders, sources, hops, routes, costs):  # type: ignore[no-untyped-def]
     """Distribute the tokens of one layer run.
 

@@ -8,17 +8,17 @@ too: if several end together, all have to become earlier.
 
 from __future__ import annotations
 
-import numba
 import numpy as np
 
 from wss.arrays import copy
+from wss.compiling import compiled
 from wss.policies.balanced.estimate import forecast
 
 GAIN = 1e-6  # a smaller relative gain is ignored
 NEAR_FLOOR = 1.005  # a die within this factor of its minimum time in any order is skipped
 
 
-@numba.njit(cache=True, nogil=True)
+@compiled
 def _move(order, place, to):  # type: ignore[no-untyped-def]
     """Move the task at index *place* to index *to*, shifting those between."""
     task = order[place]
@@ -29,7 +29,7 @@ def _move(order, place, to):  # type: ignore[no-untyped-def]
     order[to] = task
 
 
-@numba.njit(cache=True, nogil=True)
+@compiled
 def _die_ends(dies, begin, order, tasks, wafer):  # type: ignore[no-untyped-def]
     """Return the end of each of *dies* if it runs its tasks in *order*, [dies]."""
     seconds, sources = tasks
@@ -42,7 +42,7 @@ def _die_ends(dies, begin, order, tasks, wafer):  # type: ignore[no-untyped-def]
     return ends
 
 
-@numba.njit(cache=True, nogil=True)
+@compiled
 def _sharing(die, begin, sources):  # type: ignore[no-untyped-def]
     """Return *die*, followed by the other dies that read from any HBM from which it reads."""
     read = np.zeros(begin.size - 1, np.bool_)
@@ -55,7 +55,7 @@ def _sharing(die, begin, sources):  # type: ignore[no-untyped-def]
     return np.append(die, np.flatnonzero(shares))
 
 
-@numba.njit(cache=True, nogil=True)
+@compiled
 def moves_of(begin):  # type: ignore[no-untyped-def]
     """Return all moves of a task within its die, as (from, to) indices, [moves, 2]."""
     sizes = begin[1:] - begin[:-1]
@@ -70,14 +70,14 @@ def moves_of(begin):  # type: ignore[no-untyped-def]
     return moves[:found]
 
 
-@numba.njit(cache=True, nogil=True)
+@compiled
 def _floor(die, begin, order, tasks, wafer):  # type: ignore[no-untyped-def]
     """Return the minimum time of *die* over all orders."""
     own = order[begin[die] : begin[die + 1]]
     return max(tasks[0][own].sum(), np.count_nonzero(tasks[1][own] == die) * wafer[1])
 
 
-@numba.njit(cache=True, nogil=True)
+@compiled
 def _search(die, begin, order, tasks, wafer, budget):  # type: ignore[no-untyped-def]
     """Return *order* after a search over *die* and the dies that share an HBM with it, and the tasks forecast."""
     dies = _sharing(die, begin, tasks[1][order])
@@ -108,7 +108,7 @@ def _search(die, begin, order, tasks, wafer, budget):  # type: ignore[no-untyped
     return changed, spent
 
 
-@numba.njit(cache=True, nogil=True)
+@compiled
 def reorder(begin, tasks, wafer, late, enough, budget):  # type: ignore[no-untyped-def]
     """Search for an order of each die's tasks in which the last die ends earlier.
 

@@ -31,7 +31,7 @@ def contiguous_homes(num_experts: int, num_dies: int) -> IntArray:
 
 @dataclass(frozen=True, kw_only=True)
 class Contiguous(Placement):
-    """Equal numbers of experts per die, neighbours in number together, the same in every layer.
+    """Equally many experts per die, in order of number, the same in every layer.
 
     Expert e lies on die e // floor(E/D). The remaining experts go to die e mod D, one each. This is the layout of
     expert parallelism and of the paper's simulator.
@@ -55,7 +55,7 @@ class Strided(Placement):
 
 @dataclass(frozen=True, kw_only=True)
 class Random(Placement):
-    """Equal numbers of experts per die, drawn separately for every layer from `seed`."""
+    """Equally many experts per die, drawn for every layer from `seed`."""
 
     seed: Annotated[int, Ge(0), Le(2**63 - 1)] = 0
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import numba
 import numpy as np
 
+from wss.compiling import compiled
 from wss.policies.parts import Placement
 from wss.policies.placement.basic import holders_of
 from wss.policies.placement.packing import heaviest_first
@@ -15,7 +15,7 @@ from wss.policies.views import PlacementView
 from wss.records import BoolArray
 
 
-@numba.njit(cache=True, nogil=True)
+@compiled
 def separate(order, tokens, pairs, num_dies, room):  # type: ignore[no-untyped-def]
     """Place the experts in *order*, each on the die whose experts share the fewest tokens with it.
 
@@ -41,7 +41,10 @@ def separate(order, tokens, pairs, num_dies, room):  # type: ignore[no-untyped-d
 
 @dataclass(frozen=True, kw_only=True)
 class Separated(Placement):
-    """Most tokens first, each expert to the die whose experts shared the fewest tokens of the prefill with it."""
+    """Experts that the same tokens used in the prefill go to different dies.
+
+    The expert with the most tokens comes first, and goes to the die whose experts shared the fewest tokens with it.
+    """
 
     signals = frozenset({Signal.PREFILL_LOAD, Signal.COACTIVATION})
 

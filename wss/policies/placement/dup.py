@@ -5,9 +5,9 @@ from __future__ import annotations
 from abc import abstractmethod
 from dataclasses import dataclass
 
-import numba
 import numpy as np
 
+from wss.compiling import compiled
 from wss.policies.parts import Placement
 from wss.policies.placement.basic import Contiguous, Extra
 from wss.policies.signals import Signal
@@ -36,7 +36,7 @@ class Replicating(Placement):
         """Add to *held* [experts, dies] replicas of experts with *tokens* [experts], in *free* slots [dies]."""
 
 
-@numba.njit(cache=True, nogil=True)
+@compiled
 def _best_pair(cost, held, free, load):  # type: ignore[no-untyped-def]
     """Return the expert and the die of the next replica that `duplicate` adds, -1 if none is possible."""
     best_expert, best_die = -1, -1
@@ -61,7 +61,7 @@ def _best_pair(cost, held, free, load):  # type: ignore[no-untyped-def]
     return best_expert, best_die
 
 
-@numba.njit(cache=True, nogil=True)
+@compiled
 def duplicate(cost, held, free):  # type: ignore[no-untyped-def]
     """Add replicas to *held* [experts, dies], in place, one by one, until no die has a free slot.
 
@@ -93,10 +93,10 @@ def duplicate(cost, held, free):  # type: ignore[no-untyped-def]
 
 @dataclass(frozen=True, kw_only=True)
 class Dup(Replicating):
-    """The paper's Dup: contiguous, and R replicas per die, each of which lowers the largest roofline cost most.
+    """The paper's Dup: contiguous, and R replicas per die that lower the top load.
 
-    Costs are those of the prefill. The tokens of a replicated expert count as evenly split. All replicas are made, even
-    if they lower nothing.
+    Loads are roofline costs. Costs are those of the prefill. The tokens of a replicated expert count as evenly split.
+    All replicas are made, even if they lower nothing.
 
     Parameters
     ----------

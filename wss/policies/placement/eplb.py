@@ -11,10 +11,10 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Annotated, Literal
 
-import numba
 import numpy as np
 from annotated_types import Ge, Le
 
+from wss.compiling import compiled
 from wss.errors import ConfigError
 from wss.policies.parts import Placement
 from wss.policies.placement.basic import Extra
@@ -24,7 +24,7 @@ from wss.policies.views import PlacementView
 from wss.records import FloatArray, IntArray
 
 
-@numba.njit(cache=True, nogil=True)
+@compiled
 def replicate(load, num_slots):  # type: ignore[no-untyped-def]
     """Return the expert in each of *num_slots* slots, [slots], and the replicas of each expert, [experts].
 
@@ -68,9 +68,10 @@ def balance(load: FloatArray, num_slots: int, num_groups: int, num_nodes: int, n
 
 @dataclass(frozen=True, kw_only=True)
 class Eplb(Placement):
-    """DeepSeek's EPLB on prefill loads: popular experts replicated, replicas packed evenly, globally or by node.
+    """DeepSeek's EPLB: busy experts of the prefill get replicas, and dies get equal loads.
 
-    One die may hold several replicas of one expert. It then computes as many parts of the expert's tokens.
+    Replicas are packed globally or by node. One die may hold several replicas of one expert. It then computes as many
+    parts of the expert's tokens.
 
     Parameters
     ----------

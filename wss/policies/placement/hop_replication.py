@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import numba
 import numpy as np
 
+from wss.compiling import compiled
 from wss.policies.placement.dup import Replicating
 from wss.policies.views import PlacementView
 from wss.records import BoolArray, FloatArray, IntArray
 
 
-@numba.njit(cache=True, nogil=True)
+@compiled
 def _savings(tokens, distance, hops, saved):  # type: ignore[no-untyped-def]
     """Write to *saved* [dies] what a replica on each die would save in tokens · hops, summed over dies."""
     for d in range(hops.shape[0]):
@@ -22,7 +22,7 @@ def _savings(tokens, distance, hops, saved):  # type: ignore[no-untyped-def]
         saved[d] = tokens * total
 
 
-@numba.njit(cache=True, nogil=True)
+@compiled
 def bring_near(tokens, held, free, hops):  # type: ignore[no-untyped-def]
     """Add to *held* [experts, dies], in place, the replica that saves most, one by one, into *free* slots [dies].
 
@@ -52,7 +52,9 @@ def bring_near(tokens, held, free, hops):  # type: ignore[no-untyped-def]
 
 @dataclass(frozen=True, kw_only=True)
 class Near(Replicating):
-    """Contiguous, and replicas where they save the most expected byte-hops if any die may read any expert.
+    """Contiguous, and replicas where they shorten remote reads the most, by prefill loads.
+
+    What is shortened is byte-hops, expected if any die may read any expert.
 
     Parameters
     ----------

@@ -31,7 +31,9 @@ RIGHT = "give a layout, or loads, of this model on this wafer"
 
 @dataclass(frozen=True, kw_only=True)
 class LayoutFile(Placement):
-    """A layout from a file, in any form that `layout_formats` reads; or EPLB's layout for a file of loads.
+    """A layout from a file (SGLang, vLLM, TensorRT-LLM), or EPLB's for a file of loads.
+
+    `layout_formats` reads the layouts.
 
     Parameters
     ----------

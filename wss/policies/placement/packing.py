@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import numba
 import numpy as np
 
+from wss.compiling import compiled
 from wss.records import FloatArray, IntArray
 
 
@@ -13,7 +13,7 @@ def heaviest_first(weights: FloatArray) -> IntArray:
     return np.argsort(-weights, kind="stable")
 
 
-@numba.njit(cache=True, nogil=True)
+@compiled
 def pack(weights, order, num_packs, room):  # type: ignore[no-untyped-def]
     """Put each item, in *order*, into the lightest pack that holds fewer than *room* items; ties: the lowest.
 

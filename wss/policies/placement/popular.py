@@ -12,7 +12,7 @@ from wss.records import BoolArray, FloatArray, IntArray
 
 @dataclass(frozen=True, kw_only=True)
 class PopularEverywhere(Replicating):
-    """Contiguous, and replicas on every die of the experts of each layer that had the most tokens in the prefill.
+    """Contiguous, and replicas of the busiest experts of the prefill on every die.
 
     Parameters
     ----------

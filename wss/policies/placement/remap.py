@@ -22,7 +22,10 @@ def costliest_first(view: PlacementView, layer: int) -> IntArray:
 
 @dataclass(frozen=True, kw_only=True)
 class Remap(Placement):
-    """The paper's Remap: by descending roofline cost of the prefill loads, each expert to the least loaded die."""
+    """The paper's Remap: busiest expert first, each to the die with the least load.
+
+    Loads are roofline costs of the prefill.
+    """
 
     signals = frozenset({Signal.PREFILL_LOAD})
     dies_interchangeable = True
@@ -36,7 +39,7 @@ class Remap(Placement):
 
 @dataclass(frozen=True, kw_only=True)
 class OracleBest(Remap):
-    """An oracle, no policy: Remap on the loads of the decode to come."""
+    """An oracle: remap by the loads of the decode itself."""
 
     signals = frozenset({Signal.DECODE_LOAD})
     dies_interchangeable = False
@@ -44,7 +47,7 @@ class OracleBest(Remap):
 
 @dataclass(frozen=True, kw_only=True)
 class OracleWorst(Placement):
-    """An oracle, no policy: the costliest experts of the decode to come together, filling one die after another."""
+    """An oracle: the busiest experts of the decode fill one die after another."""
 
     signals = frozenset({Signal.DECODE_LOAD})
 

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-import numba
 import numpy as np
 
+from wss.compiling import compiled
 from wss.records import IntArray
 from wss.traces.schema import RequestRouting
 
 
-@numba.njit(cache=True, nogil=True)
+@compiled
 def _count(experts, layers, rows, times, pairs):  # type: ignore[no-untyped-def]
     """Add the first *rows* of one request, *times* times: experts [tokens, all layers, k]."""
     for t in range(rows):

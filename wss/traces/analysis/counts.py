@@ -10,16 +10,16 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
-import numba
 import numpy as np
 
+from wss.compiling import compiled
 from wss.records import FloatArray, IntArray
 from wss.traces.schema import RequestRouting, TraceMeta
 
 LONGEST_REUSE = 256  # greater distances are counted together
 
 
-@numba.njit(cache=True, nogil=True)
+@compiled
 def count_request(experts, first, last, adjacent, freq, token, layer, pairs):  # type: ignore[no-untyped-def]
     """Add the rows *first* to *last* - 1 of one request, all of one phase.
 
@@ -51,7 +51,7 @@ def count_request(experts, first, last, adjacent, freq, token, layer, pairs):  #
                     pairs[at, min(i, j), max(i, j)] += 1
 
 
-@numba.njit(cache=True, nogil=True)
+@compiled
 def count_use(experts, last_use, reuse, distinct):  # type: ignore[no-untyped-def]
     """Add a request's reuse distances [layers, distances] and distinct experts [layers]; *last_use* is scratch."""
     rows, num_layers, k = experts.shape
@@ -67,7 +67,7 @@ def count_use(experts, last_use, reuse, distinct):  # type: ignore[no-untyped-de
                 last_use[at, i] = t
 
 
-@numba.njit(cache=True, nogil=True)
+@compiled
 def count_uses(experts, num_prefill, counts):  # type: ignore[no-untyped-def]
     """Add one request's experts [rows, layers, k] to *counts* [prefill and decode, layers, experts]."""
     for t in range(experts.shape[0]):

@@ -6,18 +6,19 @@ the error, if any. The scanner accepts nothing that the ordinary parser would re
 
 from __future__ import annotations
 
-import numba
 import numpy as np
 
+from wss.compiling import compiled
 
-@numba.njit(cache=True, nogil=True)
+
+@compiled
 def _space(text, at):  # type: ignore[no-untyped-def]
     while at < text.size and (text[at] == 32 or text[at] == 10 or text[at] == 13 or text[at] == 9):
         at += 1
     return at
 
 
-@numba.njit(cache=True, nogil=True)
+@compiled
 def _expect(text, at, char):  # type: ignore[no-untyped-def]
     """Return the offset after *char* and the space around it, or -1 if something else is there."""
     at = _space(text, at)
@@ -26,7 +27,7 @@ def _expect(text, at, char):  # type: ignore[no-untyped-def]
     return _space(text, at + 1)
 
 
-@numba.njit(cache=True, nogil=True)
+@compiled
 def _integer(text, at):  # type: ignore[no-untyped-def]
     """Return an integer of at most five digits without leading zeros, and the offset after it, or -1."""
     value, first = 0, at
@@ -39,7 +40,7 @@ def _integer(text, at):  # type: ignore[no-untyped-def]
     return value, at
 
 
-@numba.njit(cache=True, nogil=True)
+@compiled
 def _tokens(text, at, top_k, num_experts, out, used):  # type: ignore[no-untyped-def]
     """Read a list of tokens into *out* from *used* on; return the offset after it and the number of tokens, or -1."""
     at = _expect(text, at, 91)
@@ -67,7 +68,7 @@ def _tokens(text, at, top_k, num_experts, out, used):  # type: ignore[no-untyped
     return -1, 0
 
 
-@numba.njit(cache=True, nogil=True)
+@compiled
 def scan(text, is_moe, top_k, num_experts, out):  # type: ignore[no-untyped-def]
     """Read a whole file.
 

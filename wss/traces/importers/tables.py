@@ -119,11 +119,11 @@ def read_file(path: Path, how: _Reading, meta: TraceMeta) -> Read:
         for row, place in enumerate(places):
             for at, layer in enumerate(how.layers):
                 experts = tokens[place].get(layer)
-                if experts is None or len(experts) != meta.top_k:
-                    what = "is missing" if experts is None else f"has experts {experts}"
-                    raise TraceError(
-                        f"{path}: request {name}, position {place}, layer {layer}: {what}; give {meta.top_k} ids"
-                    )
+                if experts is None:
+                    raise TraceError(f"{path}: {_lacking(routes, name, place, layer, meta.top_k)}")
+                if len(experts) != meta.top_k:
+                    what = f"has experts {experts}; give {meta.top_k} ids"
+                    raise TraceError(f"{path}: request {name}, position {place}, layer {layer}: {what}")
                 rows[row, at] = experts
         number = name if isinstance(name, int) and 0 <= name <= LARGEST_NUMBER else len(requests)
         num_prefill = _told(path, name, places, phases)
@@ -133,6 +133,17 @@ def read_file(path: Path, how: _Reading, meta: TraceMeta) -> Read:
             num_prefill = len(rows) if is_prompt else 0
         requests.append(routing_of(number, num_prefill, rows, np.array(places)))
     return Read(requests, remarks)
+
+
+def _lacking(routes: Routes, name: Any, place: int, layer: int, top_k: int) -> str:
+    """Return what is wrong if a token lacks *layer*: the token, or a token that has it although most have not."""
+    tokens = [(request, position, own) for request, positions in routes.items() for position, own in positions.items()]
+    having = [(request, position) for request, position, own in tokens if layer in own]
+    if 2 * len(having) >= len(tokens):
+        return f"request {name}, position {place}, layer {layer}: is missing; give {top_k} ids"
+    request, position = having[0]
+    share = f"{len(having)} of {len(tokens)} tokens" + (" has" if len(having) == 1 else " have")
+    return f"request {request}, position {position}: only {share} a layer {layer}; correct it, or leave the layer out"
 
 
 def _told(path: Path, name: Any, places: list[int], phases: Phases) -> int | None:

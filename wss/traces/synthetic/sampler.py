@@ -8,12 +8,12 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
-import numba
 import numpy as np
 import numpy.typing as npt
 
 from wss import rng
 from wss.arrays import copy
+from wss.compiling import compiled
 from wss.records import IntArray
 
 WHOLE = 1 << 24  # probability 1 in integer parts
@@ -99,74 +99,54 @@ class NextTokens(NamedTuple):
 def guide_of(sums: npt.NDArray[np.integer[Any]]) -> npt.NDArray[np.int16]:
     """Return the guide of running sums whose totals are multiples of `WHOLE`, [..., entries] to [..., cells]."""
     cells = int(sums.flat[-1]) >> _CELL
+    starts = np.arange(cells, dtype=sums.dtype) << _CELL
     guide = np.empty((sums.size // sums.shape[-1], cells), np.int16)
-    _guide(sums.reshape(len(guide), -1), guide)
+    for table, own in enumerate(sums.reshape(len(guide), -1)):
+        guide[table] = np.searchsorted(own, starts, side="right")
     return guide.reshape(*sums.shape[:-1], cells)
 
 
-@numba.njit(cache=True, nogil=True)
-def _guide(sums, guide):  # type: ignore[no-untyped-def]
-    """Fill *guide* [tables, cells] from *sums* [tables, entries]."""
-    for table in range(guide.shape[0]):
-        index = 0
-        for cell in range(guide.shape[1]):
-            while sums[table, index] <= cell << _CELL:
-                index += 1
-            guide[table, cell] = index
+_mix: Any = compiled(rng.mix)
 
 
-_mix: Any = numba.njit(cache=True, nogil=True)(rng.mix)
-
-
-@numba.njit(cache=True, nogil=True)
+@compiled
 def _hash(key, number):  # type: ignore[no-untyped-def]
     """Return the *number*-th hash of *key*."""
     return _mix(key + _GOLDEN * (np.uint64(number) + _ONE))
 
 
-@numba.njit(cache=True, nogil=True)
+@compiled
 def _part(key, number):  # type: ignore[no-untyped-def]
     """Return the *number*-th hash of *key*, reduced to a part of `WHOLE`."""
     return np.int64(_hash(key, number) >> _HIGH)
 
 
-@numba.njit(cache=True, nogil=True)
-def _find(table, guide, part):  # type: ignore[no-untyped-def]
-    """Return the first index whose running sum exceeds *part*."""
-    index = guide[part >> _CELL]
-    while table[index] <= part:
+@compiled
+def _draw_cluster(clusters, guide, phase, subject, part):  # type: ignore[no-untyped-def]
+    """Return the first cluster whose running sum exceeds *part*; arrays as in `Tables`."""
+    index = guide[phase, subject, part >> _CELL]
+    while clusters[phase, subject, index] <= part:
         index += 1
     return index
 
 
-@numba.njit(cache=True, nogil=True)
-def _choose(sums, guide, order, part, chosen):  # type: ignore[no-untyped-def]
+@compiled
+def _choose(tables, layer, cluster, part, chosen):  # type: ignore[no-untyped-def]
     """Fill *chosen* [k] by systematic sampling: the experts at part, part + WHOLE, ... of the running sums.
 
-    No expert has more than WHOLE, so none is chosen twice, and each is chosen exactly as often as its parts say.
+    *tables* are sums, guide and orders of `Tables`. No expert has more than WHOLE, so none is chosen twice, and each is
+    chosen exactly as often as its parts say.
     """
+    sums, guide, orders = tables
     for rank in range(chosen.size):
-        chosen[rank] = order[_find(sums, guide, part + rank * WHOLE)]
+        own = part + rank * WHOLE
+        index = guide[layer, cluster, own >> _CELL]
+        while sums[layer, cluster, index] <= own:
+            index += 1
+        chosen[rank] = orders[layer, cluster, index]
 
 
-@numba.njit(cache=True, nogil=True)
-def _draw(draws, i, layer, t, token, above, chosen):  # type: ignore[no-untyped-def]
-    """Draw the experts *chosen* [k] of a token that repeats nothing, and return its cluster.
-
-    The token is *t* of request *i*, in the layer of that index; *above* is its cluster in the previous layer.
-    """
-    tables = draws.tables
-    c = above
-    if layer == 0 or _part(token, 1) >= draws.carry:
-        phase = 1 if t >= draws.prompt[i] else 0
-        subject = draws.subject[i]
-        c = _find(tables.clusters[phase, subject], tables.cluster_guide[phase, subject], _part(token, 2))
-    own = layer + draws.layers.size if t >= draws.drift[i] else layer
-    _choose(tables.sums[own, c], tables.guide[own, c], tables.orders[own, c], _part(token, 3), chosen)
-    return c
-
-
-@numba.njit(cache=True, nogil=True)
+@compiled
 def route(draws, low, offsets, experts):  # type: ignore[no-untyped-def]
     """Fill in the experts of whole requests.
 
@@ -179,24 +159,31 @@ def route(draws, low, offsets, experts):  # type: ignore[no-untyped-def]
     experts
         Written, [rows, layers, k].
     """
+    clusters, sums, orders, cluster_guide, guide = draws.tables
+    tables = (sums, guide, orders)
     for i in range(offsets.size - 1):
         request = _hash(draws.key, low + i)
+        subject, prompt, drift = draws.subject[low + i], draws.prompt[low + i], draws.drift[low + i]
         rows = offsets[i + 1] - offsets[i]
         cluster = np.zeros(rows, np.int16)  # of each token, in the current layer
         for layer in range(draws.layers.size):
             own = _hash(request, draws.layers[layer])
+            sticky, carry = draws.sticky[layer], draws.carry if layer else np.int64(0)
             for t in range(rows):
                 row = offsets[i] + t
                 token = _hash(own, t)
-                if t > 0 and _part(token, 0) < draws.sticky[layer]:
+                if t > 0 and _part(token, 0) < sticky:
                     cluster[t] = cluster[t - 1]
-                    for rank in range(experts.shape[2]):
-                        experts[row, layer, rank] = experts[row - 1, layer, rank]
-                else:
-                    cluster[t] = _draw(draws, low + i, layer, t, token, cluster[t], experts[row, layer])
+                    copy(experts[row - 1, layer], experts[row, layer])
+                    continue
+                if _part(token, 1) >= carry:
+                    phase = 1 if t >= prompt else 0
+                    cluster[t] = _draw_cluster(clusters, cluster_guide, phase, subject, _part(token, 2))
+                half = draws.layers.size if t >= drift else 0
+                _choose(tables, half + layer, cluster[t], _part(token, 3), experts[row, layer])
 
 
-@numba.njit(cache=True, nogil=True)
+@compiled
 def advance(draws, now, layer, above, cluster, last, experts):  # type: ignore[no-untyped-def]
     """Route the next tokens of some requests in one layer: the same as `route`, but in time order.
 
@@ -217,21 +204,34 @@ def advance(draws, now, layer, above, cluster, last, experts):  # type: ignore[n
         Of the rows of these requests, written, [rows or more, k].
     """
     requests, start, offsets = now
+    clusters, sums, orders, cluster_guide, guide = draws.tables
+    tables = (sums, guide, orders)
+    chosen = experts.shape[1] > 0
+    sticky, carry = draws.sticky[layer], draws.carry if layer else np.int64(0)
     for number in range(requests.size):
         i = requests[number]
         own = _hash(_hash(draws.key, i), draws.layers[layer])
+        subject, prompt, drift = draws.subject[i], draws.prompt[i], draws.drift[i]
         at = offsets[number]
         row = at - offsets[0]
-        copy(last[i], experts[row])
+        if chosen:
+            copy(last[i], experts[row])
         above[at] = cluster[i]
         for t in range(start[number], start[number] + offsets[number + 1] - at - 1):
             at += 1
             row += 1
             token = _hash(own, t)
-            if t > 0 and _part(token, 0) < draws.sticky[layer]:
+            if t > 0 and _part(token, 0) < sticky:
                 above[at] = above[at - 1]
-                copy(experts[row - 1], experts[row])
-            else:
-                above[at] = _draw(draws, i, layer, t, token, above[at], experts[row])
+                if chosen:
+                    copy(experts[row - 1], experts[row])
+                continue
+            if _part(token, 1) >= carry:
+                phase = 1 if t >= prompt else 0
+                above[at] = _draw_cluster(clusters, cluster_guide, phase, subject, _part(token, 2))
+            if chosen:
+                half = draws.layers.size if t >= drift else 0
+                _choose(tables, half + layer, above[at], _part(token, 3), experts[row])
         cluster[i] = above[at]
-        copy(experts[row], last[i])
+        if chosen:
+            copy(experts[row], last[i])

@@ -20,10 +20,10 @@ from itertools import product
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import numba
 import numpy as np
 import numpy.typing as npt
 
+from wss.compiling import compiled
 from wss.errors import ConfigError, TraceError
 from wss.models import ModelShape
 from wss.records import FloatArray, IntArray
@@ -53,7 +53,7 @@ def exp2(x: FloatArray) -> FloatArray:
     return np.ldexp(result, np.clip(whole, -1000, 1000).astype(np.int64))
 
 
-@numba.njit(cache=True, nogil=True)
+@compiled
 def _binary(rest, roots, result):  # type: ignore[no-untyped-def]
     """Multiply *result* by 2^rest, digit by digit of *rest* in 0..1; *roots* are 2^(1/2), 2^(1/4), ..."""
     for i in range(rest.size):
@@ -112,7 +112,7 @@ def popularity(spec: SynthSpec, model: ModelShape, seed: int, era: tuple[str, ..
     return np.stack([layer_shares(spec, model, seed, layer, era) for layer in range(len(model.moe_layers))])
 
 
-@numba.njit(cache=True, nogil=True)
+@compiled
 def _sum(values):  # type: ignore[no-untyped-def]
     """Sum from left to right."""
     total = 0.0
@@ -121,7 +121,7 @@ def _sum(values):  # type: ignore[no-untyped-def]
     return total
 
 
-@numba.njit(cache=True, nogil=True)
+@compiled
 def scaled(base, rows, columns, top_k, rounds):  # type: ignore[no-untyped-def]
     """Scale *base* [clusters, experts] in place to row sums *rows* and, as far as caps allow, column sums *columns*.
 
@@ -130,7 +130,8 @@ def scaled(base, rows, columns, top_k, rounds):  # type: ignore[no-untyped-def]
     num_rows, num_columns = base.shape
     totals = np.empty(num_columns)
     for _ in range(rounds):
-        totals[:] = 0.0
+        for e in range(num_columns):
+            totals[e] = 0.0
         for c in range(num_rows):
             for e in range(num_columns):
                 totals[e] += base[c, e]
@@ -191,7 +192,7 @@ def _tables(spec: SynthSpec, model: ModelShape, seed: int) -> Tables:
     return Tables(clusters, sums, orders, guide_of(clusters), guide_of(sums))
 
 
-_kept_tables = lru_cache(maxsize=2)(_tables)
+_kept_tables = lru_cache(maxsize=6)(_tables)  # up to 15 MB each; a sweep has few models and seeds
 
 
 def _cluster_weights(spec: SynthSpec, seed: int) -> FloatArray:

@@ -1,0 +1,135 @@
+"""``wss.sweep``."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from html import escape
+from os import PathLike
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Unpack
+
+from wss.api.progress import Progress, showing
+from wss.api.settings import MoreSettings, Settings, Written, all_settings, count_of, path_of
+from wss.api.workers import check_portable, script_classes
+from wss.config.sweep_file import Sweep, load_sweep
+from wss.errors import ConfigError
+from wss.escaping import for_terminal
+from wss.report.plots import plot_figure
+from wss.report.report import Results, read_results
+from wss.report.sweep_folder import sweep_legend, sweep_table
+from wss.sweeps.whole import Workers, run_whole
+from wss.traces.parquet import read_table
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+
+@dataclass(frozen=True, eq=False)
+class SweepResult:
+    """The result of a sweep.
+
+    Attributes
+    ----------
+    folder
+        Its folder, as `wss report` reads it.
+    axes
+        The axes, which are the first columns.
+    rows
+        A mapping for each policy on each point: its labels, ``policy``, and the figures by name.
+    """
+
+    folder: Path
+    axes: tuple[str, ...]
+    rows: list[dict[str, Any]]
+
+    @cached_property
+    def _content(self) -> Results:
+        return read_results(self.folder)
+
+    @cached_property
+    def results(self) -> pa.Table:
+        """The rows as a table (results.parquet), which has ``to_pandas()`` if pandas is installed."""
+        return read_table(self.folder / "results.parquet")
+
+    @property
+    def links(self) -> pa.Table:
+        """A row for each link, policy and point (links.parquet)."""
+        return self._content.links
+
+    def table(self) -> str:
+        """Return the table that `wss sweep` prints."""
+        return f"{sweep_table(self.axes, self.rows)}\n{sweep_legend(self.rows, self._content.notes)}"
+
+    def plot(self, figure: str = "speedup") -> Any:
+        """Return bars of *figure* as a matplotlib Figure, which has ``savefig``; grouped by the axes.
+
+        Raises ConfigError if there is no such figure, or matplotlib is not installed.
+        """
+        return plot_figure(self._content, figure)
+
+    def __repr__(self) -> str:
+        policies = dict.fromkeys(str(row["policy"]) for row in self.rows)
+        axes = f"axes {', '.join(self.axes)}; policies {', '.join(policies)}"
+        return for_terminal(f"SweepResult: {len(self.rows)} rows in {self.folder}/; {axes}")
+
+    def _repr_html_(self) -> str:
+        """Return the table for a notebook."""
+        synthetic = any(row.get("synthetic") for row in self.rows)
+        mark = "<p><b>SYNTHETIC routing</b>: made up from named parameters, not recorded.</p>" if synthetic else ""
+        return f'{mark}<pre style="white-space: pre; overflow-x: auto">{escape(self.table())}</pre>'
+
+
+def sweep(
+    source: str | PathLike[str] | Written | Sweep,
+    settings: MoreSettings = (),
+    *,
+    out: str | PathLike[str] | None = None,
+    workers: int | None = None,
+    progress: bool | Progress = False,
+    allow_code: bool = False,
+    **changes: Unpack[Settings],
+) -> SweepResult:
+    """Run all points of a sweep; tasks that are finished in its folder are not run again.
+
+    Parameters
+    ----------
+    source
+        A YAML file, a mapping with its keys, such as ``{"config": "gpt_oss_20b", "grid": {"batch": [256, 1024]}}``, or
+        a sweep that is loaded.
+    out
+        The folder  [default: results/NAME].
+    workers
+        Number of processes  [default: one per core; 1 if a policy's class is defined in the script itself].
+    settings, progress, allow_code, **changes
+        As for `wss.run`; the settings are those of all points.
+
+    Raises
+    ------
+    WssError
+        With one line per error, worded as on the command line.
+    """
+    plan = _plan(source, settings, allow_code, changes)
+    place = Path("results") / plan.name if out is None else path_of(out, "out")
+    experiments = [point.experiment for point in plan.points]
+    if workers is None:
+        number = 1 if any(True for each in experiments for _ in script_classes(each)) else None
+    elif (number := count_of(workers, "workers")) > 1:
+        check_portable(experiments)
+    with showing(progress) as report:
+        done = run_whole(plan, place, Workers(number), report, lambda line: print(line, file=sys.stderr))  # noqa: T201
+    return SweepResult(place, plan.axes, done.rows)
+
+
+def _plan(source: Any, settings: MoreSettings, allow_code: bool, changes: Mapping[str, Any]) -> Sweep:
+    """Return the sweep of *source*."""
+    given = all_settings(changes, settings)
+    if isinstance(source, Sweep):
+        if given:
+            raise ConfigError("sweep: a sweep that is loaded takes no more settings; give its file or mapping")
+        return source
+    if not isinstance(source, Mapping):
+        source = path_of(source, "sweep")
+    return load_sweep(source, given, allow_code=allow_code)

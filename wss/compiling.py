@@ -1,0 +1,69 @@
+"""The decorator of all compiled functions. numba is imported, and a function compiled, when it is first called.
+
+Compiling is most of a first run, so each function gets only what is used of it. Called from Python, it is kept on disk
+(see `wss.compile_cache`), and gets the wrapper that converts Python's arguments. Called from compiled code, it gets no
+wrapper, and becomes part of its caller there.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Sequence
+from typing import Any
+
+
+class compiled:  # noqa: N801 -- used as a decorator
+    """A function that numba compiles.
+
+    Attributes
+    ----------
+    py_func
+        The same function in plain Python; it calls the others in compiled code.
+    """
+
+    def __init__(self, function: Callable[..., Any]) -> None:
+        functools.update_wrapper(self, function)
+        self.py_func = function
+        self._called: Callable[..., Any] | None = None  # from Python
+        self._inner: Any = None  # from compiled code
+
+    def __call__(self, *arguments: Any) -> Any:
+        """Call the function, compiled for these types of arguments."""
+        if self._called is None:
+            self._called = _compiled(self.py_func, cache=True)
+        return self._called(*arguments)
+
+    # What follows is for numba, which finds a dispatcher where compiled code calls the function.
+
+    @property
+    def _numba_type_(self) -> Any:
+        from numba import types  # noqa: PLC0415
+
+        return types.Dispatcher(self)
+
+    @property
+    def is_compiling(self) -> bool:
+        """Whether the function is being compiled, so that a call of it is a recursion."""
+        return bool(self._dispatcher().is_compiling)
+
+    def get_call_template(self, arguments: Sequence[Any], keywords: Any) -> Any:
+        """Return the template for types of *arguments*; constants count as variables: one version is enough."""
+        from numba import types  # noqa: PLC0415
+
+        return self._dispatcher().get_call_template(tuple(map(types.unliteral, arguments)), keywords)
+
+    def get_overload(self, arguments: Sequence[Any]) -> Any:
+        """Return the function that was compiled for types of *arguments*."""
+        return self._dispatcher().get_overload(arguments)
+
+    def _dispatcher(self) -> Any:
+        if self._inner is None:
+            self._inner = _compiled(self.py_func, no_cpython_wrapper=True)
+        return self._inner
+
+
+def _compiled(function: Callable[..., Any], **options: bool) -> Any:
+    import numba  # noqa: PLC0415 -- half a second
+
+    njit: Any = numba.njit  # its types lack some options
+    return njit(nogil=True, no_cfunc_wrapper=True, **options)(function)
