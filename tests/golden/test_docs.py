@@ -160,8 +160,8 @@ def _do(line, page, folder, monkeypatch):
         tests = [sys.executable, *words[1:], "-p", "no:cacheprovider"]
         done = subprocess.run(tests, cwd=folder, env=environment, capture_output=True, text=True, check=False)
         assert done.returncode == 0, (line, done.stdout, done.stderr)
-    elif words[:3] == ["python", "-m", "wss"]:
-        said = _wss(words[3:])
+    elif words[0] == "wss" or words[:3] == ["python", "-m", "wss"]:
+        said = _wss(words[1 if words[0] == "wss" else 3 :])
         if file is not None:
             Path(file).write_text(said, encoding="utf-8")
     else:
