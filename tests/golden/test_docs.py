@@ -92,6 +92,8 @@ def _parse(words):
     """Parse the words after `wss` without doing or checking anything."""
     command, context = cli, click.Context(cli, info_name="wss")
     while isinstance(command, click.Group) and words and not words[0].startswith("-"):
+        if "write" in command.commands and words[0] not in command.commands:
+            words = ["write", *words]  # `wss placement CONFIG`
         name, command, words = command.resolve_command(context, words)
         context = click.Context(command, info_name=name, parent=context)
     command.make_parser(context).parse_args(list(words))
