@@ -19,6 +19,7 @@ from click.testing import CliRunner
 from kit import ROOT
 from kit.pages import all_pages, blocks, commands, name_of, small_files
 
+import wss
 from wss.cli import cli
 from wss.config import load
 from wss.config.sweep_file import load_sweep
@@ -53,6 +54,11 @@ def test_every_config_runs_small(name):
 def test_the_two_set_up_commands_are_there():
     assert "python -m pip install -e . && python -m wss run configs/deepseek_v3.yaml" in README
     assert "python -m pip install -e '.[test]' && python -m pytest" in README
+
+
+def test_the_citation_names_this_version():
+    citation = yaml.safe_load((ROOT / "CITATION.cff").read_text(encoding="utf-8"))
+    assert citation["version"] == wss.__version__
 
 
 @pytest.mark.slow
