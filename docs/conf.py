@@ -8,11 +8,10 @@ import sys
 from pathlib import Path
 
 HERE = Path(__file__).parent
-if (HERE / "notebooks").is_dir():
-    sys.path.insert(0, str(HERE))
-    from notebook_pages import write_pages
+sys.path.insert(0, str(HERE))
+from notebook_pages import write_pages  # noqa: E402
 
-    write_pages(HERE / "notebooks", HERE / "notebooks")  # beside them, so that their links lead the same way
+write_pages(HERE / "notebooks", HERE / "notebooks")  # beside them, so that their links lead the same way
 
 project = "wss"
 author = "the wss authors"

@@ -10,7 +10,6 @@ import shlex
 import subprocess
 import sys
 import tomllib
-import types
 from pathlib import Path
 
 import click
@@ -20,6 +19,7 @@ from click.testing import CliRunner
 from kit import ROOT
 from kit.pages import all_pages, blocks, commands, name_of, small_files
 
+import wss
 from wss.cli import cli
 from wss.config import load
 from wss.config.sweep_file import load_sweep
@@ -29,11 +29,16 @@ README = (ROOT / "README.md").read_text(encoding="utf-8")
 CONFIGS = sorted(path.stem for path in (ROOT / "configs").glob("*.yaml"))
 PAGES = all_pages()
 RESULTS = (ROOT / "docs" / "reference" / "results.md").read_text(encoding="utf-8")
-EXECUTED = [page for page in PAGES if any(block.language in ("sh", "python") for block in blocks(page))]
+ELSEWHERE = ("docs/python.md", "docs/advise.md")  # executed by tests of their own: they start processes, or need dumps
+EXECUTED = [
+    page
+    for page in PAGES
+    if any(block.language in ("sh", "python") for block in blocks(page)) and name_of(page) not in ELSEWHERE
+]
 # Their tables hold a command, or the text of `wss/metrics/figures.py`, in one cell.
 WIDE = ("experiments/README.md", "docs/reference/results.md")
-# What sets up an environment, which a test has, or speaks to a serving engine.
-SET_UP = ("export ", "curl ", "git clone", "cd ", "python3 -m venv", ". .venv", "python -m pip install -e")
+# What sets up an environment, which a test has.
+SET_UP = ("git clone", "cd ", "python3 -m venv", ". .venv", "python -m pip install -e")
 OWN_FILES = {"DUMP", "my_policy.yaml", "my_model.yaml"}
 TOOLS = ("ruff check .", "ruff format --check .", "mypy wss", "lint-imports", "python -m pytest", "python -m sphinx")
 
@@ -49,6 +54,11 @@ def test_every_config_runs_small(name):
 def test_the_two_set_up_commands_are_there():
     assert "python -m pip install -e . && python -m wss run configs/deepseek_v3.yaml" in README
     assert "python -m pip install -e '.[test]' && python -m pytest" in README
+
+
+def test_the_citation_names_this_version():
+    citation = yaml.safe_load((ROOT / "CITATION.cff").read_text(encoding="utf-8"))
+    assert citation["version"] == wss.__version__
 
 
 @pytest.mark.slow
@@ -88,6 +98,8 @@ def _parse(words):
     """Parse the words after `wss` without doing or checking anything."""
     command, context = cli, click.Context(cli, info_name="wss")
     while isinstance(command, click.Group) and words and not words[0].startswith("-"):
+        if "write" in command.commands and words[0] not in command.commands:
+            words = ["write", *words]  # `wss placement CONFIG`
         name, command, words = command.resolve_command(context, words)
         context = click.Context(command, info_name=name, parent=context)
     command.make_parser(context).parse_args(list(words))
@@ -133,12 +145,11 @@ def _load(block, folder):
 def test_the_blocks_of_a_page_work_in_order(page, tmp_path, monkeypatch, capsys):
     """In a folder with small copies of the files that ship; files that the page shows are written as it goes."""
     _in_small_copy(tmp_path, monkeypatch)
-    module = types.ModuleType("page_of_the_docs")  # its classes can be sent to other processes, as those of a script
-    monkeypatch.setitem(sys.modules, module.__name__, module)
+    names = {}
     for block in blocks(page):
         block.write()
         if block.language == "python" and block.file is None:
-            exec(compile(block.text, name_of(page), "exec"), module.__dict__)
+            exec(compile(block.text, name_of(page), "exec"), names)
         for line in block.lines if block.language == "sh" else ():
             for part in line.split(" && "):
                 _do(part, page, tmp_path, monkeypatch)
@@ -157,8 +168,8 @@ def _do(line, page, folder, monkeypatch):
         tests = [sys.executable, *words[1:], "-p", "no:cacheprovider"]
         done = subprocess.run(tests, cwd=folder, env=environment, capture_output=True, text=True, check=False)
         assert done.returncode == 0, (line, done.stdout, done.stderr)
-    elif words[:3] == ["python", "-m", "wss"]:
-        said = _wss(words[3:])
+    elif words[0] == "wss" or words[:3] == ["python", "-m", "wss"]:
+        said = _wss(words[1 if words[0] == "wss" else 3 :])
         if file is not None:
             Path(file).write_text(said, encoding="utf-8")
     else:
