@@ -20,7 +20,7 @@ import click
 
 from wss import COMPILE_CACHE_NOTE, __version__
 from wss.cli import dry_run as dry
-from wss.cli.options import PATH, Bars, Group, allow_code, say
+from wss.cli.options import PATH, Bars, Group, allow_code, announce_compiling, say
 from wss.cli.placement import placement
 from wss.cli.sweep import check, report, sweep
 from wss.cli.trace import trace
@@ -73,6 +73,7 @@ def run(
     if dry_run:
         dry.dry_run(experiment, as_json)
         return
+    announce_compiling(quiet)
     with closing(Bars(quiet)) as bars:
         result = run_experiment(experiment, bars)
     folder = result.write(out, force=force)

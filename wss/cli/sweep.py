@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from wss.cli import dry_run as dry
-from wss.cli.options import PATH, Bars, allow_code, say
+from wss.cli.options import PATH, Bars, allow_code, announce_compiling, say
 from wss.ending import last_words
 from wss.errors import ConfigError
 from wss.files import only_one, write_whole
@@ -117,6 +117,7 @@ def _run(plan: Sweep, options: _Options, expected: dict[str, Any] | None = None)
     with only_one(place / TASKS, str(place)):
         folder.begin(identity, plan.name)
         started = time.time()
+        announce_compiling(options.quiet or all(folder.read(key) is not None for key in every))
         with closing(Bars(options.quiet)) as bars:
             workers = options.workers or os.cpu_count() or 1
             run = run_sweep(list(every.values()), folder, workers, options.dask, bars)
