@@ -10,17 +10,15 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from wss.compiling import compiled
+from wss.compiling import compiled, switched_off
 
 _SHORT = 16  # elements sorted by insertion
 
 
 def records(shape: int | tuple[int, int], dtype: np.dtype[Any]) -> npt.NDArray[Any]:
     """Return records of zeros. Fields are attributes in compiled code, and also where compiling is switched off."""
-    import numba  # noqa: PLC0415 -- slow to import
-
-    array, config = np.zeros(shape, dtype), vars(numba.config)
-    return array.view(np.recarray) if config["DISABLE_JIT"] else array
+    array = np.zeros(shape, dtype)
+    return array.view(np.recarray) if switched_off() else array
 
 
 @compiled

@@ -24,6 +24,7 @@ OURS = "WSS_COMPILE_CACHE"  # the value that wss gave VARIABLE, to distinguish i
 PACKAGE = Path(__file__).parent
 WITHOUT = {"__pycache__", "cli", "sweeps", "testing", "config", "report"}  # they contain no compiled code
 ROOM = 50e6  # bytes that all compiled code may need
+ENGINES = ("layer_compiled", "chains_compiled")  # the modules of which every run needs one
 KEPT_S = 30 * 86_400  # unused folders are removed after this time
 
 
@@ -59,6 +60,12 @@ def prepare() -> str | None:
         return None
     where = "~/.cache/wss" if home is None else home / "wss"
     return f"{where}: cannot hold compiled code ({fault}); each command compiles anew, unless {VARIABLE} names a folder"
+
+
+def is_cold() -> bool:
+    """Whether the cache holds no compiled engine yet, so that a run begins with compiling."""
+    folder = Path(os.environ.get(VARIABLE, ""))
+    return not any(any(folder.glob(f"*/{engine}.*.nbi")) for engine in ENGINES)
 
 
 def _home() -> Path | None:

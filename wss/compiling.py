@@ -8,6 +8,7 @@ wrapper, and becomes part of its caller there.
 from __future__ import annotations
 
 import functools
+import os
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -60,6 +61,11 @@ class compiled:  # noqa: N801 -- used as a decorator
         if self._inner is None:
             self._inner = _compiled(self.py_func, no_cpython_wrapper=True)
         return self._inner
+
+
+def switched_off() -> bool:
+    """Whether NUMBA_DISABLE_JIT switches compiling off, so that everything runs as plain Python."""
+    return os.environ.get("NUMBA_DISABLE_JIT", "0") not in ("", "0")
 
 
 def _compiled(function: Callable[..., Any], **options: bool) -> Any:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from html import escape
 from os import PathLike
 from pathlib import Path
@@ -23,7 +23,7 @@ from wss.report.plots import plot_figure
 from wss.report.report import Results, read_results
 from wss.report.sweep_folder import notes_in, sweep_legend, sweep_table
 from wss.sweeps.folder import picked_folder
-from wss.sweeps.whole import Workers, run_whole
+from wss.sweeps.whole import Lines, Workers, run_whole
 from wss.traces.parquet import read_table
 
 if TYPE_CHECKING:
@@ -130,7 +130,7 @@ def sweep(
     elif (number := count_of(workers, "workers")) > 1:
         check_portable(experiments)
     with showing(progress) as report:
-        done = run_whole(plan, place, Workers(number), report, lambda line: print(line, file=sys.stderr))  # noqa: T201
+        done = run_whole(plan, place, Workers(number), report, Lines(partial(print, file=sys.stderr)))
     oracles = frozenset(policy.name for each in experiments for policy in each.policies if policy.is_oracle)
     return SweepResult(picked_folder(place, plan.only), plan.axes, done.rows, oracles)
 

@@ -23,7 +23,7 @@ from wss import COMPILE_CACHE_NOTE, __version__
 from wss.cli import dry_run as dry
 from wss.cli.advise import advise
 from wss.cli.compare import compare
-from wss.cli.options import PATH, Bars, Group, allow_code, say
+from wss.cli.options import PATH, Bars, Group, allow_code, announce_compiling, say
 from wss.cli.placement import placement
 from wss.cli.sweep import check, report, sweep
 from wss.cli.trace import trace
@@ -84,6 +84,7 @@ def run(
     if dry_run:
         dry.dry_run(experiment, as_json)
         return
+    announce_compiling(quiet)
     with closing(Bars(quiet)) as bars:
         result = run_experiment(experiment, bars)
     folder = result.write(out, force=force)

@@ -11,7 +11,9 @@ from typing import Any
 
 import click
 
+from wss import compile_cache
 from wss.cli.progress import Lines
+from wss.compiling import switched_off
 from wss.errors import OutputError, did_you_mean
 from wss.escaping import lines_for_terminal
 
@@ -66,6 +68,12 @@ class Bars:
         if self._bar is not None:
             self._bar.close()
             self._bar, self._what = None, ""
+
+
+def announce_compiling(quiet: bool) -> None:
+    """Print before a run that it compiles first, if nothing is compiled yet; not with --quiet."""
+    if not quiet and not switched_off() and compile_cache.is_cold():
+        click.echo("compiling the simulator's inner loops: once per installation, about 15 s", err=True)
 
 
 def free_file(out: Path, force: bool, wrote: Callable[[Path], bool], what: str) -> None:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from wss.cli import dry_run as dry
-from wss.cli.options import PATH, Bars, allow_code, free_file, say
+from wss.cli.options import PATH, Bars, allow_code, announce_compiling, free_file, say
 from wss.errors import ConfigError
 from wss.files import write_whole
 
@@ -122,11 +122,12 @@ def _show_averages(plan: Sweep, rows: list[dict[str, Any]]) -> None:
 
 def _run(plan: Sweep, options: _Options, expected: dict[str, Any] | None = None) -> tuple[str, list[dict[str, Any]]]:
     """Run a sweep as `run_whole` does, and return its identity and rows."""
-    from wss.sweeps.whole import Workers, run_whole
+    from wss.sweeps.whole import Lines, Workers, run_whole
 
     workers = Workers(options.workers, options.dask)
     with closing(Bars(options.quiet)) as bars:
-        done = run_whole(plan, options.folder(plan), workers, bars, partial(click.echo, err=True), expected)
+        lines = Lines(partial(click.echo, err=True), lambda: announce_compiling(options.quiet))
+        done = run_whole(plan, options.folder(plan), workers, bars, lines, expected)
     counts = f"{plan.scope}, {done.tasks} tasks: {done.run} run in {done.seconds:.0f} s"
     say(f"{counts}, {done.tasks - done.run} kept", err=True)
     return done.identity, done.rows

@@ -70,8 +70,8 @@ class CircuitSpec:
 
 
 def _compiled(spec: FluidSpec | PacketSpec | CircuitSpec, resources: Resources) -> NetworkModel:
-    """Return the compiled network of *spec*; numba is imported here."""
-    from wss.engine.network.compiled import CompiledModel  # noqa: PLC0415 -- half a second, not needed to read a file
+    """Return the compiled network of *spec*."""
+    from wss.engine.network.compiled import CompiledModel  # noqa: PLC0415 -- it imports this module
 
     return CompiledModel(spec, resources)
 

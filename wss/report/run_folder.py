@@ -5,14 +5,14 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
-
-import pyarrow as pa
-import pyarrow.parquet as pq
+from typing import TYPE_CHECKING, Any
 
 from wss.errors import OutputError
 from wss.files import exchange, json_text, parse_json, part_in, reason_of, settle
 from wss.reading import read_plain
+
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 RESULTS = Path("results")
 SUMMARY = "wss-summary/"
@@ -61,6 +61,9 @@ def _check_replaceable(out: Path, force: bool) -> None:
 
 def _is_ours(path: Path) -> bool:
     """Whether the file *path* is part of a result."""
+    import pyarrow as pa  # noqa: PLC0415 -- slow to import, and not needed to list or to print
+    import pyarrow.parquet as pq  # noqa: PLC0415
+
     if path.name not in FILES or path.is_symlink() or not path.is_file():
         return False
     try:
@@ -77,6 +80,8 @@ def write_folder(out: Path | None, summary: dict[str, Any], tables: Mapping[str,
     Everything is written to a temporary folder beside it, which becomes *out* by one rename. Raises OutputError if it
     cannot be written; nothing is left behind, and an existing result stays.
     """
+    import pyarrow.parquet as pq  # noqa: PLC0415
+
     target = out if out is not None else RESULTS
     try:
         parent = target.parent if out is not None else RESULTS

@@ -32,6 +32,14 @@ class Workers:
 
 
 @dataclass(frozen=True)
+class Lines:
+    """What to call with a line about each *damaged* file, and before tasks are run, if any are *starting*."""
+
+    damaged: Callable[[str], None]
+    starting: Callable[[], None] = lambda: None
+
+
+@dataclass(frozen=True)
 class Swept:
     """A finished sweep: its identity and rows; how many tasks it has, how many were run now, and the seconds taken."""
 
@@ -60,13 +68,13 @@ def run_whole(
     place: Path,
     workers: Workers,
     progress: Progress,
-    say: Callable[[str], None],
+    lines: Lines,
     expected: dict[str, Any] | None = None,
 ) -> Swept:
     """Run the sweep *plan* into the folder *place*; tasks that are finished there are not run again.
 
-    The tables of picked points have a folder of their own, below *place*. *say* is called with a line about each
-    damaged file. Raises WssError if a point cannot be run, or *expected* is of another sweep; nothing is run then.
+    The tables of picked points have a folder of their own, below *place*. Raises WssError if a point cannot be run, or
+    *expected* is of another sweep; nothing is run then.
     """
     if workers.count is not None and workers.dask is not None:
         raise ConfigError("--workers: are not started with --dask, whose workers are used; give one of the two")
@@ -75,10 +83,12 @@ def run_whole(
     if expected is not None:
         check_same(expected, identity, whole)
     every = {task.key: task for own in tasks for task in own}
-    folder = _checked_folder(place, plan, tasks, say)
+    folder = _checked_folder(place, plan, tasks, lines.damaged)
     with only_one(place / TASKS, str(place)):
         folder.begin(identity, plan.name, plan.only)
         started = time.time()
+        if any(folder.read(key) is None for key in every):
+            lines.starting()
         run = run_sweep(list(every.values()), folder, workers.count or os.cpu_count() or 1, workers.dask, progress)
         rows = rows_of(plan, tasks, folder)
         times = {"started": started, "wall_s": time.time() - started, "tasks_run": run}

@@ -19,7 +19,6 @@ from wss.models import ModelShape
 from wss.records import FloatArray, IntArray
 from wss.traces.analysis.counts import count_uses
 from wss.traces.loads import fitted_dumps, is_loads
-from wss.traces.reader import TraceReader
 from wss.traces.schema import Label, RequestRouting, TraceMeta
 
 Now = Callable[[TraceMeta, RequestRouting], bool]  # whether a request of a trace of *meta* is about to be served
@@ -141,6 +140,8 @@ def _of_trace(path: Path, model: ModelShape, now: Now) -> tuple[ServedLoads, Cou
     counts: dict[Label, IntArray] = {}  # [prefill and decode, layers, experts]
     requests: Counter[Label] = Counter()
     left_out: Counter[Label] = Counter()
+    from wss.traces.reader import TraceReader  # noqa: PLC0415 -- pyarrow is slow to import
+
     with TraceReader(path) as reader:
         meta = reader.meta
         check_shape(path, meta, model)

@@ -9,8 +9,6 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.parquet as pq
 
 from wss.errors import TraceError
 from wss.files import reason_of, write_whole
@@ -31,6 +29,8 @@ def read_parquet(path: Path) -> list[Loads]:
     ValueError
         If a layer index is invalid.
     """
+    import pyarrow as pa  # noqa: PLC0415 -- slow to import
+
     try:
         table = read_table(path)
         missing = sorted(COLUMNS - {*table.column_names})
@@ -76,6 +76,9 @@ def write_loads(out: Path, dumps: list[Loads]) -> None:
     OutputError
         If it cannot be written.
     """
+    import pyarrow as pa  # noqa: PLC0415 -- slow to import
+    import pyarrow.parquet as pq  # noqa: PLC0415
+
     rows = [(loads, layer, counts) for loads in dumps for layer, counts in zip(loads.layers, loads.counts, strict=True)]
     table = pa.table(
         {

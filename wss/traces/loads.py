@@ -19,8 +19,6 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.parquet as pq
 
 from wss.errors import TraceError, did_you_mean
 from wss.models import ModelShape
@@ -57,6 +55,9 @@ def looks_like_loads(path: Path) -> bool:
 
 def is_loads(path: Path) -> bool:
     """Whether *path* should be read as a file of loads: anything except a Parquet trace or an unreadable file."""
+    import pyarrow as pa  # noqa: PLC0415 -- slow to import
+    import pyarrow.parquet as pq  # noqa: PLC0415
+
     try:
         if path.is_dir():  # which is reported as an error
             return True

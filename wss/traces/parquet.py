@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
-
-import pyarrow as pa
-import pyarrow.parquet as pq
+from typing import TYPE_CHECKING
 
 from wss.host_memory import memory
 from wss.reading import check_plain
+
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 MOST_VALUES = 2 * 10**7  # of a table that is converted to Python numbers, some GB
 MOST_KEPT = 2 * 10**8  # of a table that stays a table
@@ -26,6 +27,9 @@ def read_table(path: Path, most: int = MOST_VALUES) -> pa.Table:
     pyarrow.ArrowException
         If it is damaged, or has more than *most* values or takes more than `SHARE` of the memory.
     """
+    import pyarrow as pa  # noqa: PLC0415 -- slow to import, and no part of reading a configuration
+    import pyarrow.parquet as pq  # noqa: PLC0415
+
     check_plain(path)
     with pq.ParquetFile(path) as file:
         about = file.metadata
