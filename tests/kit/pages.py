@@ -98,15 +98,15 @@ def small_files(to: Path) -> None:
 
 
 def _small_sweep(content: dict) -> dict:
-    """The first choice of each axis; where a choice sets a size, a small one."""
+    """The first value of each axis, or its first two labels; where a choice sets a size, a small one."""
     sets_layers = False
     for kind in ("grid", "vary"):
         axes = content.get(kind, {})
         for name, choices in list(axes.items())[: 1 if kind == "vary" else None]:
             if isinstance(choices, dict):
-                label, settings = next(iter(choices.items()))
-                sets_layers |= "layers" in settings
-                axes[name] = {label: settings | {key: SMALL[key] for key in SMALL if key in settings}}
+                kept = list(choices.items())[:2]
+                sets_layers |= any("layers" in settings for _, settings in kept)
+                axes[name] = {label: own | {key: SMALL[key] for key in SMALL if key in own} for label, own in kept}
             else:
                 axes[name] = [SMALL.get(name, choices[0])]
         if kind == "vary" and axes:
