@@ -56,6 +56,30 @@ def test_the_table():
     ]
 
 
+def test_points_without_the_figure_do_not_count():
+    rows = [row | {"speedup": None} if row["batch"] == 2 else row for row in ROWS]
+    (found,) = averages_of([row for row in rows if row["model"] == "a"], [], "speedup")
+    assert (found["points"], found["mean"]) == (1, 3.0)
+    assert averages_of(ROWS, [], "moved_bytes") == []
+
+
+@pytest.mark.parametrize(
+    ("figure", "line"),
+    [
+        ("placement_load_correlation", "no mean placement_load_correlation: no point has one"),
+        ("speedup", "no mean speedup: no point has one beside the baseline"),
+    ],
+)
+def test_a_figure_that_no_point_has_is_a_line(tmp_path, figure, line):
+    few = FEW.replace("grid:", f"averages: {{figure: {figure}}}\ngrid:")
+    alone = CliRunner().invoke(
+        cli, ["sweep", str(sweep_file(tmp_path, few)), "--set", "policies=[base]", "--out", str(tmp_path / "out"),
+              "--workers=1", "--quiet"]
+    )  # fmt: skip
+    assert alone.exit_code == 0, alone.output
+    assert alone.stdout.splitlines()[-1] == line
+
+
 AVERAGES = "averages:\n  by: [batch]\n  reported:\n    - {source: theirs, policy: ep, axis: batch, values: {8: 2.5}}\n"
 
 
@@ -77,6 +101,7 @@ def test_the_command_prints_the_averages_below_the_table(tmp_path):
         ("averages: {by: [batsh]}", "averages.by.0: 'batsh' is no axis of the grid; did you mean 'batch'?"),
         ("averages: {by: [batch, batch]}", "averages.by.1: 'batch' is there twice; keep one"),
         ("averages: {figure: speedpu}", "averages.figure: 'speedpu' is no figure; did you mean 'speedup'?"),
+        ("averages: {figure: speedup_low}", "averages.figure: 'speedup_low' is no figure; did you mean 'speedup'?"),
         ("averages: {bye: [batch]}", "averages.bye: is not a key here; did you mean 'by'?"),
         ("averages: 3", "averages: 3 is not right"),
         (AVERAGES.replace("policy: ep", "policy: epp"), "policy: 'epp' is no policy of all points; did you mean"),

@@ -10,7 +10,7 @@ from annotated_types import Len
 
 from wss.config.document import Document
 from wss.errors import CHECKED, did_you_mean
-from wss.metrics.figures import checkable
+from wss.metrics.figures import numbers
 
 Label = str | int | float | bool
 
@@ -76,10 +76,8 @@ def check_averages(
     policies
         The policies that all points have.
     """
-    if spec.figure not in checkable():
-        document.fault(
-            ("averages", "figure"), f"{spec.figure!r} is no figure; {did_you_mean(spec.figure, checkable())}"
-        )
+    if spec.figure not in numbers():
+        document.fault(("averages", "figure"), f"{spec.figure!r} is no figure; {did_you_mean(spec.figure, numbers())}")
     for number, axis in enumerate(spec.by):
         if axis not in axes:
             document.fault(("averages", "by", number), f"{axis!r} is no axis of the grid; {did_you_mean(axis, axes)}")

@@ -262,7 +262,12 @@ def facts() -> list[str]:
     return [figure.name for figure in FIGURES if figure.scope == "run"]
 
 
+def numbers() -> list[str]:
+    """Return the names of the figures that are numbers."""
+    return [figure.name for figure in FIGURES if figure.unit not in NO_NUMBERS]
+
+
 def checkable() -> list[str]:
     """Return the names that `wss check` compares: figures that are numbers, and the ends of their intervals."""
-    names = [figure.name for figure in FIGURES if figure.unit not in NO_NUMBERS]
+    names = numbers()
     return [*names, *(f"{name}_{suffix}" for name in names for suffix in SUFFIXES)]

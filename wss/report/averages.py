@@ -16,7 +16,7 @@ def averages_of(
 ) -> list[dict[str, Any]]:
     """Return a row for each combination of labels on the axes *by* and each policy, in the order of *rows*.
 
-    Speedups have no row for the baseline, whose own are 1.
+    Speedups have no row for the baseline, whose own are 1. Points without the figure do not count.
 
     Parameters
     ----------
@@ -38,7 +38,7 @@ def averages_of(
     """
     groups: dict[tuple[Any, ...], list[dict[str, Any]]] = {}
     for row in rows:
-        if figure == "speedup" and row["policy"] == row["baseline"]:
+        if row.get(figure) is None or (figure == "speedup" and row["policy"] == row["baseline"]):
             continue
         groups.setdefault((*(row[axis] for axis in by), row["policy"]), []).append(row)
     return [
@@ -68,6 +68,9 @@ def _mean_interval(rows: Rows, figure: str, over: str) -> tuple[float, float] | 
 
 def averages_table(means: Sequence[dict[str, Any]], by: Sequence[str], figure: str) -> str:
     """Return *means*, as `averages_of` returns them, as text; columns that are empty everywhere are left out."""
+    if not means:
+        others = " beside the baseline" if figure == "speedup" else ""
+        return f"no mean {figure}: no point has one{others}"
     known = by_name()[figure]
     form = (known.form or FORMATS.get(known.unit, "{:.4g}")).replace("{:,}", "{:,.0f}").format
     sources = list(dict.fromkeys(source for mean in means for source in mean["reported"]))

@@ -7,7 +7,7 @@ from statistics import fmean
 from typing import TYPE_CHECKING, Any
 
 from wss.errors import ConfigError, UnknownNameError, did_you_mean
-from wss.metrics.figures import NO_NUMBERS, by_name
+from wss.metrics.figures import by_name, numbers
 from wss.report.bars import bar_chart
 from wss.report.link_maps import is_port, meshmap, portmap
 from wss.report.plotting import COLOURS, WIDTH, paper
@@ -18,11 +18,6 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 
-def plottable() -> list[str]:
-    """Return the names of the figures that can be drawn as bars."""
-    return [figure.name for figure in by_name().values() if figure.unit not in NO_NUMBERS]
-
-
 def plot_figure(results: Results, name: str, more: tuple[str, ...] = ()) -> Any:
     """Return bars of the figure *name* for each policy, grouped by the axes of a sweep; *more* names other pictures.
 
@@ -31,8 +26,8 @@ def plot_figure(results: Results, name: str, more: tuple[str, ...] = ()) -> Any:
     ConfigError
         If there is no such figure, no row has it, or matplotlib is not installed.
     """
-    if name not in plottable():
-        raise UnknownNameError(f"plot: {name!r} is no figure; {did_you_mean(name, [*more, *plottable()])}")
+    if name not in numbers():
+        raise UnknownNameError(f"plot: {name!r} is no figure; {did_you_mean(name, [*more, *numbers()])}")
     if not any(row.get(name) is not None for row in results.rows):
         raise ConfigError(f"plot: this result has no {name}; give another figure, such as speedup")
     figure = by_name()[name]
