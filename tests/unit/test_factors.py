@@ -115,3 +115,16 @@ def test_factors_given_in_python_multiply_what_an_experiment_has(small):
     changed = load(experiment, settings)
     assert (experiment.batch, changed.batch) == (80, 40)
     assert changed.wafer.link.bandwidth == 2 * LINK.bandwidth
+
+
+def test_a_factor_multiplies_the_planning_time_of_an_experiment(small):
+    experiment = load(small, ["planning=10 us"])
+    assert load(experiment, ["planning=2x"]).planning == pytest.approx(20e-6)
+    assert load(experiment, ["planning=2x", "planning=2x"]).planning == pytest.approx(40e-6)
+
+
+@pytest.mark.parametrize(("key", "factor"), [("model.hidden_size", "1.5x"), ("trace.synth.skew", "0.5x")])
+def test_a_multiple_too_large_for_a_number_is_one_line(small, key, factor):
+    with pytest.raises(ConfigError, match=r"of the value below it is too large; give a smaller one") as error:
+        load(small, python_settings({key: 10**320 + 1}) + python_settings({key: factor}))
+    assert len(error.value.faults) == 1

@@ -24,7 +24,7 @@ _FACTOR = re.compile(r"((?:[0-9]{1,30}(?:\.[0-9]{0,30})?|\.[0-9]{1,30})(?:[eE][-
 class Factor(str):
     """The text of a factor, with the value *below* it in the document, which it multiplies."""
 
-    below: Any  # not there if the document has none
+    below: Any
 
 
 class NotMultipliedError(ValueError):
@@ -58,7 +58,9 @@ def resolved(document: Document, place: Place, value: Any, hint: Any, base: Any 
         return _product(value, kind, base)
     except NotMultipliedError as error:
         document.fault(place, str(error))
-        return value
+    except OverflowError:
+        document.fault(place, f"'{value}' of the value below it is too large; give a smaller one")
+    return value
 
 
 def _inside(hint: Any, base: Any) -> Any:
@@ -102,14 +104,14 @@ def _numeric(hint: Any, text: str) -> type[int] | type[float] | Quantity | None:
 
 def _product(text: str, kind: type[int] | type[float] | Quantity, base: Any) -> Any:
     """Return the factor *text* times the value below it in the document, else times *base*; a quantity as text."""
-    below = getattr(text, "below", base)
+    below, in_si = (text.below, False) if isinstance(text, Factor) else (base, True)
     if isinstance(below, str) and _FACTOR.fullmatch(below):
         below = _product(below, kind, base)
     if below is MISSING or below is None:
         raise NotMultipliedError(f"'{text}' multiplies the value below it, and none is given; give a number")
     factor = Fraction(text[:-1])
     if isinstance(kind, Quantity):
-        return _quantity(text, factor, kind, below, in_si=below is base)
+        return _quantity(text, factor, kind, below, in_si=in_si)
     if isinstance(below, bool) or not isinstance(below, int | float):
         raise NotMultipliedError(f"'{text}' multiplies a number, and the value below it is {below!r}; give a number")
     if isinstance(below, float):

@@ -20,7 +20,7 @@ from wss.config.plugins import NETWORK
 from wss.config.policies import read_policies
 from wss.config.python_values import as_configured, holds_objects, is_object, places_in
 from wss.config.shipped import find
-from wss.config.values import NUMBERS, PLAIN, Reader, read_layer_list
+from wss.config.values import NUMBERS, PLAIN, Reader, as_written, read_layer_list
 from wss.engine.specs import AllToAllSpec
 from wss.errors import ConfigError, did_you_mean
 from wss.hardware import WAFERS, FaultSpec, SwitchedSpec, WaferSpec
@@ -65,6 +65,7 @@ def load(source: Source, settings: Sequence[str | Setting] = (), *, allow_code: 
 def _changed(experiment: Experiment, settings: Sequence[Setting]) -> Experiment:
     """Return *experiment* changed by *settings*."""
     document = Document("experiment", {f.name: getattr(experiment, f.name) for f in fields(Experiment)})
+    document.value |= {key: as_written(document.value[key], hint) for key, hint in NUMBERS.items()}
     document.value["policies"] = [*experiment.policies]
     for setting in settings:
         apply_setting(document, setting)
