@@ -129,13 +129,14 @@ def test_progress_is_off_a_bar_or_a_function(small, capsys):
 
 def test_a_sweep_of_a_file_is_that_of_the_command_line(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    Path("tiny.yaml").write_text(TINY + "grid: {batch: [8, 16]}\n", encoding="utf-8")
+    Path("tiny.yaml").write_text(TINY + "grid: {batch: [8, 16]}\naverages: {by: [batch]}\n", encoding="utf-8")
     done = CliRunner().invoke(cli, ["sweep", "tiny.yaml", "--workers", "1", "--out", "a", "--set", "window=1"])
     assert done.exit_code == 0, done.output
     found = wss.sweep("tiny.yaml", out="b", workers=1, window=1)
     for name in ("results.parquet", "results.csv", "links.parquet"):
         assert Path("a", name).read_bytes() == Path("b", name).read_bytes()
-    assert done.stdout.startswith(found.table())
+    assert done.stdout == found.table() + "\n"
+    assert "\nmean speedup over 1 point\n" in found.table()
     assert [row["batch"] for row in found.rows] == [8] * 5 + [16] * 5
     assert found.results.num_rows == 10
     assert {"batch", "policy", "link"} <= set(found.links.column_names)
@@ -149,6 +150,7 @@ def test_points_of_a_sweep_are_picked(small, tmp_path, monkeypatch):
     plan = {"config": str(small), "grid": {"batch": [8, 16]}}
     found = wss.sweep(plan, policies=["base", "ep"], only=["batch=16"], out="a", workers=1)
     assert found.folder == Path("a/only/batch=16")
+    assert found.table().endswith("the table has 1 of 2 points (only batch=16)")
     assert found.results.to_pylist() == [row for row in wss.sweep(plan, policies=["base", "ep"], out="a").rows[2:]]
     assert found.links.num_rows == 2 * len(wss.run(small, policies=["base", "ep"]).runs["ep"].links)
     for only in (16, [16], ["batch=17"], ["bach=16"]):

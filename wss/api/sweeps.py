@@ -18,12 +18,12 @@ from wss.config.overrides import Setting
 from wss.config.sweep_file import Sweep, load_sweep
 from wss.config.sweep_points import picked
 from wss.errors import ConfigError
-from wss.escaping import for_terminal
+from wss.escaping import for_terminal, lines_for_terminal
 from wss.report.plots import plot_figure
 from wss.report.report import Results, read_results
 from wss.report.sweep_folder import notes_in, sweep_legend, sweep_table
 from wss.sweeps.folder import picked_folder
-from wss.sweeps.whole import Lines, Workers, run_whole
+from wss.sweeps.whole import Lines, Workers, closing_lines, run_whole
 from wss.traces.parquet import read_table
 
 if TYPE_CHECKING:
@@ -44,12 +44,15 @@ class SweepResult:
         A mapping for each policy on each point: its labels, ``policy``, and the figures by name.
     oracles
         The policies that use future routing.
+    closing
+        What follows the table: the sweep's averages, if it has any, and which points were picked.
     """
 
     folder: Path
     axes: tuple[str, ...]
     rows: list[dict[str, Any]]
     oracles: frozenset[str] = frozenset()
+    closing: tuple[str, ...] = ()
 
     @cached_property
     def _content(self) -> Results:
@@ -68,7 +71,8 @@ class SweepResult:
     def table(self) -> str:
         """Return the table that `wss sweep` prints."""
         table = sweep_table(self.axes, self.rows, self.oracles)
-        return f"{table}\n{sweep_legend(self.rows, notes_in(self.folder), self.oracles)}"
+        legend = sweep_legend(self.rows, notes_in(self.folder), self.oracles)
+        return "\n".join([table, legend, *map(lines_for_terminal, self.closing)])
 
     def plot(self, figure: str = "speedup") -> Any:
         """Return bars of *figure* as a matplotlib Figure, which has ``savefig``; grouped by the axes.
@@ -132,7 +136,8 @@ def sweep(
     with showing(progress) as report:
         done = run_whole(plan, place, Workers(number), report, Lines(partial(print, file=sys.stderr)))
     oracles = frozenset(policy.name for each in experiments for policy in each.policies if policy.is_oracle)
-    return SweepResult(picked_folder(place, plan.only), plan.axes, done.rows, oracles)
+    tables, closing = picked_folder(place, plan.only), tuple(closing_lines(plan, done.rows))
+    return SweepResult(tables, plan.axes, done.rows, oracles, closing)
 
 
 def _plan(source: Any, given: list[Setting], allow_code: bool) -> Sweep:

@@ -93,6 +93,7 @@ def _shared(command: Any) -> Any:
 def sweep(options: _Options, wide: bool, dry_run: bool) -> None:
     """Run all points of EXPERIMENT, a YAML file, in parallel; finished tasks are kept and not run again."""
     from wss.report.sweep_folder import notes_in, sweep_legend, sweep_table
+    from wss.sweeps.whole import closing_lines
 
     plan = options.plan()
     if dry_run:
@@ -103,21 +104,9 @@ def sweep(options: _Options, wide: bool, dry_run: bool) -> None:
     oracles = {policy.name for point in plan.points for policy in point.experiment.policies if policy.is_oracle}
     click.echo(sweep_table(plan.axes, rows, oracles, wide))
     click.echo(sweep_legend(rows, notes_in(folder), oracles))
-    _show_averages(plan, rows)
-    if plan.whole is not None:
-        say(f"the table has {plan.scope}")
+    for line in closing_lines(plan, rows):
+        say(line)
     say(f"\nwrote {folder}/: results.parquet, results.csv, links.parquet, sweep.json", err=True)
-
-
-def _show_averages(plan: Sweep, rows: list[dict[str, Any]]) -> None:
-    """Print the averages of the sweep *plan*, if it has any."""
-    from wss.report.averages import averages_of, averages_table
-
-    if plan.averages is not None:
-        spec = plan.averages
-        reported = [(each.source, each.policy, each.axis, dict(each.values)) for each in spec.reported]
-        means = averages_of(rows, spec.by, spec.figure, reported)
-        click.echo(f"\n{averages_table(means, spec.by, spec.figure)}")
 
 
 def _run(plan: Sweep, options: _Options, expected: dict[str, Any] | None = None) -> tuple[str, list[dict[str, Any]]]:

@@ -24,6 +24,7 @@ from wss.report.report import results_of
 from wss.report.run_folder import write_folder
 from wss.report.tables import layers_table, links_table
 from wss.report.terminal import run_table
+from wss.report.words import counted
 from wss.serving.moe_layer import MoeLayerExecutor
 from wss.serving.paper_layer import PaperExecutor
 from wss.serving.routing_stream import RoutingStream
@@ -124,7 +125,8 @@ class Result:
         facts = {name: value.value for name, value in self._sorted()[0].figures.items()}
         kind = "SYNTHETIC routing" if facts["synthetic"] else "recorded routing"
         what = (
-            f"{facts['model']} on {facts['wafer']}, batch {facts['batch']}, {facts['steps_run']} decode steps, {kind}"
+            f"{facts['model']} on {facts['wafer']}, batch {facts['batch']}, "
+            f"{counted(facts['steps_run'], 'decode step')}, {kind}"
         )
         speedups = ", ".join(f"{name} {run.figures['speedup'].value:.2f}x" for name, run in self.runs.items())
         return for_terminal(f"Result: {what}") + "\n" + for_terminal(f"  speedup over {facts['baseline']}: {speedups}")

@@ -15,6 +15,7 @@ from wss.errors import ConfigError, WssError
 from wss.execution import check
 from wss.execution.replications import Progress
 from wss.files import only_one, write_whole
+from wss.report.averages import averages_of, averages_table
 from wss.report.sweep_folder import write_sweep
 from wss.sweeps.check import check_same, identity_of
 from wss.sweeps.collect import links_of, provenance_of, rows_of
@@ -98,6 +99,17 @@ def run_whole(
         write_whole(tables / "sweep.json", lambda part: part.write_bytes(content), AGAIN)
         last_words(None)
     return Swept(identity, rows, len(every), run, time.time() - started)
+
+
+def closing_lines(plan: Sweep, rows: Sequence[dict[str, Any]]) -> list[str]:
+    """Return what follows the table of *rows*: the averages of *plan*, if it has any, and which points were picked."""
+    found, spec = [], plan.averages
+    if spec is not None:
+        reported = [(each.source, each.policy, each.axis, dict(each.values)) for each in spec.reported]
+        found.append(f"\n{averages_table(averages_of(rows, spec.by, spec.figure, reported), spec.by, spec.figure)}")
+    if plan.whole is not None:
+        found.append(f"the table has {plan.scope}")
+    return found
 
 
 def _checked_folder(place: Path, plan: Sweep, tasks: list[list[Task]], say: Callable[[str], None]) -> Folder:
