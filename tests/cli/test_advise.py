@@ -30,6 +30,7 @@ def wss(tmp_path, monkeypatch):
     """Return what a command prints, and its exit code, in a folder with a dump of SGLang and its model."""
     monkeypatch.chdir(tmp_path)
     (tmp_path / "tiny.yaml").write_text(MODEL)
+    np.save(tmp_path / "table.npy", np.array([HOT] * 4))
     counts = np.array([[[0] * 16] + [HOT] * 4] * 6, np.int32)
     save_pt(tmp_path / "dump.pt", {"rank": 0, "logical_count": counts})
 
@@ -146,8 +147,12 @@ def test_the_python_of_the_docs_works(wss, tmp_path):
         (f"{ADVISE} --redundant 1;2", "'1;2' is not a list of integers"),
         ("advise dump.pt", "Missing option '--model'"),
         ("advise none.pt --model tiny.yaml", "none.pt: there is no such file"),
-        ("advise tiny.yaml --model tiny.yaml", "tiny.yaml"),
         ("advise dump.pt --model qwen3_235b", "dump.pt: dump: has loads of 16 experts a layer, the model has 128"),
+        ("advise table.npy --model tiny.yaml --only two", "table.npy: has no dump 'two'; known: table"),
+        (
+            "advise tiny.yaml --model tiny.yaml",
+            "tiny.yaml: is of no known format; import it with `wss trace import --format` first, and give the trace",
+        ),
         (f"{ADVISE} --out nowhere/l.json", "its folder does not exist"),
         ("placement check dump.pt dump.pt --gpus 8", "holds expert loads, not a layout"),
         ("placement check none.json dump.pt --gpus 8", "none.json"),

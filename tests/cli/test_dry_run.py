@@ -80,6 +80,7 @@ def test_what_a_run_would_be_refused_for_a_dry_run_is_too(here, tmp_path):
     (tmp_path / "there").mkdir()
     refused = [
         (("--json",), ConfigError, "--json: prints the summary of a run"),
+        (("--wide",), ConfigError, "--wide: is for the table of results"),
         (("--out", "there"), OutputError, "exists"),
         (("--set", "wafer.die.hbm.size=1 kB"), CapacityError, "does not fit"),
         (("--set", "steps=1000"), ConfigError, "steps: 1000 are more"),
@@ -89,6 +90,10 @@ def test_what_a_run_would_be_refused_for_a_dry_run_is_too(here, tmp_path):
         assert isinstance(done.exception, kind), arguments
         assert what in str(done.exception)
         assert not done.stdout
+
+
+def test_columns_are_not_chosen_where_no_table_is_printed(here):
+    assert "--wide: is for the table, and --json prints none" in str(invoke("run", here, "--json", "--wide").exception)
 
 
 def test_a_sweep_is_told_and_not_run(tmp_path, monkeypatch):
@@ -102,5 +107,6 @@ def test_a_sweep_is_told_and_not_run(tmp_path, monkeypatch):
     assert f"2 points, {tasks} tasks, of which 0 are kept" in done.stdout
     assert "estimate: about 1 s on 2 cores" in done.stdout
     assert "leave one of the two out" in str(invoke("sweep", path, "--dry-run", "--dask", "tcp://a:1").exception)
+    assert "--wide: is for the table of results" in str(invoke("sweep", path, "--dry-run", "--wide").exception)
     small = sweep_file(tmp_path, TINY + "grid: {wafer.die.hbm.size: [1 kB]}", "small.yaml")
     assert isinstance(invoke("sweep", small, "--dry-run").exception, ConfigError)

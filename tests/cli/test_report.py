@@ -256,6 +256,11 @@ REFUSED = {
     ),
     "no picture": (["--policies", "base"], "--policies: chooses what --picture shows"),
     "a name": (["--picture", "links", "--out", "links.pdf"], "--out links.pdf: should end in .png or .svg"),
+    "a name of another format": (
+        ["--picture", "links", "--format", "svg", "--out", "links.png"],
+        "--out links.png: should end in .svg,",
+    ),
+    "columns": (["--picture", "links", "--wide"], "--wide: is for the table of a whole report"),
 }
 
 

@@ -73,7 +73,7 @@ def test_tables_of_a_result_are_those_of_all_its_policies(result):
 
 def test_pictures_of_a_result(result, tmp_path):
     plt = pytest.importorskip("matplotlib.pyplot", reason="draws with the extra 'plot'")
-    for what in ("speedup", "hops", "decode_time_s", "links", "layers"):
+    for what in ("evictions", "speedup", "hops", "decode_time_s", "links", "layers"):
         fig = result.plot(what)
         fig.savefig(tmp_path / "a.png")
         assert (tmp_path / "a.png").stat().st_size > 3_000

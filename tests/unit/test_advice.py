@@ -167,6 +167,7 @@ def test_how_engines_are_started(model, tmp_path):
     assert "--ep-size 16" in line
     assert "--nnodes 2" in line
     assert f"--init-expert-location l.json --ep-num-redundant-experts {extra}" in line
+    assert "--init-expert-location 'my layout.json' --ep" in " ".join(start_lines(found, "sglang", "my layout.json"))
     vllm = " ".join(start_lines(found, "vllm", "l.json"))
     assert f"""--eplb-config '{{"num_redundant_experts": {extra}}}'""" in vllm
     assert "l.json" not in vllm

@@ -12,6 +12,7 @@ while it serves. Pull requests that add it were open (vllm-project/vllm 41141, 4
 
 from __future__ import annotations
 
+from shlex import quote
 from typing import Literal
 
 from wss.advice.candidates import CONTIGUOUS
@@ -60,7 +61,7 @@ def _sglang(advice: Advice, layout: str) -> list[str]:
     if nodes > 1:
         lines.append(f"--nnodes {nodes} --node-rank RANK --dist-init-addr HOST:PORT")
     if advice.best.kind != CONTIGUOUS or advice.redundant_in_all:
-        lines.append(f"--init-expert-location {layout}")
+        lines.append(f"--init-expert-location {quote(layout)}")
     if advice.redundant_in_all:
         lines.append(f"--ep-num-redundant-experts {advice.redundant_in_all} --ep-dispatch-algorithm dynamic")
     return lines

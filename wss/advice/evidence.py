@@ -35,7 +35,7 @@ from wss.traces.load_dumps import Loads
 from wss.traces.load_history import check_shape, read_served
 from wss.traces.load_importing import refuse_layout
 from wss.traces.load_parquet import write_loads
-from wss.traces.loads import fitted_passes, is_loads, looks_like_loads
+from wss.traces.loads import fitted_passes, is_loads, looks_like_loads, read_loads
 from wss.traces.merge import join
 from wss.traces.synthetic.spec import SYNTHS, SynthSpec
 
@@ -98,10 +98,18 @@ def read_evidence(path: Path, wanted: Wanted) -> Evidence:
     except TraceError as error:
         refuse_layout(path)
         try:
-            return _of_passes(path, wanted)  # an array of counts without a key looks like nothing
+            read_loads(path, wanted.model.num_experts)  # an array of counts without a key looks like nothing
         except TraceError:
-            raise error from None
+            raise _without_format(error) from None
+        return _of_passes(path, wanted)
     return _of_trace(imported, path, wanted)
+
+
+def _without_format(error: TraceError) -> TraceError:
+    """Return *error* with what would be right here, where the format of the input cannot be given."""
+    right = "import it with `wss trace import --format` first, and give the trace"
+    whats = [fault.partition("; give --format") for fault in error.faults]
+    return TraceError(*(f"{what}; {right}" if found else what for what, found, _ in whats))
 
 
 def _of_trace(trace: Path, path: Path, wanted: Wanted) -> Evidence:

@@ -76,12 +76,16 @@ def run(
 ) -> None:
     """Compare the policies of CONFIG, a YAML file or a name of `wss list`, on one wafer, model and trace."""
     from wss.config import load
+    from wss.errors import ConfigError
     from wss.execution import run as run_experiment
     from wss.report import check_free, to_json
 
     experiment = load(config, settings, allow_code=allow_code)
     check_free(out, force)
+    if as_json and wide:
+        raise ConfigError("--wide: is for the table, and --json prints none; give one of the two")
     if dry_run:
+        dry.check_no_table(wide)
         dry.dry_run(experiment, as_json)
         return
     announce_compiling(quiet)

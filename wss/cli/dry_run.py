@@ -15,6 +15,12 @@ if TYPE_CHECKING:
     from wss.config.sweep_file import Sweep
 
 
+def check_no_table(wide: bool) -> None:
+    """Raise ConfigError if columns of a table are chosen, which a dry run does not print."""
+    if wide:
+        raise ConfigError("--wide: is for the table of results, and with --dry-run there is none; give one of the two")
+
+
 def dry_run(experiment: Experiment, as_json: bool) -> None:
     """Print the configuration of a run with all defaults filled in, and a preview of the run as comments."""
     from wss.config.written import as_yaml

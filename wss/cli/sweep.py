@@ -97,6 +97,7 @@ def sweep(options: _Options, wide: bool, dry_run: bool) -> None:
 
     plan = options.plan()
     if dry_run:
+        dry.check_no_table(wide)
         dry.dry_sweep(plan, options.folder(plan), options.workers, options.dask)
         return
     _, rows = _run(plan, options)
@@ -164,12 +165,14 @@ def check(options: _Options, update: bool, expected: Path | None) -> None:
 @click.argument("results", type=PATH)
 @click.option("--out", type=PATH, help="Folder, or the file of the --picture  [default: RESULTS/report]")
 @click.option("--force", is_flag=True, help="Replace --out if it exists.")
-@click.option("--format", "kind", type=click.Choice(["png", "svg"]), default="png", show_default=True)
+@click.option(
+    "--format", "kind", type=click.Choice(["png", "svg"]), help="Of pictures  [default: that of --out, else png]"
+)
 @click.option("--wide", is_flag=True, help="Write all columns of the table.")
 @click.option("--picture", type=click.Choice(["links"]), help="Draw only this: the traffic of a run's links.")
 @click.option("--policies", metavar="A,B", help="Policies of the --picture, in this order  [default: all]")
 def report(
-    results: Path, out: Path | None, force: bool, kind: str, wide: bool, picture: str | None, policies: str | None
+    results: Path, out: Path | None, force: bool, kind: str | None, wide: bool, picture: str | None, policies: str | None
 ) -> None:
     """Plot RESULTS, the folder of a sweep or a run: bar charts, maps of the links, and a Markdown table."""
     from wss.report.plotting import is_drawn
@@ -180,9 +183,11 @@ def report(
     if picture is None and policies is not None:
         raise ConfigError("--policies: chooses what --picture shows; give it too, or neither")
     if picture is not None:
-        out = out or results / f"{picture}.{kind}"
-        if out.suffix not in (".png", ".svg"):
-            raise ConfigError(f"--out {out}: should end in .png or .svg, as it is a picture")
+        if wide:
+            raise ConfigError("--wide: is for the table of a whole report; with --picture leave it out")
+        out = out or results / f"{picture}.{kind or 'png'}"
+        if out.suffix not in ([f".{kind}"] if kind else (".png", ".svg")):
+            raise ConfigError(f"--out {out}: should end in {f'.{kind}' if kind else '.png or .svg'}, as it is a picture")
         free_file(out, force, is_drawn, "picture")
         chosen = [name.strip() for name in policies.split(",")] if policies is not None else []
         say(str(write_links(read_results(results), chosen, out)))
@@ -193,5 +198,5 @@ def report(
         click.echo(
             f"{file}: is damaged, but the tables are intact; `wss sweep` into {results} runs the task again", err=True
         )
-    for path in write_report(read_results(results), out, kind, wide):
+    for path in write_report(read_results(results), out, kind or "png", wide):
         click.echo(path)

@@ -86,7 +86,7 @@ def bar_chart(
 ) -> Any:
     """Return a figure with a bar for each of *rows* that has the figure *column*; *label* is that of its scale."""
     frame, values = _frame(rows, axes, THIN), _values(rows, column)
-    set_scale = _logarithmic(values) if logarithmic else _linear(max(values))
+    set_scale = _logarithmic(values) if logarithmic else _linear(max(values) or 1.0)
     fig = _draw(plt, frame, partial(_simple, frame=frame, column=column), set_scale)
     _name_once(fig, frame)
     label += " (logarithmic scale)" if logarithmic else ""
