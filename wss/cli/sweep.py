@@ -172,10 +172,15 @@ def check(options: _Options, update: bool, expected: Path | None) -> None:
 @click.option("--picture", type=click.Choice(["links"]), help="Draw only this: the traffic of a run's links.")
 @click.option("--policies", metavar="A,B", help="Policies of the --picture, in this order  [default: all]")
 def report(
-    results: Path, out: Path | None, force: bool, kind: str | None, wide: bool, picture: str | None, policies: str | None
+    results: Path,
+    out: Path | None,
+    force: bool,
+    kind: str | None,
+    wide: bool,
+    picture: str | None,
+    policies: str | None,
 ) -> None:
     """Plot RESULTS, the folder of a sweep or a run: bar charts, maps of the links, and a Markdown table."""
-    from wss.report.plotting import is_drawn
     from wss.report.report import read_results, write_links, write_report
     from wss.report.report_folder import check_replaceable
     from wss.sweeps.folder import damaged_in
@@ -185,12 +190,10 @@ def report(
     if picture is not None:
         if wide:
             raise ConfigError("--wide: is for the table of a whole report; with --picture leave it out")
-        out = out or results / f"{picture}.{kind or 'png'}"
-        if out.suffix not in ([f".{kind}"] if kind else (".png", ".svg")):
-            raise ConfigError(f"--out {out}: should end in {f'.{kind}' if kind else '.png or .svg'}, as it is a picture")
-        free_file(out, force, is_drawn, "picture")
+        path = out or results / f"{picture}.{kind or 'png'}"
+        _check_picture(path, kind, force)
         chosen = [name.strip() for name in policies.split(",")] if policies is not None else []
-        say(str(write_links(read_results(results), chosen, out)))
+        say(str(write_links(read_results(results), chosen, path)))
         return
     out = out or results / "report"
     check_replaceable(out, force)
@@ -200,3 +203,13 @@ def report(
         )
     for path in write_report(read_results(results), out, kind or "png", wide):
         click.echo(path)
+
+
+def _check_picture(path: Path, kind: str | None, force: bool) -> None:
+    """Check that a picture, of that *kind* if it is given, can be written to *path*. Raises ConfigError, OutputError."""
+    from wss.report.plotting import is_drawn
+
+    suffixes = [f".{kind}"] if kind is not None else [".png", ".svg"]
+    if path.suffix not in suffixes:
+        raise ConfigError(f"--out {path}: should end in {' or '.join(suffixes)}, as it is a picture")
+    free_file(path, force, is_drawn, "picture")
