@@ -70,9 +70,7 @@ def run(
     force: bool,
     settings: tuple[str, ...],
     quiet: bool,
-    as_json: bool,
-    wide: bool,
-    dry_run: bool,
+    **printed: bool,
 ) -> None:
     """Compare the policies of CONFIG, a YAML file or a name of `wss list`, on one wafer, model and trace."""
     from wss.config import load
@@ -80,10 +78,11 @@ def run(
     from wss.execution import run as run_experiment
     from wss.report import check_free, to_json
 
-    experiment = load(config, settings, allow_code=allow_code)
-    check_free(out, force)
+    as_json, wide, dry_run = (printed[name] for name in ("as_json", "wide", "dry_run"))
     if as_json and wide:
         raise ConfigError("--wide: is for the table, and --json prints none; give one of the two")
+    experiment = load(config, settings, allow_code=allow_code)
+    check_free(out, force)
     if dry_run:
         dry.check_no_table(wide)
         dry.dry_run(experiment, as_json)

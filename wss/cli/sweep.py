@@ -206,7 +206,7 @@ def report(
 
 
 def _check_picture(path: Path, kind: str | None, force: bool) -> None:
-    """Check that a picture, of that *kind* if it is given, can be written to *path*. Raises ConfigError, OutputError."""
+    """Check that a picture, of that *kind* if it is given, can be written to *path*. Raises WssError."""
     from wss.report.plotting import is_drawn
 
     suffixes = [f".{kind}"] if kind is not None else [".png", ".svg"]

@@ -98,9 +98,8 @@ def put(
 ) -> None:
     """Put *value* at *steps* of the document; *where* is the source location of each path in the value.
 
-    *typed* is whether it was given on the command line rather than in a file.
-
-    A factor such as ``2x`` multiplies the value that it replaces; see `wss.config.factors`.
+    *typed* is whether it was given on the command line rather than in a file. A factor such as ``2x`` multiplies the
+    value that it replaces; see `wss.config.factors`.
 
     A preset's name on the path becomes ``{preset: name}``; a key that excludes another replaces it. Policies are
     selected by name, as in ``policies.allo.allocation.block``. Raises ConfigError if the path leads through a value
@@ -119,17 +118,11 @@ def put(
     for step, following in pairwise(steps):
         place = (*place, step)
         inside = _opened(step, at.get(step))
-        # a setting below trace.path removes trace.synth, and the other way round
-        other = step == "trace" and isinstance(inside, dict) and steps[:2] in _EITHER_OR and steps[1] not in inside
-        if isinstance(inside, str) and step == "dispatch":
-            inside = {}  # `uniform` is the mapping without changes
-        elif isinstance(inside, str) and step in ("model", "wafer", "synth"):
-            inside = {"preset": inside}
-        elif isinstance(inside, str) and place[0] == "policies":
+        if isinstance(inside, str) and place[0] == "policies":
             inside = {"kind": inside}
             document.typed |= {(*place, "kind")} if place in document.typed else set()
-        elif inside is None or other or (not isinstance(inside, dict) and (step, following) in _EITHER_OR):
-            inside = {}
+        else:
+            inside = _as_mapping(step, following, inside)
         if not isinstance(inside, dict):
             raise ConfigError(f"{source}: {'.'.join(map(str, place))} is not a mapping there; set it whole")
         at[step] = inside
@@ -142,6 +135,18 @@ def put(
     _forget(document, place)
     document.where |= {place: source, **{(*place, *new): text for new, text in where.items()}}
     document.typed |= {(*place, *new) for new in where if typed}
+
+
+def _as_mapping(step: str, following: str, inside: Any) -> Any:
+    """Return *inside*, the value of the key *step*, as a mapping in which *following* can be set, if there is one."""
+    if isinstance(inside, str) and step == "dispatch":
+        return {}  # `uniform` is the mapping without changes
+    if isinstance(inside, str) and step in ("model", "wafer", "synth"):
+        return {"preset": inside}
+    excludes = (step, following) in _EITHER_OR
+    # a setting below trace.path removes trace.synth, and the other way round
+    other = step == "trace" and isinstance(inside, dict) and excludes and following not in inside
+    return {} if inside is None or other or (not isinstance(inside, dict) and excludes) else inside
 
 
 def _forget(document: Document, place: Place) -> None:

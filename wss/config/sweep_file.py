@@ -23,9 +23,7 @@ import itertools
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
-
-from annotated_types import Ge, Len, Lt
+from typing import Any
 
 from wss.config.averages import AveragesSpec, Label, check_averages
 from wss.config.build import build
@@ -36,10 +34,10 @@ from wss.config.load import experiment_of, mapping_document, read_mapping
 from wss.config.overrides import Setting, apply_setting, as_setting, put
 from wss.config.python_values import is_object
 from wss.config.shipped import find
+from wss.config.sweep_check import CheckSpec, check_figures
 from wss.config.sweep_points import picked
-from wss.errors import CHECKED, ConfigError, did_you_mean
+from wss.errors import ConfigError, did_you_mean
 from wss.escaping import PLAIN_NAME, is_plain_name
-from wss.metrics.figures import checkable
 
 KEYS = ("name", "about", "config", "grid", "vary", "averages", "check")
 MOST_POINTS = 10_000
@@ -48,16 +46,6 @@ CENTRE = "-"  # in both, if nothing is varied
 TAKEN = {VARIED, TO, "policy", "task", "baseline", "speedup", "hops", "kernels", "link", "utilization"}
 TAKEN |= {"estimated_utilization", "seeds_run"}
 TAKEN |= {f"{end}_{axis}" for end in ("source", "target") for axis in ("x", "y", "die")}
-
-
-@dataclass(frozen=True, kw_only=True)
-class CheckSpec:
-    """The figures that `wss check` compares, and their relative tolerance."""
-
-    __pydantic_config__ = CHECKED
-
-    tolerance: Annotated[float, Ge(0), Lt(1)] = 0.01
-    figures: Annotated[tuple[str, ...], Len(1)] = ("speedup", "decode_time_s", "hops")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -119,21 +107,11 @@ def load_sweep(
     With *allow_code* its classes (``package.module:Class``) are imported, also from the file's folder. Raises
     ConfigError with one line per error: ``file:line:col: path: what; what would be right``.
     """
-    if isinstance(source, Mapping):
-        path, document = Path("sweep"), mapping_document("sweep", source)
-    else:
-        path = Path(source)
-        document = read_mapping(path, "config and grid", folders_beside(allow_code, path))
-    for key in document.value:
-        if key not in KEYS:
-            document.fault((key,), f"is not a key of a sweep; {did_you_mean(key, KEYS)}")
+    path, document = _document(source, allow_code)
     name = _text(document, "name", path.stem)
     about = _text(document, "about", "")
     spec = build(document, ("check",), document.value.get("check", {}), CheckSpec)
-    for number, figure in enumerate(spec.figures if isinstance(spec, CheckSpec) else ()):
-        if figure not in checkable():
-            fault = f"{figure!r} is no figure; {did_you_mean(figure, checkable())}"
-            document.fault(("check", "figures", number), fault)
+    check_figures(document, spec)
     grid, vary = _axes(document, "grid"), _axes(document, "vary")
     if not grid and not vary:
         document.fault((), "has neither grid nor vary; give one, such as grid: {batch: [4096, 16384]}")
@@ -144,10 +122,7 @@ def load_sweep(
     document.raise_faults()
     changes = [*map(as_setting, settings)]
     for setting in changes:
-        key = setting.key
-        for choice in (choice for axes in (grid, vary) for choices in axes.values() for choice in choices):
-            if any(f"{to}.".startswith(f"{key}.") or f"{key}.".startswith(f"{to}.") for to, _, _ in choice.puts):
-                raise ConfigError(f"{setting.source}: the axis {choice.axis} of {path} sets it; change it there")
+        _check_free(setting, [choice for axes in (grid, vary) for choices in axes.values() for choice in choices], path)
         apply_setting(common, setting)
     combinations = list(_combinations(grid, vary))
     if len(combinations) > MOST_POINTS:
@@ -166,6 +141,19 @@ def load_sweep(
     return picked(sweep, only)
 
 
+def _document(source: str | Path | Mapping[str, Any], allow_code: bool) -> tuple[Path, Document]:
+    """Return the path and the document of *source*, with an error for each key that is none."""
+    if isinstance(source, Mapping):
+        path, document = Path("sweep"), mapping_document("sweep", source)
+    else:
+        path = Path(source)
+        document = read_mapping(path, "config and grid", folders_beside(allow_code, path))
+    for key in document.value:
+        if key not in KEYS:
+            document.fault((key,), f"is not a key of a sweep; {did_you_mean(key, KEYS)}")
+    return path, document
+
+
 def _text(document: Document, key: str, default: str) -> str:
     value: Any = document.value.get(key, default)
     if not isinstance(value, str) or not (is_plain_name(value) if key == "name" else value.isprintable()):
@@ -173,6 +161,14 @@ def _text(document: Document, key: str, default: str) -> str:
         document.fault((key,), f"{str(value)[:100]!r} is not right; give {right}")
         return default
     return str(value)
+
+
+def _check_free(setting: Setting, choices: Sequence[_Choice], path: Path) -> None:
+    """Check that none of the *choices* of the axes of *path* sets *setting*, or a part of it. Raises ConfigError."""
+    key = setting.key
+    for choice in choices:
+        if any(f"{to}.".startswith(f"{key}.") or f"{key}.".startswith(f"{to}.") for to, _, _ in choice.puts):
+            raise ConfigError(f"{setting.source}: the axis {choice.axis} of {path} sets it; change it there")
 
 
 def _averages(

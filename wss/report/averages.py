@@ -69,8 +69,7 @@ def _mean_interval(rows: Rows, figure: str, over: str) -> tuple[float, float] | 
 def averages_table(means: Sequence[dict[str, Any]], by: Sequence[str], figure: str) -> str:
     """Return *means*, as `averages_of` returns them, as text; columns that are empty everywhere are left out."""
     if not means:
-        others = " beside the baseline" if figure == "speedup" else ""
-        return f"no mean {figure}: no point has one{others}"
+        return f"no mean {figure}: no point has one{' beside the baseline' * (figure == 'speedup')}"
     known = by_name()[figure]
     form = (known.form or FORMATS.get(known.unit, "{:.4g}")).replace("{:,}", "{:,.0f}").format
     sources = list(dict.fromkeys(source for mean in means for source in mean["reported"]))
