@@ -10,9 +10,9 @@ from wss.advice.candidates import CONTIGUOUS
 from wss.advice.engines import Engine, engine_notes, start_lines
 from wss.advice.result import NOISE, Advice, Judged
 from wss.hardware import SwitchedSpec
-from wss.report.terminal import aligned
+from wss.report.terminal import aligned, filled
+from wss.report.words import MOST
 
-WIDTH = 100
 MOST_LAYERS = 10  # rows of the table of layers
 HEADINGS = ("layout", "redundant", "gain", "95% interval", "balanced", "cross-node", "busiest link", "used", "HBM")
 
@@ -21,11 +21,11 @@ def advice_text(advice: Advice, engine: Engine, out: str | None) -> str:
     """Return the table of layouts, the conclusion, and how to start *engine*; *out* is where the layout was written."""
     start = start_lines(advice, engine, out or "layout.json")
     parts = [
-        _wrapped(_heading(advice)),
+        filled(_heading(advice), ""),
         _points([*advice.about, *advice.notes]),
         aligned([HEADINGS, *(_row(row, row is advice.best) for row in advice.judged)]),
         _legend(advice),
-        _wrapped(conclusion(advice)),
+        filled(conclusion(advice), ""),
         "\n".join([f"Start {'SGLang' if engine == 'sglang' else 'vLLM'} with:", " \\\n".join(_indented(start))]),
     ]
     notes = engine_notes(advice, engine)
@@ -91,11 +91,12 @@ def _row(row: Judged, best: bool) -> list[str]:
 def _legend(advice: Advice) -> str:
     """Return the meaning of the columns."""
     layers = f"the {advice.layers_run} layers drawn" if advice.over == "layers" else "decode steps"
-    return _wrapped(
+    return filled(
         "*: the best. redundant: experts per GPU and layer. gain: over contiguous, in the time of MoE layers "
         f"(dispatch, experts, combine); its 95% interval is over {layers}. balanced: mean / max tokens per GPU. "
         "cross-node: bytes between nodes, per step and layer. used: share of the time that the busiest link is busy. "
-        "HBM: of redundant experts, per GPU."
+        "HBM: of redundant experts, per GPU.",
+        "",
     )
 
 
@@ -103,14 +104,10 @@ def _indented(lines: Sequence[str]) -> list[str]:
     return [f"  {lines[0]}", *(f"    {line}" for line in lines[1:])]
 
 
-def _wrapped(text: str) -> str:
-    return textwrap.fill(text, WIDTH, break_long_words=False, break_on_hyphens=False)
-
-
 def _points(lines: Sequence[str]) -> str:
     """Return *lines* as a list."""
     fold = textwrap.TextWrapper(
-        WIDTH, initial_indent="- ", subsequent_indent="  ", break_long_words=False, break_on_hyphens=False
+        MOST, initial_indent="- ", subsequent_indent="  ", break_long_words=False, break_on_hyphens=False
     )
     return "\n".join(fold.fill(line) for line in lines)
 

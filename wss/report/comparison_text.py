@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Literal
+from typing import Any
 
 from wss.escaping import for_terminal
 from wss.report.compare import Comparison, Differing
-from wss.report.terminal import aligned
+from wss.report.terminal import QUANTITIES, aligned
+from wss.report.words import MOST
 from wss.units import show
 
-WIDTH = 100
 LEAST = 4  # columns that a shortened cell keeps
 MOST_LISTED = 10  # points or policies that only one has
-QUANTITIES: dict[str, Literal["time", "size"]] = {"s": "time", "B": "size"}
 ESTIMATED = "figures are estimates with 95% intervals: a difference smaller than these may be chance"
 
 
@@ -88,10 +87,10 @@ def _change(value: Any, unit: str) -> str:
 
 
 def _fitted(cells: Sequence[Sequence[str]], columns: Sequence[int]) -> list[list[str]]:
-    """Return *cells* with those in *columns* shortened, the widest first, until lines have at most `WIDTH` columns."""
+    """Return *cells* with those in *columns* shortened, the widest first, until lines have at most `MOST` columns."""
     rows = [[for_terminal(cell) for cell in row] for row in cells]
     widths = [max(len(row[at]) for row in rows) for at in range(len(rows[0]))]
-    while sum(widths) + 2 * (len(widths) - 1) > WIDTH:
+    while sum(widths) + 2 * (len(widths) - 1) > MOST:
         widest = max(columns, key=lambda at: widths[at])
         if widths[widest] <= LEAST:
             break
@@ -108,11 +107,11 @@ def _short(text: str, width: int) -> str:
 
 
 def _wrapped(start: str, names: Sequence[str]) -> str:
-    """Return *start* and *names*, separated by commas, in lines of at most `WIDTH` columns."""
+    """Return *start* and *names*, separated by commas, in lines of at most `MOST` columns."""
     lines = [start]
     for number, name in enumerate(names):
         piece = name + (", " if number < len(names) - 1 else "")
-        if len(lines[-1]) + len(piece.rstrip()) > WIDTH and lines[-1].strip():
+        if len(lines[-1]) + len(piece.rstrip()) > MOST and lines[-1].strip():
             lines.append(" " * len(start))
         lines[-1] += piece
     return "\n".join(line.rstrip() for line in lines)
