@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from typing import Unpack
 
 from wss.api.loading import load
-from wss.api.progress import Progress, showing
+from wss.api.progress import showing
 from wss.api.settings import ExperimentSource, MoreSettings, Settings, count_of
 from wss.api.workers import by_routing, in_processes
 from wss.config import Experiment
@@ -14,6 +14,7 @@ from wss.errors import ConfigError
 from wss.execution import Result
 from wss.execution import run as run_experiment
 from wss.execution import run_many as run_in_lockstep
+from wss.execution.replications import Progress
 
 
 def run(

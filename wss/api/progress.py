@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-Progress = Callable[[str, int, int, str], None]
-"""A function of the kind of work, the units done, all units, and where the work is, such as a policy and its step."""
+from wss.execution.replications import Progress
 
 
 class _Bar:

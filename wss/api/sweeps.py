@@ -11,7 +11,7 @@ from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Unpack
 
-from wss.api.progress import Progress, showing
+from wss.api.progress import showing
 from wss.api.settings import MoreSettings, Settings, Written, all_settings, count_of, path_of
 from wss.api.workers import check_portable, script_classes
 from wss.config.overrides import Setting
@@ -19,6 +19,7 @@ from wss.config.sweep_file import Sweep, load_sweep
 from wss.config.sweep_points import picked
 from wss.errors import ConfigError
 from wss.escaping import for_terminal, lines_for_terminal
+from wss.execution.replications import Progress
 from wss.report.plots import plot_figure
 from wss.report.report import Results, read_results
 from wss.report.sweep_folder import notes_in, sweep_legend, sweep_table

@@ -10,10 +10,10 @@ from concurrent.futures.process import BrokenProcessPool
 from dataclasses import fields, is_dataclass
 from typing import Any
 
-from wss.api.progress import Progress
 from wss.config import Experiment
 from wss.errors import ConfigError, OutputError
 from wss.execution import Result, run_many
+from wss.execution.replications import Progress
 from wss.execution.runner import ROUTING
 from wss.processes import process_pool
 

@@ -10,7 +10,8 @@ from wss.execution.result import Result
 from wss.metrics.replications import merged
 from wss.report.policy_result import PolicyResult
 
-Progress = Callable[[str, int, int, str], None]  # kind of work, units done, all units, where the work is
+Progress = Callable[[str, int, int, str], None]
+"""A function of the kind of work, the units done, all units, and where the work is, such as a policy and its step."""
 
 
 def by_seed(experiment: Experiment) -> list[Experiment]:
