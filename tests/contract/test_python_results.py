@@ -95,6 +95,13 @@ def test_pictures_of_a_result(result, tmp_path):
         assert str(error.value) == right
 
 
+def test_one_die_has_no_picture_of_links(small):
+    alone = wss.run(small, {"wafer.mesh": [1, 1], "steps": 1}, policies=["base", "ep"])
+    with pytest.raises(wss.WssError, match="plot: this system has no links; give another picture, such as speedup"):
+        alone.plot("links")
+    assert "batch 40, 1 decode step, " in repr(alone)
+
+
 def test_pictures_need_an_extra(result, monkeypatch):
     monkeypatch.setitem(sys.modules, "matplotlib", None)
     with pytest.raises(wss.WssError, match=r"^plot: needs matplotlib; install wss with the extra 'plot'$"):

@@ -40,8 +40,13 @@ def plot_figure(results: Results, name: str, more: tuple[str, ...] = ()) -> Any:
 
 
 def plot_links(results: Results) -> Any:
-    """Return a map of the utilisation of every link, a part for each policy of the run, in the order of the rows."""
+    """Return a map of the utilisation of every link, a part for each policy of the run, in the order of the rows.
+
+    Raises ConfigError if the system has no links, or matplotlib is not installed.
+    """
     links = in_order(links_at(results.links, {}), results.rows)
+    if not links:
+        raise ConfigError("plot: this system has no links; give another picture, such as speedup")
     draw = portmap if is_port(links[0]) else meshmap
     with paper("plot", backend=None) as plt:
         return draw(plt, links, map_of(results.rows, results.title + results.kind))
