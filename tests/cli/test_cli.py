@@ -6,12 +6,12 @@ import os
 import subprocess
 import sys
 
+import pyarrow.parquet as pq
 import pytest
 from kit import ROOT
 from kit.runs import SMALL
 
 from wss import cli
-from wss.report import run_folder as files
 from wss.traces import writer
 
 
@@ -92,7 +92,7 @@ def test_ctrl_c_leaves_no_result(wss, folder, monkeypatch):
 
 
 def test_ctrl_c_while_writing_leaves_no_result(wss, folder, monkeypatch):
-    monkeypatch.setattr(files.pq, "write_table", interrupt)
+    monkeypatch.setattr(pq, "write_table", interrupt)
     assert wss("run", "small.yaml", "--out", "r")[0] == 130
     assert sorted(p.name for p in folder.iterdir()) == ["small.yaml"]
 
@@ -108,7 +108,7 @@ def full_disk(*_, **__):
 
 
 def test_a_full_disk_leaves_no_result_and_says_so(wss, folder, monkeypatch):
-    monkeypatch.setattr(files.pq, "write_table", full_disk)
+    monkeypatch.setattr(pq, "write_table", full_disk)
     code, out, err = wss("run", "small.yaml", "--out", "r")
     assert (code, out) == (2, "")
     assert err == "r: cannot be written (No space left on device); give an --out with room where you may write\n"
