@@ -40,4 +40,7 @@ napoleon_use_rtype = False
 
 html_theme = "furo"
 html_title = "wss"
+html_show_copyright = False
+html_static_path = ["static"]
+html_css_files = ["wss.css"]
 html_extra_path = ["site"]  # index.html, which leads to the front page

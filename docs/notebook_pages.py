@@ -24,7 +24,7 @@ def write_pages(notebooks: Path, pages: Path) -> list[Path]:
 def as_markdown(notebook: dict[str, Any], name: str) -> str:
     """Return the content of the notebook *name* as MyST Markdown."""
     blocks = [block for cell in notebook["cells"] for block in _blocks(cell)]
-    source = f"This page is the notebook `docs/notebooks/{name}`."
+    source = f"This page is the notebook `docs/notebooks/{name}`. Run it in Jupyter to see tables and pictures."
     return "\n\n".join([blocks[0], source, *blocks[1:]]) + "\n"
 
 

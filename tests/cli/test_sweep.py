@@ -75,6 +75,7 @@ def test_a_setting_below_a_preset_and_a_config_in_a_file_of_its_own(tmp_path):
         (TINY + "grid: {batch: [1]}\ncheck: {tolerance: 2}", "check.tolerance: 2 is not right"),
         (TINY + "grid: {batch: [1]}\nname: a/b", "without '/'"),
         (TINY + "gird: {batch: [1]}", "gird: is not a key of a sweep; did you mean 'grid'?"),
+        ("model: qwen3_235b\npolicies: [ep]", "is the configuration of a run; run it with `wss run`"),
         ("grid: {batch: [1]}", "config: is missing"),
         ("config: nowhere.yaml\ngrid: {batch: [1]}", "there is no such file"),
         (

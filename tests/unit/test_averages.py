@@ -53,6 +53,9 @@ def test_the_table():
         "-----  ------  ----  -----------  -----",
         "a      ep        4x  3.25x to 5x   4.5x",
         "b      ep        2x     2x to 2x",
+        "",
+        "95%, layers: over draws of layers; means of the ends of all points",
+        "paper: as reported there; steps, layers and routing may differ",
     ]
 
 

@@ -148,6 +148,9 @@ def _document(source: str | Path | Mapping[str, Any], allow_code: bool) -> tuple
     else:
         path = Path(source)
         document = read_mapping(path, "config and grid", folders_beside(allow_code, path))
+    if "policies" in document.value and not {"config", "grid", "vary"} & set(document.value):
+        right = "run it with `wss run`, or name it as the config of a sweep"
+        raise ConfigError(f"{document.name}: is the configuration of a run; {right}")
     for key in document.value:
         if key not in KEYS:
             document.fault((key,), f"is not a key of a sweep; {did_you_mean(key, KEYS)}")

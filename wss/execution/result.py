@@ -90,12 +90,12 @@ class Result:
 
     @cached_property
     def layers(self) -> pa.Table:
-        """The rows of layers.parquet: one for each policy, step, layer and seed."""
+        """The rows of layers.parquet, one for each policy, step, layer and seed."""
         return layers_table(self.ledgers)
 
     @cached_property
     def links(self) -> pa.Table:
-        """The rows of links.parquet: one for each policy, link and seed."""
+        """The rows of links.parquet, one for each policy, link and seed."""
         return links_table(self.ledgers, self.wafer)
 
     def plot(self, what: str = "speedup") -> Any:

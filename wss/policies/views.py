@@ -104,7 +104,7 @@ class LayerView:
 
     @property
     def nearest(self) -> int:
-        """Hops to the nearest other die: one on a mesh, two through a switch."""
+        """Hops to the nearest other die (one on a mesh, two through a switch)."""
         return int(self.hops.min(where=self.hops > 0, initial=np.iinfo(np.int64).max)) if self.num_dies > 1 else 1
 
     @property
@@ -174,7 +174,7 @@ class PlacementView(SignalView):
 
     @property
     def load(self) -> IntArray:
-        """The load that the placement declared, [layers, experts]: of the decode to come, or else of the prefill."""
+        """The load that the placement declared (of the decode to come, or else of the prefill), [layers, experts]."""
         return self.decode_load if Signal.DECODE_LOAD in self.signals else self.prefill_load
 
     @property
@@ -189,7 +189,7 @@ class PlacementView(SignalView):
 
     @property
     def share(self) -> int:
-        """Experts of a layer per die, if each is placed once and evenly: E/D, rounded up."""
+        """Experts of a layer per die, if each is placed once and evenly (E/D, rounded up)."""
         return -(-self.num_experts // self.num_dies)
 
     @cached_property

@@ -8,7 +8,7 @@ from typing import Any
 
 from wss.metrics.figures import FORMATS, by_name
 from wss.report.sweep_folder import Rows, intervals_of
-from wss.report.terminal import aligned
+from wss.report.terminal import aligned, filled
 
 
 def averages_of(
@@ -81,4 +81,15 @@ def averages_table(means: Sequence[dict[str, Any]], by: Sequence[str], figure: s
         cells.append([*(str(mean[axis]) for axis in by), mean["policy"], form(mean["mean"]), *ends, *others])
     counts = sorted({mean["points"] for mean in means})
     heading = f"mean {figure} over {' or '.join(map(str, counts))} point{'s' if counts[-1] > 1 else ''}"
-    return f"{heading}\n\n{aligned(cells, left=len(by) + 1)}"
+    table = aligned(cells, left=len(by) + 1)
+    legend = "\n".join(map(filled, _legend(intervals, sources)))
+    return "\n\n".join([heading, table, *([legend] if legend else [])])
+
+
+def _legend(intervals: Sequence[str], sources: Sequence[str]) -> list[str]:
+    """Return what the columns of intervals, and those of other *sources*, are."""
+    over = {"layers": "over draws of layers", "seeds": "over seeds"}
+    lines = [f"95%, {each}: {over[each]}; means of the ends of all points" for each in intervals]
+    if sources:
+        lines.append(f"{', '.join(sources)}: as reported there; steps, layers and routing may differ")
+    return lines
