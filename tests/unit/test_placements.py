@@ -516,7 +516,7 @@ def test_a_placement_reads_loads_and_coactivation_alone(small):
 def test_what_is_placed_by_what_is_said(small, tmp_path):
     experiment = load(small, ["policies=[base, eplb, oracle_best, remap]"])
     notes = run(experiment).notes
-    assert sum(note.startswith("oracle_best is an oracle, no policy") for note in notes) == 1
+    assert sum(note.startswith("oracle_best is an oracle, not a real policy") for note in notes) == 1
     assert sum("eplb: an expert has 1.5" in note for note in notes) == 1
     assert not any("no prefill" in note for note in notes)
     path = tmp_path / "t.parquet"

@@ -85,7 +85,7 @@ class SweepResult:
     def _repr_html_(self) -> str:
         """Return the table for a notebook."""
         synthetic = any(row.get("synthetic") for row in self.rows)
-        mark = "<p><b>SYNTHETIC routing</b>: made up from named parameters, not recorded.</p>" if synthetic else ""
+        mark = "<p><b>SYNTHETIC routing</b>: generated from named parameters, not recorded.</p>" if synthetic else ""
         return f'{mark}<pre style="white-space: pre; overflow-x: auto">{escape(self.table())}</pre>'
 
 

@@ -185,7 +185,7 @@ class _Reader:
             return [self._value(item, (*place, i)) for i, item in enumerate(node.value)]
         assert isinstance(node, yaml.ScalarNode)
         if not node.value.isascii() and any("\ud800" <= c <= "\udfff" for c in node.value):
-            self._document.fault(place, "holds half a surrogate pair, which is no character; write whole characters")
+            self._document.fault(place, "holds half a surrogate pair, which is not a character; write whole characters")
             return None
         return node.value if node.style else scalar(node.value)
 

@@ -132,7 +132,7 @@ def load_sweep(
     spec = build(document, ("check",), document.value.get("check", {}), CheckSpec)
     for number, figure in enumerate(spec.figures if isinstance(spec, CheckSpec) else ()):
         if figure not in checkable():
-            fault = f"{figure!r} is no figure; {did_you_mean(figure, checkable())}"
+            fault = f"{figure!r} is not a figure; {did_you_mean(figure, checkable())}"
             document.fault(("check", "figures", number), fault)
     grid, vary = _axes(document, "grid"), _axes(document, "vary")
     if not grid and not vary:
@@ -244,13 +244,13 @@ def _axis(document: Document, place: Place, items: Any) -> list[_Choice]:
     labels = [axis, *(items if isinstance(items, list | dict) else ())]
     for label in labels:
         if isinstance(label, str) and not label.isprintable():
-            document.fault(place, f"{label[:100]!r} is no plain text; give it a label without control characters")
+            document.fault(place, f"{label[:100]!r} is not plain text; give it a label without control characters")
     if axis in TAKEN or axis.endswith(("_s", "_bytes", "_estimate", "_low", "_high")):
         document.fault(place, f"'{axis}' is a column of the results; give the axis another name")
     if isinstance(items, list) and items:
         for i, item in enumerate(items):
             if isinstance(item, list | dict) or item is None or is_object(item):
-                document.fault((*place, i), "is no plain value; give labels, such as half: {network.duplex: half}")
+                document.fault((*place, i), "is not a plain value; give labels, such as half: {network.duplex: half}")
         if len({float(item) if isinstance(item, int | float) else str(item) for item in items}) < len(items):
             document.fault(place, "has a value twice; keep one")
         return [_Choice(axis, item, ((axis, item, (*place, i)),)) for i, item in enumerate(items)]
