@@ -100,13 +100,13 @@ def sweep(
     allow_code: bool = False,
     **changes: Unpack[Settings],
 ) -> SweepResult:
-    """Run all points of a sweep; tasks that are finished in its folder are not run again.
+    """Run all points of a sweep, except tasks that already have a result in its folder.
 
     Parameters
     ----------
     source
         A YAML file, a mapping with its keys, such as ``{"config": "gpt_oss_20b", "grid": {"batch": [256, 1024]}}``, or
-        a sweep that is loaded.
+        a loaded sweep.
     out
         The folder  [default: results/NAME].
     only
