@@ -59,7 +59,9 @@ def prepare() -> str | None:
     if not fault:
         return None
     where = "~/.cache/wss" if home is None else home / "wss"
-    return f"{where}: cannot hold compiled code ({fault}); each command compiles anew, unless {VARIABLE} names a folder"
+    return (
+        f"{where}: cannot hold compiled code ({fault}); each command compiles again, unless {VARIABLE} names a folder"
+    )
 
 
 def is_cold() -> bool:

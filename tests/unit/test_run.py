@@ -487,7 +487,7 @@ def test_whether_routing_drifts_is_said(small, setting, says):
 def test_dies_without_experts_and_copies_without_room_are_told_of(small):
     """16 dies of 72 MB have room for five experts of 12.6 MB: one of each of the three layers, and none beside it."""
     crowded = ["policies=[ep, eplb, dup]", "baseline=ep", "steps=1", "wafer.mesh=[4, 4]", "wafer.die.hbm.size=80 MB"]
-    few = "a layer has 12 experts for 16 dies: a die without any of its own has to read what it computes"
+    few = "a layer has 12 experts for 16 dies: a die without an expert has to read those that it computes"
     cut = "its placement asks for extra: 1 experts a die and layer, and the HBM has room for 0 beside the 1 of an even"
     notes = run(load(small, crowded)).notes
     assert notes.count(few) == 1

@@ -139,7 +139,7 @@ def _plan(source: Any, given: list[Setting], allow_code: bool) -> Sweep:
     """Return the sweep of *source*, changed by the settings *given*."""
     if isinstance(source, Sweep):
         if given:
-            raise ConfigError("sweep: a sweep that is loaded takes no more settings; give its file or mapping")
+            raise ConfigError("sweep: a loaded sweep accepts no settings; give its file or mapping")
         return source
     if not isinstance(source, Mapping):
         source = path_of(source, "sweep")

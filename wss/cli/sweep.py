@@ -36,7 +36,7 @@ _SHARED = (
         multiple=True,
         metavar="AXIS=LABEL",
         help="Run only the points with these labels, such as batch=4096,8192. Their tables go to OUT/only/LABELS; "
-        "finished tasks serve the whole sweep too.",
+        "the whole sweep uses their results too.",
     ),
     click.option("--workers", type=click.IntRange(1, 1024), help="Processes  [default: one per core]"),
     click.option("--dask", metavar="ADDRESS", help="Run on the workers of this dask scheduler instead."),

@@ -131,7 +131,7 @@ def parse(text: str, name: str) -> Document:
         at = f"{name}:{mark.line + 1}:{mark.column + 1}" if mark else name
         what = error.problem or error.context or "is not YAML"
         raise ConfigError(
-            f"{at}: not YAML: {' '.join(what.split())}; mend the syntax at or before this place"
+            f"{at}: not YAML: {' '.join(what.split())}; fix the syntax at or before this position"
         ) from None
     except yaml.YAMLError as error:
         raise ConfigError(f"{name}: not YAML: {' '.join(str(error).split())}; save plain text as UTF-8") from None

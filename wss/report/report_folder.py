@@ -39,6 +39,6 @@ def check_replaceable(folder: Path, force: bool) -> None:
     if strange:
         more = f" and {len(strange) - 1} more" if len(strange) > 1 else ""
         raise OutputError(
-            f"{folder}: holds '{strange[0]}'{more}, which no report there names, --force does not replace it; "
+            f"{folder}: holds '{strange[0]}'{more}, which no report there names, so --force does not replace it; "
             "give another --out"
         )

@@ -203,7 +203,9 @@ def _sparse(setup: Setup, wafer: Wafer) -> list[str]:
     experts, dies = setup.model.num_experts, wafer.num_dies
     if experts >= dies:
         return []
-    return [f"a layer has {experts} experts for {dies} dies: a die without any of its own has to read what it computes"]
+    return [
+        f"a layer has {experts} experts for {dies} dies: a die without an expert has to read those that it computes"
+    ]
 
 
 def costs_of(setup: Setup, wafer: Wafer) -> Costs:

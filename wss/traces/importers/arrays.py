@@ -127,7 +127,7 @@ def json_beside(path: Path) -> tuple[Path, dict[str, Any]]:
         return beside, msgspec.json.decode(read_plain(beside), type=dict[str, Any]) if beside.is_file() else {}
     except (OSError, RecursionError, msgspec.DecodeError) as error:
         raise TraceError(
-            f"{beside}: is not readable JSON ({' '.join(str(error).split())}); mend or remove it"
+            f"{beside}: is not readable JSON ({' '.join(str(error).split())}); fix or remove it"
         ) from error
 
 
