@@ -393,7 +393,7 @@ MALFORMED = {
     "no expert 2": (json.dumps({MAP: [[0, 1, 3, -1, -1, 0]] * 3}), "has no slot for expert 2 of layer 1"),
     "loads of others": (json.dumps({COUNT: [[1, 2, 3]] * 3}), "has loads of 3 experts a layer, the model has 4"),
     "loads below 0": (json.dumps({COUNT: [[1, 2, 3, -1]] * 3}), "a count is 0 or more"),
-    "NaN": (f'{{"{COUNT}": [[1, 2, 3, NaN]]}}', "is no JSON (NaN is no number"),
+    "NaN": (f'{{"{COUNT}": [[1, 2, 3, NaN]]}}', "is no JSON (NaN is not a JSON number"),
 }
 
 
