@@ -29,7 +29,7 @@ def dry_run(experiment: Experiment, as_json: bool) -> None:
 
 def dry_sweep(plan: Sweep, out: Path, workers: int | None, dask: str | None) -> None:
     """Print how many tasks a sweep has, how many are done, and the approximate time of the others."""
-    from wss.execution.outlook import FACTOR, seconds_of
+    from wss.execution.outlook import FACTOR, layer_seconds, trace_seconds
     from wss.report.outlook import took
     from wss.sweeps import tasks_of
     from wss.sweeps.folder import TASKS, Folder
@@ -47,5 +47,6 @@ def dry_sweep(plan: Sweep, out: Path, workers: int | None, dask: str | None) -> 
         f"{plan.name}: {plan.scope}, {len(tasks)} tasks, of which {len(tasks) - len(left)} are kept in "
         f"{out}/ and {len(left)} would be run: about {runs:,} layer runs"
     )
-    seconds = sum(seconds_of(task.experiment, task.steps) for task in left)
+    traces = {task.routing: trace_seconds(task.experiment, task.steps) for task in left}  # tasks share their routing
+    seconds = sum(layer_seconds(task.experiment, task.steps) for task in left) + sum(traces.values())
     say(took(seconds, FACTOR, cores))

@@ -22,7 +22,7 @@ from wss.workload.fixed_batch import open_batch
 
 LAYER_S, EXPERT_AND_DIE_S = 1.5e-3, 1.1e-6
 SIMPY, CHUNK_S = 2.4, 1.9e-6
-TOKEN_LAYERS_PER_S = 1.4e6  # rate of generating synthetic routing
+TOKEN_S, SKIPPED_S = 3e-7, 4e-8  # to generate synthetic routing: per token and layer that is run, or that is not
 FACTOR = 2.0  # likely error of the estimate, as a factor
 
 
@@ -79,6 +79,11 @@ def layer_runs(experiment: Experiment, steps: int) -> int:
 
 def seconds_of(experiment: Experiment, steps: int) -> float:
     """Return the approximate CPU seconds of *experiment* on one core; *steps* include the prefill."""
+    return layer_seconds(experiment, steps) + trace_seconds(experiment, steps)
+
+
+def layer_seconds(experiment: Experiment, steps: int) -> float:
+    """Return the approximate CPU seconds of all layer runs of *experiment*; *steps* include the prefill."""
     spec = experiment.wafer
     dies = spec.nodes * spec.gpus if isinstance(spec, SwitchedSpec) else spec.mesh[0] * spec.mesh[1]
     each = LAYER_S + EXPERT_AND_DIE_S * experiment.model.num_experts * dies
@@ -88,15 +93,14 @@ def seconds_of(experiment: Experiment, steps: int) -> float:
     if isinstance(experiment.network, PacketSpec):
         nbytes = experiment.model.expert_bytes(experiment.precision)
         packets = CHUNK_S * experiment.model.num_experts * nbytes / experiment.network.chunk
-    return (each * times + packets) * layer_runs(experiment, steps) + _trace_seconds(experiment, steps)
+    return (each * times + packets) * layer_runs(experiment, steps)
 
 
-def _trace_seconds(experiment: Experiment, steps: int) -> float:
-    """Return the approximate seconds to generate synthetic routing; 0 for recorded routing."""
+def trace_seconds(experiment: Experiment, steps: int) -> float:
+    """Return the approximate seconds to generate synthetic routing, once for all policies; 0 for recorded routing."""
     spec, layers = experiment.trace, _num_layers(experiment)
     if isinstance(spec, TraceFile):
         return 0.0
-    if isinstance(experiment.layers, LayerSample):  # drawing them needs the routing of all layers
-        layers += len(experiment.model.moe_layers)
+    skipped = len(experiment.model.moe_layers) - layers
     tokens = experiment.batch * ((spec.prompt_min + spec.prompt_max) / 2 + steps)
-    return tokens * layers * experiment.replications / TOKEN_LAYERS_PER_S
+    return tokens * (layers * TOKEN_S + skipped * SKIPPED_S) * experiment.replications

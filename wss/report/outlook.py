@@ -55,5 +55,5 @@ def took(seconds: float, factor: float, cores: int = 1) -> str:
     low, high = (duration(seconds / cores * share) for share in (1 / factor, factor))
     return (
         f"estimate: about {duration(seconds / cores)} on {cores} core{'s' if cores > 1 else ''} ({low} to {high}), "
-        "and up to two minutes more where nothing is compiled yet"
+        "and up to half a minute more where nothing is compiled yet"
     )
