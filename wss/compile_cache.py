@@ -59,7 +59,9 @@ def prepare() -> str | None:
     if not fault:
         return None
     where = "~/.cache/wss" if home is None else home / "wss"
-    return f"{where}: cannot hold compiled code ({fault}); each command compiles anew, unless {VARIABLE} names a folder"
+    return (
+        f"{where}: cannot hold compiled code ({fault}); each command compiles again, unless {VARIABLE} names a folder"
+    )
 
 
 def is_cold() -> bool:
@@ -92,7 +94,7 @@ def _private(parent: Path, key: str) -> Path:
             each.mkdir(mode=0o700)
         state = os.stat(each)
         if not stat.S_ISDIR(state.st_mode):
-            raise OSError("is no folder")
+            raise OSError("is not a folder")
         if hasattr(os, "getuid") and (state.st_uid != os.getuid() or state.st_mode & 0o022):
             raise OSError("belongs to another, or others may write to it")
     if not os.access(folder, os.W_OK | os.X_OK):

@@ -1,4 +1,4 @@
-"""Records passed between packages: the plan of a layer run, the result of running it, and who takes both."""
+"""Records passed between packages: the plan of a layer run, the result of running it, and the recorder of both."""
 
 from __future__ import annotations
 
@@ -219,7 +219,7 @@ class WeightLocations:
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class LayerRecord:
-    """One layer run, as it was planned and as it went.
+    """One layer run: its plan and its result.
 
     Attributes
     ----------
@@ -296,7 +296,7 @@ class LinkLoad:
 
 
 class Recorder(Protocol):
-    """Takes all that is run under one policy, in order.
+    """Receives all layer runs and migrations of one policy, in order.
 
     Attributes
     ----------

@@ -98,12 +98,13 @@ def all_to_all_table() -> list[str]:
     lines = [
         "## All-to-all of tokens (`dispatch`)",
         "",
-        "DeepEP's reported kernel times, the best of many settings (README and docs/legacy.md, commit 0297fc8): hidden",
-        "7168, top 8 of 256 experts, FP8 with its scales there and BF16 back. Routing is random, as in its tests, with",
-        "at most 4 nodes a token (any number with low latency). Reported bandwidths were converted to times with the",
-        "bytes that its tests divide by. NVLink of 160 GB/s and InfiniBand of 50 GB/s are the maxima that DeepEP",
-        "states for its H800s; the NVLink of V2's machines is not stated, and is assumed to be 450 GB/s. Times in us.",
-        "Ours is `once_per: node`, for low latency `expert`:",
+        "DeepEP's reported kernel times are the best of many settings (README and docs/legacy.md, commit 0297fc8),",
+        "with hidden size 7168, top 8 of 256 experts, FP8 and its scales in dispatch and BF16 in combine. Routing is",
+        "random, as in DeepEP's tests, with at most 4 nodes per token (any number with low latency). Reported",
+        "bandwidths were converted to times with the bytes by which DeepEP's tests divide. NVLink of 160 GB/s and",
+        "InfiniBand of 50 GB/s are the maxima that DeepEP states for its H800s. The NVLink of V2's machines is not",
+        "stated and is assumed to be 450 GB/s. Times are in us. `ours` is `once_per: node`, and `once_per: expert`",
+        "for low latency:",
         "",
         "| kernels | GPUs | tokens a GPU | dispatch reported | ours | error | `die` "
         "| combine reported | ours | error | `die` |",
@@ -122,8 +123,8 @@ def all_to_all_table() -> list[str]:
         lines.append("| " + " | ".join(cells) + " |")
     lines += [
         "",
-        "All our times are too short: the model keeps links full from beginning to end, and nothing else that a GPU",
-        "kernel does takes time (why real kernels are slower was not tested). Two nodes of H800s are limited by NVLink",
+        "All our times are too short. The model keeps links busy from beginning to end, and no other work of a GPU",
+        "kernel takes time. (Why real kernels are slower was not tested.) Two nodes of H800s are limited by NVLink",
         "in the model, all other cases between nodes by InfiniBand. With low latency, the GPUs of a node are assumed",
         "to send over NVLink: the 98 GB/s reported for 8 GPUs are more than InfiniBand's.",
     ]

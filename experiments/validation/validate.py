@@ -32,15 +32,14 @@ SIMULATORS = (
 HEAD = """# Validation
 
 Written by [experiments/validation](../../experiments/validation/README.md); do not edit. The reference data are results
-of other programs, and measurements by others. Nothing in wss was fitted to them, except the five parameters of the GEMM
-model to its table.
+of other programs and measurements by others. Only the five parameters of the GEMM model were fitted to them.
 
 **Not** validated are:
 
-- absolute times of a wafer, as no wafer of GPU dies exists to be measured;
+- absolute times of a wafer, because no wafer of GPU dies exists to be measured;
 - LLC hits;
-- the GEMM model beyond FP8 on an H800;
-- the contention between HBM ports and links, beyond hand-worked cases and conservation.
+- the GEMM model, except for FP8 on an H800;
+- contention between HBM ports and links, except in cases worked out by hand and for conservation of bytes.
 """
 
 
@@ -60,9 +59,9 @@ def network_tables(folder: Path) -> list[str]:
         lines.append(f"| {path.stem} | {len(scenario.ids)} | " + " | ".join(cells) + " |")
     lines += [
         "",
-        "Differences above 0.1 us come from chunks that reach a link at the same instant, which the simulators serve",
-        "in different orders (they differ from one another by 0.6 to 1.8 us there), and, with 64 KiB chunks, from",
-        "ASTRA-sim's whole picoseconds.",
+        "Differences above 0.1 us have two causes. Chunks that reach a link at the same instant are served in",
+        "different orders by the simulators, which differ from one another by 0.6 to 1.8 us in these cases. With 64",
+        "KiB chunks, ASTRA-sim's rounding to whole picoseconds adds up.",
     ]
     return lines
 
@@ -91,9 +90,9 @@ def artifact_table(folder: Path) -> list[str]:
     rows = json.loads((folder / "reference/artifact.json").read_text())["rows"]
     lines = ["## The paper's own simulator (`physics: paper`)", ""]
     lines += [
-        "Llama-4-Maverick, FP16, 235 real requests, prefill and 15 decode steps; batch 4096 repeats the requests. In",
-        "the measured copy of the paper's simulator the queue key is not frozen at insertion, which makes its base",
-        "slightly faster than the proper rule, which wss uses.",
+        "Llama-4-Maverick, FP16, 235 recorded requests, prefill and 15 decode steps; batch 4096 repeats the requests.",
+        "In the measured copy of the paper's simulator the queue key is not frozen at insertion. This makes its base",
+        "slightly faster than with the intended rule, which wss uses.",
         "",
         "| policy | wafer | batch | decode theirs | ours | error | hops theirs | ours | prefill error |",
         "|---|---|---|---|---|---|---|---|---|",
@@ -164,14 +163,14 @@ def layer_run_table() -> list[str]:
                 )
     lines += [
         "",
-        "Where they differ, and why. Under `ep` and `allo` dies read mostly their own HBM, and both networks serve it",
-        "at its full rate. Under `base` a few links are full. FIFO queues share a full link in proportion to the",
-        "chunks that each read has waiting there (its window over its round trip), not equally: reads from nearby dies",
-        "get more. The bytes over the full links are the same, so the mean die changes less (-7% to +3%). But a layer",
-        "run ends with its slowest die, and which die that is, and how late it ends, changes by some percent either",
-        "way. More chunks in flight make the difference larger or smaller by chance. Fewer than bandwidth times round",
-        "trip (6 MB over 8 hops) starve reads: with 2 x 1 MiB layer runs take 40% to 70% longer. Rely only on",
-        "differences between policies that are larger than this.",
+        "Reasons for the differences: Under `ep` and `allo` dies read mostly from their own HBM, and both networks",
+        "serve it at its full rate. Under `base` a few links are saturated. FIFO queues do not share a saturated link",
+        "equally, but in proportion to the chunks that each read has waiting there (its window / its round trip). So",
+        "reads from nearby dies get more. The bytes over the saturated links are the same, so the mean over dies",
+        "changes less (-7% to +3%). But a layer run finishes when its slowest die does, and the time of the slowest",
+        "die changes by some percent in either direction. More chunks in flight make the difference larger or smaller",
+        "by chance. Fewer bytes in flight than bandwidth · round trip (6 MB over 8 hops) slow reads down: with 2 x 1",
+        "MiB layer runs take 40% to 70% longer. Rely only on differences between policies that are larger than these.",
     ]
     return lines
 

@@ -209,7 +209,10 @@ BAD = {
     "a mesh of nothing": ({"topology": {"x": 0, "y": 3}}, "topology: x and y are [0, 3]"),
     "a mesh too large": ({"topology": {"x": 999, "y": 999}}, "topology: x and y are [999, 999]"),
     "no bandwidth": ({"link_bandwidth_Bps": 0}, "link_bandwidth_Bps: 0 should be a number above 0"),
-    "a bandwidth of infinity": ({"link_bandwidth_Bps": float("inf")}, "is not readable JSON (Infinity is no number"),
+    "a bandwidth of infinity": (
+        {"link_bandwidth_Bps": float("inf")},
+        "is not readable JSON (Infinity is not a",
+    ),
     "a negative latency": ({"hop_latency_s": -1}, "hop_latency_s: -1 should be a number, at least 0"),
     "no flows": ({"flows": []}, "flows: should be a list"),
     "flows of numbers": ({"flows": [1]}, "flows: should be a list"),
@@ -220,7 +223,10 @@ BAD = {
     "off the mesh": ({"flows": [flow(0, (0, 0), (3, 0))]}, "flows.0.dst: [3, 0] is not on the mesh of 3 x 2 dies"),
     "no die": ({"flows": [GOOD | {"src": 5}]}, "flows.0.src: 5 should be [x, y]"),
     "negative bytes": ({"flows": [GOOD | {"bytes": -1}]}, "flows.0.bytes: -1 should be a number, at least 0"),
-    "bytes that are no number": ({"flows": [GOOD | {"bytes": float("nan")}]}, "is not readable JSON (NaN is no number"),
+    "bytes that are no number": (
+        {"flows": [GOOD | {"bytes": float("nan")}]},
+        "is not readable JSON (NaN is not a",
+    ),
     "true for bytes": ({"flows": [GOOD | {"bytes": True}]}, "flows.0.bytes: True"),
     "a negative start": ({"flows": [GOOD | {"start_s": -1e-9}]}, "flows.0.start_s: -1e-09"),
 }

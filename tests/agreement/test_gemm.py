@@ -78,7 +78,7 @@ BAD = {
     "rows of numbers": ('{"rows": [1]}', "has no rows"),
     "a size missing": ('{"rows": [{"n": 1, "k": 1}]}', "rows.0.m_per_group: None is not right"),
     "a negative size": ('{"rows": [{"m_per_group": 1, "n": -1, "k": 1}]}', "rows.0.n: -1 is not right"),
-    "a size not a number": ('{"rows": [{"m_per_group": 1, "n": NaN, "k": 1}]}', "NaN is no number of JSON"),
+    "a size not a number": ('{"rows": [{"m_per_group": 1, "n": NaN, "k": 1}]}', "NaN is not a JSON number"),
     "a time below any clock": (
         '{"rows": [{"m_per_group": 1, "n": 1, "k": 1, "measured_seconds": 1e-320}]}',
         "rows.0.measured_seconds: 1e-320 is not right; it should be 1e-09 to 10000 s",

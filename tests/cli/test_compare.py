@@ -124,9 +124,9 @@ REFUSED = {
     "no folder": (["a", "z"], "z: holds no result (no sweep.json, no summary.json)"),
     "no figure": (
         ["a", "b", "--figures", "sped"],
-        "--figures sped: is no figure of these results; did you mean 'speedup'?",
+        "--figures sped: is not a figure of these results; did you mean 'speedup'?",
     ),
-    "text": (["a", "b", "--figures", "busiest_link"], "--figures busiest_link: is no figure of these results"),
+    "text": (["a", "b", "--figures", "busiest_link"], "--figures busiest_link: is not a figure of these results"),
 }
 
 

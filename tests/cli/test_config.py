@@ -257,9 +257,9 @@ MALFORMED = {
     "layers listed twice": (SOUND + "layers: [3, 3]", ["layers: [3, 3] is not ascending"]),
     "both synth and path": (
         SOUND.replace("{synth: deepseek_v3}", "{synth: deepseek_v3, path: x}"),
-        ["x.yaml:3:1: trace: holds not exactly one of synth and path"],
+        ["x.yaml:3:1: trace: needs exactly one of synth and path"],
     ),
-    "neither synth nor path": (SOUND.replace("{synth: deepseek_v3}", "{}"), ["trace: holds not exactly one"]),
+    "neither synth nor path": (SOUND.replace("{synth: deepseek_v3}", "{}"), ["trace: needs exactly one"]),
     "an unknown synth": (SOUND.replace("{synth: deepseek_v3}", "{synth: x}"), ["trace.synth: 'x' is not known"]),
     "a synth parameter out of range": (
         SOUND.replace("{synth: deepseek_v3}", "{synth: {preset: deepseek_v3, agreement: 1.5}}"),

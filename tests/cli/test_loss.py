@@ -210,7 +210,7 @@ def test_a_folder_with_tasks_of_somebody_else_is_no_sweeps(folder):
     for name, file in (("a", "tasks/notes.json"), ("b", "results.csv")):
         (folder / name / "tasks").mkdir(parents=True)
         (folder / name / file).write_text("precious")
-        with pytest.raises(OutputError, match="is no sweep's folder"):
+        with pytest.raises(OutputError, match="is not a sweep's folder"):
             Folder(folder / name)
 
 

@@ -41,11 +41,11 @@ def test_labels_of_an_axis_are_alternatives_and_axes_all_apply(tmp_path):
 @pytest.mark.parametrize(
     ("only", "line"),
     [
-        (["seeds=1"], "--only seeds=1: 'seeds' is no axis of tiny; its axes: seed, varied, to"),
-        (["policy=ep"], "'policy' is no axis of tiny"),
-        (["seed=2"], "--only seed=2: '2' is no label of seed; known: 0, 1"),
-        (["seed=0,True"], "'True' is no label of seed"),
-        (["varied=windw"], "'windw' is no label of varied; did you mean 'window'?"),
+        (["seeds=1"], "--only seeds=1: 'seeds' is not an axis of tiny; its axes: seed, varied, to"),
+        (["policy=ep"], "'policy' is not an axis of tiny"),
+        (["seed=2"], "--only seed=2: '2' is not a label of seed; known: 0, 1"),
+        (["seed=0,True"], "'True' is not a label of seed"),
+        (["varied=windw"], "'windw' is not a label of varied; did you mean 'window'?"),
         (["seed"], "--only seed: names no labels; write --only axis=label, such as batch=4096,8192"),
         (
             ["varied=window", "to=a,b"],

@@ -244,7 +244,7 @@ def test_one_picture_of_chosen_policies_says_what_it_shows(ran, tmp_path):
     assert report("report", ran, "--picture", "links", "--out", out, "--force").exit_code == 0
     assert ">ep" in out.read_text()
     out.write_text("<svg>mine</svg>")
-    assert "is no picture that wss wrote" in str(
+    assert "is not a picture that wss wrote" in str(
         report("report", ran, "--picture", "links", "--out", out, "--force").exception
     )
 

@@ -67,7 +67,7 @@ def test_a_setting_below_a_preset_and_a_config_in_a_file_of_its_own(tmp_path):
         ),
         (TINY + "grid: {batch: [1, 2]}\nvary: {big: {x: {batch: 16}}}", "vary.big.x.batch: is set by another axis too"),
         (TINY + "grid: {batch: 3}", "give a list of values, or labels with settings"),
-        (TINY + "grid: {batch: [[1]]}", "is no plain value"),
+        (TINY + "grid: {batch: [[1]]}", "is not a plain value"),
         (TINY + "grid: {batch: {a: 3}}", "grid.batch.a: is not right; give settings"),
         (TINY + "grid: [1]", "give axes"),
         (TINY + "grid: {policy: [1]}", "is a column of the results"),
@@ -284,7 +284,7 @@ def test_a_sweep_that_was_killed_as_it_wrote_its_tables_goes_on(tmp_path):
 def test_another_folder_is_not_taken(tmp_path):
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "thesis.txt").write_text("years of work")
-    with pytest.raises(OutputError, match="is no sweep's folder and not empty"):
+    with pytest.raises(OutputError, match="is not a sweep's folder and not empty"):
         Folder(tmp_path / "mine")
 
 
@@ -364,14 +364,14 @@ DAMAGE = {  # what is done to an expected file, and what is said of it
     "no tolerance": (lambda e: e.pop("tolerance"), "it lacks tolerance"),
     "no values": (lambda e: e.pop("values"), "it lacks values"),
     "no schema": (lambda e: e.pop("schema"), "its schema is not wss-expected/1"),
-    "NaN tolerance": (lambda e: e.update(tolerance=float("nan")), "NaN is no number of JSON"),
-    "endless tolerance": (lambda e: e.update(tolerance=float("inf")), "Infinity is no number of JSON"),
+    "NaN tolerance": (lambda e: e.update(tolerance=float("nan")), "NaN is not a JSON number"),
+    "endless tolerance": (lambda e: e.update(tolerance=float("inf")), "Infinity is not a JSON number"),
     "absurd tolerance": (lambda e: e.update(tolerance=50.0), "its tolerance is 50.0; it should be a share, from 0"),
     "whole tolerance": (lambda e: e.update(tolerance=1.0), "its tolerance is 1.0; it should be a share, from 0"),
     "a figure too many": (lambda e: e["values"][0].update(speed=1.0), "have 'speed', which is not compared"),
     "true tolerance": (lambda e: e.update(tolerance=True), "its tolerance is True"),
     "wider tolerance": (lambda e: e.update(tolerance=0.5), "may move by 0.5, and the sweep says 0.01"),
-    "NaN": (lambda e: e["values"][3].update(speedup=float("nan")), "NaN is no number of JSON"),
+    "NaN": (lambda e: e["values"][3].update(speedup=float("nan")), "NaN is not a JSON number"),
     "text": (lambda e: e["values"][3].update(speedup="abc"), "values.3.speedup is 'abc'; it should be a number"),
     "null": (lambda e: e["values"][3].update(hops=None), "values.3.hops is None; it should be a number"),
     "beyond belief": (lambda e: e["values"][3].update(hops=10**301), "is too large"),
@@ -437,13 +437,13 @@ def test_a_figure_that_was_not_written_is_named(checked):
 
 
 def test_a_figure_that_is_none_is_refused(tmp_path):
-    """A name that is no figure before the sweep is run, a figure that not all rows have after it."""
+    """A name that is not a figure before the sweep is run, a figure that not all rows have after it."""
     path = sweep_file(tmp_path, FEW + "check: {figures: [speed]}\n")
     done = invoke("check", path, "--workers", 1, "--out", tmp_path / "a", "--update")
-    assert "check.figures.0: 'speed' is no figure; did you mean 'speedup'" in str(done.exception)
+    assert "check.figures.0: 'speed' is not a figure; did you mean 'speedup'" in str(done.exception)
     path = sweep_file(tmp_path, FEW + "check: {figures: [moved_bytes]}\n")
     done = invoke("check", path, "--workers", 1, "--out", tmp_path / "a", "--update")
-    assert "'moved_bytes' is no figure of every point" in str(done.exception)
+    assert "'moved_bytes' is not a figure of every point" in str(done.exception)
 
 
 def test_a_sweep_given_to_run_is_told_so(tmp_path):

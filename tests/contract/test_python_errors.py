@@ -142,7 +142,7 @@ ODD = {
     ),
     "an axis of objects": (
         lambda: wss.sweep({"config": QWEN, "grid": {"wafer": [wss.WAFERS["dojo"]]}}),
-        "sweep: grid.wafer.0: is no plain value; give labels",
+        "sweep: grid.wafer.0: is not a plain value; give labels",
     ),
     "a setting of an axis": (
         lambda: wss.sweep({"config": QWEN, "grid": {"batch": [1]}}, batch=2),

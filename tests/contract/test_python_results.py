@@ -86,8 +86,8 @@ def test_pictures_of_a_result(result, tmp_path):
     ]
     assert plt.get_fignums() == []
     for what, right in (
-        ("speed", "plot: 'speed' is no figure; did you mean 'speedup'?"),
-        ("link", "plot: 'link' is no figure; did you mean 'links'?"),
+        ("speed", "plot: 'speed' is not a figure; did you mean 'speedup'?"),
+        ("link", "plot: 'link' is not a figure; did you mean 'links'?"),
         ("moved_bytes", "plot: this result has no moved_bytes; give another figure, such as speedup"),
     ):
         with pytest.raises(wss.WssError) as error:

@@ -58,6 +58,6 @@ def test_a_trace_is_replaced_only_by_force(tmp_path):
     with pytest.raises(OutputError, match="exists; give another path, or force=True to replace it"):
         wss.write_trace(path, [SOUND], [1], model="gpt_oss_20b", source="a test")
     path.write_text("not ours")
-    with pytest.raises(OutputError, match="is no trace that wss wrote"):
+    with pytest.raises(OutputError, match="is not a trace that wss wrote"):
         wss.write_trace(path, [SOUND], [1], model="gpt_oss_20b", source="a test", force=True)
     assert path.read_text() == "not ours"

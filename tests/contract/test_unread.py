@@ -275,7 +275,7 @@ def test_what_the_papers_physics_does_not_read_is_refused(setting):
         ),
         (
             {"policies": (Policy(name="base", allocation=Home(), prediction=TokenHeatmap()),)},
-            "policies.0.prediction: changes nothing: with allocation: home no die fetches what it could keep",
+            "policies.0.prediction: changes nothing: with allocation: home no die fetches an expert that it could keep",
         ),
         ({"gemm": "ideal", "wafer": replace(DOJO, die=replace(DOJO.die, sms=100))}, "wafer.die.sms: 100 changes"),
         (

@@ -62,7 +62,7 @@ def test_a_subset_by_model_subject_and_count_in_order_of_numbers(hub, tmp_path):
 
 def test_a_fetch_that_broke_goes_on(hub, tmp_path):
     hub.fails[FILES[1]] = ConnectionError("reset")
-    with pytest.raises(ConfigError, match="run again, it goes on from there"):
+    with pytest.raises(ConfigError, match="run again to resume"):
         ask(tmp_path)
     ask(tmp_path)
     assert sorted(hub.downloads) == sorted(name for name in FILES if name.endswith(".json"))

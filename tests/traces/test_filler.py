@@ -277,7 +277,7 @@ def test_a_trace_with_filler_is_said_to_be_one():
     head = experts_of(60, 4, 1, E).astype(np.int16)
     head[:6] = 9
     assert said(head)[0].startswith(
-        "the trace holds what is no routing: expert 9 in every layer, as filler has, at the"
+        "the trace holds data that is not routing: expert 9 in every layer, as filler has, at the"
     )
 
 
@@ -319,7 +319,7 @@ def test_a_run_says_that_its_trace_holds_filler(tmp_path):
     (tmp_path / "r.yaml").write_text(yaml.safe_dump(config))
     done = CliRunner().invoke(cli, ["run", str(tmp_path / "r.yaml"), "--out", str(tmp_path / "r"), "--quiet"])
     assert done.exit_code == 0, done.output
-    assert "the trace holds what is no routing: layers 0,2: every token uses expert 0" in done.output
+    assert "the trace holds data that is not routing: layers 0,2: every token uses expert 0" in done.output
     assert "warning: layers 0,2" in CliRunner().invoke(cli, ["trace", "show", str(tmp_path / "t.parquet")]).output
 
 
@@ -332,7 +332,7 @@ def test_the_command_says_what_it_left_out_and_takes_no_option_for_nothing(tmp_p
     assert done.exit_code == 0, done.output
     assert "request 3: 5 tokens without routing left out" in done.output
     for options, message in (
-        (["--lengths", "3,x"], "--lengths 3,x: is no list of lengths"),
+        (["--lengths", "3,x"], "--lengths 3,x: is not a list of lengths"),
         (["--lengths", "3"], "--lengths: for router logits alone"),
         (["--score", "sigmoid", "--groups", "2"], "--score, --groups: for router logits alone"),
         (["--drop-warmup"], "--drop-warmup: for route logs"),

@@ -148,7 +148,7 @@ def test_vllm_layers_are_all_or_moe_alone_and_two_arrays_are_prompt_and_rest(tmp
         (request,), source = taken(tmp_path / f"{name}.npy", "vllm", hints)
         assert source.meta.moe_layers == (1, 2, 4)
         assert np.array_equal(request.experts, ROWS)
-        assert source.remarks == Counter({"requests whose prompt length is not told, all rows taken for decode": 1})
+        assert source.remarks == Counter({"requests without a stated prompt length; all their rows count as decode": 1})
     np.savez(
         tmp_path / "two.npz", prompt_routed_experts=ROWS[:5].astype(np.int16), routed_experts=ROWS[5:].astype(np.int16)
     )
@@ -433,7 +433,7 @@ def test_the_length_of_a_prompt_goes_by_several_names(tmp_path, name):
     for told in (11, -1, "4", True, [4]):
         with pytest.raises(TraceError, match=rf"{name} says the prompt has .* tokens; the file has 10 rows"):
             read(**{name: told})
-    with pytest.raises(TraceError, match=r"says how long the prompt is in several ways: .* keep the one that is right"):
+    with pytest.raises(TraceError, match=r"says how long the prompt is in several ways: .* keep the correct one"):
         read(**{name: 4, NAMES[0] if name != NAMES[0] else NAMES[1]: 5})
     for unread in ("prompt_token_count", "context_len", "num_prefill_tokens"):
         with pytest.raises(TraceError, match=f"{unread} is not read, and may say how many tokens the prompt has"):

@@ -293,16 +293,16 @@ def test_loads_are_no_trace_and_are_named(command, tmp_path, monkeypatch):
 
 
 REFUSED = {
-    "NaN": ('{"logical_count": [[1, NaN]]}', "is no JSON (NaN is no number of JSON)"),
+    "NaN": ('{"logical_count": [[1, NaN]]}', "is no JSON (NaN is not a JSON number)"),
     "negative": ('{"logical_count": [[1, -1, 0, 0]]}', "a count is 0 or more"),
     "negative in one step": ('{"logical_count": [[[1, -1, 0, 0]], [[1, 2, 3, 4]]]}', "has -1; a count is 0 or more"),
-    "true among numbers": ('{"logical_count": [[true, 1]]}', "is no table of numbers"),
-    "digits apart": ("layer,expert,count\n1,0,1_000\n", "row 2: '1_000' is no number of tokens"),
-    "ragged": ('{"logical_count": [[1], [1, 2]]}', "is no table of numbers"),
-    "true": ('{"logical_count": [[true, false]]}', "is no table of numbers"),
-    "one dimension": ('{"logical_count": [1, 2]}', "is no table of numbers"),
-    "nothing": ('{"logical_count": []}', "is no table of numbers"),
-    "huge": ('{"logical_count": [[1, 1' + "0" * 20 + "]]}", "is no table of numbers"),
+    "true among numbers": ('{"logical_count": [[true, 1]]}', "is not a table of numbers"),
+    "digits apart": ("layer,expert,count\n1,0,1_000\n", "row 2: '1_000' is not a number of tokens"),
+    "ragged": ('{"logical_count": [[1], [1, 2]]}', "is not a table of numbers"),
+    "true": ('{"logical_count": [[true, false]]}', "is not a table of numbers"),
+    "one dimension": ('{"logical_count": [1, 2]}', "is not a table of numbers"),
+    "nothing": ('{"logical_count": []}', "is not a table of numbers"),
+    "huge": ('{"logical_count": [[1, 1' + "0" * 20 + "]]}", "is not a table of numbers"),
     "zero": ('{"logical_count": [[0, 0, 0, 0]]}', "all counts are zero"),
     "a layout": ('{"physical_to_logical_map": [[0]]}', "is a layout and holds no loads; name it as placement"),
     "a layout in YAML": (
@@ -337,9 +337,9 @@ REFUSED = {
     "a layer less": ("layer,expert,count\n1,0,5\n1,3,5\n", "lacks layer 2, a MoE layer of the model"),
     "a row twice": ("layer,expert,count\n1,0,5\n1,0,5\n", "row 3: layer 1, expert 0 is there twice"),
     "a layer twice": ("layer,expert_0\n1,5\n1,5\n", "row 3: layer 1 is there twice"),
-    "no number": ("layer,expert,count\n1,0,many\n", "row 2: 'many' is no number of tokens"),
-    "nan": ("layer,expert,count\n1,0,nan\n", "is no number of tokens"),
-    "half a layer": ("layer,expert,count\n1.5,0,3\n", "row 2: '1.5' is no number of a layer or an expert"),
+    "no number": ("layer,expert,count\n1,0,many\n", "row 2: 'many' is not a number of tokens"),
+    "nan": ("layer,expert,count\n1,0,nan\n", "is not a number of tokens"),
+    "half a layer": ("layer,expert,count\n1.5,0,3\n", "row 2: '1.5' is not a number of a layer or an expert"),
     "no tokens": ("layer,expert,share\n1,0,3\n", "has no column of tokens"),
     "other columns": ("layer,mean\n1,3\n", "has a column 'mean'"),
     "expert 2 missing": ("layer,expert_0,expert_2\n1,3,4\n", "its columns of experts are not 0..1"),
@@ -352,16 +352,16 @@ REFUSED = {
     "two layers": ("layer,layer_id,expert_0\n1,0,3\n", "two columns of one meaning, 'layer' and 'layer_id'; keep one"),
     "no layers": ("a,b\n1,2\n", "has no column layer; its head is a, b"),
     "requests": ("TIMESTAMP,ContextTokens,GeneratedTokens\n2023-11-16 18:15:46,374,44\n", "is a trace of requests and"),
-    "routing": ("layer_id,expert_ids\n3,1 4 2 7\n", "is recorded routing; bring it in with `wss trace import`"),
+    "routing": ("layer_id,expert_ids\n3,1 4 2 7\n", "is recorded routing; import it with `wss trace import`"),
     "a log with a line on itself": (
         '{"type": "meta", "timestamp": 1}\n{"type": "route", "req_id": 0, "layer": 1, "topk_ids": [1]}\n',
-        "is recorded routing; bring it in with `wss trace import`",
+        "is recorded routing; import it with `wss trace import`",
     ),
     "a log by other names": (
         '{"model": "x"}\n{"problem_id": 0, "token_idx": 0, "layer": 1, "experts": [1, 2]}\n',
-        "is recorded routing; bring it in with `wss trace import`",
+        "is recorded routing; import it with `wss trace import`",
     ),
-    "llama.cpp": ("layer,expert\n3,1\n", "is recorded routing; bring it in with `wss trace import`"),
+    "llama.cpp": ("layer,expert\n3,1\n", "is recorded routing; import it with `wss trace import`"),
 }
 
 
@@ -433,7 +433,7 @@ def test_a_fault_does_not_list_hundreds_of_columns(tmp_path):
             "is a folder with the results of a run of wss; see them with `wss report`, and give a file of",
         ),
         ("sweep.json", "is a folder with the results of a sweep of wss; see them with `wss report`"),
-        ("0.json", "is a folder; bring recorded routing in with `wss trace import`, and give the file that it writes"),
+        ("0.json", "is a folder; import recorded routing with `wss trace import`, and give the file that it writes"),
         ("a.parquet", "is a folder; give one file, a trace or a table of loads"),
     ],
 )

@@ -179,7 +179,7 @@ def test_named_layers_are_sorted_by_number_or_refused(tmp_path):
         ({"lengths": np.array([4, 4])}, "has 3 sequences of 4 rows; lengths says 2 sequences"),
         (
             {"attention_mask": np.ones((3, 4), int), "lengths": np.array([4, 4, 3])},
-            r"attention_mask has sequences of \[4, 4, 4\] tokens, lengths of \[4, 4, 3\]; keep the one that is right",
+            r"attention_mask has sequences of \[4, 4, 4\] tokens, lengths of \[4, 4, 3\]; keep the correct one",
         ),
     ],
 )

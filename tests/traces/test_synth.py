@@ -349,7 +349,7 @@ def test_recorded_popularity_that_does_not_fit(tmp_path):
     with pytest.raises(TraceError, match=r"few.parquet: a: layer \d+ has tokens on fewer than 2 experts"):
         made(replace(FLAT, loads=few, workload="a"))
     pq.write_table(pa.table({"layer": [1]}), tmp_path / "other.parquet")
-    with pytest.raises(TraceError, match="is no table of loads, as it has no dump, logical_count, phase; give"):
+    with pytest.raises(TraceError, match="is not a table of loads, as it has no dump, logical_count, phase; give"):
         made(replace(FLAT, loads=str(tmp_path / "other.parquet"), workload="a"))
     with pytest.raises(TraceError, match=r"nope.parquet: is no file; give a file"):
         made(replace(FLAT, loads="nope.parquet", workload="a"))

@@ -126,7 +126,7 @@ def test_a_trace_is_parted_by_requests(model, tmp_path):
     assert not set(routing[0]) & set(routing[1])
     found = advise(path, question(model, batch=64))
     assert {row.name for row in found.judged} == {"contiguous", "remap", "eplb_0", "eplb_1", "dup_1"}
-    assert "each is taken 11 times to fill a batch of 64" in found.about[0]
+    assert "each is repeated 11 times to fill a batch of 64" in found.about[0]
 
 
 def test_requests_are_served_from_different_places_of_their_decode(tmp_path):

@@ -54,7 +54,7 @@ def test_shares_are_no_counts_of_few_tokens(tmp_path):
     policy = f"{{name: mine, placement: {{kind: file, path: {tmp_path / 'shares.json'}}}, allocation: even}}"
     result = run(load(tmp_path / "small.yaml", [f"policies=[{policy}]", "baseline=mine"]))
     (note,) = [note for note in result.notes if "rank correlation" in note]
-    assert "it is judged on traffic that it was not made for" in note
+    assert "its layout is judged on traffic that it was not made for" in note
 
 
 def test_what_is_behind_a_placement():
@@ -69,7 +69,7 @@ def test_what_is_behind_a_placement():
 
 def test_low_is_said_with_what_mends_it():
     (said,) = agreement_note(POLICIES["remap"], Agreement(0.49, 1.0, 3))
-    assert "0.49 (mean over 3 layers): its prefill says little of this decode; give policies.remap.history" in said
+    assert "0.49 (mean over 3 layers): its prefill does not predict this decode; give policies.remap.history" in said
     assert agreement_note(POLICIES["remap"], Agreement(0.5, 1.0, 3))[0].endswith("0.50 (mean over 3 layers)")
     assert agreement_note(POLICIES["remap"], Agreement(0.3, 0.5, 3))[0].endswith(
         "with so few tokens this is inconclusive"

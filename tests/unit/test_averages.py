@@ -101,15 +101,15 @@ def test_the_command_prints_the_averages_below_the_table(tmp_path):
 @pytest.mark.parametrize(
     ("wrong", "message"),
     [
-        ("averages: {by: [batsh]}", "averages.by.0: 'batsh' is no axis of the grid; did you mean 'batch'?"),
+        ("averages: {by: [batsh]}", "averages.by.0: 'batsh' is not an axis of the grid; did you mean 'batch'?"),
         ("averages: {by: [batch, batch]}", "averages.by.1: 'batch' is there twice; keep one"),
-        ("averages: {figure: speedpu}", "averages.figure: 'speedpu' is no figure; did you mean 'speedup'?"),
-        ("averages: {figure: speedup_low}", "averages.figure: 'speedup_low' is no figure; did you mean 'speedup'?"),
+        ("averages: {figure: speedpu}", "averages.figure: 'speedpu' is not a figure; did you mean 'speedup'?"),
+        ("averages: {figure: speedup_low}", "averages.figure: 'speedup_low' is not a figure; did you mean 'speedup'?"),
         ("averages: {bye: [batch]}", "averages.bye: is not a key here; did you mean 'by'?"),
         ("averages: 3", "averages: 3 is not right"),
-        (AVERAGES.replace("policy: ep", "policy: epp"), "policy: 'epp' is no policy of all points; did you mean"),
+        (AVERAGES.replace("policy: ep", "policy: epp"), "policy: 'epp' is not a policy of all points; did you mean"),
         (AVERAGES.replace("axis: batch", "axis: seed"), "axis: 'seed' is not in averages.by; known: batch"),
-        (AVERAGES.replace("8: 2.5", "9: 2.5"), "values.9: '9' is no label of axis batch; known: 16, 8"),
+        (AVERAGES.replace("8: 2.5", "9: 2.5"), "values.9: '9' is not a label of axis batch; known: 16, 8"),
     ],
 )
 def test_a_wrong_name_is_one_line(tmp_path, wrong, message):

@@ -209,7 +209,7 @@ def test_the_future_is_the_plans_to_come():
     oracle = signals_of(future, prediction=Oracle(), caching=Belady())
     assert oracle.prediction_view(kernel_of(2), PLAN).next_step.tolist() == [[1, 0], [0, 0]]
     (note,) = oracle.notes([0])
-    assert note.startswith("pred is an oracle, no policy (its prediction and caching)")
+    assert note.startswith("pred is an oracle, not a real policy (its prediction and caching)")
 
 
 def test_what_is_expected_follows_the_tokens_that_a_die_computes():
@@ -242,7 +242,7 @@ def test_with_plans_that_no_copy_changes_belady_fetches_least(small):
     assert evictions["lru"] > 0
     assert reads["belady"] < min(reads["lru"], reads["lfu"])
     assert max(reads.values()) == reads["base"]
-    assert any(note.startswith("belady is an oracle, no policy (its caching)") for note in result.notes)
+    assert any(note.startswith("belady is an oracle, not a real policy (its caching)") for note in result.notes)
 
 
 def test_the_oracle_keeps_what_its_die_computes_in_the_next_step(small):

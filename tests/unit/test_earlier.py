@@ -110,9 +110,9 @@ def test_the_share_of_each_workload_in_the_batch(tiny, tmp_path):
     algebra, anatomy, both = np.array([6, 5, 1, 0]) / 12, np.array([0, 1, 6, 5]) / 12, np.array([6, 6, 7, 5]) / 24
     np.testing.assert_allclose(known.load[0] / 1e9, algebra / 2 + anatomy / 4 + both / 4, atol=1e-8)
     assert known.notes == (
-        "placed by what was served before, 12 requests of served.parquet, each request of the batch by those of its "
-        "subject",
-        "25% of the batch has a subject without a history; all requests served stand in for it",
+        "placed by the loads of earlier requests, 12 requests of served.parquet, each request of the batch by those of "
+        "its subject",
+        "25% of the batch has a subject without a history; the loads of all requests are used for it",
     )
 
 
@@ -147,7 +147,7 @@ def test_made_up_requests_are_told_in_a_joined_trace_whatever_their_numbers(tmp_
     join(tmp_path / "joined.parquet", parts)
     known = build_load_history(experiment.setup, LoadHistorySpec(path="joined.parquet"))
     assert known.notes == (
-        "placed by what was served before, 12 requests of joined.parquet",
+        "placed by the loads of earlier requests, 12 requests of joined.parquet",
         "4 requests of the history are in the batch and not counted",
     )
 
@@ -199,7 +199,7 @@ def test_a_workload_that_is_all_served_now_is_said_to_be(tiny, tmp_path):
     with pytest.raises(TraceError, match="all its requests of algebra are among those to be served"):
         build_load_history(experiment.setup, LoadHistorySpec(path="now.parquet", only=("algebra",)))
     known = build_load_history(experiment.setup, LoadHistorySpec(path="now.parquet", only=("anatomy",)))
-    assert known.notes == ("placed by what was served before, 6 requests of now.parquet (anatomy)",)
+    assert known.notes == ("placed by the loads of earlier requests, 6 requests of now.parquet (anatomy)",)
 
 
 def test_a_workload_without_decode_is_known_by_its_prefill(tiny, tmp_path):
@@ -221,7 +221,7 @@ def test_tables_of_loads_count_alike(tiny, tmp_path):
     assert (known.load[0] / 1e9).tolist() == [0.25, 0.375, 0.125, 0.25]
     known = build_load_history(load(tiny).setup, LoadHistorySpec(path="loads.parquet", only=("long",)))
     assert (known.load[0] / 1e9).tolist() == [0, 0.75, 0.25, 0]
-    assert known.notes == ("placed by what was served before, 1 tables of loads of loads.parquet (long)",)
+    assert known.notes == ("placed by the loads of earlier requests, 1 tables of loads of loads.parquet (long)",)
     tables(tmp_path / "loads.parquet", {"shares": [0.1, 0, 0, 0.3], "long": [0, 3000, 1000, 0]})
     known = build_load_history(load(tiny).setup, LoadHistorySpec(path="loads.parquet"))
     assert (known.load[0] / 1e9).tolist() == [0.125, 0.375, 0.125, 0.375]
@@ -284,7 +284,9 @@ def test_a_whole_run_waits_for_the_die_with_most_tokens(tiny, tmp_path):
     digest = hashlib.sha256((tmp_path / "served.parquet").read_bytes()).hexdigest()
     assert result.to_dict()["provenance"]["outside"] == {"history served.parquet": digest}
     assert "outside" not in run(load(tiny, ["batch=12"])).to_dict()["provenance"]
-    assert any(note.startswith("algebra: placed by what was served before, 6 requests of") for note in result.notes)
+    assert any(
+        note.startswith("algebra: placed by the loads of earlier requests, 6 requests of") for note in result.notes
+    )
 
 
 COMING = (
@@ -307,7 +309,7 @@ def test_experts_move_for_a_workload_that_is_to_come(how, tiny, tmp_path):
     assert step[2] == pytest.approx(step[1], rel=0.01)
     assert step[4] == pytest.approx(step[1] * then, rel=0.01)
     assert (
-        "mine, when it rebalances: placed by what was served before, 6 requests of served.parquet (algebra)"
+        "mine, when it rebalances: placed by the loads of earlier requests, 6 requests of served.parquet (algebra)"
         in result.notes
     )
 

@@ -375,7 +375,7 @@ REFUSED = {
     "one true": ({"physical_to_logical_map": [[0, True, 2, 3, 4, 5, 6, 7]] * 2}, "is not a table of whole numbers"),
     "flows": ({"topology": {}, "flows": []}, "is a set of transfers; run it with `wss flows`"),
     "a result": ({"schema": "wss-summary/2"}, "is wss-summary/2, a result of wss; draw it with `wss report`"),
-    "routing": ([{"0": None, "1": [[1]]}], "is recorded routing; bring it in with `wss trace import`"),
+    "routing": ([{"0": None, "1": [[1]]}], "is recorded routing; import it with `wss trace import`"),
     "a model": ({"num_hidden_layers": 3}, "is a model's config.json; give it as model"),
     "requests": (
         '{"timestamp": 1, "input_length": 2}\n{"timestamp": 2}\n',

@@ -393,7 +393,7 @@ MALFORMED = {
     "no expert 2": (json.dumps({MAP: [[0, 1, 3, -1, -1, 0]] * 3}), "has no slot for expert 2 of layer 1"),
     "loads of others": (json.dumps({COUNT: [[1, 2, 3]] * 3}), "has loads of 3 experts a layer, the model has 4"),
     "loads below 0": (json.dumps({COUNT: [[1, 2, 3, -1]] * 3}), "a count is 0 or more"),
-    "NaN": (f'{{"{COUNT}": [[1, 2, 3, NaN]]}}', "is no JSON (NaN is no number"),
+    "NaN": (f'{{"{COUNT}": [[1, 2, 3, NaN]]}}', "is no JSON (NaN is not a JSON number"),
 }
 
 
@@ -516,7 +516,7 @@ def test_a_placement_reads_loads_and_coactivation_alone(small):
 def test_what_is_placed_by_what_is_said(small, tmp_path):
     experiment = load(small, ["policies=[base, eplb, oracle_best, remap]"])
     notes = run(experiment).notes
-    assert sum(note.startswith("oracle_best is an oracle, no policy") for note in notes) == 1
+    assert sum(note.startswith("oracle_best is an oracle, not a real policy") for note in notes) == 1
     assert sum("eplb: an expert has 1.5" in note for note in notes) == 1
     assert not any("no prefill" in note for note in notes)
     path = tmp_path / "t.parquet"

@@ -487,7 +487,7 @@ def test_whether_routing_drifts_is_said(small, setting, says):
 def test_dies_without_experts_and_copies_without_room_are_told_of(small):
     """16 dies of 72 MB have room for five experts of 12.6 MB: one of each of the three layers, and none beside it."""
     crowded = ["policies=[ep, eplb, dup]", "baseline=ep", "steps=1", "wafer.mesh=[4, 4]", "wafer.die.hbm.size=80 MB"]
-    few = "a layer has 12 experts for 16 dies: a die without any of its own has to read what it computes"
+    few = "a layer has 12 experts for 16 dies: a die without an expert has to read those that it computes"
     cut = "its placement asks for extra: 1 experts a die and layer, and the HBM has room for 0 beside the 1 of an even"
     notes = run(load(small, crowded)).notes
     assert notes.count(few) == 1
@@ -545,7 +545,7 @@ def test_a_written_trace_tells_whose_parameters_it_was_made_with(tmp_path):
         cli([*made, "--out", str(out)], standalone_mode=False)
         more = ["steps=1", "layers=[0]", "policies=[ep]", "baseline=ep", "batch=3", f"trace.path={out}"]
         notes = run(load(config, more)).notes
-        assert len([note for note in notes if f"made up with the parameters of {preset}" in note]) == said
+        assert len([note for note in notes if f"generated with the parameters of {preset}" in note]) == said
 
 
 def test_recorded_popularity_is_not_said_to_be_made_up(tmp_path):
@@ -558,5 +558,5 @@ def test_recorded_popularity_is_not_said_to_be_made_up(tmp_path):
     said = {"loads": str(tmp_path / "loads.parquet"), "workload": "mmlu"}
     changes = [f"trace.synth.{key}={value}" for key, value in said.items()]
     notes = run(load(ROOT / "configs" / "gpt_oss_20b.yaml", [*settings, *changes])).notes
-    assert not any("made up from named parameters, not recorded" in note for note in notes)
+    assert not any("generated from named parameters, not recorded" in note for note in notes)
     assert any("recorded (mmlu of loads.parquet)" in note for note in notes)

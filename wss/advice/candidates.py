@@ -74,7 +74,7 @@ def placed(
     ]
     names = {candidate.name for candidate, _ in fitting}
     short = [candidate.name for candidate in wanted if candidate.name not in names]
-    notes = [f"the HBM has no room for the redundant experts of {', '.join(short)}"] if short else []
+    notes = [f"the HBM is too small for the redundant experts of {', '.join(short)}"] if short else []
     _, experts, gpus = layouts[0].placed.shape
     if experts % gpus:
         what = f"{experts} experts cannot be shared evenly by {gpus} GPUs: every GPU gets {least} slots at least"

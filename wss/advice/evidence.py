@@ -134,14 +134,14 @@ def _of_trace(trace: Path, path: Path, wanted: Wanted) -> Evidence:
         loads = [_served(file, model) for file in (made, judged)]
         about = (*origin, f"{parts}, by their loads alone: the trace has no decode")
         return _of_loads(path, loads[0], loads[1], wanted, about)
-    times = f"; each is taken {copies:,} times to fill a batch of {wanted.batch:,}" if copies > 1 else ""
+    times = f"; each is repeated {copies:,} times to fill a batch of {wanted.batch:,}" if copies > 1 else ""
     with TraceReader(judged) as reader:
         filler = [] if synthetic else filler_in(list(islice(reader.requests(), wanted.batch)), reader.meta)
     return Evidence(
         history=LoadHistorySpec(path=str(made)),
         trace=TraceFile(path=str(running)),
         steps=longest,
-        about=(*origin, f"{parts}, each from a random place of its decode on{times}", *filler),
+        about=(*origin, f"{parts}, each starting at a random position of its decode{times}", *filler),
     )
 
 

@@ -1,1 +1,1 @@
-"""The functions of ``import wss``. They read what they are given and call what exists; nothing is computed here."""
+"""The functions of ``import wss``. They read their arguments and call other packages; nothing is computed here."""

@@ -80,7 +80,7 @@ def run_many(
     Raises
     ------
     WssError
-        As `run`; nothing is run if one of the experiments is not right.
+        As for `run`. If one of the experiments has an error, nothing is run.
     """
     if isinstance(sources, str | bytes | dict | Experiment) or not isinstance(sources, Iterable):
         raise ConfigError("run_many: give a list of experiments; for one, use wss.run")

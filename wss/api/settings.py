@@ -26,8 +26,8 @@ class Settings(TypedDict, total=False):
     """The settings, by the keys of a configuration.
 
     A value has the form of a configuration: text, such as ``"20 us"`` or the name of a preset, numbers, lists and
-    mappings. A factor such as ``"2x"`` multiplies the value below it. Where a configuration has the name of a preset or
-    a mapping, an object may be given, such as a `Policy`.
+    mappings. A factor such as ``"2x"`` multiplies the value that it replaces. An object, such as a `Policy`, may be
+    given in place of the name of a preset or a mapping.
     """
 
     model: str | PathLike[str] | Written | ModelShape

@@ -90,7 +90,7 @@ class SweepResult:
     def _repr_html_(self) -> str:
         """Return the table for a notebook."""
         synthetic = any(row.get("synthetic") for row in self.rows)
-        mark = "<p><b>SYNTHETIC routing</b>: made up from named parameters, not recorded.</p>" if synthetic else ""
+        mark = "<p><b>SYNTHETIC routing</b>: generated from named parameters, not recorded.</p>" if synthetic else ""
         return f'{mark}<pre style="white-space: pre; overflow-x: auto">{escape(self.table())}</pre>'
 
 
@@ -105,13 +105,13 @@ def sweep(
     allow_code: bool = False,
     **changes: Unpack[Settings],
 ) -> SweepResult:
-    """Run all points of a sweep; tasks that are finished in its folder are not run again.
+    """Run all points of a sweep, except tasks that already have a result in its folder.
 
     Parameters
     ----------
     source
         A YAML file, a mapping with its keys, such as ``{"config": "gpt_oss_20b", "grid": {"batch": [256, 1024]}}``, or
-        a sweep that is loaded.
+        a loaded sweep.
     out
         The folder  [default: results/NAME].
     only
@@ -145,7 +145,7 @@ def _plan(source: Any, given: list[Setting], allow_code: bool) -> Sweep:
     """Return the sweep of *source*, changed by the settings *given*."""
     if isinstance(source, Sweep):
         if given:
-            raise ConfigError("sweep: a sweep that is loaded takes no more settings; give its file or mapping")
+            raise ConfigError("sweep: a loaded sweep accepts no settings; give its file or mapping")
         return source
     if not isinstance(source, Mapping):
         source = path_of(source, "sweep")

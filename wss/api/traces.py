@@ -107,7 +107,7 @@ def _check_free(out: Path, force: bool) -> None:
     if not force:
         raise OutputError(f"{out}: exists; give another path, or force=True to replace it")
     if out.is_symlink() or not out.is_file() or not is_written(out):
-        raise OutputError(f"{out}: is no trace that wss wrote, force=True does not replace it; give another path")
+        raise OutputError(f"{out}: is not a trace that wss wrote, so force=True does not replace it; give another path")
 
 
 def _text(value: Any, what: str) -> str:

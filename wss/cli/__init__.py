@@ -110,7 +110,7 @@ def run(
     "--window", type=click.IntRange(1, 10**6), help="Chunks of a flow in flight (packet)  [default: no limit]"
 )
 @click.option(
-    "--duplex", type=click.Choice(["full", "half"]), default="full", show_default=True, help="Links (circuit)."
+    "--duplex", type=click.Choice(["full", "half"]), default="full", show_default=True, help="Of links (circuit)."
 )
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def flows(scenario: Path, network: str, chunk: str, window: int | None, duplex: str, as_json: bool) -> None:
@@ -155,7 +155,7 @@ def gemm(size: tuple[int, ...], rows: Path | None, wafer: str, precision: Any, a
 
 @cli.command("list", short_help="List configurations, presets, policies and plug-ins.")
 @click.argument("section", required=False)
-@click.option("--long", is_flag=True, help="Print also where models and wafers are described.")
+@click.option("--long", is_flag=True, help="Also print the sources of models and wafers.")
 def list_(section: str | None, long: bool) -> None:
     """List configurations, presets, policies and plug-ins by name, or one SECTION, such as policies, in full."""
     from wss.config import plugins, shipped

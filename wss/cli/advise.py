@@ -30,8 +30,8 @@ def _numbers(context: click.Context, option: click.Parameter, text: str) -> tupl
 @click.option(
     "--redundant", default="0,1,2", show_default=True, callback=_numbers, help="Redundant experts per GPU to try."
 )
-@click.option("--batch", type=int, default=4096, show_default=True, help="Tokens of a decode step, all GPUs together.")
-@click.option("--precision", default="fp8", show_default=True, help="Of weights, such as fp8 or fp16.")
+@click.option("--batch", type=int, default=4096, show_default=True, help="Tokens of a decode step, over all GPUs.")
+@click.option("--precision", default="fp8", show_default=True, help="Precision of weights, such as fp8 or fp16.")
 @click.option("--steps", type=int, default=4, show_default=True, help="Decode steps to simulate.")
 @click.option("--layers", type=int, default=16, show_default=True, help="MoE layers to draw and simulate, at least 4.")
 @click.option("--only", multiple=True, metavar="NAME", help="Use this dump or workload of the input  [default: all]")
@@ -42,10 +42,10 @@ def _numbers(context: click.Context, option: click.Parameter, text: str) -> tupl
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @click.option("--quiet", is_flag=True, help="No progress bars.")
 def advise(source: Path, engine: Any, out: Path | None, force: bool, as_json: bool, quiet: bool, **asked: Any) -> None:
-    """Rank layouts of experts on your own loads or routing, and print how to serve with the best.
+    """Rank expert layouts on your own loads or routing, and print the command that serves with the best.
 
-    LOADS_OR_TRACE is an expert distribution dump of SGLang or vLLM, a table of expert loads, or a routing trace; all
-    that `wss trace import` reads. One part of it makes the layouts, the other judges them.
+    LOADS_OR_TRACE is an expert distribution dump of SGLang or vLLM, a table of expert loads, or a routing trace, in
+    any format that `wss trace import` reads. Layouts are made from one half of it and judged on the other.
     """
     from wss.advice import Question
     from wss.advice import advise as ask

@@ -14,12 +14,14 @@ from wss.files import json_text
 @click.command(short_help="Compare two runs or two sweeps.")
 @click.argument("a", type=PATH)
 @click.argument("b", type=PATH)
-@click.option("--figures", metavar="NAMES", help="Such as speedup,decode_time_s, or all  [default: those of the table]")
+@click.option(
+    "--figures", metavar="NAMES", help="Figures, such as speedup,decode_time_s, or all  [default: those of the table]"
+)
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def compare(a: Path, b: Path, figures: str | None, as_json: bool) -> None:
     """Compare the result folders A and B, two runs or two sweeps: the settings that differ, and the figures of both.
 
-    Each figure is shown with its difference and ratio, for every policy and, of sweeps, every point that both have.
+    Each figure is shown with its difference and ratio, for every policy and, in sweeps, every point that both have.
     """
     from wss.report.compare import compare as compared
     from wss.report.comparison_text import comparison_text

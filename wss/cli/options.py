@@ -39,7 +39,7 @@ class Group(click.Group):
 
 
 class Bars:
-    """Progress bars, one at a time for each kind of work; lines where stderr is no terminal; nothing with --quiet."""
+    """Progress bars, one at a time for each kind of work; lines if stderr is not a terminal; nothing with --quiet."""
 
     def __init__(self, quiet: bool, clock: Callable[[], float] = time.monotonic) -> None:
         self._quiet, self._is_terminal = quiet, sys.stderr.isatty()
@@ -87,9 +87,9 @@ def free_file(out: Path, force: bool, wrote: Callable[[Path], bool], what: str) 
     if os.path.lexists(out) and not force:
         raise OutputError(f"{out}: exists; give another --out, or --force to replace it")
     if os.path.lexists(out) and (out.is_symlink() or not out.is_file()):
-        raise OutputError(f"{out}: is not a plain file, --force does not replace it; give another --out")
+        raise OutputError(f"{out}: is not a plain file, so --force does not replace it; give another --out")
     if out.is_file() and not wrote(out):
-        raise OutputError(f"{out}: is no {what} that wss wrote, --force does not replace it; give another --out")
+        raise OutputError(f"{out}: is not a {what} that wss wrote, so --force does not replace it; give another --out")
     if not out.resolve().parent.is_dir():
         raise OutputError(f"{out}: its folder does not exist; make it first, or give another --out")
 

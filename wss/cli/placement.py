@@ -50,10 +50,10 @@ def check(layout: Path, loads: Path, gpus: int, model: str | None, as_json: bool
     say(json_text(balance.to_dict(), sort_keys=False) if as_json else balance_text(balance))
 
 
-@placement.command(short_help="Write a policy's placement of the experts.")
+@placement.command(short_help="Write a policy's placement of experts.")
 @click.argument("config", type=PATH)
 @allow_code
-@click.option("--policy", required=True, metavar="NAME", help="One of CONFIG, or of `wss list`.")
+@click.option("--policy", required=True, metavar="NAME", help="A policy of CONFIG, or of `wss list`.")
 @click.option("--out", type=PATH, help="The file to write  [default: stdout]")
 @click.option("--force", is_flag=True, help="Replace --out if it exists.")
 @click.option("--set", "settings", multiple=True, metavar="KEY=VALUE", help="Change one setting, such as batch=1024.")

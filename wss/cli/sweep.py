@@ -36,7 +36,7 @@ _SHARED = (
         multiple=True,
         metavar="AXIS=LABEL",
         help="Run only the points with these labels, such as batch=4096,8192. Their tables go to OUT/only/LABELS; "
-        "finished tasks serve the whole sweep too.",
+        "the whole sweep uses their results too.",
     ),
     click.option("--workers", type=click.IntRange(1, 1024), help="Processes  [default: one per core]"),
     click.option("--dask", metavar="ADDRESS", help="Run on the workers of this dask scheduler instead."),
@@ -123,12 +123,12 @@ def _run(plan: Sweep, options: _Options, expected: dict[str, Any] | None = None)
     return done.identity, done.rows
 
 
-@click.command(short_help="Compare the figures of a sweep with those expected.")
+@click.command(short_help="Compare the figures of a sweep with expected ones.")
 @_shared
 @click.option("--update", is_flag=True, help="Write the current figures to the file of expected figures.")
 @click.option("--expected", type=PATH, help="The file of expected figures  [default: expected/NAME.json]")
 def check(options: _Options, update: bool, expected: Path | None) -> None:
-    """Compare the figures of EXPERIMENT with those expected; exit with code 1 and a table if any moved."""
+    """Compare the figures of EXPERIMENT with the expected ones; exit with code 1 and a table if any changed."""
     from wss.report.sweep_folder import moved_table
     from wss.sweeps import compare, expected_of, expected_path
     from wss.sweeps.check import read_expected, renewing
@@ -157,7 +157,7 @@ def check(options: _Options, update: bool, expected: Path | None) -> None:
         f"\n{len(moved)} of {count} figures{of} moved by more than {before['tolerance']:.2%} "
         f"(expected since commit {before['commit']});"
     )
-    say(f"if that is meant: {renewing(plan, options.experiment)}")
+    say(f"if this is intended: {renewing(plan, options.experiment)}")
     sys.exit(1)
 
 

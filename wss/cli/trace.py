@@ -39,8 +39,8 @@ def _model(name: str | None, option: str = "--model ") -> ModelShape | None:
 @trace.command()
 @click.option("--out", type=PATH, required=True, help="Folder for the files.")
 @click.option("--model", help="A name of `wss list`, or of the model's folder  [default: all]")
-@click.option("--benchmark", help="Such as mmlu  [default: all]")
-@click.option("--subject", help="Such as anatomy  [default: all]")
+@click.option("--benchmark", help="Benchmark, such as mmlu  [default: all]")
+@click.option("--subject", help="Subject, such as anatomy  [default: all]")
 @click.option("--count", type=click.IntRange(1), help="Requests per subject  [default: all]")
 @click.option("--revision", default="main", show_default=True, help="Revision of the data set.")
 @click.option("--quiet", is_flag=True, help="Print no progress.")
@@ -59,12 +59,16 @@ def fetch(out: Path, quiet: bool, **which: Any) -> None:
 @click.option("--format", "kind", help="paper, sglang, vllm, logits, fingerprints, csv, jsonl  [default: detected]")
 @click.option("--model", help="The model, if no folder names it: a name of `wss list`, or a config.json.")
 @click.option("--experts", type=click.IntRange(1, 32767), help="Experts per layer, for a model without a preset.")
-@click.option("--top-k", type=click.IntRange(1, 32767), help="Experts of a token (logits, sglang).")
+@click.option("--top-k", type=click.IntRange(1, 32767), help="Experts per token (logits, sglang).")
 @click.option("--moe-layers", help="Indices of the MoE layers, such as 3-60 or 1,3,5, for a model without a preset.")
 @click.option(
     "--zero-experts", type=click.IntRange(0, 32767), help="Experts without weights, with ids from --experts on."
 )
-@click.option("--score", type=click.Choice(["softmax", "sigmoid"]), help="Of a router's logits  [default: the model's]")
+@click.option(
+    "--score",
+    type=click.Choice(["softmax", "sigmoid"]),
+    help="Router's score function (logits)  [default: the model's]",
+)
 @click.option("--groups", type=click.IntRange(1, 4096), help="Groups of experts of the router (logits).")
 @click.option("--topk-groups", type=click.IntRange(1, 4096), help="Number of groups that a token may use (logits).")
 @click.option("--bias", type=PATH, help="The router's correction bias, [layers, experts] (logits).")
@@ -149,7 +153,7 @@ def _lengths(text: str | None) -> tuple[int, ...] | None:
         return None
     pieces = [piece.strip() for piece in text.split(",")]
     if not all(piece.isascii() and piece.isdigit() and len(piece) < 10 and int(piece) > 0 for piece in pieces):
-        raise ConfigError(f"--lengths {text}: is no list of lengths; write the tokens of each sequence, such as 7,5")
+        raise ConfigError(f"--lengths {text}: is not a list of lengths; write the tokens of each sequence, such as 7,5")
     return tuple(map(int, pieces))
 
 
@@ -169,10 +173,12 @@ def _layers(text: str | None) -> tuple[int, ...] | None:
 @trace.command()
 @click.argument("model")
 @click.option("--out", type=PATH, required=True, help="The Parquet file to write.")
-@click.option("--preset", help="Parameters by name of `wss list`  [default: those of MODEL, if it is one]")
+@click.option("--preset", help="Parameters by a name of `wss list`  [default: those of MODEL, if any]")
 @click.option("--like", type=PATH, help="A recorded trace to fit the parameters to.")
 @click.option("--requests", type=click.IntRange(1, 10**6), help="How many requests  [default: the preset's, or 4096]")
-@click.option("--decode-tokens", type=click.IntRange(1, 10**5), help="Of each request  [default: the preset's]")
+@click.option(
+    "--decode-tokens", type=click.IntRange(1, 10**5), help="Decode tokens of each request  [default: the preset's]"
+)
 @click.option("--seed", type=click.IntRange(0, 2**63 - 1), default=0, show_default=True)
 @click.option("--set", "settings", multiple=True, metavar="KEY=VALUE", help="Change one parameter, such as skew=1.2.")
 @click.option("--force", is_flag=True, help="Replace the file --out if it exists.")

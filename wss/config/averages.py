@@ -77,17 +77,21 @@ def check_averages(
         The policies that all points have.
     """
     if spec.figure not in numbers():
-        document.fault(("averages", "figure"), f"{spec.figure!r} is no figure; {did_you_mean(spec.figure, numbers())}")
+        fault = f"{spec.figure!r} is not a figure; {did_you_mean(spec.figure, numbers())}"
+        document.fault(("averages", "figure"), fault)
     for number, axis in enumerate(spec.by):
         if axis not in axes:
-            document.fault(("averages", "by", number), f"{axis!r} is no axis of the grid; {did_you_mean(axis, axes)}")
+            document.fault(
+                ("averages", "by", number), f"{axis!r} is not an axis of the grid; {did_you_mean(axis, axes)}"
+            )
         elif axis in spec.by[:number]:
             document.fault(("averages", "by", number), f"{axis!r} is there twice; keep one")
     for number, each in enumerate(spec.reported):
         place = ("averages", "reported", number)
         if each.policy not in policies:
             document.fault(
-                (*place, "policy"), f"{each.policy!r} is no policy of all points; {did_you_mean(each.policy, policies)}"
+                (*place, "policy"),
+                f"{each.policy!r} is not a policy of all points; {did_you_mean(each.policy, policies)}",
             )
         if each.axis not in spec.by:
             document.fault((*place, "axis"), f"{each.axis!r} is not in averages.by; {did_you_mean(each.axis, spec.by)}")
@@ -96,4 +100,4 @@ def check_averages(
         for label in each.values:
             if label not in labels:
                 right = did_you_mean(label, labels)
-                document.fault((*place, "values", label), f"{label!r} is no label of axis {each.axis}; {right}")
+                document.fault((*place, "values", label), f"{label!r} is not a label of axis {each.axis}; {right}")

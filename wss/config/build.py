@@ -205,7 +205,7 @@ def kinded(document: Document, place: Place, value: Any, seam: Seam) -> Any:
     try:
         return build(document, place, parameters, cls)
     except Exception as error:  # a user's class may raise anything
-        document.fault(where, f"'{kind}' cannot be made ({type(error).__name__}: {error}); mend the class")
+        document.fault(where, f"'{kind}' cannot be made ({type(error).__name__}: {error}); fix the class")
         return None
 
 

@@ -131,7 +131,7 @@ def parse(text: str, name: str) -> Document:
         at = f"{name}:{mark.line + 1}:{mark.column + 1}" if mark else name
         what = error.problem or error.context or "is not YAML"
         raise ConfigError(
-            f"{at}: not YAML: {' '.join(what.split())}; mend the syntax at or before this place"
+            f"{at}: not YAML: {' '.join(what.split())}; fix the syntax at or before this position"
         ) from None
     except yaml.YAMLError as error:
         raise ConfigError(f"{name}: not YAML: {' '.join(str(error).split())}; save plain text as UTF-8") from None
@@ -185,7 +185,7 @@ class _Reader:
             return [self._value(item, (*place, i)) for i, item in enumerate(node.value)]
         assert isinstance(node, yaml.ScalarNode)
         if not node.value.isascii() and any("\ud800" <= c <= "\udfff" for c in node.value):
-            self._document.fault(place, "holds half a surrogate pair, which is no character; write whole characters")
+            self._document.fault(place, "holds half a surrogate pair, which is not a character; write whole characters")
             return None
         return node.value if node.style else scalar(node.value)
 

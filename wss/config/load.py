@@ -169,9 +169,7 @@ def _wafer(document: Document, place: Place, value: Any) -> Any:
 
 def _trace(document: Document, place: Place, value: Any) -> Any:
     if not isinstance(value, dict) or len({"synth", "path"} & set(value)) != 1:
-        document.fault(
-            place, "holds not exactly one of synth and path; give {synth: deepseek_v3} or {path: my.parquet}"
-        )
+        document.fault(place, "needs exactly one of synth and path; give {synth: deepseek_v3} or {path: my.parquet}")
         return None
     if "path" in value:
         return build(document, place, value, TraceFile)

@@ -119,7 +119,7 @@ def _read_json(path: Path) -> Document:
         return Document(str(path), json.loads(text, object_pairs_hook=_once))
     except json.JSONDecodeError as error:
         where = f"{path}:{error.lineno}:{error.colno}"
-        raise ConfigError(f"{where}: not JSON: {error.msg}; mend the syntax at or before this place") from None
+        raise ConfigError(f"{where}: not JSON: {error.msg}; fix the syntax at or before this position") from None
     except RecursionError:
         raise ConfigError(f"{path}: nested too deeply; {right}") from None
     except ValueError as error:

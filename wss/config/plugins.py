@@ -68,7 +68,7 @@ def plugin(group: str, name: str, built_in: Iterable[str]) -> Any:
         return points[0].load()
     except (Exception, SystemExit) as error:  # a plug-in may raise anything while it is imported
         what = f"'{name}', {points[0].value} of {owners[0]}, cannot be loaded ({_reason(error)}){_at(error)}"
-        raise ConfigError(f"{what}; mend or uninstall it") from error
+        raise ConfigError(f"{what}; fix or uninstall it") from error
 
 
 def plugin_policy(name: str, built_in: Iterable[str]) -> Policy | None:
@@ -85,7 +85,7 @@ def plugin_policy(name: str, built_in: Iterable[str]) -> Policy | None:
             found = found()
         except (Exception, SystemExit) as error:
             what = f"'{name}' of {owner} cannot be made ({_reason(error)}){_at(error)}"
-            raise ConfigError(f"{what}; mend or uninstall it") from error
+            raise ConfigError(f"{what}; fix or uninstall it") from error
     if not isinstance(found, Policy):
         what = f"is a {type(found).__name__}; it should be a wss.policies.Policy, or a function that returns one"
         raise ConfigError(f"'{name}' of {owner} {what}")

@@ -23,8 +23,8 @@ class CheckSpec:
 
 
 def check_figures(document: Document, spec: CheckSpec | None) -> None:
-    """Add an error for each name in *spec* that is no figure; None: *spec* has errors already."""
+    """Add an error for each name in *spec* that is not a figure; None: *spec* has errors already."""
     for number, figure in enumerate(spec.figures if spec is not None else ()):
         if figure not in checkable():
-            fault = f"{figure!r} is no figure; {did_you_mean(figure, checkable())}"
+            fault = f"{figure!r} is not a figure; {did_you_mean(figure, checkable())}"
             document.fault(("check", "figures", number), fault)

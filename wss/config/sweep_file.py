@@ -148,7 +148,7 @@ def _document(source: str | Path | Mapping[str, Any], allow_code: bool) -> tuple
     else:
         path = Path(source)
         document = read_mapping(path, "config and grid", folders_beside(allow_code, path))
-    if "policies" in document.value and not {"config", "grid", "vary"} & set(document.value):
+    if "model" in document.value and not {"config", "grid", "vary"} & set(document.value):
         right = "run it with `wss run`, or name it as the config of a sweep"
         raise ConfigError(f"{document.name}: is the configuration of a run; {right}")
     for key in document.value:
@@ -243,13 +243,13 @@ def _axis(document: Document, place: Place, items: Any) -> list[_Choice]:
     labels = [axis, *(items if isinstance(items, list | dict) else ())]
     for label in labels:
         if isinstance(label, str) and not label.isprintable():
-            document.fault(place, f"{label[:100]!r} is no plain text; give it a label without control characters")
+            document.fault(place, f"{label[:100]!r} is not plain text; give it a label without control characters")
     if axis in TAKEN or axis.endswith(("_s", "_bytes", "_estimate", "_low", "_high")):
         document.fault(place, f"'{axis}' is a column of the results; give the axis another name")
     if isinstance(items, list) and items:
         for i, item in enumerate(items):
             if isinstance(item, list | dict) or item is None or is_object(item):
-                document.fault((*place, i), "is no plain value; give labels, such as half: {network.duplex: half}")
+                document.fault((*place, i), "is not a plain value; give labels, such as half: {network.duplex: half}")
         if len({float(item) if isinstance(item, int | float) else str(item) for item in items}) < len(items):
             document.fault(place, "has a value twice; keep one")
         return [_Choice(axis, item, ((axis, item, (*place, i)),)) for i, item in enumerate(items)]

@@ -27,7 +27,9 @@ def picked(sweep: Sweep, only: Sequence[str]) -> Sweep:
         if not equals or not axis or not labels:
             raise ConfigError(f"--only {text}: names no labels; write --only axis=label, such as batch=4096,8192")
         if axis not in sweep.axes:
-            raise ConfigError(f"--only {text}: '{axis}' is no axis of {sweep.name}; its axes: {', '.join(sweep.axes)}")
+            raise ConfigError(
+                f"--only {text}: '{axis}' is not an axis of {sweep.name}; its axes: {', '.join(sweep.axes)}"
+            )
         wanted.setdefault(axis, []).extend(_labels(sweep, axis, labels, text))
     if not wanted:
         return sweep
@@ -56,7 +58,7 @@ def _labels(sweep: Sweep, axis: str, text: str, option: str) -> list[Label]:
     for part in map(str.strip, text.split(",")):
         same = [label for name, label in known.items() if name == part or _is_number(part, label)]
         if not same:
-            raise ConfigError(f"--only {option}: '{part}' is no label of {axis}; {did_you_mean(part, known)}")
+            raise ConfigError(f"--only {option}: '{part}' is not a label of {axis}; {did_you_mean(part, known)}")
         found.append(same[0])
     return found
 

@@ -222,10 +222,10 @@ def _of_policies(values: Values) -> Iterator[tuple[Place, str]]:
 def _of_parts(policy: Policy) -> Iterator[tuple[Place, str]]:
     predicts, placement = not isinstance(policy.prediction, Never), policy.placement
     if not predicts and policy.caching != Lru():
-        yield ("caching",), "changes nothing: without a prediction there are no copies to give up"
+        yield ("caching",), "changes nothing: without a prediction there are no copies to evict"
     computes_at_homes = [name for name in AT_HOMES if type(policy.allocation) is SEAMS["allocation"].classes[name]]
     if predicts and computes_at_homes:
-        what = f"changes nothing: with allocation: {computes_at_homes[0]} no die fetches what it could keep"
+        what = f"changes nothing: with allocation: {computes_at_homes[0]} no die fetches an expert that it could keep"
         yield ("prediction",), what
     near = policy.allocation.near if isinstance(policy.allocation, Algorithm1) else None
     replicates = type(placement) not in SEAMS["placement"].classes.values() or isinstance(

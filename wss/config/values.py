@@ -118,7 +118,7 @@ def check_value(document: Document, place: Place, value: Any) -> None:
     try:
         written = json.loads(json.dumps(as_written(value, type(value)), default=_plain))
     except (TypeError, ValueError) as error:
-        document.fault(place, f"holds what no configuration can ({error}); give plain numbers and text")
+        document.fault(place, f"has a value that no configuration can have ({error}); give plain numbers and text")
         return
     build(document, place, written, type(value))
 

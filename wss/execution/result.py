@@ -134,7 +134,7 @@ class Result:
     def _repr_html_(self) -> str:
         """Return the table for a notebook."""
         first = self._sorted()[0].figures
-        mark = "<p><b>SYNTHETIC routing</b>: made up from named parameters, not recorded.</p>"
+        mark = "<p><b>SYNTHETIC routing</b>: generated from named parameters, not recorded.</p>"
         table = f'<pre style="white-space: pre; overflow-x: auto">{escape(self.table())}</pre>'
         return (mark if first["synthetic"].value else "") + table
 

@@ -94,7 +94,7 @@ def _text_part(config: Mapping[str, Any]) -> Mapping[str, Any]:
         inner = _text_part(inner)
         outer, own = (_Facts(part).find("num_experts") for part in (config, inner))
         if outer is not None and own is not None and outer != own:
-            raise ValueError(f"{key}: has {own} experts, and the config around it {outer}; keep the one that is right")
+            raise ValueError(f"{key}: has {own} experts, and the config around it {outer}; keep the correct one")
         if own is not None or outer is None:
             return inner
     return config
@@ -129,7 +129,7 @@ class _Facts:
             found[spelling] = value
         if len(set(found.values())) > 1:
             said = " and ".join(f"{spelling} is {value}" for spelling, value in found.items())
-            raise ValueError(f"{next(iter(found))}: contradicts itself: {said}; keep the one that is right")
+            raise ValueError(f"{next(iter(found))}: contradicts itself: {said}; keep the correct one")
         return next(iter(found.values()), None)
 
     def _key(self, fact: str) -> str:

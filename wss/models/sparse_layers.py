@@ -78,12 +78,12 @@ def _check_agreement(rules: Mapping[str, Layers], lists: Mapping[str, Layers]) -
         other = next((name for name, others in lists.items() if others != layers), None)
         other = other or next((name for name, allowed in rules.items() if not layers <= allowed), None)
         if other:
-            raise ValueError(f"{key}: contradicts {other}; keep the one that is right")
+            raise ValueError(f"{key}: contradicts {other}; keep the correct one")
     for kind in (_DENSE, _STEPS):
         stated = [key for key in kind if key in rules]
         for key in stated[1:]:
             if rules[key] != rules[stated[0]]:
-                raise ValueError(f"{key}: contradicts {stated[0]}; keep the one that is right")
+                raise ValueError(f"{key}: contradicts {stated[0]}; keep the correct one")
 
 
 def _by_rules(config: Mapping[str, Any], num_layers: int) -> dict[str, Layers]:

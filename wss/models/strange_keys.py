@@ -66,7 +66,7 @@ def check_keys(config: Mapping[str, Any], known: Iterable[str], num_layers: int,
     names = set(known)
     for key, value in config.items():
         if key in _SWITCHES and value is False:
-            raise ValueError(f"{key}: is false, and {_stated(counts)}; keep the one that is right")
+            raise ValueError(f"{key}: is false, and {_stated(counts)}; keep the correct one")
         if key in names or value in (None, False, []) or isinstance(value, dict):
             continue
         if key in ("top_k", "topk") and not _is_generation(config, value):
@@ -112,7 +112,7 @@ def _is_count(key: str) -> bool:
 def _check_count(key: str, value: Any, counts: Mapping[str, int]) -> None:
     """Check that the count *value* equals that of another key."""
     if value not in counts.values():
-        mend = "leave it out, or keep the one that is right"
+        mend = "leave it out, or keep the correct one"
         raise ValueError(f"{key}: {value!r} may be a count of experts, and {_stated(counts)}; {mend}")
 
 

@@ -64,7 +64,7 @@ class Allocation(Part):
 
     @abstractmethod
     def allocate(self, view: LayerView) -> Plan:
-        """Return tasks that cover every token once, each (expert, die) at most once; no task makes a copy yet."""
+        """Return tasks that cover every token once, each (expert, die) at most once; `copy` is all False."""
 
 
 class Prediction(Part):
@@ -97,8 +97,8 @@ class Caching(Part):
     Attributes
     ----------
     pins_reads
-        Whether copies that the current layer run reads are never in the pool. Their copies must not be overwritten
-        meanwhile; only a rule that is a bound, not a policy, may say False.
+        Whether copies that the current layer run reads are excluded from the pool, so that they are not overwritten
+        meanwhile. Only an oracle that serves as a bound may set False.
     """
 
     pins_reads: ClassVar[bool] = True
@@ -132,7 +132,7 @@ class Rebalancing(Part):
     gain: float = 0.0
 
     def load_history(self) -> LoadHistorySpec | None:
-        """Return the load history whose loads it is shown, if any."""
+        """Return the load history whose loads `rebalance` is given, if any."""
         return None
 
     @abstractmethod

@@ -86,12 +86,12 @@ _PRESETS = {
     "near": _policy("allo, with replicas where they shorten the most remote reads, by prefill loads", Algorithm1(),
                     placement=Near()),
     # Experts placed again during decode.
-    "eplb_online": _policy("eplb again every 16 steps, by the load of the last 32; weights move meanwhile", Even(),
+    "eplb_online": _policy("eplb recomputed every 16 steps from the loads of the last 32, in background", Even(),
                            placement=Eplb(), rebalancing=Every()),
-    "remap_online": _policy("remap again every 16 steps, by the load of the last 32; weights move meanwhile", Home(),
+    "remap_online": _policy("remap recomputed every 16 steps from the loads of the last 32, in background", Home(),
                             placement=Remap(), rebalancing=Every()),
     # Variants of base, pred and allo_pred.
-    "base_even": _policy("base as the paper's text has it: the same number of tokens on each die", Chunked()),
+    "base_even": _policy("base as in the paper's text: the same number of tokens on each die", Chunked()),
     "pred_prefill": _policy("pred, predicting from the prefill alone", InTurn(), prediction=PrefillHeatmap()),
     "pred_decaying": _policy("pred, where older tokens count less in the prediction", InTurn(),
                              prediction=DecayingHeatmap()),
@@ -102,7 +102,7 @@ _PRESETS = {
     "cross_hierarchy": _policy("allo_pred that also prefetches the next layer's experts into idle dies' caches",
                                Algorithm1(), prediction=TokenHeatmap(), caching=Heatmap(), prefetching=LayerHeatmap()),
     # Oracles.
-    "oracle_best": _policy("remap by the loads of the decode itself, not of the prefill", Home(),
+    "oracle_best": _policy("remap by the loads of the coming decode, not of the prefill", Home(),
                            placement=OracleBest()),
     "oracle_worst": _policy("ep, with the busiest experts of the decode together on few dies", Home(),
                             placement=OracleWorst()),

@@ -1,4 +1,4 @@
-"""Signals: what a part of a policy may see beside the state of its layer run, if it declares it."""
+"""Signals: statistics of routing that a part of a policy may read if it declares them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Views: what each part of a policy is given; read-only arrays, no clock, and no future but for oracles."""
+"""Views: the arguments of the parts of a policy. Read-only arrays, without times or, except for oracles, the future."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class Costs:
     token
         Computing one token of one expert.
     latency
-        From the issue of a read from the own HBM to its first byte.
+        From the issue of a read from the die's own HBM to its first byte.
     tile
         Tokens per tile; tokens of one expert are computed in whole tiles.
     request
@@ -63,7 +63,7 @@ class LayerView:
     counts
         Tokens routed to each expert, [experts].
     order
-        The experts with tokens, first seen first, [active experts].
+        The experts with tokens, in order of first occurrence, [active experts].
     primary_die
         The die of each expert's first replica, its home, [experts].
     replicas
@@ -156,7 +156,7 @@ class PlacementView(SignalView):
     decode_load
         For oracles: tokens of each expert in the decode to come, [layers, experts].
     coactivation
-        How often two experts had the same prefill token, [layers, experts, experts], zero on the diagonal.
+        How often two experts were selected for one prefill token, [layers, experts, experts], zero on the diagonal.
     """
 
     layers: tuple[int, ...]
@@ -306,7 +306,7 @@ class LoadView:
     counts
         Tokens of each expert in each step, in order, [steps, layers, experts]; layers are those that are run.
     history
-        The loads of the rule's load history, [layers, experts]; None without one.
+        The loads of the load history of the class, [layers, experts]; None without one.
     """
 
     counts: IntArray

@@ -17,9 +17,9 @@ from wss.units import show
 
 # Descriptions of synthetic presets that are not simply fitted to the figures reported of their model.
 SYNTH_ABOUT = {
-    "gpt_oss_20b": "plausible only: nothing is reported of gpt_oss_20b to fit it to",
-    "qwen3_235b": "fitted to how few experts of qwen3_235b are reported to get most tokens",
-    "qwen3_235b_flat": "fitted to the load balance reported of qwen3_235b, which is flatter",
+    "gpt_oss_20b": "plausible only: there are no published statistics of gpt_oss_20b",
+    "qwen3_235b": "fitted to the reported coverage of qwen3_235b: few experts get most tokens",
+    "qwen3_235b_flat": "fitted to the reported load balance of qwen3_235b, which is flatter",
 }
 
 
@@ -44,7 +44,7 @@ def sections() -> dict[str, Callable[[bool], str]]:
             Entry("ideal", "FLOP over peak FLOP/s"),
         ],
         "synth": [
-            Entry(name, SYNTH_ABOUT.get(name, f"synthetic routing fitted to what is reported of {name}"))
+            Entry(name, SYNTH_ABOUT.get(name, f"synthetic routing fitted to published statistics of {name}"))
             for name in SYNTHS
         ],
     }

@@ -140,7 +140,7 @@ def _names(figures: Sequence[str], rows: Sequence[Mapping[str, Any]], is_sweep: 
         return names
     for name in figures:
         if name not in names:
-            raise ConfigError(f"--figures {name}: is no figure of these results; {did_you_mean(name, names)}")
+            raise ConfigError(f"--figures {name}: is not a figure of these results; {did_you_mean(name, names)}")
     return list(dict.fromkeys(figures))
 
 

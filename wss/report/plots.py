@@ -27,7 +27,7 @@ def plot_figure(results: Results, name: str, more: tuple[str, ...] = ()) -> Any:
         If there is no such figure, no row has it, or matplotlib is not installed.
     """
     if name not in numbers():
-        raise UnknownNameError(f"plot: {name!r} is no figure; {did_you_mean(name, [*more, *numbers()])}")
+        raise UnknownNameError(f"plot: {name!r} is not a figure; {did_you_mean(name, [*more, *numbers()])}")
     if not any(row.get(name) is not None for row in results.rows):
         raise ConfigError(f"plot: this result has no {name}; give another figure, such as speedup")
     figure = by_name()[name]

@@ -29,7 +29,7 @@ def check_replaceable(folder: Path, force: bool) -> None:
     if not os.path.lexists(folder):
         return
     if not folder.is_dir():
-        raise OutputError(f"{folder}: is no folder; give --out a folder that does not exist yet")
+        raise OutputError(f"{folder}: is not a folder; give --out a folder that does not exist yet")
     found = {path.name for path in folder.iterdir() if not path.name.startswith(".")}
     if not found:
         return
@@ -39,6 +39,6 @@ def check_replaceable(folder: Path, force: bool) -> None:
     if strange:
         more = f" and {len(strange) - 1} more" if len(strange) > 1 else ""
         raise OutputError(
-            f"{folder}: holds '{strange[0]}'{more}, which no report there names, --force does not replace it; "
+            f"{folder}: holds '{strange[0]}'{more}, which no report there names, so --force does not replace it; "
             "give another --out"
         )

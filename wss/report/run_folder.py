@@ -49,12 +49,12 @@ def _check_replaceable(out: Path, force: bool) -> None:
     if not force:
         raise OutputError(f"{out}: exists; give another --out, or --force to replace it")
     if not out.is_dir() or out.is_symlink() or out.name == "":
-        raise OutputError(f"{out}: is not just a result folder, --force does not replace it; give another --out")
+        raise OutputError(f"{out}: is not just a result folder, so --force does not replace it; give another --out")
     strange = sorted(path.name for path in out.iterdir() if not _is_ours(path))
     if strange:
         more = f" and {len(strange) - 1} more" if len(strange) > 1 else ""
         raise OutputError(
-            f"{out}: holds '{strange[0]}'{more}, which `wss run` did not write, --force does not replace it; "
+            f"{out}: holds '{strange[0]}'{more}, which `wss run` did not write, so --force does not replace it; "
             "give another --out"
         )
 

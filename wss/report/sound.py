@@ -82,7 +82,7 @@ def _check_links(axes: Sequence[str], places: set[tuple[Any, ...]], links: pa.Ta
         raise ValueError("a link has no name")
     carried = [*links["utilization"].to_pylist(), *links["estimated_utilization"].drop_null().to_pylist()]
     if not all(value is not None and math.isfinite(value) and 0 <= value <= LARGEST for value in carried):
-        raise ValueError("the utilization of a link is no number from 0 on")
+        raise ValueError("the utilization of a link is not a number from 0 on")
     where = zip(*(links[name].to_pylist() for name in (*axes, "policy")), strict=True)
     ends = zip(*(links[name].to_pylist() for name in ENDS), strict=True)
     ports: dict[tuple[Any, ...], list[str]] = {}

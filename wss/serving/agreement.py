@@ -87,15 +87,15 @@ def agreement_note(policy: Policy, found: Agreement | None) -> list[str]:
     """Return a note that compares the loads behind *policy*'s placement with those served, as a list."""
     if found is None:
         return []
-    said = f"{policy.name}: rank correlation of the loads behind its placement and those it serves in decode: "
+    said = f"{policy.name}: rank correlation of the loads used for its placement with those of decode: "
     said += f"{found.correlation:.2f} (mean over {found.layers} layers)"
     if found.correlation >= LOW:
         return [said]
     if not found.is_low:
         return [f"{said}; with so few tokens this is inconclusive"]
     if policy.history is None and not isinstance(policy.placement, LayoutFile):
-        mend = f"its prefill says little of this decode; give policies.{policy.name}.history"
+        mend = f"its prefill does not predict this decode; give policies.{policy.name}.history"
     else:
-        mend = "it is judged on traffic that it was not made for; give trace.path of the same workload, or its loads "
-        mend += "as trace.synth.loads and trace.synth.workload"
+        mend = "its layout is judged on traffic that it was not made for; give trace.path of the same workload, "
+        mend += "or its loads as trace.synth.loads and trace.synth.workload"
     return [f"{said}: {mend}"]

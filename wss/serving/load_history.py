@@ -124,11 +124,12 @@ def _notes(history: LoadHistorySpec, served: ServedLoads, strangers: float) -> t
     said = f"{sum(served.requests.values())} requests" if served.requests else f"{len(served.loads)} tables of loads"
     by = "" if history.by == "all" else f", each request of the batch by those of its {history.by}"
     only = f" ({', '.join(history.only)})" if history.only else ""
-    notes = [f"placed by what was served before, {said} of {Path(history.path).name}{only}{by}"]
+    notes = [f"placed by the loads of earlier requests, {said} of {Path(history.path).name}{only}{by}"]
     if served.left_out:
         notes.append(f"{served.left_out} requests of the history are in the batch and not counted")
     if strangers:
         notes.append(
-            f"{strangers:.0%} of the batch has a {history.by} without a history; all requests served stand in for it"
+            f"{strangers:.0%} of the batch has a {history.by} without a history; "
+            "the loads of all requests are used for it"
         )
     return (*notes, *served.notes.values())

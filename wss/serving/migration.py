@@ -36,7 +36,7 @@ def too_long(rule: Every, done: int) -> str:
         return f"rebalancing.steps is {rule.steps}, and decode ends with step {done}: it never rebalanced"
     last = (done - 1) // rule.steps * rule.steps
     if rule.window > last and rule.window != Every().window:
-        return f"rebalancing.window is {rule.window}, and there were never more than {last} steps to look back on"
+        return f"rebalancing.window is {rule.window}, and at most {last} steps were available"
     return ""
 
 
@@ -111,8 +111,8 @@ class Migration:
             *(f"{name}, when it rebalances: {note}" for note in history),
             *([f"{name}: decode ended before it rebalanced"] if self._load_history and not rebalances else []),
             *([f"{name}: {idle}"] if idle else []),
-            *([f"{name}: {under_way} experts were still on their way at the end"] if under_way else []),
-            *([f"{name}: {waiting} experts found no room on the die they were to be moved to"] if waiting else []),
+            *([f"{name}: {under_way} experts were still being moved at the end"] if under_way else []),
+            *([f"{name}: {waiting} experts were not moved, as the new die had no room"] if waiting else []),
         ]
 
     def before(self, layer_run: LayerTokens) -> int:
@@ -253,7 +253,6 @@ def _in_background(policy: Policy, setup: Setup) -> bool:
         raise ConfigError(f"{start} moves {how!r}; it should be 'blocking' or 'background'")
     if how == "background" and isinstance(setup.network, CircuitSpec):
         raise ConfigError(
-            f"{start} is in the background, and circuits leave no shares of links; "
-            "give how: blocking, or another network"
+            f"{start} is in the background, and a circuit uses the whole link; give how: blocking, or another network"
         )
     return how == "background"

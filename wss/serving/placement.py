@@ -166,7 +166,7 @@ def placing_notes(
     """Return notes on the placement for the reader; *indices* are those of the layers run, None for all."""
     signals, notes = policy.placement.signals, []
     if signals & FUTURE:
-        notes.append(f"{policy.name} is an oracle, no policy: its placement knows the decode steps that are run")
+        notes.append(f"{policy.name} is an oracle, not a real policy: its placement uses the decode steps that are run")
     elif policy.history is not None:
         notes += [f"{policy.name}: {note}" for note in history.served_before(policy.history, policy.name).notes]
     elif Signal.PREFILL_LOAD in signals and not history.value(Signal.PREFILL_LOAD).any():
@@ -203,7 +203,9 @@ def _sparse(setup: Setup, wafer: Wafer) -> list[str]:
     experts, dies = setup.model.num_experts, wafer.num_dies
     if experts >= dies:
         return []
-    return [f"a layer has {experts} experts for {dies} dies: a die without any of its own has to read what it computes"]
+    return [
+        f"a layer has {experts} experts for {dies} dies: a die without an expert has to read those that it computes"
+    ]
 
 
 def costs_of(setup: Setup, wafer: Wafer) -> Costs:

@@ -121,7 +121,7 @@ def schedule_of(batch: FixedBatch) -> Schedule:
     schedule = Schedule(batch.scheduler, batch.requests, batch.size, batch.steps)
     if schedule.steps < batch.steps:
         raise ConfigError(
-            f"steps: {batch.steps} are more than the requests of {batch.path} decode; give at most {schedule.steps}"
+            f"steps: {batch.steps} are more than the decode steps of {batch.path}; give at most {schedule.steps}"
         )
     return schedule
 

@@ -120,8 +120,8 @@ class SignalProvider:
         parts = [part for part, future in oracles.items() if future]
         if parts:
             notes.append(
-                f"{policy.name} is an oracle, no policy (its {' and '.join(parts)}): it sees the decode steps to come, "
-                "planned as if nobody held copies and experts stayed where they are placed first"
+                f"{policy.name} is an oracle, not a real policy (its {' and '.join(parts)}): it uses "
+                "future decode steps, planned as if no die held copies and experts stayed where they are placed first"
             )
         by_prefill = Signal.PREFILL_TRANSITIONS in policy.prediction.signals
         if by_prefill and not any(counts.any() for counts in self._prefill.values()):

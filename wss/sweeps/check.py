@@ -113,7 +113,7 @@ def _known(sweep: Sweep, rows: Sequence[dict[str, Any]]) -> None:
     for figure in sweep.check.figures:
         if not all(_is_number(row.get(figure)) for row in rows) or figure in sweep.axes:
             numbers = [k for k in rows[0] if all(_is_number(row.get(k)) for row in rows) and k not in sweep.axes]
-            raise ConfigError(f"check.figures: '{figure}' is no figure of every point; known: {', '.join(numbers)}")
+            raise ConfigError(f"check.figures: '{figure}' is not a figure of every point; known: {', '.join(numbers)}")
 
 
 def _is_number(value: Any) -> bool:
@@ -129,9 +129,9 @@ def read_expected(path: Path) -> dict[str, Any]:
         raise ConfigError(f"{path}: there is none yet; `wss check` with --update writes it") from None
     except (OSError, ValueError) as error:
         reason = " ".join(str(error).split())[:200]
-        raise ConfigError(f"{path}: is no file of expected figures ({reason}); renew it with --update") from None
+        raise ConfigError(f"{path}: is not a file of expected figures ({reason}); renew it with --update") from None
     if fault:
-        raise ConfigError(f"{path}: is no file of expected figures ({fault}); renew it with --update")
+        raise ConfigError(f"{path}: is not a file of expected figures ({fault}); renew it with --update")
     return dict(content)
 
 

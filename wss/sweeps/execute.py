@@ -117,7 +117,7 @@ def run_sweep(tasks: Sequence[Task], folder: Folder, workers: int, dask: str | N
             except Exception as error:  # such as a lost scheduler, or workers that keep dying
                 reason = f"{type(error).__name__}: {' '.join(str(error).split())[:150]}"
                 raise OutputError(
-                    f"--dask {dask}: the cluster gave up ({reason}); run the same command again, it goes on from there"
+                    f"--dask {dask}: the cluster failed ({reason}); run the same command again to resume"
                 ) from error
         return count
     if workers <= 1:
@@ -141,7 +141,7 @@ def run_sweep(tasks: Sequence[Task], folder: Folder, workers: int, dask: str | N
     if missing:
         raise OutputError(
             f"worker processes were killed {ATTEMPTS} times, {len(missing)} tasks are left "
-            "(is there too little memory? try fewer --workers); run the same command again, it goes on from there"
+            "(is there too little memory? try fewer --workers); run the same command again to resume"
         )
     return count
 
@@ -180,7 +180,7 @@ class _Kept:
 
 def _say_kept(folder: Folder) -> None:
     """Set the message printed when a signal ends this process: how many tasks are kept."""
-    last_words(f"interrupted: {folder.kept} tasks are done and kept; run the same command again to go on")
+    last_words(f"interrupted: {folder.kept} tasks are done and kept; run the same command again to resume")
 
 
 def _point_of(task: Task) -> str:

@@ -18,7 +18,7 @@ from wss.errors import OutputError
 from wss.files import PREFIX, json_text, parse_json, remove_left, write_whole
 from wss.reading import read_plain
 
-AGAIN = "make room and run the same command again, it goes on from there"
+AGAIN = "make room and run the same command again to resume"
 TASKS = "tasks"
 PICKED = "only"  # folder of the tables of picked points
 LONGEST_PICK = 100  # characters of the name of such tables' folder
@@ -54,7 +54,7 @@ class Folder:
         self._tasks = path / TASKS
         try:
             if path.is_dir() and not _is_ours(path):
-                raise OutputError(f"{path}: is no sweep's folder and not empty; give another --out")
+                raise OutputError(f"{path}: is not a sweep's folder and not empty; give another --out")
             self._tasks.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise OutputError(f"{path}: cannot be written to ({error.strerror}); give another --out") from None

@@ -25,7 +25,7 @@ ROUTING = {
     *("req_id", "router_logits"),
 }  # keys of recorded routing
 ARRIVALS = "is a trace of requests and holds no routing"
-ROUTED = "is recorded routing; bring it in with `wss trace import`"
+ROUTED = "is recorded routing; import it with `wss trace import`"
 LAYOUTS = {
     *(MAP, "logical_to_physical_map", "expert_to_ep_rank", "layer_list", "initial_global_assignments", "model_maps"),
     *("load_balancer", "moe_load_balancer"),
@@ -83,7 +83,7 @@ def _folder(path: Path) -> str:
             return f"is a folder with the results of {what} of wss; {mend}"
     if next(path.glob("*.parquet"), None):
         return "is a folder; give one file, a trace or a table of loads"
-    return "is a folder; bring recorded routing in with `wss trace import`, and give the file that it writes"
+    return "is a folder; import recorded routing with `wss trace import`, and give the file that it writes"
 
 
 def _arrays(path: Path, beginning: bytes) -> Any:
@@ -107,7 +107,7 @@ def _text(path: Path, text: str) -> Content:
         try:
             return Content("csv", _rows(text, first)) if is_table and ":" not in first else Content("text", text)
         except csv.Error as error:
-            raise TraceError(f"{path}: is no table ({error}); give a file of expert loads or of a layout") from None
+            raise TraceError(f"{path}: is not a table ({error}); give a file of expert loads or of a layout") from None
     try:
         return Content("json", parse_json(text))
     except TwiceError as error:

@@ -118,5 +118,5 @@ def _one_line() -> Iterator[None]:
         if isinstance(error, OSError) and error.errno is not None and not isinstance(error, ConnectionError):
             raise
         raise ConfigError(
-            f"trace fetch: the hub cannot be reached ({type(error).__name__}: {said}); run again, it goes on from there"
+            f"trace fetch: the hub cannot be reached ({type(error).__name__}: {said}); run again to resume"
         ) from None

@@ -180,11 +180,11 @@ def _of_bare(array: Array, experts: int | None) -> FloatArray:
     whole = whole_counts(array)
     if whole is None:
         what = "holds what is no count (below 0, or a fraction), as logits do"
-        raise ValueError(f"{shown} that {what}: bring logits in with `wss trace import`, or {KEYED}")
+        raise ValueError(f"{shown} that {what}: import logits with `wss trace import`, or {KEYED}")
     ordered = np.sort(whole, axis=-1)
     if whole.ndim == 3 and experts != whole.shape[-1] and (ordered[..., 1:] > ordered[..., :-1]).all():
         what = "may be experts that tokens chose, as no number is twice in a row"
-        raise ValueError(f"{shown} that {what}: bring routing in with `wss trace import`, or {KEYED}")
+        raise ValueError(f"{shown} that {what}: import routing with `wss trace import`, or {KEYED}")
     return _by_pass(whole, "array")
 
 
@@ -201,7 +201,7 @@ def numbers(value: Any, what: str, dimensions: tuple[int, ...]) -> FloatArray:
     except (ValueError, OverflowError):
         array = np.zeros(0)
     if array.dtype.kind not in "iuf" or has_bool(value) or array.ndim not in dimensions or not array.size:
-        raise ValueError(f"its {what} is no table of numbers, all rows of one length")
+        raise ValueError(f"its {what} is not a table of numbers, all rows of one length")
     result: FloatArray = array.astype(np.float64)
     return result
 

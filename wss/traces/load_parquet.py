@@ -36,7 +36,7 @@ def read_parquet(path: Path) -> list[Loads]:
         missing = sorted(COLUMNS - {*table.column_names})
         if missing:
             raise TraceError(
-                f"{path}: is no table of loads, as it has no {', '.join(missing)}; give one with a row a layer"
+                f"{path}: is not a table of loads, as it has no {', '.join(missing)}; give one with a row a layer"
             )
         columns = {name: table.column(name).to_pylist() for name in COLUMNS}
         counts = np.array(columns["logical_count"], np.float64)
@@ -48,9 +48,11 @@ def read_parquet(path: Path) -> list[Loads]:
     except (OSError, pa.ArrowException) as error:
         raise TraceError(f"{path}: cannot be read ({reason_of(error)}); give a whole table of loads") from error
     except (ValueError, TypeError) as error:
-        raise TraceError(f"{path}: its logical_count is no table of numbers ({error}); give a list a row") from error
+        raise TraceError(f"{path}: its logical_count is not a table of numbers ({error}); give a list a row") from error
     if counts.ndim != 2 or None in columns["layer"]:
-        raise TraceError(f"{path}: is no table of loads; give a row a layer, with its number and tokens of each expert")
+        raise TraceError(
+            f"{path}: is not a table of loads; give a row a layer, with its number and tokens of each expert"
+        )
     names = np.array([str(name) for name in columns["dump"]])
     result = []
     for name in dict.fromkeys(names.tolist()):

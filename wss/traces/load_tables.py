@@ -102,11 +102,11 @@ def _wide(rows: Sequence[Sequence[str]], layer: int, experts: dict[int, int]) ->
 
 def _whole(text: str, number: int) -> int:
     if not re.fullmatch(r"\d{1,6}", text):
-        raise ValueError(f"row {number}: '{text[:40]}' is no number of a layer or an expert")
+        raise ValueError(f"row {number}: '{text[:40]}' is not a number of a layer or an expert")
     return int(text)
 
 
 def _number(text: str, number: int) -> float:
     if not re.fullmatch(r"[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?", text):
-        raise ValueError(f"row {number}: '{text[:40]}' is no number of tokens")
+        raise ValueError(f"row {number}: '{text[:40]}' is not a number of tokens")
     return float(text)

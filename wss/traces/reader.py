@@ -59,7 +59,7 @@ class TraceReader:
                 beginning = file.read(4)
         if path.suffix in RECORDED and beginning != b"PAR1":
             what = f"is a {path.suffix} file, no trace (Parquet)"
-            raise TraceError(f"{path}: {what}; recorded routing is brought in with `wss trace import`")
+            raise TraceError(f"{path}: {what}; import recorded routing with `wss trace import`")
         with _reading(path, "is not a whole Parquet file"):
             self._file = pq.ParquetFile(path, pre_buffer=False, buffer_size=1 << 20, page_checksum_verification=True)
         try:

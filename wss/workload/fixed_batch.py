@@ -15,10 +15,10 @@ from wss.traces.loads import fitted_dumps
 from wss.traces.synthetic.spec import SynthSpec, foreign_preset, foreign_preset_of, prompt_lengths, synth_meta
 from wss.workload.request import Request, fixed_batch
 
-SYNTHETIC = "the routing is synthetic: made up from named parameters, not recorded"
+SYNTHETIC = "the routing is synthetic: generated from named parameters, not recorded"
 RECORDED_POPULARITY = (
-    "the routing is synthetic: how popular each expert is in each layer is recorded ({source}); "
-    "which experts a token has together, and what follows what, is made up from named parameters"
+    "the routing is synthetic: the popularity of each expert in each layer is recorded ({source}); "
+    "combinations of experts and sequences of tokens are generated from named parameters"
 )
 
 
@@ -104,7 +104,7 @@ def _foreign(preset: str, model: ModelShape) -> list[str]:
     if not preset:
         return []
     return [
-        f"the routing is made up with the parameters of {preset}, the model is {model.name}: "
+        f"the routing is generated with the parameters of {preset}, the model is {model.name}: "
         "give the preset of this model where there is one"
     ]
 
@@ -130,10 +130,10 @@ def _read(
         longest = max(request.num_decode for request in routing)
         if longest == 0:
             raise TraceError(
-                f"{trace.path}: its first {len(routing)} requests have no decode tokens; decode is what is simulated"
+                f"{trace.path}: its first {len(routing)} requests have no decode tokens; only decode is simulated"
             )
         if continuous and steps == "all":
-            raise ConfigError("steps: 'all' has no end where requests come in as others end; give a number of steps")
+            raise ConfigError("steps: 'all' has no end with trace.replay: continuous; give a number of steps")
         if reader.meta.synthetic:
             notes += [SYNTHETIC, *_foreign(foreign_preset_of(reader.meta.note), model)]
         else:

@@ -41,7 +41,7 @@ PROMPTS = (
     *("prompt_tokens", "input_tokens", "num_prompt_tokens", "num_input_tokens"),
     *("prompt_len", "prompt_length", "input_len", "input_length"),
 )
-ALL_DECODE = "requests whose prompt length is not told, all rows taken for decode"
+ALL_DECODE = "requests without a stated prompt length; all their rows count as decode"
 
 _MAY_BE_PROMPT = re.compile("^(?!max|min).*(prompt|input|prefill|context).*(len|tok|num|count)|num_(prompt|prefill)")
 
@@ -75,7 +75,7 @@ def open_vllm(path: Path, hints: Hints) -> Source:
     """
     files = found_files(path, (".npy", ".npz"), "vLLM's routed experts (.npy or .npz)")
     if hints.experts is None:
-        raise TraceError(f"{path}: does not say how many experts there are; give --model, or --experts")
+        raise TraceError(f"{path}: does not state the number of experts; give --model, or --experts")
     rows, _ = first_good(files, _vllm_rows)
     axis, top_k = rows.shape[1:]
     chosen, by = moe_rows(hints, axis)
@@ -127,7 +127,7 @@ def json_beside(path: Path) -> tuple[Path, dict[str, Any]]:
         return beside, msgspec.json.decode(read_plain(beside), type=dict[str, Any]) if beside.is_file() else {}
     except (OSError, RecursionError, msgspec.DecodeError) as error:
         raise TraceError(
-            f"{beside}: is not readable JSON ({' '.join(str(error).split())}); mend or remove it"
+            f"{beside}: is not readable JSON ({' '.join(str(error).split())}); fix or remove it"
         ) from error
 
 
@@ -139,7 +139,7 @@ def _told_prompt(path: Path, rows: int) -> int | None:
             raise TraceError(f"{beside}: {name} says the prompt has {value!r} tokens; the file has {rows} rows")
     if len(set(told.values())) > 1:
         said = ", ".join(f"{name} {value}" for name, value in told.items())
-        raise TraceError(f"{beside}: says how long the prompt is in several ways: {said}; keep the one that is right")
+        raise TraceError(f"{beside}: says how long the prompt is in several ways: {said}; keep the correct one")
     for name, value in content.items():
         if not told and type(value) is int and _MAY_BE_PROMPT.search(name.lower()):
             what = "is not read, and may say how many tokens the prompt has"

@@ -129,7 +129,7 @@ def sequences_of(
     name = next((name for name in MASKS if name in found), next(iter(found)))  # a mask gives the side of the padding
     if other := next((other for other in sums if sums[other] != sums[name]), None):
         both = f"{name} has sequences of {sums[name][:8]} tokens, {other} of {sums[other][:8]}"
-        raise TraceError(f"{path}: {both}; keep the one that is right")
+        raise TraceError(f"{path}: {both}; keep the correct one")
     return found[name]
 
 
@@ -143,7 +143,7 @@ def _by_mask(path: Path, name: str, value: Array, tokens: int, shape: tuple[int,
 
 def _by_lengths(path: Path, name: str, value: Array, tokens: int, shape: tuple[int, int] | None) -> BoolArray:
     if value.ndim != 1 or value.dtype.kind not in "iu" or not len(value) or value.min() < 1:
-        raise TraceError(f"{path}: {name} is no list of lengths; give the number of tokens of each sequence")
+        raise TraceError(f"{path}: {name} is not a list of lengths; give the number of tokens of each sequence")
     said = f"{name} says {len(value)} sequences of up to {value.max()} tokens"
     if shape is not None and (len(value) != shape[0] or value.max() > shape[1]):
         raise TraceError(f"{path}: has {shape[0]} sequences of {shape[1]} rows; {said}; give a length for each")

@@ -114,4 +114,4 @@ def filler_in(requests: Sequence[RequestRouting], meta: TraceMeta) -> list[str]:
             found.append(f"{names_of(fill)} in every layer, as filler has, at the edges of some requests")
     if fault := common.fault(meta):
         found.append(fault)
-    return [f"the trace holds what is no routing: {what}; import it anew" for what in found]
+    return [f"the trace holds data that is not routing: {what}; import it anew" for what in found]

@@ -62,7 +62,7 @@ def open_logits(path: Path, hints: Hints) -> Source:
         files = tuple(file for file in files if file.absolute() != hints.router.bias.absolute()) or files
     top_k = hints.top_k or (hints.model.top_k if hints.model else None)
     if top_k is None:
-        raise TraceError(f"{path}: does not say how many experts a token uses; give --model, or --top-k")
+        raise TraceError(f"{path}: does not state how many experts a token uses; give --model, or --top-k")
     layers, _, experts = first_good(files, lambda file: batch_of(file)[0]).shape
     if not 1 <= top_k <= experts:
         raise TraceError(f"{path}: has logits of {experts} experts; --top-k {top_k} is not within 1..{experts}")

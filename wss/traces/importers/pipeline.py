@@ -103,7 +103,7 @@ def _parts_folder(out: Path, source: Source) -> Iterator[Path]:
     folder.mkdir(exist_ok=True)
     with only_one(folder, str(out)):
         remove_left(out.parent, start)  # abandoned parts of other imports
-        last_words("interrupted; the same command goes on from there")
+        last_words("interrupted; the same command resumes")
         try:
             yield folder
         finally:
@@ -266,9 +266,7 @@ def _read_all(tasks: list[tuple[Source, list[Path], Path]], workers: int) -> Ite
             future.result()
             yield futures[future]
     except BrokenProcessPool as error:
-        raise OutputError(
-            "an importing process was killed; run the same command again, it goes on from there"
-        ) from error
+        raise OutputError("an importing process was killed; run the same command again to resume") from error
     finally:
         pool.shutdown(wait=True, cancel_futures=True)
 

@@ -171,7 +171,7 @@ def _mode(given: Any, lengths: IntArray | None) -> int:
     if isinstance(given, Opaque):
         given = given.args[0]
     if isinstance(given, bool) or int(given) != given or given < 1:
-        raise ValueError(f"forward_mode {given!r} is no number from 1 on")
+        raise ValueError(f"forward_mode {given!r} is not a number from 1 on")
     return int(given)
 
 

@@ -241,7 +241,7 @@ class _Single:
 def _cell(row: dict[str, Any], name: str, line: int) -> int:
     cell = row[name].strip()
     if not (cell.isascii() and cell.isdigit() and len(cell) < 10):
-        raise BadFileError(f"line {line}: {name} {cell!r} is no whole number")
+        raise BadFileError(f"line {line}: {name} {cell!r} is not a whole number")
     return int(cell)
 
 

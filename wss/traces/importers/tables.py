@@ -63,7 +63,7 @@ KINDS = {  # endings of the files, source, note
         "decode tokens only; position is the place in the sequence",
     ),
     "csv": ((".csv", ".tsv"), "table of expert activations", "a row a token and layer"),
-    "jsonl": ((".jsonl",), "route log", "which tokens are prefill is not told: all taken for decode"),
+    "jsonl": ((".jsonl",), "route log", "no phases are stated: all tokens count as decode"),
 }
 
 
@@ -77,7 +77,7 @@ def open_table(kind: str, path: Path, hints: Hints) -> Source:
     tokens = [layers for positions in routes.values() for layers in positions.values()]
     found = tuple(sorted(set().union(*tokens)))
     if hints.experts is None:
-        raise TraceError(f"{path}: does not say how many experts there are; give --model, or --experts")
+        raise TraceError(f"{path}: does not state the number of experts; give --model, or --experts")
     layers, by = hints.named_layers or (found, "")
     if not set(layers) < set(found):
         layers, by = found, ""
