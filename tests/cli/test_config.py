@@ -337,6 +337,13 @@ def test_a_dispatch_by_name_is_changed_in_part(write):
     assert both.combine_bytes == 4
 
 
+def test_the_config_json_of_a_model_is_no_configuration(tmp_path):
+    path = tmp_path / "config.json"
+    path.write_text('{"model_type": "qwen3_moe", "num_experts": 8, "hidden_size": 64}', encoding="utf-8")
+    (fault,) = faults_of(path)
+    assert fault == "x.yaml: is the config.json of a model; name it in a configuration, as model: x.yaml"
+
+
 def test_a_file_that_is_not_there_or_not_text(tmp_path):
     assert "there is no such file" in faults_of(tmp_path / "no.yaml")[0]
     assert "is not a file" in faults_of(tmp_path)[0]

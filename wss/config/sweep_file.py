@@ -124,6 +124,8 @@ def load_sweep(
     else:
         path = Path(source)
         document = read_mapping(path, "config and grid", folders_beside(allow_code, path))
+        if "model" in document.value and not {"config", "grid", "vary"} & set(document.value):
+            raise ConfigError(f"{path}: is a configuration, no sweep; run it with `wss run`")
     for key in document.value:
         if key not in KEYS:
             document.fault((key,), f"is not a key of a sweep; {did_you_mean(key, KEYS)}")

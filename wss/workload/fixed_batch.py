@@ -104,8 +104,8 @@ def _foreign(preset: str, model: ModelShape) -> list[str]:
     if not preset:
         return []
     return [
-        f"the routing is made up with the parameters of {preset}, the model is {model.name}: "
-        "give the preset of this model where there is one"
+        f"the routing is made up with the parameters of {preset}, which were fitted to another model than "
+        f"{model.name}: choose the preset that resembles it most, or record a trace"
     ]
 
 
