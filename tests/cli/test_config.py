@@ -301,6 +301,7 @@ def test_malformed(write, case):
         ("=3", "is not a setting"),
         ("a..b=3", "is not a setting"),
         ("batch=x", "--set batch=x: batch: 'x' is not right"),
+        ("wafer.hbm.size=1 GB", "--set wafer.hbm.size=1 GB: wafer.hbm: is not a key here"),
         ("bach=3", "--set bach=3: bach: is not a key here; did you mean 'batch'?"),
         ("wafer.mash=[1, 1]", "wafer.mash: is not a key here; did you mean 'mesh'?"),
         ("wafer.mesh=[1", "not YAML"),

@@ -130,6 +130,7 @@ def put(
             document.typed |= {(*place, "kind")} if place in document.typed else set()
         elif inside is None or other or (not isinstance(inside, dict) and (step, following) in _EITHER_OR):
             inside = {}
+            document.where[place] = source
         if not isinstance(inside, dict):
             raise ConfigError(f"{source}: {'.'.join(map(str, place))} is not a mapping there; set it whole")
         at[step] = inside

@@ -104,8 +104,8 @@ def _foreign(preset: str, model: ModelShape) -> list[str]:
     if not preset:
         return []
     return [
-        f"the routing is made up with the parameters of {preset}, which were fitted to another model than "
-        f"{model.name}: choose the preset that resembles it most, or record a trace"
+        f"the routing is made up with the parameters of {preset}, fitted to that model and not to "
+        f"{model.name}; choose the preset that resembles yours most, or record a trace"
     ]
 
 
