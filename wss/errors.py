@@ -66,9 +66,18 @@ def of_sound_fields(check: Callable[[Any], None]) -> Callable[[Any], None]:
     return checked
 
 
+def _in_order(names: Iterable[str]) -> list[str]:
+    """Return *names* sorted: by value if all are numbers."""
+    names = sorted(names)
+    try:
+        return sorted(names, key=float)
+    except ValueError:
+        return names
+
+
 def did_you_mean(name: object, choices: Iterable[str], *, list_up_to: int = 12) -> str:
     """Return a suggestion instead of *name*: the closest of *choices*, or the whole list if it is short."""
-    names = sorted(choices)
+    names = _in_order(choices)
     if not names:
         return "there are no choices"
     close = difflib.get_close_matches(str(name), names, n=1, cutoff=0.6)

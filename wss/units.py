@@ -54,7 +54,10 @@ def parse(value: object, dimension: str) -> float:
     if unit not in _UNITS[dimension]:
         others = [name for name, units in _UNITS.items() if unit in units]
         what = f"is a unit of {others[0]}" if others else "is not a known unit"
-        raise ValueError(f"'{unit}' {what}; give a {dimension}, such as '{example}'")
+        right = f"'{example}'"
+        if (bits := unit.replace("b", "bit")) in _UNITS[dimension]:
+            right = f"{right}; bits are '{bits}'"
+        raise ValueError(f"'{unit}' {what}; give a {dimension}, such as {right}")
     result = number * _UNITS[dimension][unit]
     if not math.isfinite(result):
         raise ValueError(f"'{value}' is not finite; give a {dimension}, such as '{example}'")

@@ -336,7 +336,7 @@ def test_a_config_stands_wherever_a_model_does(tmp_path):
 def test_files_that_are_none(tmp_path):
     for name, what in (
         ("nowhere/config.json", "there is no such file"),
-        ("deepseek-ai/DeepSeek-V3", "there is no such file"),
+        ("deepseek-ai/DeepSeek-V3", "there is no such file; give the config.json of a model"),
         ("deepsek_v3", "did you mean 'deepseek_v3'"),
     ):
         with pytest.raises(ConfigError, match=what):

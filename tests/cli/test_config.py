@@ -301,6 +301,7 @@ def test_malformed(write, case):
         ("=3", "is not a setting"),
         ("a..b=3", "is not a setting"),
         ("batch=x", "--set batch=x: batch: 'x' is not right"),
+        ("wafer.hbm.size=1 GB", "--set wafer.hbm.size=1 GB: wafer.hbm: is not a key here"),
         ("bach=3", "--set bach=3: bach: is not a key here; did you mean 'batch'?"),
         ("wafer.mash=[1, 1]", "wafer.mash: is not a key here; did you mean 'mesh'?"),
         ("wafer.mesh=[1", "not YAML"),
@@ -335,6 +336,13 @@ def test_a_dispatch_by_name_is_changed_in_part(write):
     both = load(write(SOUND), ("dispatch=uniform", "dispatch.combine_bytes=4")).dispatch
     assert both == load(write(SOUND), ("dispatch={combine_bytes: 4}",)).dispatch
     assert both.combine_bytes == 4
+
+
+def test_the_config_json_of_a_model_is_no_configuration(tmp_path):
+    path = tmp_path / "config.json"
+    path.write_text('{"model_type": "qwen3_moe", "num_experts": 8, "hidden_size": 64}', encoding="utf-8")
+    (fault,) = faults_of(path)
+    assert fault == "x.yaml: is the config.json of a model; name it in a configuration, as model: x.yaml"
 
 
 def test_a_file_that_is_not_there_or_not_text(tmp_path):

@@ -47,6 +47,14 @@ def test_each_kind_of_work_has_its_own_rate_and_work_that_stands_still_no_time_l
     assert said(capsys) == ["two: 50% done"]
 
 
+def test_there_is_no_time_left_before_a_twentieth_is_done(capsys):
+    clock = Clock(0)
+    bars = Bars(False, clock)
+    for clock.now, done in ((0, 0), (30, 1), (60, 5)):
+        bars("sweep", done, 100)
+    assert said(capsys) == ["sweep: 1% done", "sweep: 5% done, about 19 min left"]
+
+
 def test_quiet_says_nothing(capsys):
     bars = Bars(True, Clock(40))
     for done in range(10):

@@ -449,3 +449,12 @@ def test_a_figure_that_is_none_is_refused(tmp_path):
 def test_a_sweep_given_to_run_is_told_so(tmp_path):
     with pytest.raises(ConfigError, match="is a sweep; run it with `wss sweep`"):
         load(sweep_file(tmp_path))
+
+
+def test_a_configuration_given_to_sweep_is_one_error(tmp_path):
+    path = tmp_path / "run.yaml"
+    path.write_text("model: gpt_oss_20b\nwafer: dojo\nbatch: 4\n", encoding="utf-8")
+    with pytest.raises(ConfigError) as error:
+        load_sweep(path)
+    right = "run it with `wss run`, or name it as the config of a sweep"
+    assert error.value.faults == (f"{path}: is the configuration of a run; {right}",)

@@ -77,6 +77,7 @@ def test_pictures_of_a_result(result, tmp_path):
         fig = result.plot(what)
         fig.savefig(tmp_path / "a.png")
         assert (tmp_path / "a.png").stat().st_size > 3_000
+        assert "synthetic routing" in fig.get_suptitle()
     for axis, policy in zip(result.plot("links").axes, ("ep", "base"), strict=False):
         assert axis.get_title().startswith(policy)
         assert f"{result.figure(policy, 'max_link_utilization').value:.1%}" in axis.get_title()

@@ -109,7 +109,7 @@ def test_the_command_prints_the_averages_below_the_table(tmp_path):
         ("averages: 3", "averages: 3 is not right"),
         (AVERAGES.replace("policy: ep", "policy: epp"), "policy: 'epp' is not a policy of all points; did you mean"),
         (AVERAGES.replace("axis: batch", "axis: seed"), "axis: 'seed' is not in averages.by; known: batch"),
-        (AVERAGES.replace("8: 2.5", "9: 2.5"), "values.9: '9' is not a label of axis batch; known: 16, 8"),
+        (AVERAGES.replace("8: 2.5", "9: 2.5"), "values.9: '9' is not a label of axis batch; known: 8, 16"),
     ],
 )
 def test_a_wrong_name_is_one_line(tmp_path, wrong, message):

@@ -69,7 +69,7 @@ REFUSED = {
         ["wafer.die.flops.fp4=2x"],
         "wafer.die.flops.fp4: '2x' multiplies the value below it, and none is given; gi",
     ),
-    "a list": (["wafer.mesh=2x"], "wafer.mesh: '2x' is not right; it should be a valid list"),
+    "a list": (["wafer.mesh=2x"], "wafer.mesh: '2x' is not right; it should be a valid list, written [a, b]"),
     "out of range": (["batch=1e9x"], "batch: 40000000000 is not right; it should be less than or equal to 10000000"),
     "hexadecimal": (["batch=0x10"], "batch: '0x10' is not right; it should be a valid integer"),
     "a policy": (["baseline=2x"], "baseline: '2x' is not among the policies"),

@@ -35,7 +35,7 @@ def test_text_becomes_si(text, dimension, value):
     ("text", "dimension", "hint"),
     [
         ("1.7 TB", "bandwidth", "unit of size"),
-        ("400 Gb/s", "bandwidth", "not a known unit"),
+        ("400 Gb/s", "bandwidth", "not a known unit; give a bandwidth, such as '1.7 TB/s'; bits are 'Gbit/s'"),
         ("3 GHz", "bandwidth", "not a known unit"),
         ("200", "time", "has no unit"),
         (200, "time", "give a number and a unit"),

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from wss.units import duration
 
 EVERY_S = 30.0
+LEAST_SHARE = 0.05  # of the work done before its rate is used: it begins with compiling and reading
 
 
 class Lines:
@@ -20,7 +21,7 @@ class Lines:
     def line(self, what: str, done: int, total: int, where: str) -> str | None:
         """Return a line on the work *what*, of which *done* of *total* units are done; None if it is not due yet.
 
-        *where* says where the work is; the rate so far gives the time left.
+        *where* says where the work is; the rate so far gives the time left, once a twentieth is done.
         """
         now = self._clock()
         if what != self._what:
@@ -31,7 +32,7 @@ class Lines:
         place = f" ({where})" if where else ""
         left = (
             f", about {duration((now - self._begun) * (total - done) / since)} left"
-            if since > 0 and done < total
+            if since > 0 and since >= LEAST_SHARE * total and done < total
             else ""
         )
         return f"{what}: {done / max(1, total):.0%} done{place}{left}"

@@ -87,6 +87,7 @@ def _explain(fault: Any, parent: Any) -> str:
         return f"{fault['input']!r} is not right; give a mapping with the keys {', '.join(_keys(parent))}"
     rule = re.sub(r"^(Input should be|Tuple should|List should|String should) ?", "", fault["msg"])
     rule = rule.replace(" after validation", "").replace("array", "list")
+    rule = rule.replace("a valid list", "a valid list, written [a, b]")
     if kind.startswith("int_") and isinstance(fault["input"], float):
         rule = "a whole number, written without point and exponent"
     if fault["msg"].startswith(("Tuple", "List", "String")):

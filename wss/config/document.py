@@ -104,7 +104,7 @@ def read(path: Path) -> Document:
 
     Raises ConfigError if it cannot be read or is not YAML; other errors are collected in the document.
     """
-    right = "give the path of an experiment, such as configs/deepseek_v3.yaml"
+    right = "give the path of a YAML file"
     return parse(read_utf8(path, _MAX_BYTES, right, "a readable YAML file"), str(path))
 
 

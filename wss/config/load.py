@@ -24,6 +24,7 @@ from wss.config.values import NUMBERS, PLAIN, Reader, as_written, read_layer_lis
 from wss.engine.specs import AllToAllSpec
 from wss.errors import ConfigError, did_you_mean
 from wss.hardware import WAFERS, FaultSpec, SwitchedSpec, WaferSpec
+from wss.models.huggingface import is_config
 from wss.traces.source import TraceFile
 from wss.traces.synthetic.spec import SYNTHS, SynthSpec
 from wss.units import Quantity
@@ -92,6 +93,8 @@ def _file_document(source: str | PathLike[str], allow_code: bool) -> Document:
     document = read_mapping(file, "model, wafer, trace and policies", folders_beside(allow_code, file))
     if "config" in document.value and {"grid", "vary"} & set(document.value):
         raise ConfigError(f"{path}: is a sweep; run it with `wss sweep`")
+    if "model" not in document.value and is_config(document.value):
+        raise ConfigError(f"{path}: is the config.json of a model; name it in a configuration, as model: {path}")
     return document
 
 

@@ -44,7 +44,7 @@ def model_file(name: str, files: int = 1) -> ModelShape:
     """
     path = Path(name)
     path = path / "config.json" if path.is_dir() else path
-    document = _read_json(path) if path.suffix == ".json" else nodes.read(path)
+    document = _read_json(path) if path.suffix == ".json" or not path.exists() else nodes.read(path)
     value = document.value
     if not isinstance(value, dict):
         raise ConfigError(f"{path}: is not a mapping; give a Hugging Face config.json, or a model written out")

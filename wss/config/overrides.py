@@ -122,7 +122,9 @@ def put(
             inside = {"kind": inside}
             document.typed |= {(*place, "kind")} if place in document.typed else set()
         else:
-            inside = _as_mapping(step, following, inside)
+            before, inside = inside, _as_mapping(step, following, inside)
+            if inside == {} and inside is not before:
+                document.where[place] = source
         if not isinstance(inside, dict):
             raise ConfigError(f"{source}: {'.'.join(map(str, place))} is not a mapping there; set it whole")
         at[step] = inside

@@ -36,7 +36,8 @@ def plot_figure(results: Results, name: str, more: tuple[str, ...] = ()) -> Any:
         label += ",\nestimated for all layers"
     logarithmic = figure.bar is not None and figure.bar.logarithmic
     with paper("plot", backend=None) as plt:
-        return bar_chart(plt, results.rows, results.axes, results.title, name, label, logarithmic=logarithmic)
+        title = results.title + results.kind
+        return bar_chart(plt, results.rows, results.axes, title, name, label, logarithmic=logarithmic)
 
 
 def plot_links(results: Results) -> Any:
@@ -67,7 +68,7 @@ def plot_layers(results: Results, layers: pa.Table) -> Any:
         axis.set_ylim(0)
         axis.grid(lw=0.4, alpha=0.6)
         fig.legend(loc="outside right upper", frameon=False)
-        fig.suptitle(results.title)
+        fig.suptitle(results.title + results.kind)
         return fig
 
 

@@ -104,8 +104,8 @@ def _foreign(preset: str, model: ModelShape) -> list[str]:
     if not preset:
         return []
     return [
-        f"the routing is generated with the parameters of {preset}, the model is {model.name}: "
-        "give the preset of this model where there is one"
+        f"the routing is generated with the parameters of {preset}, fitted to that model and not to "
+        f"{model.name}; choose the preset that resembles yours most, or record a trace"
     ]
 
 
