@@ -13,6 +13,7 @@ from typing import Any
 
 # The pydantic configuration of a specification (`__pydantic_config__`): no unknown keys, conversions or infinities.
 CHECKED = {"extra": "forbid", "strict": True, "allow_inf_nan": False}
+SHORTEST = 4  # letters with which a name is recognised by its beginning
 
 
 class WssError(Exception):
@@ -76,11 +77,12 @@ def _in_order(names: Iterable[str]) -> list[str]:
 
 
 def did_you_mean(name: object, choices: Iterable[str], *, list_up_to: int = 12) -> str:
-    """Return a suggestion instead of *name*: the closest of *choices*, or the whole list if it is short."""
+    """Return a suggestion instead of *name*: a choice that begins with it, the closest, or all of them."""
     names = _in_order(choices)
     if not names:
         return "there are no choices"
-    close = difflib.get_close_matches(str(name), names, n=1, cutoff=0.6)
+    begun = [known for known in names if len(str(name)) >= SHORTEST and known.startswith(str(name))]
+    close = begun or difflib.get_close_matches(str(name), names, n=1, cutoff=0.6)
     if close:
         return f"did you mean '{close[0]}'?"
     if len(names) <= list_up_to:

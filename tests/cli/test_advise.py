@@ -63,6 +63,7 @@ def test_from_a_dump_to_a_layout_and_the_flags(wss, tmp_path):
     assert code == 0
     exact = float(re.match(r"balancedness ([\d.]+) on 8 GPUs: .*over 4 layers and 6 passes$", lines[0])[1])
     assert exact > 0.45  # 0.25 in order
+    assert lines[-1] == "mean, min: over the passes; a dump that is one table counts as one pass."
     assert wss(f"{ADVISE} --out layout.json") == (
         ["layout.json: exists; give another --out, or --force to replace it"],
         2,

@@ -236,7 +236,15 @@ def test_one_picture_of_chosen_policies_says_what_it_shows(ran, tmp_path):
     done = report("report", ran, "--picture", "links", "--policies", "base,allo", "--out", out)
     assert (done.exit_code, done.output) == (0, f"{out}\n")
     text = out.read_text()
-    said = ("synthetic routing", "Each square is a die", "a decode step", "busiest link: ", "x base)", "bandwidth used")
+    said = (
+        "synthetic routing",
+        "Each square is a die",
+        "a decode step",
+        "busiest link: (",
+        "% used",
+        "x base)",
+        "bandwidth used",
+    )
     assert all(part in text for part in said)
     assert text.index(">base") < text.index(">allo")
     assert ">ep" not in text

@@ -112,7 +112,7 @@ def read_layout(path: Path, target: Target) -> IntArray:
 
     Raises TraceError or ConfigError if it is no layout, or one for another model or number of GPUs.
     """
-    right = f"give a layout of {target.experts} experts a layer for {target.dies} GPUs"
+    right = f"give a layout of {target.experts} experts a layer for {target.dies} GPUs, or its own --gpus"
     try:
         slots = slots_of(read_content(path), target)
         if slots is None:

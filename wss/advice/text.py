@@ -128,4 +128,6 @@ def balance_text(balance: Balance) -> str:
     ]
     if len(rows) > MOST_LAYERS:
         lines.append(f"... and {len(rows) - MOST_LAYERS} more even layers; --json lists all")
+    if several:
+        lines += ["", "mean, min: over the passes; a dump that is one table counts as one pass."]
     return "\n".join(lines)

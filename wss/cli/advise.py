@@ -34,7 +34,12 @@ def _numbers(context: click.Context, option: click.Parameter, text: str) -> tupl
 @click.option("--precision", default="fp8", show_default=True, help="Precision of weights, such as fp8 or fp16.")
 @click.option("--steps", type=int, default=4, show_default=True, help="Decode steps to simulate.")
 @click.option("--layers", type=int, default=16, show_default=True, help="MoE layers to draw and simulate, at least 4.")
-@click.option("--only", multiple=True, metavar="NAME", help="Use this dump or workload of the input  [default: all]")
+@click.option(
+    "--only",
+    multiple=True,
+    metavar="NAME",
+    help="Use this dump or workload, and those of further --only  [default: all]",
+)
 @click.option("--seed", type=int, default=0, show_default=True, help="Seed of the layers drawn, and of drawn tokens.")
 @click.option("--engine", type=click.Choice(["sglang", "vllm"]), default="sglang", show_default=True)
 @click.option("--out", type=PATH, help="Write the best layout here, for SGLang's --init-expert-location.")

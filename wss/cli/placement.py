@@ -39,7 +39,8 @@ def check(layout: Path, loads: Path, gpus: int, model: str | None, as_json: bool
     """Print the balancedness of LAYOUT on LOADS: mean / max tokens per GPU, as SGLang prints it.
 
     LAYOUT is a layout file of any engine; LOADS a dump or a table of expert loads, or a routing trace. An expert's
-    tokens are split evenly over its replicas. The mean is over layers, and over the passes of a dump that has several.
+    tokens are split evenly over its replicas. The mean is over layers and passes; a dump that is one table counts
+    as one pass.
     """
     from wss.advice import check_layout
     from wss.advice.text import balance_text

@@ -58,7 +58,8 @@ def _figure(axes: Sequence[str], rows: Sequence[dict[str, Any]]) -> str:
         labels = [str(row["labels"][axis]) for axis in axes]
         cells.append([*labels, row["policy"], *values, _change(row["difference"], row["unit"]), ratio])
     text = f"{rows[0]['figure']}\n" + aligned(_fitted(cells, range(len(axes) + 1)), left=len(axes) + 1)
-    return text + (f"\n{len(rows) - len(shown)} more are the same in both" if len(shown) < len(rows) else "")
+    same = len(rows) - len(shown)
+    return text + (f"\n{same} more {'is' if same == 1 else 'are'} the same in both" if same else "")
 
 
 def _value(value: Any, unit: str) -> str:

@@ -23,8 +23,9 @@ DPI = 160
 SIDE = 0.32  # side of a die; a link has length 1
 TRAFFIC = "YlOrRd"  # colours of links, little traffic to much
 LEGEND = (
-    "Each square is a die with its own HBM. Each arrow is one direction of a die-to-die link; its colour is the share "
-    "of the link's bandwidth used during decode, by reads of expert weights from other dies and by dispatched tokens."
+    "Each square is a die with its own HBM; numbers are x and y. Each arrow is one direction of a die-to-die link; its "
+    "colour is the share of the link's bandwidth used during decode, by reads of expert weights from other dies and by "
+    "dispatched tokens."
 )
 PORTS = "switch: NVLink inside a node; nic and fabric: InfiniBand between nodes"
 DEAD = " Crosses are dead dies and links."
@@ -40,6 +41,8 @@ class Map:
         Its title, and the label of the scale.
     speedups, times, busiest
         By policy: its speedup and its time as text, and the utilisation of its busiest link.
+    links
+        By policy: the name of that link; None if nothing crossed a link, or seeds differ.
     """
 
     title: str
@@ -47,10 +50,12 @@ class Map:
     speedups: Mapping[str, str]
     times: Mapping[str, str]
     busiest: Mapping[str, float]
+    links: Mapping[str, str | None]
 
     def heading(self, policy: str) -> str:
         """Return the title of the part of *policy*."""
-        busiest = f"busiest link: {self.busiest[policy]:.1%} of its bandwidth"
+        link = self.links[policy]
+        busiest = f"busiest link: {f'{link}, ' if link else ''}{self.busiest[policy]:.1%} used"
         return "\n".join([f"{shorten(policy, 24)}{self.speedups[policy]}", self.times[policy], busiest])
 
 
@@ -140,7 +145,8 @@ def _mesh(axis: Any, links: Sequence[Link], scale: Any, side: float) -> None:
         headlength=2.8,
         headaxislength=2.8,
     )
-    axis.set(aspect="equal", xticks=[], yticks=[])
+    axis.set(aspect="equal", xticks=np.unique(dies[:, 0]), yticks=np.unique(dies[:, 1]))
+    axis.tick_params(length=0, labelsize=6)
     axis.set_xlim(dies[:, 0].min() - 0.3, dies[:, 0].max() + 0.3)
     axis.set_ylim(dies[:, 1].max() + 0.3, dies[:, 1].min() - 0.3)
     for spine in axis.spines.values():

@@ -224,6 +224,7 @@ def map_of(rows: list[Row], title: str) -> Map:
         speedups={row["policy"]: _speedup_of(row) for row in rows},
         times={row["policy"]: _time_of(row) for row in rows},
         busiest={row["policy"]: row["max_link_utilization"] for row in rows},
+        links={row["policy"]: row.get("busiest_link") for row in rows},
     )
 
 

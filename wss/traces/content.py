@@ -30,7 +30,10 @@ LAYOUTS = {
     *(MAP, "logical_to_physical_map", "expert_to_ep_rank", "layer_list", "initial_global_assignments", "model_maps"),
     *("load_balancer", "moe_load_balancer"),
 }  # keys of layouts
-LAYOUT = "is a layout and holds no loads; name it as placement: {kind: file, path: ...}"
+LAYOUT = (
+    "is a layout and holds no loads; name it as placement: {kind: file, path: ...}, "
+    "or check it with `wss placement check`"
+)
 NUMPY = b"\x93NUMPY"
 MOST_BYTES = 2**30  # of a file of loads or of a placement
 

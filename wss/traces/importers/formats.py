@@ -70,7 +70,7 @@ def detect(path: Path) -> str:
     files = [path] if path.is_file() else sorted(f for f in visible(path) if f.suffix in suffixes)
     known = {f.suffix for f in files} & set(suffixes)
     if path.is_file() and not known:
-        raise TraceError(f"{path}: is of no known format; give --format: {', '.join(FORMATS)}")
+        raise TraceError(f"{path}: is of no known format; give `wss trace import` its --format: {', '.join(FORMATS)}")
     if len(known - {".json"}) > 1 and not known <= {".npy", ".npz", ".json"}:
         there = ", ".join(sorted(known))
         raise TraceError(f"{path}: holds files of several formats ({there}); give --format, or a folder of one")
