@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
-from wss.compiling import compiled
+from wss.compiling import borrowing, compiled
 from wss.errors import ConfigError, TraceError
 from wss.models import ModelShape
 from wss.records import FloatArray, IntArray
@@ -53,7 +53,7 @@ def exp2(x: FloatArray) -> FloatArray:
     return np.ldexp(result, np.clip(whole, -1000, 1000).astype(np.int64))
 
 
-@compiled
+@borrowing
 def _binary(rest, roots, result):  # type: ignore[no-untyped-def]
     """Multiply *result* by 2^rest, digit by digit of *rest* in 0..1; *roots* are 2^(1/2), 2^(1/4), ..."""
     for i in range(rest.size):
@@ -112,7 +112,7 @@ def popularity(spec: SynthSpec, model: ModelShape, seed: int, era: tuple[str, ..
     return np.stack([layer_shares(spec, model, seed, layer, era) for layer in range(len(model.moe_layers))])
 
 
-@compiled
+@borrowing
 def _sum(values):  # type: ignore[no-untyped-def]
     """Sum from left to right."""
     total = 0.0
