@@ -174,7 +174,7 @@ def _tables(spec: SynthSpec, model: ModelShape, seed: int) -> Tables:
         what = f"a token of {model.name} has {model.top_k} experts, and made-up routing has at most {MOST_CHOSEN}"
         raise ConfigError(f"trace.synth: {what}; give a trace, or a smaller top_k")
     weights = _cluster_weights(spec, seed)
-    clusters = np.cumsum(np.stack([[_in_parts(row, 1) for row in phase] for phase in weights]), axis=2, dtype=np.int64)
+    clusters = np.cumsum(_in_parts(weights, 1), axis=2, dtype=np.int64)
     frequent = np.array([_sum(np.ascontiguousarray(column)) for column in weights[1].T]) / spec.subjects
     num_layers, size, k = len(model.moe_layers), model.num_choices, model.top_k
     eras = ((), DRIFTED) if spec.drift_at else ((),)
@@ -185,10 +185,9 @@ def _tables(spec: SynthSpec, model: ModelShape, seed: int) -> Tables:
         base = _affinity(spec, model, seed, layer, era)
         base[~base[:, shares[at] > 0].any(axis=1)] = 1.0  # a cluster without recorded experts may use any
         scaled(base, frequent, shares[at], k, ROUNDS)
-        for cluster in range(spec.clusters):
-            order = permutation(stream(seed, "synth", "order", layer, cluster), size)
-            sums[at, cluster] = np.cumsum(_in_parts(base[cluster][order], k))
-            orders[at, cluster] = order
+        order = permutation(_streams(spec, seed, "order", layer), size)
+        sums[at] = np.cumsum(_in_parts(np.take_along_axis(base, order, axis=1), k), axis=1)
+        orders[at] = order
     return Tables(clusters, sums, orders, guide_of(clusters), guide_of(sums))
 
 
@@ -217,34 +216,35 @@ def _affinity(spec: SynthSpec, model: ModelShape, seed: int, layer: int, era: tu
     """Return the affinity of each cluster to each expert, before scaling, [clusters, experts]."""
     size = model.num_choices
     groups = min(spec.groups, size)
+    allowed = permutation(_streams(spec, seed, *era, "groups", layer), groups)[:, : spec.group_limit]
+    chosen = np.zeros((spec.clusters, groups), np.bool_)
+    np.put_along_axis(chosen, allowed, True, axis=1)
+    inside = chosen[:, np.arange(size) * groups // size]
+    inside[inside.sum(axis=1) < model.top_k] = True
+    # twice the sum of three uniform numbers, minus its mean: standard deviation 1, nearly normal
+    draws = uniform(_streams(spec, seed, *era, "liking", layer), 3 * size).reshape(-1, 3, size)
+    liking = 2.0 * (draws[:, 0] + draws[:, 1] + draws[:, 2] - 1.5)
     base = np.zeros((spec.clusters, size))
-    group = np.arange(size) * groups // size
-    for cluster in range(spec.clusters):
-        allowed = permutation(stream(seed, "synth", *era, "groups", layer, cluster), groups)[: spec.group_limit]
-        chosen = np.zeros(groups, np.bool_)
-        chosen[allowed] = True
-        inside = chosen[group]
-        if inside.sum() < model.top_k:
-            inside[:] = True
-        # twice the sum of three uniform numbers, minus its mean: standard deviation 1, nearly normal
-        draws = uniform(stream(seed, "synth", *era, "liking", layer, cluster), 3 * size).reshape(3, size)
-        liking = 2.0 * (draws[0] + draws[1] + draws[2] - 1.5)
-        base[cluster, inside] = exp2(spec.focus * liking[inside])
+    base[inside] = exp2(spec.focus * liking[inside])
     base[:, ~base.any(axis=0)] = 1.0  # experts that no cluster may use are open to all
     return base
 
 
+def _streams(spec: SynthSpec, seed: int, *names: object) -> npt.NDArray[np.uint64]:
+    """Return the key of each cluster's stream called *names*, [clusters]."""
+    return np.array([stream(seed, "synth", *names, cluster) for cluster in range(spec.clusters)])
+
+
 def _in_parts(shares: FloatArray, k: int) -> npt.NDArray[np.int32]:
-    """Return *shares* as integer parts of `WHOLE`, k · WHOLE in all and none above WHOLE."""
-    total = _sum(np.ascontiguousarray(shares))
+    """Return *shares* as integer parts of `WHOLE`, in each row k · WHOLE in all and none above WHOLE, [..., shares]."""
+    total = np.cumsum(shares, axis=-1)[..., -1:]  # from left to right
     parts = np.minimum((shares * (k / total) * WHOLE).astype(np.int64), WHOLE)
-    rest = k * WHOLE - int(parts.sum())
-    for place in np.argsort(-parts, kind="stable"):
-        more = min(rest, WHOLE - int(parts[place]))
-        parts[place] += more
-        rest -= more
-        if rest == 0:
-            break
+    rest = k * WHOLE - parts.sum(axis=-1, keepdims=True)  # goes to the largest, as far as there is room
+    order = np.argsort(-parts, axis=-1, kind="stable")
+    ordered = np.take_along_axis(parts, order, axis=-1)
+    room = WHOLE - ordered
+    more = np.clip(rest - (np.cumsum(room, axis=-1) - room), 0, room)
+    np.put_along_axis(parts, order, ordered + more, axis=-1)
     result: npt.NDArray[np.int32] = parts.astype(np.int32)
     return result
 
