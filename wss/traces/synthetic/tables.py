@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
-from wss.compiling import borrowing, compiled
+from wss.compiling import compiled
 from wss.errors import ConfigError, TraceError
 from wss.models import ModelShape
 from wss.records import FloatArray, IntArray
@@ -39,7 +39,7 @@ KNOTS = (0.002, 0.006, 0.014, 0.03, 0.08, 0.16, 0.32, 0.5, 0.7, 0.86, 0.95, 0.98
 ROUNDS = 60  # of Sinkhorn's iteration
 MOST_CHOSEN = (2**31 - 1) // WHOLE  # experts per token, so that running sums fit into 32 bits
 DRIFTED = ("drifted",)  # part of the names of the random streams of popularity and affinity after a drift
-_ROOTS = np.empty(40)  # one for each binary digit of an exponent
+_ROOTS = np.empty(40)  # 2^(1/2), 2^(1/4), ...: one for each binary digit of an exponent
 _root = 2.0
 for _digit in range(_ROOTS.size):
     _root = _ROOTS[_digit] = float(np.sqrt(_root))
@@ -48,22 +48,13 @@ for _digit in range(_ROOTS.size):
 def exp2(x: FloatArray) -> FloatArray:
     """Return 2^x, [...], to about 10 digits, the same on every machine: only square roots and products."""
     whole = np.floor(x)
-    result = np.ones_like(x)
-    _binary(np.ascontiguousarray(x - whole).ravel(), _ROOTS, result.ravel())
+    rest, result = x - whole, np.ones_like(x)
+    for root in _ROOTS:  # for each binary digit of the rest
+        rest *= 2.0
+        digit = rest >= 1.0
+        rest -= digit
+        np.multiply(result, root, out=result, where=digit)
     return np.ldexp(result, np.clip(whole, -1000, 1000).astype(np.int64))
-
-
-@borrowing
-def _binary(rest, roots, result):  # type: ignore[no-untyped-def]
-    """Multiply *result* by 2^rest, digit by digit of *rest* in 0..1; *roots* are 2^(1/2), 2^(1/4), ..."""
-    for i in range(rest.size):
-        left, power = rest[i], 1.0
-        for root in roots:
-            left *= 2.0
-            if left >= 1.0:
-                left -= 1.0
-                power *= root
-        result[i] = power
 
 
 def curve_at(curve: tuple[float, ...], num_experts: int) -> FloatArray:
@@ -112,13 +103,9 @@ def popularity(spec: SynthSpec, model: ModelShape, seed: int, era: tuple[str, ..
     return np.stack([layer_shares(spec, model, seed, layer, era) for layer in range(len(model.moe_layers))])
 
 
-@borrowing
-def _sum(values):  # type: ignore[no-untyped-def]
+def _sum(values: FloatArray) -> float:
     """Sum from left to right."""
-    total = 0.0
-    for value in values:
-        total += value
-    return total
+    return float(np.cumsum(values)[-1])
 
 
 @compiled
@@ -142,7 +129,10 @@ def scaled(base, rows, columns, top_k, rounds):  # type: ignore[no-untyped-def]
                 base[c, e] *= totals[e]
         for c in range(num_rows):
             cap = rows[c] / top_k
-            factor = rows[c] / _sum(base[c])
+            total = 0.0
+            for e in range(num_columns):
+                total += base[c, e]
+            factor = rows[c] / total
             for _again in range(top_k + 1):  # capping some entries raises the others
                 over = False
                 held, free = 0.0, 0.0
@@ -175,7 +165,7 @@ def _tables(spec: SynthSpec, model: ModelShape, seed: int) -> Tables:
         raise ConfigError(f"trace.synth: {what}; give a trace, or a smaller top_k")
     weights = _cluster_weights(spec, seed)
     clusters = np.cumsum(_in_parts(weights, 1), axis=2, dtype=np.int64)
-    frequent = np.array([_sum(np.ascontiguousarray(column)) for column in weights[1].T]) / spec.subjects
+    frequent = np.array([_sum(column) for column in weights[1].T]) / spec.subjects
     num_layers, size, k = len(model.moe_layers), model.num_choices, model.top_k
     eras = ((), DRIFTED) if spec.drift_at else ((),)
     sums = np.empty((len(eras) * num_layers, spec.clusters, size), np.int32)
