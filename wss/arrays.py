@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from wss.compiling import compiled, switched_off
+from wss.compiling import borrowing, compiled, switched_off
 
 _SHORT = 16  # elements sorted by insertion
 
@@ -21,14 +21,14 @@ def records(shape: int | tuple[int, int], dtype: np.dtype[Any]) -> npt.NDArray[A
     return array.view(np.recarray) if switched_off() else array
 
 
-@compiled
+@borrowing
 def copy(source, target):  # type: ignore[no-untyped-def]
     """Copy *source* to *target*, [same size]."""
     for i in range(source.size):
         target[i] = source[i]
 
 
-@compiled
+@borrowing
 def sort_front(values, count):  # type: ignore[no-untyped-def]
     """Sort the first *count* of *values* in place, by insertion."""
     for i in range(1, count):

@@ -31,13 +31,13 @@ def mix(key: npt.NDArray[np.uint64]) -> npt.NDArray[np.uint64]:
     return z ^ (z >> np.uint64(31))
 
 
-def uniform(key: np.uint64, count: int) -> npt.NDArray[np.float64]:
-    """Return the first *count* numbers of a stream, uniform in [0, 1), [count]."""
+def uniform(key: np.uint64 | npt.NDArray[np.uint64], count: int) -> npt.NDArray[np.float64]:
+    """Return the first *count* numbers of a stream or of several, uniform in [0, 1), [..., count] for keys [...]."""
     with np.errstate(over="ignore"):
-        counters = key + _GOLDEN * np.arange(1, count + 1, dtype=np.uint64)
+        counters = np.asarray(key)[..., None] + _GOLDEN * np.arange(1, count + 1, dtype=np.uint64)
         return (mix(counters) >> np.uint64(11)).astype(np.float64) * 2.0**-53
 
 
-def permutation(key: np.uint64, count: int) -> npt.NDArray[np.int64]:
-    """Return a random permutation of range(count), [count]."""
-    return np.argsort(uniform(key, count), kind="stable")
+def permutation(key: np.uint64 | npt.NDArray[np.uint64], count: int) -> npt.NDArray[np.int64]:
+    """Return a random permutation of range(count) for each key, [..., count] for keys [...]."""
+    return np.argsort(uniform(key, count), axis=-1, kind="stable")

@@ -2,7 +2,10 @@
 
 import sys
 
-from wss.compiling import compiled
+import numpy as np
+import pytest
+
+from wss.compiling import borrowing, compiled
 
 
 @compiled
@@ -30,3 +33,27 @@ def test_constants_in_compiled_code_do_not_compile_it_again():
 def test_a_function_is_documented_as_it_was_written():
     assert (scaled.__name__, scaled.__doc__) == ("scaled", "Return the product.")
     assert sys.modules[scaled.__module__].scaled is scaled
+
+
+@borrowing
+def head(values):
+    """Return a slice, which a borrowing function must not."""
+    return values[:1]
+
+
+@borrowing
+def same(values):
+    """Return what it only borrows."""
+    return values
+
+
+@compiled
+def first_of_same(values):
+    """Return the first of what a borrowing function returns."""
+    return same(values)[0]
+
+
+def test_a_borrowing_function_that_returns_an_array_is_refused():
+    for wrong, why in ((head, "returning of array"), (first_of_same, "same returns array")):
+        with pytest.raises(Exception, match=why):
+            wrong(np.arange(3))

@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from wss.arrays import records
-from wss.compiling import compiled
+from wss.compiling import borrowing
 from wss.records import IntArray
 
 # key: a time, or a number of ticks; serial: breaks ties; value: what happens
@@ -38,7 +38,7 @@ def build_heap(capacity: int) -> Heap:
     return Heap(np.zeros(2, np.int64), records(capacity, EVENT))
 
 
-@compiled
+@borrowing
 def push(heap, key, value):  # type: ignore[no-untyped-def]
     """Add an event; it comes after the events of the same key that were added before."""
     serial = heap.count[1]
@@ -46,7 +46,7 @@ def push(heap, key, value):  # type: ignore[no-untyped-def]
     push_as(heap, key, serial, value)
 
 
-@compiled
+@borrowing
 def push_as(heap, key, serial, value):  # type: ignore[no-untyped-def]
     """Add an event with a given serial number."""
     events, i = heap.events, heap.count[0]
@@ -60,7 +60,7 @@ def push_as(heap, key, serial, value):  # type: ignore[no-untyped-def]
     events[i].key, events[i].serial, events[i].value = key, serial, value
 
 
-@compiled
+@borrowing
 def pop(heap):  # type: ignore[no-untyped-def]
     """Remove the first event, and return its value."""
     events = heap.events

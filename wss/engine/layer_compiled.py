@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from wss.arrays import records, sort_front
-from wss.compiling import compiled
+from wss.compiling import borrowing
 from wss.engine.heap import Heap, build_heap, pop, push
 from wss.engine.llc import PREFETCHED, Llcs, keys_of, look_up, pin_if_cached, store
 from wss.engine.network.compiled import CompiledModel, advance, issue, named, next_time, plain
@@ -92,7 +92,7 @@ class Layer(NamedTuple):
     write: float
 
 
-@compiled
+@borrowing
 def _read(network, events, now, transfer, row, num_dies):  # type: ignore[no-untyped-def]
     """Issue a read at *now*."""
     end = issue(network, now, transfer, row)
@@ -100,7 +100,7 @@ def _read(network, events, now, transfer, row, num_dies):  # type: ignore[no-unt
         push(events, now + (end - now), num_dies + transfer)
 
 
-@compiled
+@borrowing
 def _act(die, d, now, layer, caches, network):  # type: ignore[no-untyped-def]
     """Issue reads and complete tasks of the *die* of index *d* at time *now*."""
     tasks = layer.tasks
@@ -126,7 +126,7 @@ def _act(die, d, now, layer, caches, network):  # type: ignore[no-untyped-def]
         die.at += 1
 
 
-@compiled
+@borrowing
 def _prefetch(d, ending, now, layer, caches, network):  # type: ignore[no-untyped-def]
     """Store what die *d* has prefetched, and prefetch the next expert, while any die has tasks.
 
@@ -153,7 +153,7 @@ def _prefetch(d, ending, now, layer, caches, network):  # type: ignore[no-untype
             return
 
 
-@compiled
+@borrowing
 def _happen(now, horizon, layer, one):  # type: ignore[no-untyped-def]
     """Take the events up to *horizon*, which differs from *now* only by rounding; one event if *one*.
 
@@ -181,7 +181,7 @@ def _happen(now, horizon, layer, one):  # type: ignore[no-untyped-def]
     return now, num_due, num_ended
 
 
-@compiled
+@borrowing
 def _finish(now, num_ended, num_due, layer, caches, transfers):  # type: ignore[no-untyped-def]
     """Store what the ended reads of tasks brought; return the new number of dies due."""
     dies, tasks = layer.dies, layer.tasks
@@ -206,7 +206,7 @@ def _finish(now, num_ended, num_due, layer, caches, transfers):  # type: ignore[
     return num_due
 
 
-@compiled
+@borrowing
 def run_tasks(plain_layer, caches, plain_network):  # type: ignore[no-untyped-def]
     """Run all tasks; the states are changed in place.
 

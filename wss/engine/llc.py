@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from wss.compiling import compiled
+from wss.compiling import borrowing
 from wss.engine.network.fluid import TIE
 from wss.hardware.specs import LlcSpec
 from wss.records import BoolArray, FloatArray, IntArray
@@ -41,7 +41,7 @@ class Caches(NamedTuple):
     pin: IntArray
 
 
-@compiled
+@borrowing
 def look_up(caches, die, key, now):  # type: ignore[no-untyped-def]
     """Whether *key* can be read from the LLC of *die* at *now*; if so it becomes the most recently used, unpinned."""
     keys, ready, pin = caches.key[die], caches.ready[die], caches.pin[die]
@@ -54,7 +54,7 @@ def look_up(caches, die, key, now):  # type: ignore[no-untyped-def]
     return False
 
 
-@compiled
+@borrowing
 def store(caches, die, key, since, pin):  # type: ignore[no-untyped-def]
     """Store *key* in the LLC of *die*, readable from *since*, unless it is there or all slots are pinned.
 
@@ -77,7 +77,7 @@ def store(caches, die, key, since, pin):  # type: ignore[no-untyped-def]
         keys[slot], caches.ready[die, slot], caches.pin[die, slot] = key, since, pin
 
 
-@compiled
+@borrowing
 def pin_if_cached(caches, die, key):  # type: ignore[no-untyped-def]
     """Whether *key* is in the LLC of *die*; if so it is pinned as if it were prefetched now."""
     for i in range(caches.key.shape[1]):
@@ -87,7 +87,7 @@ def pin_if_cached(caches, die, key):  # type: ignore[no-untyped-def]
     return False
 
 
-@compiled
+@borrowing
 def _close_gap(caches, die, slot):  # type: ignore[no-untyped-def]
     """Move the experts after *slot* down by one; return the last slot that was used, which is free now."""
     keys, ready, pin = caches.key[die], caches.ready[die], caches.pin[die]

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from wss.compiling import compiled
+from wss.compiling import borrowing
 from wss.hardware.gemm import GEMMS, GemmModel
 from wss.hardware.wafer import Wafer
 from wss.models import AnyPrecision, ModelShape
@@ -59,7 +59,7 @@ class Bounds:
         return self._start + reads * self._read if reads > 0 else 0.0
 
 
-@compiled
+@borrowing
 def _one_expert(tiles, alone, holders, costs):  # type: ignore[no-untyped-def]
     """Return the largest bound of any single expert: its least time over all numbers of dies it may be split over.
 

@@ -9,7 +9,7 @@ from typing import Annotated, ClassVar
 import numpy as np
 from annotated_types import Gt, Le
 
-from wss.compiling import compiled
+from wss.compiling import borrowing, compiled
 from wss.policies.parts import Forecasting, Prediction
 from wss.policies.signals import Signal
 from wss.policies.views import PredictionView
@@ -119,7 +119,7 @@ class Oracle(Forecasting):
         return view.next_step.astype(np.float64)
 
 
-@compiled
+@borrowing
 def _is_top(row, entry, count, unseen):  # type: ignore[no-untyped-def]
     """Whether an entry is among the *count* largest of a *row*, and above zero or *unseen*; ties: from the left."""
     mine = row[entry]
@@ -131,7 +131,7 @@ def _is_top(row, entry, count, unseen):  # type: ignore[no-untyped-def]
     return before < count
 
 
-@compiled
+@borrowing
 def _select_tops(transitions, count, unseen, expert, die, remote, by_die, result):  # type: ignore[no-untyped-def]
     """Set *result* for *remote* tasks with an expert in the top *count* of any row that their die computes, [tasks].
 

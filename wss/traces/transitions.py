@@ -10,7 +10,7 @@ from collections.abc import Iterable
 
 import numpy as np
 
-from wss.compiling import compiled
+from wss.compiling import borrowing
 from wss.records import Routed
 from wss.traces.source import Chunk, LayerTokens
 
@@ -102,7 +102,7 @@ def _joined(parts: list[Routed]) -> Routed:
     return parts[0] if len(parts) == 1 else Routed(*map(np.concatenate, zip(*parts, strict=True)))
 
 
-@compiled
+@borrowing
 def _count(experts, multiplicity, counts, first, rank):  # type: ignore[no-untyped-def]
     """Add tokens per expert to *counts*, set *first* to where each is first used, from *rank* on; return the end."""
     for row in range(multiplicity.size):
@@ -116,7 +116,7 @@ def _count(experts, multiplicity, counts, first, rank):  # type: ignore[no-untyp
     return rank
 
 
-@compiled
+@borrowing
 def _add_successors(experts, pairs, transitions, queue, bounds):  # type: ignore[no-untyped-def]
     """Add each row and the row before to *transitions*, expert by expert, so that one of its rows is in use at a time.
 
@@ -144,7 +144,7 @@ def _add_successors(experts, pairs, transitions, queue, bounds):  # type: ignore
                 own[after] += pairs[row]
 
 
-@compiled
+@borrowing
 def _add_pairs(before, after, multiplicity, transitions):  # type: ignore[no-untyped-def]
     """Add the pairs of experts *before* and *after*, each [tokens, top_k], to *transitions*."""
     for t in range(before.shape[0]):

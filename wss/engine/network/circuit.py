@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from wss.compiling import compiled
+from wss.compiling import borrowing
 from wss.engine.network.resources import Resources
 from wss.engine.specs import CircuitSpec
 
@@ -30,7 +30,7 @@ def prepare_circuits(records: npt.NDArray[Any], resources: Resources, spec: Circ
     records["held"], records["achieved"] = held, resources.capacity * shares
 
 
-@compiled
+@borrowing
 def issue_circuit(network, now, index):  # type: ignore[no-untyped-def]
     """Hold the resources of a transfer as soon as all are free, for its duration, and return its end, s."""
     stages, rows, resources, transfer = network.stages, network.rows, network.resources, network.transfers[index]
@@ -55,13 +55,13 @@ def issue_circuit(network, now, index):  # type: ignore[no-untyped-def]
     return begin + takes
 
 
-@compiled
+@borrowing
 def next_circuit(network, horizon):  # type: ignore[no-untyped-def]
     """Return infinity: the end of a transfer is known when it is issued."""
     return np.inf
 
 
-@compiled
+@borrowing
 def advance_circuit(network, now, latest, ended):  # type: ignore[no-untyped-def]
     """Return 0: no transfer has an end that is not known already."""
     return 0

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from wss.compiling import compiled
+from wss.compiling import borrowing, compiled
 from wss.engine.heap import Heap
 from wss.engine.network.circuit import advance_circuit, issue_circuit, next_circuit, prepare_circuits
 from wss.engine.network.fluid import TIE, advance_fluid, issue_fluid, next_fluid
@@ -79,7 +79,7 @@ next_time = _OfKind(next_fluid, next_packets, next_circuit)
 advance = _OfKind(advance_fluid, advance_packets, advance_circuit)
 
 
-@compiled
+@borrowing
 def issue(network, now, transfer, row):  # type: ignore[no-untyped-def]
     """Start *transfer* at *now* over the resources of *row*; return its end if it is known already, else infinity."""
     network.transfers[transfer].row = row
@@ -129,17 +129,17 @@ class CompiledModel:
         return CompiledNetwork(self.state(table, nbytes, longest))
 
 
-@compiled
+@borrowing
 def _issue(state, now, transfer, row):  # type: ignore[no-untyped-def]
     return issue(named(state), now, transfer, row)
 
 
-@compiled
+@borrowing
 def _next_time(state, horizon):  # type: ignore[no-untyped-def]
     return next_time(named(state), horizon)
 
 
-@compiled
+@borrowing
 def _advance(state, now, latest, ended):  # type: ignore[no-untyped-def]
     return advance(named(state), now, latest, ended)
 

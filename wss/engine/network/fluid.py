@@ -11,14 +11,14 @@ from __future__ import annotations
 
 import numpy as np
 
-from wss.compiling import compiled
+from wss.compiling import borrowing
 from wss.engine.network.maxmin import max_min
 
 # Transfers whose ends differ by less than this share of the time end together; it only absorbs rounding.
 TIE = 1e-13
 
 
-@compiled
+@borrowing
 def issue_fluid(network, now, index):  # type: ignore[no-untyped-def]
     """Start a transfer at *now*; when it ends depends on those issued later, so the result is infinite."""
     transfer = network.transfers[index]
@@ -29,7 +29,7 @@ def issue_fluid(network, now, index):  # type: ignore[no-untyped-def]
     return np.inf
 
 
-@compiled
+@borrowing
 def next_fluid(network, horizon):  # type: ignore[no-untyped-def]
     """Return when the next transfer joins or ends; infinite if none does."""
     then = network.clock[1]
@@ -38,7 +38,7 @@ def next_fluid(network, horizon):  # type: ignore[no-untyped-def]
     return then
 
 
-@compiled
+@borrowing
 def advance_fluid(network, now, latest, ended):  # type: ignore[no-untyped-def]
     """Let transfers join and end at *now*; compute new rates if one does.
 
@@ -70,7 +70,7 @@ def advance_fluid(network, now, latest, ended):  # type: ignore[no-untyped-def]
     return num_ended
 
 
-@compiled
+@borrowing
 def _join(now, transfers, flowing, waiting, count):  # type: ignore[no-untyped-def]
     """Move transfers that join by *now* from *waiting* to *flowing*; return how many are flowing."""
     kept = 0
@@ -85,7 +85,7 @@ def _join(now, transfers, flowing, waiting, count):  # type: ignore[no-untyped-d
     return count[0]
 
 
-@compiled
+@borrowing
 def _move(network, now, ended):  # type: ignore[no-untyped-def]
     """Move bytes at the rates since the last change; return how many transfers have ended."""
     stages, rows, resources, flowing = network.stages, network.rows, network.resources, network.flowing

@@ -12,13 +12,13 @@ from __future__ import annotations
 
 import numpy as np
 
-from wss.compiling import compiled
+from wss.compiling import borrowing
 
 # Resources whose fair shares differ by less than this are full together; it only absorbs rounding.
 TIE = 1e-12
 
 
-@compiled
+@borrowing
 def max_min(flows, network):  # type: ignore[no-untyped-def]
     """Write the rate of each of the transfers *flows* of a `NetworkState`, B/s, [flows].
 
@@ -60,7 +60,7 @@ def max_min(flows, network):  # type: ignore[no-untyped-def]
         num_growing = _fix(level, num_growing, growing, transfers, rows, stages, resources)
 
 
-@compiled
+@borrowing
 def _fix(level, num_growing, growing, transfers, rows, stages, resources):  # type: ignore[no-untyped-def]
     """Fix the rates of flows over full resources at *level*, B/s; return how many flows go on growing."""
     still_growing = 0

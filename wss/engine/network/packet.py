@@ -15,7 +15,7 @@ from __future__ import annotations
 import numpy as np
 
 from wss.arrays import records
-from wss.compiling import compiled
+from wss.compiling import borrowing
 from wss.engine.heap import build_heap, pop, push, push_as
 from wss.engine.network.state import CHUNK, NetworkState
 from wss.engine.specs import PacketSpec
@@ -41,7 +41,7 @@ def prepare_packets(state: NetworkState, spec: PacketSpec, longest: float) -> Ne
     )
 
 
-@compiled
+@borrowing
 def issue_packets(network, now, index):  # type: ignore[no-untyped-def]
     """Start a transfer at *now*; when it ends depends on those issued later, so the result is infinite."""
     network.transfers[index].since = now
@@ -50,7 +50,7 @@ def issue_packets(network, now, index):  # type: ignore[no-untyped-def]
     return np.inf
 
 
-@compiled
+@borrowing
 def next_packets(network, horizon):  # type: ignore[no-untyped-def]
     """Serve chunks before *horizon*, up to the next end of a transfer, and return its time.
 
@@ -63,14 +63,14 @@ def next_packets(network, horizon):  # type: ignore[no-untyped-def]
     return horizon if network.events.count[0] > 0 else np.inf
 
 
-@compiled
+@borrowing
 def advance_packets(network, now, latest, ended):  # type: ignore[no-untyped-def]
     """Serve chunks up to *now*, write the transfers that ended to *ended* [transfers], and return their number."""
     _start(network)
     return _serve(network, now, np.rint(now * network.ticks) + 1.0, ended)
 
 
-@compiled
+@borrowing
 def _start(network):  # type: ignore[no-untyped-def]
     """Start the transfers that were issued at this instant: they alternate, one chunk each."""
     transfers, chunks, count, num = network.transfers, network.chunks, network.count, network.count[1]
@@ -91,7 +91,7 @@ def _start(network):  # type: ignore[no-untyped-def]
     count[1] = 0
 
 
-@compiled
+@borrowing
 def _send(transfer, index, chunks):  # type: ignore[no-untyped-def]
     """Take the next chunk of *transfer*, and return its record's index."""
     slot = transfer.first_slot + transfer.sent % transfer.slots
@@ -101,7 +101,7 @@ def _send(transfer, index, chunks):  # type: ignore[no-untyped-def]
     return slot
 
 
-@compiled
+@borrowing
 def _serve(network, now, limit, ended):  # type: ignore[no-untyped-def]
     """Serve the events of ticks below *limit*.
 
@@ -150,7 +150,7 @@ def _serve(network, now, limit, ended):  # type: ignore[no-untyped-def]
     return num_ended if ended.size > 0 else -1
 
 
-@compiled
+@borrowing
 def _queue(heap, resource, number, chunks, slot, tick, serial):  # type: ignore[no-untyped-def]
     """Whether the chunk *slot* waits at the *resource*; if so it joins the queue.
 
@@ -168,7 +168,7 @@ def _queue(heap, resource, number, chunks, slot, tick, serial):  # type: ignore[
     return True
 
 
-@compiled
+@borrowing
 def _begin(heap, resource, number, chunk, slot, transfer, stages, units):  # type: ignore[no-untyped-def]
     """Begin the service of *chunk* at *resource*, at its time; *units* are ticks a second and bytes of a chunk."""
     ticks, chunk_bytes = units

@@ -22,10 +22,10 @@ from __future__ import annotations
 
 import numpy as np
 
-from wss.compiling import compiled
+from wss.compiling import borrowing, compiled
 
 
-@compiled
+@borrowing
 def nearest_source(die, home, sources, hops):  # type: ignore[no-untyped-def]
     """Return the source with the fewest hops to *die*; *sources* [dies]; ties: the home, then the lower die."""
     best = home
@@ -35,7 +35,7 @@ def nearest_source(die, home, sources, hops):  # type: ignore[no-untyped-def]
     return best
 
 
-@compiled
+@borrowing
 def _least(estimate, among):  # type: ignore[no-untyped-def]
     """Return the lowest of the dies with the least estimated time *among* some, [dies]; -1 if there is none."""
     least = -1
@@ -75,7 +75,7 @@ def candidates_of(expert_holders, centres, hops, estimate, keep, radius):  # typ
     return kept[:num_kept]
 
 
-@compiled
+@borrowing
 def _best(chunk, home, charged, candidates, load, hops, costs):  # type: ignore[no-untyped-def]
     """Return the index of the candidate that *chunk* tokens go to; *charged*: the home carries the advance charge."""
     (kept, source, given), (computing, reading, receiving), (hbm_read, token, transfers) = candidates, load, costs
@@ -95,7 +95,7 @@ def _best(chunk, home, charged, candidates, load, hops, costs):  # type: ignore[
     return best
 
 
-@compiled
+@borrowing
 def _assign(left, block, home, candidates, load, hops, costs):  # type: ignore[no-untyped-def]
     """Assign the *left* tokens of one expert in blocks; update what candidates are given, and the load of dies."""
     (kept, source, given), (computing, reading, receiving), (hbm_read, token, transfers) = candidates, load, costs

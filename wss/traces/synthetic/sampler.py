@@ -13,7 +13,7 @@ import numpy.typing as npt
 
 from wss import rng
 from wss.arrays import copy
-from wss.compiling import compiled
+from wss.compiling import borrowing, compiled
 from wss.records import IntArray
 
 WHOLE = 1 << 24  # probability 1 in integer parts
@@ -106,22 +106,22 @@ def guide_of(sums: npt.NDArray[np.integer[Any]]) -> npt.NDArray[np.int16]:
     return guide.reshape(*sums.shape[:-1], cells)
 
 
-_mix: Any = compiled(rng.mix)
+_mix: Any = borrowing(rng.mix)
 
 
-@compiled
+@borrowing
 def _hash(key, number):  # type: ignore[no-untyped-def]
     """Return the *number*-th hash of *key*."""
     return _mix(key + _GOLDEN * (np.uint64(number) + _ONE))
 
 
-@compiled
+@borrowing
 def _part(key, number):  # type: ignore[no-untyped-def]
     """Return the *number*-th hash of *key*, reduced to a part of `WHOLE`."""
     return np.int64(_hash(key, number) >> _HIGH)
 
 
-@compiled
+@borrowing
 def _draw_cluster(clusters, guide, phase, subject, part):  # type: ignore[no-untyped-def]
     """Return the first cluster whose running sum exceeds *part*; arrays as in `Tables`."""
     index = guide[phase, subject, part >> _CELL]
@@ -130,7 +130,7 @@ def _draw_cluster(clusters, guide, phase, subject, part):  # type: ignore[no-unt
     return index
 
 
-@compiled
+@borrowing
 def _choose(tables, layer, cluster, part, chosen):  # type: ignore[no-untyped-def]
     """Fill *chosen* [k] by systematic sampling: the experts at part, part + WHOLE, ... of the running sums.
 
@@ -183,7 +183,7 @@ def route(draws, low, offsets, experts):  # type: ignore[no-untyped-def]
                 _choose(tables, half + layer, cluster[t], _part(token, 3), experts[row, layer])
 
 
-@compiled
+@borrowing
 def advance(draws, now, layer, above, cluster, last, experts):  # type: ignore[no-untyped-def]
     """Route the next tokens of some requests in one layer: the same as `route`, but in time order.
 

@@ -39,7 +39,7 @@ KNOTS = (0.002, 0.006, 0.014, 0.03, 0.08, 0.16, 0.32, 0.5, 0.7, 0.86, 0.95, 0.98
 ROUNDS = 60  # of Sinkhorn's iteration
 MOST_CHOSEN = (2**31 - 1) // WHOLE  # experts per token, so that running sums fit into 32 bits
 DRIFTED = ("drifted",)  # part of the names of the random streams of popularity and affinity after a drift
-_ROOTS = np.empty(40)  # one for each binary digit of an exponent
+_ROOTS = np.empty(40)  # 2^(1/2), 2^(1/4), ...: one for each binary digit of an exponent
 _root = 2.0
 for _digit in range(_ROOTS.size):
     _root = _ROOTS[_digit] = float(np.sqrt(_root))
@@ -48,22 +48,13 @@ for _digit in range(_ROOTS.size):
 def exp2(x: FloatArray) -> FloatArray:
     """Return 2^x, [...], to about 10 digits, the same on every machine: only square roots and products."""
     whole = np.floor(x)
-    result = np.ones_like(x)
-    _binary(np.ascontiguousarray(x - whole).ravel(), _ROOTS, result.ravel())
+    rest, result = x - whole, np.ones_like(x)
+    for root in _ROOTS:  # for each binary digit of the rest
+        rest *= 2.0
+        digit = rest >= 1.0
+        rest -= digit
+        np.multiply(result, root, out=result, where=digit)
     return np.ldexp(result, np.clip(whole, -1000, 1000).astype(np.int64))
-
-
-@compiled
-def _binary(rest, roots, result):  # type: ignore[no-untyped-def]
-    """Multiply *result* by 2^rest, digit by digit of *rest* in 0..1; *roots* are 2^(1/2), 2^(1/4), ..."""
-    for i in range(rest.size):
-        left, power = rest[i], 1.0
-        for root in roots:
-            left *= 2.0
-            if left >= 1.0:
-                left -= 1.0
-                power *= root
-        result[i] = power
 
 
 def curve_at(curve: tuple[float, ...], num_experts: int) -> FloatArray:
@@ -112,13 +103,9 @@ def popularity(spec: SynthSpec, model: ModelShape, seed: int, era: tuple[str, ..
     return np.stack([layer_shares(spec, model, seed, layer, era) for layer in range(len(model.moe_layers))])
 
 
-@compiled
-def _sum(values):  # type: ignore[no-untyped-def]
+def _sum(values: FloatArray) -> float:
     """Sum from left to right."""
-    total = 0.0
-    for value in values:
-        total += value
-    return total
+    return float(np.cumsum(values)[-1])
 
 
 @compiled
@@ -142,7 +129,10 @@ def scaled(base, rows, columns, top_k, rounds):  # type: ignore[no-untyped-def]
                 base[c, e] *= totals[e]
         for c in range(num_rows):
             cap = rows[c] / top_k
-            factor = rows[c] / _sum(base[c])
+            total = 0.0
+            for e in range(num_columns):
+                total += base[c, e]
+            factor = rows[c] / total
             for _again in range(top_k + 1):  # capping some entries raises the others
                 over = False
                 held, free = 0.0, 0.0
@@ -174,8 +164,8 @@ def _tables(spec: SynthSpec, model: ModelShape, seed: int) -> Tables:
         what = f"a token of {model.name} has {model.top_k} experts, and made-up routing has at most {MOST_CHOSEN}"
         raise ConfigError(f"trace.synth: {what}; give a trace, or a smaller top_k")
     weights = _cluster_weights(spec, seed)
-    clusters = np.cumsum(np.stack([[_in_parts(row, 1) for row in phase] for phase in weights]), axis=2, dtype=np.int64)
-    frequent = np.array([_sum(np.ascontiguousarray(column)) for column in weights[1].T]) / spec.subjects
+    clusters = np.cumsum(_in_parts(weights, 1), axis=2, dtype=np.int64)
+    frequent = np.array([_sum(column) for column in weights[1].T]) / spec.subjects
     num_layers, size, k = len(model.moe_layers), model.num_choices, model.top_k
     eras = ((), DRIFTED) if spec.drift_at else ((),)
     sums = np.empty((len(eras) * num_layers, spec.clusters, size), np.int32)
@@ -185,10 +175,9 @@ def _tables(spec: SynthSpec, model: ModelShape, seed: int) -> Tables:
         base = _affinity(spec, model, seed, layer, era)
         base[~base[:, shares[at] > 0].any(axis=1)] = 1.0  # a cluster without recorded experts may use any
         scaled(base, frequent, shares[at], k, ROUNDS)
-        for cluster in range(spec.clusters):
-            order = permutation(stream(seed, "synth", "order", layer, cluster), size)
-            sums[at, cluster] = np.cumsum(_in_parts(base[cluster][order], k))
-            orders[at, cluster] = order
+        order = permutation(_streams(spec, seed, "order", layer), size)
+        sums[at] = np.cumsum(_in_parts(np.take_along_axis(base, order, axis=1), k), axis=1)
+        orders[at] = order
     return Tables(clusters, sums, orders, guide_of(clusters), guide_of(sums))
 
 
@@ -217,34 +206,35 @@ def _affinity(spec: SynthSpec, model: ModelShape, seed: int, layer: int, era: tu
     """Return the affinity of each cluster to each expert, before scaling, [clusters, experts]."""
     size = model.num_choices
     groups = min(spec.groups, size)
+    allowed = permutation(_streams(spec, seed, *era, "groups", layer), groups)[:, : spec.group_limit]
+    chosen = np.zeros((spec.clusters, groups), np.bool_)
+    np.put_along_axis(chosen, allowed, True, axis=1)
+    inside = chosen[:, np.arange(size) * groups // size]
+    inside[inside.sum(axis=1) < model.top_k] = True
+    # twice the sum of three uniform numbers, minus its mean: standard deviation 1, nearly normal
+    draws = uniform(_streams(spec, seed, *era, "liking", layer), 3 * size).reshape(-1, 3, size)
+    liking = 2.0 * (draws[:, 0] + draws[:, 1] + draws[:, 2] - 1.5)
     base = np.zeros((spec.clusters, size))
-    group = np.arange(size) * groups // size
-    for cluster in range(spec.clusters):
-        allowed = permutation(stream(seed, "synth", *era, "groups", layer, cluster), groups)[: spec.group_limit]
-        chosen = np.zeros(groups, np.bool_)
-        chosen[allowed] = True
-        inside = chosen[group]
-        if inside.sum() < model.top_k:
-            inside[:] = True
-        # twice the sum of three uniform numbers, minus its mean: standard deviation 1, nearly normal
-        draws = uniform(stream(seed, "synth", *era, "liking", layer, cluster), 3 * size).reshape(3, size)
-        liking = 2.0 * (draws[0] + draws[1] + draws[2] - 1.5)
-        base[cluster, inside] = exp2(spec.focus * liking[inside])
+    base[inside] = exp2(spec.focus * liking[inside])
     base[:, ~base.any(axis=0)] = 1.0  # experts that no cluster may use are open to all
     return base
 
 
+def _streams(spec: SynthSpec, seed: int, *names: object) -> npt.NDArray[np.uint64]:
+    """Return the key of each cluster's stream called *names*, [clusters]."""
+    return np.array([stream(seed, "synth", *names, cluster) for cluster in range(spec.clusters)])
+
+
 def _in_parts(shares: FloatArray, k: int) -> npt.NDArray[np.int32]:
-    """Return *shares* as integer parts of `WHOLE`, k · WHOLE in all and none above WHOLE."""
-    total = _sum(np.ascontiguousarray(shares))
+    """Return *shares* as integer parts of `WHOLE`, in each row k · WHOLE in all and none above WHOLE, [..., shares]."""
+    total = np.cumsum(shares, axis=-1)[..., -1:]  # from left to right
     parts = np.minimum((shares * (k / total) * WHOLE).astype(np.int64), WHOLE)
-    rest = k * WHOLE - int(parts.sum())
-    for place in np.argsort(-parts, kind="stable"):
-        more = min(rest, WHOLE - int(parts[place]))
-        parts[place] += more
-        rest -= more
-        if rest == 0:
-            break
+    rest = k * WHOLE - parts.sum(axis=-1, keepdims=True)  # goes to the largest, as far as there is room
+    order = np.argsort(-parts, axis=-1, kind="stable")
+    ordered = np.take_along_axis(parts, order, axis=-1)
+    room = WHOLE - ordered
+    more = np.clip(rest - (np.cumsum(room, axis=-1) - room), 0, room)
+    np.put_along_axis(parts, order, ordered + more, axis=-1)
     result: npt.NDArray[np.int32] = parts.astype(np.int32)
     return result
 
