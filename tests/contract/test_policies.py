@@ -252,7 +252,7 @@ def test_the_heatmap_keeps_what_follows_what_the_die_computes():
 
 
 def test_the_papers_five_policies_are_there():
-    assert [*POLICIES][:6] == ["base", "base_even", "ep", "pred", "allo", "allo_pred"]
+    assert [*POLICIES][:5] == ["base", "ep", "pred", "allo", "allo_pred"]
 
 
 def test_algorithm1_considers_more_dies_for_a_popular_expert():

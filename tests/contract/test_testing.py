@@ -32,7 +32,7 @@ PLACED = sorted(set(SEAMS["placement"].classes) - {"file"})
 COPYING = {f"caching {name}": alone(caching=cls()) for name, cls in SEAMS["caching"].classes.items()} | {
     f"prediction {name}": alone(prediction=cls()) for name, cls in SEAMS["prediction"].classes.items()
 }
-RUN = POLICIES | {
+RUN = {**POLICIES} | {
     f"prefetching {name}": alone(prefetching=cls())
     for name, cls in SEAMS["prefetching"].classes.items()
     if name != "none"

@@ -7,10 +7,10 @@ from click.testing import CliRunner
 from kit import ROOT
 
 from wss.cli import cli
-from wss.cli import sweep as command
 from wss.config.sweep_file import load_sweep
 from wss.sweeps import tasks_of
-from wss.sweeps.check import identity_of
+from wss.sweeps.check import check_same, identity_of
+from wss.sweeps.whole import Swept
 
 STUDY = ROOT / "experiments" / "headline" / "study.yaml"
 EXPECTED = json.loads((ROOT / "experiments" / "expected" / "headline.json").read_text(encoding="utf-8"))
@@ -26,7 +26,11 @@ def identity():
 def checked(monkeypatch, identity, rows):
     """Run the command on *rows*, as if they were the results of the study."""
 
-    monkeypatch.setattr(command, "_run", lambda plan, options, expected: (identity, rows))
+    def ran(plan, place, workers, progress, lines, expected):
+        check_same(expected, identity, plan)
+        return Swept(identity, rows, len(rows), 0, 0.0)
+
+    monkeypatch.setattr("wss.sweeps.whole.run_whole", ran)
     return CliRunner().invoke(cli, ["check", str(STUDY), *(f"--set={setting}" for setting in SETTINGS)])
 
 
