@@ -58,5 +58,5 @@ def test_a_loss_of_two_percent_in_one_reported_speedup_fails(monkeypatch, identi
     assert done.exit_code == 1
     (line,) = [line for line in done.output.splitlines() if "-2.00%" in line]
     row = EXPECTED["values"][number]
-    assert line.split()[: len(row["labels"]) + 2] == [*map(str, row["labels"].values()), row["policy"], "speedup"]
+    assert {*map(str, row["labels"].values()), row["policy"], "speedup"} <= {*line.split()}
     assert line.endswith("worse")
