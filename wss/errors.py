@@ -82,6 +82,7 @@ def did_you_mean(name: object, choices: Iterable[str], *, list_up_to: int = 12) 
     if not names:
         return "there are no choices"
     begun = [known for known in names if len(str(name)) >= SHORTEST and known.startswith(str(name))]
+    begun.sort(key=len)
     close = begun or difflib.get_close_matches(str(name), names, n=1, cutoff=0.6)
     if close:
         return f"did you mean '{close[0]}'?"

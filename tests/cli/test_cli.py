@@ -27,6 +27,7 @@ def wss(monkeypatch, capsys):
     def wss(*arguments):
         monkeypatch.setattr(sys, "argv", ["wss", *map(str, arguments)])
         monkeypatch.setenv("PYTHONSAFEPATH", "1")  # as main does, which would leave it to the tests that follow
+        monkeypatch.setattr("wss.compile_cache.is_cold", lambda: False)  # which is announced on stderr
         with pytest.raises(SystemExit) as done:
             cli.main()
         printed = capsys.readouterr()

@@ -292,7 +292,7 @@ def test_force_replaces_no_file_of_somebody_else(folder, name):
     command = COMMANDS[name]
     (folder / command[-1]).write_text('{"physical_to_logical_map": [[0, 1]]}')
     done = wss(*command, "--force")
-    assert f"{command[-1]}: is no " in str(done.exception)
+    assert f"{command[-1]}: is not a " in str(done.exception)
     assert "that wss wrote" in str(done.exception)
     (folder / command[-1]).unlink()
     assert wss(*command).exit_code == 0

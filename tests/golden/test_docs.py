@@ -96,7 +96,8 @@ def test_every_command_of_the_pages_is_one_of_wss():
 
 def _parse(words):
     """Parse the words after `wss` without doing or checking anything."""
-    command, context = cli, click.Context(cli, info_name="wss")
+    # A command keeps its help option, with the names of its first context.
+    command, context = cli, click.Context(cli, info_name="wss", **cli.context_settings)
     while isinstance(command, click.Group) and words and not words[0].startswith("-"):
         if "write" in command.commands and words[0] not in command.commands:
             words = ["write", *words]  # `wss placement CONFIG`

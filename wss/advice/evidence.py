@@ -100,16 +100,9 @@ def read_evidence(path: Path, wanted: Wanted) -> Evidence:
         try:
             read_loads(path, wanted.model.num_experts)  # an array of counts without a key looks like nothing
         except TraceError:
-            raise _without_format(error) from None
+            raise error from None
         return _of_passes(path, wanted)
     return _of_trace(imported, path, wanted)
-
-
-def _without_format(error: TraceError) -> TraceError:
-    """Return *error* with what would be right here, where the format of the input cannot be given."""
-    right = "import it with `wss trace import --format` first, and give the trace"
-    whats = [fault.partition("; give --format") for fault in error.faults]
-    return TraceError(*(f"{what}; {right}" if found else what for what, found, _ in whats))
 
 
 def _of_trace(trace: Path, path: Path, wanted: Wanted) -> Evidence:
