@@ -152,7 +152,7 @@ def test_the_python_of_the_docs_works(wss, tmp_path):
         ("advise table.npy --model tiny.yaml --only two", "table.npy: has no dump 'two'; known: table"),
         (
             "advise tiny.yaml --model tiny.yaml",
-            "tiny.yaml: is of no known format; import it with `wss trace import --format` first, and give the trace",
+            "tiny.yaml: is of no known format; give `wss trace import` its --format: paper, sglang, vllm",
         ),
         (f"{ADVISE} --out nowhere/l.json", "its folder does not exist"),
         ("placement check dump.pt dump.pt --gpus 8", "holds expert loads, not a layout"),
