@@ -43,6 +43,7 @@ def rows():
     return content["rows"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("wafer", ["dojo", "tsmc_sow"])
 @pytest.mark.parametrize("batch", [235, 4096])
 def test_it_agrees_with_the_papers_simulator(trace, wafer, batch):

@@ -72,6 +72,7 @@ def rows_of(text):
 QUICK = ("grid", "vary, by grid", "one die", "labels")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", [pytest.param(kind, marks=[pytest.mark.slow] * (kind not in QUICK)) for kind in KINDS])
 def test_a_sweep_is_drawn_with_every_row(tmp_path, kind):
     text, there, absent = KINDS[kind]

@@ -153,6 +153,7 @@ def test_a_sweep_of_a_file_is_that_of_the_command_line(tmp_path, monkeypatch):
     assert wss.sweep(load_sweep(Path("tiny.yaml"), ["window=1"]), out="b", workers=1).rows == found.rows
 
 
+@pytest.mark.slow
 def test_points_of_a_sweep_are_picked(small, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     plan = {"config": str(small), "grid": {"batch": [8, 16]}}

@@ -230,6 +230,7 @@ def _install(folder):
     (info / "entry_points.txt").write_text("\n".join(lines) + "\n", encoding="utf-8")
 
 
+@pytest.mark.slow
 def test_every_sweep_in_experiments_is_sound():
     found = [at for at in sorted((ROOT / "experiments").glob("*/*.yaml")) if at.stem != "claims"]
     assert len(found) >= 6

@@ -172,6 +172,7 @@ def assert_same_tokens(a, b):
     assert np.array_equal(a.routed.multiplicity, b.routed.multiplicity)
 
 
+@pytest.mark.slow
 @settings(deadline=None, max_examples=300)
 @given(st.data())
 def test_recorded_requests_give_the_layer_runs_of_the_replays(data):

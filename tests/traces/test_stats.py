@@ -240,6 +240,7 @@ def test_bad_loads_are_refused_in_one_line(tmp_path, text):
     assert "loads.json: " in done.stderr
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("kind", "magic"), [("svg", b"<?xml"), pytest.param("png", b"\x89PNG", marks=pytest.mark.slow)]
 )

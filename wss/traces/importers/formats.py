@@ -73,9 +73,8 @@ def detect(path: Path) -> str:
         raise TraceError(f"{path}: is of no known format; give `wss trace import` its --format: {', '.join(FORMATS)}")
     if len(known - {".json"}) > 1 and not known <= {".npy", ".npz", ".json"}:
         there = ", ".join(sorted(known))
-        raise TraceError(
-            f"{path}: holds files of several formats ({there}); give `wss trace import` its --format, or a folder of one"
-        )
+        right = "give `wss trace import` its --format, or a folder of one"
+        raise TraceError(f"{path}: holds files of several formats ({there}); {right}")
     # a vLLM array may have a JSON file beside it
     first = next((f for f in files if f.suffix in (".npy", ".npz")), files[0] if files else None)
     if first is None:
