@@ -46,6 +46,15 @@ def test_a_note_names_the_points_it_is_about(case):
     assert point_notes({"points": points, "notes": ["other", "mine"]})[1] == (where, "mine")
 
 
+def test_notes_that_differ_only_in_numbers_are_one():
+    notes = ["pred: 1,024 of 2,000 bytes of qwen3_235b", "pred: 96.5 of 2,000 bytes of qwen3_235b", "pred: 1 of 2 dies"]
+    points = [{"labels": {"b": b}, "notes": [number]} for b, number in ((1, 0), (2, 1), (3, 2))]
+    assert point_notes({"points": points, "notes": notes}) == [
+        ("2 of 3 points: b=1,2", "pred: 96.5 to 1,024 of 2,000 bytes of qwen3_235b"),
+        ("b=3", "pred: 1 of 2 dies"),
+    ]
+
+
 CHANGED = {
     "a setting": (FEW.replace("steps: 2", "steps: 1"), [], "steps was 2, is 1"),
     "a factor": (FEW, ["wafer.link.bandwidth=2x"], "wafer.link.bandwidth was 1.7e+12, is 3.4e+12"),

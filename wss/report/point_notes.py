@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 MOST_LABELS = 4  # of an axis, in a note
+_NUMBER = re.compile(r"(?<![\w.])[0-9][0-9,]*(?:\.[0-9]+)?(?!\w)")  # not one in a name, such as 3 in deepseek_v3
 
 Labels = Mapping[str, Any]
 
@@ -13,16 +15,34 @@ Labels = Mapping[str, Any]
 def point_notes(about: Mapping[str, Any]) -> list[tuple[str, str]]:
     """Return for each note of a sweep, by its sweep.json, the points it is about and its text.
 
+    Notes that differ only in numbers are one, with the range of each number.
+
     The points are text such as ``8 of 24 points: model=kimi_k2``; empty if the note is about all points, or the sweep
     is of an earlier version, which did not keep them.
     """
     points = about["points"]
     every = [point["labels"] for point in points]
-    found = []
+    alike: dict[str, list[int]] = {}
     for number, note in enumerate(about["notes"]):
-        own = [point["labels"] for point in points if number in point.get("notes", ())]
-        found.append((_where(own, every), note))
+        alike.setdefault(_NUMBER.sub("#", note), []).append(number)
+    found = []
+    for numbers in alike.values():
+        own = [point["labels"] for point in points if set(numbers) & set(point.get("notes", ()))]
+        found.append((_where(own, every), _ranged([about["notes"][number] for number in numbers])))
     return found
+
+
+def _ranged(notes: Sequence[str]) -> str:
+    """Return *notes* that differ only in numbers as one, with the ranges of these numbers."""
+    columns = zip(*(_NUMBER.findall(note) for note in notes), strict=True)
+    ranges = iter([_range(column) for column in columns])
+    return _NUMBER.sub(lambda _: next(ranges), notes[0])
+
+
+def _range(numbers: Sequence[str]) -> str:
+    """Return the least and the greatest of *numbers* as text, or the only one."""
+    ends = [end(numbers, key=lambda number: float(number.replace(",", ""))) for end in (min, max)]
+    return " to ".join(dict.fromkeys(ends))
 
 
 def _where(points: Sequence[Labels], every: Sequence[Labels]) -> str:
