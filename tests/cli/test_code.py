@@ -200,7 +200,7 @@ def test_only_python_m_wss_leaves_the_current_folder(tmp_path, monkeypatch, star
 
 @pytest.mark.slow
 def test_nothing_of_the_current_folder_is_imported_by_workers_either(hostile):
-    assert "\n0 " in python_m_wss("sweep", "theirs/sweep.yaml", "--allow-code", "--workers", "2")
+    assert "\nseed 0\n" in python_m_wss("sweep", "theirs/sweep.yaml", "--allow-code", "--workers", "2")
 
 
 def test_wss_in_the_current_folder_is_found_by_those_that_it_starts(tmp_path):

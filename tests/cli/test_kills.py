@@ -64,7 +64,7 @@ COMMANDS = {
     "large import": Command(f"{IMPORT} --workers 2", EXPORTED, again="--force", program=LARGE_IMPORT),
     "check": Command("check sweep.yaml --update --out s --workers 1"),
     "placement": Command("placement small.yaml --policy allo --out o.json", again="--force"),
-    "report": Command("report r", [RUN]),
+    "report": Command("report r", [RUN], again="--force"),
 }
 
 

@@ -90,7 +90,7 @@ MISUSED = """\
 import wss
 
 wss.run("qwen3_235b", bach=1)
-wss.run("qwen3_235b", batch="many")
+wss.run("qwen3_235b", batch=[1024])
 wss.rum("qwen3_235b")
 wss.load(5)
 """
@@ -100,10 +100,9 @@ wss.load(5)
 def test_mypy_checks_the_code_of_users(tmp_path):
     for name, text in (("user", USER), ("misused", MISUSED)):
         (tmp_path / f"{name}.py").write_text(text, encoding="utf-8")
-    said = {}
-    for name in ("user", "misused"):
-        words = [sys.executable, "-m", "mypy", "--strict", "--config-file", str(ROOT / "pyproject.toml"), f"{name}.py"]
-        done = subprocess.run(words, cwd=tmp_path, capture_output=True, text=True, check=False)
-        said[name] = [line for line in done.stdout.splitlines() if line.startswith(f"{name}.py")]
+    words = [sys.executable, "-m", "mypy", "--strict", "--config-file", str(ROOT / "pyproject.toml")]
+    words += ["user.py", "misused.py"]
+    done = subprocess.run(words, cwd=tmp_path, capture_output=True, text=True, check=False)
+    said = {name: [line for line in done.stdout.splitlines() if line.startswith(name)] for name in ("user", "misused")}
     assert said["user"] == []
     assert [int(line.split(":")[1]) for line in said["misused"] if " error: " in line] == [3, 4, 5, 6]
