@@ -203,9 +203,8 @@ FIGURES: tuple[Figure, ...] = (
     Figure("evictions", "count", "copies evicted", total("evictions")),
     Figure("hbm_peak_bytes", "B", "largest use of any die's HBM, prefill included: experts, copies, activation buffers",
            Measure(value=lambda totals: max(row.hbm_used_bytes for row in totals.ledger.rows))),
-    Figure("placement_load_correlation", "number", "Spearman's correlation of the loads that the placement used with "
-           "those of decode, mean over layers; null if it used none. Below 0.5 the layout is judged on traffic that it "
-           "was not made for", Measure(value=lambda totals: totals.ledger.placement_correlation)),
+    Figure("placement_load_correlation", "number", "Spearman's correlation of the placement's loads with decode's; "
+           "see below", Measure(value=lambda totals: totals.ledger.placement_correlation)),
     Figure("lower_bound_s", "s", "sum of the lower bounds of layer runs ([lower bound](../model/bounds.md))",
            total("lower_bound_s")),
     Figure("bound_ratio", "x", "`decode_time_s` over `lower_bound_s`, at least 1", ratio("time_s", "lower_bound_s"),
@@ -219,23 +218,20 @@ FIGURES: tuple[Figure, ...] = (
     Figure("exchange_share", "share", "with `dispatch`: sum of these times over `decode_time_s`",
            ratio(("dispatch_s", "combine_s"), "time_s"), only=_has_all_to_all, run="exchange", rank=2,
            note="exchange: share of time in dispatch and combine"),
-    Figure("activation_bytes", "B", "with `dispatch`: bytes that left a die, there and back, counted once however many "
-           "links they crossed; bytes that a relay sends on (`once_per: node`) count again", total("activation_bytes"),
-           only=_has_all_to_all),
-    Figure("planning_time_s", "s", "if planning is charged: time that layer runs waited for their plans; part of all "
-           "times, the same for all dies in `imbalance`, not in the bound", total("planning_s"),
-           only=_waits, run="planning", note="planning: time that layers wait for plans"),
+    Figure("activation_bytes", "B", "with `dispatch`: bytes of tokens that left a die; see below",
+           total("activation_bytes"), only=_has_all_to_all),
+    Figure("planning_time_s", "s", "if planning is charged: time that layer runs waited for plans; see below",
+           total("planning_s"), only=_waits, run="planning", note="planning: time that layers wait for plans"),
     Figure("rebalances", "count", "if the policy rebalances: how often its placement was computed again",
            Measure(value=lambda totals: totals.ledger.rebalances), only=_migrates),
     Figure("moved_bytes", "B", "if the policy rebalances: bytes of migrated experts, part of the other bytes and hops",
            total("local_write_bytes", phase="rebalance"), only=_migrates, run="moved", rank=6,
            note="moved: bytes of migrated experts"),
-    Figure("rebalance_time_s", "s", "if the policy rebalances: time that steps waited for migrations, part of "
-           "`decode_time_s`, the same for all dies in `imbalance`", total("time_s", phase="rebalance"),
-           only=_migrates, run="migration", note="migration: time that steps wait for it"),
-    Figure("throughput_paper_tokens_per_s", "tokens/s", "under `physics: paper`: `batch` x 128 / `decode_time_s`, as "
-           "the paper's simulator reports", PAPER_THROUGHPUT,
-           only=lambda totals: "throughput_paper_tokens_per_s" in totals.ledger.extra,
+    Figure("rebalance_time_s", "s", "if the policy rebalances: time that steps waited for migrations; see below",
+           total("time_s", phase="rebalance"), only=_migrates, run="migration",
+           note="migration: time that steps wait for it"),
+    Figure("throughput_paper_tokens_per_s", "tokens/s", "`physics: paper`: `batch` x 128 / `decode_time_s`",
+           PAPER_THROUGHPUT, only=lambda totals: "throughput_paper_tokens_per_s" in totals.ledger.extra,
            bar=Bar("paper_throughput", "tokens/s, as the paper counts")),
     Figure("hbm_excess_bytes", "B", "under `physics: paper`: bytes by which weights and copies exceed the usable HBM",
            Measure(value=lambda totals: max(0.0, totals.ledger.excess_bytes)),
