@@ -125,6 +125,14 @@ def exchange(part: Path, path: Path) -> None:
     _sync(path.absolute().parent)
 
 
+def put_folder(part: Path, path: Path) -> None:
+    """Give the folder *part* the name *path*, and remove the folder that had it, if any; atomic if possible."""
+    if path.is_dir():
+        exchange(part, path)
+    else:
+        settle(part, path)
+
+
 def _sync_all(part: Path) -> None:
     """Sync a file, or a folder with all its content, to disk."""
     for folder, _, files in os.walk(part):

@@ -65,6 +65,7 @@ COMMANDS = {
     "check": Command("check sweep.yaml --update --out s --workers 1"),
     "placement": Command("placement small.yaml --policy allo --out o.json", again="--force"),
     "report": Command("report r", [RUN], again="--force"),
+    "report --force": Command("report r --format svg --force", [RUN, "report r"], replaces=True),
 }
 
 

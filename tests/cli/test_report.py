@@ -1,5 +1,6 @@
 """Reports: every kind of sweep and of run as pictures and Markdown."""
 
+import errno
 import json
 import math
 import struct
@@ -296,3 +297,25 @@ def test_the_table_of_a_report_has_more_columns_with_wide(ran, tmp_path):
     for wide in (False, True):
         write_report(read_results(ran), tmp_path / str(wide), "svg", wide)
         assert ("| link traversals |" in (tmp_path / str(wide) / "report.md").read_text()) is wide
+
+
+@pytest.mark.parametrize("has_one", [False, True])
+def test_a_report_that_ends_early_leaves_the_folder_as_it_was(ran, tmp_path, monkeypatch, has_one):
+    out = tmp_path / "report"
+    if has_one:
+        assert report("report", ran, "--out", out, "--format", "svg").exit_code == 0
+    before = {path.name: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
+
+    def full(*_):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("wss.report.report.rows_table", full)
+    (fault,) = report("report", ran, "--out", out, "--force").exception.faults
+    assert fault == f"{out}: cannot be written (No space left on device); give an --out with room"
+    assert {path.name: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()} == before
+    monkeypatch.undo()
+    monkeypatch.setattr("wss.files._sync_all", full)
+    (fault,) = report("report", ran, "--out", out, "--force").exception.faults
+    assert fault.startswith(f"{out}/")
+    assert ".wss-part" not in fault
+    assert {path.name: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()} == before

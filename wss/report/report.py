@@ -13,9 +13,9 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from wss.errors import ConfigError, did_you_mean
+from wss.errors import ConfigError, OutputError, did_you_mean
 from wss.escaping import for_markdown, for_terminal
-from wss.files import parse_json, write_whole
+from wss.files import parse_json, part_in, put_folder, reason_of
 from wss.policies import KINDS
 from wss.reading import read_plain
 from wss.report.bars import write_bars
@@ -23,7 +23,7 @@ from wss.report.link_maps import Map, is_port, write_meshmap, write_portmap
 from wss.report.markdown import means_table, rows_table, table, tornado_table
 from wss.report.plotting import shorten
 from wss.report.point_notes import point_notes
-from wss.report.report_folder import pictures_in
+from wss.report.report_folder import REPORT
 from wss.report.sound import check_results
 from wss.report.sweep_folder import SWEEP_SCHEMA, flat, is_sampled, read_sweep, scale_of
 from wss.report.tornado import shown_policies, write_tornado
@@ -134,13 +134,29 @@ def _links_of(rows: list[Row]) -> list[Row]:
 
 
 def write_report(results: Results, folder: Path, kind: str, wide: bool = False) -> list[Path]:
-    """Write pictures and report.md into *folder*, and return the paths; *kind* is png or svg.
+    """Write a report, pictures and report.md, as *folder*, and return the paths; *kind* is png or svg.
 
-    The table has the main figures; if it is to be *wide*, all that tables show. Pictures of an earlier report that are
-    not drawn again are removed.
+    The table has the main figures; if it is to be *wide*, all that tables show. All is written to a temporary folder
+    beside *folder*, which then takes its place; what was in *folder* is removed.
 
-    Raises OutputError if something cannot be written.
+    Raises OutputError if something cannot be written; *folder* is as before then.
     """
+    target = folder.resolve()  # keeps a symbolic link and replaces its target
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        with part_in(target.parent, is_folder=True) as part:
+            try:
+                written = _write_files(results, part, kind, wide)
+            except OutputError as error:  # of a picture: named by where it was to be
+                raise OutputError(*(fault.replace(str(part), str(folder)) for fault in error.faults)) from None
+            put_folder(part, target)
+    except OSError as error:
+        raise OutputError(f"{folder}: cannot be written ({reason_of(error)}); give an --out with room") from None
+    return [folder / path.name for path in written]
+
+
+def _write_files(results: Results, folder: Path, kind: str, wide: bool) -> list[Path]:
+    """Write the pictures and report.md into *folder*, and return the paths."""
     rows, axes = results.rows, results.axes
     scale = [line.rstrip(";") + "." for line in scale_of(rows)]
     text = [
@@ -160,10 +176,8 @@ def write_report(results: Results, folder: Path, kind: str, wide: bool = False) 
         text += ["## Links", *said, *(f"![{path.stem}]({path.name})" for path in maps)] if maps else []
         written += maps
     text += ["## All rows", rows_table(axes, rows, wide)]
-    report, content, before = folder / "report.md", "\n\n".join(text) + "\n", pictures_in(folder)
-    write_whole(report, lambda part: part.write_text(content, encoding="utf-8"), "give an --out with room")
-    for name in before - {path.name for path in written}:
-        (folder / name).unlink(missing_ok=True)
+    report = folder / REPORT
+    report.write_text("\n\n".join(text) + "\n", encoding="utf-8")
     return [*written, report]
 
 

@@ -30,7 +30,7 @@ def check_replaceable(folder: Path, force: bool) -> None:
         return
     if not folder.is_dir():
         raise OutputError(f"{folder}: is not a folder; give --out a folder that does not exist yet")
-    found = {path.name for path in folder.iterdir() if not path.name.startswith(".")}
+    found = {path.name for path in folder.iterdir()}
     if not found:
         return
     if not force:

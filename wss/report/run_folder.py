@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from wss.errors import OutputError
-from wss.files import exchange, json_text, parse_json, part_in, reason_of, settle
+from wss.files import json_text, parse_json, part_in, put_folder, reason_of, settle
 from wss.reading import read_plain
 
 if TYPE_CHECKING:
@@ -100,10 +100,7 @@ def write_folder(out: Path | None, summary: dict[str, Any], tables: Mapping[str,
 def _move(temporary: Path, out: Path | None, force: bool) -> Path:
     if out is not None:
         _check_replaceable(out, force)
-        if out.is_dir():
-            exchange(temporary, out)
-        else:
-            settle(temporary, out)
+        put_folder(temporary, out)
         return out
     number = 1 + max((int(p.name) for p in RESULTS.iterdir() if p.name.isdecimal() and len(p.name) < 9), default=0)
     while True:
