@@ -7,9 +7,9 @@ An output tile has bm rows and bn columns and sums over k. With q = tiles / SMs 
     memory  = moved / (h · HBM · min(1, q / f))
     time    = (compute^p + memory^p)^(1/p)
 
-An SM's tensor core works on 64 rows at least, so a tile with fewer rows costs as much as one with 64. An SM's reads have
-a limited rate, so that fewer than f · SMs tiles do not reach the HBM's bandwidth. No time is below the roofline: every
-share of a peak is at most 1, and p rounds the corner outwards.
+An SM's tensor core works on 64 rows at least, so a tile with fewer rows costs as much as one with 64. An SM's reads
+have a limited rate, so that fewer than f · SMs tiles do not reach the HBM's bandwidth. No time is below the roofline:
+every share of a peak is at most 1, and p rounds the corner outwards.
 """
 
 from __future__ import annotations
