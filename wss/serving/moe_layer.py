@@ -163,7 +163,7 @@ class MoeLayerExecutor:
         """Return the seconds of each die around its experts, [dies]; every die routes an equal share of the tokens."""
         if self._overhead is None:
             return 0.0
-        routed = np.bincount(plan.die, plan.tokens, self._wafer.num_dies)
+        routed = np.bincount(plan.die, plan.tokens, self._wafer.num_dies).astype(np.float64)
         return self._overhead.seconds(routed.sum() / self._top_k / self._wafer.num_dies, routed)
 
     def _admit(self, layer_run: LayerTokens, plan: Plan) -> Plan:
