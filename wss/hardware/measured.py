@@ -6,16 +6,15 @@ does around its experts is `wss.hardware.layer_overhead`.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
 
-from wss.hardware.kernels import of_die
-from wss.hardware.kernels.experts import ExpertGemm, expert_terms
+from wss.hardware.kernels import Device, of_die
+from wss.hardware.kernels.experts import ExpertGemm
 from wss.hardware.kernels.moe_layer import MOE_LAYERS
-from wss.hardware.kernels.tiling import INSTRUCTION_ROWS, compute_s
+from wss.hardware.kernels.tiling import INSTRUCTION_ROWS, wave_s, waves_of
 from wss.hardware.specs import DieSpec, Precision
 from wss.records import FloatArray, IntArray
 
@@ -41,19 +40,9 @@ class Measured:
         All tasks of a die form one grouped product for gate and up and one for down, each with its fastest tile. The
         die's last task includes what their part-full waves add.
         """
-        order = np.argsort(dies, kind="stable")
-        number = np.bincount(dies)
-        start = np.cumsum(number) - number
-        place = np.empty(len(dies), np.int64)  # of a task among those of its die
-        place[order] = np.arange(len(dies)) - start[dies[order]]
-        busy = np.flatnonzero(number)
-        by_die = np.zeros((len(number), int(number.max(initial=0))))
-        by_die[dies, place] = tokens
-        result, last = np.zeros(len(tokens)), order[(start + number - 1)[busy]]
+        result = np.zeros(len(tokens))
         for n, k in _shapes(hidden, intermediate, matrices):
-            terms = expert_terms(self.products[precision], of_die(die), by_die, n, k)
-            result += terms.experts[dies, place]
-            result[last] += terms.rest[busy]
+            result += _computing(self.products[precision], of_die(die), tokens, dies, n, k)
         return result
 
     def least_seconds(
@@ -66,12 +55,11 @@ class Measured:
 
     def token_s(self, hidden: int, intermediate: int, die: DieSpec, precision: Precision, matrices: int = 3) -> float:
         """Return the cost of a token in full tiles and waves."""
-        params, device, wave = self.products[precision], of_die(die), np.array([float(die.sms)])
-        total = 0.0
+        params, device, total = self.products[precision], of_die(die), 0.0
+        rows, columns = np.array(params.tiles).T
         for n, k in _shapes(hidden, intermediate, matrices):
-            per_tile = [compute_s(params.tiling, device, wave, each, np.array([k])) / die.sms for each in params.tiles]
-            costs = zip(params.tiles, per_tile, strict=True)
-            total += min(float(cost[0]) * math.ceil(n / columns) / rows for (rows, columns), cost in costs)
+            tiles = np.ceil(n / columns) / rows  # of a token
+            total += float((tiles * wave_s(params.tiling, device, rows, columns, k)).min()) / die.sms
         return total
 
     def tile(self) -> int:
@@ -81,6 +69,33 @@ class Measured:
     def hbm_share(self, precision: Precision) -> float:
         """Return the share of peak HBM bandwidth that streaming weights achieves."""
         return self.products[precision].tiling.hbm_share
+
+
+def _computing(
+    params: ExpertGemm, device: Device, tokens: FloatArray, dies: IntArray, n: float, k: float
+) -> FloatArray:
+    """Return the compute terms of one grouped product for each die, [tasks]; *tokens* and *dies* are [tasks].
+
+    Each die's product has the tile that is fastest for it. What a die computes beyond its tasks' shares of full waves
+    (its part-full wave, and finding the tiles of all experts) goes to its last task.
+    """
+    rows, columns = np.array(params.tiles).T[:, :, None]
+    tiles = np.ceil(tokens / rows) * np.ceil(n / columns)  # [menu, tasks]
+    menu, tasks, number = np.arange(len(rows)), np.arange(len(tokens)), int(dies.max(initial=-1)) + 1
+    cells = dies + number * menu[:, None]
+    by_die = np.bincount(cells.ravel(), tiles.ravel(), number * len(menu)).reshape(-1, number) * 1.0
+    wave = wave_s(params.tiling, device, rows, columns, k)
+    compute = waves_of(params.tiling, device, by_die) * wave
+    best = compute.argmin(axis=0)  # place in the menu, [dies]
+    result: FloatArray = tiles[best[dies], tasks] * (wave[:, 0] / device.sms)[best[dies]]
+    last = np.full(number, -1)
+    last[dies] = tasks  # for a die with several tasks, the last assignment wins
+    busy = np.flatnonzero(last >= 0)
+    chosen = best[busy], busy
+    full = by_die[chosen] * wave[best[busy], 0] / device.sms
+    experts = np.bincount(dies, minlength=number)[busy]
+    result[last[busy]] += np.maximum(0.0, compute[chosen] - full) + params.expert_s * experts
+    return result
 
 
 def _shapes(hidden: int, intermediate: int, matrices: int) -> tuple[tuple[int, int], tuple[int, int]]:
