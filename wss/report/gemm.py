@@ -9,7 +9,7 @@ import numpy as np
 
 from wss.errors import ConfigError
 from wss.files import parse_json
-from wss.hardware.gemm import H800
+from wss.hardware.roofline import H800
 from wss.hardware.specs import DieSpec
 from wss.models.precision import PrecisionName, peak_of, weight_bits
 from wss.reading import read_plain
