@@ -262,9 +262,9 @@ FIGURES: tuple[Figure, ...] = (
     Figure("energy_network_j", "J", "of it, with several nodes of GPUs: bytes through network cards", energy.NETWORK,
            only=_has_cards),
     Figure("energy_per_step_j", "J", "`energy_j` over decode steps", energy.STEP, run="J/step", rank=WIDE,
-           note="J/step, J/token: estimate, of what a run counts alone"),
+           note="J/step: estimated energy of what is counted"),
     Figure("energy_per_token_j", "J", "`energy_j` over decode tokens; null where layers are listed", energy.TOKEN,
-           run="J/token", rank=WIDE),
+           run="J/token", rank=WIDE, note="J/token: the same, a decode token"),
 )
 # fmt: on
 
