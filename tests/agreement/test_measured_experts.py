@@ -5,7 +5,7 @@ import pytest
 from kit import shared, study
 
 from wss.hardware import presets
-from wss.hardware.kernels import DEVICES, of_die
+from wss.hardware.kernels import of_die
 from wss.hardware.kernels.experts import expert_terms
 from wss.hardware.kernels.moe_layer import MOE_LAYERS
 from wss.hardware.measured import MEASURED
