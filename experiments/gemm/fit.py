@@ -21,9 +21,11 @@ START = [2.0, 0.7, 0.8, 300.0, 0.3]
 LOW, HIGH = [0.0, 0.3, 0.3, 0.0, 0.0], [10.0, 1.0, 1.0, 3000.0, 1.0]
 
 
-def model_of(x: np.ndarray) -> Measured:
+def model_of(x: np.ndarray) -> SmoothRoofline:
     """Return the model of the parameters *x*; the launch is in microseconds."""
-    return SmoothRoofline(launch_s=x[0] * 1e-6, compute_share=x[1], bandwidth_share=x[2], tile_overhead=x[3], part_wave=x[4])
+    return SmoothRoofline(
+        launch_s=x[0] * 1e-6, compute_share=x[1], bandwidth_share=x[2], tile_overhead=x[3], part_wave=x[4]
+    )
 
 
 def errors(x: np.ndarray, rows: list[dict]) -> np.ndarray:

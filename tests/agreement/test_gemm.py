@@ -60,11 +60,14 @@ def test_no_share_out_of_tokens_beats_least_seconds(name, tokens, num_dies, rand
 
 @given(st.sampled_from(sorted(GEMMS)), SIZES, st.floats(1, 10))
 def test_every_model_scales_with_the_peak(name, tokens, c):
-    """Launches apart."""
+    """Launches apart; tiles of measured kernels are loaded at the rate of the L2, which does not scale."""
     fast = replace(DIE, flops={"fp16": 989e12 * c})
     two = np.array([float(tokens)] * 2), np.array([0, 0])
     here, there = (GEMMS[name].seconds(*two, 7168, 2048, die, "fp16")[1] for die in (DIE, fast))
-    assert there * c == pytest.approx(here, rel=1e-12)
+    if name == "measured":
+        assert here / c * (1 - 1e-12) <= there <= here
+    else:
+        assert there * c == pytest.approx(here, rel=1e-12)
 
 
 BAD = {
