@@ -158,5 +158,5 @@ def test_a_file_that_is_no_table_is_named(tmp_path, name):
 
 @pytest.mark.parametrize("name", [".", "none.csv"])
 def test_a_folder_or_nothing_is_named(tmp_path, name):
-    with pytest.raises(KernelError, match="there is no such file|it is not a file but a folder"):
+    with pytest.raises(KernelError, match=r"there is no such file|it is not a file but a folder"):
         check(tmp_path / name)

@@ -30,6 +30,27 @@ def check(file: Path, gpu: str | None, as_json: bool) -> None:
     say(json_text(found, indent=None, sort_keys=False) if as_json else check_text(found))
 
 
+@kernels.command("time", short_help="Predict the time of one call.")
+@click.argument("kind", required=False)
+@click.argument("sizes", nargs=-1)
+@click.option("--gpu", help="The GPU  [default: H100-SXM]")
+@click.option("--wafer", help="In the place of a GPU: the wafer whose die computes (see `wss list`).")
+@click.option("--set", "parameters", help="The set of parameters, such as deepgemm.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+def time_(
+    kind: str | None, sizes: tuple[str, ...], gpu: str | None, wafer: str | None, parameters: str | None, as_json: bool
+) -> None:
+    """Predict the time of one call of KIND, such as `dense 128 2112 7168`; without KIND, list the kinds."""
+    from wss.report.kernels.calls import call_text, kinds_text, time_call
+    from wss.report.kernels.devices import chosen_device
+
+    if kind is None:
+        say(kinds_text())
+        return
+    found = time_call(kind, sizes, chosen_device(gpu, wafer), parameters)
+    say(json_text(found, indent=None, sort_keys=False) if as_json else call_text(found))
+
+
 @click.command(hidden=True, context_settings={"ignore_unknown_options": True})
 @click.argument("words", nargs=-1)
 def gemm(words: tuple[str, ...]) -> None:

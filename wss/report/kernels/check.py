@@ -39,7 +39,10 @@ def check(path: Path, gpu: str | None = None) -> dict[str, Any]:
     columns, indices, device_of = with_devices(path, kind.derived(whole), gpu)
     predictions = predict(kind, columns)
     about = {"file": str(path), "table": kind.name, "device": device_of, "rows": whole.count}
-    return about | _summary(kind, columns, predictions, indices)
+    found = about | _summary(kind, columns, predictions, indices)
+    if columns.count < whole.count:
+        found["left_out"].append({"reason": "of another GPU than --gpu", "rows": whole.count - columns.count})
+    return found
 
 
 def kind_of(path: Path, table: pa.Table) -> Kind:

@@ -7,7 +7,8 @@ from pathlib import Path
 import numpy as np
 
 from wss.errors import KernelError, did_you_mean
-from wss.hardware.kernels import DEVICES, Device
+from wss.hardware import WAFERS
+from wss.hardware.kernels import DEVICES, Device, of_die
 from wss.records import IntArray
 from wss.traces.columns import Columns, Text
 
@@ -26,6 +27,21 @@ def device_named(name: str, where: str) -> Device:
 
 def _plain(name: str) -> str:
     return name.upper().replace("_", "-").replace(" ", "-").removeprefix("NVIDIA-").removesuffix("-SXM")
+
+
+def chosen_device(gpu: str | None, wafer: str | None) -> Device:
+    """Return the GPU of that name, or a die of the *wafer* of that name; an H100 if neither is given.
+
+    Raises KernelError if it is unknown, or both are given.
+    """
+    if gpu is not None and wafer is not None:
+        raise KernelError("--gpu and --wafer: are both given; give one of the two")
+    if wafer is None:
+        return device_named(gpu or "H100-SXM", "--gpu")
+    if wafer not in WAFERS:
+        raise KernelError(f"--wafer {wafer[:60]!r} is not a known wafer; {did_you_mean(wafer, WAFERS)}")
+    spec = WAFERS[wafer]
+    return of_die(spec.die, f"a die of {wafer}", spec.link.bandwidth)
 
 
 def with_devices(path: Path, columns: Columns, gpu: str | None) -> tuple[Columns, IntArray, str]:
