@@ -62,7 +62,7 @@ class Text:
         return Text(tuple(words), place[self.codes])
 
     def __getitem__(self, row: int) -> str:
-        return self.words[self.codes[row]]
+        return self.words[int(self.codes[row])]
 
 
 @dataclass(frozen=True)

@@ -61,17 +61,18 @@ class Grid:
 
         Raises ValueError if a point occurs twice, or the axes have too many values.
         """
-        axes, places = zip(*(np.unique(column, return_inverse=True) for column in points.T), strict=True)
+        found = [np.unique(column, return_inverse=True) for column in points.T]
+        axes, places = tuple(axis for axis, _ in found), tuple(place for _, place in found)
         sizes = [len(axis) for axis in axes]
         if np.prod([float(size) for size in sizes]) > LARGEST_GRID:
             raise ValueError("its axes have too many different values; give points on a grid")
-        keys = np.ravel_multi_index(places, sizes)
+        keys = np.asarray(np.ravel_multi_index(places, sizes), np.int64)
         order = np.argsort(keys, kind="stable")
         keys = keys[order]
         if (twice := keys[1:] == keys[:-1]).any():
             point = points[order[1:][twice][0]]
             raise ValueError(f"it has the point {', '.join(f'{x:g}' for x in point)} twice; keep one")
-        return cls(tuple(axes), keys, seconds[order])
+        return cls(axes, keys, seconds[order])
 
     def at(self, points: FloatArray) -> tuple[FloatArray, BoolArray, BoolArray]:
         """Return the seconds at *points*, [points, axes]; which are beyond the grid, and which in a gap, [points].
@@ -80,9 +81,9 @@ class Grid:
         """
         edge = np.array([[axis[0], axis[-1]] for axis in self.axes])
         inside = np.clip(points, edge[:, 0], edge[:, 1])
-        beyond = (points > edge[:, 1]).any(axis=1)
+        beyond = np.asarray((points > edge[:, 1]).any(axis=1))
         seconds, weight, _ = self._weighted(inside)
-        gap = weight <= 0
+        gap = np.asarray(weight <= 0)
         if gap.any():
             seconds[gap] = self._nearest(inside[gap])
         if beyond.any():

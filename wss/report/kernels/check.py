@@ -38,7 +38,7 @@ def check(path: Path, gpu: str | None = None) -> dict[str, Any]:
     whole = columns_of(path, table, kind.layout)
     columns, indices, device_of = with_devices(path, kind.derived(whole), gpu)
     predictions = predict(kind, columns)
-    about = {"file": str(path), "table": kind.name, "device": device_of, "rows": whole.count}
+    about: dict[str, Any] = {"file": str(path), "table": kind.name, "device": device_of, "rows": whole.count}
     found = about | _summary(kind, columns, predictions, indices)
     if columns.count < whole.count:
         found["left_out"].append({"reason": "of another GPU than --gpu", "rows": whole.count - columns.count})

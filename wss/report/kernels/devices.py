@@ -59,7 +59,8 @@ def with_devices(path: Path, columns: Columns, gpu: str | None) -> tuple[Columns
             raise KernelError(f"{path}: has no column gpu; give --gpu, such as --gpu {next(iter(DEVICES))}")
         own = columns.with_texts(gpu=Text((asked.name,), given.codes))
         return own, every, f"{asked.name}, by --gpu: the file has no column gpu"
-    names, faults = {}, []
+    names: dict[str, str] = {}
+    faults: list[str] = []
     for word in given.words:
         try:
             names[word] = device_named(word, f"{path}: column gpu:").name

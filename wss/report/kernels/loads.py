@@ -66,7 +66,8 @@ def _power_law(mean: FloatArray, most: FloatArray, exponent: float) -> FloatArra
     means = _curve(_RATIOS, shares, exponent).mean(axis=1)
     ratio = np.exp(np.interp(mean / most, means, np.log(_RATIOS)))
     curve = _curve(ratio, shares, exponent) * most[:, None]
-    return curve * (mean / curve.mean(axis=1))[:, None]
+    result: FloatArray = curve * (mean / curve.mean(axis=1))[:, None]
+    return result
 
 
 def _curve(least: FloatArray, shares: FloatArray, exponent: float) -> FloatArray:
