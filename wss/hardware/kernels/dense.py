@@ -163,22 +163,21 @@ DENSE: Presets[DenseGemm] = Presets(
 """Sets of parameters by name."""
 
 _SETS = {
-    ("bfloat16", "trtllm"): "cublas_bf16",
-    ("fp8", "trtllm"): "trtllm_fp8",
-    ("fp8_block", "trtllm"): "trtllm_fp8_block",
     ("bfloat16", ""): "cublas_bf16",
     ("fp8", ""): "cutlass_fp8",
+    ("fp8", "trtllm"): "trtllm_fp8",
     ("fp8_block", ""): "deepgemm",
+    ("fp8_block", "trtllm"): "trtllm_fp8_block",
 }
 
 
 def set_for(precision: str, framework: str = "") -> str:
-    """Return the name of the set of *precision* ("bfloat16", "fp8", "fp8_block") in *framework* ("trtllm", ...).
+    """Return the name of the set for a *precision* ("bfloat16", "fp8", "fp8_block") in a *framework* ("trtllm", ...).
 
-    Raises ConfigError if there is none.
+    Raises ConfigError if there is none for the precision.
     """
-    key = (precision, framework if framework == "trtllm" else "")
-    if key not in _SETS:
-        known = sorted({precision for precision, _ in _SETS})
+    found = _SETS.get((precision, framework)) or _SETS.get((precision, ""))
+    if found is None:
+        known = {precision for precision, _ in _SETS}
         raise ConfigError(f"precision: no dense products in {precision!r}; {did_you_mean(precision, known)}")
-    return _SETS[key]
+    return found
