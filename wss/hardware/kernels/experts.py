@@ -1,0 +1,161 @@
+"""Times of grouped products: each expert's tokens [m, k] by its own weights [k, n], in one kernel.
+
+A kernel computes the product in tiles (`tiling`). A tile belongs to one expert; the tiles of all experts fill waves
+together. A set has a menu of tiles (bm, bn), and a call has the one with the least compute term:
+
+    tiles   = sum over experts of ceil(m / bm) · ceil(n / bn)
+    compute = term of these tiles (`tiling`) + experts · expert_s
+    memory  = (bytes · (M·k + active·k·n) + 2·M·n) / (h · HBM)
+    time    = (compute^p + memory^p)^(1/p)
+
+M is the sum of all m. *experts* are all that the device holds, and *active* are those with a token. A launch is not
+included: what starts kernels is a part of the layer (`moe_layer`).
+
+A distribution of tokens over experts is an array, [calls, experts]; experts without tokens are in it as 0. Where many
+experts have the same tokens, one column may stand for all of them: *count*, of the same shape, is their number.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from wss.errors import ConfigError
+from wss.hardware.kernels.device import Device
+from wss.hardware.kernels.sizes import sizes
+from wss.hardware.kernels.tiling import Tiling, compute_s, overlapped_s
+from wss.records import FloatArray, IntArray
+
+RESULT_BYTES = 2.0
+TILES = tuple(
+    (rows, columns) for rows in (16, 32, 64, 128, 256) for columns in (64, 128, 256) if rows * columns < 2**16
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExpertGemm:
+    """Parameters of grouped products.
+
+    Attributes
+    ----------
+    tiling
+        Shares of the peaks, waves and overlap.
+    tiles
+        Rows and columns of each tile in the menu.
+    expert_s
+        Seconds of computing for each expert that the device holds, whether or not it has a token: the kernel finds the
+        tiles of each.
+    """
+
+    tiling: Tiling
+    tiles: Sequence[tuple[float, float]] = TILES
+    expert_s: float = 0.0
+
+
+@dataclass(frozen=True)
+class ExpertTerms:
+    """Terms of grouped products; seconds.
+
+    Attributes
+    ----------
+    experts
+        Computing of each expert's tiles, as if all SMs shared them evenly, [calls, experts].
+    rest
+        What a call computes beyond the sum of *experts*: its part-full wave, and finding all experts' tiles, [calls].
+    memory
+        Reading operands and writing results at the set's share of the HBM bandwidth, [calls].
+    """
+
+    experts: FloatArray
+    rest: FloatArray
+    memory: FloatArray
+
+
+def expert_gemm_s(
+    params: ExpertGemm,
+    device: Device,
+    tokens: npt.ArrayLike,
+    n: npt.ArrayLike,
+    k: npt.ArrayLike,
+    count: npt.ArrayLike = 1,
+) -> FloatArray:
+    """Return the seconds of grouped products, [calls]; 0 for a call without tokens.
+
+    Parameters
+    ----------
+    params, device
+        A set of parameters, and the GPU or die.
+    tokens
+        Tokens of each expert, [calls, experts].
+    n, k
+        Columns and depth of each expert's weights, [calls] or one number.
+    count
+        Number of experts that each column of *tokens* stands for.
+
+    Raises
+    ------
+    ConfigError
+        A size is negative, or not a number; shapes differ; or the device has no peak for the set's precision.
+    """
+    tokens, count, n, k = _arguments(tokens, count, n, k)
+    compute, _ = _computing(params, device, tokens, count, n, k)
+    time = overlapped_s(params.tiling, compute, _memory_s(params.tiling, device, tokens, count, n, k))
+    return np.where(tokens.sum(axis=1) > 0, time, 0.0)
+
+
+def expert_terms(
+    params: ExpertGemm, device: Device, tokens: npt.ArrayLike, n: npt.ArrayLike, k: npt.ArrayLike
+) -> ExpertTerms:
+    """Return the terms of `expert_gemm_s` with each call's fastest tile; the arguments are the same."""
+    tokens, count, n, k = _arguments(tokens, 1, n, k)
+    compute, chosen = _computing(params, device, tokens, count, n, k)
+    experts = np.zeros(tokens.shape)
+    for i, (rows, columns) in enumerate(params.tiles):
+        mine = chosen == i
+        sms = np.full(np.count_nonzero(mine), float(device.sms))  # of as many tiles as SMs: one full wave
+        wave = compute_s(params.tiling, device, sms, (rows, columns), k[mine])
+        across = np.ceil(n[mine] / columns) / device.sms
+        experts[mine] = np.ceil(tokens[mine] / rows) * (across * wave)[:, None]
+    busy = tokens.sum(axis=1) > 0
+    rest = np.where(busy, np.maximum(0.0, compute - experts.sum(axis=1)), 0.0)
+    return ExpertTerms(experts, rest, _memory_s(params.tiling, device, tokens, count, n, k))
+
+
+def _arguments(
+    tokens: npt.ArrayLike, count: npt.ArrayLike, n: npt.ArrayLike, k: npt.ArrayLike
+) -> tuple[FloatArray, FloatArray, FloatArray, FloatArray]:
+    """Return *tokens* and *count*, [calls, experts], and *n* and *k*, [calls]; checked."""
+    tokens, count = sizes(tokens=tokens, count=count)
+    if tokens.ndim != 2:
+        raise ConfigError(f"tokens: {tokens.ndim} dimensions are not right; give an array [calls, experts]")
+    _, n, k = sizes(calls=np.zeros(len(tokens)), n=n, k=k)
+    if n.shape != tokens.shape[:1]:
+        raise ConfigError(f"n, k: {n.shape} is not right for {len(tokens)} calls; give one number or one for each call")
+    return tokens, count, n, k
+
+
+def _computing(
+    params: ExpertGemm, device: Device, tokens: FloatArray, count: FloatArray, n: FloatArray, k: FloatArray
+) -> tuple[FloatArray, IntArray]:
+    """Return the compute term with the fastest tile, and that tile's place in the menu, [calls]."""
+    best, chosen = np.full(len(tokens), np.inf), np.zeros(len(tokens), np.int64)
+    blocks = {rows: (np.ceil(tokens / rows) * count).sum(axis=1) for rows, _ in params.tiles}
+    for i, shape in enumerate(params.tiles):
+        rows, columns = shape
+        compute = compute_s(params.tiling, device, blocks[rows] * np.ceil(n / columns), shape, k)
+        chosen[compute < best] = i
+        np.minimum(best, compute, out=best)
+    return best + params.expert_s * count.sum(axis=1), chosen
+
+
+def _memory_s(
+    tiling: Tiling, device: Device, tokens: FloatArray, count: FloatArray, n: FloatArray, k: FloatArray
+) -> FloatArray:
+    """Return the seconds of reading operands and writing results, [calls]."""
+    total, active = (tokens * count).sum(axis=1), ((tokens > 0) * count).sum(axis=1)
+    moved = tiling.element_bytes * k * (total + active * n) + RESULT_BYTES * total * n
+    result: FloatArray = moved / (tiling.hbm_share * device.hbm)
+    return result

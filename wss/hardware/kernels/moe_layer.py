@@ -1,0 +1,137 @@
+"""Times of a whole MoE layer on one GPU: its experts' products, and the smaller kernels around them.
+
+    time = fixed_s + activation_s + expert_gemm_s(gate and up) + expert_gemm_s(down)
+    activation_s = (token_bytes · tokens · hidden + M · (routed_bytes · hidden + inner_bytes · intermediate)) / HBM
+
+*fixed_s* is what routing, permutation, quantisation, activation and weighted sum take for a single token, and
+*activation_s* is what they add for more. *tokens* are those that the layer routes, on all GPUs of the group; M is the
+number of token-experts on this one. The three counts of bytes are fitted: seconds times the HBM's peak bandwidth. They
+are more than what these kernels move, since none of them reaches the peak.
+
+experiments/kernels/fit_experts.py fits the sets to H100 measurements; experiments/kernels/experts.md has the errors,
+and what they are without each parameter.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from wss.errors import ConfigError
+from wss.hardware.kernels.device import Device
+from wss.hardware.kernels.experts import ExpertGemm, expert_gemm_s
+from wss.hardware.kernels.sizes import sizes
+from wss.hardware.kernels.tiling import Tiling
+from wss.presets import Presets
+from wss.records import FloatArray
+
+
+@dataclass(frozen=True, kw_only=True)
+class MoeLayer:
+    """A set of parameters of MoE layers.
+
+    Attributes
+    ----------
+    gemm
+        The experts' products.
+    fixed_s
+        Seconds of all kernels around the products, for few tokens.
+    token_bytes
+        Bytes per element of hidden and token of the layer, at the HBM's peak bandwidth.
+    routed_bytes, inner_bytes
+        Bytes per element of hidden, and of intermediate, for each token-expert; likewise.
+    source
+        Library, software and GPU of the measurements that the set was fitted to.
+    """
+
+    gemm: ExpertGemm
+    fixed_s: float
+    token_bytes: float = 0.0
+    routed_bytes: float = 0.0
+    inner_bytes: float = 0.0
+    source: str = ""
+
+
+def activation_s(
+    params: MoeLayer,
+    device: Device,
+    tokens: npt.ArrayLike,
+    token_experts: npt.ArrayLike,
+    hidden: npt.ArrayLike,
+    intermediate: npt.ArrayLike,
+) -> FloatArray:
+    """Return the seconds that activations add to `MoeLayer.fixed_s`, in the common shape of the sizes.
+
+    *tokens* are those of the whole layer, and *token_experts* are those of this device.
+    """
+    tokens, routed, hidden, intermediate = sizes(
+        tokens=tokens, token_experts=token_experts, hidden=hidden, intermediate=intermediate
+    )
+    inner = params.routed_bytes * hidden + params.inner_bytes * intermediate
+    result: FloatArray = (params.token_bytes * tokens * hidden + routed * inner) / device.hbm
+    return result
+
+
+def moe_layer_s(
+    params: MoeLayer,
+    device: Device,
+    tokens: npt.ArrayLike,
+    hidden: npt.ArrayLike,
+    intermediate: npt.ArrayLike,
+    layer_tokens: npt.ArrayLike,
+    count: npt.ArrayLike = 1,
+    matrices: int = 3,
+) -> FloatArray:
+    """Return the seconds of MoE layers on one device, [calls]; 0 for a layer without tokens.
+
+    Parameters
+    ----------
+    params, device
+        A set of `MOE_LAYERS`, and the GPU or die.
+    tokens
+        Tokens of each expert on this device, [calls, experts]; experts without tokens are in it as 0.
+    hidden, intermediate
+        Sizes of an expert, [calls] or one number.
+    layer_tokens
+        Tokens that the layer routes, on all devices, [calls] or one number.
+    count
+        Number of experts that each column of *tokens* stands for.
+    matrices
+        Matrices of an expert: 3, or 2 without a gate.
+
+    Raises
+    ------
+    ConfigError
+        A size is negative, or not a number; shapes differ; or the device has no peak for the set's precision.
+    """
+    if matrices not in (2, 3):
+        raise ConfigError(f"matrices: {matrices} is not right; give 3, or 2 without a gate")
+    tokens, count = sizes(tokens=tokens, count=count)
+    hidden, intermediate, layer = sizes(hidden=hidden, intermediate=intermediate, layer_tokens=layer_tokens)
+    first = expert_gemm_s(params.gemm, device, tokens, (matrices - 1) * intermediate, hidden, count)
+    second = expert_gemm_s(params.gemm, device, tokens, hidden, intermediate, count)
+    around = activation_s(params, device, layer, (tokens * count).sum(axis=1), hidden, intermediate)
+    return np.where(layer > 0, params.fixed_s + around + first + second, 0.0)
+
+
+MOE_LAYERS: Presets[MoeLayer] = Presets(
+    "MOE_LAYERS",
+    {
+        "moe_fp8_block": MoeLayer(
+            gemm=ExpertGemm(
+                tiling=Tiling(
+                    peak="fp8", element_bytes=1, peak_share=0.54, hbm_share=0.981, load_share=0.988, corner=1.92
+                ),
+                expert_s=0.112e-6,
+            ),
+            fixed_s=22.9e-6,
+            token_bytes=3.57,
+            routed_bytes=31.2,
+            inner_bytes=15.1,
+            source="FP8 in scales of blocks: CUTLASS in TensorRT-LLM 1.3.0rc20 and vLLM 0.24.0; H100-SXM",
+        ),
+    },
+)
+"""Sets of parameters by name."""
