@@ -202,18 +202,25 @@ def test_10000_rows_take_less_than_50_ms(kind, tmp_path):
     assert best < 0.05
 
 
-CALL_WORDS = {"dense": ["128", "2112", "7168"]}
+CALL_WORDS = {
+    "dense": "128 2112 7168",
+    "experts": "4096 7168 128 64 3x32 0",
+    "moe_layer": "7168 2048 256 8x32 16 0",
+    "dispatch": "128 7168 8 256 64",
+    "combine": "128 7168 8 256 64",
+    **dict.fromkeys(("all_reduce", "all_gather", "reduce_scatter", "all_to_all"), "1048576 8"),
+}
 
 
 @pytest.mark.parametrize("kind", CALLS)
 def test_every_kind_of_call_has_a_time_with_every_set(kind):
     device = chosen_device("H100-SXM", None)
     for parameters in CALLS[kind].sets:
-        found = time_call(kind, CALL_WORDS[kind], device, parameters)
+        found = time_call(kind, CALL_WORDS[kind].split(), device, parameters)
         assert 1e-6 < found["seconds"] < 1e-2
         assert (found["parameters"], found["device"]) == (parameters, "H100-SXM")
         json.dumps(found, allow_nan=False)
-    assert time_call(kind, CALL_WORDS[kind], device, None)["parameters"] == CALLS[kind].default
+    assert time_call(kind, CALL_WORDS[kind].split(), device, None)["parameters"] == CALLS[kind].default
     assert f"{kind} {' '.join(CALLS[kind].sizes)}" in kinds_text()
 
 
@@ -229,6 +236,11 @@ BAD_CALLS = {
     "no size": (("dense", ["1", "2", "x"]), "dense: give M N K; K 'x' is not a whole number, 1 to 1e+09"),
     "a size of zero": (("dense", ["0", "2", "3"]), "M '0' is not a whole number"),
     "a huge size": (("dense", ["1", "9" * 30, "3"]), "is not a whole number"),
+    "no load": (("experts", ["1", "2"]), "experts: give N K LOAD...; 2 sizes are given"),
+    "a load that is none": (("experts", ["1", "2", "3x"]), "LOAD... '' is not a whole number, 0 to 1e+09"),
+    "too many loads": (("experts", ["1", "2", "99999x1", "9x1"]), "there are more than 100000 experts"),
+    "more GPUs than experts' copies": (("dispatch", ["1", "2", "9", "8", "8"]), "top_k must be at most experts"),
+    "too many GPUs": (("all_reduce", ["1", "99"]), "gpus must be 1 to 8"),
     "an unknown kind": (("dens", []), "'dens' is not a kind of kernel; did you mean 'dense'?"),
 }
 

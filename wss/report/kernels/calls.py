@@ -10,7 +10,11 @@ import numpy as np
 
 from wss.errors import ConfigError, did_you_mean
 from wss.hardware.kernels import Device
+from wss.hardware.kernels.collectives import COLLECTIVES, all_gather_s, all_reduce_s, all_to_all_s, reduce_scatter_s
 from wss.hardware.kernels.dense import DENSE, dense_gemm_s
+from wss.hardware.kernels.exchange import EXCHANGES, Call, combine_s, dispatch_s
+from wss.hardware.kernels.experts import expert_gemm_s
+from wss.hardware.kernels.moe_layer import MOE_LAYERS, moe_layer_s
 from wss.records import FloatArray
 from wss.traces.columns import LARGEST
 
@@ -44,14 +48,59 @@ class Kind:
     seconds: Callable[[Any, Device, Sizes], FloatArray]
 
 
+def _dense(params: Any, device: Device, size: Sizes) -> FloatArray:
+    return dense_gemm_s(params, device, size["M"], size["N"], size["K"])
+
+
+def _experts(params: Any, device: Device, size: Sizes) -> FloatArray:
+    return expert_gemm_s(params.gemm, device, size[LOADS][None], size["N"], size["K"])
+
+
+def _moe_layer(params: Any, device: Device, size: Sizes) -> FloatArray:
+    loads, hidden, intermediate = size[LOADS][None], size["HIDDEN"], size["INTERMEDIATE"]
+    return moe_layer_s(params, device, loads, hidden, intermediate, size["TOKENS"])
+
+
+def _exchange(direction: Callable[..., FloatArray]) -> Callable[[Any, Device, Sizes], FloatArray]:
+    def seconds(params: Any, device: Device, size: Sizes) -> FloatArray:
+        return direction(params, device, Call(**{name.lower(): size[name] for name in EXCHANGED}))
+
+    return seconds
+
+
+def _collective(op: Callable[..., FloatArray]) -> Callable[[Any, Device, Sizes], FloatArray]:
+    return lambda params, device, size: op(params, device, size["BYTES"], size["GPUS"])
+
+
+def _collective_kind(about: str, op: Callable[..., FloatArray]) -> Kind:
+    return Kind(about, ("BYTES", "GPUS"), COLLECTIVES, "nccl", _collective(op))
+
+
+EXCHANGED = ("TOKENS", "HIDDEN", "TOP_K", "EXPERTS", "GPUS")
 CALLS: dict[str, Kind] = {
-    "dense": Kind(
-        about="a product of [M, K] by [K, N]",
-        sizes=("M", "N", "K"),
-        sets=DENSE,
-        default="cublas_bf16",
-        seconds=lambda params, device, size: dense_gemm_s(params, device, size["M"], size["N"], size["K"]),
+    "dense": Kind("a product of [M, K] by [K, N]", ("M", "N", "K"), DENSE, "cublas_bf16", _dense),
+    "experts": Kind(
+        "products of each expert's [LOAD, K] by its [K, N], without a launch",
+        ("N", "K", LOADS),
+        MOE_LAYERS,
+        "moe_fp8_block",
+        _experts,
     ),
+    "moe_layer": Kind(
+        "a MoE layer on one GPU: TOKENS on all GPUs, and the LOAD of each of its experts",
+        ("HIDDEN", "INTERMEDIATE", "TOKENS", LOADS),
+        MOE_LAYERS,
+        "moe_fp8_block",
+        _moe_layer,
+    ),
+    "dispatch": Kind(
+        "TOKENS of each GPU sent to their experts", EXCHANGED, EXCHANGES, "deepep_low_latency", _exchange(dispatch_s)
+    ),
+    "combine": Kind("their results sent back", EXCHANGED, EXCHANGES, "deepep_low_latency", _exchange(combine_s)),
+    "all_reduce": _collective_kind("BYTES of each GPU, summed for all", all_reduce_s),
+    "all_gather": _collective_kind("BYTES of the whole, 1/GPUS on each GPU, gathered on all", all_gather_s),
+    "reduce_scatter": _collective_kind("BYTES of each GPU, summed, 1/GPUS for each", reduce_scatter_s),
+    "all_to_all": _collective_kind("BYTES of each GPU, 1/GPUS sent to each", all_to_all_s),
 }
 
 

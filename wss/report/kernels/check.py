@@ -19,7 +19,7 @@ from wss.report.kernels.devices import with_devices
 from wss.report.kernels.figures import figures_of
 from wss.report.kernels.kinds import Kind
 from wss.report.kernels.moe import MOE_LAYER
-from wss.report.kernels.predictions import Predictions, predict
+from wss.report.kernels.predictions import Predictions, fastest, predict
 from wss.traces.columns import Columns, columns_of, open_table
 
 KINDS = (MOE_DEEPEP, MOE_LAYER, ATTENTION, COMMUNICATION, GEMM)  # of those that fit, the first is chosen
@@ -107,11 +107,7 @@ def _fastest(
     rows = np.flatnonzero(counted)
     if not kind.shape or not len(rows):
         return []
-    own = columns.where(rows)
-    shape = [own.texts[name].codes if name in own.texts else own.numbers[name] for name in kind.shape]
-    order = np.lexsort((measured[rows], *shape))
-    same = np.all([np.diff(values[order]) == 0 for values in shape], axis=0)
-    rows = rows[order[np.concatenate([[True], ~same])]]
+    rows = rows[fastest(columns.where(rows), kind.shape)]
     return [
         {"table": kind.name, "gpu": gpu, "precision": precision}
         | figures_of(predicted[rows[part]], measured[rows[part]])._asdict()

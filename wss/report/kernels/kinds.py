@@ -66,6 +66,8 @@ class Kind:
         Returns the columns with text columns that *family* and *rules* read and the file does not have.
     shape
         Columns of a shape, for the fastest kernel of each shape; none if there is no such figure.
+    repeats
+        If given, only the fastest of the rows that agree in these columns counts.
     kernels
         If given, every kernel in a file of this kind contains one of these words.
     """
@@ -78,6 +80,7 @@ class Kind:
     seconds: Callable[[Columns, Device, str], FloatArray]
     derived: Callable[[Columns], Columns] = field(default=lambda columns: columns)
     shape: tuple[str, ...] = ()
+    repeats: tuple[str, ...] = ()
     kernels: tuple[str, ...] = ()
 
     def rule_of(self, values: Mapping[str, str], generation: str) -> Rule | None:

@@ -3,33 +3,40 @@
 from __future__ import annotations
 
 from wss.hardware.kernels import Device
+from wss.hardware.kernels.moe_layer import MOE_LAYERS, moe_layer_s
 from wss.records import FloatArray
-from wss.report.kernels.kinds import TIME_US, Kind
+from wss.report.kernels.kinds import TIME_US, Kind, Rule
+from wss.report.kernels.loads import loads_of
 from wss.report.kernels.predictions import FLAGS
 from wss.traces.columns import Columns, Layout, Number
 
-SHAPE = ("hidden", "intermediate", "experts", "top_k", "ep", "tokens")
+_SHAPE = ("hidden", "intermediate", "experts", "top_k", "ep", "tokens")
 _DERIVED = dict.fromkeys(("active_experts", "token_experts", "max_tokens"), Number(0, whole=False))
-_TEXTS = ("gpu", "precision", "framework", "version", "kernel", "model", "routing")
 LAYOUT = Layout(
-    numbers={**dict.fromkeys(SHAPE, Number()), **_DERIVED, "time_us": TIME_US},
-    texts=_TEXTS,
+    numbers={**dict.fromkeys(_SHAPE, Number()), **_DERIVED, "time_us": TIME_US},
+    texts=("gpu", "precision", "framework", "version", "kernel", "model", "routing"),
     optional=("gpu", "framework", "version", "model"),
     flags=tuple(FLAGS),
 )
 FAMILY = ("gpu", "precision", "framework", "version", "kernel")
 
 
-def _seconds(columns: Columns, device: Device, parameters: str) -> FloatArray:
-    raise NotImplementedError
+def seconds_of(columns: Columns, device: Device, parameters: str) -> FloatArray:
+    """Return the times of the rows, [rows], with that set of `MOE_LAYERS`."""
+    tokens, count = loads_of(columns)
+    hidden, intermediate, layer = (columns.numbers[name] for name in ("hidden", "intermediate", "tokens"))
+    return moe_layer_s(MOE_LAYERS[parameters], device, tokens, hidden, intermediate, layer, count)
 
 
 MOE_LAYER = Kind(
     name="moe_layer",
     layout=LAYOUT,
     family=FAMILY,
-    chosen_by=("precision", "framework"),
-    rules=(),
-    seconds=_seconds,
-    shape=("gpu", "precision", *SHAPE, "routing"),
+    chosen_by=("precision", "framework", "kernel"),
+    rules=(
+        Rule("moe_fp8_block", {"precision": ("fp8_block",), "framework": ("trtllm", "vllm", "sglang")}),
+        Rule("moe_fp8_block", {"precision": ("fp8_block",)}, stand_in=True),
+    ),
+    seconds=seconds_of,
+    shape=("gpu", "precision", *_SHAPE, "routing"),
 )

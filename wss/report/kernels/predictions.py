@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
@@ -18,6 +18,7 @@ FLAGS = {
     "untuned": "untuned: its software ran a default tactic",
     "l2_warm": "l2_warm: its weights were in L2, as runs were repeated",
 }
+REPEATED = "repeated: another row has the same call without waits for launches"
 
 
 class Predictions:
@@ -51,10 +52,22 @@ def predict(kind: Kind, columns: Columns) -> Predictions:
     for name, reason in FLAGS.items():
         if name in columns.flags:
             predictions.leave_out(columns.flags[name], reason)
+    if kind.repeats:
+        slower = np.ones(columns.count, np.bool_)
+        slower[fastest(columns, kind.repeats)] = False
+        predictions.leave_out(slower, REPEATED)
     for (gpu, *words), rows in columns.groups(["gpu", *kind.chosen_by]):
         values = dict(zip(kind.chosen_by, words, strict=True))
         _predict(kind, columns.where(rows), rows, DEVICES[gpu], values, predictions)
     return predictions
+
+
+def fastest(columns: Columns, names: Sequence[str]) -> IntArray:
+    """Return the index of the fastest row of each group of rows that agree in the columns *names*."""
+    values = [columns.texts[name].codes if name in columns.texts else columns.numbers[name] for name in names]
+    order = np.lexsort((columns.numbers["time_us"], *values))
+    same = np.all([np.diff(column[order]) == 0 for column in values], axis=0)
+    return order[np.concatenate([[True], ~same])]
 
 
 def _predict(

@@ -10,7 +10,7 @@ from wss.report.words import MOST, counted
 FIGURES = ("rows", "mean", "p90", "worst", "bias")
 ALWAYS = ("precision", "framework")  # shown even if all families agree; the others only if they tell families apart
 SIGNED = ("worst", "bias")
-_CELL = 9  # columns of a figure
+_CELL = 8  # columns of a figure
 
 
 def check_text(found: dict[str, Any]) -> str:
@@ -42,11 +42,11 @@ def _families(families: Sequence[dict[str, Any]], total: dict[str, Any] | None) 
 def telling(families: Sequence[dict[str, Any]]) -> list[str]:
     """Return the columns to show: those of `ALWAYS`, and as many others as tell the families apart."""
     columns = [name for name in families[0] if name not in (*FIGURES, "table", "left_out", "parameters")]
-    shown = [name for name in columns if name in ALWAYS] or columns[:1]
+    shown = [name for name in columns if name in ALWAYS]
     for name in columns:
         if name not in shown and _distinct(families, [*shown, name]) > _distinct(families, shown):
             shown.append(name)
-    return shown
+    return shown or columns[:1]
 
 
 def _distinct(families: Sequence[dict[str, Any]], names: Sequence[str]) -> int:
