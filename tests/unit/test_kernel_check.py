@@ -92,6 +92,25 @@ def test_the_fastest_kernel_of_each_shape_is_judged_apart(tmp_path):
     assert fastest["worst"] == found["each"][1]["error"]
 
 
+def test_of_repeated_calls_the_fastest_counts(tmp_path):
+    """The packs have collectives twice, with CUDA graphs and without."""
+    one = {name: column[2:3] for name, column in TABLES["communication"].items()}
+    found = checked(tmp_path, changed(repeated(one, 3), 1, time_us=35.0, notify_us=9.0))
+    assert [bool(row["left_out"]) for row in found["each"]] == [True, False, True]
+    assert found["left_out"][0]["reason"].startswith("repeated: ")
+
+
+def test_sizes_that_do_not_apply_have_no_model(tmp_path):
+    """-1 stands for what does not apply: a dispatch without tokens, a collective without bytes."""
+    table = changed(changed(TABLES["communication"], 0, tokens=-1), 2, bytes=-1)
+    found = checked(tmp_path, table)
+    assert [row["predicted_s"] is None for row in found["each"]] == [True, False, True, False]
+    assert {row["reason"] for row in found["left_out"]} == {
+        "no model: deepep_low_latency, dispatch, of these sizes",
+        "no model: nccl, all_reduce, of these sizes",
+    }
+
+
 def test_a_precision_without_parameters_is_left_out_and_named(tmp_path):
     found = checked(tmp_path, changed(GEMM, precision="int3"))
     assert found["left_out"] == [{"reason": "no model: int3, trtllm", "rows": 1}]

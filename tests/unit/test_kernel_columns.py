@@ -142,6 +142,7 @@ CONTENTS = {
     "text.parquet": (b"m,n\n1,2\n", "is not a Parquet file, though its name says so"),
     "half.parquet": (b"PAR1" + bytes(40), "cannot be read ("),
     "binary.csv": (bytes(range(256)) * 4, ""),
+    "not utf-8.csv": (b"m,n,\xff\n1,2,3\n", "cannot be read ('utf-8' codec"),
     "ragged.csv": (b"m,n,k\n1,2\n", "cannot be read ("),
     "heading.csv": (b"m,n,k,time_us,precision\n", "has no rows"),
 }

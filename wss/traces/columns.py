@@ -127,11 +127,11 @@ def open_table(path: Path, texts: Sequence[str]) -> pa.Table:
         if not is_parquet and path.suffix == ".parquet":
             raise KernelError(f"{path}: is not a Parquet file, though its name says so; {way_out}")
         table = read_table(path) if is_parquet else _csv(path, texts)
+        names = table.column_names  # decoded here
     except FileNotFoundError:
         raise KernelError(f"{path}: there is no such file; {way_out}") from None
     except (OSError, ValueError, pa.ArrowException) as error:
         raise KernelError(f"{path}: cannot be read ({reason_of(error)}); {way_out}") from None
-    names = table.column_names
     if twice := sorted({name for name in names if names.count(name) > 1}):
         raise KernelError(*(f"{path}: has the column {_shown(name)} twice; keep one" for name in twice))
     if not table.num_rows:

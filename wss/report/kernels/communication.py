@@ -30,8 +30,10 @@ def _derived(columns: Columns) -> Columns:
 def _seconds(columns: Columns, device: Device, parameters: str) -> FloatArray:
     result = np.full(columns.count, np.nan)
     for (op,), rows in columns.groups(["op"]):
-        seconds = _exchange_s if op in _EXCHANGE else _collective_s
-        result[rows] = seconds(columns.where(rows), op, device, parameters)
+        if op in _EXCHANGE and parameters in EXCHANGES:
+            result[rows] = _exchange_s(columns.where(rows), op, device, parameters)
+        elif op in _COLLECTIVE and parameters in COLLECTIVES:
+            result[rows] = _collective_s(columns.where(rows), op, device, parameters)
     return result
 
 

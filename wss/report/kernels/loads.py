@@ -17,7 +17,7 @@ import numpy as np
 from wss.records import FloatArray
 from wss.traces.columns import Columns
 
-COLUMNS = 16
+COLUMNS = 8
 BALANCED, UNIFORM, POWER_LAW = "balanced", "uniform", "power_law_"
 _RATIOS = np.logspace(-9, 0, 300)  # least over most
 
@@ -66,8 +66,7 @@ def _power_law(mean: FloatArray, most: FloatArray, exponent: float) -> FloatArra
     means = _curve(_RATIOS, shares, exponent).mean(axis=1)
     ratio = np.exp(np.interp(mean / most, means, np.log(_RATIOS)))
     curve = _curve(ratio, shares, exponent) * most[:, None]
-    result: FloatArray = curve * (mean / curve.mean(axis=1))[:, None]
-    return result
+    return _with_mean(curve, mean)
 
 
 def _curve(least: FloatArray, shares: FloatArray, exponent: float) -> FloatArray:
@@ -78,6 +77,11 @@ def _curve(least: FloatArray, shares: FloatArray, exponent: float) -> FloatArray
 
 
 def _random(mean: FloatArray) -> FloatArray:
-    """Return loads with the mean and the variance of a Poisson distribution, spread evenly."""
+    """Return loads with the mean and, if it is large, the variance of a Poisson distribution, spread evenly."""
     shares = 2 * (np.arange(COLUMNS) + 0.5) / COLUMNS - 1
-    return np.maximum(mean[:, None] + np.sqrt(3 * mean)[:, None] * shares, 0.0)
+    return _with_mean(np.maximum(mean[:, None] + np.sqrt(3 * mean)[:, None] * shares, 0.0), mean)
+
+
+def _with_mean(loads: FloatArray, mean: FloatArray) -> FloatArray:
+    result: FloatArray = loads * (mean / loads.mean(axis=1))[:, None]
+    return result
