@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 from scipy.optimize import least_squares
 
@@ -30,9 +31,16 @@ def read(name: str) -> Rows:
     if not path.exists():
         sys.exit(f"{path} is absent: measurements are not shipped; set WSS_SHARED to the folder that holds reference/")
     table = pq.read_table(path)
-    rows = {column: np.asarray(table[column].to_pylist()) for column in table.column_names}
-    rows = {column: array * 1.0 if array.dtype.kind == "i" else array for column, array in rows.items()}
+    rows = {column: _values(table[column]) for column in table.column_names}
     return rows | {"seconds": rows["time_us"] * 1e-6}
+
+
+def _values(column: pa.ChunkedArray) -> np.ndarray:
+    """Return a column as bool, float or str."""
+    if pa.types.is_dictionary(column.type):
+        return column.cast(pa.string()).to_numpy().astype(str)
+    values = column.to_numpy()
+    return values if values.dtype.kind == "b" else values.astype(np.float64)
 
 
 def where(rows: Rows, keep: np.ndarray) -> Rows:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+import importlib
 import io
 import os
 import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -56,6 +58,13 @@ def shared(*parts: str) -> Path:
     if not path.exists():
         pytest.skip(f"{path} is absent: real traces and references are not shipped; set WSS_SHARED to their folder")
     return path
+
+
+def study(folder: str, script: str) -> ModuleType:
+    """A script of experiments/, imported with its folder on the path."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(ROOT / "experiments" / folder)
+        return importlib.import_module(script)
 
 
 def wafer_of(
