@@ -1,8 +1,8 @@
 """Fit the sets of wss.hardware.kernels.dense to measurements; show errors on shapes left out, and without parameters.
 
-    python experiments/kernels/fit_dense.py --seed 0
+    python experiments/kernels/fit_dense.py --seed 0 [--plot dense.png]
 
-A third of the weight matrices (n, k) is left out of the fit, for validation.
+A third of the weight matrices (n, k) is left out of the fit, for validation. The plot shows the errors on them.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import json
 import math
 from dataclasses import dataclass, replace
 from itertools import pairwise
+from pathlib import Path
 
 import numpy as np
 from data import (
@@ -31,6 +32,7 @@ from data import (
     read,
     split,
 )
+from plots import Panel, plot_residuals
 
 from wss.hardware.kernels.dense import DENSE, DenseGemm, Tile, dense_gemm_s
 from wss.hardware.kernels.device import DEVICES
@@ -114,8 +116,8 @@ def variants(params: DenseGemm) -> dict[str, Model]:
     return found
 
 
-def report(name: str, case: Case, rows: Rows, seed: int) -> Values:
-    """Fit the set *name*, print its errors and ablations, and return its parameters."""
+def report(name: str, case: Case, rows: Rows, seed: int) -> Panel:
+    """Fit the set *name*, print its errors and ablations, and return the errors on what was left out, by rows m."""
     train, held_out = split(rows, WEIGHTS, seed)
     params = DENSE[name]
     ranges = {parameter: RANGES[parameter] for parameter in case.parameters}
@@ -132,7 +134,7 @@ def report(name: str, case: Case, rows: Rows, seed: int) -> Values:
     for what, other in variants(params).items():
         changed[what] = errors(other(fit(other, ranges, train), held_out), held_out["seconds"])
     print_errors("left out, without a part of the model", changed)
-    return values
+    return Panel(name, held_out["m"], predicted / held_out["seconds"] - 1)
 
 
 def with_one_more(model: Model, ranges: dict[str, Range], train: Rows, held_out: Rows) -> dict[str, Errors]:
@@ -189,12 +191,14 @@ def main() -> None:
     """Fit all sets."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--seed", type=int, default=0, help="of the split into training and validation")
-    seed = parser.parse_args().seed
+    parser.add_argument("--plot", type=Path, help="file to plot the errors to")
+    options = parser.parse_args()
     rows = read("gemm")
     floors(rows)
-    for name, case in CASES.items():
-        report(name, case, matching(rows, **case.rows), seed)
+    panels = [report(name, case, matching(rows, **case.rows), options.seed) for name, case in CASES.items()]
     published()
+    if options.plot:
+        plot_residuals(options.plot, panels, "rows m")
 
 
 if __name__ == "__main__":

@@ -143,6 +143,7 @@ def test_shares_beyond_the_peak_are_refused():
 
 def test_sets_by_precision_and_framework():
     assert set_for("bfloat16", "vllm") == set_for("bfloat16", "trtllm") == "cublas_bf16"
+    assert set_for("bfloat16", "vllm", DEVICES["B200-SXM"].generation) == "cublas_bf16_b200"
     assert (set_for("fp8", "trtllm"), set_for("fp8", "sglang")) == ("trtllm_fp8", "cutlass_fp8")
     assert (set_for("fp8_block", "trtllm"), set_for("fp8_block")) == ("trtllm_fp8_block", "deepgemm")
     with pytest.raises(ConfigError, match="precision: no dense products in 'int8'"):

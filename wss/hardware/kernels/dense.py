@@ -129,6 +129,13 @@ DENSE: Presets[DenseGemm] = Presets(
             tiles=_CUBLAS,
             source="cuBLAS BF16 in TensorRT-LLM 1.3.0rc20, sglang 0.5.14, vLLM 0.24.0; H100-SXM",
         ),
+        "cublas_bf16_b200": DenseGemm(
+            tiling=Tiling(
+                peak="bf16", element_bytes=2, peak_share=0.69, hbm_share=0.715, load_share=2.7, fill=26, part_wave=0
+            ),
+            tiles=_CUBLAS,
+            source="a model of another form that was fitted to cuBLAS BF16 on a B200-SXM; not validated here",
+        ),
         "trtllm_fp8": DenseGemm(
             tiling=Tiling(peak="fp8", element_bytes=1, peak_share=0.647, hbm_share=0.784, part_wave=0),
             tiles=_CUBLAS,
@@ -171,11 +178,13 @@ _SETS = {
 }
 
 
-def set_for(precision: str, framework: str = "") -> str:
-    """Return the name of the set for a *precision* ("bfloat16", "fp8", "fp8_block") in a *framework* ("trtllm", ...).
+def set_for(precision: str, framework: str = "", generation: str = "hopper") -> str:
+    """Return the name of the set for a *precision* in a *framework*, on a *generation* of `Device`.
 
-    Raises ConfigError if there is none for the precision.
+    Precisions are "bfloat16", "fp8" (one scale a tensor) and "fp8_block"; raises ConfigError for another one.
     """
+    if (precision, generation) == ("bfloat16", "blackwell"):
+        return "cublas_bf16_b200"
     found = _SETS.get((precision, framework)) or _SETS.get((precision, ""))
     if found is None:
         known = {precision for precision, _ in _SETS}
