@@ -10,7 +10,12 @@ from kit.kernels import TABLES, changed, save, without
 
 from wss.errors import ConfigError, KernelError
 from wss.hardware.kernels import DEVICES
+from wss.hardware.kernels.collectives import COLLECTIVES
+from wss.hardware.kernels.decode_attention import DECODE_ATTENTION
 from wss.hardware.kernels.dense import DENSE, dense_gemm_s
+from wss.hardware.kernels.exchange import EXCHANGES
+from wss.hardware.kernels.moe_layer import MOE_LAYERS
+from wss.hardware.kernels.prefill_attention import PREFILL_ATTENTION
 from wss.report.kernels.calls import CALLS, kinds_text, time_call
 from wss.report.kernels.check import KINDS, check, kind_of
 from wss.report.kernels.devices import chosen_device
@@ -48,10 +53,6 @@ def test_every_kind_is_recognised_and_predicted(tmp_path, kind):
         assert row["parameters"]
     assert sum(family["rows"] for family in found["families"]) == found["counted"]
     json.dumps(found, allow_nan=False)
-
-
-def test_a_row_is_predicted_by_its_model():
-    assert {rule.parameters for kind in KINDS if kind.name == "gemm" for rule in kind.rules} <= {*DENSE}
 
 
 def test_the_prediction_is_that_of_the_model(tmp_path):
@@ -106,16 +107,16 @@ def test_sizes_that_do_not_apply_have_no_model(tmp_path):
     found = checked(tmp_path, table)
     assert [row["predicted_s"] is None for row in found["each"]] == [True, False, True, False]
     assert {row["reason"] for row in found["left_out"]} == {
-        "no model: deepep_low_latency, dispatch, of these sizes",
-        "no model: nccl, all_reduce, of these sizes",
+        "no model: library deepep_low_latency, op dispatch, of these sizes",
+        "no model: library nccl, op all_reduce, of these sizes",
     }
 
 
 def test_a_precision_without_parameters_is_left_out_and_named(tmp_path):
     found = checked(tmp_path, changed(GEMM, precision="int3"))
-    assert found["left_out"] == [{"reason": "no model: int3, trtllm", "rows": 1}]
+    assert found["left_out"] == [{"reason": "no model: precision int3, framework trtllm", "rows": 1}]
     assert found["each"][0]["predicted_s"] is None
-    assert "no model: int3, trtllm" in check_text(found)
+    assert "no model: precision int3, framework trtllm" in check_text(found)
 
 
 def test_a_gpu_without_units_for_the_precision_is_left_out_and_named(tmp_path):
@@ -127,7 +128,7 @@ def test_a_gpu_without_units_for_the_precision_is_left_out_and_named(tmp_path):
 def test_an_unknown_framework_is_predicted_by_a_stand_in_with_a_note(tmp_path):
     found = checked(tmp_path, {**GEMM, "framework": ["tgi"] * 3, "kernel": ["x"] * 3, "version": ["9"] * 3})
     assert found["counted"] == 3
-    assert "fp8, tgi: has no parameters of its own; predicted with cutlass_fp8" in found["notes"]
+    assert "precision fp8, framework tgi: has no parameters of its own; predicted with cutlass_fp8" in found["notes"]
     assert checked(tmp_path, GEMM)["notes"] == []
 
 
@@ -177,12 +178,20 @@ def test_the_table_fits_100_columns_and_shows_what_tells_families_apart(tmp_path
     assert "kernel" not in check_text(checked(tmp_path, GEMM)).splitlines()[4]
 
 
-def test_a_rule_takes_whole_words_and_a_stand_in_parts_of_them():
-    rule = Rule("a", {"precision": ("fp8",)})
-    assert rule.fits({"precision": "fp8"}, "hopper")
-    assert not rule.fits({"precision": "fp8_block"}, "hopper")
-    assert Rule("a", {"precision": ("fp8",)}, stand_in=True).fits({"precision": "my_FP8"}, "hopper")
+def test_a_rule_takes_patterns_of_words():
+    assert Rule("a", {"precision": ("fp8", "x")}).fits({"precision": "FP8"}, "hopper")
+    assert not Rule("a", {"precision": ("fp8",)}).fits({"precision": "fp8_block"}, "hopper")
+    assert Rule("a", {"precision": ("*fp8*",)}).fits({"precision": "my_fp8_2"}, "hopper")
     assert not Rule("a", {}, generation="blackwell").fits({}, "hopper")
+
+
+def test_every_rule_names_parameters_that_exist():
+    """Each kind's models find the parameters of each of its rules."""
+    sets = {"gemm": DENSE, "attention": {**DECODE_ATTENTION, **PREFILL_ATTENTION}, "moe_layer": MOE_LAYERS}
+    sets |= {"moe_deepep": MOE_LAYERS, "communication": {**EXCHANGES, **COLLECTIVES}}
+    for kind in KINDS:
+        assert kind.rules
+        assert {rule.parameters for rule in kind.rules} <= {*sets[kind.name]}
 
 
 @pytest.mark.parametrize("kind", TABLES)
@@ -198,8 +207,9 @@ def test_what_a_table_misses_is_named_by_its_kind(tmp_path, kind):
 def test_the_packs_are_predicted_but_for_marked_rows(kind):
     found = check(shared("reference", "kernels", f"{kind}.parquet"))
     reasons = [row["reason"] for row in found["left_out"]]
-    assert not [reason for reason in reasons if reason.startswith("no model")]
-    assert found["all"]["mean"] < 0.25
+    unknown = [reason for reason in reasons if reason.startswith("no model")]
+    assert all("heads gqa" in reason and "framework trtllm" in reason for reason in unknown)  # groups of over 32
+    assert found["all"]["mean"] < 0.15
     assert found["notes"] == []
 
 
@@ -225,6 +235,8 @@ CALL_WORDS = {
     "dense": "128 2112 7168",
     "experts": "4096 7168 128 64 3x32 0",
     "moe_layer": "7168 2048 256 8x32 16 0",
+    **dict.fromkeys(("decode_attention", "prefill_attention"), "16 2048 32 8 128"),
+    **dict.fromkeys(("decode_mla", "prefill_mla"), "16 2048 16"),
     "dispatch": "128 7168 8 256 64",
     "combine": "128 7168 8 256 64",
     **dict.fromkeys(("all_reduce", "all_gather", "reduce_scatter", "all_to_all"), "1048576 8"),

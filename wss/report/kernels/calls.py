@@ -10,11 +10,14 @@ import numpy as np
 
 from wss.errors import ConfigError, did_you_mean
 from wss.hardware.kernels import Device
+from wss.hardware.kernels.attention import Heads, equal, gqa, mla_absorbed, mla_expanded
 from wss.hardware.kernels.collectives import COLLECTIVES, all_gather_s, all_reduce_s, all_to_all_s, reduce_scatter_s
+from wss.hardware.kernels.decode_attention import DECODE_ATTENTION, decode_attention_s
 from wss.hardware.kernels.dense import DENSE, dense_gemm_s
 from wss.hardware.kernels.exchange import EXCHANGES, Call, combine_s, dispatch_s
 from wss.hardware.kernels.experts import expert_gemm_s
 from wss.hardware.kernels.moe_layer import MOE_LAYERS, moe_layer_s
+from wss.hardware.kernels.prefill_attention import PREFILL_ATTENTION, prefill_attention_s
 from wss.records import FloatArray
 from wss.traces.columns import LARGEST
 
@@ -61,6 +64,19 @@ def _moe_layer(params: Any, device: Device, size: Sizes) -> FloatArray:
     return moe_layer_s(params, device, loads, hidden, intermediate, size["TOKENS"])
 
 
+def _decode(params: Any, device: Device, size: Sizes) -> FloatArray:
+    return decode_attention_s(params, device, equal(size["BATCH"], 1, size["TOKENS"] - 1), _heads(size, mla_absorbed))
+
+
+def _prefill(params: Any, device: Device, size: Sizes) -> FloatArray:
+    return prefill_attention_s(params, device, equal(size["BATCH"], size["TOKENS"]), _heads(size, mla_expanded))
+
+
+def _heads(size: Sizes, mla: Callable[[int], Heads]) -> Heads:
+    """Return grouped-query heads if *size* has KV heads, else those of DeepSeek-V3's MLA."""
+    return gqa(size["QUERY_HEADS"], size["KV_HEADS"], size["DIM"]) if "KV_HEADS" in size else mla(size["QUERY_HEADS"])
+
+
 def _exchange(direction: Callable[..., FloatArray]) -> Callable[[Any, Device, Sizes], FloatArray]:
     def seconds(params: Any, device: Device, size: Sizes) -> FloatArray:
         return direction(params, device, Call(**{name.lower(): size[name] for name in EXCHANGED}))
@@ -76,6 +92,8 @@ def _collective_kind(about: str, op: Callable[..., FloatArray]) -> Kind:
     return Kind(about, ("BYTES", "GPUS"), COLLECTIVES, "nccl", _collective(op))
 
 
+MLA = "mla"
+GQA_CALL, MLA_CALL = ("BATCH", "TOKENS", "QUERY_HEADS", "KV_HEADS", "DIM"), ("BATCH", "TOKENS", "QUERY_HEADS")
 EXCHANGED = ("TOKENS", "HIDDEN", "TOP_K", "EXPERTS", "GPUS")
 CALLS: dict[str, Kind] = {
     "dense": Kind("a product of [M, K] by [K, N]", ("M", "N", "K"), DENSE, "cublas_bf16", _dense),
@@ -92,6 +110,26 @@ CALLS: dict[str, Kind] = {
         MOE_LAYERS,
         "moe_fp8_block",
         _moe_layer,
+    ),
+    "decode_attention": Kind(
+        "one new token for each of BATCH sequences of TOKENS, that one included; grouped-query heads",
+        GQA_CALL,
+        {name: params for name, params in DECODE_ATTENTION.items() if MLA not in name},
+        "fa3",
+        _decode,
+    ),
+    "decode_mla": Kind(
+        "the same with MLA in absorbed form (KV 512 + 64)",
+        MLA_CALL,
+        {name: params for name, params in DECODE_ATTENTION.items() if MLA in name},
+        "trtllm_mla",
+        _decode,
+    ),
+    "prefill_attention": Kind(
+        "causal attention of BATCH prompts of TOKENS; grouped-query heads", GQA_CALL, PREFILL_ATTENTION, "fa3", _prefill
+    ),
+    "prefill_mla": Kind(
+        "the same with MLA in expanded form (keys 128 + 64, values 128)", MLA_CALL, PREFILL_ATTENTION, "fa3", _prefill
     ),
     "dispatch": Kind(
         "TOKENS of each GPU sent to their experts", EXCHANGED, EXCHANGES, "deepep_low_latency", _exchange(dispatch_s)

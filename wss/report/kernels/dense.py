@@ -32,9 +32,9 @@ GEMM = Kind(
         Rule("cutlass_fp8", {"precision": ("fp8",), "framework": ("sglang", "vllm")}),
         Rule("trtllm_fp8_block", {"precision": ("fp8_block",), "framework": ("trtllm",)}),
         Rule("deepgemm", {"precision": ("fp8_block",), "framework": ("sglang",)}),
-        Rule("cublas_bf16", {"precision": ("bf16", "bfloat16", "fp16", "float16")}, stand_in=True),
-        Rule("deepgemm", {"precision": ("fp8_block",)}, stand_in=True),
-        Rule("cutlass_fp8", {"precision": ("fp8",)}, stand_in=True),
+        Rule("cublas_bf16", {"precision": ("*bf16*", "*bfloat16*", "fp16", "float16")}, stand_in=True),
+        Rule("deepgemm", {"precision": ("*fp8_block*",)}, stand_in=True),
+        Rule("cutlass_fp8", {"precision": ("*fp8*",)}, stand_in=True),
     ),
     seconds=_seconds,
 )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from fnmatch import fnmatchcase
 
 from wss.hardware.kernels import Device
 from wss.records import FloatArray
@@ -22,12 +23,11 @@ class Rule:
     parameters
         Name of a set of parameters.
     words
-        Words by text column; a row has one of them in each column.
+        Patterns by text column, such as ``*fp8*``; a row matches one of them in each column, in lower case.
     generation
         The generation of the device; "": any.
     stand_in
-        The parameters are those of another framework or kernel, for want of better ones. It is enough that a row's
-        value contains one of the words.
+        The parameters are those of another framework or kernel, for want of better ones.
     """
 
     parameters: str
@@ -38,8 +38,7 @@ class Rule:
     def fits(self, values: Mapping[str, str], generation: str) -> bool:
         """Whether the rule is for rows of these *values*, by text column, on a device of this *generation*."""
         return self.generation in ("", generation) and all(
-            any(word in values[name].lower() if self.stand_in else word == values[name] for word in words)
-            for name, words in self.words.items()
+            any(fnmatchcase(values[name].lower(), word) for word in words) for name, words in self.words.items()
         )
 
 

@@ -35,7 +35,7 @@ MOE_LAYER = Kind(
     chosen_by=("precision", "framework", "kernel"),
     rules=(
         Rule("moe_fp8_block", {"precision": ("fp8_block",), "framework": ("trtllm", "vllm", "sglang")}),
-        Rule("moe_fp8_block", {"precision": ("fp8_block",)}, stand_in=True),
+        Rule("moe_fp8_block", {"precision": ("*fp8_block*",)}, stand_in=True),
     ),
     seconds=seconds_of,
     shape=("gpu", "precision", *_SHAPE, "routing"),

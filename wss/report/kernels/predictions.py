@@ -75,7 +75,7 @@ def _predict(
 ) -> None:
     """Fill in the predictions of *rows*, whose columns are *own*; all have the same *values* of `Kind.chosen_by`."""
     rule = kind.rule_of(values, device.generation)
-    what = ", ".join(filter(None, values.values()))
+    what = ", ".join(f"{name} {value}" for name, value in values.items() if value)
     if rule is None:
         predictions.leave_out(rows, f"no model: {what}")
         return
