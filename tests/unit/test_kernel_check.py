@@ -12,7 +12,7 @@ from wss.errors import ConfigError, KernelError
 from wss.hardware.kernels import DEVICES
 from wss.hardware.kernels.collectives import COLLECTIVES
 from wss.hardware.kernels.decode_attention import DECODE_ATTENTION
-from wss.hardware.kernels.dense import DENSE, dense_gemm_s
+from wss.hardware.kernels.dense import DENSE, dense_gemm_s, set_for
 from wss.hardware.kernels.exchange import EXCHANGES
 from wss.hardware.kernels.moe_layer import MOE_LAYERS
 from wss.hardware.kernels.prefill_attention import PREFILL_ATTENTION
@@ -136,6 +136,14 @@ def test_another_generation_is_predicted_by_its_peaks_with_a_note(tmp_path):
     found = checked(tmp_path, {**GEMM, "gpu": ["L40S"] * 3})
     assert found["counted"] == 3
     assert any("L40S: cublas_bf16 was fitted on Hopper and is scaled by peaks" in note for note in found["notes"])
+
+
+@pytest.mark.parametrize("gpu", ["H200-SXM", "B200-SXM"])
+def test_dense_products_have_the_parameters_that_their_module_names(tmp_path, gpu):
+    for framework in ("trtllm", "sglang"):
+        found = checked(tmp_path, {**GEMM, "framework": [framework] * 3, "gpu": [gpu] * 3})
+        for precision, row in zip(GEMM["precision"], found["each"], strict=True):
+            assert row["parameters"] == set_for(precision, framework, DEVICES[gpu].generation)
 
 
 MIXED = {**GEMM, "gpu": ["H100-SXM", "h200_sxm", "MI300X"]}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from textwrap import wrap
 from typing import Any
 
 import numpy as np
@@ -19,6 +20,7 @@ from wss.hardware.kernels.experts import expert_gemm_s
 from wss.hardware.kernels.moe_layer import MOE_LAYERS, moe_layer_s
 from wss.hardware.kernels.prefill_attention import PREFILL_ATTENTION, prefill_attention_s
 from wss.records import FloatArray
+from wss.report.words import MOST
 from wss.traces.columns import LARGEST
 
 Sizes = Mapping[str, Any]  # a number by name; LOADS: [1, experts]
@@ -178,7 +180,8 @@ def kinds_text() -> str:
     for name, call in CALLS.items():
         lines += [f"{name} {' '.join(call.sizes)}", f"    {call.about}"]
         others = [other for other in call.sets if other != call.default]
-        lines += [f"    --set {call.default} (default)" + "".join(f", {other}" for other in others)]
+        sets = ", ".join([f"--set {call.default} (default)", *others])
+        lines += wrap(sets, MOST, initial_indent=" " * 4, subsequent_indent=" " * 10, break_on_hyphens=False)
     return "\n".join(lines)
 
 

@@ -27,6 +27,7 @@ GEMM = Kind(
     family=("gpu", "precision", *_SOFTWARE),
     chosen_by=("precision", "framework"),
     rules=(
+        Rule("cublas_bf16_b200", {"precision": ("bfloat16",)}, generation="blackwell"),
         Rule("cublas_bf16", {"precision": ("bfloat16",), "framework": _KNOWN}),
         Rule("trtllm_fp8", {"precision": ("fp8",), "framework": ("trtllm",)}),
         Rule("cutlass_fp8", {"precision": ("fp8",), "framework": ("sglang", "vllm")}),

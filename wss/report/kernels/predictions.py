@@ -94,6 +94,6 @@ def _predict(
 def _note(rule: Rule, device: Device, what: str, predictions: Predictions) -> None:
     if rule.stand_in:
         predictions.note(f"{what}: has no parameters of its own; predicted with {rule.parameters}")
-    if device.generation not in (FITTED_ON, rule.generation):
-        fitted = f"{rule.parameters} was fitted on {FITTED_ON.capitalize()} and is scaled by peaks"
-        predictions.note(f"{device.name}: {fitted}, which is not validated for {device.generation.capitalize()}")
+    if device.generation != FITTED_ON:
+        how = "is meant for it" if rule.generation else f"was fitted on {FITTED_ON.capitalize()} and is scaled by peaks"
+        predictions.note(f"{device.name}: {rule.parameters} {how}; not validated on {device.generation.capitalize()}")
