@@ -199,6 +199,7 @@ class LayerRow:
     combine_s: float = 0.0
     activation_bytes: float = 0.0
     planning_s: float = 0.0
+    overhead_s: float = 0.0
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -235,6 +236,8 @@ class LayerRecord:
         Locations of the experts' weights when it began.
     planned
         Seconds that it waited for its plan.
+    overhead
+        Seconds of each die beside its experts: routing, permutation, quantisation, weighted sum, [dies].
     evictions, hbm_used
         Copies evicted, and bytes in the fullest HBM: experts, copies and activation buffers.
     """
@@ -248,6 +251,7 @@ class LayerRecord:
     where: WeightLocations
     all_to_all: AllToAllResult | None = None
     planned: float = 0.0
+    overhead: FloatArray | float = 0.0
     evictions: int = 0
     hbm_used: float
 

@@ -65,7 +65,7 @@ class TimedLedger(Ledger):
 
     def __init__(self, experiment: Experiment, policy: str, wafer: hardware.Wafer) -> None:
         gemm = hardware.GEMMS[experiment.gemm]
-        super().__init__(policy, experiment.model, wafer.achieving(gemm.hbm_share()), "fp16", gemm)
+        super().__init__(policy, experiment.model, wafer.achieving(gemm.hbm_share("fp16")), "fp16", gemm)
         self._machine, self.times = unlinked(experiment, wafer.num_dies), Times()
 
     def layer_run(self, record: LayerRecord) -> None:

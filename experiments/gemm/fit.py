@@ -1,4 +1,4 @@
-"""Fit the H800 model of wss.hardware.gemm to published measurements; show how it predicts rows it has not seen.
+"""Fit the H800 model of wss.hardware.roofline to published measurements; show how it predicts rows it has not seen.
 
     python experiments/gemm/fit.py gemm_h800.json
 
@@ -15,7 +15,7 @@ import numpy as np
 from scipy.optimize import least_squares
 
 from wss.hardware import WAFERS
-from wss.hardware.gemm import Measured
+from wss.hardware.roofline import SmoothRoofline
 
 START = [2.0, 0.7, 0.8, 300.0, 0.3]
 LOW, HIGH = [0.0, 0.3, 0.3, 0.0, 0.0], [10.0, 1.0, 1.0, 3000.0, 1.0]
@@ -23,7 +23,7 @@ LOW, HIGH = [0.0, 0.3, 0.3, 0.0, 0.0], [10.0, 1.0, 1.0, 3000.0, 1.0]
 
 def model_of(x: np.ndarray) -> Measured:
     """Return the model of the parameters *x*; the launch is in microseconds."""
-    return Measured(launch_s=x[0] * 1e-6, compute_share=x[1], bandwidth_share=x[2], tile_overhead=x[3], part_wave=x[4])
+    return SmoothRoofline(launch_s=x[0] * 1e-6, compute_share=x[1], bandwidth_share=x[2], tile_overhead=x[3], part_wave=x[4])
 
 
 def errors(x: np.ndarray, rows: list[dict]) -> np.ndarray:

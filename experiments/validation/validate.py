@@ -19,7 +19,7 @@ from deepep import all_to_all_table
 from wss.config import load
 from wss.execution import read_scenario, run, run_flows
 from wss.hardware import WAFERS
-from wss.hardware.gemm import H800
+from wss.hardware.roofline import H800
 from wss.traces import TraceReader, write_trace
 
 ROOT = Path(__file__).resolve().parents[2]

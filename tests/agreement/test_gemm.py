@@ -12,7 +12,7 @@ from kit import ROOT, shared
 from wss.config import load
 from wss.execution import run
 from wss.hardware import GEMMS, WAFERS
-from wss.hardware.gemm import H800
+from wss.hardware.roofline import H800
 
 DIE = WAFERS["dojo"].die
 
@@ -47,7 +47,7 @@ def test_every_model_grows_with_tokens_and_never_beats_the_peak(name, few, more,
     assert 0 < seconds[0] <= seconds[1] * (1 + 1e-12)
     assert (seconds >= np.array([few, more]) * 6 * hidden * intermediate / 989e12 * (1 - 1e-12)).all()
     assert GEMMS[name].token_s(hidden, intermediate, DIE, "fp16") > 0
-    assert 0 < GEMMS[name].hbm_share() <= 1
+    assert 0 < GEMMS[name].hbm_share("fp16") <= 1
 
 
 @given(st.sampled_from(sorted(GEMMS)), st.lists(SIZES, min_size=1, max_size=20), st.integers(1, 5), st.randoms())

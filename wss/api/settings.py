@@ -39,6 +39,7 @@ class Settings(TypedDict, total=False):
     layers: Sequence[int] | str | Written
     network: str | Written | NetworkSpec
     gemm: str
+    layer_overhead: str
     engine: str
     physics: str
     window: int | str

@@ -17,6 +17,8 @@ from wss.config.values import LARGEST_SEED, PLAIN, check_value, physics_named, r
 from wss.engine.specs import NETWORKS, AllToAllSpec, FluidSpec, NetworkSpec, PacketSpec
 from wss.errors import CHECKED
 from wss.hardware import FaultSpec, SwitchedSpec, SystemSpec, WaferSpec, faults_on
+from wss.hardware.layer_overhead import OVERHEADS
+from wss.hardware.measured import MEASURED
 from wss.metrics.sampling import LEAST
 from wss.models import ModelShape, Precision, PrecisionName
 from wss.models.precision import peak_of, stated_activation_bytes
@@ -63,6 +65,7 @@ class Experiment:
     layers: tuple[int, ...] | LayerSample | Literal["all"] = "all"
     network: NetworkSpec = field(default_factory=FluidSpec)
     gemm: str = "h800"
+    layer_overhead: Literal["auto", "measured", "none"] = "auto"
     engine: Literal["auto", "simpy", "compiled"] = "auto"
     physics: Literal["wss", "paper"] = "wss"
     window: int = 2
@@ -123,9 +126,10 @@ class Experiment:
     def plain(self) -> dict[str, Any]:
         """Return the whole experiment as plain data in SI units, policies sorted by name.
 
-        No dispatch, and a single seed, are left out.
+        No dispatch, a single seed and an automatic overhead are left out.
         """
         unsaid = {"dispatch"} if self.dispatch is None else set()
+        unsaid |= {"layer_overhead"} if self.layer_overhead == "auto" else set()
         unsaid |= {"replications"} if self.replications == 1 else set()
         said = [f.name for f in fields(self) if f.name not in unsaid]
         plain: dict[str, Any] = {name: _plain(getattr(self, name)) for name in said}
@@ -189,6 +193,7 @@ def check_together(document: Document, given: dict[str, Any]) -> None:
     values: dict[str, Any] = optional | given
     if "precision" in given or "precision" not in (document.value or {}):
         _check_precision(document, values)
+        _check_measured(document, values)
     for check in (_check_baseline, _check_network, _check_seeds, _check_places):
         check(document, values)
     for place, what in (*PHYSICS[values["physics"]].lacks(values), *unread(values, defaults)):
@@ -205,6 +210,15 @@ def _check_precision(document: Document, values: dict[str, Any]) -> None:
             if not isinstance(precision, Precision):
                 what += ", or store weights in less than they are computed in: {weights: mxfp4, compute: bf16}"
             document.fault(("precision",), what)
+
+
+def _check_measured(document: Document, values: dict[str, Any]) -> None:
+    """Add an error for kernels that were not measured in the precision."""
+    peak = peak_of(values["precision"])
+    for name, measured in (("gemm", MEASURED.products), ("layer_overhead", OVERHEADS)):
+        if values[name] == "measured" and peak not in measured:
+            known = ", ".join(sorted(measured))
+            document.fault((name,), f"'measured' is not known in {peak}, only in {known}; leave it out")
 
 
 def _check_baseline(document: Document, values: dict[str, Any]) -> None:

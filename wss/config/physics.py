@@ -94,7 +94,10 @@ PHYSICS: dict[str, Physics] = {
         across_phases=False,
         figures=frozenset({"throughput_paper_tokens_per_s", "hbm_excess_bytes"}),
         unread=(
-            (("network", "gemm", "window"), "physics: paper has its own network, GEMM times and window"),
+            (
+                ("network", "gemm", "layer_overhead", "window"),
+                "physics: paper has its own network, GEMM times and window",
+            ),
             (
                 ("wafer.die.sms", "wafer.die.hbm.latency", "wafer.die.llc"),
                 "physics: paper has its own latencies and LLC, and uses only the die's FP16 peak and its HBM's "

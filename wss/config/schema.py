@@ -65,6 +65,7 @@ def _properties(whole: _Whole) -> dict[str, Any]:
         "dispatch": {"anyOf": [{"enum": ["none", "uniform"]}, whole(AllToAllSpec)], "default": "none"},
         "engine": {"enum": ["auto", "simpy", "compiled"], "default": "auto"},
         "gemm": {"enum": sorted(GEMMS), "default": "h800"},
+        "layer_overhead": {"enum": ["auto", "measured", "none"], "default": "auto"},
         "physics": {"enum": [*PHYSICS, *OLD_SPELLINGS], "default": "wss"},
         "window": {**count, "default": 2},
         "policies": {"type": "array", "items": _policy(whole), "minItems": 1},

@@ -93,6 +93,7 @@ PLAIN: dict[str, Reader] = {
     "batch": _of(Count),
     "steps": _steps,
     "gemm": lambda document, place, value: _one_of(document, place, value, GEMMS, "GEMM model"),
+    "layer_overhead": _of(Literal["auto", "measured", "none"]),
     "engine": _of(Literal["auto", "simpy", "compiled"]),
     "physics": _physics,
     "window": _of(Annotated[int, Ge(1), Le(4096)]),

@@ -11,7 +11,7 @@ from wss.config.plugins import plugin_policy
 from wss.errors import ConfigError, did_you_mean
 from wss.execution.memory_use import check_memory
 from wss.execution.routing import build_routing_history
-from wss.hardware import GEMMS, Wafer
+from wss.hardware import Wafer
 from wss.memory.hbm import bytes_of_experts
 from wss.policies import POLICIES, Policy
 from wss.policies.placement import layout_text
@@ -52,7 +52,7 @@ def layouts_of(experiment: Experiment, policies: Sequence[Policy]) -> list[Layou
     """Return the layout of all MoE layers by each of *policies*; raise WssError if one does not fit the wafer."""
     everything = replace(experiment, layers="all")
     check_memory(everything, policies)
-    wafer = hardware.build(experiment.wafer, experiment.faults).achieving(GEMMS[experiment.gemm].hbm_share())
+    wafer = hardware.build(experiment.wafer, experiment.faults).achieving(experiment.setup.hbm_share)
     history = build_routing_history(everything)
     return [_layout(everything, wafer, policy, history) for policy in policies]
 

@@ -52,10 +52,16 @@ def build_executors(
 
 def build_ledger(experiment: Experiment, wafer: Wafer, policy: str) -> Ledger:
     """Build the ledger of *policy*."""
-    gemm, has_all_to_all = hardware.GEMMS[experiment.gemm], experiment.dispatch is not None
-    wafer, extra = wafer.achieving(gemm.hbm_share()), experiment.rules.figures
+    setup = experiment.setup
     return Ledger(
-        policy, experiment.model, wafer, experiment.precision, gemm, has_all_to_all=has_all_to_all, extra=extra
+        policy,
+        experiment.model,
+        wafer.achieving(setup.hbm_share),
+        experiment.precision,
+        setup.gemm_model,
+        has_all_to_all=experiment.dispatch is not None,
+        fixed=0.0 if setup.overhead is None else setup.overhead.fixed_s,
+        extra=experiment.rules.figures,
     )
 
 

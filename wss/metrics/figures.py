@@ -126,6 +126,10 @@ def _waits(totals: Totals) -> bool:
     return bool(totals.sum("planning_s").any())
 
 
+def _has_overhead(totals: Totals) -> bool:
+    return bool(totals.sum("overhead_s").any())
+
+
 def _fact(name: str, unit: Unit, meaning: str, value: Callable[[Totals], Any] | None = None) -> Figure:
     """Return a row that describes the run."""
     measure = None if value is None else Measure(value=value)
@@ -222,6 +226,11 @@ FIGURES: tuple[Figure, ...] = (
            total("activation_bytes"), only=_has_all_to_all),
     Figure("planning_time_s", "s", "if planning is charged: time that layer runs waited for plans; see below",
            total("planning_s"), only=_waits, run="planning", note="planning: time that layers wait for plans"),
+    Figure("overhead_time_s", "s", "with `layer_overhead`: time of a layer's small kernels around its experts",
+           total("overhead_s"), only=_has_overhead),
+    Figure("overhead_share", "share", "with `layer_overhead`: `overhead_time_s` over `decode_time_s`",
+           ratio("overhead_s", "time_s"), only=_has_overhead, run="overhead", rank=2,
+           note="overhead: share of time in small kernels around the experts"),
     Figure("rebalances", "count", "if the policy rebalances: how often its placement was computed again",
            Measure(value=lambda totals: totals.ledger.rebalances), only=_migrates),
     Figure("moved_bytes", "B", "if the policy rebalances: bytes of migrated experts, part of the other bytes and hops",

@@ -20,7 +20,8 @@ from wss.records import FloatArray, LayerRecord, LayerRow, LayerRun, LinkLoad, M
 class Ledger:
     """Rows of one policy's layer runs, and sums over its decode layer runs by link and by die.
 
-    *has_all_to_all* is whether tokens are dispatched and combined; *extra* are the figures of some physics alone.
+    *has_all_to_all* is whether tokens are dispatched and combined; *fixed* is the least time of a layer around its
+    experts, s; *extra* are the figures of some physics alone.
     """
 
     def __init__(
@@ -32,6 +33,7 @@ class Ledger:
         gemm: GemmModel,
         *,
         has_all_to_all: bool = False,
+        fixed: float = 0.0,
         extra: Set[str] = frozenset(),
     ) -> None:
         self.policy, self.has_all_to_all, self.extra = policy, has_all_to_all, extra
@@ -44,7 +46,7 @@ class Ledger:
         self.layer_links: dict[int, FloatArray] = {}  # bytes over each link in decode, by layer
         self.layer_compute: dict[int, FloatArray] = {}  # seconds that each die computed in decode, by layer
         self._wafer, self._expert_bytes = wafer, model.expert_bytes(precision)
-        self._bounds = Bounds(model, wafer, precision, gemm)
+        self._bounds, self._fixed = Bounds(model, wafer, precision, gemm), fixed
         self.seed = 0  # seed of the run
         self.sample: Sample | None = None  # the sampled layers; None if all layers are run
         self.placement_correlation: float | None = None  # of the loads behind the placement and those served
@@ -68,8 +70,9 @@ class Ledger:
         """
         plan, run, all_to_all = record.plan, record.run, record.all_to_all
         check_conservation(plan, run, self._wafer, self._expert_bytes)
-        bound = self._bounds.of(record.counts, record.where)
-        time, mean = record.planned + run.time, record.planned + float(run.die_end.mean())
+        bound = self._fixed + self._bounds.of(record.counts, record.where)
+        ends = run.die_end + record.overhead
+        time, mean = record.planned + float(ends.max()), record.planned + float(ends.mean())
         links, sent = _carried(run), (0.0, 0.0, 0.0)
         if all_to_all is not None:
             check_all_to_all(plan, all_to_all, self._wafer)
@@ -100,6 +103,7 @@ class Ledger:
             combine_s=sent[1],
             activation_bytes=sent[2],
             planning_s=record.planned,
+            overhead_s=float(ends.max()) - run.time,
         )
 
     def migration(self, record: MoveRecord) -> None:

@@ -41,6 +41,7 @@ def sections() -> dict[str, Callable[[bool], str]]:
         "network": _first_lines(NETWORKS),
         "gemm": [
             Entry("h800", "fitted to GEMMs measured on an H800, scaled by peak rates"),
+            Entry("measured", "fitted to expert kernels measured on H100s, FP8 and BF16, scaled by peak rates"),
             Entry("ideal", "FLOP over peak FLOP/s"),
         ],
         "synth": [

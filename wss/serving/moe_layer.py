@@ -14,7 +14,7 @@ from wss.engine.llc import Llcs
 from wss.engine.network.compiled import CompiledModel
 from wss.engine.work import LayerWork, PrefetchPlan, WaferNetwork
 from wss.errors import CapacityError
-from wss.hardware import GEMMS, Wafer
+from wss.hardware import Wafer
 from wss.memory.copies import ExpertCopies
 from wss.memory.expert_map import ExpertMap
 from wss.memory.hbm import HbmBudget, bytes_of_experts
@@ -40,8 +40,8 @@ class MoeLayerExecutor:
 
     def __init__(self, setup: Setup, wafer: Wafer, policy: Policy, history: RoutingHistory, recorder: Recorder) -> None:
         model, die = setup.model, setup.wafer.die
-        self._gemm = GEMMS[setup.gemm]
-        wafer = wafer.achieving(self._gemm.hbm_share())
+        self._gemm, self._overhead = setup.gemm_model, setup.overhead
+        wafer = wafer.achieving(setup.hbm_share)
         self._policy, self._wafer, self._window = policy, wafer, setup.window
         self._planning = setup.planning
         self._host = self.host_class(policy)
@@ -69,7 +69,7 @@ class MoeLayerExecutor:
         self._decode_load: IntArray = np.zeros((len(self._layers), model.num_experts), np.int64)  # tokens in decode
         self._placing_notes = placing_notes(setup, wafer, policy, placed, history, self._indices)
         self._token_bytes = model.buffer_bytes(setup.precision)
-        self._most_tokens = setup.batch * model.top_k
+        self._most_tokens, self._top_k = setup.batch * model.top_k, model.top_k
         run = placed[list(self._indices)]
         experts = bytes_of_experts(policy.name, placed, model, setup.precision, wafer)
         reserve = die.hbm.size * die.hbm.reserve if policy.copies.room == "reserve" else None
@@ -151,12 +151,20 @@ class MoeLayerExecutor:
             if self._all_to_all is None
             else self._all_to_all.run(plan, layer_run.routed, layer_run.zero_choices),
             planned=planning_time(self._planning, self._policy, len(layer_run.counts), len(plan.expert)),
+            overhead=self._around(plan),
             evictions=self._copies.evictions - before,
             hbm_used=used,
         )
         self.recorder.layer_run(record)
         if self._migration is not None:
             self._migration.after(layer_run, outcome)
+
+    def _around(self, plan: Plan) -> FloatArray | float:
+        """Return the seconds of each die around its experts, [dies]; every die routes an equal share of the tokens."""
+        if self._overhead is None:
+            return 0.0
+        routed = np.bincount(plan.die, plan.tokens, self._wafer.num_dies).astype(np.float64)
+        return self._overhead.seconds(routed.sum() / self._top_k / self._wafer.num_dies, routed)
 
     def _admit(self, layer_run: LayerTokens, plan: Plan) -> Plan:
         """Return *plan* with the copies that the prediction selects and the HBMs have room for, beside its buffers."""

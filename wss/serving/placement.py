@@ -8,7 +8,7 @@ from functools import cached_property
 import numpy as np
 
 from wss.errors import ConfigError, TraceError
-from wss.hardware import GEMMS, Wafer
+from wss.hardware import Wafer
 from wss.policies import Costs, LoadHistorySpec, PlacementView, Policy, Signal
 from wss.policies.placement import REPLICATING
 from wss.policies.placement.eplb import Eplb
@@ -210,7 +210,7 @@ def _sparse(setup: Setup, wafer: Wafer) -> list[str]:
 
 def costs_of(setup: Setup, wafer: Wafer) -> Costs:
     """Return the cost model of policies; *wafer* has the HBM bandwidth that the GEMM model achieves."""
-    nbytes, link, die, gemm = setup.expert_bytes, setup.wafer.link, setup.wafer.die, GEMMS[setup.gemm]
+    nbytes, link, die, gemm = setup.expert_bytes, setup.wafer.link, setup.wafer.die, setup.gemm_model
     return Costs(
         hbm_read=nbytes / wafer.spec.die.hbm.bandwidth,
         link_read=nbytes / link.bandwidth,

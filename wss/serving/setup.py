@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from typing import Literal
 
 from wss.engine.specs import AllToAllSpec, NetworkSpec
+from wss.hardware.gemm import GEMMS, GemmModel
+from wss.hardware.layer_overhead import OVERHEADS, LayerOverhead
 from wss.hardware.specs import DieSpec, SystemSpec
 from wss.models import AnyPrecision, ModelShape
 from wss.models.precision import Peak, peak_of
@@ -39,6 +41,7 @@ class Setup:
     window: int
     engine: str
     gemm: str
+    layer_overhead: str
     planning: float | Literal["free", "charged"]
 
     @property
@@ -56,6 +59,24 @@ class Setup:
     def largest_buffers(self) -> float:
         """Bytes of the activation buffers of a batch whose tokens are all on one die."""
         return self.batch * self.model.top_k * self.model.buffer_bytes(self.precision)
+
+    @property
+    def gemm_model(self) -> GemmModel:
+        """The model of a die's computing time."""
+        return GEMMS[self.gemm]
+
+    @property
+    def overhead(self) -> LayerOverhead | None:
+        """What a layer does around its experts; None if it is not modelled."""
+        if self.layer_overhead == "none" or (self.layer_overhead == "auto" and self.gemm != "measured"):
+            return None
+        hidden, intermediate, die, peak, _ = self.gemm_shape
+        return LayerOverhead(layer=OVERHEADS[peak], die=die, hidden=hidden, intermediate=intermediate)
+
+    @property
+    def hbm_share(self) -> float:
+        """The share of peak HBM bandwidth that streaming weights achieves."""
+        return self.gemm_model.hbm_share(peak_of(self.precision))
 
     @property
     def gemm_shape(self) -> tuple[int, int, DieSpec, Peak, int]:

@@ -99,12 +99,24 @@ def compute_s(
     tiling: Tiling, device: Device, tiles: FloatArray, shape: tuple[float, float], k: FloatArray
 ) -> FloatArray:
     """Return the compute term of `tiled_s`, [kernels]."""
-    rows, columns = shape
-    flop_s = 2.0 * max(rows, INSTRUCTION_ROWS) * columns * device.sms / (tiling.peak_share * device.peak(tiling.peak))
-    load_s = (rows + columns) * tiling.element_bytes * device.sms / (tiling.load_share * device.l2)
+    rows, columns = np.array(shape[0]), np.array(shape[1])
+    result: FloatArray = waves_of(tiling, device, tiles) * wave_s(tiling, device, rows, columns, k)
+    return result
+
+
+def waves_of(tiling: Tiling, device: Device, tiles: FloatArray) -> FloatArray:
+    """Return the waves of kernels with *tiles*, in the same shape; part-full ones count by what they lose."""
     whole = tiles / device.sms
-    waves = np.maximum(1.0, whole + tiling.part_wave * (np.ceil(whole) - whole))
-    result: FloatArray = waves * (k + tiling.fill) * max(flop_s, load_s)
+    result: FloatArray = np.maximum(1.0, whole + tiling.part_wave * (np.ceil(whole) - whole))
+    return result
+
+
+def wave_s(tiling: Tiling, device: Device, rows: FloatArray, columns: FloatArray, k: FloatArray | float) -> FloatArray:
+    """Return the seconds of a wave, a tile of *rows* x *columns* over *k* on each SM, in their common shape."""
+    flop = 2.0 * np.maximum(rows, INSTRUCTION_ROWS) * columns
+    flop_s = flop * (device.sms / (tiling.peak_share * device.peak(tiling.peak)))
+    load_s = (rows + columns) * (tiling.element_bytes * device.sms / (tiling.load_share * device.l2))
+    result: FloatArray = (k + tiling.fill) * np.maximum(flop_s, load_s)
     return result
 
 

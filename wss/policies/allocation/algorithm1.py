@@ -15,14 +15,15 @@ the charge is refunded. A die without the expert reads it from the nearest sourc
 The published description leaves the cost open ("DRAM + compute + D2D"); the larger-of-two rule and the advance charge
 follow the authors' simulator.
 
-The functions are compiled; `algorithm1.py_func` is plain Python that calls the others.
+`algorithm1` makes the arrays, and compiled functions fill them.
 """
 
 from __future__ import annotations
 
 import numpy as np
 
-from wss.compiling import borrowing, compiled
+from wss.compiling import borrowing
+from wss.records import BoolArray, FloatArray, IntArray
 
 
 @borrowing
@@ -45,26 +46,25 @@ def _least(estimate, among):  # type: ignore[no-untyped-def]
     return least
 
 
-@compiled
-def candidates_of(expert_holders, centres, hops, estimate, keep, radius):  # type: ignore[no-untyped-def]
-    """Return the candidate dies of an expert, least estimated time first, [candidates].
+@borrowing
+def keep_candidates(kept, left, expert_holders, centres, hops, estimate, keep, radius):  # type: ignore[no-untyped-def]
+    """Write the candidate dies of an expert, least estimated time first, to *kept*, [dies]; return their number.
 
-    Candidates are its holders and the dies within *radius* of its *centres*, [dies] each.
+    Candidates are its holders and the dies within *radius* of its *centres*, [dies] each. *left* is overwritten.
     """
-    num_dies = expert_holders.size
-    left, kept, num_kept = np.zeros(num_dies), np.empty(num_dies, np.int64), 0
+    num_dies, num_kept = expert_holders.size, 0
+    for die in range(num_dies):
+        left[die] = expert_holders[die]
     for holder in range(num_dies):
-        left[holder] = max(left[holder], expert_holders[holder])
         if centres[holder]:
             for die in range(num_dies):
-                if hops[holder, die] <= radius:
-                    left[die] = 1.0
+                left[die] |= hops[holder, die] <= radius
     has_holder = False
     while num_kept < keep:
         die = _least(estimate, left)
         if die < 0:
             break
-        left[die] = 0.0
+        left[die] = False
         kept[num_kept] = die
         num_kept += 1
         has_holder |= expert_holders[die]
@@ -72,15 +72,15 @@ def candidates_of(expert_holders, centres, hops, estimate, keep, radius):  # typ
         for die in range(num_dies):
             left[die] = expert_holders[die]
         kept[num_kept - 1] = _least(estimate, left)
-    return kept[:num_kept]
+    return num_kept
 
 
 @borrowing
-def _best(chunk, home, charged, candidates, load, hops, costs):  # type: ignore[no-untyped-def]
-    """Return the index of the candidate that *chunk* tokens go to; *charged*: the home carries the advance charge."""
+def _best(chunk, home, charged, number, candidates, load, hops, costs):  # type: ignore[no-untyped-def]
+    """Return which of the *number* candidates gets *chunk* tokens; *charged*: the home carries the advance charge."""
     (kept, source, given), (computing, reading, receiving), (hbm_read, token, transfers) = candidates, load, costs
     best, least, least_tie = -1, np.inf, 0
-    for i in range(kept.size):
+    for i in range(number):
         die, origin = kept[i], source[i]
         first = given[i] == 0
         new_read = hbm_read if first and not (charged and origin == home) else 0.0
@@ -96,13 +96,13 @@ def _best(chunk, home, charged, candidates, load, hops, costs):  # type: ignore[
 
 
 @borrowing
-def _assign(left, block, home, candidates, load, hops, costs):  # type: ignore[no-untyped-def]
+def _assign(left, block, home, number, candidates, load, hops, costs):  # type: ignore[no-untyped-def]
     """Assign the *left* tokens of one expert in blocks; update what candidates are given, and the load of dies."""
     (kept, source, given), (computing, reading, receiving), (hbm_read, token, transfers) = candidates, load, costs
     charged = True  # the home still carries the advance charge
     while left > 0:
         chunk = min(block, left)
-        best = _best(chunk, home, charged, candidates, load, hops, costs)
+        best = _best(chunk, home, charged, number, candidates, load, hops, costs)
         die, origin = kept[best], source[best]
         if given[best] == 0:
             if charged and origin == home:
@@ -118,8 +118,47 @@ def _assign(left, block, home, candidates, load, hops, costs):  # type: ignore[n
         reading[home] -= hbm_read
 
 
-@compiled
-def algorithm1(ascending, counts, home, where, hops, costs, limits):  # type: ignore[no-untyped-def]
+@borrowing
+def _allocate(tasks, ascending, counts, home, where, hops, costs, limits, scratch):  # type: ignore[no-untyped-def]
+    """Write the tasks of one layer run to *tasks* and return their number; arguments as in `algorithm1`.
+
+    *scratch* is arrays of dies: load, candidates, estimate and left.
+    """
+    (holders, sources, centres), (block, min_candidates, radius) = where, limits
+    load, candidates, estimate, left = scratch
+    (computing, reading, receiving), (kept, source, given) = load, candidates
+    total = 0
+    for expert in ascending:
+        reading[home[expert]] += costs[0]
+        total += counts[expert]
+    mean, num_tasks = total / max(1, ascending.size), 0
+    for expert in ascending:
+        held, at, serve = holders[expert], home[expert], sources[expert]
+        for die in range(estimate.size):
+            estimate[die] = max(computing[die], reading[die], receiving[die])
+        keep = max(min_candidates, int(counts[expert] // max(mean, block)))
+        number = keep_candidates(kept, left, held, centres[expert], hops, estimate, keep, radius)
+        for i in range(number):
+            source[i] = kept[i] if held[kept[i]] else nearest_source(kept[i], at, serve, hops)
+            given[i] = 0
+        _assign(counts[expert], block, at, number, candidates, load, hops, costs)
+        for i in range(number):
+            if given[i] > 0:
+                tasks[num_tasks, 0], tasks[num_tasks, 1] = expert, kept[i]
+                tasks[num_tasks, 2], tasks[num_tasks, 3] = given[i], source[i]
+                num_tasks += 1
+    return num_tasks
+
+
+def algorithm1(
+    ascending: IntArray,
+    counts: IntArray,
+    home: IntArray,
+    where: tuple[BoolArray, BoolArray, BoolArray],
+    hops: IntArray,
+    costs: tuple[float, float, FloatArray],
+    limits: tuple[int, int, int],
+) -> IntArray:
     """Allocate one layer run.
 
     Parameters
@@ -140,31 +179,9 @@ def algorithm1(ascending, counts, home, where, hops, costs, limits):  # type: ig
     array
         Expert, die, tokens and source of each task, [tasks, 4].
     """
-    (holders, sources, centres), (block, min_candidates, radius) = where, limits
-    num_dies = hops.shape[0]
-    computing, reading, receiving = np.zeros(num_dies), np.zeros(num_dies), np.zeros(num_dies)
-    for expert in ascending:
-        reading[home[expert]] += costs[0]
-    total = 0
-    for expert in ascending:
-        total += counts[expert]
-    mean = total / max(1, ascending.size)
-
-    tasks, num_tasks = np.empty((ascending.size * num_dies, 4), np.int64), 0
-    estimate, source, given = np.zeros(num_dies), np.empty(num_dies, np.int64), np.empty(num_dies, np.int64)
-    for expert in ascending:
-        held, at, serve = holders[expert], home[expert], sources[expert]
-        for die in range(num_dies):
-            estimate[die] = max(computing[die], reading[die], receiving[die])
-        keep = max(min_candidates, int(counts[expert] // max(mean, block)))
-        kept = candidates_of(held, centres[expert], hops, estimate, keep, radius)
-        for i in range(kept.size):
-            source[i] = kept[i] if held[kept[i]] else nearest_source(kept[i], at, serve, hops)
-            given[i] = 0
-        _assign(counts[expert], block, at, (kept, source, given), (computing, reading, receiving), hops, costs)
-        for i in range(kept.size):
-            if given[i] > 0:
-                tasks[num_tasks, 0], tasks[num_tasks, 1] = expert, kept[i]
-                tasks[num_tasks, 2], tasks[num_tasks, 3] = given[i], source[i]
-                num_tasks += 1
-    return tasks[:num_tasks]
+    dies = hops.shape[0]
+    tasks = np.empty((len(ascending) * dies, 4), np.int64)
+    load = tuple(np.zeros((3, dies)))
+    candidates = tuple(np.zeros((3, dies), np.int64))
+    scratch = (load, candidates, np.zeros(dies), np.zeros(dies, np.bool_))
+    return tasks[: _allocate(tasks, ascending, counts, home, where, hops, costs, limits, scratch)]
