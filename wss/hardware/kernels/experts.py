@@ -30,9 +30,7 @@ from wss.hardware.kernels.tiling import Tiling, compute_s, overlapped_s
 from wss.records import FloatArray, IntArray
 
 RESULT_BYTES = 2.0
-TILES = tuple(
-    (rows, columns) for rows in (16, 32, 64, 128, 256) for columns in (64, 128, 256) if rows * columns < 2**16
-)
+TILES = tuple((rows, columns) for rows in (16, 32, 64, 128) for columns in (64, 256))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -82,7 +80,7 @@ def expert_gemm_s(
     k: npt.ArrayLike,
     count: npt.ArrayLike = 1,
 ) -> FloatArray:
-    """Return the seconds of grouped products, [calls]; 0 for a call without tokens.
+    """Return the seconds of grouped products, in the shape of *n* and *k*; 0 for a call without tokens.
 
     Parameters
     ----------
@@ -91,7 +89,8 @@ def expert_gemm_s(
     tokens
         Tokens of each expert, [calls, experts].
     n, k
-        Columns and depth of each expert's weights, [calls] or one number.
+        Columns and depth of each expert's weights, [calls] or one number; [products, calls] for several products of the
+        same tokens.
     count
         Number of experts that each column of *tokens* stands for.
 
@@ -109,7 +108,7 @@ def expert_gemm_s(
 def expert_terms(
     params: ExpertGemm, device: Device, tokens: npt.ArrayLike, n: npt.ArrayLike, k: npt.ArrayLike
 ) -> ExpertTerms:
-    """Return the terms of `expert_gemm_s` with each call's fastest tile; the arguments are the same."""
+    """Return the terms of `expert_gemm_s`; *n* and *k* are [calls] or one number."""
     tokens, count, n, k = _arguments(tokens, 1, n, k)
     compute, chosen = _computing(params, device, tokens, count, n, k)
     experts = np.zeros(tokens.shape)
@@ -127,22 +126,23 @@ def expert_terms(
 def _arguments(
     tokens: npt.ArrayLike, count: npt.ArrayLike, n: npt.ArrayLike, k: npt.ArrayLike
 ) -> tuple[FloatArray, FloatArray, FloatArray, FloatArray]:
-    """Return *tokens* and *count*, [calls, experts], and *n* and *k*, [calls]; checked."""
+    """Return *tokens* and *count*, [calls, experts], and *n* and *k*, [calls] or [products, calls]; checked."""
     tokens, count = sizes(tokens=tokens, count=count)
     if tokens.ndim != 2:
         raise ConfigError(f"tokens: {tokens.ndim} dimensions are not right; give an array [calls, experts]")
-    _, n, k = sizes(calls=np.zeros(len(tokens)), n=n, k=k)
-    if n.shape != tokens.shape[:1]:
-        raise ConfigError(f"n, k: {n.shape} is not right for {len(tokens)} calls; give one number or one for each call")
+    calls = len(tokens)
+    n, k, _ = sizes(n=n, k=k, calls=np.zeros(calls))
+    if n.shape[-1] != calls:
+        raise ConfigError(f"n, k: {n.shape[-1]} are not right for {calls} calls; give one number, or one for each call")
     return tokens, count, n, k
 
 
 def _computing(
     params: ExpertGemm, device: Device, tokens: FloatArray, count: FloatArray, n: FloatArray, k: FloatArray
 ) -> tuple[FloatArray, IntArray]:
-    """Return the compute term with the fastest tile, and that tile's place in the menu, [calls]."""
-    best, chosen = np.full(len(tokens), np.inf), np.zeros(len(tokens), np.int64)
-    blocks = {rows: (np.ceil(tokens / rows) * count).sum(axis=1) for rows, _ in params.tiles}
+    """Return the compute term with the fastest tile, and that tile's place in the menu, in the shape of *n*."""
+    best, chosen = np.full(n.shape, np.inf), np.zeros(n.shape, np.int64)
+    blocks = {rows: np.einsum("ij,ij->i", np.ceil(tokens * (1 / rows)), count) for rows, _ in params.tiles}
     for i, shape in enumerate(params.tiles):
         rows, columns = shape
         compute = compute_s(params.tiling, device, blocks[rows] * np.ceil(n / columns), shape, k)
@@ -154,8 +154,8 @@ def _computing(
 def _memory_s(
     tiling: Tiling, device: Device, tokens: FloatArray, count: FloatArray, n: FloatArray, k: FloatArray
 ) -> FloatArray:
-    """Return the seconds of reading operands and writing results, [calls]."""
-    total, active = (tokens * count).sum(axis=1), ((tokens > 0) * count).sum(axis=1)
+    """Return the seconds of reading operands and writing results, in the shape of *n*."""
+    total, active = np.einsum("ij,ij->i", tokens, count), np.einsum("ij,ij->i", tokens > 0, count)
     moved = tiling.element_bytes * k * (total + active * n) + RESULT_BYTES * total * n
     result: FloatArray = moved / (tiling.hbm_share * device.hbm)
     return result

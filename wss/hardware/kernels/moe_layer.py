@@ -109,11 +109,13 @@ def moe_layer_s(
     if matrices not in (2, 3):
         raise ConfigError(f"matrices: {matrices} is not right; give 3, or 2 without a gate")
     tokens, count = sizes(tokens=tokens, count=count)
-    hidden, intermediate, layer = sizes(hidden=hidden, intermediate=intermediate, layer_tokens=layer_tokens)
-    first = expert_gemm_s(params.gemm, device, tokens, (matrices - 1) * intermediate, hidden, count)
-    second = expert_gemm_s(params.gemm, device, tokens, hidden, intermediate, count)
-    around = activation_s(params, device, layer, (tokens * count).sum(axis=1), hidden, intermediate)
-    return np.where(layer > 0, params.fixed_s + around + first + second, 0.0)
+    hidden, intermediate, layer, _ = sizes(
+        hidden=hidden, intermediate=intermediate, layer_tokens=layer_tokens, calls=np.zeros(len(tokens))
+    )
+    n, k = np.stack([(matrices - 1) * intermediate, hidden]), np.stack([hidden, intermediate])  # gate and up; down
+    products = expert_gemm_s(params.gemm, device, tokens, n, k, count).sum(axis=0)
+    around = activation_s(params, device, layer, np.einsum("ij,ij->i", tokens, count), hidden, intermediate)
+    return np.where(layer > 0, params.fixed_s + around + products, 0.0)
 
 
 MOE_LAYERS: Presets[MoeLayer] = Presets(
