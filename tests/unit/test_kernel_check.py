@@ -84,6 +84,14 @@ def test_rows_left_out_are_counted_by_reason_and_still_predicted(tmp_path):
     assert found["each"][4]["predicted_s"] > 0
 
 
+def test_experts_that_read_weights_faster_than_hbm_can_are_impossible(tmp_path):
+    """Weights of 32 experts of 3 · 2048 · 768 bytes take 45.1 us at 3.35 TB/s."""
+    for us, left_out in ((45.0, "impossible: "), (45.2, None)):
+        found = checked(tmp_path, changed(TABLES["moe_deepep"], time_us=us))
+        assert (found["each"][0]["left_out"] or "").startswith(left_out or "")
+        assert bool(found["left_out"]) == bool(left_out)
+
+
 def test_the_fastest_kernel_of_each_shape_is_judged_apart(tmp_path):
     one = {name: column[:1] for name, column in TABLES["moe_layer"].items()}
     table = changed(changed(repeated(one, 3), 1, framework="vllm", time_us=40.0), 2, framework="sglang", untuned=True)

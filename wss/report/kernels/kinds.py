@@ -65,6 +65,8 @@ class Kind:
         Returns the columns with text columns that *family* and *rules* read and the file does not have.
     shape
         Columns of a shape, for the fastest kernel of each shape; none if there is no such figure.
+    least_s
+        If given, the least time of rows on a device, [rows]; what was measured in less is impossible.
     repeats
         If given, only the fastest of the rows that agree in these columns counts.
     kernels
@@ -79,6 +81,7 @@ class Kind:
     seconds: Callable[[Columns, Device, str], FloatArray]
     derived: Callable[[Columns], Columns] = field(default=lambda columns: columns)
     shape: tuple[str, ...] = ()
+    least_s: Callable[[Columns, Device], FloatArray] | None = None
     repeats: tuple[str, ...] = ()
     kernels: tuple[str, ...] = ()
 

@@ -58,7 +58,11 @@ def predict(kind: Kind, columns: Columns) -> Predictions:
         predictions.leave_out(slower, REPEATED)
     for (gpu, *words), rows in columns.groups(["gpu", *kind.chosen_by]):
         values = dict(zip(kind.chosen_by, words, strict=True))
-        _predict(kind, columns.where(rows), rows, DEVICES[gpu], values, predictions)
+        own = columns.where(rows)
+        if kind.least_s is not None:
+            impossible = own.numbers["time_us"] * 1e-6 < kind.least_s(own, DEVICES[gpu])
+            predictions.leave_out(rows[impossible], FLAGS["impossible"])
+        _predict(kind, own, rows, DEVICES[gpu], values, predictions)
     return predictions
 
 
