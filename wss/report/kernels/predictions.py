@@ -71,7 +71,8 @@ def fastest(columns: Columns, names: Sequence[str]) -> IntArray:
     values = [columns.texts[name].codes if name in columns.texts else columns.numbers[name] for name in names]
     order = np.lexsort((columns.numbers["time_us"], *values))
     same = np.all([np.diff(column[order]) == 0 for column in values], axis=0)
-    return order[np.concatenate([[True], ~same])]
+    found: IntArray = order[np.concatenate([[True], ~same])]
+    return found
 
 
 def _predict(
