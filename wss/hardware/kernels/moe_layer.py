@@ -118,21 +118,53 @@ def moe_layer_s(
     return np.where(layer > 0, params.fixed_s + around + products, 0.0)
 
 
+def _tiling(peak: str, element_bytes: float, **shares: float) -> Tiling:
+    """Return the tiling of a set: memory and compute overlap less than in dense products."""
+    return Tiling(peak=peak, element_bytes=element_bytes, corner=2.0, **shares)
+
+
 MOE_LAYERS: Presets[MoeLayer] = Presets(
     "MOE_LAYERS",
     {
         "moe_fp8_block": MoeLayer(
             gemm=ExpertGemm(
-                tiling=Tiling(
-                    peak="fp8", element_bytes=1, peak_share=0.54, hbm_share=0.981, load_share=0.988, corner=1.92
-                ),
-                expert_s=0.112e-6,
+                tiling=_tiling("fp8", 1, peak_share=0.507, hbm_share=0.985, load_share=0.927), expert_s=0.115e-6
             ),
-            fixed_s=22.9e-6,
-            token_bytes=3.57,
-            routed_bytes=31.2,
-            inner_bytes=15.1,
-            source="FP8 in scales of blocks: CUTLASS in TensorRT-LLM 1.3.0rc20 and vLLM 0.24.0; H100-SXM",
+            fixed_s=22.8e-6,
+            token_bytes=3.03,
+            routed_bytes=34.9,
+            source="FP8, scales of blocks: CUTLASS in TensorRT-LLM 1.3.0rc20 and vLLM 0.24.0; H100-SXM",
+        ),
+        "moe_fp8_block_triton": MoeLayer(
+            gemm=ExpertGemm(tiling=_tiling("fp8", 1, peak_share=0.505, hbm_share=0.964)),
+            fixed_s=23.6e-6,
+            inner_bytes=41.6,
+            source="FP8, scales of blocks: Triton in sglang 0.5.14 and vLLM 0.24.0, all experts on one GPU; H100-SXM",
+        ),
+        "moe_fp8": MoeLayer(
+            gemm=ExpertGemm(tiling=_tiling("fp8", 1, peak_share=1.0, hbm_share=0.935, load_share=1.07)),
+            fixed_s=28.3e-6,
+            token_bytes=7.44,
+            routed_bytes=12.2,
+            source="FP8, one scale a tensor: CUTLASS in TensorRT-LLM 1.3.0rc20; H100-SXM",
+        ),
+        "moe_bf16": MoeLayer(
+            gemm=ExpertGemm(tiling=_tiling("bf16", 2, peak_share=1.0, hbm_share=0.957, load_share=1.08)),
+            fixed_s=24.3e-6,
+            token_bytes=3.69,
+            routed_bytes=12.7,
+            source="BF16: the fastest of TensorRT-LLM 1.3.0rc20, vLLM 0.24.0 and sglang 0.5.14; H100-SXM",
+        ),
+        "deepgemm_masked": MoeLayer(
+            gemm=ExpertGemm(tiling=_tiling("fp8", 1, peak_share=0.709, hbm_share=0.857), expert_s=0.588e-6),
+            fixed_s=19.7e-6,
+            source="FP8, scales of blocks: DeepGEMM, masked (decode), experts only; sglang 0.5.10, H100-SXM",
+        ),
+        "deepgemm_contiguous": MoeLayer(
+            gemm=ExpertGemm(tiling=_tiling("fp8", 1, peak_share=0.583, hbm_share=0.694)),
+            fixed_s=223e-6,
+            token_bytes=3.45,
+            source="FP8, scales of blocks: DeepGEMM, contiguous (prefill, no CUDA graph), experts only; sglang 0.5.10",
         ),
     },
 )
