@@ -70,6 +70,7 @@ def test_a_family_has_the_figures_of_its_rows(tmp_path):
     assert family["mean"] == pytest.approx(np.abs(errors).mean())
     assert family["bias"] == pytest.approx(np.mean(errors))
     assert family["worst"] == max(errors, key=abs)
+    assert family["parameters"] == "cublas_bf16"
     assert found["all"]["rows"] == 6
 
 

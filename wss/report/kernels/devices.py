@@ -20,7 +20,7 @@ def device_named(name: str, where: str) -> Device:
     """
     wanted = _plain(name)
     for known, device in DEVICES.items():
-        if wanted in (_plain(known), _plain(known.removesuffix("-SXM"))):
+        if wanted == _plain(known):
             return device
     raise KernelError(f"{where} {name[:60]!r} is not a known GPU; {did_you_mean(name, DEVICES)}")
 
