@@ -1,6 +1,6 @@
 """Fit the times of exchanges and collectives to measurements: parameters, errors, ablation.
 
-    python experiments/kernels/fit_exchange.py --seed 0
+    python experiments/kernels/fit_exchange.py --seed 0 [--plot exchange.png]
 
 A family has as few shapes as 14 models, so that the validation is by folds: the models (hidden, top_k, experts; or the
 message, of a collective) are cut into three, each third is predicted by a fit to the others, and the errors are of all
@@ -12,6 +12,7 @@ from __future__ import annotations
 import argparse
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 from data import (
@@ -30,6 +31,7 @@ from data import (
     read,
     where,
 )
+from plots import Panel, plot_residuals
 
 from wss.hardware.kernels import DEVICES
 from wss.hardware.kernels.collectives import Collectives, Ring, Shots, all_gather_s, all_reduce_s, all_to_all_s
@@ -169,8 +171,8 @@ def predicted_by_folds(family: Family, seed: int, fixed: Values | None = None) -
     return predicted
 
 
-def report(family: Family, seed: int) -> Values:
-    """Print the parameters, errors and ablation of a *family*; return the parameters."""
+def report(family: Family, seed: int) -> tuple[Values, np.ndarray]:
+    """Print the parameters, errors and ablation of a *family*; return the parameters, and the seconds by folds."""
     rows = family.rows
     values = fit(family.model, family.ranges, rows, family.fixed)
     print(f"\n== {family.title}\n" + "\n".join(f"    {name}={value:.4g}," for name, value in values.items()))
@@ -182,10 +184,10 @@ def report(family: Family, seed: int) -> Values:
     without: dict[str, Errors] = {}
     for name, limits in family.ranges.items():
         if limits.without is not None and name not in family.fixed:
-            predicted = predicted_by_folds(family, seed, {name: limits.without})
-            without[f"without {name}"] = errors(predicted, rows["seconds"])
+            less = predicted_by_folds(family, seed, {name: limits.without})
+            without[f"without {name}"] = errors(less, rows["seconds"])
     print_errors("ablation, by folds", without)
-    return values
+    return values, predicted
 
 
 def fastest(rows: Rows, columns: tuple[str, ...]) -> Rows:
@@ -211,14 +213,18 @@ def main() -> None:
     """Fit all families and print their figures."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seed", type=int, default=0, help="which shapes are in which fold")
-    seed = parser.parse_args().seed
-    rows = read("communication")
+    parser.add_argument("--plot", type=Path, help="file to plot the errors of exchanges to")
+    options = parser.parse_args()
+    seed, rows, panels = options.seed, read("communication"), []
     for family in exchanges(rows):
-        report(family, seed)
+        _, predicted = report(family, seed)
+        panels.append(Panel(family.title, family.rows["tokens"], predicted / family.rows["seconds"] - 1))
+    if options.plot:
+        plot_residuals(options.plot, panels, "tokens a GPU")
     nccl = fastest(matching(rows, library="nccl"), ("op", "gpus", "bytes"))
     ring = matching(nccl, op=("all_reduce", "all_gather", "reduce_scatter"))
     by = (("op", "gpus"), ("bytes",))
-    ring_values = report(Family("NCCL ring", ring, ring_model, RING, ("gpus", "bytes"), {}, by), seed)
+    ring_values, _ = report(Family("NCCL ring", ring, ring_model, RING, ("gpus", "bytes"), {}, by), seed)
     to_all = matching(nccl, op="alltoall")
     report(Family("NCCL all-to-all", to_all, all_to_all_model, ALL_TO_ALL, ("gpus", "bytes"), {}, by), seed)
     for names, fixed in CUSTOM.items():

@@ -10,6 +10,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import KW_ONLY, dataclass
 from typing import Any, Literal, NamedTuple
 
+from wss.hardware.specs import SwitchedSpec
+from wss.metrics import energy
 from wss.metrics.measures import (
     COMPUTE_SHARE,
     LARGEST_UTILIZATION,
@@ -29,9 +31,9 @@ from wss.metrics.measures import (
 )
 
 Interval = tuple[float, float]
-Unit = Literal["s", "B", "B hops", "count", "tokens/s", "x", "share", "number", "text", "flag", "list"]
-SIGNS: dict[Unit, int] = {"s": -1, "B": -1, "B hops": -1, "tokens/s": 1}  # whether more is better, or less
-FORMATS: dict[Unit, str] = {"s": "{:.4g} s", "x": "{:.3g}x", "count": "{:,}", "share": "{:.1%}"}
+Unit = Literal["s", "B", "B hops", "count", "J", "tokens/s", "x", "share", "number", "text", "flag", "list"]
+SIGNS: dict[Unit, int] = {"s": -1, "B": -1, "B hops": -1, "J": -1, "tokens/s": 1}  # whether more is better, or less
+FORMATS: dict[Unit, str] = {"s": "{:.4g} s", "J": "{:.4g} J", "x": "{:.3g}x", "count": "{:,}", "share": "{:.1%}"}
 WIDE = 9  # rank of the columns that are shown with --wide alone
 NO_NUMBERS = ("text", "flag", "list")  # units of what is not compared
 SUFFIXES = ("low", "high", "seeds_low", "seeds_high")  # of the columns of a sweep that hold the ends of intervals
@@ -124,6 +126,10 @@ def _migrates(totals: Totals) -> bool:
 
 def _waits(totals: Totals) -> bool:
     return bool(totals.sum("planning_s").any())
+
+
+def _has_cards(totals: Totals) -> bool:
+    return isinstance(totals.wafer.spec, SwitchedSpec) and totals.wafer.spec.nodes > 1
 
 
 def _has_overhead(totals: Totals) -> bool:
@@ -245,6 +251,20 @@ FIGURES: tuple[Figure, ...] = (
     Figure("hbm_excess_bytes", "B", "under `physics: paper`: bytes by which weights and copies exceed the usable HBM",
            Measure(value=lambda totals: max(0.0, totals.ledger.excess_bytes)),
            only=lambda totals: "hbm_excess_bytes" in totals.ledger.extra),
+    Figure("energy_j", "J", "estimated energy of decode, the sum of the kinds below ([energy](../model/energy.md))",
+           energy.TOTAL),
+    Figure("energy_compute_j", "J", "of it, FLOP of experts", energy.COMPUTE),
+    Figure("energy_hbm_j", "J", "of it, bytes out of and into HBMs: reads that no LLC served, prefetches and writes",
+           energy.HBM),
+    Figure("energy_llc_j", "J", "of it, bytes that LLCs served", energy.LLC),
+    Figure("energy_links_j", "J", "of it, bytes over D2D links, or over NVLink ports, each link counted",
+           energy.LINKS),
+    Figure("energy_network_j", "J", "of it, with several nodes of GPUs: bytes through network cards", energy.NETWORK,
+           only=_has_cards),
+    Figure("energy_per_step_j", "J", "`energy_j` over decode steps", energy.STEP, run="J/step", rank=WIDE,
+           note="J/step: estimated energy of what is counted"),
+    Figure("energy_per_token_j", "J", "`energy_j` over decode tokens; null where layers are listed", energy.TOKEN,
+           run="J/token", rank=WIDE, note="J/token: the same, a decode token"),
 )
 # fmt: on
 

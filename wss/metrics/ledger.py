@@ -14,6 +14,7 @@ from wss.metrics.bounds import Bounds, least_all_to_all
 from wss.metrics.sampling import Sample
 from wss.metrics.traffic import check_all_to_all, check_conservation, moved_traffic, traffic
 from wss.models import AnyPrecision, ModelShape
+from wss.models.precision import peak_of
 from wss.records import FloatArray, LayerRecord, LayerRow, LayerRun, LinkLoad, MoveRecord
 
 
@@ -46,6 +47,7 @@ class Ledger:
         self.layer_links: dict[int, FloatArray] = {}  # bytes over each link in decode, by layer
         self.layer_compute: dict[int, FloatArray] = {}  # seconds that each die computed in decode, by layer
         self._wafer, self._expert_bytes = wafer, model.expert_bytes(precision)
+        self.flop_per_token, self.peak = model.flop_per_token, peak_of(precision)  # of one expert; name of the FLOP/s
         self._bounds, self._fixed = Bounds(model, wafer, precision, gemm), fixed
         self.seed = 0  # seed of the run
         self.sample: Sample | None = None  # the sampled layers; None if all layers are run

@@ -109,6 +109,8 @@ def figure_text(figure: Figure, value: Any) -> str:
         return "-"
     if figure.unit in QUANTITIES:
         return show(value, QUANTITIES[figure.unit]) if value else "0"
+    if figure.unit == "J":
+        return f"{value:.3g} J"
     if figure.unit == "x":
         return f"{value:.2f}x"
     if figure.unit == "share":
