@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 from fuzz_files import read_parquet
+from kit.kernels import TABLES, rows_of, without
 from kit.trace_files import experts_of, save_csv, save_fingerprint, save_jsonl, save_sglang
 
 MAP = [[0, 1, 2, 3, 4, 5, 6, 7], [7, 6, 5, 4, 3, 2, 1, 0]]
@@ -201,11 +202,10 @@ def _others() -> Iterator[Case]:
         yield Case(f"flows {network}", ("flows", "f.json", "--network", network, "--json"), {"f.json": scenario})
     chunks = ("flows", "f.json", "--network", "packet", "--chunk", "1 kB", "--window", "2")
     yield Case("flows options", chunks, {"f.json": scenario}, weight=0.5)
-    measured = {"m_per_group": 128, "n": 64, "k": 32, "groups": 4, "measured_seconds": 1e-5}
-    rows = {"rows": [measured, {"m_per_group": 1, "n": 64, "k": 64}]}
-    yield Case("gemm rows", ("gemm", "--rows", "g.json", "--json"), {"g.json": rows})
-    yield Case("gemm text", ("gemm", "--rows", "g.json"), {"g.json": rows})
-    yield Case("gemm size", ("gemm", "128", "64", "32", "--precision", "fp8"), {}, weight=0.2)
+    for kind, table in TABLES.items():
+        yield Case(f"kernels {kind}", ("kernels", "check", "k.csv", "--json"), {"k.csv": rows_of(table)}, weight=0.3)
+    bare = without(TABLES["gemm"], "gpu", "framework", "version", "kernel")
+    yield Case("kernels text", ("kernels", "check", "k.csv", "--gpu", "B200-SXM"), {"k.csv": rows_of(bare)}, weight=0.5)
     for command in ("list", "schema"):
         yield Case(command, (command,), {}, weight=0.02)
     synth = ("trace", "synth", "config.json", "--preset", "qwen3_235b", "--out", "o.parquet", "--requests", "4")

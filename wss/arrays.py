@@ -29,6 +29,15 @@ def copy(source, target):  # type: ignore[no-untyped-def]
 
 
 @borrowing
+def largest(values):  # type: ignore[no-untyped-def]
+    """Return the largest of *values*, one at least."""
+    found = values[0]
+    for i in range(1, values.size):
+        found = max(found, values[i])
+    return found
+
+
+@borrowing
 def sort_front(values, count):  # type: ignore[no-untyped-def]
     """Sort the first *count* of *values* in place, by insertion."""
     for i in range(1, count):

@@ -42,6 +42,10 @@ class TraceError(WssError):
     """A routing trace cannot be read, is damaged, or does not match the model."""
 
 
+class KernelError(WssError):
+    """A file of measured kernels cannot be read, is damaged, or does not fit the kernel models."""
+
+
 class CapacityError(WssError):
     """Experts, copies and buffers do not fit the wafer's HBM, or a simulation does not fit this machine's memory."""
 

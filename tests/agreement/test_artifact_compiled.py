@@ -188,7 +188,7 @@ def test_the_allocator_hands_out_as_plain_python_does(data):
     rng = np.random.default_rng(data.draw(st.integers(0, 99)))
     holders = rng.random((EXPERTS, wafer.num_dies)) < data.draw(st.sampled_from((0.0, 0.15, 0.5)))
     holders[np.arange(EXPERTS), home] = True
-    token, read, transfer, hop = data.draw(st.sampled_from(((0.36, 27e3, 56e3, 400.0), (1.0, 512.0, 512.0, 0.0))))
+    token, read, transfer, hop = data.draw(st.sampled_from(((0.36, 27e3, 56e3, 400), (1.0, 512.0, 512.0, 0))))
     costs = Costs(token=token, hbm_read=read, link_read=transfer, hop=hop)
     cut = data.draw(st.sampled_from(({}, {"near": "holders"}, {"block": 50, "near": "holders"}, SMALL)))
     if "block" in cut:

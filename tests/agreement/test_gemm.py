@@ -10,20 +10,22 @@ from hypothesis import strategies as st
 from kit import ROOT, shared
 
 from wss.config import load
-from wss.errors import ConfigError
 from wss.execution import run
 from wss.hardware import GEMMS, WAFERS
 from wss.hardware.roofline import H800
-from wss.report.gemm import predict_rows, read_rows
 
 DIE = WAFERS["dojo"].die
 
 
-def test_the_given_measurements_are_met_within_8_percent_on_average_and_20_at_worst():
-    found = predict_rows(read_rows(shared("reference", "gemm_h800.json")), DIE, "fp8")
-    assert len(found["rows"]) == 20
-    assert found["mean_abs_error"] <= 0.03
-    assert found["worst_abs_error"] <= 0.10
+def test_the_given_measurements_are_met_within_3_percent_on_average_and_10_at_worst():
+    rows = json.loads(shared("reference", "gemm_h800.json").read_text())["rows"]
+    assert len(rows) == 20
+    predicted = [
+        H800.gemm_s(np.array([float(r["m_per_group"])]), r["n"], r["k"], DIE, "fp8", 1.0, r["groups"])[0] for r in rows
+    ]
+    error = np.abs(np.array(predicted) / [r["measured_seconds"] for r in rows] - 1)
+    assert error.mean() <= 0.03
+    assert error.max() <= 0.10
 
 
 def test_one_gemm_worked_out_by_hand():
@@ -60,54 +62,14 @@ def test_no_share_out_of_tokens_beats_least_seconds(name, tokens, num_dies, rand
 
 @given(st.sampled_from(sorted(GEMMS)), SIZES, st.floats(1, 10))
 def test_every_model_scales_with_the_peak(name, tokens, c):
-    """Launches apart."""
+    """Launches apart; tiles of measured kernels are loaded at the rate of the L2, which does not scale."""
     fast = replace(DIE, flops={"fp16": 989e12 * c})
     two = np.array([float(tokens)] * 2), np.array([0, 0])
     here, there = (GEMMS[name].seconds(*two, 7168, 2048, die, "fp16")[1] for die in (DIE, fast))
-    assert there * c == pytest.approx(here, rel=1e-12)
-
-
-BAD = {
-    "half a row": ('{"rows": [{"m_per_group": 1, "n": 1, "k": 1.5}]}', "rows.0.k: 1.5 is not right"),
-    "a size beyond floats": (
-        '{"rows": [{"m_per_group": 1, "n": 1, "k": 1' + "0" * 400 + "}]}",
-        "10000000000000000000... is too large",
-    ),
-    "not JSON": ("{", "is not readable JSON"),
-    "no rows": ("{}", "has no rows"),
-    "rows of numbers": ('{"rows": [1]}', "has no rows"),
-    "a size missing": ('{"rows": [{"n": 1, "k": 1}]}', "rows.0.m_per_group: None is not right"),
-    "a negative size": ('{"rows": [{"m_per_group": 1, "n": -1, "k": 1}]}', "rows.0.n: -1 is not right"),
-    "a size not a number": ('{"rows": [{"m_per_group": 1, "n": NaN, "k": 1}]}', "NaN is not a JSON number"),
-    "a time below any clock": (
-        '{"rows": [{"m_per_group": 1, "n": 1, "k": 1, "measured_seconds": 1e-320}]}',
-        "rows.0.measured_seconds: 1e-320 is not right; it should be 1e-09 to 10000 s",
-    ),
-    "groups as text": ('{"rows": [{"m_per_group": 1, "n": 1, "k": 1, "groups": "2"}]}', "rows.0.groups: '2'"),
-}
-
-
-@pytest.mark.parametrize("case", sorted(BAD))
-def test_a_bad_file_is_named(tmp_path, case):
-    text, expected = BAD[case]
-    (tmp_path / "x.json").write_text(text)
-    with pytest.raises(ConfigError) as error:
-        read_rows(tmp_path / "x.json")
-    (fault,) = error.value.faults
-    assert fault.startswith(str(tmp_path / "x.json"))
-    assert expected in fault
-
-
-def test_predictions_stand_beside_measurements(tmp_path):
-    rows = [
-        {"m_per_group": 64, "n": 2112, "k": 7168, "measured_seconds": 1e-5, "kind": "dense"},
-        {"m_per_group": 8, "n": 8, "k": 8},
-    ]
-    (tmp_path / "x.json").write_text(json.dumps({"rows": rows}))
-    found = predict_rows(read_rows(tmp_path / "x.json"), DIE, "fp8")
-    assert found["rows"][0]["kind"] == "dense"
-    assert found["rows"][0]["error"] == pytest.approx(found["rows"][0]["predicted_seconds"] / 1e-5 - 1)
-    assert "error" not in found["rows"][1]
+    if name == "measured":
+        assert here / c * (1 - 1e-12) <= there <= here
+    else:
+        assert there * c == pytest.approx(here, rel=1e-12)
 
 
 def test_a_dies_experts_are_one_grouped_gemm_for_gate_and_up_and_one_for_down():

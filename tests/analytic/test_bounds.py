@@ -110,7 +110,7 @@ def plans(draw):
     return wafer, [sorted(mine) for mine in held], plan
 
 
-@given(plans(), st.sampled_from(["fluid", "circuit"]), st.sampled_from(["ideal", "h800"]), st.integers(1, 4))
+@given(plans(), st.sampled_from(["fluid", "circuit"]), st.sampled_from(sorted(GEMMS)), st.integers(1, 4))
 def test_no_plan_on_any_placement_beats_it(case, network, gemm, window):
     wafer, held, plan = case
     counts = np.bincount(plan.expert, plan.tokens, len(held)).astype(np.int64)

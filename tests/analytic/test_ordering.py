@@ -10,11 +10,13 @@ from kit import plan_of, simulate, wafer_of
 
 from wss.policies.balanced.estimate import forecast
 from wss.policies.balanced.task_order import moves_of, reorder
+from wss.policies.validation import sealed
 
 NBYTES = 3.35e8  # 100 us of an HBM
 WAFER = wafer_of((3, 3), hop=0.0, start=0.0)
 ROUTES, HBM = WAFER.routes, 100e-6
-LINKS = NBYTES / WAFER.link_bandwidth
+# read-only, as in a run, so that the compiled functions are compiled once for both
+LINKS, SLOW_LINKS, NO_LINKS = (sealed(links) for links in np.outer((1, 0.1, 0), NBYTES / WAFER.link_bandwidth))
 
 
 def foreseen(begin, seconds, sources, window=2, dies=None, hbm=HBM, links=LINKS):
@@ -82,7 +84,7 @@ def test_reads_from_afar_take_no_longer_in_the_engine_which_shares_what_others_l
     tasks = plan_of(*((i, die, 1, int(sources[i])) for i, die in enumerate(dies.tolist())))
     run = simulate(wafer_of((3, 3), hop=0.0, start=0.0, link=1e15), tasks, NBYTES, seconds)
     # with links that never matter both share each HBM alike
-    ends = foreseen(begin, seconds, sources, links=np.zeros(len(LINKS)))
+    ends = foreseen(begin, seconds, sources, links=NO_LINKS)
     assert ends == pytest.approx(run.end, rel=1e-6, abs=1e-9)
 
 
@@ -104,8 +106,8 @@ def test_a_slow_read_from_afar_is_not_waited_for():
     """Die 0 reads from the busy die 4 first, and its own expert late; the other way about it computes meanwhile."""
     begin = np.array([0, 2, 3, 4, 4, 5, 5, 5, 5, 5])
     seconds, sources = np.array([150e-6, 250e-6, 1e-6, 1e-6, 1e-6]), np.array([4, 0, 4, 4, 4])
-    order, least, _ = reorder(begin, (seconds, sources), (ROUTES, HBM, LINKS / 10, 2), 0.97, 0.0, 1000)
-    assert foreseen(begin, seconds, sources, links=LINKS / 10).max() == pytest.approx(650e-6)
+    order, least, _ = reorder(begin, (seconds, sources), (ROUTES, HBM, SLOW_LINKS, 2), 0.97, 0.0, 1000)
+    assert foreseen(begin, seconds, sources, links=SLOW_LINKS).max() == pytest.approx(650e-6)
     assert order[:2].tolist() == [1, 0]
     assert least == pytest.approx(400e-6)
 
@@ -114,15 +116,15 @@ def test_another_die_lets_the_last_one_read_first():
     """Die 0 has one task, of 500 us computing, whose HBM die 1 reads thrice as well before it does its own."""
     begin = np.array([0, 2, 5, 5, 5, 5, 5, 5, 5, 5])
     seconds, sources = np.array([10e-6, 500e-6, 0.0, 0.0, 300e-6]), np.array([0, 0, 0, 0, 1])
-    before = foreseen(begin, seconds, sources, links=LINKS / 10).max()
-    order, least, _ = reorder(begin, (seconds, sources), (ROUTES, HBM, LINKS / 10, 2), 0.97, 0.0, 5000)
+    before = foreseen(begin, seconds, sources, links=SLOW_LINKS).max()
+    order, least, _ = reorder(begin, (seconds, sources), (ROUTES, HBM, SLOW_LINKS, 2), 0.97, 0.0, 5000)
     assert order[2:5].tolist() != [2, 3, 4]
     assert least < before - 50e-6
 
 
 def test_it_stops_when_it_is_good_enough():
     begin, seconds, sources = np.array([0, 2, 3, 4, 4, 5, 5, 5, 5, 5]), np.zeros(5), np.array([4, 0, 4, 4, 4])
-    order, least, left = reorder(begin, (seconds, sources), (ROUTES, HBM, LINKS / 10, 2), 0.97, 1.0, 1000)
+    order, least, left = reorder(begin, (seconds, sources), (ROUTES, HBM, SLOW_LINKS, 2), 0.97, 1.0, 1000)
     assert order.tolist() == list(range(5))
     assert left == 1000 - 5
     assert least == pytest.approx(400e-6)
@@ -138,7 +140,7 @@ def test_of_the_orders_of_two_dies_it_finds_the_best(seed):
     """Die 0 has four tasks of its own, die 1 three, of which it reads two from die 0."""
     rng = np.random.default_rng(seed)
     begin, sources = np.array([0, 4, 7]), np.array([0, 0, 0, 0, 0, 0, 1])
-    seconds, links = rng.integers(0, 300, 7) * 1e-6, LINKS / 10
+    seconds, links = rng.integers(0, 300, 7) * 1e-6, SLOW_LINKS
     _, least, _ = reorder(begin, (seconds, sources), (ROUTES, HBM, links, 2), 0.5, 0.0, 10**6)
     best = min(
         foreseen(begin, seconds[list(order)], sources[list(order)], links=links).max()

@@ -44,15 +44,15 @@ def test_a_planted_fault_is_found_and_kept(fuzzer, monkeypatch):
     def broken(*_):
         raise ZeroDivisionError("planted")
 
-    monkeypatch.setattr("wss.report.gemm.predict_rows", broken)
-    given = next(case for case in fuzzer.all_cases if case.name == "gemm rows")
+    monkeypatch.setattr("wss.report.kernels.check.predict", broken)
+    given = next(case for case in fuzzer.all_cases if case.name == "kernels gemm")
     monkeypatch.setattr(fuzzer, "_cases", [given])
     monkeypatch.setattr(fuzzer, "_weights", [1])
     found = [fault for _, fault in fuzzer.tried(0, 30) if fault is not None]
     assert found
     for fault in found:
         assert "ZeroDivisionError: planted" in fault.what
-        assert (fault.folder / "ARGV").read_text().startswith("gemm")
+        assert (fault.folder / "ARGV").read_text().startswith("kernels")
 
 
 FAULTS = {

@@ -60,7 +60,7 @@ READS = {
     "a configuration": lambda name: ["run", name],
     "a sweep": lambda name: ["sweep", name],
     "a scenario": lambda name: ["flows", name],
-    "measurements": lambda name: ["gemm", "--rows", name],
+    "measurements": lambda name: ["kernels", "check", name],
     "a trace": lambda name: ["trace", "show", name],
     "loads": lambda name: ["trace", "stats", name],
     "a recording": lambda name: ["trace", "import", name, "--format", "jsonl", "--out", "o", "--experts", "4"],

@@ -11,11 +11,13 @@ import pytest
 from click.testing import CliRunner
 from kit.sweeps import TINY, do, sweep_file
 from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 
 from wss.cli import cli
 from wss.errors import ConfigError
 from wss.escaping import for_markdown
 from wss.report.markdown import means_table, table
+from wss.report.plotting import WRITER
 from wss.report.report import Results, read_results, write_report
 from wss.report.sweep_folder import intervals_of
 from wss.report.tornado import ranges, shown_policies
@@ -45,6 +47,12 @@ KINDS = {  # text, pictures that there are, pictures that there are not
     "labels": (FEW + "grid:\n  links:\n    α: {seed: 0}\n    β: {seed: 1}\n    '$\\nope{1}$ a|b': {seed: 2}\n",
                {"links_-", "links_--2", "links_-nope-1-a-b"}, set()),
 }  # fmt: skip
+
+
+@pytest.fixture
+def unpainted(monkeypatch):
+    """Write pictures without painting them, for tests that read only the files' names or the table."""
+    monkeypatch.setattr(Figure, "savefig", lambda figure, path, **about: path.write_text(f"<svg>{WRITER}</svg>"))
 
 
 def swept(tmp_path, text):
@@ -114,7 +122,7 @@ def test_a_run_is_drawn_like_a_sweep_with_intervals_where_layers_are_sampled(tmp
     ) is sampled
 
 
-def test_the_map_of_links_has_the_scale_of_the_tables(tmp_path, monkeypatch):
+def test_the_map_of_links_has_the_scale_of_the_tables(tmp_path, monkeypatch, unpainted):
     """Estimates for all layers where they are sampled, means over seeds, and the busiest link of the summary."""
     drawn = []
     monkeypatch.setattr("wss.report.report.write_meshmap", lambda *a: drawn.append(a) or a[2])
@@ -281,7 +289,7 @@ def test_a_picture_that_cannot_be_drawn_is_refused_in_one_line(ran, case):
     assert fault.startswith(said)
 
 
-def test_a_report_is_replaced_with_force_alone_and_only_if_nothing_else_lies_there(ran, tmp_path):
+def test_a_report_is_replaced_with_force_alone_and_only_if_nothing_else_lies_there(ran, tmp_path, unpainted):
     out = tmp_path / "report"
     assert report("report", ran, "--out", out).exit_code == 0
     assert "exists; give another --out, or --force" in str(report("report", ran, "--out", out).exception)
@@ -293,7 +301,7 @@ def test_a_report_is_replaced_with_force_alone_and_only_if_nothing_else_lies_the
     assert {path.suffix for path in out.iterdir()} == {".svg", ".md", ".png"}
 
 
-def test_the_table_of_a_report_has_more_columns_with_wide(ran, tmp_path):
+def test_the_table_of_a_report_has_more_columns_with_wide(ran, tmp_path, unpainted):
     for wide in (False, True):
         write_report(read_results(ran), tmp_path / str(wide), "svg", wide)
         assert ("| link traversals |" in (tmp_path / str(wide) / "report.md").read_text()) is wide

@@ -62,7 +62,7 @@ def undisturbed(tmp_path_factory):
     folder = tmp_path_factory.mktemp("undisturbed")
     path = sweep_file(folder, MANY)
     started = time.monotonic()
-    assert do(path, folder / "out") == 200
+    assert do(path, folder / "out") == 100
     return path, content(folder / "out"), tasks_in(folder / "out"), time.monotonic() - started
 
 
@@ -128,5 +128,5 @@ def test_ctrl_c_keeps_what_is_done_and_says_so(tmp_path, undisturbed):
         assert process.returncode == 130
         assert "tasks are done and kept" in said
         assert not printed
-    assert do(path, out) < 200
+    assert do(path, out) < 100
     assert content(out) == expected

@@ -8,6 +8,7 @@ import io
 import os
 import subprocess
 import sys
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
@@ -17,6 +18,7 @@ import numpy as np
 import pytest
 
 from wss.cli import main
+from wss.compiling import compiled
 from wss.engine.layer import simulate_layer
 from wss.engine.llc import Llcs
 from wss.engine.specs import NETWORKS, NetworkSpec
@@ -49,6 +51,13 @@ def wss(*words: object) -> subprocess.CompletedProcess[str]:
         except SystemExit as end:
             code = int(end.code or 0)
     return subprocess.CompletedProcess(sys.argv, code, out.getvalue(), err.getvalue())
+
+
+def in_plain_python(function: Callable[..., Any], *arguments: Any) -> Any:
+    """Call *function*; compiled functions run as plain Python, and so do all that they call."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(compiled, "__call__", lambda function, *arguments: function.py_func(*arguments))
+        return function(*arguments)
 
 
 def shared(*parts: str) -> Path:

@@ -12,9 +12,8 @@ import pyarrow.parquet as pq
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from kit import shared
+from kit import in_plain_python, shared
 
-from wss import rng
 from wss.errors import ConfigError, TraceError
 from wss.models import MODELS, ModelShape
 from wss.traces import RequestRouting
@@ -155,17 +154,12 @@ def test_every_request_is_valid(spec, shape, seed):
 @pytest.mark.parametrize(
     "spec", [SynthSpec(requests=3, decode_tokens=4), SynthSpec(skew=8.0, requests=2, decode_tokens=2, carry=0.9)]
 )
-def test_the_compiled_loop_is_the_plain_one(monkeypatch, spec):
+def test_the_compiled_loop_is_the_plain_one(spec):
     """Bit-equal."""
     shape = replace(SHAPE, top_k=6)
     compiled = made(spec, shape)
-    with monkeypatch.context() as patch:
-        patch.setattr(module, "route", routing.route.py_func)
-        for name in ("_hash", "_part", "_draw_cluster", "_choose"):
-            patch.setattr(routing, name, getattr(routing, name).py_func)
-        patch.setattr(routing, "_mix", rng.mix)
-        with np.errstate(over="ignore"):
-            plain = made(spec, shape)
+    with np.errstate(over="ignore"):
+        plain = in_plain_python(made, spec, shape)
     assert all(np.array_equal(a.experts, b.experts) for a, b in zip(compiled, plain, strict=True))
 
 

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as hst
-from kit import ROOT, placement_view, shared, view_of, wafer_of
+from kit import ROOT, in_plain_python, placement_view, shared, view_of, wafer_of
 from kit.runs import SMALL
 
 from wss.config import Experiment, TraceFile, load
@@ -28,6 +28,7 @@ from wss.policies.placement.popular import PopularEverywhere
 from wss.policies.placement.remap import OracleBest, OracleWorst, Remap
 from wss.policies.presets import POLICIES
 from wss.policies.replicas import equal_parts
+from wss.policies.validation import sealed
 from wss.traces import RequestRouting, write_trace
 from wss.traces.synthetic.spec import SynthSpec, synth_meta, synthesise
 
@@ -293,6 +294,7 @@ def test_parts_of_replicas_differ_by_a_token_and_dies_from_their_share_by_little
     counts = draws.integers(0, 30, experts)
     replicas = draws.integers(0, 4, (experts, dies))
     replicas[np.arange(experts), draws.integers(dies, size=experts)] += 1
+    counts, replicas = sealed(counts), sealed(replicas)  # as in a run
     tokens = equal_parts(counts, replicas)
     assert tokens.sum(axis=1).tolist() == counts.tolist()
     least = (counts // replicas.sum(axis=1))[:, None] * replicas
@@ -301,7 +303,7 @@ def test_parts_of_replicas_differ_by_a_token_and_dies_from_their_share_by_little
     assert np.abs(tokens - counts[:, None] * replicas / replicas.sum(axis=1, keepdims=True)).max() < replicas.max()
     share = (counts / replicas.sum(axis=1)) @ replicas
     assert np.abs(tokens.sum(axis=0) - share).max() < 2
-    assert np.array_equal(equal_parts.py_func(counts, replicas), tokens)
+    assert np.array_equal(in_plain_python(equal_parts, counts, replicas), tokens)
 
 
 def test_an_expert_twice_on_a_die_is_computed_there_twice_as_much():

@@ -23,6 +23,7 @@ from wss import COMPILE_CACHE_NOTE, __version__
 from wss.cli import dry_run as dry
 from wss.cli.advise import advise
 from wss.cli.compare import compare
+from wss.cli.kernels import gemm, kernels
 from wss.cli.options import PATH, Bars, Group, allow_code, announce_compiling, say
 from wss.cli.placement import placement
 from wss.cli.sweep import check, report, sweep
@@ -43,7 +44,7 @@ def cli() -> None:
 
 
 trace.add_command(join)
-for command in (trace, sweep, check, compare, report, placement, advise):
+for command in (trace, sweep, check, compare, report, placement, advise, kernels, gemm):
     cli.add_command(command)
 
 
@@ -122,35 +123,6 @@ def flows(scenario: Path, network: str, chunk: str, window: int | None, duplex: 
     nbytes = quantity("--chunk", chunk, "size")
     result = run_flows(read_scenario(scenario), network, nbytes, window or 0, duplex)
     say(json_text(result, sort_keys=False) if as_json else flows_text(result))
-
-
-@cli.command(short_help="Predict the time of GEMMs.")
-@click.argument("size", nargs=-1, type=click.IntRange(1, 10**9), metavar="[M N K]")
-@click.option("--rows", type=PATH, help="A JSON file of measurements to predict.")
-@click.option("--wafer", default="dojo", show_default=True, help="Wafer whose die computes (see `wss list`).")
-@click.option("--precision", type=click.Choice(["fp16", "bf16", "fp8", "fp4"]), default="fp8", show_default=True)
-@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
-def gemm(size: tuple[int, ...], rows: Path | None, wafer: str, precision: Any, as_json: bool) -> None:
-    """Predict the time of one GEMM, M x K by K x N, or of the GEMMs in a file, by the H800 model."""
-    from wss.errors import ConfigError
-    from wss.hardware import WAFERS
-    from wss.models.precision import peak_of
-    from wss.report.gemm import predict, predict_rows, read_rows, rows_text
-
-    if wafer not in WAFERS:
-        raise ConfigError(f"--wafer {wafer}: is not a known wafer; {did_you_mean(wafer, WAFERS)}")
-    die = WAFERS[wafer].die
-    if peak_of(precision) not in die.flops:
-        raise ConfigError(f"--precision {precision}: the die has no such peak; it has {', '.join(sorted(die.flops))}")
-    if (rows is None) == (not size) or len(size) not in (0, 3):
-        raise ConfigError("gemm: give either M N K or --rows FILE, such as `wss gemm 128 7168 2048`")
-    if rows is not None:
-        found = predict_rows(read_rows(rows), die, precision)
-        say(json_text(found, sort_keys=False) if as_json else rows_text(found))
-        return
-    m, n, k = size
-    seconds = predict(m, n, k, die, precision)
-    click.echo(json_text({"predicted_seconds": seconds}, indent=None) if as_json else f"{1e6 * seconds:.2f} us")
 
 
 @cli.command("list", short_help="List configurations, presets, policies and plug-ins.")

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import pickle
 import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import fields, is_dataclass
+from functools import lru_cache
 from typing import Annotated, Any, Literal, get_args, get_origin
 
 import numpy as np
@@ -111,7 +113,28 @@ NUMBERS: dict[str, Any] = {  # the types of those settings in `PLAIN` that facto
 
 
 def check_value(document: Document, place: Place, value: Any) -> None:
-    """Add the errors that a configuration with *value*, a dataclass made in Python, would have."""
+    """Add the errors that a configuration with *value*, a dataclass of wss made in Python, would have.
+
+    A check takes milliseconds, and a sweep has the same wafer, model and parts in all its points. So values without
+    errors are remembered, as pickled: unlike equality, that distinguishes 1 from True and 1.0.
+    """
+    try:
+        sound = _is_sound(pickle.dumps(value))
+    except Exception:  # what cannot be pickled is checked each time
+        sound = False
+    if not sound:
+        _check(document, place, value)
+
+
+@lru_cache(maxsize=1024)
+def _is_sound(pickled: bytes) -> bool:
+    """Whether the pickled value has no errors."""
+    document = Document("value")
+    _check(document, (), pickle.loads(pickled))
+    return not document.faults
+
+
+def _check(document: Document, place: Place, value: Any) -> None:
     if found := list(strays(value, type(value), place)):
         for where, what in found:
             document.fault(where, what)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import platform
+from functools import cache
 from importlib.metadata import version
 from typing import Any
 
@@ -13,11 +14,12 @@ from wss.hardware import Wafer
 from wss.workload.fixed_batch import FixedBatch
 
 PACKAGES = ("networkx", "numba", "numpy", "pyarrow", "simpy")  # results may depend on their versions
+_version = cache(version)
 
 
 def versions() -> dict[str, str]:
     """Return the version of each of `PACKAGES`."""
-    return {name: version(name) for name in PACKAGES}
+    return {name: _version(name) for name in PACKAGES}
 
 
 def host() -> dict[str, Any]:

@@ -49,4 +49,4 @@ class LayerOverhead:
         return self.fixed_s + activation_s(self.layer, of_die(self.die), tokens, token_experts, *shape)
 
 
-OVERHEADS: Mapping[Precision, MoeLayer] = {"fp8": MOE_LAYERS["moe_fp8_block"]}
+OVERHEADS: Mapping[Precision, MoeLayer] = {"fp16": MOE_LAYERS["moe_bf16"], "fp8": MOE_LAYERS["moe_fp8_block"]}

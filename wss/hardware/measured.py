@@ -83,7 +83,7 @@ def _computing(
     tiles = np.ceil(tokens / rows) * np.ceil(n / columns)  # [menu, tasks]
     menu, tasks, number = np.arange(len(rows)), np.arange(len(tokens)), int(dies.max(initial=-1)) + 1
     cells = dies + number * menu[:, None]
-    by_die = np.bincount(cells.ravel(), tiles.ravel(), number * len(menu)).reshape(-1, number) * 1.0
+    by_die = np.bincount(cells.ravel(), tiles.ravel(), number * len(menu)).reshape(-1, number).astype(np.float64)
     wave = wave_s(params.tiling, device, rows, columns, k)
     compute = waves_of(params.tiling, device, by_die) * wave
     best = compute.argmin(axis=0)  # place in the menu, [dies]
@@ -103,4 +103,4 @@ def _shapes(hidden: int, intermediate: int, matrices: int) -> tuple[tuple[int, i
     return ((matrices - 1) * intermediate, hidden), (hidden, intermediate)
 
 
-MEASURED = Measured(products={"fp8": MOE_LAYERS["moe_fp8_block"].gemm})
+MEASURED = Measured(products={"fp16": MOE_LAYERS["moe_bf16"].gemm, "fp8": MOE_LAYERS["moe_fp8_block"].gemm})

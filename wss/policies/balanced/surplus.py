@@ -30,14 +30,14 @@ from __future__ import annotations
 
 import numpy as np
 
-from wss.arrays import copy, stable_order
-from wss.compiling import compiled
+from wss.arrays import copy, largest, stable_order
+from wss.compiling import borrowing, compiled
 
 HALVINGS = 10
 ROUNDING = 1e-9
 
 
-@compiled
+@borrowing
 def span(seconds, hbm_read):  # type: ignore[no-untyped-def]
     """Return the estimated time of a die for tasks with *seconds* of computing each, descending, [tasks]."""
     total, last = 0.0, seconds.size - 1
@@ -50,12 +50,23 @@ def span(seconds, hbm_read):  # type: ignore[no-untyped-def]
 
 
 @compiled
+def _descending(tokens):  # type: ignore[no-untyped-def]
+    """Return the experts that have *tokens* [experts], those with most first."""
+    order, active = stable_order(-tokens), 0
+    while active < order.size and tokens[order[active]] > 0:
+        active += 1
+    return order[:active]
+
+
+@compiled
 def _computing(row, costs):  # type: ignore[no-untyped-def]
     """Return the experts of a die, longest computing first, and their seconds; *row* is the die's tokens, [experts]."""
     tile_s, tile = costs[4], costs[5]
-    experts = np.flatnonzero(row)
-    experts = experts[stable_order(-row[experts])]
-    return experts, np.ceil(row[experts] / tile) * tile_s
+    experts = _descending(row)
+    seconds = np.empty(experts.size)
+    for i in range(experts.size):
+        seconds[i] = np.ceil(row[experts[i]] / tile) * tile_s
+    return experts, seconds
 
 
 @compiled
@@ -114,9 +125,11 @@ def _listed(dies_of):  # type: ignore[no-untyped-def]
 def _start(counts, holders, costs):  # type: ignore[no-untyped-def]
     """Return the state with every expert whole: on its only holder, or on its least loaded holder so far."""
     where, num_dies = _listed(holders), holders.shape[1]
-    descending = stable_order(-counts)[: np.count_nonzero(counts)]
-    replicas = np.array([np.count_nonzero(where[expert] >= 0) for expert in descending])
-    order = descending[stable_order(replicas > 1)]
+    order = _descending(counts)
+    several = np.empty(order.size, np.int64)  # whether dies hold the expert beside the first
+    for i in range(order.size):
+        several[i] = where.shape[1] > 1 and where[order[i], 1] >= 0
+    order = order[stable_order(several)]
     tokens = np.zeros((num_dies, counts.size), np.int64)
     source = np.full((num_dies, counts.size), -1, np.int64)
     computing, reading = np.zeros(num_dies), np.full(num_dies, costs[3])
@@ -134,7 +147,7 @@ def _start(counts, holders, costs):  # type: ignore[no-untyped-def]
     return state
 
 
-@compiled
+@borrowing
 def _origin(expert, die, state, view):  # type: ignore[no-untyped-def]
     """Return the die whose HBM *die* would read *expert* from: itself, else the least busy source (ties: nearest)."""
     reading, (where, holds, hops, _) = state[2], view
@@ -148,7 +161,7 @@ def _origin(expert, die, state, view):  # type: ignore[no-untyped-def]
     return best
 
 
-@compiled
+@borrowing
 def _links_fit(origin, die, goal, state, view, costs):  # type: ignore[no-untyped-def]
     """Whether all links could carry one more read by *goal*."""
     load, hops, routes = state[3], view[2], view[3]
@@ -162,7 +175,7 @@ def _links_fit(origin, die, goal, state, view, costs):  # type: ignore[no-untype
     return True
 
 
-@compiled
+@borrowing
 def _book(origin, die, times, state, view, costs):  # type: ignore[no-untyped-def]
     """Add a read (*times* 1) to the load of its HBM and links, or remove it (-1)."""
     state[2][origin] += times * costs[0]
@@ -174,7 +187,7 @@ def _book(origin, die, times, state, view, costs):  # type: ignore[no-untyped-de
             state[3][link] += times * costs[6] * costs[1][link]
 
 
-@compiled
+@borrowing
 def _receiver(giver, expert, need, goal, state, view, costs):  # type: ignore[no-untyped-def]
     """Return the best receiver of up to *need* tiles (-1: none), the tiles it takes, and how far it reads."""
     tokens, source, reading, _, takes, room = state
@@ -202,7 +215,7 @@ def _receiver(giver, expert, need, goal, state, view, costs):  # type: ignore[no
     return best, rank[0], -rank[1]
 
 
-@compiled
+@borrowing
 def _move(giver, expert, die, tiles, state, view, costs):  # type: ignore[no-untyped-def]
     """Move *tiles* of *expert* from *giver* to *die*."""
     tokens, source = state[0], state[1]
@@ -253,7 +266,7 @@ def _reach(goal, state, view, costs):  # type: ignore[no-untyped-def]
     return True
 
 
-@compiled
+@borrowing
 def _keep(state, plan, tokens, origins):  # type: ignore[no-untyped-def]
     """Store the tokens and sources of *state* as those of the plan with index *plan*."""
     for die in range(tokens.shape[1]):
@@ -282,7 +295,7 @@ def surplus(counts, holders, sources, hops, routes, costs):  # type: ignore[no-u
     """
     view = _listed(sources), holders, hops, routes
     start = _start(counts, holders, costs)
-    reading, takes = start[2].max(), start[4].max()
+    reading, takes = largest(start[2]), largest(start[4])
     low, high = max(reading, counts.sum() / costs[5] * costs[4] / hops.shape[0]), max(reading, takes)
     worth = high - ((costs[1].min() if costs[1].size else 0.0) + costs[2] + costs[3])
     shape = (HALVINGS + 1, *start[0].shape)

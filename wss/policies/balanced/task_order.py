@@ -10,15 +10,15 @@ from __future__ import annotations
 
 import numpy as np
 
-from wss.arrays import copy
-from wss.compiling import compiled
+from wss.arrays import copy, largest
+from wss.compiling import borrowing, compiled
 from wss.policies.balanced.estimate import forecast
 
 GAIN = 1e-6  # a smaller relative gain is ignored
 NEAR_FLOOR = 1.005  # a die within this factor of its minimum time in any order is skipped
 
 
-@compiled
+@borrowing
 def _move(order, place, to):  # type: ignore[no-untyped-def]
     """Move the task at index *place* to index *to*, shifting those between."""
     task = order[place]
@@ -32,9 +32,11 @@ def _move(order, place, to):  # type: ignore[no-untyped-def]
 @compiled
 def _die_ends(dies, begin, order, tasks, wafer):  # type: ignore[no-untyped-def]
     """Return the end of each of *dies* if it runs its tasks in *order*, [dies]."""
-    seconds, sources = tasks
     routes, hbm_read, link_reads, window = wafer
-    end = forecast(dies, begin, seconds[order], sources[order], routes, hbm_read, link_reads, window)
+    seconds, sources = np.empty(order.size), np.empty(order.size, np.int64)
+    for i in range(order.size):
+        seconds[i], sources[i] = tasks[0][order[i]], tasks[1][order[i]]
+    end = forecast(dies, begin, seconds, sources, routes, hbm_read, link_reads, window)
     ends = np.zeros(dies.size)
     for i in range(dies.size):
         if begin[i] < begin[i + 1]:
@@ -43,25 +45,31 @@ def _die_ends(dies, begin, order, tasks, wafer):  # type: ignore[no-untyped-def]
 
 
 @compiled
-def _sharing(die, begin, sources):  # type: ignore[no-untyped-def]
+def _sharing(die, begin, order, sources):  # type: ignore[no-untyped-def]
     """Return *die*, followed by the other dies that read from any HBM from which it reads."""
-    read = np.zeros(begin.size - 1, np.bool_)
-    read[sources[begin[die] : begin[die + 1]]] = True
-    shares = np.zeros(begin.size - 1, np.bool_)
-    for other in range(shares.size):
-        for source in sources[begin[other] : begin[other + 1]]:
-            shares[other] |= read[source]
-    shares[die] = False
-    return np.append(die, np.flatnonzero(shares))
+    read, dies, found = np.zeros(begin.size - 1, np.bool_), np.empty(begin.size - 1, np.int64), 1
+    for i in range(begin[die], begin[die + 1]):
+        read[sources[order[i]]] = True
+    dies[0] = die
+    for other in range(dies.size):
+        shares = False
+        for i in range(begin[other], begin[other + 1]):
+            shares |= read[sources[order[i]]]
+        if shares and other != die:
+            dies[found] = other
+            found += 1
+    return dies[:found]
 
 
 @compiled
 def moves_of(begin):  # type: ignore[no-untyped-def]
     """Return all moves of a task within its die, as (from, to) indices, [moves, 2]."""
-    sizes = begin[1:] - begin[:-1]
-    moves = np.empty(((sizes * (sizes - 1)).sum(), 2), np.int64)
+    most = 0
+    for i in range(begin.size - 1):
+        most += (begin[i + 1] - begin[i]) * (begin[i + 1] - begin[i] - 1)
+    moves = np.empty((most, 2), np.int64)
     found = 0
-    for i in range(sizes.size):
+    for i in range(begin.size - 1):
         for place in range(begin[i], begin[i + 1]):
             for to in range(begin[i], begin[i + 1]):
                 if to != place and to != place - 1:  # the latter equals moving the task before to here
@@ -70,17 +78,29 @@ def moves_of(begin):  # type: ignore[no-untyped-def]
     return moves[:found]
 
 
-@compiled
+@borrowing
 def _floor(die, begin, order, tasks, wafer):  # type: ignore[no-untyped-def]
     """Return the minimum time of *die* over all orders."""
-    own = order[begin[die] : begin[die + 1]]
-    return max(tasks[0][own].sum(), np.count_nonzero(tasks[1][own] == die) * wafer[1])
+    computing, reads = 0.0, 0
+    for i in range(begin[die], begin[die + 1]):
+        computing += tasks[0][order[i]]
+        reads += tasks[1][order[i]] == die
+    return max(computing, reads * wafer[1])
+
+
+@borrowing
+def _differ(order, other):  # type: ignore[no-untyped-def]
+    """Whether two orders differ, [tasks] each."""
+    moved = 0
+    for i in range(order.size):
+        moved += order[i] != other[i]
+    return moved > 0
 
 
 @compiled
 def _search(die, begin, order, tasks, wafer, budget):  # type: ignore[no-untyped-def]
     """Return *order* after a search over *die* and the dies that share an HBM with it, and the tasks forecast."""
-    dies = _sharing(die, begin, tasks[1][order])
+    dies = _sharing(die, begin, order, tasks[1])
     part = np.zeros(dies.size + 1, np.int64)
     for i in range(dies.size):
         part[i + 1] = part[i] + begin[dies[i] + 1] - begin[dies[i]]
@@ -88,7 +108,7 @@ def _search(die, begin, order, tasks, wafer, budget):  # type: ignore[no-untyped
     for i in range(dies.size):
         copy(order[begin[dies[i]] : begin[dies[i] + 1]], near[part[i] : part[i + 1]])
     moves = moves_of(part)
-    best = _die_ends(dies, part, near, tasks, wafer).max()
+    best = largest(_die_ends(dies, part, near, tasks, wafer))
     floor = NEAR_FLOOR * _floor(die, begin, order, tasks, wafer)
     spent, trial, since = near.size, 0, 0
     while since < len(moves) and spent < budget and best > floor:
@@ -96,7 +116,7 @@ def _search(die, begin, order, tasks, wafer, budget):  # type: ignore[no-untyped
         trial += 1
         since += 1
         _move(near, place, to)
-        latest = _die_ends(dies, part, near, tasks, wafer).max()
+        latest = largest(_die_ends(dies, part, near, tasks, wafer))
         spent += near.size
         if latest < best * (1 - GAIN):
             best, since = latest, 0
@@ -137,24 +157,25 @@ def reorder(begin, tasks, wafer, late, enough, budget):  # type: ignore[no-untyp
     ends = _die_ends(dies, begin, order, tasks, wafer)
     left = budget - order.size
     looked_at = np.zeros(dies.size, np.bool_)
-    while left > 0 and ends.max() > enough:
+    last = largest(ends)
+    while left > 0 and last > enough:
         die = dies[0]  # the last to end of those not searched; a literal 0 would make numba compile the callees twice
         for other in range(dies.size):
             if not looked_at[other] and (looked_at[die] or ends[other] > ends[die]):
                 die = other
-        if looked_at[die] or ends[die] < late * ends.max():
+        if looked_at[die] or ends[die] < late * last:
             break
         looked_at[die] = True
         if ends[die] <= NEAR_FLOOR * _floor(die, begin, order, tasks, wafer):
             continue
         trial, spent = _search(die, begin, order, tasks, wafer, min(left, budget // 4))
         left -= spent
-        if (trial == order).all():
+        if not _differ(trial, order):
             continue
         after = _die_ends(dies, begin, trial, tasks, wafer)
         left -= order.size
-        if after.max() <= ends.max() and after[die] < ends[die]:
-            if after.max() < ends.max() * (1 - GAIN):
-                looked_at[:] = False
-            order, ends = trial, after
-    return order, ends.max(), left
+        if largest(after) <= last and after[die] < ends[die]:
+            if largest(after) < last * (1 - GAIN):
+                looked_at = np.zeros(dies.size, np.bool_)
+            order, ends, last = trial, after, largest(after)
+    return order, last, left

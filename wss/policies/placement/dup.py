@@ -7,7 +7,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from wss.compiling import compiled
+from wss.arrays import copy
+from wss.compiling import borrowing, compiled
 from wss.policies.parts import Placement
 from wss.policies.placement.basic import Contiguous, Extra
 from wss.policies.signals import Signal
@@ -36,9 +37,18 @@ class Replicating(Placement):
         """Add to *held* [experts, dies] replicas of experts with *tokens* [experts], in *free* slots [dies]."""
 
 
+@borrowing
+def _add(seconds, held, load):  # type: ignore[no-untyped-def]
+    """Add *seconds* to the *load* of each die that holds an expert, [dies] each."""
+    for die in range(load.size):
+        if held[die]:
+            load[die] += seconds
+
+
 @compiled
 def _best_pair(cost, held, free, load):  # type: ignore[no-untyped-def]
     """Return the expert and the die of the next replica that `duplicate` adds, -1 if none is possible."""
+    rest = np.empty(load.size)  # load with one more holder, but without what that one computes
     best_expert, best_die = -1, -1
     best_most, best_squares = np.inf, np.inf
     for expert in range(held.shape[0]):
@@ -46,8 +56,12 @@ def _best_pair(cost, held, free, load):  # type: ignore[no-untyped-def]
         if now == free.size:
             continue
         share = cost[expert, now + 1]
-        rest = load + held[expert] * (share - cost[expert, now])
-        largest, squares = rest.max(), (rest * rest).sum()
+        copy(load, rest)
+        _add(share - cost[expert, now], held[expert], rest)
+        largest, squares = 0.0, 0.0
+        for die in range(free.size):
+            largest = max(largest, rest[die])
+            squares += rest[die] * rest[die]
         for die in range(free.size):
             if free[die] <= 0 or held[expert, die]:
                 continue
@@ -79,13 +93,13 @@ def duplicate(cost, held, free):  # type: ignore[no-untyped-def]
     """
     load = np.zeros(free.size)
     for expert in range(held.shape[0]):
-        load += held[expert] * cost[expert, held[expert].sum()]
+        _add(cost[expert, held[expert].sum()], held[expert], load)
     for _ in range(free.sum()):
         expert, die = _best_pair(cost, held, free, load)
         if expert < 0:  # every die with a free slot holds every expert
             break
         now = held[expert].sum()
-        load += held[expert] * (cost[expert, now + 1] - cost[expert, now])
+        _add(cost[expert, now + 1] - cost[expert, now], held[expert], load)
         load[die] += cost[expert, now + 1]
         held[expert, die] = True
         free[die] -= 1

@@ -6,13 +6,22 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from wss.compiling import compiled
+from wss.compiling import borrowing, compiled
 from wss.policies.placement.dup import Replicating
 from wss.policies.views import PlacementView
 from wss.records import BoolArray, FloatArray, IntArray
 
+FAR = np.iinfo(np.int64).max
 
-@compiled
+
+@borrowing
+def _approach(distance, hops):  # type: ignore[no-untyped-def]
+    """Lower *distance*, from each die to the nearest holder, where a new holder is *hops* away, [dies] each."""
+    for x in range(hops.size):
+        distance[x] = min(distance[x], hops[x])
+
+
+@borrowing
 def _savings(tokens, distance, hops, saved):  # type: ignore[no-untyped-def]
     """Write to *saved* [dies] what a replica on each die would save in tokens · hops, summed over dies."""
     for d in range(hops.shape[0]):
@@ -30,11 +39,12 @@ def bring_near(tokens, held, free, hops):  # type: ignore[no-untyped-def]
     expert, then the lower die. It stops when no replica saves anything.
     """
     num_experts, num_dies = held.shape
-    distance = np.empty((num_experts, num_dies), np.int64)
+    distance = np.full((num_experts, num_dies), FAR)
     saved = np.empty((num_experts, num_dies))
     for e in range(num_experts):
-        for x in range(num_dies):
-            distance[e, x] = hops[held[e], x].min()
+        for d in range(num_dies):
+            if held[e, d]:
+                _approach(distance[e], hops[d])
         _savings(tokens[e], distance[e], hops, saved[e])
     for _ in range(free.sum()):
         best_expert, best_die, best = -1, -1, 0.0
@@ -46,7 +56,7 @@ def bring_near(tokens, held, free, hops):  # type: ignore[no-untyped-def]
             break
         held[best_expert, best_die] = True
         free[best_die] -= 1
-        distance[best_expert] = np.minimum(distance[best_expert], hops[best_die])
+        _approach(distance[best_expert], hops[best_die])
         _savings(tokens[best_expert], distance[best_expert], hops, saved[best_expert])
 
 

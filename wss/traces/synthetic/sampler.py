@@ -20,6 +20,7 @@ WHOLE = 1 << 24  # probability 1 in integer parts
 NEVER = 1 << 62  # a position beyond any token
 
 _CELL = 18  # one cell of a guide covers 2^18 parts
+CELLS = WHOLE >> _CELL  # of a guide, per WHOLE
 
 _GOLDEN = np.uint64(0x9E3779B97F4A7C15)
 _ONE = np.uint64(1)
@@ -37,7 +38,8 @@ class Tables(NamedTuple):
         Distribution of the clusters, [phases, subjects, clusters], total WHOLE; [phases, subjects, cells].
     sums, guide
         Frequency of each expert in each layer's clusters, total k · WHOLE, [layers, clusters, experts];
-        [layers, clusters, cells]. If routing drifts, all layers come twice: before and after.
+        [layers, clusters, cells]. If routing drifts, all layers come twice: before and after. Zeros in layers in which
+        no experts are drawn.
     orders
         The experts in the order of *sums*, [layers, clusters, experts].
     """

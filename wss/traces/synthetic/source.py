@@ -75,7 +75,7 @@ class SyntheticRouting:
     def __init__(self, spec: SynthSpec, model: ModelShape, seed: int, num_requests: int, layers: Sequence[int]) -> None:
         self.layers = tuple(layers)
         self._index = {layer: index for index, layer in enumerate(self.layers)}
-        self._draws = draws_of(spec, model, seed, num_requests)
+        self._draws = draws_of(spec, model, seed, num_requests, self.layers)
         # Of each request: how many tokens are drawn; the last one's clusters, and its experts in the layers that are
         # run. No experts are drawn in other layers.
         self._drawn: IntArray = np.zeros(num_requests, np.int64)

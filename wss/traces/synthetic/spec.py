@@ -25,7 +25,7 @@ tables come from operations that are rounded the same everywhere.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from typing import Annotated
 
@@ -251,8 +251,11 @@ def prompt_lengths(spec: SynthSpec, seed: int, count: int) -> IntArray:
     return spec.prompt_min + spread(stream(seed, "synth", "prompt"), count, spec.prompt_max - spec.prompt_min + 1)
 
 
-def draws_of(spec: SynthSpec, model: ModelShape, seed: int, count: int) -> Draws:
-    """Return everything that determines the draws of the first *count* requests of a trace."""
+def draws_of(spec: SynthSpec, model: ModelShape, seed: int, count: int, layers: Sequence[int] | None = None) -> Draws:
+    """Return everything that determines the draws of the first *count* requests of a trace.
+
+    Experts can only be drawn in *layers*, indices into the MoE layers (None: all).
+    """
     num_layers = len(model.moe_layers)
     depth = np.arange(num_layers) / max(num_layers - 1, 1)
     sticky = np.floor((spec.sticky_first + (spec.sticky_last - spec.sticky_first) * depth) * WHOLE).astype(np.int64)
@@ -260,7 +263,7 @@ def draws_of(spec: SynthSpec, model: ModelShape, seed: int, count: int) -> Draws
     return Draws(
         key=stream(seed, "synth", "routing"),
         layers=np.array(model.moe_layers, np.int64),
-        tables=tables_of(spec, model, seed),
+        tables=tables_of(spec, model, seed, tuple(range(num_layers) if layers is None else layers)),
         sticky=sticky,
         carry=int(spec.carry * WHOLE),
         prompt=prompt,

@@ -15,8 +15,8 @@ IEEE 754 rounds the same everywhere.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import lru_cache
-from itertools import product
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -29,7 +29,7 @@ from wss.models import ModelShape
 from wss.records import FloatArray, IntArray
 from wss.rng import permutation, stream, uniform
 from wss.traces.loads import read_dumps
-from wss.traces.synthetic.sampler import WHOLE, Tables, guide_of
+from wss.traces.synthetic.sampler import CELLS, WHOLE, Tables, guide_of
 
 if TYPE_CHECKING:
     from wss.traces.synthetic.spec import SynthSpec
@@ -80,14 +80,19 @@ def layer_shares(spec: SynthSpec, model: ModelShape, seed: int, layer: int, era:
     return result
 
 
-def popularity(spec: SynthSpec, model: ModelShape, seed: int, era: tuple[str, ...] = ()) -> FloatArray:
-    """Return the share of each expert, [layers, experts], each layer's sum 1: recorded, or from `layer_shares`.
+def popularity(
+    spec: SynthSpec, model: ModelShape, seed: int, era: tuple[str, ...] = (), layers: Sequence[int] | None = None
+) -> FloatArray:
+    """Return the share of each expert in *layers* (indices into the MoE layers; None: all), [layers, experts].
+
+    Each layer's sum is 1. The shares are recorded, or from `layer_shares`.
 
     Raises
     ------
     TraceError
         If recorded loads cannot be read, have another shape, lack the dump, or have too few experts in a layer.
     """
+    layers = range(len(model.moe_layers)) if layers is None else layers
     if spec.loads and model.zero_experts:
         raise TraceError(f"{spec.loads}: loads do not count zero-computation experts; leave trace.synth.loads out")
     if spec.loads:
@@ -99,8 +104,8 @@ def popularity(spec: SynthSpec, model: ModelShape, seed: int, era: tuple[str, ..
                 f"{spec.loads}: {name}: layer {model.moe_layers[few[0]]} has tokens on fewer than {model.top_k} "
                 "experts, so that no token can have as many; give loads of more tokens"
             )
-        return np.stack([row / _sum(row) for row in load])
-    return np.stack([layer_shares(spec, model, seed, layer, era) for layer in range(len(model.moe_layers))])
+        return np.stack([load[layer] / _sum(load[layer]) for layer in layers])
+    return np.stack([layer_shares(spec, model, seed, layer, era) for layer in layers])
 
 
 def _sum(values: FloatArray) -> float:
@@ -150,16 +155,16 @@ def scaled(base, rows, columns, top_k, rounds):  # type: ignore[no-untyped-def]
                     break
 
 
-def tables_of(spec: SynthSpec, model: ModelShape, seed: int) -> Tables:
-    """Return the distributions of synthetic routing.
+def tables_of(spec: SynthSpec, model: ModelShape, seed: int, layers: tuple[int, ...]) -> Tables:
+    """Return the distributions of synthetic routing; of experts only in *layers*, indices into the MoE layers.
 
     The last ones are cached: a run needs them again for the load history of its placements, a sweep for every point.
     Recorded loads are read anew, as their file may have changed.
     """
-    return (_tables if spec.loads else _kept_tables)(spec, model, seed)
+    return (_tables if spec.loads else _kept_tables)(spec, model, seed, layers)
 
 
-def _tables(spec: SynthSpec, model: ModelShape, seed: int) -> Tables:
+def _tables(spec: SynthSpec, model: ModelShape, seed: int, layers: tuple[int, ...]) -> Tables:
     if model.top_k > MOST_CHOSEN:
         what = f"a token of {model.name} has {model.top_k} experts, and made-up routing has at most {MOST_CHOSEN}"
         raise ConfigError(f"trace.synth: {what}; give a trace, or a smaller top_k")
@@ -168,17 +173,19 @@ def _tables(spec: SynthSpec, model: ModelShape, seed: int) -> Tables:
     frequent = np.array([_sum(column) for column in weights[1].T]) / spec.subjects
     num_layers, size, k = len(model.moe_layers), model.num_choices, model.top_k
     eras = ((), DRIFTED) if spec.drift_at else ((),)
-    sums = np.empty((len(eras) * num_layers, spec.clusters, size), np.int32)
-    orders = np.empty((len(eras) * num_layers, spec.clusters, size), np.int16)
-    shares = np.concatenate([popularity(spec, model, seed, era) for era in eras])
-    for at, (era, layer) in enumerate(product(eras, range(num_layers))):
-        base = _affinity(spec, model, seed, layer, era)
-        base[~base[:, shares[at] > 0].any(axis=1)] = 1.0  # a cluster without recorded experts may use any
-        scaled(base, frequent, shares[at], k, ROUNDS)
-        order = permutation(_streams(spec, seed, "order", layer), size)
-        sums[at] = np.cumsum(_in_parts(np.take_along_axis(base, order, axis=1), k), axis=1)
-        orders[at] = order
-    return Tables(clusters, sums, orders, guide_of(clusters), guide_of(sums))
+    shape = len(eras) * num_layers, spec.clusters
+    # zeros that are not written take no memory
+    sums, orders = np.zeros((*shape, size), np.int32), np.zeros((*shape, size), np.int16)
+    guide = np.zeros((*shape, k * CELLS), np.int16)
+    for number, era in enumerate(eras):
+        for layer, shares in zip(layers, popularity(spec, model, seed, era, layers), strict=True):
+            base = _affinity(spec, model, seed, layer, era)
+            base[~base[:, shares > 0].any(axis=1)] = 1.0  # a cluster without recorded experts may use any
+            scaled(base, frequent, shares, k, ROUNDS)
+            order, at = permutation(_streams(spec, seed, "order", layer), size), number * num_layers + layer
+            sums[at] = np.cumsum(_in_parts(np.take_along_axis(base, order, axis=1), k), axis=1)
+            orders[at], guide[at] = order, guide_of(sums[at])
+    return Tables(clusters, sums, orders, guide_of(clusters), guide)
 
 
 _kept_tables = lru_cache(maxsize=6)(_tables)  # up to 15 MB each; a sweep has few models and seeds
