@@ -138,6 +138,13 @@ MOE_LAYERS: Presets[MoeLayer] = Presets(
             routed_bytes=34.9,
             source="FP8, scales of blocks: CUTLASS in TensorRT-LLM 1.3.0rc20 and vLLM 0.24.0; H100-SXM",
         ),
+        "moe_fp8_block_b200": MoeLayer(
+            gemm=ExpertGemm(tiling=_tiling("fp8", 1, peak_share=0.885, hbm_share=0.889, load_share=2.07)),
+            fixed_s=33.3e-6,
+            token_bytes=7.13,
+            routed_bytes=18.5,
+            source="a model of another form that was fitted to FP8 in blocks on a B200-SXM; not validated here",
+        ),
         "moe_fp8_block_triton": MoeLayer(
             gemm=ExpertGemm(tiling=_tiling("fp8", 1, peak_share=0.505, hbm_share=0.964)),
             fixed_s=23.6e-6,
