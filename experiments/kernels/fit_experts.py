@@ -91,14 +91,6 @@ CASES = {
     "moe_bf16": Case(
         "moe_layer", {"precision": "bfloat16"}, ("fixed_us", "hbm_share", "load_share", "token_bytes", "routed_bytes")
     ),
-    "moe_fp8_block_overlapped": Case(
-        "moe_layer",
-        {"precision": "fp8_block", "kernel": CUTLASS},
-        ("fixed_us", "hbm_share", "load_share", "expert_us", "token_bytes", "routed_bytes"),
-    ),
-    "moe_bf16_overlapped": Case(
-        "moe_layer", {"precision": "bfloat16"}, ("fixed_us", "hbm_share", "load_share", "token_bytes", "routed_bytes")
-    ),
     "deepgemm_masked": Case(
         "moe_deepep", {"kernel": "deepgemm_masked"}, ("fixed_us", "peak_share", "hbm_share", "expert_us"), RANKS
     ),

@@ -4,7 +4,7 @@ import json
 
 import pytest
 from click.testing import CliRunner
-from kit import ROOT
+from kit import ROOT, study
 
 from wss.cli import cli
 from wss.config import load
@@ -77,3 +77,9 @@ def test_a_precision_that_was_not_measured_is_refused(name):
 def test_an_experiment_without_the_setting_is_the_same_as_before():
     assert "layer_overhead" not in load(CONFIG, SMALL).plain()
     assert load(CONFIG, [*SMALL, "layer_overhead=none"]).plain()["layer_overhead"] == "none"
+
+
+@pytest.mark.parametrize(("precision", "batch"), [("fp8", 16), ("fp8", 1024), ("bf16", 16), ("bf16", 1024)])
+def test_one_dies_layer_takes_what_the_measured_layer_does(precision, batch):
+    """Within 8%: the engine reads ahead by a window, where the kernel model overlaps all reads in part."""
+    assert abs(study("kernels", "in_a_run").difference(precision, batch)) <= 0.08

@@ -27,7 +27,7 @@ from wss.errors import ConfigError
 from wss.hardware.kernels.device import Device
 from wss.hardware.kernels.sizes import sizes
 from wss.hardware.kernels.tiling import Tiling, compute_s, overlapped_s
-from wss.records import FloatArray, IntArray
+from wss.records import FloatArray
 
 RESULT_BYTES = 2.0
 TILES = tuple((rows, columns) for rows in (16, 32, 64, 128) for columns in (64, 256))
@@ -51,25 +51,6 @@ class ExpertGemm:
     tiling: Tiling
     tiles: Sequence[tuple[float, float]] = TILES
     expert_s: float = 0.0
-
-
-@dataclass(frozen=True)
-class ExpertTerms:
-    """Terms of grouped products; seconds.
-
-    Attributes
-    ----------
-    experts
-        Computing of each expert's tiles, as if all SMs shared them evenly, [calls, experts].
-    rest
-        What a call computes beyond the sum of *experts*: its part-full wave, and finding all experts' tiles, [calls].
-    memory
-        Reading operands and writing results at the set's share of the HBM bandwidth, [calls].
-    """
-
-    experts: FloatArray
-    rest: FloatArray
-    memory: FloatArray
 
 
 def expert_gemm_s(
@@ -100,27 +81,9 @@ def expert_gemm_s(
         A size is negative, or not a number; shapes differ; or the device has no peak for the set's precision.
     """
     tokens, count, n, k = _arguments(tokens, count, n, k)
-    compute, _ = _computing(params, device, tokens, count, n, k)
+    compute = _computing(params, device, tokens, count, n, k)
     time = overlapped_s(params.tiling, compute, _memory_s(params.tiling, device, tokens, count, n, k))
     return np.where(tokens.sum(axis=1) > 0, time, 0.0)
-
-
-def expert_terms(
-    params: ExpertGemm, device: Device, tokens: npt.ArrayLike, n: npt.ArrayLike, k: npt.ArrayLike
-) -> ExpertTerms:
-    """Return the terms of `expert_gemm_s`; *n* and *k* are [calls] or one number."""
-    tokens, count, n, k = _arguments(tokens, 1, n, k)
-    compute, chosen = _computing(params, device, tokens, count, n, k)
-    experts = np.zeros(tokens.shape)
-    for i, (rows, columns) in enumerate(params.tiles):
-        mine = chosen == i
-        sms = np.full(np.count_nonzero(mine), float(device.sms))  # of as many tiles as SMs: one full wave
-        wave = compute_s(params.tiling, device, sms, (rows, columns), k[mine])
-        across = np.ceil(n[mine] / columns) / device.sms
-        experts[mine] = np.ceil(tokens[mine] / rows) * (across * wave)[:, None]
-    busy = tokens.sum(axis=1) > 0
-    rest = np.where(busy, np.maximum(0.0, compute - experts.sum(axis=1)), 0.0)
-    return ExpertTerms(experts, rest, _memory_s(params.tiling, device, tokens, count, n, k))
 
 
 def _arguments(
@@ -139,16 +102,14 @@ def _arguments(
 
 def _computing(
     params: ExpertGemm, device: Device, tokens: FloatArray, count: FloatArray, n: FloatArray, k: FloatArray
-) -> tuple[FloatArray, IntArray]:
-    """Return the compute term with the fastest tile, and that tile's place in the menu, in the shape of *n*."""
-    best, chosen = np.full(n.shape, np.inf), np.zeros(n.shape, np.int64)
+) -> FloatArray:
+    """Return the compute term with the fastest tile, in the shape of *n*."""
+    best = np.full(n.shape, np.inf)
     blocks = {rows: np.einsum("ij,ij->i", np.ceil(tokens * (1 / rows)), count) for rows, _ in params.tiles}
-    for i, shape in enumerate(params.tiles):
-        rows, columns = shape
-        compute = compute_s(params.tiling, device, blocks[rows] * np.ceil(n / columns), shape, k)
-        chosen[compute < best] = i
-        np.minimum(best, compute, out=best)
-    return best + params.expert_s * count.sum(axis=1), chosen
+    for rows, columns in params.tiles:
+        tiles = blocks[rows] * np.ceil(n / columns)
+        np.minimum(best, compute_s(params.tiling, device, tiles, (rows, columns), k), out=best)
+    return best + params.expert_s * count.sum(axis=1)
 
 
 def _memory_s(

@@ -14,7 +14,6 @@ and what they are without each parameter.
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -164,23 +163,6 @@ MOE_LAYERS: Presets[MoeLayer] = Presets(
             token_bytes=3.69,
             routed_bytes=12.7,
             source="BF16: the fastest of TensorRT-LLM 1.3.0rc20, vLLM 0.24.0 and sglang 0.5.14; H100-SXM",
-        ),
-        "moe_fp8_block_overlapped": MoeLayer(
-            gemm=ExpertGemm(
-                tiling=_tiling("fp8", 1, math.inf, peak_share=1.0, hbm_share=0.873, load_share=0.624),
-                expert_s=0.121e-6,
-            ),
-            fixed_s=24.3e-6,
-            token_bytes=2.52,
-            routed_bytes=38.0,
-            source="as moe_fp8_block, if all reading overlaps with computing, as where a simulator has the reads apart",
-        ),
-        "moe_bf16_overlapped": MoeLayer(
-            gemm=ExpertGemm(tiling=_tiling("bf16", 2, math.inf, peak_share=1.0, hbm_share=0.891, load_share=1.08)),
-            fixed_s=26.2e-6,
-            token_bytes=3.68,
-            routed_bytes=18.3,
-            source="as moe_bf16, if all reading overlaps with computing, as where a simulator has the reads apart",
         ),
         "deepgemm_masked": MoeLayer(
             gemm=ExpertGemm(tiling=_tiling("fp8", 1, peak_share=0.709, hbm_share=0.857), expert_s=0.588e-6),
