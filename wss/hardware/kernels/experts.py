@@ -109,7 +109,8 @@ def _computing(
     for rows, columns in params.tiles:
         tiles = blocks[rows] * np.ceil(n / columns)
         np.minimum(best, compute_s(params.tiling, device, tiles, (rows, columns), k), out=best)
-    return best + params.expert_s * count.sum(axis=1)
+    result: FloatArray = best + params.expert_s * count.sum(axis=1)
+    return result
 
 
 def _memory_s(
