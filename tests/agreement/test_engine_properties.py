@@ -181,6 +181,7 @@ for network in (FluidSpec(), PacketSpec(chunk=8e6, window=4), CircuitSpec(duplex
 """
 
 
+@pytest.mark.slow
 def test_compiled_code_gives_the_bits_of_plain_python():
     outputs = [
         subprocess.run(

@@ -127,6 +127,7 @@ def test_a_full_disk_keeps_the_old_trace(wss, folder, monkeypatch):
     assert sorted(p.name for p in folder.iterdir()) == ["small.yaml", "t.parquet"]
 
 
+@pytest.mark.slow
 def test_a_file_size_limit_of_the_system_is_met_cleanly(folder):
     """The real thing, in a process of its own: no file may grow beyond 1 KiB."""
     program = (
@@ -338,6 +339,7 @@ def test_an_old_spelling_is_read_with_one_note():
     assert (done.returncode, done.stderr) == (0, "note: physics: paper_artifact is the old spelling of paper\n")
 
 
+@pytest.mark.slow
 def test_stdout_that_is_full_does_not_hide_where_the_result_is(folder):
     with open("/dev/full", "w") as full:
         command = [sys.executable, "-m", "wss", "run", "small.yaml", "--out", "r"]

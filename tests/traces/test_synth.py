@@ -523,3 +523,14 @@ def test_speed_and_memory():
     largest = max(r.experts.nbytes for r in synthesise(SYNTHS["deepseek_v3"], shape, 0, decode_tokens=4))
     assert time.process_time() - start < 12  # a wide margin: only a loop that is not compiled fails
     assert largest == (24 + 4) * 58 * 8 * 2
+
+
+def test_tables_are_made_in_the_layers_that_are_run_alone():
+    """Of four layers the second and the last, before and after the drift."""
+    spec = replace(FLAT, skew=1.0, focus=2.0, clusters=3, drift_at=5)
+    whole, part = (draws_of(spec, SHAPE, 4, 3, layers).tables for layers in (None, (1, 3)))
+    for one, other in zip(whole[1:3] + whole[4:], part[1:3] + part[4:], strict=True):
+        assert len(one) == len(other) == 8
+        assert np.array_equal(one[1::2], other[1::2])
+        assert one[::2].any()
+        assert not other[::2].any()
