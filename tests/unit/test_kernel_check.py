@@ -155,6 +155,13 @@ def test_dense_products_have_the_parameters_that_their_module_names(tmp_path, gp
             assert row["parameters"] == set_for(precision, framework, DEVICES[gpu].generation)
 
 
+@pytest.mark.parametrize(("gpu", "parameters"), [("H200-SXM", "moe_fp8_block"), ("GB200", "moe_fp8_block_b200")])
+def test_moe_layers_have_parameters_of_their_generation(tmp_path, gpu, parameters):
+    table = TABLES["moe_layer"]
+    found = checked(tmp_path, {**table, "gpu": [gpu] * len(table["gpu"])})
+    assert found["each"][2]["parameters"] == parameters
+
+
 MIXED = {**GEMM, "gpu": ["H100-SXM", "h200_sxm", "MI300X"]}
 
 

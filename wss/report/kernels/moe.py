@@ -37,6 +37,7 @@ MOE_LAYER = Kind(
     chosen_by=("precision", "framework", "kernel"),
     rules=(
         Rule("moe_fp8_block_b200", {"precision": ("fp8_block",)}, generation="blackwell"),
+        Rule("moe_fp8_block_b200", {"precision": ("fp8_block",)}, generation="blackwell"),
         Rule("moe_fp8_block_triton", {"precision": ("fp8_block",), "kernel": ("*triton*",)}),
         Rule("moe_fp8_block", {"precision": ("fp8_block",), "kernel": ("*cutlass*",)}),
         Rule("moe_fp8", {"precision": ("fp8",), "framework": _KNOWN}),
