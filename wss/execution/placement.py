@@ -52,7 +52,7 @@ def layouts_of(experiment: Experiment, policies: Sequence[Policy]) -> list[Layou
     """Return the layout of all MoE layers by each of *policies*; raise WssError if one does not fit the wafer."""
     everything = replace(experiment, layers="all")
     check_memory(everything, policies)
-    wafer = hardware.build(experiment.wafer, experiment.faults).achieving(experiment.setup.hbm_share)
+    wafer = hardware.build(experiment.wafer, experiment.faults).achieving(everything.setup.hbm_share)
     history = build_routing_history(everything)
     return [_layout(everything, wafer, policy, history) for policy in policies]
 
