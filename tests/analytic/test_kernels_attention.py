@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from wss.errors import ConfigError
-from wss.hardware.kernels.attention import equal, gqa, mla_absorbed, mla_expanded, of_lengths
+from wss.hardware.kernels.attention import Heads, equal, gqa, mla_absorbed, mla_expanded, of_lengths
 from wss.hardware.kernels.decode_attention import DECODE_ATTENTION, decode_attention_s
 from wss.hardware.kernels.device import DEVICES
 from wss.hardware.kernels.elementwise import ELEMENTWISE, elementwise_s
@@ -21,7 +21,7 @@ counts = st.integers(1, 2000)
 groups = st.sampled_from([1, 2, 4, 8, 16, 32])
 
 
-def decode_heads(name: str, kv: int, group: int):
+def decode_heads(name: str, kv: int, group: int) -> Heads:
     """Return heads of the kind that the set *name* is for."""
     return mla_absorbed(kv * group) if "mla" in name else gqa(kv * group, kv)
 
@@ -137,7 +137,10 @@ def test_mla_expanded_has_own_keys_for_each_head():
 
 def test_ten_thousand_calls_take_less_than_50_ms():
     sizes = np.arange(1.0, 10_001)
-    started = time.perf_counter()
-    decode_attention_s(DECODE_ATTENTION["fa3"], H100, equal(sizes, 1, sizes), gqa(32, 8))
-    prefill_attention_s(PREFILL_ATTENTION["fa3"], H100, equal(1, sizes), gqa(32, 8))
-    assert time.perf_counter() - started < 0.1
+    taken = []
+    for _ in range(5):  # the least of five: another process may have the core
+        started = time.perf_counter()
+        decode_attention_s(DECODE_ATTENTION["fa3"], H100, equal(sizes, 1, sizes), gqa(32, 8))
+        prefill_attention_s(PREFILL_ATTENTION["fa3"], H100, equal(1, sizes), gqa(32, 8))
+        taken.append(time.perf_counter() - started)
+    assert min(taken) < 0.05

@@ -207,6 +207,16 @@ DECODE_ATTENTION: Presets[DecodeAttention] = Presets(
             peak_share=0.63,
             source="MLA in sglang 0.5.14, BF16 cache; H100-SXM",
         ),
+        "flashmla": DecodeAttention(
+            kv_bytes=2,
+            launch_s=13.5e-6,
+            start_s=3.02e-6,
+            cold_s=5e-6,
+            hbm_share=0.896,
+            split_s=0.42e-9,
+            peak_share=0.667,
+            source="shares of the peaks that FlashMLA publishes for an H800 (9241ae3); the rest as sglang_mla, BF16 cache",
+        ),
         "trtllm_mla": DecodeAttention(
             kv_bytes=2,
             launch_s=14e-6,
