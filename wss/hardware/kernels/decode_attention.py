@@ -215,7 +215,7 @@ DECODE_ATTENTION: Presets[DecodeAttention] = Presets(
             hbm_share=0.896,
             split_s=0.42e-9,
             peak_share=0.667,
-            source="shares of the peaks that FlashMLA publishes for an H800 (9241ae3); the rest as sglang_mla, BF16 cache",
+            source="shares of the peaks: FlashMLA README (9241ae3), H800-SXM; the rest as sglang_mla, BF16 cache",
         ),
         "trtllm_mla": DecodeAttention(
             kv_bytes=2,
