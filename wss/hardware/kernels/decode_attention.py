@@ -28,9 +28,9 @@ from wss.hardware.kernels.device import Device
 from wss.presets import Presets
 from wss.records import FloatArray
 
-WARM_SHARE = 0.95  # of the L2: a replayed cache of this size is half read from the L2; a constant of the fits
+WARM_SHARE = 0.9  # of the L2: a replayed cache of this size is half read from the L2; a constant of the fits
 WARM_STEEPNESS = 6
-CORNER = 3.0  # p, the same as of the matrix products
+CORNER = 4.0  # p: memory, compute and split overlap well
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,12 +65,12 @@ class DecodeAttention:
 
     kv_bytes: float
     launch_s: float
-    start_s: float
     cold_s: float
     hbm_share: float
-    io_share: float
     split_s: float
-    peak_share: float = 1.0
+    peak_share: float
+    io_share: float = 1.0
+    start_s: float = 0.0
     rows: float = 64.0
     largest_group: float = np.inf
     source: str = ""
@@ -137,101 +137,106 @@ DECODE_ATTENTION: Presets[DecodeAttention] = Presets(
     {
         "fa3": DecodeAttention(
             kv_bytes=2,
-            launch_s=11.3e-6,
-            start_s=1.78e-6,
+            launch_s=10.8e-6,
+            start_s=1.96e-6,
             cold_s=5.4e-6,
-            hbm_share=0.969,
-            io_share=0.271,
-            split_s=0.228e-9,
+            hbm_share=0.983,
+            split_s=0.25e-9,
+            peak_share=0.39,
             source="FlashAttention-3 in vLLM 0.24.0, BF16 cache; H100-SXM",
         ),
         "fa3_fp8": DecodeAttention(
             kv_bytes=1,
-            launch_s=12.4e-6,
-            start_s=2.67e-6,
-            cold_s=7.5e-6,
-            hbm_share=0.871,
-            io_share=0.181,
-            split_s=0.234e-9,
+            launch_s=11.6e-6,
+            start_s=2.8e-6,
+            cold_s=4.91e-6,
+            hbm_share=1,
+            split_s=0.25e-9,
+            peak_share=0.39,
             source="FlashAttention-3 in vLLM 0.24.0, FP8 cache; H100-SXM",
         ),
         "fa3_sglang": DecodeAttention(
             kv_bytes=2,
-            launch_s=9.92e-6,
-            start_s=1.47e-6,
-            cold_s=4.4e-6,
-            hbm_share=0.943,
-            io_share=0.965,
-            split_s=0.268e-9,
+            launch_s=9.58e-6,
+            start_s=1.4e-6,
+            cold_s=4.35e-6,
+            hbm_share=0.954,
+            split_s=0.25e-9,
+            peak_share=0.39,
             source="FlashAttention-3 in sglang 0.5.14, BF16 cache; H100-SXM",
         ),
         "fa3_sglang_fp8": DecodeAttention(
             kv_bytes=1,
-            launch_s=12.8e-6,
-            start_s=2.35e-6,
-            cold_s=7.3e-6,
-            hbm_share=0.672,
-            io_share=0.413,
-            split_s=0.279e-9,
+            launch_s=12.2e-6,
+            start_s=2.25e-6,
+            cold_s=6.91e-6,
+            hbm_share=0.718,
+            split_s=0.25e-9,
+            peak_share=0.39,
             source="FlashAttention-3 in sglang 0.5.14, FP8 cache; H100-SXM",
         ),
         "trtllm_gqa": DecodeAttention(
             kv_bytes=2,
-            launch_s=12.2e-6,
-            start_s=0.11e-6,
-            cold_s=12.2e-6,
-            hbm_share=0.967,
-            io_share=0.124,
-            split_s=0.193e-9,
-            peak_share=0.0696,
+            launch_s=12e-6,
+            cold_s=13.5e-6,
+            hbm_share=0.97,
+            split_s=0.25e-9,
+            peak_share=0.051,
             rows=8,
             largest_group=32,
             source="TensorRT-LLM 1.3.0rc20, BF16 cache; H100-SXM",
         ),
         "trtllm_gqa_fp8": DecodeAttention(
             kv_bytes=1,
-            launch_s=9.5e-6,
-            start_s=0.42e-6,
-            cold_s=5.4e-6,
-            hbm_share=0.979,
-            io_share=20,
-            split_s=0.242e-9,
-            peak_share=0.067,
+            launch_s=9.82e-6,
+            cold_s=6.77e-6,
+            hbm_share=0.97,
+            split_s=0.25e-9,
+            peak_share=0.0596,
             rows=8,
             largest_group=32,
             source="TensorRT-LLM 1.3.0rc20, FP8 cache; H100-SXM",
         ),
         "sglang_mla": DecodeAttention(
             kv_bytes=2,
-            launch_s=13.6e-6,
-            start_s=2.89e-6,
-            cold_s=6.0e-6,
-            hbm_share=0.975,
-            io_share=0.975,
-            split_s=0.451e-9,
-            peak_share=0.673,
+            launch_s=13.5e-6,
+            start_s=3.02e-6,
+            cold_s=5e-6,
+            hbm_share=0.941,
+            split_s=0.42e-9,
+            peak_share=0.63,
             source="MLA in sglang 0.5.14, BF16 cache; H100-SXM",
+        ),
+        "flashmla": DecodeAttention(
+            kv_bytes=2,
+            launch_s=13.5e-6,
+            start_s=3.02e-6,
+            cold_s=5e-6,
+            hbm_share=0.896,
+            split_s=0.42e-9,
+            peak_share=0.667,
+            source="shares of the peaks: FlashMLA README (9241ae3), H800-SXM; the rest as sglang_mla, BF16 cache",
         ),
         "trtllm_mla": DecodeAttention(
             kv_bytes=2,
-            launch_s=14.0e-6,
-            start_s=0.95e-6,
-            cold_s=5.0e-6,
-            hbm_share=0.98,
-            io_share=0.461,
-            split_s=0.415e-9,
-            peak_share=0.772,
+            launch_s=14e-6,
+            start_s=0.926e-6,
+            cold_s=5e-6,
+            hbm_share=0.957,
+            io_share=0.462,
+            split_s=0.42e-9,
+            peak_share=0.716,
             source="MLA in TensorRT-LLM 1.3.0rc20, BF16 cache; H100-SXM",
         ),
         "trtllm_mla_fp8": DecodeAttention(
             kv_bytes=1,
-            launch_s=12.6e-6,
-            start_s=1.87e-6,
-            cold_s=2.7e-6,
-            hbm_share=1.0,
-            io_share=0.362,
-            split_s=0.356e-9,
-            peak_share=0.878,
+            launch_s=12.5e-6,
+            start_s=1.77e-6,
+            cold_s=5e-6,
+            hbm_share=1,
+            io_share=0.376,
+            split_s=0.42e-9,
+            peak_share=0.822,
             source="MLA in TensorRT-LLM 1.3.0rc20, FP8 cache; H100-SXM",
         ),
     },
