@@ -15,6 +15,7 @@ from wss.hardware.kernels.attention import Heads, equal, gqa, mla_absorbed, mla_
 from wss.hardware.kernels.collectives import COLLECTIVES, all_gather_s, all_reduce_s, all_to_all_s, reduce_scatter_s
 from wss.hardware.kernels.decode_attention import DECODE_ATTENTION, decode_attention_s
 from wss.hardware.kernels.dense import DENSE, dense_gemm_s
+from wss.hardware.kernels.elementwise import ELEMENTWISE, elementwise_s
 from wss.hardware.kernels.exchange import EXCHANGES, Call, combine_s, dispatch_s
 from wss.hardware.kernels.experts import expert_gemm_s
 from wss.hardware.kernels.moe_layer import MOE_LAYERS, moe_layer_s
@@ -132,6 +133,13 @@ CALLS: dict[str, Kind] = {
     ),
     "prefill_mla": Kind(
         "the same with MLA in expanded form (keys 128 + 64, values 128)", MLA_CALL, PREFILL_ATTENTION, "fa3", _prefill
+    ),
+    "elementwise": Kind(
+        "KERNELS, such as normalisation or a residual, that read and write BYTES together",
+        ("KERNELS", "BYTES"),
+        ELEMENTWISE,
+        "serving",
+        lambda params, device, size: elementwise_s(params, device, size["BYTES"], size["KERNELS"]),
     ),
     "dispatch": Kind(
         "TOKENS of each GPU sent to their experts", EXCHANGED, EXCHANGES, "deepep_low_latency", _exchange(dispatch_s)
