@@ -261,6 +261,7 @@ CALL_WORDS = {
     "moe_layer": "7168 2048 256 8x32 16 0",
     **dict.fromkeys(("decode_attention", "prefill_attention"), "16 2048 32 8 128"),
     **dict.fromkeys(("decode_mla", "prefill_mla"), "16 2048 16"),
+    "elementwise": "3 1000000",
     "dispatch": "128 7168 8 256 64",
     "combine": "128 7168 8 256 64",
     **dict.fromkeys(("all_reduce", "all_gather", "reduce_scatter", "all_to_all"), "1048576 8"),
