@@ -461,7 +461,7 @@ def test_scaling_meets_rows_and_columns(clusters, experts, k, seed):
     base, rows = rng_.random((clusters, experts)) + 0.1, rng_.random(clusters) + 0.1
     columns = 1.0 + rng_.random(experts)
     rows, columns = rows / rows.sum(), columns / columns.sum()
-    popularity.scaled(base, rows, columns, k, 60)
+    popularity.scaled(base, rows, columns, k, 60, np.empty(len(columns)))
     assert base.sum(axis=1) == pytest.approx(rows, rel=1e-9)
     assert (base <= rows[:, None] / k * (1 + 1e-9)).all()
     if columns.max() < 0.9 / k:

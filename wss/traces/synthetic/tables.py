@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
-from wss.compiling import compiled
+from wss.compiling import borrowing
 from wss.errors import ConfigError, TraceError
 from wss.models import ModelShape
 from wss.records import FloatArray, IntArray
@@ -113,14 +113,14 @@ def _sum(values: FloatArray) -> float:
     return float(np.cumsum(values)[-1])
 
 
-@compiled
-def scaled(base, rows, columns, top_k, rounds):  # type: ignore[no-untyped-def]
+@borrowing
+def scaled(base, rows, columns, top_k, rounds, totals):  # type: ignore[no-untyped-def]
     """Scale *base* [clusters, experts] in place to row sums *rows* and, as far as caps allow, column sums *columns*.
 
-    An entry is at most rows / k: a token uses an expert once. After the last round rows are exact.
+    An entry is at most rows / k: a token uses an expert once. After the last round rows are exact. *totals* is scratch,
+    [experts].
     """
     num_rows, num_columns = base.shape
-    totals = np.empty(num_columns)
     for _ in range(rounds):
         for e in range(num_columns):
             totals[e] = 0.0
@@ -181,7 +181,7 @@ def _tables(spec: SynthSpec, model: ModelShape, seed: int, layers: tuple[int, ..
         for layer, shares in zip(layers, popularity(spec, model, seed, era, layers), strict=True):
             base = _affinity(spec, model, seed, layer, era)
             base[~base[:, shares > 0].any(axis=1)] = 1.0  # a cluster without recorded experts may use any
-            scaled(base, frequent, shares, k, ROUNDS)
+            scaled(base, frequent, shares, k, ROUNDS, np.empty(size))
             order, at = permutation(_streams(spec, seed, "order", layer), size), number * num_layers + layer
             sums[at] = np.cumsum(_in_parts(np.take_along_axis(base, order, axis=1), k), axis=1)
             orders[at], guide[at] = order, guide_of(sums[at])
