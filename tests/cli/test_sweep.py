@@ -50,6 +50,17 @@ def test_a_setting_below_a_preset_and_a_config_in_a_file_of_its_own(tmp_path):
     assert {p.experiment.batch for p in sweep.points} == {7}
 
 
+def test_one_error_of_several_values_is_named_once_at_its_first_place(tmp_path):
+    path = sweep_file(tmp_path, TINY + "grid: {batsh: [1, 2, 3], steps: [x, y]}")
+    with pytest.raises(ConfigError) as error:
+        load_sweep(path)
+    assert [fault.partition(": ")[2].partition(":")[0] for fault in error.value.faults] == ["batsh"]
+    path.write_text(TINY + "grid: {steps: [x, y]}")
+    with pytest.raises(ConfigError) as error:
+        load_sweep(path)
+    assert ["'x' is not right" in fault for fault in error.value.faults] == [True, False]
+
+
 @pytest.mark.parametrize(
     ("text", "line"),
     [

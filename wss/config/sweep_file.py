@@ -20,6 +20,7 @@ from __future__ import annotations
 
 import copy
 import itertools
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -41,6 +42,7 @@ from wss.escaping import PLAIN_NAME, is_plain_name
 
 KEYS = ("name", "about", "config", "grid", "vary", "averages", "check")
 MOST_POINTS = 10_000
+LINE = re.compile(r":\d+:\d+:")  # line and column of an error
 VARIED, TO = "varied", "to"  # columns for the varied axis, and its label
 CENTRE = "-"  # in both, if nothing is varied
 TAKEN = {VARIED, TO, "policy", "task", "baseline", "speedup", "hops", "kernels", "link", "utilization"}
@@ -283,7 +285,7 @@ def _combinations(
 def _points(
     document: Document, common: Document, combinations: list[tuple[dict[str, Label], list[_Choice]]]
 ) -> tuple[Point, ...]:
-    """Build every point's experiment, or raise the errors of all of them, each once."""
+    """Build every point's experiment, or raise the errors of all of them: each once, at its first place."""
     points: list[Point] = []
     faults: list[str] = []
     for labels, choices in combinations:
@@ -299,5 +301,8 @@ def _points(
         except ConfigError as error:
             faults += error.faults
     if faults:
-        raise ConfigError(*dict.fromkeys(faults))
+        first: dict[str, str] = {}
+        for fault in faults:
+            first.setdefault(LINE.sub(":", fault, count=1), fault)
+        raise ConfigError(*first.values())
     return tuple(points)
