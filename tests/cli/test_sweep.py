@@ -51,7 +51,7 @@ def test_a_setting_below_a_preset_and_a_config_in_a_file_of_its_own(tmp_path):
 
 
 def test_one_error_of_several_values_is_named_once_at_its_first_place(tmp_path):
-    path = sweep_file(tmp_path, TINY + "grid: {batsh: [1, 2, 3], steps: [x, y]}")
+    path = sweep_file(tmp_path, TINY + "grid: {batsh: [1, 2, 3], seed: [0, 1]}")
     with pytest.raises(ConfigError) as error:
         load_sweep(path)
     assert [fault.partition(": ")[2].partition(":")[0] for fault in error.value.faults] == ["batsh"]
