@@ -74,8 +74,11 @@ def test_a_run_computes_the_experts_of_each_die_as_the_kernel_model_does(precisi
     die, params = presets.WAFERS["dojo_enhanced"].die, MEASURED.products[precision]
     tokens = np.random.default_rng(5).integers(1, 900, (6, 4)) * 1.0
     dies = np.repeat(np.arange(6), 4)
-    found = MEASURED.seconds(tokens.ravel(), dies, 4096, 1536, die, precision).reshape(6, 4)
+    held = np.array([4, 5, 9, 30, 4, 4])  # the experts beyond four have no tokens
+    found = MEASURED.seconds(tokens.ravel(), dies, 4096, 1536, die, precision, 3, held).reshape(6, 4)
+    tokens = np.pad(tokens, ((0, 0), (0, 1)))
+    count = np.column_stack([np.ones((6, 4)), held - 4])
     device = replace(of_die(die), hbm=1e30)  # the kernel model without reads of HBM
-    products = [expert_gemm_s(params, device, tokens, n, k) for n, k in ((2 * 1536, 4096), (4096, 1536))]
+    products = [expert_gemm_s(params, device, tokens, n, k, count) for n, k in ((2 * 1536, 4096), (4096, 1536))]
     expected = products[0] + products[1]
     assert found.sum(axis=1) == pytest.approx(expected, rel=1e-12)

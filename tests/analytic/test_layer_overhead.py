@@ -46,7 +46,6 @@ def test_one_die_takes_the_overhead_of_all_tokens():
 def test_the_overhead_goes_with_measured_kernels_unless_it_is_set():
     for settings, has in (
         ([], False),
-        (["layer_overhead=measured"], True),
         (["gemm=measured"], True),
         (["gemm=measured", "layer_overhead=none"], False),
         (["gemm=ideal", "layer_overhead=measured"], True),
@@ -68,10 +67,17 @@ def test_the_shares_of_a_result_name_the_overhead(tmp_path):
 def test_a_precision_that_was_not_measured_is_refused(name):
     wafer = "wafer=dojo_enhanced"
     with pytest.raises(ConfigError) as error:
-        load(CONFIG, [*SMALL, wafer, "precision=fp4", f"{name}=measured"])
+        load(CONFIG, [*SMALL, wafer, "precision=fp4", "gemm=ideal", f"{name}=measured"])
     assert [fault.partition(": ")[2] for fault in error.value.faults] == [
         f"{name}: 'measured' is not known in fp4, only in fp16, fp8; leave it out"
     ]
+
+
+def test_launches_do_not_count_twice():
+    with pytest.raises(ConfigError) as error:
+        load(CONFIG, [*SMALL, "gemm=h800", "layer_overhead=measured"])
+    (fault,) = error.value.faults
+    assert "layer_overhead: 'measured' has the launches of gemm: h800 too; give gemm: measured" in fault
 
 
 def test_an_experiment_without_the_setting_is_the_same_as_before():

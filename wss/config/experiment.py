@@ -213,12 +213,14 @@ def _check_precision(document: Document, values: dict[str, Any]) -> None:
 
 
 def _check_measured(document: Document, values: dict[str, Any]) -> None:
-    """Add an error for kernels that were not measured in the precision."""
+    """Add an error for kernels that were not measured in the precision, and for launches that would count twice."""
     peak = peak_of(values["precision"])
     for name, measured in (("gemm", MEASURED.products), ("layer_overhead", OVERHEADS)):
         if values[name] == "measured" and peak not in measured:
             known = ", ".join(sorted(measured))
             document.fault((name,), f"'measured' is not known in {peak}, only in {known}; leave it out")
+    if values["layer_overhead"] == "measured" and values["gemm"] == "h800":
+        document.fault(("layer_overhead",), "'measured' has the launches of gemm: h800 too; give gemm: measured")
 
 
 def _check_baseline(document: Document, values: dict[str, Any]) -> None:

@@ -34,15 +34,22 @@ class Measured:
         die: DieSpec,
         precision: Precision,
         matrices: int = 3,
+        held: IntArray | None = None,
     ) -> FloatArray:
         """Return the compute terms of gate (if any) and up together and of down, [tasks]; as in `Ideal`.
 
         All tasks of a die form one grouped product for gate and up and one for down, each with its fastest tile. The
-        die's last task includes what their part-full waves add.
+        die's last task includes what their part-full waves add, and finding the tiles of all experts that it holds.
         """
-        result = np.zeros(len(tokens))
+        products, result = self.products[precision], np.zeros(len(tokens))
         for n, k in _shapes(hidden, intermediate, matrices):
-            result += _computing(self.products[precision], of_die(die), tokens, dies, n, k)
+            result += _computing(products, of_die(die), tokens, dies, n, k)
+        number = int(dies.max(initial=-1)) + 1
+        experts = np.bincount(dies, minlength=number)
+        if held is not None:
+            experts = np.maximum(experts, held[:number])
+        last = _last(dies, number)
+        result[last] += 2 * products.expert_s * experts[dies[last]]
         return result
 
     def least_seconds(
@@ -77,7 +84,7 @@ def _computing(
     """Return the compute terms of one grouped product for each die, [tasks]; *tokens* and *dies* are [tasks].
 
     Each die's product has the tile that is fastest for it. What a die computes beyond its tasks' shares of full waves
-    (its part-full wave, and finding the tiles of all experts) goes to its last task.
+    goes to its last task.
     """
     rows, columns = np.array(params.tiles).T[:, :, None]
     tiles = np.ceil(tokens / rows) * np.ceil(n / columns)  # [menu, tasks]
@@ -88,14 +95,18 @@ def _computing(
     compute = waves_of(params.tiling, device, by_die) * wave
     best = compute.argmin(axis=0)  # place in the menu, [dies]
     result: FloatArray = tiles[best[dies], tasks] * (wave[:, 0] / device.sms)[best[dies]]
-    last = np.full(number, -1)
-    last[dies] = tasks  # for a die with several tasks, the last assignment wins
-    busy = np.flatnonzero(last >= 0)
-    chosen = best[busy], busy
-    full = by_die[chosen] * wave[best[busy], 0] / device.sms
-    experts = np.bincount(dies, minlength=number)[busy]
-    result[last[busy]] += np.maximum(0.0, compute[chosen] - full) + params.expert_s * experts
+    last = _last(dies, number)
+    chosen = best[dies[last]], dies[last]
+    full = by_die[chosen] * wave[best[dies[last]], 0] / device.sms
+    result[last] += np.maximum(0.0, compute[chosen] - full)
     return result
+
+
+def _last(dies: IntArray, number: int) -> IntArray:
+    """Return the last task of each of the *number* dies that has any."""
+    last = np.full(number, -1)
+    last[dies] = np.arange(len(dies))  # for a die with several tasks, the last assignment wins
+    return last[last >= 0]
 
 
 def _shapes(hidden: int, intermediate: int, matrices: int) -> tuple[tuple[int, int], tuple[int, int]]:

@@ -52,11 +52,13 @@ class Ideal:
         die: DieSpec,
         precision: Precision,
         matrices: int = 3,
+        held: IntArray | None = None,
     ) -> FloatArray:
         """Return the computing time of each task of a layer run, [tasks]: its FLOP over the peak.
 
         A task is one expert with *tokens* [tasks] on one of the *dies* [tasks]; a die runs its tasks in this order. An
-        expert has 3 *matrices*, or 2 without a gate.
+        expert has 3 *matrices*, or 2 without a gate. *held* is the number of experts that each die holds, [dies]: those
+        without tokens cost time with measured kernels alone.
         """
         return tokens * self.token_s(hidden, intermediate, die, precision, matrices)
 
@@ -139,6 +141,7 @@ class SmoothRoofline:
         die: DieSpec,
         precision: Precision,
         matrices: int = 3,
+        held: IntArray | None = None,
     ) -> FloatArray:
         """Return the compute terms of gate (if any) and up together and of down, [tasks]; as in `Ideal`.
 

@@ -132,7 +132,8 @@ class MoeLayerExecutor:
         plan = self._admit(layer_run, self._host.allocate(view))
         used = float(self._budget.used.max())
         self._budget.buffers = np.zeros(self._wafer.num_dies)
-        compute = self._gemm.seconds(plan.tokens.astype(np.float64), plan.die, *self._shape)
+        held = view.holders.sum(axis=0)
+        compute = self._gemm.seconds(plan.tokens.astype(np.float64), plan.die, *self._shape, held)
         place = self._indices[layer_run.layer]
         self._llcs.begin(flushed=(place - self._before) % self._num_layers != 1 % self._num_layers)
         self._before = place
@@ -151,7 +152,7 @@ class MoeLayerExecutor:
             if self._all_to_all is None
             else self._all_to_all.run(plan, layer_run.routed, layer_run.zero_choices),
             planned=planning_time(self._planning, self._policy, len(layer_run.counts), len(plan.expert)),
-            overhead=self._around(plan),
+            overhead=self._around(plan, layer_run),
             evictions=self._copies.evictions - before,
             hbm_used=used,
         )
@@ -159,12 +160,13 @@ class MoeLayerExecutor:
         if self._migration is not None:
             self._migration.after(layer_run, outcome)
 
-    def _around(self, plan: Plan) -> FloatArray | float:
+    def _around(self, plan: Plan, layer_run: LayerTokens) -> FloatArray | float:
         """Return the seconds of each die around its experts, [dies]; every die routes an equal share of the tokens."""
         if self._overhead is None:
             return 0.0
         routed = np.bincount(plan.die, plan.tokens, self._wafer.num_dies).astype(np.float64)
-        return self._overhead.seconds(routed.sum() / self._top_k / self._wafer.num_dies, routed)
+        tokens = (layer_run.counts.sum() + layer_run.zero_choices) / self._top_k
+        return self._overhead.seconds(tokens / self._wafer.num_dies, routed)
 
     def _admit(self, layer_run: LayerTokens, plan: Plan) -> Plan:
         """Return *plan* with the copies that the prediction selects and the HBMs have room for, beside its buffers."""
