@@ -23,7 +23,7 @@ include_patterns = [
     "docs/*.md",
     "docs/**/*.md",
     "experiments/README.md",
-    "experiments/*/README.md",
+    "experiments/*/*.md",
 ]
 exclude_patterns = [".*", "build", "results", "docs/_build"]
 root_doc = "docs/index"
