@@ -120,6 +120,8 @@ LIMITS = {
     "planning": (Run(1, imbalance=1.1, bound=1.5, more={"planning_time_s": 0.3}), "waits for plans 30% of its time"),
     "migration": (Run(1, imbalance=1.1, bound=1.5, more={"rebalance_time_s": 0.3}),
                   "waits for migrations 30% of its time"),
+    "overhead": (Run(1, imbalance=1.1, bound=2.0, more={"overhead_time_s": 0.4}),
+                 "spends 40% of its time in small kernels around its experts"),
     "nodes": (Run(1, bound=2.0, remote=0.5, link="(0,0)->nic(0,0)", switches=NODES),
               "waits for remote reads over InfiniBand (busiest link 64%)"),
     "a node": (Run(1, bound=2.0, remote=0.5, link="(0,0)->switch(0)", switches=NODES),

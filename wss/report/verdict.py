@@ -124,6 +124,7 @@ def _limit(run: PolicyResult) -> str:
     waits = {
         "planning": _value(run, "planning_time_s") / time,
         "migration": _value(run, "rebalance_time_s") / time,
+        "overhead": _value(run, "overhead_time_s") / time,
     }
     bound = 1 / _value(run, "bound_ratio") if _value(run, "bound_ratio") else finished
     losses = {
@@ -165,6 +166,7 @@ def _clause(runs: Runs, limit: str, names: Sequence[str]) -> str:
         "slowest": lambda: f"{wait} for {their} slowest die ({span('imbalance', '{:.2f}x')} the average)",
         "exchange": lambda: f"{spend} {span('exchange_share', '{:.0%}')} of {their} time in dispatch and combine",
         "planning": lambda: f"{wait} for plans {share('planning_time_s')} of {their} time",
+        "overhead": lambda: f"{spend} {share('overhead_time_s')} of {their} time in small kernels around {their} experts",
         "migration": lambda: f"{wait} for migrations {share('rebalance_time_s')} of {their} time",
         "bound": lambda: f"{be} {span('bound_ratio', '{:.0%}', 1.0)} above {their} lower bound, set by HBM and compute",
     }
