@@ -166,7 +166,9 @@ def _clause(runs: Runs, limit: str, names: Sequence[str]) -> str:
         "slowest": lambda: f"{wait} for {their} slowest die ({span('imbalance', '{:.2f}x')} the average)",
         "exchange": lambda: f"{spend} {span('exchange_share', '{:.0%}')} of {their} time in dispatch and combine",
         "planning": lambda: f"{wait} for plans {share('planning_time_s')} of {their} time",
-        "overhead": lambda: f"{spend} {share('overhead_time_s')} of {their} time in small kernels around {their} experts",
+        "overhead": lambda: (
+            f"{spend} {share('overhead_time_s')} of {their} time in small kernels around {their} experts"
+        ),
         "migration": lambda: f"{wait} for migrations {share('rebalance_time_s')} of {their} time",
         "bound": lambda: f"{be} {span('bound_ratio', '{:.0%}', 1.0)} above {their} lower bound, set by HBM and compute",
     }
