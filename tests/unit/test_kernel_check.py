@@ -10,12 +10,13 @@ from kit.kernels import TABLES, changed, save, without
 
 from wss.errors import ConfigError, KernelError
 from wss.hardware.kernels import DEVICES
+from wss.hardware.kernels.attention import equal, gqa
 from wss.hardware.kernels.collectives import COLLECTIVES
-from wss.hardware.kernels.decode_attention import DECODE_ATTENTION
+from wss.hardware.kernels.decode_attention import DECODE_ATTENTION, decode_attention_s
 from wss.hardware.kernels.dense import DENSE, dense_gemm_s, set_for
-from wss.hardware.kernels.exchange import EXCHANGES
+from wss.hardware.kernels.exchange import EXCHANGES, Call, combine_s
 from wss.hardware.kernels.moe_layer import MOE_LAYERS
-from wss.hardware.kernels.prefill_attention import PREFILL_ATTENTION
+from wss.hardware.kernels.prefill_attention import PREFILL_ATTENTION, prefill_attention_s
 from wss.report.kernels.calls import CALLS, kinds_text, time_call
 from wss.report.kernels.check import KINDS, check, kind_of
 from wss.report.kernels.devices import chosen_device
@@ -24,7 +25,7 @@ from wss.report.kernels.kinds import Rule
 from wss.report.kernels.text import check_text
 from wss.traces.columns import open_table
 
-GEMM = TABLES["gemm"]
+GEMM, H100 = TABLES["gemm"], DEVICES["H100-SXM"]
 
 
 def checked(tmp_path, table, gpu=None):
@@ -317,3 +318,99 @@ def test_unknown_parameters_gpu_and_wafer_are_named():
         chosen_device(None, "dojoo")
     with pytest.raises(KernelError, match="--gpu and --wafer: are both given"):
         chosen_device("H100", "dojo")
+
+
+@pytest.mark.parametrize("kind", sorted(TABLES))
+def test_a_flag_leaves_a_row_out_of_every_kind_of_table(tmp_path, kind):
+    rows = len(TABLES[kind]["time_us"])
+    before, table = checked(tmp_path, TABLES[kind]), TABLES[kind] | {"impossible": [True] + [False] * (rows - 1)}
+    found = checked(tmp_path, table)
+    assert found["counted"] == before["counted"] - 1
+    assert found["each"][0]["left_out"].startswith("impossible")
+
+
+@pytest.mark.parametrize(
+    "loads",
+    [
+        {"token_experts": 16 * 8 * 2.0},
+        {"max_tokens": 40.0},
+        {"active_experts": 34.0},
+        {"max_tokens": 0.5},
+    ],
+)
+def test_loads_that_contradict_one_another_have_no_model(tmp_path, loads):
+    """The first row has 32 token-experts of 16 tokens with 8 experts each, one on each of 32 experts."""
+    found = checked(tmp_path, changed(TABLES["moe_layer"], **loads))
+    assert found["each"][0]["left_out"].startswith("no model")
+    assert found["each"][0]["predicted_s"] is None
+    assert found["each"][1]["left_out"] is None
+
+
+@pytest.mark.parametrize("size", [{"gpus": 12}, {"top_k": 10**7, "experts": 10**9}, {"top_k": 300}])
+def test_an_exchange_that_no_model_is_for_is_left_out(tmp_path, size):
+    """More GPUs than a node fill whole nodes; the experts of a token are counted one by one."""
+    found = checked(tmp_path, changed(TABLES["communication"], **size))
+    assert found["each"][0]["left_out"].startswith("no model")
+    words = {"gpus": 8, "top_k": 8, "experts": 256} | size
+    with pytest.raises(ConfigError, match=r"^exchange: (gpus|top_k) must be"):
+        time_call("dispatch", ["128", "7168", *(str(words[name]) for name in ("top_k", "experts", "gpus"))], H100, None)
+
+
+def test_words_of_software_differ_by_more_than_case(tmp_path):
+    table = repeated(GEMM, 2)
+    upper = changed(table, 3, framework="TRTLLM", precision="BFLOAT16")
+    assert checked(tmp_path, upper)["families"] == checked(tmp_path, table)["families"]
+
+
+def test_strange_words_and_errors_keep_the_columns_of_the_text_apart(tmp_path):
+    text = check_text(checked(tmp_path, changed(GEMM, framework="a\nb\x1b[1m", time_us=1e-4)))
+    assert "\x1b" not in text
+    (line,) = [line for line in text.splitlines() if line.startswith("bfloat16")]
+    assert len(line.split("%")) == 5
+    assert all(part[:1] in (" ", "") for part in line.split("%")[1:])
+
+
+def test_an_empty_gpu_is_refused():
+    with pytest.raises(KernelError, match="--gpu '' is not a known GPU"):
+        chosen_device("", None)
+
+
+@pytest.mark.parametrize("gpu", ["H100-SXM", "B200-SXM"])
+@pytest.mark.parametrize(
+    ("kind", "table", "row"),
+    [("dense", "gemm", 0), ("moe_layer", "moe_layer", 2), ("dispatch", "communication", 0)],
+)
+def test_one_call_has_the_parameters_of_a_row_of_a_table(tmp_path, kind, table, row, gpu):
+    found = checked(tmp_path, TABLES[table] | {"gpu": [gpu] * len(TABLES[table]["time_us"])})
+    called = time_call(kind, CALL_WORDS[kind].split(), DEVICES[gpu], None)
+    assert called["parameters"] == found["each"][row]["parameters"]
+    assert bool(called["notes"]) == (gpu == "B200-SXM")
+    assert set(called["notes"]) <= set(found["notes"])
+
+
+def test_parameters_of_another_generation_have_a_note():
+    (note,) = time_call("dense", ["128", "2112", "7168"], H100, "cublas_bf16_b200")["notes"]
+    assert note == "H100-SXM: cublas_bf16_b200 is meant for Blackwell and is scaled by peaks; not validated on Hopper"
+    (note,) = time_call("dense", ["128", "2112", "7168"], chosen_device(None, "dojo"), None)["notes"]
+    assert note.endswith("not validated on a wafer")
+
+
+def test_each_row_of_attention_and_exchange_is_that_of_its_model(tmp_path):
+    each = checked(tmp_path, TABLES["attention"])["each"]
+    sequences = equal(32, 1, 8191)
+    decode = decode_attention_s(DECODE_ATTENTION["fa3"], H100, sequences, gqa(32, 8, 128), replayed=True)
+    prefill = prefill_attention_s(PREFILL_ATTENTION["fa3"], H100, equal(32, 8192), gqa(32, 8, 128))
+    assert [each[0]["predicted_s"], each[2]["predicted_s"]] == pytest.approx([float(decode), float(prefill)], rel=1e-12)
+    each = checked(tmp_path, TABLES["communication"])["each"]
+    call = Call(tokens=4096, hidden=7168, top_k=8, experts=256, gpus=8, sms=20)
+    expected = float(combine_s(EXCHANGES["deepep_normal"], H100, call))
+    assert each[1]["predicted_s"] == pytest.approx(expected, rel=1e-12)
+
+
+def test_each_call_is_that_of_its_model():
+    """Decode attends to TOKENS, the new one included, and reads its cache from HBM."""
+    decode = decode_attention_s(DECODE_ATTENTION["fa3"], H100, equal(16, 1, 2047), gqa(32, 8, 128))
+    prefill = prefill_attention_s(PREFILL_ATTENTION["fa3"], H100, equal(16, 2048), gqa(32, 8, 128))
+    for kind, expected in (("decode_attention", decode), ("prefill_attention", prefill)):
+        found = time_call(kind, CALL_WORDS[kind].split(), H100, None)["seconds"]
+        assert found == pytest.approx(float(expected), rel=1e-12)

@@ -33,7 +33,10 @@ from numpy.typing import ArrayLike
 from wss.errors import ConfigError
 from wss.hardware.kernels.device import Device
 from wss.presets import Presets
-from wss.records import FloatArray
+from wss.records import BoolArray, FloatArray
+
+NODE = 8  # GPUs of a node
+MOST_CHOICES = 1024  # experts of a token
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,10 +67,13 @@ class Call:
     experts: ArrayLike
     gpus: ArrayLike
     sms: ArrayLike = 24
-    node: ArrayLike = 8
+    node: ArrayLike = NODE
 
     def arrays(self) -> tuple[FloatArray, ...]:
-        """Return tokens, hidden, top_k, experts, gpus, sms, node as floats; raises ConfigError for one below 1."""
+        """Return tokens, hidden, top_k, experts, gpus, sms, node as floats.
+
+        Raises ConfigError for one below 1, a top_k above `MOST_CHOICES` or *experts*, or a node that is not full.
+        """
         names = ("tokens", "hidden", "top_k", "experts", "gpus", "sms", "node")
         arrays = tuple(np.asarray(getattr(self, name), float) for name in names)
         for name, array in zip(names, arrays, strict=True):
@@ -76,6 +82,10 @@ class Call:
                 raise ConfigError(f"exchange: {name} must be a number of at least {least}")
         if np.any(arrays[2] > arrays[3]):
             raise ConfigError("exchange: top_k must be at most experts")
+        if np.any(arrays[2] > MOST_CHOICES):
+            raise ConfigError(f"exchange: top_k must be at most {MOST_CHOICES}")
+        if not np.all(fills_nodes(arrays[4], arrays[6])):
+            raise ConfigError("exchange: gpus must be those of one node, or fill whole nodes")
         return arrays
 
 
@@ -218,6 +228,12 @@ def _normal_s(params: Normal, device: Device, shape: tuple[FloatArray, ...], sms
     body = body + body * params.fill / (body + params.fill)
     start = params.start + params.start_element * hidden + params.start_node * (nodes - 1)
     return _round(params.corner, start, body)
+
+
+def fills_nodes(gpus: FloatArray, node: FloatArray | float) -> BoolArray:
+    """Return whether *gpus* are in one node, or fill whole nodes of *node* GPUs, in their common shape."""
+    result: BoolArray = (gpus <= node) | (gpus % node == 0)
+    return result
 
 
 def distinct_groups(experts: FloatArray, groups: FloatArray, top_k: FloatArray) -> FloatArray:

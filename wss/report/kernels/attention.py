@@ -9,7 +9,7 @@ from wss.hardware.kernels.attention import Heads, equal
 from wss.hardware.kernels.decode_attention import DECODE_ATTENTION, decode_attention_s
 from wss.hardware.kernels.prefill_attention import PREFILL_ATTENTION, prefill_attention_s
 from wss.records import FloatArray
-from wss.report.kernels.kinds import TIME_US, Kind, Rule
+from wss.report.kernels.kinds import FLAGS, TIME_US, Kind, Rule
 from wss.traces.columns import Columns, Layout, Number, Text
 
 _SIZES = ("batch", "tokens", "query_heads", "kv_heads", "dim_k", "dim_v")
@@ -73,6 +73,7 @@ ATTENTION = Kind(
         },
         texts=("gpu", "phase", *_SOFTWARE),
         optional=("gpu", *_SOFTWARE),
+        flags=FLAGS,
     ),
     family=("gpu", "phase", "form", "kv_bytes", *_SOFTWARE),
     chosen_by=("phase", "heads", "kv_bytes", "framework"),

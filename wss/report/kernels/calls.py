@@ -21,6 +21,7 @@ from wss.hardware.kernels.experts import expert_gemm_s
 from wss.hardware.kernels.moe_layer import MOE_LAYERS, moe_layer_s
 from wss.hardware.kernels.prefill_attention import PREFILL_ATTENTION, prefill_attention_s
 from wss.records import FloatArray
+from wss.report.kernels.kinds import BLACKWELL, note_of
 from wss.report.words import MOST
 from wss.traces.columns import LARGEST
 
@@ -43,6 +44,8 @@ class Kind:
         Its sets of parameters by name.
     default
         The set that is used if none is named.
+    blackwell
+        The same on a GPU of the Blackwell generation, if it has one of its own.
     seconds
         Returns the time of a call with parameters of *sets* on a device.
     """
@@ -52,6 +55,11 @@ class Kind:
     sets: Mapping[str, Any]
     default: str
     seconds: Callable[[Any, Device, Sizes], FloatArray]
+    blackwell: str = ""
+
+    def default_on(self, device: Device) -> str:
+        """Return the set that is used on *device* if none is named: that of `wss kernels check`."""
+        return self.blackwell if self.blackwell and device.generation == BLACKWELL else self.default
 
 
 def _dense(params: Any, device: Device, size: Sizes) -> FloatArray:
@@ -99,13 +107,14 @@ MLA = "mla"
 GQA_CALL, MLA_CALL = ("BATCH", "TOKENS", "QUERY_HEADS", "KV_HEADS", "DIM"), ("BATCH", "TOKENS", "QUERY_HEADS")
 EXCHANGED = ("TOKENS", "HIDDEN", "TOP_K", "EXPERTS", "GPUS")
 CALLS: dict[str, Kind] = {
-    "dense": Kind("a product of [M, K] by [K, N]", ("M", "N", "K"), DENSE, "cublas_bf16", _dense),
+    "dense": Kind("a product of [M, K] by [K, N]", ("M", "N", "K"), DENSE, "cublas_bf16", _dense, "cublas_bf16_b200"),
     "experts": Kind(
         "products of each expert's [LOAD, K] by its [K, N], without a launch",
         ("N", "K", LOADS),
         MOE_LAYERS,
         "moe_fp8_block",
         _experts,
+        "moe_fp8_block_b200",
     ),
     "moe_layer": Kind(
         "a MoE layer on one GPU: TOKENS on all GPUs, and the LOAD of each of its experts",
@@ -113,6 +122,7 @@ CALLS: dict[str, Kind] = {
         MOE_LAYERS,
         "moe_fp8_block",
         _moe_layer,
+        "moe_fp8_block_b200",
     ),
     "decode_attention": Kind(
         "one new token for each of BATCH sequences of TOKENS, that one included; grouped-query heads",
@@ -125,14 +135,18 @@ CALLS: dict[str, Kind] = {
         "the same with MLA in absorbed form (KV 512 + 64)",
         MLA_CALL,
         {name: params for name, params in DECODE_ATTENTION.items() if MLA in name},
-        "trtllm_mla",
+        "sglang_mla",
         _decode,
     ),
     "prefill_attention": Kind(
         "causal attention of BATCH prompts of TOKENS; grouped-query heads", GQA_CALL, PREFILL_ATTENTION, "fa3", _prefill
     ),
     "prefill_mla": Kind(
-        "the same with MLA in expanded form (keys 128 + 64, values 128)", MLA_CALL, PREFILL_ATTENTION, "fa3", _prefill
+        "the same with MLA in expanded form (keys 128 + 64, values 128)",
+        MLA_CALL,
+        PREFILL_ATTENTION,
+        "fa3_sglang",
+        _prefill,
     ),
     "elementwise": Kind(
         "KERNELS, such as normalisation or a residual, that read and write BYTES together",
@@ -164,7 +178,7 @@ def time_call(kind: str, words: Sequence[str], device: Device, parameters: str |
         raise ConfigError(
             f"--set {parameters[:40]}: {kind} has no such parameters; {did_you_mean(parameters, call.sets)}"
         )
-    name = parameters or call.default
+    name = parameters or call.default_on(device)
     sizes = _sizes(kind, call, words)
     seconds = call.seconds(call.sets[name], device, sizes)
     plain = {key: value.tolist() if isinstance(value, np.ndarray) else value for key, value in sizes.items()}
@@ -173,13 +187,15 @@ def time_call(kind: str, words: Sequence[str], device: Device, parameters: str |
         "seconds": float(np.reshape(seconds, -1)[0]),
         "parameters": name,
         "device": device.name,
+        "notes": [] if (note := note_of(name, call.blackwell, device)) is None else [note],
         "sizes": plain,
     }
 
 
 def call_text(found: Mapping[str, Any]) -> str:
-    """Return the result of `time_call` as a line."""
-    return f"{1e6 * found['seconds']:.2f} us ({found['kind']}, {found['parameters']}, {found['device']})"
+    """Return the result of `time_call` as a line, and its notes."""
+    line = f"{1e6 * found['seconds']:.2f} us ({found['kind']}, {found['parameters']}, {found['device']})"
+    return "\n".join([line, *(f"note: {note}" for note in found["notes"])])
 
 
 def kinds_text() -> str:

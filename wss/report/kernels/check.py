@@ -36,13 +36,21 @@ def check(path: Path, gpu: str | None = None) -> dict[str, Any]:
     table = open_table(path, sorted({name for kind in KINDS for name in kind.layout.texts}))
     kind = kind_of(path, table)
     whole = columns_of(path, table, kind.layout)
-    columns, indices, device_of = with_devices(path, kind.derived(whole), gpu)
+    columns, indices, device_of = with_devices(path, kind.derived(_lower(whole)), gpu)
     predictions = predict(kind, columns)
     about: dict[str, Any] = {"file": str(path), "table": kind.name, "device": device_of, "rows": whole.count}
     found = about | _summary(kind, columns, predictions, indices)
     if columns.count < whole.count:
         found["left_out"].append({"reason": "of another GPU than --gpu", "rows": whole.count - columns.count})
     return found
+
+
+def _lower(columns: Columns) -> Columns:
+    """Return *columns* with the words of software and precision in lower case; those of GPUs stay."""
+    texts = {name: text for name, text in columns.texts.items() if name != "gpu"}
+    return columns.with_texts(
+        **{n: text.renamed({word: word.lower() for word in text.words}) for n, text in texts.items()}
+    )
 
 
 def kind_of(path: Path, table: pa.Table) -> Kind:

@@ -6,9 +6,9 @@ import numpy as np
 
 from wss.hardware.kernels import Device, collectives
 from wss.hardware.kernels.collectives import COLLECTIVES, MOST_GPUS
-from wss.hardware.kernels.exchange import EXCHANGES, Call, combine_s, dispatch_s
+from wss.hardware.kernels.exchange import EXCHANGES, MOST_CHOICES, NODE, Call, combine_s, dispatch_s, fills_nodes
 from wss.records import FloatArray
-from wss.report.kernels.kinds import TIME_US, Kind, Rule
+from wss.report.kernels.kinds import FLAGS, TIME_US, Kind, Rule
 from wss.traces.columns import Columns, Layout, Number, Text
 
 _SIZE = Number(-1, 2.0**40)  # -1: does not apply
@@ -40,7 +40,8 @@ def _seconds(columns: Columns, device: Device, parameters: str) -> FloatArray:
 def _exchange_s(columns: Columns, op: str, device: Device, parameters: str) -> FloatArray:
     """Return the times of a dispatch or combine; NaN where its sizes do not apply or fit."""
     sizes = {name: columns.numbers[name] for name in ("tokens", "hidden", "top_k", "experts", "gpus")}
-    sound = np.all([size >= 1 for size in sizes.values()], axis=0) & (sizes["top_k"] <= sizes["experts"])
+    sound = np.all([size >= 1 for size in sizes.values()], axis=0) & fills_nodes(sizes["gpus"], NODE)
+    sound &= sizes["top_k"] <= np.minimum(sizes["experts"], MOST_CHOICES)
     own = columns.where(sound).numbers
     call = Call(**{name: own[name] for name in sizes}, sms=np.maximum(own["sms"], 1.0))
     result = np.full(columns.count, np.nan)
@@ -63,6 +64,7 @@ COMMUNICATION = Kind(
         numbers={"gpus": Number(1, 2.0**20), **dict.fromkeys(_SIZES, _SIZE), "time_us": TIME_US},
         texts=("gpu", "library", "version", "op"),
         optional=("gpu", "version"),
+        flags=FLAGS,
     ),
     family=("gpu", "library", "op", "gpus", "version"),
     chosen_by=("library", "op"),

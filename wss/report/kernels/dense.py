@@ -5,7 +5,7 @@ from __future__ import annotations
 from wss.hardware.kernels import Device
 from wss.hardware.kernels.dense import DENSE, dense_gemm_s
 from wss.records import FloatArray
-from wss.report.kernels.kinds import TIME_US, Kind, Rule
+from wss.report.kernels.kinds import FLAGS, TIME_US, Kind, Rule
 from wss.traces.columns import Columns, Layout, Number
 
 _SOFTWARE = ("framework", "version", "kernel")
@@ -23,6 +23,7 @@ GEMM = Kind(
         numbers={"m": Number(), "n": Number(), "k": Number(), "time_us": TIME_US},
         texts=("gpu", "precision", *_SOFTWARE),
         optional=("gpu", *_SOFTWARE),
+        flags=FLAGS,
     ),
     family=("gpu", "precision", *_SOFTWARE),
     chosen_by=("precision", "framework"),

@@ -37,7 +37,7 @@ def chosen_device(gpu: str | None, wafer: str | None) -> Device:
     if gpu is not None and wafer is not None:
         raise KernelError("--gpu and --wafer: are both given; give one of the two")
     if wafer is None:
-        return device_named(gpu or "H100-SXM", "--gpu")
+        return device_named("H100-SXM" if gpu is None else gpu, "--gpu")
     if wafer not in WAFERS:
         raise KernelError(f"--wafer {wafer[:60]!r} is not a known wafer; {did_you_mean(wafer, WAFERS)}")
     spec = WAFERS[wafer]

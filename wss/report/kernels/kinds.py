@@ -11,7 +11,27 @@ from wss.records import FloatArray
 from wss.traces.columns import LONGEST, Columns, Layout, Number
 
 TIME_US = Number(1e-6, LONGEST, whole=False)
+FLAGS = ("impossible", "untuned", "l2_warm")  # columns that say what is wrong with a measurement
 FITTED_ON = "hopper"  # the generation of the GPU whose measurements parameters are fitted to, unless a rule says
+
+BLACKWELL = "blackwell"
+
+
+def note_of(parameters: str, blackwell: str, device: Device) -> str | None:
+    """Return a note if *parameters* are used on a *device* of another generation than that of their measurements.
+
+    *blackwell* is the name of the set that is meant for Blackwell, if any.
+    """
+    meant = BLACKWELL if parameters == blackwell and blackwell else FITTED_ON
+    if meant == FITTED_ON == device.generation:
+        return None
+    generation = "a wafer" if device.generation == "die" else device.generation.capitalize()
+    if meant == device.generation:
+        return f"{device.name}: {parameters} is meant for it; not validated on {generation}"
+    how = "is meant for" if meant == BLACKWELL else "was fitted on"
+    return (
+        f"{device.name}: {parameters} {how} {meant.capitalize()} and is scaled by peaks; not validated on {generation}"
+    )
 
 
 @dataclass(frozen=True)

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import numpy as np
+
 from wss.hardware.kernels import Device
 from wss.hardware.kernels.loads import loads
 from wss.hardware.kernels.moe_layer import MOE_LAYERS, moe_layer_s
-from wss.records import FloatArray
-from wss.report.kernels.kinds import TIME_US, Kind, Rule
-from wss.report.kernels.predictions import FLAGS
+from wss.records import BoolArray, FloatArray
+from wss.report.kernels.kinds import FLAGS, TIME_US, Kind, Rule
 from wss.traces.columns import Columns, Layout, Number
 
 _SHAPE = ("hidden", "intermediate", "experts", "top_k", "ep", "tokens")
@@ -16,18 +17,30 @@ LAYOUT = Layout(
     numbers={**dict.fromkeys(_SHAPE, Number()), **_DERIVED, "time_us": TIME_US},
     texts=("gpu", "precision", "framework", "version", "kernel", "model", "routing"),
     optional=("gpu", "framework", "version", "model"),
-    flags=tuple(FLAGS),
+    flags=FLAGS,
 )
+ROUNDED = 1.01  # loads are rounded
+SPREAD = 1.5  # the product of two means of draws may be below the mean of products
 _KNOWN = ("trtllm", "sglang", "vllm")
 FAMILY = ("gpu", "precision", "framework", "version", "kernel")
 
 
 def seconds_of(columns: Columns, device: Device, parameters: str) -> FloatArray:
-    """Return the times of the rows, [rows], with that set of `MOE_LAYERS`."""
-    own = columns.numbers
+    """Return the times of the rows, [rows], with that set of `MOE_LAYERS`; NaN where loads contradict one another."""
+    result, sound = np.full(columns.count, np.nan), _is_sound(columns)
+    own = columns.where(sound).numbers
     tokens, count = loads(own["experts"] / own["ep"], own["active_experts"], own["token_experts"], own["max_tokens"])
     hidden, intermediate, layer = (own[name] for name in ("hidden", "intermediate", "tokens"))
-    return moe_layer_s(MOE_LAYERS[parameters], device, tokens, hidden, intermediate, layer, count)
+    result[sound] = moe_layer_s(MOE_LAYERS[parameters], device, tokens, hidden, intermediate, layer, count)
+    return result
+
+
+def _is_sound(columns: Columns) -> BoolArray:
+    """Return which rows, [rows], have loads that can be: those of skewed rows are means of several draws."""
+    own = columns.numbers
+    active, routed, most = (own[name] for name in ("active_experts", "token_experts", "max_tokens"))
+    sound: BoolArray = (routed <= own["tokens"] * own["top_k"] * ROUNDED) & (most <= routed * ROUNDED)
+    return sound & (active <= own["experts"] / own["ep"] + 1) & (routed <= active * most * SPREAD)
 
 
 MOE_LAYER = Kind(
@@ -36,7 +49,6 @@ MOE_LAYER = Kind(
     family=FAMILY,
     chosen_by=("precision", "framework", "kernel"),
     rules=(
-        Rule("moe_fp8_block_b200", {"precision": ("fp8_block",)}, generation="blackwell"),
         Rule("moe_fp8_block_b200", {"precision": ("fp8_block",)}, generation="blackwell"),
         Rule("moe_fp8_block_triton", {"precision": ("fp8_block",), "kernel": ("*triton*",)}),
         Rule("moe_fp8_block", {"precision": ("fp8_block",), "kernel": ("*cutlass*",)}),

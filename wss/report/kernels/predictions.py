@@ -9,11 +9,10 @@ import numpy as np
 from wss.errors import ConfigError
 from wss.hardware.kernels import DEVICES, Device
 from wss.records import BoolArray, FloatArray, IntArray
-from wss.report.kernels.kinds import FITTED_ON, Kind, Rule
+from wss.report.kernels.kinds import Kind, Rule, note_of
 from wss.traces.columns import Columns
 
-# Columns that say what is wrong with a measurement, in the order in which a row's reason is chosen.
-FLAGS = {
+REASONS = {  # by flag, in the order in which a row's reason is chosen
     "impossible": "impossible: reads its weights faster than HBM can",
     "untuned": "untuned: its software ran a default tactic",
     "l2_warm": "l2_warm: its weights were in L2, as runs were repeated",
@@ -49,7 +48,7 @@ class Predictions:
 def predict(kind: Kind, columns: Columns) -> Predictions:
     """Return the predictions for the rows of *columns*, whose column ``gpu`` holds names of devices."""
     predictions = Predictions(columns.count)
-    for name, reason in FLAGS.items():
+    for name, reason in REASONS.items():
         if name in columns.flags:
             predictions.leave_out(columns.flags[name], reason)
     if kind.repeats:
@@ -61,7 +60,7 @@ def predict(kind: Kind, columns: Columns) -> Predictions:
         own = columns.where(rows)
         if kind.least_s is not None:
             impossible = own.numbers["time_us"] * 1e-6 < kind.least_s(own, DEVICES[gpu])
-            predictions.leave_out(rows[impossible], FLAGS["impossible"])
+            predictions.leave_out(rows[impossible], REASONS["impossible"])
         _predict(kind, own, rows, DEVICES[gpu], values, predictions)
     return predictions
 
@@ -99,6 +98,5 @@ def _predict(
 def _note(rule: Rule, device: Device, what: str, predictions: Predictions) -> None:
     if rule.stand_in:
         predictions.note(f"{what}: has no parameters of its own; predicted with {rule.parameters}")
-    if device.generation != FITTED_ON:
-        how = "is meant for it" if rule.generation else f"was fitted on {FITTED_ON.capitalize()} and is scaled by peaks"
-        predictions.note(f"{device.name}: {rule.parameters} {how}; not validated on {device.generation.capitalize()}")
+    if (text := note_of(rule.parameters, rule.parameters if rule.generation else "", device)) is not None:
+        predictions.note(text)

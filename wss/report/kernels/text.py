@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from wss.escaping import for_terminal
 from wss.report.words import MOST, counted
 
 FIGURES = ("rows", "mean", "p90", "worst", "bias")
@@ -26,15 +27,17 @@ def check_text(found: dict[str, Any]) -> str:
         lines += ["", "the fastest kernel of each shape"]
         lines += _grid([[f"{row['gpu']} {row['precision']}"] for row in found["fastest"]], found["fastest"])
     if found["left_out"]:
-        lines += ["", "left out:"] + [f"{row['rows']:>9,}  {row['reason']}"[:MOST] for row in found["left_out"]]
-    return "\n".join(lines + [""] * bool(found["notes"]) + [f"note: {note}" for note in found["notes"]])
+        lines += ["", "left out:"] + [
+            f"{row['rows']:>9,}  {for_terminal(row['reason'])}"[:MOST] for row in found["left_out"]
+        ]
+    return "\n".join(lines + [""] * bool(found["notes"]) + [f"note: {for_terminal(note)}" for note in found["notes"]])
 
 
 def _families(families: Sequence[dict[str, Any]], total: dict[str, Any] | None) -> list[str]:
     if total is None:
         return ["no row counts"]
     names = telling(families)
-    labels = [[str(family[name]) for name in names] for family in families]
+    labels = [[for_terminal(str(family[name])) for name in names] for family in families]
     last = ["all", *[""] * (len(names) - 1)]
     return _grid([*labels, last], [*families, total], names)
 
@@ -70,7 +73,7 @@ def _cells(row: dict[str, Any]) -> list[str]:
 
 def _line(texts: Sequence[str], widths: Sequence[int], cells: Sequence[str]) -> str:
     left = "  ".join(_cut(text, width).ljust(width) for text, width in zip(texts, widths, strict=True))
-    return left + "".join(f"{cell:>{_CELL}}" for cell in cells)
+    return left + "".join(f" {cell:>{_CELL - 1}}" for cell in cells)
 
 
 def _cut(text: str, width: int) -> str:
