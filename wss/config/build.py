@@ -11,9 +11,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import MISSING, fields, is_dataclass, replace
 from functools import cache
-from typing import Any, TypeVar, cast
-
-from pydantic import TypeAdapter, ValidationError
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from wss.config.code import class_named
 from wss.config.document import Document, Place
@@ -23,6 +21,9 @@ from wss.config.plugins import offered, plugin
 from wss.config.python_values import is_object
 from wss.errors import ConfigError, did_you_mean
 from wss.policies import Seam
+
+if TYPE_CHECKING:
+    from pydantic import TypeAdapter
 
 T = TypeVar("T")
 
@@ -38,6 +39,8 @@ def build(document: Document, place: Place, value: Any, hint: Any, base: Any = M
 
     Factors in it, such as ``2x``, multiply *base*, the value that it changes, or the defaults of a dataclass.
     """
+    from pydantic import ValidationError  # noqa: PLC0415 -- slow to import, and not needed to list
+
     before = len(document.faults)
     value = resolved(document, place, value, hint, base)
     if len(document.faults) > before:
@@ -71,6 +74,8 @@ def _either(lines: list[str]) -> list[str]:
 @cache
 def _adapter(hint: Any) -> TypeAdapter[Any]:
     """Return the validator of the type *hint*, cached: making one takes far longer than using it."""
+    from pydantic import TypeAdapter  # noqa: PLC0415
+
     return TypeAdapter(hint)
 
 

@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any, get_args
 
-from pydantic import TypeAdapter
-
 from wss.config.physics import OLD_SPELLINGS, PHYSICS
 from wss.config.plugins import NETWORK, POLICY_GROUP, offered
 from wss.engine.specs import AllToAllSpec
@@ -37,7 +35,7 @@ class _Whole:
 
     def __call__(self, cls: Any) -> dict[str, Any]:
         """Return a reference to the schema of *cls*."""
-        schema = TypeAdapter(cls).json_schema()
+        schema = _schema_of(cls)
         self.definitions.update(schema.pop("$defs", {}))
         self.definitions[cls.__name__] = schema
         return {"$ref": f"#/$defs/{cls.__name__}"}
@@ -99,7 +97,7 @@ def _kind_of(seam: Seam) -> dict[str, Any]:
     others = {"anyOf": [{"type": "string", "pattern": ":"}, *plugins]}
     forms: list[dict[str, Any]] = [{"enum": sorted(seam.classes)}, others]
     for name, cls in sorted(seam.classes.items()):
-        properties = {"kind": {"const": name}, **TypeAdapter(cls).json_schema().get("properties", {})}
+        properties = {"kind": {"const": name}, **_schema_of(cls).get("properties", {})}
         forms.append(_object(properties, ["kind"]))
     user = {"type": "object", "properties": {"kind": others}, "required": ["kind"]}
     return {"anyOf": [*forms, user]}
@@ -141,3 +139,10 @@ def _list_of(items: dict[str, Any]) -> dict[str, Any]:
 
 def _object(properties: dict[str, Any], required: list[str]) -> dict[str, Any]:
     return {"type": "object", "properties": properties, "required": required, "additionalProperties": False}
+
+
+def _schema_of(cls: Any) -> dict[str, Any]:
+    """Return the schema of the dataclass *cls*."""
+    from pydantic import TypeAdapter  # noqa: PLC0415 -- slow to import, and not needed to list
+
+    return TypeAdapter(cls).json_schema()
