@@ -82,7 +82,10 @@ def test_launches_do_not_count_twice():
 
 def test_an_experiment_without_the_setting_is_the_same_as_before():
     assert "layer_overhead" not in load(CONFIG, SMALL).plain()
-    assert load(CONFIG, [*SMALL, "layer_overhead=none"]).plain()["layer_overhead"] == "none"
+    without = load(CONFIG, [*SMALL, "gemm=measured", "layer_overhead=none"])
+    assert without.plain()["layer_overhead"] == "none"
+    with pytest.raises(ConfigError, match="'none' changes nothing: only gemm: measured comes with an overhead"):
+        load(CONFIG, [*SMALL, "layer_overhead=none"])
 
 
 @pytest.mark.parametrize(("precision", "batch"), [("fp8", 16), ("fp8", 1024), ("bf16", 16), ("bf16", 1024)])

@@ -84,6 +84,12 @@ RULES: tuple[Rule, ...] = (
         _ALL_WAFERS,
     ),
     Rule(
+        ("layer_overhead",),
+        lambda values: values.get("gemm") != "measured" and values.get("layer_overhead") == "none",
+        "only gemm: measured comes with an overhead",
+        (),
+    ),
+    Rule(
         ("wafer.die.llc.bandwidth", "wafer.die.llc.hit", "wafer.die.llc.write"),
         lambda values: not _has_llc(values),
         "an LLC of size 0 holds nothing",
