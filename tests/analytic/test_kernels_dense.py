@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from wss.errors import ConfigError
 from wss.hardware.kernels import DEVICES
-from wss.hardware.kernels.dense import DENSE, LAUNCH_S, DenseGemm, Tile, dense_gemm_s, set_for
+from wss.hardware.kernels.dense import DENSE, LAUNCH_S, DenseGemm, Tile, dense_gemm_s
 from wss.hardware.kernels.tiling import Tiling
 
 H100 = DEVICES["H100-SXM"]
@@ -139,12 +139,3 @@ def test_shares_beyond_the_peak_are_refused():
     with pytest.raises(ConfigError) as error:
         replace(PLAIN, peak_share=1.2, fill=-1, corner=0.5)
     assert [fault.split(":")[0] for fault in error.value.faults] == ["peak_share", "corner", "fill"]
-
-
-def test_sets_by_precision_and_framework():
-    assert set_for("bfloat16", "vllm") == set_for("bfloat16", "trtllm") == "cublas_bf16"
-    assert set_for("bfloat16", "vllm", DEVICES["B200-SXM"].generation) == "cublas_bf16_b200"
-    assert (set_for("fp8", "trtllm"), set_for("fp8", "sglang")) == ("trtllm_fp8", "cutlass_fp8")
-    assert (set_for("fp8_block", "trtllm"), set_for("fp8_block")) == ("trtllm_fp8_block", "deepgemm")
-    with pytest.raises(ConfigError, match="precision: no dense products in 'int8'"):
-        set_for("int8")

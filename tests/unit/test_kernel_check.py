@@ -13,7 +13,7 @@ from wss.hardware.kernels import DEVICES
 from wss.hardware.kernels.attention import equal, gqa
 from wss.hardware.kernels.collectives import COLLECTIVES
 from wss.hardware.kernels.decode_attention import DECODE_ATTENTION, decode_attention_s
-from wss.hardware.kernels.dense import DENSE, dense_gemm_s, set_for
+from wss.hardware.kernels.dense import DENSE, dense_gemm_s
 from wss.hardware.kernels.exchange import EXCHANGES, Call, combine_s
 from wss.hardware.kernels.moe_layer import MOE_LAYERS
 from wss.hardware.kernels.prefill_attention import PREFILL_ATTENTION, prefill_attention_s
@@ -148,12 +148,16 @@ def test_another_generation_is_predicted_by_its_peaks_with_a_note(tmp_path):
     assert any("L40S: cublas_bf16 was fitted on Hopper and is scaled by peaks" in note for note in found["notes"])
 
 
-@pytest.mark.parametrize("gpu", ["H200-SXM", "B200-SXM"])
-def test_dense_products_have_the_parameters_that_their_module_names(tmp_path, gpu):
-    for framework in ("trtllm", "sglang"):
+@pytest.mark.parametrize(("gpu", "bf16"), [("H200-SXM", "cublas_bf16"), ("B200-SXM", "cublas_bf16_b200")])
+def test_dense_products_have_parameters_of_their_framework_and_generation(tmp_path, gpu, bf16):
+    """The rows are in BF16, in FP8 with one scale, and in FP8 with scales of blocks."""
+    for framework, fp8 in (
+        ("trtllm", ["trtllm_fp8", "trtllm_fp8_block"]),
+        ("sglang", ["cutlass_fp8", "deepgemm"]),
+        ("vllm", ["cutlass_fp8", "deepgemm"]),
+    ):
         found = checked(tmp_path, {**GEMM, "framework": [framework] * 3, "gpu": [gpu] * 3})
-        for precision, row in zip(GEMM["precision"], found["each"], strict=True):
-            assert row["parameters"] == set_for(precision, framework, DEVICES[gpu].generation)
+        assert [row["parameters"] for row in found["each"]] == [bf16, *fp8]
 
 
 @pytest.mark.parametrize(("gpu", "parameters"), [("H200-SXM", "moe_fp8_block"), ("GB200", "moe_fp8_block_b200")])

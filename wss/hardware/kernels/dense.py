@@ -23,7 +23,6 @@ from itertools import product
 import numpy as np
 import numpy.typing as npt
 
-from wss.errors import ConfigError, did_you_mean
 from wss.hardware.kernels.device import Device
 from wss.hardware.kernels.sizes import sizes
 from wss.hardware.kernels.tiling import Tiling, tiled_s
@@ -168,25 +167,3 @@ DENSE: Presets[DenseGemm] = Presets(
     },
 )
 """Sets of parameters by name."""
-
-_SETS = {
-    ("bfloat16", ""): "cublas_bf16",
-    ("fp8", ""): "cutlass_fp8",
-    ("fp8", "trtllm"): "trtllm_fp8",
-    ("fp8_block", ""): "deepgemm",
-    ("fp8_block", "trtllm"): "trtllm_fp8_block",
-}
-
-
-def set_for(precision: str, framework: str = "", generation: str = "hopper") -> str:
-    """Return the name of the set for a *precision* in a *framework*, on a *generation* of `Device`.
-
-    Precisions are "bfloat16", "fp8" (one scale a tensor) and "fp8_block"; raises ConfigError for another one.
-    """
-    if (precision, generation) == ("bfloat16", "blackwell"):
-        return "cublas_bf16_b200"
-    found = _SETS.get((precision, framework)) or _SETS.get((precision, ""))
-    if found is None:
-        known = {precision for precision, _ in _SETS}
-        raise ConfigError(f"precision: no dense products in {precision!r}; {did_you_mean(precision, known)}")
-    return found

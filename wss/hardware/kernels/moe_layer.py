@@ -121,8 +121,8 @@ def moe_layer_s(
 CORNER = 2.0  # memory and compute overlap less than in dense products
 
 
-def _tiling(peak: str, element_bytes: float, corner: float = CORNER, **shares: float) -> Tiling:
-    return Tiling(peak=peak, element_bytes=element_bytes, corner=corner, **shares)
+def _tiling(peak: str, element_bytes: float, **shares: float) -> Tiling:
+    return Tiling(peak=peak, element_bytes=element_bytes, corner=CORNER, **shares)
 
 
 MOE_LAYERS: Presets[MoeLayer] = Presets(
